@@ -1,0 +1,68 @@
+/**
+ * The names and numbers that everything else passes around, branded so that one cannot stand in for another.
+ *
+ * A brand is put on at the edge (a row, a request, a flag) by the functions of this file and trusted inside.
+ */
+declare const brand: unique symbol;
+type Brand<T, B extends string> = T & { readonly [brand]: B };
+
+/** Milliseconds, a span. */
+export type Ms = Brand<number, "Ms">;
+/** Milliseconds since 1970-01-01 UTC, an instant. */
+export type EpochMs = Brand<number, "EpochMs">;
+/** A build's public number, as in `/b/1234`. */
+export type BuildId = Brand<number, "BuildId">;
+/** One try at a build on one machine. */
+export type AttemptId = Brand<number, "AttemptId">;
+/** A claim on one machine; the only thing the scheduler hands out. */
+export type LeaseId = Brand<number, "LeaseId">;
+/** A lent or owned computer; outlives its connections. */
+export type MachineId = Brand<number, "MachineId">;
+/** One connection of a machine, from dialling in to hanging up: 32 hex digits. */
+export type SessionId = Brand<string, "SessionId">;
+/** One coordinator process: `P` and 9 hex digits. */
+export type CoordinatorId = Brand<string, "CoordinatorId">;
+/** One stream of output kept by `logs/`. */
+export type LogId = Brand<number, "LogId">;
+
+export function ms(value: number): Ms {
+  return value as Ms;
+}
+export function seconds(value: number): Ms {
+  return (value * 1000) as Ms;
+}
+export function minutes(value: number): Ms {
+  return (value * 60_000) as Ms;
+}
+export function epochMs(value: number): EpochMs {
+  return value as EpochMs;
+}
+/** The instant `span` after `at` (before it, for a negative span). */
+export function plus(at: EpochMs, span: Ms): EpochMs {
+  return (at + span) as EpochMs;
+}
+/** How long it is from `from` to `to`; negative when `to` came first. */
+export function between(from: EpochMs, to: EpochMs): Ms {
+  return (to - from) as Ms;
+}
+export function buildId(value: number): BuildId {
+  return value as BuildId;
+}
+export function attemptId(value: number): AttemptId {
+  return value as AttemptId;
+}
+export function leaseId(value: number): LeaseId {
+  return value as LeaseId;
+}
+export function machineId(value: number): MachineId {
+  return value as MachineId;
+}
+export function sessionId(value: string): SessionId {
+  return value as SessionId;
+}
+export function coordinatorId(value: string): CoordinatorId {
+  return value as CoordinatorId;
+}
+export function logId(value: number): LogId {
+  return value as LogId;
+}

@@ -1,0 +1,34 @@
+/**
+ * A lease: a claim on one machine. A build, a test helper, a gomote instance and a Swarming task all hold leases.
+ *
+ *   wanted  somebody needs a machine of `queue`
+ *   held    one session has it; no session ever holds two (a unique index says so)
+ *   ended   given back, given up, or lost with its machine
+ *
+ *   wanted -claim-> held -> ended;  wanted -> ended when nobody needs it any more. Nothing leaves ended.
+ *
+ * Order within a queue: a lease past `starvesAt` goes first, oldest first; then the lower class; then the lower `rank`.
+ */
+import type { Provenance } from "./build.ts";
+import type { EpochMs, LeaseId, MachineId, SessionId } from "./ids.ts";
+
+export type LeaseState = "wanted" | "held" | "ended";
+
+/** What a lease is for; selects who is told when it is claimed. */
+export type LeaseKind = "build";
+
+/** The classes in their order. The number is stored. */
+export const LEASE_CLASSES = { gomote: 0, try: 1, "post-submit": 2, background: 3 } as const;
+export type LeaseClass = keyof typeof LEASE_CLASSES;
+
+export interface Lease {
+  readonly id: LeaseId;
+  readonly kind: LeaseKind;
+  readonly class: LeaseClass;
+  /** "Which work can this machine do" is `queue = ANY(...)`. For now a queue is a host type. */
+  readonly queue: string;
+  readonly provenance: Provenance;
+  readonly wantedAt: EpochMs;
+  readonly sessionId: SessionId;
+  readonly machineId: MachineId;
+}
