@@ -1,0 +1,71 @@
+/**
+ * The effective farm: every default filled in, every name checked, every reference known to lead somewhere.
+ * Only `checkFarm` makes one; it is never changed, a new configuration is a new value.
+ */
+import type { Step, Trust } from "../farm/build.ts";
+import type { Ms } from "../farm/ids.ts";
+import type { Builds, Policy, Secret } from "./input.ts";
+
+export interface FarmConfig {
+  readonly repos: readonly RepoConfig[];
+  readonly hosts: readonly HostConfig[];
+  readonly builders: readonly BuilderConfig[];
+  readonly policy: Policy;
+}
+
+export interface RepoConfig {
+  readonly name: string;
+  /** As written; a folder may be relative to the configuration. Holds no password. */
+  readonly url: string;
+  /** Names and globs; `HEAD` is the repository's default branch. */
+  readonly branches: readonly string[];
+  readonly pollMs: Ms;
+  /** Planned at most, newest first, when commits are found. */
+  readonly depth: number;
+  /** Recorded at most, newest first; never less than `depth`. */
+  readonly history: number;
+  readonly webhook: Secret | null;
+  readonly token: Secret | null;
+  readonly tokenUser: string;
+}
+
+export interface OwnerConfig {
+  readonly name: string;
+  readonly contact: string;
+}
+
+export interface HostConfig {
+  readonly hostType: string;
+  /** `goos-goarch[-variant]`; chooses the programs that a machine is given. */
+  readonly hostArch: string;
+  readonly expect: number;
+  /** `K=V` in order. */
+  readonly env: readonly string[];
+  readonly owners: readonly OwnerConfig[];
+  readonly notes: string;
+  readonly pool: "reverse" | "local";
+  readonly trust: Trust;
+  readonly sharedKey: boolean;
+  readonly hermetic: boolean;
+}
+
+export interface BuilderConfig {
+  readonly name: string;
+  /** The host type that its builds run on. */
+  readonly host: string;
+  /** From the name: before the first `-`, and between the first and the second. Pages group by them. */
+  readonly goos: string;
+  readonly goarch: string;
+  /** Globs; null: none were given, the policy's default decides. */
+  readonly repos: readonly string[] | null;
+  readonly branches: readonly string[] | null;
+  readonly builds: Builds | null;
+  /** Commands as lists; `argv[0]` is relative to the step's `dir` where it has a separator. */
+  readonly steps: readonly Step[];
+  readonly env: readonly string[];
+  readonly knownIssues: readonly (number | string)[];
+  readonly notes: string;
+  readonly tryOnly: boolean;
+  readonly skipSnapshot: boolean;
+  readonly helpers: number;
+}

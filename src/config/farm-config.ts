@@ -1,0 +1,30 @@
+/**
+ * The face of the package for a `farm.config.ts`:
+ *
+ *   import { defineFarm, script } from "barnraiser";
+ *   export default defineFarm({ repos: [...], hosts: [...], builders: [...] });
+ *
+ * What is written there is checked when the file is loaded (check.ts), so a plain object does as well; `defineFarm`
+ * is for the editor, which then knows every field.
+ */
+import type { FarmInput } from "./input.ts";
+
+export type {
+  BuilderInput,
+  Builds,
+  Duration,
+  EnvInput,
+  FarmInput,
+  HostInput,
+  OwnerInput,
+  Policy,
+  PolicyQuestion,
+  RepoInput,
+  Secret,
+  StepInput,
+} from "./input.ts";
+
+/** `farm` itself, its type checked by the editor. */
+export function defineFarm(farm: FarmInput): FarmInput {
+  return farm;
+}

@@ -1,0 +1,135 @@
+/**
+ * What a person writes in `farm.config.ts`. Everything that can have a default has one; `check.ts` fills it in, refuses
+ * what cannot work, and gives the effective farm of `effective.ts`, which is all that the rest of the program sees.
+ */
+import type { Trust } from "../farm/build.ts";
+
+/** A span: `"90s"`, `"10m"`, `"1h30m"`, `"250ms"`. */
+export type Duration = string;
+
+/** Environment: `{ KEY: "value" }`, or `["KEY=value"]` where the order or a repeated key matters. */
+export type EnvInput = Readonly<Record<string, string>> | readonly string[];
+
+/** Where a secret is kept; the secret itself never stands in the configuration. A relative file is looked up beside the configuration. */
+export type Secret = { readonly env: string } | { readonly file: string };
+
+export interface FarmInput {
+  readonly repos: readonly RepoInput[];
+  readonly hosts: readonly HostInput[];
+  readonly builders: readonly BuilderInput[];
+  /** House rules over all builders; `goPolicy` is the Go project's. Left out: nothing is refused, everything is built. */
+  readonly policy?: Policy;
+}
+
+export interface RepoInput {
+  /** Letters, digits, `.`, `_`, `-`; as in the address `/p/NAME`. */
+  readonly name: string;
+  /** A folder (relative to the configuration), `file://`, `http(s)://`, `ssh://` or `user@host:path`. */
+  readonly url: string;
+  /**
+   * Branch names and globs: `*` is anything but `/`, `**` anything, `?` one character, `!GLOB` takes away again.
+   * `HEAD` (the default) is whatever the repository's own default branch is; for a checkout, the branch it is on.
+   */
+  readonly branches?: string | readonly string[];
+  /** How often to look for commits. Default `"15s"`. */
+  readonly poll?: Duration;
+  /** At most so many of a branch's newest commits are planned when several appear at once. Default 10. */
+  readonly depth?: number;
+  /** So many of a branch's newest commits are kept for the grid. Default 100, at least `depth`. */
+  readonly history?: number;
+  /** Accepts `POST /hooks/push` for this repository, signed with this secret. */
+  readonly webhook?: Secret;
+  /** A password or access token for an `https://` repository that asks for one. */
+  readonly token?: Secret;
+  /** The user name that goes with `token`. Default `"x-access-token"`. */
+  readonly tokenUser?: string;
+}
+
+export interface OwnerInput {
+  readonly name: string;
+  /** Mail address, chat handle or URL; shown to whoever finds the machine missing. */
+  readonly contact: string;
+}
+
+export interface HostInput {
+  /** `host-GOOS-GOARCH[-anything]`; machines register under it. */
+  readonly hostType: string;
+  /** `GOOS-GOARCH[-variant]`. Default: parts two and three of the name; 32-bit `arm` gets `-7`. */
+  readonly hostArch?: string;
+  /** How many machines should be connected; the status page shows what is missing. Default 0. */
+  readonly expect?: number;
+  /** Goes before the environment of every builder on it. */
+  readonly env?: EnvInput;
+  readonly owners?: readonly OwnerInput[];
+  readonly notes?: string;
+  /** `reverse`: machines dial in. `local`: the computer that the coordinator runs on. Default `reverse`. */
+  readonly pool?: "reverse" | "local";
+  /** `community` machines only ever run submitted code. Default: `team` for `local`, else `community`. */
+  readonly trust?: Trust;
+  /** Accepts the key shared by the whole host type, beside keys of one machine. Default true. */
+  readonly sharedKey?: boolean;
+  /** Each connection is a freshly made machine. Default false. */
+  readonly hermetic?: boolean;
+}
+
+export interface StepInput {
+  /** Default: the beginning of the command. */
+  readonly name?: string;
+  /**
+   * One string is run by the machine's shell (`sh -ec`, on Windows `cmd /c`); a list is a program and its arguments.
+   * A program with a `/` in it, like `./make.bash`, is relative to `dir`.
+   */
+  readonly command: string | readonly string[];
+  /** Where to run, relative to the source tree. Default: its root. */
+  readonly dir?: string;
+  readonly env?: EnvInput;
+  /** PATH elements; `$PATH` stands for what it was, `$WORKDIR` for the machine's work folder. Left out: untouched. */
+  readonly path?: readonly string[];
+  /** The step is stopped and fails after this long. Default: the builder's. */
+  readonly timeLimit?: Duration;
+}
+
+/** Whether a builder builds this branch of this repository. */
+export type Builds = (repo: string, branch: string) => boolean;
+
+export interface BuilderInput {
+  /** `GOOS-GOARCH[-anything]`; a column of the grid, grouped by its first two parts. */
+  readonly name: string;
+  /** A `hostType` of `hosts`. */
+  readonly host: string;
+  /** Names and globs of `repos`. Default all. */
+  readonly repos?: string | readonly string[];
+  /** Names and globs, among the branches that the repository watches. Default all. */
+  readonly branches?: string | readonly string[];
+  /** Asked besides `repos` and `branches`: all three must agree. */
+  readonly builds?: Builds;
+  /** In order; the first that fails ends the build. A bare string is a step of that command. `script(...)` makes some. */
+  readonly steps: readonly (StepInput | string)[];
+  readonly env?: EnvInput;
+  /** Issue numbers or URLs. The builder is shown grey: its failures are known. */
+  readonly knownIssues?: readonly (number | string)[];
+  readonly notes?: string;
+  /** Never builds what was submitted, only what is asked for. Default false. */
+  readonly tryOnly?: boolean;
+  /** Neither fetches nor stores a snapshot; excludes helpers. Default false. */
+  readonly skipSnapshot?: boolean;
+  /** Further machines that share the tests of one build. Default 0. */
+  readonly helpers?: number;
+  /** For each step that has no limit of its own. Default `"1h"`. */
+  readonly timeLimit?: Duration;
+}
+
+export interface PolicyQuestion {
+  readonly builder: string;
+  readonly repo: string;
+  readonly branch: string;
+}
+
+/** House rules, asked before a builder's own. Both functions are pure. */
+export interface Policy {
+  readonly name: string;
+  /** No builder ever builds this, whatever it says itself. */
+  readonly refuses: (question: PolicyQuestion) => boolean;
+  /** What a builder builds that has neither `repos` nor `branches` nor `builds` of its own. */
+  readonly byDefault: (question: PolicyQuestion) => boolean;
+}
