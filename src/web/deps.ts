@@ -1,0 +1,120 @@
+/**
+ * web/: what people and scripts get over HTTP: pages, their JSON, live events, actions, metrics.
+ *
+ * One Hono application (web-app.ts) serves the TLS port and the loopback port. A page is one `load` function (the database and the
+ * configuration in, plain data out) and one component of ui/ (that data in, HTML out); the same data is the page's JSON, and an open page
+ * asks for it again whenever a topic that it listens to is published. Whatever changes something is a POST by the operator.
+ *
+ * This file names all that the application needs from other rooms, as plain functions, so that main wires it and tests fake little.
+ */
+import type { Readable } from "node:stream";
+import type { Clock } from "../farm/clock.ts";
+import type { Bus, Log } from "../farm/deps.ts";
+import type { BuildId, CoordinatorId, EpochMs, LogId } from "../farm/ids.ts";
+import type { Sql } from "../store/sql.ts";
+
+/** A host type as pages show it: its configuration, or what is left of it when it was removed. */
+export interface HostView {
+  readonly name: string;
+  readonly arch: string;
+  readonly pool: string;
+  readonly trust: "team" | "community";
+  readonly expect: number;
+  readonly owners: readonly { readonly name: string; readonly contact?: string }[];
+  readonly notes: string;
+  /** Exported fields for `/builders?mode=json`, capitalised as upstream has them. */
+  readonly exported: Readonly<Record<string, unknown>>;
+}
+
+export interface BuilderView {
+  readonly name: string;
+  readonly hostType: string;
+  readonly notes: string;
+  /** Issue numbers or links; a builder with any is shown grey when it fails. */
+  readonly knownIssues: readonly (string | number)[];
+  /** Whether it builds `branch` of `repo` at all; a cell that it never will is shown as skipped. */
+  readonly builds: (repo: string, branch: string) => boolean;
+  readonly exported: Readonly<Record<string, unknown>>;
+}
+
+export interface RepoView {
+  readonly name: string;
+  readonly url: string;
+  readonly branches: readonly string[];
+}
+
+/** The configuration in force. */
+export interface ConfigView {
+  readonly repos: readonly RepoView[];
+  readonly hosts: readonly HostView[];
+  readonly builders: readonly BuilderView[];
+}
+
+export interface CheckLine {
+  readonly level: "info" | "warn" | "error";
+  readonly text: string;
+}
+
+/** What one health checker found; no lines means all is well. */
+export interface CheckResult {
+  readonly id: string;
+  readonly title: string;
+  /** Where somebody reads what to do about it. */
+  readonly notes?: string;
+  readonly lines: readonly CheckLine[];
+}
+
+/** Reading a log. `read` ends at `to` (exclusive) or at what is stored; `tail` goes on until the log has ended. */
+export interface LogReader {
+  read(id: LogId, from: number, to: number): AsyncIterable<Buffer>;
+  tail(id: LogId, from: number, signal: AbortSignal): AsyncIterable<Buffer>;
+}
+
+/** What the operator may do. Each rejects with a FarmError that says why not; `who` goes into the audit. */
+export interface Actions {
+  rebuild(build: BuildId, who: string): Promise<BuildId>;
+  cancel(build: BuildId, who: string): Promise<void>;
+  drainMachine(machine: number, note: string, who: string): Promise<void>;
+  resumeMachine(machine: number, who: string): Promise<void>;
+  drainHostType(hostType: string, note: string, who: string): Promise<void>;
+  resumeHostType(hostType: string, who: string): Promise<void>;
+  revokeKey(key: string, who: string): Promise<void>;
+}
+
+/** A file that browsers fetch, named by its content. */
+export interface Asset {
+  readonly body: Buffer;
+  readonly type: string;
+}
+
+/** What `npm run build` made for browsers. */
+export interface Assets {
+  /** The address of an entry: "farm.js", "style.css". */
+  url(name: string): string;
+  /** The file behind `/assets/NAME`. */
+  get(name: string): Asset | undefined;
+}
+
+export interface WebDeps {
+  readonly sql: Sql;
+  readonly bus: Bus;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly assets: Assets;
+  readonly logs: LogReader;
+  readonly actions: Actions;
+  readonly farmName: string;
+  readonly version: string;
+  readonly startedAt: EpochMs;
+  readonly coordinator: CoordinatorId;
+  /** Whoever holds it may act. Never shown, never logged. */
+  readonly operatorToken: string;
+  /** HOST:PORT that machines dial, for the commands that pages print. */
+  readonly dialAddress: () => string;
+  readonly config: () => ConfigView;
+  /** What everybody must know, one line each: a broken configuration, a drain. */
+  readonly banners: () => readonly string[];
+  readonly checkers: () => readonly CheckResult[];
+  /** A push notice; answers what to send back. Undefined when no hook is set up. */
+  readonly push?: (body: Readable, headers: Headers) => Promise<{ readonly status: number; readonly text: string }>;
+}
