@@ -8,47 +8,11 @@
  * This file names all that the application needs from other rooms, as plain functions, so that main wires it and tests fake little.
  */
 import type { Readable } from "node:stream";
+import type { FarmConfig } from "../config/effective.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import type { BuildId, CoordinatorId, EpochMs, LogId } from "../farm/ids.ts";
 import type { Sql } from "../store/sql.ts";
-
-/** A host type as pages show it: its configuration, or what is left of it when it was removed. */
-export interface HostView {
-  readonly name: string;
-  readonly arch: string;
-  readonly pool: string;
-  readonly trust: "team" | "community";
-  readonly expect: number;
-  readonly owners: readonly { readonly name: string; readonly contact?: string }[];
-  readonly notes: string;
-  /** Exported fields for `/builders?mode=json`, capitalised as upstream has them. */
-  readonly exported: Readonly<Record<string, unknown>>;
-}
-
-export interface BuilderView {
-  readonly name: string;
-  readonly hostType: string;
-  readonly notes: string;
-  /** Issue numbers or links; a builder with any is shown grey when it fails. */
-  readonly knownIssues: readonly (string | number)[];
-  /** Whether it builds `branch` of `repo` at all; a cell that it never will is shown as skipped. */
-  readonly builds: (repo: string, branch: string) => boolean;
-  readonly exported: Readonly<Record<string, unknown>>;
-}
-
-export interface RepoView {
-  readonly name: string;
-  readonly url: string;
-  readonly branches: readonly string[];
-}
-
-/** The configuration in force. */
-export interface ConfigView {
-  readonly repos: readonly RepoView[];
-  readonly hosts: readonly HostView[];
-  readonly builders: readonly BuilderView[];
-}
 
 export interface CheckLine {
   readonly level: "info" | "warn" | "error";
@@ -111,7 +75,10 @@ export interface WebDeps {
   readonly operatorToken: string;
   /** HOST:PORT that machines dial, for the commands that pages print. */
   readonly dialAddress: () => string;
-  readonly config: () => ConfigView;
+  /** The configuration in force. */
+  readonly config: () => FarmConfig;
+  /** Whether the configuration wants `builder` to build `branch` of `repo`; a cell that it never will is shown as skipped. */
+  readonly wants: (builder: string, repo: string, branch: string) => boolean;
   /** What everybody must know, one line each: a broken configuration, a drain. */
   readonly banners: () => readonly string[];
   readonly checkers: () => readonly CheckResult[];
