@@ -1,0 +1,55 @@
+/** Times as people say them. The exact instant, in UTC, is one hover away (parts.tsx, When). */
+
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+/** `250 ms`, `2.1 s`, `45 s`, `3m 02s`, `4h 10m`, `3d 4h`. A span that a jumping clock made negative is 0. */
+export function duration(spanMs: number): string {
+  const span = Math.max(0, spanMs);
+  if (span < 995) return `${Math.round(span)} ms`;
+  if (span < 9_950) return `${(span / SECOND).toFixed(1)} s`;
+  if (span < MINUTE - 500) return `${Math.round(span / SECOND)} s`;
+  if (span < HOUR) {
+    const whole = Math.round(span / SECOND);
+    return `${Math.floor(whole / 60)}m ${pad(whole % 60)}s`;
+  }
+  if (span < DAY) return `${Math.floor(span / HOUR)}h ${pad(Math.floor((span % HOUR) / MINUTE))}m`;
+  return `${Math.floor(span / DAY)}d ${Math.floor((span % DAY) / HOUR)}h`;
+}
+
+/** A span that counts while one looks: whole seconds, so that it does not flicker. */
+export function running(spanMs: number): string {
+  const span = Math.max(0, spanMs);
+  return span < MINUTE ? `${Math.floor(span / SECOND)} s` : duration(Math.floor(span / SECOND) * SECOND);
+}
+
+/** `just now`, `40 s ago`, `4 min ago`, `3 h ago`, `5 days ago`, then the date. */
+export function ago(at: number, now: number): string {
+  const span = now - at;
+  if (span < 5 * SECOND) return "just now";
+  if (span < MINUTE) return `${Math.floor(span / (5 * SECOND)) * 5} s ago`;
+  if (span < HOUR) return `${Math.floor(span / MINUTE)} min ago`;
+  if (span < DAY) return `${Math.floor(span / HOUR)} h ago`;
+  if (span < 2 * DAY) return "yesterday";
+  if (span < 30 * DAY) return `${Math.floor(span / DAY)} days ago`;
+  return utc(at).slice(0, 10);
+}
+
+/** `about 20 s`, `about 3 min`: an estimate, rounded so that it does not pretend. */
+export function about(spanMs: number): string {
+  if (spanMs < 10 * SECOND) return "a few seconds";
+  if (spanMs < 90 * SECOND) return `about ${Math.round(spanMs / (10 * SECOND)) * 10} s`;
+  if (spanMs < 90 * MINUTE) return `about ${Math.round(spanMs / MINUTE)} min`;
+  return `about ${Math.round(spanMs / HOUR)} h`;
+}
+
+/** `2026-11-23 19:25:27 UTC`. */
+export function utc(at: number): string {
+  return new Date(at).toISOString().replace("T", " ").replace(/\.\d+Z$/, " UTC");
+}
+
+function pad(value: number): string {
+  return String(value).padStart(2, "0");
+}
