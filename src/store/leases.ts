@@ -1,0 +1,162 @@
+/**
+ * Leases in the database: the claim, and what was left behind by coordinators that died.
+ *
+ * The rules of schedule/order.ts as one statement. Trust, drain and "elsewhere first" are in its predicate, so no caller can
+ * forget them; `for update skip locked` lets any number of sessions and coordinators claim at once without waiting for each other.
+ */
+import type { Provenance } from "../farm/build.ts";
+import { FarmError } from "../farm/errors.ts";
+import {
+  type CoordinatorId,
+  type EpochMs,
+  epochMs,
+  type LeaseId,
+  leaseId,
+  type MachineId,
+  machineId,
+  type SessionId,
+  sessionId,
+} from "../farm/ids.ts";
+import { LEASE_CLASSES, type Lease, type LeaseClass, type LeaseKind } from "../farm/lease.ts";
+import { at, type Sql } from "./sql.ts";
+
+/** The class whose stored number is `value`. */
+export function leaseClass(value: number): LeaseClass {
+  for (const [name, number] of Object.entries(LEASE_CLASSES)) if (number === value) return name as LeaseClass;
+  throw new FarmError("internal", `Cannot read lease class ${value}: want 0 to 3`);
+}
+
+interface ClaimRow {
+  id: number | null;
+  kind: LeaseKind;
+  class: number;
+  queue: string;
+  provenance: Provenance;
+  wanted_at: number;
+  session_id: string;
+  machine_id: number;
+  waiting: boolean;
+  look_again_at: number | null;
+}
+
+/** What a session got, or what it found instead (schedule/claims.ts Claimed). */
+export type ClaimResult =
+  | { readonly lease: Lease }
+  | { readonly lease: undefined; readonly waiting: boolean; readonly lookAgainAt: EpochMs | null };
+
+const CLAIM = `
+with mine as (
+  select id, kind, class, queue, provenance, wanted_at, session_id, machine_id from lease where session_id = $1 and state = 'held'
+), who as (
+  select s.id as session_id, s.coordinator_id, m.id as machine_id, m.host_type as queue, t.trust,
+    s.closed_at is null and m.drained_at is null and not exists (select from mine) as may
+  from session s join machine m on m.id = s.machine_id join host_type t on t.name = m.host_type
+  where s.id = $1 and t.drained_at is null
+), starving as (
+  select l.id from who cross join lateral (
+    select id from lease
+    where queue = who.queue and state = 'wanted' and starves_at <= $2
+      and (who.trust = 'team' or provenance = 'submitted')
+      and (avoid_until is null or avoid_until <= $2 or who.machine_id <> all (avoid))
+    order by starves_at, id limit 1 for update skip locked
+  ) l where who.may
+), best as (
+  select l.id from who cross join lateral (
+    select id from lease
+    where queue = who.queue and state = 'wanted'
+      and (who.trust = 'team' or provenance = 'submitted')
+      and (avoid_until is null or avoid_until <= $2 or who.machine_id <> all (avoid))
+    order by class, rank, id limit 1 for update skip locked
+  ) l where who.may and not exists (select from starving)
+), claimed as (
+  update lease set state = 'held', session_id = who.session_id, machine_id = who.machine_id,
+    coordinator_id = who.coordinator_id, held_at = $2
+  from who where lease.id = (select id from starving union all select id from best limit 1) and lease.state = 'wanted'
+  returning lease.id, lease.kind, lease.class, lease.queue, lease.provenance, lease.wanted_at, lease.session_id, lease.machine_id
+), got as (
+  select * from mine union all select * from claimed
+)
+select got.id, got.kind, got.class, got.queue, got.provenance, got.wanted_at, got.session_id, got.machine_id,
+  coalesce(rest.waiting, false) as waiting, rest.look_again_at
+from (select) one left join got on true
+left join lateral (
+  select count(*) > 0 as waiting, min(avoid_until) filter (where avoid_until > $2) as look_again_at
+  from (
+    select avoid_until from lease, who
+    where got.id is null and lease.queue = who.queue and state = 'wanted' and (who.trust = 'team' or provenance = 'submitted')
+    order by class, rank, lease.id limit 50
+  ) some
+) rest on got.id is null
+`;
+
+/**
+ * The lease that `session` holds already (so that a lost answer is harmless), else the best wanted one that its machine may take,
+ * held from now on. A session that hung up and a drained machine get nothing.
+ */
+export async function claimLease(sql: Sql, session: SessionId, now: EpochMs): Promise<ClaimResult> {
+  const params = [session, at(now)];
+  let rows: ClaimRow[];
+  try {
+    rows = await sql.query<ClaimRow>(CLAIM, params);
+  } catch (error) {
+    // The same session claimed at the same moment: an earlier try of ours whose answer got lost. It holds that lease now.
+    if (!isUniqueViolation(error)) throw error;
+    rows = await sql.query<ClaimRow>(CLAIM, params);
+  }
+  const row = rows[0];
+  if (row === undefined || row.id === null) {
+    const lookAgainAt = row?.look_again_at ?? null;
+    return {
+      lease: undefined,
+      waiting: row?.waiting ?? false,
+      lookAgainAt: lookAgainAt === null ? null : epochMs(lookAgainAt),
+    };
+  }
+  return { lease: leaseOf({ ...row, id: row.id }) };
+}
+
+function leaseOf(row: Omit<ClaimRow, "id" | "waiting" | "look_again_at"> & { readonly id: number }): Lease {
+  return {
+    id: leaseId(row.id),
+    kind: row.kind,
+    class: leaseClass(row.class),
+    queue: row.queue,
+    provenance: row.provenance,
+    wantedAt: epochMs(row.wanted_at),
+    sessionId: sessionId(row.session_id),
+    machineId: machineId(row.machine_id),
+  };
+}
+
+/** Leases that `coordinator` has held since before `before`: those that it does not work on got lost on the way to it. */
+export async function heldLeases(sql: Sql, coordinator: CoordinatorId, before: EpochMs): Promise<Lease[]> {
+  const rows = await sql.query<ClaimRow & { id: number }>(
+    `select l.id, l.kind, l.class, l.queue, l.provenance, l.wanted_at, l.session_id, l.machine_id
+     from lease l join session s on s.id = l.session_id
+     where l.state = 'held' and s.coordinator_id = $1 and l.held_at < $2 order by l.id`,
+    [coordinator, at(before)],
+  );
+  return rows.map(leaseOf);
+}
+
+/** Ends a lease that nothing hangs on, so that its session may claim again. */
+export async function endLease(sql: Sql, lease: LeaseId, now: EpochMs, reason: string): Promise<void> {
+  await sql.query(
+    `update lease set state = 'ended', ended_at = $2, end_reason = $3 where id = $1 and state <> 'ended'`,
+    [lease, at(now), reason],
+  );
+}
+
+/** Machines of a host type that have an open session and may work, without those in `except`. */
+export async function otherMachines(sql: Sql, hostType: string, except: readonly MachineId[]): Promise<number> {
+  const [row] = await sql.query<{ count: number }>(
+    `select count(distinct m.id) as count from session s join machine m on m.id = s.machine_id
+     where s.closed_at is null and m.host_type = $1 and m.drained_at is null and m.id <> all ($2::bigint[])`,
+    [hostType, except],
+  );
+  return row?.count ?? 0;
+}
+
+function isUniqueViolation(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "23505";
+}
