@@ -207,7 +207,7 @@ create table log_chunk (
   primary key (log_id, at)
 );
 alter table log_chunk alter column data set storage external;
-create index log_chunk_line on log_chunk (log_id, line);
+create index log_chunk_line on log_chunk (log_id, line, at);
 
 -- A step has a row from the moment its attempt begins, so that a page shows what is still to come.
 create table step (

@@ -1,0 +1,144 @@
+/**
+ * `Sql` over a pool of PostgreSQL connections: prepared statements, our types, and patience while the server is away.
+ */
+import pg from "pg";
+import type { Clock } from "../farm/clock.ts";
+import type { Log } from "../farm/deps.ts";
+import { FarmError, messageOf } from "../farm/errors.ts";
+import { type Ms, ms } from "../farm/ids.ts";
+import type { Sql } from "./sql.ts";
+
+const POOL_SIZE = 12;
+const FIRST_PAUSE = ms(20);
+const LONGEST_PAUSE = ms(500);
+const DEADLOCK_RETRIES = 5;
+
+/** Rows carry bigint as number and timestamptz as EpochMs; everything else as pg has it. */
+const types: pg.CustomTypesConfig = {
+  getTypeParser(oid: number, format?: "text" | "binary") {
+    if (oid === pg.types.builtins.INT8) return Number;
+    if (oid === pg.types.builtins.TIMESTAMPTZ) return Date.parse;
+    if (oid === 1016) return (text: string) => text.slice(1, -1).split(",").filter(Boolean).map(Number); // bigint[]
+    return pg.types.getTypeParser(oid, format);
+  },
+} as pg.CustomTypesConfig;
+
+export function openPool(config: pg.ClientConfig, log: Log): pg.Pool {
+  const pool = new pg.Pool({
+    ...config,
+    types,
+    max: POOL_SIZE,
+    connectionTimeoutMillis: 10_000,
+    options: "-c timezone=UTC",
+    application_name: "barnraiser",
+  });
+  pool.on("error", (error) => log.warn({ error: messageOf(error) }, "Lost an idle database connection"));
+  return pool;
+}
+
+export interface PooledSqlOptions {
+  readonly pool: pg.Pool;
+  readonly clock: Clock;
+  /** How long a call goes on trying while the server is away. */
+  readonly patience: Ms;
+  /** Ends the trying. */
+  readonly signal: AbortSignal;
+}
+
+type Runner = Pick<pg.ClientBase, "query">;
+
+export class PooledSql implements Sql {
+  readonly #options: PooledSqlOptions;
+
+  constructor(options: PooledSqlOptions) {
+    this.#options = options;
+  }
+
+  query<Row>(text: string, params: readonly unknown[] = []): Promise<Row[]> {
+    return this.#patiently(() => run<Row>(this.#options.pool, text, params));
+  }
+
+  tx<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
+    return this.#patiently(async () => {
+      const client = await this.#options.pool.connect();
+      let broken: Error | undefined;
+      client.once("error", onError);
+      function onError(error: Error) {
+        broken = error;
+      }
+      try {
+        await client.query("begin");
+        const inner: Sql = {
+          query: <Row>(text: string, params: readonly unknown[] = []) => run<Row>(client, text, params),
+          tx: (nested) => nested(inner), // already inside one
+        };
+        const result = await work(inner);
+        await client.query("commit");
+        return result;
+      } catch (error) {
+        await client.query("rollback").catch((cause: Error) => {
+          broken ??= cause;
+        });
+        throw error;
+      } finally {
+        client.off("error", onError);
+        client.release(broken);
+      }
+    });
+  }
+
+  async #patiently<T>(call: () => Promise<T>): Promise<T> {
+    const { clock, patience, signal } = this.#options;
+    const limit = clock.monotonic() + patience;
+    let deadlocks = 0;
+    for (let pause = FIRST_PAUSE; ; pause = ms(Math.min(pause * 2, LONGEST_PAUSE))) {
+      try {
+        return await call();
+      } catch (error) {
+        if (lostToAnother(error)) {
+          if (++deadlocks > DEADLOCK_RETRIES) throw error;
+          continue;
+        }
+        if (!serverIsAway(error)) throw error;
+        if (signal.aborted || clock.monotonic() + pause > limit) {
+          throw new FarmError("unavailable", `The database is away: ${messageOf(error)}`, { cause: error });
+        }
+      }
+      await clock.sleep(pause, signal).catch(() => {}); // when aborted, one last try reports the database's own error
+    }
+  }
+}
+
+/** Statement text to its name on the server: one plan per connection, no parsing after the first time. */
+const names = new Map<string, string>();
+
+function nameOf(text: string): string {
+  let name = names.get(text);
+  if (name === undefined) {
+    name = `s${names.size}`;
+    names.set(text, name);
+  }
+  return name;
+}
+
+async function run<Row>(runner: Runner, text: string, values: readonly unknown[]): Promise<Row[]> {
+  const result = await runner.query({ name: nameOf(text), text, values: values as unknown[] });
+  return result.rows as Row[];
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
+}
+
+/** A deadlock or a serialization failure: the transaction was rolled back and may simply run again. */
+function lostToAnother(error: unknown): boolean {
+  return ["40001", "40P01"].includes(codeOf(error));
+}
+
+/** Not reachable, shutting down, starting up, or hung up in the middle of it. */
+function serverIsAway(error: unknown): boolean {
+  const code = codeOf(error);
+  if (code.startsWith("08") || code.startsWith("57P")) return true;
+  if (["ECONNREFUSED", "ECONNRESET", "ENOENT", "EPIPE", "ETIMEDOUT", "EAI_AGAIN"].includes(code)) return true;
+  return /Connection terminated|timeout exceeded when trying to connect|not queryable/.test(messageOf(error));
+}

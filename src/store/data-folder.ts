@@ -1,0 +1,112 @@
+/**
+ * The data folder belongs to one coordinator at a time: `DATA/coordinator.json` says which.
+ *
+ * The file of a process that no longer lives (killed, power cut) is taken over. A process is told from another that later got
+ * the same number by when it started, where the system shows that (/proc).
+ */
+import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import { FarmError, messageOf } from "../farm/errors.ts";
+
+export interface Holder {
+  readonly pid: number;
+  readonly host: string;
+  /** When that process started, in ticks since boot; "" where the system does not say. */
+  readonly startedTicks: string;
+  readonly since: string;
+  /** Addresses that its pages and machines are served on, once it listens: what command-line tools dial. */
+  readonly http?: string;
+  readonly https?: string;
+}
+
+export class DataFolder implements AsyncDisposable {
+  readonly path: string;
+  #holder: Holder;
+
+  private constructor(path: string, holder: Holder) {
+    this.path = path;
+    this.#holder = holder;
+  }
+
+  /** Takes `path` (made when missing) for this process. Throws FarmError `conflict` naming who has it. */
+  static async take(path: string): Promise<DataFolder> {
+    const holder: Holder = {
+      pid: process.pid,
+      host: hostname(),
+      startedTicks: await startedTicks(process.pid),
+      since: new Date().toISOString(),
+    };
+    try {
+      await mkdir(path, { recursive: true });
+      const other = await holderOf(path);
+      if (other) throw held(path, other);
+      await write(path, holder);
+    } catch (error) {
+      if (error instanceof FarmError) throw error;
+      throw new FarmError("forbidden", `Cannot use the data folder ${path}: ${messageOf(error)}`, { cause: error });
+    }
+    const winner = await holderOf(path);
+    if (winner && winner.pid !== process.pid) throw held(path, winner);
+    return new DataFolder(path, holder);
+  }
+
+  /** Lets command-line tools find the running coordinator. */
+  async announce(addresses: { readonly http: string; readonly https: string }): Promise<void> {
+    this.#holder = { ...this.#holder, ...addresses };
+    await write(this.path, this.#holder);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await rm(fileOf(this.path), { force: true });
+  }
+}
+
+/** The living process that holds the data folder, or undefined. */
+export async function holderOf(path: string): Promise<Holder | undefined> {
+  const text = await readFile(fileOf(path), "utf8").catch(() => undefined);
+  if (text === undefined) return undefined;
+  const holder = parse(text);
+  if (!holder || holder.host !== hostname()) return holder; // another host's (a shared disk): we cannot see whether it lives
+  try {
+    process.kill(holder.pid, 0);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EPERM") return undefined;
+  }
+  const ticks = await startedTicks(holder.pid);
+  return ticks === holder.startedTicks ? holder : undefined;
+}
+
+function held(path: string, by: Holder): FarmError {
+  const where = by.http ? ` (${by.http})` : "";
+  return new FarmError(
+    "conflict",
+    `Cannot use the data folder ${path}: the coordinator with process id ${by.pid} on ${by.host}${where} has it since ${by.since}. Stop that one, or give another folder with -data.`,
+  );
+}
+
+function fileOf(path: string): string {
+  return join(path, "coordinator.json");
+}
+
+async function write(path: string, holder: Holder): Promise<void> {
+  const draft = `${fileOf(path)}.${process.pid}`;
+  await using file = await open(draft, "w", 0o600);
+  await file.writeFile(`${JSON.stringify(holder)}\n`);
+  await rename(draft, fileOf(path));
+}
+
+function parse(text: string): Holder | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === "object" && value !== null && "pid" in value ? (value as Holder) : undefined;
+  } catch {
+    return undefined; // cut off by a crash while it was written
+  }
+}
+
+async function startedTicks(pid: number): Promise<string> {
+  const stat = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => "");
+  // The second field, the name, is in parentheses and may hold spaces; field 22 is the start.
+  return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19] ?? "";
+}

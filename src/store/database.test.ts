@@ -1,0 +1,96 @@
+import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, onTestFinished, test } from "vitest";
+import { epochMs } from "../farm/ids.ts";
+import { DataFolder } from "./data-folder.ts";
+import { openDatabase } from "./database.ts";
+import { at } from "./sql.ts";
+import { systemClock } from "./system-clock.ts";
+import { freshDatabase, quiet } from "./testing/database.ts";
+
+async function temporary(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), "barnraiser-test-"));
+  await chmod(folder, 0o711);
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+test("query() gives bigint as number, timestamptz as epoch milliseconds, bytea and jsonb as they are", async () => {
+  await using database = await freshDatabase();
+  const rows = await database.sql.query(
+    "select 9007199254740991::bigint as n, $1::timestamptz as t, $2::bytea as b, $3::jsonb as j, '{1,2}'::bigint[] as a",
+    [at(epochMs(1_700_000_000_123)), Buffer.from([0, 255]), JSON.stringify({ x: [1] })],
+  );
+  expect(rows).toEqual([
+    { n: 9007199254740991, t: 1_700_000_000_123, b: Buffer.from([0, 255]), j: { x: [1] }, a: [1, 2] },
+  ]);
+});
+
+test("tx() commits what resolves and rolls back what throws", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const insert = "insert into host_type (name, trust, configured) values ($1, 'team', true)";
+  await sql.tx((tx) => tx.query(insert, ["kept"]));
+  await expect(
+    sql.tx(async (tx) => {
+      await tx.query(insert, ["dropped"]);
+      throw new Error("no");
+    }),
+  ).rejects.toThrow("no");
+  expect(await sql.query("select name from host_type")).toEqual([{ name: "kept" }]);
+});
+
+test("a server that is killed comes back, and calls made meanwhile succeed", async () => {
+  const data = await temporary();
+  await using database = await openDatabase({ data, clock: systemClock, log: quiet });
+  await database.sql.query("insert into host_type (name, trust, configured) values ('before', 'team', true)");
+  process.kill(database.server?.pid ?? 0, "SIGKILL");
+  await database.sql.query("insert into host_type (name, trust, configured) values ('after', 'team', true)");
+  expect(await database.sql.query("select name from host_type order by 1")).toEqual([
+    { name: "after" },
+    { name: "before" },
+  ]);
+});
+
+test("the bus tells listeners here at once and those of another coordinator within moments", async () => {
+  await using one = await freshDatabase();
+  const { PostgresBus } = await import("./bus.ts");
+  await using other = new PostgresBus(one.config, systemClock, quiet);
+  const stop = new AbortController();
+  const here: string[] = [];
+  one.bus.subscribe("build:", (topic) => here.push(topic), stop.signal);
+  const there = new Promise<string>((resolve) => other.subscribe("build:", resolve, stop.signal));
+  // The other side may still be connecting: a hint is repeated until it is heard, as state changes do.
+  const repeat = setInterval(() => one.bus.publish("build:7"), 30);
+  expect(await there).toBe("build:7");
+  clearInterval(repeat);
+  expect(here[0]).toBe("build:7");
+  stop.abort();
+});
+
+test("a data folder is held by one process, which the refusal names; a dead holder's is taken over", async () => {
+  const data = await temporary();
+  await writeFile(join(data, "coordinator.json"), JSON.stringify({ pid: 2 ** 22 + 1, host: "elsewhere" }));
+  await expect(DataFolder.take(data)).rejects.toThrow("process id 4194305 on elsewhere");
+  await writeFile(join(data, "coordinator.json"), "cut off by a cra");
+  {
+    await using folder = await DataFolder.take(data);
+    await folder.announce({ http: "http://localhost:1", https: "https://localhost:2" });
+    await expect(DataFolder.take(data)).rejects.toThrow(`process id ${process.pid}`);
+  }
+  await using _again = await DataFolder.take(data);
+});
+
+test("a data folder that cannot be made is refused, naming it", async () => {
+  const file = join(await temporary(), "file");
+  await writeFile(file, "");
+  await expect(DataFolder.take(join(file, "farm"))).rejects.toThrow(`Cannot use the data folder ${file}/farm`);
+});
+
+test("a database from a newer version is refused, saying both versions", async () => {
+  await using database = await freshDatabase();
+  await database.sql.query("insert into schema_version (version, name, md5, run_at) values (999, 'later', 'x', now())");
+  const { migrate } = await import("./migrate.ts");
+  await expect(migrate(database.config)).rejects.toThrow(/schema is version 999, this program knows 1/);
+});

@@ -1,0 +1,83 @@
+/**
+ * The farm's database: an embedded server in the data folder, or your own under `DATABASE_URL`.
+ *
+ * `sql` waits out a server that is away, for as long as PATIENCE: what loops and writers use. `hurried` gives up within
+ * moments: what pages use, which would rather say so.
+ */
+import type pg from "pg";
+import type { Clock } from "../farm/clock.ts";
+import type { Bus, Log } from "../farm/deps.ts";
+import { FarmError, messageOf } from "../farm/errors.ts";
+import { type Ms, minutes, seconds } from "../farm/ids.ts";
+import { PostgresBus } from "./bus.ts";
+import { openPool, PooledSql } from "./connection.ts";
+import { connectionOf, EmbeddedServer } from "./embedded-server.ts";
+import { migrate } from "./migrate.ts";
+import type { Sql } from "./sql.ts";
+
+/** Longer than any restart or fail-over; after it the writer's work counts as lost. */
+export const PATIENCE: Ms = minutes(15);
+const HURRY = seconds(2);
+
+export interface DatabaseOptions {
+  /** The farm's data folder; the caller holds it (data-folder.ts) unless `attach` is given. */
+  readonly data: string;
+  /** A PostgreSQL URL; undefined or empty: the embedded server. */
+  readonly url?: string | undefined;
+  /** Use the embedded server that a running coordinator started, for a command beside it. */
+  readonly attach?: boolean;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+export class Database implements AsyncDisposable {
+  readonly sql: Sql;
+  readonly hurried: Sql;
+  readonly bus: Bus;
+  /** The embedded server, where we started it. */
+  readonly server: EmbeddedServer | undefined;
+  readonly #stack: AsyncDisposableStack;
+
+  constructor(sql: Sql, hurried: Sql, bus: Bus, server: EmbeddedServer | undefined, stack: AsyncDisposableStack) {
+    this.sql = sql;
+    this.hurried = hurried;
+    this.bus = bus;
+    this.server = server;
+    this.#stack = stack;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stack.disposeAsync();
+  }
+}
+
+/** Opens the database, migrated. Throws FarmError saying what is wrong with the server, the URL or the schema. */
+export async function openDatabase(options: DatabaseOptions): Promise<Database> {
+  const { data, url, attach, clock, log } = options;
+  await using stack = new AsyncDisposableStack();
+  let server: EmbeddedServer | undefined;
+  let config: pg.ClientConfig;
+  if (url) {
+    config = { connectionString: url };
+  } else if (attach) {
+    config = await connectionOf(data);
+  } else {
+    server = stack.use(await EmbeddedServer.start({ data, clock, log }));
+    config = server.connection;
+  }
+  try {
+    await migrate(config);
+  } catch (error) {
+    if (error instanceof FarmError) throw error;
+    const where = url ? "DATABASE_URL" : `the server of ${data}`;
+    throw new FarmError("unavailable", `Cannot open the database (${where}): ${messageOf(error)}`, { cause: error });
+  }
+  const stop = new AbortController();
+  const pool = openPool(config, log);
+  stack.defer(() => pool.end());
+  stack.defer(() => stop.abort());
+  const bus = stack.use(new PostgresBus(config, clock, log));
+  const sql = new PooledSql({ pool, clock, patience: PATIENCE, signal: stop.signal });
+  const hurried = new PooledSql({ pool, clock, patience: HURRY, signal: stop.signal });
+  return new Database(sql, hurried, bus, server, stack.move());
+}

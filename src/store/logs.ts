@@ -1,0 +1,140 @@
+/**
+ * Logs in the database: chunks in order, and how far each log has come.
+ *
+ * A log has one writer. Its row says how many bytes and lines are stored; a chunk is taken only where the last one ended and
+ * only while the log is open, so a repeated write changes nothing and a writer that was given up cannot add any more.
+ */
+import { type LogId, logId } from "../farm/ids.ts";
+import type { Sql } from "./sql.ts";
+
+export interface StoredChunk {
+  /** Byte and line (LF before it) that the chunk begins with. */
+  readonly at: number;
+  readonly line: number;
+  /** Bytes when unpacked. */
+  readonly length: number;
+  /** `data` is one zstd frame; otherwise as it came. */
+  readonly packed: boolean;
+  readonly data: Buffer;
+}
+
+export interface LogState {
+  readonly length: number;
+  readonly lines: number;
+  readonly ended: boolean;
+  readonly truncated: boolean;
+}
+
+/** The end of a log, to be stored by `endLog` or within the statement that ends its step (store/attempts.ts). */
+export interface LogEnd {
+  readonly id: LogId;
+  /** The last bytes; undefined when they are stored already. */
+  readonly chunk: StoredChunk | undefined;
+  /** Length and LF count of the whole log, `chunk` included. */
+  readonly length: number;
+  readonly lines: number;
+  readonly truncated: boolean;
+}
+
+export async function createLog(sql: Sql): Promise<LogId> {
+  const [row] = await sql.query<{ id: number }>("insert into log default values returning id");
+  return logId(row?.id ?? 0);
+}
+
+/** undefined: no such log. */
+export async function logState(sql: Sql, id: LogId): Promise<LogState | undefined> {
+  const [row] = await sql.query<LogState>("select length, lines, ended, truncated from log where id = $1", [id]);
+  return row;
+}
+
+/** Stores the next chunk; `newLines` is how many LF it has. False: the log was ended, or somebody else writes it. */
+export async function appendChunk(sql: Sql, id: LogId, chunk: StoredChunk, newLines: number): Promise<boolean> {
+  const { at, line, length, packed, data } = chunk;
+  const [row] = await sql.query<{ stored: boolean }>(
+    `with l as (
+       update log set length = $2::bigint + $4, lines = $3::bigint + $5 where id = $1 and length = $2 and not ended returning id
+     ), c as (
+       insert into log_chunk (log_id, at, line, length, packed, data) select l.id, $2, $3, $4, $6, $7 from l returning at
+     )
+     select exists (select from c) or exists (select from log_chunk where log_id = $1 and at = $2 and length = $4) as stored`,
+    [id, at, line, length, newLines, packed, data],
+  );
+  return row?.stored ?? false;
+}
+
+/** Stores the last bytes and the end, unless the log was ended before. */
+export async function endLog(sql: Sql, end: LogEnd): Promise<void> {
+  await sql.query(`with ${END_LOG} select`, endLogParams(end));
+}
+
+/**
+ * The same as common table expressions, for statements that end a log and more. Takes `endLogParams`, which come first: $1 to $9.
+ * Nothing is stored for id null. `gate`: a condition without which nothing is stored.
+ */
+export const END_LOG: string = endLogIf("true");
+export function endLogIf(gate: string): string {
+  return `log_ended as (
+    update log set length = $2, lines = $3, truncated = $4, ended = true where id = $1 and not ended and ${gate} returning id
+  ), last_chunk as (
+    insert into log_chunk (log_id, at, line, length, packed, data)
+    select id, $5::bigint, $6::bigint, $7::integer, $8::boolean, $9::bytea from log_ended where $9::bytea is not null
+    on conflict do nothing
+  )`;
+}
+export function endLogParams(end: LogEnd | undefined): unknown[] {
+  const chunk = end?.chunk;
+  return [
+    end?.id ?? null,
+    end?.length ?? 0,
+    end?.lines ?? 0,
+    end?.truncated ?? false,
+    chunk?.at ?? null,
+    chunk?.line ?? null,
+    chunk?.length ?? null,
+    chunk?.packed ?? null,
+    chunk?.data ?? null,
+  ];
+}
+
+/** Where the chunks begin that hold bytes of [from, to), at most `limit`, in order. */
+export async function chunkStarts(
+  sql: Sql,
+  id: LogId,
+  from: number,
+  to: number,
+  limit: number,
+): Promise<{ at: number; length: number }[]> {
+  return sql.query(
+    `select at, length from log_chunk
+     where log_id = $1 and at < $3
+       and at >= coalesce((select at from log_chunk where log_id = $1 and at <= $2 order by at desc limit 1), 0)
+     order by at limit $4`,
+    [id, from, to, limit],
+  );
+}
+
+export async function readChunk(sql: Sql, id: LogId, at: number): Promise<StoredChunk | undefined> {
+  const [row] = await sql.query<StoredChunk>(
+    "select at, line, length, packed, data from log_chunk where log_id = $1 and at = $2",
+    [id, at],
+  );
+  return row;
+}
+
+/** The chunk that holds the `line`th LF (1 is the first), as far as the log has one. */
+export async function chunkOfLine(sql: Sql, id: LogId, line: number): Promise<{ at: number; line: number } | undefined> {
+  const [row] = await sql.query<{ at: number; line: number }>(
+    "select at, line from log_chunk where log_id = $1 and line < $2 order by line desc, at desc limit 1",
+    [id, line],
+  );
+  return row;
+}
+
+/** The chunk that holds the byte at `offset`. */
+export async function chunkOfByte(sql: Sql, id: LogId, offset: number): Promise<{ at: number; line: number } | undefined> {
+  const [row] = await sql.query<{ at: number; line: number }>(
+    "select at, line from log_chunk where log_id = $1 and at <= $2 order by at desc limit 1",
+    [id, offset],
+  );
+  return row;
+}

@@ -1,0 +1,41 @@
+/** Brings the schema (sql/NNN.do.NAME.sql) up to this program's version; refuses a database from a newer one. */
+import { fileURLToPath } from "node:url";
+import pg from "pg";
+import Postgrator from "postgrator";
+import { FarmError, messageOf } from "../farm/errors.ts";
+
+/** Only one coordinator migrates at a time. */
+const MIGRATION_LOCK = 0x6261726e; // "barn"
+
+/** Where the numbered files are: beside this file in the sources, beside the program in a build. */
+const FOLDER = fileURLToPath(new URL("./sql", import.meta.url));
+
+export async function migrate(config: pg.ClientConfig, folder: string = FOLDER): Promise<void> {
+  const client = new pg.Client(config);
+  await client.connect();
+  try {
+    await client.query("select pg_advisory_lock($1)", [MIGRATION_LOCK]);
+    const postgrator = new Postgrator({
+      migrationPattern: `${folder}/*`,
+      driver: "pg",
+      schemaTable: "schema_version",
+      newline: "LF",
+      validateChecksums: true,
+      execQuery: (text) => client.query(text),
+    });
+    const known = await postgrator.getMaxVersion();
+    const found = await postgrator.getDatabaseVersion();
+    if (found > known) {
+      throw new FarmError(
+        "conflict",
+        `Cannot use this database: its schema is version ${found}, this program knows ${known}. Start it with the newer Barnraiser that made it.`,
+      );
+    }
+    await postgrator.migrate();
+  } catch (error) {
+    if (error instanceof FarmError) throw error;
+    throw new FarmError("unavailable", `Cannot bring the database up to date: ${messageOf(error)}`, { cause: error });
+  } finally {
+    await client.end();
+  }
+}

@@ -1,0 +1,28 @@
+/** Vitest's global set-up: the one PostgreSQL of the run, in a temporary folder, with a migrated template. */
+import { chmod, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import pg from "pg";
+import type { TestProject } from "vitest/node";
+import { EmbeddedServer } from "../embedded-server.ts";
+import { migrate } from "../migrate.ts";
+import { systemClock } from "../system-clock.ts";
+import { quiet, TEMPLATE } from "./database.ts";
+
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const data = await mkdtemp(join(tmpdir(), "barnraiser-test-"));
+  await chmod(data, 0o711);
+  const settings = { fsync: "off", full_page_writes: "off", max_connections: "300" };
+  const server = await EmbeddedServer.start({ data, clock: systemClock, log: quiet, settings });
+  const client = new pg.Client({ ...server.connection, database: "postgres" });
+  await client.connect();
+  await client.query(`create database ${TEMPLATE}`);
+  await client.end();
+  await migrate({ ...server.connection, database: TEMPLATE });
+  const { host = "", port = 5432, user = "", password } = server.connection;
+  project.provide("postgres", { host, port, user, password: String(password) });
+  return async () => {
+    await server[Symbol.asyncDispose]();
+    await rm(data, { recursive: true, force: true });
+  };
+}
