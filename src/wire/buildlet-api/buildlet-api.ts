@@ -14,32 +14,11 @@
  * A wrong method is 400 everywhere. Files of this folder: rel-path.ts (which paths are allowed), exec-form.ts,
  * process-state.ts (the trailer), ls-line.ts, go-platform.ts (GOOS and GOARCH).
  *
- * Source: the protocol as observed between the original programs. Ours only are the headers `Barnraiser-…`: each side
- * sends them and does without when the other has never heard of them.
+ * Source: the protocol as observed between the original programs. Registration and its headers: ../revdial/registration.ts.
  */
 
 /** Version that our buildlet reports, in /status and at registration. */
 export const BUILDLET_VERSION = 29;
-/** A coordinator drops a buildlet that reports less. */
-export const MIN_BUILDLET_VERSION = 23;
-
-/** Headers of `GET /reverse`. */
-export const REGISTRATION_HEADERS = {
-  hostname: "X-Go-Builder-Hostname",
-  key: "X-Go-Builder-Key",
-  version: "X-Go-Builder-Version",
-  hostType: "X-Go-Host-Type",
-  revdialVersion: "X-Revdial-Version",
-  /** Ours: SHA-256 of the running agent program, 64 hex digits. */
-  agent: "Barnraiser-Agent",
-  /** Ours: `linux/x64 Debian GNU/Linux 12, 2 cores, 4 GiB`, for people. */
-  platform: "Barnraiser-Platform",
-  /** Ours: `many` when one session may serve several builds, cleaned in between by /removeall. */
-  sessions: "Barnraiser-Sessions",
-} as const;
-
-/** Header of our coordinator's 101 to /reverse: with `1` the buildlet answers each keep-alive line with one. */
-export const PONG_HEADER = "Barnraiser-Pong";
 
 /** Trailer of /exec. */
 export const PROCESS_STATE = "Process-State";
