@@ -1,0 +1,71 @@
+/**
+ * `npm run build`: the programs, in well under a second.
+ *
+ *   dist/{coordinator,barnraiser,genbuilderkey}.js  server programs; their dependencies stay in node_modules
+ *   dist/farm-config.js                             what `import ... from "barnraiser"` gives a configuration
+ *   dist/sql/                                       migrations
+ *   dist/agents/{buildlet,stage0}.mjs               machine-side programs, each one file that needs nothing but Node 20
+ *   dist/ui/                                        browser islands and style sheet
+ */
+import { cp, mkdir, rename, rm } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import * as esbuild from "esbuild";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+
+const shared = { absWorkingDir: root, bundle: true, legalComments: "none", logLevel: "warning" } as const;
+
+export async function build(): Promise<void> {
+  const draft = `${root}dist.draft-${process.pid}`;
+  await mkdir(draft, { recursive: true });
+  await Promise.all([
+    esbuild.build({
+      ...shared,
+      entryPoints: {
+        coordinator: "src/cmd/coordinator/main.ts",
+        barnraiser: "src/cmd/barnraiser/main.ts",
+        genbuilderkey: "src/cmd/genbuilderkey/main.ts",
+        "farm-config": "src/config/farm-config.ts",
+      },
+      outdir: draft,
+      platform: "node",
+      format: "esm",
+      target: "node24",
+      packages: "external",
+      splitting: true,
+      sourcemap: true,
+      jsx: "automatic",
+      jsxImportSource: "preact",
+    }),
+    esbuild.build({
+      ...shared,
+      entryPoints: { buildlet: "src/cmd/buildlet/main.ts", stage0: "src/cmd/stage0/main.ts" },
+      outdir: `${draft}/agents`,
+      outExtension: { ".js": ".mjs" },
+      platform: "node",
+      format: "esm",
+      target: "node20",
+      minifySyntax: true,
+      minifyWhitespace: true,
+    }),
+    esbuild.build({
+      ...shared,
+      entryPoints: ["src/ui/islands/*.ts", "src/ui/islands/*.tsx", "src/ui/style.css"],
+      entryNames: "[name]",
+      outdir: `${draft}/ui`,
+      platform: "browser",
+      format: "esm",
+      target: "es2022",
+      minify: true,
+      splitting: true,
+      jsx: "automatic",
+      jsxImportSource: "preact",
+    }),
+    cp(`${root}src/store/sql`, `${draft}/sql`, { recursive: true }),
+  ]);
+  // A running farm serves dist/ui and dist/agents: it must never see half of a build.
+  await rm(`${root}dist`, { recursive: true, force: true });
+  await rename(draft, `${root}dist`);
+}
+
+if (import.meta.main) await build();
