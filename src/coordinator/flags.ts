@@ -1,0 +1,30 @@
+/** The flags that `coordinator` and `npm start` have in common. */
+import { type Flag, text } from "../farm/flags.ts";
+
+export const addressFlags: {
+  readonly data: Flag<string>;
+  readonly listen: Flag<string>;
+  readonly http: Flag<string>;
+} = {
+  data: text(".farm", "data `folder`: database, mirrors, certificates, operator token"),
+  listen: text("localhost:8119", "`address` of the TLS port for machines and browsers; port 0 takes a free one"),
+  http: text("localhost:8118", "`address` of the plain HTTP port for browsers on this computer; port 0 takes a free one"),
+};
+
+export interface Address {
+  /** "" listens on every interface. */
+  readonly host: string;
+  readonly port: number;
+}
+
+/** Reads `HOST:PORT`, `:PORT`, `[::1]:PORT`. Undefined when it is none of these. */
+export function parseAddress(given: string): Address | undefined {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]*)):(\d{1,5})$/.exec(given);
+  const port = Number(match?.[3]);
+  return match && port <= 65_535 ? { host: match[1] ?? match[2] ?? "", port } : undefined;
+}
+
+/** Whether `host` is only reachable from this computer. */
+export function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127\.\d+\.\d+\.\d+$/.test(host);
+}

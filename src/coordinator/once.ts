@@ -1,0 +1,94 @@
+/**
+ * `-once`: waits until the newest commit's builds have ended and says how it went.
+ *
+ *   0  all green
+ *   1  a build failed: its step, the last lines of its log and its address are printed
+ *   2  the farm could not do it: no repository, no branch, no builder, no verdict
+ */
+import type { Clock } from "../farm/clock.ts";
+import type { Bus } from "../farm/deps.ts";
+import { type LogId, ms } from "../farm/ids.ts";
+import { type BuildLine, buildsOfHeads, type RepoStanding, standings } from "../store/progress.ts";
+import type { Sql } from "../store/sql.ts";
+
+const LAST_LINES = 20;
+const TAIL_BYTES = 64 * 1024;
+const SAFETY_NET = ms(1000);
+
+export interface OnceDeps {
+  readonly sql: Sql;
+  readonly bus: Bus;
+  readonly clock: Clock;
+  readonly out: { write(text: string): unknown };
+  readonly pages: string;
+  /** The last `bytes` of a log. */
+  readonly tail: (log: LogId, bytes: number) => Promise<Buffer>;
+}
+
+/** Resolves with the exit status of `-once`. Rejects with `signal.reason` when aborted. */
+export async function once(deps: OnceDeps, signal: AbortSignal): Promise<0 | 1 | 2> {
+  const { sql, bus, clock, out } = deps;
+  let wake = (): void => {};
+  for (const prefix of ["build:", "repo:", "grid:"]) bus.subscribe(prefix, () => wake(), signal);
+  for (;;) {
+    signal.throwIfAborted();
+    const woken = new Promise<void>((resolve) => {
+      wake = resolve;
+    });
+    const repos = await standings(sql);
+    const builds = await buildsOfHeads(sql);
+    const refusal = whyNothing(repos, builds);
+    if (refusal !== undefined) {
+      out.write(refusal);
+      return 2;
+    }
+    const looked = repos.length > 0 && repos.every((repo) => repo.fetchedAt !== null);
+    if (looked && builds.every((build) => build.state === "ended")) return await report(deps, builds);
+    const rest = new AbortController();
+    signal.addEventListener("abort", () => rest.abort(), { once: true, signal: rest.signal });
+    await Promise.race([woken, clock.sleep(SAFETY_NET, rest.signal).catch(() => {})]);
+    rest.abort();
+  }
+}
+
+/** What keeps the farm from building at all, for whoever waits; undefined while it may still come. */
+function whyNothing(repos: readonly RepoStanding[], builds: readonly BuildLine[]): string | undefined {
+  const stuck = repos.filter((repo) => (repo.fetchedAt === null ? repo.error !== null : repo.branches === 0));
+  if (stuck.length > 0) {
+    const why = (repo: RepoStanding) => repo.error ?? "it has no commit on a watched branch";
+    return stuck.map((repo) => `Cannot build ${repo.name} (${repo.url}): ${why(repo)}\n`).join("");
+  }
+  const looked = repos.length > 0 && repos.every((repo) => repo.fetchedAt !== null);
+  return looked && builds.length === 0
+    ? "Cannot build anything: no builder of the configuration builds a watched branch\n"
+    : undefined;
+}
+
+async function report(deps: OnceDeps, builds: readonly BuildLine[]): Promise<0 | 1 | 2> {
+  let status: 0 | 1 | 2 = 0;
+  for (const build of builds) {
+    if (build.outcome === "success") continue;
+    const verdict = build.outcome === "failure";
+    status = verdict && status !== 2 ? 1 : 2;
+    deps.out.write(`\n${build.builder} at ${build.hash.slice(0, 8)}: ${said(build)}\n`);
+    if (build.stepLog !== null) {
+      const text = (await deps.tail(build.stepLog, TAIL_BYTES)).toString("utf8");
+      const lines = text.replace(/\n$/, "").split("\n").slice(-LAST_LINES);
+      for (const line of lines) deps.out.write(`  ${printable(line)}\n`);
+    }
+    deps.out.write(`  ${deps.pages}/b/${build.id}\n`);
+  }
+  return status;
+}
+
+function said(build: BuildLine): string {
+  const reason = build.reason ? `: ${build.reason}` : "";
+  if (build.outcome === "failure") return `failed in step “${build.step ?? "?"}”${reason}`;
+  return `${build.outcome === "canceled" ? "was canceled" : "the farm could not build it"}${reason}`;
+}
+
+/** A log is shown as it is, except for what would steer the terminal; tabs stay. */
+function printable(line: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is taken out
+  return line.replace(/\x1b\[[0-9;?]*[ -/]*[@-~]/g, "").replace(/[\x00-\x08\x0b-\x1f\x7f]/g, "");
+}

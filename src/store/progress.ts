@@ -1,0 +1,70 @@
+/** What the terminal and `-once` ask: builds as one line each, and where a branch stands. */
+import type { BuildState, Outcome } from "../farm/build.ts";
+import type { BuildId, EpochMs, LogId } from "../farm/ids.ts";
+import type { Sql } from "./sql.ts";
+
+export interface BuildLine {
+  readonly id: BuildId;
+  readonly repo: string;
+  readonly branch: string;
+  readonly builder: string;
+  readonly hostType: string;
+  readonly hash: string;
+  readonly message: string;
+  readonly state: BuildState;
+  readonly outcome: Outcome | null;
+  readonly reason: string | null;
+  readonly createdAt: EpochMs;
+  readonly startedAt: EpochMs | null;
+  readonly endedAt: EpochMs | null;
+  /** Of the newest attempt: the step that runs, or the one that ended it; null before the first. */
+  readonly step: string | null;
+  readonly stepLog: LogId | null;
+  readonly machine: string | null;
+}
+
+const LINE = `
+  select b.id, b.repo, b.branch, b.builder, b.host_type as "hostType", c.hash, c.message, b.state, b.outcome, b.reason,
+         b.created_at as "createdAt", b.started_at as "startedAt", b.ended_at as "endedAt",
+         s.name as step, s.log_id as "stepLog", m.name as machine
+    from build b
+    join commit c on c.id = b.commit_id
+    left join lateral (select id, machine_id from attempt where build_id = b.id order by number desc limit 1) a on true
+    left join machine m on m.id = a.machine_id
+    left join lateral (select name, log_id from step
+                        where attempt_id = a.id and started_at is not null order by number desc limit 1) s on true`;
+
+/** Builds that are open, and those that ended since `since`; oldest first. */
+export function buildsSince(sql: Sql, since: Date): Promise<BuildLine[]> {
+  return sql.query(`${LINE} where b.state <> 'ended' or b.ended_at >= $1 order by b.id`, [since]);
+}
+
+/** The newest build of each builder for the commit that each watched branch of the farm stands at. */
+export function buildsOfHeads(sql: Sql): Promise<BuildLine[]> {
+  return sql.query(
+    `${LINE}
+      where b.id in (select max(h.id) from build h
+                       join commit hc on hc.id = h.commit_id
+                       join branch hb on hb.repo = hc.repo and hb.head = hc.hash
+                      group by h.commit_id, h.builder)
+      order by b.id`,
+  );
+}
+
+export interface RepoStanding {
+  readonly name: string;
+  readonly url: string;
+  readonly fetchedAt: EpochMs | null;
+  readonly error: string | null;
+  /** How many watched branches have been found. */
+  readonly branches: number;
+}
+
+/** Each repository: whether its remote answered, and how many watched branches it has. */
+export function standings(sql: Sql): Promise<RepoStanding[]> {
+  return sql.query(
+    `select r.name, r.url, r.fetched_at as "fetchedAt", r.error,
+            (select count(*) from branch b where b.repo = r.name) as branches
+       from repo r order by r.name`,
+  );
+}
