@@ -122,7 +122,11 @@ export async function readChunk(sql: Sql, id: LogId, at: number): Promise<Stored
 }
 
 /** The chunk that holds the `line`th LF (1 is the first), as far as the log has one. */
-export async function chunkOfLine(sql: Sql, id: LogId, line: number): Promise<{ at: number; line: number } | undefined> {
+export async function chunkOfLine(
+  sql: Sql,
+  id: LogId,
+  line: number,
+): Promise<{ at: number; line: number } | undefined> {
   const [row] = await sql.query<{ at: number; line: number }>(
     "select at, line from log_chunk where log_id = $1 and line < $2 order by line desc, at desc limit 1",
     [id, line],
@@ -131,7 +135,11 @@ export async function chunkOfLine(sql: Sql, id: LogId, line: number): Promise<{ 
 }
 
 /** The chunk that holds the byte at `offset`. */
-export async function chunkOfByte(sql: Sql, id: LogId, offset: number): Promise<{ at: number; line: number } | undefined> {
+export async function chunkOfByte(
+  sql: Sql,
+  id: LogId,
+  offset: number,
+): Promise<{ at: number; line: number } | undefined> {
   const [row] = await sql.query<{ at: number; line: number }>(
     "select at, line from log_chunk where log_id = $1 and at <= $2 order by at desc limit 1",
     [id, offset],
