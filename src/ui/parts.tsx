@@ -1,0 +1,204 @@
+/** The small pieces that every page is made of. */
+import type { ComponentChildren, JSX } from "preact";
+import type { Status } from "../farm/build.ts";
+import { type BuildLine, commitHref, type MachineMode, type MachineRef, machineHref, type Wait } from "./data.ts";
+import { useNow } from "./now.ts";
+import { STATUS } from "./status.ts";
+import { plural, visible } from "./text.ts";
+import { about, ago, duration, running, utc } from "./time.ts";
+
+/** Glyph, colour and word. The word is for screen readers and hovering unless `word` is set. */
+export function Mark(props: { status: Status; word?: boolean }): JSX.Element {
+  const look = STATUS[props.status];
+  return (
+    <span class={`mark ${look.css}`} title={look.word}>
+      <span class="glyph" aria-hidden="true">
+        {look.glyph}
+      </span>
+      <span class={props.word ? "word" : "sr"}>{look.word}</span>
+    </span>
+  );
+}
+
+const MODES: Readonly<Record<MachineMode, { glyph: string; css: string }>> = {
+  idle: { glyph: "●", css: "ok" },
+  busy: { glyph: "◐", css: "ru still" },
+  away: { glyph: "○", css: "wa" },
+  drained: { glyph: "⊘", css: "ca" },
+};
+
+export function Mode(props: { mode: MachineMode }): JSX.Element {
+  const look = MODES[props.mode];
+  return (
+    <span class={`mark ${look.css}`}>
+      <span class="glyph" aria-hidden="true">
+        {look.glyph}
+      </span>
+      <span class="word">{props.mode}</span>
+    </span>
+  );
+}
+
+/** A name that somebody else chose: its direction cannot reach the text around it. */
+export function Name(props: { text: string }): JSX.Element {
+  return <bdi>{visible(props.text)}</bdi>;
+}
+
+/** "4 min ago", exact on hover. */
+export function When(props: { at: number }): JSX.Element {
+  const text = useNow((now) => ago(props.at, now));
+  return (
+    <time datetime={new Date(props.at).toISOString()} title={utc(props.at)}>
+      {text}
+    </time>
+  );
+}
+
+/** How long since `from`, counting; or until `to`, standing. */
+export function Span(props: { from: number; to?: number | null }): JSX.Element {
+  const text = useNow((now) => (typeof props.to === "number" ? duration(props.to - props.from) : running(now - props.from)));
+  return <span class="num">{text}</span>;
+}
+
+export function Machine(props: { machine: MachineRef }): JSX.Element {
+  return (
+    <a href={machineHref(props.machine)} class="name">
+      <Name text={props.machine.name} />
+    </a>
+  );
+}
+
+export function Builder(props: { name: string }): JSX.Element {
+  return (
+    <a href={`/builders#${encodeURIComponent(props.name)}`} class="name">
+      <Name text={props.name} />
+    </a>
+  );
+}
+
+export function Commit(props: { repo: string; hash: string; subject?: string }): JSX.Element {
+  return (
+    <span class="commit">
+      <a href={commitHref(props.repo, props.hash)} class="hash">
+        {props.hash.slice(0, 8)}
+      </a>
+      {props.subject === undefined ? null : (
+        <span class="subject" title={props.subject}>
+          <bdi>{props.subject}</bdi>
+        </span>
+      )}
+    </span>
+  );
+}
+
+export function Section(props: { id?: string; title: string; aside?: ComponentChildren; children: ComponentChildren }): JSX.Element {
+  return (
+    <section id={props.id} aria-label={props.title}>
+      <h2>
+        {props.id ? (
+          <a href={`#${props.id}`} class="anchor">
+            {props.title}
+          </a>
+        ) : (
+          props.title
+        )}
+        {props.aside ? <span class="aside">{props.aside}</span> : null}
+      </h2>
+      {props.children}
+    </section>
+  );
+}
+
+export function Empty(props: { children: ComponentChildren }): JSX.Element {
+  return <p class="empty">{props.children}</p>;
+}
+
+/** A table that scrolls inside itself on a narrow screen rather than the page. */
+export function Table(props: { label: string; class?: string; head: readonly string[]; children: ComponentChildren }): JSX.Element {
+  return (
+    // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard.
+    <div class="scroll" tabIndex={0} role="region" aria-label={props.label}>
+      <table class={props.class}>
+        <thead>
+          <tr>
+            {props.head.map((title) => (
+              <th key={title} scope="col" class={title.startsWith("#") ? "right" : undefined}>
+                {title.replace("#", "")}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>{props.children}</tbody>
+      </table>
+    </div>
+  );
+}
+
+/** A button that changes something: a form, so that it works without script. */
+export function Act(props: {
+  action: string;
+  label: string;
+  note?: string;
+  danger?: boolean;
+  children?: ComponentChildren;
+}): JSX.Element {
+  return (
+    <form method="post" action={props.action} class="act">
+      {props.note === undefined ? null : <input name="note" placeholder={props.note} aria-label={props.note} maxLength={200} />}
+      {props.children}
+      <button type="submit" class={props.danger ? "danger" : undefined}>
+        {props.label}
+      </button>
+    </form>
+  );
+}
+
+/** Why a build waits, in a sentence. */
+export function waitSentence(wait: Wait, hostType: string): string {
+  if (wait.drained !== null) return `${visible(hostType)} is drained${wait.drained === "" ? "" : `: ${visible(wait.drained)}`}`;
+  if (wait.known === 0) return `no machine of ${visible(hostType)} has ever connected`;
+  if (wait.machines === 0) return `no machine of ${visible(hostType)} is connected (${plural(wait.known, "machine")} known)`;
+  const place = wait.place === 1 ? "next in line" : `${ordinal(wait.place)} in line`;
+  const until = wait.aboutMs === null ? "" : `, ${about(wait.aboutMs)}`;
+  const starving = wait.starving ? ", waited so long that it goes first" : "";
+  if (wait.behind) return `${place}: ${visible(wait.behind.machine.name)} is busy with #${wait.behind.build}${until}${starving}`;
+  if (wait.busy >= wait.machines) return `${place}: all ${plural(wait.machines, "machine")} busy${until}${starving}`;
+  return `${place}${until}${starving}`;
+}
+
+function ordinal(n: number): string {
+  const tail = n % 100 >= 11 && n % 100 <= 13 ? "th" : (["th", "st", "nd", "rd"][n % 10] ?? "th");
+  return `${n}${tail}`;
+}
+
+/** How much longer a running build is likely to take; nothing when that cannot be said. */
+export function Left(props: { build: BuildLine }): JSX.Element | null {
+  const { startedAt, usualMs } = props.build;
+  const text = useNow((now) => {
+    if (startedAt === null || usualMs === null) return "";
+    const left = startedAt + usualMs - now;
+    return left > 0 ? `${about(left)} left` : `${duration(-left)} over its usual time`;
+  });
+  return text === "" ? null : <span class="muted">{text}</span>;
+}
+
+/** Columns to scale, 24 px high; `title` says in words what they show. */
+export function Columns(props: { title: string; series: readonly (readonly { css: string; value: number }[])[] }): JSX.Element {
+  const sums = props.series.map((parts) => parts.reduce((sum, part) => sum + part.value, 0));
+  const top = Math.max(1, ...sums);
+  const width = 8;
+  return (
+    <svg class="columns" viewBox={`0 0 ${props.series.length * width} 24`} role="img" aria-label={props.title} preserveAspectRatio="none">
+      <title>{props.title}</title>
+      {props.series.map((parts, x) => {
+        let y = 24;
+        return parts.map((part) => {
+          const height = Math.max(part.value > 0 ? 1 : 0, (part.value / top) * 23);
+          y -= height;
+          // biome-ignore lint/suspicious/noArrayIndexKey: columns are positions in time.
+          return <rect key={`${x} ${part.css}`} class={part.css} x={x * width} y={y} width={width - 2} height={height} />;
+        });
+      })}
+    </svg>
+  );
+}
