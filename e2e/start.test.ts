@@ -1,0 +1,97 @@
+/** The two commands, as a new user gives them: real coordinator, database, stage0, buildlet, git. */
+import { rm } from "node:fs/promises";
+import { expect, onTestFinished, test } from "vitest";
+import { Process, processesWith } from "./testing/process.ts";
+import { Repository, temporaryFolder } from "./testing/repository.ts";
+
+async function dataFolder(): Promise<string> {
+  const folder = await temporaryFolder();
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+function start(data: string, ...flags: string[]): Process {
+  return Process.program("barnraiser.js", ["-data", data, "-listen", "localhost:0", "-http", "localhost:0", ...flags]);
+}
+
+test("-once ends with 0 when the newest commit is green, and leaves no process behind", async () => {
+  await using repository = await Repository.make();
+  await repository.commit("First");
+  await repository.commit("Second", { "hello.sh": "#!/bin/sh\necho hello from $GO_BUILDER_NAME\n" });
+  const data = await dataFolder();
+  await using farm = start(data, "-repo", repository.path, "-run", "./hello.sh", "-run", "echo two", "-once");
+  expect(await farm.exited, farm.output).toBe(0);
+  expect(farm.output).toMatch(/pages +http:\/\/localhost:\d+/);
+  expect(farm.output).toMatch(/✓ success .*Second/);
+  expect(await processesWith(data)).toEqual([]);
+});
+
+test("-once ends with 1 when a build failed, printing step, last lines and link", async () => {
+  await using repository = await Repository.make();
+  await repository.commit("Break it", { "test.sh": "#!/bin/sh\nseq 1 30\necho 'expected 3, got 4' >&2\nexit 7\n" });
+  await using farm = start(await dataFolder(), "-repo", repository.path, "-run", "true", "-run", "./test.sh", "-once");
+  expect(await farm.exited, farm.output).toBe(1);
+  expect(farm.output).toMatch(/failed in step “\.\/test\.sh”/);
+  expect(farm.output).toContain("  30\n  expected 3, got 4\n");
+  expect(farm.output).not.toContain("\n  11\n");
+  expect(farm.output).toMatch(/\n {2}http:\/\/localhost:\d+\/b\/\d+\n/);
+});
+
+test("-once ends with 2, saying why, when the farm cannot do it", async () => {
+  await using repository = await Repository.make();
+  await repository.commit("First");
+  const endings = await Promise.all(
+    [
+      ["-repo", "/nowhere/app", "-run", "true", "-once"],
+      ["-repo", repository.path, "-branch", "absent", "-run", "true", "-once"],
+    ].map(async (flags) => {
+      await using farm = start(await dataFolder(), ...flags);
+      const status = await farm.exited;
+      return { status, said: farm.output };
+    }),
+  );
+  expect(endings.map((ending) => ending.status)).toEqual([2, 2]);
+  expect(endings[0]?.said).toContain("/nowhere/app");
+  expect(endings[1]?.said).toContain("absent");
+  expect(endings[1]?.said).toContain("main");
+});
+
+test("wrong flags and addresses end with 2 and a way out", async () => {
+  const data = await dataFolder();
+  for (const [flags, said] of [
+    [["-unknown"], "flag provided but not defined: -unknown"],
+    [["-listen", "8119"], 'invalid value "8119" for flag -listen: want HOST:PORT'],
+    [["-run", "true"], "-branch and -run go with -repo"],
+  ] as const) {
+    await using farm = Process.program("barnraiser.js", ["-data", data, ...flags]);
+    expect(await farm.exited).toBe(2);
+    expect(farm.output).toContain(said);
+  }
+});
+
+test("without -once it goes on watching: a new commit is built, a second instance is refused, Ctrl-C ends every process", async () => {
+  await using repository = await Repository.make();
+  await repository.commit("First");
+  const data = await dataFolder();
+  await using farm = start(data, "-repo", repository.path, "-run", "true");
+  await farm.says(/✓ success .*First/);
+  await using second = start(data, "-repo", repository.path, "-run", "true");
+  expect(await second.exited).toBe(2);
+  expect(second.output).toContain(`the coordinator with process id ${farm.child.pid}`);
+  await repository.commit("Later");
+  await farm.says(/✓ success .*Later/);
+  farm.kill("SIGINT");
+  expect(await farm.exited).toBe(0);
+  expect(await processesWith(data)).toEqual([]);
+});
+
+test("a port that is taken is named", async () => {
+  await using repository = await Repository.make();
+  await repository.commit("First");
+  const flags = ["-repo", repository.path, "-run", "true"];
+  await using farm = start(await dataFolder(), ...flags);
+  const port = (await farm.says(/pages +http:\/\/localhost:(\d+)/))[1];
+  await using other = Process.program("barnraiser.js", ["-data", await dataFolder(), "-listen", "localhost:0", "-http", `localhost:${port}`, ...flags]);
+  expect(await other.exited).toBe(2);
+  expect(other.output).toMatch(new RegExp(`localhost:${port}.*(in use|EADDRINUSE)`));
+});

@@ -1,0 +1,49 @@
+/** `coordinator`: a farm from a configuration file, for machines that dial in. See `-help` and docs/operate.md. */
+import { addressFlags } from "../../coordinator/flags.ts";
+import { commandOf, commandFlags } from "../../coordinator/command-flags.ts";
+import { readFarm } from "../../coordinator/config-file.ts";
+import { main, serve, usageError } from "../../coordinator/program.ts";
+import { control } from "../../coordinator/remote-control.ts";
+import { effectiveFarm } from "../../config/effective-farm.ts";
+import { bool, choice, parseFlags, text, texts } from "../../farm/flags.ts";
+
+const flags = {
+  ...addressFlags,
+  ...commandFlags,
+  config: text("farm.config.ts", "the configuration `file`"),
+  check: bool(false, "print the effective configuration, or its mistakes, and end"),
+  mode: choice(["dev", "prod"], "prod", "dev: on loopback, also accept the protocol's public development key"),
+  masterkey: text("", "`file` with the master key (default DATA/master.key, made at the first start)"),
+  "allow-dev-key": bool(false, "accept the public development key on any address: anybody can then join"),
+  "tls-cert": text("", "PEM `file` with a certificate chain to serve instead of the farm's own"),
+  "tls-key": text("", "PEM `file` with its private key"),
+  "tls-name": texts("further host `name` for the farm's own certificate"),
+  "farm-name": text("Barnraiser", "the `name` that pages show"),
+};
+
+await main(async () => {
+  const parsed = parseFlags("Usage: coordinator [flags]. DATABASE_URL names a PostgreSQL server of your own.", flags, process.argv.slice(2));
+  if (parsed.kind === "stop") return parsed;
+  const { values, args } = parsed;
+  if (args.length > 0) return usageError(`unexpected argument ${JSON.stringify(args[0])}`);
+  if (values.check) {
+    process.stdout.write(`${JSON.stringify(effectiveFarm(await readFarm({ file: values.config })), undefined, 2)}\n`);
+    return 0;
+  }
+  const command = commandOf(values);
+  if (command) {
+    process.stdout.write(`${await control(values.data, command)}\n`);
+    return 0;
+  }
+  return serve({
+    data: values.data,
+    listen: values.listen,
+    http: values.http,
+    origin: { file: values.config },
+    dev: values.mode === "dev",
+    allowDevKey: values["allow-dev-key"],
+    masterKeyFile: values.masterkey,
+    certificate: { certFile: values["tls-cert"], keyFile: values["tls-key"], names: values["tls-name"] },
+    farmName: values["farm-name"],
+  });
+});

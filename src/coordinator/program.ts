@@ -1,0 +1,122 @@
+/**
+ * What the programs that run a farm share: how they say what went wrong, how they end, what they print.
+ *
+ * Exit status: 0 done; 1 a build failed (`-once`); 2 anything that kept the program from doing what it was asked.
+ */
+import { constants } from "node:os";
+import pino from "pino";
+import type { Log } from "../farm/deps.ts";
+import { FarmError } from "../farm/errors.ts";
+import { systemClock } from "../store/system-clock.ts";
+import { type ConfigOrigin } from "./config-file.ts";
+import { Coordinator } from "./coordinator.ts";
+import { parseAddress } from "./flags.ts";
+import { once } from "./once.ts";
+import { showBuilds } from "./terminal.ts";
+import { VERSION } from "./version.ts";
+
+/** After a second Ctrl-C, or this long, the program no longer waits for a clean end. */
+const END_LIMIT_MS = 30_000;
+
+type Ending = number | { readonly text: string; readonly exitCode: number };
+
+export function usageError(message: string): Ending {
+  return { text: `${message}\nTry -help.\n`, exitCode: 2 };
+}
+
+/** Runs a program's `main` and turns its result, or what it throws, into text and exit status. */
+export async function main(body: () => Promise<Ending>): Promise<void> {
+  try {
+    const ending = await body();
+    if (typeof ending !== "number") (ending.exitCode === 0 ? process.stdout : process.stderr).write(ending.text);
+    process.exitCode = typeof ending === "number" ? ending : ending.exitCode;
+  } catch (error) {
+    process.stderr.write(`${error instanceof FarmError ? error.message : (error instanceof Error && error.stack) || String(error)}\n`);
+    process.exitCode = 2;
+  }
+}
+
+export interface ServeOptions {
+  readonly data: string;
+  readonly listen: string;
+  readonly http: string;
+  readonly origin: ConfigOrigin;
+  readonly dev: boolean;
+  readonly allowDevKey?: boolean;
+  readonly masterKeyFile?: string;
+  readonly certificate?: { readonly certFile: string; readonly keyFile: string; readonly names: readonly string[] };
+  readonly farmName: string;
+  /** Show builds as lines on stdout, instead of the structured log. */
+  readonly terminal?: boolean;
+  readonly once?: boolean;
+}
+
+/** Runs a farm until SIGINT or SIGTERM, or with `once` until the newest builds have ended; resolves with the exit status. */
+export async function serve(options: ServeOptions): Promise<Ending> {
+  const listen = parseAddress(options.listen);
+  if (!listen) return usageError(`invalid value ${JSON.stringify(options.listen)} for flag -listen: want HOST:PORT`);
+  const http = parseAddress(options.http);
+  if (!http) return usageError(`invalid value ${JSON.stringify(options.http)} for flag -http: want HOST:PORT`);
+  const log: Log = options.terminal
+    ? pino({ level: process.env["BARNRAISER_LOG"] ?? "error" }, pino.destination({ dest: 2, sync: true }))
+    : pino({ level: process.env["BARNRAISER_LOG"] ?? "info" }, pino.destination({ dest: 1, sync: true }));
+
+  const ended = new AbortController();
+  const onSignal = (signal: NodeJS.Signals) => {
+    if (ended.signal.aborted) process.exit(128 + constants.signals[signal]); // asked twice: at once
+    ended.abort(signal);
+    setTimeout(() => process.exit(2), END_LIMIT_MS).unref();
+  };
+  process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
+  try {
+    await using farm = await Coordinator.start({ ...options, listen, http, clock: systemClock, log });
+    const hangUp = () => void farm.reload();
+    process.on("SIGHUP", hangUp);
+    if (options.terminal) process.stdout.write(heading(farm));
+    else log.info({ pages: farm.pages, machines: farm.machines, version: VERSION }, "The farm runs");
+    const shown = options.terminal
+      ? showBuilds({ sql: farm.sql, bus: farm.bus, clock: systemClock, out: process.stdout, pages: farm.pages }, ended.signal)
+      : undefined;
+    try {
+      if (!options.once) {
+        await aborted(ended.signal);
+        return 0;
+      }
+      const { sql, bus, pages } = farm;
+      const out = { write: (text: string) => (verdict += text) };
+      let verdict = "";
+      const status = await once({ sql, bus, clock: systemClock, out, pages, tail: farm.tailOfLog }, ended.signal);
+      ended.abort("done");
+      await shown;
+      process.stdout.write(verdict);
+      return status;
+    } finally {
+      process.off("SIGHUP", hangUp);
+      ended.abort("done");
+      await shown;
+      if (options.terminal && !options.once) process.stdout.write("Ending what runs here…\n");
+    }
+  } catch (error) {
+    if (error === "SIGINT" || error === "SIGTERM") return { text: "", exitCode: 2 }; // -once, and it was not let finish
+    throw error;
+  } finally {
+    process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
+  }
+}
+
+function heading(farm: Coordinator): string {
+  const lines = [
+    `Barnraiser ${VERSION}`,
+    `  pages     ${farm.pages}`,
+    `  machines  ${farm.machines}   (CA certificate ${farm.caFile})`,
+    ...farm.watching.map((line) => `  watching  ${line}`),
+  ];
+  return `${lines.join("\n")}\n`;
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}

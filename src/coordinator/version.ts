@@ -1,0 +1,17 @@
+/** Of the program, shown on pages and in the terminal; the package's own. */
+import { readFileSync } from "node:fs";
+
+function read(): string {
+  // From the sources this file is two folders deep, from a build one.
+  for (const path of ["../package.json", "../../package.json"]) {
+    try {
+      const found: unknown = JSON.parse(readFileSync(new URL(path, import.meta.url), "utf8"));
+      if (typeof found === "object" && found !== null && "version" in found) return String(found.version);
+    } catch {
+      // the other place
+    }
+  }
+  return "unknown";
+}
+
+export const VERSION: string = read();
