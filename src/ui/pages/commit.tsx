@@ -1,0 +1,91 @@
+/** `/p/REPO/HASH`: one commit on every builder; the grid's row for a narrow screen and for a link in a message. */
+import type { JSX } from "preact";
+import type { Status } from "../../farm/build.ts";
+import { type MachineRef, repoHref } from "../data.ts";
+import { Builder, Empty, Machine, Mark, Name, Section, Span, Table, When } from "../parts.tsx";
+import { subject, visible, visibleLines } from "../text.ts";
+
+export interface CommitCell {
+  readonly builder: string;
+  readonly status: Status;
+  readonly build: number | null;
+  readonly step: string | null;
+  readonly startedAt: number | null;
+  readonly endedAt: number | null;
+  readonly machine: MachineRef | null;
+}
+
+export interface CommitData {
+  readonly repo: string;
+  readonly hash: string;
+  readonly author: string;
+  readonly email: string;
+  readonly committedAt: number;
+  readonly message: string;
+  readonly parents: readonly string[];
+  readonly branches: readonly string[];
+  readonly cells: readonly CommitCell[];
+}
+
+const FIRST: readonly Status[] = ["failure", "infra_failure", "running", "flaky", "known_issue", "waiting", "canceled", "success", "skipped"];
+
+export function CommitPage(props: { data: CommitData }): JSX.Element {
+  const { data } = props;
+  const cells = data.cells.toSorted((a, b) => FIRST.indexOf(a.status) - FIRST.indexOf(b.status) || (a.builder < b.builder ? -1 : 1));
+  const body = data.message.split("\n").slice(1).join("\n").trim();
+  return (
+    <>
+      <h1>
+        <bdi>{subject(data.message)}</bdi>
+      </h1>
+      <p class="lead">
+        <a href={repoHref(data.repo)}>
+          <Name text={data.repo} />
+        </a>{" "}
+        @ <code title={data.hash}>{data.hash.slice(0, 8)}</code> — <Name text={data.author} /> <span class="muted">{visible(data.email)}</span>, <When at={data.committedAt} />
+        {data.branches.length > 0 ? <> on {visible(data.branches.join(", "))}</> : <span class="muted">, on no watched branch any more</span>}
+      </p>
+      {body === "" ? null : (
+        <pre class="message">
+          <bdi>{visibleLines(body)}</bdi>
+        </pre>
+      )}
+      <Section id="builders" title="Builders">
+        {cells.length === 0 ? (
+          <Empty>No builder builds this commit.</Empty>
+        ) : (
+          <Table label="This commit on every builder" class="builds" head={["Outcome", "Builder", "Step", "Machine", "#Took", "#Ended"]}>
+            {cells.map((cell) => (
+              <tr key={cell.builder} data-row>
+                <td class="tight">
+                  {cell.build === null ? (
+                    <Mark status={cell.status} word />
+                  ) : (
+                    <a href={`/b/${cell.build}`} class="open">
+                      <Mark status={cell.status} word />
+                    </a>
+                  )}
+                </td>
+                <td>
+                  <Builder name={cell.builder} />
+                </td>
+                <td>{cell.step === null ? null : <Name text={cell.step} />}</td>
+                <td>{cell.machine ? <Machine machine={cell.machine} /> : null}</td>
+                <td class="right took">{cell.startedAt === null ? null : <Span from={cell.startedAt} to={cell.endedAt} />}</td>
+                <td class="right when">{cell.endedAt === null ? null : <When at={cell.endedAt} />}</td>
+              </tr>
+            ))}
+          </Table>
+        )}
+      </Section>
+      <p class="muted">
+        {data.parents.length > 0 ? "parent " : null}
+        {data.parents.map((hash) => (
+          <a key={hash} href={`${repoHref(data.repo)}/${hash}`} class="hash">
+            {hash.slice(0, 8)}{" "}
+          </a>
+        ))}
+      </p>
+    </>
+  );
+}

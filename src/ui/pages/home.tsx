@@ -1,0 +1,170 @@
+/** `/`: what the farm is doing now. Numbers first, then what runs, waits and ended, then the machines and their health. */
+import type { JSX } from "preact";
+import { BuildRows, WaitingRows } from "../build-rows.tsx";
+import type { BuildLine, Check, Wait } from "../data.ts";
+import { Columns, Empty, Section } from "../parts.tsx";
+import { grouped, plural } from "../text.ts";
+import { duration } from "../time.ts";
+import { CheckList } from "./health.tsx";
+import { type PoolData, Pools } from "./pools.tsx";
+
+export interface Numbers {
+  readonly machines: number;
+  readonly idle: number;
+  readonly busy: number;
+  readonly drained: number;
+  readonly missing: number;
+  readonly running: number;
+  readonly waiting: number;
+  /** When the lease that waits longest was wanted. */
+  readonly oldestWait: number | null;
+  /** Of the builds that ended in the last 24 hours with something to say about the code. */
+  readonly good: number;
+  readonly bad: number;
+}
+
+/** One hour of the last 24, oldest first. */
+export interface Hour {
+  readonly busyMs: number;
+  readonly waitMs: number;
+  readonly success: number;
+  readonly failure: number;
+  readonly infra: number;
+}
+
+export interface HomeData {
+  readonly numbers: Numbers;
+  readonly hours: readonly Hour[];
+  readonly running: readonly BuildLine[];
+  readonly waiting: readonly { readonly build: BuildLine; readonly wait: Wait }[];
+  readonly recent: readonly BuildLine[];
+  readonly pools: PoolData;
+  readonly checks: readonly Check[];
+  /** For the commands that an empty farm shows. */
+  readonly start: { readonly dial: string; readonly hostType: string | null; readonly repos: number; readonly builders: number };
+}
+
+export function HomePage(props: { data: HomeData; now: number }): JSX.Element {
+  const { data } = props;
+  const { numbers } = data;
+  return (
+    <>
+      <h1 class="sr">What the farm is doing</h1>
+      <div class="figures">
+        <MachineFigures numbers={numbers} hours={data.hours} />
+        <BuildFigures numbers={numbers} hours={data.hours} now={props.now} />
+        <OutcomeFigures numbers={numbers} hours={data.hours} />
+      </div>
+      {numbers.machines === 0 ? <FirstMachine start={data.start} /> : null}
+      {data.start.repos === 0 ? <Empty>No repository is configured. Add one to `repos` in the farm's configuration.</Empty> : null}
+      <Section id="active" title="Running" aside={numbers.running > data.running.length ? `${data.running.length} of ${grouped(numbers.running)}` : null}>
+        {data.running.length === 0 ? <Empty>Nothing runs.</Empty> : <BuildRows label="Running builds" builds={data.running} kind="running" />}
+      </Section>
+      <Section
+        id="pending"
+        title="Waiting"
+        aside={
+          <a href="/queues">{numbers.waiting > data.waiting.length ? `${data.waiting.length} of ${grouped(numbers.waiting)}, all queues` : "all queues"}</a>
+        }
+      >
+        {data.waiting.length === 0 ? <Empty>Nothing waits.</Empty> : <WaitingRows waiting={data.waiting} />}
+      </Section>
+      <Section id="completed" title="Recent">
+        {data.recent.length === 0 ? (
+          <Empty>No build has ended yet.</Empty>
+        ) : (
+          <BuildRows label="Builds that ended last" builds={data.recent} kind="ended" />
+        )}
+      </Section>
+      <Pools pools={data.pools} />
+      <Section id="health" title="Health">
+        <CheckList checks={data.checks} />
+      </Section>
+    </>
+  );
+}
+
+function MachineFigures(props: { numbers: Numbers; hours: readonly Hour[] }): JSX.Element {
+  const { numbers: n, hours } = props;
+  return (
+    <div>
+      <p class="figure">
+        <a href="/machines">
+          <b>{grouped(n.machines)}</b> {n.machines === 1 ? "machine" : "machines"}
+        </a>
+        <span>{grouped(n.idle)} idle</span>
+        <span>{grouped(n.busy)} busy</span>
+        {n.drained > 0 ? <span>{grouped(n.drained)} drained</span> : null}
+        {n.missing > 0 ? <a href="#pools" class="fl">{`${grouped(n.missing)} missing`}</a> : null}
+      </p>
+      <Columns title="Machines busy, hour by hour, 24 hours" series={hours.map((h) => [{ css: "ru", value: h.busyMs }])} />
+      <p class="caption">machines busy, 24 h</p>
+    </div>
+  );
+}
+
+function BuildFigures(props: { numbers: Numbers; hours: readonly Hour[]; now: number }): JSX.Element {
+  const { numbers: n, hours } = props;
+  return (
+    <div>
+      <p class="figure">
+        <a href="#active">
+          <b>{grouped(n.running)}</b> running
+        </a>
+        <a href="#pending">{grouped(n.waiting)} waiting</a>
+        {n.oldestWait === null ? null : <span>oldest {duration(props.now - n.oldestWait)}</span>}
+      </p>
+      <Columns title="Median wait before a build starts, hour by hour, 24 hours" series={hours.map((h) => [{ css: "wa", value: h.waitMs }])} />
+      <p class="caption">wait before start, 24 h</p>
+    </div>
+  );
+}
+
+function OutcomeFigures(props: { numbers: Numbers; hours: readonly Hour[] }): JSX.Element {
+  const { numbers: n, hours } = props;
+  const all = n.good + n.bad;
+  return (
+    <div>
+      <p class="figure">
+        {all === 0 ? (
+          <span>no outcome in 24 h</span>
+        ) : (
+          <>
+            <a href="#completed">
+              <b>{n.bad > 0 ? Math.min(99, Math.round((n.good / all) * 100)) : 100} %</b> green
+            </a>
+            <span>of {plural(all, "build")} in 24 h</span>
+          </>
+        )}
+      </p>
+      <Columns
+        title="Builds ended, by outcome, hour by hour, 24 hours"
+        series={hours.map((h) => [
+          { css: "ok", value: h.success },
+          { css: "no", value: h.failure },
+          { css: "in", value: h.infra },
+        ])}
+      />
+      <p class="caption">builds per hour by outcome</p>
+    </div>
+  );
+}
+
+function FirstMachine(props: { start: HomeData["start"] }): JSX.Element {
+  const type = props.start.hostType ?? "host-linux-amd64";
+  return (
+    <Section title="No machine yet">
+      <p>
+        {props.start.hostType === null ? "Define a host type in the farm's configuration, then on" : "On"} the machine that should build, with its key in{" "}
+        <code>~/.gobuildkey-{type}</code>:
+      </p>
+      <pre class="command">
+        buildlet -coordinator={props.start.dial} -reverse-type={type} -reboot=false
+      </pre>
+      <p>
+        <code>genbuilderkey {type}</code> on the coordinator prints the key. The machine appears here, under Reverse pool, as soon as it has dialled in.
+      </p>
+    </Section>
+  );
+}
+

@@ -1,0 +1,226 @@
+/** `/machines/NAME`: one lent or owned computer, for its owner: does it still help, and when it was away, why. */
+import type { ComponentChildren, JSX } from "preact";
+import { BuildRows } from "../build-rows.tsx";
+import type { BuildLine, MachineMode } from "../data.ts";
+import { Act, Empty, Mode, Name, Section, Span, Table, When } from "../parts.tsx";
+import { grouped, plural, visible } from "../text.ts";
+import { duration, utc } from "../time.ts";
+import { Strip } from "./machines.tsx";
+
+export interface SessionRow {
+  readonly id: string;
+  readonly address: string;
+  readonly openedAt: number;
+  readonly closedAt: number | null;
+  readonly reason: string | null;
+  readonly builds: number;
+}
+
+export interface MachineData {
+  readonly id: number;
+  readonly hostType: string;
+  readonly name: string;
+  readonly mode: MachineMode;
+  readonly owners: readonly { readonly name: string; readonly contact: string }[];
+  readonly trust: string;
+  readonly agent: string;
+  readonly version: number;
+  readonly agentDigest: string | null;
+  readonly platform: string | null;
+  readonly address: string;
+  readonly firstSeenAt: number;
+  readonly lastSeenAt: number;
+  readonly drainedAt: number | null;
+  readonly drainNote: string | null;
+  readonly running: BuildLine | null;
+  readonly key: { readonly id: string; readonly madeAt: number; readonly expiresAt: number | null; readonly revokedAt: number | null } | null;
+  readonly changes: readonly { readonly at: number; readonly field: string; readonly was: string | null; readonly became: string | null }[];
+  readonly sessions: readonly SessionRow[];
+  readonly builds: readonly BuildLine[];
+  readonly compare: {
+    readonly builds: number;
+    readonly infra: number;
+    readonly medianMs: number | null;
+    readonly siblingsMs: number | null;
+  };
+  /** 30 characters, oldest day first, as in MachineLine.day. */
+  readonly month: string;
+  /** Of other machines with this name, under other host types. */
+  readonly namesakes: readonly string[];
+}
+
+export function MachinePage(props: { data: MachineData; operator: boolean }): JSX.Element {
+  const { data: m } = props;
+  return (
+    <>
+      <h1>
+        <Mode mode={m.mode} /> <Name text={m.name} />
+      </h1>
+      <p class="lead">
+        <State machine={m} />
+      </p>
+      {m.running ? <BuildRows label="What it runs" builds={[m.running]} kind="running" /> : null}
+      <dl class="facts">
+        <Fact name="Host type">
+          <a href={`/builders#${encodeURIComponent(m.hostType)}`}>{visible(m.hostType)}</a>, {m.trust}
+          {m.trust === "community" ? <span class="muted"> (runs submitted code only)</span> : null}
+        </Fact>
+        <Fact name="Lent by">
+          {m.owners.length === 0 ? <span class="muted">nobody is named in the configuration</span> : null}
+          {m.owners.map((owner) => (
+            <div key={owner.name}>
+              <bdi>{visible(owner.name)}</bdi> <span class="muted">{visible(owner.contact)}</span>
+            </div>
+          ))}
+        </Fact>
+        <Fact name="Platform">{m.platform === null ? <span class="muted">not reported</span> : visible(m.platform)}</Fact>
+        <Fact name="Agent">
+          {m.agent === "barnraiser" ? "our buildlet" : "the original buildlet"}, version {m.version}
+          {m.agentDigest === null ? null : <code title={m.agentDigest}> {m.agentDigest.slice(0, 12)}</code>}
+        </Fact>
+        <Fact name="Address">{visible(m.address)}</Fact>
+        <Fact name="Key">
+          <Key data={m.key} operator={props.operator} />
+        </Fact>
+        <Fact name="First seen">
+          <When at={m.firstSeenAt} />
+        </Fact>
+        <Fact name="Last 30 days">
+          <Strip hours={m.month} label="Last 30 days" />
+        </Fact>
+        <Fact name="Compared">
+          <Compared data={m} />
+        </Fact>
+        {m.namesakes.length > 0 ? (
+          <Fact name="Same name">
+            {m.namesakes.map((type) => (
+              <a key={type} href={`/machines/${encodeURIComponent(m.name)}?type=${encodeURIComponent(type)}`}>
+                {visible(type)}{" "}
+              </a>
+            ))}
+          </Fact>
+        ) : null}
+      </dl>
+      {props.operator ? <Operate machine={m} /> : null}
+      <Section id="builds" title="Builds">
+        {m.builds.length === 0 ? <Empty>It has run no build yet.</Empty> : <BuildRows label="Builds it ran" builds={m.builds} kind="ended" />}
+      </Section>
+      <Section id="sessions" title="Connections">
+        <Sessions sessions={m.sessions} />
+      </Section>
+      <Section id="changes" title="Changes">
+        {m.changes.length === 0 ? <Empty>It has always reported the same.</Empty> : <Changes changes={m.changes} />}
+      </Section>
+    </>
+  );
+}
+
+function Fact(props: { name: string; children: ComponentChildren }): JSX.Element {
+  return (
+    <div>
+      <dt>{props.name}</dt>
+      <dd>{props.children}</dd>
+    </div>
+  );
+}
+
+function State(props: { machine: MachineData }): JSX.Element {
+  const { machine: m } = props;
+  const [open] = m.sessions.filter((session) => session.closedAt === null);
+  if (m.mode === "drained")
+    return (
+      <>
+        Drained{m.drainedAt === null ? null : <> <When at={m.drainedAt} /></>}
+        {m.drainNote ? `: ${visible(m.drainNote)}` : ""}. It finishes what it runs and takes nothing new.
+      </>
+    );
+  if (open)
+    return (
+      <>
+        Connected for <Span from={open.openedAt} /> from {visible(open.address)}.
+      </>
+    );
+  const last = m.sessions[0];
+  return (
+    <>
+      Away since <When at={last?.closedAt ?? m.lastSeenAt} />
+      {last?.reason ? `: ${visible(last.reason)}` : ""}.
+    </>
+  );
+}
+
+function Key(props: { data: MachineData["key"]; operator: boolean }): JSX.Element {
+  const key = props.data;
+  if (key === null) return <span>shared key of its host type</span>;
+  return (
+    <>
+      <code>{key.id}</code>, its own, made {utc(key.madeAt).slice(0, 10)}
+      {key.expiresAt === null ? "" : `, expires ${utc(key.expiresAt).slice(0, 10)}`}
+      {key.revokedAt === null ? "" : `, revoked ${utc(key.revokedAt).slice(0, 10)}`}
+      {props.operator && key.revokedAt === null ? <Act action={`/keys/${encodeURIComponent(key.id)}/revoke`} label="Revoke" danger /> : null}
+    </>
+  );
+}
+
+function Compared(props: { data: MachineData }): JSX.Element {
+  const { builds, infra, medianMs, siblingsMs } = props.data.compare;
+  if (builds === 0) return <span class="muted">nothing to compare yet</span>;
+  const ratio = medianMs !== null && siblingsMs !== null && siblingsMs > 0 ? medianMs / siblingsMs : null;
+  return (
+    <>
+      {plural(builds, "build")}, {grouped(infra)} ended by infrastructure
+      {medianMs === null ? "" : `, median ${duration(medianMs)}`}
+      {ratio === null ? "" : ratio > 1.05 ? `, ${ratio.toFixed(1)} times its siblings'` : ratio < 0.95 ? `, ${(1 / ratio).toFixed(1)} times faster than its siblings` : ", like its siblings"}
+    </>
+  );
+}
+
+function Operate(props: { machine: MachineData }): JSX.Element {
+  const { machine: m } = props;
+  return (
+    <div class="operate">
+      {m.drainedAt === null ? (
+        <Act action={`/machines/${m.id}/drain`} label="Drain" note="why (shown to everybody)" />
+      ) : (
+        <Act action={`/machines/${m.id}/resume`} label="Resume" />
+      )}
+    </div>
+  );
+}
+
+function Sessions(props: { sessions: readonly SessionRow[] }): JSX.Element {
+  return (
+    <Table label="Connections" head={["Opened", "#Lasted", "#Builds", "Address", "Why it ended"]}>
+      {props.sessions.map((session) => (
+        <tr key={session.id}>
+          <td>
+            <When at={session.openedAt} />
+          </td>
+          <td class="right">
+            <Span from={session.openedAt} to={session.closedAt} />
+          </td>
+          <td class="right num">{session.builds}</td>
+          <td>{visible(session.address)}</td>
+          <td>{session.closedAt === null ? <span class="ok">open</span> : visible(session.reason ?? "not known")}</td>
+        </tr>
+      ))}
+    </Table>
+  );
+}
+
+function Changes(props: { changes: MachineData["changes"] }): JSX.Element {
+  return (
+    <Table label="Changes" head={["When", "What", "Was", "Became"]}>
+      {props.changes.map((change) => (
+        <tr key={`${change.at} ${change.field}`}>
+          <td>
+            <When at={change.at} />
+          </td>
+          <td>{visible(change.field)}</td>
+          <td>{visible(change.was ?? "")}</td>
+          <td>{visible(change.became ?? "")}</td>
+        </tr>
+      ))}
+    </Table>
+  );
+}

@@ -1,0 +1,115 @@
+/** `/machines`: every machine that ever dialled in, those that are wanted now first. */
+import type { JSX } from "preact";
+import type { MachineMode } from "../data.ts";
+import { Empty, Machine, Mode, Name, Table, When } from "../parts.tsx";
+import { grouped, plural, visible } from "../text.ts";
+
+export interface MachineLine {
+  readonly id: number;
+  readonly hostType: string;
+  readonly name: string;
+  readonly owner: string | null;
+  readonly trust: string;
+  readonly mode: MachineMode;
+  readonly build: number | null;
+  readonly builder: string | null;
+  readonly lastSeenAt: number;
+  readonly note: string | null;
+  /** 24 characters, oldest hour first: `b` busy in it, `i` connected, `a` away. */
+  readonly day: string;
+}
+
+export interface MachinesData {
+  readonly machines: readonly MachineLine[];
+  readonly total: number;
+  readonly page: number;
+  readonly pages: number;
+  readonly filter: string;
+}
+
+export function MachinesPage(props: { data: MachinesData; dial: string }): JSX.Element {
+  const { machines, total, filter, page, pages } = props.data;
+  return (
+    <>
+      <h1>
+        Machines <span class="aside">{plural(total, "machine")}</span>
+      </h1>
+      <form class="filter" action="/machines">
+        <input name="q" value={filter} placeholder="name, host type or owner" aria-label="Filter by name, host type or owner" />
+        <button type="submit">Filter</button>
+      </form>
+      {machines.length === 0 ? (
+        <Empty>
+          {filter === "" ? (
+            <>
+              No machine has dialled in yet. On the machine: <code>buildlet -coordinator={props.dial} -reverse-type=HOST-TYPE -reboot=false</code>
+            </>
+          ) : (
+            <>No machine matches “{visible(filter)}”.</>
+          )}
+        </Empty>
+      ) : (
+        <Table label="Machines" class="machines" head={["State", "Machine", "Host type", "Owner", "Trust", "Runs", "24 h", "#Last seen"]}>
+          {machines.map((machine) => (
+            <tr key={machine.id} data-row>
+              <td class="tight">
+                <Mode mode={machine.mode} />
+              </td>
+              <th scope="row" class="open">
+                <Machine machine={machine} />
+              </th>
+              <td>
+                <Name text={machine.hostType} />
+              </td>
+              <td>{machine.owner === null ? null : <Name text={machine.owner} />}</td>
+              <td>{machine.trust}</td>
+              <td class="tight">
+                {machine.build === null ? (
+                  <span class="muted">{machine.note === null ? "" : visible(machine.note)}</span>
+                ) : (
+                  <a href={`/b/${machine.build}`}>
+                    #{machine.build} {visible(machine.builder ?? "")}
+                  </a>
+                )}
+              </td>
+              <td>
+                <Strip hours={machine.day} label="Last 24 hours" />
+              </td>
+              <td class="right when">{machine.mode === "away" ? <When at={machine.lastSeenAt} /> : "now"}</td>
+            </tr>
+          ))}
+        </Table>
+      )}
+      {pages > 1 ? (
+        <nav class="pages" aria-label="Pages of machines">
+          {page > 1 ? <a href={pageHref(filter, page - 1)}>previous</a> : null}
+          <span>
+            page {grouped(page)} of {grouped(pages)}
+          </span>
+          {page < pages ? <a href={pageHref(filter, page + 1)}>next</a> : null}
+        </nav>
+      ) : null}
+    </>
+  );
+}
+
+function pageHref(filter: string, page: number): string {
+  return `/machines?${filter === "" ? "" : `q=${encodeURIComponent(filter)}&`}page=${page}`;
+}
+
+const WORDS: Readonly<Record<string, string>> = { b: "busy", i: "connected", a: "away" };
+
+/** A strip of time, one mark per character. */
+export function Strip(props: { hours: string; label: string }): JSX.Element {
+  const counts = Object.entries(WORDS).map(([letter, word]) => `${word} ${props.hours.split(letter).length - 1}`);
+  const title = `${props.label}: ${counts.join(", ")}`;
+  return (
+    <svg class="strip" viewBox={`0 0 ${props.hours.length * 5} 12`} width={props.hours.length * 5} height="12" role="img" aria-label={title}>
+      <title>{title}</title>
+      {[...props.hours].map((letter, x) => (
+        // biome-ignore lint/suspicious/noArrayIndexKey: marks are positions in time.
+        <rect key={x} x={x * 5} y={letter === "b" ? 0 : letter === "i" ? 6 : 10} width="4" height={letter === "b" ? 12 : letter === "i" ? 6 : 2} class={letter === "b" ? "ru" : letter === "i" ? "ok" : "wa"} />
+      ))}
+    </svg>
+  );
+}

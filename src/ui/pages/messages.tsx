@@ -1,0 +1,91 @@
+/** Pages that say one thing: found, not found, not now, log in. */
+import type { JSX } from "preact";
+import type { BuildLine } from "../data.ts";
+import { Empty } from "../parts.tsx";
+import { BuildRows } from "../build-rows.tsx";
+import { visible } from "../text.ts";
+
+export interface Hit {
+  readonly kind: string;
+  readonly href: string;
+  readonly text: string;
+  readonly more: string;
+}
+
+export function SearchPage(props: { data: { readonly q: string; readonly hits: readonly Hit[]; readonly builds: readonly BuildLine[] } }): JSX.Element {
+  const { q, hits, builds } = props.data;
+  return (
+    <>
+      <h1>Search</h1>
+      <form class="filter" action="/search">
+        <input type="search" name="q" value={q} aria-label="Search" placeholder="commit, branch, builder, machine, build number" />
+        <button type="submit">Search</button>
+      </form>
+      {q !== "" && hits.length === 0 && builds.length === 0 ? <Empty>Nothing matches “{visible(q)}”.</Empty> : null}
+      <Hits hits={hits} />
+      {builds.length > 0 ? <BuildRows label="Builds" builds={builds} kind="ended" /> : null}
+    </>
+  );
+}
+
+function Hits(props: { hits: readonly Hit[] }): JSX.Element {
+  return (
+    <ul class="hits">
+      {props.hits.map((hit) => (
+        <li key={hit.href} data-row>
+          <span class="muted kind">{hit.kind}</span>{" "}
+          <a href={hit.href} class="open">
+            <bdi>{visible(hit.text)}</bdi>
+          </a>{" "}
+          <span class="muted">
+            <bdi>{visible(hit.more)}</bdi>
+          </span>
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+export interface MessageData {
+  readonly title: string;
+  readonly lines: readonly string[];
+  readonly hits: readonly Hit[];
+}
+
+/** 404 with what may have been meant, 403, 500, and the page while the database is away. */
+export function MessagePage(props: { data: MessageData }): JSX.Element {
+  return (
+    <>
+      <h1>{visible(props.data.title)}</h1>
+      {props.data.lines.map((line) => (
+        <p key={line} class="lead">
+          {visible(line)}
+        </p>
+      ))}
+      <Hits hits={props.data.hits} />
+    </>
+  );
+}
+
+export function LoginPage(props: { data: { readonly back: string; readonly problem: string | null } }): JSX.Element {
+  return (
+    <>
+      <h1>Log in</h1>
+      <p class="lead">Reading needs no login. The operator token is in the file `operator-token` of the farm's data folder.</p>
+      <form method="post" action="/login" class="login">
+        <input type="hidden" name="back" value={props.data.back} />
+        <input type="text" name="username" value="operator" autocomplete="username" hidden readOnly aria-hidden="true" tabIndex={-1} />
+        <label>
+          Operator token
+          <input type="password" name="token" autocomplete="current-password" required />
+        </label>
+        {props.data.problem === null ? null : (
+          <p role="alert" class="no">
+            {props.data.problem}
+          </p>
+        )}
+        <button type="submit">Log in</button>
+      </form>
+    </>
+  );
+}

@@ -1,0 +1,86 @@
+/**
+ * The reverse pool, in the words and the form that owners know from upstream: `type: inUse/total (N missing)`, and one item per machine,
+ * `name (ip:port) version V, TYPE: connected DUR, idle|working for DUR`.
+ */
+import type { JSX } from "preact";
+import { machineHref } from "../data.ts";
+import { Empty, Section, Span } from "../parts.tsx";
+import { grouped, visible } from "../text.ts";
+
+export interface PoolLine {
+  readonly hostType: string;
+  readonly busy: number;
+  readonly total: number;
+  readonly expect: number;
+  readonly trust: "team" | "community";
+  readonly drained: boolean;
+  readonly configured: boolean;
+}
+
+export interface SessionLine {
+  readonly id: string;
+  readonly name: string;
+  readonly address: string;
+  readonly version: number;
+  readonly hostType: string;
+  readonly openedAt: number;
+  readonly build: number | null;
+  /** Since when it works, or stands idle. */
+  readonly since: number;
+}
+
+export interface PoolData {
+  readonly types: readonly PoolLine[];
+  readonly sessions: readonly SessionLine[];
+  readonly connected: number;
+}
+
+export function Pools(props: { pools: PoolData }): JSX.Element {
+  const { types, sessions, connected } = props.pools;
+  return (
+    <div id="pools">
+      <Section title="Reverse pool summary">
+        {types.length === 0 ? (
+          <Empty>No host type is configured.</Empty>
+        ) : (
+          <ul class="pool">
+            {types.map((type) => (
+              <li key={type.hostType}>
+                <a href={`/builders#${encodeURIComponent(type.hostType)}`}>{visible(type.hostType)}</a>
+                {`: ${type.busy}/${type.total}`}
+                {type.total < type.expect ? <span class="fl">{` (${type.expect - type.total} missing)`}</span> : null}
+                {type.drained ? <span class="muted"> drained</span> : null}
+                {type.configured ? null : <span class="muted"> not in the configuration</span>}
+              </li>
+            ))}
+          </ul>
+        )}
+      </Section>
+      <Section title="Reverse pool machine detail" aside={connected > sessions.length ? <a href="/machines">{`${sessions.length} of ${grouped(connected)}`}</a> : null}>
+        {sessions.length === 0 ? (
+          <Empty>No machine is connected.</Empty>
+        ) : (
+          <ul class="pool">
+            {sessions.map((session) => (
+              <li key={session.id} data-row>
+                <a href={machineHref(session)}>
+                  <bdi>{visible(session.name)}</bdi>
+                </a>
+                {` (${visible(session.address)}) version ${session.version}, ${visible(session.hostType)}: connected `}
+                <Span from={session.openedAt} />
+                {session.build === null ? ", idle for " : ", working for "}
+                <Span from={session.since} />
+                {session.build === null ? null : (
+                  <>
+                    {" "}
+                    <a href={`/b/${session.build}`}>#{session.build}</a>
+                  </>
+                )}
+              </li>
+            ))}
+          </ul>
+        )}
+      </Section>
+    </div>
+  );
+}
