@@ -1,0 +1,127 @@
+/**
+ * The grid, commits × builders, as HTML text.
+ *
+ * It has up to 20,000 cells, so it is not made of components: a row is a string that depends on nothing but its content, is made once and
+ * kept (web/pages/grid-rows.ts), and is replaced whole when its content changes. A cell says its status by glyph, class and label. Only cells
+ * that somebody may want to open without script (all but success and skipped) carry a link; islands/grid.ts makes every cell one when it is
+ * pointed at or focused. Without script, a commit's own page has all the links.
+ */
+import type { Status } from "../farm/build.ts";
+import { STATUS } from "./status.ts";
+import { escapeHtml, subject, visible } from "./text.ts";
+
+export interface GridColumn {
+  readonly name: string;
+  readonly goos: string;
+  readonly goarch: string;
+  readonly known: boolean;
+}
+
+export interface GridCell {
+  readonly status: Status;
+  readonly build: number;
+  /** Of a running build: eighths of its usual time gone, 0 to 8. */
+  readonly eighths?: number;
+}
+
+export interface GridCommit {
+  readonly hash: string;
+  readonly author: string;
+  readonly committedAt: number;
+  readonly message: string;
+}
+
+/** A builder's latest settled result, and for how many commits in a row it has been so. */
+export interface GridNow {
+  readonly status: Status;
+  readonly build: number;
+  readonly commits: number;
+}
+
+export function cellHtml(cell: GridCell | undefined): string {
+  if (cell === undefined) return "<td></td>";
+  const look = STATUS[cell.status];
+  if (cell.status === "success" || cell.status === "skipped") return `<td class=${look.css} aria-label="${look.word}">${look.glyph}</td>`;
+  const css = cell.eighths === undefined ? look.css : `"${look.css} p${cell.eighths}"`;
+  return `<td class=${css}><a href=/b/${cell.build} aria-label="${look.word}">${look.glyph}</a></td>`;
+}
+
+export function rowHtml(repo: string, commit: GridCommit, cells: readonly (GridCell | undefined)[]): string {
+  const href = `/p/${encodeURIComponent(repo)}/${commit.hash}`;
+  const at = new Date(commit.committedAt);
+  const day = at.toISOString().slice(5, 16).replace("T", " ");
+  const title = escapeHtml(subject(commit.message));
+  return (
+    `<tr id=c${commit.hash.slice(0, 12)}><th scope=row><a href=${href} class=hash>${commit.hash.slice(0, 8)}</a> ` +
+    `<span class=subject title="${title}"><bdi>${title}</bdi></span> <span class=author><bdi>${escapeHtml(visible(commit.author))}</bdi></span> ` +
+    `<time datetime=${at.toISOString()}>${day}</time><span class=sum>${summary(cells)}</span></th>${cells.map(cellHtml).join("")}</tr>`
+  );
+}
+
+const SUMMED: readonly Status[] = ["failure", "infra_failure", "flaky", "running", "waiting", "success"];
+
+/** "✕ 3 ◐ 1 ✓ 96": the row for a narrow screen, and for a reader who does not want a hundred cells. */
+function summary(cells: readonly (GridCell | undefined)[]): string {
+  const counts = new Map<Status, number>();
+  for (const cell of cells) if (cell) counts.set(cell.status, (counts.get(cell.status) ?? 0) + 1);
+  return SUMMED.filter((status) => counts.has(status))
+    .map((status) => `<span class=${STATUS[status].css} aria-label="${counts.get(status)} ${STATUS[status].word}">${STATUS[status].glyph} ${counts.get(status)}</span>`)
+    .join(" ");
+}
+
+export function nowHtml(states: readonly (GridNow | undefined)[]): string {
+  const cells = states.map((now) => {
+    if (now === undefined) return "<td></td>";
+    const look = STATUS[now.status];
+    const since = `${look.word} for ${now.commits} commit${now.commits === 1 ? "" : "s"}`;
+    return `<td class=${look.css}><a href=/b/${now.build} aria-label="${since}" title="${since}">${look.glyph}<small>${now.commits > 99 ? "99" : now.commits}</small></a></td>`;
+  });
+  return `<tr id=now class=now><th scope=row>now <span class=subject>each builder's latest result, and for how many commits</span></th>${cells.join("")}</tr>`;
+}
+
+/** OS, below it architecture, below it what else the name says; each over the columns that share it. */
+export function headHtml(columns: readonly GridColumn[]): string {
+  const group = (label: (c: GridColumn) => string, shown: (c: GridColumn) => string): string => {
+    const cells: string[] = [];
+    for (let i = 0; i < columns.length; ) {
+      const column = columns[i] as GridColumn;
+      let span = 1;
+      while (i + span < columns.length && label(columns[i + span] as GridColumn) === label(column)) span++;
+      cells.push(`<th scope=colgroup colspan=${span}><span title="${escapeHtml(visible(label(column)))}"><bdi>${escapeHtml(visible(shown(column)))}</bdi></span></th>`);
+      i += span;
+    }
+    return cells.join("");
+  };
+  const last = columns.map((column) => {
+    const name = escapeHtml(visible(column.name));
+    const rest = escapeHtml(visible(variant(column)));
+    const known = column.known ? " (known issue)" : "";
+    return `<th scope=col${column.known ? " class=ki" : ""}><a href="/builders#${encodeURIComponent(column.name)}" title="${name}${known}" aria-label="${name}${known}"><bdi>${rest}</bdi></a></th>`;
+  });
+  return (
+    `<tr><th scope=col rowspan=3 class=corner>Commit</th>${group(
+      (c) => c.goos,
+      (c) => c.goos,
+    )}</tr><tr>${group(
+      (c) => `${c.goos}-${c.goarch}`,
+      (c) => c.goarch,
+    )}</tr>` + `<tr>${last.join("")}</tr>`
+  );
+}
+
+/** `linux-amd64-race` is headed `race` below linux and amd64; a name that is only these two has a dot to point at. */
+function variant(column: GridColumn): string {
+  const prefix = `${column.goos}-${column.goarch}`;
+  return column.name === prefix ? "·" : column.name.startsWith(`${prefix}-`) ? column.name.slice(prefix.length + 1) : column.name;
+}
+
+/** Columns in the order in which people look for them: desktop systems first, then the BSDs, phones and the rest, each by name. */
+export function inColumnOrder<C extends { readonly name: string; readonly goos: string }>(columns: readonly C[]): C[] {
+  const order = ["linux", "darwin", "windows", "freebsd", "openbsd", "netbsd", "dragonfly", "android", "ios"];
+  const rank = (goos: string): number => (order.includes(goos) ? order.indexOf(goos) : order.length);
+  return columns.toSorted((a, b) => rank(a.goos) - rank(b.goos) || compare(a.goos, b.goos) || compare(a.name, b.name));
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

@@ -1,0 +1,317 @@
+/**
+ * One step's log: line numbers with addresses, colours, search with a count, wrapping, following.
+ *
+ * On the server it is the last lines, as plain rows, with a link to the whole text. In the browser only the rows in sight exist (log-source.ts,
+ * scroll-map.ts), so that a log of 1 GB costs no more than a short one. The box has the same height in all cases: nothing below it moves.
+ *
+ * Follow: on while the log grows and the reader is at its end; scrolling up leaves it, scrolling to the end takes it up again.
+ */
+import type { JSX } from "preact";
+import { useContext, useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { ansiState, type Span, spans } from "./ansi.ts";
+import { LiveContext } from "./live.ts";
+import { LogSource } from "./log-source.ts";
+import { ROW, ScrollMap } from "./scroll-map.ts";
+import { bytes, grouped, plural } from "./text.ts";
+
+export interface LogData {
+  /** `/b/12/test`; `/log`, `/lines` and `/find` are below it. */
+  readonly base: string;
+  /** "" for the last attempt, else its number. */
+  readonly attempt: string;
+  readonly topic: string;
+  readonly total: number;
+  readonly length: number;
+  readonly ended: boolean;
+  readonly truncated: boolean;
+  /** The last lines, the first of which is line `from` (from 1). */
+  readonly from: number;
+  readonly tail: readonly string[];
+}
+
+interface Found {
+  readonly count: number;
+  readonly lines: readonly number[];
+  readonly complete: boolean;
+}
+
+export function LogViewer(props: { log: LogData }): JSX.Element {
+  const { log } = props;
+  const live = useContext(LiveContext);
+  const box = useRef<HTMLDivElement>(null);
+  const [awake, setAwake] = useState(false);
+  const [, redraw] = useState(0);
+  const [wrap, setWrap] = useState(false);
+  const [follow, setFollow] = useState(false);
+  const [query, setQuery] = useState("");
+  const [found, setFound] = useState<Found | null>(null);
+  const [hit, setHit] = useState(0);
+  const [chosen, setChosen] = useState(0);
+  const state = useMemo(() => {
+    const draw = (): void => redraw((n) => n + 1);
+    const url = (path: string, query: Readonly<Record<string, string | number>>): string => {
+      const all = new URLSearchParams(Object.entries(query).map(([key, value]) => [key, String(value)]));
+      if (log.attempt !== "") all.set("attempt", log.attempt);
+      return `${log.base}/${path}?${all}`;
+    };
+    return { source: new LogSource(log, url, draw), map: new ScrollMap(log.total), draw };
+  }, [log.base, log.attempt]);
+  const { source, map } = state;
+  map.resize(source.total, box.current?.clientHeight ?? 0);
+
+  const show = (line: number): void => {
+    const element = box.current;
+    if (element) element.scrollTop = map.goTo(line);
+    state.draw();
+  };
+  const choose = (line: number): void => {
+    setFollow(false);
+    setChosen(line);
+    map.resize(source.total, box.current?.clientHeight ?? 0);
+    show(line - 4);
+  };
+
+  useEffect(() => {
+    setAwake(true);
+    const fromHash = (): boolean => {
+      const line = Number(/^#L(\d+)$/.exec(location.hash)?.[1] ?? 0);
+      if (line > 0) choose(line);
+      return line > 0;
+    };
+    const observer = new ResizeObserver(state.draw);
+    if (box.current) observer.observe(box.current);
+    if (!fromHash()) {
+      setFollow(!source.ended);
+      show(source.total);
+    }
+    const onHash = (): void => void fromHash();
+    addEventListener("hashchange", onHash);
+    const deafen = live.listen(log.topic, () => void source.refresh());
+    void source.refresh();
+    return () => {
+      removeEventListener("hashchange", onHash);
+      observer.disconnect();
+      deafen();
+    };
+  }, [state]);
+
+  // The box is as tall as its content only after the first live drawing, so the place is taken up again then, and at each growth when following.
+  useLayoutEffect(() => {
+    const element = box.current;
+    if (!element || !awake) return;
+    element.scrollTop = follow ? map.goTo(source.total) : map.bar();
+  }, [awake, source.total, follow]);
+
+  useEffect(() => {
+    if (query === "") {
+      setFound(null);
+      return;
+    }
+    const stop = new AbortController();
+    const timer = setTimeout(async () => {
+      const response = await fetch(source.url("find", { q: query }), { signal: stop.signal }).catch(() => undefined);
+      if (!response?.ok) return;
+      const answer = (await response.json()) as Found;
+      setFound(answer);
+      setHit(0);
+      const first = answer.lines[0];
+      if (first !== undefined) choose(first);
+    }, 150);
+    return () => {
+      clearTimeout(timer);
+      stop.abort();
+    };
+  }, [query]);
+
+  const step = (by: number): void => {
+    if (!found || found.lines.length === 0) return;
+    const next = (hit + by + found.lines.length) % found.lines.length;
+    setHit(next);
+    choose(found.lines[next] ?? 1);
+  };
+
+  const onScroll = (): void => {
+    const element = box.current;
+    if (!element || !awake || Math.abs(element.scrollTop - map.seen) < 1) return;
+    map.moved(element.scrollTop);
+    setFollow(!source.ended && map.atEnd);
+    state.draw();
+  };
+  const onRest = (): void => {
+    if (box.current && awake) box.current.scrollTop = map.bar();
+  };
+  const onKey = (event: KeyboardEvent): void => {
+    if (event.target instanceof HTMLInputElement || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "f") setFollow(!follow);
+    else if (event.key === "w") setWrap(!wrap);
+    else if (event.key === "Home") show(0);
+    else if (event.key === "End") show(source.total);
+    else return;
+    event.preventDefault();
+  };
+
+  return (
+    // biome-ignore lint/a11y/noStaticElementInteractions: keys of the whole viewer; each has a button as well.
+    <section class="log" id="log" aria-label="Log" onKeyDown={onKey}>
+      <div class="log-bar">
+        <span class="muted num">
+          {plural(source.total, "line")}, {bytes(source.length)}
+          {source.ended ? "" : ", growing"}
+        </span>
+        <span class="log-find">
+          <input
+            type="search"
+            value={query}
+            placeholder="Find in log"
+            aria-label="Find in log"
+            onInput={(event) => setQuery(event.currentTarget.value)}
+            onKeyDown={(event) => {
+              if (event.key === "Enter") step(event.shiftKey ? -1 : 1);
+            }}
+          />
+          <span class="found num" role="status">
+            {found === null ? "" : found.count === 0 ? "not found" : `${hit + 1} of ${grouped(found.count)}${found.complete ? "" : "+"}`}
+          </span>
+          <button type="button" onClick={() => step(-1)} aria-label="Previous match">
+            ↑
+          </button>
+          <button type="button" onClick={() => step(1)} aria-label="Next match">
+            ↓
+          </button>
+        </span>
+        <button type="button" aria-pressed={wrap} onClick={() => setWrap(!wrap)}>
+          Wrap
+        </button>
+        <button
+          type="button"
+          aria-pressed={follow}
+          onClick={() => {
+            setFollow(!follow);
+            if (!follow) show(source.total);
+          }}
+        >
+          Follow
+        </button>
+        <CopyLink line={chosen} />
+        <a href={`${log.base}/log${log.attempt === "" ? "" : `?attempt=${log.attempt}`}`}>Raw text</a>
+      </div>
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard. */}
+      <div class={`log-box${wrap ? " wrap" : ""}`} ref={box} tabIndex={0} role="region" aria-label="Lines" onScroll={onScroll} onScrollEnd={onRest}>
+        {awake ? (
+          <div class="log-space" style={{ height: `${map.height}px` }}>
+            <Rows source={source} map={map} view={box.current?.clientHeight ?? 600} chosen={chosen} query={found === null ? "" : query} choose={setChosen} />
+          </div>
+        ) : (
+          <StaticRows log={log} />
+        )}
+      </div>
+      {log.truncated ? <p class="fl">The command wrote more than is kept; the rest was dropped.</p> : null}
+    </section>
+  );
+}
+
+function CopyLink(props: { line: number }): JSX.Element {
+  const [copied, setCopied] = useState(0);
+  const { line } = props;
+  const copy = async (): Promise<void> => {
+    await navigator.clipboard.writeText(location.href.replace(/#.*$/, `#L${line}`)).catch(() => undefined);
+    setCopied(line);
+  };
+  return (
+    <button type="button" class="copy" disabled={line === 0} onClick={() => void copy()}>
+      {line > 0 && copied === line ? "Link copied" : line > 0 ? `Copy link to ${line}` : "Copy link"}
+    </button>
+  );
+}
+
+/** The rows in sight, laid in a layer that stays while the space below it scrolls. */
+function Rows(props: {
+  source: LogSource;
+  map: ScrollMap;
+  view: number;
+  chosen: number;
+  query: string;
+  choose: (line: number) => void;
+}): JSX.Element {
+  const { source, map, view, chosen, query, choose } = props;
+  const layer = useRef<HTMLDivElement>(null);
+  const first = Math.floor(map.top);
+  const count = Math.min(source.total - first, Math.ceil(view / ROW) + 1);
+  const atEnd = map.atEnd && map.last > 0;
+  useLayoutEffect(() => {
+    const rows = layer.current;
+    if (!rows) return;
+    // A wrapped row is taller than ROW: a fraction of `top` is a fraction of the first row, and at the end the last row stands at the bottom.
+    const height = rows.firstElementChild?.getBoundingClientRect().height ?? ROW;
+    const shift = atEnd ? Math.min(0, view - rows.scrollHeight) : -(map.top - first) * height;
+    rows.style.transform = `translateY(${shift}px)`;
+  });
+  const rows: JSX.Element[] = [];
+  for (let line = first + 1; line <= first + count; line++) {
+    const content = source.row(line);
+    rows.push(
+      <div key={line} class={line === chosen ? "row sel" : "row"} data-line={line}>
+        <a class="ln" href={`#L${line}`} aria-label={`line ${line}`} onClick={(event) => {
+            event.preventDefault();
+            history.replaceState(null, "", `#L${line}`);
+            choose(line);
+          }}
+        >
+          {line}
+        </a>
+        <span class="tx">{content === undefined ? "" : <Line spans={content} query={query} />}</span>
+      </div>,
+    );
+  }
+  return (
+    <div class="log-layer">
+      <div ref={layer}>{rows}</div>
+    </div>
+  );
+}
+
+function Line(props: { spans: readonly Span[]; query: string }): JSX.Element {
+  if (props.spans.length === 0) return <> </>;
+  return <>{props.spans.map((span, i) => (
+      // biome-ignore lint/suspicious/noArrayIndexKey: a line's spans never change places.
+      <span key={i} class={span.css === "" ? undefined : span.css}>
+        {marked(span.text, props.query)}
+      </span>
+    ))}</>;
+}
+
+/** `text` with every occurrence of `query` marked, whatever its case. */
+function marked(text: string, query: string): (string | JSX.Element)[] | string {
+  if (query === "") return text;
+  const parts: (string | JSX.Element)[] = [];
+  const low = text.toLowerCase();
+  const sought = query.toLowerCase();
+  let from = 0;
+  for (let at = low.indexOf(sought); at >= 0; at = low.indexOf(sought, from)) {
+    parts.push(text.slice(from, at), <mark key={at}>{text.slice(at, at + sought.length)}</mark>);
+    from = at + sought.length;
+  }
+  return [...parts, text.slice(from)];
+}
+
+/** What is there without script: the last lines. */
+function StaticRows(props: { log: LogData }): JSX.Element {
+  const { log } = props;
+  const state = ansiState();
+  return (
+    <>
+      {log.from > 1 ? <p class="muted earlier">{plural(log.from - 1, "earlier line")}: see the raw text</p> : null}
+      {log.tail.map((line, i) => (
+        <div key={log.from + i} class="row" id={`L${log.from + i}`}>
+          <a class="ln" href={`#L${log.from + i}`} aria-label={`line ${log.from + i}`}>
+            {log.from + i}
+          </a>
+          <span class="tx">
+            <Line spans={spans(line, state)} query="" />
+          </span>
+        </div>
+      ))}
+      {log.total === 0 ? <p class="muted earlier">{log.ended ? "It wrote nothing." : "Nothing written yet."}</p> : null}
+    </>
+  );
+}

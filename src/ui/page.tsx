@@ -1,0 +1,66 @@
+/** All pages by name, so that the server and the browser show the same component for the same data. */
+import type { JSX } from "preact";
+import type { Frame } from "./data.ts";
+import { type BuildData, BuildPage } from "./pages/build.tsx";
+import { type BuildersData, BuildersPage } from "./pages/builders.tsx";
+import { type CommitData, CommitPage } from "./pages/commit.tsx";
+import { type GridData, GridPage } from "./pages/grid.tsx";
+import { HealthPage } from "./pages/health.tsx";
+import { type HomeData, HomePage } from "./pages/home.tsx";
+import { type MachineData, MachinePage } from "./pages/machine.tsx";
+import { type MachinesData, MachinesPage } from "./pages/machines.tsx";
+import { type Hit, LoginPage, type MessageData, MessagePage, SearchPage } from "./pages/messages.tsx";
+import { type QueueData, QueuesPage } from "./pages/queues.tsx";
+import type { BuildLine, Check } from "./data.ts";
+
+export type Page =
+  | { readonly name: "home"; readonly data: HomeData }
+  | { readonly name: "builders"; readonly data: BuildersData }
+  | { readonly name: "grid"; readonly data: GridData }
+  | { readonly name: "commit"; readonly data: CommitData }
+  | { readonly name: "build"; readonly data: BuildData }
+  | { readonly name: "machines"; readonly data: MachinesData & { readonly dial: string } }
+  | { readonly name: "machine"; readonly data: MachineData }
+  | { readonly name: "queues"; readonly data: { readonly queues: readonly QueueData[] } }
+  | { readonly name: "health"; readonly data: { readonly checks: readonly Check[] } }
+  | { readonly name: "search"; readonly data: { readonly q: string; readonly hits: readonly Hit[]; readonly builds: readonly BuildLine[] } }
+  | { readonly name: "message"; readonly data: MessageData }
+  | { readonly name: "login"; readonly data: { readonly back: string; readonly problem: string | null } };
+
+/** A page with all that is around it: what `?format=json` answers, and what the browser begins with. */
+export interface Envelope {
+  readonly page: Page;
+  readonly frame: Frame;
+  /** What makes this page change. */
+  readonly topics: readonly string[];
+}
+
+export function Body(props: { envelope: Envelope }): JSX.Element {
+  const { page, frame } = props.envelope;
+  switch (page.name) {
+    case "home":
+      return <HomePage data={page.data} now={frame.now} />;
+    case "builders":
+      return <BuildersPage data={page.data} operator={frame.operator} />;
+    case "grid":
+      return <GridPage data={page.data} />;
+    case "commit":
+      return <CommitPage data={page.data} />;
+    case "build":
+      return <BuildPage data={page.data} operator={frame.operator} />;
+    case "machines":
+      return <MachinesPage data={page.data} dial={page.data.dial} />;
+    case "machine":
+      return <MachinePage data={page.data} operator={frame.operator} />;
+    case "queues":
+      return <QueuesPage data={page.data} />;
+    case "health":
+      return <HealthPage data={page.data} />;
+    case "search":
+      return <SearchPage data={page.data} />;
+    case "message":
+      return <MessagePage data={page.data} />;
+    case "login":
+      return <LoginPage data={page.data} />;
+  }
+}

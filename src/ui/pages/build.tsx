@@ -1,0 +1,303 @@
+/**
+ * `/b/ID` and `/b/ID/STEP`: one build. The answer first: what failed, where, since when, and the lines that say why; then steps, log, attempts
+ * and what came before. The log is the step's that the address names, else the failing, the running or the last one's.
+ */
+import type { JSX } from "preact";
+import type { Status } from "../../farm/build.ts";
+import { type BuildLine, commitHref, type MachineRef, repoHref, stepHref, type Wait } from "../data.ts";
+import { type LogData, LogViewer } from "../log-viewer.tsx";
+import { Act, Builder, Left, Machine, Mark, Name, Section, Span, Table, waitSentence, When } from "../parts.tsx";
+import { STATUS } from "../status.ts";
+import { plural, visible } from "../text.ts";
+import { duration } from "../time.ts";
+
+export interface StepRow {
+  readonly name: string;
+  readonly status: Status;
+  /** As the machine said it: `ok`, `exit status 2`; null until the step ended. */
+  readonly exit: string | null;
+  readonly startedAt: number | null;
+  readonly endedAt: number | null;
+  readonly hasLog: boolean;
+}
+
+export interface AttemptRow {
+  readonly number: number;
+  readonly status: Status;
+  readonly reason: string | null;
+  readonly machine: MachineRef | null;
+  readonly createdAt: number;
+  readonly startedAt: number | null;
+  readonly endedAt: number | null;
+}
+
+/** Lines of the failing step that are likely to say why; `line` counts from 1. */
+export interface WhyLine {
+  readonly line: number;
+  readonly text: string;
+  readonly marked: boolean;
+}
+
+/** Since when a red builder is red: the first red commit, and the last green one before it. */
+export interface Since {
+  readonly first: { readonly hash: string; readonly build: number };
+  readonly green: { readonly hash: string; readonly build: number } | null;
+  /** Commits between the two that say nothing. */
+  readonly between: number;
+}
+
+export interface Mini {
+  readonly build: number;
+  readonly label: string;
+  readonly status: Status;
+}
+
+export interface BuildData {
+  readonly build: BuildLine;
+  readonly committedAt: number;
+  readonly provenance: string;
+  readonly requestedBy: string | null;
+  readonly rebuildOf: number | null;
+  readonly knownIssues: readonly string[];
+  readonly since: Since | null;
+  readonly why: { readonly step: string; readonly lines: readonly WhyLine[] } | null;
+  readonly wait: Wait | null;
+  readonly attempt: number;
+  readonly attempts: readonly AttemptRow[];
+  readonly steps: readonly StepRow[];
+  readonly step: string | null;
+  readonly log: LogData | null;
+  readonly earlier: readonly Mini[];
+  readonly elsewhere: readonly Mini[];
+  readonly again: readonly Mini[];
+}
+
+export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.Element {
+  const { data } = props;
+  const { build } = data;
+  return (
+    <>
+      <header class={`outcome ${STATUS[build.status].css}`}>
+        <h1>
+          <Mark status={build.status} /> <Sentence data={data} />
+        </h1>
+        <p class="lead">
+          <a href={repoHref(build.repo)}>
+            <Name text={build.repo} />
+          </a>{" "}
+          @{" "}
+          <a href={commitHref(build.repo, build.hash)} class="hash">
+            {build.hash.slice(0, 8)}
+          </a>{" "}
+          <bdi>{build.subject}</bdi> <span class="muted">—</span> <Name text={build.author} />, <When at={data.committedAt} />
+        </p>
+        <p class="lead">
+          <SinceLine since={data.since} build={build} />
+          <Facts data={data} />
+        </p>
+        {props.operator ? (
+          <div class="operate">
+            {build.status === "running" || build.status === "waiting" ? (
+              <Act action={`/b/${build.id}/cancel`} label="Cancel" danger />
+            ) : (
+              <Act action={`/b/${build.id}/rebuild`} label="Rebuild" />
+            )}
+          </div>
+        ) : null}
+      </header>
+      {data.why === null ? null : <Why why={data.why} build={build.id} attempt={data.attempt} last={data.attempts.length} />}
+      <Bar data={data} />
+      <Steps data={data} />
+      {data.log === null ? null : <LogViewer key={data.log.base + data.log.attempt} log={data.log} />}
+      {data.attempts.length > 1 || data.attempts.some((a) => a.reason !== null) ? <Attempts data={data} /> : null}
+      <Minis title="Earlier results of this builder" minis={data.earlier} here={build.id} />
+      <Minis title="The same commit elsewhere" minis={data.elsewhere} here={build.id} />
+      {data.again.length > 1 ? <Minis title="This commit on this builder, again" minis={data.again} here={build.id} /> : null}
+    </>
+  );
+}
+
+/** "linux-amd64 failed in “test” after 3m 02s". */
+function Sentence(props: { data: BuildData }): JSX.Element {
+  const { build, wait } = props.data;
+  const took = build.startedAt === null ? null : <Span from={build.startedAt} to={build.endedAt} />;
+  const step = build.step === null ? null : <>“{visible(build.step)}”</>;
+  const name = <Builder name={build.builder} />;
+  switch (build.status) {
+    case "success":
+      return <>{name} passed in {took}</>;
+    case "failure":
+      return <>{name} failed{step ? <> in {step}</> : null} after {took}</>;
+    case "known_issue":
+      return <>{name} failed{step ? <> in {step}</> : null} after {took}, a known issue</>;
+    case "infra_failure":
+      return <>{name} could not be built: the farm's fault, not the code's</>;
+    case "canceled":
+      return <>{name} was canceled</>;
+    case "running":
+      return <>{name} is running{step ? <> {step}</> : null} for {took}</>;
+    default:
+      return <>{name} waits{wait ? `: ${waitSentence(wait, build.hostType)}` : ""}</>;
+  }
+}
+
+function SinceLine(props: { since: Since | null; build: BuildLine }): JSX.Element | null {
+  const { since, build } = props;
+  if (since === null) return null;
+  const green =
+    since.green === null ? (
+      <>never green before</>
+    ) : (
+      <>
+        green at <a href={`/b/${since.green.build}`} class="hash">{since.green.hash.slice(0, 8)}</a>
+        {since.between > 0 ? `, ${plural(since.between, "commit")} between` : ""}
+      </>
+    );
+  if (since.first.build === build.id) return <span class="since">red since this commit ({green}) · </span>;
+  return (
+    <span class="since">
+      red since <a href={`/b/${since.first.build}`} class="hash">{since.first.hash.slice(0, 8)}</a> ({green}) ·{" "}
+    </span>
+  );
+}
+
+function Facts(props: { data: BuildData }): JSX.Element {
+  const { build, attempt, attempts, requestedBy, rebuildOf, knownIssues, step } = props.data;
+  return (
+    <>
+      build #{build.id}
+      {build.machine ? <> · on <Machine machine={build.machine} /></> : null}
+      {attempts.length > 1 ? ` · attempt ${attempt} of ${attempts.length}` : null}
+      {build.status === "running" && build.usualMs !== null ? <> · <Left build={build} /></> : null}
+      {requestedBy === null ? null : <> · asked for by <Name text={requestedBy} /></>}
+      {rebuildOf === null ? null : <> · again after <a href={`/b/${rebuildOf}`}>#{rebuildOf}</a></>}
+      {build.endedAt === null ? null : <> · ended <When at={build.endedAt} /></>}
+      {build.reason === null ? null : <> · {visible(build.reason)}</>}
+      {knownIssues.length === 0 ? null : <> · known issue {visible(knownIssues.join(", "))}</>}
+      {step === null ? null : <> · <a href={`${stepHref(build.id, step)}/log${attempt === attempts.length ? "" : `?attempt=${attempt}`}`}>raw log</a></>}
+    </>
+  );
+}
+
+function Why(props: { why: NonNullable<BuildData["why"]>; build: number; attempt: number; last: number }): JSX.Element {
+  const base = stepHref(props.build, props.why.step) + (props.attempt === props.last ? "" : `?attempt=${props.attempt}`);
+  let before = 0;
+  return (
+    <section class="why" aria-label="Why it failed">
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard. */}
+      <div class="lines" tabIndex={0} role="region" aria-label={`Last lines of ${visible(props.why.step)}`}>
+        {props.why.lines.map((line) => {
+          const gap = before > 0 && line.line > before + 1;
+          before = line.line;
+          return (
+            <div key={line.line} class={`${line.marked ? "row hit" : "row"}${gap ? " gap" : ""}`}>
+              <a class="ln" href={`${base}#L${line.line}`} aria-label={`line ${line.line}`}>
+                {line.line}
+              </a>
+              <span class="tx">{line.text === "" ? " " : line.text}</span>
+            </div>
+          );
+        })}
+      </div>
+    </section>
+  );
+}
+
+/** Where the time went: waiting, then each step, to scale. Widths are attributes of SVG since the page allows no inline style. */
+function Bar(props: { data: BuildData }): JSX.Element | null {
+  const { attempts, attempt, steps, build } = props.data;
+  const current = attempts.find((a) => a.number === attempt);
+  const parts: { name: string; css: string; span: number }[] = [];
+  if (current?.startedAt) parts.push({ name: "waited", css: "wa", span: current.startedAt - build.createdAt });
+  for (const step of steps)
+    if (step.startedAt !== null && step.endedAt !== null) parts.push({ name: step.name, css: STATUS[step.status].css, span: step.endedAt - step.startedAt });
+  const whole = parts.reduce((sum, part) => sum + Math.max(0, part.span), 0);
+  if (whole <= 0) return null;
+  const words = parts.map((part) => `${visible(part.name)} ${duration(part.span)}`).join(", ");
+  let x = 0;
+  return (
+    <svg class="timeline" viewBox="0 0 1000 10" preserveAspectRatio="none" role="img" aria-label={`Time: ${words}`}>
+      {parts.map((part) => {
+        const width = (Math.max(0, part.span) / whole) * 1000;
+        const at = x;
+        x += width;
+        return (
+          <rect key={part.name} class={part.css} x={at.toFixed(1)} y="0" width={Math.max(1, width - 2).toFixed(1)} height="10">
+            <title>{`${visible(part.name)} ${duration(part.span)}`}</title>
+          </rect>
+        );
+      })}
+    </svg>
+  );
+}
+
+function Steps(props: { data: BuildData }): JSX.Element | null {
+  const { steps, build, attempt, attempts, step: shown } = props.data;
+  if (steps.length === 0) return null;
+  const query = attempt === attempts.length ? "" : `?attempt=${attempt}`;
+  return (
+    <nav class="steps" aria-label="Steps">
+      {steps.map((step) => {
+        const text = (
+          <>
+            <Mark status={step.status} /> <Name text={step.name} />{" "}
+            <span class="muted took">{step.startedAt === null ? "" : <Span from={step.startedAt} to={step.endedAt} />}</span>
+            {step.exit !== null && step.exit !== "ok" ? <span class="muted"> {visible(step.exit)}</span> : null}
+          </>
+        );
+        if (!step.hasLog) return <span key={step.name} class="step">{text}</span>;
+        return (
+          <a key={step.name} class="step" href={stepHref(build.id, step.name) + query} {...(step.name === shown ? { "aria-current": "true" as const } : {})}>
+            {text}
+          </a>
+        );
+      })}
+    </nav>
+  );
+}
+
+function Attempts(props: { data: BuildData }): JSX.Element {
+  const { attempts, attempt: shown, build } = props.data;
+  return (
+    <Section id="attempts" title="Attempts">
+      <Table label="Attempts" head={["Attempt", "Machine", "#Waited", "#Ran", "Why it ended"]}>
+        {attempts.map((attempt) => (
+          <tr key={attempt.number}>
+            <td class="tight">
+              <a href={`/b/${build.id}?attempt=${attempt.number}`} {...(attempt.number === shown ? { "aria-current": "true" as const } : {})}>
+                <Mark status={attempt.status} /> attempt {attempt.number}
+              </a>
+            </td>
+            <td>{attempt.machine ? <Machine machine={attempt.machine} /> : <span class="muted">none</span>}</td>
+            <td class="right">
+              <Span from={attempt.createdAt} to={attempt.startedAt ?? attempt.endedAt} />
+            </td>
+            <td class="right">{attempt.startedAt === null ? null : <Span from={attempt.startedAt} to={attempt.endedAt} />}</td>
+            <td>{visible(attempt.reason ?? "")}</td>
+          </tr>
+        ))}
+      </Table>
+    </Section>
+  );
+}
+
+function Minis(props: { title: string; minis: readonly Mini[]; here: number }): JSX.Element | null {
+  if (props.minis.length === 0) return null;
+  return (
+    <Section title={props.title}>
+      <ul class="minis">
+        {props.minis.map((mini) => {
+          const look = STATUS[mini.status];
+          const label = `${visible(mini.label)}: ${look.word}`;
+          return (
+            <li key={mini.build}>
+              <a href={`/b/${mini.build}`} class={`cell ${look.css}`} title={label} aria-label={label} {...(mini.build === props.here ? { "aria-current": "true" as const } : {})}>
+                {look.glyph}
+              </a>
+            </li>
+          );
+        })}
+      </ul>
+    </Section>
+  );
+}

@@ -1,0 +1,71 @@
+/** `/p/REPO`: the frame around the grid (../grid.ts): filters, all of them in the address, and the table's box. */
+import type { JSX } from "preact";
+import { repoHref } from "../data.ts";
+import { Empty, Name, When } from "../parts.tsx";
+import { plural, visible } from "../text.ts";
+
+export interface GridData {
+  readonly repo: string;
+  readonly branch: string;
+  readonly branches: readonly string[];
+  readonly builders: string;
+  readonly failing: boolean;
+  readonly author: string;
+  readonly fetchedAt: number | null;
+  readonly error: string | null;
+  readonly columns: number;
+  readonly commits: number;
+  /** `have` of the next question for rows: see web/pages/grid-rows.ts. */
+  readonly query: string;
+  readonly html: string;
+}
+
+export function GridPage(props: { data: GridData }): JSX.Element {
+  const { data } = props;
+  return (
+    <>
+      <h1 class="grid-title">
+        <Name text={data.repo} />
+        <span class="aside">
+          {plural(data.commits, "commit")}, {plural(data.columns, "builder")}
+          {data.fetchedAt === null ? null : <>, looked <When at={data.fetchedAt} /></>}
+        </span>
+      </h1>
+      {data.error === null ? null : <p class="banner">The repository could not be fetched: {visible(data.error)}</p>}
+      <form class="filter" action={repoHref(data.repo)}>
+        <label>
+          Branch{" "}
+          <select name="branch" aria-label="Branch">
+            {data.branches.map((branch) => (
+              <option key={branch} value={branch} selected={branch === data.branch}>
+                {visible(branch)}
+              </option>
+            ))}
+          </select>
+        </label>
+        <input name="builders" value={data.builders} placeholder="builders, such as linux-*" aria-label="Builders, such as linux-*" />
+        <input name="author" value={data.author} placeholder="author" aria-label="Author" />
+        <label>
+          <input type="checkbox" name="failing" value="1" checked={data.failing} /> only failing
+        </label>
+        <button type="submit">Show</button>
+      </form>
+      {data.commits === 0 || data.columns === 0 ? (
+        <Empty>{empty(data)}</Empty>
+      ) : (
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard.
+        <div class="grid-box" id="grid" tabIndex={0} role="region" aria-label="Grid" data-rows={`${repoHref(data.repo)}/rows${data.query}`}>
+          {/* biome-ignore lint/security/noDangerouslySetInnerHtml: made by ../grid.ts, which escapes all that others wrote. */}
+          <table class="grid" aria-label={`${visible(data.repo)}, commits by builders`} dangerouslySetInnerHTML={{ __html: data.html }} />
+        </div>
+      )}
+      <p class="muted legend">✓ success, ✕ failure, ▲ infra failure, ≈ flaky, ◐ running, ○ waiting, ⊘ canceled, · skipped</p>
+    </>
+  );
+}
+
+function empty(data: GridData): string {
+  if (data.failing || data.builders !== "" || data.author !== "") return "Nothing matches this filter.";
+  if (data.commits === 0) return data.error === null ? "No commit has been found on this branch yet." : "No commit is known yet.";
+  return "No builder is configured for this repository.";
+}
