@@ -1,0 +1,92 @@
+/**
+ * What the rest of the farm sees of a connected machine: a session, and the calls that its buildlet answers.
+ *
+ * Every call rejects with a FarmError: `machine-gone` when the machine hung up or stopped answering (another may do),
+ * `machine-broken` when it answered what the protocol does not allow or refused what it should do, `bad-request` when it
+ * refused the request as such, `timed-out`, or the reason of the caller's signal. A call that is given up takes its
+ * connection down with it, which stops a running command at the other end.
+ */
+import type { Readable } from "node:stream";
+import type { MachineId, SessionId } from "../farm/ids.ts";
+
+export interface ExecRequest {
+  /** Absolute, relative to the work dir (with a slash), or a bare name. */
+  readonly cmd: string;
+  readonly args: readonly string[];
+  /** Absolute or below the work dir; missing: the directory of the command, the work dir when `system`. */
+  readonly dir?: string;
+  /** `K=V`, later wins. */
+  readonly env: readonly string[];
+  /** PATH elements, with `$PATH`, `$WORKDIR` and `$EMPTY`; none leaves PATH alone. */
+  readonly path: readonly string[];
+  readonly system?: boolean;
+  /** The output begins with a line that tells what is run. */
+  readonly debug?: boolean;
+}
+
+export interface ExecResult {
+  /** The trailer Process-State: `ok`, `exit status 2`, `signal: killed`, or why it could not be started. */
+  readonly state: string;
+  readonly ok: boolean;
+}
+
+export interface LsOptions {
+  readonly recursive?: boolean;
+  /** Also the SHA-1 of each regular file. */
+  readonly digest?: boolean;
+  /** Directories, relative to the listed one, that are neither listed nor entered. */
+  readonly skip?: readonly string[];
+}
+
+export interface BuildletClient {
+  /** The buildlet's protocol version. */
+  status(signal?: AbortSignal): Promise<{ readonly version: number }>;
+  workDir(signal?: AbortSignal): Promise<string>;
+  removeAll(paths: readonly string[], signal?: AbortSignal): Promise<void>;
+  /** Unpacks a tar.gz below `dir`; "" is the work dir. `body` is destroyed when the call fails. */
+  writeTgz(dir: string, body: Readable, signal?: AbortSignal): Promise<void>;
+  /** The machine itself fetches the archive. */
+  writeTgzFromUrl(dir: string, url: string, signal?: AbortSignal): Promise<void>;
+  writeFile(path: string, mode: number, body: Uint8Array | Readable, signal?: AbortSignal): Promise<void>;
+  /** A tar.gz of `dir` in several gzip members (node:zlib reads all). Errors when the machine breaks off; must be read or destroyed. */
+  readTgz(dir: string, signal?: AbortSignal): Promise<Readable>;
+  /** Lines as in wire/buildlet-api/ls-line.ts, without their LF. */
+  ls(dir: string, options: LsOptions, signal?: AbortSignal): Promise<string[]>;
+  /** Output comes in order; the next piece waits until `onOutput` has resolved. */
+  exec(
+    request: ExecRequest,
+    onOutput: (chunk: Buffer) => void | Promise<void>,
+    signal?: AbortSignal,
+  ): Promise<ExecResult>;
+  /** Ends the session at the machine's side. Never rejects: the answer, if any, does not matter. */
+  halt(): Promise<void>;
+}
+
+export interface MachineSession {
+  readonly id: SessionId;
+  readonly machineId: MachineId;
+  readonly hostType: string;
+  readonly name: string;
+  /** `barnraiser` serves build after build; `original` is halted after one. */
+  readonly agent: "barnraiser" | "original";
+  readonly client: BuildletClient;
+  /** Aborts once the machine is gone; the reason is a FarmError `machine-gone` in words for its owner. */
+  readonly gone: AbortSignal;
+}
+
+/** One connected machine, for lists. */
+export interface SessionView {
+  readonly id: SessionId;
+  /** Undefined until the database has the machine. */
+  readonly machineId: MachineId | undefined;
+  readonly hostType: string;
+  readonly name: string;
+  readonly agent: "barnraiser" | "original";
+  readonly version: number;
+  /** `ip:port` */
+  readonly address: string;
+  readonly mode: "joining" | "idle" | "busy" | "leaving";
+  readonly openedAt: number;
+  /** Since when it is in this mode. */
+  readonly since: number;
+}
