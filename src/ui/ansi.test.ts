@@ -23,7 +23,8 @@ test("spans() brings 256 and 16 million colours to the nearest of the 16", () =>
 });
 
 test("spans() takes out every other control sequence, whole or cut short", () => {
-  const noise = "\u001b[2J\u001b[10;20H\u001b]0;title\u0007\u001b]8;;https://e.vil\u001b\\link\u001bPq#0\u001b\\\u001b(B\u001bc\u001b[?25l";
+  const noise =
+    "\u001b[2J\u001b[10;20H\u001b]0;title\u0007\u001b]8;;https://e.vil\u001b\\link\u001bPq#0\u001b\\\u001b(B\u001bc\u001b[?25l";
   expect(one(noise)).toEqual([["", "link"]]);
   expect(one("end\u001b[3")).toEqual([["", "end3"]]);
   expect(one("end\u001b")).toEqual([["", "end"]]);

@@ -73,7 +73,9 @@ function keepTabs(text: string): string {
 function classes(s: AnsiState): string {
   const fg = s.inverse ? s.bg.replace("b", "f") || "finv" : s.fg;
   const bg = s.inverse ? s.fg.replace("f", "b") || "binv" : s.bg;
-  return [fg, bg, s.bold && "bo", s.dim && "di", s.italic && "it", s.underline && "un", s.strike && "st"].filter(Boolean).join(" ");
+  return [fg, bg, s.bold && "bo", s.dim && "di", s.italic && "it", s.underline && "un", s.strike && "st"]
+    .filter(Boolean)
+    .join(" ");
 }
 
 function apply(parameters: string, s: AnsiState): void {

@@ -1,13 +1,30 @@
 /** Builds as lines of a table: running, ended, waiting. */
 import type { JSX } from "preact";
 import type { BuildLine, Wait } from "./data.ts";
-import { Builder, Commit, Left, Machine, Mark, Name, Span, Table, waitSentence, When } from "./parts.tsx";
+import { Builder, Commit, Left, Machine, Mark, Name, Span, Table, When, waitSentence } from "./parts.tsx";
 import { visible } from "./text.ts";
 
-export function BuildRows(props: { label: string; builds: readonly BuildLine[]; kind: "running" | "ended" }): JSX.Element {
+export function BuildRows(props: {
+  label: string;
+  builds: readonly BuildLine[];
+  kind: "running" | "ended";
+}): JSX.Element {
   const ended = props.kind === "ended";
   return (
-    <Table label={props.label} class="builds" head={["Build", "Repository", "Builder", "Commit", ended ? "Why" : "Step", "Machine", "#Took", ended ? "#Ended" : ""]}>
+    <Table
+      label={props.label}
+      class="builds"
+      head={[
+        "Build",
+        "Repository",
+        "Builder",
+        "Commit",
+        ended ? "Why" : "Step",
+        "Machine",
+        "#Took",
+        ended ? "#Ended" : "",
+      ]}
+    >
       {props.builds.map((build) => (
         <tr key={build.id} data-row>
           <td class="tight">
@@ -28,8 +45,12 @@ export function BuildRows(props: { label: string; builds: readonly BuildLine[]; 
             <Why build={build} />
           </td>
           <td class="tight">{build.machine ? <Machine machine={build.machine} /> : <span class="muted">none</span>}</td>
-          <td class="right took">{build.startedAt === null ? null : <Span from={build.startedAt} to={build.endedAt} />}</td>
-          <td class="right when">{ended && build.endedAt !== null ? <When at={build.endedAt} /> : <Left build={build} />}</td>
+          <td class="right took">
+            {build.startedAt === null ? null : <Span from={build.startedAt} to={build.endedAt} />}
+          </td>
+          <td class="right when">
+            {ended && build.endedAt !== null ? <When at={build.endedAt} /> : <Left build={build} />}
+          </td>
         </tr>
       ))}
     </Table>
@@ -56,9 +77,15 @@ function Why(props: { build: BuildLine }): JSX.Element | null {
   return again;
 }
 
-export function WaitingRows(props: { waiting: readonly { readonly build: BuildLine; readonly wait: Wait }[] }): JSX.Element {
+export function WaitingRows(props: {
+  waiting: readonly { readonly build: BuildLine; readonly wait: Wait }[];
+}): JSX.Element {
   return (
-    <Table label="Waiting builds" class="builds" head={["Build", "Repository", "Builder", "Commit", "Why it waits", "#Since"]}>
+    <Table
+      label="Waiting builds"
+      class="builds"
+      head={["Build", "Repository", "Builder", "Commit", "Why it waits", "#Since"]}
+    >
       {props.waiting.map(({ build, wait }) => (
         <tr key={build.id} data-row>
           <td class="tight">

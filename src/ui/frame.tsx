@@ -26,7 +26,9 @@ export function healthMark(level: Level): JSX.Element {
 export function Top(props: { frame: Frame }): JSX.Element {
   const { frame } = props;
   const here = (path: string): { "aria-current"?: "page" } =>
-    frame.path === path || frame.path.startsWith(`${path}/`) || frame.path.startsWith(`${path}?`) ? { "aria-current": "page" } : {};
+    frame.path === path || frame.path.startsWith(`${path}/`) || frame.path.startsWith(`${path}?`)
+      ? { "aria-current": "page" }
+      : {};
   return (
     <>
       <header class="bar">
@@ -54,12 +56,24 @@ export function Top(props: { frame: Frame }): JSX.Element {
         </nav>
         <search>
           <form action="/search">
-            <input type="search" name="q" id="search" placeholder="Search  /" aria-label="Search commits, branches, builders, machines, builds" />
+            <input
+              type="search"
+              name="q"
+              id="search"
+              placeholder="Search  /"
+              aria-label="Search commits, branches, builders, machines, builds"
+            />
           </form>
         </search>
         <form method="post" action="/theme" class="theme">
           <input type="hidden" name="back" value={frame.path} />
-          <button type="submit" name="theme" value={frame.theme === "dark" ? "light" : "dark"} title="Light or dark" aria-label="Switch between light and dark">
+          <button
+            type="submit"
+            name="theme"
+            value={frame.theme === "dark" ? "light" : "dark"}
+            title="Light or dark"
+            aria-label="Switch between light and dark"
+          >
             <span aria-hidden="true">◑</span>
           </button>
         </form>

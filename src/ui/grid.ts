@@ -41,7 +41,8 @@ export interface GridNow {
 export function cellHtml(cell: GridCell | undefined): string {
   if (cell === undefined) return "<td></td>";
   const look = STATUS[cell.status];
-  if (cell.status === "success" || cell.status === "skipped") return `<td class=${look.css} aria-label="${look.word}">${look.glyph}</td>`;
+  if (cell.status === "success" || cell.status === "skipped")
+    return `<td class=${look.css} aria-label="${look.word}">${look.glyph}</td>`;
   const css = cell.eighths === undefined ? look.css : `"${look.css} p${cell.eighths}"`;
   return `<td class=${css}><a href=/b/${cell.build} aria-label="${look.word}">${look.glyph}</a></td>`;
 }
@@ -65,7 +66,10 @@ function summary(cells: readonly (GridCell | undefined)[]): string {
   const counts = new Map<Status, number>();
   for (const cell of cells) if (cell) counts.set(cell.status, (counts.get(cell.status) ?? 0) + 1);
   return SUMMED.filter((status) => counts.has(status))
-    .map((status) => `<span class=${STATUS[status].css} aria-label="${counts.get(status)} ${STATUS[status].word}">${STATUS[status].glyph} ${counts.get(status)}</span>`)
+    .map(
+      (status) =>
+        `<span class=${STATUS[status].css} aria-label="${counts.get(status)} ${STATUS[status].word}">${STATUS[status].glyph} ${counts.get(status)}</span>`,
+    )
     .join(" ");
 }
 
@@ -87,7 +91,9 @@ export function headHtml(columns: readonly GridColumn[]): string {
       const column = columns[i] as GridColumn;
       let span = 1;
       while (i + span < columns.length && label(columns[i + span] as GridColumn) === label(column)) span++;
-      cells.push(`<th scope=colgroup colspan=${span}><span title="${escapeHtml(visible(label(column)))}"><bdi>${escapeHtml(visible(shown(column)))}</bdi></span></th>`);
+      cells.push(
+        `<th scope=colgroup colspan=${span}><span title="${escapeHtml(visible(label(column)))}"><bdi>${escapeHtml(visible(shown(column)))}</bdi></span></th>`,
+      );
       i += span;
     }
     return cells.join("");
@@ -112,7 +118,11 @@ export function headHtml(columns: readonly GridColumn[]): string {
 /** `linux-amd64-race` is headed `race` below linux and amd64; a name that is only these two has a dot to point at. */
 function variant(column: GridColumn): string {
   const prefix = `${column.goos}-${column.goarch}`;
-  return column.name === prefix ? "·" : column.name.startsWith(`${prefix}-`) ? column.name.slice(prefix.length + 1) : column.name;
+  return column.name === prefix
+    ? "·"
+    : column.name.startsWith(`${prefix}-`)
+      ? column.name.slice(prefix.length + 1)
+      : column.name;
 }
 
 /** Columns in the order in which people look for them: desktop systems first, then the BSDs, phones and the rest, each by name. */

@@ -170,7 +170,11 @@ export function LogViewer(props: { log: LogData }): JSX.Element {
             }}
           />
           <span class="found num" role="status">
-            {found === null ? "" : found.count === 0 ? "not found" : `${hit + 1} of ${grouped(found.count)}${found.complete ? "" : "+"}`}
+            {found === null
+              ? ""
+              : found.count === 0
+                ? "not found"
+                : `${hit + 1} of ${grouped(found.count)}${found.complete ? "" : "+"}`}
           </span>
           <button type="button" onClick={() => step(-1)} aria-label="Previous match">
             ↑
@@ -196,10 +200,25 @@ export function LogViewer(props: { log: LogData }): JSX.Element {
         <a href={`${log.base}/log${log.attempt === "" ? "" : `?attempt=${log.attempt}`}`}>Raw text</a>
       </div>
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard. */}
-      <div class={`log-box${wrap ? " wrap" : ""}`} ref={box} tabIndex={0} role="region" aria-label="Lines" onScroll={onScroll} onScrollEnd={onRest}>
+      <div
+        class={`log-box${wrap ? " wrap" : ""}`}
+        ref={box}
+        tabIndex={0}
+        role="region"
+        aria-label="Lines"
+        onScroll={onScroll}
+        onScrollEnd={onRest}
+      >
         {awake ? (
           <div class="log-space" style={{ height: `${map.height}px` }}>
-            <Rows source={source} map={map} view={box.current?.clientHeight ?? 600} chosen={chosen} query={found === null ? "" : query} choose={setChosen} />
+            <Rows
+              source={source}
+              map={map}
+              view={box.current?.clientHeight ?? 600}
+              chosen={chosen}
+              query={found === null ? "" : query}
+              choose={setChosen}
+            />
           </div>
         ) : (
           <StaticRows log={log} />
@@ -251,7 +270,11 @@ function Rows(props: {
     const content = source.row(line);
     rows.push(
       <div key={line} class={line === chosen ? "row sel" : "row"} data-line={line}>
-        <a class="ln" href={`#L${line}`} aria-label={`line ${line}`} onClick={(event) => {
+        <a
+          class="ln"
+          href={`#L${line}`}
+          aria-label={`line ${line}`}
+          onClick={(event) => {
             event.preventDefault();
             history.replaceState(null, "", `#L${line}`);
             choose(line);
@@ -272,12 +295,16 @@ function Rows(props: {
 
 function Line(props: { spans: readonly Span[]; query: string }): JSX.Element {
   if (props.spans.length === 0) return <> </>;
-  return <>{props.spans.map((span, i) => (
-      // biome-ignore lint/suspicious/noArrayIndexKey: a line's spans never change places.
-      <span key={i} class={span.css === "" ? undefined : span.css}>
-        {marked(span.text, props.query)}
-      </span>
-    ))}</>;
+  return (
+    <>
+      {props.spans.map((span, i) => (
+        // biome-ignore lint/suspicious/noArrayIndexKey: a line's spans never change places.
+        <span key={i} class={span.css === "" ? undefined : span.css}>
+          {marked(span.text, props.query)}
+        </span>
+      ))}
+    </>
+  );
 }
 
 /** `text` with every occurrence of `query` marked, whatever its case. */

@@ -1,6 +1,6 @@
 /** All pages by name, so that the server and the browser show the same component for the same data. */
 import type { JSX } from "preact";
-import type { Frame } from "./data.ts";
+import type { BuildLine, Check, Frame } from "./data.ts";
 import { type BuildData, BuildPage } from "./pages/build.tsx";
 import { type BuildersData, BuildersPage } from "./pages/builders.tsx";
 import { type CommitData, CommitPage } from "./pages/commit.tsx";
@@ -11,7 +11,6 @@ import { type MachineData, MachinePage } from "./pages/machine.tsx";
 import { type MachinesData, MachinesPage } from "./pages/machines.tsx";
 import { type Hit, LoginPage, type MessageData, MessagePage, SearchPage } from "./pages/messages.tsx";
 import { type QueueData, QueuesPage } from "./pages/queues.tsx";
-import type { BuildLine, Check } from "./data.ts";
 
 export type Page =
   | { readonly name: "home"; readonly data: HomeData }
@@ -23,7 +22,10 @@ export type Page =
   | { readonly name: "machine"; readonly data: MachineData }
   | { readonly name: "queues"; readonly data: { readonly queues: readonly QueueData[] } }
   | { readonly name: "health"; readonly data: { readonly checks: readonly Check[] } }
-  | { readonly name: "search"; readonly data: { readonly q: string; readonly hits: readonly Hit[]; readonly builds: readonly BuildLine[] } }
+  | {
+      readonly name: "search";
+      readonly data: { readonly q: string; readonly hits: readonly Hit[]; readonly builds: readonly BuildLine[] };
+    }
   | { readonly name: "message"; readonly data: MessageData }
   | { readonly name: "login"; readonly data: { readonly back: string; readonly problem: string | null } };
 

@@ -56,7 +56,9 @@ export function When(props: { at: number }): JSX.Element {
 
 /** How long since `from`, counting; or until `to`, standing. */
 export function Span(props: { from: number; to?: number | null }): JSX.Element {
-  const text = useNow((now) => (typeof props.to === "number" ? duration(props.to - props.from) : running(now - props.from)));
+  const text = useNow((now) =>
+    typeof props.to === "number" ? duration(props.to - props.from) : running(now - props.from),
+  );
   return <span class="num">{text}</span>;
 }
 
@@ -91,7 +93,12 @@ export function Commit(props: { repo: string; hash: string; subject?: string }):
   );
 }
 
-export function Section(props: { id?: string; title: string; aside?: ComponentChildren; children: ComponentChildren }): JSX.Element {
+export function Section(props: {
+  id?: string;
+  title: string;
+  aside?: ComponentChildren;
+  children: ComponentChildren;
+}): JSX.Element {
   return (
     <section id={props.id} aria-label={props.title}>
       <h2>
@@ -114,7 +121,12 @@ export function Empty(props: { children: ComponentChildren }): JSX.Element {
 }
 
 /** A table that scrolls inside itself on a narrow screen rather than the page. */
-export function Table(props: { label: string; class?: string; head: readonly string[]; children: ComponentChildren }): JSX.Element {
+export function Table(props: {
+  label: string;
+  class?: string;
+  head: readonly string[];
+  children: ComponentChildren;
+}): JSX.Element {
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard.
     <div class="scroll" tabIndex={0} role="region" aria-label={props.label}>
@@ -144,7 +156,9 @@ export function Act(props: {
 }): JSX.Element {
   return (
     <form method="post" action={props.action} class="act">
-      {props.note === undefined ? null : <input name="note" placeholder={props.note} aria-label={props.note} maxLength={200} />}
+      {props.note === undefined ? null : (
+        <input name="note" placeholder={props.note} aria-label={props.note} maxLength={200} />
+      )}
       {props.children}
       <button type="submit" class={props.danger ? "danger" : undefined}>
         {props.label}
@@ -155,13 +169,16 @@ export function Act(props: {
 
 /** Why a build waits, in a sentence. */
 export function waitSentence(wait: Wait, hostType: string): string {
-  if (wait.drained !== null) return `${visible(hostType)} is drained${wait.drained === "" ? "" : `: ${visible(wait.drained)}`}`;
+  if (wait.drained !== null)
+    return `${visible(hostType)} is drained${wait.drained === "" ? "" : `: ${visible(wait.drained)}`}`;
   if (wait.known === 0) return `no machine of ${visible(hostType)} has ever connected`;
-  if (wait.machines === 0) return `no machine of ${visible(hostType)} is connected (${plural(wait.known, "machine")} known)`;
+  if (wait.machines === 0)
+    return `no machine of ${visible(hostType)} is connected (${plural(wait.known, "machine")} known)`;
   const place = wait.place === 1 ? "next in line" : `${ordinal(wait.place)} in line`;
   const until = wait.aboutMs === null ? "" : `, ${about(wait.aboutMs)}`;
   const starving = wait.starving ? ", waited so long that it goes first" : "";
-  if (wait.behind) return `${place}: ${visible(wait.behind.machine.name)} is busy with #${wait.behind.build}${until}${starving}`;
+  if (wait.behind)
+    return `${place}: ${visible(wait.behind.machine.name)} is busy with #${wait.behind.build}${until}${starving}`;
   if (wait.busy >= wait.machines) return `${place}: all ${plural(wait.machines, "machine")} busy${until}${starving}`;
   return `${place}${until}${starving}`;
 }
@@ -183,12 +200,21 @@ export function Left(props: { build: BuildLine }): JSX.Element | null {
 }
 
 /** Columns to scale, 24 px high; `title` says in words what they show. */
-export function Columns(props: { title: string; series: readonly (readonly { css: string; value: number }[])[] }): JSX.Element {
+export function Columns(props: {
+  title: string;
+  series: readonly (readonly { css: string; value: number }[])[];
+}): JSX.Element {
   const sums = props.series.map((parts) => parts.reduce((sum, part) => sum + part.value, 0));
   const top = Math.max(1, ...sums);
   const width = 8;
   return (
-    <svg class="columns" viewBox={`0 0 ${props.series.length * width} 24`} role="img" aria-label={props.title} preserveAspectRatio="none">
+    <svg
+      class="columns"
+      viewBox={`0 0 ${props.series.length * width} 24`}
+      role="img"
+      aria-label={props.title}
+      preserveAspectRatio="none"
+    >
       <title>{props.title}</title>
       {props.series.map((parts, x) => {
         let y = 24;
@@ -196,7 +222,9 @@ export function Columns(props: { title: string; series: readonly (readonly { css
           const height = Math.max(part.value > 0 ? 1 : 0, (part.value / top) * 23);
           y -= height;
           // biome-ignore lint/suspicious/noArrayIndexKey: columns are positions in time.
-          return <rect key={`${x} ${part.css}`} class={part.css} x={x * width} y={y} width={width - 2} height={height} />;
+          return (
+            <rect key={`${x} ${part.css}`} class={part.css} x={x * width} y={y} width={width - 2} height={height} />
+          );
         });
       })}
     </svg>

@@ -13,8 +13,17 @@ test("subject() is the first line, or says that there is none", () => {
 });
 
 test("numbers, bytes and plurals", () => {
-  expect([grouped(1234567), plural(1, "build"), plural(2, "match", "matches")]).toEqual(["1,234,567", "1 build", "2 matches"]);
-  expect([bytes(1), bytes(999), bytes(1500), bytes(2_000_000_000)]).toEqual(["1 byte", "999 bytes", "1.5 kB", "2.0 GB"]);
+  expect([grouped(1234567), plural(1, "build"), plural(2, "match", "matches")]).toEqual([
+    "1,234,567",
+    "1 build",
+    "2 matches",
+  ]);
+  expect([bytes(1), bytes(999), bytes(1500), bytes(2_000_000_000)]).toEqual([
+    "1 byte",
+    "999 bytes",
+    "1.5 kB",
+    "2.0 GB",
+  ]);
 });
 
 test("escapeHtml() is safe in text and in quoted attributes", () => {
@@ -23,7 +32,20 @@ test("escapeHtml() is safe in text and in quoted attributes", () => {
 
 test("duration() at its seams", () => {
   const given = [-5, 0, 994, 995, 9_940, 59_400, 59_600, 72_000, 3_599_000, 3_600_000, 86_399_000, 273_600_000];
-  const seen = ["0 ms", "0 ms", "994 ms", "1.0 s", "9.9 s", "59 s", "1m 00s", "1m 12s", "59m 59s", "1h 00m", "23h 59m", "3d 4h"];
+  const seen = [
+    "0 ms",
+    "0 ms",
+    "994 ms",
+    "1.0 s",
+    "9.9 s",
+    "59 s",
+    "1m 00s",
+    "1m 12s",
+    "59m 59s",
+    "1h 00m",
+    "23h 59m",
+    "3d 4h",
+  ];
   expect(given.map(duration)).toEqual(seen);
   expect([running(999), running(61_900)]).toEqual(["0 s", "1m 01s"]);
 });
@@ -31,7 +53,19 @@ test("duration() at its seams", () => {
 test("ago() and about() as people say them", () => {
   const back = (ms: number): string => ago(1_800_000_000_000 - ms, 1_800_000_000_000);
   expect([-1000, 4_000, 43_000, 240_000, 7_200_000, 90_000_000, 5 * 86_400_000, 40 * 86_400_000].map(back)).toEqual([
-    "just now", "just now", "40 s ago", "4 min ago", "2 h ago", "yesterday", "5 days ago", "2026-12-06",
+    "just now",
+    "just now",
+    "40 s ago",
+    "4 min ago",
+    "2 h ago",
+    "yesterday",
+    "5 days ago",
+    "2026-12-06",
   ]);
-  expect([4_000, 44_000, 130_000, 3 * 3_600_000].map(about)).toEqual(["a few seconds", "about 40 s", "about 2 min", "about 3 h"]);
+  expect([4_000, 44_000, 130_000, 3 * 3_600_000].map(about)).toEqual([
+    "a few seconds",
+    "about 40 s",
+    "about 2 min",
+    "about 3 h",
+  ]);
 });

@@ -11,13 +11,18 @@ const DIRECTION = /[\u0080-\u009f\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069\uf
 /** `text` on one line with nothing invisible in it: U+001B becomes ␛, a turn of direction becomes its name. */
 export function visible(text: string): string {
   return text
-    .replace(CONTROL, (c) => (c === "\t" || c === "\n" ? " " : c === "\u007f" ? "␡" : String.fromCharCode(0x2400 + c.charCodeAt(0))))
+    .replace(CONTROL, (c) =>
+      c === "\t" || c === "\n" ? " " : c === "\u007f" ? "␡" : String.fromCharCode(0x2400 + c.charCodeAt(0)),
+    )
     .replace(DIRECTION, codePoint);
 }
 
 /** Like `visible`, keeping line feeds and tabs: for a whole commit message. */
 export function visibleLines(text: string): string {
-  return text.split(/\r?\n/).map((line) => line.split("\t").map(visible).join("\t")).join("\n");
+  return text
+    .split(/\r?\n/)
+    .map((line) => line.split("\t").map(visible).join("\t"))
+    .join("\n");
 }
 
 function codePoint(c: string): string {

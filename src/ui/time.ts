@@ -47,7 +47,10 @@ export function about(spanMs: number): string {
 
 /** `2026-11-23 19:25:27 UTC`. */
 export function utc(at: number): string {
-  return new Date(at).toISOString().replace("T", " ").replace(/\.\d+Z$/, " UTC");
+  return new Date(at)
+    .toISOString()
+    .replace("T", " ")
+    .replace(/\.\d+Z$/, " UTC");
 }
 
 function pad(value: number): string {

@@ -6,7 +6,7 @@ import type { JSX } from "preact";
 import type { Status } from "../../farm/build.ts";
 import { type BuildLine, commitHref, type MachineRef, repoHref, stepHref, type Wait } from "../data.ts";
 import { type LogData, LogViewer } from "../log-viewer.tsx";
-import { Act, Builder, Left, Machine, Mark, Name, Section, Span, Table, waitSentence, When } from "../parts.tsx";
+import { Act, Builder, Left, Machine, Mark, Name, Section, Span, Table, When, waitSentence } from "../parts.tsx";
 import { STATUS } from "../status.ts";
 import { plural, visible } from "../text.ts";
 import { duration } from "../time.ts";
@@ -89,7 +89,8 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
           <a href={commitHref(build.repo, build.hash)} class="hash">
             {build.hash.slice(0, 8)}
           </a>{" "}
-          <bdi>{build.subject}</bdi> <span class="muted">—</span> <Name text={build.author} />, <When at={data.committedAt} />
+          <bdi>{build.subject}</bdi> <span class="muted">—</span> <Name text={build.author} />,{" "}
+          <When at={data.committedAt} />
         </p>
         <p class="lead">
           <SinceLine since={data.since} build={build} />
@@ -105,14 +106,18 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
           </div>
         ) : null}
       </header>
-      {data.why === null ? null : <Why why={data.why} build={build.id} attempt={data.attempt} last={data.attempts.length} />}
+      {data.why === null ? null : (
+        <Why why={data.why} build={build.id} attempt={data.attempt} last={data.attempts.length} />
+      )}
       <Bar data={data} />
       <Steps data={data} />
       {data.log === null ? null : <LogViewer key={data.log.base + data.log.attempt} log={data.log} />}
       {data.attempts.length > 1 || data.attempts.some((a) => a.reason !== null) ? <Attempts data={data} /> : null}
       <Minis title="Earlier results of this builder" minis={data.earlier} here={build.id} />
       <Minis title="The same commit elsewhere" minis={data.elsewhere} here={build.id} />
-      {data.again.length > 1 ? <Minis title="This commit on this builder, again" minis={data.again} here={build.id} /> : null}
+      {data.again.length > 1 ? (
+        <Minis title="This commit on this builder, again" minis={data.again} here={build.id} />
+      ) : null}
     </>
   );
 }
@@ -125,19 +130,39 @@ function Sentence(props: { data: BuildData }): JSX.Element {
   const name = <Builder name={build.builder} />;
   switch (build.status) {
     case "success":
-      return <>{name} passed in {took}</>;
+      return (
+        <>
+          {name} passed in {took}
+        </>
+      );
     case "failure":
-      return <>{name} failed{step ? <> in {step}</> : null} after {took}</>;
+      return (
+        <>
+          {name} failed{step ? <> in {step}</> : null} after {took}
+        </>
+      );
     case "known_issue":
-      return <>{name} failed{step ? <> in {step}</> : null} after {took}, a known issue</>;
+      return (
+        <>
+          {name} failed{step ? <> in {step}</> : null} after {took}, a known issue
+        </>
+      );
     case "infra_failure":
       return <>{name} could not be built: the farm's fault, not the code's</>;
     case "canceled":
       return <>{name} was canceled</>;
     case "running":
-      return <>{name} is running{step ? <> {step}</> : null} for {took}</>;
+      return (
+        <>
+          {name} is running{step ? <> {step}</> : null} for {took}
+        </>
+      );
     default:
-      return <>{name} waits{wait ? `: ${waitSentence(wait, build.hostType)}` : ""}</>;
+      return (
+        <>
+          {name} waits{wait ? `: ${waitSentence(wait, build.hostType)}` : ""}
+        </>
+      );
   }
 }
 
@@ -149,14 +174,21 @@ function SinceLine(props: { since: Since | null; build: BuildLine }): JSX.Elemen
       <>never green before</>
     ) : (
       <>
-        green at <a href={`/b/${since.green.build}`} class="hash">{since.green.hash.slice(0, 8)}</a>
+        green at{" "}
+        <a href={`/b/${since.green.build}`} class="hash">
+          {since.green.hash.slice(0, 8)}
+        </a>
         {since.between > 0 ? `, ${plural(since.between, "commit")} between` : ""}
       </>
     );
   if (since.first.build === build.id) return <span class="since">red since this commit ({green}) · </span>;
   return (
     <span class="since">
-      red since <a href={`/b/${since.first.build}`} class="hash">{since.first.hash.slice(0, 8)}</a> ({green}) ·{" "}
+      red since{" "}
+      <a href={`/b/${since.first.build}`} class="hash">
+        {since.first.hash.slice(0, 8)}
+      </a>{" "}
+      ({green}) ·{" "}
     </span>
   );
 }
@@ -166,21 +198,55 @@ function Facts(props: { data: BuildData }): JSX.Element {
   return (
     <>
       build #{build.id}
-      {build.machine ? <> · on <Machine machine={build.machine} /></> : null}
+      {build.machine ? (
+        <>
+          {" "}
+          · on <Machine machine={build.machine} />
+        </>
+      ) : null}
       {attempts.length > 1 ? ` · attempt ${attempt} of ${attempts.length}` : null}
-      {build.status === "running" && build.usualMs !== null ? <> · <Left build={build} /></> : null}
-      {requestedBy === null ? null : <> · asked for by <Name text={requestedBy} /></>}
-      {rebuildOf === null ? null : <> · again after <a href={`/b/${rebuildOf}`}>#{rebuildOf}</a></>}
-      {build.endedAt === null ? null : <> · ended <When at={build.endedAt} /></>}
+      {build.status === "running" && build.usualMs !== null ? (
+        <>
+          {" "}
+          · <Left build={build} />
+        </>
+      ) : null}
+      {requestedBy === null ? null : (
+        <>
+          {" "}
+          · asked for by <Name text={requestedBy} />
+        </>
+      )}
+      {rebuildOf === null ? null : (
+        <>
+          {" "}
+          · again after <a href={`/b/${rebuildOf}`}>#{rebuildOf}</a>
+        </>
+      )}
+      {build.endedAt === null ? null : (
+        <>
+          {" "}
+          · ended <When at={build.endedAt} />
+        </>
+      )}
       {build.reason === null ? null : <> · {visible(build.reason)}</>}
       {knownIssues.length === 0 ? null : <> · known issue {visible(knownIssues.join(", "))}</>}
-      {step === null ? null : <> · <a href={`${stepHref(build.id, step)}/log${attempt === attempts.length ? "" : `?attempt=${attempt}`}`}>raw log</a></>}
+      {step === null ? null : (
+        <>
+          {" "}
+          ·{" "}
+          <a href={`${stepHref(build.id, step)}/log${attempt === attempts.length ? "" : `?attempt=${attempt}`}`}>
+            raw log
+          </a>
+        </>
+      )}
     </>
   );
 }
 
 function Why(props: { why: NonNullable<BuildData["why"]>; build: number; attempt: number; last: number }): JSX.Element {
-  const base = stepHref(props.build, props.why.step) + (props.attempt === props.last ? "" : `?attempt=${props.attempt}`);
+  const base =
+    stepHref(props.build, props.why.step) + (props.attempt === props.last ? "" : `?attempt=${props.attempt}`);
   let before = 0;
   return (
     <section class="why" aria-label="Why it failed">
@@ -210,7 +276,8 @@ function Bar(props: { data: BuildData }): JSX.Element | null {
   const parts: { name: string; css: string; span: number }[] = [];
   if (current?.startedAt) parts.push({ name: "waited", css: "wa", span: current.startedAt - build.createdAt });
   for (const step of steps)
-    if (step.startedAt !== null && step.endedAt !== null) parts.push({ name: step.name, css: STATUS[step.status].css, span: step.endedAt - step.startedAt });
+    if (step.startedAt !== null && step.endedAt !== null)
+      parts.push({ name: step.name, css: STATUS[step.status].css, span: step.endedAt - step.startedAt });
   const whole = parts.reduce((sum, part) => sum + Math.max(0, part.span), 0);
   if (whole <= 0) return null;
   const words = parts.map((part) => `${visible(part.name)} ${duration(part.span)}`).join(", ");
@@ -222,7 +289,14 @@ function Bar(props: { data: BuildData }): JSX.Element | null {
         const at = x;
         x += width;
         return (
-          <rect key={part.name} class={part.css} x={at.toFixed(1)} y="0" width={Math.max(1, width - 2).toFixed(1)} height="10">
+          <rect
+            key={part.name}
+            class={part.css}
+            x={at.toFixed(1)}
+            y="0"
+            width={Math.max(1, width - 2).toFixed(1)}
+            height="10"
+          >
             <title>{`${visible(part.name)} ${duration(part.span)}`}</title>
           </rect>
         );
@@ -241,13 +315,25 @@ function Steps(props: { data: BuildData }): JSX.Element | null {
         const text = (
           <>
             <Mark status={step.status} /> <Name text={step.name} />{" "}
-            <span class="muted took">{step.startedAt === null ? "" : <Span from={step.startedAt} to={step.endedAt} />}</span>
+            <span class="muted took">
+              {step.startedAt === null ? "" : <Span from={step.startedAt} to={step.endedAt} />}
+            </span>
             {step.exit !== null && step.exit !== "ok" ? <span class="muted"> {visible(step.exit)}</span> : null}
           </>
         );
-        if (!step.hasLog) return <span key={step.name} class="step">{text}</span>;
+        if (!step.hasLog)
+          return (
+            <span key={step.name} class="step">
+              {text}
+            </span>
+          );
         return (
-          <a key={step.name} class="step" href={stepHref(build.id, step.name) + query} {...(step.name === shown ? { "aria-current": "true" as const } : {})}>
+          <a
+            key={step.name}
+            class="step"
+            href={stepHref(build.id, step.name) + query}
+            {...(step.name === shown ? { "aria-current": "true" as const } : {})}
+          >
             {text}
           </a>
         );
@@ -264,7 +350,10 @@ function Attempts(props: { data: BuildData }): JSX.Element {
         {attempts.map((attempt) => (
           <tr key={attempt.number}>
             <td class="tight">
-              <a href={`/b/${build.id}?attempt=${attempt.number}`} {...(attempt.number === shown ? { "aria-current": "true" as const } : {})}>
+              <a
+                href={`/b/${build.id}?attempt=${attempt.number}`}
+                {...(attempt.number === shown ? { "aria-current": "true" as const } : {})}
+              >
                 <Mark status={attempt.status} /> attempt {attempt.number}
               </a>
             </td>
@@ -272,7 +361,9 @@ function Attempts(props: { data: BuildData }): JSX.Element {
             <td class="right">
               <Span from={attempt.createdAt} to={attempt.startedAt ?? attempt.endedAt} />
             </td>
-            <td class="right">{attempt.startedAt === null ? null : <Span from={attempt.startedAt} to={attempt.endedAt} />}</td>
+            <td class="right">
+              {attempt.startedAt === null ? null : <Span from={attempt.startedAt} to={attempt.endedAt} />}
+            </td>
             <td>{visible(attempt.reason ?? "")}</td>
           </tr>
         ))}
@@ -291,7 +382,13 @@ function Minis(props: { title: string; minis: readonly Mini[]; here: number }): 
           const label = `${visible(mini.label)}: ${look.word}`;
           return (
             <li key={mini.build}>
-              <a href={`/b/${mini.build}`} class={`cell ${look.css}`} title={label} aria-label={label} {...(mini.build === props.here ? { "aria-current": "true" as const } : {})}>
+              <a
+                href={`/b/${mini.build}`}
+                class={`cell ${look.css}`}
+                title={label}
+                aria-label={label}
+                {...(mini.build === props.here ? { "aria-current": "true" as const } : {})}
+              >
                 {look.glyph}
               </a>
             </li>

@@ -37,9 +37,15 @@ export function BuildersPage(props: { data: BuildersData; operator: boolean }): 
     <>
       <h1>Builders</h1>
       {builders.length === 0 ? (
-        <Empty>No builder is configured. Add one to `builders` in the farm's configuration; it is taken up at once.</Empty>
+        <Empty>
+          No builder is configured. Add one to `builders` in the farm's configuration; it is taken up at once.
+        </Empty>
       ) : (
-        <Table label="Builders" class="config" head={["Builder", "Host type", "Owners", "Builds", "Steps", "Known issues", "Notes"]}>
+        <Table
+          label="Builders"
+          class="config"
+          head={["Builder", "Host type", "Owners", "Builds", "Steps", "Known issues", "Notes"]}
+        >
           {builders.map((builder) => (
             <tr key={builder.name} id={builder.name} data-row>
               <th scope="row">
@@ -69,7 +75,21 @@ export function BuildersPage(props: { data: BuildersData; operator: boolean }): 
         {hosts.length === 0 ? (
           <Empty>No host type is configured.</Empty>
         ) : (
-          <Table label="Host types" class="config" head={["Host type", "Platform", "Pool", "Trust", "#Connected", "Owners", "Builders", "Notes", ...(props.operator ? ["Drain"] : [])]}>
+          <Table
+            label="Host types"
+            class="config"
+            head={[
+              "Host type",
+              "Platform",
+              "Pool",
+              "Trust",
+              "#Connected",
+              "Owners",
+              "Builders",
+              "Notes",
+              ...(props.operator ? ["Drain"] : []),
+            ]}
+          >
             {hosts.map((host) => (
               <tr key={host.name} id={host.name} data-row>
                 <th scope="row">
@@ -100,7 +120,9 @@ export function BuildersPage(props: { data: BuildersData; operator: boolean }): 
                 </td>
                 <td>
                   {visible(host.notes)}
-                  {host.drained === null ? null : <div class="fl">drained{host.drained === "" ? "" : `: ${visible(host.drained)}`}</div>}
+                  {host.drained === null ? null : (
+                    <div class="fl">drained{host.drained === "" ? "" : `: ${visible(host.drained)}`}</div>
+                  )}
                 </td>
                 {props.operator ? (
                   <td>
@@ -123,5 +145,9 @@ export function BuildersPage(props: { data: BuildersData; operator: boolean }): 
 /** Only http(s) becomes a link: what stands in a configuration must not become a `javascript:` address. */
 function Issue(props: { issue: string }): JSX.Element {
   const isLink = /^https?:\/\//.test(props.issue);
-  return isLink ? <a href={props.issue}>{visible(props.issue.replace(/^https?:\/\//, ""))}</a> : <span>#{visible(props.issue)} </span>;
+  return isLink ? (
+    <a href={props.issue}>{visible(props.issue.replace(/^https?:\/\//, ""))}</a>
+  ) : (
+    <span>#{visible(props.issue)} </span>
+  );
 }

@@ -27,11 +27,23 @@ export interface CommitData {
   readonly cells: readonly CommitCell[];
 }
 
-const FIRST: readonly Status[] = ["failure", "infra_failure", "running", "flaky", "known_issue", "waiting", "canceled", "success", "skipped"];
+const FIRST: readonly Status[] = [
+  "failure",
+  "infra_failure",
+  "running",
+  "flaky",
+  "known_issue",
+  "waiting",
+  "canceled",
+  "success",
+  "skipped",
+];
 
 export function CommitPage(props: { data: CommitData }): JSX.Element {
   const { data } = props;
-  const cells = data.cells.toSorted((a, b) => FIRST.indexOf(a.status) - FIRST.indexOf(b.status) || (a.builder < b.builder ? -1 : 1));
+  const cells = data.cells.toSorted(
+    (a, b) => FIRST.indexOf(a.status) - FIRST.indexOf(b.status) || (a.builder < b.builder ? -1 : 1),
+  );
   const body = data.message.split("\n").slice(1).join("\n").trim();
   return (
     <>
@@ -42,8 +54,13 @@ export function CommitPage(props: { data: CommitData }): JSX.Element {
         <a href={repoHref(data.repo)}>
           <Name text={data.repo} />
         </a>{" "}
-        @ <code title={data.hash}>{data.hash.slice(0, 8)}</code> — <Name text={data.author} /> <span class="muted">{visible(data.email)}</span>, <When at={data.committedAt} />
-        {data.branches.length > 0 ? <> on {visible(data.branches.join(", "))}</> : <span class="muted">, on no watched branch any more</span>}
+        @ <code title={data.hash}>{data.hash.slice(0, 8)}</code> — <Name text={data.author} />{" "}
+        <span class="muted">{visible(data.email)}</span>, <When at={data.committedAt} />
+        {data.branches.length > 0 ? (
+          <> on {visible(data.branches.join(", "))}</>
+        ) : (
+          <span class="muted">, on no watched branch any more</span>
+        )}
       </p>
       {body === "" ? null : (
         <pre class="message">
@@ -54,7 +71,11 @@ export function CommitPage(props: { data: CommitData }): JSX.Element {
         {cells.length === 0 ? (
           <Empty>No builder builds this commit.</Empty>
         ) : (
-          <Table label="This commit on every builder" class="builds" head={["Outcome", "Builder", "Step", "Machine", "#Took", "#Ended"]}>
+          <Table
+            label="This commit on every builder"
+            class="builds"
+            head={["Outcome", "Builder", "Step", "Machine", "#Took", "#Ended"]}
+          >
             {cells.map((cell) => (
               <tr key={cell.builder} data-row>
                 <td class="tight">
@@ -71,7 +92,9 @@ export function CommitPage(props: { data: CommitData }): JSX.Element {
                 </td>
                 <td>{cell.step === null ? null : <Name text={cell.step} />}</td>
                 <td>{cell.machine ? <Machine machine={cell.machine} /> : null}</td>
-                <td class="right took">{cell.startedAt === null ? null : <Span from={cell.startedAt} to={cell.endedAt} />}</td>
+                <td class="right took">
+                  {cell.startedAt === null ? null : <Span from={cell.startedAt} to={cell.endedAt} />}
+                </td>
                 <td class="right when">{cell.endedAt === null ? null : <When at={cell.endedAt} />}</td>
               </tr>
             ))}

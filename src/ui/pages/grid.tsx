@@ -28,7 +28,11 @@ export function GridPage(props: { data: GridData }): JSX.Element {
         <Name text={data.repo} />
         <span class="aside">
           {plural(data.commits, "commit")}, {plural(data.columns, "builder")}
-          {data.fetchedAt === null ? null : <>, looked <When at={data.fetchedAt} /></>}
+          {data.fetchedAt === null ? null : (
+            <>
+              , looked <When at={data.fetchedAt} />
+            </>
+          )}
         </span>
       </h1>
       {data.error === null ? null : <p class="banner">The repository could not be fetched: {visible(data.error)}</p>}
@@ -43,7 +47,12 @@ export function GridPage(props: { data: GridData }): JSX.Element {
             ))}
           </select>
         </label>
-        <input name="builders" value={data.builders} placeholder="builders, such as linux-*" aria-label="Builders, such as linux-*" />
+        <input
+          name="builders"
+          value={data.builders}
+          placeholder="builders, such as linux-*"
+          aria-label="Builders, such as linux-*"
+        />
         <input name="author" value={data.author} placeholder="author" aria-label="Author" />
         <label>
           <input type="checkbox" name="failing" value="1" checked={data.failing} /> only failing
@@ -54,18 +63,32 @@ export function GridPage(props: { data: GridData }): JSX.Element {
         <Empty>{empty(data)}</Empty>
       ) : (
         // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard.
-        <div class="grid-box" id="grid" tabIndex={0} role="region" aria-label="Grid" data-rows={`${repoHref(data.repo)}/rows${data.query}`}>
+        <div
+          class="grid-box"
+          id="grid"
+          tabIndex={0}
+          role="region"
+          aria-label="Grid"
+          data-rows={`${repoHref(data.repo)}/rows${data.query}`}
+        >
           {/* biome-ignore lint/security/noDangerouslySetInnerHtml: made by ../grid.ts, which escapes all that others wrote. */}
-          <table class="grid" aria-label={`${visible(data.repo)}, commits by builders`} dangerouslySetInnerHTML={{ __html: data.html }} />
+          <table
+            class="grid"
+            aria-label={`${visible(data.repo)}, commits by builders`}
+            dangerouslySetInnerHTML={{ __html: data.html }}
+          />
         </div>
       )}
-      <p class="muted legend">✓ success, ✕ failure, ▲ infra failure, ≈ flaky, ◐ running, ○ waiting, ⊘ canceled, · skipped</p>
+      <p class="muted legend">
+        ✓ success, ✕ failure, ▲ infra failure, ≈ flaky, ◐ running, ○ waiting, ⊘ canceled, · skipped
+      </p>
     </>
   );
 }
 
 function empty(data: GridData): string {
   if (data.failing || data.builders !== "" || data.author !== "") return "Nothing matches this filter.";
-  if (data.commits === 0) return data.error === null ? "No commit has been found on this branch yet." : "No commit is known yet.";
+  if (data.commits === 0)
+    return data.error === null ? "No commit has been found on this branch yet." : "No commit is known yet.";
   return "No builder is configured for this repository.";
 }

@@ -41,7 +41,12 @@ export interface HomeData {
   readonly pools: PoolData;
   readonly checks: readonly Check[];
   /** For the commands that an empty farm shows. */
-  readonly start: { readonly dial: string; readonly hostType: string | null; readonly repos: number; readonly builders: number };
+  readonly start: {
+    readonly dial: string;
+    readonly hostType: string | null;
+    readonly repos: number;
+    readonly builders: number;
+  };
 }
 
 export function HomePage(props: { data: HomeData; now: number }): JSX.Element {
@@ -56,15 +61,29 @@ export function HomePage(props: { data: HomeData; now: number }): JSX.Element {
         <OutcomeFigures numbers={numbers} hours={data.hours} />
       </div>
       {numbers.machines === 0 ? <FirstMachine start={data.start} /> : null}
-      {data.start.repos === 0 ? <Empty>No repository is configured. Add one to `repos` in the farm's configuration.</Empty> : null}
-      <Section id="active" title="Running" aside={numbers.running > data.running.length ? `${data.running.length} of ${grouped(numbers.running)}` : null}>
-        {data.running.length === 0 ? <Empty>Nothing runs.</Empty> : <BuildRows label="Running builds" builds={data.running} kind="running" />}
+      {data.start.repos === 0 ? (
+        <Empty>No repository is configured. Add one to `repos` in the farm's configuration.</Empty>
+      ) : null}
+      <Section
+        id="active"
+        title="Running"
+        aside={numbers.running > data.running.length ? `${data.running.length} of ${grouped(numbers.running)}` : null}
+      >
+        {data.running.length === 0 ? (
+          <Empty>Nothing runs.</Empty>
+        ) : (
+          <BuildRows label="Running builds" builds={data.running} kind="running" />
+        )}
       </Section>
       <Section
         id="pending"
         title="Waiting"
         aside={
-          <a href="/queues">{numbers.waiting > data.waiting.length ? `${data.waiting.length} of ${grouped(numbers.waiting)}, all queues` : "all queues"}</a>
+          <a href="/queues">
+            {numbers.waiting > data.waiting.length
+              ? `${data.waiting.length} of ${grouped(numbers.waiting)}, all queues`
+              : "all queues"}
+          </a>
         }
       >
         {data.waiting.length === 0 ? <Empty>Nothing waits.</Empty> : <WaitingRows waiting={data.waiting} />}
@@ -97,7 +116,10 @@ function MachineFigures(props: { numbers: Numbers; hours: readonly Hour[] }): JS
         {n.drained > 0 ? <span>{grouped(n.drained)} drained</span> : null}
         {n.missing > 0 ? <a href="#pools" class="fl">{`${grouped(n.missing)} missing`}</a> : null}
       </p>
-      <Columns title="Machines busy, hour by hour, 24 hours" series={hours.map((h) => [{ css: "ru", value: h.busyMs }])} />
+      <Columns
+        title="Machines busy, hour by hour, 24 hours"
+        series={hours.map((h) => [{ css: "ru", value: h.busyMs }])}
+      />
       <p class="caption">machines busy, 24 h</p>
     </div>
   );
@@ -114,7 +136,10 @@ function BuildFigures(props: { numbers: Numbers; hours: readonly Hour[]; now: nu
         <a href="#pending">{grouped(n.waiting)} waiting</a>
         {n.oldestWait === null ? null : <span>oldest {duration(props.now - n.oldestWait)}</span>}
       </p>
-      <Columns title="Median wait before a build starts, hour by hour, 24 hours" series={hours.map((h) => [{ css: "wa", value: h.waitMs }])} />
+      <Columns
+        title="Median wait before a build starts, hour by hour, 24 hours"
+        series={hours.map((h) => [{ css: "wa", value: h.waitMs }])}
+      />
       <p class="caption">wait before start, 24 h</p>
     </div>
   );
@@ -155,16 +180,16 @@ function FirstMachine(props: { start: HomeData["start"] }): JSX.Element {
   return (
     <Section title="No machine yet">
       <p>
-        {props.start.hostType === null ? "Define a host type in the farm's configuration, then on" : "On"} the machine that should build, with its key in{" "}
-        <code>~/.gobuildkey-{type}</code>:
+        {props.start.hostType === null ? "Define a host type in the farm's configuration, then on" : "On"} the machine
+        that should build, with its key in <code>~/.gobuildkey-{type}</code>:
       </p>
       <pre class="command">
         buildlet -coordinator={props.start.dial} -reverse-type={type} -reboot=false
       </pre>
       <p>
-        <code>genbuilderkey {type}</code> on the coordinator prints the key. The machine appears here, under Reverse pool, as soon as it has dialled in.
+        <code>genbuilderkey {type}</code> on the coordinator prints the key. The machine appears here, under Reverse
+        pool, as soon as it has dialled in.
       </p>
     </Section>
   );
 }
-

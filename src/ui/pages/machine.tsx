@@ -33,8 +33,18 @@ export interface MachineData {
   readonly drainedAt: number | null;
   readonly drainNote: string | null;
   readonly running: BuildLine | null;
-  readonly key: { readonly id: string; readonly madeAt: number; readonly expiresAt: number | null; readonly revokedAt: number | null } | null;
-  readonly changes: readonly { readonly at: number; readonly field: string; readonly was: string | null; readonly became: string | null }[];
+  readonly key: {
+    readonly id: string;
+    readonly madeAt: number;
+    readonly expiresAt: number | null;
+    readonly revokedAt: number | null;
+  } | null;
+  readonly changes: readonly {
+    readonly at: number;
+    readonly field: string;
+    readonly was: string | null;
+    readonly became: string | null;
+  }[];
   readonly sessions: readonly SessionRow[];
   readonly builds: readonly BuildLine[];
   readonly compare: {
@@ -73,7 +83,9 @@ export function MachinePage(props: { data: MachineData; operator: boolean }): JS
             </div>
           ))}
         </Fact>
-        <Fact name="Platform">{m.platform === null ? <span class="muted">not reported</span> : visible(m.platform)}</Fact>
+        <Fact name="Platform">
+          {m.platform === null ? <span class="muted">not reported</span> : visible(m.platform)}
+        </Fact>
         <Fact name="Agent">
           {m.agent === "barnraiser" ? "our buildlet" : "the original buildlet"}, version {m.version}
           {m.agentDigest === null ? null : <code title={m.agentDigest}> {m.agentDigest.slice(0, 12)}</code>}
@@ -103,7 +115,11 @@ export function MachinePage(props: { data: MachineData; operator: boolean }): JS
       </dl>
       {props.operator ? <Operate machine={m} /> : null}
       <Section id="builds" title="Builds">
-        {m.builds.length === 0 ? <Empty>It has run no build yet.</Empty> : <BuildRows label="Builds it ran" builds={m.builds} kind="ended" />}
+        {m.builds.length === 0 ? (
+          <Empty>It has run no build yet.</Empty>
+        ) : (
+          <BuildRows label="Builds it ran" builds={m.builds} kind="ended" />
+        )}
       </Section>
       <Section id="sessions" title="Connections">
         <Sessions sessions={m.sessions} />
@@ -130,7 +146,13 @@ function State(props: { machine: MachineData }): JSX.Element {
   if (m.mode === "drained")
     return (
       <>
-        Drained{m.drainedAt === null ? null : <> <When at={m.drainedAt} /></>}
+        Drained
+        {m.drainedAt === null ? null : (
+          <>
+            {" "}
+            <When at={m.drainedAt} />
+          </>
+        )}
         {m.drainNote ? `: ${visible(m.drainNote)}` : ""}. It finishes what it runs and takes nothing new.
       </>
     );
@@ -157,7 +179,9 @@ function Key(props: { data: MachineData["key"]; operator: boolean }): JSX.Elemen
       <code>{key.id}</code>, its own, made {utc(key.madeAt).slice(0, 10)}
       {key.expiresAt === null ? "" : `, expires ${utc(key.expiresAt).slice(0, 10)}`}
       {key.revokedAt === null ? "" : `, revoked ${utc(key.revokedAt).slice(0, 10)}`}
-      {props.operator && key.revokedAt === null ? <Act action={`/keys/${encodeURIComponent(key.id)}/revoke`} label="Revoke" danger /> : null}
+      {props.operator && key.revokedAt === null ? (
+        <Act action={`/keys/${encodeURIComponent(key.id)}/revoke`} label="Revoke" danger />
+      ) : null}
     </>
   );
 }
@@ -170,7 +194,13 @@ function Compared(props: { data: MachineData }): JSX.Element {
     <>
       {plural(builds, "build")}, {grouped(infra)} ended by infrastructure
       {medianMs === null ? "" : `, median ${duration(medianMs)}`}
-      {ratio === null ? "" : ratio > 1.05 ? `, ${ratio.toFixed(1)} times its siblings'` : ratio < 0.95 ? `, ${(1 / ratio).toFixed(1)} times faster than its siblings` : ", like its siblings"}
+      {ratio === null
+        ? ""
+        : ratio > 1.05
+          ? `, ${ratio.toFixed(1)} times its siblings'`
+          : ratio < 0.95
+            ? `, ${(1 / ratio).toFixed(1)} times faster than its siblings`
+            : ", like its siblings"}
     </>
   );
 }

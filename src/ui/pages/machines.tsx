@@ -35,21 +35,31 @@ export function MachinesPage(props: { data: MachinesData; dial: string }): JSX.E
         Machines <span class="aside">{plural(total, "machine")}</span>
       </h1>
       <form class="filter" action="/machines">
-        <input name="q" value={filter} placeholder="name, host type or owner" aria-label="Filter by name, host type or owner" />
+        <input
+          name="q"
+          value={filter}
+          placeholder="name, host type or owner"
+          aria-label="Filter by name, host type or owner"
+        />
         <button type="submit">Filter</button>
       </form>
       {machines.length === 0 ? (
         <Empty>
           {filter === "" ? (
             <>
-              No machine has dialled in yet. On the machine: <code>buildlet -coordinator={props.dial} -reverse-type=HOST-TYPE -reboot=false</code>
+              No machine has dialled in yet. On the machine:{" "}
+              <code>buildlet -coordinator={props.dial} -reverse-type=HOST-TYPE -reboot=false</code>
             </>
           ) : (
             <>No machine matches “{visible(filter)}”.</>
           )}
         </Empty>
       ) : (
-        <Table label="Machines" class="machines" head={["State", "Machine", "Host type", "Owner", "Trust", "Runs", "24 h", "#Last seen"]}>
+        <Table
+          label="Machines"
+          class="machines"
+          head={["State", "Machine", "Host type", "Owner", "Trust", "Runs", "24 h", "#Last seen"]}
+        >
           {machines.map((machine) => (
             <tr key={machine.id} data-row>
               <td class="tight">
@@ -104,11 +114,25 @@ export function Strip(props: { hours: string; label: string }): JSX.Element {
   const counts = Object.entries(WORDS).map(([letter, word]) => `${word} ${props.hours.split(letter).length - 1}`);
   const title = `${props.label}: ${counts.join(", ")}`;
   return (
-    <svg class="strip" viewBox={`0 0 ${props.hours.length * 5} 12`} width={props.hours.length * 5} height="12" role="img" aria-label={title}>
+    <svg
+      class="strip"
+      viewBox={`0 0 ${props.hours.length * 5} 12`}
+      width={props.hours.length * 5}
+      height="12"
+      role="img"
+      aria-label={title}
+    >
       <title>{title}</title>
       {[...props.hours].map((letter, x) => (
         // biome-ignore lint/suspicious/noArrayIndexKey: marks are positions in time.
-        <rect key={x} x={x * 5} y={letter === "b" ? 0 : letter === "i" ? 6 : 10} width="4" height={letter === "b" ? 12 : letter === "i" ? 6 : 2} class={letter === "b" ? "ru" : letter === "i" ? "ok" : "wa"} />
+        <rect
+          key={x}
+          x={x * 5}
+          y={letter === "b" ? 0 : letter === "i" ? 6 : 10}
+          width="4"
+          height={letter === "b" ? 12 : letter === "i" ? 6 : 2}
+          class={letter === "b" ? "ru" : letter === "i" ? "ok" : "wa"}
+        />
       ))}
     </svg>
   );

@@ -1,8 +1,8 @@
 /** Pages that say one thing: found, not found, not now, log in. */
 import type { JSX } from "preact";
+import { BuildRows } from "../build-rows.tsx";
 import type { BuildLine } from "../data.ts";
 import { Empty } from "../parts.tsx";
-import { BuildRows } from "../build-rows.tsx";
 import { visible } from "../text.ts";
 
 export interface Hit {
@@ -12,13 +12,21 @@ export interface Hit {
   readonly more: string;
 }
 
-export function SearchPage(props: { data: { readonly q: string; readonly hits: readonly Hit[]; readonly builds: readonly BuildLine[] } }): JSX.Element {
+export function SearchPage(props: {
+  data: { readonly q: string; readonly hits: readonly Hit[]; readonly builds: readonly BuildLine[] };
+}): JSX.Element {
   const { q, hits, builds } = props.data;
   return (
     <>
       <h1>Search</h1>
       <form class="filter" action="/search">
-        <input type="search" name="q" value={q} aria-label="Search" placeholder="commit, branch, builder, machine, build number" />
+        <input
+          type="search"
+          name="q"
+          value={q}
+          aria-label="Search"
+          placeholder="commit, branch, builder, machine, build number"
+        />
         <button type="submit">Search</button>
       </form>
       {q !== "" && hits.length === 0 && builds.length === 0 ? <Empty>Nothing matches “{visible(q)}”.</Empty> : null}
@@ -71,10 +79,21 @@ export function LoginPage(props: { data: { readonly back: string; readonly probl
   return (
     <>
       <h1>Log in</h1>
-      <p class="lead">Reading needs no login. The operator token is in the file `operator-token` of the farm's data folder.</p>
+      <p class="lead">
+        Reading needs no login. The operator token is in the file `operator-token` of the farm's data folder.
+      </p>
       <form method="post" action="/login" class="login">
         <input type="hidden" name="back" value={props.data.back} />
-        <input type="text" name="username" value="operator" autocomplete="username" hidden readOnly aria-hidden="true" tabIndex={-1} />
+        <input
+          type="text"
+          name="username"
+          value="operator"
+          autocomplete="username"
+          hidden
+          readOnly
+          aria-hidden="true"
+          tabIndex={-1}
+        />
         <label>
           Operator token
           <input type="password" name="token" autocomplete="current-password" required />

@@ -56,7 +56,12 @@ export function Pools(props: { pools: PoolData }): JSX.Element {
           </ul>
         )}
       </Section>
-      <Section title="Reverse pool machine detail" aside={connected > sessions.length ? <a href="/machines">{`${sessions.length} of ${grouped(connected)}`}</a> : null}>
+      <Section
+        title="Reverse pool machine detail"
+        aside={
+          connected > sessions.length ? <a href="/machines">{`${sessions.length} of ${grouped(connected)}`}</a> : null
+        }
+      >
         {sessions.length === 0 ? (
           <Empty>No machine is connected.</Empty>
         ) : (

@@ -29,7 +29,10 @@ export function QueuesPage(props: { data: { readonly queues: readonly QueueData[
   return (
     <>
       <h1>Queues</h1>
-      <p class="lead">A lease that has waited too long goes first; then the class (gomote, try, post-submit, background); then people by age and commits newest first.</p>
+      <p class="lead">
+        A lease that has waited too long goes first; then the class (gomote, try, post-submit, background); then people
+        by age and commits newest first.
+      </p>
       {queues.length === 0 ? <Empty>No host type is configured, so nothing can wait.</Empty> : null}
       {queues.map((queue) => (
         <Section key={queue.hostType} id={queue.hostType} title={visible(queue.hostType)} aside={usage(queue)}>
@@ -42,7 +45,10 @@ export function QueuesPage(props: { data: { readonly queues: readonly QueueData[
 
 function usage(queue: QueueData): string {
   const parts = [`${queue.busy}/${queue.machines} in use`, `${grouped(queue.waiting)} waiting`];
-  if (queue.machines === 0) parts.push(queue.known === 0 ? "no machine ever connected" : `${plural(queue.known, "machine")} known, none connected`);
+  if (queue.machines === 0)
+    parts.push(
+      queue.known === 0 ? "no machine ever connected" : `${plural(queue.known, "machine")} known, none connected`,
+    );
   if (queue.drained !== null) parts.push(queue.drained === "" ? "drained" : `drained: ${visible(queue.drained)}`);
   return parts.join(" · ");
 }
@@ -51,7 +57,11 @@ function Items(props: { queue: QueueData }): JSX.Element {
   const { queue } = props;
   return (
     <>
-      <Table label={`Queue of ${visible(queue.hostType)}`} class="builds" head={["#", "Build", "Builder", "Commit", "Class", "#Waits", "#Starts in"]}>
+      <Table
+        label={`Queue of ${visible(queue.hostType)}`}
+        class="builds"
+        head={["#", "Build", "Builder", "Commit", "Class", "#Waits", "#Starts in"]}
+      >
         {queue.items.map((item, place) => (
           <tr key={item.lease} data-row>
             <td class="right num">{place + 1}</td>
@@ -65,7 +75,11 @@ function Items(props: { queue: QueueData }): JSX.Element {
               )}
             </td>
             <td>{item.build === null ? null : <Builder name={item.build.builder} />}</td>
-            <td class="wide">{item.build === null ? null : <Commit repo={item.build.repo} hash={item.build.hash} subject={item.build.subject} />}</td>
+            <td class="wide">
+              {item.build === null ? null : (
+                <Commit repo={item.build.repo} hash={item.build.hash} subject={item.build.subject} />
+              )}
+            </td>
             <td>
               {item.class}
               {item.starving ? <span class="fl"> waited too long, goes first</span> : null}
@@ -77,7 +91,9 @@ function Items(props: { queue: QueueData }): JSX.Element {
           </tr>
         ))}
       </Table>
-      {queue.waiting > queue.items.length ? <p class="muted">and {grouped(queue.waiting - queue.items.length)} more</p> : null}
+      {queue.waiting > queue.items.length ? (
+        <p class="muted">and {grouped(queue.waiting - queue.items.length)} more</p>
+      ) : null}
     </>
   );
 }

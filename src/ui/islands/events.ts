@@ -1,0 +1,97 @@
+/**
+ * The one connection of an open page to `/events`, shared by all that listens in it.
+ *
+ * A topic that was published is a hint to look again, so nothing is lost when the connection breaks: after each new connection every listener
+ * looks once. A hidden page hangs up, since a browser has only six connections to an HTTP/1.1 server and people keep many tabs.
+ */
+import type { Live } from "../live.ts";
+
+export class Events implements Live {
+  readonly #heard = new Map<string, Set<() => void>>();
+  #source: EventSource | undefined;
+  #opening = false;
+  #wasOpen = false;
+
+  constructor() {
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) this.#hangUp();
+      else this.#open();
+    });
+  }
+
+  listen(topic: string, heard: () => void): () => void {
+    const all = this.#heard.get(topic) ?? new Set();
+    this.#heard.set(topic, all.add(heard));
+    if (all.size === 1) this.#reopen();
+    return () => {
+      all.delete(heard);
+      if (all.size > 0) return;
+      this.#heard.delete(topic);
+      this.#reopen();
+    };
+  }
+
+  /** Topics come and go in groups while a page is drawn; one connection follows at the end of them. */
+  #reopen(): void {
+    if (this.#opening) return;
+    this.#opening = true;
+    queueMicrotask(() => {
+      this.#opening = false;
+      this.#hangUp();
+      this.#open();
+    });
+  }
+
+  #hangUp(): void {
+    this.#source?.close();
+    this.#source = undefined;
+  }
+
+  #open(): void {
+    if (this.#source || this.#heard.size === 0 || document.hidden) return;
+    const source = new EventSource(
+      `/events?${new URLSearchParams([...this.#heard.keys()].map((topic) => ["t", topic]))}`,
+    );
+    this.#source = source;
+    source.addEventListener("open", () => {
+      document.documentElement.dataset["live"] = "yes";
+      if (this.#wasOpen) for (const topic of this.#heard.keys()) this.#tell(topic);
+      this.#wasOpen = true;
+    });
+    source.addEventListener("change", (event) => {
+      for (const topic of JSON.parse(event.data) as string[]) this.#tell(topic);
+    });
+    source.addEventListener("error", () => {
+      document.documentElement.dataset["live"] = "no";
+      // Closed for good (an error answer): try again later, as it does by itself for a broken connection.
+      if (source.readyState === EventSource.CLOSED && this.#source === source) {
+        this.#source = undefined;
+        setTimeout(() => this.#open(), 3000);
+      }
+    });
+  }
+
+  /** The server names a topic as it was asked for, so that `machine:` hears of every machine. */
+  #tell(topic: string): void {
+    for (const heard of this.#heard.get(topic) ?? []) heard();
+  }
+}
+
+/** Runs `work` when told, never twice at once, and once more if told while it ran. */
+export function oneAtATime(work: () => Promise<void>): () => void {
+  let busy = false;
+  let again = false;
+  const run = async (): Promise<void> => {
+    if (busy) {
+      again = true;
+      return;
+    }
+    busy = true;
+    await work().catch(() => undefined); // the previous answer stays; the next change asks again
+    busy = false;
+    if (!again) return;
+    again = false;
+    await run();
+  };
+  return () => void run();
+}
