@@ -69,18 +69,15 @@ export async function endLog(sql: Sql, end: LogEnd): Promise<void> {
 
 /**
  * The same as common table expressions, for statements that end a log and more. Takes `endLogParams`, which come first: $1 to $9.
- * Nothing is stored for id null. `gate`: a condition without which nothing is stored.
+ * Nothing is stored for id null.
  */
-export const END_LOG: string = endLogIf("true");
-export function endLogIf(gate: string): string {
-  return `log_ended as (
-    update log set length = $2, lines = $3, truncated = $4, ended = true where id = $1 and not ended and ${gate} returning id
+export const END_LOG: string = `log_ended as (
+    update log set length = $2, lines = $3, truncated = $4, ended = true where id = $1 and not ended returning id
   ), last_chunk as (
     insert into log_chunk (log_id, at, line, length, packed, data)
     select id, $5::bigint, $6::bigint, $7::integer, $8::boolean, $9::bytea from log_ended where $9::bytea is not null
     on conflict do nothing
   )`;
-}
 export function endLogParams(end: LogEnd | undefined): unknown[] {
   const chunk = end?.chunk;
   return [

@@ -1,0 +1,285 @@
+/**
+ * The life of a build, from a held lease to a verdict.
+ *
+ *   start(lease)   begin in the database; drive the machine (drive.ts); end in the database; give the machine back
+ *   cancel         ends the build in the database, then tells whoever runs it (topic `cancel:ID`) to stop
+ *   rebuild        a further build of the same commit by the same recipe
+ *
+ * The database decides. Every write is conditional on the attempt still being open there, so whatever this process still believes,
+ * nothing is counted twice. An infra failure is tried again INFRA_RETRIES times, elsewhere first; an attempt that the farm's own restart
+ * ended is not charged, up to MAX_ATTEMPTS in all. While the database is away a command goes on, its log fills its buffers
+ * and then holds the machine back, and the end is written when the database is there again.
+ *
+ * A machine is given back (`release`) after its lease ended in the database, always, and exactly once per lease.
+ */
+import type { Readable } from "node:stream";
+import { INFRA_RETRIES } from "../farm/build.ts";
+import type { Clock } from "../farm/clock.ts";
+import type { Bus, Log } from "../farm/deps.ts";
+import { FarmError, messageOf } from "../farm/errors.ts";
+import {
+  type AttemptId,
+  type BuildId,
+  type CoordinatorId,
+  type LeaseId,
+  type Ms,
+  ms,
+  plus,
+  type SessionId,
+  seconds,
+} from "../farm/ids.ts";
+import type { Lease } from "../farm/lease.ts";
+import type { Logs } from "../logs/logs.ts";
+import { rankOf, starvesAt } from "../schedule/order.ts";
+import {
+  type Begun,
+  beginAttempt,
+  endAttempt,
+  endedAmong,
+  type GiveUp,
+  giveUpAttempt,
+  nextStep,
+  type RetryPolicy,
+} from "../store/attempts.ts";
+import { type BuildRef, cancelBuild, insertRebuild } from "../store/builds.ts";
+import { endLease, heldLeases } from "../store/leases.ts";
+import type { Sql } from "../store/sql.ts";
+import { clean, type Driven, drive } from "./drive.ts";
+import type { BuildMachine } from "./machine.ts";
+
+export const MAX_ATTEMPTS = 20;
+/** How often the database is asked whether what runs here is still wanted, and whether a lease got lost on its way here. */
+export const CHECK_EVERY: Ms = seconds(10);
+const LOST_AFTER: Ms = seconds(20);
+
+export const RETRY_POLICY: RetryPolicy = {
+  retries: INFRA_RETRIES,
+  attempts: MAX_ATTEMPTS,
+  elsewhereFirst: seconds(60),
+  pause: (failed) => seconds(2 ** failed),
+};
+
+export interface BuildsDeps {
+  readonly sql: Sql;
+  readonly bus: Bus;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly logs: Pick<Logs, "writer">;
+  readonly coordinator: CoordinatorId;
+  readonly machine: (session: SessionId) => BuildMachine | undefined;
+  /** The machine is not used any more: clean it for the next, or drop it. */
+  readonly release: (session: SessionId, how: "clean" | "broken") => Promise<void>;
+  /** The tree of a commit as a gzipped tar. */
+  readonly tarball: (repo: string, hash: string, signal: AbortSignal) => Promise<Readable>;
+  readonly policy?: RetryPolicy;
+}
+
+interface Running {
+  readonly lease: Lease;
+  readonly stop: AbortController;
+  begun: Begun | undefined;
+  done: Promise<void>;
+}
+
+export class Builds implements AsyncDisposable {
+  readonly #deps: BuildsDeps;
+  readonly #policy: RetryPolicy;
+  readonly #running = new Map<LeaseId, Running>();
+  readonly #stop = new AbortController();
+  readonly #checks: Promise<void>;
+
+  constructor(deps: BuildsDeps) {
+    this.#deps = deps;
+    this.#policy = deps.policy ?? RETRY_POLICY;
+    deps.bus.subscribe("cancel:", (topic) => this.#canceled(topic), this.#stop.signal);
+    this.#checks = this.#check();
+  }
+
+  /** How many attempts run here. */
+  get running(): number {
+    return this.#running.size;
+  }
+
+  /** Works off a lease that was just claimed. A second call for the same lease changes nothing. */
+  start(lease: Lease): void {
+    if (this.#running.has(lease.id)) return;
+    const running: Running = { lease, stop: new AbortController(), begun: undefined, done: Promise.resolve() };
+    this.#running.set(lease.id, running);
+    if (this.#stop.signal.aborted) running.stop.abort(stopping());
+    running.done = this.#run(running)
+      .catch((error: unknown) => {
+        this.#deps.log.error(
+          { lease: lease.id, error: messageOf(error) },
+          "Could not end an attempt; it is left to recovery",
+        );
+      })
+      .finally(() => this.#running.delete(lease.id));
+  }
+
+  /** A further build of the same commit, asked for by `who`; the one that is open already when there is one. Throws `not-found`. */
+  async rebuild(of: BuildId, who: string): Promise<BuildId> {
+    const now = this.#deps.clock.now();
+    const rank = rankOf("try", now, now);
+    const rebuild = { of, who, class: "try", rank, starvesAt: starvesAt("try", now) } as const;
+    const { build, made } = await insertRebuild(this.#deps.sql, rebuild, now);
+    if (made) this.#publish(build, true);
+    return build.id;
+  }
+
+  /** Ends a build that is open, for `who`; a command that runs is stopped and its machine freed. Throws `not-found`. */
+  async cancel(id: BuildId, who: string): Promise<void> {
+    const { build, changed } = await cancelBuild(this.#deps.sql, id, who, this.#deps.clock.now());
+    if (!changed) return;
+    this.#deps.bus.publish(`cancel:${id}`);
+    this.#publish(build, false);
+  }
+
+  /** Stops everything that runs; it is wanted again at once, by whichever coordinator. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort(stopping());
+    const running = [...this.#running.values()];
+    for (const each of running) each.stop.abort(stopping());
+    await Promise.all([this.#checks, ...running.map((each) => each.done)]);
+  }
+
+  async #run(running: Running): Promise<void> {
+    const { clock, sql, log, logs, tarball } = this.#deps;
+    const { lease, stop } = running;
+    const machine = this.#deps.machine(lease.sessionId);
+    const cleaned = machine ? clean(clock, machine, stop.signal) : Promise.resolve();
+    let how: "clean" | "broken" = "clean";
+    try {
+      const begun = await this.#patiently(() => beginAttempt(sql, lease, clock.now()));
+      if (!begun) {
+        await this.#patiently(() => endLease(sql, lease.id, clock.now(), "nobody needs it any more"));
+        await cleaned.catch(() => {
+          how = "broken";
+        });
+        return;
+      }
+      running.begun = begun;
+      this.#publish(begun.build, false);
+      if (!machine) {
+        await this.#giveUp(begun.build, begun.attempt, "machine gone: it hung up before the build began", true);
+        return;
+      }
+      this.#deps.bus.publish(`machine:${machine.machineId}`);
+      const deps = {
+        clock,
+        tarball,
+        writer: (id: Begun["log"]) => logs.writer(id),
+        next: async (number: number, status: string, end: Parameters<typeof nextStep>[2]) => {
+          const step = { attempt: begun.attempt, number, status, outcome: "success" } as const;
+          const next = await this.#patiently(() => nextStep(sql, step, end, clock.now()));
+          if (next === undefined) throw new FarmError("lease-lost", "the build was taken back");
+          this.#deps.bus.publish(`build:${begun.build.id}`);
+          return next;
+        },
+      };
+      const driven = await drive(deps, begun, machine, cleaned, stop.signal);
+      how = driven.machineFine ? "clean" : "broken";
+      await this.#end(begun, driven, stop.signal);
+      this.#deps.bus.publish(`machine:${machine.machineId}`);
+    } finally {
+      await this.#deps.release(lease.sessionId, how).catch((error: unknown) => {
+        log.warn({ session: lease.sessionId, error: messageOf(error) }, "Could not give a machine back");
+      });
+    }
+  }
+
+  async #end(begun: Begun, driven: Driven, stopped: AbortSignal): Promise<void> {
+    const { sql, clock } = this.#deps;
+    const { outcome, reason, sealed, step } = driven;
+    if (outcome === "infra_failure") {
+      const counts = !(stopped.aborted && stopped.reason instanceof FarmError && stopped.reason.code === "unavailable");
+      const given = await this.#giveUp(begun.build, begun.attempt, reason ?? "", counts, sealed?.end);
+      // The attempt was ended by somebody else: the bytes still belong to its log.
+      if (!given) await sealed?.store();
+      else sealed?.stored();
+      return;
+    }
+    const verdict = { outcome, reason, failedStep: outcome === "failure" ? step.name : null };
+    const end = { attempt: begun.attempt, number: step.number, status: step.status, outcome };
+    const now = clock.now();
+    const live = await this.#patiently(() => endAttempt(sql, end, sealed?.end, verdict, now));
+    sealed?.stored();
+    if (live) this.#publish(begun.build, false);
+  }
+
+  /** Returns whether the attempt was still open. */
+  async #giveUp(
+    build: BuildRef,
+    attempt: AttemptId,
+    reason: string,
+    counts: boolean,
+    end?: GiveUp["end"],
+  ): Promise<boolean> {
+    const { sql, clock } = this.#deps;
+    const now = clock.now();
+    const given = await this.#patiently(() => giveUpAttempt(sql, { attempt, reason, counts, end }, this.#policy, now));
+    if (!given) return false;
+    this.#deps.log.info(
+      { build: build.id, attempt, reason, again: given.again },
+      "An attempt failed for the farm's own reasons",
+    );
+    this.#publish(build, given.again);
+    return true;
+  }
+
+  /** Tells all who look at a build that it changed, and with `wanted` the machines that may take it. */
+  #publish(build: BuildRef, wanted: boolean): void {
+    publishBuild(this.#deps.bus, build, wanted);
+  }
+
+  #canceled(topic: string): void {
+    const id = topic.slice("cancel:".length);
+    for (const { begun, stop } of this.#running.values()) {
+      if (String(begun?.build.id) === id) stop.abort(new FarmError("canceled", "canceled"));
+    }
+  }
+
+  /** A word may get lost, and so may the answer to a claim: look by ourselves now and then. */
+  async #check(): Promise<void> {
+    const { sql, clock, log, coordinator } = this.#deps;
+    while (!this.#stop.signal.aborted) {
+      await clock.sleep(CHECK_EVERY, this.#stop.signal).catch(() => {});
+      if (this.#stop.signal.aborted) return;
+      try {
+        const attempts = [...this.#running.values()].flatMap(({ begun }) => begun?.attempt ?? []);
+        const ended = attempts.length === 0 ? [] : await endedAmong(sql, attempts);
+        for (const { begun, stop } of this.#running.values()) {
+          if (begun && ended.includes(begun.attempt))
+            stop.abort(new FarmError("lease-lost", "the build was taken back"));
+        }
+        const before = plus(clock.now(), ms(-LOST_AFTER));
+        for (const lease of await heldLeases(sql, coordinator, before)) this.start(lease);
+      } catch (error) {
+        log.warn({ error: messageOf(error) }, "Could not check what runs here");
+      }
+    }
+  }
+
+  /** The database may be away for longer than one call waits; what happened is not forgotten meanwhile. */
+  async #patiently<T>(call: () => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await call();
+      } catch (error) {
+        const away = error instanceof FarmError && error.code === "unavailable";
+        if (!away || this.#stop.signal.aborted) throw error;
+        await this.#deps.clock.sleep(seconds(1), this.#stop.signal).catch(() => {});
+      }
+    }
+  }
+}
+
+function stopping(): FarmError {
+  return new FarmError("unavailable", "the coordinator was stopped");
+}
+
+/** The topics of a build that changed; with `wanted` also its queue. */
+export function publishBuild(bus: Bus, build: BuildRef, wanted: boolean): void {
+  bus.publish(`build:${build.id}`);
+  bus.publish(`grid:${build.repo}`);
+  if (wanted) bus.publish(`queue:${build.hostType}`);
+}

@@ -1,0 +1,243 @@
+/**
+ * Driving one machine through one attempt: clean, write the tree, run the steps in order.
+ *
+ * What is asked of the machine, in this order and nothing else:
+ *
+ *   removeall .                 first, always: whatever was there before
+ *   writetgz SOURCE-DIR         step 0, `source`, with the tarball of the commit
+ *   exec ...                    one per step, output to the step's log as it comes; stops at the first that fails
+ *
+ * A step fails (`failure`) when its command ran and did not end with "ok", or ran longer than its limit. Everything else that goes wrong
+ * is the farm's (`infra_failure`) and says what it was. A step is ended in the database before the next one begins.
+ */
+import type { Readable } from "node:stream";
+import type { Outcome, Step } from "../farm/build.ts";
+import type { Clock } from "../farm/clock.ts";
+import { FarmError, messageOf } from "../farm/errors.ts";
+import { type LogId, type Ms, minutes, ms } from "../farm/ids.ts";
+import type { LogWriter, SealedLog } from "../logs/writer.ts";
+import type { Begun } from "../store/attempts.ts";
+import type { LogEnd } from "../store/logs.ts";
+import { durationText } from "./duration-text.ts";
+import type { BuildMachine } from "./machine.ts";
+
+/** Cleaning, and writing the tree: what the farm itself does on a machine. */
+export const CLEAN_LIMIT: Ms = minutes(10);
+export const SOURCE_LIMIT: Ms = minutes(30);
+
+export interface DriveDeps {
+  readonly clock: Clock;
+  /** The commit's tree, gzipped tar. */
+  readonly tarball: (repo: string, hash: string, signal: AbortSignal) => Promise<Readable>;
+  readonly writer: (log: LogId) => LogWriter;
+  /** Step `number` ended well: stores that with the end of its log and returns the log of the next. Throws `lease-lost`. */
+  readonly next: (number: number, status: string, log: LogEnd) => Promise<LogId>;
+}
+
+/** How an attempt went. `end` is the last bytes of the last log, still to be stored. */
+export interface Driven {
+  readonly outcome: Exclude<Outcome, "canceled">;
+  readonly step: { readonly number: number; readonly name: string; readonly status: string };
+  /** Why, when the outcome does not say. */
+  readonly reason: string | null;
+  readonly sealed: SealedLog | undefined;
+  /** The machine may be used again after it was cleaned. */
+  readonly machineFine: boolean;
+}
+
+/**
+ * Runs what `begun` asks for on a machine that `cleaned` (see `clean`) is emptying.
+ * Never throws: `signal` (canceled, lease lost) and a machine that goes away end it as infra_failure.
+ */
+export async function drive(
+  deps: DriveDeps,
+  begun: Begun,
+  machine: BuildMachine,
+  cleaned: Promise<void>,
+  signal: AbortSignal,
+): Promise<Driven> {
+  const { recipe, build } = begun;
+  let log = begun.log;
+  for (let number = 0; ; number++) {
+    const step = recipe.steps[number - 1];
+    const name = step?.name ?? "source";
+    const writer = deps.writer(log);
+    let status = "ok";
+    try {
+      if (step === undefined) {
+        await writer.write(Buffer.from(`${build.builder} at ${begun.hash}\n\n`));
+        await cleaned;
+        await writeSource(deps, begun, machine, writer, signal);
+      } else {
+        const end = await runStep(deps.clock, begun, step, machine, writer, signal);
+        status = end.status;
+        if (end.failed) {
+          const sealed = await writer.seal();
+          const machineFine = !end.timedOut || machine.agent === "barnraiser";
+          return { outcome: "failure", step: { number, name, status }, reason: status, sealed, machineFine };
+        }
+      }
+      const sealed = await writer.seal();
+      if (number === recipe.steps.length) {
+        return { outcome: "success", step: { number, name, status }, reason: null, sealed, machineFine: true };
+      }
+      log = await deps.next(number, status, sealed.end);
+      sealed.stored();
+    } catch (error) {
+      return infraFailure(error, { number, name }, writer, machine, signal);
+    }
+  }
+}
+
+/** The first call on a machine, always; to be started as soon as the machine is held. A rejection may be left unheard. */
+export function clean(clock: Clock, machine: BuildMachine, signal: AbortSignal): Promise<void> {
+  const cleaned = within(clock, CLEAN_LIMIT, [machine.gone, signal], `cleaning ${machine.name}`, (limited) =>
+    machine.client.removeAll(["."], limited),
+  );
+  cleaned.catch(() => {});
+  return cleaned;
+}
+
+async function writeSource(
+  deps: DriveDeps,
+  begun: Begun,
+  machine: BuildMachine,
+  writer: LogWriter,
+  signal: AbortSignal,
+): Promise<void> {
+  const { repo } = begun.build;
+  const began = deps.clock.monotonic();
+  await within(
+    deps.clock,
+    SOURCE_LIMIT,
+    [machine.gone, signal],
+    `writing ${repo} to ${machine.name}`,
+    async (limited) => {
+      const body = await deps.tarball(repo, begun.hash, limited).catch((error: unknown) => {
+        throw new FarmError("unavailable", `source not available: ${messageOf(error)}`, { cause: error });
+      });
+      let broken: Error | undefined;
+      body.once("error", (error) => {
+        broken = error;
+      });
+      try {
+        await machine.client.writeTgz(begun.recipe.sourceDir, body, limited);
+      } catch (error) {
+        if (broken && !limited.aborted) {
+          throw new FarmError("unavailable", `source not available: ${messageOf(broken)}`, { cause: broken });
+        }
+        throw error;
+      } finally {
+        body.destroy();
+      }
+    },
+  );
+  const span = durationText(ms(deps.clock.monotonic() - began));
+  await writer.write(Buffer.from(`wrote ${repo} to ${machine.name} in ${span}\n`));
+}
+
+interface StepRun {
+  readonly failed: boolean;
+  readonly timedOut: boolean;
+  readonly status: string;
+}
+
+async function runStep(
+  clock: Clock,
+  begun: Begun,
+  step: Step,
+  machine: BuildMachine,
+  writer: LogWriter,
+  signal: AbortSignal,
+): Promise<StepRun> {
+  const { recipe } = begun;
+  const [cmd = "", ...args] = step.command;
+  const command = {
+    cmd,
+    args,
+    dir: [recipe.sourceDir, step.dir].filter(Boolean).join("/") || ".",
+    env: [...recipe.env, ...step.env],
+    path: step.path,
+    debug: true,
+  };
+  const limit = ms(step.timeLimitMs);
+  const unstored = new AbortController(); // the log takes no more
+  const late = new FarmError("timed-out", `timed out after ${durationText(limit)}`);
+  try {
+    const signals = [machine.gone, signal, unstored.signal];
+    const end = await within(clock, limit, signals, late, (limited) => {
+      const onOutput = (chunk: Buffer): void | Promise<void> => {
+        if (!limited.aborted) return writer.write(chunk).catch((error: unknown) => unstored.abort(error));
+      };
+      return machine.client.exec(command, onOutput, limited);
+    });
+    return { failed: !end.ok, timedOut: false, status: end.state };
+  } catch (error) {
+    if (error !== late) throw error;
+    await writer.write(Buffer.from(`\nbarnraiser: step "${step.name}" was stopped: ${late.message}\n`));
+    return { failed: true, timedOut: true, status: late.message };
+  }
+}
+
+/** Says in the log what happened, when it still can, and what it means for the machine. */
+async function infraFailure(
+  error: unknown,
+  step: { number: number; name: string },
+  writer: LogWriter,
+  machine: BuildMachine,
+  signal: AbortSignal,
+): Promise<Driven> {
+  const reason = reasonOf(error, machine);
+  const told = error instanceof FarmError ? error.code : "internal";
+  let sealed: SealedLog | undefined;
+  try {
+    await writer.write(Buffer.from(`\nbarnraiser: ${reason}\n`));
+    sealed = await writer.seal();
+  } catch {
+    // The log was ended with the attempt, or the database is away: the attempt's reason says it.
+  }
+  const ours = signal.aborted || told === "unavailable" || told === "lease-lost";
+  const machineFine = ours && !machine.gone.aborted && (!signal.aborted || machine.agent === "barnraiser");
+  return { outcome: "infra_failure", step: { ...step, status: reason }, reason, sealed, machineFine };
+}
+
+function reasonOf(error: unknown, machine: BuildMachine): string {
+  if (machine.gone.aborted) return `machine gone: ${messageOf(machine.gone.reason)}`;
+  const message = messageOf(error);
+  if (!(error instanceof FarmError)) return `machine broken: ${message}`;
+  if (error.code === "machine-gone") return `machine gone: ${message}`;
+  if (error.code === "machine-broken") return `machine broken: ${message}`;
+  return message;
+}
+
+/**
+ * `work` until it settles, or one of `signals` aborts, or `limit` has passed: then its signal aborts and the call rejects with the reason
+ * at once, whether or not `work` heard. `late` is the reason of the limit, or what was going on.
+ */
+async function within<T>(
+  clock: Clock,
+  limit: Ms,
+  signals: readonly AbortSignal[],
+  late: FarmError | string,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const stop = new AbortController();
+  const done = new AbortController();
+  const limited = AbortSignal.any([...signals, stop.signal]);
+  limited.throwIfAborted();
+  const { promise, reject } = Promise.withResolvers<never>();
+  promise.catch(() => {});
+  limited.addEventListener("abort", () => reject(limited.reason), { once: true });
+  clock.sleep(limit, done.signal).then(
+    () => {
+      const what = typeof late === "string" ? `${late} took longer than ${durationText(limit)}` : "";
+      stop.abort(typeof late === "string" ? new FarmError("timed-out", what) : late);
+    },
+    () => {},
+  );
+  try {
+    return await Promise.race([work(limited), promise]);
+  } finally {
+    done.abort();
+  }
+}

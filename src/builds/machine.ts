@@ -1,0 +1,34 @@
+/** What a build needs of a machine: the part of machines/ MachineSession that it uses, so that a test's machine is small. */
+import type { Readable } from "node:stream";
+import type { MachineId, SessionId } from "../farm/ids.ts";
+
+export interface Command {
+  readonly cmd: string;
+  readonly args: readonly string[];
+  readonly dir: string;
+  readonly env: readonly string[];
+  readonly path: readonly string[];
+  readonly debug: boolean;
+}
+
+export interface CommandEnd {
+  /** Process-State: "ok", "exit status 2", "signal: killed", or why it could not be started. */
+  readonly state: string;
+  readonly ok: boolean;
+}
+
+export interface BuildClient {
+  removeAll(paths: readonly string[], signal?: AbortSignal): Promise<void>;
+  writeTgz(dir: string, body: Readable, signal?: AbortSignal): Promise<void>;
+  exec(command: Command, onOutput: (chunk: Buffer) => void | Promise<void>, signal?: AbortSignal): Promise<CommandEnd>;
+}
+
+export interface BuildMachine {
+  readonly id: SessionId;
+  readonly machineId: MachineId;
+  readonly name: string;
+  readonly agent: "barnraiser" | "original";
+  readonly client: BuildClient;
+  /** Aborts when the machine hung up or stopped answering; the reason says which. */
+  readonly gone: AbortSignal;
+}

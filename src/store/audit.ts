@@ -1,0 +1,24 @@
+/** Who did what to whom: each change that a person asked for, written with the change itself. */
+import type { EpochMs } from "../farm/ids.ts";
+import { at, type Sql } from "./sql.ts";
+
+export interface AuditEntry {
+  readonly at: EpochMs;
+  readonly who: string;
+  /** 'rebuild', 'cancel', 'drain', 'resume', 'revoke', 'login'. */
+  readonly action: string;
+  /** `noun:id`, as in topics. */
+  readonly subject: string;
+  readonly detail: string | null;
+}
+
+/** To be called in the transaction of what it records. */
+export async function recordAudit(sql: Sql, entry: AuditEntry): Promise<void> {
+  await sql.query("insert into audit (at, who, action, subject, detail) values ($1, $2, $3, $4, $5)", [
+    at(entry.at),
+    entry.who,
+    entry.action,
+    entry.subject,
+    entry.detail,
+  ]);
+}

@@ -1,0 +1,227 @@
+/**
+ * Builds in the database: planned, asked for again, taken back. What happens to their attempts is in attempts.ts.
+ *
+ * A build comes with its first attempt and that attempt's lease, in one statement: an open build always has a way to go on.
+ */
+import { createHash } from "node:crypto";
+import type { BuildState, Provenance, Recipe } from "../farm/build.ts";
+import { FarmError } from "../farm/errors.ts";
+import { type BuildId, buildId, type EpochMs } from "../farm/ids.ts";
+import { LEASE_CLASSES, type LeaseClass } from "../farm/lease.ts";
+import { recordAudit } from "./audit.ts";
+import { at, type Sql } from "./sql.ts";
+
+export interface NewBuild {
+  readonly repo: string;
+  readonly commitId: number;
+  readonly branch: string;
+  readonly recipe: Recipe;
+  readonly provenance: Provenance;
+  readonly class: LeaseClass;
+  readonly rank: number;
+  readonly starvesAt: EpochMs;
+}
+
+/** A build as those need it who tell others about it. */
+export interface BuildRef {
+  readonly id: BuildId;
+  readonly repo: string;
+  readonly commitId: number;
+  readonly builder: string;
+  readonly hostType: string;
+}
+
+interface RefRow {
+  id: number;
+  repo: string;
+  commit_id: number;
+  builder: string;
+  host_type: string;
+}
+
+export function buildRef(row: RefRow): BuildRef {
+  return {
+    id: buildId(row.id),
+    repo: row.repo,
+    commitId: row.commit_id,
+    builder: row.builder,
+    hostType: row.host_type,
+  };
+}
+
+/** A recipe's text as stored, and its name. Fields in one order, so that equal recipes have equal digests. */
+export function recipeDigest(recipe: Recipe): { readonly digest: string; readonly body: Recipe } {
+  const body: Recipe = {
+    builder: recipe.builder,
+    hostType: recipe.hostType,
+    env: recipe.env,
+    sourceDir: recipe.sourceDir,
+    steps: recipe.steps.map(({ name, command, dir, env, path, timeLimitMs }) => ({
+      name,
+      command,
+      dir,
+      env,
+      path,
+      timeLimitMs,
+    })),
+  };
+  return { digest: createHash("sha256").update(JSON.stringify(body)).digest("hex"), body };
+}
+
+/** Inserts those that no builder and commit has a planned build for yet, each with its first attempt, wanted; returns these. */
+export async function insertBuilds(sql: Sql, builds: readonly NewBuild[], now: EpochMs): Promise<BuildRef[]> {
+  const recipes = new Map<string, Recipe>();
+  const rows = new Map<string, object>();
+  for (const build of builds) {
+    const { digest, body } = recipeDigest(build.recipe);
+    recipes.set(digest, body);
+    rows.set(`${build.commitId} ${body.builder}`, {
+      repo: build.repo,
+      commit_id: build.commitId,
+      branch: build.branch,
+      builder: body.builder,
+      host_type: body.hostType,
+      recipe: digest,
+      provenance: build.provenance,
+      class: LEASE_CLASSES[build.class],
+      rank: build.rank,
+      starves_at: new Date(build.starvesAt),
+    });
+  }
+  const inserted = await sql.query<RefRow>(
+    `with input as (
+       select * from jsonb_to_recordset($1::jsonb) as x (repo text, commit_id bigint, branch text, builder text, host_type text,
+         recipe text, provenance text, class smallint, rank bigint, starves_at timestamptz)
+     ), r as (
+       insert into recipe (digest, body)
+       select digest, body from jsonb_to_recordset($2::jsonb) as x (digest text, body jsonb) on conflict do nothing
+     ), b as (
+       insert into build (repo, commit_id, branch, builder, host_type, recipe, provenance, class, created_at)
+       select repo, commit_id, branch, builder, host_type, recipe, provenance, class, $3::timestamptz from input
+       on conflict (commit_id, builder) where rebuild_of is null do nothing
+       returning id, repo, commit_id, builder, host_type, provenance, class
+     ), numbered as (
+       select b.*, input.rank, input.starves_at, nextval(pg_get_serial_sequence('lease', 'id')) as lease_id
+       from b join input using (commit_id, builder)
+     ), l as (
+       insert into lease (id, kind, class, queue, provenance, rank, wanted_at, starves_at) overriding system value
+       select lease_id, 'build', class, host_type, provenance, rank, $3, starves_at from numbered
+     ), a as (
+       insert into attempt (build_id, number, lease_id, created_at) select id, 1, lease_id, $3 from numbered
+     )
+     select id, repo, commit_id, builder, host_type from numbered order by id`,
+    [
+      JSON.stringify([...rows.values()]),
+      JSON.stringify([...recipes].map(([digest, body]) => ({ digest, body }))),
+      at(now),
+    ],
+  );
+  return inserted.map(buildRef);
+}
+
+/** Those of `hostTypes` whose machines are run by the community. */
+export async function communityHostTypes(sql: Sql, hostTypes: readonly string[]): Promise<string[]> {
+  const rows = await sql.query<{ name: string }>(
+    "select name from host_type where name = any ($1::text[]) and trust = 'community' order by name",
+    [hostTypes],
+  );
+  return rows.map((row) => row.name);
+}
+
+export interface Rebuild {
+  readonly of: BuildId;
+  readonly who: string;
+  readonly class: LeaseClass;
+  readonly rank: number;
+  readonly starvesAt: EpochMs;
+}
+
+/** A further build of the same commit by the same recipe, or the one of that cell that is open already. */
+export async function insertRebuild(
+  sql: Sql,
+  rebuild: Rebuild,
+  now: EpochMs,
+): Promise<{ build: BuildRef; made: boolean }> {
+  return sql.tx(async (tx) => {
+    const [old] = await tx.query<RefRow & { root: number }>(
+      "select id, repo, commit_id, builder, host_type, coalesce(rebuild_of, id) as root from build where id = $1",
+      [rebuild.of],
+    );
+    if (!old) throw notFound(rebuild.of);
+    await tx.query("select id from build where id = $1 for update", [old.root]); // two who ask at once get one build
+    const [open] = await tx.query<RefRow>(
+      `select id, repo, commit_id, builder, host_type from build
+       where commit_id = $1 and builder = $2 and state <> 'ended' order by id desc limit 1`,
+      [old.commit_id, old.builder],
+    );
+    if (open) return { build: buildRef(open), made: false };
+    const [made] = await tx.query<RefRow>(
+      `with b as (
+         insert into build (repo, commit_id, branch, builder, host_type, recipe, provenance, class, requested_by, rebuild_of, created_at)
+         select repo, commit_id, branch, builder, host_type, recipe, provenance, $2, $3, $4, $5 from build where id = $1
+         returning id, repo, commit_id, builder, host_type, provenance, class
+       ), l as (
+         insert into lease (kind, class, queue, provenance, rank, wanted_at, starves_at)
+         select 'build', class, host_type, provenance, $6, $5, $7 from b returning id
+       ), a as (
+         insert into attempt (build_id, number, lease_id, created_at) select b.id, 1, l.id, $5 from b, l
+       )
+       select id, repo, commit_id, builder, host_type from b`,
+      [rebuild.of, LEASE_CLASSES[rebuild.class], rebuild.who, old.root, at(now), rebuild.rank, at(rebuild.starvesAt)],
+    );
+    if (!made) throw notFound(rebuild.of);
+    await recordAudit(tx, {
+      at: now,
+      who: rebuild.who,
+      action: "rebuild",
+      subject: `build:${rebuild.of}`,
+      detail: `build:${made.id}`,
+    });
+    return { build: buildRef(made), made: true };
+  });
+}
+
+export interface Canceled {
+  readonly build: BuildRef;
+  /** False: it had ended before, and nothing was changed. */
+  readonly changed: boolean;
+}
+
+/** Ends a build that is still open, and all that hangs on it. Throws `not-found`. */
+export async function cancelBuild(sql: Sql, id: BuildId, who: string, now: EpochMs): Promise<Canceled> {
+  return sql.tx(async (tx) => {
+    // The attempt first, as everywhere: whoever ends a step at this moment is waited for.
+    await tx.query("select id from attempt where build_id = $1 and state <> 'ended' for update", [id]);
+    const reason = `canceled by ${who}`;
+    const [build] = await tx.query<RefRow & { changed: boolean }>(
+      `with b as (
+         update build set state = 'ended', outcome = 'canceled', reason = $2, ended_at = $3 where id = $1 and state <> 'ended' returning id
+       ), a as (
+         update attempt set state = 'ended', outcome = 'canceled', reason = $2, ended_at = $3
+         from b where attempt.build_id = b.id and attempt.state <> 'ended' returning attempt.id, attempt.lease_id
+       ), s as (
+         update step set outcome = 'canceled', status = 'canceled', ended_at = $3
+         from a where step.attempt_id = a.id and step.started_at is not null and step.ended_at is null
+       ), l as (
+         update lease set state = 'ended', end_reason = $2, ended_at = $3
+         from a where lease.id = a.lease_id and lease.state <> 'ended'
+       )
+       select id, repo, commit_id, builder, host_type, exists (select from b) as changed from build where id = $1`,
+      [id, reason, at(now)],
+    );
+    if (!build) throw notFound(id);
+    if (!build.changed) return { build: buildRef(build), changed: false };
+    await recordAudit(tx, { at: now, who, action: "cancel", subject: `build:${id}`, detail: null });
+    return { build: buildRef(build), changed: true };
+  });
+}
+
+export async function stateOfBuild(sql: Sql, id: BuildId): Promise<BuildState> {
+  const [row] = await sql.query<{ state: BuildState }>("select state from build where id = $1", [id]);
+  if (!row) throw notFound(id);
+  return row.state;
+}
+
+function notFound(id: BuildId): FarmError {
+  return new FarmError("not-found", `Cannot find build ${id}`);
+}
