@@ -1,0 +1,152 @@
+import { expect, test } from "vitest";
+import { coordinatorId, epochMs, machineId, minutes, plus, sessionId } from "../farm/ids.ts";
+import { coordinatorEnded, coordinatorStarted } from "./coordinators.ts";
+import { insertMachineKey, listMachineKeys, machineKeysBySha256, machineKeysUsed, revokeMachineKey } from "./keys.ts";
+import {
+  closeLeftSessions,
+  closeSessions,
+  configureHostTypes,
+  drainHostType,
+  drainMachine,
+  hostTypeHealth,
+  type Registered,
+  registerSessions,
+  resumeHostType,
+  resumeMachine,
+} from "./machines.ts";
+import { freshDatabase } from "./testing/database.ts";
+
+const T = epochMs(Date.UTC(2026, 10, 23, 12));
+const US = coordinatorId("P000000001");
+const OLD = coordinatorId("P000000002");
+
+function registered(session: string, changes: Partial<Registered> = {}): Registered {
+  return {
+    session: sessionId(session),
+    hostType: "host-a",
+    name: "m1",
+    owner: "Ada",
+    keyId: null,
+    agent: "barnraiser",
+    version: 29,
+    digest: "d1",
+    platform: "linux/amd64",
+    ip: "10.0.0.1",
+    address: "10.0.0.1:4000",
+    ...changes,
+  };
+}
+
+test("registerSessions() makes machine, session and host type, and keeps what changed; safe to repeat", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  await coordinatorStarted(sql, { id: US, host: "h", pid: 1, version: "1" }, T);
+  const first = await registerSessions(sql, US, [registered("s1"), registered("s2", { name: "m2" })], T);
+  const again = await registerSessions(sql, US, [registered("s1"), registered("s2", { name: "m2" })], T);
+  expect(again).toEqual(first);
+  const later = plus(T, minutes(1));
+  const changed = registered("s3", { version: 30, ip: "10.0.0.9", address: "10.0.0.9:1", platform: null });
+  const second = await registerSessions(sql, US, [changed, { ...changed, session: sessionId("s4") }], later);
+  expect([second.get(sessionId("s3")), second.get(sessionId("s4"))]).toEqual(Array(2).fill(first.get(sessionId("s1"))));
+  expect(await sql.query("select field, was, became, at from machine_change order by field")).toEqual([
+    { field: "address", was: "10.0.0.1", became: "10.0.0.9", at: later },
+    { field: "platform", was: "linux/amd64", became: null, at: later },
+    { field: "version", was: "29", became: "30", at: later },
+  ]);
+  expect(await sql.query("select id from session order by id")).toEqual(["s1", "s2", "s3", "s4"].map((id) => ({ id })));
+  expect(await sql.query("select name, configured, trust from host_type")).toEqual([
+    { name: "host-a", configured: false, trust: "community" },
+  ]);
+});
+
+test("closeSessions() writes the reason once; closeLeftSessions() closes what ended coordinators left", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  await coordinatorStarted(sql, { id: OLD, host: "h", pid: 1, version: "1" }, T);
+  await coordinatorStarted(sql, { id: US, host: "h", pid: 2, version: "1" }, T);
+  await registerSessions(sql, OLD, [registered("old")], plus(T, minutes(1)));
+  await registerSessions(sql, US, [registered("new", { name: "m2" })], plus(T, minutes(1)));
+  const end = plus(T, minutes(5));
+  await closeSessions(sql, [{ session: sessionId("new"), closedAt: end, reason: "hung up" }]);
+  await closeSessions(sql, [{ session: sessionId("new"), closedAt: plus(end, minutes(1)), reason: "other" }]);
+  await closeLeftSessions(sql, US, false, plus(T, minutes(9)));
+  const open = () =>
+    sql.query("select id, closed_at as at, close_reason as reason from session order by id") as Promise<unknown>;
+  expect(await open()).toEqual([
+    { id: "new", at: end, reason: "hung up" },
+    { id: "old", at: null, reason: null },
+  ]);
+  await coordinatorEnded(sql, OLD, plus(T, minutes(3)));
+  await closeLeftSessions(sql, US, false, plus(T, minutes(9)));
+  expect(await open()).toEqual([
+    { id: "new", at: end, reason: "hung up" },
+    { id: "old", at: plus(T, minutes(1)), reason: "the coordinator ended" },
+  ]);
+  expect(await sql.query("select name, last_seen_at as seen from machine order by name")).toEqual([
+    { name: "m1", seen: plus(T, minutes(1)) },
+    { name: "m2", seen: end },
+  ]);
+});
+
+test("host types follow the configuration; drain and resume take a note", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  await coordinatorStarted(sql, { id: US, host: "h", pid: 1, version: "1" }, T);
+  await configureHostTypes(sql, [
+    { hostType: "host-a", trust: "team", expect: 2 },
+    { hostType: "host-b", trust: "community", expect: 0 },
+  ]);
+  const machines = await registerSessions(sql, US, [registered("s1"), registered("s2", { name: "m2" })], T);
+  await configureHostTypes(sql, [{ hostType: "host-a", trust: "team", expect: 3 }]);
+  expect(await sql.query("select name, trust, expect, configured from host_type order by name")).toEqual([
+    { name: "host-a", trust: "team", expect: 3, configured: true },
+    { name: "host-b", trust: "community", expect: 0, configured: false },
+  ]);
+  const m1 = machines.get(sessionId("s1")) ?? machineId(0);
+  expect(await drainMachine(sql, m1, "new disk", T)).toEqual({ hostType: "host-a", name: "m1" });
+  expect(await drainMachine(sql, machineId(999), "x", T)).toBeUndefined();
+  expect([await drainHostType(sql, "host-a", "move", T), await drainHostType(sql, "nope", "x", T)]).toEqual([
+    true,
+    false,
+  ]);
+  await closeSessions(sql, [{ session: sessionId("s2"), closedAt: T, reason: "hung up" }]);
+  expect(await hostTypeHealth(sql, T)).toEqual([
+    {
+      hostType: "host-a",
+      expect: 3,
+      machines: [
+        { name: "m1", open: 1, lastSeenAt: T, drained: true },
+        { name: "m2", open: 0, lastSeenAt: T, drained: false },
+      ],
+    },
+  ]);
+  expect(await resumeMachine(sql, m1)).toEqual({ hostType: "host-a", name: "m1" });
+  expect(await resumeHostType(sql, "host-a")).toBe(true);
+  expect(await sql.query("select drained_at as at, drain_note as note from machine where name = 'm1'")).toEqual([
+    { at: null, note: null },
+  ]);
+});
+
+test("machine keys are found by hash, and revoked once", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const key = {
+    id: "K000000001",
+    hostType: "host-a",
+    machine: "m1",
+    sha256: Buffer.alloc(32, 1),
+    madeAt: T,
+    expiresAt: null,
+  };
+  await insertMachineKey(sql, key);
+  await insertMachineKey(sql, key);
+  await machineKeysUsed(sql, [key.id], plus(T, minutes(1)));
+  expect(await revokeMachineKey(sql, key.id, plus(T, minutes(2)))).toBe(plus(T, minutes(2)));
+  expect(await revokeMachineKey(sql, key.id, plus(T, minutes(3)))).toBe(plus(T, minutes(2)));
+  expect(await revokeMachineKey(sql, "K0", T)).toBeUndefined();
+  const kept = { ...key, revokedAt: plus(T, minutes(2)), lastUsedAt: plus(T, minutes(1)) };
+  expect([await listMachineKeys(sql), await machineKeysBySha256(sql, [key.sha256, Buffer.alloc(32)])]).toEqual([
+    [kept],
+    [kept],
+  ]);
+});

@@ -1,0 +1,226 @@
+/**
+ * Machines and their sessions in the database. Registrations and ends come in bursts (thousands redial at once after a
+ * restart), so these statements take many at a time.
+ */
+import type { Trust } from "../farm/build.ts";
+import { type CoordinatorId, type EpochMs, type MachineId, machineId, type SessionId, sessionId } from "../farm/ids.ts";
+import { at, type Sql } from "./sql.ts";
+
+/** What is known of a machine when it has registered. */
+export interface Registered {
+  readonly session: SessionId;
+  readonly hostType: string;
+  readonly name: string;
+  readonly owner: string | null;
+  /** Null: it came with the shared key of its host type. */
+  readonly keyId: string | null;
+  readonly agent: "barnraiser" | "original";
+  readonly version: number;
+  readonly digest: string | null;
+  readonly platform: string | null;
+  readonly ip: string;
+  /** `ip:port` */
+  readonly address: string;
+}
+
+const REGISTER = `
+with given as (
+  select * from jsonb_to_recordset($1::jsonb) as g (
+    at integer, session text, "hostType" text, name text, owner text, "keyId" text, agent text, version integer,
+    digest text, platform text, ip text, address text)
+), types as (
+  insert into host_type (name, trust, expect, configured)
+  select distinct "hostType", 'community', 0, false from given
+  on conflict (name) do nothing
+), one as (
+  select distinct on ("hostType", name) * from given order by "hostType", name, at desc
+), before as (
+  select m.id, m.host_type, m.name, m.agent, m.version, m.agent_digest, m.platform, m.address
+  from machine m join one on one."hostType" = m.host_type and one.name = m.name
+), changed as (
+  insert into machine_change (machine_id, at, field, was, became)
+  select before.id, $3, f.field, f.was, f.became
+  from before join one on one."hostType" = before.host_type and one.name = before.name
+  cross join lateral (values
+    ('agent', before.agent, one.agent),
+    ('version', before.version::text, one.version::text),
+    ('agent_digest', before.agent_digest, one.digest),
+    ('platform', before.platform, one.platform),
+    ('address', before.address, one.ip)
+  ) as f (field, was, became)
+  where f.was is distinct from f.became
+), now_known as (
+  insert into machine (host_type, name, owner, key_id, first_seen_at, last_seen_at, agent, version, agent_digest, platform, address)
+  select "hostType", name, owner, "keyId", $3, $3, agent, version, digest, platform, ip from one
+  on conflict (host_type, name) do update set
+    owner = excluded.owner, key_id = excluded.key_id, last_seen_at = greatest(machine.last_seen_at, excluded.last_seen_at),
+    agent = excluded.agent, version = excluded.version, agent_digest = excluded.agent_digest, platform = excluded.platform,
+    address = excluded.address
+  returning id, host_type, name
+), opened as (
+  insert into session (id, machine_id, coordinator_id, address, opened_at)
+  select given.session, now_known.id, $2, given.address, $3
+  from given join now_known on now_known.host_type = given."hostType" and now_known.name = given.name
+  on conflict (id) do nothing
+)
+select given.session, now_known.id as machine
+from given join now_known on now_known.host_type = given."hostType" and now_known.name = given.name`;
+
+/**
+ * Machine and session rows for all of `given`, what changed since a machine was here last, and a row for host types that the
+ * configuration does not have. Gives each session's machine.
+ */
+export async function registerSessions(
+  sql: Sql,
+  coordinator: CoordinatorId,
+  given: readonly Registered[],
+  now: EpochMs,
+): Promise<Map<SessionId, MachineId>> {
+  const body = JSON.stringify(given.map((one, index) => ({ ...one, at: index })));
+  const rows = await sql.query<{ session: string; machine: number }>(REGISTER, [body, coordinator, at(now)]);
+  return new Map(rows.map((row) => [sessionId(row.session), machineId(row.machine)]));
+}
+
+export interface ClosedSession {
+  readonly session: SessionId;
+  readonly closedAt: EpochMs;
+  /** In words for the machine's owner. */
+  readonly reason: string;
+}
+
+export async function closeSessions(sql: Sql, closed: readonly ClosedSession[]): Promise<void> {
+  await sql.query(
+    `with given as (
+       select session, to_timestamp(closed / 1000.0) as closed, reason
+       from jsonb_to_recordset($1::jsonb) as g (session text, closed bigint, reason text)
+     ), done as (
+       update session set closed_at = given.closed, close_reason = given.reason
+       from given where session.id = given.session and session.closed_at is null
+       returning session.machine_id, session.closed_at
+     )
+     update machine set last_seen_at = greatest(machine.last_seen_at, done.closed_at)
+     from (select machine_id, max(closed_at) as closed_at from done group by machine_id) done
+     where machine.id = done.machine_id`,
+    [JSON.stringify(closed.map((one) => ({ session: one.session, closed: one.closedAt, reason: one.reason })))],
+  );
+}
+
+/**
+ * Closes what coordinators before this one left open: those that ended, and with `alone` (nobody else can be on this
+ * database) all others. A session counts as closed when its coordinator was last seen.
+ */
+export async function closeLeftSessions(sql: Sql, self: CoordinatorId, alone: boolean, now: EpochMs): Promise<void> {
+  await sql.query(
+    `with done as (
+       update session set
+         closed_at = least($3, greatest(session.opened_at, coordinator.seen_at)),
+         close_reason = 'the coordinator ended'
+       from coordinator
+       where coordinator.id = session.coordinator_id and session.closed_at is null
+         and coordinator.id <> $1 and ($2 or coordinator.ended_at is not null)
+       returning session.machine_id, session.closed_at
+     )
+     update machine set last_seen_at = greatest(machine.last_seen_at, done.closed_at)
+     from (select machine_id, max(closed_at) as closed_at from done group by machine_id) done
+     where machine.id = done.machine_id`,
+    [self, alone, at(now)],
+  );
+}
+
+export interface HostTypeRow {
+  readonly hostType: string;
+  readonly trust: Trust;
+  readonly expect: number;
+}
+
+/** Brings host types in step with the configuration; those that it no longer has are kept as not configured. */
+export async function configureHostTypes(sql: Sql, hosts: readonly HostTypeRow[]): Promise<void> {
+  await sql.query(
+    `with given as (
+       select * from jsonb_to_recordset($1::jsonb) as g ("hostType" text, trust text, expect integer)
+     ), others as (
+       update host_type set configured = false, expect = 0, trust = 'community'
+       where configured and name not in (select "hostType" from given)
+     )
+     insert into host_type (name, trust, expect, configured)
+     select "hostType", trust, expect, true from given
+     on conflict (name) do update set trust = excluded.trust, expect = excluded.expect, configured = true`,
+    [JSON.stringify(hosts.map(({ hostType, trust, expect }) => ({ hostType, trust, expect })))],
+  );
+}
+
+/** What a change of drain touched: whom to tell. */
+export interface Drained {
+  readonly hostType: string;
+  readonly name: string;
+}
+
+/** The machine gets no new work; what it does now it ends. Undefined: no such machine. */
+export async function drainMachine(sql: Sql, id: MachineId, note: string, now: EpochMs): Promise<Drained | undefined> {
+  const rows = await sql.query<Drained>(
+    `update machine set drained_at = coalesce(drained_at, $2), drain_note = $3 where id = $1
+     returning host_type as "hostType", name`,
+    [id, at(now), note],
+  );
+  return rows[0];
+}
+
+export async function resumeMachine(sql: Sql, id: MachineId): Promise<Drained | undefined> {
+  const rows = await sql.query<Drained>(
+    `update machine set drained_at = null, drain_note = null where id = $1 returning host_type as "hostType", name`,
+    [id],
+  );
+  return rows[0];
+}
+
+/** False: no such host type. */
+export async function drainHostType(sql: Sql, hostType: string, note: string, now: EpochMs): Promise<boolean> {
+  const rows = await sql.query(
+    "update host_type set drained_at = coalesce(drained_at, $2), drain_note = $3 where name = $1 returning name",
+    [hostType, at(now), note],
+  );
+  return rows.length > 0;
+}
+
+export async function resumeHostType(sql: Sql, hostType: string): Promise<boolean> {
+  const rows = await sql.query(
+    "update host_type set drained_at = null, drain_note = null where name = $1 returning name",
+    [hostType],
+  );
+  return rows.length > 0;
+}
+
+/** Machines of one host type that expects some, as the health checks need them. */
+export interface HostTypeHealth {
+  readonly hostType: string;
+  readonly expect: number;
+  readonly machines: readonly {
+    readonly name: string;
+    /** Open sessions, on all coordinators. */
+    readonly open: number;
+    readonly lastSeenAt: EpochMs;
+    readonly drained: boolean;
+  }[];
+}
+
+/** Every host type that expects machines or has had one since `since`, with the machines seen since. */
+export async function hostTypeHealth(sql: Sql, since: EpochMs): Promise<HostTypeHealth[]> {
+  const rows = await sql.query<HostTypeHealth>(
+    `select t.name as "hostType", t.expect,
+       coalesce(jsonb_agg(jsonb_build_object(
+         'name', m.name, 'open', m.open, 'drained', m.drained_at is not null,
+         'lastSeenAt', floor(extract(epoch from m.last_seen_at) * 1000)
+       ) order by m.name) filter (where m.id is not null), '[]') as machines
+     from host_type t left join (
+       select machine.id, machine.host_type, machine.name, machine.last_seen_at, machine.drained_at, coalesce(o.open, 0) as open
+       from machine left join (
+         select machine_id, count(*)::integer as open from session where closed_at is null group by machine_id
+       ) o on o.machine_id = machine.id
+       where o.open is not null or machine.last_seen_at >= $1
+     ) m on m.host_type = t.name
+     where t.expect > 0 or m.id is not null
+     group by t.name, t.expect order by t.name`,
+    [at(since)],
+  );
+  return rows;
+}
