@@ -1,0 +1,43 @@
+/** What a bench is, and what it is given. */
+import { type Figure, figureOf, type Measured } from "./figure.ts";
+
+export interface Bench {
+  readonly name: string;
+  /** One line for `-help`. */
+  readonly about: string;
+  /** The bench is ended, and counts as broken, when it takes longer. */
+  readonly limitMs: number;
+  run(context: Context): Promise<void>;
+}
+
+export interface Context {
+  /** Aborts when the limit has passed or the user asked to end. */
+  readonly signal: AbortSignal;
+  /** Says how it goes, on stderr. */
+  note(text: string): void;
+  /** Prints a figure. */
+  report(figure: Omit<Measured, "bench">): void;
+}
+
+export class Recorder implements Context {
+  readonly signal: AbortSignal;
+  readonly figures: Figure[] = [];
+  readonly #bench: string;
+  readonly #print: (figure: Figure) => void;
+
+  constructor(bench: string, signal: AbortSignal, print: (figure: Figure) => void) {
+    this.#bench = bench;
+    this.signal = signal;
+    this.#print = print;
+  }
+
+  note(text: string): void {
+    process.stderr.write(`${this.#bench}: ${text}\n`);
+  }
+
+  report(measured: Omit<Measured, "bench">): void {
+    const figure = figureOf({ bench: this.#bench, ...measured });
+    this.figures.push(figure);
+    this.#print(figure);
+  }
+}
