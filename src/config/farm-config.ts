@@ -28,3 +28,6 @@ export type {
 export function defineFarm(farm: FarmInput): FarmInput {
   return farm;
 }
+
+export { goPolicy, openPolicy } from "./policy.ts";
+export { autodetect, script } from "./presets.ts";

@@ -1,0 +1,133 @@
+/**
+ * From what a person wrote to the farm in force, or to the list of everything that is wrong with it.
+ *
+ * Two passes that do not wait for each other, so that nobody mends a configuration one mistake at a time: the shape of each
+ * field (shapes.ts), and what fields have to do with each other, which reads whatever of the farm is there.
+ */
+import type { Step } from "../farm/build.ts";
+import type { FarmConfig } from "./effective.ts";
+import { isGlob, matches } from "./globs.ts";
+import { ConfigError, type Mistake, mistake, type Path } from "./mistakes.ts";
+import { didYouMean } from "./names.ts";
+import { type FarmShape, readShape, type StepShape } from "./shapes.ts";
+import { keepsSecret } from "./urls.ts";
+
+/** The effective farm. Throws ConfigError with every mistake. `input` is a `FarmInput`, or whatever a file exported. */
+export function checkFarm(input: unknown): FarmConfig {
+  const read = readShape(input);
+  const faults = "faults" in read ? [...read.faults] : [];
+  const mistakes: Mistake[] = faults.map(({ path, rule }) => mistake(input, path, rule));
+  for (const found of crossCheck(input)) {
+    if (!mistakes.some((m) => m.path === found.path)) mistakes.push(found);
+  }
+  if ("faults" in read || mistakes.length > 0) throw new ConfigError(mistakes);
+  return effective(read.farm);
+}
+
+function effective(farm: FarmShape): FarmConfig {
+  const archOf = new Map(farm.hosts.map((host) => [host.hostType, host.hostArch]));
+  return {
+    ...farm,
+    builders: farm.builders.map(({ steps, timeLimitMs, ...builder }) => ({
+      ...builder,
+      steps: steps.map((step): Step => stepOf(step, archOf.get(builder.host) ?? "", timeLimitMs)),
+    })),
+  };
+}
+
+function stepOf({ command, timeLimitMs, ...step }: StepShape, hostArch: string, limit: number): Step {
+  const words = typeof command === "string" ? [...shellOf(hostArch), command] : command;
+  return { ...step, command: words, timeLimitMs: timeLimitMs ?? limit };
+}
+
+/** `-e`: of several lines, the first that fails ends the step. */
+function shellOf(hostArch: string): readonly string[] {
+  if (hostArch.startsWith("windows-")) return ["cmd", "/c"];
+  return hostArch.startsWith("plan9-") ? ["rc", "-ec"] : ["sh", "-ec"];
+}
+
+function crossCheck(input: unknown): Mistake[] {
+  const mistakes: Mistake[] = [];
+  const add = (path: Path, rule: string): void => {
+    mistakes.push(mistake(input, path, rule));
+  };
+  const [repos, hosts, builders] = ["repos", "hosts", "builders"].map((key) => list(field(input, key)));
+  const repoNames = names(repos, "name");
+  const hostTypes = names(hosts, "hostType");
+
+  duplicates("repos", "name", repoNames, add);
+  duplicates("hosts", "hostType", hostTypes, add);
+  duplicates("builders", "name", names(builders, "name"), add);
+
+  repos?.forEach((repo, i) => {
+    const [url, depth, history] = [field(repo, "url"), field(repo, "depth"), field(repo, "history")];
+    if (typeof depth === "number" && typeof history === "number" && history < depth) {
+      add(["repos", i, "history"], `want at least depth, which is ${depth}`);
+    }
+    if (typeof url === "string" && field(repo, "token") && !keepsSecret(url)) {
+      add(
+        ["repos", i, "token"],
+        "want an https:// repository for it: elsewhere it could be read on the way, or means nothing",
+      );
+    }
+  });
+
+  builders?.forEach((builder, i) => {
+    const host = field(builder, "host");
+    if (typeof host === "string" && !hostTypes.includes(host)) {
+      add(
+        ["builders", i, "host"],
+        `no such hostType in hosts${didYouMean(
+          host,
+          hostTypes.filter((h) => h !== undefined),
+        )}`,
+      );
+    }
+    const helpers = field(builder, "helpers");
+    if (field(builder, "skipSnapshot") === true && typeof helpers === "number" && helpers > 0) {
+      add(["builders", i, "helpers"], "want 0 together with skipSnapshot: helpers start from the snapshot");
+    }
+    const given = field(builder, "repos");
+    const wanted = typeof given === "string" ? [given] : list(given);
+    wanted?.forEach((pattern, at) => {
+      if (typeof pattern !== "string" || pattern === "" || pattern.startsWith("!")) return;
+      const known = repoNames.filter((name) => name !== undefined);
+      if (known.some((name) => matches([pattern], name))) return;
+      const path = ["builders", i, "repos", at];
+      if (isGlob(pattern)) add(path, "matches no repository in repos");
+      else add(path, `no such repository in repos${didYouMean(pattern, known)}`);
+    });
+  });
+  return mistakes;
+}
+
+/** Names that differ in case only are one file and one address too many. */
+function duplicates(
+  kind: string,
+  key: string,
+  given: readonly (string | undefined)[],
+  add: (path: Path, rule: string) => void,
+): void {
+  const first = new Map<string, number>();
+  given.forEach((name, i) => {
+    if (name === undefined) return;
+    const before = first.get(name.toLowerCase());
+    if (before === undefined) first.set(name.toLowerCase(), i);
+    else add([kind, i, key], `is already the ${key} of ${kind}[${before}]`);
+  });
+}
+
+function names(entries: readonly unknown[] | undefined, key: string): (string | undefined)[] {
+  return (entries ?? []).map((entry) => {
+    const name = field(entry, key);
+    return typeof name === "string" && name !== "" ? name : undefined;
+  });
+}
+
+function list(value: unknown): readonly unknown[] | undefined {
+  return Array.isArray(value) ? value : undefined;
+}
+
+function field(value: unknown, key: string): unknown {
+  return typeof value === "object" && value !== null ? Reflect.get(value, key) : undefined;
+}

@@ -1,0 +1,44 @@
+/** The farm of `npm start -- -repo URL [-branch NAME] [-run COMMAND]...`: one repository, built on this computer. */
+import type { FarmInput } from "./input.ts";
+import { autodetect, script } from "./presets.ts";
+
+export interface OneRepository {
+  /** A folder or a URL. */
+  readonly url: string;
+  /** Default: the repository's own default branch. */
+  readonly branch?: string | undefined;
+  /** Each a step, in order. None: `autodetect()`. */
+  readonly commands: readonly string[];
+  /** This computer, in Node's words or Go's. */
+  readonly os: string;
+  readonly arch: string;
+}
+
+const GOOS: { readonly [platform: string]: string } = { win32: "windows", sunos: "solaris" };
+const GOARCH: { readonly [arch: string]: string } = { x64: "amd64", ia32: "386", mipsel: "mipsle" };
+
+export function farmForRepository({ url, branch, commands, os, arch }: OneRepository): FarmInput {
+  const platform = `${GOOS[os] ?? os}-${GOARCH[arch] ?? arch}`;
+  const hostType = `host-${platform}-local`;
+  return {
+    // One commit: the newest is built at once, and from then on whatever comes.
+    repos: [{ name: repoName(url), url, ...(branch ? { branches: [branch] } : {}), depth: 1 }],
+    hosts: [{ hostType, pool: "local", expect: 1, notes: "The computer that the coordinator runs on." }],
+    builders: [{ name: platform, host: hostType, steps: commands.length > 0 ? script(...commands) : autodetect() }],
+  };
+}
+
+/** The last part of an address, as a name. */
+function repoName(url: string): string {
+  const last = url
+    .replace(/[?#].*$/, "")
+    .replace(/[\\/]+$/, "")
+    .replace(/\.git$/, "")
+    .split(/[\\/:]/)
+    .at(-1);
+  const name = (last ?? "")
+    .replace(/[^A-Za-z0-9._-]+/g, "-")
+    .replace(/^[^A-Za-z0-9]+/, "")
+    .slice(0, 100);
+  return name === "" ? "repository" : name;
+}

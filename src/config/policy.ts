@@ -1,0 +1,60 @@
+/**
+ * Which builds are wanted: the house rules of a policy first, then the builder's own.
+ *
+ *   post-submit  what the farm finds on a watched branch; never on a builder that is `tryOnly`
+ *   at all       post-submit, or asked for by somebody
+ */
+import type { BuilderConfig, FarmConfig } from "./effective.ts";
+import { matches } from "./globs.ts";
+import type { Policy, PolicyQuestion } from "./input.ts";
+
+/** Refuses nothing; builds everything. */
+export const openPolicy: Policy = { name: "open", refuses: () => false, byDefault: () => true };
+
+/** Repositories of the Go project that only builders which say so build. */
+const UNBUILT = ["build", "exp", "mobile", "pkgsite-metrics", "vulndb", "website"];
+
+/**
+ * The Go project's rules, for farms whose repositories and branches are named like its own:
+ * on `release-branch.go1.N`, nothing for N below 11, nothing of `exp`, and `pkgsite` from 1.23 only;
+ * `dev.boringcrypto*` only on `linux-amd64` and `windows-386*`; by default everything but a few repositories.
+ */
+export const goPolicy: Policy = {
+  name: "go",
+  refuses({ builder, repo, branch }: PolicyQuestion): boolean {
+    const minor = /^release-branch\.go1\.(\d+)/.exec(branch)?.[1];
+    if (minor !== undefined) {
+      if (Number(minor) < 11 || repo === "exp") return true;
+      if (repo === "pkgsite" && Number(minor) < 23) return true;
+    }
+    if (branch.startsWith("dev.boringcrypto")) return builder !== "linux-amd64" && !builder.startsWith("windows-386");
+    return false;
+  },
+  byDefault: ({ repo }: PolicyQuestion): boolean => !UNBUILT.includes(repo),
+};
+
+export function buildsAtAll(
+  config: Pick<FarmConfig, "policy">,
+  builder: BuilderConfig,
+  repo: string,
+  branch: string,
+): boolean {
+  const question: PolicyQuestion = { builder: builder.name, repo, branch };
+  if (config.policy.refuses(question)) return false;
+  const { repos, branches, builds } = builder;
+  if (repos === null && branches === null && builds === null) return config.policy.byDefault(question);
+  return (
+    (repos === null || matches(repos, repo)) &&
+    (branches === null || matches(branches, branch)) &&
+    (builds === null || builds(repo, branch))
+  );
+}
+
+export function buildsPostSubmit(
+  config: Pick<FarmConfig, "policy">,
+  builder: BuilderConfig,
+  repo: string,
+  branch: string,
+): boolean {
+  return !builder.tryOnly && buildsAtAll(config, builder, repo, branch);
+}

@@ -1,0 +1,326 @@
+/**
+ * The shape of a farm: which fields there are, what each may hold and what it is when left out. What one field has to do with
+ * another is check.ts's.
+ *
+ * Every rule is a sentence for the person who broke it. Objects are strict: a field that nobody knows is a mistake, since
+ * most are misspelt ones that would otherwise silently do nothing.
+ */
+import * as z from "zod";
+import type { Step } from "../farm/build.ts";
+import { parseDuration } from "../farm/flags.ts";
+import { type Ms, ms } from "../farm/ids.ts";
+import type { BuilderConfig, FarmConfig, HostConfig, RepoConfig } from "./effective.ts";
+import { globFault } from "./globs.ts";
+import type { Builds, Policy, Secret } from "./input.ts";
+import {
+  didYouMean,
+  envFault,
+  folderFault,
+  hostArchFault,
+  hostArchOf,
+  nameFault,
+  platformOf,
+  textFault,
+} from "./names.ts";
+import { openPolicy } from "./policy.ts";
+import { urlFault } from "./urls.ts";
+
+/** A step before it is known which shell and which limit it gets. */
+export interface StepShape extends Omit<Step, "command" | "timeLimitMs"> {
+  readonly command: string | readonly string[];
+  readonly timeLimitMs: Ms | null;
+}
+/** A farm whose fields are each right by themselves. */
+export interface FarmShape extends Omit<FarmConfig, "builders"> {
+  readonly builders: readonly (Omit<BuilderConfig, "steps"> & {
+    readonly steps: readonly StepShape[];
+    readonly timeLimitMs: Ms;
+  })[];
+}
+export interface ShapeFault {
+  readonly path: readonly PropertyKey[];
+  readonly rule: string;
+}
+
+const WEEK = ms(7 * 86_400_000);
+const LONGEST_COMMAND = 100_000;
+
+/** A string that `fault` finds nothing wrong with. */
+function checked(rule: string, fault: (value: string) => string | undefined): z.ZodType<string> {
+  return z.string(rule).superRefine((value, context) => {
+    const broken = fault(value);
+    if (broken !== undefined) context.addIssue({ code: "custom", message: broken });
+  });
+}
+
+function span(least: string, most: string): z.ZodType<Ms> {
+  const rule = 'want a span such as "90s", "10m" or "1h30m"';
+  const [low, high] = [parseDuration(least) ?? ms(0), parseDuration(most) ?? WEEK];
+  return z.string(rule).transform((value, context) => {
+    const read = parseDuration(value);
+    if (read !== undefined && read >= low && read <= high) return read;
+    context.addIssue({
+      code: "custom",
+      message: read === undefined ? rule : `want a span between ${least} and ${most}`,
+    });
+    return z.NEVER;
+  });
+}
+
+function whole(least: number, most: number): z.ZodType<number> {
+  const rule = `want a whole number between ${least} and ${most}`;
+  return z.int(rule).min(least, rule).max(most, rule);
+}
+
+function text(lines: "one line" | "many lines"): z.ZodType<string> {
+  return checked("want text", (value) => textFault(value, lines));
+}
+
+function listOf<T>(item: z.ZodType<T>, rule: string): z.ZodType<T[]> {
+  return z.array(item, rule);
+}
+
+const oneLine = checked("want text", (value) =>
+  value.trim() === "" ? "want text, it is empty" : textFault(value, "one line"),
+);
+const name = checked("want a name", nameFault);
+const yesNo = z.boolean("want true or false");
+
+/** One glob or a list of them. */
+const globs = z.preprocess(
+  (value) => (typeof value === "string" ? [value] : value),
+  z
+    .array(checked("want a name or a glob", globFault), "want a name, a glob or a list of them")
+    .min(1, "want at least one name or glob")
+    .refine(
+      (list) => list.length === 0 || list.some((glob) => !glob.startsWith("!")),
+      "want a pattern that adds something before one that takes away",
+    ),
+);
+
+const env = z.preprocess(
+  (value) => (value === undefined ? [] : value),
+  z.unknown().transform((value, context): string[] => {
+    const entries: string[] = [];
+    const add = (key: PropertyKey, entry: string): void => {
+      const broken = envFault(entry);
+      if (broken === undefined) entries.push(entry);
+      else context.addIssue({ code: "custom", message: broken, path: [key] });
+    };
+    if (Array.isArray(value)) {
+      value.forEach((entry: unknown, i) => {
+        if (typeof entry === "string") add(i, entry);
+        else context.addIssue({ code: "custom", message: "want KEY=value", path: [i] });
+      });
+    } else if (typeof value === "object" && value !== null) {
+      for (const [key, content] of Object.entries(value)) {
+        if (key.includes("=")) context.addIssue({ code: "custom", message: "want a key without '='", path: [key] });
+        else if (typeof content === "string") add(key, `${key}=${content}`);
+        else
+          context.addIssue({
+            code: "custom",
+            message: "want text; write numbers and booleans as strings",
+            path: [key],
+          });
+      }
+    } else context.addIssue({ code: "custom", message: 'want { KEY: "value" } or ["KEY=value"]' });
+    return entries;
+  }),
+);
+
+const secret = z.custom<Secret>((value) => {
+  if (typeof value !== "object" || value === null) return false;
+  const [entry, ...more] = Object.entries(value);
+  if (entry === undefined || more.length > 0 || typeof entry[1] !== "string" || entry[1] === "") return false;
+  return entry[0] === "file" || (entry[0] === "env" && /^[A-Za-z_]\w*$/.test(entry[1]));
+}, 'want { env: "VARIABLE" } or { file: "PATH" }, never the secret itself');
+
+const repo: z.ZodType<RepoConfig> = z
+  .strictObject(
+    {
+      name,
+      url: checked("want a folder or a URL", urlFault),
+      branches: globs.default(["HEAD"]),
+      poll: span("1s", "24h").default(ms(15_000)),
+      depth: whole(1, 10_000).default(10),
+      history: whole(1, 10_000).optional(),
+      webhook: secret.nullable().default(null),
+      token: secret.nullable().default(null),
+      tokenUser: oneLine.default("x-access-token"),
+    },
+    "want { name, url }",
+  )
+  .transform(({ poll, history, ...rest }) => ({
+    ...rest,
+    pollMs: poll,
+    history: history ?? Math.max(100, rest.depth),
+  }));
+
+const host: z.ZodType<HostConfig> = z
+  .strictObject(
+    {
+      hostType: name,
+      hostArch: checked("want GOOS-GOARCH[-variant]", hostArchFault).optional(),
+      expect: whole(0, 100_000).default(0),
+      env,
+      owners: listOf(
+        z.strictObject({ name: oneLine, contact: oneLine }, "want { name, contact }"),
+        "want a list of { name, contact }",
+      ).default([]),
+      notes: text("many lines").default(""),
+      pool: z.enum(["reverse", "local"], 'want "reverse" or "local"').default("reverse"),
+      trust: z.enum(["team", "community"], 'want "team" or "community"').optional(),
+      sharedKey: yesNo.default(true),
+      hermetic: yesNo.default(false),
+    },
+    "want { hostType }",
+  )
+  .transform((given, context) => {
+    const hostArch = given.hostArch ?? hostArchOf(given.hostType);
+    if (hostArch === undefined) {
+      const message = "want host-GOOS-GOARCH[-anything], or a hostArch beside it";
+      context.addIssue({ code: "custom", message, path: ["hostType"] });
+      return z.NEVER;
+    }
+    // Whoever lends a machine has not agreed to run what nobody has looked at.
+    const trust = given.trust ?? (given.pool === "local" ? "team" : "community");
+    return { ...given, hostArch, trust };
+  });
+
+const command = z.unknown().transform((value, context): string | string[] => {
+  const fault = (message: string, path: PropertyKey[] = []): never => {
+    context.addIssue({ code: "custom", message, path });
+    return z.NEVER;
+  };
+  if (typeof value === "string") {
+    if (value.trim() === "") return fault("want a command, it is empty");
+    if (value.length > LONGEST_COMMAND) return fault(`want at most ${LONGEST_COMMAND} characters`);
+    return value.includes("\0") ? fault("want no NUL in a command") : value;
+  }
+  if (!Array.isArray(value) || value.length === 0)
+    return fault("want a command as text, or a program and its arguments as a list");
+  for (const [i, word] of value.entries()) {
+    if (typeof word !== "string") return fault("want text", [i]);
+    if (word.includes("\0")) return fault("want no NUL in a command", [i]);
+  }
+  return value[0] === "" ? fault("want a program, it is empty", [0]) : value;
+});
+
+const step: z.ZodType<StepShape> = z.preprocess(
+  (value) => (typeof value === "string" ? { command: value } : value),
+  z
+    .strictObject(
+      {
+        name: oneLine.optional(),
+        command,
+        dir: checked("want a folder", folderFault).default(""),
+        env,
+        path: listOf(
+          checked("want a PATH element", (value) =>
+            value === "" ? "want a PATH element, it is empty" : textFault(value, "one line"),
+          ),
+          "want a list of PATH elements",
+        ).default([]),
+        timeLimit: span("1s", "168h").nullable().default(null),
+      },
+      "want a command or { command }",
+    )
+    .transform(({ timeLimit, ...rest }) => ({
+      ...rest,
+      name: rest.name ?? nameOf(rest.command),
+      timeLimitMs: timeLimit,
+    })),
+);
+
+const knownIssue = z.unknown().transform((value, context): number | string => {
+  if (typeof value === "number" && Number.isSafeInteger(value) && value > 0) return value;
+  if (typeof value === "string" && /^https?:\/\/[^\s\p{C}]+$/u.test(value)) return value;
+  context.addIssue({ code: "custom", message: "want the number of an issue, from 1, or its http(s) address" });
+  return z.NEVER;
+});
+
+const builder = z
+  .strictObject(
+    {
+      name,
+      host: z.string("want a hostType"),
+      repos: globs.nullable().default(null),
+      branches: globs.nullable().default(null),
+      builds: z
+        .custom<Builds>((value) => typeof value === "function", "want a function (repo, branch) => boolean")
+        .nullable()
+        .default(null),
+      steps: z
+        .array(step, "want a list of steps")
+        .min(1, "want at least one step")
+        .max(1000, "want at most 1000 steps"),
+      env,
+      knownIssues: listOf(knownIssue, "want a list of issues").default([]),
+      notes: text("many lines").default(""),
+      tryOnly: yesNo.default(false),
+      skipSnapshot: yesNo.default(false),
+      helpers: whole(0, 1000).default(0),
+      timeLimit: span("1s", "168h").default(ms(3_600_000)),
+    },
+    "want { name, host, steps }",
+  )
+  .transform(({ timeLimit, ...rest }) => ({ ...rest, ...platformOf(rest.name), timeLimitMs: timeLimit }));
+
+const policy = z.custom<Policy>(
+  (value) =>
+    typeof value === "object" &&
+    value !== null &&
+    "name" in value &&
+    typeof value.name === "string" &&
+    "refuses" in value &&
+    typeof value.refuses === "function" &&
+    "byDefault" in value &&
+    typeof value.byDefault === "function",
+  "want { name, refuses, byDefault }, such as goPolicy",
+);
+
+const farm: z.ZodType<FarmShape> = z.strictObject(
+  {
+    repos: z.array(repo, "want a list of repositories"),
+    hosts: z.array(host, "want a list of host types"),
+    builders: z.array(builder, "want a list of builders"),
+    policy: policy.default(openPolicy),
+  },
+  "want { repos, hosts, builders }",
+);
+
+/** Which fields stand at a place, to guess what a misspelt one was meant to be. */
+const FIELDS: readonly (readonly [place: RegExp, fields: string])[] = [
+  [/^$/, "repos hosts builders policy"],
+  [/^repos$/, "name url branches poll depth history webhook token tokenUser"],
+  [/^hosts$/, "hostType hostArch expect env owners notes pool trust sharedKey hermetic"],
+  [/^hosts owners$/, "name contact"],
+  [/^builders$/, "name host repos branches builds steps env knownIssues notes tryOnly skipSnapshot helpers timeLimit"],
+  [/^builders steps$/, "name command dir env path timeLimit"],
+];
+
+export function readShape(input: unknown): { readonly farm: FarmShape } | { readonly faults: readonly ShapeFault[] } {
+  const read = farm.safeParse(input);
+  if (read.success) return { farm: read.data };
+  const faults: ShapeFault[] = [];
+  for (const issue of read.error.issues) {
+    if (issue.code !== "unrecognized_keys") {
+      faults.push({ path: issue.path, rule: issue.message });
+      continue;
+    }
+    const place = issue.path.filter((key) => typeof key === "string").join(" ");
+    const known = FIELDS.find(([at]) => at.test(place))?.[1].split(" ") ?? [];
+    for (const key of issue.keys)
+      faults.push({ path: [...issue.path, key], rule: `there is no such field${didYouMean(key, known)}` });
+  }
+  return { faults };
+}
+
+const LONGEST_STEP_NAME = 60;
+
+/** What a page calls a step that has no name: the first line of its command. */
+function nameOf(command: string | readonly string[]): string {
+  const whole = typeof command === "string" ? command : command.join(" ");
+  const line = (whole.split("\n").find((l) => l.trim() !== "") ?? "").replace(/\p{C}/gu, " ").trim().toWellFormed();
+  return line.length > LONGEST_STEP_NAME ? `${line.slice(0, LONGEST_STEP_NAME - 1).toWellFormed()}…` : line;
+}
