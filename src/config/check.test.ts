@@ -1,0 +1,254 @@
+import { expect, test } from "vitest";
+import { checkFarm } from "./check.ts";
+import type { FarmConfig } from "./effective.ts";
+import { effectiveFarm } from "./effective-farm.ts";
+import { defineFarm, script } from "./farm-config.ts";
+import { ConfigError, mistakeLine } from "./mistakes.ts";
+import { openPolicy } from "./policy.ts";
+
+const repo = { name: "app", url: "." };
+const host = { hostType: "host-linux-amd64-x" };
+const builder = { name: "linux-amd64", host: "host-linux-amd64-x", steps: ["make"] };
+const small = { repos: [repo], hosts: [host], builders: [builder] };
+
+/** The mistakes of `input`, a line each. */
+function mistakes(input: unknown): string[] {
+  try {
+    checkFarm(input);
+    return [];
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return error.mistakes.map(mistakeLine);
+  }
+}
+
+test("checkFarm() fills in every default", () => {
+  expect(checkFarm(defineFarm(small))).toEqual({
+    policy: openPolicy,
+    repos: [
+      { name: "app", url: ".", branches: ["HEAD"], pollMs: 15_000, depth: 10, history: 100, webhook: null, token: null, tokenUser: "x-access-token" },
+    ],
+    hosts: [
+      {
+        hostType: "host-linux-amd64-x", hostArch: "linux-amd64", expect: 0, env: [], owners: [], notes: "",
+        pool: "reverse", trust: "community", sharedKey: true, hermetic: false,
+      },
+    ],
+    builders: [
+      {
+        name: "linux-amd64", host: "host-linux-amd64-x", goos: "linux", goarch: "amd64", repos: null, branches: null, builds: null,
+        steps: [{ name: "make", command: ["sh", "-ec", "make"], dir: "", env: [], path: [], timeLimitMs: 3_600_000 }],
+        env: [], knownIssues: [], notes: "", tryOnly: false, skipSnapshot: false, helpers: 0,
+      },
+    ],
+  } satisfies FarmConfig); // biome-ignore format: one glance
+});
+
+test("checkFarm() takes every field as written", () => {
+  const farm = checkFarm({
+    repos: [{ name: "a.b", url: "https://example.org/a", branches: "main", poll: "1m", depth: 200, webhook: { env: "HOOK" }, token: { file: "t" }, tokenUser: "bot" }],
+    hosts: [
+      {
+        hostType: "mac", hostArch: "darwin-arm64", expect: 2, env: { A: "1" }, owners: [{ name: "Zoë", contact: "z@example.org" }],
+        notes: "two\nlines", trust: "team", sharedKey: false, hermetic: true,
+      },
+      { hostType: "host-windows-amd64-w", pool: "local" },
+    ],
+    builders: [
+      {
+        name: "darwin-arm64-race", host: "mac", repos: "a.*", branches: ["**", "!wip/**"], env: ["B=2", "B=3"], timeLimit: "10m",
+        knownIssues: [7, "https://example.org/8"], notes: "n", helpers: 2,
+        steps: [
+          ...script("npm ci"),
+          { name: "t", command: ["./t", "-v"], dir: "sub", env: { C: "" }, path: ["$WORKDIR/bin", "$PATH"], timeLimit: "90s" },
+        ],
+      },
+      { name: "windows-amd64", host: "host-windows-amd64-w", steps: ["build.bat"], skipSnapshot: true, tryOnly: true },
+    ],
+  }); // biome-ignore format: one glance
+  expect([farm.repos[0], farm.hosts, farm.builders]).toEqual([
+    {
+      name: "a.b", url: "https://example.org/a", branches: ["main"], pollMs: 60_000, depth: 200, history: 200,
+      webhook: { env: "HOOK" }, token: { file: "t" }, tokenUser: "bot",
+    },
+    [
+      {
+        hostType: "mac", hostArch: "darwin-arm64", expect: 2, env: ["A=1"], owners: [{ name: "Zoë", contact: "z@example.org" }],
+        notes: "two\nlines", pool: "reverse", trust: "team", sharedKey: false, hermetic: true,
+      },
+      {
+        hostType: "host-windows-amd64-w", hostArch: "windows-amd64", expect: 0, env: [], owners: [], notes: "",
+        pool: "local", trust: "team", sharedKey: true, hermetic: false,
+      },
+    ],
+    [
+      {
+        name: "darwin-arm64-race", host: "mac", goos: "darwin", goarch: "arm64", repos: ["a.*"], branches: ["**", "!wip/**"], builds: null,
+        steps: [
+          { name: "npm ci", command: ["sh", "-ec", "npm ci"], dir: "", env: [], path: [], timeLimitMs: 600_000 },
+          { name: "t", command: ["./t", "-v"], dir: "sub", env: ["C="], path: ["$WORKDIR/bin", "$PATH"], timeLimitMs: 90_000 },
+        ],
+        env: ["B=2", "B=3"], knownIssues: [7, "https://example.org/8"], notes: "n", tryOnly: false, skipSnapshot: false, helpers: 2,
+      },
+      {
+        name: "windows-amd64", host: "host-windows-amd64-w", goos: "windows", goarch: "amd64", repos: null, branches: null, builds: null,
+        steps: [{ name: "build.bat", command: ["cmd", "/c", "build.bat"], dir: "", env: [], path: [], timeLimitMs: 3_600_000 }],
+        env: [], knownIssues: [], notes: "", tryOnly: true, skipSnapshot: true, helpers: 0,
+      },
+    ],
+  ]); // biome-ignore format: one glance
+});
+
+test("[coordinator 56] skipSnapshot with helpers, duplicate names, unknown host types and zero known issues are refused, all at once", () => {
+  expect(
+    mistakes({
+      repos: [repo, { name: "APP", url: "/b" }],
+      hosts: [host, { hostType: "host-linux-amd64-y" }, host],
+      builders: [
+        builder,
+        { ...builder, skipSnapshot: true, helpers: 3 },
+        { ...builder, name: "b", host: "host-linux-amd46-x", knownIssues: [1, 0] },
+      ],
+    }),
+  ).toEqual([
+    "builders[2].knownIssues[1]: 0: want the number of an issue, from 1, or its http(s) address",
+    'repos[1].name: "APP": is already the name of repos[0]',
+    'hosts[2].hostType: "host-linux-amd64-x": is already the hostType of hosts[0]',
+    'builders[1].name: "linux-amd64": is already the name of builders[0]',
+    "builders[1].helpers: 3: want 0 together with skipSnapshot: helpers start from the snapshot",
+    'builders[2].host: "host-linux-amd46-x": no such hostType in hosts; did you mean "host-linux-amd64-x"?',
+  ]);
+});
+
+test("[coordinator 57] the hostArch of host-linux-arm-x is linux-arm-7", () => {
+  const types = ["host-linux-arm-x", "host-linux-arm64-x", "host-plan9-386"];
+  const farm = checkFarm({ repos: [], hosts: types.map((hostType) => ({ hostType })), builders: [] });
+  expect(farm.hosts.map((h) => h.hostArch)).toEqual(["linux-arm-7", "linux-arm64", "plan9-386"]);
+});
+
+test.each<readonly [string, unknown, readonly string[]]>([
+  ["nothing", undefined, ["farm: missing: want { repos, hosts, builders }"]],
+  ["an empty farm's lists", {}, [
+    "repos: missing: want a list of repositories",
+    "hosts: missing: want a list of host types",
+    "builders: missing: want a list of builders",
+  ]],
+  ["misspelt fields", { ...small, bulders: [], repos: [{ ...repo, brnaches: [], polll: 1 }], builders: [{ ...builder, steps: [{ cmd: "make" }], zzz: 1 }] }, [
+    'repos[0].brnaches: []: there is no such field; did you mean "branches"?',
+    'repos[0].polll: 1: there is no such field; did you mean "poll"?',
+    "builders[0].steps[0].command: missing: want a command as text, or a program and its arguments as a list",
+    'builders[0].steps[0].cmd: "make": there is no such field',
+    "builders[0].zzz: 1: there is no such field",
+    'bulders: []: there is no such field; did you mean "builders"?',
+  ]],
+  ["spans", { ...small, repos: [{ ...repo, poll: "10ms" }], builders: [{ ...builder, timeLimit: 10, steps: [{ command: "x", timeLimit: "10 minutes" }] }] }, [
+    'repos[0].poll: "10ms": want a span between 1s and 24h',
+    'builders[0].steps[0].timeLimit: "10 minutes": want a span such as "90s", "10m" or "1h30m"',
+    'builders[0].timeLimit: 10: want a span such as "90s", "10m" or "1h30m"',
+  ]],
+  ["names", { ...small, repos: [{ name: "", url: "." }, { name: "a/b", url: "." }, { name: "x\u202egnp", url: "." }, { name: "n".repeat(101), url: "." }, { name: "..", url: "." }] }, [
+    'repos[0].name: "": want a name, it is empty',
+    'repos[1].name: "a/b": want letters, digits, \'.\', \'_\' and \'-\' only, beginning with a letter or a digit',
+    'repos[2].name: "x\\u202egnp": want letters, digits, \'.\', \'_\' and \'-\' only, beginning with a letter or a digit',
+    `repos[3].name: "${"n".repeat(78)}…: want at most 100 characters, it has 101`,
+    'repos[4].name: "..": want letters, digits, \'.\', \'_\' and \'-\' only, beginning with a letter or a digit',
+  ]],
+  ["texts", { ...small, hosts: [{ ...host, notes: "a\u001b[31m", owners: [{ name: " ", contact: "x\ny" }, { name: "a\u2066b", contact: "\ud800" }] }] }, [
+    'hosts[0].owners[0].name: " ": want text, it is empty',
+    'hosts[0].owners[0].contact: "x\\ny": want one line without control characters',
+    'hosts[0].owners[1].name: "a\\u2066b": want no invisible or direction-changing characters',
+    'hosts[0].owners[1].contact: "\\ud800": want valid Unicode, it has half a surrogate pair',
+    'hosts[0].notes: "a\\u001b[31m": want many lines without control characters',
+  ]],
+  ["globs", { ...small, repos: [{ ...repo, branches: ["a b", "refs/heads/x", "[ab]", "a***", "", "!x", "x..y"] }], builders: [{ ...builder, branches: "!x", repos: ["apps", "z*", "a*"] }] }, [
+    'repos[0].branches[0]: "a b": no branch can be named so: " " is not allowed; globs know *, ** and ?',
+    'repos[0].branches[1]: "refs/heads/x": want a name without refs/heads/',
+    'repos[0].branches[2]: "[ab]": no branch can be named so: "[" is not allowed; globs know *, ** and ?',
+    'repos[0].branches[3]: "a***": want *, ** or ?, not ***',
+    'repos[0].branches[4]: "": want a name or a glob, it is empty',
+    'repos[0].branches[6]: "x..y": no branch can be named so: ".." is not allowed; globs know *, ** and ?',
+    'builders[0].branches: "!x": want a pattern that adds something before one that takes away',
+    'builders[0].repos[0]: "apps": no such repository in repos; did you mean "app"?',
+    'builders[0].repos[1]: "z*": matches no repository in repos',
+  ]],
+  ["addresses", { ...small, repos: ["", "-x", "ext::sh -c id", "ftp://h/x", "https://u:hunter2@h/x", "https:///x", "ssh://-oProxyCommand=id/x", "a\nb"].map((url, i) => ({ name: `r${i}`, url })) }, [
+    'repos[0].url: "": want a folder or a URL, it is empty',
+    'repos[1].url: "-x": want a folder or a URL, not a flag',
+    'repos[2].url: "ext::sh -c id": want a folder, file://, http://, https://, ssh:// or user@host:path',
+    'repos[3].url: "ftp://h/x": want a folder, file://, http://, https://, ssh:// or user@host:path',
+    'repos[4].url: "https://u:***@h/x": want no password in it, since it is shown on pages; use `token` instead',
+    'repos[5].url: "https:///x": want a host in it',
+    "repos[6].url: \"ssh://-oProxyCommand=id/x\": want a host that does not begin with '-'",
+    'repos[7].url: "a\\nb": want no control characters, and no spaces around it',
+  ]],
+  ["secrets and numbers", { ...small, repos: [{ ...repo, webhook: "s3cret", token: { env: "T" }, depth: 20, history: 10 }], hosts: [{ ...host, expect: 1.5, pool: "gce", trust: "me", sharedKey: "no", hostArch: "Linux" }] }, [
+    'repos[0].webhook: "***": want { env: "VARIABLE" } or { file: "PATH" }, never the secret itself',
+    "hosts[0].hostArch: \"Linux\": want GOOS-GOARCH[-variant], such as \"linux-arm-7\"",
+    "hosts[0].expect: 1.5: want a whole number between 0 and 100000",
+    'hosts[0].pool: "gce": want "reverse" or "local"',
+    'hosts[0].trust: "me": want "team" or "community"',
+    'hosts[0].sharedKey: "no": want true or false',
+    "repos[0].history: 10: want at least depth, which is 20",
+    'repos[0].token: {"env":"T"}: want an https:// repository for it: elsewhere it could be read on the way, or means nothing',
+  ]],
+  ["steps and environment", { ...small, hosts: [{ hostType: "mac" }, host], builders: [
+    { ...builder, env: { "A=B": "1", N: 1, "": "x" }, steps: [] },
+    { ...builder, name: "b", env: 3, builds: true, steps: [" ", { command: [] }, { command: ["", "x"] }, { command: ["x", 1] }, { command: "x", dir: "../y" }, { command: "x", dir: "/y", env: ["=x", "A=\0"], path: [""] }, 5] },
+  ] }, [
+    "hosts[0].hostType: \"mac\": want host-GOOS-GOARCH[-anything], or a hostArch beside it",
+    "builders[0].steps: []: want at least one step",
+    "builders[0].env[\"A=B\"]: \"1\": want a key without '='",
+    "builders[0].env.N: 1: want text; write numbers and booleans as strings",
+    "builders[0].env[\"\"]: \"x\": want KEY=value",
+    "builders[1].builds: true: want a function (repo, branch) => boolean",
+    'builders[1].steps[0]: " ": want a command, it is empty',
+    "builders[1].steps[1].command: []: want a command as text, or a program and its arguments as a list",
+    'builders[1].steps[2].command[0]: "": want a program, it is empty',
+    "builders[1].steps[3].command[1]: 1: want text",
+    "builders[1].steps[4].dir: \"../y\": want a folder inside the source tree, without '..'",
+    'builders[1].steps[5].dir: "/y": want a folder relative to the source tree',
+    'builders[1].steps[5].env[0]: "=x": want KEY=value',
+    'builders[1].steps[5].env[1]: "A=\\u0000": want no NUL in a variable',
+    'builders[1].steps[5].path[0]: "": want a PATH element, it is empty',
+    "builders[1].steps[6]: 5: want a command or { command }",
+    'builders[1].env: 3: want { KEY: "value" } or ["KEY=value"]',
+  ]],
+  ["a policy that is none", { ...small, policy: "go" }, ['policy: "go": want { name, refuses, byDefault }, such as goPolicy']],
+])("checkFarm() refuses %s", (_what, input, lines) => {
+  expect(mistakes(input)).toEqual(lines);
+}); // biome-ignore format: a table
+
+test("checkFarm() says all mistakes in its message, and no password", () => {
+  const refused = () => checkFarm({ ...small, repos: [{ name: "app", url: "https://u:hunter2@h/" }], hosts: 3 });
+  expect(refused).toThrowError(
+    [
+      "The configuration has 3 mistakes:",
+      '  repos[0].url: "https://u:***@h/": want no password in it, since it is shown on pages; use `token` instead',
+      "  hosts: 3: want a list of host types",
+      '  builders[0].host: "host-linux-amd64-x": no such hostType in hosts',
+    ].join("\n"),
+  );
+});
+
+test("effectiveFarm() prints the farm as JSON, functions by a word", () => {
+  const printed = effectiveFarm(checkFarm({ ...small, builders: [{ ...builder, builds: () => true }] }));
+  expect(JSON.parse(JSON.stringify(printed))).toEqual({
+    policy: "open",
+    repos: [
+      { name: "app", url: ".", branches: ["HEAD"], poll: "15s", depth: 10, history: 100, webhook: null, token: null, tokenUser: "x-access-token" },
+    ],
+    hosts: [
+      {
+        hostType: "host-linux-amd64-x", hostArch: "linux-amd64", expect: 0, env: [], owners: [], notes: "",
+        pool: "reverse", trust: "community", sharedKey: true, hermetic: false,
+      },
+    ],
+    builders: [
+      {
+        name: "linux-amd64", host: "host-linux-amd64-x", goos: "linux", goarch: "amd64", repos: null, branches: null, builds: "(function)",
+        steps: [{ name: "make", command: ["sh", "-ec", "make"], dir: "", env: [], path: [], timeLimit: "1h0m0s" }],
+        env: [], knownIssues: [], notes: "", tryOnly: false, skipSnapshot: false, helpers: 0,
+      },
+    ],
+  }); // biome-ignore format: one glance
+});
