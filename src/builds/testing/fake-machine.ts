@@ -1,0 +1,112 @@
+/**
+ * A machine in memory: the contract of a machine's client, with scripted commands.
+ *
+ * A script says what a command does: its output, then how it ends. `hang` never ends until aborted; `die` hangs up in the middle;
+ * `garbage` answers what the protocol does not allow.
+ */
+import type { Readable } from "node:stream";
+import { FarmError } from "../../farm/errors.ts";
+import type { MachineId, SessionId } from "../../farm/ids.ts";
+import type { BuildClient, BuildMachine, Command, CommandEnd } from "../machine.ts";
+
+export interface Script {
+  readonly output?: Iterable<Buffer | string>;
+  readonly state?: string;
+  readonly then?: "end" | "hang" | "die" | "garbage";
+  /** Called when the command starts; the command goes on when it resolves. */
+  readonly started?: () => void | Promise<void>;
+}
+
+export interface FakeMachineOptions {
+  readonly id: SessionId;
+  readonly machineId: MachineId;
+  readonly name: string;
+  readonly agent?: "barnraiser" | "original";
+  /** What a command does, by its name; "ok" without output when it says nothing. */
+  readonly script?: (command: Command) => Script;
+  /** Hangs up, or answers garbage, in the middle of these calls. */
+  readonly dieIn?: "removeall" | "writetgz";
+  readonly garbageIn?: "removeall" | "writetgz";
+}
+
+export class FakeMachine implements BuildMachine {
+  readonly id: SessionId;
+  readonly machineId: MachineId;
+  readonly name: string;
+  readonly agent: "barnraiser" | "original";
+  readonly client: BuildClient;
+  /** What was asked of the machine, in order. */
+  readonly calls: string[] = [];
+  readonly commands: Command[] = [];
+  /** Bytes of tarballs received. */
+  received = 0;
+  readonly #gone = new AbortController();
+  readonly #options: FakeMachineOptions;
+
+  constructor(options: FakeMachineOptions) {
+    this.#options = options;
+    this.id = options.id;
+    this.machineId = options.machineId;
+    this.name = options.name;
+    this.agent = options.agent ?? "barnraiser";
+    this.client = {
+      removeAll: (paths, signal) => this.#removeAll(paths, signal),
+      writeTgz: (dir, body, signal) => this.#writeTgz(dir, body, signal),
+      exec: (command, onOutput, signal) => this.#exec(command, onOutput, signal),
+    };
+  }
+
+  get gone(): AbortSignal {
+    return this.#gone.signal;
+  }
+
+  hangUp(why = "hung up"): void {
+    this.#gone.abort(new FarmError("machine-gone", why));
+  }
+
+  async #removeAll(paths: readonly string[], signal?: AbortSignal): Promise<void> {
+    this.calls.push(`removeall ${paths.join(" ")}`);
+    this.#trouble("removeall");
+    signal?.throwIfAborted();
+  }
+
+  async #writeTgz(dir: string, body: Readable, signal?: AbortSignal): Promise<void> {
+    this.calls.push(`writetgz ${dir}`);
+    for await (const chunk of body) {
+      this.received += (chunk as Buffer).length;
+      this.#trouble("writetgz");
+      signal?.throwIfAborted();
+    }
+  }
+
+  async #exec(
+    command: Command,
+    onOutput: (chunk: Buffer) => void | Promise<void>,
+    signal?: AbortSignal,
+  ): Promise<CommandEnd> {
+    this.calls.push(`exec ${command.cmd}`);
+    this.commands.push(command);
+    const script = this.#options.script?.(command) ?? {};
+    await script.started?.();
+    for (const chunk of script.output ?? []) {
+      signal?.throwIfAborted();
+      await onOutput(Buffer.from(chunk));
+    }
+    signal?.throwIfAborted();
+    if (script.then === "die") this.hangUp("hung up in the middle of a command");
+    if (script.then === "garbage") throw new FarmError("machine-broken", "the answer has no Process-State");
+    if (script.then === "die" || script.then === "hang") {
+      await new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason), { once: true }));
+    }
+    const state = script.state ?? "ok";
+    return { state, ok: state === "ok" };
+  }
+
+  #trouble(call: "removeall" | "writetgz"): void {
+    if (this.#options.dieIn === call) {
+      this.hangUp(`hung up in the middle of ${call}`);
+      throw new FarmError("machine-gone", "hung up");
+    }
+    if (this.#options.garbageIn === call) throw new FarmError("machine-broken", `${call} answered 500`);
+  }
+}

@@ -1,0 +1,146 @@
+import { expect, test } from "vitest";
+import { epochMs, leaseId, machineId, ms, type SessionId, seconds, sessionId } from "../farm/ids.ts";
+import type { Lease } from "../farm/lease.ts";
+import { FakeClock } from "../farm/testing/fake-clock.ts";
+import { Claims, type Claimed, RETRY, SWEEP } from "./claims.ts";
+
+const quiet = { debug() {}, info() {}, warn() {}, error() {} };
+const id = (n: number) => sessionId(String(n).padStart(32, "0"));
+
+/** A database of one queue: a number of leases, and sessions that may not take them. */
+function farm(options: { wanted?: number; refused?: Set<SessionId>; lookAgainAt?: number } = {}) {
+  const clock = new FakeClock();
+  const stop = new AbortController();
+  const state = { wanted: options.wanted ?? 0, asked: [] as SessionId[], started: [] as SessionId[], fail: 0 };
+  let leases = 0;
+  const claims = new Claims(
+    {
+      clock,
+      log: quiet,
+      claim: async (session): Promise<Claimed> => {
+        state.asked.push(session);
+        await new Promise(setImmediate);
+        if (state.fail > 0) {
+          state.fail--;
+          throw new Error("the database is away");
+        }
+        const refused = options.refused?.has(session) ?? false;
+        if (state.wanted === 0 || refused) {
+          const at = options.lookAgainAt;
+          return { lease: undefined, waiting: state.wanted > 0, lookAgainAt: at === undefined ? null : epochMs(at) };
+        }
+        state.wanted--;
+        return { lease: leaseOf(++leases, session) };
+      },
+      start: (lease) => state.started.push(lease.sessionId),
+    },
+    stop.signal,
+  );
+  return { clock, claims, state, stop };
+}
+
+function leaseOf(n: number, session: SessionId): Lease {
+  return {
+    id: leaseId(n),
+    kind: "build",
+    class: "post-submit",
+    queue: "q",
+    provenance: "submitted",
+    wantedAt: epochMs(0),
+    sessionId: session,
+    machineId: machineId(n),
+  };
+}
+
+const offerAll = (claims: Claims, n: number) => {
+  for (let i = 1; i <= n; i++) claims.offer({ id: id(i), queue: "q" });
+};
+
+test("Claims: one new lease among 1,000 idle sessions is asked for by a handful", async () => {
+  const { clock, claims, state } = farm();
+  offerAll(claims, 1000);
+  await clock.advance(seconds(1));
+  state.asked.length = 0;
+  state.wanted = 1;
+  claims.wake("q");
+  await clock.advance(seconds(1));
+  expect([state.started.length, state.asked.length <= 3]).toEqual([1, true]);
+});
+
+test("Claims: a burst of leases after one wake reaches every idle session", async () => {
+  const { clock, claims, state } = farm();
+  offerAll(claims, 100);
+  await clock.advance(seconds(1));
+  state.wanted = 100;
+  claims.wake("q");
+  for (let i = 0; i < 40; i++) await clock.advance(ms(1));
+  expect([new Set(state.started).size, claims.idle("q")]).toEqual([100, 0]);
+});
+
+test("Claims: a lease that the first session may not take is offered to the others", async () => {
+  const { clock, claims, state } = farm({ refused: new Set([id(1), id(2)]) });
+  offerAll(claims, 3);
+  await clock.advance(seconds(1));
+  state.wanted = 1;
+  claims.wake("q");
+  for (let i = 0; i < 10; i++) await clock.advance(ms(1));
+  expect(state.started).toEqual([id(3)]);
+});
+
+test("Claims: a wake that comes while a question is under way is not lost", async () => {
+  const { clock, claims, state } = farm();
+  claims.offer({ id: id(1), queue: "q" }); // asks, and will hear "dry"
+  claims.wake("q");
+  await clock.advance(ms(1));
+  state.wanted = 1;
+  claims.wake("q");
+  for (let i = 0; i < 5; i++) await clock.advance(ms(1));
+  expect(state.started).toEqual([id(1)]);
+});
+
+test("Claims: a session whose question failed asks again itself", async () => {
+  const { clock, claims, state } = farm();
+  state.fail = 1;
+  claims.offer({ id: id(1), queue: "q" });
+  await clock.advance(ms(5));
+  claims.offer({ id: id(2), queue: "q" });
+  await clock.advance(RETRY);
+  await clock.advance(ms(5));
+  expect(state.asked.filter((session) => session === id(1)).length).toBe(2);
+});
+
+test("Claims: work that becomes free later is looked at then, without a wake", async () => {
+  const clock = new FakeClock();
+  const refused = new Set([id(1)]);
+  const { claims, state, clock: own } = farm({ wanted: 1, refused, lookAgainAt: clock.now() + 7000 });
+  claims.offer({ id: id(1), queue: "q" });
+  await own.advance(seconds(6));
+  refused.clear();
+  expect(state.started).toEqual([]);
+  await own.advance(seconds(2));
+  await own.advance(ms(5));
+  expect(state.started).toEqual([id(1)]);
+});
+
+test("Claims: a lost word is made good by the sweep", async () => {
+  const { clock, claims, state } = farm();
+  claims.offer({ id: id(1), queue: "q" });
+  await clock.advance(seconds(1));
+  state.wanted = 1;
+  await clock.advance(SWEEP);
+  await clock.advance(ms(5));
+  expect(state.started).toEqual([id(1)]);
+});
+
+test("Claims: a withdrawn session is not asked for, and after the end nobody is", async () => {
+  const { clock, claims, state, stop } = farm();
+  offerAll(claims, 2);
+  await clock.advance(seconds(1));
+  state.asked.length = 0;
+  state.wanted = 5;
+  claims.withdraw(id(1));
+  stop.abort(new Error("stopped"));
+  claims.wake("q");
+  await clock.advance(SWEEP);
+  expect([state.asked, state.started, claims.idle("q")]).toEqual([[], [], 1]);
+});
