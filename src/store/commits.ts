@@ -1,0 +1,166 @@
+/** What the farm knows of repositories, their watched branches and the commits on them. Written by source/. */
+import type { EpochMs } from "../farm/ids.ts";
+import { at, type Sql } from "./sql.ts";
+
+/** A commit as git tells it; texts without NUL, the time one that PostgreSQL and JavaScript both know. */
+export interface FoundCommit {
+  readonly hash: string;
+  readonly parents: readonly string[];
+  readonly authorName: string;
+  readonly authorEmail: string;
+  readonly committedAt: EpochMs;
+  readonly message: string;
+}
+
+/** A commit that has its row. */
+export interface KnownCommit {
+  readonly id: number;
+  readonly hash: string;
+  readonly committedAt: EpochMs;
+}
+
+interface KnownRow {
+  id: number;
+  hash: string;
+  committed_at: EpochMs;
+}
+
+/** The repository has a row with this address. */
+export async function recordRepo(sql: Sql, name: string, url: string): Promise<void> {
+  await sql.query(
+    "insert into repo (name, url) values ($1, $2) on conflict (name) do update set url = excluded.url where repo.url <> excluded.url",
+    [name, url],
+  );
+}
+
+/** The remote answered. `error` is what is wrong nevertheless; null: nothing, and what was is forgotten. */
+export async function recordAnswer(sql: Sql, name: string, error: string | null, now: EpochMs): Promise<void> {
+  await sql.query(
+    `update repo set fetched_at = $2::timestamptz, error = $3::text,
+       error_since = case when $3::text is null then null else coalesce(error_since, $2::timestamptz) end
+     where name = $1`,
+    [name, at(now), error],
+  );
+}
+
+/** The remote did not answer, or not so that the farm could use it. */
+export async function recordFailure(sql: Sql, name: string, error: string, now: EpochMs): Promise<void> {
+  await sql.query("update repo set error = $2, error_since = coalesce(error_since, $3::timestamptz) where name = $1", [
+    name,
+    error,
+    at(now),
+  ]);
+}
+
+/** Heads of the branches of `repo` as recorded. */
+export async function branchHeads(sql: Sql, repo: string): Promise<Map<string, string>> {
+  const rows = await sql.query<{ name: string; head: string }>("select name, head from branch where repo = $1", [repo]);
+  return new Map(rows.map((row) => [row.name, row.head]));
+}
+
+/**
+ * `branch` of `repo` now ends with `commits` (first-parent history, newest first, its head first of all). What stands behind the newest
+ * of them that the branch had before stays; what stood after it is replaced. With `keepTail` a branch that had none of them keeps what
+ * it had, and there is a gap. Returns the commits that are new to the branch, newest first. To be called within a transaction.
+ */
+export async function recordBranch(
+  sql: Sql,
+  found: {
+    readonly repo: string;
+    readonly branch: string;
+    readonly commits: readonly FoundCommit[];
+    readonly keepTail: boolean;
+  },
+  now: EpochMs,
+): Promise<KnownCommit[]> {
+  const { repo, branch, commits } = found;
+  const head = commits[0]?.hash;
+  if (head === undefined) return [];
+  // First, since the row is the lock that keeps two coordinators apart which saw the same push.
+  await sql.query(
+    `insert into branch (repo, name, head, moved_at) values ($1, $2, $3, $4)
+     on conflict (repo, name) do update set head = excluded.head,
+       moved_at = case when branch.head = excluded.head then branch.moved_at else excluded.moved_at end`,
+    [repo, branch, head, at(now)],
+  );
+  const known = await insertCommits(sql, repo, commits, now);
+  const [common] = await sql.query<{ hash: string; position: number }>(
+    `select c.hash, bc.position from branch_commit bc join commit c on c.id = bc.commit_id
+     where bc.repo = $1 and bc.branch = $2 and bc.commit_id = any ($3::bigint[]) order by bc.position desc limit 1`,
+    [repo, branch, known.map((c) => c.id)],
+  );
+  let last = common?.position;
+  if (last === undefined && found.keepTail) last = await lastPosition(sql, repo, branch);
+  await sql.query("delete from branch_commit where repo = $1 and branch = $2 and position > $3", [
+    repo,
+    branch,
+    last ?? -1,
+  ]);
+  const fresh =
+    common === undefined
+      ? known
+      : known.slice(
+          0,
+          known.findIndex((c) => c.hash === common.hash),
+        );
+  await sql.query(
+    `insert into branch_commit (repo, branch, position, commit_id)
+     select $1, $2, $3::bigint + n, id from unnest($4::bigint[]) with ordinality as x (id, n)`,
+    [repo, branch, last ?? 0, fresh.map((c) => c.id).reverse()],
+  );
+  return fresh;
+}
+
+/** The newest `count` commits of a branch, newest first. */
+export async function newestCommits(sql: Sql, repo: string, branch: string, count: number): Promise<KnownCommit[]> {
+  const rows = await sql.query<KnownRow>(
+    `select c.id, c.hash, c.committed_at from branch_commit bc join commit c on c.id = bc.commit_id
+     where bc.repo = $1 and bc.branch = $2 order by bc.position desc limit $3`,
+    [repo, branch, count],
+  );
+  return rows.map(knownCommit);
+}
+
+/** In the order of `commits`. */
+async function insertCommits(
+  sql: Sql,
+  repo: string,
+  commits: readonly FoundCommit[],
+  now: EpochMs,
+): Promise<KnownCommit[]> {
+  // Oldest first, so that ids rise with history.
+  const oldestFirst = commits.toReversed().map((c) => ({
+    hash: c.hash,
+    parents: c.parents,
+    author_name: c.authorName,
+    author_email: c.authorEmail,
+    committed_at: at(c.committedAt),
+    message: c.message,
+  }));
+  await sql.query(
+    `insert into commit (repo, hash, parents, author_name, author_email, committed_at, message, found_at)
+     select $1, x.hash, x.parents, x.author_name, x.author_email, x.committed_at, x.message, $3
+     from jsonb_to_recordset($2::jsonb) as x (hash text, parents text[], author_name text, author_email text,
+       committed_at timestamptz, message text)
+     on conflict (repo, hash) do nothing`,
+    [repo, JSON.stringify(oldestFirst), at(now)],
+  );
+  const rows = await sql.query<KnownRow>(
+    "select id, hash, committed_at from commit where repo = $1 and hash = any ($2::text[])",
+    [repo, commits.map((c) => c.hash)],
+  );
+  const byHash = new Map(rows.map((row) => [row.hash, knownCommit(row)]));
+  return commits.map((c) => byHash.get(c.hash)).filter((c) => c !== undefined);
+}
+
+async function lastPosition(sql: Sql, repo: string, branch: string): Promise<number | undefined> {
+  const [row] = await sql.query<{ position: number | null }>(
+    "select max(position) as position from branch_commit where repo = $1 and branch = $2",
+    [repo, branch],
+  );
+  return row?.position ?? undefined;
+}
+
+function knownCommit(row: KnownRow): KnownCommit {
+  return { id: row.id, hash: row.hash, committedAt: row.committed_at };
+}
