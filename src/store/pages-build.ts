@@ -1,0 +1,150 @@
+/** Reading for pages: one build with its attempts, steps and neighbours, and one commit. */
+import type { AttemptState, BuildState, Outcome, Provenance } from "../farm/build.ts";
+import type { LogId } from "../farm/ids.ts";
+import type { Sql } from "./sql.ts";
+
+export interface BuildFacts {
+  readonly id: number;
+  readonly commitId: number;
+  readonly repo: string;
+  readonly branch: string;
+  readonly builder: string;
+  readonly state: BuildState;
+  readonly outcome: Outcome | null;
+  readonly committedAt: number;
+  readonly provenance: Provenance;
+  readonly requestedBy: string | null;
+  readonly rebuildOf: number | null;
+}
+
+export async function buildFacts(sql: Sql, id: number): Promise<BuildFacts | undefined> {
+  const [row] = await sql.query<BuildFacts>(
+    `select b.id, b.commit_id as "commitId", b.repo, b.branch, b.builder, b.state, b.outcome, c.committed_at as "committedAt", b.provenance,
+       b.requested_by as "requestedBy", b.rebuild_of as "rebuildOf"
+     from build b join commit c on c.id = b.commit_id where b.id = $1`,
+    [id],
+  );
+  return row;
+}
+
+export interface AttemptFacts {
+  readonly id: number;
+  readonly number: number;
+  readonly state: AttemptState;
+  readonly outcome: Outcome | null;
+  readonly reason: string | null;
+  readonly machine: string | null;
+  readonly machineType: string | null;
+  readonly createdAt: number;
+  readonly startedAt: number | null;
+  readonly endedAt: number | null;
+}
+
+export async function attemptsOf(sql: Sql, build: number): Promise<AttemptFacts[]> {
+  return sql.query(
+    `select a.id, a.number, a.state, a.outcome, a.reason, m.name as machine, m.host_type as "machineType", a.created_at as "createdAt",
+       a.started_at as "startedAt", a.ended_at as "endedAt"
+     from attempt a left join machine m on m.id = a.machine_id where a.build_id = $1 order by a.number`,
+    [build],
+  );
+}
+
+export interface StepFacts {
+  readonly number: number;
+  readonly name: string;
+  readonly logId: LogId | null;
+  readonly status: string | null;
+  readonly outcome: Outcome | null;
+  readonly startedAt: number | null;
+  readonly endedAt: number | null;
+}
+
+export async function stepsOf(sql: Sql, attempt: number): Promise<StepFacts[]> {
+  return sql.query(
+    `select number, name, log_id as "logId", status, outcome, started_at as "startedAt", ended_at as "endedAt"
+     from step where attempt_id = $1 order by number`,
+    [attempt],
+  );
+}
+
+/** The log of a step by the names in its address; without a number, of the last attempt that has it. */
+export async function logOfStep(
+  sql: Sql,
+  build: number,
+  step: string,
+  attempt: number | null,
+): Promise<LogId | undefined> {
+  const [row] = await sql.query<{ logId: LogId }>(
+    `select s.log_id as "logId" from attempt a join step s on s.attempt_id = a.id
+     where a.build_id = $1 and s.name = $2 and s.log_id is not null and ($3::int is null or a.number = $3)
+     order by a.number desc, s.number limit 1`,
+    [build, step, attempt],
+  );
+  return row?.logId;
+}
+
+export interface NeighbourRow {
+  readonly build: number;
+  readonly commitId: number;
+  readonly hash: string;
+  readonly builder: string;
+  readonly state: BuildState;
+  readonly outcome: Outcome | null;
+}
+
+/** This builder's builds of the commits before this one on its branch, newest first, the newest build of each commit. */
+export async function earlierOf(sql: Sql, build: BuildFacts, limit: number): Promise<NeighbourRow[]> {
+  return sql.query(
+    `select b.id as build, h.commit_id as "commitId", c.hash, b.builder, b.state, b.outcome
+     from (
+       select commit_id, position from branch_commit where repo = $1 and branch = $2 and position <= (
+         select max(position) from branch_commit where repo = $1 and branch = $2 and commit_id = $3)
+       order by position desc limit $5
+     ) h
+       join commit c on c.id = h.commit_id
+       join lateral (select id, builder, state, outcome from build where commit_id = h.commit_id and builder = $4 order by id desc limit 1) b on true
+     order by h.position desc`,
+    [build.repo, build.branch, build.commitId, build.builder, limit],
+  );
+}
+
+/** The newest build of each builder for a commit. */
+export async function elsewhereOf(sql: Sql, commitId: number): Promise<NeighbourRow[]> {
+  return sql.query(
+    `select distinct on (b.builder) b.id as build, b.commit_id as "commitId", c.hash, b.builder, b.state, b.outcome
+     from build b join commit c on c.id = b.commit_id where b.commit_id = $1 order by b.builder, b.id desc`,
+    [commitId],
+  );
+}
+
+/** All builds of one commit on one builder, oldest first. */
+export async function againOf(sql: Sql, commitId: number, builder: string): Promise<NeighbourRow[]> {
+  return sql.query(
+    `select b.id as build, b.commit_id as "commitId", c.hash, b.builder, b.state, b.outcome
+     from build b join commit c on c.id = b.commit_id where b.commit_id = $1 and b.builder = $2 order by b.id limit 100`,
+    [commitId, builder],
+  );
+}
+
+export interface CommitFacts {
+  readonly id: number;
+  readonly repo: string;
+  readonly hash: string;
+  readonly author: string;
+  readonly email: string;
+  readonly committedAt: number;
+  readonly message: string;
+  readonly parents: readonly string[];
+  readonly branches: readonly string[];
+}
+
+/** A commit by its hash or the beginning of it, when that names only one. */
+export async function commitFacts(sql: Sql, repo: string, prefix: string): Promise<CommitFacts | undefined> {
+  const rows = await sql.query<CommitFacts>(
+    `select c.id, c.repo, c.hash, c.author_name as author, c.author_email as email, c.committed_at as "committedAt", c.message, c.parents,
+       array(select distinct branch from branch_commit where commit_id = c.id order by branch) as branches
+     from commit c where c.repo = $1 and c.hash >= $2 and c.hash < $2 || 'g' order by c.hash limit 2`,
+    [repo, prefix],
+  );
+  return rows.length === 1 ? rows[0] : undefined;
+}

@@ -1,0 +1,73 @@
+/**
+ * Reading for pages: the grid.
+ *
+ * One row of text per commit comes out of the database, not one per cell: 20,000 rows would cost more on the way than in the index. The index
+ * build_cell (commit_id, builder, id desc) gives each commit's builds in the order wanted, whatever else the table holds.
+ */
+import type { Sql } from "./sql.ts";
+
+export interface GridCommitRow {
+  readonly id: number;
+  readonly hash: string;
+  readonly author: string;
+  readonly committedAt: number;
+  readonly message: string;
+  /**
+   * `builder TAB code id[ code id...] LF ...`, by builder; a builder's builds newest first. Codes: o success, x failure, i infra failure,
+   * c canceled, r running (followed by `@` and its start in seconds), w waiting.
+   */
+  readonly cells: string;
+}
+
+/** The newest `limit` commits of a branch with all their builds, newest first. */
+export async function gridCommits(
+  sql: Sql,
+  repo: string,
+  branch: string,
+  author: string,
+  limit: number,
+): Promise<GridCommitRow[]> {
+  return sql.query(
+    `select c.id, c.hash, c.author_name as author, c.committed_at as "committedAt", c.message, coalesce(b.cells, '') as cells
+     from (
+       select h.commit_id, h.position from branch_commit h join commit c on c.id = h.commit_id
+       where h.repo = $1 and h.branch = $2 and ($3 = '' or c.author_name ilike $3 or c.author_email ilike $3)
+       order by h.position desc limit $4
+     ) h
+       join commit c on c.id = h.commit_id
+       left join lateral (
+         select string_agg(one.builder || E'\\t' || one.builds, E'\\n') as cells from (
+           select builder, string_agg(
+             case
+               when state = 'ended' then case outcome when 'success' then 'o' when 'failure' then 'x' when 'infra_failure' then 'i' else 'c' end
+               when state = 'running' then 'r'
+               else 'w'
+             end || id || case when state = 'running' and started_at is not null then '@' || floor(extract(epoch from started_at)) else '' end,
+             ' ' order by id desc) as builds
+           from build where commit_id = h.commit_id group by builder order by builder
+         ) one
+       ) b on true
+     order by h.position desc`,
+    [repo, branch, author, limit],
+  );
+}
+
+export async function repoState(
+  sql: Sql,
+  repo: string,
+): Promise<{ fetchedAt: number | null; error: string | null } | undefined> {
+  const [row] = await sql.query<{ fetchedAt: number | null; error: string | null }>(
+    `select fetched_at as "fetchedAt", error from repo where name = $1`,
+    [repo],
+  );
+  return row;
+}
+
+/** Watched branches, the one that moved last first. */
+export async function branchesOf(sql: Sql, repo: string): Promise<string[]> {
+  const rows = await sql.query<{ name: string }>(
+    `select name from branch where repo = $1 order by moved_at desc, name`,
+    [repo],
+  );
+  return rows.map((row) => row.name);
+}

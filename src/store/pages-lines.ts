@@ -1,0 +1,125 @@
+/**
+ * Reading for pages: a build as one line, and how long builders usually take.
+ *
+ * The pages-*.ts files hold the read models of web/: they only read, join what belongs together on a page, and keep each statement to what an
+ * index serves, so that a page costs the same with a thousand builds in the database and with a million.
+ */
+import type { BuildState, Outcome } from "../farm/build.ts";
+import { at, type Sql } from "./sql.ts";
+
+export interface BuildLineRow {
+  readonly id: number;
+  readonly repo: string;
+  readonly branch: string;
+  readonly hash: string;
+  readonly message: string;
+  readonly author: string;
+  readonly builder: string;
+  readonly hostType: string;
+  readonly state: BuildState;
+  readonly outcome: Outcome | null;
+  readonly reason: string | null;
+  readonly createdAt: number;
+  readonly startedAt: number | null;
+  readonly endedAt: number | null;
+  readonly attempts: number;
+  readonly machine: string | null;
+  readonly machineType: string | null;
+  readonly step: string | null;
+}
+
+/** To be followed by `where b.id ...` or a join; gives the columns of BuildLineRow. */
+const LINE = `
+  select b.id, b.repo, b.branch, c.hash, c.message, c.author_name as author, b.builder, b.host_type as "hostType",
+    b.state, b.outcome, b.reason, b.created_at as "createdAt",
+    coalesce(b.started_at, a.started_at) as "startedAt", b.ended_at as "endedAt",
+    coalesce(a.number, 0) as attempts, m.name as machine, m.host_type as "machineType",
+    coalesce(b.failed_step, (
+      select s.name from step s where s.attempt_id = a.id and s.started_at is not null order by s.number desc limit 1
+    )) as step
+  from build b
+    join commit c on c.id = b.commit_id
+    left join lateral (
+      select id, number, machine_id, started_at from attempt where build_id = b.id order by number desc limit 1
+    ) a on true
+    left join machine m on m.id = a.machine_id`;
+
+export async function buildLines(sql: Sql, ids: readonly number[]): Promise<BuildLineRow[]> {
+  return sql.query(`${LINE} where b.id = any ($1::bigint[]) order by b.id`, [ids]);
+}
+
+/** Builds that hold a machine, those that began first in front. */
+export async function runningLines(sql: Sql, limit: number): Promise<BuildLineRow[]> {
+  return sql.query(
+    `${LINE} where b.state <> 'ended' and b.state = 'running' order by b.started_at nulls last, b.id limit $1`,
+    [limit],
+  );
+}
+
+export async function recentLines(sql: Sql, limit: number): Promise<BuildLineRow[]> {
+  return sql.query(
+    `${LINE} where b.id in (select id from build where state = 'ended' order by ended_at desc limit $1) order by b.ended_at desc, b.id desc`,
+    [limit],
+  );
+}
+
+/** What a machine ran last, newest first. */
+export async function machineLines(sql: Sql, machine: number, limit: number): Promise<BuildLineRow[]> {
+  return sql.query(
+    `${LINE} join (select distinct build_id from (
+       select build_id from attempt where machine_id = $1 order by id desc limit $2) latest) mine on mine.build_id = b.id
+     order by b.id desc`,
+    [machine, limit],
+  );
+}
+
+export interface Usual {
+  readonly repo: string;
+  readonly builder: string;
+  readonly usualMs: number;
+}
+
+/** The median duration of the successes among each builder's last 50 builds. */
+export async function usualDurations(
+  sql: Sql,
+  pairs: readonly { readonly repo: string; readonly builder: string }[],
+): Promise<Usual[]> {
+  if (pairs.length === 0) return [];
+  const wanted = new Map(pairs.map(({ repo, builder }) => [`${repo}\n${builder}`, { repo, builder }]));
+  const list = [...wanted.values()];
+  return sql.query(
+    `select p.repo, p.builder, d."usualMs"
+     from unnest($1::text[], $2::text[]) p(repo, builder)
+     cross join lateral (
+       select percentile_cont(0.5) within group (order by extract(epoch from l.ended_at - l.started_at) * 1000)::float8 as "usualMs"
+       from (
+         select outcome, started_at, ended_at from build where repo = p.repo and builder = p.builder order by id desc limit 50
+       ) l where l.outcome = 'success' and l.started_at is not null
+     ) d where d."usualMs" is not null`,
+    [list.map((p) => p.repo), list.map((p) => p.builder)],
+  );
+}
+
+export interface HourRow {
+  readonly hour: number; // 0 oldest, 23 the present one
+  readonly success: number;
+  readonly failure: number;
+  readonly infra: number;
+  readonly busyMs: number;
+  readonly waitMs: number;
+}
+
+/** What ended in each of the last 24 hours. Time spent counts for the hour in which the build ended. */
+export async function dayHours(sql: Sql, now: number): Promise<HourRow[]> {
+  return sql.query(
+    `select least(23, floor(extract(epoch from ended_at - $1::timestamptz) / 3600))::int as hour,
+       count(*) filter (where outcome = 'success')::int as success,
+       count(*) filter (where outcome = 'failure')::int as failure,
+       count(*) filter (where outcome = 'infra_failure')::int as infra,
+       coalesce(sum(extract(epoch from ended_at - started_at)) * 1000, 0)::float8 as "busyMs",
+       coalesce(percentile_cont(0.5) within group (order by extract(epoch from started_at - created_at)) * 1000, 0)::float8 as "waitMs"
+     from build where state = 'ended' and ended_at >= $1
+     group by 1 order by 1`,
+    [at((now - 24 * 3600_000) as Parameters<typeof at>[0])],
+  );
+}

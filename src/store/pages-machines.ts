@@ -1,0 +1,171 @@
+/** Reading for pages: the list of machines, and one machine with its history. */
+import type { Trust } from "../farm/build.ts";
+import { at, type Sql } from "./sql.ts";
+
+type Instant = Parameters<typeof at>[0];
+
+export interface MachineRow {
+  readonly id: number;
+  readonly hostType: string;
+  readonly name: string;
+  readonly owner: string | null;
+  readonly trust: Trust;
+  readonly lastSeenAt: number;
+  readonly drainNote: string | null;
+  readonly drained: boolean;
+  readonly open: boolean;
+  readonly build: number | null;
+  readonly builder: string | null;
+  readonly closeReason: string | null;
+}
+
+/** One page of the list; `like` filters name, host type and owner. Connected machines first. */
+export async function machinesPage(sql: Sql, like: string, limit: number, offset: number): Promise<MachineRow[]> {
+  return sql.query(
+    `select m.id, m.host_type as "hostType", m.name, m.owner, t.trust, m.last_seen_at as "lastSeenAt", m.drain_note as "drainNote",
+       m.drained_at is not null as drained, s.id is not null as open, b.id as build, b.builder,
+       case when s.id is null then (
+         select close_reason from session where machine_id = m.id order by opened_at desc limit 1) end as "closeReason"
+     from (
+       select m.*, o.id as open_session
+       from machine m left join lateral (
+         select s.id from session s join coordinator c on c.id = s.coordinator_id and c.ended_at is null
+         where s.machine_id = m.id and s.closed_at is null order by s.opened_at desc limit 1
+       ) o on true
+       where $1 = '' or m.name ilike $1 or m.host_type ilike $1 or m.owner ilike $1
+       order by o.id is null, m.host_type, m.name limit $2 offset $3
+     ) m
+       join host_type t on t.name = m.host_type
+       left join session s on s.id = m.open_session
+       left join lease h on h.session_id = s.id and h.state = 'held'
+       left join attempt a on a.lease_id = h.id
+       left join build b on b.id = a.build_id
+     order by m.open_session is null, m.host_type, m.name`,
+    [like, limit, offset],
+  );
+}
+
+export async function countMachines(sql: Sql, like: string): Promise<number> {
+  const [row] = await sql.query<{ count: number }>(
+    `select count(*)::int as count from machine where $1 = '' or name ilike $1 or host_type ilike $1 or owner ilike $1`,
+    [like],
+  );
+  return row?.count ?? 0;
+}
+
+/**
+ * For each machine, `spans` marks of `spanMs` each, the last ending at `now`: `b` held a lease in it, `i` was connected, `a` was away.
+ * A machine's sessions follow one another, so the last that opened before the end of a span decides.
+ */
+export async function machineStrips(
+  sql: Sql,
+  ids: readonly number[],
+  now: number,
+  spans: number,
+  spanMs: number,
+): Promise<{ id: number; strip: string }[]> {
+  return sql.query(
+    `select m.id, string_agg(
+       case
+         when exists (
+           select from lease l where l.machine_id = m.id and l.held_at < h.upto and l.held_at > h.since - interval '1 day'
+             and coalesce(l.ended_at, $2) > h.since
+         ) then 'b'
+         when (
+           select coalesce(s.closed_at, $2) > h.since from session s
+           where s.machine_id = m.id and s.opened_at < h.upto order by s.opened_at desc limit 1
+         ) then 'i'
+         else 'a'
+       end, '' order by h.since) as strip
+     from unnest($1::bigint[]) m(id)
+     cross join (
+       select $2::timestamptz - (n + 1) * make_interval(secs => $4::float8 / 1000) as since, $2::timestamptz - n * make_interval(secs => $4::float8 / 1000) as upto
+       from generate_series(0, $3::int - 1) n
+     ) h
+     group by m.id`,
+    [ids, at(now as Instant), spans, spanMs],
+  );
+}
+
+export interface MachineDetail {
+  readonly id: number;
+  readonly hostType: string;
+  readonly name: string;
+  readonly owner: string | null;
+  readonly trust: Trust;
+  readonly agent: string;
+  readonly version: number;
+  readonly agentDigest: string | null;
+  readonly platform: string | null;
+  readonly address: string;
+  readonly firstSeenAt: number;
+  readonly lastSeenAt: number;
+  readonly drainedAt: number | null;
+  readonly drainNote: string | null;
+  readonly keyId: string | null;
+  readonly keyMadeAt: number | null;
+  readonly keyExpiresAt: number | null;
+  readonly keyRevokedAt: number | null;
+}
+
+/** All machines of that name; names are unique within a host type. */
+export async function machinesNamed(sql: Sql, name: string): Promise<MachineDetail[]> {
+  return sql.query(
+    `select m.id, m.host_type as "hostType", m.name, m.owner, t.trust, m.agent, m.version, m.agent_digest as "agentDigest", m.platform,
+       m.address, m.first_seen_at as "firstSeenAt", m.last_seen_at as "lastSeenAt", m.drained_at as "drainedAt", m.drain_note as "drainNote",
+       k.id as "keyId", k.made_at as "keyMadeAt", k.expires_at as "keyExpiresAt", k.revoked_at as "keyRevokedAt"
+     from machine m join host_type t on t.name = m.host_type left join machine_key k on k.id = m.key_id
+     where m.name = $1 order by m.last_seen_at desc`,
+    [name],
+  );
+}
+
+export async function machineSessions(
+  sql: Sql,
+  machine: number,
+  limit: number,
+): Promise<
+  { id: string; address: string; openedAt: number; closedAt: number | null; reason: string | null; builds: number }[]
+> {
+  return sql.query(
+    `select s.id, s.address, s.opened_at as "openedAt", s.closed_at as "closedAt", s.close_reason as reason,
+       (select count(*)::int from lease l where l.machine_id = $1 and l.session_id = s.id and l.held_at >= s.opened_at) as builds
+     from session s where s.machine_id = $1 order by s.opened_at desc limit $2`,
+    [machine, limit],
+  );
+}
+
+export async function machineChanges(
+  sql: Sql,
+  machine: number,
+  limit: number,
+): Promise<{ at: number; field: string; was: string | null; became: string | null }[]> {
+  return sql.query(
+    `select at, field, was, became from machine_change where machine_id = $1 order by at desc limit $2`,
+    [machine, limit],
+  );
+}
+
+/** Its last 100 attempts against the last 300 of its siblings: how many ended by infrastructure, and the median of those that succeeded. */
+export async function machineCompared(
+  sql: Sql,
+  machine: number,
+  hostType: string,
+): Promise<{ builds: number; infra: number; medianMs: number | null; siblingsMs: number | null }> {
+  const [row] = await sql.query<{ builds: number; infra: number; medianMs: number | null; siblingsMs: number | null }>(
+    `with mine as (
+       select outcome, extract(epoch from ended_at - started_at) * 1000 as took from attempt
+       where machine_id = $1 and state = 'ended' order by id desc limit 100
+     ), theirs as (
+       select a.outcome, extract(epoch from a.ended_at - a.started_at) * 1000 as took
+       from (select id from machine where host_type = $2 and id <> $1 order by last_seen_at desc limit 10) m
+       cross join lateral (
+         select outcome, started_at, ended_at from attempt where machine_id = m.id and state = 'ended' order by id desc limit 30) a
+     )
+     select (select count(*)::int from mine) as builds, (select count(*)::int from mine where outcome = 'infra_failure') as infra,
+       (select percentile_cont(0.5) within group (order by took)::float8 from mine where outcome = 'success') as "medianMs",
+       (select percentile_cont(0.5) within group (order by took)::float8 from theirs where outcome = 'success') as "siblingsMs"`,
+    [machine, hostType],
+  );
+  return row ?? { builds: 0, infra: 0, medianMs: null, siblingsMs: null };
+}

@@ -1,0 +1,62 @@
+/** Reading for pages: host types, who is connected, and what they do. A session is connected while it is open and its coordinator lives. */
+import type { Trust } from "../farm/build.ts";
+import type { Sql } from "./sql.ts";
+
+export interface HostTypeRow {
+  readonly name: string;
+  readonly trust: Trust;
+  readonly expect: number;
+  readonly configured: boolean;
+  readonly drainedAt: number | null;
+  readonly drainNote: string | null;
+  /** Machines that ever connected. */
+  readonly known: number;
+}
+
+export async function hostTypes(sql: Sql): Promise<HostTypeRow[]> {
+  return sql.query(
+    `select t.name, t.trust, t.expect, t.configured, t.drained_at as "drainedAt", t.drain_note as "drainNote", coalesce(k.known, 0) as known
+     from host_type t left join (select host_type, count(*)::int as known from machine group by host_type) k on k.host_type = t.name
+     order by t.name`,
+  );
+}
+
+export interface ConnectedRow {
+  readonly session: string;
+  readonly machineId: number;
+  readonly name: string;
+  readonly hostType: string;
+  readonly address: string;
+  readonly version: number;
+  readonly openedAt: number;
+  readonly drained: boolean;
+  /** Since when it holds the lease; null while idle. */
+  readonly heldAt: number | null;
+  /** When it gave its last lease back; null: it had none in this session. */
+  readonly freedAt: number | null;
+  readonly build: number | null;
+  readonly repo: string | null;
+  readonly builder: string | null;
+  readonly startedAt: number | null;
+}
+
+/** Everybody who is connected, by host type and name. */
+export async function connected(sql: Sql): Promise<ConnectedRow[]> {
+  return sql.query(
+    `select s.id as session, m.id as "machineId", m.name, m.host_type as "hostType", s.address, m.version, s.opened_at as "openedAt",
+       m.drained_at is not null as drained, h.held_at as "heldAt", f.freed_at as "freedAt",
+       b.id as build, b.repo, b.builder, b.started_at as "startedAt"
+     from session s
+       join coordinator o on o.id = s.coordinator_id and o.ended_at is null
+       join machine m on m.id = s.machine_id
+       left join lease h on h.session_id = s.id and h.state = 'held'
+       left join attempt a on a.lease_id = h.id
+       left join build b on b.id = a.build_id
+       left join lateral (
+         select l.ended_at as freed_at from lease l
+         where h.id is null and l.machine_id = m.id and l.session_id = s.id order by l.held_at desc limit 1
+       ) f on true
+     where s.closed_at is null
+     order by m.host_type, m.name, s.opened_at`,
+  );
+}

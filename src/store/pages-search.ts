@@ -1,0 +1,101 @@
+/** Reading for pages: search, the active post-submit builds, and what the gauges of /metrics count. */
+import type { Sql } from "./sql.ts";
+
+export interface CommitHit {
+  readonly repo: string;
+  readonly hash: string;
+  readonly message: string;
+  readonly author: string;
+}
+
+/** Commits whose hash begins with `prefix`; hashes are stored in lower case. */
+export async function commitsByHash(sql: Sql, prefix: string, limit: number): Promise<CommitHit[]> {
+  return sql.query(
+    `select c.repo, c.hash, c.message, c.author_name as author from repo r
+     join commit c on c.repo = r.name and c.hash >= $1 and c.hash < $1 || 'g' order by c.repo, c.hash limit $2`,
+    [prefix, limit],
+  );
+}
+
+/** Among the newest 20,000 commits, those whose message or author has the text in it. */
+export async function commitsByText(sql: Sql, like: string, limit: number): Promise<CommitHit[]> {
+  return sql.query(
+    `select repo, hash, message, author_name as author
+     from (select id, repo, hash, message, author_name from commit order by id desc limit 20000) c
+     where message ilike $1 or author_name ilike $1 order by id desc limit $2`,
+    [like, limit],
+  );
+}
+
+export async function branchesLike(sql: Sql, like: string, limit: number): Promise<{ repo: string; name: string }[]> {
+  return sql.query(`select repo, name from branch where name ilike $1 order by moved_at desc limit $2`, [like, limit]);
+}
+
+export async function machinesLike(
+  sql: Sql,
+  like: string,
+  limit: number,
+): Promise<{ name: string; hostType: string }[]> {
+  return sql.query(
+    `select name, host_type as "hostType" from machine where name ilike $1 or host_type ilike $1 order by last_seen_at desc limit $2`,
+    [like, limit],
+  );
+}
+
+/** Post-submit builds that hold a machine. */
+export async function activePostSubmit(sql: Sql): Promise<{ id: number; builder: string; hash: string }[]> {
+  return sql.query(
+    `select b.id, b.builder, c.hash from build b join commit c on c.id = b.commit_id
+     where b.state <> 'ended' and b.state = 'running' and b.class = 2 order by b.id`,
+  );
+}
+
+export async function openBuilds(sql: Sql): Promise<{ running: number; scheduled: number; total: number }> {
+  const [row] = await sql.query<{ running: number; scheduled: number; total: number }>(
+    `select count(*) filter (where state = 'running')::int as running, count(*) filter (where state = 'scheduled')::int as scheduled,
+       (select coalesce(max(id), 0) from build) as total
+     from build where state <> 'ended'`,
+  );
+  return row ?? { running: 0, scheduled: 0, total: 0 };
+}
+
+export interface EndedRow {
+  readonly id: number;
+  readonly endedAt: number;
+  readonly builder: string;
+  readonly hostType: string;
+  readonly outcome: string;
+  readonly tookMs: number | null;
+}
+
+/** Builds that ended after (`since`, `id`) on machines of one coordinator, in order: what its histograms have not counted yet. */
+export async function endedSince(
+  sql: Sql,
+  coordinator: string,
+  since: Date,
+  id: number,
+  limit: number,
+): Promise<EndedRow[]> {
+  return sql.query(
+    `select b.id, b.ended_at as "endedAt", b.builder, b.host_type as "hostType", b.outcome,
+       (extract(epoch from b.ended_at - b.started_at) * 1000)::float8 as "tookMs"
+     from build b join lateral (select lease_id from attempt where build_id = b.id order by number desc limit 1) a on true
+       join lease l on l.id = a.lease_id and l.coordinator_id = $1
+     where b.state = 'ended' and b.ended_at >= $2 and (b.ended_at, b.id) > ($2, $3) order by b.ended_at, b.id limit $4`,
+    [coordinator, since, id, limit],
+  );
+}
+
+/** Leases of one coordinator held after (`since`, `id`): how long each waited for a machine. */
+export async function heldSince(
+  sql: Sql,
+  coordinator: string,
+  id: number,
+  limit: number,
+): Promise<{ id: number; hostType: string; waitMs: number }[]> {
+  return sql.query(
+    `select id, queue as "hostType", (extract(epoch from held_at - wanted_at) * 1000)::float8 as "waitMs"
+     from lease where id > $2 and coordinator_id = $1 and held_at is not null order by id limit $3`,
+    [coordinator, id, limit],
+  );
+}
