@@ -91,7 +91,15 @@ test("a port that is taken is named", async () => {
   const flags = ["-repo", repository.path, "-run", "true"];
   await using farm = start(await dataFolder(), ...flags);
   const port = (await farm.says(/pages +http:\/\/localhost:(\d+)/))[1];
-  await using other = Process.program("barnraiser.js", ["-data", await dataFolder(), "-listen", "localhost:0", "-http", `localhost:${port}`, ...flags]);
+  await using other = Process.program("barnraiser.js", [
+    "-data",
+    await dataFolder(),
+    "-listen",
+    "localhost:0",
+    "-http",
+    `localhost:${port}`,
+    ...flags,
+  ]);
   expect(await other.exited).toBe(2);
   expect(other.output).toMatch(new RegExp(`localhost:${port}.*(in use|EADDRINUSE)`));
 });

@@ -48,9 +48,15 @@ export class Process implements AsyncDisposable {
   /** Resolves with the match once the output has it; rejects, showing the output, when the process ends or the limit passes first. */
   async says(pattern: RegExp, limitMs: number = LIMIT_MS): Promise<RegExpExecArray> {
     const match = () => pattern.exec(this.output);
-    await until(() => match() !== null || this.child.exitCode !== null, limitMs, () => `${pattern} in:\n${this.output}`, this.#changed);
+    await until(
+      () => match() !== null || this.child.exitCode !== null,
+      limitMs,
+      () => `${pattern} in:\n${this.output}`,
+      this.#changed,
+    );
     const found = match();
-    if (!found) throw new Error(`The process ended (${this.child.exitCode}) without saying ${pattern}:\n${this.output}`);
+    if (!found)
+      throw new Error(`The process ended (${this.child.exitCode}) without saying ${pattern}:\n${this.output}`);
     return found;
   }
 

@@ -20,7 +20,8 @@ export const commandFlags: {
 /** The one command that was given, if any. Throws FarmError when there are several. */
 export function commandOf(values: { readonly [name in keyof typeof commandFlags]: string }): Command | undefined {
   const given = (["rebuild", "cancel", "drain", "resume"] as const).filter((name) => values[name] !== "");
-  if (given.length > 1) throw new FarmError("bad-request", `Cannot do -${given.join(" and -")} at once: give one of them`);
+  if (given.length > 1)
+    throw new FarmError("bad-request", `Cannot do -${given.join(" and -")} at once: give one of them`);
   const [what] = given;
   if (what === undefined) return undefined;
   if (what === "rebuild" || what === "cancel") return { do: what, build: values[what] };

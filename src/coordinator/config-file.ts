@@ -55,7 +55,10 @@ export async function readFarm(origin: ConfigOrigin): Promise<FarmConfig> {
     throw new FarmError("bad-request", `Cannot load ${file}: ${firstLines(error)}`, { cause: error });
   }
   if (module.default === undefined) {
-    throw new FarmError("bad-request", `Cannot use ${file}: it has no default export. End it with: export default defineFarm({ ... })`);
+    throw new FarmError(
+      "bad-request",
+      `Cannot use ${file}: it has no default export. End it with: export default defineFarm({ ... })`,
+    );
   }
   try {
     return checkFarm(module.default);

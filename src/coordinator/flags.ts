@@ -8,7 +8,10 @@ export const addressFlags: {
 } = {
   data: text(".farm", "data `folder`: database, mirrors, certificates, operator token"),
   listen: text("localhost:8119", "`address` of the TLS port for machines and browsers; port 0 takes a free one"),
-  http: text("localhost:8118", "`address` of the plain HTTP port for browsers on this computer; port 0 takes a free one"),
+  http: text(
+    "localhost:8118",
+    "`address` of the plain HTTP port for browsers on this computer; port 0 takes a free one",
+  ),
 };
 
 export interface Address {

@@ -8,7 +8,7 @@ import pino from "pino";
 import type { Log } from "../farm/deps.ts";
 import { FarmError } from "../farm/errors.ts";
 import { systemClock } from "../store/system-clock.ts";
-import { type ConfigOrigin } from "./config-file.ts";
+import type { ConfigOrigin } from "./config-file.ts";
 import { Coordinator } from "./coordinator.ts";
 import { parseAddress } from "./flags.ts";
 import { once } from "./once.ts";
@@ -31,7 +31,9 @@ export async function main(body: () => Promise<Ending>): Promise<void> {
     if (typeof ending !== "number") (ending.exitCode === 0 ? process.stdout : process.stderr).write(ending.text);
     process.exitCode = typeof ending === "number" ? ending : ending.exitCode;
   } catch (error) {
-    process.stderr.write(`${error instanceof FarmError ? error.message : (error instanceof Error && error.stack) || String(error)}\n`);
+    process.stderr.write(
+      `${error instanceof FarmError ? error.message : (error instanceof Error && error.stack) || String(error)}\n`,
+    );
     process.exitCode = 2;
   }
 }
@@ -58,8 +60,8 @@ export async function serve(options: ServeOptions): Promise<Ending> {
   const http = parseAddress(options.http);
   if (!http) return usageError(`invalid value ${JSON.stringify(options.http)} for flag -http: want HOST:PORT`);
   const log: Log = options.terminal
-    ? pino({ level: process.env["BARNRAISER_LOG"] ?? "error" }, pino.destination({ dest: 2, sync: true }))
-    : pino({ level: process.env["BARNRAISER_LOG"] ?? "info" }, pino.destination({ dest: 1, sync: true }));
+    ? pino({ level: process.env.BARNRAISER_LOG ?? "error" }, pino.destination({ dest: 2, sync: true }))
+    : pino({ level: process.env.BARNRAISER_LOG ?? "info" }, pino.destination({ dest: 1, sync: true }));
 
   const ended = new AbortController();
   const onSignal = (signal: NodeJS.Signals) => {
@@ -75,7 +77,10 @@ export async function serve(options: ServeOptions): Promise<Ending> {
     if (options.terminal) process.stdout.write(heading(farm));
     else log.info({ pages: farm.pages, machines: farm.machines, version: VERSION }, "The farm runs");
     const shown = options.terminal
-      ? showBuilds({ sql: farm.sql, bus: farm.bus, clock: systemClock, out: process.stdout, pages: farm.pages }, ended.signal)
+      ? showBuilds(
+          { sql: farm.sql, bus: farm.bus, clock: systemClock, out: process.stdout, pages: farm.pages },
+          ended.signal,
+        )
       : undefined;
     try {
       if (!options.once) {

@@ -17,7 +17,10 @@ export type Command =
 export async function control(data: string, command: Command): Promise<string> {
   const holder = await holderOf(data);
   if (!holder?.http) {
-    throw new FarmError("unavailable", `Cannot ${command.do}: no coordinator runs on the data folder ${data}. Start one, or give its folder with -data.`);
+    throw new FarmError(
+      "unavailable",
+      `Cannot ${command.do}: no coordinator runs on the data folder ${data}. Start one, or give its folder with -data.`,
+    );
   }
   const token = (await readFile(join(data, "operator-token"), "utf8")).trim();
   const { path, body } = request(command);
@@ -31,7 +34,11 @@ export async function control(data: string, command: Command): Promise<string> {
       signal: AbortSignal.timeout(LIMIT_MS),
     });
   } catch (error) {
-    throw new FarmError("unavailable", `Cannot ${command.do}: the coordinator at ${holder.http} does not answer: ${messageOf(error)}`, { cause: error });
+    throw new FarmError(
+      "unavailable",
+      `Cannot ${command.do}: the coordinator at ${holder.http} does not answer: ${messageOf(error)}`,
+      { cause: error },
+    );
   }
   const text = (await response.text()).trim();
   if (!response.ok) throw new FarmError("conflict", `Cannot ${command.do}: ${said(text) ?? response.statusText}`);

@@ -1,8 +1,8 @@
 /** What `npm start` runs: a farm on this checkout, or on any repository, with this computer as its machine. */
 import { endianness } from "node:os";
+import { farmForRepository } from "../../config/farm-for-repository.ts";
 import { addressFlags } from "../../coordinator/flags.ts";
 import { main, serve, usageError } from "../../coordinator/program.ts";
-import { farmForRepository } from "../../config/farm-for-repository.ts";
 import { bool, parseFlags, text, texts } from "../../farm/flags.ts";
 import { goarch, goos } from "../../wire/buildlet-api/go-platform.ts";
 
@@ -12,7 +12,10 @@ const flags = {
   repo: text("", "`path or URL` of a git repository to build instead"),
   branch: text("", "its `branch` (default: the one that it is on)"),
   run: texts("`command` to run; several are steps in order (default: what the repository looks like)"),
-  once: bool(false, "end when the newest commit's builds have ended: exit 0 green, 1 a build failed, 2 the farm could not"),
+  once: bool(
+    false,
+    "end when the newest commit's builds have ended: exit 0 green, 1 a build failed, 2 the farm could not",
+  ),
 };
 
 await main(async () => {

@@ -1,10 +1,11 @@
 /** `coordinator`: a farm from a configuration file, for machines that dial in. See `-help` and docs/operate.md. */
-import { addressFlags } from "../../coordinator/flags.ts";
-import { commandOf, commandFlags } from "../../coordinator/command-flags.ts";
+
+import { effectiveFarm } from "../../config/effective-farm.ts";
+import { commandFlags, commandOf } from "../../coordinator/command-flags.ts";
 import { readFarm } from "../../coordinator/config-file.ts";
+import { addressFlags } from "../../coordinator/flags.ts";
 import { main, serve, usageError } from "../../coordinator/program.ts";
 import { control } from "../../coordinator/remote-control.ts";
-import { effectiveFarm } from "../../config/effective-farm.ts";
 import { bool, choice, parseFlags, text, texts } from "../../farm/flags.ts";
 
 const flags = {
@@ -22,7 +23,11 @@ const flags = {
 };
 
 await main(async () => {
-  const parsed = parseFlags("Usage: coordinator [flags]. DATABASE_URL names a PostgreSQL server of your own.", flags, process.argv.slice(2));
+  const parsed = parseFlags(
+    "Usage: coordinator [flags]. DATABASE_URL names a PostgreSQL server of your own.",
+    flags,
+    process.argv.slice(2),
+  );
   if (parsed.kind === "stop") return parsed;
   const { values, args } = parsed;
   if (args.length > 0) return usageError(`unexpected argument ${JSON.stringify(args[0])}`);

@@ -1,0 +1,176 @@
+/**
+ * The TLS port's certificate: the farm's own CA and a server certificate signed by it, made on first start and renewed in time, or files
+ * of the operator's. The only file that issues certificates.
+ *
+ *   DATA/tls/ca.pem         what owners give to -ca-file; good for CA_YEARS
+ *   DATA/tls/ca-key.pem     0600
+ *   DATA/tls/server.pem     localhost, loopback addresses, this host's names, and the names asked for
+ *   DATA/tls/server-key.pem 0600
+ */
+import "reflect-metadata";
+import { X509Certificate } from "node:crypto";
+import { chmod, mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { hostname, networkInterfaces } from "node:os";
+import { join } from "node:path";
+import * as x509 from "@peculiar/x509";
+import { FarmError, messageOf } from "../farm/errors.ts";
+import type { EpochMs } from "../farm/ids.ts";
+
+const DAY_MS = 86_400_000;
+const CA_DAYS = 3650;
+/** Some systems refuse server certificates that are good for longer. */
+const SERVER_DAYS = 397;
+const RENEW_BEFORE_DAYS = 60;
+
+const ALGORITHM: EcKeyGenParams & EcdsaParams = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
+
+export interface Certificate {
+  readonly cert: string;
+  readonly key: string;
+  /** The CA certificate's file, for `-ca-file`. */
+  readonly caFile: string;
+}
+
+export interface CertificateOptions {
+  /** DATA/tls */
+  readonly folder: string;
+  /** Further names or addresses that machines dial. */
+  readonly names: readonly string[];
+  readonly now: EpochMs;
+  /** The operator's own PEM files instead; both or neither. */
+  readonly certFile?: string;
+  readonly keyFile?: string;
+}
+
+/** The certificate to serve, made or renewed where needed. Throws FarmError naming the file that cannot be used. */
+export async function certificate(options: CertificateOptions): Promise<Certificate> {
+  const { folder, certFile, keyFile } = options;
+  if (certFile || keyFile) {
+    if (!certFile || !keyFile)
+      throw new FarmError("bad-request", "Cannot serve TLS: -tls-cert and -tls-key go together");
+    return { cert: await readPem(certFile), key: await readPem(keyFile), caFile: certFile };
+  }
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  const path = (name: string) => join(folder, name);
+  const ca = (await load(path("ca.pem"), path("ca-key.pem"), options.now, [])) ?? (await makeCa(path, options.now));
+  const names = [...new Set(["localhost", "127.0.0.1", "::1", hostname(), ...addresses(), ...options.names])].filter(
+    Boolean,
+  );
+  const found = await load(path("server.pem"), path("server-key.pem"), options.now, names);
+  const ours = found !== undefined && new X509Certificate(found.cert).checkIssued(new X509Certificate(ca.cert));
+  const server = found && ours ? found : await makeServer(path, ca, names, options.now);
+  return { ...server, caFile: path("ca.pem") };
+}
+
+interface Pair {
+  readonly cert: string;
+  readonly key: string;
+}
+
+function addresses(): string[] {
+  return Object.values(networkInterfaces()).flatMap((list) =>
+    (list ?? []).map((entry) => entry.address.replace(/%.*/, "")),
+  );
+}
+
+async function readPem(file: string): Promise<string> {
+  try {
+    return await readFile(file, "utf8");
+  } catch (error) {
+    throw new FarmError("bad-request", `Cannot read ${file}: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+/** The pair, unless it is missing, cut off, close to its end, or without one of `names`. */
+async function load(
+  certFile: string,
+  keyFile: string,
+  now: EpochMs,
+  names: readonly string[],
+): Promise<Pair | undefined> {
+  try {
+    const [cert, key] = await Promise.all([readFile(certFile, "utf8"), readFile(keyFile, "utf8")]);
+    const parsed = new X509Certificate(cert);
+    const good =
+      parsed.validToDate.getTime() - now > RENEW_BEFORE_DAYS * DAY_MS && parsed.validFromDate.getTime() <= now;
+    const named = names.every((name) => parsed.checkHost(name) !== undefined || parsed.checkIP(name) !== undefined);
+    return good && named ? { cert, key } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+async function makeCa(path: (name: string) => string, now: EpochMs): Promise<Pair> {
+  const keys = await crypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]);
+  const made = await x509.X509CertificateGenerator.createSelfSigned({
+    serialNumber: serial(),
+    name: [{ CN: [`Barnraiser CA of ${hostname()}`] }],
+    notBefore: new Date(now - DAY_MS),
+    notAfter: new Date(now + CA_DAYS * DAY_MS),
+    signingAlgorithm: ALGORITHM,
+    keys,
+    extensions: [
+      new x509.BasicConstraintsExtension(true, 0, true),
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign, true),
+      await x509.SubjectKeyIdentifierExtension.create(keys.publicKey),
+    ],
+  });
+  return store(path("ca.pem"), path("ca-key.pem"), made, keys.privateKey);
+}
+
+async function makeServer(
+  path: (name: string) => string,
+  ca: Pair,
+  names: readonly string[],
+  now: EpochMs,
+): Promise<Pair> {
+  const keys = await crypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]);
+  const pkcs8 = x509.PemConverter.decodeFirst(ca.key);
+  const signingKey = await crypto.subtle.importKey("pkcs8", pkcs8, ALGORITHM, false, ["sign"]);
+  const issuer = new x509.X509Certificate(ca.cert);
+  const made = await x509.X509CertificateGenerator.create({
+    serialNumber: serial(),
+    subject: [{ CN: ["Barnraiser coordinator"] }],
+    issuer: issuer.subject,
+    notBefore: new Date(now - DAY_MS),
+    notAfter: new Date(now + SERVER_DAYS * DAY_MS),
+    signingAlgorithm: ALGORITHM,
+    publicKey: keys.publicKey,
+    signingKey,
+    extensions: [
+      new x509.BasicConstraintsExtension(false, undefined, true),
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
+      new x509.ExtendedKeyUsageExtension(["1.3.6.1.5.5.7.3.1"]),
+      new x509.SubjectAlternativeNameExtension(
+        names.map((value) => ({ type: /^[\d.]+$|:/.test(value) ? "ip" : "dns", value })),
+      ),
+      await x509.AuthorityKeyIdentifierExtension.create(issuer.publicKey),
+    ],
+  });
+  return store(path("server.pem"), path("server-key.pem"), made, keys.privateKey);
+}
+
+function serial(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[0] = (bytes[0] ?? 0) & 0x7f; // positive
+  return Buffer.from(bytes).toString("hex");
+}
+
+async function store(
+  certFile: string,
+  keyFile: string,
+  made: x509.X509Certificate,
+  privateKey: CryptoKey,
+): Promise<Pair> {
+  const cert = `${made.toString("pem")}\n`;
+  const key = `${x509.PemConverter.encode(await crypto.subtle.exportKey("pkcs8", privateKey), "PRIVATE KEY")}\n`;
+  await replace(keyFile, key, 0o600);
+  await replace(certFile, cert, 0o644);
+  return { cert, key };
+}
+
+async function replace(file: string, content: string, mode: number): Promise<void> {
+  await writeFile(`${file}.draft`, content, { mode });
+  await chmod(`${file}.draft`, mode);
+  await rename(`${file}.draft`, file);
+}

@@ -1,0 +1,251 @@
+/**
+ * The front door: one TLS port for browsers (HTTP/1.1 and h2) and for machines, and a plain HTTP port on loopback for browsers.
+ *
+ * A machine sends `GET /reverse` or `GET /revdial` without Upgrade and goes on with something that is not HTTP, and Node's HTTP
+ * parser cannot give such a connection back. So the first head of every HTTP/1.1 connection is read here; machines' connections go to
+ * machines/ with what came behind the head, all others get their bytes back and go to the HTTP server that would have had them.
+ * Connections with ALPN `h2` go there at once: machines offer no ALPN.
+ *
+ * A connection that has not said a whole head holds a buffer of what it said and a place in a queue; it is closed HEAD_LIMIT after
+ * it came (one timer for all, since the oldest is always the next), and the oldest ones are closed when more than MAX_SILENT wait.
+ * TCP connections that have not finished the TLS handshake are bounded by Node's handshake limit.
+ */
+import http from "node:http";
+import http2 from "node:http2";
+import type { AddressInfo, Server, Socket } from "node:net";
+import type { TLSSocket } from "node:tls";
+import type { Clock } from "../farm/clock.ts";
+import type { Log } from "../farm/deps.ts";
+import { FarmError, messageOf } from "../farm/errors.ts";
+import { type Ms, ms, seconds } from "../farm/ids.ts";
+import type { MachineDoor } from "../machines/door.ts";
+import { HeadError, type HeadReader, type RequestHead, requestHeadReader } from "../wire/revdial/http-head.ts";
+import { REVDIAL_PATH, REVERSE_PATH } from "../wire/revdial/registration.ts";
+
+/** From the end of the handshake to the end of the first request's head. */
+export const HEAD_LIMIT: Ms = seconds(10);
+const HANDSHAKE_LIMIT = seconds(15);
+/** Connections that have not said a whole head. */
+export const MAX_SILENT = 4096;
+const KEEP_ALIVE = seconds(15);
+
+export type RequestListener = (
+  request: http.IncomingMessage | http2.Http2ServerRequest,
+  response: http.ServerResponse | http2.Http2ServerResponse,
+) => void;
+
+export interface FrontDoorOptions {
+  readonly listen: { readonly host: string; readonly port: number };
+  readonly http: { readonly host: string; readonly port: number };
+  readonly cert: string;
+  readonly key: string;
+  readonly machines: MachineDoor;
+  readonly pages: RequestListener;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+interface Silent {
+  readonly socket: TLSSocket;
+  readonly since: number;
+  readonly leave: () => void;
+}
+
+export class FrontDoor implements AsyncDisposable {
+  readonly #options: FrontDoorOptions;
+  readonly #tls: http2.Http2SecureServer;
+  readonly #plain: http.Server;
+  readonly #toHttp: (socket: TLSSocket) => void;
+  /** Oldest first. */
+  readonly #silent = new Set<Silent>();
+  readonly #sockets = new Set<Socket>();
+  readonly #stop = new AbortController();
+  #sweeping: Promise<void> | undefined;
+
+  private constructor(options: FrontDoorOptions) {
+    this.#options = options;
+    const { cert, key, pages } = options;
+    this.#tls = http2.createSecureServer({
+      cert,
+      key,
+      allowHTTP1: true,
+      handshakeTimeout: HANDSHAKE_LIMIT,
+    });
+    this.#tls.on("request", pages);
+    const [toHttp] = this.#tls.listeners("secureConnection");
+    if (typeof toHttp !== "function")
+      throw new TypeError("Cannot open the front door: Node's server has no secureConnection listener");
+    this.#toHttp = (socket) => toHttp.call(this.#tls, socket);
+    this.#tls.removeAllListeners("secureConnection");
+    this.#tls.on("secureConnection", (socket) => this.#secured(socket));
+    this.#tls.on("connection", (socket: Socket) => this.#track(socket));
+    this.#tls.on("tlsClientError", (error, socket) => {
+      options.log.debug({ error: messageOf(error), address: socket.remoteAddress }, "A TLS handshake failed");
+      socket.destroy();
+    });
+    this.#tls.on("sessionError", (error) => options.log.debug({ error: messageOf(error) }, "An HTTP/2 session failed"));
+    this.#plain = http.createServer(
+      { keepAliveTimeout: KEEP_ALIVE, headersTimeout: HEAD_LIMIT },
+      (request, response) => {
+        const path = (request.url ?? "").split("?", 1)[0];
+        if (path === REVERSE_PATH || path === REVDIAL_PATH) {
+          response.writeHead(500, { "content-type": "text/plain; charset=utf-8", connection: "close" });
+          response.end("machines connect over TLS; this port is for browsers\n");
+          return;
+        }
+        pages(request, response);
+      },
+    );
+    this.#plain.on("connection", (socket) => this.#track(socket));
+  }
+
+  /** Opens both ports. Throws FarmError naming the address that cannot be had. */
+  static async open(options: FrontDoorOptions): Promise<FrontDoor> {
+    const door = new FrontDoor(options);
+    try {
+      await listen(door.#tls, options.listen, "-listen");
+      await listen(door.#plain, options.http, "-http");
+    } catch (error) {
+      await door[Symbol.asyncDispose]();
+      throw error;
+    }
+    return door;
+  }
+
+  /** The ports taken. */
+  get ports(): { readonly tls: number; readonly http: number } {
+    return { tls: (this.#tls.address() as AddressInfo).port, http: (this.#plain.address() as AddressInfo).port };
+  }
+
+  /** How many connections have not said a whole head yet. */
+  get silent(): number {
+    return this.#silent.size;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    const closed = [this.#tls, this.#plain].map(
+      (server) => new Promise<void>((resolve) => server.close(() => resolve())),
+    );
+    for (const socket of this.#sockets) socket.destroy();
+    await Promise.all(closed);
+    await this.#sweeping;
+  }
+
+  #track(socket: Socket): void {
+    this.#sockets.add(socket);
+    socket.once("close", () => this.#sockets.delete(socket));
+  }
+
+  #secured(socket: TLSSocket): void {
+    // A peer that resets the connection is everyday; whoever gets the socket next listens for itself.
+    socket.on("error", (error) => this.#options.log.debug({ error: messageOf(error) }, "A connection broke"));
+    if (socket.alpnProtocol === "h2") {
+      this.#toHttp(socket);
+      return;
+    }
+    this.#readHead(socket);
+  }
+
+  #readHead(socket: TLSSocket): void {
+    const reader = requestHeadReader();
+    const onData = (chunk: Buffer) => this.#heard(silent, reader, chunk);
+    const onEnd = () => socket.destroy();
+    const leave = () => {
+      socket.off("data", onData).off("end", onEnd).off("close", leave);
+      this.#silent.delete(silent);
+    };
+    const silent: Silent = { socket, since: this.#options.clock.monotonic(), leave };
+    socket.on("data", onData).on("end", onEnd).on("close", leave);
+    this.#silent.add(silent);
+    if (this.#silent.size > MAX_SILENT) {
+      const [oldest] = this.#silent;
+      oldest?.leave();
+      oldest?.socket.destroy();
+    }
+    this.#sweeping ??= this.#sweep().finally(() => {
+      this.#sweeping = undefined;
+    });
+  }
+
+  #heard(silent: Silent, reader: HeadReader<RequestHead>, chunk: Buffer): void {
+    const { socket } = silent;
+    const { machines } = this.#options;
+    let read: ReturnType<typeof reader.push>;
+    try {
+      read = reader.push(chunk);
+    } catch (error) {
+      silent.leave();
+      refuse(socket, error);
+      return;
+    }
+    if (!read) return;
+    silent.leave();
+    socket.pause();
+    const path = read.head.target.split("?", 1)[0];
+    if (path === REVERSE_PATH) {
+      machines.reverse(socket, read.head, read.rest);
+    } else if (path === REVDIAL_PATH) {
+      machines.revdial(socket, read.head, read.rest);
+    } else {
+      socket.unshift(reader.bytes);
+      this.#toHttp(socket);
+      socket.resume();
+    }
+  }
+
+  /** Closes connections whose time is up, until none waits. */
+  async #sweep(): Promise<void> {
+    const { clock } = this.#options;
+    while (this.#silent.size > 0 && !this.#stop.signal.aborted) {
+      const [oldest] = this.#silent;
+      const left = oldest ? oldest.since + HEAD_LIMIT - clock.monotonic() : 0;
+      if (left > 0) {
+        await clock.sleep(ms(Math.min(left, HEAD_LIMIT)), this.#stop.signal).catch(() => {});
+        continue;
+      }
+      oldest?.leave();
+      if (oldest) respond(oldest.socket, 408, "Request Timeout", `no whole request head within ${HEAD_LIMIT / 1000} s`);
+    }
+  }
+}
+
+function refuse(socket: TLSSocket, error: unknown): void {
+  if (error instanceof HeadError && error.kind === "too-large") {
+    respond(socket, 431, "Request Header Fields Too Large", error.message);
+  } else {
+    respond(socket, 400, "Bad Request", messageOf(error));
+  }
+}
+
+/** Answers in plain HTTP/1.1 and closes. */
+function respond(socket: TLSSocket, status: number, reason: string, text: string): void {
+  const body = `${text}\n`;
+  socket.end(
+    `HTTP/1.1 ${status} ${reason}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+    () => socket.destroy(),
+  );
+}
+
+function listen(
+  server: Server,
+  { host, port }: { readonly host: string; readonly port: number },
+  flag: string,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", (error: NodeJS.ErrnoException) => {
+      const why = error.code === "EADDRINUSE" ? "it is in use by another program" : messageOf(error);
+      reject(
+        new FarmError(
+          "conflict",
+          `Cannot listen on ${host || "*"}:${port}: ${why}. Give another address with ${flag}; port 0 takes a free one.`,
+          { cause: error },
+        ),
+      );
+    });
+    server.listen({ port, ...(host && { host }) }, () => {
+      server.removeAllListeners("error");
+      resolve();
+    });
+  });
+}
