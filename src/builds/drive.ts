@@ -196,7 +196,7 @@ async function infraFailure(
   } catch {
     // The log was ended with the attempt, or the database is away: the attempt's reason says it.
   }
-  const ours = signal.aborted || told === "unavailable" || told === "lease-lost";
+  const ours = signal.aborted || ["unavailable", "lease-lost", "bad-request"].includes(told);
   const machineFine = ours && !machine.gone.aborted && (!signal.aborted || machine.agent === "barnraiser");
   return { outcome: "infra_failure", step: { ...step, status: reason }, reason, sealed, machineFine };
 }

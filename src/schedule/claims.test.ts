@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { epochMs, leaseId, machineId, ms, type SessionId, seconds, sessionId } from "../farm/ids.ts";
 import type { Lease } from "../farm/lease.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
-import { Claims, type Claimed, RETRY, SWEEP } from "./claims.ts";
+import { type Claimed, Claims, RETRY, SWEEP } from "./claims.ts";
 
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 const id = (n: number) => sessionId(String(n).padStart(32, "0"));

@@ -44,7 +44,8 @@ export type ClaimResult =
   | { readonly lease: Lease }
   | { readonly lease: undefined; readonly waiting: boolean; readonly lookAgainAt: EpochMs | null };
 
-const CLAIM = `
+/** $1 session, $2 now. */
+export const CLAIM: string = `
 with mine as (
   select id, kind, class, queue, provenance, wanted_at, session_id, machine_id from lease where session_id = $1 and state = 'held'
 ), who as (
@@ -82,10 +83,12 @@ from (select) one left join got on true
 left join lateral (
   select count(*) > 0 as waiting, min(avoid_until) filter (where avoid_until > $2) as look_again_at
   from (
-    select avoid_until from lease, who
-    where got.id is null and lease.queue = who.queue and state = 'wanted' and (who.trust = 'team' or provenance = 'submitted')
-    order by class, rank, lease.id limit 50
-  ) some
+    select l.avoid_until from who cross join lateral (
+      select avoid_until from lease
+      where queue = who.queue and state = 'wanted' and (who.trust = 'team' or provenance = 'submitted')
+      order by class, rank, id limit 50
+    ) l where got.id is null
+  ) peek
 ) rest on got.id is null
 `;
 

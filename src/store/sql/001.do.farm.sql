@@ -96,7 +96,7 @@ create table lease (
   end_reason     text
 );
 create index lease_in_order on lease (queue, class, rank, id) where state = 'wanted';
-create index lease_starving on lease (queue, starves_at) where state = 'wanted';
+create index lease_starving on lease (queue, starves_at, id) where state = 'wanted';
 create unique index lease_one_per_session on lease (session_id) where state = 'held';
 create index lease_of_machine on lease (machine_id, held_at desc) where machine_id is not null;
 

@@ -22,7 +22,10 @@ export async function addCoordinator(sql: Sql, id = "P000000001", now: EpochMs =
 }
 
 export async function addHostType(sql: Sql, name: string, trust: Trust = "team"): Promise<void> {
-  await sql.query("insert into host_type (name, trust, configured) values ($1, $2, true) on conflict do nothing", [name, trust]);
+  await sql.query("insert into host_type (name, trust, configured) values ($1, $2, true) on conflict do nothing", [
+    name,
+    trust,
+  ]);
 }
 
 export interface TestMachine {

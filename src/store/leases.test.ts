@@ -1,0 +1,262 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import type { Provenance, Trust } from "../farm/build.ts";
+import { type EpochMs, epochMs, type MachineId, machineId, minutes, plus } from "../farm/ids.ts";
+import { LEASE_CLASSES, type LeaseClass } from "../farm/lease.ts";
+import { mayTake, next, rankOf, starvesAt, type Waiting } from "../schedule/order.ts";
+import { CLAIM, claimLease, endLease } from "./leases.ts";
+import { at, type Sql } from "./sql.ts";
+import { freshDatabase } from "./testing/database.ts";
+import { addCoordinator, addHostType, addMachine, closeSession, NOON, type TestMachine } from "./testing/farm.ts";
+
+interface Wanted {
+  readonly class?: LeaseClass;
+  readonly rank?: number;
+  readonly provenance?: Provenance;
+  readonly starvesAt?: EpochMs;
+  readonly avoid?: readonly MachineId[];
+  readonly avoidUntil?: EpochMs | null;
+  readonly queue?: string;
+}
+
+async function want(sql: Sql, wanted: Wanted): Promise<Waiting> {
+  const lease = {
+    class: wanted.class ?? "post-submit",
+    rank: wanted.rank ?? 0,
+    provenance: wanted.provenance ?? "submitted",
+    starvesAt: wanted.starvesAt ?? plus(NOON, minutes(600)),
+    avoid: wanted.avoid ?? [],
+    avoidUntil: wanted.avoidUntil ?? null,
+  } as const;
+  const [row] = await sql.query<{ id: number }>(
+    `insert into lease (kind, class, queue, provenance, rank, wanted_at, starves_at, avoid, avoid_until)
+     values ('build', $1, $2, $3, $4, $5, $6, $7, $8) returning id`,
+    [
+      LEASE_CLASSES[lease.class],
+      wanted.queue ?? "q",
+      lease.provenance,
+      lease.rank,
+      at(NOON),
+      at(lease.starvesAt),
+      lease.avoid,
+      at(lease.avoidUntil),
+    ],
+  );
+  return { ...lease, id: row?.id ?? 0 };
+}
+
+async function take(sql: Sql, machine: TestMachine, now: EpochMs = NOON): Promise<number | undefined> {
+  return (await claimLease(sql, machine.id, now)).lease?.id;
+}
+
+/** Claims and ends until nothing is left. */
+async function drainQueue(sql: Sql, machine: TestMachine, now: EpochMs = NOON): Promise<number[]> {
+  const order: number[] = [];
+  for (;;) {
+    const { lease } = await claimLease(sql, machine.id, now);
+    if (!lease) return order;
+    order.push(lease.id);
+    await endLease(sql, lease.id, now, "done");
+  }
+}
+
+async function oneMachine(sql: Sql, trust: Trust = "team"): Promise<TestMachine> {
+  await addHostType(sql, "q", trust);
+  return addMachine(sql, "q", "m", await addCoordinator(sql));
+}
+
+test("[coordinator 60] the newest commit goes first, a try before both, two tries in the order of asking", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const machine = await oneMachine(sql);
+  const older = await want(sql, { rank: rankOf("post-submit", NOON, epochMs(1000)) });
+  const newer = await want(sql, { rank: rankOf("post-submit", NOON, epochMs(2000)) });
+  const try1 = await want(sql, { class: "try", rank: rankOf("try", plus(NOON, minutes(1)), epochMs(3000)) });
+  const try2 = await want(sql, { class: "try", rank: rankOf("try", plus(NOON, minutes(2)), epochMs(1)) });
+  expect(await drainQueue(sql, machine)).toEqual([try1, try2, newer, older].map((lease) => lease.id));
+});
+
+test("[coordinator 61] tries go in the order of asking, whatever their branch: a release branch passes nobody", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const machine = await oneMachine(sql);
+  const master = await want(sql, { class: "try", rank: rankOf("try", NOON, epochMs(1)) });
+  const release = await want(sql, { class: "try", rank: rankOf("try", plus(NOON, minutes(1)), epochMs(9)) });
+  expect(await drainQueue(sql, machine)).toEqual([master.id, release.id]);
+});
+
+test("[coordinator 74] a community machine never takes code that was not submitted", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const machine = await oneMachine(sql, "community");
+  await want(sql, { class: "gomote", provenance: "unreviewed" });
+  await want(sql, { class: "try", provenance: "reviewed" });
+  const submitted = await want(sql, { class: "background" });
+  expect(await drainQueue(sql, machine)).toEqual([submitted.id]);
+  expect(await claimLease(sql, machine.id, NOON)).toEqual({ lease: undefined, waiting: false, lookAgainAt: null });
+});
+
+test("claimLease() gives the same lease again while it is held, so that a lost answer is harmless", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const machine = await oneMachine(sql);
+  const lease = await want(sql, {});
+  await want(sql, {});
+  expect([await take(sql, machine), await take(sql, machine)]).toEqual([lease.id, lease.id]);
+  const both = await Promise.all([take(sql, machine), take(sql, machine), take(sql, machine)]);
+  expect(both).toEqual([lease.id, lease.id, lease.id]);
+});
+
+test("claimLease() of one session many times at once holds one lease", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const machine = await oneMachine(sql);
+  for (let i = 0; i < 10; i++) await want(sql, {});
+  const got = await Promise.all(Array.from({ length: 10 }, () => take(sql, machine)));
+  const [row] = await sql.query<{ held: number }>("select count(*) as held from lease where state = 'held'");
+  expect([new Set(got).size, row?.held]).toEqual([1, 1]);
+});
+
+test("claimLease() gives nothing to a drained machine, a drained host type and a session that hung up", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const machine = await oneMachine(sql);
+  const lease = await want(sql, {});
+  await sql.query("update machine set drained_at = $1", [at(NOON)]);
+  const drained = await claimLease(sql, machine.id, NOON);
+  await sql.query("update machine set drained_at = null");
+  await sql.query("update host_type set drained_at = $1", [at(NOON)]);
+  const typeDrained = await claimLease(sql, machine.id, NOON);
+  await sql.query("update host_type set drained_at = null");
+  await closeSession(sql, machine.id);
+  const gone = await claimLease(sql, machine.id, NOON);
+  expect([drained, typeDrained, gone]).toEqual([
+    { lease: undefined, waiting: true, lookAgainAt: null },
+    { lease: undefined, waiting: false, lookAgainAt: null }, // nobody of this queue may take anything
+    { lease: undefined, waiting: true, lookAgainAt: null },
+  ]);
+  await sql.query("update session set closed_at = null");
+  expect(await take(sql, machine)).toBe(lease.id);
+});
+
+test("claimLease() leaves a lease to others until avoid_until, and says when that is", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const machine = await oneMachine(sql);
+  const until = plus(NOON, minutes(1));
+  const lease = await want(sql, { avoid: [machine.machineId], avoidUntil: until });
+  expect(await claimLease(sql, machine.id, NOON)).toEqual({ lease: undefined, waiting: true, lookAgainAt: until });
+  expect(await take(sql, machine, until)).toBe(lease.id);
+});
+
+const arbitraryLease = fc.record({
+  class: fc.constantFrom<LeaseClass>("gomote", "try", "post-submit", "background"),
+  rank: fc.integer({ min: -3, max: 3 }),
+  provenance: fc.constantFrom<Provenance>("submitted", "reviewed", "unreviewed"),
+  starves: fc.integer({ min: -3, max: 6 }),
+  avoids: fc.subarray([0, 1, 2]),
+  avoidFor: fc.option(fc.integer({ min: -2, max: 2 })),
+});
+
+test("claimLease() takes what next() takes, on random farms, and never two machines the same", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const coordinator = await addCoordinator(sql);
+  let round = 0;
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(arbitraryLease, { maxLength: 12 }),
+      fc.constantFrom<Trust>("team", "community"),
+      async (leases, trust) => {
+        const queue = `q${round++}`;
+        await addHostType(sql, queue, trust);
+        const machines: TestMachine[] = [];
+        for (const name of ["a", "b", "c"]) machines.push(await addMachine(sql, queue, name, coordinator));
+        const model: Waiting[] = [];
+        for (const lease of leases) {
+          const avoid = lease.avoids.map((i) => machines[i]?.machineId ?? machineId(0));
+          const avoidUntil = lease.avoidFor === null ? null : plus(NOON, minutes(lease.avoidFor));
+          model.push(
+            await want(sql, { ...lease, queue, avoid, avoidUntil, starvesAt: plus(NOON, minutes(lease.starves)) }),
+          );
+        }
+        for (let turn = 0; turn < leases.length + 1; turn++) {
+          const machine = machines[turn % 3] as TestMachine;
+          const expected = next(model, { machineId: machine.machineId, trust, drained: false }, NOON);
+          const got = await claimLease(sql, machine.id, NOON);
+          expect(got.lease?.id).toBe(expected?.id);
+          if (!got.lease) continue;
+          model.splice(
+            model.findIndex((lease) => lease.id === got.lease?.id),
+            1,
+          );
+          await endLease(sql, got.lease.id, NOON, "done");
+        }
+        for (const lease of model) await endLease(sql, lease.id as never, NOON, "over");
+      },
+    ),
+    { numRuns: 40 },
+  );
+}, 30_000);
+
+test("claimLease() of many machines at once gives every lease to one machine, and trust holds", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const coordinator = await addCoordinator(sql);
+  await addHostType(sql, "q", "community");
+  const machines: TestMachine[] = [];
+  for (let i = 0; i < 20; i++) machines.push(await addMachine(sql, "q", `m${i}`, coordinator));
+  const wanted = new Map<number, Waiting>();
+  for (let i = 0; i < 60; i++) {
+    const lease = await want(sql, { rank: i % 7, provenance: i % 3 === 0 ? "reviewed" : "submitted" });
+    wanted.set(lease.id, lease);
+  }
+  const got: number[] = [];
+  await Promise.all(machines.map(async (machine) => got.push(...(await drainQueue(sql, machine)))));
+  expect(got.length).toBe(40);
+  expect(new Set(got).size).toBe(40);
+  const taker = { machineId: machineId(0), trust: "community", drained: false } as const;
+  expect(got.every((id) => mayTake(taker, wanted.get(id) as Waiting, NOON))).toBe(true);
+});
+
+test("a lease that starves goes before everything, the oldest first", () => {
+  const lease = (id: number, over: Partial<Waiting>): Waiting => ({
+    id,
+    class: "try",
+    rank: 0,
+    provenance: "submitted",
+    starvesAt: starvesAt("try", NOON),
+    avoid: [],
+    avoidUntil: null,
+    ...over,
+  });
+  const old = lease(1, { class: "background", starvesAt: plus(NOON, minutes(10)) });
+  const older = lease(2, { class: "background", starvesAt: plus(NOON, minutes(9)) });
+  const person = lease(3, { class: "gomote" });
+  const taker = { machineId: machineId(1), trust: "team", drained: false } as const;
+  const first = (now: EpochMs) => next([old, older, person], taker, now)?.id;
+  expect([8, 9, 10].map((minute) => first(plus(NOON, minutes(minute))))).toEqual([3, 2, 2]);
+});
+
+test("the claim reads its two indexes from the front, however much is wanted or ended", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const machine = await oneMachine(sql);
+  await sql.query(
+    `insert into lease (kind, class, queue, provenance, rank, wanted_at, starves_at, state, ended_at)
+     select 'build', 2, 'q', 'submitted', -n, $1, $2, case when n % 5 = 0 then 'wanted' else 'ended' end, null
+     from generate_series(1, 20000) n`,
+    [at(NOON), at(plus(NOON, minutes(600)))],
+  );
+  for (const analyzed of [false, true]) {
+    if (analyzed) await sql.query("analyze lease");
+    const plan = await sql.query<{ "QUERY PLAN": string }>(
+      `explain ${CLAIM.replaceAll("$1", `'${machine.id}'`).replaceAll("$2", "now()")}`,
+    );
+    const text = plan.map((row) => row["QUERY PLAN"]).join("\n");
+    expect(text).toContain("Index Scan using lease_in_order on lease");
+    expect(text).toContain("Index Scan using lease_starving on lease");
+    expect(text).not.toContain("Seq Scan on lease");
+    expect(text).not.toContain("Sort Key");
+  }
+});
