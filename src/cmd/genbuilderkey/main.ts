@@ -1,0 +1,44 @@
+/** `genbuilderkey`: the key of a host type, or keys of single machines. See `-help` and docs/operate.md. */
+
+import { issueKey, listKeys, revokeKey, sharedKey } from "../../coordinator/builder-keys.ts";
+import { main } from "../../coordinator/program.ts";
+import { bool, duration, parseFlags, text } from "../../farm/flags.ts";
+import { ms } from "../../farm/ids.ts";
+
+const USAGE = `Usage: genbuilderkey [-masterkey FILE] TYPE
+       genbuilderkey -machine NAME [-expires DURATION] TYPE
+       genbuilderkey -list | -revoke ID
+
+Prints the key that machines of host type TYPE share, or with -machine a new key for one machine, which is shown this once.
+`;
+
+const flags = {
+  data: text(".farm", "data `folder` of the farm"),
+  masterkey: text("", "`file` with the master key (default DATA/master.key, else $HOME/keys/gobuilder-master.key)"),
+  machine: text("", "`name` of the one machine that the key is for"),
+  expires: duration(ms(0), "with -machine: how long the key is good (default: until revoked)"),
+  list: bool(false, "list the keys of machines: id, machine, type, made, expires, last used, revoked"),
+  revoke: text("", "`id` of a machine's key to revoke; its session ends"),
+};
+
+await main(async () => {
+  const parsed = parseFlags(USAGE, flags, process.argv.slice(2));
+  if (parsed.kind === "stop") return parsed;
+  const { values, args } = parsed;
+  const one = args.length === 1 ? args[0] : undefined;
+  const { data } = values;
+  if (values.list && args.length === 0) {
+    process.stdout.write(await listKeys(data));
+  } else if (values.revoke && args.length === 0) {
+    process.stdout.write(await revokeKey(data, values.revoke));
+  } else if (one !== undefined && values.machine && !values.list && !values.revoke) {
+    process.stdout.write(
+      `${await issueKey(data, { machine: values.machine, hostType: one, expires: values.expires })}\n`,
+    );
+  } else if (one !== undefined && !values.list && !values.revoke) {
+    process.stdout.write(`${await sharedKey(data, values.masterkey, one)}\n`);
+  } else {
+    return { text: USAGE, exitCode: 2 };
+  }
+  return 0;
+});

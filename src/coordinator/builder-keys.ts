@@ -1,0 +1,139 @@
+/**
+ * Making, listing and revoking builder keys from the command line, beside a running coordinator or without one.
+ *
+ * The key of a host type follows from the master key. A machine's own key is random and shown once; the database has its hash.
+ */
+import { createHash, randomBytes } from "node:crypto";
+import { readFile, writeFile } from "node:fs/promises";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import type { Log } from "../farm/deps.ts";
+import { FarmError, messageOf } from "../farm/errors.ts";
+import { type EpochMs, type Ms, plus } from "../farm/ids.ts";
+import { DataFolder, holderOf } from "../store/data-folder.ts";
+import { type Database, openDatabase } from "../store/database.ts";
+import { insertMachineKey, listMachineKeys, type MachineKey, revokeMachineKey } from "../store/keys.ts";
+import { systemClock } from "../store/system-clock.ts";
+import { builderKey } from "../wire/builder-key/builder-key.ts";
+
+const silent: Log = { debug() {}, info() {}, warn() {}, error() {} };
+
+/** The master key of a farm: `file` when given, else DATA/master.key, which is made when `make` says so. Never printed. */
+export async function masterKey(data: string, file: string, make: boolean): Promise<string> {
+  const places = file ? [file] : [join(data, "master.key"), join(homedir(), "keys", "gobuilder-master.key")];
+  for (const place of make && !file ? places.slice(0, 1) : places) {
+    const text = await readFile(place, "utf8").catch((error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOENT" && !file) return undefined;
+      throw new FarmError("bad-request", `Cannot read the master key ${place}: ${messageOf(error)}`, { cause: error });
+    });
+    if (text === undefined) continue;
+    if (text.trim() === "") throw new FarmError("bad-request", `Cannot use the master key ${place}: it is empty`);
+    return text.trim();
+  }
+  if (!make) {
+    throw new FarmError(
+      "not-found",
+      `Cannot find a master key: there is no ${places.join(" and no ")}. Start the coordinator once, or give -masterkey FILE.`,
+    );
+  }
+  const made = randomBytes(32).toString("hex");
+  await writeFile(join(data, "master.key"), `${made}\n`, { mode: 0o600, flag: "wx" });
+  return made;
+}
+
+/** The key that all machines of `hostType` may share. */
+export async function sharedKey(data: string, masterKeyFile: string, hostType: string): Promise<string> {
+  return builderKey(await masterKey(data, masterKeyFile, false), hostType);
+}
+
+export interface KeyFor {
+  readonly machine: string;
+  readonly hostType: string;
+  /** How long it is good; 0: until revoked. */
+  readonly expires: Ms;
+}
+
+/** A new key for one machine: 32 hex digits, which the protocol takes for any other key. */
+export async function issueKey(data: string, { machine, hostType, expires }: KeyFor): Promise<string> {
+  for (const [what, value] of [
+    ["machine", machine],
+    ["host type", hostType],
+  ] as const) {
+    if (!/^[\w.-]{1,200}$/.test(value)) {
+      throw new FarmError(
+        "bad-request",
+        `Cannot make a key: ${what} ${JSON.stringify(value)} should be letters, digits, ".", "_" and "-"`,
+      );
+    }
+  }
+  const key = randomBytes(16).toString("hex");
+  const now = systemClock.now();
+  await withDatabase(data, ({ sql }) =>
+    insertMachineKey(sql, {
+      id: `K${randomBytes(5).toString("hex").slice(0, 9)}`,
+      hostType,
+      machine,
+      sha256: createHash("sha256").update(key).digest(),
+      madeAt: now,
+      expiresAt: expires > 0 ? plus(now, expires) : null,
+    }),
+  );
+  return key;
+}
+
+/** All keys of machines as lines for people. */
+export async function listKeys(data: string): Promise<string> {
+  const keys = await withDatabase(data, ({ sql }) => listMachineKeys(sql));
+  if (keys.length === 0) return "No machine has a key of its own yet. genbuilderkey -machine NAME TYPE makes one.\n";
+  const rows = [["ID", "MACHINE", "TYPE", "MADE", "EXPIRES", "LAST USED", "STATE"], ...keys.map(row)];
+  const widths = rows[0]?.map((_, column) => Math.max(...rows.map((cells) => cells[column]?.length ?? 0))) ?? [];
+  return rows
+    .map(
+      (cells) =>
+        `${cells
+          .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+          .join("  ")
+          .trimEnd()}\n`,
+    )
+    .join("");
+}
+
+function row(key: MachineKey): string[] {
+  const day = (instant: EpochMs | null, none: string) =>
+    instant === null ? none : new Date(instant).toISOString().slice(0, 16).replace("T", " ");
+  const expired = key.expiresAt !== null && key.expiresAt <= systemClock.now();
+  const state = key.revokedAt !== null ? `revoked ${day(key.revokedAt, "")}` : expired ? "expired" : "good";
+  return [
+    key.id,
+    key.machine,
+    key.hostType,
+    day(key.madeAt, ""),
+    day(key.expiresAt, "never"),
+    day(key.lastUsedAt, "never"),
+    state,
+  ];
+}
+
+/** Revokes a key for good; a running coordinator ends the session that came with it. */
+export async function revokeKey(data: string, id: string): Promise<string> {
+  return withDatabase(data, async ({ sql, bus }) => {
+    const revoked = await revokeMachineKey(sql, id, systemClock.now());
+    if (revoked === undefined)
+      throw new FarmError(
+        "not-found",
+        `Cannot revoke ${JSON.stringify(id)}: there is no such key. genbuilderkey -list shows them.`,
+      );
+    bus.publish(`key:${id}`);
+    return `Revoked ${id}\n`;
+  });
+}
+
+/** The farm's database: DATABASE_URL, that of the running coordinator, or its own server for the moment. */
+async function withDatabase<T>(data: string, work: (database: Database) => Promise<T>): Promise<T> {
+  const url = process.env.DATABASE_URL;
+  const running = (await holderOf(data)) !== undefined;
+  await using stack = new AsyncDisposableStack();
+  if (!url && !running) stack.use(await DataFolder.take(data));
+  const database = stack.use(await openDatabase({ data, url, attach: running, clock: systemClock, log: silent }));
+  return await work(database);
+}

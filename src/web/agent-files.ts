@@ -1,0 +1,87 @@
+/**
+ * The machine-side programs, served to machines: `GET` and `HEAD /agents/NAME`.
+ *
+ * `stage0` fetches a program again only when its size or Last-Modified differ, and checks what it got against `Digest` (SHA-256,
+ * base64); the same digest in hex is the ETag. Anybody may fetch them: they hold no secret.
+ */
+import { createHash } from "node:crypto";
+import { readdir, readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import type { RequestListener } from "./front-door.ts";
+
+export const AGENTS_PATH = "/agents/";
+
+export interface AgentFile {
+  readonly body: Buffer;
+  /** SHA-256, lower-case hex. */
+  readonly sha256: string;
+  readonly modified: Date;
+}
+
+/** The programs in `folder` (dist/agents), by file name. */
+export async function readAgents(folder: string): Promise<ReadonlyMap<string, AgentFile>> {
+  const files = new Map<string, AgentFile>();
+  for (const name of await readdir(folder)) {
+    const path = join(folder, name);
+    const [body, { mtime }] = await Promise.all([readFile(path), stat(path)]);
+    const sha256 = createHash("sha256").update(body).digest("hex");
+    // HTTP dates have whole seconds, and a machine compares exactly.
+    files.set(name, { body, sha256, modified: new Date(Math.floor(mtime.getTime() / 1000) * 1000) });
+  }
+  return files;
+}
+
+/** Answers requests below AGENTS_PATH and leaves all others to `next`. */
+export function serveAgents(files: ReadonlyMap<string, AgentFile>, next: RequestListener): RequestListener {
+  return (request, response) => {
+    const path = (request.url ?? "").split("?", 1)[0] ?? "";
+    if (!path.startsWith(AGENTS_PATH)) {
+      next(request, response);
+      return;
+    }
+    const answer = answerTo(
+      request.method ?? "",
+      path.slice(AGENTS_PATH.length),
+      request.headers["if-none-match"],
+      files,
+    );
+    const out = response as { writeHead(status: number, headers: object): unknown; end(body?: Buffer): unknown };
+    out.writeHead(answer.status, answer.headers);
+    out.end(request.method === "HEAD" ? undefined : answer.body);
+  };
+}
+
+interface Answer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body?: Buffer;
+}
+
+function answerTo(
+  method: string,
+  name: string,
+  known: string | undefined,
+  files: ReadonlyMap<string, AgentFile>,
+): Answer {
+  if (method !== "GET" && method !== "HEAD") return text(405, "only GET and HEAD\n", { allow: "GET, HEAD" });
+  const file = files.get(name);
+  if (!file) return text(404, `no such program; there are: ${[...files.keys()].sort().join(", ")}\n`);
+  const etag = `"${file.sha256}"`;
+  if (known === etag) return { status: 304, headers: { etag } };
+  return {
+    status: 200,
+    headers: {
+      "content-type": "text/javascript; charset=utf-8",
+      "content-length": String(file.body.length),
+      "last-modified": file.modified.toUTCString(),
+      etag,
+      digest: `sha-256=${Buffer.from(file.sha256, "hex").toString("base64")}`,
+      "cache-control": "no-cache",
+    },
+    body: file.body,
+  };
+}
+
+function text(status: number, message: string, headers: Readonly<Record<string, string>> = {}): Answer {
+  return { status, headers: { "content-type": "text/plain; charset=utf-8", ...headers }, body: Buffer.from(message) };
+}
