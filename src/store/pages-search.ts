@@ -66,6 +66,8 @@ export interface EndedRow {
   readonly hostType: string;
   readonly outcome: string;
   readonly tookMs: number | null;
+  /** From its last attempt being wanted to that holding a machine. */
+  readonly waitMs: number | null;
 }
 
 /** Builds that ended after (`since`, `id`) on machines of one coordinator, in order: what its histograms have not counted yet. */
@@ -78,24 +80,11 @@ export async function endedSince(
 ): Promise<EndedRow[]> {
   return sql.query(
     `select b.id, b.ended_at as "endedAt", b.builder, b.host_type as "hostType", b.outcome,
-       (extract(epoch from b.ended_at - b.started_at) * 1000)::float8 as "tookMs"
+       (extract(epoch from b.ended_at - b.started_at) * 1000)::float8 as "tookMs",
+       (extract(epoch from l.held_at - l.wanted_at) * 1000)::float8 as "waitMs"
      from build b join lateral (select lease_id from attempt where build_id = b.id order by number desc limit 1) a on true
        join lease l on l.id = a.lease_id and l.coordinator_id = $1
      where b.state = 'ended' and b.ended_at >= $2 and (b.ended_at, b.id) > ($2, $3) order by b.ended_at, b.id limit $4`,
     [coordinator, since, id, limit],
-  );
-}
-
-/** Leases of one coordinator held after (`since`, `id`): how long each waited for a machine. */
-export async function heldSince(
-  sql: Sql,
-  coordinator: string,
-  id: number,
-  limit: number,
-): Promise<{ id: number; hostType: string; waitMs: number }[]> {
-  return sql.query(
-    `select id, queue as "hostType", (extract(epoch from held_at - wanted_at) * 1000)::float8 as "waitMs"
-     from lease where id > $2 and coordinator_id = $1 and held_at is not null order by id limit $3`,
-    [coordinator, id, limit],
   );
 }

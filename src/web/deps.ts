@@ -12,6 +12,7 @@ import type { FarmConfig } from "../config/effective.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import type { BuildId, CoordinatorId, EpochMs, LogId } from "../farm/ids.ts";
+import type { LogState } from "../store/logs.ts";
 import type { Sql } from "../store/sql.ts";
 
 export interface CheckLine {
@@ -28,10 +29,16 @@ export interface CheckResult {
   readonly lines: readonly CheckLine[];
 }
 
-/** Reading a log. `read` ends at `to` (exclusive) or at what is stored; `tail` goes on until the log has ended. */
+/** Reading logs, as logs/logs.ts does. */
 export interface LogReader {
+  /** Throws `not-found`. */
+  state(id: LogId): Promise<LogState>;
+  /** The stored bytes of [from, to). */
   read(id: LogId, from: number, to: number): AsyncIterable<Buffer>;
+  /** As `read`, and then what is added until the log ended or `signal` aborts. */
   tail(id: LogId, from: number, signal: AbortSignal): AsyncIterable<Buffer>;
+  /** Where line `line` (from 1) begins; undefined while there is none. */
+  lineStart(id: LogId, line: number): Promise<number | undefined>;
 }
 
 /** What the operator may do. Each rejects with a FarmError that says why not; `who` goes into the audit. */
@@ -77,8 +84,6 @@ export interface WebDeps {
   readonly dialAddress: () => string;
   /** The configuration in force. */
   readonly config: () => FarmConfig;
-  /** Whether the configuration wants `builder` to build `branch` of `repo`; a cell that it never will is shown as skipped. */
-  readonly wants: (builder: string, repo: string, branch: string) => boolean;
   /** What everybody must know, one line each: a broken configuration, a drain. */
   readonly banners: () => readonly string[];
   readonly checkers: () => readonly CheckResult[];

@@ -1,0 +1,53 @@
+/** From rows of the store to what components show. */
+import type { BuildLine, MachineRef } from "../ui/data.ts";
+import { statusOf } from "../ui/status.ts";
+import { subject } from "../ui/text.ts";
+import type { FarmConfig } from "../config/effective.ts";
+import { type BuildLineRow, usualDurations } from "../store/pages-lines.ts";
+import type { Sql } from "../store/sql.ts";
+
+export function machineRef(name: string | null, hostType: string | null): MachineRef | null {
+  return name === null || hostType === null ? null : { name, hostType };
+}
+
+/** `rows` as lines; with the usual duration for those that have not ended. */
+export async function linesOf(sql: Sql, rows: readonly BuildLineRow[], config: FarmConfig): Promise<BuildLine[]> {
+  const usual = await usualOf(
+    sql,
+    rows.filter((row) => row.state !== "ended"),
+  );
+  const known = new Set(config.builders.filter((b) => b.knownIssues.length > 0).map((b) => b.name));
+  return rows.map((row) => lineOf(row, known.has(row.builder), usual(row)));
+}
+
+function lineOf(row: BuildLineRow, known: boolean, usualMs: number | null): BuildLine {
+  const status = statusOf(row.state, row.outcome);
+  return {
+    id: row.id,
+    repo: row.repo,
+    branch: row.branch,
+    hash: row.hash,
+    subject: subject(row.message),
+    author: row.author,
+    builder: row.builder,
+    hostType: row.hostType,
+    status: status === "failure" && known ? "known_issue" : status,
+    createdAt: row.createdAt,
+    startedAt: row.startedAt,
+    endedAt: row.endedAt,
+    attempts: row.attempts,
+    machine: machineRef(row.machine, row.machineType),
+    step: row.step,
+    reason: row.reason,
+    usualMs,
+  };
+}
+
+type Pair = { readonly repo: string; readonly builder: string };
+
+/** The usual duration of each builder among `pairs`, asked for in one go. */
+export async function usualOf(sql: Sql, pairs: readonly Pair[]): Promise<(pair: Pair) => number | null> {
+  const rows = await usualDurations(sql, pairs);
+  const byPair = new Map(rows.map((row) => [`${row.repo}\n${row.builder}`, row.usualMs]));
+  return (pair) => byPair.get(`${pair.repo}\n${pair.builder}`) ?? null;
+}
