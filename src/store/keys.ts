@@ -54,3 +54,12 @@ export async function machineKeysUsed(sql: Sql, ids: readonly string[], now: Epo
     at(now),
   ]);
 }
+
+/** Which of `ids` are good no more. */
+export async function endedMachineKeys(sql: Sql, ids: readonly string[], now: EpochMs): Promise<string[]> {
+  const rows = await sql.query<{ id: string }>(
+    "select id from machine_key where id = any ($1::text[]) and (revoked_at is not null or expires_at <= $2)",
+    [ids, at(now)],
+  );
+  return rows.map((row) => row.id);
+}

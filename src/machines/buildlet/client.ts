@@ -1,0 +1,169 @@
+/**
+ * The buildlet's HTTP API as calls (machine-session.ts BuildletClient).
+ *
+ * A refusal (4xx) becomes `bad-request`, since the machine is well and another would say the same; a 5xx, a broken answer
+ * and a missing trailer become `machine-broken`. The machine's own words, up to 4 KiB of them, are in the message.
+ * `status`, `workDir` and `exec` have to begin to answer within HEAD_LIMIT, the others take what their work takes.
+ */
+import { Readable } from "node:stream";
+import { FarmError } from "../../farm/errors.ts";
+import { type Ms, ms, seconds } from "../../farm/ids.ts";
+import { EXEC_HEAD_LIMIT_MS, PROCESS_STATE } from "../../wire/buildlet-api/buildlet-api.ts";
+import { encodeExecForm } from "../../wire/buildlet-api/exec-form.ts";
+import { PROCESS_OK } from "../../wire/buildlet-api/process-state.ts";
+import { fieldValues } from "../../wire/revdial/http-head.ts";
+import type { BuildletClient, ExecRequest, ExecResult, LsOptions } from "../machine-session.ts";
+import { Exchanges, type ExchangesOptions, type Request, type Response } from "./exchange.ts";
+
+const HEAD_LIMIT: Ms = ms(EXEC_HEAD_LIMIT_MS);
+const HALT_LIMIT: Ms = seconds(2);
+const FORM = "application/x-www-form-urlencoded";
+/** How much of an error's body is kept. */
+const ERROR_LIMIT = 4096;
+/** Larger than anything that the small calls answer. */
+const ANSWER_LIMIT = 1024 * 1024;
+const LS_LIMIT = 256 * 1024 * 1024;
+
+export class HttpBuildlet implements BuildletClient {
+  readonly #name: string;
+  readonly #exchanges: Exchanges;
+
+  constructor(options: ExchangesOptions) {
+    this.#name = options.name;
+    this.#exchanges = new Exchanges(options);
+  }
+
+  /** Drops connections that are not needed. */
+  tick(): void {
+    this.#exchanges.tick();
+  }
+
+  async status(signal?: AbortSignal): Promise<{ readonly version: number }> {
+    const text = await this.#text({ method: "GET", target: "/status", headLimit: HEAD_LIMIT }, ANSWER_LIMIT, signal);
+    let version: unknown;
+    try {
+      version = (JSON.parse(text) as { Version?: unknown } | null)?.Version;
+    } catch {
+      // Told below, together with everything else that is no version.
+    }
+    if (typeof version !== "number") throw this.#broken(`GET /status answered ${JSON.stringify(text.slice(0, 200))}`);
+    return { version };
+  }
+
+  async workDir(signal?: AbortSignal): Promise<string> {
+    return await this.#text({ method: "GET", target: "/workdir", headLimit: HEAD_LIMIT }, ANSWER_LIMIT, signal);
+  }
+
+  async removeAll(paths: readonly string[], signal?: AbortSignal): Promise<void> {
+    await this.#post("/removeall", new URLSearchParams(paths.map((path): [string, string] => ["path", path])), signal);
+  }
+
+  async writeTgz(dir: string, body: Readable, signal?: AbortSignal): Promise<void> {
+    const target = `/writetgz?${new URLSearchParams({ dir })}`;
+    await this.#text({ method: "PUT", target, type: "application/octet-stream", body }, ANSWER_LIMIT, signal);
+  }
+
+  async writeTgzFromUrl(dir: string, url: string, signal?: AbortSignal): Promise<void> {
+    await this.#post(`/writetgz?${new URLSearchParams({ dir })}`, new URLSearchParams({ url }), signal);
+  }
+
+  async writeFile(path: string, mode: number, body: Uint8Array | Readable, signal?: AbortSignal): Promise<void> {
+    const target = `/write?${new URLSearchParams({ path, mode: String(mode) })}`; // decimal, as the other end reads it
+    await this.#text({ method: "PUT", target, type: "application/octet-stream", body }, ANSWER_LIMIT, signal);
+  }
+
+  async readTgz(dir: string, signal?: AbortSignal): Promise<Readable> {
+    const response = await this.#ask({ method: "GET", target: `/tgz?${new URLSearchParams({ dir })}` }, signal);
+    return Readable.from(this.#pieces(response), { objectMode: false });
+  }
+
+  async ls(dir: string, options: LsOptions, signal?: AbortSignal): Promise<string[]> {
+    const query = new URLSearchParams({
+      dir,
+      recursive: String(options.recursive ?? false),
+      digest: String(options.digest ?? false),
+    });
+    for (const skip of options.skip ?? []) query.append("skip", skip);
+    const text = await this.#text({ method: "GET", target: `/ls?${query}` }, LS_LIMIT, signal);
+    return text === "" ? [] : text.replace(/\n$/, "").split("\n");
+  }
+
+  async exec(
+    request: ExecRequest,
+    onOutput: (chunk: Buffer) => void | Promise<void>,
+    signal?: AbortSignal,
+  ): Promise<ExecResult> {
+    const { cmd, args, env, path, dir = "", system = false, debug = false } = request;
+    const body = Buffer.from(encodeExecForm({ cmd, args, dir, env, path, system, debug }));
+    const response = await this.#ask(
+      { method: "POST", target: "/exec", type: FORM, body, headLimit: HEAD_LIMIT },
+      signal,
+    );
+    for await (const chunk of this.#pieces(response)) {
+      const taken = onOutput(chunk);
+      if (taken) await taken;
+    }
+    const [state] = fieldValues({ fields: response.body.trailers }, PROCESS_STATE);
+    if (!state) throw this.#broken(`POST /exec ended without saying how the command ${JSON.stringify(cmd)} ended`);
+    return { state, ok: state === PROCESS_OK };
+  }
+
+  async halt(): Promise<void> {
+    const request: Request = { method: "POST", target: "/halt", type: FORM, headLimit: HALT_LIMIT };
+    await this.#text(request, ANSWER_LIMIT).catch(() => {});
+  }
+
+  async #post(target: string, form: URLSearchParams, signal: AbortSignal | undefined): Promise<void> {
+    const body = Buffer.from(form.toString());
+    await this.#text({ method: "POST", target, type: FORM, body }, ANSWER_LIMIT, signal);
+  }
+
+  /** The response to `request` once its status is 200; otherwise its words as an error. */
+  async #ask(request: Request, signal: AbortSignal | undefined): Promise<Response> {
+    const response = await this.#exchanges.send(request, signal);
+    const { status } = response.head;
+    if (status === 200) return response;
+    const words = (await this.#collect(response, ERROR_LIMIT, "cut").catch(() => "")).trim();
+    const what = `${request.method} ${request.target.split("?", 1)[0]}`;
+    const message = `Machine ${JSON.stringify(this.#name)} answered ${what} with ${status}: ${words || "no reason given"}`;
+    throw new FarmError(status >= 400 && status < 500 ? "bad-request" : "machine-broken", message);
+  }
+
+  async #text(request: Request, limit: number, signal?: AbortSignal): Promise<string> {
+    return await this.#collect(await this.#ask(request, signal), limit, "refuse");
+  }
+
+  async #collect(response: Response, limit: number, over: "cut" | "refuse"): Promise<string> {
+    const chunks: Buffer[] = [];
+    let length = 0;
+    for await (const chunk of this.#pieces(response)) {
+      chunks.push(chunk);
+      length += chunk.length;
+      if (length <= limit) continue;
+      if (over === "refuse") throw this.#broken(`its answer is longer than ${limit} bytes`);
+      break;
+    }
+    return Buffer.concat(chunks).toString("utf8", 0, Math.min(length, limit));
+  }
+
+  /** The body piece by piece. Gives the connection back at the end, or destroys it when the reader stops before. */
+  async *#pieces(response: Response): AsyncGenerator<Buffer, void> {
+    let whole = false;
+    try {
+      for (;;) {
+        const chunk = await response.body.next();
+        if (chunk === undefined) break;
+        yield chunk;
+      }
+      whole = true;
+    } catch (error) {
+      throw response.explain(error);
+    } finally {
+      response.done(whole);
+    }
+  }
+
+  #broken(why: string): FarmError {
+    return new FarmError("machine-broken", `Machine ${JSON.stringify(this.#name)} broke the protocol: ${why}`);
+  }
+}

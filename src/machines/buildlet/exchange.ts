@@ -1,0 +1,245 @@
+/**
+ * HTTP exchanges with one machine, over connections that it opens when asked.
+ *
+ * A connection serves one exchange at a time and is then kept for the next, at most KEPT of them and not for long, so that
+ * a machine that waits for work costs one socket. One that a machine may be about to close itself is not worth the
+ * risk for a request that must not be sent twice, so connections are used again only while FRESH.
+ *
+ * Whatever ends an exchange before its response was read whole (the caller's signal, the machine's end, a limit, an early answer
+ * to an upload) destroys its connection, and the machine stops what it was doing for it.
+ */
+import { Readable } from "node:stream";
+import type { Clock } from "../../farm/clock.ts";
+import { FarmError, messageOf } from "../../farm/errors.ts";
+import { type Ms, seconds } from "../../farm/ids.ts";
+import { encodeRequestHead, HeadError, type HeaderField, type ResponseHead } from "../../wire/revdial/http-head.ts";
+import type { MachineSocket } from "../door.ts";
+import { type Body, BrokenResponse, readBody, readHead, SocketReader } from "./response.ts";
+
+const KEPT = 2;
+/** An agent may close a connection that is idle for 5 s, as Node's server does. */
+const FRESH: Ms = seconds(3);
+
+export interface ExchangesOptions {
+  /** The machine's name: the Host of every request, and how messages call it. */
+  readonly name: string;
+  readonly clock: Clock;
+  readonly dial: (signal: AbortSignal) => Promise<MachineSocket>;
+  /** Aborts when the machine is gone, with the reason. */
+  readonly gone: AbortSignal;
+}
+
+export interface Request {
+  readonly method: "GET" | "POST" | "PUT";
+  readonly target: string;
+  readonly type?: string;
+  readonly body?: Uint8Array | Readable;
+  /** How long the head of the response may take once the connection is there. */
+  readonly headLimit?: Ms;
+}
+
+export interface Response {
+  readonly head: ResponseHead;
+  readonly body: Body;
+  /** Must be called once the response is not read any further; after reading the `whole` body the connection is kept if it can be. */
+  done(whole: boolean): void;
+  /** What a failure while reading the body means to the caller. */
+  explain(error: unknown): unknown;
+}
+
+interface Connection {
+  readonly socket: MachineSocket;
+  readonly reader: SocketReader;
+}
+
+interface Kept extends Connection {
+  readonly since: number;
+  readonly unwatch: () => void;
+}
+
+export class Exchanges {
+  readonly #options: ExchangesOptions;
+  readonly #kept: Kept[] = [];
+
+  constructor(options: ExchangesOptions) {
+    this.#options = options;
+  }
+
+  /** Drops connections that nobody needed for a while. To be called now and then, and when the machine is gone. */
+  tick(): void {
+    const now = this.#options.clock.monotonic();
+    const { aborted } = this.#options.gone;
+    for (const kept of [...this.#kept]) if (aborted || now - kept.since >= FRESH) this.#drop(kept);
+  }
+
+  /** Sends `request` and reads the head of its response. */
+  async send(request: Request, signal?: AbortSignal): Promise<Response> {
+    const { gone, name } = this.#options;
+    const stop = signal ? AbortSignal.any([signal, gone]) : gone;
+    const what = `${request.method} ${request.target.split("?", 1)[0]}`;
+    const explain = (error: unknown): unknown => {
+      if (stop.aborted) return stop.reason;
+      if (error instanceof BrokenResponse || error instanceof HeadError) {
+        const message = `Machine ${JSON.stringify(name)} broke off ${what}: ${messageOf(error)}`;
+        return new FarmError("machine-broken", message, { cause: error });
+      }
+      return error;
+    };
+    const upload = request.body instanceof Readable ? request.body : undefined;
+    let connection: Connection | undefined;
+    try {
+      stop.throwIfAborted();
+      connection = this.#take() ?? connect(await this.#options.dial(stop));
+      const { socket, reader } = connection;
+      const abort = () => socket.destroy();
+      stop.addEventListener("abort", abort, { once: true });
+      try {
+        stop.throwIfAborted();
+        const { head, whole } = await this.#converse(socket, reader, request, upload, what);
+        const body = readBody(reader, head);
+        return {
+          head,
+          body,
+          explain,
+          done: (read) => {
+            stop.removeEventListener("abort", abort);
+            this.#keep({ socket, reader }, read && whole && body.reusable);
+          },
+        };
+      } catch (error) {
+        stop.removeEventListener("abort", abort);
+        throw error;
+      }
+    } catch (error) {
+      upload?.destroy();
+      connection?.socket.destroy();
+      throw explain(error);
+    }
+  }
+
+  /** Writes the request and waits for the head. `whole`: all of the request was sent by then. */
+  async #converse(
+    socket: MachineSocket,
+    reader: SocketReader,
+    request: Request,
+    upload: Readable | undefined,
+    what: string,
+  ): Promise<{ head: ResponseHead; whole: boolean }> {
+    const fields: HeaderField[] = [["Host", this.#options.name.replace(/[^\x21-\x7e]/g, "?")]];
+    if (request.type) fields.push(["Content-Type", request.type]);
+    const body = request.body instanceof Uint8Array ? request.body : new Uint8Array(0);
+    if (upload) fields.push(["Transfer-Encoding", "chunked"]);
+    else if (request.method !== "GET") fields.push(["Content-Length", String(body.length)]);
+    const head = encodeRequestHead(request.method, request.target, fields);
+    const limit = new AbortController();
+    try {
+      const answer = readHead(reader);
+      if (!upload) {
+        socket.write(Buffer.concat([head, body]));
+        return { head: await this.#limited(answer, request, what, limit.signal), whole: true };
+      }
+      socket.write(head);
+      // The machine may answer before it has read everything, with a reason to stop.
+      let answered = false;
+      const uploaded = writeChunked(socket, upload, () => answered);
+      const early = answer.then((head) => {
+        answered = true;
+        return head;
+      });
+      uploaded.catch(() => {});
+      early.catch(() => {});
+      const first = await Promise.race([early, uploaded]).catch((error: unknown) => {
+        // It may have said why before it cut the connection.
+        if (error instanceof BrokenResponse) return early;
+        throw error;
+      });
+      if (first === "uploaded") return { head: await early, whole: true };
+      upload.destroy();
+      return { head: await early, whole: false };
+    } finally {
+      limit.abort();
+    }
+  }
+
+  async #limited(
+    answer: Promise<ResponseHead>,
+    request: Request,
+    what: string,
+    signal: AbortSignal,
+  ): Promise<ResponseHead> {
+    const { headLimit } = request;
+    if (headLimit === undefined) return await answer;
+    answer.catch(() => {}); // it breaks when the limit comes first
+    const late = this.#options.clock.sleep(headLimit, signal).then(() => {
+      const name = JSON.stringify(this.#options.name);
+      throw new FarmError("machine-gone", `Machine ${name} did not answer ${what} within ${headLimit / 1000} s`);
+    });
+    late.catch(() => {});
+    return await Promise.race([answer, late]);
+  }
+
+  #take(): Connection | undefined {
+    this.tick();
+    const kept = this.#kept.pop();
+    kept?.unwatch();
+    return kept;
+  }
+
+  #keep(connection: Connection, reusable: boolean): void {
+    const { socket, reader } = connection;
+    const good = reusable && !socket.destroyed && !reader.ended && !this.#options.gone.aborted;
+    if (!good || this.#kept.length >= KEPT) {
+      socket.destroy();
+      return;
+    }
+    const unwatch = reader.watch(() => this.#drop(kept));
+    const kept: Kept = { socket, reader, since: this.#options.clock.monotonic(), unwatch };
+    this.#kept.push(kept);
+  }
+
+  #drop(kept: Kept): void {
+    const at = this.#kept.indexOf(kept);
+    if (at !== -1) this.#kept.splice(at, 1);
+    kept.socket.destroy();
+  }
+}
+
+function connect(socket: MachineSocket): Connection {
+  return { socket, reader: new SocketReader(socket) };
+}
+
+/** Sends `body` with chunked encoding, no faster than the socket takes it. */
+async function writeChunked(
+  socket: MachineSocket,
+  body: Readable,
+  stopped: () => boolean,
+): Promise<"uploaded" | "stopped"> {
+  for await (const chunk of body as AsyncIterable<Buffer>) {
+    if (stopped()) return "stopped";
+    if (chunk.length === 0) continue;
+    if (socket.destroyed) throw new BrokenResponse("the connection broke");
+    socket.cork();
+    socket.write(`${chunk.length.toString(16)}\r\n`, "latin1");
+    socket.write(chunk);
+    const more = socket.write("\r\n", "latin1");
+    socket.uncork();
+    if (!more) await drained(socket);
+  }
+  socket.write("0\r\n\r\n", "latin1");
+  return "uploaded";
+}
+
+function drained(socket: MachineSocket): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const onDrain = () => {
+      socket.off("close", onClose);
+      resolve();
+    };
+    const onClose = () => {
+      socket.off("drain", onDrain);
+      reject(new BrokenResponse("the connection broke"));
+    };
+    if (socket.destroyed) onClose();
+    else socket.once("drain", onDrain).once("close", onClose);
+  });
+}

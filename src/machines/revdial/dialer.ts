@@ -1,0 +1,252 @@
+/**
+ * The coordinator's end of one control channel: asks a machine for connections, and notices when it is gone.
+ *
+ * A machine behind NAT keeps one socket open to us. When we want to call it we write `conn-ready` with a path; it opens a
+ * further connection and fetches that path, and that socket becomes ours to write requests to. The path is new for every
+ * dial, so an answer, late or not, belongs to exactly one dial.
+ *
+ *   dial   waiting -picked up-> done;  waiting -pickup-failed | limit | caller's signal | close-> failed
+ *
+ * A failure that does not say which dial it is about (the original machine leaves it out when its pick-up was refused)
+ * fails a dial only when it can be about no other; otherwise the limit of each decides.
+ *
+ * Liveness. We write a keep-alive at once, and again before the machine has heard nothing for too long. A machine of
+ * ours answers each with a pong: silent for SILENCE after one that it left unanswered, it is gone. The original answers
+ * nothing here and is asked over HTTP instead (../reverse/). A write that cannot be delivered for WRITE_LIMIT closes.
+ *
+ * Always: every dial settles, at the latest when this closes; it closes once, with a reason; `tick` is called about once a
+ * second by the owner, since thousands of these are idle at a time and a timer each would cost more than all they do.
+ */
+import { timingSafeEqual } from "node:crypto";
+import type { Clock } from "../../farm/clock.ts";
+import { FarmError, messageOf } from "../../farm/errors.ts";
+import { type Ms, seconds } from "../../farm/ids.ts";
+import { type ControlLine, ControlLineReader, encodeControlLine } from "../../wire/revdial/control-line.ts";
+import { encodeResponseHead } from "../../wire/revdial/http-head.ts";
+import { connPath } from "../../wire/revdial/registration.ts";
+import type { MachineSocket } from "../door.ts";
+
+/** The original's machines expect to hear from us within 30 s. */
+export const KEEP_ALIVE_EVERY: Ms = seconds(28);
+/** Our own machines answer, so that a lost one is noticed sooner. */
+export const PING_EVERY: Ms = seconds(14);
+/** How long a keep-alive may stay unanswered: idle, the second one in a row is missed by then; busy, the third. */
+export const SILENCE_IDLE: Ms = seconds(20);
+export const SILENCE_BUSY: Ms = seconds(48);
+export const WRITE_LIMIT: Ms = seconds(10);
+export const DIAL_LIMIT: Ms = seconds(20);
+/** How long a dial that was given up is remembered, for a failure that comes late. */
+const GIVEN_UP_FOR = seconds(60);
+
+export interface DialerOptions {
+  /** 32 hex digits; whoever knows it can pose as the machine. */
+  readonly id: string;
+  /** What people call the machine, for messages. */
+  readonly name: string;
+  readonly socket: MachineSocket;
+  /** The machine answers keep-alives. */
+  readonly pongs: boolean;
+  readonly clock: Clock;
+  readonly onPong: () => void;
+  /** Called once. `why` is in words for the machine's owner, `error` is what callers are told. */
+  readonly onClosed: (why: string, error: FarmError) => void;
+}
+
+interface Waiting {
+  readonly deadline: number;
+  readonly resolve: (socket: MachineSocket) => void;
+  readonly reject: (reason: unknown) => void;
+}
+
+export class Dialer {
+  readonly #options: DialerOptions;
+  readonly #lines = new ControlLineReader();
+  readonly #waiting = new Map<number, Waiting>();
+  /** Dial -> until when it is remembered. */
+  readonly #givenUp = new Map<number, number>();
+  #dials = 0;
+  /** Pick-ups that we refused; the machine is going to complain about each. */
+  #refused = 0;
+  #lastSent = Number.NEGATIVE_INFINITY;
+  /** When the first keep-alive was sent that the machine has not answered since. */
+  #unanswered: number | undefined;
+  /** When the oldest write began that has not come through. */
+  #writing: number | undefined;
+  #writes = 0;
+  #busy = false;
+  #closed: FarmError | undefined;
+
+  constructor(options: DialerOptions) {
+    this.#options = options;
+    const { socket } = options;
+    socket.on("error", (error) => this.close(`connection broke (${messageOf(error)})`));
+    socket.on("end", () => this.close("hung up"));
+    socket.on("close", () => this.close("connection broke"));
+  }
+
+  /** To be called once the 101 has been delivered. `rest` is what the machine sent ahead of it. */
+  start(rest: Uint8Array): void {
+    const { socket } = this.#options;
+    socket.on("data", (chunk: Uint8Array) => this.#read(chunk));
+    if (rest.length > 0) this.#read(rest);
+    this.#send({ command: "keep-alive" });
+  }
+
+  get closed(): FarmError | undefined {
+    return this.#closed;
+  }
+
+  /** A machine that works may be slower to answer. */
+  set busy(busy: boolean) {
+    this.#busy = busy;
+  }
+
+  /** A fresh connection to the machine. */
+  dial(signal?: AbortSignal): Promise<MachineSocket> {
+    if (this.#closed) return Promise.reject(this.#closed);
+    if (signal?.aborted) return Promise.reject(signal.reason);
+    const dial = ++this.#dials;
+    const { promise, resolve, reject } = Promise.withResolvers<MachineSocket>();
+    const onAbort = () => this.#fail(dial, signal?.reason);
+    signal?.addEventListener("abort", onAbort, { once: true });
+    const done = () => signal?.removeEventListener("abort", onAbort);
+    this.#waiting.set(dial, {
+      deadline: this.#now + DIAL_LIMIT,
+      resolve: (socket) => {
+        done();
+        resolve(socket);
+      },
+      reject: (reason) => {
+        done();
+        reject(reason);
+      },
+    });
+    this.#send({ command: "conn-ready", connPath: connPath(this.#options.id, dial) });
+    return promise;
+  }
+
+  /** Whether `id` is ours, compared so that time does not tell how much of it was right. */
+  is(id: string): boolean {
+    return id.length === this.#options.id.length && timingSafeEqual(Buffer.from(id), Buffer.from(this.#options.id));
+  }
+
+  /** Takes a connection that the machine opened for `dial`. False: nobody waits for it (any more); the caller answers. */
+  deliver(dial: number | undefined, socket: MachineSocket): boolean {
+    const waiting = dial === undefined ? undefined : this.#waiting.get(dial);
+    if (dial === undefined || !waiting) {
+      this.#refused++;
+      return false;
+    }
+    // The head goes alone: the machine throws away whatever it reads together with it.
+    socket.write(encodeResponseHead(101, "Switching Protocols"), (error) => {
+      if (error || !this.#waiting.delete(dial)) {
+        socket.destroy();
+        if (error) this.#fail(dial, brokenPickUp(this.#options.name, messageOf(error)));
+        return;
+      }
+      waiting.resolve(socket);
+    });
+    return true;
+  }
+
+  /** Does what is due. */
+  tick(): void {
+    if (this.#closed) return;
+    const now = this.#now;
+    for (const [dial, { deadline }] of this.#waiting) {
+      if (deadline <= now) this.#fail(dial, noPickUp(this.#options.name));
+    }
+    for (const [dial, until] of this.#givenUp) if (until <= now) this.#givenUp.delete(dial);
+    if (this.#writing !== undefined && now - this.#writing >= WRITE_LIMIT) {
+      this.close(`took nothing of what was sent to it for ${WRITE_LIMIT / 1000} s`);
+      return;
+    }
+    const { pongs } = this.#options;
+    if (pongs && this.#unanswered !== undefined) {
+      const silent = now - this.#unanswered;
+      if (silent >= (this.#busy ? SILENCE_BUSY : SILENCE_IDLE)) {
+        this.close(`stopped answering: ${this.#busy ? 3 : 2} keep-alives missed`);
+        return;
+      }
+    }
+    if (now - this.#lastSent >= (pongs ? PING_EVERY : KEEP_ALIVE_EVERY)) this.#send({ command: "keep-alive" });
+  }
+
+  /** Ends the session; connections that were picked up end with their own exchange. */
+  close(why: string): void {
+    if (this.#closed) return;
+    const { name, socket, onClosed } = this.#options;
+    this.#closed = new FarmError("machine-gone", `Machine ${JSON.stringify(name)} is gone: ${why}`);
+    for (const dial of [...this.#waiting.keys()]) this.#fail(dial, this.#closed);
+    // A clean end lets the machine leave without complaint; one that takes no bytes gets none.
+    if (this.#writing === undefined && !socket.destroyed) socket.end(() => socket.destroy());
+    else socket.destroy();
+    onClosed(why, this.#closed);
+  }
+
+  get #now(): number {
+    return this.#options.clock.monotonic();
+  }
+
+  #send(line: ControlLine): void {
+    if (this.#closed) return;
+    const now = this.#now;
+    this.#lastSent = now;
+    this.#writing ??= now;
+    if (line.command === "keep-alive") this.#unanswered ??= now;
+    this.#writes++;
+    this.#options.socket.write(encodeControlLine(line), () => {
+      this.#writes--;
+      this.#writing = this.#writes === 0 ? undefined : this.#now;
+    });
+  }
+
+  #read(chunk: Uint8Array): void {
+    if (this.#closed) return;
+    try {
+      for (const line of this.#lines.push(chunk)) this.#take(line);
+    } catch (error) {
+      this.close(`sent what is no control line (${messageOf(error)})`);
+    }
+  }
+
+  #take(line: ControlLine): void {
+    // Any line shows that it is there; commands that we do not know are skipped.
+    this.#unanswered = undefined;
+    if (line.command === "pong") this.#options.onPong();
+    if (line.command === "pickup-failed") this.#pickUpFailed(line);
+  }
+
+  #pickUpFailed(line: ControlLine): void {
+    const error = brokenPickUp(this.#options.name, line.err ?? "no reason given");
+    if (line.connPath !== undefined) {
+      const dial = Number(/[?&]barnraiser\.dial=(\d+)$/.exec(line.connPath)?.[1]);
+      this.#givenUp.delete(dial);
+      this.#fail(dial, error);
+      return;
+    }
+    if (this.#refused > 0) {
+      this.#refused--;
+      return;
+    }
+    const [first, ...more] = [...this.#waiting.keys(), ...this.#givenUp.keys()];
+    if (first !== undefined && more.length === 0) this.#fail(first, error);
+  }
+
+  #fail(dial: number, reason: unknown): void {
+    const waiting = this.#waiting.get(dial);
+    if (!waiting) return;
+    this.#waiting.delete(dial);
+    this.#givenUp.set(dial, this.#now + GIVEN_UP_FOR);
+    waiting.reject(reason);
+  }
+}
+
+function noPickUp(name: string): FarmError {
+  const limit = `${DIAL_LIMIT / 1000} s`;
+  return new FarmError("machine-gone", `Machine ${JSON.stringify(name)} did not open a connection within ${limit}`);
+}
+
+function brokenPickUp(name: string, why: string): FarmError {
+  return new FarmError("machine-gone", `Machine ${JSON.stringify(name)} could not open a connection: ${why}`);
+}
