@@ -139,7 +139,7 @@ async function insertCommits(
   }));
   await sql.query(
     `insert into commit (repo, hash, parents, author_name, author_email, committed_at, message, found_at)
-     select $1, x.hash, x.parents, x.author_name, x.author_email, x.committed_at, x.message, $3
+     select $1, x.hash, x.parents, x.author_name, x.author_email, x.committed_at, x.message, $3::timestamptz
      from jsonb_to_recordset($2::jsonb) as x (hash text, parents text[], author_name text, author_email text,
        committed_at timestamptz, message text)
      on conflict (repo, hash) do nothing`,

@@ -1,0 +1,148 @@
+/**
+ * Blobs: byte strings too large for the database, kept by name in one folder. Later also in S3.
+ *
+ * A key is a path of plain names, `tarballs/app/0123abcd.tar.gz`. A blob is there whole or not at all: it is written beside
+ * the others under a name of its own and renamed. Nothing is ever read or written outside the folder: keys cannot say so.
+ * What a process that died left half-written is removed by the next `open`.
+ */
+import { createHash, randomBytes } from "node:crypto";
+import { mkdir, open, readdir, rename, rm, stat, utimes } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import type { Readable } from "node:stream";
+import { FarmError } from "../farm/errors.ts";
+
+/** A blob as it stands in the folder. */
+export interface Blob {
+  readonly key: string;
+  readonly bytes: number;
+  /** When it was written or last `touch`ed, milliseconds since 1970. */
+  readonly usedAt: number;
+}
+
+export interface Written {
+  readonly bytes: number;
+  /** SHA-256, hex. */
+  readonly digest: string;
+}
+
+const PARTIAL = ".partial";
+
+export class Blobs {
+  readonly #root: string;
+
+  private constructor(root: string) {
+    this.#root = root;
+  }
+
+  static async open(root: string): Promise<Blobs> {
+    await rm(join(root, PARTIAL), { recursive: true, force: true });
+    await mkdir(join(root, PARTIAL), { recursive: true });
+    return new Blobs(root);
+  }
+
+  /**
+   * Keeps all of `content` under `key`, in place of what was there; a key may be made from what was written.
+   * When `content` fails, nothing has changed.
+   */
+  async put(key: string | ((written: Written) => string), content: AsyncIterable<Uint8Array>): Promise<Written> {
+    const partial = join(this.#root, PARTIAL, randomBytes(12).toString("hex"));
+    try {
+      const written = await write(partial, content);
+      const path = this.#path(typeof key === "string" ? key : key(written));
+      await mkdir(dirname(path), { recursive: true });
+      await rename(partial, path);
+      return written;
+    } catch (error) {
+      await rm(partial, { force: true });
+      if (isCode(error, "ENOSPC") || isCode(error, "EDQUOT")) {
+        throw new FarmError("unavailable", `Cannot keep a blob: the disk of ${this.#root} is full`, {
+          cause: error,
+        });
+      }
+      throw error;
+    }
+  }
+
+  /** The bytes of a blob, whole even if it is deleted or replaced meanwhile. Throws FarmError `not-found`. */
+  async get(key: string): Promise<Readable> {
+    try {
+      const file = await open(this.#path(key));
+      return file.createReadStream({ highWaterMark: 1 << 18 });
+    } catch (error) {
+      if (!isCode(error, "ENOENT")) throw error;
+      throw new FarmError("not-found", `Cannot read ${JSON.stringify(key)}: there is no such blob`, { cause: error });
+    }
+  }
+
+  /** Undefined when there is no such blob. */
+  async stat(key: string): Promise<Blob | undefined> {
+    try {
+      const { size, mtimeMs } = await stat(this.#path(key));
+      return { key, bytes: size, usedAt: mtimeMs };
+    } catch (error) {
+      if (isCode(error, "ENOENT") || isCode(error, "ENOTDIR")) return undefined;
+      throw error;
+    }
+  }
+
+  /** Notes that a blob was used at `at`, milliseconds since 1970. */
+  async touch(key: string, at: number): Promise<void> {
+    await utimes(this.#path(key), at / 1000, at / 1000);
+  }
+
+  /** Harmless when there is none. */
+  async delete(key: string): Promise<void> {
+    await rm(this.#path(key), { force: true });
+  }
+
+  /** Every blob whose key begins with `prefix`, a key. */
+  async list(prefix: string): Promise<Blob[]> {
+    const names = await readdir(this.#path(prefix), { recursive: true, withFileTypes: true }).catch(
+      (error: unknown) => {
+        if (isCode(error, "ENOENT")) return [];
+        throw error;
+      },
+    );
+    const keys = names
+      .filter((entry) => entry.isFile())
+      .map((entry) =>
+        join(entry.parentPath, entry.name)
+          .slice(this.#root.length + 1)
+          .replaceAll("\\", "/"),
+      );
+    const blobs = await Promise.all(keys.map((key) => this.stat(key)));
+    return blobs.filter((blob) => blob !== undefined);
+  }
+
+  #path(key: string): string {
+    if (!/^[A-Za-z0-9][A-Za-z0-9._-]*(\/[A-Za-z0-9][A-Za-z0-9._-]*)*$/.test(key) || key.length > 400) {
+      throw new FarmError(
+        "bad-request",
+        `Cannot use ${JSON.stringify(key)} as the key of a blob: want plain names with '/' between`,
+      );
+    }
+    return join(this.#root, key);
+  }
+}
+
+async function write(path: string, content: AsyncIterable<Uint8Array>): Promise<Written> {
+  const hash = createHash("sha256");
+  let bytes = 0;
+  const file = await open(path, "wx");
+  try {
+    for await (const chunk of content) {
+      hash.update(chunk);
+      bytes += chunk.length;
+      await file.writeFile(chunk);
+    }
+    // Before the rename: else a power cut could leave the name of a blob on an empty file.
+    await file.datasync();
+  } finally {
+    await file.close();
+  }
+  return { bytes, digest: hash.digest("hex") };
+}
+
+function isCode(error: unknown, code: string): boolean {
+  return error instanceof Error && "code" in error && error.code === code;
+}
