@@ -129,9 +129,9 @@ test("10,000 connections that say nothing do not keep anybody out", { timeout: 6
     for (const socket of silent) socket.destroy();
   });
   // Most of them do not even begin TLS; some finish the handshake and then say nothing.
-  for (let batch = 0; batch < 100; batch++) {
+  for (let batch = 0; batch < 20; batch++) {
     await Promise.all(
-      Array.from({ length: 100 }, () => {
+      Array.from({ length: 500 }, () => {
         const socket = net.connect(door.ports.tls, "127.0.0.1");
         socket.on("error", () => {});
         silent.push(socket);
