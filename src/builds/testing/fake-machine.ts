@@ -12,7 +12,7 @@ import type { BuildClient, BuildMachine, Command, CommandEnd } from "../machine.
 export interface Script {
   readonly output?: Iterable<Buffer | string>;
   readonly state?: string;
-  readonly then?: "end" | "hang" | "die" | "garbage";
+  readonly ends?: "well" | "hang" | "die" | "garbage";
   /** Called when the command starts; the command goes on when it resolves. */
   readonly started?: () => void | Promise<void>;
 }
@@ -93,9 +93,9 @@ export class FakeMachine implements BuildMachine {
       await onOutput(Buffer.from(chunk));
     }
     signal?.throwIfAborted();
-    if (script.then === "die") this.hangUp("hung up in the middle of a command");
-    if (script.then === "garbage") throw new FarmError("machine-broken", "the answer has no Process-State");
-    if (script.then === "die" || script.then === "hang") {
+    if (script.ends === "die") this.hangUp("hung up in the middle of a command");
+    if (script.ends === "garbage") throw new FarmError("machine-broken", "the answer has no Process-State");
+    if (script.ends === "die" || script.ends === "hang") {
       await new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason), { once: true }));
     }
     const state = script.state ?? "ok";

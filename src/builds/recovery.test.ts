@@ -1,0 +1,231 @@
+import pg from "pg";
+import { expect, test, vi } from "vitest";
+import { type BuildId, type CoordinatorId, coordinatorId, seconds } from "../farm/ids.ts";
+import { FakeClock } from "../farm/testing/fake-clock.ts";
+import { coordinatorSeen } from "../store/coordinators.ts";
+import type { Sql } from "../store/sql.ts";
+import { systemClock } from "../store/system-clock.ts";
+import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
+import { addCommit, addCoordinator, addHostType, NOON, testRecipe } from "../store/testing/farm.ts";
+import { insertPlanned } from "./insert.ts";
+import { DEAD_AFTER, HEARTBEAT, Recovery } from "./recovery.ts";
+import { TestFarm } from "./testing/farm.ts";
+
+/** A database that is cut off at its `nth` statement from now: before it reached the server, or after, with the answer lost. */
+class CutSql implements Sql {
+  readonly #sql: Sql;
+  readonly #nth: number;
+  readonly #after: boolean;
+  #count = 0;
+
+  constructor(sql: Sql, nth: number, after: boolean) {
+    this.#sql = sql;
+    this.#nth = nth;
+    this.#after = after;
+  }
+
+  get cut(): boolean {
+    return this.#count >= this.#nth;
+  }
+
+  async query<Row>(text: string, params?: readonly unknown[]): Promise<Row[]> {
+    return this.#through(() => this.#sql.query<Row>(text, params));
+  }
+
+  tx<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
+    return this.#sql.tx((inner) =>
+      work({
+        query: <Row>(text: string, params?: readonly unknown[]) => this.#through(() => inner.query<Row>(text, params)),
+        tx: (nested) => nested(inner),
+      }),
+    );
+  }
+
+  async #through<T>(call: () => Promise<T>): Promise<T> {
+    if (this.cut) throw new Error("killed");
+    this.#count++;
+    if (!this.cut) return call();
+    if (this.#after) await call();
+    throw new Error("killed");
+  }
+}
+
+function recovery(database: TestDatabase, coordinator: CoordinatorId, alone: boolean, clock = systemClock): Recovery {
+  return new Recovery({
+    ...database,
+    sql: database.sql,
+    bus: database.bus,
+    clock,
+    log: quiet,
+    coordinator,
+    alone,
+    lost: () => {},
+  });
+}
+
+async function planMany(database: TestDatabase, count: number, tag: string): Promise<BuildId[]> {
+  await addHostType(database.sql, "linux");
+  const ids: BuildId[] = [];
+  for (let i = 0; i < count; i++) {
+    const commitId = await addCommit(database.sql, "tool", `${tag}-${i}`.padEnd(40, "0"));
+    const recipe = testRecipe("linux-amd64", "linux", ["make", i % 2 === 0 ? "pass" : "fail"]);
+    const planned = { repo: "tool", commitId, committedAt: NOON, branch: "main", recipe } as const;
+    const builds = await insertPlanned(
+      database.sql,
+      [{ ...planned, provenance: "submitted", class: "post-submit" }],
+      systemClock.now(),
+    );
+    ids.push(...builds.map((build) => build.id));
+  }
+  return ids;
+}
+
+const script = ({ cmd }: { cmd: string }) => ({
+  output: [`output of ${cmd}\n`],
+  state: cmd === "fail" ? "exit status 1" : "ok",
+});
+
+async function verdicts(database: TestDatabase, ids: readonly BuildId[]) {
+  return database.sql.query<{
+    id: BuildId;
+    state: string;
+    outcome: string;
+    verdicts: number;
+    attempts: number;
+    finished: number;
+  }>(
+    `select b.id, b.state, b.outcome, count(*) filter (where a.outcome in ('success', 'failure')) as verdicts,
+       count(*) as attempts, count(*) filter (where a.state = 'ended') as finished
+     from build b join attempt a on a.build_id = b.id where b.id = any ($1::bigint[]) group by b.id order by b.id`,
+    [ids],
+  );
+}
+
+test("a coordinator that is killed at any of 36 points loses no build, and none is counted twice", async () => {
+  await using database = await freshDatabase();
+  let n = 0;
+  const cuts = Array.from({ length: 36 }, (_, i) => ({ nth: 1 + (i >> 1), after: i % 2 === 1 }));
+  for (const { nth, after } of cuts) {
+    const round = `k${nth}${after ? "after" : "before"}`;
+    const ids = await planMany(database, 5, round);
+    const name = (suffix: string) => `P${String(n++).padStart(8, "0")}${suffix}`;
+    const sql = new CutSql(database.sql, nth, after);
+    {
+      await using victim = await TestFarm.open(database, { coordinator: name("v"), sql });
+      for (const machine of ["m1", "m2"]) await victim.connect("linux", `${round}-${machine}`, { script });
+      await vi.waitFor(() => expect(sql.cut).toBe(true), { timeout: 5000, interval: 2 });
+    }
+    const next = name("n");
+    await using farm = await TestFarm.open(database, { coordinator: next });
+    await recovery(database, coordinatorId(next), true).look();
+    for (const machine of ["m3", "m4"]) await farm.connect("linux", `${round}-${machine}`, { script });
+    await vi.waitFor(
+      async () => {
+        const rows = await verdicts(database, ids);
+        expect(
+          rows.map(({ state, outcome, verdicts: v, attempts, finished }) => [state, outcome, v, attempts - finished]),
+        ).toEqual([
+          ["ended", "success", 1, 0],
+          ["ended", "failure", 1, 0],
+          ["ended", "success", 1, 0],
+          ["ended", "failure", 1, 0],
+          ["ended", "success", 1, 0],
+        ]);
+      },
+      { timeout: 8000, interval: 10 },
+    );
+  }
+  const left = await database.sql.query(
+    `select 'lease' as what, id from lease where state <> 'ended' union all select 'log', l.id from log l where not ended`,
+  );
+  expect(left).toEqual([]);
+}, 60_000);
+
+test("a slow coordinator whose build was given to another cannot write its verdict", async () => {
+  await using database = await freshDatabase();
+  const [id] = await planMany(database, 1, "slow");
+  const go = Promise.withResolvers<void>();
+  const started = Promise.withResolvers<void>();
+  const waitToGo = () => {
+    started.resolve();
+    return go.promise;
+  };
+  await using slow = await TestFarm.open(database, { coordinator: "P0000slow" });
+  await slow.connect("linux", "m1", {
+    script: () => ({ started: waitToGo, state: "exit status 1", output: ["late\n"] }),
+  });
+  await started.promise;
+  await using farm = await TestFarm.open(database, { coordinator: "P0000next" });
+  expect(await recovery(database, farm.coordinator, true).look()).toBe(1);
+  await farm.connect("linux", "m2", { script });
+  const rows = () => verdicts(database, [id as BuildId]);
+  await vi.waitFor(async () =>
+    expect((await rows())[0]).toMatchObject({ state: "ended", outcome: "success", verdicts: 1 }),
+  );
+  go.resolve();
+  await vi.waitFor(() => expect(slow.builds.running).toBe(0));
+  expect((await rows())[0]).toMatchObject({ outcome: "success", verdicts: 1, attempts: 2 });
+  expect(await coordinatorSeen(database.sql, slow.coordinator, systemClock.now())).toBe(false);
+});
+
+test("beside others, a coordinator is dead only when its sign of life stood still for us, whatever the wall clocks do", async () => {
+  await using database = await freshDatabase();
+  const clock = new FakeClock();
+  const ours = await addCoordinator(database.sql, "P0000ours", clock.now());
+  const other = await addCoordinator(database.sql, "P000other", clock.now());
+  const alive = async () => {
+    const [row] = await database.sql.query<{ ended_at: number | null }>(
+      "select ended_at from coordinator where id = $1",
+      [other],
+    );
+    return row?.ended_at === null;
+  };
+  const watch = recovery(database, ours, false, clock);
+  await watch.look();
+  clock.jump(seconds(86_400)); // somebody set our clock
+  await watch.look();
+  expect(await alive()).toBe(true);
+  for (let i = 0; i < 10; i++) {
+    await clock.advance(HEARTBEAT);
+    await coordinatorSeen(database.sql, other, clock.now());
+    await watch.look();
+  }
+  expect(await alive()).toBe(true);
+  await clock.advance(DEAD_AFTER);
+  await watch.look();
+  expect(await alive()).toBe(false);
+});
+
+test("connections to the database that break all the time lose nothing and count nothing twice", async () => {
+  await using database = await freshDatabase();
+  await using killer = await openKiller(database);
+  await using farm = await TestFarm.open(database);
+  const ids = await planMany(database, 24, "cut");
+  for (let i = 0; i < 8; i++) await farm.connect("linux", `m${i}`, { script });
+  await vi.waitFor(
+    async () => {
+      await killer.cutAll();
+      const rows = await verdicts(database, ids);
+      expect(rows.filter(({ state }) => state === "ended").length).toBe(24);
+    },
+    { timeout: 20_000, interval: 15 },
+  );
+  const rows = await verdicts(database, ids);
+  expect(rows.map(({ outcome, verdicts: v, attempts }) => [outcome, v, attempts])).toEqual(
+    ids.map((_, i) => [i % 2 === 0 ? "success" : "failure", 1, 1]),
+  );
+});
+
+async function openKiller(database: TestDatabase): Promise<AsyncDisposable & { cutAll(): Promise<void> }> {
+  const client = new pg.Client({ ...database.config, application_name: "killer" });
+  await client.connect();
+  return {
+    cutAll: async () => {
+      await client.query(
+        `select pg_terminate_backend(pid) from pg_stat_activity
+         where datname = current_database() and application_name <> 'killer' and backend_type = 'client backend'`,
+      );
+    },
+    [Symbol.asyncDispose]: () => client.end(),
+  };
+}

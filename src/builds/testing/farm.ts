@@ -1,0 +1,101 @@
+/** A farm of machines in memory on a real database: claims, builds and logs wired as a coordinator wires them. */
+import { Readable } from "node:stream";
+import type { Clock } from "../../farm/clock.ts";
+import type { CoordinatorId, SessionId } from "../../farm/ids.ts";
+import { Logs } from "../../logs/logs.ts";
+import { Claims } from "../../schedule/claims.ts";
+import type { RetryPolicy } from "../../store/attempts.ts";
+import { claimLease } from "../../store/leases.ts";
+import type { Sql } from "../../store/sql.ts";
+import { systemClock } from "../../store/system-clock.ts";
+import { quiet, type TestDatabase } from "../../store/testing/database.ts";
+import { addCoordinator, addMachine, closeSession } from "../../store/testing/farm.ts";
+import { Builds, RETRY_POLICY } from "../builds.ts";
+import { FakeMachine, type FakeMachineOptions } from "./fake-machine.ts";
+
+export interface TestFarmOptions {
+  readonly coordinator?: string;
+  readonly clock?: Clock;
+  /** Instead of the database's own, to break it. */
+  readonly sql?: Sql;
+  readonly policy?: Partial<RetryPolicy>;
+  readonly tarball?: (repo: string, hash: string, signal: AbortSignal) => Promise<Readable>;
+}
+
+export class TestFarm implements AsyncDisposable {
+  readonly database: TestDatabase;
+  readonly coordinator: CoordinatorId;
+  readonly logs: Logs;
+  readonly builds: Builds;
+  readonly claims: Claims;
+  /** How each session was given back, in order. */
+  readonly released: { readonly name: string; readonly how: "clean" | "broken" }[] = [];
+  readonly #machines = new Map<SessionId, { readonly machine: FakeMachine; readonly queue: string }>();
+  readonly #stop = new AbortController();
+
+  constructor(database: TestDatabase, coordinator: CoordinatorId, options: TestFarmOptions) {
+    this.database = database;
+    this.coordinator = coordinator;
+    const { bus } = database;
+    const sql = options.sql ?? database.sql;
+    const clock = options.clock ?? systemClock;
+    this.logs = new Logs({ sql, bus, clock });
+    this.builds = new Builds({
+      sql,
+      bus,
+      clock,
+      log: quiet,
+      logs: this.logs,
+      coordinator,
+      machine: (id) => this.#machines.get(id)?.machine,
+      release: async (id, how) => this.#release(id, how),
+      tarball: options.tarball ?? (async () => Readable.from([Buffer.alloc(1000)])),
+      policy: { ...RETRY_POLICY, ...options.policy },
+    });
+    const claim = (session: SessionId) => claimLease(sql, session, clock.now());
+    const start = this.builds.start.bind(this.builds);
+    this.claims = new Claims({ clock, log: quiet, claim, start }, this.#stop.signal);
+    bus.subscribe("queue:", (topic) => this.claims.wake(topic.slice("queue:".length) || undefined), this.#stop.signal);
+  }
+
+  static async open(database: TestDatabase, options: TestFarmOptions = {}): Promise<TestFarm> {
+    const clock = options.clock ?? systemClock;
+    return new TestFarm(database, await addCoordinator(database.sql, options.coordinator, clock.now()), options);
+  }
+
+  /** A machine dials in and is offered. */
+  async connect(
+    hostType: string,
+    name: string,
+    options: Omit<FakeMachineOptions, "id" | "machineId" | "name"> = {},
+  ): Promise<FakeMachine> {
+    const row = await addMachine(this.database.sql, hostType, name, this.coordinator);
+    const machine = new FakeMachine({ ...options, ...row });
+    this.#machines.set(machine.id, { machine, queue: hostType });
+    machine.gone.addEventListener("abort", () => this.claims.withdraw(machine.id), { once: true });
+    this.claims.offer({ id: machine.id, queue: hostType });
+    return machine;
+  }
+
+  async disconnect(machine: FakeMachine): Promise<void> {
+    machine.hangUp();
+    this.claims.withdraw(machine.id);
+    this.#machines.delete(machine.id);
+    await closeSession(this.database.sql, machine.id);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort(new Error("the farm was stopped"));
+    await this.builds[Symbol.asyncDispose]();
+    await this.logs[Symbol.asyncDispose]();
+  }
+
+  #release(id: SessionId, how: "clean" | "broken"): void {
+    const entry = this.#machines.get(id);
+    if (!entry) return;
+    this.released.push({ name: entry.machine.name, how });
+    const again = how === "clean" && !entry.machine.gone.aborted && entry.machine.agent === "barnraiser";
+    if (again) this.claims.offer({ id, queue: entry.queue });
+    else void this.disconnect(entry.machine).catch(() => {}); // the test's database may be gone by then
+  }
+}
