@@ -1,0 +1,90 @@
+/**
+ * How fast a commit's tree gets onto a machine: 200 MB of text in 1,000 files.
+ *
+ * A real machine runs a build; the time is that of its step `source`, from its start until the last file is written: git archive,
+ * gzip, TLS, gunzip, writing. In the same run, alternating, `tar | gzip -1` of the same tree goes through a bare TLS pipe
+ * (tls-pipe.ts), whose receiver throws it away. Every run has a commit of its own, so that nothing is left over from the last one.
+ */
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Repository } from "../e2e/testing/repository.ts";
+import type { Bench } from "./bench.ts";
+import { BenchFarm } from "./farm.ts";
+import { atLeast } from "./figure.ts";
+import { pipeOverTls } from "./tls-pipe.ts";
+
+const FILES = 1000;
+const FILE_BYTES = 200_000;
+const RUNS = 3;
+const BUILD_LIMIT_MS = 60_000;
+
+export const source: Bench = {
+  name: "source",
+  about: "200 MB of source onto a machine against tar | gzip -1 through a bare TLS pipe",
+  limitMs: 150_000,
+  async run(context) {
+    const { signal } = context;
+    await using farm = await BenchFarm.start({ signal, fill });
+    await using _machine = await farm.machine("unpacker");
+    const ratios: number[] = [];
+    for (let run = 1; run <= RUNS; run++) {
+      const { id: commitId } = await farm.commit();
+      const command = `tar -C ${farm.repository.path} --exclude=.git -cf - . | gzip -1`;
+      const bare = await pipeOverTls({ ...farm.certificate, command, signal });
+      const [build] = await farm.want({ steps: [{ name: "nothing", command: ["true"] }], commitId });
+      await farm.allEnded(BUILD_LIMIT_MS, 50);
+      const [row] = await farm.sql.query<{ started_at: number; ended_at: number }>(
+        `select s.started_at, s.ended_at from attempt a join step s on s.attempt_id = a.id
+         where a.build_id = $1 and s.number = 0`,
+        [build?.id],
+      );
+      if (!row) throw new Error("Cannot measure: the build has no source step");
+      const ours = row.ended_at - row.started_at;
+      ratios.push(bare.ms / ours);
+      context.note(
+        `run ${run} of ${RUNS}: ${speed(ours)} onto the machine, ${speed(bare.ms)} through the bare pipe (packed to ${(bare.bytes / 1e6).toFixed(0)} MB)`,
+      );
+      await farm.repository.commit(`Change ${run}`, { "changed.txt": String(run) });
+    }
+    context.report({ figure: "ratio", unit: "of bare TLS", values: ratios, goal: atLeast(0.6) });
+  },
+};
+
+function speed(ms: number): string {
+  return `${((FILES * FILE_BYTES) / 1000 / ms).toFixed(0)} MB/s`;
+}
+
+/** Text that packs about as well as source does, the same at each time. */
+async function fill(repository: Repository): Promise<void> {
+  // Making the commit is not what is measured: no search for deltas, little packing.
+  await repository.git("config", "core.compression", "1");
+  await repository.git("config", "pack.window", "0");
+  const random = numbers();
+  const words = Array.from({ length: 3000 }, () =>
+    random()
+      .toString(36)
+      .slice(0, 3 + (random() % 9)),
+  );
+  let text = "";
+  while (text.length < 8_000_000) {
+    text += "  ".repeat(random() % 4);
+    for (let left = 3 + (random() % 8); left > 0; left--) text += `${words[random() % (random() % 3 ? 300 : 3000)]} `;
+    text += "\n";
+  }
+  const bytes = Buffer.from(text);
+  for (let file = 0; file < FILES; file++) {
+    const folder = join(repository.path, `package-${file % 50}`);
+    await mkdir(folder, { recursive: true });
+    const from = random() % (bytes.length - FILE_BYTES);
+    await writeFile(join(folder, `file-${file}.txt`), bytes.subarray(from, from + FILE_BYTES));
+  }
+  await repository.commit("A large tree");
+}
+
+function numbers(): () => number {
+  let state = 42;
+  return () => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return (state ^ (state >>> 15)) >>> 0;
+  };
+}
