@@ -141,13 +141,15 @@ async function makeServer(
       new x509.BasicConstraintsExtension(false, undefined, true),
       new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
       new x509.ExtendedKeyUsageExtension(["1.3.6.1.5.5.7.3.1"]),
-      new x509.SubjectAlternativeNameExtension(
-        names.map((value) => ({ type: /^[\d.]+$|:/.test(value) ? "ip" : "dns", value })),
-      ),
+      new x509.SubjectAlternativeNameExtension(names.map(generalName)),
       await x509.AuthorityKeyIdentifierExtension.create(issuer.publicKey),
     ],
   });
   return store(path("server.pem"), path("server-key.pem"), made, keys.privateKey);
+}
+
+function generalName(value: string): x509.JsonGeneralName {
+  return { type: /^[\d.]+$|:/.test(value) ? "ip" : "dns", value };
 }
 
 function serial(): string {
