@@ -1,0 +1,19 @@
+/** What the buildlet's API needs from the program around it. */
+import type { Clock } from "../../farm/clock.ts";
+import type { TarLimits } from "../../wire/tar/tar-reader.ts";
+
+export interface ApiDeps {
+  readonly workDir: string;
+  readonly clock: Clock;
+  readonly platform: NodeJS.Platform;
+  /** `linux-amd64` */
+  readonly system: string;
+  /** Of listen mode; "" lets everybody in. */
+  readonly password: string;
+  readonly log: (line: string) => void;
+  /** Ends the session or the machine, a second from now. */
+  readonly halt: () => void;
+  /** Keeps commands off the internet where that was asked for and the system can. */
+  readonly disableOutboundNetwork: () => Promise<void>;
+  readonly tarLimits?: TarLimits;
+}

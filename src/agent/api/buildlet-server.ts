@@ -1,0 +1,319 @@
+/**
+ * The buildlet's HTTP server (the API: wire/buildlet-api/buildlet-api.ts). It is given connections, accepted by a
+ * listener or picked up from the coordinator, and serves them until they end; nothing is timed out, since the client
+ * decides how long a command may take.
+ *
+ * Routes marked `guarded` want the password in listen mode; in reverse mode there is none. Errors are plain text. The
+ * parts that need much code are loaded at their first use, so that an idle agent stays small.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import { join } from "node:path";
+import type { Readable } from "node:stream";
+import { messageOf } from "../../farm/errors.ts";
+import { parseBool } from "../../farm/flags.ts";
+import { BUILDLET_VERSION } from "../../wire/buildlet-api/buildlet-api.ts";
+import { isRelPath } from "../../wire/buildlet-api/rel-path.ts";
+import { TAR_LIMITS } from "../../wire/tar/tar-reader.ts";
+import { ensureWorkDir } from "../work-dir.ts";
+import type { ApiDeps } from "./api-deps.ts";
+import { ApiError } from "./api-error.ts";
+import type { ExecHandler } from "./exec-handler.ts";
+import { checkRelPath, readForm, type Target, targetOf } from "./request.ts";
+import { sameText } from "./same-text.ts";
+
+type Handler = (request: IncomingMessage, response: ServerResponse, target: Target) => Promise<void> | void;
+
+interface Route {
+  readonly methods: readonly string[] | "any";
+  readonly guarded: boolean;
+  readonly handle: Handler;
+}
+
+export class BuildletServer implements AsyncDisposable {
+  readonly #deps: ApiDeps;
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+  #exec: Promise<ExecHandler> | undefined;
+  readonly #routes: ReadonlyMap<string, Route>;
+
+  constructor(deps: ApiDeps) {
+    this.#deps = deps;
+    this.#routes = this.#makeRoutes();
+    this.#server = createServer(
+      // The coordinator's Host is a machine name or empty; a build may be silent for hours.
+      { requireHostHeader: false, keepAliveTimeout: 0, requestTimeout: 0, headersTimeout: 0, noDelay: true },
+      (request, response) => void this.#serve(request, response),
+    );
+    this.#server.timeout = 0;
+  }
+
+  /** Serves `socket` from its next byte on. */
+  accept(socket: Socket): void {
+    this.#sockets.add(socket);
+    socket.on("error", () => {}); // the close that follows says enough
+    socket.once("close", () => this.#sockets.delete(socket));
+    // An ssh tunnel needs the socket itself, which an HTTP server does not give back: so look before it is handed over.
+    socket.once("readable", () => {
+      const first: Buffer | null = socket.read();
+      if (first === null) return void socket.destroy();
+      if (first.toString("latin1", 0, 18).startsWith("POST /connect-ssh")) {
+        void import("./connect-ssh.ts").then(({ connectSsh }) => connectSsh(socket, first, this.#deps));
+        return;
+      }
+      socket.unshift(first);
+      this.#server.emit("connection", socket);
+    });
+  }
+
+  /** Kills all commands and closes all connections. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#exec) await (await this.#exec)[Symbol.asyncDispose]();
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    response.on("error", () => {});
+    try {
+      const target = targetOf(request);
+      const route = this.#routes.get(target.path);
+      if (!route) throw new ApiError(404, "404 page not found");
+      if (route.guarded) this.#checkPassword(request);
+      if (route.methods !== "any" && !route.methods.includes(request.method ?? "")) {
+        if (target.path === "/exec") response.setHeader("Trailer", "Process-State");
+        throw new ApiError(400, `Bad method ${request.method} for ${target.path}: want ${route.methods.join(" or ")}`);
+      }
+      await route.handle(request, response, target);
+    } catch (error) {
+      if (response.headersSent || response.destroyed) {
+        if (!response.destroyed) this.#deps.log(`Cut off ${request.method} ${request.url}: ${messageOf(error)}`);
+        response.destroy();
+        return;
+      }
+      const status = error instanceof ApiError ? error.status : 500;
+      if (status >= 500) this.#deps.log(`Could not do ${request.method} ${request.url}: ${messageOf(error)}`);
+      response.writeHead(status, { "Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff" });
+      response.write(`${messageOf(error)}\n`);
+      response.end();
+    }
+  }
+
+  #checkPassword(request: IncomingMessage): void {
+    const { password } = this.#deps;
+    if (password === "") return;
+    const [, encoded = ""] = /^Basic (.*)$/.exec(request.headers.authorization ?? "") ?? [];
+    const given = Buffer.from(encoded, "base64")
+      .toString("utf8")
+      .replace(/^[^:]*:/, "");
+    if (!sameText(given, password)) throw new ApiError(403, "invalid password");
+  }
+
+  #execHandler(): Promise<ExecHandler> {
+    this.#exec ??= import("./exec-handler.ts").then(({ ExecHandler }) => new ExecHandler(this.#deps));
+    return this.#exec;
+  }
+
+  /** A build has begun: the parts that run commands are loaded while its archive comes in. */
+  #prepareExec(): void {
+    void this.#execHandler().then((exec) => exec.commands.prepare());
+  }
+
+  #makeRoutes(): ReadonlyMap<string, Route> {
+    const { system, workDir, platform } = this.#deps;
+    const windows = platform === "win32";
+    const text = (response: ServerResponse, body: string, type = "text/plain; charset=utf-8") =>
+      void response.writeHead(200, { "Content-Type": type, "Content-Length": Buffer.byteLength(body) }).end(body);
+    const dirOf = (query: URLSearchParams) => {
+      const dir = query.get("dir") ?? "";
+      return dir === "" ? workDir : join(workDir, checkRelPath("dir", dir, windows));
+    };
+    return new Map<string, Route>([
+      [
+        "/",
+        { methods: "any", guarded: false, handle: (_, response) => text(response, `buildlet running on ${system}\n`) },
+      ],
+      ["/healthz", { methods: "any", guarded: false, handle: (_, response) => text(response, "ok\n") }],
+      [
+        "/debug/x",
+        {
+          methods: "any",
+          guarded: false,
+          handle: (_, response, { query }) =>
+            text(response, "X".repeat(Math.min(Math.max(Number(query.get("n")) || 0, 0), 1 << 20))),
+        },
+      ],
+      [
+        "/debug/goroutines",
+        {
+          methods: "any",
+          guarded: true,
+          handle: (_, response) => text(response, `${process.getActiveResourcesInfo().join("\n")}\n`),
+        },
+      ],
+      [
+        "/status",
+        {
+          methods: ["GET"],
+          guarded: true,
+          handle: (_, response) =>
+            text(response, JSON.stringify({ Version: BUILDLET_VERSION }), "application/json; charset=utf-8"),
+        },
+      ],
+      ["/workdir", { methods: ["GET"], guarded: true, handle: (_, response) => text(response, workDir) }],
+      [
+        "/writetgz",
+        {
+          methods: ["PUT", "POST"],
+          guarded: true,
+          handle: async (request, response, { query }) => {
+            const dir = dirOf(query);
+            this.#prepareExec();
+            const [{ unpack }, { mkdir, stat }] = await Promise.all([
+              import("./unpack.ts"),
+              import("node:fs/promises"),
+            ]);
+            let body: Readable = request;
+            if (request.method === "POST") {
+              const there = query.get("dir") === "go1.4" && (await stat(dir).catch(() => undefined))?.isDirectory();
+              if (there) return text(response, "SKIP");
+              const url = (await readForm(request, query)).get("url") ?? "";
+              if (url === "") throw new ApiError(400, "Cannot fetch: parameter url is missing");
+              const { fetchBody } = await import("../http-get.ts");
+              try {
+                body = await fetchBody(url);
+              } catch (error) {
+                throw new ApiError(500, `Cannot fetch ${url}: ${messageOf(error)}`, { cause: error });
+              }
+            }
+            await ensureWorkDir(workDir);
+            await mkdir(dir, { recursive: true, mode: 0o755 });
+            const { clock, tarLimits: limits = TAR_LIMITS } = this.#deps;
+            await unpack(body, dir, { platform, limits, nowSeconds: () => clock.now() / 1000 });
+            text(response, "OK");
+          },
+        },
+      ],
+      [
+        "/write",
+        {
+          methods: ["PUT"],
+          guarded: true,
+          handle: async (request, response, { query }) => {
+            const path = checkRelPath("path", query.get("path") ?? "", windows);
+            const given = query.get("mode") ?? "";
+            const mode = Number(given);
+            if (!/^\d+$/.test(given) || mode > 0o777) {
+              throw new ApiError(
+                400,
+                `Bad mode ${JSON.stringify(given)}: want permission bits in decimal, as 420 for 0644`,
+              );
+            }
+            await ensureWorkDir(workDir);
+            const { writeFile } = await import("./unpack.ts");
+            await writeFile(request, join(workDir, path), mode, platform);
+            text(response, "OK");
+          },
+        },
+      ],
+      [
+        "/tgz",
+        {
+          methods: ["GET"],
+          guarded: true,
+          handle: async (_, response, { query }) => {
+            const dir = join(workDir, checkRelPath("dir", query.get("dir") ?? "", windows));
+            const { pack } = await import("./pack.ts");
+            response.setHeader("Content-Type", "application/x-gzip");
+            await sendAll(response, pack(dir), "cut");
+          },
+        },
+      ],
+      [
+        "/ls",
+        {
+          methods: ["GET"],
+          guarded: true,
+          handle: async (_, response, { query }) => {
+            const yes = (name: string) => parseBool(query.get(name) ?? "") ?? false;
+            const { list } = await import("./list.ts");
+            const options = { recursive: yes("recursive"), digest: yes("digest"), skip: new Set(query.getAll("skip")) };
+            response.setHeader("Content-Type", "text/plain; charset=utf-8");
+            await sendAll(response, list(dirOf(query), options), "explain");
+          },
+        },
+      ],
+      [
+        "/removeall",
+        {
+          methods: ["POST"],
+          guarded: true,
+          handle: async (request, response, { query }) => {
+            const paths = (await readForm(request, query)).getAll("path");
+            if (paths.length === 0) throw new ApiError(400, "Cannot delete: parameter path is missing");
+            for (const path of paths) {
+              if (!isRelPath(path, windows)) checkRelPath("path", path, windows);
+            }
+            const { removeAll } = await import("./remove-all.ts");
+            // What an earlier build left running would go on writing into the next one's work dir.
+            if (this.#exec) await (await this.#exec).commands.killLeftovers();
+            await removeAll(workDir, paths);
+            this.#prepareExec();
+            response.writeHead(200, { "Content-Length": 0 }).end();
+          },
+        },
+      ],
+      [
+        "/exec",
+        {
+          methods: ["POST"],
+          guarded: true,
+          handle: async (request, response, { query }) => (await this.#execHandler()).handle(request, response, query),
+        },
+      ],
+      [
+        "/halt",
+        {
+          methods: ["POST"],
+          guarded: true,
+          handle: (_, response) => {
+            response.writeHead(200, { "Content-Length": 0 }).end();
+            this.#deps.halt();
+          },
+        },
+      ],
+      // Reached only on a connection that served something else before; accept() takes the others.
+      [
+        "/connect-ssh",
+        {
+          methods: ["POST"],
+          guarded: true,
+          handle: () => {
+            throw new ApiError(400, "Cannot open an ssh tunnel on a connection that was used before: dial anew");
+          },
+        },
+      ],
+    ]);
+  }
+}
+
+/**
+ * Sends what `pieces` gives, waiting for the client where it is slow. An error before the first piece is explained when
+ * asked for; later the connection is cut, so that the client sees that the body is not whole.
+ */
+async function sendAll(
+  response: ServerResponse,
+  pieces: AsyncGenerator<Buffer>,
+  onError: "cut" | "explain",
+): Promise<void> {
+  const gone = new Promise<void>((resolve) => response.once("close", resolve));
+  try {
+    for await (const piece of pieces) {
+      if (response.destroyed) return;
+      if (!response.write(piece)) await Promise.race([new Promise((resolve) => response.once("drain", resolve)), gone]);
+    }
+    response.end();
+  } catch (error) {
+    if (onError === "explain" && !response.headersSent) throw new ApiError(500, messageOf(error), { cause: error });
+    response.destroy();
+  }
+}

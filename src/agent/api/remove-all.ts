@@ -1,0 +1,21 @@
+/** POST /removeall. Paths were checked; missing ones are fine. */
+import { readdir } from "node:fs/promises";
+import { join, relative } from "node:path";
+import { removeTree } from "../work-dir.ts";
+
+export async function removeAll(workDir: string, paths: readonly string[]): Promise<void> {
+  for (const path of paths) {
+    const target = join(workDir, path);
+    try {
+      await removeTree(target);
+    } catch (error) {
+      // A work dir that is a mount point cannot go; that it is empty is all that was asked for.
+      if (relative(workDir, target) !== "" || !(await isEmptyAfterClearing(workDir))) throw error;
+    }
+  }
+}
+
+async function isEmptyAfterClearing(dir: string): Promise<boolean> {
+  for (const name of await readdir(dir)) await removeTree(join(dir, name));
+  return (await readdir(dir)).length === 0;
+}

@@ -1,0 +1,210 @@
+/**
+ * The commands that run on this machine for the coordinator: start, stream, end with all their descendants.
+ *
+ *   started -exit-> ended            as soon as the output pipe is at its end too
+ *   started -exit-> holding -> ended a descendant keeps the pipe: once it has been silent for HELD_PIPE it is killed
+ *   started -abort-> killed -> ended  the client went away or the session ended: the whole tree is killed
+ *
+ * What a command left running in the background without holding its output stays for the commands after it, and is killed
+ * by `killLeftovers` (work dir emptied) and when the session ends. Output is never buffered beyond one pipe and one chunk:
+ * while the reader is behind, the command waits.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { closeSync } from "node:fs";
+import { Socket } from "node:net";
+import type { Readable } from "node:stream";
+import type { Clock } from "../../farm/clock.ts";
+import { type Ms, ms, seconds } from "../../farm/ids.ts";
+import { processState, startErrorState } from "../../wire/buildlet-api/process-state.ts";
+import { errnoOf } from "../api/api-error.ts";
+import { type OutputPipe, OutputPipes } from "./output-pipe.ts";
+import { killTree, MARK_VARIABLE } from "./process-tree.ts";
+import { type Resolved, startProblem } from "./resolve.ts";
+
+/** How long a descendant may keep the output of an ended command open without writing. */
+export const HELD_PIPE: Ms = seconds(5);
+/** How long we wait for a killed tree to be gone. */
+export const KILL_WAIT: Ms = seconds(5);
+/** A program just written may be open for writing in a child that is about to start; that passes. */
+const BUSY_TRIES = 10;
+const BUSY_PAUSE: Ms = ms(20);
+
+export interface Command extends Resolved {
+  readonly args: readonly string[];
+  readonly env: { readonly [name: string]: string };
+}
+
+/** Takes output; false asks to stop until `drained` resolves. */
+export interface OutputSink {
+  write(chunk: Buffer): boolean;
+  drained(): Promise<void>;
+}
+
+export class Commands implements AsyncDisposable {
+  readonly #clock: Clock;
+  readonly #platform: NodeJS.Platform;
+  readonly #pipes: OutputPipes;
+  readonly #id = randomBytes(8).toString("hex"); // tells our commands from those of other buildlets
+  readonly #running = new Map<string, AbortController>(); // mark -> ends that command
+  readonly #ends = new Set<Promise<unknown>>();
+  #count = 0;
+
+  constructor(clock: Clock, platform: NodeJS.Platform) {
+    this.#clock = clock;
+    this.#platform = platform;
+    this.#pipes = new OutputPipes(platform);
+  }
+
+  /** Gets ready for the next command, so that it starts sooner. */
+  prepare(): void {
+    this.#pipes.prepare();
+  }
+
+  /**
+   * Runs `command` to its end and gives the text of Process-State. `signal` kills it with all its descendants.
+   * A command that cannot be started ends with the reason as its state.
+   */
+  async run(command: Command, sink: OutputSink, signal: AbortSignal): Promise<string> {
+    const stop = new AbortController();
+    const mark = `${this.#id}.${++this.#count}`;
+    this.#running.set(mark, stop);
+    const end = this.#run(command, mark, sink, AbortSignal.any([signal, stop.signal])).finally(() => {
+      this.#running.delete(mark);
+      this.#ends.delete(end);
+      this.#pipes.prepare();
+    });
+    this.#ends.add(end);
+    return await end;
+  }
+
+  /** Kills what ended commands left running. */
+  async killLeftovers(): Promise<void> {
+    if (this.#count === 0) return;
+    await killTree({ pid: undefined, mark: `${this.#id}.`, spare: new Set(this.#running.keys()) }, this.#platform);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const stop of this.#running.values()) stop.abort(new Error("The session ended"));
+    await Promise.allSettled(this.#ends);
+    await this.killLeftovers();
+    this.#pipes[Symbol.dispose]();
+  }
+
+  async #run(command: Command, mark: string, sink: OutputSink, signal: AbortSignal): Promise<string> {
+    const windows = this.#platform === "win32";
+    const problem = await startProblem(command, windows);
+    if (problem) return startErrorState(problem.what, problem.path, problem.errno);
+    if (signal.aborted) return processState(null, "SIGKILL");
+    for (let attempt = 1; ; attempt++) {
+      const pipe = await this.#pipes.take();
+      const started = await start(command, mark, pipe, windows);
+      if ("child" in started) return await this.#watch(started.child, started.outputs, mark, sink, signal);
+      if (started.errno !== "ETXTBSY" || attempt === BUSY_TRIES) {
+        return startErrorState("fork/exec", command.program, started.errno);
+      }
+      await this.#clock.sleep(BUSY_PAUSE);
+    }
+  }
+
+  async #watch(
+    child: ChildProcess,
+    outputs: readonly Readable[],
+    mark: string,
+    sink: OutputSink,
+    signal: AbortSignal,
+  ): Promise<string> {
+    let exited: string | undefined;
+    let open = outputs.length;
+    let stalled = 0; // outputs that wait for the reader
+    let heard = this.#clock.monotonic();
+    let changed = () => {};
+    for (const output of outputs) {
+      output.on("data", (chunk: Buffer) => {
+        heard = this.#clock.monotonic();
+        if (sink.write(chunk)) return;
+        stalled++;
+        output.pause();
+        void sink.drained().then(() => {
+          stalled--;
+          heard = this.#clock.monotonic();
+          output.resume();
+        });
+      });
+      output.on("error", () => {}); // a close follows
+      output.once("close", () => {
+        open--;
+        changed();
+      });
+    }
+    child.once("exit", (code, name) => {
+      exited = processState(code, name);
+      heard = this.#clock.monotonic();
+      changed();
+    });
+    const over = () => exited !== undefined && open === 0;
+    /** Until something changed, at most `span`. */
+    const wait = async (span: Ms | undefined, until?: AbortSignal) => {
+      const timer = new AbortController();
+      await new Promise<void>((resolve) => {
+        changed = resolve;
+        until?.addEventListener("abort", () => resolve(), { once: true });
+        if (span !== undefined) this.#clock.sleep(span, timer.signal).then(resolve, () => {});
+        if (until?.aborted) resolve();
+      });
+      changed = () => {};
+      timer.abort();
+    };
+    while (!over() && !signal.aborted) {
+      if (exited === undefined) {
+        await wait(undefined, signal);
+        continue;
+      }
+      const silent = stalled > 0 ? 0 : this.#clock.monotonic() - heard;
+      if (silent >= HELD_PIPE) break;
+      await wait(ms(HELD_PIPE - silent), signal);
+    }
+    if (!over()) {
+      await killTree({ pid: child.pid, mark }, this.#platform);
+      const limit = this.#clock.monotonic() + KILL_WAIT;
+      if (signal.aborted) for (const output of outputs) output.destroy();
+      for (let left = KILL_WAIT; !over() && left > 0; left = ms(limit - this.#clock.monotonic())) await wait(left);
+      for (const output of outputs) output.destroy();
+    }
+    return exited ?? processState(null, "SIGKILL");
+  }
+}
+
+type Started = { readonly child: ChildProcess; readonly outputs: readonly Readable[] } | { readonly errno: string };
+
+async function start(command: Command, mark: string, pipe: OutputPipe, windows: boolean): Promise<Started> {
+  const out = pipe.kind === "one" ? pipe.writeFd : "pipe";
+  let child: ChildProcess | undefined;
+  let errno = "";
+  try {
+    const starting = spawn(command.program, command.args, {
+      cwd: command.dir,
+      env: { ...command.env, [MARK_VARIABLE]: mark },
+      stdio: ["ignore", out, out],
+      detached: !windows, // leads a session and group of its own
+      windowsHide: true,
+    });
+    await new Promise<void>((resolve, reject) => {
+      starting.once("spawn", resolve);
+      starting.once("error", reject);
+    });
+    child = starting;
+  } catch (error) {
+    errno = errnoOf(error);
+    if (errno === "" || errno.startsWith("ERR_")) errno = "EINVAL"; // a zero byte in an argument
+  } finally {
+    if (pipe.kind === "one") {
+      closeSync(pipe.writeFd); // the pipe ends when the command and its descendants have closed theirs
+      if (child === undefined) closeSync(pipe.readFd);
+    }
+  }
+  if (child === undefined) return { errno };
+  if (pipe.kind === "one")
+    return { child, outputs: [new Socket({ fd: pipe.readFd, readable: true, writable: false })] };
+  return { child, outputs: [child.stdout, child.stderr].filter((stream) => stream !== null) };
+}

@@ -1,0 +1,105 @@
+/**
+ * Ending a command with everything that it started.
+ *
+ * Each command leads a session and process group of its own, and has a mark in its environment that its descendants
+ * inherit. To end it, the group is killed, and on Linux also whoever in /proc has the mark, the session or the group:
+ * so daemons that left the group go too. A scan repeats until it finds nobody, since a process may fork while we look.
+ * Elsewhere on Unix descendants are followed by parent; a daemon that left its parents before is not found. Windows has
+ * `taskkill /T`.
+ */
+import { readdirSync, readFileSync } from "node:fs";
+
+export const MARK_VARIABLE = "BARNRAISER_EXEC";
+
+/** Rounds of looking: each finds what was forked during the one before. */
+const ROUNDS = 20;
+
+export interface Prey {
+  /** The command's process and group, when it was started at all. */
+  readonly pid: number | undefined;
+  /** Value of MARK_VARIABLE, or the beginning of it: all commands whose mark begins so. */
+  readonly mark: string;
+  /** Marks that are to be left alone. */
+  readonly spare?: ReadonlySet<string>;
+}
+
+export async function killTree(prey: Prey, platform: NodeJS.Platform): Promise<void> {
+  const { pid } = prey;
+  if (platform === "win32") {
+    if (pid !== undefined) await run("taskkill", ["/T", "/F", "/PID", String(pid)]);
+    return;
+  }
+  if (platform !== "linux") {
+    const below = pid === undefined ? [] : descendants(await run("ps", ["-axo", "pid=,ppid=,pgid="]), pid);
+    if (pid !== undefined) kill(-pid);
+    for (const process of below) kill(process);
+    return;
+  }
+  if (pid !== undefined) kill(-pid);
+  for (let round = 0; round < ROUNDS; round++) {
+    const found = findOnLinux(prey);
+    if (found.length === 0) return;
+    for (const process of found) kill(process);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // Gone already, or another user's: nothing that we may do.
+  }
+}
+
+/** Living processes (not zombies) that belong to `prey`. */
+function findOnLinux({ pid, mark, spare }: Prey): number[] {
+  const wanted = Buffer.from(`${MARK_VARIABLE}=${mark}`);
+  const found: number[] = [];
+  for (const name of readdirSync("/proc")) {
+    if (!/^\d+$/.test(name) || Number(name) === process.pid) continue;
+    const stat = read(`/proc/${name}/stat`).toString("latin1");
+    // The command's name is in brackets and may hold anything; fields count from behind it: state ppid pgrp session.
+    const [state, , group, session] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    if (stat === "" || state === "Z" || state === "X") continue;
+    const ours = pid !== undefined && (Number(group) === pid || Number(session) === pid);
+    if (ours || marked(read(`/proc/${name}/environ`), wanted, spare)) found.push(Number(name));
+  }
+  return found;
+}
+
+function marked(environ: Buffer, wanted: Buffer, spare: ReadonlySet<string> | undefined): boolean {
+  const at = environ.subarray(0, wanted.length).equals(wanted) ? 0 : environ.indexOf(`\0${wanted.toString()}`) + 1;
+  if (at === 0 && !environ.subarray(0, wanted.length).equals(wanted)) return false;
+  const end = environ.indexOf(0, at);
+  const value = environ.toString("latin1", at + MARK_VARIABLE.length + 1, end === -1 ? undefined : end);
+  return spare === undefined || !spare.has(value);
+}
+
+function read(path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch {
+    return Buffer.alloc(0); // it ended, or is another user's
+  }
+}
+
+function descendants(table: string, root: number): number[] {
+  const rows = table.split("\n").map((line) => line.trim().split(/\s+/).map(Number));
+  const below = new Set([root]);
+  for (let before = 0; before !== below.size; ) {
+    before = below.size;
+    for (const [pid, parent, group] of rows) {
+      if (pid !== undefined && parent !== undefined && (below.has(parent) || group === root)) below.add(pid);
+    }
+  }
+  below.delete(root);
+  return [...below];
+}
+
+async function run(program: string, args: readonly string[]): Promise<string> {
+  const { execFile } = await import("node:child_process");
+  return new Promise((resolve) => {
+    execFile(program, args, { maxBuffer: 64 * 1024 * 1024 }, (_error, stdout) => resolve(stdout));
+  });
+}
