@@ -17,7 +17,7 @@ import { atLeast, atMost, percentile } from "./figure.ts";
 import { MemoryWatch, residentBytes } from "./program.ts";
 import { pipeOverTls } from "./tls-pipe.ts";
 import { Viewer } from "./viewer.ts";
-import { delay, until, } from "./wait.ts";
+import { delay, until } from "./wait.ts";
 
 const BYTES = 256 * 1024 * 1024;
 const LINE = 100;
@@ -126,7 +126,9 @@ for i in $(seq ${LINES}); do echo "@ $EPOCHREALTIME @"; sleep ${LINE_EVERY_MS / 
   const spans: number[] = [];
   using stack = new DisposableStack();
   const options = { http: farm.http, base: `/b/${build.id}/clock`, topic: `log:${log}`, signal };
-  const pages = Array.from({ length: VIEWERS }, () => stack.use(new Viewer({ ...options, seen: (age) => spans.push(age) })));
+  const pages = Array.from({ length: VIEWERS }, () =>
+    stack.use(new Viewer({ ...options, seen: (age) => spans.push(age) })),
+  );
   await Promise.all(pages.map((page) => page.open()));
   await writeFile(go, "");
   await farm.allEnded(STEP_LIMIT_MS, 100);

@@ -94,7 +94,9 @@ export class Viewer implements Disposable {
     const url = `${http}${base}/lines?from=${from}&count=${BLOCK}`;
     const answer = await new Promise<LinesAnswer>((resolve, reject) => {
       const headers = { accept: "application/json", "accept-encoding": "gzip" };
-      const call = get(url, { agent: this.#agent, signal, headers }, (response) => read(response).then(resolve, reject));
+      const call = get(url, { agent: this.#agent, signal, headers }, (response) =>
+        read(response).then(resolve, reject),
+      );
       call.once("error", reject);
     });
     const now = wallMs();
@@ -103,7 +105,8 @@ export class Viewer implements Disposable {
       if (stamp) seen(now - Number(stamp[1]) * 1000 - Number(stamp[2]) / 1000);
       this.#next++;
     }
-    if (answer.total >= this.#next) this.#again = true; // more than a block at once
+    if (answer.total >= this.#next)
+      this.#again = true; // more than a block at once
     else if (answer.ended) this.#end.resolve();
   }
 }
