@@ -14,7 +14,7 @@ import type { Bus } from "../farm/deps.ts";
 import { FarmError } from "../farm/errors.ts";
 import { type LogId, logId, type Ms, seconds } from "../farm/ids.ts";
 import {
-  appendChunk,
+  appendChunks,
   chunkOfByte,
   chunkOfLine,
   chunkStarts,
@@ -70,8 +70,8 @@ export class Logs implements AsyncDisposable {
     this.#written.set(id, written);
     return new ChunkedWriter(id, limitBytes, {
       clock,
-      append: async (chunk, newLines) => {
-        const stored = await this.#patiently(() => appendChunk(sql, id, chunk, newLines));
+      append: async (chunks) => {
+        const stored = await this.#patiently(() => appendChunks(sql, id, chunks));
         if (!stored) throw new FarmError("lease-lost", `Cannot add to log ${id}: it was ended by somebody else`);
       },
       end: (end) => this.#patiently(() => endLog(sql, end)),

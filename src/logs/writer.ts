@@ -13,7 +13,7 @@
 import type { Clock } from "../farm/clock.ts";
 import { FarmError } from "../farm/errors.ts";
 import { type LogId, type Ms, ms } from "../farm/ids.ts";
-import type { LogEnd, StoredChunk } from "../store/logs.ts";
+import { APPEND_AT_ONCE, type LogEnd, type NewChunk } from "../store/logs.ts";
 import { countLines, pack } from "./chunk.ts";
 
 export const FLUSH_AFTER: Ms = ms(25);
@@ -41,13 +41,21 @@ export interface SealedLog {
 
 export interface WriterDeps {
   readonly clock: Clock;
-  /** Resolves when the chunk is stored, rejects when it never will be. */
-  readonly append: (chunk: StoredChunk, newLines: number) => Promise<void>;
+  /** Resolves when the chunks are stored, rejects when they never will be. */
+  readonly append: (chunks: readonly NewChunk[]) => Promise<void>;
   readonly end: (end: LogEnd) => Promise<void>;
   /** `raw` was stored at `at`; `ended` when it was the last. */
   readonly stored: (at: number, raw: Buffer, ended: boolean) => void;
   /** Nothing more will be stored by this writer, since storing failed. */
   readonly gone: () => void;
+}
+
+/** A chunk that was cut and is not stored yet. */
+interface Cut {
+  readonly raw: Buffer;
+  readonly packing: Promise<void>;
+  /** Set once it is packed. */
+  chunk: NewChunk | undefined;
 }
 
 export class ChunkedWriter implements LogWriter {
@@ -59,13 +67,14 @@ export class ChunkedWriter implements LogWriter {
   #pendingBytes = 0;
   /** Bytes and chunks cut and not stored yet. */
   #underWayBytes = 0;
-  #underWay = 0;
+  readonly #underWay: Cut[] = [];
   #waiting: { resolve: () => void; reject: (error: unknown) => void }[] = [];
   #armed = false;
   /** FLUSH_AFTER has passed; cut as soon as one chunk less is on its way. */
   #overdue = false;
   /** Settles when everything cut so far is stored; never rejects. */
-  #order: Promise<void> = READY;
+  #storing: Promise<void> = READY;
+  #isStoring = false;
   #failure: { readonly error: unknown } | undefined;
   #closed = false;
   /** Taken from the caller, dropped ones not counted. */
@@ -106,7 +115,7 @@ export class ChunkedWriter implements LogWriter {
     const line = this.#lines;
     this.#at += raw.length;
     this.#lines += countLines(raw);
-    const [packed] = await Promise.all([pack(raw), this.#order]);
+    const [packed] = await Promise.all([pack(raw), this.#storing]);
     if (this.#failure) throw this.#failure.error;
     const end: LogEnd = {
       id: this.#id,
@@ -159,7 +168,7 @@ export class ChunkedWriter implements LogWriter {
     this.#deps.clock.sleep(FLUSH_AFTER, this.#stop.signal).then(
       () => {
         this.#armed = false;
-        if (this.#underWay < ON_THEIR_WAY) this.#cut();
+        if (this.#underWay.length < ON_THEIR_WAY) this.#cut();
         else this.#overdue = true;
       },
       () => {}, // sealed
@@ -183,25 +192,41 @@ export class ChunkedWriter implements LogWriter {
     const line = this.#lines;
     const newLines = countLines(raw);
     this.#lines += newLines;
-    this.#underWay++;
     this.#underWayBytes += raw.length;
-    const packing = pack(raw);
-    packing.catch(() => {}); // heard of below, in order
-    this.#order = this.#order.then(async () => {
+    const packing = pack(raw).then((packed) => {
+      cut.chunk = { at, line, length: raw.length, newLines, ...packed };
+    });
+    packing.catch(() => {}); // heard of in #store, in order
+    const cut: Cut = { raw, packing, chunk: undefined };
+    this.#underWay.push(cut);
+    if (!this.#isStoring) this.#storing = this.#store();
+  }
+
+  /** Stores what was cut, in order, as many at once as are packed by then. Never rejects. */
+  async #store(): Promise<void> {
+    this.#isStoring = true;
+    for (let first = this.#underWay[0]; first !== undefined && !this.#failure; first = this.#underWay[0]) {
       try {
-        const packed = await packing;
-        if (this.#failure) return;
-        await this.#deps.append({ at, line, length: raw.length, ...packed }, newLines);
-        this.#deps.stored(at, raw, false);
+        await first.packing;
+        const chunks: NewChunk[] = [];
+        for (const { chunk } of this.#underWay.slice(0, APPEND_AT_ONCE)) {
+          if (chunk === undefined) break;
+          chunks.push(chunk);
+        }
+        await this.#deps.append(chunks);
+        for (const { at } of chunks) {
+          const raw = this.#underWay.shift()?.raw ?? Buffer.alloc(0);
+          this.#underWayBytes -= raw.length;
+          this.#deps.stored(at, raw, false);
+        }
       } catch (error) {
         this.#failure ??= { error };
         this.#deps.gone();
       }
-      this.#underWay--;
-      this.#underWayBytes -= raw.length;
       if (this.#overdue && !this.#closed) this.#cut();
       this.#letGo();
-    });
+    }
+    this.#isStoring = false;
   }
 
   #letGo(): void {

@@ -4,7 +4,7 @@
  * A build comes with its first attempt and that attempt's lease, in one statement: an open build always has a way to go on.
  */
 import { createHash } from "node:crypto";
-import type { BuildState, Provenance, Recipe } from "../farm/build.ts";
+import type { Provenance, Recipe } from "../farm/build.ts";
 import { FarmError } from "../farm/errors.ts";
 import { type BuildId, buildId, type EpochMs } from "../farm/ids.ts";
 import { LEASE_CLASSES, type LeaseClass } from "../farm/lease.ts";
@@ -214,12 +214,6 @@ export async function cancelBuild(sql: Sql, id: BuildId, who: string, now: Epoch
     await recordAudit(tx, { at: now, who, action: "cancel", subject: `build:${id}`, detail: null });
     return { build: buildRef(build), changed: true };
   });
-}
-
-export async function stateOfBuild(sql: Sql, id: BuildId): Promise<BuildState> {
-  const [row] = await sql.query<{ state: BuildState }>("select state from build where id = $1", [id]);
-  if (!row) throw notFound(id);
-  return row.state;
 }
 
 function notFound(id: BuildId): FarmError {

@@ -18,6 +18,11 @@ export interface StoredChunk {
   readonly data: Buffer;
 }
 
+/** A chunk to be stored; `newLines` is how many LF it has. */
+export interface NewChunk extends StoredChunk {
+  readonly newLines: number;
+}
+
 export interface LogState {
   readonly length: number;
   readonly lines: number;
@@ -47,20 +52,39 @@ export async function logState(sql: Sql, id: LogId): Promise<LogState | undefine
   return row;
 }
 
-/** Stores the next chunk; `newLines` is how many LF it has. False: the log was ended, or somebody else writes it. */
-export async function appendChunk(sql: Sql, id: LogId, chunk: StoredChunk, newLines: number): Promise<boolean> {
-  const { at, line, length, packed, data } = chunk;
-  const [row] = await sql.query<{ stored: boolean }>(
-    `with l as (
-       update log set length = $2::bigint + $4, lines = $3::bigint + $5 where id = $1 and length = $2 and not ended returning id
-     ), c as (
-       insert into log_chunk (log_id, at, line, length, packed, data) select l.id, $2, $3, $4, $6, $7 from l returning at
-     )
-     select exists (select from c) or exists (select from log_chunk where log_id = $1 and at = $2 and length = $4) as stored`,
-    [id, at, line, length, newLines, packed, data],
-  );
+/** As many chunks as one statement takes. */
+export const APPEND_AT_ONCE = 4;
+
+/** Stores the next chunks, one after the other without a gap; false: the log was ended, or somebody else writes it. */
+export async function appendChunks(sql: Sql, id: LogId, chunks: readonly NewChunk[]): Promise<boolean> {
+  const [first] = chunks;
+  const last = chunks.at(-1);
+  if (!first || !last) return true;
+  const values = chunks.flatMap(({ at, line, length, packed, data }) => [at, line, length, packed, data]);
+  const [row] = await sql.query<{ stored: boolean }>(APPEND[chunks.length] ?? "", [
+    id,
+    first.at,
+    last.at + last.length,
+    last.line + last.newLines,
+    ...values,
+  ]);
   return row?.stored ?? false;
 }
+
+/** One text per number of chunks, since an array of bytea would travel as hexadecimal. */
+const APPEND: readonly string[] = Array.from({ length: APPEND_AT_ONCE + 1 }, (_, count) => {
+  const rows = Array.from({ length: count }, (_, i) => {
+    const [at, line, length, packed, data] = [5, 6, 7, 8, 9].map((n) => `$${n + 5 * i}`);
+    return `(${at}::bigint, ${line}::bigint, ${length}::integer, ${packed}::boolean, ${data}::bytea)`;
+  });
+  return `with l as (
+       update log set length = $3, lines = $4 where id = $1 and length = $2 and not ended returning id
+     ), c as (
+       insert into log_chunk (log_id, at, line, length, packed, data)
+       select l.id, n.* from l, (values ${rows.join(", ")}) n returning at
+     )
+     select exists (select from c) or exists (select from log_chunk where log_id = $1 and at + length = $3 and at >= $2) as stored`;
+});
 
 /** Stores the last bytes and the end, unless the log was ended before. */
 export async function endLog(sql: Sql, end: LogEnd): Promise<void> {
