@@ -10,6 +10,8 @@ import type { RequestHead } from "../wire/revdial/http-head.ts";
 export interface MachineSocket extends Duplex {
   readonly remoteAddress?: string | undefined;
   readonly remotePort?: number | undefined;
+  /** Calls `onIdle` when nothing happened on the socket for so long. */
+  setTimeout?(milliseconds: number, onIdle: () => void): unknown;
 }
 
 export interface MachineDoor {

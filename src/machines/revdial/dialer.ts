@@ -88,6 +88,7 @@ export class Dialer {
   start(rest: Uint8Array): void {
     const { socket } = this.#options;
     socket.on("data", (chunk: Uint8Array) => this.#read(chunk));
+    socket.resume(); // it comes paused, so that nothing is lost on the way
     if (rest.length > 0) this.#read(rest);
     this.#send({ command: "keep-alive" });
   }

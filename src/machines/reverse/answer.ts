@@ -1,0 +1,33 @@
+/** Refusing a machine's request: a short text that its owner finds in a log, then the end of the connection. */
+import { encodeResponseHead, type HeaderField } from "../../wire/revdial/http-head.ts";
+import type { MachineSocket } from "../door.ts";
+
+/** How long the other side may take to read its answer and hang up. */
+const LINGER_MS = 2000;
+
+const REASONS: { readonly [status: number]: string } = {
+  400: "Bad Request",
+  405: "Method Not Allowed",
+  408: "Request Timeout",
+  412: "Precondition Failed",
+  431: "Request Header Fields Too Large",
+  500: "Internal Server Error",
+  503: "Service Unavailable",
+};
+
+/** Answers with `text`, which is well below 1 KiB since machines pass it on in a control line, and closes. */
+export function answer(socket: MachineSocket, status: number, text: string, more: readonly HeaderField[] = []): void {
+  const body = Buffer.from(`${text.slice(0, 600)}\n`, "utf8");
+  const head = encodeResponseHead(status, REASONS[status] ?? "Error", [
+    ["Content-Type", "text/plain; charset=utf-8"],
+    ["Content-Length", String(body.length)],
+    ["Connection", "close"],
+    ...more,
+  ]);
+  if (socket.destroyed) return;
+  socket.on("error", () => {});
+  socket.resume(); // what else it sends is of no interest, and must not keep it from ending
+  socket.once("end", () => socket.destroy()); // not sooner: it could lose the answer
+  socket.setTimeout?.(LINGER_MS, () => socket.destroy());
+  socket.end(Buffer.concat([head, body]));
+}

@@ -1,0 +1,78 @@
+/**
+ * The database's view of the sessions of one coordinator: opened and closed in batches, each session closed exactly once
+ * and never before it was opened.
+ */
+import type { Clock } from "../../farm/clock.ts";
+import type { Bus, Log } from "../../farm/deps.ts";
+import { FarmError, messageOf } from "../../farm/errors.ts";
+import type { CoordinatorId, EpochMs, MachineId, SessionId } from "../../farm/ids.ts";
+import { type ClosedSession, closeSessions, type Registered, registerSessions } from "../../store/machines.ts";
+import type { Sql } from "../../store/sql.ts";
+import { Batch } from "../batch.ts";
+
+/** In one statement. */
+const MOST = 250;
+
+export interface RegistryDeps {
+  readonly sql: Sql;
+  readonly bus: Bus;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly coordinator: CoordinatorId;
+}
+
+export class Registry {
+  readonly #deps: RegistryDeps;
+  readonly #opening: Batch<Registered, Map<SessionId, MachineId>>;
+  readonly #closing: Batch<ClosedSession, void>;
+  readonly #opened = new Map<SessionId, Promise<MachineId>>();
+  readonly #ends = new Set<Promise<void>>();
+
+  constructor(deps: RegistryDeps) {
+    this.#deps = deps;
+    this.#opening = new Batch(MOST, (given) => registerSessions(deps.sql, deps.coordinator, given, deps.clock.now()));
+    this.#closing = new Batch(MOST, (closed) => closeSessions(deps.sql, closed));
+  }
+
+  open(registered: Registered): Promise<MachineId> {
+    const opened = this.#open(registered);
+    this.#opened.set(registered.session, opened);
+    return opened;
+  }
+
+  async #open(registered: Registered): Promise<MachineId> {
+    const machine = (await this.#opening.add(registered)).get(registered.session);
+    if (machine === undefined) throw new FarmError("internal", "Cannot find the machine of a session just registered");
+    this.#deps.bus.publish(`machine:${machine}`);
+    return machine;
+  }
+
+  /** Nothing happens for a session that was never opened. */
+  close(session: SessionId, closedAt: EpochMs, reason: string): void {
+    const opened = this.#opened.get(session);
+    if (!opened) return;
+    this.#opened.delete(session);
+    const end = this.#close(opened, { session, closedAt, reason });
+    this.#ends.add(end);
+    void end.finally(() => this.#ends.delete(end));
+  }
+
+  async #close(opened: Promise<MachineId>, closed: ClosedSession): Promise<void> {
+    const { bus, log } = this.#deps;
+    const machine = await opened.catch(() => undefined);
+    if (machine === undefined) return; // whoever opened it has heard why
+    try {
+      await this.#closing.add(closed);
+      bus.publish(`machine:${machine}`);
+    } catch (error) {
+      log.error({ session: closed.session, error: messageOf(error) }, "Could not record the end of a session");
+    }
+  }
+
+  /** Resolves once all that was asked for is written. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#ends);
+    await this.#opening.settled();
+    await this.#closing.settled();
+  }
+}

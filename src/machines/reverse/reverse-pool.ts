@@ -1,0 +1,409 @@
+/**
+ * The reverse pool: machines that dial us, because nothing can dial them.
+ *
+ * A machine behind NAT (a Mac on a shelf, a board in a drawer) opens one connection to /reverse, says what it is and shows its key. We
+ * answer 101 and from then on ask it over that connection for others (../revdial/dialer.ts), on which its buildlet serves
+ * HTTP (../buildlet/). Each connection that registered is a session; the modes of one are in session-mode.ts.
+ *
+ * Our own agent says so and serves build after build. The original serves one: it is halted and comes back as a new session.
+ * Two sessions of one name are both kept and shown, as their owner has to sort them out, not we.
+ *
+ * Always: `idle` is told of a session each time that it becomes free, and `gone` exactly once when it ends after having been offered;
+ * a session that was taken is released once; every end has a reason in the database, in words for the machine's owner.
+ */
+import { randomBytes } from "node:crypto";
+import { FarmError, messageOf } from "../../farm/errors.ts";
+import { type Ms, type SessionId, seconds, sessionId } from "../../farm/ids.ts";
+import { endedMachineKeys } from "../../store/keys.ts";
+import { encodeResponseHead, type RequestHead } from "../../wire/revdial/http-head.ts";
+import { OLDEST_BUILDLET, PONG_HEADER, parseConnPath } from "../../wire/revdial/registration.ts";
+import { HttpBuildlet } from "../buildlet/client.ts";
+import type { MachineDoor, MachineSocket } from "../door.ts";
+import type { Claimant, KeyCheck } from "../keys.ts";
+import type { MachineSession, SessionView } from "../machine-session.ts";
+import { Dialer } from "../revdial/dialer.ts";
+import { answer } from "./answer.ts";
+import { type Introduction, readIntroduction } from "./introduction.ts";
+import { Registry, type RegistryDeps } from "./registry.ts";
+import { Session } from "./session.ts";
+import { afterBuild, BUSY_MISSES, CHECK_LIMIT, nextCheck, nextStep } from "./session-mode.ts";
+
+const TICK: Ms = seconds(1);
+/** How long a machine may take to go after it was told to. */
+const HALT_LIMIT: Ms = seconds(5);
+/** Machines sent to fetch a new agent program, per tick: not all at once. */
+const RENEWED_AT_ONCE = 20;
+const KEYS_LOOKED_AT_EVERY: Ms = seconds(60);
+/** Sessions within FLAPPING_WITHIN that make a machine flap. */
+export const FLAPPING_SESSIONS = 4;
+export const FLAPPING_WITHIN: Ms = seconds(600);
+
+export interface ReversePoolDeps extends RegistryDeps {
+  readonly check: (claimant: Claimant) => Promise<KeyCheck>;
+  /** Whom a host type's machines belong to, if the configuration says. */
+  readonly owner: (hostType: string) => string | null;
+  /** SHA-256 of the agent program that the coordinator serves now. */
+  readonly agentDigest: () => string | undefined;
+  /** A session has no work. Offer it. */
+  readonly idle: (session: MachineSession) => void;
+  /** A session that was offered is gone, or leaves. */
+  readonly gone: (session: SessionId) => void;
+}
+
+export class ReversePool implements MachineDoor, AsyncDisposable {
+  readonly #deps: ReversePoolDeps;
+  readonly #registry: Registry;
+  readonly #sessions = new Map<SessionId, Session>();
+  /** Dialer id -> session. The ids are random, so looking one up tells nothing of another. */
+  readonly #dialers = new Map<string, Session>();
+  /** Machine -> when its latest sessions began. */
+  readonly #openings = new Map<string, number[]>();
+  /** Machine -> digest of the agent program that it was last sent to fetch. */
+  readonly #sentFor = new Map<string, string>();
+  readonly #stop = new AbortController();
+  readonly #work = new Set<Promise<unknown>>();
+  #keysLookedAt: number;
+
+  constructor(deps: ReversePoolDeps) {
+    this.#deps = deps;
+    this.#registry = new Registry(deps);
+    this.#keysLookedAt = deps.clock.monotonic();
+    this.#spawn(this.#ticks());
+    deps.bus.subscribe("key:", () => this.#spawn(this.#dropEndedKeys()), this.#stop.signal);
+  }
+
+  /** Sessions that are offered, in use or leaving; in the order in which they came. */
+  sessions(): readonly SessionView[] {
+    return [...this.#sessions.values()].filter(({ mode }) => mode !== "joining").map((session) => session.view());
+  }
+
+  /** Machines (`HOST-TYPE/NAME`) that keep coming and going. */
+  flapping(): { readonly hostType: string; readonly name: string; readonly sessions: number }[] {
+    const since = this.#deps.clock.monotonic() - FLAPPING_WITHIN;
+    return [...this.#openings].flatMap(([machine, times]) => {
+      const count = times.filter((time) => time >= since).length;
+      if (count < FLAPPING_SESSIONS) return [];
+      const slash = machine.indexOf("/");
+      return [{ hostType: machine.slice(0, slash), name: machine.slice(slash + 1), sessions: count }];
+    });
+  }
+
+  /** The session, for one build, which must `release` it. Undefined: it is gone, or going. */
+  take(id: SessionId): MachineSession | undefined {
+    const session = this.#sessions.get(id);
+    const face = session?.face();
+    if (!session || !face || session.mode !== "idle") return undefined;
+    this.#enter(session, "busy");
+    return face;
+  }
+
+  /** Gives a session back after a build. `broken`: the build found that the machine does not do what it should. */
+  async release(id: SessionId, how: "clean" | "broken"): Promise<void> {
+    const session = this.#sessions.get(id);
+    if (session?.mode !== "busy") return; // it went away meanwhile
+    const next = afterBuild(this.#situation(session), how);
+    if (next === "idle") {
+      this.#enter(session, "idle");
+      this.#offer(session);
+      return;
+    }
+    if (next === "renew") await this.#renew(session);
+    else if (next === "halt")
+      await this.#halt(session, "served its build; the original buildlet serves one per connection");
+    else await this.#halt(session, "its last build could not use it");
+  }
+
+  reverse(socket: MachineSocket, head: RequestHead, rest: Uint8Array): void {
+    this.#spawn(this.#register(socket, head, rest));
+  }
+
+  revdial(socket: MachineSocket, head: RequestHead, rest: Uint8Array): void {
+    socket.on("error", () => {}); // whoever uses it hears of its end
+    if (head.method !== "GET") {
+      answer(socket, 405, "Want GET.", [["Allow", "GET"]]);
+      return;
+    }
+    const path = parseConnPath(head.target);
+    const session = path && this.#dialers.get(path.dialer);
+    if (!path || !session?.dialer.is(path.dialer)) {
+      answer(socket, 400, "Unknown dialer: the session that this connection is for has ended.");
+      return;
+    }
+    if (rest.length > 0) socket.unshift(rest);
+    if (!session.dialer.deliver(path.dial, socket)) answer(socket, 400, "Nobody waits for this connection any more.");
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    for (const session of [...this.#sessions.values()]) session.dialer.close("the coordinator ended");
+    await Promise.allSettled(this.#work);
+    await this.#registry.settled();
+  }
+
+  async #register(socket: MachineSocket, head: RequestHead, rest: Uint8Array): Promise<void> {
+    socket.on("error", () => {}); // its end is heard of elsewhere
+    const { check, log } = this.#deps;
+    const address = `${socket.remoteAddress ?? "?"}:${socket.remotePort ?? "?"}`;
+    const read = readIntroduction(head);
+    if (read.kind === "refused") {
+      log.info({ address, status: read.refusal.status, reason: read.refusal.reason }, "Refused a registration");
+      answer(socket, read.refusal.status, read.refusal.reason);
+      return;
+    }
+    const { introduction } = read;
+    const { name, hostType } = introduction;
+    let checked: KeyCheck;
+    try {
+      checked = await check(introduction);
+    } catch (error) {
+      log.warn({ address, name, hostType, error: messageOf(error) }, "Could not check a machine's key");
+      answer(socket, 503, "The coordinator cannot check the key now; try again.");
+      return;
+    }
+    if (!checked.ok) {
+      log.info({ address, name, hostType, reason: checked.reason }, "Refused a machine's key");
+      answer(socket, 412, checked.reason);
+      return;
+    }
+    if (socket.destroyed || this.#stop.signal.aborted) {
+      socket.destroy();
+      return;
+    }
+    this.#open(socket, introduction, checked.keyId, address, rest);
+  }
+
+  #open(
+    socket: MachineSocket,
+    introduction: Introduction,
+    keyId: string | null,
+    address: string,
+    rest: Uint8Array,
+  ): void {
+    const { clock } = this.#deps;
+    const id = sessionId(randomBytes(16).toString("hex"));
+    const dialerId = randomBytes(16).toString("hex"); // a secret, unlike the session's id
+    const gone = new AbortController();
+    const dialer = new Dialer({
+      id: dialerId,
+      name: introduction.name,
+      socket,
+      pongs: introduction.agent !== undefined,
+      clock,
+      onPong: () => session.alive.resolve(),
+      onClosed: (why, error) => this.#closed(session, dialerId, why, error),
+    });
+    const client = new HttpBuildlet({
+      name: introduction.name,
+      clock,
+      dial: (signal) => dialer.dial(signal),
+      gone: gone.signal,
+    });
+    const openedAt = clock.now();
+    const session = new Session({ id, introduction, keyId, address, openedAt, dialer, client, gone });
+    this.#sessions.set(id, session);
+    this.#dialers.set(dialerId, session);
+    this.#noteOpening(session.machine);
+    // Alone in its record: whatever comes together with the head is thrown away by the original.
+    const fields = introduction.agent ? [[PONG_HEADER, "1"] as const] : [];
+    socket.write(encodeResponseHead(101, "Switching Protocols", fields), () => {
+      dialer.start(rest);
+      this.#spawn(this.#join(session));
+    });
+  }
+
+  /** Until a session is offered: it lives, it speaks a version that we can drive, the database knows it. */
+  async #join(session: Session): Promise<void> {
+    const { log } = this.#deps;
+    const { introduction, dialer, agent } = session;
+    const { name, hostType } = introduction;
+    try {
+      if (agent === "original") session.version = (await this.#status(session)).version;
+      if (session.version < OLDEST_BUILDLET) {
+        log.info({ name, hostType, version: session.version }, "Closed a session: its buildlet is too old");
+        dialer.close(`buildlet version ${session.version} is too old; want ${OLDEST_BUILDLET} or newer`);
+        return;
+      }
+      const opened = this.#registry.open({
+        session: session.id,
+        hostType,
+        name,
+        owner: this.#deps.owner(hostType),
+        keyId: session.keyId,
+        agent,
+        version: session.version,
+        digest: introduction.agent?.digest || null,
+        platform: introduction.agent?.platform || null,
+        ip: session.address.replace(/:[^:]*$/, ""),
+        address: session.address,
+      });
+      if (dialer.closed) this.#registry.close(session.id, this.#deps.clock.now(), "hung up");
+      if (agent === "barnraiser") await session.alive.promise;
+      session.machineId = await opened;
+      if (dialer.closed) return;
+      if (introduction.agent?.digest === this.#deps.agentDigest()) this.#sentFor.delete(session.machine);
+      this.#enter(session, "idle");
+      log.info({ session: session.id, name, hostType, agent, version: session.version }, "A machine joined");
+      this.#offer(session);
+    } catch (error) {
+      if (dialer.closed) return;
+      log.warn({ name, hostType, error: messageOf(error) }, "A machine could not join");
+      dialer.close(`could not join: ${error instanceof FarmError ? error.message : "internal error"}`);
+    }
+  }
+
+  #offer(session: Session): void {
+    const face = session.face();
+    if (face) this.#deps.idle(face);
+  }
+
+  #closed(session: Session, dialerId: string, why: string, error: FarmError): void {
+    const offered = session.mode !== "joining" && session.mode !== "leaving";
+    const { log, gone, clock } = this.#deps;
+    this.#sessions.delete(session.id);
+    this.#dialers.delete(dialerId);
+    session.alive.reject(error);
+    session.gone.abort(error);
+    session.client.tick();
+    const { name, hostType } = session.introduction;
+    log.info({ session: session.id, name, hostType, reason: why }, "A session ended");
+    this.#registry.close(session.id, clock.now(), why);
+    if (offered) gone(session.id);
+  }
+
+  #enter(session: Session, mode: Session["mode"]): void {
+    const { clock, bus } = this.#deps;
+    session.mode = mode;
+    session.since = clock.now();
+    session.misses = 0;
+    session.dialer.busy = mode === "busy";
+    if (session.checkAt !== undefined || mode === "idle") {
+      session.checkAt = nextCheck(mode, clock.monotonic(), Math.random());
+    }
+    if (session.machineId !== undefined) bus.publish(`machine:${session.machineId}`);
+  }
+
+  /** Tells the machine to end the session, and ends it from this side. */
+  async #halt(session: Session, why: string): Promise<void> {
+    const offered = session.mode === "idle";
+    this.#enter(session, "leaving");
+    if (offered) this.#deps.gone(session.id);
+    const done = new AbortController();
+    const limit = this.#deps.clock.sleep(HALT_LIMIT, done.signal).catch(() => {});
+    await Promise.race([session.client.halt(), limit]);
+    done.abort();
+    session.dialer.close(why);
+  }
+
+  async #renew(session: Session): Promise<void> {
+    const served = this.#deps.agentDigest();
+    if (served !== undefined) this.#sentFor.set(session.machine, served);
+    await this.#halt(session, "sent to fetch the newer agent program");
+  }
+
+  #situation(session: Session): ReturnType<Session["situation"]> {
+    return session.situation(this.#deps.agentDigest(), this.#sentFor.get(session.machine));
+  }
+
+  async #ticks(): Promise<void> {
+    const { clock, log } = this.#deps;
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      await clock.sleep(TICK, signal).catch(() => {});
+      if (signal.aborted) return;
+      try {
+        this.#tick();
+      } catch (error) {
+        log.error({ error: messageOf(error) }, "A round of the reverse pool failed");
+      }
+    }
+  }
+
+  #tick(): void {
+    const now = this.#deps.clock.monotonic();
+    let renewed = 0;
+    for (const session of [...this.#sessions.values()]) {
+      session.dialer.tick();
+      if (session.dialer.closed) continue;
+      session.client.tick();
+      const step = nextStep(this.#situation(session), now);
+      if (step === "check") this.#spawn(this.#check(session));
+      if (step === "renew" && renewed++ < RENEWED_AT_ONCE) this.#spawn(this.#renew(session));
+    }
+    if (now - this.#keysLookedAt >= KEYS_LOOKED_AT_EVERY) {
+      this.#keysLookedAt = now;
+      this.#spawn(this.#dropEndedKeys());
+      this.#forgetOpenings(now);
+    }
+  }
+
+  /** Asks an original machine for its status, and draws the consequences. */
+  async #check(session: Session): Promise<void> {
+    session.checkAt = undefined;
+    let error: unknown;
+    try {
+      await this.#status(session);
+    } catch (caught) {
+      error = caught;
+    }
+    if (session.dialer.closed || session.mode === "leaving") return;
+    session.misses = error === undefined ? 0 : session.misses + 1;
+    if (error !== undefined && (session.mode === "idle" || session.misses >= BUSY_MISSES)) {
+      session.dialer.close(
+        session.mode === "idle"
+          ? "stopped answering: a health check failed"
+          : `stopped answering: ${BUSY_MISSES} heartbeats failed`,
+      );
+      return;
+    }
+    session.checkAt = nextCheck(session.mode, this.#deps.clock.monotonic(), Math.random());
+  }
+
+  /** GET /status, connection and all, within CHECK_LIMIT. */
+  async #status(session: Session): Promise<{ readonly version: number }> {
+    const limit = new AbortController();
+    const done = new AbortController();
+    const late = () =>
+      limit.abort(new FarmError("machine-gone", `no answer to GET /status within ${CHECK_LIMIT / 1000} s`));
+    const timer = this.#deps.clock.sleep(CHECK_LIMIT, done.signal).then(late, () => {});
+    try {
+      return await session.client.status(limit.signal);
+    } finally {
+      done.abort();
+      await timer;
+    }
+  }
+
+  /** Ends sessions whose machine's key was revoked or has expired. */
+  async #dropEndedKeys(): Promise<void> {
+    const { sql, clock, log } = this.#deps;
+    const ids = new Set([...this.#sessions.values()].flatMap(({ keyId }) => keyId ?? []));
+    if (ids.size === 0) return;
+    try {
+      const ended = new Set(await endedMachineKeys(sql, [...ids], clock.now()));
+      for (const { keyId, dialer } of [...this.#sessions.values()]) {
+        if (keyId !== null && ended.has(keyId)) dialer.close(`its key ${keyId} was revoked or has expired`);
+      }
+    } catch (error) {
+      log.warn({ error: messageOf(error) }, "Could not look whether keys have ended");
+    }
+  }
+
+  #noteOpening(machine: string): void {
+    const times = this.#openings.get(machine) ?? [];
+    times.push(this.#deps.clock.monotonic());
+    this.#openings.set(machine, times.slice(-FLAPPING_SESSIONS * 4));
+  }
+
+  #forgetOpenings(now: number): void {
+    for (const [machine, times] of this.#openings) {
+      if (times.every((time) => time < now - FLAPPING_WITHIN)) this.#openings.delete(machine);
+    }
+  }
+
+  #spawn(work: Promise<unknown>): void {
+    this.#work.add(work);
+    void work
+      .catch((error: unknown) => this.#deps.log.error({ error: messageOf(error) }, "Work for a machine failed"))
+      .finally(() => this.#work.delete(work));
+  }
+}

@@ -1,0 +1,87 @@
+/** One connected machine as the reverse pool holds it. Only the pool changes it. */
+import type { EpochMs, MachineId, SessionId } from "../../farm/ids.ts";
+import type { HttpBuildlet } from "../buildlet/client.ts";
+import type { MachineSession, SessionView } from "../machine-session.ts";
+import type { Dialer } from "../revdial/dialer.ts";
+import type { Introduction } from "./introduction.ts";
+import type { Mode, Situation } from "./session-mode.ts";
+
+export class Session {
+  readonly id: SessionId;
+  readonly introduction: Introduction;
+  /** Null: it came with the shared key. */
+  readonly keyId: string | null;
+  readonly address: string;
+  readonly openedAt: EpochMs;
+  readonly dialer: Dialer;
+  readonly client: HttpBuildlet;
+  readonly gone: AbortController;
+  mode: Mode = "joining";
+  since: EpochMs;
+  version: number;
+  machineId: MachineId | undefined;
+  /** Resolves when the machine has shown that it lives. */
+  readonly alive: PromiseWithResolvers<void> = Promise.withResolvers<void>();
+  /** When the original's status is asked for next, on the monotonic clock; undefined while it is. */
+  checkAt: number | undefined;
+  misses = 0;
+
+  constructor(
+    given: Pick<Session, "id" | "introduction" | "keyId" | "address" | "openedAt" | "dialer" | "client" | "gone">,
+  ) {
+    this.id = given.id;
+    this.introduction = given.introduction;
+    this.keyId = given.keyId;
+    this.address = given.address;
+    this.openedAt = given.openedAt;
+    this.since = given.openedAt;
+    this.dialer = given.dialer;
+    this.client = given.client;
+    this.gone = given.gone;
+    this.version = given.introduction.version;
+    this.alive.promise.catch(() => {}); // it may end before anybody asks
+  }
+
+  get agent(): "barnraiser" | "original" {
+    return this.introduction.agent ? "barnraiser" : "original";
+  }
+
+  /** Names the machine across its sessions. */
+  get machine(): string {
+    return `${this.introduction.hostType}/${this.introduction.name}`;
+  }
+
+  situation(served: string | undefined, sentFor: string | undefined): Situation {
+    const digest = this.introduction.agent?.digest ?? "";
+    return { mode: this.mode, agent: this.agent, checkAt: this.checkAt, digest, served, sentFor };
+  }
+
+  /** Undefined before the database knows the machine. */
+  face(): MachineSession | undefined {
+    if (this.machineId === undefined) return undefined;
+    return {
+      id: this.id,
+      machineId: this.machineId,
+      hostType: this.introduction.hostType,
+      name: this.introduction.name,
+      agent: this.agent,
+      client: this.client,
+      gone: this.gone.signal,
+    };
+  }
+
+  view(): SessionView {
+    return {
+      id: this.id,
+      machineId: this.machineId,
+      hostType: this.introduction.hostType,
+      name: this.introduction.name,
+      agent: this.agent,
+      version: this.version,
+      address: this.address,
+      mode: this.mode,
+      openedAt: this.openedAt,
+      since: this.since,
+    };
+  }
+}
