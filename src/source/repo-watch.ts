@@ -1,0 +1,171 @@
+/**
+ * Watching one repository: look, write down what is new, wait, again.
+ *
+ * A look asks the remote for its branches, fetches those that moved, and records each in one transaction together with the
+ * builds planned for it: a coordinator that dies at any point has either done both or will do both. Looking twice is harmless.
+ *
+ * The wait is the repository's `poll`, give or take a tenth so that repositories spread out. After a failure it doubles each time, up to
+ * LONGEST_WAIT. `poke` cuts it short; pokes during a look make one more look.
+ */
+import type { RepoConfig } from "../config/effective.ts";
+import type { Clock } from "../farm/clock.ts";
+import type { Bus, Log } from "../farm/deps.ts";
+import { FarmError, messageOf } from "../farm/errors.ts";
+import { type Ms, minutes, ms } from "../farm/ids.ts";
+import * as commits from "../store/commits.ts";
+import type { Sql } from "../store/sql.ts";
+import { GitError } from "./git.ts";
+import type { Mirror, Remote } from "./mirror.ts";
+import { chooseBranches, type WatchedBranch } from "./remote.ts";
+import { remoteTrouble } from "./remote-trouble.ts";
+
+export const LONGEST_WAIT: Ms = minutes(5);
+
+/** Commits that appeared on a branch, newest first. */
+export interface FoundCommits {
+  readonly repo: string;
+  readonly branch: string;
+  readonly commits: readonly commits.KnownCommit[];
+}
+
+/**
+ * Plans the builds of what was found, in the transaction that records it; planning twice must be harmless. Returns the topics to
+ * publish once the transaction is in. It may be called again for the same commits.
+ */
+export type Planned = (sql: Sql, found: FoundCommits) => Promise<readonly string[]>;
+
+export interface RepoWatchDeps {
+  readonly sql: Sql;
+  readonly bus: Bus;
+  readonly log: Log;
+  readonly clock: Clock;
+  /** At least 0 and below 1. */
+  readonly random: () => number;
+  readonly mirror: Mirror;
+  /** Throws FarmError when the token is not there. */
+  readonly remote: (repo: RepoConfig) => Promise<Remote>;
+  readonly planned: Planned;
+}
+
+export class RepoWatch implements AsyncDisposable {
+  readonly config: RepoConfig;
+  readonly #deps: RepoWatchDeps;
+  readonly #stop = new AbortController();
+  readonly #loop: Promise<void>;
+  #poke = new AbortController();
+  /** Branches whose newest commits were planned by the configuration in force. */
+  readonly #planned = new Set<string>();
+
+  /** Looks at once, and from then on until it is disposed of. */
+  constructor(config: RepoConfig, deps: RepoWatchDeps) {
+    this.config = config;
+    this.#deps = deps;
+    this.#loop = this.#run();
+  }
+
+  /** Looks as soon as possible. */
+  poke(): void {
+    this.#poke.abort();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await this.#loop;
+  }
+
+  async #run(): Promise<void> {
+    const { clock, random } = this.#deps;
+    const stop = this.#stop.signal;
+    for (let failures = 0; !stop.aborted; ) {
+      this.#poke = new AbortController();
+      failures = (await this.#look()) ? 0 : failures + 1;
+      const wait = waitAfter(this.config.pollMs, failures, random());
+      await clock.sleep(wait, AbortSignal.any([stop, this.#poke.signal])).catch(() => {});
+    }
+  }
+
+  /** False when it did not work. Never throws: what is wrong goes into the repository's row and the log. */
+  async #look(): Promise<boolean> {
+    const { sql, bus, log, clock } = this.#deps;
+    const { name, url } = this.config;
+    try {
+      await commits.recordRepo(sql, name, url);
+      const trouble = await this.#fetchAndRecord().catch((error: unknown) => {
+        if (error instanceof GitError)
+          return { failure: remoteTrouble(`fetch ${JSON.stringify(name)} from ${url}`, error) };
+        if (error instanceof FarmError && error.code !== "internal") return { failure: error.message };
+        throw error;
+      });
+      if (typeof trouble === "object" && trouble !== null) {
+        log.warn({ repo: name, error: trouble.failure }, "Could not look for commits");
+        await commits.recordFailure(sql, name, trouble.failure, clock.now());
+      } else await commits.recordAnswer(sql, name, trouble, clock.now());
+      bus.publish(`repo:${name}`);
+      return typeof trouble !== "object" || trouble === null;
+    } catch (error) {
+      if (!this.#stop.signal.aborted)
+        log.error({ repo: name, error: messageOf(error) }, "Could not record what was found");
+      return false;
+    }
+  }
+
+  /** What is wrong with what the remote has; null: nothing. */
+  async #fetchAndRecord(): Promise<string | null> {
+    const { mirror } = this.#deps;
+    const { name, url, branches, history } = this.config;
+    const stop = this.#stop.signal;
+    const remote = await this.#deps.remote(this.config);
+    const choice = chooseBranches(branches, await mirror.list(remote, stop));
+    if (choice.watched.length > 0) {
+      const here = await mirror.fetch(remote, choice.watched, history, stop);
+      const heads = await commits.branchHeads(this.#deps.sql, name);
+      let moved = false;
+      for (const branch of here) {
+        const recorded = heads.get(branch.name);
+        if (recorded === branch.head && this.#planned.has(branch.name)) continue;
+        await this.#record(branch, recorded);
+        moved ||= recorded !== branch.head;
+      }
+      if (moved) await mirror.tidy(stop).catch((error: unknown) => this.#untidy(error));
+    }
+    return choice.problem === null
+      ? null
+      : `Cannot find everything in ${JSON.stringify(name)} at ${url}: ${choice.problem}`;
+  }
+
+  async #record(branch: WatchedBranch, recorded: string | undefined): Promise<void> {
+    const { sql, bus, log, clock, mirror, planned } = this.#deps;
+    const { name: repo, history, depth } = this.config;
+    const stop = this.#stop.signal;
+    const found = await mirror.commits(branch.head, history, stop);
+    const here = recorded !== undefined && (await mirror.has(recorded, stop));
+    const keepTail = here && (await mirror.isAncestor(recorded, branch.head, stop));
+    const { topics, fresh } = await sql.tx(async (tx) => {
+      const fresh = await commits.recordBranch(
+        tx,
+        { repo, branch: branch.name, commits: found, keepTail },
+        clock.now(),
+      );
+      // The first time also what was recorded by an earlier run: its configuration may have had other builders.
+      const all = !this.#planned.has(branch.name);
+      const wanted = all ? await commits.newestCommits(tx, repo, branch.name, depth) : fresh.slice(0, depth);
+      const topics = wanted.length > 0 ? await planned(tx, { repo, branch: branch.name, commits: wanted }) : [];
+      return { topics, fresh };
+    });
+    this.#planned.add(branch.name);
+    if (fresh.length > 0)
+      log.info({ repo, branch: branch.name, head: branch.head, commits: fresh.length }, "Found commits");
+    for (const topic of [...topics, `grid:${repo}`]) bus.publish(topic);
+  }
+
+  #untidy(error: unknown): void {
+    if (!this.#stop.signal.aborted)
+      this.#deps.log.warn({ repo: this.config.name, error: messageOf(error) }, "Could not pack a mirror");
+  }
+}
+
+/** How long to wait after a look; `random` is at least 0 and below 1. */
+export function waitAfter(poll: Ms, failures: number, random: number): Ms {
+  const backedOff = Math.min(poll * 2 ** failures, Math.max(poll, LONGEST_WAIT));
+  return ms(backedOff * (0.9 + 0.2 * random));
+}

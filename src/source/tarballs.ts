@@ -1,0 +1,83 @@
+/**
+ * The tree of a commit as a gzipped tar: made once per commit out of its mirror, kept as a blob while there is room.
+ *
+ * Names in it are relative to the root of the tree; directories, modes and symbolic links are as committed, every time is the
+ * commit's, so the same commit gives the same bytes. Submodules are empty folders.
+ *
+ * The original buildlet passes symbolic links over without a word, wherever they lead. They are in the archive nevertheless: what to
+ * make of them is for the machine that unpacks it.
+ */
+import { pipeline } from "node:stream/promises";
+import { createGzip } from "node:zlib";
+import type { BlobCache, Cached } from "../blobs/blob-cache.ts";
+import { FarmError, messageOf } from "../farm/errors.ts";
+import type { Mirror } from "./mirror.ts";
+
+export interface TarballsDeps {
+  readonly cache: BlobCache;
+  readonly mirror: (repo: string) => Mirror;
+  /** A larger one, packed, is refused. */
+  readonly maxBytes: number;
+  /** Ends all that is being made. */
+  readonly stop: AbortSignal;
+}
+
+/** Throws FarmError `not-found`, `too-large` or `unavailable`; what is being made goes on when `signal` aborts, others may wait for it. */
+export async function tarball(deps: TarballsDeps, repo: string, hash: string, signal: AbortSignal): Promise<Cached> {
+  const what = `the source of ${JSON.stringify(repo)} at ${JSON.stringify(hash.slice(0, 12))}`;
+  if (!/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(hash)) {
+    throw new FarmError(
+      "bad-request",
+      `Cannot pack the source of ${JSON.stringify(repo)} at ${JSON.stringify(hash)}: want a whole commit hash`,
+    );
+  }
+  const mirror = deps.mirror(repo);
+  const made = deps.cache.get(`${repo}/${hash}.tar.gz`, () =>
+    limited(gzipped(mirror.archive(hash, deps.stop)), deps.maxBytes, what),
+  );
+  try {
+    return await abandonable(made, signal);
+  } catch (error) {
+    signal.throwIfAborted();
+    if (error instanceof FarmError) throw error;
+    const missing = !(await mirror.has(hash, signal).catch(() => true));
+    if (missing)
+      throw new FarmError("not-found", `Cannot pack ${what}: the farm's mirror has no such commit`, { cause: error });
+    throw new FarmError("unavailable", `Cannot pack ${what}: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+/** Level 1: the network is faster than any higher level. */
+async function* gzipped(tar: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void> {
+  const gzip = createGzip({ level: 1, chunkSize: 256 * 1024 });
+  const feeding = pipeline(tar, gzip).catch((error: unknown) =>
+    gzip.destroy(error instanceof Error ? error : undefined),
+  );
+  try {
+    for await (const chunk of gzip) yield chunk;
+  } finally {
+    gzip.destroy();
+    await feeding;
+  }
+}
+
+async function* limited(content: AsyncIterable<Buffer>, maxBytes: number, what: string): AsyncGenerator<Buffer, void> {
+  let bytes = 0;
+  for await (const chunk of content) {
+    bytes += chunk.length;
+    if (bytes > maxBytes) {
+      throw new FarmError("too-large", `Cannot pack ${what}: it is over the limit of ${maxBytes} bytes, packed`);
+    }
+    yield chunk;
+  }
+}
+
+/** `work`, or the reason of `signal` when that comes first. */
+function abandonable<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  const { promise, resolve, reject } = Promise.withResolvers<T>();
+  const abort = (): void => reject(signal.reason);
+  if (signal.aborted) abort();
+  signal.addEventListener("abort", abort, { once: true });
+  work.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+  return promise;
+}
