@@ -1,0 +1,155 @@
+/** Data of `/b/ID` and `/b/ID/STEP`. */
+import type { FarmConfig } from "../../config/effective.ts";
+import type { Status } from "../../farm/build.ts";
+import { buildId, type EpochMs } from "../../farm/ids.ts";
+import {
+  type AttemptFacts,
+  againOf,
+  attemptsOf,
+  type BuildFacts,
+  buildFacts,
+  earlierOf,
+  elsewhereOf,
+  type NeighbourRow,
+  type StepFacts,
+  stepsOf,
+} from "../../store/pages-build.ts";
+import { buildLines } from "../../store/pages-lines.ts";
+import type { Sql } from "../../store/sql.ts";
+import { type BuildLine, stepHref } from "../../ui/data.ts";
+import type { LogData } from "../../ui/log-viewer.tsx";
+import type { BuildData, Mini, Since } from "../../ui/pages/build.tsx";
+import { statusOf } from "../../ui/status.ts";
+import type { LogReader } from "../deps.ts";
+import { linesOf, machineRef } from "../lines.ts";
+import { lastLines } from "../log-lines.ts";
+import { waitOfBuild } from "../queues.ts";
+import { LOOKED_AT, whyLines } from "../why.ts";
+
+const EARLIER = 30;
+/** Further back than the strip, to find where a builder turned red. */
+const HISTORY = 200;
+const TAIL = 100;
+
+export interface BuildDeps {
+  readonly sql: Sql;
+  readonly config: FarmConfig;
+  readonly logs: LogReader;
+}
+
+/** undefined: no such build, attempt or step. */
+export async function buildData(deps: BuildDeps, id: number, step: string | undefined, attempt: number | undefined, now: EpochMs): Promise<{ data: BuildData; topics: string[] } | undefined> {
+  const { sql, config } = deps;
+  const facts = await buildFacts(sql, id);
+  if (!facts) return undefined;
+  const [rows, attempts, history, elsewhere, again] = await Promise.all([
+    buildLines(sql, [id]),
+    attemptsOf(sql, id),
+    earlierOf(sql, facts, HISTORY),
+    elsewhereOf(sql, facts.commitId),
+    againOf(sql, facts.commitId, facts.builder),
+  ]);
+  const [build] = await linesOf(sql, rows, config);
+  const current = attempt === undefined ? attempts.at(-1) : attempts.find((a) => a.number === attempt);
+  if (!build || (attempt !== undefined && !current)) return undefined;
+  const steps = current ? await stepsOf(sql, current.id) : [];
+  const shown = step === undefined ? chosen(steps) : steps.find((s) => s.name === step);
+  if (step !== undefined && !shown) return undefined;
+  const latest = current?.number === attempts.at(-1)?.number;
+  const [log, why, wait] = await Promise.all([
+    shown?.logId ? logData(deps, id, shown, latest ? "" : String(current?.number)) : null,
+    latest ? whyData(deps, build, steps) : null,
+    build.status === "waiting" ? waitOfBuild(sql, buildId(id), build.hostType, now) : null,
+  ]);
+  const mini = miniOf(config);
+  const data: BuildData = {
+    build,
+    committedAt: facts.committedAt,
+    provenance: facts.provenance,
+    requestedBy: facts.requestedBy,
+    rebuildOf: facts.rebuildOf,
+    knownIssues: (config.builders.find((b) => b.name === facts.builder)?.knownIssues ?? []).map(String),
+    since: facts.outcome === "failure" ? since(facts, history) : null,
+    why,
+    wait,
+    attempt: current?.number ?? 0,
+    attempts: attempts.map(attemptRow),
+    steps: steps.map((s) => ({
+      name: s.name,
+      status: stepStatus(s, current),
+      exit: s.status,
+      startedAt: s.startedAt,
+      endedAt: s.endedAt,
+      hasLog: s.logId !== null,
+    })),
+    step: shown?.name ?? null,
+    log,
+    earlier: history.slice(0, EARLIER).map((row) => mini(row, row.hash.slice(0, 8))),
+    elsewhere: elsewhere.map((row) => mini(row, row.builder)),
+    again: again.map((row) => mini(row, `#${row.build}`)),
+  };
+  return { data, topics: [`build:${id}`, ...(build.status === "waiting" ? [`queue:${build.hostType}`] : [])] };
+}
+
+/** The failing step, else the running one, else the last that wrote anything. */
+function chosen(steps: readonly StepFacts[]): StepFacts | undefined {
+  const started = steps.filter((step) => step.logId !== null);
+  return started.find((step) => step.outcome === "failure") ?? started.find((step) => step.endedAt === null) ?? started.at(-1);
+}
+
+function stepStatus(step: StepFacts, attempt: AttemptFacts | undefined): Status {
+  if (step.outcome !== null) return step.outcome;
+  if (step.startedAt === null) return attempt?.state === "ended" ? "skipped" : "waiting";
+  return attempt?.state === "ended" ? (attempt.outcome ?? "canceled") : "running";
+}
+
+function attemptRow(a: AttemptFacts): BuildData["attempts"][number] {
+  return {
+    number: a.number,
+    status: statusOf(a.state, a.outcome),
+    reason: a.reason,
+    machine: machineRef(a.machine, a.machineType),
+    createdAt: a.createdAt,
+    startedAt: a.startedAt,
+    endedAt: a.endedAt,
+  };
+}
+
+async function logData(deps: BuildDeps, build: number, step: StepFacts, attempt: string): Promise<LogData | null> {
+  if (step.logId === null) return null;
+  const { total, length, ended, truncated, from, lines } = await lastLines(deps.logs, step.logId, TAIL);
+  return { base: stepHref(build, step.name), attempt, topic: `log:${step.logId}`, total, length, ended, truncated, from, tail: lines };
+}
+
+async function whyData(deps: BuildDeps, build: BuildLine, steps: readonly StepFacts[]): Promise<BuildData["why"]> {
+  if (build.status !== "failure" && build.status !== "known_issue") return null;
+  const failed = steps.find((step) => step.outcome === "failure");
+  if (!failed || failed.logId === null) return null;
+  const { lines, from } = await lastLines(deps.logs, failed.logId, LOOKED_AT);
+  const why = whyLines(lines, from);
+  return why.length === 0 ? null : { step: failed.name, lines: why };
+}
+
+/** `history` is newest first and begins with this build's own commit. */
+function since(build: BuildFacts, history: readonly NeighbourRow[]): Since | null {
+  let first = { hash: "", build: build.id };
+  let between = 0;
+  for (const row of history) {
+    const mine = row.commitId === build.commitId;
+    if (mine && first.hash === "") first = { hash: row.hash, build: build.id };
+    else if (row.outcome === "failure") {
+      first = { hash: row.hash, build: row.build };
+      between = 0;
+    } else if (row.outcome === "success") return { first, green: { hash: row.hash, build: row.build }, between };
+    else between++;
+  }
+  return first.hash === "" ? null : { first, green: null, between: 0 };
+}
+
+function miniOf(config: FarmConfig): (row: NeighbourRow, label: string) => Mini {
+  const known = new Set(config.builders.filter((b) => b.knownIssues.length > 0).map((b) => b.name));
+  return (row, label) => {
+    const status = statusOf(row.state, row.outcome);
+    return { build: row.build, label, status: status === "failure" && known.has(row.builder) ? "known_issue" : status };
+  };
+}

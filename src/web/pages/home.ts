@@ -1,0 +1,130 @@
+/** Data of `/`. What covers 24 hours is asked for at most every few seconds, however many pages are open. */
+import type { FarmConfig } from "../../config/effective.ts";
+import type { EpochMs } from "../../farm/ids.ts";
+import { dayHours, type HourRow, recentLines, runningLines } from "../../store/pages-lines.ts";
+import { countMachines } from "../../store/pages-machines.ts";
+import type { ConnectedRow, HostTypeRow } from "../../store/pages-pools.ts";
+import { openBuilds } from "../../store/pages-search.ts";
+import type { Sql } from "../../store/sql.ts";
+import type { Check } from "../../ui/data.ts";
+import type { HomeData, Hour } from "../../ui/pages/home.tsx";
+import type { PoolData } from "../../ui/pages/pools.tsx";
+import { linesOf } from "../lines.ts";
+import { readQueues, waitingLines } from "../queues.ts";
+
+const RUNNING = 50;
+const WAITING = 20;
+const RECENT = 30;
+/** Machines listed one by one; more are a page of their own. */
+const SESSIONS = 1000;
+const DAY_KEPT_MS = 10_000;
+
+/** The last 24 hours, remembered for a moment. */
+export class Day {
+  #at = Number.NEGATIVE_INFINITY;
+  #hours: Promise<HourRow[]> | undefined;
+
+  hours(sql: Sql, now: EpochMs): Promise<HourRow[]> {
+    if (this.#hours === undefined || Math.abs(now - this.#at) > DAY_KEPT_MS) {
+      this.#at = now;
+      this.#hours = dayHours(sql, now);
+      this.#hours.catch(() => {
+        this.#hours = undefined;
+      });
+    }
+    return this.#hours;
+  }
+}
+
+export interface HomeDeps {
+  readonly sql: Sql;
+  readonly config: FarmConfig;
+  readonly checks: readonly Check[];
+  readonly dial: string;
+  readonly day: Day;
+}
+
+export async function homeData(deps: HomeDeps, now: EpochMs): Promise<HomeData> {
+  const { sql, config } = deps;
+  const [queues, open, machines, hours, running, recent] = await Promise.all([
+    readQueues(sql, now, WAITING),
+    openBuilds(sql),
+    countMachines(sql, ""),
+    deps.day.hours(sql, now),
+    runningLines(sql, RUNNING),
+    recentLines(sql, RECENT),
+  ]);
+  const [waiting, runningBuilds, recentBuilds] = await Promise.all([
+    waitingLines(sql, queues, config, WAITING),
+    linesOf(sql, running, config),
+    linesOf(sql, recent, config),
+  ]);
+  const pools = poolData(
+    queues.all.map((q) => q.type),
+    queues.connected,
+  );
+  const busy = queues.connected.filter((s) => s.heldAt !== null).length;
+  const drained = queues.connected.filter((s) => s.heldAt === null && s.drained).length;
+  const oldest = queues.all.flatMap((q) => q.oldest ?? []);
+  return {
+    numbers: {
+      machines,
+      busy,
+      drained,
+      idle: queues.connected.length - busy - drained,
+      missing: pools.types.reduce((sum, type) => sum + Math.max(0, type.expect - type.total), 0),
+      running: open.running,
+      waiting: queues.all.reduce((sum, q) => sum + q.waiting, 0),
+      oldestWait: oldest.length === 0 ? null : Math.min(...oldest),
+      good: hours.reduce((sum, h) => sum + h.success, 0),
+      bad: hours.reduce((sum, h) => sum + h.failure, 0),
+    },
+    hours: Array.from({ length: 24 }, (_, hour): Hour => {
+      const row = hours.find((h) => h.hour === hour);
+      const { busyMs = 0, waitMs = 0, success = 0, failure = 0, infra = 0 } = row ?? {};
+      return { busyMs, waitMs, success, failure, infra };
+    }),
+    running: runningBuilds,
+    waiting,
+    recent: recentBuilds,
+    pools,
+    checks: deps.checks,
+    start: {
+      dial: deps.dial,
+      hostType: config.hosts[0]?.hostType ?? null,
+      repos: config.repos.length,
+      builders: config.builders.length,
+    },
+  };
+}
+
+/** Host types that somebody expects or that has somebody; sessions by type and name, as the rows come. */
+export function poolData(types: readonly HostTypeRow[], sessions: readonly ConnectedRow[]): PoolData {
+  return {
+    connected: sessions.length,
+    types: types
+      .map((type) => {
+        const mine = sessions.filter((s) => s.hostType === type.name);
+        return {
+          hostType: type.name,
+          busy: mine.filter((s) => s.heldAt !== null).length,
+          total: mine.length,
+          expect: type.configured ? type.expect : 0,
+          trust: type.trust,
+          drained: type.drainedAt !== null,
+          configured: type.configured,
+        };
+      })
+      .filter((type) => type.configured || type.total > 0),
+    sessions: sessions.slice(0, SESSIONS).map((s) => ({
+      id: s.session,
+      name: s.name,
+      address: s.address,
+      version: s.version,
+      hostType: s.hostType,
+      openedAt: s.openedAt,
+      build: s.build,
+      since: s.heldAt ?? Math.max(s.freedAt ?? s.openedAt, s.openedAt),
+    })),
+  };
+}

@@ -1,0 +1,104 @@
+/** Data of `/machines` and `/machines/NAME`. */
+import type { FarmConfig } from "../../config/effective.ts";
+import type { EpochMs } from "../../farm/ids.ts";
+import { machineLines } from "../../store/pages-lines.ts";
+import {
+  countMachines,
+  type MachineDetail,
+  machineChanges,
+  machineCompared,
+  machineSessions,
+  machineStrips,
+  machinesNamed,
+  machinesPage,
+} from "../../store/pages-machines.ts";
+import type { Sql } from "../../store/sql.ts";
+import type { MachineMode } from "../../ui/data.ts";
+import type { MachineData } from "../../ui/pages/machine.tsx";
+import type { MachinesData } from "../../ui/pages/machines.tsx";
+import { linesOf } from "../lines.ts";
+
+const PAGE = 200;
+const HOUR_MS = 3600_000;
+const BUILDS = 50;
+const SESSIONS = 50;
+const CHANGES = 100;
+
+export function like(text: string): string {
+  return text === "" ? "" : `%${text.replace(/[\\%_]/g, "\\$&")}%`;
+}
+
+export async function machinesData(sql: Sql, config: FarmConfig, filter: string, page: number, now: EpochMs): Promise<MachinesData> {
+  const [rows, total] = await Promise.all([machinesPage(sql, like(filter), PAGE, (page - 1) * PAGE), countMachines(sql, like(filter))]);
+  const strips = await machineStrips(
+    sql,
+    rows.map((row) => row.id),
+    now,
+    24,
+    HOUR_MS,
+  );
+  const days = new Map(strips.map((strip) => [strip.id, strip.strip]));
+  return {
+    machines: rows.map((row) => ({
+      id: row.id,
+      hostType: row.hostType,
+      name: row.name,
+      owner: row.owner ?? (ownersOf(config, row.hostType).map((o) => o.name).join(", ") || null),
+      trust: row.trust,
+      mode: modeOf(row.open, row.drained, row.build !== null),
+      build: row.build,
+      builder: row.builder,
+      lastSeenAt: row.lastSeenAt,
+      note: row.drained ? (row.drainNote ?? "drained") : row.open ? null : row.closeReason,
+      day: days.get(row.id) ?? "",
+    })),
+    total,
+    page,
+    pages: Math.max(1, Math.ceil(total / PAGE)),
+    filter,
+  };
+}
+
+function modeOf(open: boolean, drained: boolean, busy: boolean): MachineMode {
+  if (!open) return drained ? "drained" : "away";
+  if (busy) return "busy";
+  return drained ? "drained" : "idle";
+}
+
+function ownersOf(config: FarmConfig, hostType: string): readonly { readonly name: string; readonly contact: string }[] {
+  return config.hosts.find((host) => host.hostType === hostType)?.owners ?? [];
+}
+
+/** The machine of that name, of host type `type` when several have it; otherwise the one that was seen last. */
+export async function machineData(sql: Sql, config: FarmConfig, name: string, type: string | undefined, now: EpochMs): Promise<MachineData | undefined> {
+  const all = await machinesNamed(sql, name);
+  const machine = type === undefined ? all[0] : all.find((m) => m.hostType === type);
+  if (!machine) return undefined;
+  const [sessions, changes, compare, strips, rows] = await Promise.all([
+    machineSessions(sql, machine.id, SESSIONS),
+    machineChanges(sql, machine.id, CHANGES),
+    machineCompared(sql, machine.id, machine.hostType),
+    machineStrips(sql, [machine.id], now, 30, 24 * HOUR_MS),
+    machineLines(sql, machine.id, BUILDS),
+  ]);
+  const builds = await linesOf(sql, rows, config);
+  const open = sessions.some((session) => session.closedAt === null);
+  const running = builds.find((b) => b.status === "running" && b.machine?.name === machine.name && b.machine.hostType === machine.hostType);
+  return {
+    ...factsOf(machine),
+    mode: modeOf(open, machine.drainedAt !== null, running !== undefined),
+    owners: machine.owner !== null ? [{ name: machine.owner, contact: "" }] : ownersOf(config, machine.hostType),
+    running: running ?? null,
+    changes,
+    sessions,
+    builds: builds.filter((build) => build.endedAt !== null),
+    compare,
+    month: strips[0]?.strip ?? "",
+    namesakes: all.filter((m) => m.id !== machine.id).map((m) => m.hostType),
+  };
+}
+
+function factsOf(machine: MachineDetail): Omit<MachineData, "mode" | "owners" | "running" | "changes" | "sessions" | "builds" | "compare" | "month" | "namesakes"> {
+  const { keyId, keyMadeAt, keyExpiresAt, keyRevokedAt, owner: _, ...facts } = machine;
+  return { ...facts, key: keyId === null ? null : { id: keyId, madeAt: keyMadeAt ?? 0, expiresAt: keyExpiresAt, revokedAt: keyRevokedAt } };
+}

@@ -1,0 +1,23 @@
+/** The lines of a failing step that are likely to say why it failed. */
+import { plain } from "../ui/ansi.ts";
+import type { WhyLine } from "../ui/pages/build.tsx";
+
+/** Looked at, from the end. */
+export const LOOKED_AT = 400;
+const LAST = 10;
+const MARKED = 6;
+
+const SAYS_WHY = /\b(error|errors|fatal|panic|panicked|assert(?:ion)?|exception|traceback|undefined reference|segmentation fault|expected|not found|denied|cannot|killed|timed? ?out)\b|^\s*(?:---\s*)?fail(?:ed|ure)?\b|\bfail(?:ed|ure)\b|✕|✗/i;
+const SAYS_NOTHING = /\b(?:0|no) (?:errors?|failures?|failed)\b|\bwithout errors?\b/i;
+
+/** The last lines, and before them up to six earlier ones that look like an error; `first` is the number of `lines[0]`. */
+export function whyLines(lines: readonly string[], first: number): WhyLine[] {
+  const all = lines.map((line, i): WhyLine => {
+    const text = plain(line);
+    return { line: first + i, text: text.length > 400 ? `${text.slice(0, 400)} …` : text, marked: SAYS_WHY.test(text.slice(0, 400)) && !SAYS_NOTHING.test(text.slice(0, 400)) };
+  });
+  while (all.length > 0 && all.at(-1)?.text.trim() === "") all.pop();
+  const tail = all.slice(-LAST);
+  const before = all.slice(0, -LAST).filter((line) => line.marked);
+  return [...before.slice(-MARKED), ...tail];
+}
