@@ -22,12 +22,12 @@ import { Program, root } from "./program.ts";
 import { type FleetOptions, SimulatedMachines } from "./simulated-machines.ts";
 import { until } from "./wait.ts";
 
-export const HOST_TYPE = "host-linux-amd64-bench";
+const HOST_TYPE = "host-linux-amd64-bench";
 export const REPO = "app";
 const MASTER_KEY = "a master key for benches";
 const START_LIMIT_MS = 60_000;
 
-export const quiet: Log = { debug() {}, info() {}, warn() {}, error() {} };
+const quiet: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
 export interface FarmOptions {
   readonly signal: AbortSignal;
