@@ -9,7 +9,7 @@
  * by `killLeftovers` (work dir emptied) and when the session ends. Output is never buffered beyond one pipe and one chunk:
  * while the reader is behind, the command waits.
  */
-import { type ChildProcess, spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { closeSync } from "node:fs";
 import { Socket } from "node:net";
@@ -181,6 +181,7 @@ async function start(command: Command, mark: string, pipe: OutputPipe, windows: 
   const out = pipe.kind === "one" ? pipe.writeFd : "pipe";
   let child: ChildProcess | undefined;
   let errno = "";
+  const { spawn } = await import("node:child_process"); // an idle agent does without
   try {
     const starting = spawn(command.program, command.args, {
       cwd: command.dir,

@@ -1,0 +1,21 @@
+/** The flags of `buildlet`: those of the original, and ours. stage0 passes on what it does not use itself. */
+import { bool, type FlagValues, text } from "../farm/flags.ts";
+
+export const BUILDLET_FLAGS = {
+  halt: bool(true, "power the machine off at the end of the session, where that is possible"),
+  reboot: bool(false, "reboot the machine at the end of the session"),
+  workdir: text("", "folder for builds; must exist. Default: one below the temporary folder, emptied at the start"),
+  listen: text("AUTO", "address to listen on when not in reverse mode: HOST:PORT or :PORT"),
+  "reverse-type": text("", "host type of this machine; when given, the buildlet dials the coordinator"),
+  coordinator: text("localhost:8119", "HOST:PORT of the coordinator"),
+  hostname: text("", "name of this machine for people. Default: HOSTNAME, else the system's"),
+  "health-addr": text("0.0.0.0:8080", "in reverse mode, address that answers /healthz"),
+  version: bool(false, "print the version and end"),
+  "ca-file": text("", "certificates (PEM) that the coordinator's must come from, instead of the usual authorities"),
+  compatible: bool(
+    false,
+    "choose key and TLS verification by the original's rule: only farmer.golang.org… is verified",
+  ),
+} as const;
+
+export type BuildletFlags = FlagValues<typeof BUILDLET_FLAGS>;

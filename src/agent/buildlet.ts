@@ -1,0 +1,188 @@
+/**
+ * The buildlet: lends this machine to a coordinator. To try it, with a coordinator on this machine:
+ *
+ *   buildlet -reverse-type=host-linux-amd64-localdev -reboot=false -halt=false
+ *
+ *   reverse mode   registers, serves one session, and ends with 0 when that is over: a supervisor (stage0 under systemd, say)
+ *                  starts it again, with whatever agent is newest then
+ *   listen mode    serves whoever dials and knows the password, until told to stop
+ *
+ * Exit codes: 0 the session is over or the machine was told to halt; 1 it could not begin, with the reason as last line.
+ */
+import { createServer as createHttpServer, type Server as HttpServer } from "node:http";
+import { createServer as createTcpServer, type Server } from "node:net";
+import type { Clock } from "../farm/clock.ts";
+import { messageOf } from "../farm/errors.ts";
+import { seconds } from "../farm/ids.ts";
+import { BUILDLET_VERSION } from "../wire/buildlet-api/buildlet-api.ts";
+import type { HeaderField } from "../wire/revdial/http-head.ts";
+import { encodeAgentInfo, REGISTRATION_HEADERS, REVDIAL_VERSION } from "../wire/revdial/registration.ts";
+import { parseAddress } from "./address.ts";
+import { BuildletServer } from "./api/buildlet-server.ts";
+import type { BuildletFlags } from "./buildlet-flags.ts";
+import { dialer, trustFor } from "./dial.ts";
+import { readKey } from "./key.ts";
+import { type ListenSettings, listenSettings } from "./listen-settings.ts";
+import { goSystem, machineName, platformText, programDigest } from "./machine-info.ts";
+import { outboundNetworkSwitch } from "./outbound-network.ts";
+import { haltCommand, rebootCommand, runPowerCommand } from "./power.ts";
+import type { Environment } from "./proxy.ts";
+import { runReverseSession } from "./reverse/reverse-session.ts";
+import { openWorkDir } from "./work-dir.ts";
+
+/** /halt is answered first; what it asks for is done after this. */
+const HALT_DELAY = seconds(1);
+/** With -halt the end of a session waits so long for a halt that is under way. */
+const HALT_GRACE = seconds(5);
+const PRODUCTION_NAME = "farmer.golang.org";
+
+export interface BuildletDeps {
+  readonly clock: Clock;
+  readonly env: Environment;
+  readonly platform: NodeJS.Platform;
+  readonly uid: number | undefined;
+  /** The file of the running program, for its digest. */
+  readonly program: string | undefined;
+  readonly log: (line: string) => void;
+  /** Called with the address once in listen mode. */
+  readonly listening?: (port: number) => void;
+}
+
+/** Runs until the session is over, the machine is told to halt, or `signal` aborts. Rejects when it cannot begin. */
+export async function runBuildlet(flags: BuildletFlags, deps: BuildletDeps, signal: AbortSignal): Promise<void> {
+  const { log } = deps;
+  const hostType = flags["reverse-type"];
+  const reverse = hostType === "" ? undefined : prepareReverse(flags, deps);
+  const listen = reverse ? undefined : listenSettings(flags.listen, deps.env, deps.platform);
+  const workDir = await openWorkDir({
+    given: flags.workdir,
+    hostType,
+    platform: deps.platform,
+    tmpDir: deps.env.TMPDIR ?? "",
+  });
+  const halted = new AbortController();
+  const ends = AbortSignal.any([signal, halted.signal]);
+  await using server = new BuildletServer({
+    workDir,
+    clock: deps.clock,
+    platform: deps.platform,
+    system: goSystem(),
+    password: listen?.password ?? "",
+    log,
+    halt: () => void halt(flags, deps).then(() => halted.abort(new Error("halted"))),
+    disableOutboundNetwork: outboundNetworkSwitch(flags.compatible && deps.platform === "linux", log),
+  });
+  if (listen) return await serveListener(server, listen, deps, ends);
+  if (!reverse) return;
+  await using health = await serveHealth(flags["health-addr"], log);
+  void health;
+  const why = await runReverseSession(
+    { dial: reverse.dial, clock: deps.clock, accept: (socket) => server.accept(socket), log },
+    reverse.fields,
+    ends,
+  );
+  log(`The session is over: ${why}`);
+  if (flags.halt && !ends.aborted) await deps.clock.sleep(HALT_GRACE, ends).catch(() => {});
+}
+
+function prepareReverse(flags: BuildletFlags, deps: BuildletDeps) {
+  const { coordinator, compatible } = flags;
+  const hostType = flags["reverse-type"];
+  const address = parseAddress(coordinator);
+  const production = coordinator.startsWith(PRODUCTION_NAME);
+  const ours = trustFor(address, flags["ca-file"]);
+  // The original sends and verifies the address with its port, except 443.
+  const serverName = coordinator.replace(/:443$/, "");
+  const trust = compatible ? { verify: production, ca: ours.ca, serverName } : ours;
+  const key = readKey({
+    hostType,
+    env: deps.env,
+    platform: deps.platform,
+    uid: deps.uid,
+    allowFile: !compatible || production,
+    allowDevKey: compatible ? !production : !ours.verify,
+    allowPlainFile: !compatible,
+  });
+  const name = REGISTRATION_HEADERS;
+  const fields: HeaderField[] = [
+    [name.hostname, machineName(flags.hostname, deps.env.HOSTNAME)],
+    [name.key, key],
+    [name.version, String(BUILDLET_VERSION)],
+    [name.hostType, hostType],
+    [name.revdialVersion, REVDIAL_VERSION],
+  ];
+  if (!compatible) {
+    fields.push([name.agent, encodeAgentInfo({ digest: programDigest(deps.program), platform: platformText() })]);
+  }
+  return { dial: dialer(address, trust, deps.env), fields };
+}
+
+async function halt(flags: BuildletFlags, deps: BuildletDeps): Promise<void> {
+  await deps.clock.sleep(HALT_DELAY);
+  deps.log("Halting, as the coordinator asked");
+  const command = flags.reboot ? rebootCommand(deps.platform) : flags.halt ? haltCommand(deps.platform) : undefined;
+  if (!command) return;
+  await runPowerCommand(command, deps.log);
+  await deps.clock.sleep(HALT_GRACE);
+}
+
+async function serveListener(
+  server: BuildletServer,
+  settings: ListenSettings,
+  deps: BuildletDeps,
+  signal: AbortSignal,
+): Promise<void> {
+  const { tls } = settings;
+  const keepAlive = { keepAlive: true, keepAliveInitialDelay: 180_000, noDelay: true };
+  let listener: Server;
+  if (tls) {
+    const { createServer } = await import("node:tls");
+    listener = createServer({ ...tls, ...keepAlive }, (socket) => server.accept(socket));
+    listener.on("tlsClientError", () => {}); // somebody who speaks no TLS
+  } else {
+    listener = createTcpServer(keepAlive, (socket) => server.accept(socket));
+  }
+  await new Promise<void>((resolve, reject) => {
+    listener.once("error", (error) => reject(new Error(`Cannot listen: ${messageOf(error)}`, { cause: error })));
+    listener.listen({ port: settings.port, host: settings.host }, resolve);
+  });
+  const address = listener.address();
+  const port = typeof address === "object" && address ? address.port : settings.port;
+  deps.log(`Listening on ${settings.host ?? ""}:${port}`);
+  deps.listening?.(port);
+  await new Promise<void>((resolve) => {
+    signal.addEventListener("abort", () => resolve(), { once: true });
+    if (signal.aborted) resolve();
+  });
+  listener.close();
+}
+
+/** Answers GET /healthz in the clear. A second buildlet on the machine finds the address taken, which is only logged. */
+async function serveHealth(address: string, log: (line: string) => void): Promise<AsyncDisposable> {
+  const [, bracketed, plain = "", port] = /^(?:\[([^\]]*)\]|([^:]*)):(\d{1,5})$/.exec(address) ?? [];
+  const none = { [Symbol.asyncDispose]: async () => {} };
+  if (port === undefined) {
+    log(`Cannot serve /healthz on ${JSON.stringify(address)}: want HOST:PORT`);
+    return none;
+  }
+  const server: HttpServer = createHttpServer((request, response) => {
+    const found = request.url === "/healthz" && request.method === "GET";
+    response
+      .writeHead(found ? 200 : 404, { "Content-Type": "text/plain; charset=utf-8" })
+      .end(found ? "ok\n" : "404 page not found\n");
+  });
+  const failure = await new Promise<Error | undefined>((resolve) => {
+    server.once("error", resolve);
+    server.listen({ port: Number(port), host: (bracketed ?? plain) || undefined }, () => resolve(undefined));
+  });
+  if (failure) {
+    log(`Cannot serve /healthz on ${address}: ${failure.message}`);
+    return none;
+  }
+  return {
+    [Symbol.asyncDispose]: async () => {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
