@@ -1,7 +1,11 @@
 /** The flags of `buildlet`: those of the original, and ours. stage0 passes on what it does not use itself. */
-import { bool, type FlagValues, text } from "../farm/flags.ts";
+import { bool, type Flag, type FlagValues, text } from "../farm/flags.ts";
 
-export const BUILDLET_FLAGS = {
+type Bools = "halt" | "reboot" | "version" | "compatible";
+type Texts = "workdir" | "listen" | "reverse-type" | "coordinator" | "hostname" | "health-addr" | "ca-file";
+type BuildletFlagTypes = { readonly [name in Bools]: Flag<boolean> } & { readonly [name in Texts]: Flag<string> };
+
+export const BUILDLET_FLAGS: BuildletFlagTypes = {
   halt: bool(true, "power the machine off at the end of the session, where that is possible"),
   reboot: bool(false, "reboot the machine at the end of the session"),
   workdir: text("", "folder for builds; must exist. Default: one below the temporary folder, emptied at the start"),
@@ -16,6 +20,6 @@ export const BUILDLET_FLAGS = {
     false,
     "choose key and TLS verification by the original's rule: only farmer.golang.org… is verified",
   ),
-} as const;
+};
 
-export type BuildletFlags = FlagValues<typeof BUILDLET_FLAGS>;
+export type BuildletFlags = FlagValues<BuildletFlagTypes>;

@@ -1,0 +1,112 @@
+/**
+ * Keeps one file the same as what a URL serves, fetching it only when it changed.
+ *
+ *   HEAD   the file is current when Content-Length is its size and Last-Modified its mtime, and, where the server tells
+ *          a digest, when that is its own
+ *   GET    otherwise: to FILE.tmp, checked, given Last-Modified as mtime, then renamed over FILE
+ *
+ * The digest is SHA-256, from `Digest: sha-256=<base64>` or an ETag of 64 hex digits. Whatever goes wrong, FILE is as it was:
+ * the last good one.
+ */
+import { createHash } from "node:crypto";
+import { readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
+import type { Clock } from "../../farm/clock.ts";
+import { messageOf } from "../../farm/errors.ts";
+import { seconds } from "../../farm/ids.ts";
+
+const TRIES = 3;
+const PAUSE = seconds(2);
+/** An agent is some 100 KB; the original's binary some 20 MB. */
+const SIZE_LIMIT = 256 * 1024 * 1024;
+
+export interface DownloadDeps {
+  readonly clock: Clock;
+  readonly get: (method: "GET" | "HEAD") => Promise<IncomingMessage>;
+  readonly log: (line: string) => void;
+}
+
+/** Tries three times in all. Resolves with whether `file` changed. */
+export async function download(file: string, deps: DownloadDeps): Promise<boolean> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await downloadOnce(file, deps);
+    } catch (error) {
+      if (attempt === TRIES) throw error;
+      deps.log(`Could not download the agent, trying again: ${messageOf(error)}`);
+      await deps.clock.sleep(PAUSE);
+    }
+  }
+}
+
+async function downloadOnce(file: string, { get }: DownloadDeps): Promise<boolean> {
+  const head = await get("HEAD");
+  head.resume();
+  if (head.statusCode !== 200)
+    throw new Error(`HEAD is answered with ${head.statusCode} ${head.statusMessage}, want 200`);
+  if (isCurrent(file, head.headers)) return false;
+  const response = await get("GET");
+  if (response.statusCode !== 200) {
+    response.destroy();
+    throw new Error(`GET is answered with ${response.statusCode} ${response.statusMessage}, want 200`);
+  }
+  const modified = lastModified(response.headers);
+  if (modified === undefined) {
+    response.destroy();
+    throw new Error("the answer has no valid Last-Modified");
+  }
+  const body = await readBody(response);
+  const wanted = digestOf(response.headers);
+  if (wanted !== undefined && wanted !== sha256(body))
+    throw new Error("the content does not have the SHA-256 that the server tells");
+  const draft = `${file}.tmp`;
+  try {
+    writeFileSync(draft, body, { mode: 0o755 });
+    utimesSync(draft, modified / 1000, modified / 1000);
+    renameSync(draft, file);
+  } finally {
+    rmSync(draft, { force: true });
+  }
+  return true;
+}
+
+function isCurrent(file: string, headers: IncomingHttpHeaders): boolean {
+  const found = statSync(file, { throwIfNoEntry: false });
+  const modified = lastModified(headers);
+  if (!found?.isFile() || modified === undefined) return false;
+  if (headers["content-length"] !== String(found.size) || found.mtimeMs !== modified) return false;
+  const wanted = digestOf(headers);
+  return wanted === undefined || wanted === sha256(readFileSync(file));
+}
+
+function lastModified(headers: IncomingHttpHeaders): number | undefined {
+  const time = Date.parse(headers["last-modified"] ?? "");
+  return Number.isNaN(time) ? undefined : time;
+}
+
+/** The digest that the server tells, lower-case hex. */
+function digestOf(headers: IncomingHttpHeaders): string | undefined {
+  const digest = headers.digest;
+  const [, base64] = /(?:^|,)\s*sha-256=([A-Za-z0-9+/]{43}=)/i.exec(typeof digest === "string" ? digest : "") ?? [];
+  if (base64 !== undefined) return Buffer.from(base64, "base64").toString("hex");
+  const [, hex] = /^"([0-9a-f]{64})"$/.exec(headers.etag ?? "") ?? [];
+  return hex;
+}
+
+function sha256(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
+}
+
+async function readBody(response: IncomingMessage): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of response) {
+    length += chunk.length;
+    if (length > SIZE_LIMIT) throw new Error(`the content is larger than ${SIZE_LIMIT} bytes`);
+    chunks.push(chunk);
+  }
+  const stated = response.headers["content-length"];
+  if (stated !== undefined && Number(stated) !== length)
+    throw new Error(`the content ended after ${length} of ${stated} bytes`);
+  return Buffer.concat(chunks);
+}

@@ -1,0 +1,40 @@
+/** Starting the agent in stage0's place, or as its child where the system has no execve. */
+import type { Environment } from "../proxy.ts";
+
+/** V8 options under which an idle agent stays small; streaming a log needs no large heap. */
+export const NODE_OPTIONS = ["--max-semi-space-size=2", "--single-threaded-gc"] as const;
+
+export interface Program {
+  readonly path: string;
+  readonly args: readonly string[];
+}
+
+/** Scripts are run by the Node that runs us; anything else is a program of its own. */
+export function commandFor(file: string, args: readonly string[]): Program {
+  if (!/\.[mc]?js$/.test(file)) return { path: file, args };
+  return { path: process.execPath, args: [...NODE_OPTIONS, file, ...args] };
+}
+
+/** Becomes the program; returns only where that cannot be done. */
+export function becomeProgram({ path, args }: Program, env: Environment): void {
+  const execve: unknown = Reflect.get(process, "execve"); // Node 20 has none, nor has Windows
+  if (typeof execve !== "function" || process.platform === "win32") return;
+  process.removeAllListeners("warning"); // that execve is new is no news for the owner
+  Reflect.apply(execve, process, [path, [path, ...args], env]);
+}
+
+/** Runs the program with our output; what stops us stops it. Resolves with its exit code, 1 for a signal. */
+export async function runChild({ path, args }: Program, env: Environment, signal: AbortSignal): Promise<number> {
+  const { spawn } = await import("node:child_process");
+  return await new Promise((resolve, reject) => {
+    const child = spawn(path, args, { env: { ...env }, stdio: ["ignore", "inherit", "inherit"] });
+    const stop = () => void child.kill("SIGTERM");
+    signal.addEventListener("abort", stop, { once: true });
+    if (signal.aborted) stop();
+    child.once("error", reject);
+    child.once("exit", (code) => {
+      signal.removeEventListener("abort", stop);
+      resolve(code ?? 1);
+    });
+  });
+}

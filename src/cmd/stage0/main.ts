@@ -1,0 +1,81 @@
+/** `stage0`: fetches the newest agent from the coordinator and starts it (agent/stage0/stage0.ts). */
+import { realpathSync } from "node:fs";
+import { userInfo } from "node:os";
+import { agentLog } from "../../agent/agent-log.ts";
+import { httpGet } from "../../agent/http-get.ts";
+import { becomeProgram, commandFor, runChild } from "../../agent/stage0/launch.ts";
+import { agentFlags, planStage0, STAGE0_FLAGS } from "../../agent/stage0/settings.ts";
+import { runLoop, runOnce, type Stage0Deps } from "../../agent/stage0/stage0.ts";
+import { printUnit } from "../../agent/stage0/unit.ts";
+import { systemClock } from "../../agent/system-clock.ts";
+import { messageOf } from "../../farm/errors.ts";
+import { parseFlags } from "../../farm/flags.ts";
+
+const REQUEST_LIMIT_MS = 30_000;
+
+async function main(): Promise<number> {
+  const parsed = parseFlags(
+    "usage: stage0 -coordinator=HOST:PORT -reverse-type=TYPE [flags]",
+    STAGE0_FLAGS,
+    process.argv.slice(2),
+  );
+  if (parsed.kind === "stop") {
+    process.stderr.write(parsed.text);
+    return parsed.exitCode;
+  }
+  const { values, given } = parsed;
+  const plan = planStage0(values, given, process.env, process.cwd());
+  if (values["print-unit"] !== "") {
+    const key = process.env.GO_BUILD_KEY_PATH ?? "";
+    const command = [
+      process.execPath,
+      realpathSync(process.argv[1] ?? ""),
+      ...agentFlags(values, given, process.env),
+    ] as const;
+    const unit = {
+      command,
+      dir: process.cwd(),
+      user: userInfo().username,
+      env: key === "" ? [] : [["GO_BUILD_KEY_PATH", key] as const],
+    };
+    process.stdout.write(printUnit(values["print-unit"], { ...unit, command: [...command] }));
+    return 0;
+  }
+  const stop = new AbortController();
+  let signalled = 0;
+  for (const [name, number] of [
+    ["SIGINT", 2],
+    ["SIGTERM", 15],
+  ] as const) {
+    process.on(name, () => {
+      signalled = 128 + number;
+      stop.abort(new Error(`told to stop by ${name}`));
+    });
+  }
+  const tls = { rejectUnauthorized: plan.trust.verify, ...(plan.trust.ca === undefined ? {} : { ca: plan.trust.ca }) };
+  const deps: Stage0Deps = {
+    clock: systemClock,
+    env: process.env,
+    platform: process.platform,
+    uid: process.getuid?.(),
+    log: agentLog,
+    get: (method, url) =>
+      httpGet(url, { method, tls, signal: AbortSignal.any([stop.signal, AbortSignal.timeout(REQUEST_LIMIT_MS)]) }),
+    launch: async (file, args, env, signal) => {
+      const program = commandFor(file, args);
+      if (!values.loop) becomeProgram(program, env);
+      return await runChild(program, env, signal);
+    },
+  };
+  if (values.loop) await runLoop(plan, deps, stop.signal);
+  else return (await runOnce(plan, deps, stop.signal)) || signalled;
+  return signalled;
+}
+
+void main().then(
+  (code) => process.exit(code),
+  (error) => {
+    agentLog(messageOf(error));
+    process.exit(1);
+  },
+);
