@@ -1,0 +1,131 @@
+/**
+ * What the operator does: POST only, by the buttons of a page (then back to that page) or by the command line (then JSON).
+ *
+ *   /login  /logout  /theme
+ *   /b/ID/rebuild  /b/ID/cancel
+ *   /machines/ID-OR-NAME/drain|resume   /hosts/TYPE/drain|resume   /keys/ID/revoke
+ */
+import { Hono } from "hono";
+import { FarmError } from "../farm/errors.ts";
+import { buildId } from "../farm/ids.ts";
+import { machinesNamed } from "../store/pages-machines.ts";
+import type { WebDeps } from "./deps.ts";
+import { type Ctx, type Env, json, ownPath, positive, wantsJson } from "./http.ts";
+import { addressOf, type Operator, ownOrigin } from "./operator.ts";
+
+const NOTE_LIMIT = 200;
+const TOKEN_LIMIT = 1000;
+
+export function actionRoutes(deps: Pick<WebDeps, "actions" | "sql" | "log">, operator: Operator, loginPage: (c: Ctx, status: number, back: string, problem: string) => Promise<Response>): Hono<Env> {
+  const routes = new Hono<Env>();
+  const { actions } = deps;
+
+  /** Does `work` if whoever asks may, and answers with `done`, or by going to `to`. */
+  const act = async (c: Ctx, to: string, work: () => Promise<{ message: string; to?: string }>): Promise<Response> => {
+    const may = operator.mayAct(c);
+    if (may === "no-login") throw new FarmError("unauthenticated", "Cannot do this without the operator token: log in, or send it as a bearer");
+    if (may === "foreign") throw new FarmError("forbidden", "Cannot do this for another site: use the button of the farm's own page");
+    const { message, to: result } = await work();
+    if (wantsJson(c)) return json(c, 200, { message });
+    return c.redirect(result ?? to, 303);
+  };
+
+  routes.post("/b/:id/rebuild", (c) =>
+    act(c, `/b/${c.req.param("id")}`, async () => {
+      const id = numberOf(c.req.param("id"), "build");
+      const made = await actions.rebuild(buildId(id), "operator");
+      return { message: `build ${id} is built once more as build ${made}`, to: `/b/${made}` };
+    }),
+  );
+  routes.post("/b/:id/cancel", (c) =>
+    act(c, `/b/${c.req.param("id")}`, async () => {
+      const id = numberOf(c.req.param("id"), "build");
+      await actions.cancel(buildId(id), "operator");
+      return { message: `build ${id} is canceled` };
+    }),
+  );
+  routes.post("/machines/:machine/:do{drain|resume}", (c) =>
+    act(c, back(c, "/machines"), async () => {
+      const machine = await machineOf(deps.sql, c.req.param("machine"));
+      if (c.req.param("do") === "resume") await actions.resumeMachine(machine, "operator");
+      else await actions.drainMachine(machine, await noteOf(c), "operator");
+      return { message: c.req.param("do") === "resume" ? `machine ${c.req.param("machine")} takes work again` : `machine ${c.req.param("machine")} takes nothing new` };
+    }),
+  );
+  routes.post("/hosts/:type/:do{drain|resume}", (c) =>
+    act(c, back(c, `/builders#${encodeURIComponent(c.req.param("type"))}`), async () => {
+      const type = c.req.param("type");
+      if (c.req.param("do") === "resume") await actions.resumeHostType(type, "operator");
+      else await actions.drainHostType(type, await noteOf(c), "operator");
+      return { message: c.req.param("do") === "resume" ? `machines of ${type} take work again` : `machines of ${type} take nothing new` };
+    }),
+  );
+  routes.post("/keys/:key/revoke", (c) =>
+    act(c, back(c, "/machines"), async () => {
+      await actions.revokeKey(c.req.param("key"), "operator");
+      return { message: `key ${c.req.param("key")} is revoked` };
+    }),
+  );
+
+  routes.post("/login", async (c) => {
+    const form = await c.req.parseBody();
+    const to = ownPath(typeof form["back"] === "string" ? form["back"] : undefined);
+    const address = addressOf(c);
+    const wait = operator.delay(address);
+    if (wait > 0) {
+      c.header("Retry-After", String(wait));
+      return loginPage(c, 429, to, `Too many wrong tokens. Try again in ${wait} s.`);
+    }
+    if (!ownOrigin(c)) return loginPage(c, 403, to, "Log in on the farm's own page.");
+    const token = form["token"];
+    if (typeof token !== "string" || token.length > TOKEN_LIMIT || !operator.isToken(token.trim())) {
+      operator.wrong(address);
+      deps.log.warn({ address }, "Refused a login");
+      return loginPage(c, 403, to, "This is not the operator token.");
+    }
+    c.header("Set-Cookie", operator.cookie(c));
+    return c.redirect(to, 303);
+  });
+  routes.post("/logout", (c) => {
+    c.header("Set-Cookie", operator.noCookie(c));
+    return c.redirect("/", 303);
+  });
+  routes.post("/theme", async (c) => {
+    const form = await c.req.parseBody();
+    const theme = form["theme"] === "light" || form["theme"] === "dark" ? form["theme"] : "system";
+    c.header("Set-Cookie", `theme=${theme}; Path=/; Max-Age=31536000; SameSite=Lax`);
+    return c.redirect(ownPath(typeof form["back"] === "string" ? form["back"] : undefined), 303);
+  });
+  return routes;
+}
+
+function numberOf(text: string, what: string): number {
+  const number = positive(text);
+  if (number === undefined) throw new FarmError("not-found", `Cannot find ${what} ${JSON.stringify(text)}: want its number`);
+  return number;
+}
+
+/** A machine by number (as pages have it) or by name (as people say it). */
+async function machineOf(sql: WebDeps["sql"], text: string): Promise<number> {
+  const named = await machinesNamed(sql, text);
+  const [first, second] = named;
+  if (second) throw new FarmError("conflict", `Cannot tell which machine ${JSON.stringify(text)} is meant: ${named.map((m) => `${m.hostType} has number ${m.id}`).join(", ")}. Give the number.`);
+  const id = first?.id ?? positive(text);
+  if (id === undefined) throw new FarmError("not-found", `Cannot find machine ${JSON.stringify(text)}`);
+  return id;
+}
+
+async function noteOf(c: Ctx): Promise<string> {
+  const form = await c.req.parseBody();
+  return typeof form["note"] === "string" ? form["note"].slice(0, NOTE_LIMIT) : "";
+}
+
+/** The page that the button is on. */
+function back(c: Ctx, otherwise: string): string {
+  try {
+    const from = new URL(c.req.header("referer") ?? "");
+    return from.host === new URL(c.req.url).host ? from.pathname + from.search : otherwise;
+  } catch {
+    return otherwise;
+  }
+}

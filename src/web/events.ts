@@ -1,0 +1,85 @@
+/**
+ * `/events?t=TOPIC&t=TOPIC...`: what changed, as server-sent events, for pages that are open.
+ *
+ * A topic ending in `:` stands for all of its kind. `event: change` carries the asked-for topics that were published, each once: the first at once,
+ * further ones gathered for GATHER_MS, so that a build that writes a thousand lines a second is ten messages. A comment every BEAT
+ * keeps proxies from hanging up. Topics are hints, so nothing is replayed: a page looks once after each new connection.
+ */
+import type { Clock } from "../farm/clock.ts";
+import type { Bus } from "../farm/deps.ts";
+import { FarmError } from "../farm/errors.ts";
+import { ms, seconds } from "../farm/ids.ts";
+
+const GATHER_MS = 50;
+const BEAT = seconds(15);
+const TOPICS = 64;
+const TOPIC = /^[a-z]+:[^\n\r]{0,300}$/;
+
+export interface EventsDeps {
+  readonly bus: Bus;
+  readonly clock: Clock;
+}
+
+export function events(deps: EventsDeps, topics: readonly string[], gone: AbortSignal): Response {
+  if (topics.length === 0 || topics.length > TOPICS || !topics.every((topic) => TOPIC.test(topic))) {
+    throw new FarmError("bad-request", `Cannot listen to ${JSON.stringify(topics.slice(0, 5))}: want 1 to ${TOPICS} topics such as t=build:12`);
+  }
+  const stop = new AbortController();
+  const end = (): void => stop.abort();
+  gone.addEventListener("abort", end, { once: true });
+  if (gone.aborted) end();
+  const encoder = new TextEncoder();
+  const body = new ReadableStream<Uint8Array>({
+    start(controller) {
+      const heard = new Set<string>();
+      let gathering = false;
+      let count = 0;
+      const write = (text: string): void => {
+        // Whoever reads nothing gets nothing more: the next message after it reads again says all that is needed.
+        if (!stop.signal.aborted && (controller.desiredSize ?? 0) > -1000) controller.enqueue(encoder.encode(text));
+      };
+      const flush = (): void => {
+        if (heard.size === 0) return;
+        write(`id: ${++count}\nevent: change\ndata: ${JSON.stringify([...heard])}\n\n`);
+        heard.clear();
+      };
+      const gather = (): void => {
+        gathering = heard.size > 0;
+        if (!gathering) return;
+        flush();
+        deps.clock.sleep(ms(GATHER_MS), stop.signal).then(gather, () => {});
+      };
+      const hear = (topic: string): void => {
+        heard.add(topic);
+        if (!gathering) gather();
+      };
+      for (const topic of new Set(topics)) {
+        deps.bus.subscribe(
+          topic,
+          (published) => {
+            if (topic.endsWith(":") || published === topic) hear(topic); // `build:1` does not mean `build:12`
+          },
+          stop.signal,
+        );
+      }
+      stop.signal.addEventListener("abort", () => controller.close(), { once: true });
+      write("retry: 2000\n\n");
+      void beat(deps.clock, write, stop.signal);
+    },
+    cancel: end,
+  });
+  return new Response(body, {
+    headers: { "Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store", "X-Accel-Buffering": "no" },
+  });
+}
+
+async function beat(clock: Clock, write: (text: string) => void, signal: AbortSignal): Promise<void> {
+  try {
+    for (;;) {
+      await clock.sleep(BEAT, signal);
+      write(": still here\n\n");
+    }
+  } catch {
+    // the reader left
+  }
+}

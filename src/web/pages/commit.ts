@@ -1,0 +1,64 @@
+/** Data of `/p/REPO/HASH`, and of one cell, `/p/REPO/HASH/BUILDER`. */
+import type { FarmConfig } from "../../config/effective.ts";
+import { buildsPostSubmit } from "../../config/policy.ts";
+import { commitFacts, elsewhereOf, logOfStep } from "../../store/pages-build.ts";
+import { buildLines } from "../../store/pages-lines.ts";
+import type { Sql } from "../../store/sql.ts";
+import { plain } from "../../ui/ansi.ts";
+import type { CommitCell, CommitData } from "../../ui/pages/commit.tsx";
+import type { LogReader } from "../deps.ts";
+import { linesOf } from "../lines.ts";
+import { lastLines } from "../log-lines.ts";
+
+export async function commitData(sql: Sql, config: FarmConfig, repo: string, prefix: string): Promise<CommitData | undefined> {
+  const commit = await commitFacts(sql, repo, prefix.toLowerCase());
+  if (!commit) return undefined;
+  const newest = await elsewhereOf(sql, commit.id);
+  const lines = await linesOf(
+    sql,
+    await buildLines(
+      sql,
+      newest.map((row) => row.build),
+    ),
+    config,
+  );
+  const cells: CommitCell[] = lines.map((line) => ({
+    builder: line.builder,
+    status: line.status,
+    build: line.id,
+    step: line.status === "success" ? null : line.step,
+    startedAt: line.startedAt,
+    endedAt: line.endedAt,
+    machine: line.machine,
+  }));
+  const built = new Set(cells.map((cell) => cell.builder));
+  const [branch] = commit.branches;
+  for (const builder of config.builders) {
+    if (branch === undefined || built.has(builder.name) || buildsPostSubmit(config, builder, repo, branch)) continue;
+    cells.push({ builder: builder.name, status: "skipped", build: null, step: null, startedAt: null, endedAt: null, machine: null });
+  }
+  const { id: _, ...facts } = commit;
+  return { ...facts, cells };
+}
+
+/** The newest build of a cell, with the last three lines of a failure. */
+export async function cellData(sql: Sql, config: FarmConfig, logs: LogReader, repo: string, prefix: string, builder: string): Promise<unknown> {
+  const commit = await commitFacts(sql, repo, prefix.toLowerCase());
+  if (!commit) return undefined;
+  const row = (await elsewhereOf(sql, commit.id)).find((one) => one.builder === builder);
+  if (!row) return undefined;
+  const [line] = await linesOf(sql, await buildLines(sql, [row.build]), config);
+  if (!line) return undefined;
+  const failed = line.status === "failure" || line.status === "known_issue";
+  const log = failed && line.step !== null ? await logOfStep(sql, line.id, line.step, null) : undefined;
+  const last = log === undefined ? [] : (await lastLines(logs, log, 3)).lines.map((text) => plain(text).slice(0, 200));
+  return {
+    id: line.id,
+    builder,
+    status: line.status,
+    tookMs: line.startedAt !== null && line.endedAt !== null ? line.endedAt - line.startedAt : null,
+    machine: line.machine?.name ?? null,
+    step: failed || line.status === "running" ? line.step : null,
+    last,
+  };
+}

@@ -1,0 +1,104 @@
+/**
+ * Rows of the grid as HTML, kept by content.
+ *
+ * A row depends on its commit, its builds, the columns and, while something runs in it, on time in coarse steps. All that makes its key; the same
+ * key gives the same string without making it again, for whoever asks. A short digest of the key is the row's version: a browser names the
+ * versions it has and gets only the rows that differ.
+ */
+import { createHash } from "node:crypto";
+import type { Status } from "../../farm/build.ts";
+import type { GridCommitRow } from "../../store/pages-grid.ts";
+import { type GridCell, type GridNow, nowHtml, rowHtml } from "../../ui/grid.ts";
+
+/** Rows kept: a grid of 200 commits for a handful of repositories and filters. */
+const KEPT = 4000;
+
+export interface Column {
+  readonly name: string;
+  readonly known: boolean;
+  /** A builder that will never build this branch. */
+  readonly skipped: boolean;
+}
+
+export interface Row {
+  readonly id: string;
+  readonly version: string;
+  readonly html: string;
+  readonly cells: readonly (GridCell | undefined)[];
+}
+
+const OUTCOMES: Readonly<Record<string, Status>> = {
+  o: "success",
+  x: "failure",
+  i: "infra_failure",
+  c: "canceled",
+  r: "running",
+  w: "waiting",
+};
+
+export class GridRows {
+  readonly #kept = new Map<string, Row>();
+
+  /** `usualMs`: how long each builder usually takes, for the rings of running builds. */
+  row(repo: string, columns: readonly Column[], columnsKey: string, commit: GridCommitRow, usualMs: (builder: string) => number | null, now: number): Row {
+    const running = commit.cells.includes("@");
+    const key = `${repo}\n${columnsKey}\n${commit.hash}\n${running ? Math.floor(now / 20_000) : ""}\n${commit.cells}`;
+    const known = this.#kept.get(key);
+    if (known) {
+      this.#kept.delete(key);
+      this.#kept.set(key, known);
+      return known;
+    }
+    const builds = new Map(commit.cells.split("\n").map((line) => line.split("\t") as [string, string]));
+    const cells = columns.map((column) => cellOf(builds.get(column.name), column, usualMs, now));
+    const html = rowHtml(repo, commit, cells);
+    const made: Row = { id: `c${commit.hash.slice(0, 12)}`, version: versionOf(html), html, cells };
+    this.#kept.set(key, made);
+    for (const oldest of this.#kept.keys()) {
+      if (this.#kept.size <= KEPT) break;
+      this.#kept.delete(oldest);
+    }
+    return made;
+  }
+
+  /** The row on top: each builder's latest settled result, and how many commits in a row it has been so. */
+  now(rows: readonly Row[], columns: number): Row {
+    const states = Array.from({ length: columns }, (_, column) => latest(rows, column));
+    const html = nowHtml(states);
+    return { id: "now", version: versionOf(html), html, cells: [] };
+  }
+}
+
+function cellOf(builds: string | undefined, column: Column, usualMs: (builder: string) => number | null, now: number): GridCell | undefined {
+  if (builds === undefined) return column.skipped ? { status: "skipped", build: 0 } : undefined;
+  const [newest = "", ...older] = builds.split(" ");
+  const at = newest.indexOf("@");
+  const build = Number(newest.slice(1, at < 0 ? undefined : at));
+  const status = OUTCOMES[newest[0] ?? ""] ?? "waiting";
+  if (status === "success" && older.some((one) => one.startsWith("x"))) return { status: "flaky", build };
+  if (status === "failure" && column.known) return { status: "known_issue", build };
+  if (status !== "running" || at < 0) return { status, build };
+  const usual = usualMs(column.name);
+  if (usual === null) return { status, build };
+  const gone = (now - Number(newest.slice(at + 1)) * 1000) / usual;
+  return { status, build, eighths: Math.max(0, Math.min(8, Math.floor(gone * 8))) };
+}
+
+/** Only success and failure (known or not) settle a builder's state; what runs or was canceled is passed over. */
+function latest(rows: readonly Row[], column: number): GridNow | undefined {
+  let first: GridCell | undefined;
+  let commits = 0;
+  for (const row of rows) {
+    const cell = row.cells[column];
+    const settled = cell?.status === "flaky" ? "success" : cell?.status;
+    if (!cell || (settled !== "success" && settled !== "failure" && settled !== "known_issue")) continue;
+    if (first && (first.status === "flaky" ? "success" : first.status) !== settled) break;
+    first ??= cell;
+    commits++;
+  }
+  return first && { status: first.status === "flaky" ? "success" : first.status, build: first.build, commits };
+}
+
+function versionOf(html: string): string {
+  return createHash("sha1").update(html).digest("base64url").slice(0, 6);
+}

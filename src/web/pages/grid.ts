@@ -1,0 +1,121 @@
+/** Data of `/p/REPO`: the columns that the configuration and the filter want, the commits of a branch, and the rows of both. */
+import type { FarmConfig } from "../../config/effective.ts";
+import { matches } from "../../config/globs.ts";
+import { buildsAtAll, buildsPostSubmit } from "../../config/policy.ts";
+import type { EpochMs } from "../../farm/ids.ts";
+import { branchesOf, type GridCommitRow, gridCommits, repoState } from "../../store/pages-grid.ts";
+import type { Sql } from "../../store/sql.ts";
+import { type GridColumn, headHtml, inColumnOrder } from "../../ui/grid.ts";
+import type { GridData } from "../../ui/pages/grid.tsx";
+import { subject } from "../../ui/text.ts";
+import { usualOf } from "../lines.ts";
+import { type Column, type GridRows, type Row } from "./grid-rows.ts";
+import { like } from "./machines.ts";
+
+export const COMMITS = 200;
+
+export interface GridFilter {
+  readonly branch: string | undefined;
+  /** Globs with commas or spaces between. */
+  readonly builders: string;
+  readonly author: string;
+  readonly failing: boolean;
+}
+
+export interface Grid {
+  readonly branch: string;
+  readonly branches: readonly string[];
+  readonly columns: readonly (Column & GridColumn)[];
+  readonly commits: readonly GridCommitRow[];
+  /** The row `now` and one per commit. */
+  readonly rows: readonly Row[];
+}
+
+export async function readGrid(sql: Sql, config: FarmConfig, kept: GridRows, repo: string, filter: GridFilter, now: EpochMs): Promise<Grid> {
+  const branches = await branchesOf(sql, repo);
+  const branch = filter.branch !== undefined && branches.includes(filter.branch) ? filter.branch : (branches[0] ?? "");
+  const commits = await gridCommits(sql, repo, branch, like(filter.author), COMMITS);
+  let columns = columnsOf(config, commits, repo, branch, filter.builders);
+  const running = new Set(commits.flatMap((commit) => (commit.cells.includes("@") ? runningIn(commit.cells) : [])));
+  const usual = await usualOf(
+    sql,
+    [...running].map((builder) => ({ repo, builder })),
+  );
+  const rowsOf = (): Row[] => {
+    const key = columns.map((c) => `${c.name}${c.known ? "!" : ""}${c.skipped ? "-" : ""}`).join(",");
+    return commits.map((commit) => kept.row(repo, columns, key, commit, (builder) => usual({ repo, builder }), now));
+  };
+  let rows = rowsOf();
+  if (filter.failing) {
+    columns = columns.filter((_, i) => {
+      const settled = rows.map((row) => row.cells[i]?.status).find((status) => status === "success" || status === "failure" || status === "infra_failure");
+      return settled === "failure" || settled === "infra_failure";
+    });
+    rows = rowsOf();
+  }
+  return { branch, branches, columns, commits, rows: [kept.now(rows, columns.length), ...rows] };
+}
+
+function columnsOf(config: FarmConfig, commits: readonly GridCommitRow[], repo: string, branch: string, globs: string): (Column & GridColumn)[] {
+  const built = new Set<string>();
+  for (const commit of commits) for (const line of commit.cells.split("\n")) if (line !== "") built.add(line.slice(0, line.indexOf("\t")));
+  const columns: (Column & GridColumn)[] = [];
+  for (const builder of config.builders) {
+    const skipped = !buildsPostSubmit(config, builder, repo, branch);
+    if (!built.has(builder.name) && skipped && !buildsAtAll(config, builder, repo, branch)) continue;
+    built.delete(builder.name);
+    columns.push({ name: builder.name, goos: builder.goos, goarch: builder.goarch, known: builder.knownIssues.length > 0, skipped });
+  }
+  // Builders that are no longer configured keep the column of what they built.
+  for (const name of built) {
+    const [goos = name, goarch = ""] = name.split("-");
+    columns.push({ name, goos, goarch, known: false, skipped: true });
+  }
+  const wanted = globs.split(/[\s,]+/).filter(Boolean);
+  return inColumnOrder(wanted.length === 0 ? columns : columns.filter((column) => matches(wanted, column.name)));
+}
+
+function runningIn(cells: string): string[] {
+  return cells.split("\n").flatMap((line) => (line.includes("@") ? line.slice(0, line.indexOf("\t")) : []));
+}
+
+export async function gridData(sql: Sql, grid: Grid, repo: string, filter: GridFilter): Promise<GridData> {
+  const state = await repoState(sql, repo);
+  const query = new URLSearchParams();
+  if (filter.branch !== undefined) query.set("branch", filter.branch);
+  if (filter.builders !== "") query.set("builders", filter.builders);
+  if (filter.author !== "") query.set("author", filter.author);
+  if (filter.failing) query.set("failing", "1");
+  return {
+    repo,
+    branch: grid.branch,
+    branches: grid.branches,
+    builders: filter.builders,
+    failing: filter.failing,
+    author: filter.author,
+    fetchedAt: state?.fetchedAt ?? null,
+    error: state?.error ?? null,
+    columns: grid.columns.length,
+    commits: grid.commits.length,
+    query: query.size === 0 ? "" : `?${query}`,
+    html: `<thead>${headHtml(grid.columns)}</thead><tbody>${grid.rows.map((row) => row.html).join("")}</tbody>`,
+  };
+}
+
+/** For scripts, in the shape that upstream's dashboard has: one result per builder, "" or "ok" or the build's address. */
+export function gridJson(grid: Grid, repo: string): unknown {
+  const [, ...rows] = grid.rows;
+  return {
+    builders: grid.columns.map((column) => column.name),
+    revisions: grid.commits.map((commit, i) => ({
+      repo,
+      revision: commit.hash,
+      date: new Date(commit.committedAt).toISOString(),
+      branch: grid.branch,
+      author: commit.author,
+      desc: subject(commit.message),
+      results: (rows[i]?.cells ?? []).map((cell) => (cell === undefined || cell.status === "skipped" ? "" : cell.status === "success" ? "ok" : `/b/${cell.build}`)),
+      statuses: (rows[i]?.cells ?? []).map((cell) => cell?.status ?? ""),
+    })),
+  };
+}

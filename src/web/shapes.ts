@@ -1,0 +1,62 @@
+/** What upstream serves as plain JSON or text keeps its shape here, for scripts that people already have. */
+import type { CheckLine, CheckResult } from "./deps.ts";
+import type { Level } from "../ui/data.ts";
+import type { ConnectedRow, HostTypeRow } from "../store/pages-pools.ts";
+import type { Check } from "../ui/data.ts";
+
+const LEVELS: readonly Level[] = ["ok", "info", "warn", "error"];
+
+export function worst(levels: readonly Level[]): Level {
+  return LEVELS[Math.max(0, ...levels.map((level) => LEVELS.indexOf(level)))] ?? "ok";
+}
+
+export function checkOf(result: CheckResult): Check {
+  return { ...result, level: worst(result.lines.map((line) => line.level)) };
+}
+
+const WORDS: Readonly<Record<CheckLine["level"], string>> = { info: "Info", warn: "Warn", error: "Error" };
+
+/** `/status/ID`: `ok`, or who checks and one `Level: text` line each; 500 when any is an error. */
+export function checkText(check: CheckResult): { status: 200 | 500; body: string } {
+  if (check.lines.length === 0) return { status: 200, body: "ok\n" };
+  const head = [`# ${check.id}: ${check.title}`, `# ${check.notes ?? ""}`];
+  const lines = check.lines.map((line) => `${WORDS[line.level]}: ${line.text.replace(/[\r\n]+/g, " ")}`);
+  return { status: check.lines.some((line) => line.level === "error") ? 500 : 200, body: `${[...head, ...lines].join("\n")}\n` };
+}
+
+/** `/status/post-submit-active.json`. For a repository of its own, `commit` is its commit and `goCommit` is left out. */
+export function activeJson(builds: readonly { id: number; builder: string; hash: string }[], origin: string): unknown {
+  if (builds.length === 0) return null;
+  return builds.map((build) => ({ builder: build.builder, commit: build.hash, statusURL: `${origin}/b/${build.id}` }));
+}
+
+/** `/status/reverse.json`. Machines of the same name overwrite each other, as they always did. */
+export function reverseJson(types: readonly HostTypeRow[], sessions: readonly ConnectedRow[], waiting: readonly { queue: string; waiting: number }[], now: number): unknown {
+  const seconds = (since: number): number => Math.max(0, (now - since) / 1000);
+  const of = (type: HostTypeRow): unknown => {
+    const mine = sessions.filter((s) => s.hostType === type.name);
+    const busy = mine.filter((s) => s.heldAt !== null).length;
+    return {
+      HostType: type.name,
+      Connected: mine.length,
+      Expect: type.expect,
+      Idle: mine.length - busy,
+      Busy: busy,
+      Waiters: waiting.find((w) => w.queue === type.name)?.waiting ?? 0,
+      Machines: Object.fromEntries(
+        mine.map((s) => [
+          s.name,
+          {
+            Name: s.name,
+            HostType: s.hostType,
+            ConnectedSec: seconds(s.openedAt),
+            ...(s.heldAt === null ? { IdleSec: seconds(s.freedAt ?? s.openedAt) } : { BusySec: seconds(s.heldAt) }),
+            Version: String(s.version),
+            Busy: s.heldAt !== null,
+          },
+        ]),
+      ),
+    };
+  };
+  return { HostTypes: Object.fromEntries(types.filter((t) => t.configured || sessions.some((s) => s.hostType === t.name)).map((t) => [t.name, of(t)])) };
+}
