@@ -26,11 +26,11 @@ export interface DownloadDeps {
   readonly log: (line: string) => void;
 }
 
-/** Tries three times in all. Resolves with whether `file` changed. */
-export async function download(file: string, deps: DownloadDeps): Promise<boolean> {
+/** Tries three times in all. Resolves with whether `file` changed. `first` is the answer to a HEAD that was sent already. */
+export async function download(file: string, deps: DownloadDeps, first?: IncomingMessage): Promise<boolean> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await downloadOnce(file, deps);
+      return await downloadOnce(file, deps, attempt === 1 ? first : undefined);
     } catch (error) {
       if (attempt === TRIES) throw error;
       deps.log(`Could not download the agent, trying again: ${messageOf(error)}`);
@@ -39,8 +39,8 @@ export async function download(file: string, deps: DownloadDeps): Promise<boolea
   }
 }
 
-async function downloadOnce(file: string, { get }: DownloadDeps): Promise<boolean> {
-  const head = await get("HEAD");
+async function downloadOnce(file: string, { get }: DownloadDeps, first: IncomingMessage | undefined): Promise<boolean> {
+  const head = first ?? (await get("HEAD"));
   head.resume();
   if (head.statusCode !== 200)
     throw new Error(`HEAD is answered with ${head.statusCode} ${head.statusMessage}, want 200`);

@@ -52,13 +52,10 @@ export async function runOnce(settings: Stage0Settings, deps: Stage0Deps, signal
   const lastGood = existsSync(settings.file) ? "; starting the last good one" : "";
   let networkDelay = ms(0);
   try {
-    await waitForNetwork(settings, deps, signal);
+    const head = await waitForNetwork(settings, deps, signal);
     networkDelay = ms(clock.monotonic() - began);
-    const changed = await download(settings.file, {
-      clock,
-      log,
-      get: (method) => deps.get(method, withCacheBuster(settings.url, clock)),
-    });
+    const get = (method: "GET" | "HEAD") => deps.get(method, withCacheBuster(settings.url, clock));
+    const changed = await download(settings.file, { clock, log, get }, head);
     if (changed) log(`Downloaded the agent from ${settings.url}`);
   } catch (error) {
     if (signal.aborted) return 1;
@@ -99,16 +96,18 @@ export async function runLoop(settings: Stage0Settings, deps: Stage0Deps, signal
   }
 }
 
-/** Any answer of the coordinator will do. */
-async function waitForNetwork(settings: Stage0Settings, deps: Stage0Deps, signal: AbortSignal): Promise<void> {
+/** The first answer of the coordinator, whatever it says. */
+async function waitForNetwork(
+  settings: Stage0Settings,
+  deps: Stage0Deps,
+  signal: AbortSignal,
+): Promise<IncomingMessage> {
   const { clock, platform } = deps;
   const limit = settings.networkWait || (platform === "win32" ? minutes(5) : seconds(30));
   const began = clock.monotonic();
   for (;;) {
     try {
-      const answer = await deps.get("HEAD", withCacheBuster(settings.url, clock));
-      answer.resume();
-      return;
+      return await deps.get("HEAD", withCacheBuster(settings.url, clock));
     } catch (error) {
       if (clock.monotonic() - began >= limit) throw error;
       await clock.sleep(PROBE_EVERY, signal);

@@ -27,18 +27,13 @@ async function main(): Promise<number> {
   const plan = planStage0(values, given, process.env, process.cwd());
   if (values["print-unit"] !== "") {
     const key = process.env.GO_BUILD_KEY_PATH ?? "";
-    const command = [
-      process.execPath,
-      realpathSync(process.argv[1] ?? ""),
-      ...agentFlags(values, given, process.env),
-    ] as const;
-    const unit = {
-      command,
+    const unit = printUnit(values["print-unit"], {
+      command: [process.execPath, realpathSync(process.argv[1] ?? ""), ...agentFlags(values, given, process.env)],
       dir: process.cwd(),
       user: userInfo().username,
-      env: key === "" ? [] : [["GO_BUILD_KEY_PATH", key] as const],
-    };
-    process.stdout.write(printUnit(values["print-unit"], { ...unit, command: [...command] }));
+      env: key === "" ? [] : [["GO_BUILD_KEY_PATH", key]],
+    });
+    process.stdout.write(unit);
     return 0;
   }
   const stop = new AbortController();
