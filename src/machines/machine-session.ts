@@ -1,7 +1,7 @@
 /**
  * What the rest of the farm sees of a connected machine: a session, and the calls that its buildlet answers.
  *
- * Every call rejects with a FarmError: `machine-gone` when the machine hung up or stopped answering (another may do),
+ * Every call rejects with a FarmError: `machine-gone` when the machine hung up, cut a call off or stopped answering (another may do),
  * `machine-broken` when it answered what the protocol does not allow or refused what it should do, `bad-request` when it
  * refused the request as such, `timed-out`, or the reason of the caller's signal. A call that is given up takes its
  * connection down with it, which stops a running command at the other end.

@@ -1,8 +1,8 @@
 /**
  * The buildlet's HTTP API as calls (machine-session.ts BuildletClient).
  *
- * A refusal (4xx) becomes `bad-request`, since the machine is well and another would say the same; a 5xx, a broken answer
- * and a missing trailer become `machine-broken`. The machine's own words, up to 4 KiB of them, are in the message.
+ * A refusal (4xx) becomes `bad-request`, since the machine is well and another would say the same; a 5xx, an answer that is
+ * not HTTP and a missing trailer become `machine-broken`. The machine's own words, up to 4 KiB of them, are in the message.
  * `status`, `workDir` and `exec` have to begin to answer within HEAD_LIMIT, the others take what their work takes.
  */
 import { Readable } from "node:stream";

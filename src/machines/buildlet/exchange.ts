@@ -81,11 +81,14 @@ export class Exchanges {
       if (stop.aborted) return stop.reason;
       if (error instanceof BrokenResponse || error instanceof HeadError) {
         const message = `Machine ${JSON.stringify(name)} broke off ${what}: ${messageOf(error)}`;
-        return new FarmError("machine-broken", message, { cause: error });
+        // Cut off, it may well be gone: the end of its control connection may come a moment later.
+        const code = error instanceof BrokenResponse && error.kind === "cut" ? "machine-gone" : "machine-broken";
+        return new FarmError(code, message, { cause: error });
       }
       return error;
     };
     const upload = request.body instanceof Readable ? request.body : undefined;
+    upload?.on("error", () => {}); // whoever reads it hears of it, also when it breaks before that
     let connection: Connection | undefined;
     try {
       stop.throwIfAborted();
@@ -217,7 +220,7 @@ async function writeChunked(
   for await (const chunk of body as AsyncIterable<Buffer>) {
     if (stopped()) return "stopped";
     if (chunk.length === 0) continue;
-    if (socket.destroyed) throw new BrokenResponse("the connection broke");
+    if (socket.destroyed) throw new BrokenResponse("cut", "the connection broke");
     socket.cork();
     socket.write(`${chunk.length.toString(16)}\r\n`, "latin1");
     socket.write(chunk);
@@ -237,7 +240,7 @@ function drained(socket: MachineSocket): Promise<void> {
     };
     const onClose = () => {
       socket.off("drain", onDrain);
-      reject(new BrokenResponse("the connection broke"));
+      reject(new BrokenResponse("cut", "the connection broke"));
     };
     if (socket.destroyed) onClose();
     else socket.once("drain", onDrain).once("close", onClose);

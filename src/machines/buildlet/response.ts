@@ -16,6 +16,13 @@ const MAX_TRAILERS = 64 * 1024;
 
 export class BrokenResponse extends Error {
   override readonly name = "BrokenResponse";
+  /** `cut`: the connection ended too soon; `malformed`: what came is not HTTP. */
+  readonly kind: "cut" | "malformed";
+
+  constructor(kind: "cut" | "malformed", message: string) {
+    super(message);
+    this.kind = kind;
+  }
 }
 
 /** Pulls bytes out of a socket. One read at a time. */
@@ -28,7 +35,7 @@ export class SocketReader {
   constructor(socket: MachineSocket) {
     this.#socket = socket;
     const end = (why: string) => () => {
-      this.#ended ??= new BrokenResponse(why);
+      this.#ended ??= new BrokenResponse("cut", why);
       this.#wake?.();
     };
     socket.on("readable", () => this.#wake?.());
@@ -62,7 +69,7 @@ export class SocketReader {
   /** As `read`; throws at the end. */
   async need(): Promise<Buffer> {
     const bytes = await this.read();
-    if (bytes === undefined) throw this.#ended ?? new BrokenResponse("the connection ended");
+    if (bytes === undefined) throw this.#ended ?? new BrokenResponse("cut", "the connection ended");
     return bytes;
   }
 
@@ -109,7 +116,8 @@ export function readBody(reader: SocketReader, head: ResponseHead): Body {
   const [length, ...doubles] = fieldValues(head, "Content-Length");
   if (head.status === 204 || head.status === 304) return new LengthBody(reader, 0, keep);
   if (length === undefined) return new LengthBody(reader, Number.POSITIVE_INFINITY, false);
-  if (!/^\d{1,15}$/.test(length) || doubles.length > 0) throw new BrokenResponse(`bad Content-Length ${length}`);
+  if (!/^\d{1,15}$/.test(length) || doubles.length > 0)
+    throw new BrokenResponse("malformed", `bad Content-Length ${length}`);
   return new LengthBody(reader, Number(length), keep);
 }
 
@@ -181,13 +189,14 @@ class ChunkedBody implements Body {
       } else {
         const lf = bytes.indexOf(10, at);
         if (lf === -1) {
-          if (bytes.length - at > MAX_CHUNK_LINE) throw new BrokenResponse("a chunk's size line is too long");
+          if (bytes.length - at > MAX_CHUNK_LINE)
+            throw new BrokenResponse("malformed", "a chunk's size line is too long");
           this.#partial = Buffer.from(bytes.subarray(at));
           break;
         }
         if (this.#state === "after-data") {
           if (lf - at > 1 || (lf - at === 1 && bytes[at] !== 13))
-            throw new BrokenResponse("a chunk is longer than it said");
+            throw new BrokenResponse("malformed", "a chunk is longer than it said");
           this.#state = "size";
         } else {
           this.#left = chunkSize(bytes, at, lf);
@@ -213,10 +222,10 @@ class ChunkedBody implements Body {
         return at;
       }
       const colon = line.indexOf(":");
-      if (colon < 1) throw new BrokenResponse("a trailer is no header line");
+      if (colon < 1) throw new BrokenResponse("malformed", "a trailer is no header line");
       fields.push([line.slice(0, colon), line.slice(colon + 1).trim()]);
     }
-    if (bytes.length - start > MAX_TRAILERS) throw new BrokenResponse("the trailers are too long");
+    if (bytes.length - start > MAX_TRAILERS) throw new BrokenResponse("malformed", "the trailers are too long");
     this.#partial = Buffer.from(bytes.subarray(start));
     return bytes.length;
   }
@@ -234,8 +243,8 @@ function chunkSize(bytes: Buffer, at: number, lf: number): number {
     if (byte >= 0x30 && byte <= 0x39) size = size * 16 + byte - 0x30;
     else if (lower >= 0x61 && lower <= 0x66) size = size * 16 + lower - 0x61 + 10;
     else if (digits > 0 && (byte === 13 || byte === 59 || byte === 32 || byte === 9)) break;
-    else throw new BrokenResponse("a chunk's size is no hexadecimal number");
+    else throw new BrokenResponse("malformed", "a chunk's size is no hexadecimal number");
   }
-  if (digits === 0 || digits > 12) throw new BrokenResponse("a chunk's size is no hexadecimal number");
+  if (digits === 0 || digits > 12) throw new BrokenResponse("malformed", "a chunk's size is no hexadecimal number");
   return size;
 }

@@ -222,8 +222,9 @@ export class Dialer {
     const error = brokenPickUp(this.#options.name, line.err ?? "no reason given");
     if (line.connPath !== undefined) {
       const dial = Number(/[?&]barnraiser\.dial=(\d+)$/.exec(line.connPath)?.[1]);
-      this.#givenUp.delete(dial);
+      if (!this.#waiting.has(dial) && this.#refused > 0) this.#refused--;
       this.#fail(dial, error);
+      this.#givenUp.delete(dial);
       return;
     }
     if (this.#refused > 0) {

@@ -1,0 +1,134 @@
+/** A reverse pool behind a real front door, with a real database: what a test needs to let machines dial in. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Clock } from "../../farm/clock.ts";
+import { coordinatorId, epochMs, type SessionId } from "../../farm/ids.ts";
+import { coordinatorStarted } from "../../store/coordinators.ts";
+import { systemClock } from "../../store/system-clock.ts";
+import { freshDatabase, quiet, type TestDatabase } from "../../store/testing/database.ts";
+import { certificate } from "../../web/certificate.ts";
+import { FrontDoor } from "../../web/front-door.ts";
+import { builderKey } from "../../wire/builder-key/builder-key.ts";
+import { Keys, type KeysDeps } from "../keys.ts";
+import type { MachineSession } from "../machine-session.ts";
+import { ReversePool, type ReversePoolDeps } from "../reverse/reverse-pool.ts";
+import { type OriginalBuildlet, type OriginalBuildletOptions, startOriginalBuildlet } from "./original-buildlet.ts";
+
+export const MASTER_KEY = "test master";
+export const HOST_TYPE = "host-linux-amd64-test";
+export const COORDINATOR = coordinatorId("P0000000aa");
+
+export interface FarmOfMachinesOptions {
+  readonly clock?: Clock;
+  readonly keys?: Partial<KeysDeps>;
+  readonly pool?: Partial<ReversePoolDeps>;
+}
+
+export class FarmOfMachines implements AsyncDisposable {
+  readonly database: TestDatabase;
+  readonly pool: ReversePool;
+  readonly door: FrontDoor;
+  /** Sessions in the order in which they were offered, each time. */
+  readonly offered: MachineSession[];
+  readonly gone: SessionId[];
+  readonly #stack: AsyncDisposableStack;
+
+  constructor(
+    parts: Pick<FarmOfMachines, "database" | "pool" | "door" | "offered" | "gone">,
+    stack: AsyncDisposableStack,
+  ) {
+    this.database = parts.database;
+    this.pool = parts.pool;
+    this.door = parts.door;
+    this.offered = parts.offered;
+    this.gone = parts.gone;
+    this.#stack = stack;
+  }
+
+  get port(): number {
+    return this.door.ports.tls;
+  }
+
+  /** A machine with the shared key of HOST_TYPE, unless told otherwise. */
+  machine(options: Partial<OriginalBuildletOptions> = {}): Promise<OriginalBuildlet> {
+    const hostType = options.hostType ?? HOST_TYPE;
+    return startOriginalBuildlet({
+      port: this.port,
+      hostType,
+      name: "m1",
+      key: builderKey(MASTER_KEY, hostType),
+      ...options,
+    });
+  }
+
+  /** The session offered as number `count`, once it is. */
+  async session(count = 1): Promise<MachineSession> {
+    await until(() => this.offered.length >= count, `${count} sessions offered`);
+    const session = this.offered[count - 1];
+    if (!session) throw new Error("Cannot happen: it was just counted");
+    return session;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stack.disposeAsync();
+  }
+}
+
+export async function farmOfMachines(options: FarmOfMachinesOptions = {}): Promise<FarmOfMachines> {
+  const { clock = systemClock } = options;
+  await using stack = new AsyncDisposableStack();
+  const folder = await mkdtemp(join(tmpdir(), "barnraiser-machines-"));
+  stack.defer(() => rm(folder, { recursive: true, force: true }));
+  const database = stack.use(await freshDatabase());
+  const { sql, bus } = database;
+  await coordinatorStarted(sql, { id: COORDINATOR, host: "test", pid: 1, version: "test" }, clock.now());
+  const keys = new Keys({
+    sql,
+    clock,
+    masterKey: MASTER_KEY,
+    allowDevKey: false,
+    sharedKey: () => true,
+    ...options.keys,
+  });
+  const offered: MachineSession[] = [];
+  const gone: SessionId[] = [];
+  const pool = stack.use(
+    new ReversePool({
+      sql,
+      bus,
+      clock,
+      log: quiet,
+      coordinator: COORDINATOR,
+      check: (claimant) => keys.check(claimant),
+      owner: () => null,
+      agentDigest: () => undefined,
+      idle: (session) => offered.push(session),
+      gone: (session) => gone.push(session),
+      ...options.pool,
+    }),
+  );
+  const { cert, key } = await certificate({ folder, names: [], now: epochMs(Date.now()) });
+  const door = stack.use(
+    await FrontDoor.open({
+      listen: { host: "127.0.0.1", port: 0 },
+      http: { host: "127.0.0.1", port: 0 },
+      cert,
+      key,
+      machines: pool,
+      pages: () => {},
+      clock: systemClock,
+      log: quiet,
+    }),
+  );
+  return new FarmOfMachines({ database, pool, door, offered, gone }, stack.move());
+}
+
+/** Waits until `condition` holds, looking every few milliseconds; throws with `what` after ten seconds. */
+export async function until(condition: () => boolean | Promise<boolean>, what: string): Promise<void> {
+  const end = performance.now() + 10_000;
+  while (!(await condition())) {
+    if (performance.now() > end) throw new Error(`Timed out waiting: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 3));
+  }
+}

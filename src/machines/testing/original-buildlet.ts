@@ -1,0 +1,362 @@
+/**
+ * A small program with the contract of the original buildlet, for tests: what it sends, what it throws away, when it ends.
+ *
+ * Raw TLS without ALPN, the port left in the server name, an empty Host; all that arrives in the same read as a 101 head is lost;
+ * an HTTP server on the connections that it opens when asked; it ends with code 0 when the control connection closes and with 1 when
+ * it is refused. `behave` is looked at all the time, so a test can let it go wrong whenever it likes. With `agent` it poses as our own.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { buffer } from "node:stream/consumers";
+import { connect, type TLSSocket } from "node:tls";
+import { gzipSync } from "node:zlib";
+import { decodeExecForm, type ExecForm } from "../../wire/buildlet-api/exec-form.ts";
+import { type ControlLine, ControlLineReader, encodeControlLine } from "../../wire/revdial/control-line.ts";
+import {
+  encodeRequestHead,
+  fieldValues,
+  type HeaderField,
+  type ResponseHead,
+  responseHeadReader,
+} from "../../wire/revdial/http-head.ts";
+import {
+  type AgentInfo,
+  encodeAgentInfo,
+  REGISTRATION_HEADERS as H,
+  PONG_HEADER,
+} from "../../wire/revdial/registration.ts";
+
+export interface ExecIo {
+  /** Resolves when the connection takes more. */
+  write(output: string | Buffer): Promise<void>;
+  /** Aborts when the coordinator drops the call. */
+  readonly signal: AbortSignal;
+}
+
+export interface Behaviour {
+  /** HTTP requests get no answer. */
+  silent?: boolean;
+  /** `conn-ready`: "dial" as it should, say that it failed with or without saying which, or do nothing. */
+  pickUp?: "dial" | "fail" | "fail-without-path" | "ignore";
+  /** The next exec: hang up in the middle of its output, or end it without the trailer. */
+  exec?: "drop" | "no-trailer";
+  /** Uploads: cut the connection, or refuse, after this many bytes. */
+  upload?: { readonly after: number; readonly how: "drop" | "refuse" };
+  /** Keep-alives are not answered (as our own agent, it should). */
+  mute?: boolean;
+}
+
+export interface OriginalBuildletOptions {
+  readonly port: number;
+  readonly hostType: string;
+  readonly name: string;
+  readonly key: string;
+  /** Told at registration and in /status. */
+  readonly version?: number;
+  /** Runs a command: gives its Process-State. Default: prints "ran CMD" and ends "ok". */
+  readonly exec?: (request: ExecForm, io: ExecIo) => string | Promise<string>;
+  /** Poses as our own agent. */
+  readonly agent?: AgentInfo;
+  /** Changes the header fields of the registration. */
+  readonly fields?: (fields: HeaderField[]) => HeaderField[];
+  /** How reads of the control connection are cut. */
+  readonly reads?: "plain" | "split" | "coalesced";
+  readonly behave?: Behaviour;
+}
+
+export class Refused extends Error {
+  readonly head: ResponseHead;
+  readonly body: string;
+
+  constructor(head: ResponseHead, body: string) {
+    super(`Refused: ${head.status} ${body}`);
+    this.head = head;
+    this.body = body;
+  }
+}
+
+/** Registers; rejects with Refused when the answer is not 101. */
+export async function startOriginalBuildlet(options: OriginalBuildletOptions): Promise<OriginalBuildlet> {
+  const buildlet = new OriginalBuildlet(options);
+  await buildlet.register();
+  return buildlet;
+}
+
+export class OriginalBuildlet implements AsyncDisposable {
+  readonly options: OriginalBuildletOptions;
+  readonly behave: Behaviour;
+  /** The 101 of the registration. */
+  head: ResponseHead | undefined;
+  /** What came in the same read as the head of the 101, and is lost. */
+  lost = "";
+  /** Requests of the coordinator: `POST /removeall path=.`; also "end" when the control connection ended. */
+  readonly calls: string[] = [];
+  /** Control lines with the time at which they came. */
+  readonly lines: (ControlLine & { readonly at: number })[] = [];
+  /** Connections that were opened for the coordinator. */
+  pickedUp = 0;
+  /** Bytes of uploads that were read whole. */
+  uploads: number[] = [];
+  /** The exit code: 0 after the control connection ended. */
+  readonly ended: Promise<number>;
+  readonly #end: (code: number) => void;
+  readonly #server: Server;
+  readonly #sockets = new Set<TLSSocket>();
+  #control: TLSSocket | undefined;
+
+  constructor(options: OriginalBuildletOptions) {
+    this.options = options;
+    this.behave = options.behave ?? {};
+    const { promise, resolve } = Promise.withResolvers<number>();
+    this.ended = promise;
+    this.#end = resolve;
+    this.#server = createServer((request, response) => void this.#serve(request, response));
+    this.#server.keepAliveTimeout = 0;
+  }
+
+  async register(): Promise<void> {
+    const { hostType, name, key, version = 29, agent, fields = (same) => same, reads = "plain" } = this.options;
+    const socket = await this.#dial();
+    this.#control = socket;
+    const own: HeaderField[] = agent ? [[H.agent, encodeAgentInfo(agent)]] : [];
+    socket.write(
+      encodeRequestHead(
+        "GET",
+        "/reverse",
+        fields([
+          ["Host", ""],
+          ["User-Agent", "Go-http-client/1.1"],
+          [H.hostname, name],
+          [H.key, key],
+          [H.version, String(version)],
+          [H.hostType, hostType],
+          [H.revdialVersion, "2"],
+          ...own,
+        ]),
+      ),
+    );
+    this.head = await readHead(socket, (rest) => {
+      this.lost += rest.toString();
+    });
+    const pongs = fieldValues(this.head, PONG_HEADER).includes("1");
+    const reader = new ControlLineReader();
+    let held: Buffer[] = [];
+    const feed = (chunk: Buffer) => {
+      for (const line of reader.push(chunk)) this.#take(line, pongs);
+    };
+    socket.on("data", (chunk: Buffer) => {
+      if (reads === "plain") feed(chunk);
+      else if (reads === "split") for (const byte of chunk) feed(Buffer.from([byte]));
+      else {
+        held.push(chunk);
+        setImmediate(() => {
+          const together = Buffer.concat(held);
+          held = [];
+          feed(together);
+        });
+      }
+    });
+    socket.on("close", () => {
+      this.calls.push("end");
+      this.#server.close();
+      for (const each of this.#sockets) each.destroy();
+      this.#end(0);
+    });
+  }
+
+  /** Sends a control line, or anything else. */
+  send(line: ControlLine | string): void {
+    this.#control?.write(typeof line === "string" ? line : encodeControlLine(line));
+  }
+
+  /** Stops reading the control connection. */
+  stall(): void {
+    this.#control?.pause();
+  }
+
+  /** As if the power went: all connections are reset. */
+  async hangUp(): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy();
+    await this.ended;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#server.closeAllConnections();
+    if (this.#control && !this.#control.destroyed) await this.hangUp();
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  async #dial(): Promise<TLSSocket> {
+    const { port } = this.options;
+    const socket = connect({
+      port,
+      host: "127.0.0.1",
+      servername: `localhost:${port}`,
+      rejectUnauthorized: false,
+    });
+    this.#sockets.add(socket);
+    socket.on("close", () => this.#sockets.delete(socket));
+    await new Promise((resolve, reject) => socket.once("secureConnect", resolve).once("error", reject));
+    socket.on("error", () => {});
+    return socket;
+  }
+
+  #take(line: ControlLine, pongs: boolean): void {
+    this.lines.push({ ...line, at: performance.now() });
+    if (line.command === "keep-alive" && pongs && !this.behave.mute) this.send({ command: "pong" });
+    if (line.command !== "conn-ready" || line.connPath === undefined) return;
+    const { connPath } = line;
+    const { pickUp = "dial" } = this.behave;
+    if (pickUp === "fail") this.send({ command: "pickup-failed", connPath, err: "no route" });
+    if (pickUp === "fail-without-path") this.send({ command: "pickup-failed", err: "400 no" });
+    if (pickUp === "dial") void this.pickUp(connPath);
+  }
+
+  /** Fetches `path` and serves HTTP on the connection; sends `pickup-failed` when that is refused. Gives the status. */
+  async pickUp(path: string): Promise<number> {
+    let socket: TLSSocket;
+    try {
+      socket = await this.#dial();
+    } catch (error) {
+      this.send({ command: "pickup-failed", connPath: path, err: String(error) });
+      return 0;
+    }
+    socket.write(
+      encodeRequestHead("GET", path, [
+        ["Host", ""],
+        ["User-Agent", "Go-http-client/1.1"],
+      ]),
+    );
+    try {
+      await readHead(socket, (rest) => {
+        this.lost += rest.toString();
+      });
+    } catch (error) {
+      socket.destroy();
+      this.send({ command: "pickup-failed", err: error instanceof Error ? error.message : String(error) });
+      return error instanceof Refused ? error.head.status : 0;
+    }
+    this.pickedUp++;
+    this.#server.emit("connection", socket);
+    return 101;
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { pathname, searchParams } = new URL(request.url ?? "/", "http://buildlet");
+    const note = `${request.method} ${pathname}`;
+    if (this.behave.silent) {
+      this.calls.push(note);
+      return;
+    }
+    try {
+      switch (pathname) {
+        case "/status":
+          this.calls.push(note);
+          response.setHeader("Content-Type", "application/json; charset=utf-8");
+          response.end(JSON.stringify({ Version: this.options.version ?? 29 }));
+          return;
+        case "/workdir":
+          this.calls.push(note);
+          response.end("/tmp/workdir");
+          return;
+        case "/writetgz":
+        case "/write":
+          await this.#upload(request, response, `${note} ${searchParams}`);
+          return;
+        case "/tgz":
+          this.calls.push(`${note} ${searchParams}`);
+          response.write(gzipSync("first member, "));
+          response.end(gzipSync("second member"));
+          return;
+        case "/ls":
+          this.calls.push(`${note} ${searchParams}`);
+          response.end("drwxr-xr-x\td/\n-rw-r--r--\td/x\t3\t2026-11-23T17:00:05Z\n");
+          return;
+        case "/removeall":
+          this.calls.push(`${note} ${decodeURIComponent((await buffer(request)).toString())}`);
+          response.end();
+          return;
+        case "/exec":
+          await this.#exec(request, response, note);
+          return;
+        case "/halt":
+          this.calls.push(note);
+          response.end();
+          return;
+        default:
+          response.writeHead(404).end();
+      }
+    } catch (error) {
+      response.destroy(error instanceof Error ? error : undefined);
+    }
+  }
+
+  async #upload(request: IncomingMessage, response: ServerResponse, note: string): Promise<void> {
+    if (request.method === "POST") {
+      this.calls.push(`${note} ${decodeURIComponent((await buffer(request)).toString())}`);
+      response.end("OK");
+      return;
+    }
+    this.calls.push(note);
+    let length = 0;
+    for await (const chunk of request as AsyncIterable<Buffer>) {
+      length += chunk.length;
+      const { upload } = this.behave;
+      if (!upload || length < upload.after) continue;
+      if (upload.how === "refuse") response.writeHead(400).end("bad archive\n");
+      else request.socket.destroy();
+      return;
+    }
+    this.uploads.push(length);
+    response.end("OK");
+  }
+
+  async #exec(request: IncomingMessage, response: ServerResponse, note: string): Promise<void> {
+    const form = decodeExecForm(new URLSearchParams((await buffer(request)).toString()));
+    this.calls.push(`${note} ${[form.cmd, ...form.args].join(" ")}`);
+    const misbehave = this.behave.exec;
+    const gone = new AbortController();
+    response.on("close", () => gone.abort());
+    response.on("error", () => {});
+    response.writeHead(200, misbehave === "no-trailer" ? {} : { Trailer: "Process-State" });
+    response.flushHeaders();
+    const write = (output: string | Buffer) =>
+      new Promise<void>((resolve) => {
+        if (response.write(output) || response.destroyed) resolve();
+        else response.once("drain", resolve).once("close", resolve);
+      });
+    if (misbehave === "drop") {
+      await write("the beginning");
+      setImmediate(() => request.socket.destroy());
+      return;
+    }
+    const run = this.options.exec ?? ((form, io) => io.write(`ran ${form.cmd}\n`).then(() => "ok"));
+    const state = await run(form, { write, signal: gone.signal });
+    if (misbehave !== "no-trailer") response.addTrailers({ "Process-State": state });
+    response.end();
+  }
+}
+
+/** Reads a response head and throws it unless it is a 101. What comes in the same read as the 101 goes to `lose`. */
+function readHead(socket: TLSSocket, lose: (rest: Buffer) => void): Promise<ResponseHead> {
+  const reader = responseHeadReader();
+  return new Promise((resolve, reject) => {
+    const onClose = () => reject(new Error("closed before it answered"));
+    const onData = (chunk: Buffer) => {
+      const read = reader.push(chunk);
+      if (!read) return;
+      socket.off("data", onData).off("close", onClose);
+      if (read.head.status === 101) {
+        socket.pause();
+        if (read.rest.length > 0) lose(Buffer.from(read.rest));
+        resolve(read.head);
+        // Whoever takes the socket over listens within this turn.
+        setImmediate(() => socket.resume());
+        return;
+      }
+      const body: Uint8Array[] = [read.rest];
+      socket.on("data", (more: Uint8Array) => body.push(more));
+      socket.once("close", () => reject(new Refused(read.head, Buffer.concat(body).toString())));
+    };
+    socket.on("data", onData).on("close", onClose);
+  });
+}
