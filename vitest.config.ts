@@ -1,6 +1,8 @@
+import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
-
 export default defineConfig({
+  // Configurations import the package by name; tests run from source, not from what was built.
+  resolve: { alias: { barnraiser: fileURLToPath(new URL("./src/config/farm-config.ts", import.meta.url)) } },
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   test: {
     globalSetup: ["src/store/testing/global-setup.ts"],

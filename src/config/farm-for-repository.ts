@@ -1,5 +1,6 @@
 /** The farm of `npm start -- -repo URL [-branch NAME] [-run COMMAND]...`: one repository, built on this computer. */
 import type { FarmInput } from "./input.ts";
+import { platformName } from "./names.ts";
 import { autodetect, script } from "./presets.ts";
 
 export interface OneRepository {
@@ -14,11 +15,8 @@ export interface OneRepository {
   readonly arch: string;
 }
 
-const GOOS: { readonly [platform: string]: string } = { win32: "windows", sunos: "solaris" };
-const GOARCH: { readonly [arch: string]: string } = { x64: "amd64", ia32: "386", mipsel: "mipsle" };
-
 export function farmForRepository({ url, branch, commands, os, arch }: OneRepository): FarmInput {
-  const platform = `${GOOS[os] ?? os}-${GOARCH[arch] ?? arch}`;
+  const platform = platformName(os, arch);
   const hostType = `host-${platform}-local`;
   return {
     // One commit: the newest is built at once, and from then on whatever comes.

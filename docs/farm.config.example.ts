@@ -1,0 +1,135 @@
+/**
+ * Everything that a farm can be told, with what happens when it is left out. Copy what you need; three lists are enough:
+ *
+ *   export default defineFarm({ repos: [...], hosts: [...], builders: [...] });
+ *
+ * It is an ordinary TypeScript module: constants, loops and functions are yours, imports from beside it too. The coordinator takes a
+ * changed file up by itself. `coordinator -config farm.config.ts -check` prints what it comes to, with every default filled in.
+ */
+import {
+  autodetect,
+  type BuilderInput,
+  defineFarm,
+  type HostInput,
+  openPolicy,
+  type RepoInput,
+  script,
+} from "barnraiser";
+
+const repos: RepoInput[] = [
+  {
+    // As in the address of its grid, /p/app. Letters, digits, '.', '_', '-'.
+    name: "app",
+    // A folder (relative to this file), file://, http(s)://, ssh:// or user@host:path. Never with a password in it.
+    url: "https://git.example.org/team/app.git",
+    // Names and globs: * is anything but '/', ** anything, ? one character, '!' takes away again.
+    // Left out: HEAD, the repository's default branch.
+    branches: ["HEAD", "release/*", "!release/old-*"],
+    // How often to look for commits; a webhook makes it look at once. Default "15s".
+    poll: "1m",
+    // When many commits appear at once (or the farm starts), so many of a branch's newest are built. Default 10.
+    depth: 5,
+    // So many of a branch's newest commits are in the grid. Default 100.
+    history: 200,
+    // POST /hooks/push is taken for this repository when it is signed with this secret. The secret itself never stands here.
+    webhook: { env: "APP_WEBHOOK_SECRET" },
+    // For https:// repositories that ask for a password: an access token, and the user name that goes with it.
+    token: { file: "app-token" },
+    tokenUser: "oauth2",
+  },
+  // An ssh address is read with the keys of the user who runs the coordinator.
+  { name: "lib", url: "git@git.example.org:team/lib.git" },
+];
+
+const hosts: HostInput[] = [
+  {
+    // host-GOOS-GOARCH[-anything]. Machines register under it, keys are made for it, builds queue for it.
+    hostType: "host-linux-arm-shelf",
+    // Which programs these machines are given. Default: from the name, with -7 for 32-bit arm, so here "linux-arm-7".
+    hostArch: "linux-arm-7",
+    // How many should be connected; the front page says how many are missing. Default 0: none are missed.
+    expect: 2,
+    // Goes before the environment of every builder on it.
+    env: { GOMAXPROCS: "2" },
+    // Whom to ask when one is missing.
+    owners: [{ name: "Ann Owner", contact: "ann@example.org" }],
+    notes: "Two boards on a shelf, on a slow line.",
+    // reverse: machines dial in. local: the coordinator enrols the computer it runs on. Default reverse.
+    pool: "reverse",
+    // community machines only ever run submitted code. Default: community, or team for a local one.
+    trust: "community",
+    // false: only keys of one machine each are accepted, not the key that all of a host type share. Default true.
+    sharedKey: false,
+    // true: every connection is a freshly made machine (a virtual machine's image). Default false.
+    hermetic: false,
+  },
+  { hostType: "host-linux-amd64-rack", expect: 1, trust: "team" },
+  { hostType: "host-windows-amd64-desk", trust: "team" },
+];
+
+const builders: BuilderInput[] = [
+  {
+    // A column of the grid, GOOS-GOARCH[-anything]: the first two parts group it.
+    name: "linux-amd64",
+    host: "host-linux-amd64-rack",
+    // One step per command, each run by the machine's shell (sh -ec) at the root of the source tree.
+    steps: script("make", "make test"),
+  },
+  {
+    name: "linux-arm-release",
+    host: "host-linux-arm-shelf",
+    // Which repositories and branches, by name or glob, and a function if that is not enough: all that are given must agree.
+    // All left out: everything that the repositories watch.
+    repos: "app",
+    branches: ["HEAD", "release/*"],
+    builds: (_repo, branch) => branch !== "release/0.9",
+    // A map, or a list of "KEY=value" where order matters. GO_BUILDER_NAME=<name> comes first, then the host's, then these.
+    env: { CONFIG: "release" },
+    steps: [
+      "./configure",
+      {
+        name: "unit tests",
+        // A list is run without a shell. A program with a '/' in it is relative to dir.
+        command: ["./run-tests", "--all"],
+        dir: "tests",
+        env: { VERBOSE: "1" },
+        // Instead of the machine's PATH; $PATH is that one, $WORKDIR the folder above the source tree.
+        path: ["$WORKDIR/bin", "$PATH"],
+        // The step is stopped with all it started, and has failed. Default: the builder's.
+        timeLimit: "45m",
+      },
+    ],
+    // For steps without one of their own. Default "1h".
+    timeLimit: "30m",
+    // Issue numbers or addresses: failures are known, the column is grey.
+    knownIssues: [1234, "https://git.example.org/team/app/issues/7"],
+    notes: "Slow, but the only 32-bit one.",
+  },
+  {
+    name: "windows-amd64",
+    host: "host-windows-amd64-desk",
+    repos: "app",
+    steps: ["build.cmd"], // run by cmd /c there
+    // Builds nothing by itself, only what somebody asks for.
+    tryOnly: true,
+  },
+  {
+    name: "linux-amd64-lib",
+    host: "host-linux-amd64-rack",
+    repos: ["lib"],
+    // Looks for package.json, go.mod, Cargo.toml, pyproject.toml or a Makefile, and runs what their kind is tested with.
+    steps: autodetect(),
+    // Neither keeps nor uses a snapshot of the built tree. Helpers (further machines for one build's tests) start from one, so
+    // both together are a mistake.
+    skipSnapshot: true,
+    helpers: 0,
+  },
+];
+
+export default defineFarm({
+  repos,
+  hosts,
+  builders,
+  // Rules over all builders. goPolicy is the Go project's; openPolicy, the default, refuses nothing.
+  policy: openPolicy,
+});
