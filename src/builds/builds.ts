@@ -278,7 +278,7 @@ function stopping(): FarmError {
 }
 
 /** The topics of a build that changed; with `wanted` also its queue. */
-export function publishBuild(bus: Bus, build: BuildRef, wanted: boolean): void {
+export function publishBuild(bus: Pick<Bus, "publish">, build: BuildRef, wanted: boolean): void {
   bus.publish(`build:${build.id}`);
   bus.publish(`grid:${build.repo}`);
   if (wanted) bus.publish(`queue:${build.hostType}`);

@@ -65,11 +65,8 @@ function whyNothing(repos: readonly RepoStanding[], builds: readonly BuildLine[]
 }
 
 async function report(deps: OnceDeps, builds: readonly BuildLine[]): Promise<0 | 1 | 2> {
-  let status: 0 | 1 | 2 = 0;
   for (const build of builds) {
     if (build.outcome === "success") continue;
-    const verdict = build.outcome === "failure";
-    status = verdict && status !== 2 ? 1 : 2;
     deps.out.write(`\n${build.builder} at ${build.hash.slice(0, 8)}: ${said(build)}\n`);
     if (build.stepLog !== null) {
       const text = (await deps.tail(build.stepLog, TAIL_BYTES)).toString("utf8");
@@ -78,7 +75,9 @@ async function report(deps: OnceDeps, builds: readonly BuildLine[]): Promise<0 |
     }
     deps.out.write(`  ${deps.pages}/b/${build.id}\n`);
   }
-  return status;
+  const bad = builds.filter((build) => build.outcome !== "success");
+  if (bad.length === 0) return 0;
+  return bad.every((build) => build.outcome === "failure") ? 1 : 2;
 }
 
 function said(build: BuildLine): string {

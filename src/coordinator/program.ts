@@ -71,7 +71,17 @@ export async function serve(options: ServeOptions): Promise<Ending> {
   };
   process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
   try {
-    await using farm = await Coordinator.start({ ...options, listen, http, clock: systemClock, log });
+    await using farm = await Coordinator.start({
+      ...options,
+      listen,
+      http,
+      clock: systemClock,
+      log,
+      lost: () => {
+        log.error({}, "Another coordinator took this one for dead and has its work; ending");
+        ended.abort("SIGTERM");
+      },
+    });
     const hangUp = () => void farm.reload();
     process.on("SIGHUP", hangUp);
     if (options.terminal) process.stdout.write(heading(farm));

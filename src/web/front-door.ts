@@ -149,14 +149,18 @@ export class FrontDoor implements AsyncDisposable {
 
   #readHead(socket: TLSSocket): void {
     const reader = requestHeadReader();
-    const onData = (chunk: Buffer) => this.#heard(silent, reader, chunk);
+    // Read on 'readable': once that listener is gone the socket waits, whole, for whoever listens next. A paused one would stay paused.
+    const onReadable = () => {
+      const chunk: Buffer | null = socket.read();
+      if (chunk) this.#heard(silent, reader, chunk);
+    };
     const onEnd = () => socket.destroy();
     const leave = () => {
-      socket.off("data", onData).off("end", onEnd).off("close", leave);
+      socket.off("readable", onReadable).off("end", onEnd).off("close", leave);
       this.#silent.delete(silent);
     };
     const silent: Silent = { socket, since: this.#options.clock.monotonic(), leave };
-    socket.on("data", onData).on("end", onEnd).on("close", leave);
+    socket.on("readable", onReadable).on("end", onEnd).on("close", leave);
     this.#silent.add(silent);
     if (this.#silent.size > MAX_SILENT) {
       const [oldest] = this.#silent;
@@ -181,7 +185,6 @@ export class FrontDoor implements AsyncDisposable {
     }
     if (!read) return;
     silent.leave();
-    socket.pause();
     const path = read.head.target.split("?", 1)[0];
     if (path === REVERSE_PATH) {
       machines.reverse(socket, read.head, read.rest);
@@ -190,7 +193,6 @@ export class FrontDoor implements AsyncDisposable {
     } else {
       socket.unshift(reader.bytes);
       this.#toHttp(socket);
-      socket.resume();
     }
   }
 

@@ -111,6 +111,7 @@ function readControl(
     listen();
     if (rest.length > 0) data(rest);
     control.on("data", data);
+    control.resume(); // it comes paused, so that nothing is lost on the way
     if (control.destroyed) end("the connection to the coordinator was lost");
     if (signal.aborted) end("told to stop");
   });
@@ -124,6 +125,7 @@ async function pickUpConnection(deps: ReverseSessionDeps, path: string, signal: 
     const { rest } = await switchProtocol(socket, path, PLAIN_FIELDS, signal);
     if (rest.length > 0) socket.unshift(rest);
     deps.accept(socket);
+    socket.resume();
   } catch (error) {
     socket.on("error", () => {});
     socket.destroy();

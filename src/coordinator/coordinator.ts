@@ -1,0 +1,363 @@
+/**
+ * A farm in one process: every room built, wired and ended in order. No decision is taken here.
+ *
+ *   source finds commits -> plan -> builds wanted -> claims -> a machine of the pool -> builds drives it -> logs, verdict
+ *
+ * Things are disposed of in the opposite order of their making: first no more work is taken, then what runs is given
+ * back, then machines are let go, and the database ends last.
+ */
+import { randomBytes } from "node:crypto";
+import { hostname } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { Blobs } from "../blobs/blobs.ts";
+import { Builds, publishBuild } from "../builds/builds.ts";
+import { insertPlanned } from "../builds/insert.ts";
+import { plan } from "../builds/plan.ts";
+import { Recovery } from "../builds/recovery.ts";
+import type { FarmConfig } from "../config/effective.ts";
+import type { Clock } from "../farm/clock.ts";
+import type { Bus, Log } from "../farm/deps.ts";
+import { FarmError } from "../farm/errors.ts";
+import { coordinatorId, type LogId } from "../farm/ids.ts";
+import { Logs } from "../logs/logs.ts";
+import { Keys } from "../machines/keys.ts";
+import { LocalMachine } from "../machines/local/local-machine.ts";
+import { ReversePool } from "../machines/reverse/reverse-pool.ts";
+import { Claims } from "../schedule/claims.ts";
+import type { FoundCommits } from "../source/repo-watch.ts";
+import { Source } from "../source/source.ts";
+import { coordinatorEnded, coordinatorStarted } from "../store/coordinators.ts";
+import { DataFolder } from "../store/data-folder.ts";
+import { openDatabase } from "../store/database.ts";
+import { claimLease } from "../store/leases.ts";
+import { closeLeftSessions, configureHostTypes } from "../store/machines.ts";
+import type { Sql } from "../store/sql.ts";
+import { readAgents, serveAgents } from "../web/agent-files.ts";
+import { loadAssets } from "../web/assets.ts";
+import { certificate } from "../web/certificate.ts";
+import { FrontDoor } from "../web/front-door.ts";
+import { createWebApp } from "../web/web-app.ts";
+import { builderKey } from "../wire/builder-key/builder-key.ts";
+import { actions } from "./actions.ts";
+import { masterKey } from "./builder-keys.ts";
+import { type ConfigOrigin, LiveConfig } from "./config-file.ts";
+import { type Address, isLoopback } from "./flags.ts";
+import { Health } from "./health.ts";
+import { operatorToken } from "./operator-token.ts";
+import { VERSION } from "./version.ts";
+
+/** The program that machines run, by the name under which it is served. */
+const AGENT = "buildlet.mjs";
+const QUEUE = "queue:";
+
+/** dist/, where this program was built to: agents, browser files. */
+const DIST = fileURLToPath(new URL(".", import.meta.url));
+
+export interface CoordinatorOptions {
+  readonly data: string;
+  readonly listen: Address;
+  readonly http: Address;
+  readonly origin: ConfigOrigin;
+  /** On loopback, also accept keys made from the protocol's public development master key. */
+  readonly dev: boolean;
+  /** Accept them whatever the address. */
+  readonly allowDevKey?: boolean;
+  readonly masterKeyFile?: string;
+  readonly certificate?: { readonly certFile: string; readonly keyFile: string; readonly names: readonly string[] };
+  readonly farmName: string;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Called once if others took this coordinator for dead: it must stop. */
+  readonly lost: () => void;
+}
+
+export class Coordinator implements AsyncDisposable {
+  readonly sql: Sql;
+  readonly bus: Bus;
+  /** Address of the pages on the plain port, without a slash at the end. */
+  readonly pages: string;
+  /** Address of the TLS port. */
+  readonly machines: string;
+  readonly caFile: string;
+  readonly #config: LiveConfig;
+  readonly #logs: Logs;
+  readonly #stack: AsyncDisposableStack;
+
+  private constructor(parts: {
+    readonly sql: Sql;
+    readonly bus: Bus;
+    readonly pages: string;
+    readonly machines: string;
+    readonly caFile: string;
+    readonly config: LiveConfig;
+    readonly logs: Logs;
+    readonly stack: AsyncDisposableStack;
+  }) {
+    this.sql = parts.sql;
+    this.bus = parts.bus;
+    this.pages = parts.pages;
+    this.machines = parts.machines;
+    this.caFile = parts.caFile;
+    this.#config = parts.config;
+    this.#logs = parts.logs;
+    this.#stack = parts.stack;
+  }
+
+  /** Starts a farm; resolves when it takes machines and commits. Throws FarmError saying what it could not have. */
+  static async start(options: CoordinatorOptions): Promise<Coordinator> {
+    const { clock, log, data } = options;
+    const startedAt = clock.now();
+    const id = coordinatorId(`P${randomBytes(5).toString("hex").slice(0, 9)}`);
+    await using stack = new AsyncDisposableStack();
+
+    const folder = stack.use(await DataFolder.take(data));
+    const url = process.env.DATABASE_URL;
+    const database = stack.use(await openDatabase({ data, url, clock, log }));
+    const { sql, bus } = database;
+    const alone = !url;
+    await coordinatorStarted(sql, { id, host: hostname(), pid: process.pid, version: VERSION }, startedAt);
+    stack.defer(() => coordinatorEnded(database.hurried, id, clock.now()).catch(() => {})); // recovery will find out
+    await closeLeftSessions(sql, id, alone, startedAt);
+
+    const stop = new AbortController();
+    const master = await masterKey(data, options.masterKeyFile ?? "", true);
+    const agents = await readAgents(join(DIST, "agents"));
+    const logs = stack.use(new Logs({ sql, bus, clock }));
+
+    // The configuration is followed before anything uses it, and acted on once everything is there.
+    let act: (farm: FarmConfig) => Promise<void> = async () => {};
+    const config = stack.use(
+      await LiveConfig.open({
+        origin: options.origin,
+        clock,
+        log,
+        taken: async (farm) => {
+          await configureHostTypes(sql, farm.hosts);
+          await act(farm);
+          bus.publish("config:");
+        },
+      }),
+    );
+    const hostOf = (hostType: string) => config.current.hosts.find((host) => host.hostType === hostType);
+
+    const source = stack.use(
+      await Source.open({
+        sql,
+        bus,
+        log,
+        clock,
+        random: Math.random,
+        blobs: await Blobs.open(join(data, "blobs")),
+        data,
+        base: "file" in options.origin ? dirname(resolve(options.origin.file)) : process.cwd(),
+        environment: process.env,
+        planned: (tx, found) => planned(tx, config.current, found, clock),
+      }),
+    );
+
+    const keys = new Keys({
+      sql,
+      clock,
+      masterKey: master,
+      allowDevKey: options.allowDevKey === true || (options.dev && isLoopback(options.listen.host)),
+      sharedKey: (hostType) => hostOf(hostType)?.sharedKey ?? true,
+    });
+    const pool: ReversePool = stack.use(
+      new ReversePool({
+        sql,
+        bus,
+        clock,
+        log,
+        coordinator: id,
+        check: (claimant) => keys.check(claimant),
+        owner: (hostType) =>
+          hostOf(hostType)
+            ?.owners.map((owner) => owner.name)
+            .join(", ") || null,
+        agentDigest: () => agents.get(AGENT)?.sha256,
+        idle: (session) => claims.offer({ id: session.id, queue: session.hostType }),
+        gone: (session) => claims.withdraw(session),
+      }),
+    );
+    const builds = stack.use(
+      new Builds({
+        sql,
+        bus,
+        clock,
+        log,
+        logs,
+        coordinator: id,
+        machine: (session) => pool.take(session),
+        release: (session, how) => pool.release(session, how),
+        tarball: async (repo, hash, signal) => (await source.tarball(repo, hash, signal)).open(),
+      }),
+    );
+    const claims = new Claims(
+      {
+        clock,
+        log,
+        claim: (session) => claimLease(sql, session, clock.now()),
+        start: (lease) => builds.start(lease),
+      },
+      stop.signal,
+    );
+    stack.defer(() => stop.abort(new FarmError("unavailable", "The coordinator is stopping")));
+    bus.subscribe(QUEUE, (topic) => claims.wake(topic.slice(QUEUE.length) || undefined), stop.signal);
+
+    const { lost } = options;
+    const recovery = stack.use(new Recovery({ sql, bus, clock, log, coordinator: id, alone, lost }));
+    await recovery.start();
+
+    const health = stack.use(
+      new Health({ sql: database.hurried, bus, clock, log, pool, config: () => config.current, startedAt }),
+    );
+    const { certFile = "", keyFile = "", names = [] } = options.certificate ?? {};
+    const tls = await certificate({ folder: join(data, "tls"), names, now: startedAt, certFile, keyFile });
+    let address = "";
+    const web = stack.use(
+      createWebApp({
+        sql: database.hurried,
+        bus,
+        clock,
+        log,
+        assets: await loadAssets(join(DIST, "ui")),
+        logs,
+        actions: actions({ sql, bus, clock, builds }),
+        farmName: options.farmName,
+        version: VERSION,
+        startedAt,
+        coordinator: id,
+        operatorToken: await operatorToken(data),
+        dialAddress: () => address,
+        config: () => config.current,
+        banners: () =>
+          config.problem === undefined
+            ? []
+            : [`The configuration was changed and cannot be used, so the old one stays in force. ${config.problem}`],
+        checkers: () => health.results(),
+        push: {
+          repos: () => config.current.repos,
+          secret: (repo) => source.webhookSecret(repo),
+          poke: (repo) => source.poke(repo),
+          log,
+        },
+      }),
+    );
+    const door = stack.use(
+      await FrontDoor.open({
+        listen: options.listen,
+        http: options.http,
+        ...tls,
+        machines: pool,
+        pages: serveAgents(agents, web.listener),
+        clock,
+        log,
+      }),
+    );
+    const { ports } = door;
+    const host = (given: Address) => given.host || "localhost";
+    address = `${host(options.listen)}:${ports.tls}`;
+    const pages = `http://${host(options.http)}:${ports.http}`;
+    const machines = `https://${address}`;
+    await folder.announce({ http: pages, https: machines });
+
+    const local = stack.use(
+      new LocalMachines({
+        coordinator: `localhost:${ports.tls}`,
+        key: (hostType) => builderKey(master, hostType),
+        caFile: resolve(tls.caFile),
+        stage0: join(DIST, "agents", "stage0.mjs"),
+        folder: resolve(data, "local"),
+        clock,
+        log,
+      }),
+    );
+    act = async (farm) => {
+      await source.configure(farm.repos);
+      await local.configure(farm);
+      claims.wake();
+    };
+    await act(config.current);
+    return new Coordinator({ sql, bus, pages, machines, caFile: tls.caFile, config, logs, stack: stack.move() });
+  }
+
+  /** What is watched, one line per repository. */
+  get watching(): readonly string[] {
+    return this.#config.current.repos.map(
+      (repo) => `${repo.name} ${repo.branches.join(" ")}, every ${repo.pollMs / 1000} s`,
+    );
+  }
+
+  /** Takes the configuration up again. */
+  reload(): Promise<void> {
+    return this.#config.reload();
+  }
+
+  /** The last bytes of a log. */
+  async tailOfLog(log: LogId, bytes: number): Promise<Buffer> {
+    const { length } = await this.#logs.state(log);
+    const chunks: Buffer[] = [];
+    for await (const chunk of this.#logs.read(log, Math.max(0, length - bytes))) chunks.push(chunk);
+    return Buffer.concat(chunks);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stack.disposeAsync();
+  }
+}
+
+/** Turns commits that were found into builds, within the transaction that records them; returns what to publish. */
+async function planned(sql: Sql, farm: FarmConfig, found: FoundCommits, clock: Clock): Promise<readonly string[]> {
+  const { repo, branch } = found;
+  const recipes = plan(farm, repo, branch);
+  const wanted = found.commits.flatMap((commit) =>
+    recipes.map((recipe) => ({
+      repo,
+      branch,
+      commitId: commit.id,
+      committedAt: commit.committedAt,
+      recipe,
+      provenance: "submitted" as const,
+      class: "post-submit" as const,
+    })),
+  );
+  const topics: string[] = [];
+  const builds = await insertPlanned(sql, wanted, clock.now());
+  for (const build of builds) publishBuild({ publish: (topic) => void topics.push(topic) }, build, true);
+  return [...new Set(topics)];
+}
+
+type LocalOptions = Omit<ConstructorParameters<typeof LocalMachine>[0], "name" | "hostType" | "key"> & {
+  readonly key: (hostType: string) => string;
+};
+
+/** One machine on this computer for each host type whose pool is `local`. */
+class LocalMachines implements AsyncDisposable {
+  readonly #options: LocalOptions;
+  readonly #machines = new Map<string, LocalMachine>();
+
+  constructor(options: LocalOptions) {
+    this.#options = options;
+  }
+
+  async configure(farm: FarmConfig): Promise<void> {
+    const wanted = new Set(farm.hosts.filter((host) => host.pool === "local").map((host) => host.hostType));
+    for (const [hostType, machine] of this.#machines) {
+      if (wanted.has(hostType)) continue;
+      this.#machines.delete(hostType);
+      await machine[Symbol.asyncDispose]();
+    }
+    for (const hostType of wanted) {
+      if (this.#machines.has(hostType)) continue;
+      const { key, folder, ...rest } = this.#options;
+      const name = hostname().split(".", 1)[0] || "localhost";
+      const own = { name, hostType, key: key(hostType), folder: join(folder, hostType) };
+      this.#machines.set(hostType, new LocalMachine({ ...rest, ...own }));
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all([...this.#machines.values()].map((machine) => machine[Symbol.asyncDispose]()));
+  }
+}

@@ -1,0 +1,106 @@
+/**
+ * The farm's health as checkers see it, looked at every CHECK_EVERY and whenever something about it is published.
+ *
+ *   database   answers a query within moments
+ *   mirrors    each repository's remote answered last time
+ *   machines   as many as each host type expects; none twice; none that keeps coming and going (machines/health.ts)
+ */
+import type { FarmConfig } from "../config/effective.ts";
+import type { Clock } from "../farm/clock.ts";
+import type { Bus, Log } from "../farm/deps.ts";
+import { messageOf } from "../farm/errors.ts";
+import { type EpochMs, type Ms, minutes, ms, plus, seconds } from "../farm/ids.ts";
+import { machineChecks } from "../machines/health.ts";
+import type { ReversePool } from "../machines/reverse/reverse-pool.ts";
+import { hostTypeHealth } from "../store/machines.ts";
+import { type RepoStanding, standings } from "../store/progress.ts";
+import type { Sql } from "../store/sql.ts";
+import type { CheckResult } from "../web/deps.ts";
+
+const CHECK_EVERY: Ms = seconds(10);
+/** A burst of changes is looked at once. */
+const SETTLE: Ms = ms(200);
+/** Machines that were not seen for so long are forgotten by the checkers. */
+const REMEMBERED: Ms = minutes(24 * 60);
+
+export interface HealthDeps {
+  readonly sql: Sql;
+  readonly bus: Bus;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly pool: Pick<ReversePool, "flapping">;
+  readonly config: () => FarmConfig;
+  readonly startedAt: EpochMs;
+}
+
+export class Health implements AsyncDisposable {
+  readonly #deps: HealthDeps;
+  readonly #stop = new AbortController();
+  readonly #loop: Promise<void>;
+  #results: readonly CheckResult[] = [];
+  #wake: () => void = () => {};
+
+  constructor(deps: HealthDeps) {
+    this.#deps = deps;
+    for (const prefix of ["machine:", "repo:", "config:"])
+      deps.bus.subscribe(prefix, () => this.#wake(), this.#stop.signal);
+    this.#loop = this.#run();
+  }
+
+  /** As last looked at. */
+  results(): readonly CheckResult[] {
+    return this.#results;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    this.#wake();
+    await this.#loop;
+  }
+
+  async #run(): Promise<void> {
+    const { clock, bus } = this.#deps;
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      const before = JSON.stringify(this.#results);
+      this.#results = await this.#look();
+      if (JSON.stringify(this.#results) !== before) bus.publish("farm:");
+      const woken = new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+      const rest = new AbortController();
+      await Promise.race([woken, clock.sleep(CHECK_EVERY, AbortSignal.any([rest.signal, signal])).catch(() => {})]);
+      rest.abort();
+      await clock.sleep(SETTLE, signal).catch(() => {});
+    }
+  }
+
+  async #look(): Promise<readonly CheckResult[]> {
+    const { sql, clock, config, pool, startedAt, log } = this.#deps;
+    const now = clock.now();
+    try {
+      const [repos, hosts] = await Promise.all([standings(sql), hostTypeHealth(sql, plus(now, ms(-REMEMBERED)))]);
+      const watched = new Set(config().repos.map((repo) => repo.name));
+      return [
+        { id: "database", title: "Database", lines: [] },
+        mirrors(repos.filter((repo) => watched.has(repo.name))),
+        ...machineChecks({ hosts, flapping: pool.flapping(), startedAt, now }),
+      ];
+    } catch (error) {
+      log.warn({ error: messageOf(error) }, "Could not look at the farm's health");
+      const text = `does not answer: ${messageOf(error)}`;
+      const others = this.#results.filter((check) => check.id !== "database");
+      return [{ id: "database", title: "Database", lines: [{ level: "error", text }] }, ...others];
+    }
+  }
+}
+
+function mirrors(repos: readonly RepoStanding[]): CheckResult {
+  const lines = repos
+    .filter((repo) => repo.error !== null)
+    .map((repo) => ({
+      level: repo.fetchedAt === null ? ("error" as const) : ("warn" as const),
+      text: `${repo.name}: ${repo.error}`,
+    }));
+  return { id: "mirrors", title: "Mirrors of repositories", lines };
+}
