@@ -151,7 +151,6 @@ export function LogViewer(props: { log: LogData }): JSX.Element {
   };
 
   return (
-    // biome-ignore lint/a11y/noStaticElementInteractions: keys of the whole viewer; each has a button as well.
     <section class="log" id="log" aria-label="Log" onKeyDown={onKey}>
       <div class="log-bar">
         <span class="muted num">
@@ -199,12 +198,11 @@ export function LogViewer(props: { log: LogData }): JSX.Element {
         <CopyLink line={chosen} />
         <a href={`${log.base}/log${log.attempt === "" ? "" : `?attempt=${log.attempt}`}`}>Raw text</a>
       </div>
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard. */}
-      <div
+      <section
         class={`log-box${wrap ? " wrap" : ""}`}
         ref={box}
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard.
         tabIndex={0}
-        role="region"
         aria-label="Lines"
         onScroll={onScroll}
         onScrollEnd={onRest}
@@ -223,7 +221,7 @@ export function LogViewer(props: { log: LogData }): JSX.Element {
         ) : (
           <StaticRows log={log} />
         )}
-      </div>
+      </section>
       {log.truncated ? <p class="fl">The command wrote more than is kept; the rest was dropped.</p> : null}
     </section>
   );
@@ -298,7 +296,6 @@ function Line(props: { spans: readonly Span[]; query: string }): JSX.Element {
   return (
     <>
       {props.spans.map((span, i) => (
-        // biome-ignore lint/suspicious/noArrayIndexKey: a line's spans never change places.
         <span key={i} class={span.css === "" ? undefined : span.css}>
           {marked(span.text, props.query)}
         </span>

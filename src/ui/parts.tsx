@@ -129,7 +129,7 @@ export function Table(props: {
 }): JSX.Element {
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard.
-    <div class="scroll" tabIndex={0} role="region" aria-label={props.label}>
+    <section class="scroll" tabIndex={0} aria-label={props.label}>
       <table class={props.class}>
         <thead>
           <tr>
@@ -142,7 +142,7 @@ export function Table(props: {
         </thead>
         <tbody>{props.children}</tbody>
       </table>
-    </div>
+    </section>
   );
 }
 
@@ -221,7 +221,6 @@ export function Columns(props: {
         return parts.map((part) => {
           const height = Math.max(part.value > 0 ? 1 : 0, (part.value / top) * 23);
           y -= height;
-          // biome-ignore lint/suspicious/noArrayIndexKey: columns are positions in time.
           return (
             <rect key={`${x} ${part.css}`} class={part.css} x={x * width} y={y} width={width - 2} height={height} />
           );

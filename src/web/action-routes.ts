@@ -16,15 +16,24 @@ import { addressOf, type Operator, ownOrigin } from "./operator.ts";
 const NOTE_LIMIT = 200;
 const TOKEN_LIMIT = 1000;
 
-export function actionRoutes(deps: Pick<WebDeps, "actions" | "sql" | "log">, operator: Operator, loginPage: (c: Ctx, status: number, back: string, problem: string) => Promise<Response>): Hono<Env> {
+export function actionRoutes(
+  deps: Pick<WebDeps, "actions" | "sql" | "log">,
+  operator: Operator,
+  loginPage: (c: Ctx, status: number, back: string, problem: string) => Promise<Response>,
+): Hono<Env> {
   const routes = new Hono<Env>();
   const { actions } = deps;
 
   /** Does `work` if whoever asks may, and answers with `done`, or by going to `to`. */
   const act = async (c: Ctx, to: string, work: () => Promise<{ message: string; to?: string }>): Promise<Response> => {
     const may = operator.mayAct(c);
-    if (may === "no-login") throw new FarmError("unauthenticated", "Cannot do this without the operator token: log in, or send it as a bearer");
-    if (may === "foreign") throw new FarmError("forbidden", "Cannot do this for another site: use the button of the farm's own page");
+    if (may === "no-login")
+      throw new FarmError(
+        "unauthenticated",
+        "Cannot do this without the operator token: log in, or send it as a bearer",
+      );
+    if (may === "foreign")
+      throw new FarmError("forbidden", "Cannot do this for another site: use the button of the farm's own page");
     const { message, to: result } = await work();
     if (wantsJson(c)) return json(c, 200, { message });
     return c.redirect(result ?? to, 303);
@@ -49,7 +58,12 @@ export function actionRoutes(deps: Pick<WebDeps, "actions" | "sql" | "log">, ope
       const machine = await machineOf(deps.sql, c.req.param("machine"));
       if (c.req.param("do") === "resume") await actions.resumeMachine(machine, "operator");
       else await actions.drainMachine(machine, await noteOf(c), "operator");
-      return { message: c.req.param("do") === "resume" ? `machine ${c.req.param("machine")} takes work again` : `machine ${c.req.param("machine")} takes nothing new` };
+      return {
+        message:
+          c.req.param("do") === "resume"
+            ? `machine ${c.req.param("machine")} takes work again`
+            : `machine ${c.req.param("machine")} takes nothing new`,
+      };
     }),
   );
   routes.post("/hosts/:type/:do{drain|resume}", (c) =>
@@ -57,7 +71,12 @@ export function actionRoutes(deps: Pick<WebDeps, "actions" | "sql" | "log">, ope
       const type = c.req.param("type");
       if (c.req.param("do") === "resume") await actions.resumeHostType(type, "operator");
       else await actions.drainHostType(type, await noteOf(c), "operator");
-      return { message: c.req.param("do") === "resume" ? `machines of ${type} take work again` : `machines of ${type} take nothing new` };
+      return {
+        message:
+          c.req.param("do") === "resume"
+            ? `machines of ${type} take work again`
+            : `machines of ${type} take nothing new`,
+      };
     }),
   );
   routes.post("/keys/:key/revoke", (c) =>
@@ -69,7 +88,7 @@ export function actionRoutes(deps: Pick<WebDeps, "actions" | "sql" | "log">, ope
 
   routes.post("/login", async (c) => {
     const form = await c.req.parseBody();
-    const to = ownPath(typeof form["back"] === "string" ? form["back"] : undefined);
+    const to = ownPath(typeof form.back === "string" ? form.back : undefined);
     const address = addressOf(c);
     const wait = operator.delay(address);
     if (wait > 0) {
@@ -77,7 +96,7 @@ export function actionRoutes(deps: Pick<WebDeps, "actions" | "sql" | "log">, ope
       return loginPage(c, 429, to, `Too many wrong tokens. Try again in ${wait} s.`);
     }
     if (!ownOrigin(c)) return loginPage(c, 403, to, "Log in on the farm's own page.");
-    const token = form["token"];
+    const token = form.token;
     if (typeof token !== "string" || token.length > TOKEN_LIMIT || !operator.isToken(token.trim())) {
       operator.wrong(address);
       deps.log.warn({ address }, "Refused a login");
@@ -92,16 +111,17 @@ export function actionRoutes(deps: Pick<WebDeps, "actions" | "sql" | "log">, ope
   });
   routes.post("/theme", async (c) => {
     const form = await c.req.parseBody();
-    const theme = form["theme"] === "light" || form["theme"] === "dark" ? form["theme"] : "system";
+    const theme = form.theme === "light" || form.theme === "dark" ? form.theme : "system";
     c.header("Set-Cookie", `theme=${theme}; Path=/; Max-Age=31536000; SameSite=Lax`);
-    return c.redirect(ownPath(typeof form["back"] === "string" ? form["back"] : undefined), 303);
+    return c.redirect(ownPath(typeof form.back === "string" ? form.back : undefined), 303);
   });
   return routes;
 }
 
 function numberOf(text: string, what: string): number {
   const number = positive(text);
-  if (number === undefined) throw new FarmError("not-found", `Cannot find ${what} ${JSON.stringify(text)}: want its number`);
+  if (number === undefined)
+    throw new FarmError("not-found", `Cannot find ${what} ${JSON.stringify(text)}: want its number`);
   return number;
 }
 
@@ -109,7 +129,11 @@ function numberOf(text: string, what: string): number {
 async function machineOf(sql: WebDeps["sql"], text: string): Promise<number> {
   const named = await machinesNamed(sql, text);
   const [first, second] = named;
-  if (second) throw new FarmError("conflict", `Cannot tell which machine ${JSON.stringify(text)} is meant: ${named.map((m) => `${m.hostType} has number ${m.id}`).join(", ")}. Give the number.`);
+  if (second)
+    throw new FarmError(
+      "conflict",
+      `Cannot tell which machine ${JSON.stringify(text)} is meant: ${named.map((m) => `${m.hostType} has number ${m.id}`).join(", ")}. Give the number.`,
+    );
   const id = first?.id ?? positive(text);
   if (id === undefined) throw new FarmError("not-found", `Cannot find machine ${JSON.stringify(text)}`);
   return id;
@@ -117,7 +141,7 @@ async function machineOf(sql: WebDeps["sql"], text: string): Promise<number> {
 
 async function noteOf(c: Ctx): Promise<string> {
   const form = await c.req.parseBody();
-  return typeof form["note"] === "string" ? form["note"].slice(0, NOTE_LIMIT) : "";
+  return typeof form.note === "string" ? form.note.slice(0, NOTE_LIMIT) : "";
 }
 
 /** The page that the button is on. */

@@ -16,7 +16,8 @@ const TYPES: Readonly<Record<string, string>> = {
 /** The files of `folder` (dist/ui after `npm run build`). */
 export async function loadAssets(folder: string): Promise<Assets> {
   const files = new Map<string, Buffer>();
-  for (const name of await readdir(folder)) if (TYPES[extname(name)]) files.set(name, await readFile(join(folder, name)));
+  for (const name of await readdir(folder))
+    if (TYPES[extname(name)]) files.set(name, await readFile(join(folder, name)));
   return assetsOf(files);
 }
 
@@ -25,7 +26,9 @@ export function assetsOf(files: ReadonlyMap<string, Buffer>): Assets {
   const urls = new Map<string, string>();
   for (const [name, body] of files) {
     const digest = createHash("sha256").update(body).digest("base64url").slice(0, 12);
-    const address = name.startsWith("chunk-") ? name : `${name.slice(0, -extname(name).length)}-${digest}${extname(name)}`;
+    const address = name.startsWith("chunk-")
+      ? name
+      : `${name.slice(0, -extname(name).length)}-${digest}${extname(name)}`;
     byAddress.set(address, { body, type: TYPES[extname(name)] ?? "application/octet-stream" });
     urls.set(name, `/assets/${address}`);
   }

@@ -13,7 +13,8 @@ const ICON =
 export function documentOf(envelope: Envelope, assets: Assets): string {
   const { frame } = envelope;
   const clock = still(frame.now);
-  const part = (node: Parameters<typeof h>[2]): string => renderToString(h(NowContext.Provider, { value: clock, children: node }));
+  const part = (node: Parameters<typeof h>[2]): string =>
+    renderToString(h(NowContext.Provider, { value: clock, children: node }));
   const theme = frame.theme === "system" ? "" : ` data-theme="${frame.theme}"`;
   return (
     `<!doctype html><html lang="en"${theme}><head><meta charset="utf-8"><title>${escapeHtml(frame.title)}</title>` +
@@ -35,5 +36,8 @@ function startOf(envelope: Envelope): Envelope {
 
 /** JSON that cannot end its script element, nor begin a comment in it. */
 function inScript(value: unknown): string {
-  return JSON.stringify(value).replace(/[<>&\u2028\u2029]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  return JSON.stringify(value).replace(
+    /[<>&\u2028\u2029]/g,
+    (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }

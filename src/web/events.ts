@@ -22,7 +22,10 @@ export interface EventsDeps {
 
 export function events(deps: EventsDeps, topics: readonly string[], gone: AbortSignal): Response {
   if (topics.length === 0 || topics.length > TOPICS || !topics.every((topic) => TOPIC.test(topic))) {
-    throw new FarmError("bad-request", `Cannot listen to ${JSON.stringify(topics.slice(0, 5))}: want 1 to ${TOPICS} topics such as t=build:12`);
+    throw new FarmError(
+      "bad-request",
+      `Cannot listen to ${JSON.stringify(topics.slice(0, 5))}: want 1 to ${TOPICS} topics such as t=build:12`,
+    );
   }
   const stop = new AbortController();
   const end = (): void => stop.abort();
@@ -69,7 +72,11 @@ export function events(deps: EventsDeps, topics: readonly string[], gone: AbortS
     cancel: end,
   });
   return new Response(body, {
-    headers: { "Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store", "X-Accel-Buffering": "no" },
+    headers: {
+      "Content-Type": "text/event-stream; charset=utf-8",
+      "Cache-Control": "no-store",
+      "X-Accel-Buffering": "no",
+    },
   });
 }
 

@@ -1,8 +1,8 @@
 /** Answers: headers that every answer has, compression, and what is put into them. */
 import { promisify } from "node:util";
 import { gzip } from "node:zlib";
-import type { Context } from "hono";
 import type { HttpBindings } from "@hono/node-server";
+import type { Context } from "hono";
 
 export type Env = { Bindings: Partial<HttpBindings>; Variables: { operator: boolean } };
 export type Ctx = Context<Env>;
@@ -21,13 +21,24 @@ export const SECURITY: Readonly<Record<string, string>> = {
   "Cross-Origin-Opener-Policy": "same-origin",
 };
 
-export async function send(c: Ctx, status: number, type: string, body: string | Buffer, headers: Record<string, string> = {}): Promise<Response> {
+export async function send(
+  c: Ctx,
+  status: number,
+  type: string,
+  body: string | Buffer,
+  headers: Record<string, string> = {},
+): Promise<Response> {
   const bytes = typeof body === "string" ? Buffer.from(body) : body;
-  const all: Record<string, string> = { "Content-Type": type, "Cache-Control": "no-cache", Vary: "Accept-Encoding, Cookie", ...headers };
+  const all: Record<string, string> = {
+    "Content-Type": type,
+    "Cache-Control": "no-cache",
+    Vary: "Accept-Encoding, Cookie",
+    ...headers,
+  };
   const compressed = bytes.length >= WORTH_SQUEEZING && /\bgzip\b/.test(c.req.header("accept-encoding") ?? "");
   const sent = compressed ? await squeeze(bytes, { level: LEVEL }) : bytes;
   if (compressed) all["Content-Encoding"] = "gzip";
-  return new Response(new Uint8Array(sent.buffer, sent.byteOffset, sent.length), { status, headers: all });
+  return new Response(new Uint8Array(sent), { status, headers: all });
 }
 
 export function html(c: Ctx, status: number, text: string): Promise<Response> {

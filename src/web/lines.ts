@@ -1,10 +1,11 @@
 /** From rows of the store to what components show. */
-import type { BuildLine, MachineRef } from "../ui/data.ts";
-import { statusOf } from "../ui/status.ts";
-import { subject } from "../ui/text.ts";
+
 import type { FarmConfig } from "../config/effective.ts";
 import { type BuildLineRow, usualDurations } from "../store/pages-lines.ts";
 import type { Sql } from "../store/sql.ts";
+import type { BuildLine, MachineRef } from "../ui/data.ts";
+import { statusOf } from "../ui/status.ts";
+import { subject } from "../ui/text.ts";
 
 export function machineRef(name: string | null, hostType: string | null): MachineRef | null {
   return name === null || hostType === null ? null : { name, hostType };

@@ -47,12 +47,23 @@ export async function linesFrom(logs: LogReader, id: LogId, from: number, count:
 }
 
 /** Adds lines to `into` until there are `wanted`; true: stopped inside a line so long that its end is better looked up. */
-async function readLines(logs: LogReader, id: LogId, at: number, to: number, wanted: number, into: string[]): Promise<boolean> {
+async function readLines(
+  logs: LogReader,
+  id: LogId,
+  at: number,
+  to: number,
+  wanted: number,
+  into: string[],
+): Promise<boolean> {
   let head: Buffer[] = [];
   let size = 0; // of the line so far
   const finish = (): void => {
     const bytes = Buffer.concat(head);
-    into.push(size > LINE_LIMIT ? `${bytes.subarray(0, LINE_LIMIT).toString("utf8")} … (${size >= SKIP_BY_INDEX ? "over a million" : size} bytes in this line)` : bytes.toString("utf8"));
+    into.push(
+      size > LINE_LIMIT
+        ? `${bytes.subarray(0, LINE_LIMIT).toString("utf8")} … (${size >= SKIP_BY_INDEX ? "over a million" : size} bytes in this line)`
+        : bytes.toString("utf8"),
+    );
     head = [];
     size = 0;
   };

@@ -24,8 +24,15 @@ export function logRoutes(deps: Pick<WebDeps, "sql" | "logs">, ended: AbortSigna
     const step = c.req.param("step") ?? "";
     const attempt = c.req.query("attempt");
     const number = positive(attempt);
-    const log = build === undefined || (attempt !== undefined && number === undefined) ? undefined : await logOfStep(deps.sql, build, step, number ?? null);
-    if (log === undefined) throw new FarmError("not-found", `Cannot find a log of step ${JSON.stringify(step)} in build ${JSON.stringify(c.req.param("id"))}`);
+    const log =
+      build === undefined || (attempt !== undefined && number === undefined)
+        ? undefined
+        : await logOfStep(deps.sql, build, step, number ?? null);
+    if (log === undefined)
+      throw new FarmError(
+        "not-found",
+        `Cannot find a log of step ${JSON.stringify(step)} in build ${JSON.stringify(c.req.param("id"))}`,
+      );
     return log;
   };
   routes.get("/b/:id/:step/log", async (c) => raw(c, deps, await idOf(c), ended));
@@ -36,7 +43,8 @@ export function logRoutes(deps: Pick<WebDeps, "sql" | "logs">, ended: AbortSigna
   });
   routes.get("/b/:id/:step/find", async (c) => {
     const q = c.req.query("q") ?? "";
-    if (q === "" || q.length > 1000) throw new FarmError("bad-request", `Cannot search for ${q.length} characters: want 1 to 1000`);
+    if (q === "" || q.length > 1000)
+      throw new FarmError("bad-request", `Cannot search for ${q.length} characters: want 1 to 1000`);
     return json(c, 200, await find(deps.logs, await idOf(c), q, AbortSignal.any([c.req.raw.signal, ended])));
   });
   return routes;
@@ -66,9 +74,13 @@ async function raw(c: Ctx, deps: Pick<WebDeps, "logs">, id: LogId, ended: AbortS
   if (follow) {
     const gone = AbortSignal.any([c.req.raw.signal, ended]);
     if (range) headers["Content-Range"] = `bytes ${from}-${Math.max(from, length - 1)}/*`;
-    return new Response(streamOf(deps.logs.tail(id, from, gone)), { status: range ? 206 : 200, headers: { ...headers, "X-Accel-Buffering": "no" } });
+    return new Response(streamOf(deps.logs.tail(id, from, gone)), {
+      status: range ? 206 : 200,
+      headers: { ...headers, "X-Accel-Buffering": "no" },
+    });
   }
-  if (range && from >= length) return new Response(null, { status: 416, headers: { ...headers, "Content-Range": `bytes */${length}` } });
+  if (range && from >= length)
+    return new Response(null, { status: 416, headers: { ...headers, "Content-Range": `bytes */${length}` } });
   const to = Math.min(length, range?.to ?? length);
   headers["Content-Length"] = String(to - from);
   if (range) headers["Content-Range"] = `bytes ${from}-${to - 1}/${length}`;

@@ -38,14 +38,26 @@ export class Metrics {
     this.#from = { at: new Date(deps.startedAt), id: 0 };
     const registers = [this.#registry];
     collectDefaultMetrics({ register: this.#registry });
-    const gauge = <L extends string>(name: string, help: string, labelNames: L[]): Gauge<L> => new Gauge({ name, help, labelNames, registers });
+    const gauge = <L extends string>(name: string, help: string, labelNames: L[]): Gauge<L> =>
+      new Gauge({ name, help, labelNames, registers });
     this.#machines = gauge("barnraiser_machines", "Connected machines by what they do", ["host_type", "state"]);
-    this.#reverse = gauge("go_build_coordinator_reverse_buildlets_count", "Connected reverse buildlets, under upstream's name", ["host_type"]);
-    this.#missing = gauge("barnraiser_machines_missing", "Machines fewer than the configuration expects", ["host_type"]);
+    this.#reverse = gauge(
+      "go_build_coordinator_reverse_buildlets_count",
+      "Connected reverse buildlets, under upstream's name",
+      ["host_type"],
+    );
+    this.#missing = gauge("barnraiser_machines_missing", "Machines fewer than the configuration expects", [
+      "host_type",
+    ]);
     this.#builds = gauge("barnraiser_builds_open", "Builds that have not ended", ["state"]);
     this.#waiting = gauge("barnraiser_queue_waiting", "Leases wanted", ["queue"]);
     this.#oldest = gauge("barnraiser_queue_oldest_seconds", "How long the oldest wanted lease has waited", ["queue"]);
-    this.#ended = new Counter({ name: "barnraiser_builds_ended_total", help: "Builds that ended on machines of this coordinator", labelNames: ["outcome", "host_type"], registers });
+    this.#ended = new Counter({
+      name: "barnraiser_builds_ended_total",
+      help: "Builds that ended on machines of this coordinator",
+      labelNames: ["outcome", "host_type"],
+      registers,
+    });
     this.#took = new Histogram({
       name: "barnraiser_build_duration_seconds",
       help: "From a build's first command to its end",
@@ -77,7 +89,12 @@ export class Metrics {
 
   async #read(now: EpochMs): Promise<string> {
     const { sql } = this.#deps;
-    const [types, sessions, open, queues] = await Promise.all([hostTypes(sql), connected(sql), openBuilds(sql), queueLengths(sql)]);
+    const [types, sessions, open, queues] = await Promise.all([
+      hostTypes(sql),
+      connected(sql),
+      openBuilds(sql),
+      queueLengths(sql),
+    ]);
     for (const gauge of [this.#machines, this.#reverse, this.#missing, this.#waiting, this.#oldest]) gauge.reset();
     for (const type of types) {
       const host_type = type.name;

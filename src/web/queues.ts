@@ -1,7 +1,7 @@
 /** The queues of the farm with their waits explained: for `/queues`, for the waiting list of `/`, and for a build's own page. */
 import type { FarmConfig } from "../config/effective.ts";
-import { LEASE_CLASSES } from "../farm/lease.ts";
 import type { BuildId, EpochMs } from "../farm/ids.ts";
+import { LEASE_CLASSES } from "../farm/lease.ts";
 import { buildLines } from "../store/pages-lines.ts";
 import { type ConnectedRow, connected, type HostTypeRow, hostTypes } from "../store/pages-pools.ts";
 import { type QueuedRow, queued, queueLengths } from "../store/pages-queues.ts";
@@ -29,14 +29,27 @@ export interface Queues {
 }
 
 export async function readQueues(sql: Sql, now: EpochMs, limit: number = SHOWN): Promise<Queues> {
-  const [types, sessions, rows, lengths] = await Promise.all([hostTypes(sql), connected(sql), queued(sql, now, limit), queueLengths(sql)]);
-  const pairs = [...sessions, ...rows].flatMap(({ repo, builder }) => (repo === null || builder === null ? [] : [{ repo, builder }]));
+  const [types, sessions, rows, lengths] = await Promise.all([
+    hostTypes(sql),
+    connected(sql),
+    queued(sql, now, limit),
+    queueLengths(sql),
+  ]);
+  const pairs = [...sessions, ...rows].flatMap(({ repo, builder }) =>
+    repo === null || builder === null ? [] : [{ repo, builder }],
+  );
   const usual = await usualOf(sql, pairs);
-  const ms = (of: { repo: string | null; builder: string | null }): number | null => (of.repo === null || of.builder === null ? null : usual({ repo: of.repo, builder: of.builder }));
+  const ms = (of: { repo: string | null; builder: string | null }): number | null =>
+    of.repo === null || of.builder === null ? null : usual({ repo: of.repo, builder: of.builder });
   const all = types.map((type): Queue => {
     const serving = sessions
       .filter((s) => s.hostType === type.name && !s.drained)
-      .map((s) => ({ machine: { name: s.name, hostType: s.hostType }, build: s.build, startedAt: s.startedAt ?? s.heldAt, usualMs: ms(s) }));
+      .map((s) => ({
+        machine: { name: s.name, hostType: s.hostType },
+        build: s.build,
+        startedAt: s.startedAt ?? s.heldAt,
+        usualMs: ms(s),
+      }));
     const mine = rows.filter((row) => row.queue === type.name);
     const begins = type.drainedAt === null ? estimates(serving, mine.map(ms), now) : [];
     const length = lengths.find((l) => l.queue === type.name);
@@ -67,13 +80,27 @@ function waitOf(queue: Queue, place: number, aboutMs: number | null, starving: b
 }
 
 /** The first `limit` waiting builds of the whole farm with the reason, those that begin first in front. */
-export async function waitingLines(sql: Sql, queues: Queues, config: FarmConfig, limit: number): Promise<{ build: BuildLine; wait: Wait }[]> {
+export async function waitingLines(
+  sql: Sql,
+  queues: Queues,
+  config: FarmConfig,
+  limit: number,
+): Promise<{ build: BuildLine; wait: Wait }[]> {
   const soonest = queues.all
     .flatMap((queue) => queue.items.map((item, i) => ({ queue, item, place: i + 1 })))
     .filter(({ item }) => item.row.build !== null)
-    .sort((a, b) => (a.item.aboutMs ?? Number.MAX_VALUE) - (b.item.aboutMs ?? Number.MAX_VALUE) || a.place - b.place || a.item.row.wantedAt - b.item.row.wantedAt)
+    .sort(
+      (a, b) =>
+        (a.item.aboutMs ?? Number.MAX_VALUE) - (b.item.aboutMs ?? Number.MAX_VALUE) ||
+        a.place - b.place ||
+        a.item.row.wantedAt - b.item.row.wantedAt,
+    )
     .slice(0, limit);
-  const lines = await linesById(sql, soonest.map(({ item }) => item.row.build ?? 0), config);
+  const lines = await linesById(
+    sql,
+    soonest.map(({ item }) => item.row.build ?? 0),
+    config,
+  );
   return soonest.flatMap(({ queue, item, place }) => {
     const build = lines.get(item.row.build ?? 0);
     return build ? [{ build, wait: waitOf(queue, place, item.aboutMs, item.row.starving) }] : [];
@@ -91,25 +118,31 @@ export async function waitOfBuild(sql: Sql, build: BuildId, hostType: string, no
 
 export async function queuesData(sql: Sql, config: FarmConfig, now: EpochMs): Promise<{ queues: QueueData[] }> {
   const { all } = await readQueues(sql, now);
-  const lines = await linesById(sql, all.flatMap((queue) => queue.items.flatMap((item) => item.row.build ?? [])), config);
+  const lines = await linesById(
+    sql,
+    all.flatMap((queue) => queue.items.flatMap((item) => item.row.build ?? [])),
+    config,
+  );
   const queues = all
     .filter((queue) => queue.type.configured || queue.waiting > 0 || queue.serving.length > 0)
-    .map((queue): QueueData => ({
-      hostType: queue.type.name,
-      machines: queue.serving.length,
-      busy: queue.serving.filter((s) => s.build !== null).length,
-      known: queue.type.known,
-      drained: queue.type.drainedAt === null ? null : (queue.type.drainNote ?? ""),
-      waiting: queue.waiting,
-      items: queue.items.map(({ row, aboutMs }) => ({
-        lease: row.lease,
-        class: className(row.class),
-        wantedAt: row.wantedAt,
-        starving: row.starving,
-        build: lines.get(row.build ?? 0) ?? null,
-        aboutMs,
-      })),
-    }));
+    .map(
+      (queue): QueueData => ({
+        hostType: queue.type.name,
+        machines: queue.serving.length,
+        busy: queue.serving.filter((s) => s.build !== null).length,
+        known: queue.type.known,
+        drained: queue.type.drainedAt === null ? null : (queue.type.drainNote ?? ""),
+        waiting: queue.waiting,
+        items: queue.items.map(({ row, aboutMs }) => ({
+          lease: row.lease,
+          class: className(row.class),
+          wantedAt: row.wantedAt,
+          starving: row.starving,
+          build: lines.get(row.build ?? 0) ?? null,
+          aboutMs,
+        })),
+      }),
+    );
   return { queues };
 }
 

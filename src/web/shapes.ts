@@ -1,8 +1,8 @@
 /** What upstream serves as plain JSON or text keeps its shape here, for scripts that people already have. */
-import type { CheckLine, CheckResult } from "./deps.ts";
-import type { Level } from "../ui/data.ts";
+
 import type { ConnectedRow, HostTypeRow } from "../store/pages-pools.ts";
-import type { Check } from "../ui/data.ts";
+import type { Check, Level } from "../ui/data.ts";
+import type { CheckLine, CheckResult } from "./deps.ts";
 
 const LEVELS: readonly Level[] = ["ok", "info", "warn", "error"];
 
@@ -21,7 +21,10 @@ export function checkText(check: CheckResult): { status: 200 | 500; body: string
   if (check.lines.length === 0) return { status: 200, body: "ok\n" };
   const head = [`# ${check.id}: ${check.title}`, `# ${check.notes ?? ""}`];
   const lines = check.lines.map((line) => `${WORDS[line.level]}: ${line.text.replace(/[\r\n]+/g, " ")}`);
-  return { status: check.lines.some((line) => line.level === "error") ? 500 : 200, body: `${[...head, ...lines].join("\n")}\n` };
+  return {
+    status: check.lines.some((line) => line.level === "error") ? 500 : 200,
+    body: `${[...head, ...lines].join("\n")}\n`,
+  };
 }
 
 /** `/status/post-submit-active.json`. For a repository of its own, `commit` is its commit and `goCommit` is left out. */
@@ -31,7 +34,12 @@ export function activeJson(builds: readonly { id: number; builder: string; hash:
 }
 
 /** `/status/reverse.json`. Machines of the same name overwrite each other, as they always did. */
-export function reverseJson(types: readonly HostTypeRow[], sessions: readonly ConnectedRow[], waiting: readonly { queue: string; waiting: number }[], now: number): unknown {
+export function reverseJson(
+  types: readonly HostTypeRow[],
+  sessions: readonly ConnectedRow[],
+  waiting: readonly { queue: string; waiting: number }[],
+  now: number,
+): unknown {
   const seconds = (since: number): number => Math.max(0, (now - since) / 1000);
   const of = (type: HostTypeRow): unknown => {
     const mine = sessions.filter((s) => s.hostType === type.name);
@@ -58,5 +66,9 @@ export function reverseJson(types: readonly HostTypeRow[], sessions: readonly Co
       ),
     };
   };
-  return { HostTypes: Object.fromEntries(types.filter((t) => t.configured || sessions.some((s) => s.hostType === t.name)).map((t) => [t.name, of(t)])) };
+  return {
+    HostTypes: Object.fromEntries(
+      types.filter((t) => t.configured || sessions.some((s) => s.hostType === t.name)).map((t) => [t.name, of(t)]),
+    ),
+  };
 }

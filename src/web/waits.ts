@@ -14,7 +14,11 @@ export interface Serving {
 }
 
 /** Milliseconds until each of `queue` (in its order) may begin; null where nobody can say. */
-export function estimates(serving: readonly Serving[], queue: readonly (number | null)[], now: number): (number | null)[] {
+export function estimates(
+  serving: readonly Serving[],
+  queue: readonly (number | null)[],
+  now: number,
+): (number | null)[] {
   const free: (number | null)[] = serving.map((s) => {
     if (s.build === null) return 0;
     if (s.usualMs === null || s.startedAt === null) return null;

@@ -1,10 +1,366 @@
-/** The HTTP application: `fetch` for whoever has a Request, `listener` for Node's HTTP/1.1 and HTTP/2 servers. */
+/**
+ * The HTTP application: `fetch` for whoever has a Request, `listener` for Node's HTTP/1.1 and HTTP/2 servers.
+ *
+ * A page is routed here to its `load`, wrapped into its frame, and answered as HTML or, with `?format=json`, as the same data. While the
+ * database is away pages say so at once (PATIENCE), and what does not need it goes on: `/healthz`, assets, `/events`, login.
+ */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
+import { Readable } from "node:stream";
+import { getRequestListener } from "@hono/node-server";
+import { Hono } from "hono";
+import { getCookie } from "hono/cookie";
+import { CODES, FarmError } from "../farm/errors.ts";
+import { seconds } from "../farm/ids.ts";
+import { connected, hostTypes } from "../store/pages-pools.ts";
+import { queueLengths } from "../store/pages-queues.ts";
+import { activePostSubmit } from "../store/pages-search.ts";
+import type { Frame } from "../ui/data.ts";
+import type { Page } from "../ui/page.tsx";
+import { visible } from "../ui/text.ts";
+import { actionRoutes } from "./action-routes.ts";
 import type { WebDeps } from "./deps.ts";
+import { documentOf } from "./document.tsx";
+import { events } from "./events.ts";
+import { type Ctx, type Env, html, json, ownPath, positive, SECURITY, send, tabbed, text, wantsJson } from "./http.ts";
+import { logRoutes } from "./log-routes.ts";
+import { Metrics } from "./metrics.ts";
+import { Operator } from "./operator.ts";
+import { buildData } from "./pages/build.ts";
+import { buildersData, buildersJson } from "./pages/builders.ts";
+import { cellData, commitData } from "./pages/commit.ts";
+import { type GridFilter, gridData, gridJson, readGrid } from "./pages/grid.ts";
+import { GridRows } from "./pages/grid-rows.ts";
+import { Day, homeData } from "./pages/home.ts";
+import { machineData, machinesData } from "./pages/machines.ts";
+import { search, suggestions } from "./pages/search.ts";
+import { queuesData } from "./queues.ts";
+import { activeJson, checkOf, checkText, reverseJson, worst } from "./shapes.ts";
+
+/** A page waits this long for the database; then it says that it is away. */
+const PATIENCE = seconds(5);
+const CORS = { "Access-Control-Allow-Origin": "*" };
+
+export type { WebDeps };
 
 export interface WebApp extends AsyncDisposable {
   readonly fetch: (request: Request) => Response | Promise<Response>;
-  readonly listener: (request: IncomingMessage | Http2ServerRequest, response: ServerResponse | Http2ServerResponse) => void;
+  readonly listener: (
+    request: IncomingMessage | Http2ServerRequest,
+    response: ServerResponse | Http2ServerResponse,
+  ) => void;
 }
-export type { WebDeps };
+
+export function createWebApp(deps: WebDeps): WebApp {
+  const stop = new AbortController();
+  const pages = new Pages(deps);
+  const app = new Hono<Env>();
+  app.use(async (c, next) => {
+    await next();
+    for (const [name, value] of Object.entries(SECURITY)) if (!c.res.headers.has(name)) c.res.headers.set(name, value);
+  });
+  app.onError((error, c) => pages.failed(c, error));
+  app.notFound((c) => pages.notFound(c));
+  pageRoutes(app, deps, pages);
+  gridRoutes(app, deps, pages);
+  shapeRoutes(app, deps);
+  app.get("/events", (c) => events(deps, c.req.queries("t") ?? [], AbortSignal.any([c.req.raw.signal, stop.signal])));
+  app.get("/assets/:name", (c) => asset(c, deps));
+  app.route("/", logRoutes(deps, stop.signal));
+  app.route(
+    "/",
+    actionRoutes(deps, pages.operator, (c, status, back, problem) =>
+      pages.answer(c, status, "Log in", { name: "login", data: { back, problem } }, []),
+    ),
+  );
+  app.post("/hooks/push", (c) => push(c, deps));
+  const listener = getRequestListener((request, env) => app.fetch(request, env), { overrideGlobalObjects: false });
+  return {
+    fetch: (request) => app.fetch(request),
+    listener: (request, response) => void listener(request as IncomingMessage, response as ServerResponse),
+    async [Symbol.asyncDispose]() {
+      stop.abort();
+    },
+  };
+}
+
+/** What every page has in common: its frame, its two forms, and what it says when it cannot be shown. */
+class Pages {
+  readonly #deps: WebDeps;
+  readonly operator: Operator;
+
+  constructor(deps: WebDeps) {
+    this.#deps = deps;
+    this.operator = new Operator(deps.operatorToken, deps.clock);
+  }
+
+  /** What `work` loads from the database, or FarmError `unavailable` when that takes too long. */
+  async load<T>(work: Promise<T>): Promise<T> {
+    const done = new AbortController();
+    const limit = this.#deps.clock.sleep(PATIENCE, done.signal).then(() => {
+      throw new FarmError("unavailable", "Cannot read the database: it does not answer");
+    });
+    limit.catch(() => {}); // aborted below, when the work was faster
+    work.catch(() => {}); // it may fail after nobody waits any more
+    try {
+      return await Promise.race([work, limit]);
+    } finally {
+      done.abort(new FarmError("canceled", "done"));
+    }
+  }
+
+  answer(c: Ctx, status: number, title: string, page: Page, topics: readonly string[]): Promise<Response> {
+    const envelope = { page, frame: this.#frame(c, title), topics };
+    return wantsJson(c) ? json(c, status, envelope) : html(c, status, documentOf(envelope, this.#deps.assets));
+  }
+
+  async notFound(c: Ctx, what?: string): Promise<Response> {
+    const path = decoded(new URL(c.req.url).pathname);
+    const line = what ?? `There is nothing at ${path}.`;
+    if (c.req.method !== "GET" && c.req.method !== "HEAD") return text(c, 404, `${line}\n`);
+    const hits = await this.load(suggestions(this.#deps.sql, this.#deps.config(), path)).catch(() => []);
+    return this.answer(
+      c,
+      404,
+      "Not found",
+      {
+        name: "message",
+        data: { title: "Not found", lines: [line, hits.length > 0 ? "You may have meant:" : ""].filter(Boolean), hits },
+      },
+      [],
+    );
+  }
+
+  async failed(c: Ctx, thrown: unknown): Promise<Response> {
+    const error = FarmError.from(thrown);
+    if (error.code === "not-found" && (c.req.method === "GET" || c.req.method === "HEAD") && !wantsJson(c))
+      return this.notFound(c, error.message);
+    if (error.code === "internal")
+      this.#deps.log.error(
+        { error: thrown instanceof Error ? thrown.stack : String(thrown), path: c.req.path },
+        "A request failed",
+      );
+    const said =
+      error.code === "internal" ? "Something went wrong here; the coordinator's log says more." : error.message;
+    const status = CODES[error.code].http;
+    if (wantsJson(c)) return json(c, status, { error: said });
+    const away = error.code === "unavailable";
+    const lines = away
+      ? [
+          said,
+          "What goes on meanwhile: machines stay connected, commands go on running, and their output is kept until it can be stored.",
+          "This page can be loaded again in a moment; nothing is lost.",
+        ]
+      : [said];
+    const title = away
+      ? "The database is away"
+      : error.code === "internal"
+        ? "This page failed"
+        : "This cannot be done";
+    return this.answer(c, status, title, { name: "message", data: { title, lines, hits: [] } }, []);
+  }
+
+  #frame(c: Ctx, title: string): Frame {
+    const { farmName, version, startedAt, clock, config, banners, checkers } = this.#deps;
+    const url = new URL(c.req.url);
+    url.searchParams.delete("format");
+    const theme = getCookie(c, "theme");
+    return {
+      farm: farmName,
+      version,
+      startedAt,
+      now: clock.now(),
+      path: url.pathname + url.search,
+      title: title === "" ? visible(farmName) : `${visible(title)} · ${visible(farmName)}`,
+      repos: config().repos.map((repo) => repo.name),
+      banners: banners(),
+      health: worst(checkers().map((check) => checkOf(check).level)),
+      operator: this.operator.is(c),
+      theme: theme === "light" || theme === "dark" ? theme : "system",
+    };
+  }
+}
+
+const POOL_TOPICS = ["machine:", "session:"];
+
+function pageRoutes(app: Hono<Env>, deps: WebDeps, pages: Pages): void {
+  const { sql, clock, config } = deps;
+  const day = new Day();
+  const checks = () => deps.checkers().map(checkOf);
+  app.get("/", async (c) => {
+    const data = await pages.load(
+      homeData({ sql, config: config(), checks: checks(), dial: deps.dialAddress(), day }, clock.now()),
+    );
+    return pages.answer(c, 200, "", { name: "home", data }, ["build:", "queue:", ...POOL_TOPICS, "farm:"]);
+  });
+  app.get("/builders", async (c) => {
+    if (c.req.query("mode") === "json") return tabbed(c, buildersJson(config()));
+    const data = await pages.load(buildersData(sql, config()));
+    return pages.answer(c, 200, "Builders", { name: "builders", data }, POOL_TOPICS);
+  });
+  app.get("/machines", async (c) => {
+    const data = await pages.load(
+      machinesData(
+        sql,
+        config(),
+        (c.req.query("q") ?? "").trim().slice(0, 200),
+        positive(c.req.query("page")) ?? 1,
+        clock.now(),
+      ),
+    );
+    return pages.answer(
+      c,
+      200,
+      "Machines",
+      { name: "machines", data: { ...data, dial: deps.dialAddress() } },
+      POOL_TOPICS,
+    );
+  });
+  app.get("/machines/:name", async (c) => {
+    const data = await pages.load(machineData(sql, config(), c.req.param("name"), c.req.query("type"), clock.now()));
+    if (!data) return pages.notFound(c, `There is no machine ${c.req.param("name")}.`);
+    return pages.answer(c, 200, data.name, { name: "machine", data }, [`machine:${data.id}`, "session:"]);
+  });
+  app.get("/queues", async (c) => {
+    const data = await pages.load(queuesData(sql, config(), clock.now()));
+    return pages.answer(c, 200, "Queues", { name: "queues", data }, ["queue:", "build:", ...POOL_TOPICS]);
+  });
+  app.get("/status", (c) =>
+    pages.answer(c, 200, "Health", { name: "health", data: { checks: checks() } }, ["farm:", ...POOL_TOPICS]),
+  );
+  app.get("/search", async (c) => {
+    const data = await pages.load(search(sql, config(), c.req.query("q") ?? ""));
+    const [only] = data.hits.length === 0 && data.builds.length === 1 ? data.builds : [];
+    if (only && !wantsJson(c)) return c.redirect(`/b/${only.id}`, 302);
+    return pages.answer(c, 200, "Search", { name: "search", data }, []);
+  });
+  app.get("/login", (c) =>
+    pages.answer(c, 200, "Log in", { name: "login", data: { back: ownPath(c.req.query("back")), problem: null } }, []),
+  );
+  app.get("/b/:id/:step?", async (c) => {
+    const id = positive(c.req.param("id"));
+    const attempt = positive(c.req.query("attempt"));
+    const found =
+      id === undefined
+        ? undefined
+        : await pages.load(
+            buildData({ sql, config: config(), logs: deps.logs }, id, c.req.param("step"), attempt, clock.now()),
+          );
+    if (!found) return pages.notFound(c);
+    const { build } = found.data;
+    return pages.answer(
+      c,
+      200,
+      `${build.status} ${build.builder} #${build.id}`,
+      { name: "build", data: found.data },
+      found.topics,
+    );
+  });
+}
+
+function gridRoutes(app: Hono<Env>, deps: WebDeps, pages: Pages): void {
+  const { sql, clock, config } = deps;
+  const kept = new GridRows();
+  const filterOf = (c: Ctx): GridFilter => ({
+    branch: c.req.query("branch"),
+    builders: (c.req.query("builders") ?? "").slice(0, 500),
+    author: (c.req.query("author") ?? "").slice(0, 200),
+    failing: c.req.query("failing") === "1",
+  });
+  const knows = (repo: string): boolean => config().repos.some((one) => one.name === repo);
+  app.get("/p/:repo", async (c) => {
+    const repo = c.req.param("repo");
+    const filter = filterOf(c);
+    const grid = await pages.load(readGrid(sql, config(), kept, repo, filter, clock.now()));
+    if (grid.branch === "" && !knows(repo)) return pages.notFound(c, `There is no repository ${repo}.`);
+    if (wantsJson(c) || c.req.query("mode") === "json") return json(c, 200, gridJson(grid, repo));
+    return pages.answer(c, 200, repo, { name: "grid", data: await gridData(sql, grid, repo, filter) }, [
+      `grid:${repo}`,
+      `repo:${repo}`,
+    ]);
+  });
+  app.get("/p/:repo/rows", async (c) => {
+    const grid = await pages.load(readGrid(sql, config(), kept, c.req.param("repo"), filterOf(c), clock.now()));
+    const have = new Set((c.req.query("have") ?? "").split("."));
+    const fresh = grid.rows.filter((row) => !have.has(row.version));
+    return json(c, 200, {
+      order: grid.rows.map((row) => [row.id, row.version]),
+      html: Object.fromEntries(fresh.map((row) => [row.id, row.html])),
+    });
+  });
+  app.get("/p/:repo/:hash", async (c) => {
+    const { repo, hash } = c.req.param();
+    const data = /^[0-9a-fA-F]{4,64}$/.test(hash) ? await pages.load(commitData(sql, config(), repo, hash)) : undefined;
+    if (!data) return pages.notFound(c, `There is no single commit ${hash} in ${repo}.`);
+    return pages.answer(c, 200, `${data.hash.slice(0, 8)} ${repo}`, { name: "commit", data }, [`grid:${repo}`]);
+  });
+  app.get("/p/:repo/:hash/:builder", async (c) => {
+    const { repo, hash, builder } = c.req.param();
+    const cell = (await pages.load(cellData(sql, config(), deps.logs, repo, hash, builder))) as
+      | { id: number }
+      | undefined;
+    if (!cell) return pages.notFound(c, `${builder} has not built ${hash.slice(0, 8)} of ${repo}.`);
+    return wantsJson(c) ? json(c, 200, cell) : c.redirect(`/b/${cell.id}`, 302);
+  });
+}
+
+function shapeRoutes(app: Hono<Env>, deps: WebDeps): void {
+  const { sql, clock } = deps;
+  const metrics = new Metrics(deps);
+  app.get("/healthz", (c) => text(c, 200, "ok\n"));
+  app.get(
+    "/metrics",
+    async () => new Response(await metrics.text(clock.now()), { headers: { "Content-Type": metrics.contentType } }),
+  );
+  app.get("/status/post-submit-active.json", async (c) =>
+    tabbed(c, activeJson(await activePostSubmit(sql), new URL(c.req.url).origin)),
+  );
+  app.get("/status/reverse.json", async (c) => {
+    const [types, sessions, lengths] = await Promise.all([hostTypes(sql), connected(sql), queueLengths(sql)]);
+    return tabbed(c, reverseJson(types, sessions, lengths, clock.now()));
+  });
+  app.get("/status/:checker", (c) => {
+    const check = deps.checkers().find((one) => one.id === c.req.param("checker"));
+    if (!check) throw new FarmError("not-found", `There is no health checker ${c.req.param("checker")}.`);
+    const { status, body } = checkText(check);
+    return text(c, status, body);
+  });
+  app.options(
+    "/try.json",
+    () =>
+      new Response(null, {
+        status: 200,
+        headers: { ...CORS, "Access-Control-Allow-Methods": "GET", "Access-Control-Allow-Headers": "Content-Type" },
+      }),
+  );
+  // Nothing makes try sets yet, so none is known.
+  app.get("/try.json", (c) =>
+    json(c, 404, { success: false, error: `try set ${JSON.stringify(c.req.query("commit") ?? "")} not found` }, CORS),
+  );
+}
+
+function asset(c: Ctx, deps: WebDeps): Response | Promise<Response> {
+  const name = c.req.param("name") ?? "";
+  const file = deps.assets.get(name);
+  if (!file) return text(c, 404, "There is no such file; the farm may have been updated. Load the page again.\n");
+  const etag = `"${name}"`;
+  const headers = { ETag: etag, "Cache-Control": "public, max-age=31536000, immutable" };
+  if (c.req.header("if-none-match") === etag) return new Response(null, { status: 304, headers });
+  return send(c, 200, file.type, file.body, headers);
+}
+
+async function push(c: Ctx, deps: WebDeps): Promise<Response> {
+  if (!deps.push)
+    throw new FarmError("not-found", "Cannot take a push notice: no repository has a webhook in the configuration");
+  const body = c.req.raw.body;
+  const { status, text: said } = await deps.push(body ? Readable.from(body) : Readable.from([]), c.req.raw.headers);
+  return text(c, status, said);
+}
+
+function decoded(path: string): string {
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    return path;
+  }
+}

@@ -7,14 +7,19 @@ export const LOOKED_AT = 400;
 const LAST = 10;
 const MARKED = 6;
 
-const SAYS_WHY = /\b(error|errors|fatal|panic|panicked|assert(?:ion)?|exception|traceback|undefined reference|segmentation fault|expected|not found|denied|cannot|killed|timed? ?out)\b|^\s*(?:---\s*)?fail(?:ed|ure)?\b|\bfail(?:ed|ure)\b|✕|✗/i;
+const SAYS_WHY =
+  /\b(error|errors|fatal|panic|panicked|assert(?:ion)?|exception|traceback|undefined reference|segmentation fault|expected|not found|denied|cannot|killed|timed? ?out)\b|^\s*(?:---\s*)?fail(?:ed|ure)?\b|\bfail(?:ed|ure)\b|✕|✗/i;
 const SAYS_NOTHING = /\b(?:0|no) (?:errors?|failures?|failed)\b|\bwithout errors?\b/i;
 
 /** The last lines, and before them up to six earlier ones that look like an error; `first` is the number of `lines[0]`. */
 export function whyLines(lines: readonly string[], first: number): WhyLine[] {
   const all = lines.map((line, i): WhyLine => {
     const text = plain(line);
-    return { line: first + i, text: text.length > 400 ? `${text.slice(0, 400)} …` : text, marked: SAYS_WHY.test(text.slice(0, 400)) && !SAYS_NOTHING.test(text.slice(0, 400)) };
+    return {
+      line: first + i,
+      text: text.length > 400 ? `${text.slice(0, 400)} …` : text,
+      marked: SAYS_WHY.test(text.slice(0, 400)) && !SAYS_NOTHING.test(text.slice(0, 400)),
+    };
   });
   while (all.length > 0 && all.at(-1)?.text.trim() === "") all.pop();
   const tail = all.slice(-LAST);

@@ -54,7 +54,7 @@ export class Events implements Live {
     );
     this.#source = source;
     source.addEventListener("open", () => {
-      document.documentElement.dataset["live"] = "yes";
+      document.documentElement.dataset.live = "yes";
       if (this.#wasOpen) for (const topic of this.#heard.keys()) this.#tell(topic);
       this.#wasOpen = true;
     });
@@ -62,7 +62,7 @@ export class Events implements Live {
       for (const topic of JSON.parse(event.data) as string[]) this.#tell(topic);
     });
     source.addEventListener("error", () => {
-      document.documentElement.dataset["live"] = "no";
+      document.documentElement.dataset.live = "no";
       // Closed for good (an error answer): try again later, as it does by itself for a broken connection.
       if (source.readyState === EventSource.CLOSED && this.#source === source) {
         this.#source = undefined;

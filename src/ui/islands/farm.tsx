@@ -88,7 +88,7 @@ function start(): void {
   events.listen("config:", box ? () => location.reload() : show);
   const [repo] = first.frame.repos;
   keys(repo === undefined ? undefined : repoHref(repo));
-  document.documentElement.dataset["ready"] = "yes";
+  document.documentElement.dataset.ready = "yes";
 }
 
 start();

@@ -36,7 +36,7 @@ export function grid(box: HTMLElement, live: Live, topics: readonly string[]): v
   const versions = new Map<string, string>();
   const update = oneAtATime(async () => {
     const have = [...versions.values()].join(".");
-    const at = box.dataset["rows"] ?? "";
+    const at = box.dataset.rows ?? "";
     const response = await fetch(`${at}${at.includes("?") ? "&" : "?"}have=${have}`);
     if (!response.ok) return;
     const answer = (await response.json()) as RowsAnswer;

@@ -251,7 +251,7 @@ function Why(props: { why: NonNullable<BuildData["why"]>; build: number; attempt
   return (
     <section class="why" aria-label="Why it failed">
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard. */}
-      <div class="lines" tabIndex={0} role="region" aria-label={`Last lines of ${visible(props.why.step)}`}>
+      <section class="lines" tabIndex={0} aria-label={`Last lines of ${visible(props.why.step)}`}>
         {props.why.lines.map((line) => {
           const gap = before > 0 && line.line > before + 1;
           before = line.line;
@@ -264,7 +264,7 @@ function Why(props: { why: NonNullable<BuildData["why"]>; build: number; attempt
             </div>
           );
         })}
-      </div>
+      </section>
     </section>
   );
 }

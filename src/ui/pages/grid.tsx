@@ -62,22 +62,20 @@ export function GridPage(props: { data: GridData }): JSX.Element {
       {data.commits === 0 || data.columns === 0 ? (
         <Empty>{empty(data)}</Empty>
       ) : (
-        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard.
-        <div
+        <section
           class="grid-box"
           id="grid"
+          // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard.
           tabIndex={0}
-          role="region"
           aria-label="Grid"
           data-rows={`${repoHref(data.repo)}/rows${data.query}`}
         >
-          {/* biome-ignore lint/security/noDangerouslySetInnerHtml: made by ../grid.ts, which escapes all that others wrote. */}
           <table
             class="grid"
             aria-label={`${visible(data.repo)}, commits by builders`}
             dangerouslySetInnerHTML={{ __html: data.html }}
           />
-        </div>
+        </section>
       )}
       <p class="muted legend">
         ✓ success, ✕ failure, ▲ infra failure, ≈ flaky, ◐ running, ○ waiting, ⊘ canceled, · skipped

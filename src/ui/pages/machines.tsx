@@ -124,7 +124,6 @@ export function Strip(props: { hours: string; label: string }): JSX.Element {
     >
       <title>{title}</title>
       {[...props.hours].map((letter, x) => (
-        // biome-ignore lint/suspicious/noArrayIndexKey: marks are positions in time.
         <rect
           key={x}
           x={x * 5}

@@ -38,7 +38,13 @@ export interface BuildDeps {
 }
 
 /** undefined: no such build, attempt or step. */
-export async function buildData(deps: BuildDeps, id: number, step: string | undefined, attempt: number | undefined, now: EpochMs): Promise<{ data: BuildData; topics: string[] } | undefined> {
+export async function buildData(
+  deps: BuildDeps,
+  id: number,
+  step: string | undefined,
+  attempt: number | undefined,
+  now: EpochMs,
+): Promise<{ data: BuildData; topics: string[] } | undefined> {
   const { sql, config } = deps;
   const facts = await buildFacts(sql, id);
   if (!facts) return undefined;
@@ -94,7 +100,11 @@ export async function buildData(deps: BuildDeps, id: number, step: string | unde
 /** The failing step, else the running one, else the last that wrote anything. */
 function chosen(steps: readonly StepFacts[]): StepFacts | undefined {
   const started = steps.filter((step) => step.logId !== null);
-  return started.find((step) => step.outcome === "failure") ?? started.find((step) => step.endedAt === null) ?? started.at(-1);
+  return (
+    started.find((step) => step.outcome === "failure") ??
+    started.find((step) => step.endedAt === null) ??
+    started.at(-1)
+  );
 }
 
 function stepStatus(step: StepFacts, attempt: AttemptFacts | undefined): Status {
@@ -118,7 +128,17 @@ function attemptRow(a: AttemptFacts): BuildData["attempts"][number] {
 async function logData(deps: BuildDeps, build: number, step: StepFacts, attempt: string): Promise<LogData | null> {
   if (step.logId === null) return null;
   const { total, length, ended, truncated, from, lines } = await lastLines(deps.logs, step.logId, TAIL);
-  return { base: stepHref(build, step.name), attempt, topic: `log:${step.logId}`, total, length, ended, truncated, from, tail: lines };
+  return {
+    base: stepHref(build, step.name),
+    attempt,
+    topic: `log:${step.logId}`,
+    total,
+    length,
+    ended,
+    truncated,
+    from,
+    tail: lines,
+  };
 }
 
 async function whyData(deps: BuildDeps, build: BuildLine, steps: readonly StepFacts[]): Promise<BuildData["why"]> {

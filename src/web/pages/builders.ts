@@ -10,7 +10,9 @@ export async function buildersData(sql: Sql, config: FarmConfig): Promise<Builde
     builders: config.builders.map((builder) => ({
       name: builder.name,
       hostType: builder.host,
-      owners: (config.hosts.find((host) => host.hostType === builder.host)?.owners ?? []).map((owner) => owner.name).join(", "),
+      owners: (config.hosts.find((host) => host.hostType === builder.host)?.owners ?? [])
+        .map((owner) => owner.name)
+        .join(", "),
       repos: reposOf(builder),
       steps: builder.steps.map((step) => step.name),
       knownIssues: builder.knownIssues.map(String),
@@ -36,7 +38,11 @@ export async function buildersData(sql: Sql, config: FarmConfig): Promise<Builde
 
 function reposOf(builder: BuilderConfig): string {
   const { repos, branches, builds } = builder;
-  const parts = [repos === null ? "" : repos.join(", "), branches === null ? "" : `on ${branches.join(", ")}`, builds === null ? "" : "by its own rule"];
+  const parts = [
+    repos === null ? "" : repos.join(", "),
+    branches === null ? "" : `on ${branches.join(", ")}`,
+    builds === null ? "" : "by its own rule",
+  ];
   return parts.filter(Boolean).join(" ") || "by the farm's policy";
 }
 
@@ -68,7 +74,8 @@ function exportedHost(host: HostConfig): unknown {
     ExpectNum: host.expect,
     HermeticReverse: host.hermetic,
     GoogleReverse: host.trust === "team",
-    Owners: host.owners.length === 0 ? null : host.owners.map((owner) => ({ Name: owner.name, Contact: owner.contact })),
+    Owners:
+      host.owners.length === 0 ? null : host.owners.map((owner) => ({ Name: owner.name, Contact: owner.contact })),
     Notes: host.notes,
   };
 }

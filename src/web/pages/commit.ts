@@ -10,7 +10,12 @@ import type { LogReader } from "../deps.ts";
 import { linesOf } from "../lines.ts";
 import { lastLines } from "../log-lines.ts";
 
-export async function commitData(sql: Sql, config: FarmConfig, repo: string, prefix: string): Promise<CommitData | undefined> {
+export async function commitData(
+  sql: Sql,
+  config: FarmConfig,
+  repo: string,
+  prefix: string,
+): Promise<CommitData | undefined> {
   const commit = await commitFacts(sql, repo, prefix.toLowerCase());
   if (!commit) return undefined;
   const newest = await elsewhereOf(sql, commit.id);
@@ -35,14 +40,29 @@ export async function commitData(sql: Sql, config: FarmConfig, repo: string, pre
   const [branch] = commit.branches;
   for (const builder of config.builders) {
     if (branch === undefined || built.has(builder.name) || buildsPostSubmit(config, builder, repo, branch)) continue;
-    cells.push({ builder: builder.name, status: "skipped", build: null, step: null, startedAt: null, endedAt: null, machine: null });
+    cells.push({
+      builder: builder.name,
+      status: "skipped",
+      build: null,
+      step: null,
+      startedAt: null,
+      endedAt: null,
+      machine: null,
+    });
   }
   const { id: _, ...facts } = commit;
   return { ...facts, cells };
 }
 
 /** The newest build of a cell, with the last three lines of a failure. */
-export async function cellData(sql: Sql, config: FarmConfig, logs: LogReader, repo: string, prefix: string, builder: string): Promise<unknown> {
+export async function cellData(
+  sql: Sql,
+  config: FarmConfig,
+  logs: LogReader,
+  repo: string,
+  prefix: string,
+  builder: string,
+): Promise<unknown> {
   const commit = await commitFacts(sql, repo, prefix.toLowerCase());
   if (!commit) return undefined;
   const row = (await elsewhereOf(sql, commit.id)).find((one) => one.builder === builder);

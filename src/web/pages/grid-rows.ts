@@ -40,7 +40,14 @@ export class GridRows {
   readonly #kept = new Map<string, Row>();
 
   /** `usualMs`: how long each builder usually takes, for the rings of running builds. */
-  row(repo: string, columns: readonly Column[], columnsKey: string, commit: GridCommitRow, usualMs: (builder: string) => number | null, now: number): Row {
+  row(
+    repo: string,
+    columns: readonly Column[],
+    columnsKey: string,
+    commit: GridCommitRow,
+    usualMs: (builder: string) => number | null,
+    now: number,
+  ): Row {
     const running = commit.cells.includes("@");
     const key = `${repo}\n${columnsKey}\n${commit.hash}\n${running ? Math.floor(now / 20_000) : ""}\n${commit.cells}`;
     const known = this.#kept.get(key);
@@ -69,7 +76,12 @@ export class GridRows {
   }
 }
 
-function cellOf(builds: string | undefined, column: Column, usualMs: (builder: string) => number | null, now: number): GridCell | undefined {
+function cellOf(
+  builds: string | undefined,
+  column: Column,
+  usualMs: (builder: string) => number | null,
+  now: number,
+): GridCell | undefined {
   if (builds === undefined) return column.skipped ? { status: "skipped", build: 0 } : undefined;
   const [newest = "", ...older] = builds.split(" ");
   const at = newest.indexOf("@");

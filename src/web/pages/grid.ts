@@ -9,7 +9,7 @@ import { type GridColumn, headHtml, inColumnOrder } from "../../ui/grid.ts";
 import type { GridData } from "../../ui/pages/grid.tsx";
 import { subject } from "../../ui/text.ts";
 import { usualOf } from "../lines.ts";
-import { type Column, type GridRows, type Row } from "./grid-rows.ts";
+import type { Column, GridRows, Row } from "./grid-rows.ts";
 import { like } from "./machines.ts";
 
 export const COMMITS = 200;
@@ -31,7 +31,14 @@ export interface Grid {
   readonly rows: readonly Row[];
 }
 
-export async function readGrid(sql: Sql, config: FarmConfig, kept: GridRows, repo: string, filter: GridFilter, now: EpochMs): Promise<Grid> {
+export async function readGrid(
+  sql: Sql,
+  config: FarmConfig,
+  kept: GridRows,
+  repo: string,
+  filter: GridFilter,
+  now: EpochMs,
+): Promise<Grid> {
   const branches = await branchesOf(sql, repo);
   const branch = filter.branch !== undefined && branches.includes(filter.branch) ? filter.branch : (branches[0] ?? "");
   const commits = await gridCommits(sql, repo, branch, like(filter.author), COMMITS);
@@ -48,7 +55,9 @@ export async function readGrid(sql: Sql, config: FarmConfig, kept: GridRows, rep
   let rows = rowsOf();
   if (filter.failing) {
     columns = columns.filter((_, i) => {
-      const settled = rows.map((row) => row.cells[i]?.status).find((status) => status === "success" || status === "failure" || status === "infra_failure");
+      const settled = rows
+        .map((row) => row.cells[i]?.status)
+        .find((status) => status === "success" || status === "failure" || status === "infra_failure");
       return settled === "failure" || settled === "infra_failure";
     });
     rows = rowsOf();
@@ -56,15 +65,28 @@ export async function readGrid(sql: Sql, config: FarmConfig, kept: GridRows, rep
   return { branch, branches, columns, commits, rows: [kept.now(rows, columns.length), ...rows] };
 }
 
-function columnsOf(config: FarmConfig, commits: readonly GridCommitRow[], repo: string, branch: string, globs: string): (Column & GridColumn)[] {
+function columnsOf(
+  config: FarmConfig,
+  commits: readonly GridCommitRow[],
+  repo: string,
+  branch: string,
+  globs: string,
+): (Column & GridColumn)[] {
   const built = new Set<string>();
-  for (const commit of commits) for (const line of commit.cells.split("\n")) if (line !== "") built.add(line.slice(0, line.indexOf("\t")));
+  for (const commit of commits)
+    for (const line of commit.cells.split("\n")) if (line !== "") built.add(line.slice(0, line.indexOf("\t")));
   const columns: (Column & GridColumn)[] = [];
   for (const builder of config.builders) {
     const skipped = !buildsPostSubmit(config, builder, repo, branch);
     if (!built.has(builder.name) && skipped && !buildsAtAll(config, builder, repo, branch)) continue;
     built.delete(builder.name);
-    columns.push({ name: builder.name, goos: builder.goos, goarch: builder.goarch, known: builder.knownIssues.length > 0, skipped });
+    columns.push({
+      name: builder.name,
+      goos: builder.goos,
+      goarch: builder.goarch,
+      known: builder.knownIssues.length > 0,
+      skipped,
+    });
   }
   // Builders that are no longer configured keep the column of what they built.
   for (const name of built) {
@@ -114,7 +136,9 @@ export function gridJson(grid: Grid, repo: string): unknown {
       branch: grid.branch,
       author: commit.author,
       desc: subject(commit.message),
-      results: (rows[i]?.cells ?? []).map((cell) => (cell === undefined || cell.status === "skipped" ? "" : cell.status === "success" ? "ok" : `/b/${cell.build}`)),
+      results: (rows[i]?.cells ?? []).map((cell) =>
+        cell === undefined || cell.status === "skipped" ? "" : cell.status === "success" ? "ok" : `/b/${cell.build}`,
+      ),
       statuses: (rows[i]?.cells ?? []).map((cell) => cell?.status ?? ""),
     })),
   };

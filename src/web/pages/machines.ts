@@ -28,8 +28,17 @@ export function like(text: string): string {
   return text === "" ? "" : `%${text.replace(/[\\%_]/g, "\\$&")}%`;
 }
 
-export async function machinesData(sql: Sql, config: FarmConfig, filter: string, page: number, now: EpochMs): Promise<MachinesData> {
-  const [rows, total] = await Promise.all([machinesPage(sql, like(filter), PAGE, (page - 1) * PAGE), countMachines(sql, like(filter))]);
+export async function machinesData(
+  sql: Sql,
+  config: FarmConfig,
+  filter: string,
+  page: number,
+  now: EpochMs,
+): Promise<MachinesData> {
+  const [rows, total] = await Promise.all([
+    machinesPage(sql, like(filter), PAGE, (page - 1) * PAGE),
+    countMachines(sql, like(filter)),
+  ]);
   const strips = await machineStrips(
     sql,
     rows.map((row) => row.id),
@@ -43,7 +52,12 @@ export async function machinesData(sql: Sql, config: FarmConfig, filter: string,
       id: row.id,
       hostType: row.hostType,
       name: row.name,
-      owner: row.owner ?? (ownersOf(config, row.hostType).map((o) => o.name).join(", ") || null),
+      owner:
+        row.owner ??
+        (ownersOf(config, row.hostType)
+          .map((o) => o.name)
+          .join(", ") ||
+          null),
       trust: row.trust,
       mode: modeOf(row.open, row.drained, row.build !== null),
       build: row.build,
@@ -65,12 +79,21 @@ function modeOf(open: boolean, drained: boolean, busy: boolean): MachineMode {
   return drained ? "drained" : "idle";
 }
 
-function ownersOf(config: FarmConfig, hostType: string): readonly { readonly name: string; readonly contact: string }[] {
+function ownersOf(
+  config: FarmConfig,
+  hostType: string,
+): readonly { readonly name: string; readonly contact: string }[] {
   return config.hosts.find((host) => host.hostType === hostType)?.owners ?? [];
 }
 
 /** The machine of that name, of host type `type` when several have it; otherwise the one that was seen last. */
-export async function machineData(sql: Sql, config: FarmConfig, name: string, type: string | undefined, now: EpochMs): Promise<MachineData | undefined> {
+export async function machineData(
+  sql: Sql,
+  config: FarmConfig,
+  name: string,
+  type: string | undefined,
+  now: EpochMs,
+): Promise<MachineData | undefined> {
   const all = await machinesNamed(sql, name);
   const machine = type === undefined ? all[0] : all.find((m) => m.hostType === type);
   if (!machine) return undefined;
@@ -83,7 +106,9 @@ export async function machineData(sql: Sql, config: FarmConfig, name: string, ty
   ]);
   const builds = await linesOf(sql, rows, config);
   const open = sessions.some((session) => session.closedAt === null);
-  const running = builds.find((b) => b.status === "running" && b.machine?.name === machine.name && b.machine.hostType === machine.hostType);
+  const running = builds.find(
+    (b) => b.status === "running" && b.machine?.name === machine.name && b.machine.hostType === machine.hostType,
+  );
   return {
     ...factsOf(machine),
     mode: modeOf(open, machine.drainedAt !== null, running !== undefined),
@@ -98,7 +123,16 @@ export async function machineData(sql: Sql, config: FarmConfig, name: string, ty
   };
 }
 
-function factsOf(machine: MachineDetail): Omit<MachineData, "mode" | "owners" | "running" | "changes" | "sessions" | "builds" | "compare" | "month" | "namesakes"> {
+function factsOf(
+  machine: MachineDetail,
+): Omit<
+  MachineData,
+  "mode" | "owners" | "running" | "changes" | "sessions" | "builds" | "compare" | "month" | "namesakes"
+> {
   const { keyId, keyMadeAt, keyExpiresAt, keyRevokedAt, owner: _, ...facts } = machine;
-  return { ...facts, key: keyId === null ? null : { id: keyId, madeAt: keyMadeAt ?? 0, expiresAt: keyExpiresAt, revokedAt: keyRevokedAt } };
+  return {
+    ...facts,
+    key:
+      keyId === null ? null : { id: keyId, madeAt: keyMadeAt ?? 0, expiresAt: keyExpiresAt, revokedAt: keyRevokedAt },
+  };
 }

@@ -6,13 +6,17 @@ import type { Sql } from "../../store/sql.ts";
 import { type BuildLine, commitHref, machineHref, repoHref } from "../../ui/data.ts";
 import type { Hit } from "../../ui/pages/messages.tsx";
 import { subject } from "../../ui/text.ts";
-import { linesOf } from "../lines.ts";
 import { positive } from "../http.ts";
+import { linesOf } from "../lines.ts";
 import { like } from "./machines.ts";
 
 const EACH = 20;
 
-export async function search(sql: Sql, config: FarmConfig, q: string): Promise<{ q: string; hits: Hit[]; builds: BuildLine[] }> {
+export async function search(
+  sql: Sql,
+  config: FarmConfig,
+  q: string,
+): Promise<{ q: string; hits: Hit[]; builds: BuildLine[] }> {
   const words = q.trim().slice(0, 200);
   if (words === "") return { q, hits: [], builds: [] };
   const number = positive(words.replace(/^#/, ""));
@@ -27,13 +31,30 @@ export async function search(sql: Sql, config: FarmConfig, q: string): Promise<{
   const low = words.toLowerCase();
   const commits = [...byHash, ...byText.filter((c) => !byHash.some((b) => b.hash === c.hash))];
   const hits: Hit[] = [
-    ...config.repos.filter((repo) => repo.name.toLowerCase().includes(low)).map((repo) => ({ kind: "repository", href: repoHref(repo.name), text: repo.name, more: "" })),
-    ...commits.map((c) => ({ kind: "commit", href: commitHref(c.repo, c.hash), text: `${c.hash.slice(0, 8)} ${subject(c.message)}`, more: `${c.author}, ${c.repo}` })),
-    ...branches.map((b) => ({ kind: "branch", href: `${repoHref(b.repo)}?branch=${encodeURIComponent(b.name)}`, text: b.name, more: b.repo })),
+    ...config.repos
+      .filter((repo) => repo.name.toLowerCase().includes(low))
+      .map((repo) => ({ kind: "repository", href: repoHref(repo.name), text: repo.name, more: "" })),
+    ...commits.map((c) => ({
+      kind: "commit",
+      href: commitHref(c.repo, c.hash),
+      text: `${c.hash.slice(0, 8)} ${subject(c.message)}`,
+      more: `${c.author}, ${c.repo}`,
+    })),
+    ...branches.map((b) => ({
+      kind: "branch",
+      href: `${repoHref(b.repo)}?branch=${encodeURIComponent(b.name)}`,
+      text: b.name,
+      more: b.repo,
+    })),
     ...config.builders
       .filter((builder) => builder.name.toLowerCase().includes(low))
       .slice(0, EACH)
-      .map((builder) => ({ kind: "builder", href: `/builders#${encodeURIComponent(builder.name)}`, text: builder.name, more: builder.host })),
+      .map((builder) => ({
+        kind: "builder",
+        href: `/builders#${encodeURIComponent(builder.name)}`,
+        text: builder.name,
+        more: builder.host,
+      })),
     ...machines.map((m) => ({ kind: "machine", href: machineHref(m), text: m.name, more: m.hostType })),
   ];
   return { q, hits, builds: await linesOf(sql, builds, config) };
@@ -48,5 +69,9 @@ export async function suggestions(sql: Sql, config: FarmConfig, path: string): P
     { kind: "page", href: "/builders", text: "Builders", more: "" },
     { kind: "page", href: "/machines", text: "Machines", more: "" },
   ];
-  return [...builds.map((b) => ({ kind: "build", href: `/b/${b.id}`, text: `#${b.id} ${b.builder}`, more: b.subject })), ...hits.slice(0, 8), ...pages];
+  return [
+    ...builds.map((b) => ({ kind: "build", href: `/b/${b.id}`, text: `#${b.id} ${b.builder}`, more: b.subject })),
+    ...hits.slice(0, 8),
+    ...pages,
+  ];
 }
