@@ -45,6 +45,7 @@ import { type ConfigOrigin, LiveConfig } from "./config-file.ts";
 import { type Address, isLoopback } from "./flags.ts";
 import { Health } from "./health.ts";
 import { operatorToken } from "./operator-token.ts";
+import { pushReceiver } from "./push.ts";
 import { VERSION } from "./version.ts";
 
 /** The program that machines run, by the name under which it is served. */
@@ -236,12 +237,12 @@ export class Coordinator implements AsyncDisposable {
             ? []
             : [`The configuration was changed and cannot be used, so the old one stays in force. ${config.problem}`],
         checkers: () => health.results(),
-        push: {
+        push: pushReceiver({
           repos: () => config.current.repos,
           secret: (repo) => source.webhookSecret(repo),
           poke: (repo) => source.poke(repo),
           log,
-        },
+        }),
       }),
     );
     const door = stack.use(

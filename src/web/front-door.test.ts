@@ -31,8 +31,8 @@ async function open() {
     key,
     machines: { reverse: take("reverse"), revdial: take("revdial") },
     pages: (request, response) => {
-      response.writeHead(200, { "content-type": "text/plain" });
-      (response as { end(body: string): unknown }).end(`${request.httpVersion} ${request.url}`);
+      const out = response as { end(body: string): unknown };
+      out.end(`${request.httpVersion} ${request.url}`);
     },
     clock,
     log: quiet,
