@@ -1,4 +1,4 @@
-import { mkdir, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -365,4 +365,21 @@ test("a host, a port and a protocol that are not there say so", async () => {
   await using _ = bench;
   await bench.open([{ name: "app", url: "http://127.0.0.1:1/x" }]);
   expect(await bench.error()).toMatch(/^Cannot fetch "app" from http:\/\/127.0.0.1:1\/x: its host does not answer/);
+});
+
+test("a coordinator that ends in the middle of a fetch finds everything when it is back", async () => {
+  const { bench, repo } = await benchWith();
+  await using _ = bench;
+  await repo.commits(30, "c");
+  await using server = await HttpRemote.listen({ kind: "smart", folder: bench.folder });
+  server.stall = true;
+  const app = { name: "app", url: `${server.url}/origin/.git` };
+  void bench.open([app]);
+  await server.stalled.promise;
+  await bench.close();
+  server.stall = false;
+  await bench.open([app]);
+  expect([await bench.error(), (await bench.history()).main?.length]).toEqual([null, 30]);
+  const left = await readdir(join(bench.folder, "mirrors/app.git"), { recursive: true });
+  expect(left.filter((name) => /\.lock$|tmp_/.test(name))).toEqual([]);
 });

@@ -13,6 +13,10 @@ export type Behaviour =
 export class HttpRemote implements AsyncDisposable {
   readonly url: string;
   readonly requests: string[] = [];
+  /** Stops in the middle of its next answer that carries a pack. */
+  stall = false;
+  /** Resolves when it has stopped so. */
+  readonly stalled: PromiseWithResolvers<void> = Promise.withResolvers();
   readonly #server: Server;
 
   private constructor(server: Server) {
@@ -26,7 +30,7 @@ export class HttpRemote implements AsyncDisposable {
     const remote = new HttpRemote(server);
     server.on("request", (request, response) => {
       remote.requests.push(`${request.method} ${request.url}`);
-      answer(behaviour, request, response);
+      answer(remote, behaviour, request, response);
     });
     return remote;
   }
@@ -37,7 +41,7 @@ export class HttpRemote implements AsyncDisposable {
   }
 }
 
-function answer(behaviour: Behaviour, request: IncomingMessage, response: ServerResponse): void {
+function answer(remote: HttpRemote, behaviour: Behaviour, request: IncomingMessage, response: ServerResponse): void {
   if (behaviour.kind === "silent") return;
   if (behaviour.kind === "password") {
     const [, given = ""] = /^Basic (.*)$/.exec(request.headers.authorization ?? "") ?? [];
@@ -52,10 +56,10 @@ function answer(behaviour: Behaviour, request: IncomingMessage, response: Server
       .pipe(response);
     return;
   }
-  cgi(behaviour.folder, request, response);
+  cgi(remote, behaviour.folder, request, response);
 }
 
-function cgi(folder: string, request: IncomingMessage, response: ServerResponse): void {
+function cgi(remote: HttpRemote, folder: string, request: IncomingMessage, response: ServerResponse): void {
   const { pathname, searchParams } = new URL(request.url ?? "", "http://x");
   const child = spawn("git", ["-c", "safe.directory=*", "http-backend"], {
     env: {
@@ -77,6 +81,14 @@ function cgi(folder: string, request: IncomingMessage, response: ServerResponse)
   let head = Buffer.alloc(0);
   let headed = false;
   child.stdout.on("data", (chunk: Buffer) => {
+    const pack = remote.stall ? chunk.indexOf("PACK") : -1;
+    if (pack >= 0) {
+      if (headed) response.write(chunk.subarray(0, pack + 12));
+      child.stdout.removeAllListeners();
+      child.kill();
+      remote.stalled.resolve();
+      return;
+    }
     if (headed) {
       response.write(chunk);
       return;
