@@ -45,6 +45,8 @@ export function readKey(input: KeyInput): string {
       if (key === undefined) continue;
       if (parseBool(env.GO_BUILD_KEY_DELETE_AFTER_READ ?? "")) rmSync(path);
       if (key === "") throw new Error(`Cannot use the key file ${JSON.stringify(path)}: it is empty`);
+      // It goes into a header line.
+      if (/[^!-~]/.test(key)) throw new Error(`Cannot use the key file ${JSON.stringify(path)}: want one word`);
       return key;
     }
     if (!input.allowDevKey) {

@@ -2,8 +2,9 @@
  * Ending a command with everything that it started.
  *
  * Each command leads a session and process group of its own, and has a mark in its environment that its descendants
- * inherit. To end it, the group is killed, and on Linux also whoever in /proc has the mark, the session or the group:
- * so daemons that left the group go too. A scan repeats until it finds nobody, since a process may fork while we look.
+ * inherit. To end it, the group is killed, and on Linux also whoever in /proc has the mark, the session, the group or such
+ * a parent: so daemons that left the group go too. A scan repeats until it finds nobody, since a process may fork while we
+ * look. Only a process that cleared its environment, left its session and lost its parent before is not found.
  * Elsewhere on Unix descendants are followed by parent; a daemon that left its parents before is not found. Windows has
  * `taskkill /T`.
  */
@@ -35,9 +36,11 @@ export async function killTree(prey: Prey, platform: NodeJS.Platform): Promise<v
     for (const process of below) kill(process);
     return;
   }
-  if (pid !== undefined) kill(-pid);
+  const known = new Set(pid === undefined ? [] : [pid]);
   for (let round = 0; round < ROUNDS; round++) {
-    const found = findOnLinux(prey);
+    const found = findOnLinux(prey, known);
+    // Not before the first look: children of the dead have lost their parent.
+    if (pid !== undefined) kill(-pid);
     if (found.length === 0) return;
     for (const process of found) kill(process);
     await new Promise((resolve) => setImmediate(resolve));
@@ -52,20 +55,31 @@ function kill(pid: number): void {
   }
 }
 
-/** Living processes (not zombies) that belong to `prey`. */
-function findOnLinux({ pid, mark, spare }: Prey): number[] {
+interface Row {
+  readonly pid: number;
+  readonly parent: number;
+  readonly ours: boolean;
+}
+
+/** Living processes (not zombies) that belong to `prey`, or have a parent in `known`, where all found are added. */
+function findOnLinux({ pid, mark, spare }: Prey, known: Set<number>): number[] {
   const wanted = Buffer.from(`${MARK_VARIABLE}=${mark}`);
-  const found: number[] = [];
+  const rows: Row[] = [];
   for (const name of readdirSync("/proc")) {
     if (!/^\d+$/.test(name) || Number(name) === process.pid) continue;
     const stat = read(`/proc/${name}/stat`).toString("latin1");
     // The command's name is in brackets and may hold anything; fields count from behind it: state ppid pgrp session.
-    const [state, , group, session] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    const [state, parent, group, session] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
     if (stat === "" || state === "Z" || state === "X") continue;
-    const ours = pid !== undefined && (Number(group) === pid || Number(session) === pid);
-    if (ours || marked(read(`/proc/${name}/environ`), wanted, spare)) found.push(Number(name));
+    const same = pid !== undefined && (Number(group) === pid || Number(session) === pid);
+    const ours = same || marked(read(`/proc/${name}/environ`), wanted, spare);
+    rows.push({ pid: Number(name), parent: Number(parent), ours });
   }
-  return found;
+  for (let before = -1; before !== known.size; ) {
+    before = known.size;
+    for (const row of rows) if (row.ours || known.has(row.parent)) known.add(row.pid);
+  }
+  return rows.filter((row) => known.has(row.pid)).map((row) => row.pid);
 }
 
 function marked(environ: Buffer, wanted: Buffer, spare: ReadonlySet<string> | undefined): boolean {
