@@ -6,9 +6,9 @@
  * machines/ with what came behind the head, all others get their bytes back and go to the HTTP server that would have had them.
  * Connections with ALPN `h2` go there at once: machines offer no ALPN.
  *
- * A connection that has not said a whole head holds a buffer of what it said and a place in a queue; it is closed HEAD_LIMIT after
- * it came (one timer for all, since the oldest is always the next), and the oldest ones are closed when more than MAX_SILENT wait.
- * TCP connections that have not finished the TLS handshake are bounded by Node's handshake limit.
+ * A connection passes two waits (silent-connections.ts). TLS state, tens of KB, is made for it only once its first byte has come;
+ * then, after the handshake, it has to say a whole head. Each wait is limited to HEAD_LIMIT and to so many connections, and the
+ * oldest are dropped when more wait. The handshake in between is bounded by Node.
  */
 import http from "node:http";
 import http2 from "node:http2";
@@ -17,16 +17,19 @@ import type { TLSSocket } from "node:tls";
 import type { Clock } from "../farm/clock.ts";
 import type { Log } from "../farm/deps.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
-import { type Ms, ms, seconds } from "../farm/ids.ts";
+import { type Ms, seconds } from "../farm/ids.ts";
 import type { MachineDoor } from "../machines/door.ts";
 import { HeadError, type HeadReader, type RequestHead, requestHeadReader } from "../wire/revdial/http-head.ts";
 import { REVDIAL_PATH, REVERSE_PATH } from "../wire/revdial/registration.ts";
+import { SilentConnections } from "./silent-connections.ts";
 
 /** From the end of the handshake to the end of the first request's head. */
 export const HEAD_LIMIT: Ms = seconds(10);
 const HANDSHAKE_LIMIT = seconds(15);
-/** Connections that have not said a whole head. */
+/** Connections that finished the handshake and have not said a whole head. */
 export const MAX_SILENT = 4096;
+/** Connections that sent not a single byte: cheap, and thousands of machines that redial at once must fit. */
+export const MAX_MUTE = 8192;
 const KEEP_ALIVE = seconds(15);
 
 export type RequestListener = (
@@ -45,25 +48,24 @@ export interface FrontDoorOptions {
   readonly log: Log;
 }
 
-interface Silent {
-  readonly socket: TLSSocket;
-  readonly since: number;
-  readonly leave: () => void;
-}
-
 export class FrontDoor implements AsyncDisposable {
   readonly #options: FrontDoorOptions;
   readonly #tls: http2.Http2SecureServer;
   readonly #plain: http.Server;
   readonly #toHttp: (socket: TLSSocket) => void;
-  /** Oldest first. */
-  readonly #silent = new Set<Silent>();
+  readonly #mute: SilentConnections;
+  readonly #silent: SilentConnections;
   readonly #sockets = new Set<Socket>();
-  readonly #stop = new AbortController();
-  #sweeping: Promise<void> | undefined;
 
   private constructor(options: FrontDoorOptions) {
     this.#options = options;
+    const waits = { clock: options.clock, limit: HEAD_LIMIT };
+    this.#mute = new SilentConnections({ ...waits, most: MAX_MUTE, late: (socket) => socket.destroy() });
+    this.#silent = new SilentConnections({
+      ...waits,
+      most: MAX_SILENT,
+      late: (socket) => respond(socket, 408, "Request Timeout", `no whole request head within ${HEAD_LIMIT / 1000} s`),
+    });
     const { cert, key, pages } = options;
     this.#tls = http2.createSecureServer({
       cert,
@@ -78,7 +80,11 @@ export class FrontDoor implements AsyncDisposable {
     this.#toHttp = (socket) => toHttp.call(this.#tls, socket);
     this.#tls.removeAllListeners("secureConnection");
     this.#tls.on("secureConnection", (socket) => this.#secured(socket));
-    this.#tls.on("connection", (socket: Socket) => this.#track(socket));
+    const [toTls] = this.#tls.listeners("connection");
+    if (typeof toTls !== "function")
+      throw new TypeError("Cannot open the front door: Node's server has no connection listener");
+    this.#tls.removeAllListeners("connection");
+    this.#tls.on("connection", (socket: Socket) => this.#accepted(socket, (spoken) => toTls.call(this.#tls, spoken)));
     this.#tls.on("tlsClientError", (error, socket) => {
       options.log.debug({ error: messageOf(error), address: socket.remoteAddress }, "A TLS handshake failed");
       socket.destroy();
@@ -119,22 +125,37 @@ export class FrontDoor implements AsyncDisposable {
 
   /** How many connections have not said a whole head yet. */
   get silent(): number {
-    return this.#silent.size;
+    return this.#mute.size + this.#silent.size;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#stop.abort();
     const closed = [this.#tls, this.#plain].map(
       (server) => new Promise<void>((resolve) => server.close(() => resolve())),
     );
     for (const socket of this.#sockets) socket.destroy();
     await Promise.all(closed);
-    await this.#sweeping;
+    await this.#mute[Symbol.asyncDispose]();
+    await this.#silent[Symbol.asyncDispose]();
   }
 
   #track(socket: Socket): void {
     this.#sockets.add(socket);
     socket.once("close", () => this.#sockets.delete(socket));
+  }
+
+  #accepted(socket: Socket, toTls: (socket: Socket) => void): void {
+    this.#track(socket);
+    // What has come stays in the socket, and the TLS layer takes it from there.
+    const onReadable = () => {
+      leave();
+      if (socket.readableLength > 0) toTls(socket);
+      else socket.destroy(); // its end came first
+    };
+    const onGone = () => leave();
+    socket.on("readable", onReadable).on("error", onGone).on("close", onGone);
+    const leave = this.#mute.add(socket, () =>
+      socket.off("readable", onReadable).off("error", onGone).off("close", onGone),
+    );
   }
 
   #secured(socket: TLSSocket): void {
@@ -152,39 +173,28 @@ export class FrontDoor implements AsyncDisposable {
     // Read on 'readable': once that listener is gone the socket waits, whole, for whoever listens next. A paused one would stay paused.
     const onReadable = () => {
       const chunk: Buffer | null = socket.read();
-      if (chunk) this.#heard(silent, reader, chunk);
+      if (chunk) this.#heard(socket, leave, reader, chunk);
     };
     const onEnd = () => socket.destroy();
-    const leave = () => {
-      socket.off("readable", onReadable).off("end", onEnd).off("close", leave);
-      this.#silent.delete(silent);
-    };
-    const silent: Silent = { socket, since: this.#options.clock.monotonic(), leave };
-    socket.on("readable", onReadable).on("end", onEnd).on("close", leave);
-    this.#silent.add(silent);
-    if (this.#silent.size > MAX_SILENT) {
-      const [oldest] = this.#silent;
-      oldest?.leave();
-      oldest?.socket.destroy();
-    }
-    this.#sweeping ??= this.#sweep().finally(() => {
-      this.#sweeping = undefined;
-    });
+    const onClose = () => leave();
+    socket.on("readable", onReadable).on("end", onEnd).on("close", onClose);
+    const leave = this.#silent.add(socket, () =>
+      socket.off("readable", onReadable).off("end", onEnd).off("close", onClose),
+    );
   }
 
-  #heard(silent: Silent, reader: HeadReader<RequestHead>, chunk: Buffer): void {
-    const { socket } = silent;
+  #heard(socket: TLSSocket, leave: () => void, reader: HeadReader<RequestHead>, chunk: Buffer): void {
     const { machines } = this.#options;
     let read: ReturnType<typeof reader.push>;
     try {
       read = reader.push(chunk);
     } catch (error) {
-      silent.leave();
+      leave();
       refuse(socket, error);
       return;
     }
     if (!read) return;
-    silent.leave();
+    leave();
     const path = read.head.target.split("?", 1)[0];
     if (path === REVERSE_PATH) {
       machines.reverse(socket, read.head, read.rest);
@@ -193,21 +203,6 @@ export class FrontDoor implements AsyncDisposable {
     } else {
       socket.unshift(reader.bytes);
       this.#toHttp(socket);
-    }
-  }
-
-  /** Closes connections whose time is up, until none waits. */
-  async #sweep(): Promise<void> {
-    const { clock } = this.#options;
-    while (this.#silent.size > 0 && !this.#stop.signal.aborted) {
-      const [oldest] = this.#silent;
-      const left = oldest ? oldest.since + HEAD_LIMIT - clock.monotonic() : 0;
-      if (left > 0) {
-        await clock.sleep(ms(Math.min(left, HEAD_LIMIT)), this.#stop.signal).catch(() => {});
-        continue;
-      }
-      oldest?.leave();
-      if (oldest) respond(oldest.socket, 408, "Request Timeout", `no whole request head within ${HEAD_LIMIT / 1000} s`);
     }
   }
 }
@@ -221,7 +216,7 @@ function refuse(socket: TLSSocket, error: unknown): void {
 }
 
 /** Answers in plain HTTP/1.1 and closes. */
-function respond(socket: TLSSocket, status: number, reason: string, text: string): void {
+function respond(socket: Socket, status: number, reason: string, text: string): void {
   const body = `${text}\n`;
   socket.end(
     `HTTP/1.1 ${status} ${reason}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,

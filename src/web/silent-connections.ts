@@ -1,0 +1,80 @@
+/**
+ * Connections that have not said yet what they want. They cost us memory and whoever opens them nothing, so they have a time
+ * limit and a cap: late ones are told so, and over the cap the one that has been silent longest is dropped.
+ *
+ * One timer for all, since with one limit the oldest is always the next.
+ */
+import type { Socket } from "node:net";
+import type { Clock } from "../farm/clock.ts";
+import { type Ms, ms } from "../farm/ids.ts";
+
+export interface SilentOptions {
+  readonly most: number;
+  readonly limit: Ms;
+  readonly clock: Clock;
+  readonly late: (socket: Socket) => void;
+}
+
+interface Entry {
+  readonly socket: Socket;
+  readonly since: number;
+  /** Stops listening to the socket. */
+  readonly forget: () => void;
+}
+
+export class SilentConnections implements AsyncDisposable {
+  readonly #options: SilentOptions;
+  /** Oldest first. */
+  readonly #entries = new Set<Entry>();
+  readonly #stop = new AbortController();
+  #sweeping: Promise<void> | undefined;
+
+  constructor(options: SilentOptions) {
+    this.#options = options;
+  }
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  /** Watches `socket` until the function that is returned is called, which also calls `forget`, as does the end of its time. */
+  add(socket: Socket, forget: () => void): () => void {
+    const entry: Entry = { socket, since: this.#options.clock.monotonic(), forget };
+    this.#entries.add(entry);
+    if (this.#entries.size > this.#options.most) {
+      const [oldest] = this.#entries;
+      if (oldest) {
+        this.#leave(oldest);
+        oldest.socket.destroy();
+      }
+    }
+    this.#sweeping ??= this.#sweep().finally(() => {
+      this.#sweeping = undefined;
+    });
+    return () => this.#leave(entry);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await this.#sweeping;
+  }
+
+  #leave(entry: Entry): void {
+    if (this.#entries.delete(entry)) entry.forget();
+  }
+
+  async #sweep(): Promise<void> {
+    const { clock, limit, late } = this.#options;
+    while (!this.#stop.signal.aborted) {
+      const [oldest] = this.#entries;
+      if (!oldest) return;
+      const left = oldest.since + limit - clock.monotonic();
+      if (left > 0) {
+        await clock.sleep(ms(left), this.#stop.signal).catch(() => {});
+        continue;
+      }
+      this.#leave(oldest);
+      late(oldest.socket);
+    }
+  }
+}
