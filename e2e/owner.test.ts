@@ -55,12 +55,19 @@ test("an owner who follows the page has a machine that works for the farm", { ti
     http: string;
     https: string;
   };
-  const page = async (path: string) => (await fetch(`${http}${path}`)).text();
+  /** What a reader of the page sees. */
+  const page = async (path: string) => {
+    const html = await (await fetch(`${http}${path}`)).text();
+    return html.replace(/<(script|style)[\s\S]*?<\/\1>/g, "").replace(/<[^>]*>/g, "");
+  };
   const address = new URL(https).host;
   const owners = (text: string) => text.replaceAll("farm.example.org:8119", address);
 
   // 1. A key, from the operator.
-  const operator = new Process("sh", ["-ec", `${only(blocks, "sh operator", "genbuilderkey")} -data ${data}`]);
+  const operator = new Process("sh", [
+    "-ec",
+    only(blocks, "sh operator", "genbuilderkey").replace(" -- ", ` -- -data ${data} `),
+  ]);
   expect(await operator.exited, operator.output).toBe(0);
   const key = /^[0-9a-f]{32}$/m.exec(operator.output)?.[0] ?? "";
   expect(key).toHaveLength(32);

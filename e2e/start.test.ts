@@ -1,5 +1,6 @@
 /** The two commands, as a new user gives them: real coordinator, database, stage0, buildlet, git. */
-import { rm } from "node:fs/promises";
+import { rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { Process, processesWith } from "./testing/process.ts";
 import { Repository, temporaryFolder } from "./testing/repository.ts";
@@ -73,9 +74,16 @@ test("without -once it goes on watching: a new commit is built, a second instanc
   await using repository = await Repository.make();
   await repository.commit("First");
   const data = await dataFolder();
-  await using farm = start(data, "-repo", repository.path, "-run", "true");
+  const config = join(data, "farm.config.ts");
+  await writeFile(
+    config,
+    `export default { repos: [{ name: "app", url: ${JSON.stringify(repository.path)}, poll: "1s" }],
+      hosts: [{ hostType: "host-linux-amd64-local", pool: "local" }],
+      builders: [{ name: "linux-amd64", host: "host-linux-amd64-local", steps: ["true"] }] };\n`,
+  );
+  await using farm = start(data, "-config", config);
   await farm.says(/✓ success .*First/);
-  await using second = start(data, "-repo", repository.path, "-run", "true");
+  await using second = start(data, "-config", config);
   expect(await second.exited).toBe(2);
   expect(second.output).toContain(`the coordinator with process id ${farm.child.pid}`);
   await repository.commit("Later");

@@ -100,7 +100,10 @@ export async function serve(options: ServeOptions): Promise<Ending> {
       const { sql, bus, pages } = farm;
       const out = { write: (text: string) => (verdict += text) };
       let verdict = "";
-      const status = await once({ sql, bus, clock: systemClock, out, pages, tail: farm.tailOfLog }, ended.signal);
+      const status = await once(
+        { sql, bus, clock: systemClock, out, pages, tail: (id, bytes) => farm.tailOfLog(id, bytes) },
+        ended.signal,
+      );
       ended.abort("done");
       await shown;
       process.stdout.write(verdict);
