@@ -119,7 +119,7 @@ export class BenchFarm implements AsyncDisposable {
   /** Starts the coordinator; again on the same addresses when it ran before. */
   async startCoordinator(): Promise<void> {
     const again = this.#https !== "";
-    const address = (url: string) => (again ? new URL(url).host : "localhost:0");
+    const address = (url: string) => (again ? new URL(url).host : "127.0.0.1:0");
     const addresses = ["-listen", address(this.#https), "-http", address(this.#http)];
     const config = ["-config", join(this.folder, "farm.config.mjs"), "-masterkey", join(this.folder, "master.key")];
     const coordinator = await Program.start({
@@ -208,11 +208,11 @@ export class BenchFarm implements AsyncDisposable {
   /** A real buildlet process, connected and in the pool. */
   async machine(name: string): Promise<Program> {
     const work = join(this.folder, name);
-    await mkdir(work, { recursive: true });
+    await mkdir(join(work, "work"), { recursive: true });
     const keyFile = join(this.folder, "machine.key");
     await writeFile(keyFile, this.key, { mode: 0o600 });
     const flags = [
-      `-coordinator=localhost:${this.port}`,
+      `-coordinator=127.0.0.1:${this.port}`,
       `-reverse-type=${HOST_TYPE}`,
       `-hostname=${name}`,
       `-ca-file=${this.certificate.caFile}`,

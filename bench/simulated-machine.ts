@@ -132,7 +132,7 @@ export class SimulatedMachine {
     answered: (head: ResponseHead, rest: Uint8Array) => void,
   ): Socket {
     const { host, port, secureContext } = this.#farm;
-    const socket = connect({ host, port, secureContext, servername: "localhost" });
+    const socket = connect({ host, port, secureContext });
     socket.setNoDelay(true);
     this.#sockets.add(socket);
     socket.once("close", () => this.#sockets.delete(socket));
