@@ -1,0 +1,134 @@
+/** The whole application on a real database and a real port, with the islands made by esbuild as `npm run build` makes them. */
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { fileURLToPath } from "node:url";
+import * as esbuild from "esbuild";
+import type { FarmConfig } from "../../config/effective.ts";
+import { FarmError } from "../../farm/errors.ts";
+import type { Clock } from "../../farm/clock.ts";
+import { buildId, coordinatorId, epochMs } from "../../farm/ids.ts";
+import { Logs } from "../../logs/logs.ts";
+import { systemClock } from "../../store/system-clock.ts";
+import { freshDatabase, quiet, type TestDatabase } from "../../store/testing/database.ts";
+import { assetsOf } from "../assets.ts";
+import type { Actions, Assets, CheckResult, WebDeps } from "../deps.ts";
+import { createWebApp, type WebApp } from "../web-app.ts";
+import { type Seeded, seedFarm } from "./seed.ts";
+
+export const TOKEN = "the-operator-token-of-tests";
+
+export interface TestWeb extends AsyncDisposable {
+  readonly database: TestDatabase;
+  readonly seeded: Seeded;
+  readonly app: WebApp;
+  readonly logs: Logs;
+  readonly done: string[]; // what actions were called with
+  readonly checks: CheckResult[];
+  readonly banners: string[];
+  config: FarmConfig;
+  /** GET (or whatever `init` says) of a path, as from a browser on the same host. */
+  get(path: string, init?: RequestInit): Promise<Response>;
+  /** Listens; answers the address. */
+  listen(): Promise<string>;
+}
+
+export async function testWeb(options: { clock?: Clock; commits?: number; assets?: Assets; empty?: boolean; deps?: Partial<WebDeps> } = {}): Promise<TestWeb> {
+  const clock = options.clock ?? systemClock;
+  await using stack = new AsyncDisposableStack();
+  const database = stack.use(await freshDatabase());
+  const seeded = await seedFarm(database.sql, clock.now(), options.empty ? 0 : options.commits);
+  const logs = stack.use(new Logs({ sql: database.sql, bus: database.bus, clock }));
+  const done: string[] = [];
+  const checks: CheckResult[] = [];
+  const banners: string[] = [];
+  const web = { config: seeded.config };
+  const app = stack.use(
+    createWebApp({
+      sql: database.sql,
+      bus: database.bus,
+      clock,
+      log: quiet,
+      logs,
+      assets: options.assets ?? assetsOf(new Map()),
+      actions: recorded(done),
+      farmName: "The test farm",
+      version: "0.1.0",
+      startedAt: epochMs(clock.now() - 3600_000),
+      coordinator: coordinatorId("P000000001"),
+      operatorToken: TOKEN,
+      dialAddress: () => "farm.example.org:8119",
+      config: () => web.config,
+      banners: () => banners,
+      checkers: () => checks,
+      ...options.deps,
+    }),
+  );
+  const servers: Server[] = [];
+  stack.defer(async () => {
+    for (const server of servers) {
+      server.closeAllConnections();
+      await new Promise((closed) => server.close(closed));
+    }
+  });
+  const own = stack.move();
+  return Object.assign(web, {
+    database,
+    seeded,
+    app,
+    logs,
+    done,
+    checks,
+    banners,
+    get: async (path: string, init?: RequestInit) => app.fetch(new Request(`http://farm.test${path}`, { redirect: "manual", ...init })),
+    async listen() {
+      const server = createServer(app.listener);
+      servers.push(server);
+      await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
+      return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    },
+    [Symbol.asyncDispose]: () => own.disposeAsync(),
+  });
+}
+
+function recorded(done: string[]): Actions {
+  const note =
+    <A extends unknown[]>(what: string) =>
+    async (...args: A): Promise<void> => {
+      done.push([what, ...args].join(" "));
+    };
+  return {
+    async rebuild(build, who) {
+      done.push(`rebuild ${build} ${who}`);
+      if (build === 999_999) throw new FarmError("not-found", "Cannot rebuild 999999: there is no such build");
+      return buildId(build + 1);
+    },
+    cancel: note("cancel"),
+    drainMachine: note("drainMachine"),
+    resumeMachine: note("resumeMachine"),
+    drainHostType: note("drainHostType"),
+    resumeHostType: note("resumeHostType"),
+    revokeKey: note("revokeKey"),
+  };
+}
+
+const ui = fileURLToPath(new URL("../../ui/", import.meta.url));
+
+/** The islands and the sheet, built in memory. */
+export async function buildAssets(): Promise<Assets> {
+  const { outputFiles } = await esbuild.build({
+    entryPoints: [`${ui}islands/farm.tsx`, `${ui}style.css`],
+    entryNames: "[name]",
+    outdir: ui,
+    write: false,
+    bundle: true,
+    platform: "browser",
+    format: "esm",
+    target: "es2022",
+    minify: true,
+    jsx: "automatic",
+    jsxImportSource: "preact",
+    legalComments: "none",
+    logLevel: "warning",
+  });
+  return assetsOf(new Map(outputFiles.map((file) => [file.path.slice(file.path.lastIndexOf("/") + 1), Buffer.from(file.contents)])));
+}
