@@ -3,16 +3,17 @@
  *
  * The key of a host type follows from the master key. A machine's own key is random and shown once; the database has its hash.
  */
-import { createHash, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import type { Log } from "../farm/deps.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
-import { type EpochMs, type Ms, plus } from "../farm/ids.ts";
+import type { EpochMs, Ms } from "../farm/ids.ts";
+import { makeMachineKey } from "../machines/keys.ts";
 import { DataFolder, holderOf } from "../store/data-folder.ts";
 import { type Database, openDatabase } from "../store/database.ts";
-import { insertMachineKey, listMachineKeys, type MachineKey, revokeMachineKey } from "../store/keys.ts";
+import { listMachineKeys, type MachineKey, revokeMachineKey } from "../store/keys.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { builderKey } from "../wire/builder-key/builder-key.ts";
 
@@ -66,19 +67,10 @@ export async function issueKey(data: string, { machine, hostType, expires }: Key
       );
     }
   }
-  const key = randomBytes(16).toString("hex");
-  const now = systemClock.now();
-  await withDatabase(data, ({ sql }) =>
-    insertMachineKey(sql, {
-      id: `K${randomBytes(5).toString("hex").slice(0, 9)}`,
-      hostType,
-      machine,
-      sha256: createHash("sha256").update(key).digest(),
-      madeAt: now,
-      expiresAt: expires > 0 ? plus(now, expires) : null,
-    }),
+  const made = await withDatabase(data, ({ sql }) =>
+    makeMachineKey({ sql, clock: systemClock }, { name: machine, hostType, expiresIn: expires > 0 ? expires : null }),
   );
-  return key;
+  return made.key;
 }
 
 /** All keys of machines as lines for people. */
