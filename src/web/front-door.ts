@@ -140,6 +140,8 @@ export class FrontDoor implements AsyncDisposable {
 
   #track(socket: Socket): void {
     this.#sockets.add(socket);
+    // A machine's connection carries small requests in several writes; held back for an acknowledgement, each costs 40 ms.
+    socket.setNoDelay(true);
     socket.once("close", () => this.#sockets.delete(socket));
   }
 
