@@ -83,46 +83,57 @@ export function nowHtml(states: readonly (GridNow | undefined)[]): string {
   return `<tr id=now class=now><th scope=row>now <span class=subject>each builder's latest result, and for how many commits</span></th>${cells.join("")}</tr>`;
 }
 
-/** OS, below it architecture, below it what else the name says; each over the columns that share it. */
+/**
+ * OS, below it architecture, below it what else the name says; each over the columns that share it. A cell is 24 px wide, so what stands over a
+ * single column is written upwards with the rest of the name instead.
+ */
 export function headHtml(columns: readonly GridColumn[]): string {
-  const group = (label: (c: GridColumn) => string, shown: (c: GridColumn) => string): string => {
-    const cells: string[] = [];
-    for (let i = 0; i < columns.length; ) {
-      const column = columns[i] as GridColumn;
-      let span = 1;
-      while (i + span < columns.length && label(columns[i + span] as GridColumn) === label(column)) span++;
-      cells.push(
-        `<th scope=colgroup colspan=${span}><span title="${escapeHtml(visible(label(column)))}"><bdi>${escapeHtml(visible(shown(column)))}</bdi></span></th>`,
-      );
-      i += span;
-    }
-    return cells.join("");
-  };
+  const goos = groupsOf(columns, (c) => c.goos);
+  const goarch = groupsOf(columns, (c) => `${c.goos}-${c.goarch}`);
+  const upper = (groups: readonly Group[], label: (c: GridColumn) => string): string =>
+    groups
+      .map(({ first, span }) => {
+        const text = span === 1 ? "" : `<span><bdi>${escapeHtml(visible(label(first)))}</bdi></span>`;
+        return text === "" ? "<td></td>" : `<th scope=colgroup colspan=${span}>${text}</th>`;
+      })
+      .join("");
+  const alone = (groups: readonly Group[]): Set<string> =>
+    new Set(groups.filter((group) => group.span === 1).map((group) => group.first.name));
+  const [aloneInOs, aloneInArch] = [alone(goos), alone(goarch)];
   const last = columns.map((column) => {
-    const name = escapeHtml(visible(column.name));
-    const rest = escapeHtml(visible(variant(column)));
-    const known = column.known ? " (known issue)" : "";
-    return `<th scope=col${column.known ? " class=ki" : ""}><a href="/builders#${encodeURIComponent(column.name)}" title="${name}${known}" aria-label="${name}${known}"><bdi>${rest}</bdi></a></th>`;
+    const name = escapeHtml(visible(column.name)) + (column.known ? " (known issue)" : "");
+    const short = aloneInOs.has(column.name)
+      ? column.name
+      : withoutPrefix(column.name, aloneInArch.has(column.name) ? column.goos : `${column.goos}-${column.goarch}`);
+    const href = `/builders#${encodeURIComponent(column.name)}`;
+    return `<th scope=col${column.known ? " class=ki" : ""}><a href="${href}" title="${name}" aria-label="${name}"><bdi>${escapeHtml(visible(short))}</bdi></a></th>`;
   });
   return (
-    `<tr><th scope=col rowspan=3 class=corner>Commit</th>${group(
-      (c) => c.goos,
-      (c) => c.goos,
-    )}</tr><tr>${group(
-      (c) => `${c.goos}-${c.goarch}`,
-      (c) => c.goarch,
-    )}</tr>` + `<tr>${last.join("")}</tr>`
+    `<tr><th scope=col rowspan=3 class=corner>Commit</th>${upper(goos, (c) => c.goos)}</tr>` +
+    `<tr>${upper(goarch, (c) => c.goarch)}</tr><tr>${last.join("")}</tr>`
   );
 }
 
+interface Group {
+  readonly first: GridColumn;
+  readonly span: number;
+}
+
+/** Neighbours that share a label. */
+function groupsOf(columns: readonly GridColumn[], label: (c: GridColumn) => string): Group[] {
+  const groups: { first: GridColumn; span: number }[] = [];
+  for (const column of columns) {
+    const last = groups.at(-1);
+    if (last && label(last.first) === label(column)) last.span++;
+    else groups.push({ first: column, span: 1 });
+  }
+  return groups;
+}
+
 /** `linux-amd64-race` is headed `race` below linux and amd64; a name that is only these two has a dot to point at. */
-function variant(column: GridColumn): string {
-  const prefix = `${column.goos}-${column.goarch}`;
-  return column.name === prefix
-    ? "·"
-    : column.name.startsWith(`${prefix}-`)
-      ? column.name.slice(prefix.length + 1)
-      : column.name;
+function withoutPrefix(name: string, prefix: string): string {
+  if (name === prefix) return "·";
+  return name.startsWith(`${prefix}-`) ? name.slice(prefix.length + 1) : name;
 }
 
 /** Columns in the order in which people look for them: desktop systems first, then the BSDs, phones and the rest, each by name. */

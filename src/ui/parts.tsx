@@ -39,6 +39,11 @@ export function Mode(props: { mode: MachineMode }): JSX.Element {
   );
 }
 
+/** Names are shown whole and on one line, unless they are absurd. */
+export function nameClass(text: string): string {
+  return text.length > 40 ? "name long" : "name";
+}
+
 /** A name that somebody else chose: its direction cannot reach the text around it. */
 export function Name(props: { text: string }): JSX.Element {
   return <bdi>{visible(props.text)}</bdi>;
@@ -64,7 +69,7 @@ export function Span(props: { from: number; to?: number | null }): JSX.Element {
 
 export function Machine(props: { machine: MachineRef }): JSX.Element {
   return (
-    <a href={machineHref(props.machine)} class="name">
+    <a href={machineHref(props.machine)} class={nameClass(props.machine.name)}>
       <Name text={props.machine.name} />
     </a>
   );
@@ -72,7 +77,7 @@ export function Machine(props: { machine: MachineRef }): JSX.Element {
 
 export function Builder(props: { name: string }): JSX.Element {
   return (
-    <a href={`/builders#${encodeURIComponent(props.name)}`} class="name">
+    <a href={`/builders#${encodeURIComponent(props.name)}`} class={nameClass(props.name)}>
       <Name text={props.name} />
     </a>
   );

@@ -1,6 +1,6 @@
 /** `/builders`: the configuration in force, builders on top and host types below, linked both ways. */
 import type { JSX } from "preact";
-import { Act, Builder, Empty, Name, Section, Table } from "../parts.tsx";
+import { Act, Builder, Empty, Name, nameClass, Section, Table } from "../parts.tsx";
 import { visible } from "../text.ts";
 
 export interface BuilderRow {
@@ -49,12 +49,12 @@ export function BuildersPage(props: { data: BuildersData; operator: boolean }): 
           {builders.map((builder) => (
             <tr key={builder.name} id={builder.name} data-row>
               <th scope="row">
-                <a href={`#${encodeURIComponent(builder.name)}`} class="open">
+                <a href={`#${encodeURIComponent(builder.name)}`} class={`open ${nameClass(builder.name)}`}>
                   <Name text={builder.name} />
                 </a>
               </th>
               <td>
-                <a href={`#${encodeURIComponent(builder.hostType)}`} class="name">
+                <a href={`#${encodeURIComponent(builder.hostType)}`} class={nameClass(builder.hostType)}>
                   <Name text={builder.hostType} />
                 </a>
               </td>
@@ -93,7 +93,7 @@ export function BuildersPage(props: { data: BuildersData; operator: boolean }): 
             {hosts.map((host) => (
               <tr key={host.name} id={host.name} data-row>
                 <th scope="row">
-                  <a href={`#${encodeURIComponent(host.name)}`} class="open">
+                  <a href={`#${encodeURIComponent(host.name)}`} class={`open ${nameClass(host.name)}`}>
                     <Name text={host.name} />
                   </a>
                 </th>
