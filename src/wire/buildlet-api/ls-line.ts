@@ -40,19 +40,20 @@ export function formatLsTime(epochMilliseconds: number): string {
   return `${new Date(epochMilliseconds).toISOString().slice(0, 19)}Z`;
 }
 
-const TYPES: { readonly [type: number]: string } = {
-  9604: "d",
-  21609: "L",
-  14406: "D",
-  4802: "Dc",
-  2401: "p",
-  26411: "S",
-  16807: "",
-};
+/** Type bits of `st_mode`, and Go's letters. */
+const TYPES: ReadonlyMap<number, string> = new Map([
+  [0o040000, "d"],
+  [0o120000, "L"],
+  [0o060000, "D"],
+  [0o020000, "Dc"],
+  [0o010000, "p"],
+  [0o140000, "S"],
+  [0o100000, ""],
+]);
 
 /** Go's text for the `st_mode` of a Unix system: type letters or `-`, then rwx three times. */
 export function goFileMode(mode: number): string {
-  let letters = TYPES[mode & 0o170000] ?? "?";
+  let letters = TYPES.get(mode & 0o170000) ?? "?";
   if (mode & 0o4000) letters += "u";
   if (mode & 0o2000) letters += "g";
   if (mode & 0o1000) letters += "t";

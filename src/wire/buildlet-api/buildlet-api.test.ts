@@ -1,0 +1,87 @@
+import { expect, test } from "vitest";
+import { decodeExecForm, encodeExecForm } from "./exec-form.ts";
+import { goarch, goos } from "./go-platform.ts";
+import { formatLsLine, formatLsTime, goFileMode, parseLsLine } from "./ls-line.ts";
+import { exitCodeOf, processState, startErrorState } from "./process-state.ts";
+import { isRelPath } from "./rel-path.ts";
+
+test("isRelPath() goes by the letters of a path", () => {
+  const kept = [".", "a", "a/../b", "./a", "a//b", "a\\..\\b", "..a", "a/..", "..."];
+  const broken = ["", "..", "../a", "a/../..", "a/../../b", "/", "/a", "./../a", "a\0"];
+  expect([...kept, ...broken].map((path) => isRelPath(path, false))).toEqual([
+    ...kept.map(() => true),
+    ...broken.map(() => false),
+  ]);
+  expect(["a\\b", "a/b", "C:", "C:/a", "\\a", "..\\a", "a\\..\\..", "a\\.."].map((path) => isRelPath(path, true))).toEqual([
+    true, true, false, false, false, false, false, true,
+  ]); // biome-ignore format: a row
+});
+
+test("encodeExecForm() writes keys in order, always cmd, debug, dir and mode", () => {
+  const form = {
+    cmd: "d/x.sh",
+    args: ["a b", "ü&="],
+    dir: "",
+    env: ["A=1", "B=2"],
+    path: ["$PATH"],
+    system: true,
+    debug: false,
+  };
+  const text = encodeExecForm(form);
+  expect(text).toBe(
+    "cmd=d%2Fx.sh&cmdArg=a+b&cmdArg=%C3%BC%26%3D&debug=false&dir=&env=A%3D1&env=B%3D2&mode=sys&path=%24PATH",
+  );
+  expect(decodeExecForm(new URLSearchParams(text))).toEqual(form);
+  expect(decodeExecForm(new URLSearchParams("debug=1&mode=other"))).toMatchObject({
+    cmd: "",
+    debug: true,
+    system: false,
+  });
+});
+
+test("processState() uses Go's words, exitCodeOf() reads them", () => {
+  const states = [
+    processState(0, null),
+    processState(7, null),
+    processState(0xc0000005, null),
+    processState(null, "SIGKILL"),
+    processState(null, "SIGWHATEVER"),
+  ];
+  expect(states).toEqual(["ok", "exit status 7", "exit status 0xc0000005", "signal: killed", "signal: SIGWHATEVER"]);
+  expect(states.map(exitCodeOf)).toEqual([0, 7, 0xc0000005, undefined, undefined]);
+  expect(startErrorState("fork/exec", "/w/a\r\nEvil: 1é", "EACCES")).toBe(
+    "fork/exec /w/a??Evil: 1?: permission denied",
+  );
+});
+
+test("formatLsLine() writes the known lines, parseLsLine() reads them", () => {
+  const sha1 = "4e896ca0cc07a8126d096abf70aea336b650b1e3";
+  const modified = formatLsTime(Date.UTC(2026, 10, 23, 17, 0, 5, 999));
+  const entries = [
+    { mode: goFileMode(0o040755), name: "d/" },
+    { mode: goFileMode(0o100755), name: "d/x.sh", file: { size: 46, modified, sha1 } },
+    { mode: goFileMode(0o100644), name: "tab\there", file: { size: 0, modified } },
+    { mode: goFileMode(0o120777), name: "link" },
+  ];
+  const lines = entries.map(formatLsLine);
+  expect(lines).toEqual([
+    "drwxr-xr-x\td/\n",
+    `-rwxr-xr-x\td/x.sh\t46\t2026-11-23T17:00:05Z\t${sha1}\n`,
+    "-rw-r--r--\ttab\there\t0\t2026-11-23T17:00:05Z\n",
+    "Lrwxrwxrwx\tlink\n",
+  ]);
+  expect(lines.map((line) => parseLsLine(line.slice(0, -1)))).toEqual(entries);
+  expect([parseLsLine("nothing"), parseLsLine("")]).toEqual([undefined, undefined]);
+  expect([0o104755, 0o041777, 0o010644, 0o020600].map(goFileMode)).toEqual([
+    "urwxr-xr-x",
+    "dtrwxrwxrwx",
+    "prw-r--r--",
+    "Dcrw-------",
+  ]);
+});
+
+test("goos() and goarch() know Go's names", () => {
+  expect([goos("linux"), goos("win32"), goarch("x64", "LE"), goarch("ppc64", "LE"), goarch("ppc64", "BE"), goarch("riscv64", "LE")]).toEqual([
+    "linux", "windows", "amd64", "ppc64le", "ppc64", "riscv64",
+  ]); // biome-ignore format: a row
+});
