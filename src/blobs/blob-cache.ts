@@ -9,9 +9,11 @@ import type { Clock } from "../farm/clock.ts";
 import { FarmError } from "../farm/errors.ts";
 import type { Blobs, Written } from "./blobs.ts";
 
-export interface Cached extends Written {
-  /** The bytes, from the beginning, as often as wanted. */
+export interface Cached {
+  /** The bytes, from the beginning, as often as wanted; while they are being made, as they come. Fails as `make` does. */
   open(): Promise<Readable>;
+  /** Size and digest, when all of it is there. */
+  readonly written: Promise<Written>;
 }
 
 export interface BlobCacheOptions {
@@ -26,7 +28,7 @@ export class BlobCache {
   readonly #options: BlobCacheOptions;
   /** name -> blob, the least recently used first. */
   readonly #known = new Map<string, Written>();
-  readonly #making = new Map<string, Promise<Written>>();
+  readonly #making = new Map<string, Cached & { readonly begun: Promise<void> }>();
   #bytes = 0;
 
   private constructor(options: BlobCacheOptions) {
@@ -50,33 +52,42 @@ export class BlobCache {
     return this.#bytes;
   }
 
-  /** The blob `name`; when there is none, what `make` gives. Whoever asks meanwhile waits for the same one, also for its failure. */
+  /**
+   * The blob `name`, when there is something of it to read; when there is none, what `make` gives. Whoever asks meanwhile gets the
+   * same one, also its failure.
+   */
   async get(name: string, make: () => AsyncIterable<Uint8Array>): Promise<Cached> {
     const known = this.#known.get(name);
     if (known) {
       this.#remember(name, known);
       const lost = await this.#touch(name, known);
-      if (!lost) return this.#cached(name, known);
+      if (!lost) return { open: () => this.#open(name, known), written: Promise.resolve(known) };
       this.#forget(name); // somebody tidied the folder by hand
     }
-    let making = this.#making.get(name);
-    if (!making) {
-      making = this.#make(name, make).finally(() => this.#making.delete(name));
-      this.#making.set(name, making);
-    }
-    return this.#cached(name, await making);
+    const making = this.#making.get(name) ?? this.#make(name, make);
+    await making.begun;
+    return making;
   }
 
-  async #make(name: string, make: () => AsyncIterable<Uint8Array>): Promise<Written> {
-    const written = await this.#options.blobs.put(({ digest }) => this.#key(name, digest), make());
+  #make(name: string, make: () => AsyncIterable<Uint8Array>): Cached & { readonly begun: Promise<void> } {
+    const { growing, written } = this.#options.blobs.begin(({ digest }) => this.#key(name, digest), make());
+    const kept = written.then((whole) => this.#keep(name, whole)).finally(() => this.#making.delete(name));
+    kept.catch(() => {}); // told to whoever asked for it, by `begun`, by the stream, or here
+    const open = (): Promise<Readable> => growing.open().catch(async () => this.#open(name, await kept));
+    const making = { open, written: kept, begun: growing.begun() };
+    this.#making.set(name, making);
+    return making;
+  }
+
+  async #keep(name: string, written: Written): Promise<Written> {
     this.#remember(name, written);
     await this.#touch(name, written); // all ages by one clock, whatever the file system thinks
     await this.#makeRoom();
     return written;
   }
 
-  #cached(name: string, { bytes, digest }: Written): Cached {
-    return { bytes, digest, open: () => this.#options.blobs.get(this.#key(name, digest)) };
+  #open(name: string, { digest }: Written): Promise<Readable> {
+    return this.#options.blobs.get(this.#key(name, digest));
   }
 
   /** True when the blob is not in the folder any more. */

@@ -27,6 +27,10 @@ async function* broken(): AsyncGenerator<Uint8Array> {
   yield Buffer.from("half");
   throw new Error("cut");
 }
+// biome-ignore lint/correctness/useYield: it fails before it has anything
+async function* refused(): AsyncGenerator<Uint8Array> {
+  throw new Error("cut");
+}
 const sha = (text: string) => createHash("sha256").update(text).digest("hex");
 
 test("put() keeps all of the content or changes nothing", async ({ blobs, root }) => {
@@ -84,17 +88,13 @@ test("BlobCache makes a blob once for all who ask, and again after a failure", a
   let made = 0;
   const make = () => {
     made++;
-    return made === 1 ? broken() : bytes("tree");
+    return made === 1 ? refused() : bytes("tree");
   };
   const failed = await Promise.all([1, 2].map(() => cache.get("n", make).catch(messageOf)));
   const got = await Promise.all([1, 2].map(() => cache.get("n", make)));
   const later = await cache.get("n", make);
-  expect([failed, made, got.map((c) => c.digest), later.bytes]).toEqual([
-    ["cut", "cut"],
-    2,
-    [sha("tree"), sha("tree")],
-    4,
-  ]);
+  const written = await Promise.all([...got, later].map((c) => c.written));
+  expect([failed, made, written]).toEqual([["cut", "cut"], 2, Array(3).fill({ bytes: 4, digest: sha("tree") })]);
   expect((await buffer(await later.open())).toString()).toBe("tree");
 });
 
@@ -106,7 +106,7 @@ test("BlobCache deletes those unused for longest, also after a restart, and make
   const cache = await BlobCache.open(options);
   const use = async (from: BlobCache, name: string, text = "....") => {
     await clock.advance(ms(1000));
-    return from.get(name, () => bytes(text));
+    return (await from.get(name, () => bytes(text))).written;
   };
   const names = async () => (await blobs.list("c")).map((b) => b.key.replace(/^c\/(.*)\..*$/, "$1")).sort();
   for (const name of ["a", "b", "a", "c"]) await use(cache, name);
@@ -123,4 +123,34 @@ test("BlobCache deletes those unused for longest, also after a restart, and make
 
   for (const { key } of await blobs.list("c")) await blobs.delete(key);
   expect((await use(next, "huge", "again")).bytes).toBe(5);
+});
+
+test("BlobCache gives what is being made as it comes, to each reader from the beginning, and its failure", async ({
+  blobs,
+}) => {
+  const cache = await BlobCache.open({ blobs, prefix: "c", maxBytes: 100, clock: new FakeClock() });
+  for (const end of ["well", "badly"]) {
+    const more = Promise.withResolvers<void>();
+    const making = async function* () {
+      yield Buffer.from("first ");
+      await more.promise;
+      yield Buffer.from("second");
+      if (end === "badly") throw new Error("cut");
+    };
+    const get = async () => (await cache.get(end, making)).open();
+    const early = await get();
+    const late = await get();
+    expect(
+      String(
+        await early[Symbol.asyncIterator]()
+          .next()
+          .then((r) => r.value),
+      ),
+    ).toBe("first ");
+    more.resolve();
+    const read = await buffer(late).then(String, messageOf);
+    expect(read).toBe(end === "well" ? "first second" : "cut");
+    if (end === "well") expect(String(await buffer(await get()))).toBe("first second");
+    early.destroy();
+  }
 });

@@ -10,6 +10,7 @@ import { mkdir, open, readdir, rename, rm, stat, utimes } from "node:fs/promises
 import { dirname, join } from "node:path";
 import type { Readable } from "node:stream";
 import { FarmError } from "../farm/errors.ts";
+import { Growing } from "./growing.ts";
 
 /** A blob as it stands in the folder. */
 export interface Blob {
@@ -40,26 +41,39 @@ export class Blobs {
     return new Blobs(root);
   }
 
-  /**
-   * Keeps all of `content` under `key`, in place of what was there; a key may be made from what was written.
-   * When `content` fails, nothing has changed.
-   */
-  async put(key: string | ((written: Written) => string), content: AsyncIterable<Uint8Array>): Promise<Written> {
-    const partial = join(this.#root, PARTIAL, randomBytes(12).toString("hex"));
+  /** Keeps all of `content` under `key`, in place of what was there. When `content` fails, nothing has changed. */
+  put(key: string, content: AsyncIterable<Uint8Array>): Promise<Written> {
+    return this.begin(() => key, content).written;
+  }
+
+  /** As `put`; the key is made from what was written, and what is there already can be read meanwhile. */
+  begin(
+    key: (written: Written) => string,
+    content: AsyncIterable<Uint8Array>,
+  ): { readonly growing: Growing; readonly written: Promise<Written> } {
+    const growing = new Growing(join(this.#root, PARTIAL, randomBytes(12).toString("hex")));
+    return { growing, written: this.#write(growing, key, content) };
+  }
+
+  async #write(
+    growing: Growing,
+    key: (written: Written) => string,
+    content: AsyncIterable<Uint8Array>,
+  ): Promise<Written> {
     try {
-      const written = await write(partial, content);
-      const path = this.#path(typeof key === "string" ? key : key(written));
+      const written = await write(growing, content);
+      const path = this.#path(key(written));
       await mkdir(dirname(path), { recursive: true });
-      await rename(partial, path);
+      await rename(growing.path, path);
+      growing.end();
       return written;
     } catch (error) {
-      await rm(partial, { force: true });
-      if (isCode(error, "ENOSPC") || isCode(error, "EDQUOT")) {
-        throw new FarmError("unavailable", `Cannot keep a blob: the disk of ${this.#root} is full`, {
-          cause: error,
-        });
-      }
-      throw error;
+      await rm(growing.path, { force: true });
+      const full = isCode(error, "ENOSPC") || isCode(error, "EDQUOT");
+      const text = `Cannot keep a blob: the disk of ${this.#root} is full`;
+      const told = full ? new FarmError("unavailable", text, { cause: error }) : error;
+      growing.fail(told);
+      throw told;
     }
   }
 
@@ -125,15 +139,16 @@ export class Blobs {
   }
 }
 
-async function write(path: string, content: AsyncIterable<Uint8Array>): Promise<Written> {
+async function write(growing: Growing, content: AsyncIterable<Uint8Array>): Promise<Written> {
   const hash = createHash("sha256");
   let bytes = 0;
-  const file = await open(path, "wx");
+  const file = await open(growing.path, "wx");
   try {
     for await (const chunk of content) {
       hash.update(chunk);
       bytes += chunk.length;
       await file.writeFile(chunk);
+      growing.advance(chunk.length);
     }
     // Before the rename: else a power cut could leave the name of a blob on an empty file.
     await file.datasync();

@@ -12,7 +12,7 @@ import type { FoundCommit } from "../store/commits.ts";
 export const LOG_ARGS: readonly string[] = ["-z", "--encoding=UTF-8", "--format=%H%n%P%n%an%n%ae%n%ct%n%B"];
 
 /** A longer message is cut off, with a note. */
-export const LONGEST_MESSAGE: number = 64 * 1024;
+const LONGEST_MESSAGE = 64 * 1024;
 const LONGEST_NAME = 500;
 /** Ends 9999-12-31: beyond it, dates do not have the shape that everything expects. */
 const LAST_DATE = 253_402_300_799_000;

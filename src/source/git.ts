@@ -21,8 +21,6 @@ export interface GitRun {
   readonly input?: string;
   /** Variables for this run alone; where a secret goes, since arguments are seen by everybody on the machine. */
   readonly env?: Readonly<Record<string, string>>;
-  /** More output than this ends the run. */
-  readonly maxBytes?: number;
 }
 
 /** Git ended otherwise than well. */
@@ -48,6 +46,7 @@ const SETTINGS = [
   "core.askPass=",
   `core.hooksPath=${devNull}`,
   "core.fsmonitor=false",
+  "gc.autoDetach=false",
   "core.quotePath=false",
   "safe.directory=*",
   "submodule.recurse=false",
@@ -58,8 +57,11 @@ const SETTINGS = [
   "http.lowSpeedTime=60",
 ].flatMap((setting) => ["-c", setting]);
 
-/** For `--upload-pack`: a folder may belong to somebody else than whoever runs the farm, and settings do not reach git's own child. */
-export const LOCAL_UPLOAD_PACK = "git -c 'safe.directory=*' upload-pack";
+/**
+ * For `--upload-pack`: a folder may belong to somebody else than whoever runs the farm, and settings do not reach git's own child. It
+ * need not work hard for a small pack either: nothing goes over a network, and tidying packs better later.
+ */
+export const LOCAL_UPLOAD_PACK = "git -c 'safe.directory=*' -c pack.window=0 -c pack.compression=1 upload-pack";
 
 export class Git {
   readonly #clock: Clock;
@@ -77,8 +79,8 @@ export class Git {
     for await (const chunk of this.stream(args, options, signal)) {
       bytes += chunk.length;
       chunks.push(chunk);
-      if (bytes > (options.maxBytes ?? OUTPUT_LIMIT)) {
-        throw new GitError("output", "", `git ${args[0]} wrote more than ${options.maxBytes ?? OUTPUT_LIMIT} bytes`);
+      if (bytes > OUTPUT_LIMIT) {
+        throw new GitError("output", "", `git ${verbOf(args)} wrote more than ${OUTPUT_LIMIT} bytes`);
       }
     }
     return Buffer.concat(chunks);
@@ -124,9 +126,10 @@ export class Git {
       const code = await ended.promise;
       signal.throwIfAborted();
       const said = printable(stderr);
-      if (overdue) throw new GitError("limit", said, `git ${args[0]} ran longer than ${formatDuration(options.limit)}`);
+      if (overdue)
+        throw new GitError("limit", said, `git ${verbOf(args)} ran longer than ${formatDuration(options.limit)}`);
       if (failed) throw new GitError("missing", "", `Cannot run the git program: ${failed.message}`);
-      if (code !== 0) throw new GitError("exit", said, `git ${args[0]} ended with ${code}: ${said}`);
+      if (code !== 0) throw new GitError("exit", said, `git ${verbOf(args)} ended with ${code}: ${said}`);
     } finally {
       signal.removeEventListener("abort", kill);
       over.abort();
@@ -134,6 +137,11 @@ export class Git {
       await Promise.all([ended.promise, timer]);
     }
   }
+}
+
+/** `fetch` of `--git-dir X fetch ...`. */
+function verbOf(args: readonly string[]): string {
+  return (args[0] === "--git-dir" ? args[2] : args[0]) ?? "";
 }
 
 function killGroup(pid: number | undefined): void {

@@ -114,7 +114,7 @@ export class Mirror {
 
   /** Packs what has gathered, when it is much. */
   async tidy(signal: AbortSignal): Promise<void> {
-    const args = [...this.#here(), "-c", "gc.autoDetach=false", "gc", "--auto", "--quiet"];
+    const args = [...this.#here(), "gc", "--auto", "--quiet"];
     await this.#git.run(args, { kind: "local", limit: this.#limits.fetch }, signal);
   }
 

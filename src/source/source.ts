@@ -43,8 +43,8 @@ export interface SourceOptions {
   readonly maxTarballBytes?: number;
 }
 
-export const CACHE_BYTES: number = 4 * 2 ** 30;
-export const MAX_TARBALL_BYTES: number = 2 ** 30;
+const CACHE_BYTES = 4 * 2 ** 30;
+const MAX_TARBALL_BYTES = 2 ** 30;
 
 export class Source implements AsyncDisposable {
   readonly #options: SourceOptions;
@@ -91,7 +91,7 @@ export class Source implements AsyncDisposable {
     return this.#watches.has(repo);
   }
 
-  /** The tree of a commit, gzipped tar, with its size and digest. See tarballs.ts for what it throws. */
+  /** The tree of a commit, gzipped tar, readable while it is being made. See tarballs.ts for what it throws. */
   tarball(repo: string, hash: string, signal?: AbortSignal): Promise<Cached> {
     const stop = this.#stop.signal;
     const deps = {

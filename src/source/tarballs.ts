@@ -22,25 +22,30 @@ export interface TarballsDeps {
   readonly stop: AbortSignal;
 }
 
-/** Throws FarmError `not-found`, `too-large` or `unavailable`; what is being made goes on when `signal` aborts, others may wait for it. */
+/**
+ * Resolves when there is something of it to read; what is being made goes on when `signal` aborts, others may be reading it.
+ * Throws FarmError `not-found`, `too-large` or `unavailable`; so does its stream, when the trouble comes later.
+ */
 export async function tarball(deps: TarballsDeps, repo: string, hash: string, signal: AbortSignal): Promise<Cached> {
-  const what = `the source of ${JSON.stringify(repo)} at ${JSON.stringify(hash.slice(0, 12))}`;
   if (!/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(hash)) {
-    throw new FarmError(
-      "bad-request",
-      `Cannot pack the source of ${JSON.stringify(repo)} at ${JSON.stringify(hash)}: want a whole commit hash`,
-    );
+    const given = `${JSON.stringify(repo)} at ${JSON.stringify(hash)}`;
+    throw new FarmError("bad-request", `Cannot pack the source of ${given}: want a whole commit hash`);
   }
-  const mirror = deps.mirror(repo);
-  const made = deps.cache.get(`${repo}/${hash}.tar.gz`, () =>
-    limited(gzipped(mirror.archive(hash, deps.stop)), deps.maxBytes, what),
+  return abandonable(
+    deps.cache.get(`${repo}/${hash}.tar.gz`, () => packed(deps, repo, hash)),
+    signal,
   );
+}
+
+async function* packed(deps: TarballsDeps, repo: string, hash: string): AsyncGenerator<Buffer, void> {
+  const what = `the source of ${JSON.stringify(repo)} at ${JSON.stringify(hash.slice(0, 12))}`;
+  const mirror = deps.mirror(repo);
   try {
-    return await abandonable(made, signal);
+    yield* limited(gzipped(mirror.archive(hash, deps.stop)), deps.maxBytes, what);
   } catch (error) {
-    signal.throwIfAborted();
+    deps.stop.throwIfAborted();
     if (error instanceof FarmError) throw error;
-    const missing = !(await mirror.has(hash, signal).catch(() => true));
+    const missing = !(await mirror.has(hash, deps.stop).catch(() => true));
     if (missing)
       throw new FarmError("not-found", `Cannot pack ${what}: the farm's mirror has no such commit`, { cause: error });
     throw new FarmError("unavailable", `Cannot pack ${what}: ${messageOf(error)}`, { cause: error });
