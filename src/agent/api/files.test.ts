@@ -1,0 +1,379 @@
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, readFileSync } from "node:fs";
+import { chmod, mkdir, mkdtemp, readdir, rm, stat, symlink, utimes, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { PassThrough, Readable } from "node:stream";
+import { gunzipSync, gzipSync } from "node:zlib";
+import { unpackTar } from "modern-tar";
+import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { encodeExecForm } from "../../wire/buildlet-api/exec-form.ts";
+import { type TarWriteEntry, tarEnd, tarHeader, tarPadding } from "../../wire/tar/tar-writer.ts";
+import { TestMachine } from "../testing/test-machine.ts";
+import { unpack } from "./unpack.ts";
+
+let machine: TestMachine;
+beforeAll(async () => {
+  machine = await TestMachine.start();
+  await machine.coordinator.registered();
+});
+afterAll(() => machine[Symbol.asyncDispose]());
+afterEach(async () => {
+  await machine.coordinator.fetch({ method: "POST", path: "/removeall?path=." });
+  await mkdir(machine.workDir);
+});
+
+type Entry = Partial<TarWriteEntry> & { name: string; content?: string; flag?: string };
+
+function tar(...entries: readonly Entry[]): Buffer {
+  const parts = entries.flatMap(({ content = "", flag, ...entry }) => {
+    const header = tarHeader({ type: "file", mode: 0o644, mtime: 1000, size: content.length, ...entry });
+    if (flag !== undefined) {
+      header.write(flag, 156, "latin1");
+      header.fill(" ", 148, 156);
+      header.write(
+        `${header
+          .reduce((sum, byte) => sum + byte, 0)
+          .toString(8)
+          .padStart(6, "0")}\0 `,
+        148,
+        "latin1",
+      );
+    }
+    return [header, Buffer.from(content), tarPadding(content.length)];
+  });
+  return gzipSync(Buffer.concat([...parts, tarEnd()]));
+}
+
+async function put(path: string, body: Buffer | Readable): Promise<readonly [number, string]> {
+  const reply = await machine.coordinator.fetch({ method: "PUT", path }, body);
+  return [reply.status, reply.body.toString()];
+}
+
+async function get(path: string): Promise<readonly [number, string]> {
+  const reply = await machine.coordinator.fetch({ path });
+  return [reply.status, reply.body.toString("latin1")];
+}
+
+async function post(path: string, form: string): Promise<readonly [number, string]> {
+  const headers = { "Content-Type": "application/x-www-form-urlencoded" };
+  const reply = await machine.coordinator.fetch({ method: "POST", path, headers }, form);
+  return [reply.status, reply.body.toString()];
+}
+
+const inWork = (name: string) => join(machine.workDir, name);
+const text = (name: string) => readFileSync(inWork(name), "utf8");
+
+test("[coordinator 26] a wrong method is 400, an unknown path 404, and the open pages are open", async () => {
+  const wrong: readonly (readonly [string, string])[] = [
+    ["POST", "/status"], ["PUT", "/workdir"], ["GET", "/writetgz"], ["POST", "/write"], ["POST", "/tgz"], ["POST", "/ls"],
+    ["GET", "/removeall"], ["GET", "/exec"], ["GET", "/halt"],
+  ]; // biome-ignore format: two rows
+  for (const [method, path] of wrong) {
+    expect([method, path, (await machine.coordinator.fetch({ method, path })).status]).toEqual([method, path, 400]);
+  }
+  expect(await get("/")).toEqual([200, expect.stringMatching(/^buildlet running on \w+-\w+\n$/)]);
+  expect(await get("/healthz")).toEqual([200, "ok\n"]);
+  expect(await get("/workdir")).toEqual([200, machine.workDir]);
+  expect(await get("/debug/x?n=5")).toEqual([200, "XXXXX"]);
+  expect((await get("/debug/x?n=99999999"))[1].length).toBe(1 << 20);
+  expect((await get("/debug/goroutines"))[0]).toBe(200);
+  expect((await get("/tcpproxy"))[0]).toBe(404);
+});
+
+test("[coordinator 28] in listen mode a wrong password is 403, and the open pages stay open", async () => {
+  await using listener = await TestMachine.start({
+    flags: ["-reverse-type=", "-listen=127.0.0.1:0"],
+    env: { META_password: "open sesame" },
+  });
+  const port = await listener.listening;
+  const ask = async (path: string, password?: string) => {
+    const headers =
+      password === undefined ? {} : { Authorization: `Basic ${Buffer.from(`:${password}`).toString("base64")}` };
+    return (await fetch(`http://127.0.0.1:${port}${path}`, { headers })).status;
+  };
+  expect([
+    await ask("/status"), await ask("/status", "wrong"), await ask("/status", "open sesame"), await ask("/"), await ask("/healthz"),
+    await ask("/workdir", ""),
+  ]).toEqual([403, 403, 200, 200, 200, 403]); // biome-ignore format: two rows
+});
+
+test("[coordinator 29] names that lead out of the work dir are 400 and write nothing; a/../b is b", async () => {
+  for (const name of ["../evil", "/tmp/barnraiser-evil", "a/../../evil", ".."]) {
+    expect((await put("/writetgz", tar({ name, content: "x" })))[0]).toBe(400);
+  }
+  expect([existsSync(join(machine.workDir, "..", "evil")), existsSync("/tmp/barnraiser-evil")]).toEqual([false, false]);
+  expect(await put("/writetgz", tar({ name: "a/../b", content: "here" }))).toEqual([200, "OK"]);
+  expect(text("b")).toBe("here");
+  expect((await put("/writetgz?dir=../x", tar()))[0]).toBe(400);
+  expect(await put("/writetgz?dir=deep/er", tar({ name: "f", content: "1" }))).toEqual([200, "OK"]);
+  expect(text("deep/er/f")).toBe("1");
+});
+
+test("[coordinator 30] a symlink is skipped; a FIFO or device is 400 and what came before stays", async () => {
+  expect(
+    (
+      await put(
+        "/writetgz",
+        tar({ name: "out", type: "symlink", linkName: "/etc" }, { name: "out/passwd", content: "x" }),
+      )
+    )[0],
+  ).toBe(200);
+  expect([(await stat(inWork("out"))).isDirectory(), text("out/passwd")]).toEqual([true, "x"]);
+  for (const flag of ["6", "3", "4"]) {
+    expect(
+      (
+        await put("/writetgz", tar({ name: `before${flag}`, content: "y" }, { name: "odd", flag }, { name: "after" }))
+      )[0],
+    ).toBe(400);
+    expect([text(`before${flag}`), existsSync(inWork("odd")), existsSync(inWork("after"))]).toEqual([
+      "y",
+      false,
+      false,
+    ]);
+  }
+  expect((await put("/writetgz", tar({ name: "hard", flag: "1", linkName: "/etc/passwd" })))[0]).toBe(200);
+  expect(text("hard")).toBe("");
+});
+
+test("[coordinator 31] modes and times: 0755 for folders, no setuid, no future", async () => {
+  const future = Date.now() / 1000 + 1e6;
+  const archive = tar(
+    { name: "d/", type: "directory", mode: 0o700 },
+    { name: "s", mode: 0o4755 },
+    { name: "f", mtime: future },
+    { name: "old", mtime: 0 },
+  );
+  expect((await put("/writetgz", archive))[0]).toBe(200);
+  const [d, s, f, old] = await Promise.all(["d", "s", "f", "old"].map((name) => stat(inWork(name))));
+  expect([(d?.mode ?? 0) & 0o7777, (s?.mode ?? 0) & 0o7777, old?.mtimeMs]).toEqual([0o755, 0o755, 0]);
+  expect(Math.abs((f?.mtimeMs ?? 0) - Date.now())).toBeLessThan(10_000);
+  await put("/writetgz", tar({ name: "s", mode: 0o600, content: "new" }));
+  expect([(await stat(inWork("s"))).mode & 0o777, text("s")]).toEqual([0o755, "new"]);
+});
+
+test("[coordinator 32] [coordinator 33] an archive from a URL, and what goes wrong with it", async () => {
+  let fetched = 0;
+  const server = createServer((request, response) => {
+    fetched++;
+    if (request.url === "/moved") response.writeHead(302, { Location: "/good" }).end();
+    else if (request.url === "/good") response.end(tar({ name: "from-url", content: "yes" }));
+    else response.writeHead(404).end();
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const from = (path: string, where: string) =>
+    post(`/writetgz?dir=${where}`, new URLSearchParams({ url: url + path }).toString());
+  expect(await from("/moved", "go1.4")).toEqual([200, "OK"]);
+  expect(text("go1.4/from-url")).toBe("yes");
+  expect([fetched, await from("/good", "go1.4"), fetched]).toEqual([2, [200, "SKIP"], 2]);
+  expect(await from("/missing", "x")).toEqual([500, `Cannot fetch ${url}/missing: the answer is 404 Not Found\n`]);
+  await new Promise((resolve) => server.close(resolve));
+  expect((await from("/good", "x"))[0]).toBe(500);
+  expect(await post("/writetgz?dir=x", "")).toEqual([400, "Cannot fetch: parameter url is missing\n"]);
+  expect((await put("/writetgz", Buffer.from("this is not gzip")))[0]).toBe(400);
+  expect((await put("/writetgz", gzipSync("this is gzip, but no tar".repeat(99))))[0]).toBe(400);
+  expect((await put("/writetgz", tar({ name: "f", content: "x".repeat(9000) }).subarray(0, 90)))[0]).toBe(400);
+});
+
+test("an archive that unpacks to more than the limit is 400 and says so", async () => {
+  const dir = await mkdtemp(join(tmpdir(), "bomb-"));
+  const options = { platform: process.platform, limits: { bytes: 1000, entries: 3 }, nowSeconds: () => 0 };
+  const bomb = unpack(
+    Readable.from([tar({ name: "small", content: "x" }, { name: "zeros", content: "0".repeat(5000) })]),
+    dir,
+    options,
+  );
+  await expect(bomb).rejects.toMatchObject({
+    status: 400,
+    message: 'Cannot read archive: unpacked it is larger than 1000 bytes (at "zeros")',
+  });
+  const many = unpack(Readable.from([tar(...["a", "b", "c", "d"].map((name) => ({ name })))]), dir, options);
+  await expect(many).rejects.toMatchObject({ status: 400, message: "Cannot read archive: it has more than 3 entries" });
+  await rm(dir, { recursive: true });
+});
+
+test("a file name that is no UTF-8 arrives as its bytes, and goes back so", async () => {
+  expect((await put("/writetgz", tar({ name: "caf\xe9", content: "x" })))[0]).toBe(200);
+  expect((await readdir(machine.workDir, { encoding: "latin1" })).includes("caf\xe9")).toBe(true);
+  expect((await get("/ls"))[1]).toContain("\tcaf\xe9\t1\t");
+});
+
+test("a FIFO that a build left in the way does not stop the agent", async () => {
+  spawnSync("mkfifo", [inWork("trap")]);
+  expect((await put("/writetgz", tar({ name: "trap", content: "x" })))[0]).toBe(500);
+  expect((await put("/write?path=trap&mode=420", Buffer.from("x")))[0]).toBe(500);
+});
+
+test("a full disk is 500 with the reason", async () => {
+  await symlink("/dev/full", inWork("full"));
+  expect(await put("/write?path=full&mode=420", Buffer.from("x"))).toEqual([500, expect.stringContaining("ENOSPC")]);
+  expect(await put("/writetgz", tar({ name: "full", content: "x" }))).toEqual([500, expect.stringContaining("ENOSPC")]);
+});
+
+test("[coordinator 34] /write takes a decimal mode and forces it", async () => {
+  expect(await put("/write?path=p/f&mode=493", Buffer.from("one"))).toEqual([200, "OK"]);
+  expect([text("p/f"), (await stat(inWork("p/f"))).mode & 0o777]).toEqual(["one", 0o755]);
+  expect(await put("/write?path=p/f&mode=384", Buffer.from("2"))).toEqual([200, "OK"]);
+  expect([text("p/f"), (await stat(inWork("p/f"))).mode & 0o777]).toEqual(["2", 0o600]);
+  for (const query of ["path=f&mode=2147484141", "path=f&mode=rw", "path=f", "path=../f&mode=420", "mode=420"]) {
+    expect([query, (await put(`/write?${query}`, Buffer.from("x")))[0]]).toEqual([query, 400]);
+  }
+  expect((await put("/write?path=p/f/g&mode=420", Buffer.from("x")))[0]).toBe(500);
+});
+
+test("[coordinator 35] /tgz gives a folder in members of 1 MiB, cuts the connection where it cannot, and wants a dir", async () => {
+  const big = Buffer.alloc(3 * 1024 * 1024 + 17, "barnraiser ");
+  await mkdir(inWork("t/sub"), { recursive: true });
+  await writeFile(inWork("t/sub/big"), big);
+  await writeFile(inWork("t/x.sh"), "#!/bin/sh\n");
+  await chmod(inWork("t/x.sh"), 0o751);
+  await utimes(inWork("t/x.sh"), 1_600_000_000, 1_600_000_000);
+  await symlink("x.sh", inWork("t/link"));
+  const reply = await machine.coordinator.fetch({ path: "/tgz?dir=t" });
+  const entries = await unpackTar(gunzipSync(reply.body));
+  expect(
+    entries.map(({ header, data }) => [header.name, header.type, header.linkname ?? "", data?.length ?? 0]),
+  ).toEqual([
+    ["link", "symlink", "x.sh", 0],
+    ["sub/", "directory", "", 0],
+    ["sub/big", "file", "", big.length],
+    ["x.sh", "file", "", 10],
+  ]);
+  expect([entries[3]?.header.mode, entries[3]?.header.mtime?.getTime(), Buffer.compare(Buffer.from(entries[2]?.data ?? []), big)]).toEqual([
+    0o751, 1_600_000_000_000, 0,
+  ]); // biome-ignore format: a row
+  let members = 0;
+  for (
+    let at = reply.body.indexOf("\x1f\x8b\x08", 0, "latin1");
+    at !== -1;
+    at = reply.body.indexOf("\x1f\x8b\x08", at + 3, "latin1")
+  )
+    members++;
+  expect(members).toBe(4);
+  const again = await unpackTar(gunzipSync((await machine.coordinator.fetch({ path: "/tgz?dir=." })).body));
+  expect(again.some(({ header }) => header.name === "t/sub/big")).toBe(true);
+  expect((await get("/tgz?dir="))[0]).toBe(400);
+  expect((await get("/tgz"))[0]).toBe(400);
+  expect((await get("/tgz?dir=/etc"))[0]).toBe(400);
+  await expect(get("/tgz?dir=nowhere")).rejects.toThrow("socket hang up");
+});
+
+test("what /tgz gives /writetgz takes", async () => {
+  await mkdir(inWork("from/a/b"), { recursive: true });
+  await writeFile(inWork("from/a/b/c"), "content");
+  const { body } = await machine.coordinator.fetch({ path: "/tgz?dir=from" });
+  expect(await put("/writetgz?dir=to", body)).toEqual([200, "OK"]);
+  expect(text("to/a/b/c")).toBe("content");
+});
+
+test("[coordinator 37] [coordinator 38] /ls lines, with digest, and skip", async () => {
+  await mkdir(inWork("l/d"), { recursive: true });
+  await writeFile(inWork("l/d/x.sh"), "hello");
+  await chmod(inWork("l/d/x.sh"), 0o755);
+  const at = new Date("2026-11-23T17:00:05Z");
+  await utimes(inWork("l/d/x.sh"), at, at);
+  await writeFile(inWork("l/e"), "");
+  await utimes(inWork("l/e"), at, at);
+  await symlink("e", inWork("l/link"));
+  const sha1 = createHash("sha1").update("hello").digest("hex");
+  expect(await get("/ls?dir=l&recursive=true&digest=true")).toEqual([
+    200,
+    `drwxr-xr-x\td/\n-rwxr-xr-x\td/x.sh\t5\t2026-11-23T17:00:05Z\t${sha1}\n` +
+      `-rw-r--r--\te\t0\t2026-11-23T17:00:05Z\tda39a3ee5e6b4b0d3255bfef95601890afd80709\nLrwxrwxrwx\tlink\n`,
+  ]);
+  expect((await get("/ls?dir=l"))[1].split("\n").map((line) => line.split("\t")[1])).toEqual([
+    "d/",
+    "e",
+    "link",
+    undefined,
+  ]);
+  expect((await get("/ls?dir=l&recursive=1&skip=d"))[1]).toBe(
+    "-rw-r--r--\te\t0\t2026-11-23T17:00:05Z\nLrwxrwxrwx\tlink\n",
+  );
+  expect((await get("/ls?dir=l/e"))[1]).toBe("-rw-r--r--\t\t0\t2026-11-23T17:00:05Z\n");
+  expect((await get("/ls"))[1]).toContain("\tl/\n");
+  expect((await get("/ls?dir=nowhere"))[0]).toBe(500);
+  expect((await get("/ls?dir=.."))[0]).toBe(400);
+});
+
+test("[coordinator 39] /removeall checks all paths first; `.` empties the work dir and the next exec works", async () => {
+  await writeFile(inWork("keep"), "");
+  expect((await post("/removeall", "path=keep&path=../x"))[0]).toBe(400);
+  expect(existsSync(inWork("keep"))).toBe(true);
+  expect((await post("/removeall", ""))[0]).toBe(400);
+  await mkdir(inWork("ro/sub"), { recursive: true });
+  await chmod(inWork("ro"), 0o500);
+  expect(await post("/removeall", "path=missing&path=ro&path=keep/below")).toEqual([200, ""]);
+  expect([existsSync(inWork("ro")), existsSync(inWork("keep"))]).toEqual([false, true]);
+  expect(await post("/removeall?path=.", "")).toEqual([200, ""]);
+  expect(existsSync(machine.workDir)).toBe(false);
+  const form = { cmd: "/bin/sh", args: ["-c", "ls; pwd"], dir: "", env: [], path: [], system: true, debug: false };
+  expect((await post("/exec", encodeExecForm(form)))[1]).toBe(`gocache\ngoplscache\ntmp\n${machine.workDir}\n`);
+});
+
+test("[coordinator 27] /status is answered at once while 200 MB come in and a command runs", async () => {
+  const socket = await machine.coordinator.dial();
+  const form = encodeExecForm({
+    cmd: "/bin/sh",
+    args: ["-c", "yes"],
+    dir: "/",
+    env: [],
+    path: [],
+    system: false,
+    debug: false,
+  });
+  const head = "POST /exec HTTP/1.1\r\nHost: m\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length:";
+  socket.on("data", () => {});
+  socket.write(`${head} ${form.length}\r\n\r\n${form}`);
+  const content = "0123456789abcdef".repeat(64 * 1024);
+  const body = new PassThrough();
+  const upload = put("/writetgz", body);
+  const waits: number[] = [];
+  let uploaded = false;
+  const asking = (async () => {
+    while (!uploaded) {
+      const began = performance.now();
+      expect((await get("/status"))[1]).toBe('{"Version":29}');
+      waits.push(performance.now() - began);
+    }
+  })();
+  for (let i = 0; i < 200; i++) {
+    const member = gzipSync(
+      Buffer.concat([
+        tarHeader({ type: "file", name: `f${i}`, mode: 0o644, mtime: 1, size: content.length }),
+        Buffer.from(content),
+      ]),
+      { level: 1 },
+    );
+    if (!body.write(member)) await new Promise((resolve) => body.once("drain", resolve));
+  }
+  body.end(gzipSync(tarEnd()));
+  expect(await upload).toEqual([200, "OK"]);
+  uploaded = true;
+  await asking;
+  socket.destroy();
+  expect(waits.length).toBeGreaterThan(3);
+  expect(Math.max(...waits)).toBeLessThan(5000);
+});
+
+test("a coordinator that vanishes in the middle of an upload leaves an agent that works", async () => {
+  await using other = await TestMachine.start();
+  const { coordinator } = other;
+  const socket = await coordinator.dial();
+  const archive = gzipSync(
+    Buffer.concat([tarHeader({ type: "file", name: "half", mode: 0o644, mtime: 1, size: 1e6 }), Buffer.alloc(5e5, 1)]),
+  );
+  socket.write(
+    `PUT /writetgz HTTP/1.1\r\nHost: m\r\nTransfer-Encoding: chunked\r\n\r\n${archive.length.toString(16)}\r\n`,
+  );
+  socket.write(archive);
+  await coordinator.until(() => existsSync(join(other.workDir, "half")));
+  socket.destroy();
+  expect((await coordinator.fetch({ path: "/status" })).status).toBe(200);
+  coordinator.control?.destroy();
+  await other.ended;
+});
