@@ -215,6 +215,7 @@ export class EmbeddedServer implements AsyncDisposable {
 
 async function prepare(program: PostgresProgram, files: Files): Promise<void> {
   const own = async (folder: string) => {
+    await mkdir(join(folder, ".."), { recursive: true }); // not closed: the server's user has to pass through
     await mkdir(folder, { recursive: true, mode: 0o700 });
     if (program.user) await chown(folder, program.user.uid, program.user.gid);
     await chmod(folder, 0o700);
