@@ -142,6 +142,8 @@ export class Coordinator implements AsyncDisposable {
     );
     const hostOf = (hostType: string) => config.current.hosts.find((host) => host.hostType === hostType);
 
+    // What builds are planned by: a new farm is looked at before it has been taken up everywhere and is `config.current`.
+    let planning = config.current;
     const source = stack.use(
       await Source.open({
         sql,
@@ -153,7 +155,7 @@ export class Coordinator implements AsyncDisposable {
         data,
         base: "file" in options.origin ? dirname(resolve(options.origin.file)) : process.cwd(),
         environment: process.env,
-        planned: (tx, found) => planned(tx, config.current, found, clock),
+        planned: (tx, found) => planned(tx, planning, found, clock),
       }),
     );
 
@@ -275,6 +277,7 @@ export class Coordinator implements AsyncDisposable {
       }),
     );
     act = async (farm) => {
+      planning = farm;
       await source.configure(farm.repos);
       await local.configure(farm);
       claims.wake();
