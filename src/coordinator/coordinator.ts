@@ -36,6 +36,7 @@ import type { Sql } from "../store/sql.ts";
 import { readAgents, serveAgents } from "../web/agent-files.ts";
 import { loadAssets } from "../web/assets.ts";
 import { certificate } from "../web/certificate.ts";
+import { CertificateKeeper } from "../web/certificate-keeper.ts";
 import { FrontDoor } from "../web/front-door.ts";
 import { createWebApp } from "../web/web-app.ts";
 import { builderKey } from "../wire/builder-key/builder-key.ts";
@@ -216,7 +217,8 @@ export class Coordinator implements AsyncDisposable {
       new Health({ sql: database.hurried, bus, clock, log, pool, config: () => config.current, startedAt }),
     );
     const { certFile = "", keyFile = "", names = [] } = options.certificate ?? {};
-    const tls = await certificate({ folder: join(data, "tls"), names, now: startedAt, certFile, keyFile });
+    const identity = { folder: join(data, "tls"), names, certFile, keyFile };
+    const tls = await certificate({ ...identity, now: startedAt });
     let address = "";
     const web = stack.use(
       createWebApp({
@@ -258,6 +260,7 @@ export class Coordinator implements AsyncDisposable {
         log,
       }),
     );
+    stack.use(new CertificateKeeper({ certificate: identity, clock, log, renew: (renewed) => door.renew(renewed) }));
     const { ports } = door;
     const host = (given: Address) => given.host || "localhost";
     address = `${host(options.listen)}:${ports.tls}`;
@@ -283,6 +286,12 @@ export class Coordinator implements AsyncDisposable {
       claims.wake();
     };
     await act(config.current);
+    // The first to end: nothing is claimed any more, builds stop while their machines are still there, machines hear why.
+    stack.defer(async () => {
+      stop.abort(new FarmError("unavailable", "The coordinator is stopping"));
+      await builds[Symbol.asyncDispose]();
+      await pool[Symbol.asyncDispose]();
+    });
     return new Coordinator({ sql, bus, pages, machines, caFile: tls.caFile, config, logs, stack: stack.move() });
   }
 

@@ -128,6 +128,11 @@ export class FrontDoor implements AsyncDisposable {
     return this.#mute.size + this.#silent.size;
   }
 
+  /** Connections from now on get this certificate. */
+  renew({ cert, key }: { readonly cert: string; readonly key: string }): void {
+    this.#tls.setSecureContext({ cert, key });
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     const closed = [this.#tls, this.#plain].map(
       (server) => new Promise<void>((resolve) => server.close(() => resolve())),

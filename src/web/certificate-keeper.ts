@@ -1,0 +1,45 @@
+/** Looks once a day whether the certificate is still good for long enough; a coordinator may run for years. */
+import type { Clock } from "../farm/clock.ts";
+import type { Log } from "../farm/deps.ts";
+import { messageOf } from "../farm/errors.ts";
+import { type Ms, minutes } from "../farm/ids.ts";
+import { type Certificate, type CertificateOptions, certificate } from "./certificate.ts";
+
+export const LOOK_EVERY: Ms = minutes(24 * 60);
+
+export interface CertificateKeeperOptions {
+  readonly certificate: Omit<CertificateOptions, "now">;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Takes what is to be served from now on; the operator's own files may have changed too. */
+  readonly renew: (certificate: Certificate) => void;
+}
+
+export class CertificateKeeper implements AsyncDisposable {
+  readonly #options: CertificateKeeperOptions;
+  readonly #stop = new AbortController();
+  readonly #loop: Promise<void>;
+
+  constructor(options: CertificateKeeperOptions) {
+    this.#options = options;
+    this.#loop = this.#run();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await this.#loop;
+  }
+
+  async #run(): Promise<void> {
+    const { clock, log, renew } = this.#options;
+    for (;;) {
+      await clock.sleep(LOOK_EVERY, this.#stop.signal).catch(() => {});
+      if (this.#stop.signal.aborted) return;
+      try {
+        renew(await certificate({ ...this.#options.certificate, now: clock.now() }));
+      } catch (error) {
+        log.error({ error: messageOf(error) }, "Could not renew the certificate; the old one stays");
+      }
+    }
+  }
+}
