@@ -57,7 +57,7 @@ export function MachinesPage(props: { data: MachinesData; dial: string }): JSX.E
       ) : (
         <Table
           label="Machines"
-          class="machines"
+          class="builds machines"
           head={["State", "Machine", "Host type", "Owner", "Trust", "Runs", "24 h", "#Last seen"]}
         >
           {machines.map((machine) => (
@@ -68,7 +68,7 @@ export function MachinesPage(props: { data: MachinesData; dial: string }): JSX.E
               <th scope="row" class="open">
                 <Machine machine={machine} />
               </th>
-              <td>
+              <td class="tight">
                 <Name text={machine.hostType} />
               </td>
               <td>{machine.owner === null ? null : <Name text={machine.owner} />}</td>
