@@ -6,7 +6,8 @@
  *   started -abort-> killed -> ended  the client went away or the session ended: the whole tree is killed
  *
  * What a command left running in the background without holding its output stays for the commands after it, and is killed
- * by `killLeftovers` (work dir emptied) and when the session ends. Output is never buffered beyond one pipe and one chunk:
+ * by `killLeftovers` (work dir emptied) and when the session ends. Whether there is any is looked at soon after a command ended,
+ * so that the next build need not wait for that. Output is never buffered beyond one pipe and one chunk:
  * while the reader is behind, the command waits.
  */
 import type { ChildProcess } from "node:child_process";
@@ -19,13 +20,15 @@ import { type Ms, ms, seconds } from "../../farm/ids.ts";
 import { processState, startErrorState } from "../../wire/buildlet-api/process-state.ts";
 import { errnoOf } from "../api/api-error.ts";
 import { type OutputPipe, OutputPipes } from "./output-pipe.ts";
-import { killTree, MARK_VARIABLE } from "./process-tree.ts";
+import { isLeft, killTree, MARK_VARIABLE } from "./process-tree.ts";
 import { type Resolved, startProblem } from "./resolve.ts";
 
 /** How long a descendant may keep the output of an ended command open without writing. */
 export const HELD_PIPE: Ms = seconds(5);
 /** How long we wait for a killed tree to be gone. */
 export const KILL_WAIT: Ms = seconds(5);
+/** How long after a command ended we look for what it left running. */
+const LOOK_AFTER: Ms = ms(30);
 /** A program just written may be open for writing in a child that is about to start; that passes. */
 const BUSY_TRIES = 10;
 const BUSY_PAUSE: Ms = ms(20);
@@ -49,6 +52,9 @@ export class Commands implements AsyncDisposable {
   readonly #running = new Map<string, AbortController>(); // mark -> ends that command
   readonly #ends = new Set<Promise<unknown>>();
   #count = 0;
+  /** Nothing that we started lives, so nothing that it started can appear. */
+  #nobodyLeft = true;
+  #look = new AbortController();
 
   constructor(clock: Clock, platform: NodeJS.Platform) {
     this.#clock = clock;
@@ -66,6 +72,8 @@ export class Commands implements AsyncDisposable {
    * A command that cannot be started ends with the reason as its state.
    */
   async run(command: Command, sink: OutputSink, signal: AbortSignal): Promise<string> {
+    this.#look.abort();
+    this.#nobodyLeft = false;
     const stop = new AbortController();
     const mark = `${this.#id}.${++this.#count}`;
     this.#running.set(mark, stop);
@@ -73,6 +81,7 @@ export class Commands implements AsyncDisposable {
       this.#running.delete(mark);
       this.#ends.delete(end);
       this.#pipes.prepare();
+      this.#lookForLeftovers();
     });
     this.#ends.add(end);
     return await end;
@@ -80,15 +89,27 @@ export class Commands implements AsyncDisposable {
 
   /** Kills what ended commands left running. */
   async killLeftovers(): Promise<void> {
-    if (this.#count === 0) return;
+    if (this.#nobodyLeft) return;
     await killTree({ pid: undefined, mark: `${this.#id}.`, spare: new Set(this.#running.keys()) }, this.#platform);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const stop of this.#running.values()) stop.abort(new Error("The session ended"));
     await Promise.allSettled(this.#ends);
+    this.#look.abort();
     await this.killLeftovers();
     this.#pipes[Symbol.dispose]();
+  }
+
+  #lookForLeftovers(): void {
+    if (this.#running.size > 0) return;
+    this.#look = new AbortController();
+    this.#clock.sleep(LOOK_AFTER, this.#look.signal).then(
+      () => {
+        this.#nobodyLeft = !isLeft({ pid: undefined, mark: `${this.#id}.` }, this.#platform);
+      },
+      () => {}, // the next command began; its end looks
+    );
   }
 
   async #run(command: Command, mark: string, sink: OutputSink, signal: AbortSignal): Promise<string> {

@@ -4,7 +4,7 @@
  * Each command leads a session and process group of its own, and has a mark in its environment that its descendants
  * inherit. To end it, the group is killed, and on Linux also whoever in /proc has the mark, the session, the group or such
  * a parent: so daemons that left the group go too. A scan repeats until it finds nobody, since a process may fork while we
- * look. Only a process that cleared its environment, left its session and lost its parent before is not found.
+ * look. Whoever is older than this program cannot be one of them, which spares reading most environments. Only a process that cleared its environment, left its session and lost its parent before is not found.
  * Elsewhere on Unix descendants are followed by parent; a daemon that left its parents before is not found. Windows has
  * `taskkill /T`.
  */
@@ -55,6 +55,11 @@ function kill(pid: number): void {
   }
 }
 
+/** Whether any living process belongs to `prey`, as far as it can be told; where only killing looks for them: true. */
+export function isLeft(prey: Prey, platform: NodeJS.Platform): boolean {
+  return platform !== "linux" || findOnLinux(prey, new Set()).length > 0;
+}
+
 interface Row {
   readonly pid: number;
   readonly parent: number;
@@ -64,13 +69,13 @@ interface Row {
 /** Living processes (not zombies) that belong to `prey`, or have a parent in `known`, where all found are added. */
 function findOnLinux({ pid, mark, spare }: Prey, known: Set<number>): number[] {
   const wanted = Buffer.from(`${MARK_VARIABLE}=${mark}`);
+  const oldest = startedAt(statFields("self"));
   const rows: Row[] = [];
   for (const name of readdirSync("/proc")) {
     if (!/^\d+$/.test(name) || Number(name) === process.pid) continue;
-    const stat = read(`/proc/${name}/stat`).toString("latin1");
-    // The command's name is in brackets and may hold anything; fields count from behind it: state ppid pgrp session.
-    const [state, parent, group, session] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    if (stat === "" || state === "Z" || state === "X") continue;
+    const fields = statFields(name);
+    const [state = "", parent, group, session] = fields;
+    if (state === "" || state === "Z" || state === "X" || startedAt(fields) < oldest) continue;
     const same = pid !== undefined && (Number(group) === pid || Number(session) === pid);
     const ours = same || marked(read(`/proc/${name}/environ`), wanted, spare);
     rows.push({ pid: Number(name), parent: Number(parent), ours });
@@ -80,6 +85,17 @@ function findOnLinux({ pid, mark, spare }: Prey, known: Set<number>): number[] {
     for (const row of rows) if (row.ours || known.has(row.parent)) known.add(row.pid);
   }
   return rows.filter((row) => known.has(row.pid)).map((row) => row.pid);
+}
+
+/** The command's name is in brackets and may hold anything; fields count from behind it: state ppid pgrp session. */
+function statFields(name: string): string[] {
+  const stat = read(`/proc/${name}/stat`).toString("latin1");
+  return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+}
+
+/** In ticks since the system started. */
+function startedAt(fields: readonly string[]): number {
+  return Number(fields[19] ?? 0);
 }
 
 function marked(environ: Buffer, wanted: Buffer, spare: ReadonlySet<string> | undefined): boolean {
