@@ -76,7 +76,7 @@ export class BenchFarm implements AsyncDisposable {
     if (fill) await fill(repository);
     else await repository.commit("First", { "test.sh": "#!/bin/sh\necho tested\n" });
     const input: FarmInput = config ?? {
-      repos: [{ name: REPO, url: repository.path, poll: "1s" }],
+      repos: [{ name: REPO, url: repository.path, poll: "15s" }],
       hosts: [{ hostType: HOST_TYPE, trust: "team" }],
       builders: [{ name: "linux-amd64-bench", host: HOST_TYPE, steps: ["true"], tryOnly: true }],
     };
