@@ -34,10 +34,10 @@ function startOf(envelope: Envelope): Envelope {
   return page.name === "grid" ? { ...envelope, page: { name: "grid", data: { ...page.data, html: "" } } } : envelope;
 }
 
-/** JSON that cannot end its script element, nor begin a comment in it. */
+/** JSON that cannot end its script element, begin a comment in it, or turn the direction of what somebody reads in the source. */
 function inScript(value: unknown): string {
   return JSON.stringify(value).replace(
-    /[<>&\u2028\u2029]/g,
+    /[<>&\u2028\u2029\u202a-\u202e\u2066-\u2069]/g,
     (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );
 }

@@ -1,0 +1,327 @@
+/** Pages as they leave the server, from a real database: what they say, what scripts get, and what they do with hostile text. */
+import { gunzipSync } from "node:zlib";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { FakeClock } from "../farm/testing/fake-clock.ts";
+import type { Envelope } from "../ui/page.tsx";
+import { SECURITY } from "./http.ts";
+import { LONG } from "./testing/seed.ts";
+import { type TestWeb, testWeb } from "./testing/web.ts";
+
+let web: TestWeb;
+beforeAll(async () => {
+  web = await testWeb({ clock: new FakeClock() });
+});
+afterAll(() => web[Symbol.asyncDispose]());
+
+async function page(path: string): Promise<string> {
+  const response = await web.get(path);
+  expect(response.status).toBe(200);
+  return response.text();
+}
+
+async function data(path: string): Promise<Envelope> {
+  const response = await web.get(`${path}${path.includes("?") ? "&" : "?"}format=json`);
+  expect(response.status).toBe(200);
+  return (await response.json()) as Envelope;
+}
+
+/** The text of a page as a reader sees it. */
+function plainText(html: string): string {
+  return html
+    .replace(/<script[\s\S]*?<\/script>/g, "")
+    .replace(/<[^>]+>/g, "")
+    .replace(/&#(\d+);/g, (_, code) => String.fromCharCode(Number(code)))
+    .replaceAll("&lt;", "<")
+    .replaceAll("&amp;", "&")
+    .replaceAll("&quot;", '"');
+}
+
+const everyPage = (): string[] => {
+  const s = web.seeded;
+  return [
+    "/",
+    "/builders",
+    "/p/app",
+    `/p/app/${s.hashes[1]}`,
+    `/b/${s.failed}`,
+    `/b/${s.running}`,
+    `/b/${s.waiting}`,
+    `/b/${s.retried}`,
+    "/machines",
+    "/machines/riverboard",
+    "/queues",
+    "/status",
+    "/search?q=%3Cscript%3E",
+    "/login",
+  ];
+};
+
+describe("every page", () => {
+  test("is whole HTML under a strict policy, without inline script, style or handler", async () => {
+    for (const path of everyPage()) {
+      const response = await web.get(path);
+      const html = await response.text();
+      expect([path, response.status, html.startsWith("<!doctype html>"), html.endsWith("</html>")]).toEqual([path, 200, true, true]);
+      for (const [name, value] of Object.entries(SECURITY)) expect(response.headers.get(name)).toBe(value);
+      const outside = html.replace(/<script type="application\/json"[\s\S]*?<\/script>/, "");
+      expect([path, /<[^>]+ style=/.exec(outside), /<[^>]+ on[a-z]+=/.exec(outside.replace(/"[^"]*"/g, '""')), /<script(?! type="module" src=)/.exec(outside)]).toEqual([path, null, null, null]);
+    }
+  });
+
+  test("shows text of others as text: no markup of theirs, no turn of direction", async () => {
+    for (const path of everyPage()) {
+      const html = await page(path);
+      expect([path, html.includes("<script>alert"), html.includes("\u202e")]).toEqual([path, false, false]);
+    }
+    expect(plainText(await page(`/b/${web.seeded.failed}`))).toContain(`<script>alert(1)</script> "quoted" 'and' & ⟨U+202E⟩gnp.exe שלום 🚜`);
+  });
+
+  test("has a link to its JSON, which is the same data", async () => {
+    // The grid's JSON is for scripts, in the shape of upstream's dashboard.
+    for (const path of everyPage().filter((one) => one !== "/p/app")) {
+      const envelope = await data(path);
+      expect([path, envelope.frame.path, typeof envelope.page.name]).toEqual([path, path, "string"]);
+    }
+  });
+
+  test("carries the banners", async () => {
+    web.banners.push("The configuration is broken: builders[0].host: no such host");
+    for (const path of everyPage()) expect(plainText(await page(path))).toContain("no such host");
+    web.banners.length = 0;
+  });
+});
+
+test("[coordinator 75] /try.json answers 404 with success:false for an unknown commit, CORS for all, and OPTIONS with an empty 200", async () => {
+  const unknown = await web.get("/try.json?commit=unknown");
+  expect([unknown.status, unknown.headers.get("access-control-allow-origin"), await unknown.json()]).toEqual([
+    404,
+    "*",
+    { success: false, error: 'try set "unknown" not found' },
+  ]);
+  const options = await web.get("/try.json", { method: "OPTIONS" });
+  expect([options.status, options.headers.get("access-control-allow-origin"), await options.text()]).toEqual([200, "*", ""]);
+});
+
+test("[coordinator 76] /status/post-submit-active.json lists builds that have a machine, with the commit of their own repository", async () => {
+  const active = (await (await web.get("/status/post-submit-active.json")).json()) as unknown[];
+  expect(active).toHaveLength(3);
+  expect(active[0]).toEqual({
+    builder: "linux-riscv64",
+    commit: web.seeded.hashes[0],
+    statusURL: `http://farm.test/b/${web.seeded.running}`,
+  });
+});
+
+test("[coordinator 77] with 2 expected and one connected and idle, / says 0/1 (1 missing) and has one machine in detail", async () => {
+  await using small = await testWeb({ clock: new FakeClock(), empty: true });
+  const { sql } = small.database;
+  await sql.query("delete from session");
+  await sql.query("update host_type set configured = false");
+  await sql.query("insert into host_type (name, trust, expect, configured) values ('host-linux-amd64-two', 'team', 2, true)");
+  const { seeded } = small;
+  await sql.query(
+    `with m as (insert into machine (host_type, name, first_seen_at, last_seen_at, agent, version, address)
+       values ('host-linux-amd64-two', 'only', $1, $1, 'original', 30, '192.0.2.7:1234') returning id)
+     insert into session (id, machine_id, coordinator_id, address, opened_at) select 'aa', id, 'P000000001', '192.0.2.7:1234', $1 from m`,
+    [new Date(new FakeClock().now() - 3 * 86_400_000 - 4 * 3_600_000)],
+  );
+  expect(seeded.hashes).toEqual([]);
+  const html = plainText(await (await small.get("/")).text());
+  const pools = html.slice(html.indexOf("Reverse pool summary"));
+  expect(pools).toContain("host-linux-amd64-two: 0/1 (1 missing)");
+  expect(pools).toContain("Reverse pool machine detailonly (192.0.2.7:1234) version 30, host-linux-amd64-two: connected 3d 4h, idle for 3d 4hHealth");
+});
+
+test("[coordinator 78] /status/ID is 500 with the line for an error, 200 ok when there are no lines, 404 for an unknown checker", async () => {
+  web.checks.push(
+    { id: "gitmirror", title: "Git mirrors", notes: "https://example.org/n", lines: [{ level: "warn", text: "slow" }, { level: "error", text: "app: does\nnot answer" }] },
+    { id: "db", title: "Database", lines: [] },
+    { id: "pool", title: "Pool", lines: [{ level: "warn", text: "pinecone missing" }] },
+  );
+  const got = async (id: string): Promise<unknown> => {
+    const response = await web.get(`/status/${id}`, { headers: { accept: "text/plain" } });
+    return [response.status, response.headers.get("content-type"), await response.text()];
+  };
+  const text = "text/plain; charset=utf-8";
+  expect(await got("gitmirror")).toEqual([500, text, "# gitmirror: Git mirrors\n# https://example.org/n\nWarn: slow\nError: app: does not answer\n"]);
+  expect(await got("db")).toEqual([200, text, "ok\n"]);
+  expect(await got("pool")).toEqual([200, text, "# pool: Pool\n# \nWarn: pinecone missing\n"]);
+  expect((await web.get("/status/none")).status).toBe(404);
+  expect((await data("/")).frame.health).toBe("error");
+  web.checks.length = 0;
+});
+
+test("/ says what runs, what waits and why, and what ended", async () => {
+  const { page: home } = await data("/");
+  if (home.name !== "home") throw new Error(home.name);
+  expect(home.data.numbers).toMatchObject({ machines: 7, idle: 2, busy: 3, drained: 1, missing: 6, running: 3, waiting: 2 });
+  expect(home.data.running.map((b) => [b.builder, b.step, b.machine?.name])).toEqual([
+    ["linux-riscv64", "test", "riverboard"],
+    ["darwin-arm64", "test", "macmini"],
+    ["linux-amd64", "test", "shed-1"],
+  ]);
+  const html = plainText(await page("/"));
+  expect(html).toMatch(/next in line: macmini is busy with #\d+, about \d+ (s|min)/);
+  expect(html).toContain("no machine of host-freebsd-amd64-attic is connected (1 machine known)");
+});
+
+test("/ of a new farm gives the command that adds a machine", async () => {
+  await using empty = await testWeb({ clock: new FakeClock(), empty: true });
+  await empty.database.sql.query("delete from machine_change");
+  await empty.database.sql.query("delete from session");
+  await empty.database.sql.query("delete from machine");
+  const html = plainText(await (await empty.get("/")).text());
+  expect(html).toContain("buildlet -coordinator=farm.example.org:8119 -reverse-type=host-linux-amd64-shed -reboot=false");
+  for (const path of ["/p/app", "/machines", "/queues", "/builders", "/search?q=nothing"]) expect((await empty.get(path)).status).toBe(200);
+});
+
+test("/b/ID answers first: the sentence, since when, and the lines that say why", async () => {
+  const html = plainText(await page(`/b/${web.seeded.failed}`));
+  expect(html).toContain("linux-amd64 failed in “test” after 3m 06s");
+  expect(html).toMatch(/red since [0-9a-f]{8} \(green at [0-9a-f]{8}\)/);
+  expect(html).toContain("1291parser_test.c:41: error: expected 3, got 4");
+  const { page: build } = await data(`/b/${web.seeded.failed}`);
+  if (build.name !== "build") throw new Error(build.name);
+  expect(build.data.why?.lines.filter((l) => l.marked).map((l) => l.line)).toEqual([1291, 1295]);
+  expect(build.data.steps.map((s) => [s.name, s.status, s.exit])).toEqual([
+    ["source", "success", "ok"],
+    ["make", "success", "ok"],
+    ["test", "failure", "exit status 2"],
+  ]);
+  expect(build.data.log).toMatchObject({ base: `/b/${web.seeded.failed}/test`, total: 1296, from: 1197 });
+  expect(build.data.earlier.length).toBeGreaterThan(10);
+  expect(build.data.elsewhere.map((m) => m.label)).toContain("darwin-arm64");
+});
+
+test("/b/ID of a retried build shows both attempts with the reason; each attempt and step has an address", async () => {
+  const { retried } = web.seeded;
+  const html = plainText(await page(`/b/${retried}`));
+  expect(html).toContain("attempt 2 of 2");
+  expect(html).toContain("the machine hung up");
+  expect((await web.get(`/b/${retried}?attempt=1`)).status).toBe(200);
+  expect((await web.get(`/b/${retried}/make`)).status).toBe(200);
+  expect((await web.get(`/b/${retried}?attempt=3`)).status).toBe(404);
+  expect((await web.get(`/b/${retried}/nosuch`)).status).toBe(404);
+});
+
+test("/b/ID of a waiting build says why it waits", async () => {
+  expect(plainText(await page(`/b/${web.seeded.waiting}`))).toMatch(/darwin-arm64-longtest waits: next in line: macmini is busy with #\d+/);
+});
+
+test("/machines lists connected machines first; filters; and one machine tells its story", async () => {
+  const { page: list } = await data("/machines");
+  if (list.name !== "machines") throw new Error(list.name);
+  expect(list.data.machines.map((m) => m.mode)).toEqual(["busy", "drained", "idle", "busy", "idle", "busy", "away"]);
+  const { page: filtered } = await data("/machines?q=RIVER");
+  expect(filtered.name === "machines" && filtered.data.machines.map((m) => m.name)).toEqual(["riverboard"]);
+  expect((await data("/machines?q=%25")).page).toMatchObject({ data: { total: 0 } }); // a percent sign is not a pattern
+  const html = plainText(await page("/machines/riverboard"));
+  for (const told of ["Connected for 2d 0h", "community", "K000000001", "Debian 13", "missed 2 keep-alives", "hung up"]) expect(html).toContain(told);
+  expect((await web.get(`/machines/${LONG}`)).status).toBe(200);
+});
+
+test("/machines with 10,000 rows is a page of 200", async () => {
+  await using big = await testWeb({ clock: new FakeClock(), empty: true });
+  await big.database.sql.query(
+    `insert into machine (host_type, name, first_seen_at, last_seen_at, agent, version, address)
+     select 'host-linux-amd64-shed', 'm' || n, $1, $1, 'barnraiser', 30, '192.0.2.1:1' from generate_series(1, 10000) n`,
+    [new Date(0)],
+  );
+  const html = await (await big.get("/machines?page=51")).text();
+  expect(plainText(html)).toContain("page 51 of 51");
+  expect(html.match(/<tr/g)?.length).toBe(8);
+});
+
+test("/queues shows each queue in its order", async () => {
+  const { page: queues } = await data("/queues");
+  if (queues.name !== "queues") throw new Error(queues.name);
+  expect(queues.data.queues.map((q) => [q.hostType, q.busy, q.machines, q.waiting])).toEqual([
+    ["host-darwin-arm64-shelf", 1, 1, 1],
+    ["host-freebsd-amd64-attic", 0, 0, 1],
+    ["host-linux-amd64-shed", 1, 3, 0],
+    ["host-linux-riscv64-lent", 1, 1, 0],
+  ]);
+});
+
+test("/builders?mode=json has upstream's exported fields, indented by tabs", async () => {
+  const text = await (await web.get("/builders?mode=json")).text();
+  expect(text.startsWith('{\n\t"Builders": {\n\t\t"linux-amd64": {\n\t\t\t"Name": "linux-amd64",\n\t\t\t"HostType": "host-linux-amd64-shed",')).toBe(true);
+  const parsed = JSON.parse(text) as { Hosts: Record<string, unknown> };
+  expect(parsed.Hosts["host-linux-riscv64-lent"]).toMatchObject({ HostType: "host-linux-riscv64-lent", HostArch: "linux-riscv64", IsReverse: true, ExpectNum: 2 });
+  const html = await page("/builders");
+  expect(html).toContain('href="#host-linux-riscv64-lent"');
+  expect(html).toContain('id="host-linux-riscv64-lent"');
+  expect(html).toContain('href="/builders#linux-riscv64"');
+});
+
+test("/status/reverse.json keeps upstream's shape", async () => {
+  const reverse = (await (await web.get("/status/reverse.json")).json()) as { HostTypes: Record<string, unknown> };
+  expect(reverse.HostTypes["host-linux-riscv64-lent"]).toEqual({
+    HostType: "host-linux-riscv64-lent",
+    Connected: 1,
+    Expect: 2,
+    Idle: 0,
+    Busy: 1,
+    Waiters: 0,
+    Machines: {
+      riverboard: { Name: "riverboard", HostType: "host-linux-riscv64-lent", ConnectedSec: 2900 * 60, BusySec: expect.any(Number), Version: "29", Busy: true },
+    },
+  });
+});
+
+test("/metrics counts from the database: a gauge of what is gone says 0; ended builds are counted once", async () => {
+  const metrics = async (): Promise<string> => (await web.get("/metrics")).text();
+  const line = 'barnraiser_machines{host_type="host-linux-riscv64-lent",state="busy"}';
+  expect(await metrics()).toContain(`${line} 1`);
+  const [, first] = /barnraiser_builds_ended_total\{outcome="success",host_type="host-linux-amd64-shed"\} (\d+)/.exec(await metrics()) ?? [];
+  expect(Number(first)).toBeGreaterThan(0);
+  expect(await metrics()).toContain(`barnraiser_builds_ended_total{outcome="success",host_type="host-linux-amd64-shed"} ${first}`);
+  const { sql } = web.database;
+  await sql.query("update session set closed_at = opened_at where machine_id = $1", [web.seeded.machine.id]);
+  expect(await metrics()).toContain(`${line} 0`);
+  await sql.query("update session set closed_at = null where machine_id = $1 and opened_at = (select max(opened_at) from session where machine_id = $1)", [web.seeded.machine.id]);
+});
+
+test("search finds builds, commits, branches, builders and machines; a number leads straight to its build", async () => {
+  const { running, hashes } = web.seeded;
+  const straight = await web.get(`/search?q=%23${running}`);
+  expect([straight.status, straight.headers.get("location")]).toEqual([302, `/b/${running}`]);
+  const hits = async (q: string): Promise<string[]> => {
+    const { page: found } = await data(`/search?q=${encodeURIComponent(q)}`);
+    return found.name === "search" ? found.data.hits.map((hit) => `${hit.kind} ${hit.href}`) : [];
+  };
+  expect(await hits(hashes[0]?.slice(0, 10) ?? "")).toEqual([`commit /p/app/${hashes[0]}`]);
+  expect(await hits("riverb")).toEqual(["machine /machines/riverboard?type=host-linux-riscv64-lent"]);
+  expect(await hits("race")).toEqual(["builder /builders#linux-amd64-race"]);
+  expect(await hits("main")).toContain("branch /p/app?branch=main");
+  expect(await hits("%")).toEqual([]);
+});
+
+test("404 suggests what may have been meant", async () => {
+  const response = await web.get("/machine/riverboard");
+  expect(response.status).toBe(404);
+  expect(await response.text()).toContain('href="/machines/riverboard?type=host-linux-riscv64-lent"');
+  expect((await web.get("/p/nosuch")).status).toBe(404);
+  expect((await web.get("/b/0")).status).toBe(404);
+  expect((await web.get("/b/999999999999999999999")).status).toBe(404);
+  expect((await web.get("/%E0%A4%A")).status).toBe(404);
+});
+
+test("pages are compressed for whoever can read that", async () => {
+  const response = await web.get("/", { headers: { "accept-encoding": "gzip, br" } });
+  expect(response.headers.get("content-encoding")).toBe("gzip");
+  expect(gunzipSync(Buffer.from(await response.arrayBuffer())).toString()).toContain("The test farm");
+});
+
+test("while the database is away pages say so at once, and what needs none goes on", async () => {
+  const clock = new FakeClock();
+  const never: <T>() => Promise<T> = () => new Promise(() => {});
+  await using away = await testWeb({ clock, empty: true, deps: { sql: { query: never, tx: never } } });
+  const asked = away.get("/");
+  while (clock.sleeping === 0) await new Promise((next) => setImmediate(next));
+  await clock.advance(5000 as Parameters<typeof clock.advance>[0]);
+  const response = await asked;
+  expect([response.status, plainText(await response.text()).includes("What goes on meanwhile")]).toEqual([503, true]);
+  expect(await (await away.get("/healthz")).text()).toBe("ok\n");
+  expect((await away.get("/login")).status).toBe(200);
+});
