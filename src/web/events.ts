@@ -28,9 +28,6 @@ export function events(deps: EventsDeps, topics: readonly string[], gone: AbortS
     );
   }
   const stop = new AbortController();
-  const end = (): void => stop.abort();
-  gone.addEventListener("abort", end, { once: true });
-  if (gone.aborted) end();
   const encoder = new TextEncoder();
   const body = new ReadableStream<Uint8Array>({
     start(controller) {
@@ -65,11 +62,17 @@ export function events(deps: EventsDeps, topics: readonly string[], gone: AbortS
           stop.signal,
         );
       }
-      stop.signal.addEventListener("abort", () => controller.close(), { once: true });
+      const end = (): void => {
+        if (stop.signal.aborted) return; // the reader left, and took the stream with it
+        stop.abort();
+        controller.close();
+      };
+      gone.addEventListener("abort", end, { once: true });
       write("retry: 2000\n\n");
       void beat(deps.clock, write, stop.signal);
+      if (gone.aborted) end();
     },
-    cancel: end,
+    cancel: () => stop.abort(),
   });
   return new Response(body, {
     headers: {

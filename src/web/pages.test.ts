@@ -61,10 +61,20 @@ describe("every page", () => {
     for (const path of everyPage()) {
       const response = await web.get(path);
       const html = await response.text();
-      expect([path, response.status, html.startsWith("<!doctype html>"), html.endsWith("</html>")]).toEqual([path, 200, true, true]);
+      expect([path, response.status, html.startsWith("<!doctype html>"), html.endsWith("</html>")]).toEqual([
+        path,
+        200,
+        true,
+        true,
+      ]);
       for (const [name, value] of Object.entries(SECURITY)) expect(response.headers.get(name)).toBe(value);
       const outside = html.replace(/<script type="application\/json"[\s\S]*?<\/script>/, "");
-      expect([path, /<[^>]+ style=/.exec(outside), /<[^>]+ on[a-z]+=/.exec(outside.replace(/"[^"]*"/g, '""')), /<script(?! type="module" src=)/.exec(outside)]).toEqual([path, null, null, null]);
+      expect([
+        path,
+        /<[^>]+ style=/.exec(outside),
+        /<[^>]+ on[a-z]+=/.exec(outside.replace(/"[^"]*"/g, '""')),
+        /<script(?! type="module" src=)/.exec(outside),
+      ]).toEqual([path, null, null, null]);
     }
   });
 
@@ -73,7 +83,9 @@ describe("every page", () => {
       const html = await page(path);
       expect([path, html.includes("<script>alert"), html.includes("\u202e")]).toEqual([path, false, false]);
     }
-    expect(plainText(await page(`/b/${web.seeded.failed}`))).toContain(`<script>alert(1)</script> "quoted" 'and' & ⟨U+202E⟩gnp.exe שלום 🚜`);
+    expect(plainText(await page(`/b/${web.seeded.failed}`))).toContain(
+      `<script>alert(1)</script> "quoted" 'and' & ⟨U+202E⟩gnp.exe שלום 🚜`,
+    );
   });
 
   test("has a link to its JSON, which is the same data", async () => {
@@ -99,7 +111,11 @@ test("[coordinator 75] /try.json answers 404 with success:false for an unknown c
     { success: false, error: 'try set "unknown" not found' },
   ]);
   const options = await web.get("/try.json", { method: "OPTIONS" });
-  expect([options.status, options.headers.get("access-control-allow-origin"), await options.text()]).toEqual([200, "*", ""]);
+  expect([options.status, options.headers.get("access-control-allow-origin"), await options.text()]).toEqual([
+    200,
+    "*",
+    "",
+  ]);
 });
 
 test("[coordinator 76] /status/post-submit-active.json lists builds that have a machine, with the commit of their own repository", async () => {
@@ -117,7 +133,9 @@ test("[coordinator 77] with 2 expected and one connected and idle, / says 0/1 (1
   const { sql } = small.database;
   await sql.query("delete from session");
   await sql.query("update host_type set configured = false");
-  await sql.query("insert into host_type (name, trust, expect, configured) values ('host-linux-amd64-two', 'team', 2, true)");
+  await sql.query(
+    "insert into host_type (name, trust, expect, configured) values ('host-linux-amd64-two', 'team', 2, true)",
+  );
   const { seeded } = small;
   await sql.query(
     `with m as (insert into machine (host_type, name, first_seen_at, last_seen_at, agent, version, address)
@@ -129,12 +147,22 @@ test("[coordinator 77] with 2 expected and one connected and idle, / says 0/1 (1
   const html = plainText(await (await small.get("/")).text());
   const pools = html.slice(html.indexOf("Reverse pool summary"));
   expect(pools).toContain("host-linux-amd64-two: 0/1 (1 missing)");
-  expect(pools).toContain("Reverse pool machine detailonly (192.0.2.7:1234) version 30, host-linux-amd64-two: connected 3d 4h, idle for 3d 4hHealth");
+  expect(pools).toContain(
+    "Reverse pool machine detailonly (192.0.2.7:1234) version 30, host-linux-amd64-two: connected 3d 4h, idle for 3d 4hHealth",
+  );
 });
 
 test("[coordinator 78] /status/ID is 500 with the line for an error, 200 ok when there are no lines, 404 for an unknown checker", async () => {
   web.checks.push(
-    { id: "gitmirror", title: "Git mirrors", notes: "https://example.org/n", lines: [{ level: "warn", text: "slow" }, { level: "error", text: "app: does\nnot answer" }] },
+    {
+      id: "gitmirror",
+      title: "Git mirrors",
+      notes: "https://example.org/n",
+      lines: [
+        { level: "warn", text: "slow" },
+        { level: "error", text: "app: does\nnot answer" },
+      ],
+    },
     { id: "db", title: "Database", lines: [] },
     { id: "pool", title: "Pool", lines: [{ level: "warn", text: "pinecone missing" }] },
   );
@@ -143,7 +171,11 @@ test("[coordinator 78] /status/ID is 500 with the line for an error, 200 ok when
     return [response.status, response.headers.get("content-type"), await response.text()];
   };
   const text = "text/plain; charset=utf-8";
-  expect(await got("gitmirror")).toEqual([500, text, "# gitmirror: Git mirrors\n# https://example.org/n\nWarn: slow\nError: app: does not answer\n"]);
+  expect(await got("gitmirror")).toEqual([
+    500,
+    text,
+    "# gitmirror: Git mirrors\n# https://example.org/n\nWarn: slow\nError: app: does not answer\n",
+  ]);
   expect(await got("db")).toEqual([200, text, "ok\n"]);
   expect(await got("pool")).toEqual([200, text, "# pool: Pool\n# \nWarn: pinecone missing\n"]);
   expect((await web.get("/status/none")).status).toBe(404);
@@ -154,7 +186,15 @@ test("[coordinator 78] /status/ID is 500 with the line for an error, 200 ok when
 test("/ says what runs, what waits and why, and what ended", async () => {
   const { page: home } = await data("/");
   if (home.name !== "home") throw new Error(home.name);
-  expect(home.data.numbers).toMatchObject({ machines: 7, idle: 2, busy: 3, drained: 1, missing: 6, running: 3, waiting: 2 });
+  expect(home.data.numbers).toMatchObject({
+    machines: 7,
+    idle: 2,
+    busy: 3,
+    drained: 1,
+    missing: 6,
+    running: 3,
+    waiting: 2,
+  });
   expect(home.data.running.map((b) => [b.builder, b.step, b.machine?.name])).toEqual([
     ["linux-riscv64", "test", "riverboard"],
     ["darwin-arm64", "test", "macmini"],
@@ -171,8 +211,11 @@ test("/ of a new farm gives the command that adds a machine", async () => {
   await empty.database.sql.query("delete from session");
   await empty.database.sql.query("delete from machine");
   const html = plainText(await (await empty.get("/")).text());
-  expect(html).toContain("buildlet -coordinator=farm.example.org:8119 -reverse-type=host-linux-amd64-shed -reboot=false");
-  for (const path of ["/p/app", "/machines", "/queues", "/builders", "/search?q=nothing"]) expect((await empty.get(path)).status).toBe(200);
+  expect(html).toContain(
+    "buildlet -coordinator=farm.example.org:8119 -reverse-type=host-linux-amd64-shed -reboot=false",
+  );
+  for (const path of ["/p/app", "/machines", "/queues", "/builders", "/search?q=nothing"])
+    expect((await empty.get(path)).status).toBe(200);
 });
 
 test("/b/ID answers first: the sentence, since when, and the lines that say why", async () => {
@@ -205,7 +248,9 @@ test("/b/ID of a retried build shows both attempts with the reason; each attempt
 });
 
 test("/b/ID of a waiting build says why it waits", async () => {
-  expect(plainText(await page(`/b/${web.seeded.waiting}`))).toMatch(/darwin-arm64-longtest waits: next in line: macmini is busy with #\d+/);
+  expect(plainText(await page(`/b/${web.seeded.waiting}`))).toMatch(
+    /darwin-arm64-longtest waits: next in line: macmini is busy with #\d+/,
+  );
 });
 
 test("/machines lists connected machines first; filters; and one machine tells its story", async () => {
@@ -216,7 +261,8 @@ test("/machines lists connected machines first; filters; and one machine tells i
   expect(filtered.name === "machines" && filtered.data.machines.map((m) => m.name)).toEqual(["riverboard"]);
   expect((await data("/machines?q=%25")).page).toMatchObject({ data: { total: 0 } }); // a percent sign is not a pattern
   const html = plainText(await page("/machines/riverboard"));
-  for (const told of ["Connected for 2d 0h", "community", "K000000001", "Debian 13", "missed 2 keep-alives", "hung up"]) expect(html).toContain(told);
+  for (const told of ["Connected for 2d 0h", "community", "K000000001", "Debian 13", "missed 2 keep-alives", "hung up"])
+    expect(html).toContain(told);
   expect((await web.get(`/machines/${LONG}`)).status).toBe(200);
 });
 
@@ -245,9 +291,18 @@ test("/queues shows each queue in its order", async () => {
 
 test("/builders?mode=json has upstream's exported fields, indented by tabs", async () => {
   const text = await (await web.get("/builders?mode=json")).text();
-  expect(text.startsWith('{\n\t"Builders": {\n\t\t"linux-amd64": {\n\t\t\t"Name": "linux-amd64",\n\t\t\t"HostType": "host-linux-amd64-shed",')).toBe(true);
+  expect(
+    text.startsWith(
+      '{\n\t"Builders": {\n\t\t"linux-amd64": {\n\t\t\t"Name": "linux-amd64",\n\t\t\t"HostType": "host-linux-amd64-shed",',
+    ),
+  ).toBe(true);
   const parsed = JSON.parse(text) as { Hosts: Record<string, unknown> };
-  expect(parsed.Hosts["host-linux-riscv64-lent"]).toMatchObject({ HostType: "host-linux-riscv64-lent", HostArch: "linux-riscv64", IsReverse: true, ExpectNum: 2 });
+  expect(parsed.Hosts["host-linux-riscv64-lent"]).toMatchObject({
+    HostType: "host-linux-riscv64-lent",
+    HostArch: "linux-riscv64",
+    IsReverse: true,
+    ExpectNum: 2,
+  });
   const html = await page("/builders");
   expect(html).toContain('href="#host-linux-riscv64-lent"');
   expect(html).toContain('id="host-linux-riscv64-lent"');
@@ -264,7 +319,14 @@ test("/status/reverse.json keeps upstream's shape", async () => {
     Busy: 1,
     Waiters: 0,
     Machines: {
-      riverboard: { Name: "riverboard", HostType: "host-linux-riscv64-lent", ConnectedSec: 2900 * 60, BusySec: expect.any(Number), Version: "29", Busy: true },
+      riverboard: {
+        Name: "riverboard",
+        HostType: "host-linux-riscv64-lent",
+        ConnectedSec: 2900 * 60,
+        BusySec: expect.any(Number),
+        Version: "29",
+        Busy: true,
+      },
     },
   });
 });
@@ -273,13 +335,21 @@ test("/metrics counts from the database: a gauge of what is gone says 0; ended b
   const metrics = async (): Promise<string> => (await web.get("/metrics")).text();
   const line = 'barnraiser_machines{host_type="host-linux-riscv64-lent",state="busy"}';
   expect(await metrics()).toContain(`${line} 1`);
-  const [, first] = /barnraiser_builds_ended_total\{outcome="success",host_type="host-linux-amd64-shed"\} (\d+)/.exec(await metrics()) ?? [];
+  const [, first] =
+    /barnraiser_builds_ended_total\{outcome="success",host_type="host-linux-amd64-shed"\} (\d+)/.exec(
+      await metrics(),
+    ) ?? [];
   expect(Number(first)).toBeGreaterThan(0);
-  expect(await metrics()).toContain(`barnraiser_builds_ended_total{outcome="success",host_type="host-linux-amd64-shed"} ${first}`);
+  expect(await metrics()).toContain(
+    `barnraiser_builds_ended_total{outcome="success",host_type="host-linux-amd64-shed"} ${first}`,
+  );
   const { sql } = web.database;
   await sql.query("update session set closed_at = opened_at where machine_id = $1", [web.seeded.machine.id]);
   expect(await metrics()).toContain(`${line} 0`);
-  await sql.query("update session set closed_at = null where machine_id = $1 and opened_at = (select max(opened_at) from session where machine_id = $1)", [web.seeded.machine.id]);
+  await sql.query(
+    "update session set closed_at = null where machine_id = $1 and opened_at = (select max(opened_at) from session where machine_id = $1)",
+    [web.seeded.machine.id],
+  );
 });
 
 test("search finds builds, commits, branches, builders and machines; a number leads straight to its build", async () => {

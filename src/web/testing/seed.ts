@@ -11,7 +11,12 @@ export const HOSTILE = `<script>alert(1)</script> "quoted" 'and' & \u202egnp.exe
 export const MARKUP = HOSTILE.replace("\u202e", "");
 export const LONG = `a-very-long-name-${"x".repeat(180)}`;
 
-const HOSTS = ["host-linux-amd64-shed", "host-linux-riscv64-lent", "host-darwin-arm64-shelf", "host-freebsd-amd64-attic"];
+const HOSTS = [
+  "host-linux-amd64-shed",
+  "host-linux-riscv64-lent",
+  "host-darwin-arm64-shelf",
+  "host-freebsd-amd64-attic",
+];
 const BUILDERS = [
   "linux-amd64",
   "linux-amd64-race",
@@ -75,12 +80,23 @@ const MINUTE = 60_000;
 export async function seedFarm(sql: Sql, now: number, commits: number = 30): Promise<Seeded> {
   const config = seedConfig();
   const t = (minutesAgo: number): Date => new Date(now - minutesAgo * MINUTE);
-  const one = async (text: string, params: unknown[]): Promise<number> => Number((await sql.query<{ id: number }>(`${text} returning id`, params))[0]?.id);
-  await sql.query(`insert into coordinator (id, host, pid, version, started_at, seen_at) values ('P000000001', 'farm', 1, '0.1.0', $1, $2)`, [t(9000), t(0)]);
+  const one = async (text: string, params: unknown[]): Promise<number> =>
+    Number((await sql.query<{ id: number }>(`${text} returning id`, params))[0]?.id);
+  await sql.query(
+    `insert into coordinator (id, host, pid, version, started_at, seen_at) values ('P000000001', 'farm', 1, '0.1.0', $1, $2)`,
+    [t(9000), t(0)],
+  );
   for (const host of config.hosts) {
-    await sql.query(`insert into host_type (name, trust, expect, configured) values ($1, $2, $3, true)`, [host.hostType, host.trust, host.expect]);
+    await sql.query(`insert into host_type (name, trust, expect, configured) values ($1, $2, $3, true)`, [
+      host.hostType,
+      host.trust,
+      host.expect,
+    ]);
   }
-  await sql.query(`insert into machine_key (id, host_type, machine, sha256, made_at, expires_at) values ('K000000001', $1, 'riverboard', '\\x01', $2, $3)`, [HOSTS[1], t(90_000), t(-90_000)]);
+  await sql.query(
+    `insert into machine_key (id, host_type, machine, sha256, made_at, expires_at) values ('K000000001', $1, 'riverboard', '\\x01', $2, $3)`,
+    [HOSTS[1], t(90_000), t(-90_000)],
+  );
   const machines = new Map<string, number>();
   const sessions = new Map<string, string>();
   const names: [string, string, "open" | "away" | "drained"][] = [
@@ -96,43 +112,102 @@ export async function seedFarm(sql: Sql, now: number, commits: number = 30): Pro
     const id = await one(
       `insert into machine (host_type, name, key_id, first_seen_at, last_seen_at, agent, version, agent_digest, platform, address, drained_at, drain_note)
        values ($1, $2, $3, $4, $5, $6, 29, $7, $8, $9, $10, $11)`,
-      [hostType, name, name === "riverboard" ? "K000000001" : null, t(50_000), t(how === "away" ? 300 : 0), i === 5 ? "original" : "barnraiser", i === 5 ? null : "ab".repeat(32), "linux/riscv64 Debian 13, 4 cores, 8 GiB", `203.0.113.${i}:40${i}00`, how === "drained" ? t(200) : null, how === "drained" ? "new disk" : null],
+      [
+        hostType,
+        name,
+        name === "riverboard" ? "K000000001" : null,
+        t(50_000),
+        t(how === "away" ? 300 : 0),
+        i === 5 ? "original" : "barnraiser",
+        i === 5 ? null : "ab".repeat(32),
+        "linux/riscv64 Debian 13, 4 cores, 8 GiB",
+        `203.0.113.${i}:40${i}00`,
+        how === "drained" ? t(200) : null,
+        how === "drained" ? "new disk" : null,
+      ],
     );
     machines.set(name, id);
     const session = (n: number): string => `${String(i).repeat(16)}${n}`.padEnd(32, "0");
     await sql.query(
       `insert into session (id, machine_id, coordinator_id, address, opened_at, closed_at, close_reason) values
        ($1, $4, 'P000000001', $5, $6, $7, 'missed 2 keep-alives'), ($2, $4, 'P000000001', $5, $8, $9, 'hung up'), ($3, $4, 'P000000001', $5, $10, $11, $12)`,
-      [session(1), session(2), session(3), id, `203.0.113.${i}:40${i}00`, t(40_000), t(30_000), t(29_000), t(3000), t(2900), how === "away" ? t(300) : null, how === "away" ? "hung up" : null],
+      [
+        session(1),
+        session(2),
+        session(3),
+        id,
+        `203.0.113.${i}:40${i}00`,
+        t(40_000),
+        t(30_000),
+        t(29_000),
+        t(3000),
+        t(2900),
+        how === "away" ? t(300) : null,
+        how === "away" ? "hung up" : null,
+      ],
     );
     sessions.set(name, session(3));
   }
-  await sql.query(`insert into machine_change (machine_id, at, field, was, became) values ($1, $2, 'version', '28', '29'), ($1, $3, 'platform', $4, $5)`, [machines.get("riverboard"), t(20_000), t(10_000), "Debian 12", "Debian 13"]);
+  await sql.query(
+    `insert into machine_change (machine_id, at, field, was, became) values ($1, $2, 'version', '28', '29'), ($1, $3, 'platform', $4, $5)`,
+    [machines.get("riverboard"), t(20_000), t(10_000), "Debian 12", "Debian 13"],
+  );
 
-  await sql.query(`insert into repo (name, url, fetched_at) values ('app', 'https://example.org/app.git', $1), ('tools', 'https://example.org/tools.git', $1)`, [t(0.2)]);
+  await sql.query(
+    `insert into repo (name, url, fetched_at) values ('app', 'https://example.org/app.git', $1), ('tools', 'https://example.org/tools.git', $1)`,
+    [t(0.2)],
+  );
   await sql.query(`update repo set error = 'could not resolve host', error_since = $1 where name = 'tools'`, [t(60)]);
   const hashes: string[] = [];
   const ids: number[] = [];
   for (let n = 0; n < commits; n++) {
     const hash = `${(n * 2654435761 + 7).toString(16).padStart(8, "0").slice(-8)}${"0123456789abcdef".repeat(2)}`;
-    const message = n === commits - 2 ? `${HOSTILE}\n\nBody with <b>markup</b>.` : `Fix the parser, part ${n}\n\nIt did not parse.`;
+    const message =
+      n === commits - 2 ? `${HOSTILE}\n\nBody with <b>markup</b>.` : `Fix the parser, part ${n}\n\nIt did not parse.`;
     ids.push(
-      await one(`insert into commit (repo, hash, parents, author_name, author_email, committed_at, message, found_at) values ('app', $1, $2, $3, 'a@example.org', $4, $5, $4)`, [hash, hashes.slice(-1), n % 3 ? "A. Author" : "بناء المزرعة", t((commits - n) * 20), message]),
+      await one(
+        `insert into commit (repo, hash, parents, author_name, author_email, committed_at, message, found_at) values ('app', $1, $2, $3, 'a@example.org', $4, $5, $4)`,
+        [hash, hashes.slice(-1), n % 3 ? "A. Author" : "بناء المزرعة", t((commits - n) * 20), message],
+      ),
     );
     hashes.push(hash);
-    await sql.query(`insert into branch (repo, name, head, moved_at) values ('app', 'main', $1, $2) on conflict (repo, name) do update set head = $1, moved_at = $2`, [hash, t((commits - n) * 20)]);
-    await sql.query(`insert into branch_commit (repo, branch, position, commit_id) values ('app', 'main', $1, $2)`, [n + 1, ids.at(-1)]);
+    await sql.query(
+      `insert into branch (repo, name, head, moved_at) values ('app', 'main', $1, $2) on conflict (repo, name) do update set head = $1, moved_at = $2`,
+      [hash, t((commits - n) * 20)],
+    );
+    await sql.query(`insert into branch_commit (repo, branch, position, commit_id) values ('app', 'main', $1, $2)`, [
+      n + 1,
+      ids.at(-1),
+    ]);
   }
   await sql.query(`insert into recipe (digest, body) values ('r', '{"steps":[]}')`, []);
 
   let rank = 0;
   const log = async (text: string, ended: boolean): Promise<number> => {
     const data = Buffer.from(text);
-    const id = await one(`insert into log (length, lines, ended) values ($1, $2, $3)`, [data.length, text.split("\n").length - 1, ended]);
-    if (data.length > 0) await sql.query(`insert into log_chunk (log_id, at, line, length, packed, data) values ($1, 0, 0, $2, false, $3)`, [id, data.length, data]);
+    const id = await one(`insert into log (length, lines, ended) values ($1, $2, $3)`, [
+      data.length,
+      text.split("\n").length - 1,
+      ended,
+    ]);
+    if (data.length > 0)
+      await sql.query(
+        `insert into log_chunk (log_id, at, line, length, packed, data) values ($1, 0, 0, $2, false, $3)`,
+        [id, data.length, data],
+      );
     return id;
   };
-  const build = async (b: { commit: number; builder: string; state: string; outcome?: string; machine?: string; rebuildOf?: number; reason?: string; minutesAgo: number; text?: string }): Promise<{ id: number; log: number }> => {
+  const build = async (b: {
+    commit: number;
+    builder: string;
+    state: string;
+    outcome?: string;
+    machine?: string;
+    rebuildOf?: number;
+    reason?: string;
+    minutesAgo: number;
+    text?: string;
+  }): Promise<{ id: number; log: number }> => {
     const ended = b.state === "ended";
     const began = b.state === "scheduled" ? null : t(b.minutesAgo - 0.1);
     const end = ended ? t(b.minutesAgo - 3.2) : null;
@@ -141,17 +216,44 @@ export async function seedFarm(sql: Sql, now: number, commits: number = 30): Pro
     const id = await one(
       `insert into build (repo, commit_id, branch, builder, host_type, recipe, provenance, class, state, outcome, reason, failed_step, rebuild_of, requested_by, created_at, started_at, ended_at)
        values ('app', $1, 'main', $2, $3, 'r', 'submitted', 2, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
-      [ids[b.commit], b.builder, host, b.state, b.outcome ?? null, b.reason ?? null, failed, b.rebuildOf ?? null, b.rebuildOf ? "operator" : null, t(b.minutesAgo), began, end],
+      [
+        ids[b.commit],
+        b.builder,
+        host,
+        b.state,
+        b.outcome ?? null,
+        b.reason ?? null,
+        failed,
+        b.rebuildOf ?? null,
+        b.rebuildOf ? "operator" : null,
+        t(b.minutesAgo),
+        began,
+        end,
+      ],
     );
     const machine = b.machine ?? names.find(([type]) => type === host)?.[1] ?? "";
     const state = ended ? "ended" : b.state === "running" ? "held" : "wanted";
     const lease = await one(
       `insert into lease (kind, class, queue, provenance, rank, wanted_at, starves_at, state, session_id, machine_id, coordinator_id, held_at, ended_at)
        values ('build', 2, $1, 'submitted', $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-      [host, --rank, t(b.minutesAgo), t(b.minutesAgo - 600), state, state === "wanted" ? null : sessions.get(machine), state === "wanted" ? null : machines.get(machine), state === "wanted" ? null : "P000000001", began, end],
+      [
+        host,
+        --rank,
+        t(b.minutesAgo),
+        t(b.minutesAgo - 600),
+        state,
+        state === "wanted" ? null : sessions.get(machine),
+        state === "wanted" ? null : machines.get(machine),
+        state === "wanted" ? null : "P000000001",
+        began,
+        end,
+      ],
     );
     if (b.reason && b.outcome !== "infra_failure") {
-      const lost = await one(`insert into lease (kind, class, queue, provenance, rank, wanted_at, starves_at, state, machine_id, held_at, ended_at) values ('build', 2, $1, 'submitted', 0, $2, $2, 'ended', $3, $2, $2)`, [host, t(b.minutesAgo), machines.get("shed-2")]);
+      const lost = await one(
+        `insert into lease (kind, class, queue, provenance, rank, wanted_at, starves_at, state, machine_id, held_at, ended_at) values ('build', 2, $1, 'submitted', 0, $2, $2, 'ended', $3, $2, $2)`,
+        [host, t(b.minutesAgo), machines.get("shed-2")],
+      );
       await sql.query(
         `insert into attempt (build_id, number, lease_id, machine_id, state, outcome, reason, created_at, started_at, ended_at) values ($1, 1, $2, $3, 'ended', 'infra_failure', 'the machine hung up', $4, $4, $5)`,
         [id, lost, machines.get("shed-2"), t(b.minutesAgo), t(b.minutesAgo - 0.05)],
@@ -159,7 +261,18 @@ export async function seedFarm(sql: Sql, now: number, commits: number = 30): Pro
     }
     const attempt = await one(
       `insert into attempt (build_id, number, lease_id, machine_id, state, outcome, reason, created_at, started_at, ended_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-      [id, b.reason && b.outcome !== "infra_failure" ? 2 : 1, lease, state === "wanted" ? null : machines.get(machine), ended ? "ended" : b.state === "running" ? "running" : "waiting", b.outcome ?? null, b.outcome === "infra_failure" ? b.reason : null, t(b.minutesAgo), began, end],
+      [
+        id,
+        b.reason && b.outcome !== "infra_failure" ? 2 : 1,
+        lease,
+        state === "wanted" ? null : machines.get(machine),
+        ended ? "ended" : b.state === "running" ? "running" : "waiting",
+        b.outcome ?? null,
+        b.outcome === "infra_failure" ? b.reason : null,
+        t(b.minutesAgo),
+        began,
+        end,
+      ],
     );
     let last = 0;
     for (const [number, name] of ["source", "make", "test"].entries()) {
@@ -168,7 +281,16 @@ export async function seedFarm(sql: Sql, now: number, commits: number = 30): Pro
       last = begins === null ? 0 : await log(number === 2 ? (b.text ?? "ok\n") : `${name} done\n`, ended);
       await sql.query(
         `insert into step (attempt_id, number, name, log_id, status, outcome, started_at, ended_at) values ($1, $2, $3, $4, $5, $6, $7, $8)`,
-        [attempt, number, name, last || null, open ? null : number === 2 && failed ? "exit status 2" : "ok", open ? null : number === 2 ? (b.outcome ?? null) : "success", begins, open ? null : t(b.minutesAgo - 0.1 - number - (number === 2 ? 1.1 : 1))],
+        [
+          attempt,
+          number,
+          name,
+          last || null,
+          open ? null : number === 2 && failed ? "exit status 2" : "ok",
+          open ? null : number === 2 ? (b.outcome ?? null) : "success",
+          begins,
+          open ? null : t(b.minutesAgo - 0.1 - number - (number === 2 ? 1.1 : 1)),
+        ],
       );
     }
     return { id, log: last };
@@ -179,7 +301,8 @@ export async function seedFarm(sql: Sql, now: number, commits: number = 30): Pro
   for (let n = 0; n < commits - 1; n++) {
     for (const [b, builder] of BUILDERS.entries()) {
       if (builder === "windows-amd64") continue;
-      const red = (builder === "linux-amd64" && n >= commits - 4) || builder === "freebsd-amd64" || (n * 7 + b * 3) % 31 === 0;
+      const red =
+        (builder === "linux-amd64" && n >= commits - 4) || builder === "freebsd-amd64" || (n * 7 + b * 3) % 31 === 0;
       const infra = !red && builder !== "linux-amd64-race" && (n * 5 + b) % 47 === 0;
       const again = builder === "linux-386" && n === commits - 3;
       const minutesAgo = Math.max(5, (commits - n) * 20 - 6);
@@ -189,22 +312,53 @@ export async function seedFarm(sql: Sql, now: number, commits: number = 30): Pro
         state: "ended",
         outcome: red || again ? "failure" : infra ? "infra_failure" : "success",
         minutesAgo,
-        ...(infra ? { reason: "3 machines hung up" } : builder === "linux-amd64-race" && n === commits - 2 ? { reason: "tried again elsewhere" } : {}),
+        ...(infra
+          ? { reason: "3 machines hung up" }
+          : builder === "linux-amd64-race" && n === commits - 2
+            ? { reason: "tried again elsewhere" }
+            : {}),
         ...(red ? { text: failing(n) } : {}),
       });
       if (builder === "linux-amd64" && n === commits - 2) failed = made;
       if (builder === "linux-amd64-race" && n === commits - 2) retried = made.id;
-      if (again) await build({ commit: n, builder, state: "ended", outcome: "success", rebuildOf: made.id, minutesAgo: 20 });
+      if (again)
+        await build({ commit: n, builder, state: "ended", outcome: "success", rebuildOf: made.id, minutesAgo: 20 });
     }
   }
   const nothing = { config, hashes: [], failed: 0, failedLog: 0, running: 0, runningLog: 0, waiting: 0, retried: 0 };
   const machine = { id: machines.get("riverboard") ?? 0, name: "riverboard", hostType: HOSTS[1] ?? "" };
   if (commits === 0) return { ...nothing, machine };
   const newest = commits - 1;
-  const running = await build({ commit: newest, builder: "linux-riscv64", state: "running", machine: "riverboard", minutesAgo: 2.2, text: "=== RUN TestOne\n\u001b[32mok\u001b[0m one\n" });
-  await build({ commit: newest, builder: "darwin-arm64", state: "running", machine: "macmini", minutesAgo: 1.5, text: "compiling\n" });
-  await build({ commit: newest, builder: "linux-amd64", state: "running", machine: "shed-1", minutesAgo: 0.8, text: "compiling\n" });
-  const waiting = await build({ commit: newest, builder: "darwin-arm64-longtest", state: "scheduled", minutesAgo: 1.4 });
+  const running = await build({
+    commit: newest,
+    builder: "linux-riscv64",
+    state: "running",
+    machine: "riverboard",
+    minutesAgo: 2.2,
+    text: "=== RUN TestOne\n\u001b[32mok\u001b[0m one\n",
+  });
+  await build({
+    commit: newest,
+    builder: "darwin-arm64",
+    state: "running",
+    machine: "macmini",
+    minutesAgo: 1.5,
+    text: "compiling\n",
+  });
+  await build({
+    commit: newest,
+    builder: "linux-amd64",
+    state: "running",
+    machine: "shed-1",
+    minutesAgo: 0.8,
+    text: "compiling\n",
+  });
+  const waiting = await build({
+    commit: newest,
+    builder: "darwin-arm64-longtest",
+    state: "scheduled",
+    minutesAgo: 1.4,
+  });
   await build({ commit: newest, builder: "freebsd-amd64", state: "scheduled", minutesAgo: 1.4 });
   return {
     config,
@@ -222,7 +376,15 @@ export async function seedFarm(sql: Sql, now: number, commits: number = 30): Pro
 /** 1,300 lines of a test run whose reason is not in the last line. */
 function failing(n: number): string {
   const lines: string[] = [];
-  for (let i = 1; i <= 1290; i++) lines.push(i % 40 === 0 ? `\u001b[32m✓\u001b[0m suite ${i / 40} passed` : `  checking case ${i} of part ${n}`);
-  lines.push("\u001b[1;31mparser_test.c:41: error: expected 3, got 4\u001b[0m", "  in parse_number()", "  in parse_file()", "<b>not markup</b> & \u202eright to left", "make: *** [test] Error 2", "make: leaving directory");
+  for (let i = 1; i <= 1290; i++)
+    lines.push(i % 40 === 0 ? `\u001b[32m✓\u001b[0m suite ${i / 40} passed` : `  checking case ${i} of part ${n}`);
+  lines.push(
+    "\u001b[1;31mparser_test.c:41: error: expected 3, got 4\u001b[0m",
+    "  in parse_number()",
+    "  in parse_file()",
+    "<b>not markup</b> & \u202eright to left",
+    "make: *** [test] Error 2",
+    "make: leaving directory",
+  );
   return `${lines.join("\n")}\n`;
 }

@@ -4,8 +4,8 @@ import type { AddressInfo } from "node:net";
 import { fileURLToPath } from "node:url";
 import * as esbuild from "esbuild";
 import type { FarmConfig } from "../../config/effective.ts";
-import { FarmError } from "../../farm/errors.ts";
 import type { Clock } from "../../farm/clock.ts";
+import { FarmError } from "../../farm/errors.ts";
 import { buildId, coordinatorId, epochMs } from "../../farm/ids.ts";
 import { Logs } from "../../logs/logs.ts";
 import { systemClock } from "../../store/system-clock.ts";
@@ -32,7 +32,9 @@ export interface TestWeb extends AsyncDisposable {
   listen(): Promise<string>;
 }
 
-export async function testWeb(options: { clock?: Clock; commits?: number; assets?: Assets; empty?: boolean; deps?: Partial<WebDeps> } = {}): Promise<TestWeb> {
+export async function testWeb(
+  options: { clock?: Clock; commits?: number; assets?: Assets; empty?: boolean; deps?: Partial<WebDeps> } = {},
+): Promise<TestWeb> {
   const clock = options.clock ?? systemClock;
   await using stack = new AsyncDisposableStack();
   const database = stack.use(await freshDatabase());
@@ -79,7 +81,8 @@ export async function testWeb(options: { clock?: Clock; commits?: number; assets
     done,
     checks,
     banners,
-    get: async (path: string, init?: RequestInit) => app.fetch(new Request(`http://farm.test${path}`, { redirect: "manual", ...init })),
+    get: async (path: string, init?: RequestInit) =>
+      app.fetch(new Request(`http://farm.test${path}`, { redirect: "manual", ...init })),
     async listen() {
       const server = createServer(app.listener);
       servers.push(server);
@@ -130,5 +133,7 @@ export async function buildAssets(): Promise<Assets> {
     legalComments: "none",
     logLevel: "warning",
   });
-  return assetsOf(new Map(outputFiles.map((file) => [file.path.slice(file.path.lastIndexOf("/") + 1), Buffer.from(file.contents)])));
+  return assetsOf(
+    new Map(outputFiles.map((file) => [file.path.slice(file.path.lastIndexOf("/") + 1), Buffer.from(file.contents)])),
+  );
 }
