@@ -76,6 +76,7 @@ export async function insertBuilds(sql: Sql, builds: readonly NewBuild[], now: E
     const { digest, body } = recipeDigest(build.recipe);
     recipes.set(digest, body);
     rows.set(`${build.commitId} ${body.builder}`, {
+      place: rows.size,
       repo: build.repo,
       commit_id: build.commitId,
       branch: build.branch,
@@ -90,14 +91,17 @@ export async function insertBuilds(sql: Sql, builds: readonly NewBuild[], now: E
   }
   const inserted = await sql.query<RefRow>(
     `with input as (
-       select * from jsonb_to_recordset($1::jsonb) as x (repo text, commit_id bigint, branch text, builder text, host_type text,
+       select * from jsonb_to_recordset($1::jsonb) as x (place integer, repo text, commit_id bigint, branch text, builder text, host_type text,
          recipe text, provenance text, class smallint, rank bigint, starves_at timestamptz)
+       -- A conflict would use up a number, and builds are called by theirs.
+       where not exists (select from build where commit_id = x.commit_id and builder = x.builder and rebuild_of is null)
      ), r as (
        insert into recipe (digest, body)
-       select digest, body from jsonb_to_recordset($2::jsonb) as x (digest text, body jsonb) on conflict do nothing
+       select digest, body from jsonb_to_recordset($2::jsonb) as x (digest text, body jsonb)
+       where digest in (select recipe from input) on conflict do nothing
      ), b as (
        insert into build (repo, commit_id, branch, builder, host_type, recipe, provenance, class, created_at)
-       select repo, commit_id, branch, builder, host_type, recipe, provenance, class, $3::timestamptz from input
+       select repo, commit_id, branch, builder, host_type, recipe, provenance, class, $3::timestamptz from input order by place
        on conflict (commit_id, builder) where rebuild_of is null do nothing
        returning id, repo, commit_id, builder, host_type, provenance, class
      ), numbered as (
