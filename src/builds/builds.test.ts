@@ -114,7 +114,6 @@ test("[coordinator 63] the first call of a build is removeall of the work dir; t
     dir: "src",
     env: ["GO_BUILDER_NAME=linux-amd64"],
     path: [],
-    debug: true,
   });
   expect(machine.received).toBe(1000);
   const rows = await steps(database, id);

@@ -158,7 +158,6 @@ async function runStep(
     dir: [recipe.sourceDir, step.dir].filter(Boolean).join("/") || ".",
     env: [...recipe.env, ...step.env],
     path: step.path,
-    debug: true,
   };
   const limit = ms(step.timeLimitMs);
   const unstored = new AbortController(); // the log takes no more

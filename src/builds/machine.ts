@@ -8,7 +8,6 @@ export interface Command {
   readonly dir: string;
   readonly env: readonly string[];
   readonly path: readonly string[];
-  readonly debug: boolean;
 }
 
 export interface CommandEnd {
