@@ -77,10 +77,10 @@ export const grid: Bench = {
       return took;
     };
     const pages = await inTurn(page, PAGES);
-    const claims = await inTurn(claim, CLAIMS);
     context.report({ figure: "page-p50", unit: "ms", values: pages.small, goal: atMost(60) });
     context.report({ figure: "page-p50-million", unit: "ms", values: pages.large, goal: atMost(60) });
     context.report({ figure: "page-ratio", unit: "", values: pages.ratio, goal: atMost(1.1) });
+    const claims = await inTurn(claim, CLAIMS);
     context.report({ figure: "claim-p50", unit: "ms", values: claims.small });
     context.report({ figure: "claim-p50-million", unit: "ms", values: claims.large });
     context.report({ figure: "claim-ratio", unit: "", values: claims.ratio, goal: atMost(1.1) });

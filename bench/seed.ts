@@ -1,7 +1,7 @@
 /**
  * A farm with a long past, made by the database itself: builders × commits, every build ended but those of the newest commit.
  *
- * Rows are as the farm would have written them: a build has a lease, an attempt on a machine, and two steps. All is inserted in
+ * Rows are as the farm would have written them: a build has a lease, an attempt on a machine, and a step (no log). All is inserted in
  * bulk without checking foreign keys (they hold by construction: build, lease and attempt share one number), then vacuumed,
  * so that nothing is left to do in the background while something is measured.
  */
@@ -90,9 +90,7 @@ export async function seedPast(sql: Sql, past: Past): Promise<void> {
     );
     await tx.query(
       `insert into step (attempt_id, number, name, status, outcome, started_at, ended_at)
-       select id, n, (array['source', 'test'])[n + 1], case n when 0 then 'ok' else 'exit status 1' end,
-         case n when 0 then 'success' else outcome end, started_at, ended_at
-       from build, generate_series(0, 1) n where outcome is not null order by id, n`,
+       select id, 0, 'source', 'ok', 'success', started_at, ended_at from build where outcome is not null order by id`,
     );
     for (const table of ["commit", "build", "lease", "attempt"]) {
       await tx.query(`select setval(pg_get_serial_sequence('${table}', 'id'), $1)`, [builds + 1]);
@@ -104,14 +102,10 @@ export async function seedPast(sql: Sql, past: Past): Promise<void> {
   await sql.query("checkpoint");
 }
 
-/** A connected machine of `hostType` that is no process, and work for it: what the claim statement needs. */
+/** A machine of `hostType`, connected to the coordinator that runs but no process, and work for it: what the claim statement needs. */
 export async function seedQueue(sql: Sql, session: string, hostType: string, leases: number, now: Date): Promise<void> {
-  const tomorrow = new Date(now.getTime() + 86_400_000); // so that no coordinator takes its owner for dead
+  const tomorrow = new Date(now.getTime() + 86_400_000);
   await sql.tx(async (tx) => {
-    await tx.query(
-      `insert into coordinator (id, host, pid, version, started_at, seen_at) values ('Pbench', 'bench', 0, '0', $1, $2)`,
-      [now, tomorrow],
-    );
     await tx.query(`insert into host_type (name, trust, configured) values ($1, 'team', false)`, [hostType]);
     await tx.query(
       `insert into machine (id, host_type, name, first_seen_at, last_seen_at, agent, version, address)
@@ -119,7 +113,8 @@ export async function seedQueue(sql: Sql, session: string, hostType: string, lea
       [hostType, now],
     );
     await tx.query(
-      `insert into session (id, machine_id, coordinator_id, address, opened_at) values ($1, -1000, 'Pbench', '192.0.2.1:1', $2)`,
+      `insert into session (id, machine_id, coordinator_id, address, opened_at)
+       select $1, -1000, id, '192.0.2.1:1', $2 from coordinator where ended_at is null`,
       [session, now],
     );
     await tx.query(

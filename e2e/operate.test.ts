@@ -64,7 +64,7 @@ test("a changed configuration is taken up without a restart; a broken one leaves
   const farm = await runningFarm(stack, builder("one", "true"));
   await shows(farm, "/b/1", /linux-amd64-one/);
   await farm.config(`${builder("one", "true")}, ${builder("two", "true")}`);
-  await shows(farm, "/b/2", /linux-amd64-two[\s\S]*success|success[\s\S]*linux-amd64-two|linux-amd64-two succeeded/);
+  await shows(farm, "/b/2", /linux-amd64-two passed in/);
   await farm.config('{ name: "linux-amd64-two", host: "nowhere", steps: [] }');
   await shows(farm, "/machines", /builders\[0\]\.host.*nowhere/s);
   await shows(farm, "/builders", /linux-amd64-one/);
@@ -125,7 +125,7 @@ test("rebuild, cancel, drain and resume from the command line; without the token
   await shows(farm, "/", /drained/);
   await shows(farm, "/b/3", /new disk|drained/);
   expect(await command(farm, "-resume", HOST)).toMatchObject({ status: 0 });
-  await shows(farm, "/b/3", /succeeded|success/);
+  await shows(farm, "/b/3", / passed in /);
 
   for (const [flags, said] of [
     [["-cancel", "99"], "99"],
@@ -147,7 +147,7 @@ test("PostgreSQL killed in the middle of a build: the farm waits, goes on, and t
     (await readFile(join(farm.data, "postgres/cluster/postmaster.pid"), "utf8")).split("\n")[0],
   );
   process.kill(postmaster, "SIGKILL");
-  await shows(farm, "/b/1", /succeeded|success/);
+  await shows(farm, "/b/1", / passed in /);
   const log = await fetch(`${farm.pages}/b/1/long/log`);
   expect(await log.text()).toBe(Array.from({ length: 40 }, (_, n) => `line ${n + 1}\n`).join(""));
 });

@@ -102,7 +102,7 @@ test("an owner who follows the page has a machine that works for the farm", { ti
       () => `riverboard under /#pools:\n${byHand.output}`,
     );
     await until(
-      async () => /success/.test(await page("/b/1")),
+      async () => / passed in /.test(await page("/b/1")),
       30_000,
       () => `build 1 green:\n${byHand.output}\n${coordinator.output}`,
     );
@@ -129,7 +129,7 @@ test("an owner who follows the page has a machine that works for the farm", { ti
   );
   await repository.commit("And once more");
   await until(
-    async () => /success/.test(await page("/b/2")),
+    async () => / passed in /.test(await page("/b/2")),
     30_000,
     () => `build 2 green:\n${loop.output}\n${coordinator.output}`,
   );

@@ -54,7 +54,7 @@ export async function runBuildlet(flags: BuildletFlags, deps: BuildletDeps, sign
   const hostType = flags["reverse-type"];
   const reverse = hostType === "" ? undefined : prepareReverse(flags, deps);
   const listen = reverse ? undefined : listenSettings(flags.listen, deps.env, deps.platform);
-  const workDir = await openWorkDir({
+  const workDir = openWorkDir({
     given: flags.workdir,
     hostType,
     platform: deps.platform,

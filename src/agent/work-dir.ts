@@ -9,8 +9,8 @@
  * In any of them `tmp`, `gocache` and `goplscache` are the agent's own and are emptied at the start. Each request that
  * needs the work dir makes it again if it is missing, since `/removeall` of `.` takes it away.
  */
-import { chmod, mkdir, readdir, readFile, rm, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { errnoOf } from "./api/api-error.ts";
 
 export const CACHE_DIRS = ["tmp", "gocache", "goplscache"] as const;
@@ -25,65 +25,86 @@ export interface WorkDirChoice {
   readonly tmpDir: string;
 }
 
-/** Chooses and prepares the work dir; rejects with a reason for the owner. */
-export async function openWorkDir(choice: WorkDirChoice): Promise<string> {
-  const dir = await chooseWorkDir(choice);
-  await Promise.all(
-    CACHE_DIRS.map(async (name) => {
-      await removeTree(join(dir, name));
-      await mkdir(join(dir, name), { mode: 0o755 });
-    }),
-  );
+/** Chooses and prepares the work dir; throws with a reason for the owner. Before the session begins nobody waits for us. */
+export function openWorkDir(choice: WorkDirChoice): string {
+  const dir = chooseWorkDir(choice);
+  for (const name of CACHE_DIRS) {
+    removeTreeNow(join(dir, name));
+    mkdirSync(join(dir, name), { mode: 0o755 });
+  }
   return dir;
 }
 
-async function chooseWorkDir(choice: WorkDirChoice): Promise<string> {
+function chooseWorkDir(choice: WorkDirChoice): string {
   if (choice.given !== "") {
-    const found = await stat(choice.given).catch(() => undefined);
-    if (!found?.isDirectory()) {
+    if (!statSync(choice.given, { throwIfNoEntry: false })?.isDirectory()) {
       throw new Error(`Cannot use -workdir ${JSON.stringify(choice.given)}: want a folder that exists`);
     }
-    return choice.given;
+    return resolve(choice.given);
   }
-  if (choice.platform === "linux" && (await isTmpfs("/workdir"))) return "/workdir";
+  if (choice.platform === "linux" && isTmpfs("/workdir")) return "/workdir";
   if (choice.platform === "win32") {
-    await mkdir("C:\\workdir", { recursive: true });
+    mkdirSync("C:\\workdir", { recursive: true });
     return "C:\\workdir";
   }
   // A host type is any text, so no separator of it may choose another place.
   const name = choice.hostType === "" ? "workdir" : `workdir-${choice.hostType.replaceAll(/[/\\\0]/g, "_")}`;
   const dir = join(choice.tmpDir || "/tmp", name);
-  await removeTree(dir);
-  await mkdir(dir, { mode: 0o755 });
+  removeTreeNow(dir);
+  mkdirSync(dir, { mode: 0o755 });
   return dir;
 }
 
-async function isTmpfs(path: string): Promise<boolean> {
-  const mounts = await readFile("/proc/mounts", "utf8").catch(() => "");
-  return mounts.split("\n").some((line) => line.split(" ")[1] === path && line.split(" ")[2] === "tmpfs");
+function isTmpfs(path: string): boolean {
+  try {
+    return readFileSync("/proc/mounts", "utf8")
+      .split("\n")
+      .some((line) => line.split(" ")[1] === path && line.split(" ")[2] === "tmpfs");
+  } catch {
+    return false;
+  }
 }
 
 /** Makes the work dir and the agent's folders in it where they are missing. */
-export async function ensureWorkDir(dir: string): Promise<void> {
-  await Promise.all(CACHE_DIRS.map((name) => mkdir(join(dir, name), { recursive: true, mode: 0o755 })));
+export function ensureWorkDir(dir: string): void {
+  for (const name of CACHE_DIRS) mkdirSync(join(dir, name), { recursive: true, mode: 0o755 });
 }
 
 /** Deletes `path` and all below it. Read-only folders are made writable first, where that is what is in the way. */
 export async function removeTree(path: string): Promise<void> {
+  const { rm } = await import("node:fs/promises"); // an idle agent does without
   try {
     await rm(path, { recursive: true, force: true });
   } catch (error) {
-    const errno = errnoOf(error);
-    if (errno === "ENOTDIR") return; // a parent is a file, so there is nothing at `path`
-    if (errno !== "EACCES" && errno !== "EPERM") throw error;
-    await makeWritable(path);
+    if (!mayTryAgain(error, path)) return;
     await rm(path, { recursive: true, force: true });
   }
 }
 
-async function makeWritable(dir: string): Promise<void> {
-  await chmod(dir, 0o755).catch(() => {});
-  for (const entry of await readdir(dir, { withFileTypes: true }).catch(() => [])) {
-    if (entry.isDirectory()) await makeWritable(join(dir, entry.name));
+function removeTreeNow(path: string): void {
+  try {
+    rmSync(path, { recursive: true, force: true });
+  } catch (error) {
+    if (mayTryAgain(error, path)) rmSync(path, { recursive: true, force: true });
+  }
+}
+
+/** After a failure: makes what is in the way writable; false when there was nothing to delete; throws what else it was. */
+function mayTryAgain(error: unknown, path: string): boolean {
+  const errno = errnoOf(error);
+  if (errno === "ENOTDIR") return false; // a parent is a file
+  if (errno !== "EACCES" && errno !== "EPERM") throw error;
+  makeWritable(path);
+  return true;
+}
+
+function makeWritable(dir: string): void {
+  try {
+    chmodSync(dir, 0o755);
+    for (const entry of readdirSync(dir, { withFileTypes: true })) {
+      if (entry.isDirectory()) makeWritable(join(dir, entry.name));
+    }
+  } catch {
+    // Deleting it is tried anyway, and tells what is wrong.
   }
 }

@@ -22,7 +22,7 @@ export function BuildRows(props: {
         ended ? "Why" : "Step",
         "Machine",
         "#Took",
-        ended ? "#Ended" : "",
+        ended ? "#Ended" : "#Left",
       ]}
     >
       {props.builds.map((build) => (

@@ -33,6 +33,7 @@ export class LogSource {
   readonly #blocks = new Map<number, Block>();
   readonly #asked = new Map<number, Promise<void>>();
   #again = false;
+  #refreshing = false;
 
   constructor(start: { total: number; ended: boolean; length: number }, url: LogSource["url"], changed: () => void) {
     this.total = start.total;
@@ -57,18 +58,18 @@ export class LogSource {
     return block?.rows[offset];
   }
 
-  /** Looks whether the log has grown: one small question, however much was written. */
+  /** Looks whether the log has grown: one small question at a time, however much was written meanwhile. */
   async refresh(): Promise<void> {
-    const last = Math.max(0, Math.floor((this.total - 1) / BLOCK));
-    if (this.#asked.has(last)) {
-      this.#again = true;
-      await this.#asked.get(last);
-      return;
+    this.#again = true;
+    if (this.#refreshing) return;
+    this.#refreshing = true;
+    while (this.#again) {
+      const last = Math.max(0, Math.floor((this.total - 1) / BLOCK));
+      await this.#asked.get(last); // asked before what we were told of; its answer may be older
+      this.#again = false;
+      await this.#ask(last);
     }
-    await this.#ask(last);
-    if (!this.#again) return;
-    this.#again = false;
-    await this.refresh();
+    this.#refreshing = false;
   }
 
   #ask(index: number): Promise<void> {

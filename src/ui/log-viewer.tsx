@@ -99,7 +99,9 @@ export function LogViewer(props: { log: LogData }): JSX.Element {
   useLayoutEffect(() => {
     const element = box.current;
     if (!element || !awake) return;
+    const before = map.top;
     element.scrollTop = follow ? map.goTo(source.total) : map.bar();
+    if (map.top !== before) state.draw();
   }, [awake, source.total, follow]);
 
   useEffect(() => {

@@ -105,7 +105,7 @@ export function Section(props: {
   children: ComponentChildren;
 }): JSX.Element {
   return (
-    <section id={props.id} aria-label={props.title}>
+    <section id={props.id}>
       <h2>
         {props.id ? (
           <a href={`#${props.id}`} class="anchor">

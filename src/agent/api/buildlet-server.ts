@@ -185,7 +185,7 @@ export class BuildletServer implements AsyncDisposable {
                 throw new ApiError(500, `Cannot fetch ${url}: ${messageOf(error)}`, { cause: error });
               }
             }
-            await ensureWorkDir(workDir);
+            ensureWorkDir(workDir);
             await mkdir(dir, { recursive: true, mode: 0o755 });
             const { clock, tarLimits: limits = TAR_LIMITS } = this.#deps;
             await unpack(body, dir, { platform, limits, nowSeconds: () => clock.now() / 1000 });
@@ -208,7 +208,7 @@ export class BuildletServer implements AsyncDisposable {
                 `Bad mode ${JSON.stringify(given)}: want permission bits in decimal, as 420 for 0644`,
               );
             }
-            await ensureWorkDir(workDir);
+            ensureWorkDir(workDir);
             const { writeFile } = await import("./unpack.ts");
             await writeFile(request, join(workDir, path), mode, platform);
             text(response, "OK");

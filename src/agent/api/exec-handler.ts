@@ -35,7 +35,7 @@ export class ExecHandler implements AsyncDisposable {
     if (request.httpVersionMajor < 1 || (request.httpVersionMajor === 1 && request.httpVersionMinor < 1)) {
       throw new ApiError(400, "Cannot run: want HTTP/1.1 or newer, for the trailer");
     }
-    await ensureWorkDir(workDir);
+    ensureWorkDir(workDir);
     response.setHeader("Trailer", PROCESS_STATE);
     const form = decodeExecForm(await readForm(request, query));
     const resolved = await resolveExec(form, { workDir, path: process.env.PATH ?? "", windows });

@@ -79,7 +79,7 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
     <>
       <header class={`outcome ${STATUS[build.status].css}`}>
         <h1>
-          <Mark status={build.status} /> <Sentence data={data} />
+          <Mark status={build.status} /> <Sentence key={`${build.status} ${build.step}`} data={data} />
         </h1>
         <p class="lead">
           <a href={repoHref(build.repo)}>
@@ -93,8 +93,8 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
           <When at={data.committedAt} />
         </p>
         <p class="lead">
-          <SinceLine since={data.since} build={build} />
-          <Facts data={data} />
+          <SinceLine key={build.status} since={data.since} build={build} />
+          <Facts key={build.status} data={data} />
         </p>
         {props.operator ? (
           <div class="operate">

@@ -60,7 +60,7 @@ function Items(props: { queue: QueueData }): JSX.Element {
       <Table
         label={`Queue of ${visible(queue.hostType)}`}
         class="builds"
-        head={["#", "Build", "Builder", "Commit", "Class", "#Waits", "#Starts in"]}
+        head={["#Place", "Build", "Builder", "Commit", "Class", "#Waits", "#Starts in"]}
       >
         {queue.items.map((item, place) => (
           <tr key={item.lease} data-row>
