@@ -1,8 +1,9 @@
 /** The two commands, as a new user gives them: real coordinator, database, stage0, buildlet, git. */
-import { rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { chown, rm, stat, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
-import { Process, processesWith } from "./testing/process.ts";
+import { freshDatabase } from "../src/store/testing/database.ts";
+import { Process, processesWith, root } from "./testing/process.ts";
 import { Repository, temporaryFolder } from "./testing/repository.ts";
 
 async function dataFolder(): Promise<string> {
@@ -92,6 +93,67 @@ test("without -once it goes on watching: a new commit is built, a second instanc
   expect(await farm.exited).toBe(0);
   expect(await processesWith(data)).toEqual([]);
 });
+
+test("it runs as root and as an ordinary user", async () => {
+  await using repository = await Repository.make();
+  await repository.commit("First");
+  const nobody = { uid: 65534, gid: 65534 };
+  // Root may become anybody, who must be able to read the programs; an ordinary user has only itself to try.
+  const users = process.getuid?.() === 0 && (await readableByAll(root)) ? [undefined, nobody] : [undefined];
+  for (const user of users) {
+    const data = await dataFolder();
+    if (user) await chown(data, user.uid, user.gid);
+    const flags = [
+      "-data",
+      data,
+      "-listen",
+      "localhost:0",
+      "-http",
+      "localhost:0",
+      "-repo",
+      repository.path,
+      "-run",
+      "id -u",
+      "-once",
+    ];
+    await using farm = Process.program("barnraiser.js", flags, user ? { user, env: { HOME: data }, cwd: data } : {});
+    expect(await farm.exited, farm.output).toBe(0);
+  }
+});
+
+test("DATABASE_URL names a PostgreSQL of one's own, which is then used instead", async () => {
+  await using database = await freshDatabase();
+  await using repository = await Repository.make();
+  await repository.commit("First");
+  const data = await dataFolder();
+  const flags = [
+    "-data",
+    data,
+    "-listen",
+    "localhost:0",
+    "-http",
+    "localhost:0",
+    "-repo",
+    repository.path,
+    "-run",
+    "true",
+    "-once",
+  ];
+  await using farm = Process.program("barnraiser.js", flags, { env: { DATABASE_URL: database.url } });
+  expect(await farm.exited, farm.output).toBe(0);
+  expect(await database.sql.query("select outcome from build")).toEqual([{ outcome: "success" }]);
+  await expect(stat(join(data, "postgres"))).rejects.toThrow("ENOENT");
+  await using wrong = Process.program("barnraiser.js", flags, { env: { DATABASE_URL: "postgres://localhost:1/none" } });
+  expect(await wrong.exited).toBe(2);
+  expect(wrong.output).toMatch(/Cannot open the database \(DATABASE_URL\).*ECONNREFUSED/);
+});
+
+async function readableByAll(folder: string): Promise<boolean> {
+  for (let at = folder; ; at = dirname(at)) {
+    if (((await stat(at)).mode & 0o005) !== 0o005) return false;
+    if (at === dirname(at)) return true;
+  }
+}
 
 test("a port that is taken is named", async () => {
   await using repository = await Repository.make();

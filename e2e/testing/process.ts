@@ -11,6 +11,7 @@ const LIMIT_MS = 60_000;
 export interface RunOptions {
   readonly cwd?: string;
   readonly env?: NodeJS.ProcessEnv;
+  readonly user?: { readonly uid: number; readonly gid: number };
 }
 
 export class Process implements AsyncDisposable {
@@ -24,6 +25,7 @@ export class Process implements AsyncDisposable {
       cwd: options.cwd ?? root,
       env: { ...process.env, ...options.env },
       stdio: ["ignore", "pipe", "pipe"],
+      ...options.user,
     });
     for (const stream of [this.child.stdout, this.child.stderr]) {
       stream?.setEncoding("utf8").on("data", (text: string) => {

@@ -82,7 +82,8 @@ export async function serve(options: ServeOptions): Promise<Ending> {
         ended.abort("SIGTERM");
       },
     });
-    const hangUp = () => void farm.reload();
+    // A daemon takes its configuration up again; a farm in a terminal ends with the terminal.
+    const hangUp = options.terminal ? onSignal : () => void farm.reload();
     process.on("SIGHUP", hangUp);
     if (options.terminal) process.stdout.write(heading(farm));
     else log.info({ pages: farm.pages, machines: farm.machines, version: VERSION }, "The farm runs");
