@@ -193,55 +193,39 @@ function SinceLine(props: { since: Since | null; build: BuildLine }): JSX.Elemen
   );
 }
 
+/** What counts down or grows stands last, so that nothing after it moves. */
 function Facts(props: { data: BuildData }): JSX.Element {
   const { build, attempt, attempts, requestedBy, rebuildOf, knownIssues, step } = props.data;
-  return (
-    <>
-      build #{build.id}
-      {build.machine ? (
-        <>
-          {" "}
-          · on <Machine machine={build.machine} />
-        </>
-      ) : null}
-      {attempts.length > 1 ? ` · attempt ${attempt} of ${attempts.length}` : null}
-      {build.status === "running" && build.usualMs !== null ? (
-        <>
-          {" "}
-          · <Left build={build} />
-        </>
-      ) : null}
-      {requestedBy === null ? null : (
-        <>
-          {" "}
-          · asked for by <Name text={requestedBy} />
-        </>
-      )}
-      {rebuildOf === null ? null : (
-        <>
-          {" "}
-          · again after <a href={`/b/${rebuildOf}`}>#{rebuildOf}</a>
-        </>
-      )}
-      {build.endedAt === null ? null : (
-        <>
-          {" "}
-          · ended <When at={build.endedAt} />
-        </>
-      )}
-      {build.reason === null ? null : <> · {visible(build.reason)}</>}
-      {knownIssues.length === 0 ? null : <> · known issue {visible(knownIssues.join(", "))}</>}
-      {step === null ? null : (
-        <>
-          {" "}
-          ·{" "}
-          <a href={`${stepHref(build.id, step)}/log${attempt === attempts.length ? "" : `?attempt=${attempt}`}`}>
-            raw log
-          </a>
-        </>
-      )}
-    </>
-  );
+  const query = attempt === attempts.length ? "" : `?attempt=${attempt}`;
+  const facts = [
+    <>build #{build.id}</>,
+    build.machine && (
+      <>
+        on <Machine machine={build.machine} />
+      </>
+    ),
+    attempts.length > 1 && `attempt ${attempt} of ${attempts.length}`,
+    requestedBy !== null && (
+      <>
+        asked for by <Name text={requestedBy} />
+      </>
+    ),
+    rebuildOf !== null && (
+      <>
+        again after <a href={`/b/${rebuildOf}`}>#{rebuildOf}</a>
+      </>
+    ),
+    knownIssues.length > 0 && `known issue ${visible(knownIssues.join(", "))}`,
+    build.reason !== null && visible(build.reason),
+    step !== null && <a href={`${stepHref(build.id, step)}/log${query}`}>raw log</a>,
+    build.endedAt !== null && (
+      <>
+        ended <When at={build.endedAt} />
+      </>
+    ),
+    build.status === "running" && build.usualMs !== null && <Left build={build} />,
+  ].filter((fact) => fact !== null && fact !== false);
+  return <>{facts.flatMap((fact, i) => (i === 0 ? [fact] : [" · ", fact]))}</>;
 }
 
 function Why(props: { why: NonNullable<BuildData["why"]>; build: number; attempt: number; last: number }): JSX.Element {

@@ -1,0 +1,293 @@
+/**
+ * Pages in a real browser: that they come alive without a jump, that keys and links work, that nobody is shut out.
+ * One browser and one farm for all; each test has a page of its own.
+ */
+import { createRequire } from "node:module";
+import { readFileSync } from "node:fs";
+import sparticuz from "@sparticuz/chromium";
+import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { buildAssets, type TestWeb, testWeb, TOKEN } from "./testing/web.ts";
+
+let web: TestWeb;
+let at: string;
+let browser: Browser;
+const complaints: string[] = [];
+
+beforeAll(async () => {
+  [web, browser] = await Promise.all([
+    buildAssets().then((assets) => testWeb({ assets })),
+    sparticuz.executablePath().then((executablePath) =>
+      chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu", "--hide-scrollbars"], headless: true }),
+    ),
+  ]);
+  at = await web.listen();
+}, 60_000);
+afterAll(async () => {
+  await browser?.close();
+  await web?.[Symbol.asyncDispose]();
+});
+
+async function open(path: string, options: BrowserContextOptions = {}): Promise<Page & AsyncDisposable> {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, reducedMotion: "reduce", ...options });
+  const page = await context.newPage();
+  page.setDefaultTimeout(10_000);
+  page.on("pageerror", (error) => complaints.push(`${path}: ${error.message}`));
+  page.on("console", (message) => {
+    if (message.type() === "error" && !/status of 40[34]/.test(message.text())) complaints.push(`${path}: ${message.text()}`);
+  });
+  await page.addInitScript(() => {
+    const shifts = Object.assign(window, { shifted: 0 });
+    new PerformanceObserver((list) => {
+      for (const entry of list.getEntries()) shifts.shifted += (entry as PerformanceEntry & { value: number }).value;
+    }).observe({ type: "layout-shift", buffered: true });
+  });
+  await page.goto(at + path);
+  if (options.javaScriptEnabled !== false) await page.waitForSelector("html[data-ready=yes]");
+  return Object.assign(page, { [Symbol.asyncDispose]: () => context.close() });
+}
+
+const shifted = (page: Page): Promise<number> => page.evaluate(() => (window as unknown as { shifted: number }).shifted);
+const live = (page: Page): Promise<unknown> => page.waitForSelector("html[data-live=yes]");
+const text = (page: Page, selector: string): Promise<string> => page.locator(selector).innerText();
+
+test("a build that ends is seen on / and on its own page without reload and without a jump", async () => {
+  await using home = await open("/");
+  await using own = await open(`/b/${web.seeded.running}`);
+  await Promise.all([live(home), live(own)]);
+  expect(await text(home, "#active")).toContain("linux-riscv64");
+  expect(await text(own, "h1")).toContain("is running “test”");
+  const { sql, bus } = web.database;
+  await sql.query("update build set state = 'ended', outcome = 'success', ended_at = now() where id = $1", [web.seeded.running]);
+  await sql.query("update attempt set state = 'ended', outcome = 'success', ended_at = now() where build_id = $1", [web.seeded.running]);
+  bus.publish(`build:${web.seeded.running}`);
+  await own.waitForFunction(() => document.querySelector("h1")?.textContent?.includes("passed in"));
+  await home.waitForFunction(() => !document.querySelector("#active")?.textContent?.includes("linux-riscv64"));
+  expect(await home.locator("#completed tbody tr").first().innerText()).toContain("linux-riscv64");
+  expect(await own.evaluate(() => performance.getEntriesByType("navigation").length)).toBe(1);
+  expect(await shifted(own)).toBe(0);
+  // What stands below a row that left moves up, in view of the reader who watches it; nothing else does.
+  expect(await shifted(home)).toBeLessThan(0.1);
+});
+
+test("the grid takes up a result in its one cell, keeps the focus, and nothing moves", async () => {
+  await using page = await open("/p/app");
+  await live(page);
+  const { sql, bus } = web.database;
+  const [build] = await sql.query<{ id: number }>("select id from build where state = 'running' and builder = 'darwin-arm64'");
+  const newest = `#c${web.seeded.hashes[0]?.slice(0, 12)}`;
+  await page.locator("#grid").focus();
+  for (const key of ["ArrowDown", "ArrowDown", "ArrowRight", "ArrowRight", "ArrowRight", "ArrowRight"]) await page.keyboard.press(key);
+  const focused = (): Promise<unknown> => page.evaluate(() => [document.activeElement?.closest("tr")?.id, document.activeElement?.closest("td")?.className.split(" ")[0]]);
+  expect(await focused()).toEqual([newest.slice(1), "ru"]);
+  await sql.query("update build set state = 'ended', outcome = 'failure', failed_step = 'test', ended_at = now() where id = $1", [build?.id]);
+  bus.publish("grid:app");
+  await page.waitForSelector(`${newest} td.no a[href="/b/${build?.id}"]`);
+  expect(await focused()).toEqual([newest.slice(1), "no"]);
+  expect(await shifted(page)).toBe(0);
+  await page.keyboard.press("Enter");
+  await page.waitForURL(`**/b/${build?.id}`);
+});
+
+test("a new commit appears on top of the grid", async () => {
+  await using page = await open("/p/app");
+  await live(page);
+  const { sql, bus } = web.database;
+  await sql.query(
+    `with c as (insert into commit (repo, hash, parents, author_name, author_email, committed_at, message, found_at)
+       values ('app', $1, '{}', 'N. Ew', 'n@example.org', now(), 'Brand new', now()) returning id)
+     insert into branch_commit (repo, branch, position, commit_id) select 'app', 'main', 1000, id from c`,
+    ["f".repeat(40)],
+  );
+  bus.publish("grid:app");
+  await page.waitForSelector("#now + tr:has-text('Brand new')");
+  expect(await page.locator(".grid tbody tr").count()).toBe(32);
+});
+
+test("every cell is a link under the pointer, with a card that says more", async () => {
+  await using page = await open("/p/app");
+  const row = page.locator(`#c${web.seeded.hashes[1]?.slice(0, 12)}`);
+  await row.locator("td.no").first().hover();
+  await page.waitForSelector(".card:not([hidden]) >> text=make: *** [test] Error 2");
+  expect(await text(page, ".card")).toContain("linux-amd64 failure in test, 3m 06s, on shed-1");
+  await row.locator("td.ok").first().hover();
+  expect(await row.locator("td.ok a").first().getAttribute("href")).toBe(`/p/app/${web.seeded.hashes[1]}/linux-386`);
+});
+
+test("the log: a link to a line, search with a count, wrap, copy", async () => {
+  await using page = await open(`/b/${web.seeded.failed}/test#L640`);
+  await page.waitForSelector(".row.sel >> text=suite 16 passed");
+  expect(await page.locator(".row.sel .f2").innerText()).toBe("✓");
+  expect(await page.locator(".log-box .row").count()).toBeLessThan(60);
+  await page.getByLabel("Find in log").fill("suite 3");
+  await page.waitForFunction(() => document.querySelector(".found")?.textContent === "1 of 4");
+  await page.waitForSelector(".row.sel mark");
+  await page.getByLabel("Find in log").press("Enter");
+  await page.waitForFunction(() => document.querySelector(".found")?.textContent === "2 of 4");
+  await page.waitForSelector(".row.sel[data-line='1200']");
+  await page.getByLabel("Find in log").press("Shift+Enter");
+  await page.waitForSelector(".row.sel[data-line='120']");
+  await page.getByRole("button", { name: "Wrap" }).click();
+  expect(await page.locator(".log-box.wrap").count()).toBe(1);
+  await page.locator(".row[data-line='121'] .ln").click();
+  expect(page.url()).toContain("#L121");
+  await page.getByRole("button", { name: "Copy link to 121" }).waitFor();
+  await page.locator(".log-box").focus();
+  await page.keyboard.press("End");
+  await page.waitForSelector(".row >> text=make: leaving directory");
+  await page.locator(".why .ln").first().click();
+  await page.waitForSelector(".row.sel[data-line='1287']");
+});
+
+test("the log follows what is written, leaves off when the reader scrolls up, and takes up at the end", async () => {
+  const { sql } = web.database;
+  const id = await web.logs.create();
+  const [darwin] = await sql.query<{ id: number }>("select id from build where builder = 'linux-amd64' and state = 'running'");
+  await sql.query(
+    `update step set log_id = $2 where name = 'test' and attempt_id = (select id from attempt where build_id = $1)`,
+    [darwin?.id, id],
+  );
+  const writer = web.logs.writer(id);
+  await writer.write(Buffer.from("first\n"));
+  await using page = await open(`/b/${darwin?.id}`);
+  await live(page);
+  const follow = page.getByRole("button", { name: "Follow" });
+  expect(await follow.getAttribute("aria-pressed")).toBe("true");
+  for (let i = 1; i <= 3000; i++) await writer.write(Buffer.from(`line ${i}\n`));
+  await page.waitForSelector(".row >> text=/^line 3000$/");
+  await page.locator(".log-box").hover();
+  await page.mouse.wheel(0, -4000);
+  await page.waitForFunction(() => document.querySelector(".log-bar button[aria-pressed='true']") === null);
+  const first = await page.locator(".log-box .row").first().getAttribute("data-line");
+  await writer.write(Buffer.from("more\n"));
+  await page.waitForFunction(() => document.querySelector(".log-bar")?.textContent?.includes("3,002 lines"));
+  expect(await page.locator(".log-box .row").first().getAttribute("data-line")).toBe(first);
+  await page.locator(".log-box").focus();
+  await page.keyboard.press("f");
+  await page.waitForSelector(".row >> text=/^more$/");
+  expect(await shifted(page)).toBe(0);
+  await writer.close();
+  await page.waitForFunction(() => !document.querySelector(".log-bar")?.textContent?.includes("growing"));
+});
+
+test("a log of five million lines is reached everywhere, and holds only what is in sight", async () => {
+  const lines = 5_000_000;
+  await using page = await open("/login");
+  await page.route("**/b/*/test/lines?**", async (route) => {
+    const query = new URL(route.request().url()).searchParams;
+    const from = Number(query.get("from"));
+    const count = Math.min(Number(query.get("count")), lines - from + 1);
+    await route.fulfill({
+      json: { from, total: lines, length: lines * 100, ended: true, truncated: false, lines: Array.from({ length: count }, (_, i) => `huge ${from + i}`) },
+    });
+  });
+  await page.goto(`${at}/b/${web.seeded.failed}/test#L4321000`);
+  await page.waitForSelector("html[data-ready=yes]");
+  await page.waitForFunction(() => document.querySelector(".log-bar")?.textContent?.includes("5,000,000 lines"));
+  await page.evaluate(() => dispatchEvent(new HashChangeEvent("hashchange")));
+  await page.waitForSelector(".row.sel >> text=/^huge 4321000$/");
+  await page.locator(".log-box").hover();
+  await page.mouse.wheel(0, 100);
+  await page.waitForSelector(".row >> text=/^huge 4321020$/");
+  await page.locator(".log-box").focus();
+  await page.keyboard.press("End");
+  await page.waitForSelector(".row >> text=/^huge 5000000$/");
+  await page.locator(".log-box").evaluate((box) => box.scrollTo(0, box.scrollHeight / 2));
+  await page.waitForSelector(".row >> text=/^huge 2[45]\\d{5}$/");
+  expect(await page.locator(".log-box .row").count()).toBeLessThan(60);
+});
+
+test("keys: / searches, ? lists, g m goes, j walks rows, n finds the next failure", async () => {
+  await using page = await open("/machines");
+  await page.keyboard.press("j");
+  await page.keyboard.press("j");
+  expect(await page.evaluate(() => document.activeElement?.textContent)).toBe("attic");
+  await page.keyboard.press("k");
+  expect(await page.evaluate(() => document.activeElement?.textContent)).toBe("macmini");
+  await page.keyboard.press("?");
+  expect(await page.locator("dialog#keys").isVisible()).toBe(true);
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("/");
+  expect(await page.evaluate(() => document.activeElement?.id)).toBe("search");
+  await page.keyboard.type("gm");
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("g");
+  await page.keyboard.press("g");
+  await page.waitForURL("**/p/app");
+  await page.waitForSelector("html[data-ready=yes]");
+  await page.keyboard.press("n");
+  expect(await page.evaluate(() => document.activeElement?.closest("td")?.className)).toBe("no");
+});
+
+test("the operator logs in, drains a machine by its button, and logs out; the theme is kept", async () => {
+  await using page = await open("/machines/riverboard");
+  await page.getByRole("link", { name: "Log in" }).click();
+  await page.getByLabel("Operator token").fill("wrong");
+  await page.getByRole("button", { name: "Log in" }).click();
+  await page.getByText("This is not the operator token.").waitFor();
+  await page.getByLabel("Operator token").fill(TOKEN);
+  await page.getByRole("button", { name: "Log in" }).click();
+  await page.waitForURL("**/machines/riverboard");
+  await page.getByLabel("why (shown to everybody)").fill("new disk");
+  await page.getByRole("button", { name: "Drain" }).click();
+  await page.waitForURL("**/machines/riverboard");
+  expect(web.done).toContain(`drainMachine ${web.seeded.machine.id} new disk operator`);
+  await page.getByLabel("Switch between light and dark").click();
+  await page.waitForSelector("html[data-theme=dark]");
+  await page.getByRole("button", { name: "Log out" }).click();
+  await page.getByRole("link", { name: "Log in" }).waitFor();
+  expect(await page.locator("html").getAttribute("data-theme")).toBe("dark");
+});
+
+test("without script everything can be read, and links lead on", async () => {
+  await using page = await open("/", { javaScriptEnabled: false });
+  expect(await text(page, "#pools")).toContain("macmini (203.0.113.5:40500) version 29, host-darwin-arm64-shelf: connected 2d 0h, working for");
+  await page.goto(`${at}/b/${web.seeded.failed}`);
+  expect(await text(page, ".why")).toContain("expected 3, got 4");
+  expect(await text(page, ".log-box")).toContain("make: leaving directory");
+  await page.goto(`${at}/p/app`);
+  expect(await page.locator(".grid td").count()).toBeGreaterThan(200);
+  await page.locator(".grid tbody th a").nth(1).click();
+  expect(await text(page, "#builders")).toContain("linux-amd64");
+});
+
+const everyPage = (): string[] => {
+  const s = web.seeded;
+  return ["/", "/builders", "/p/app", `/p/app/${s.hashes[1]}`, `/b/${s.failed}`, `/b/${s.waiting}`, "/machines", "/machines/riverboard", "/queues", "/status", "/search?q=parser", "/login", "/nowhere"];
+};
+
+test("every page fits 390 pixels", async () => {
+  await using page = await open("/login", { viewport: { width: 390, height: 844 } });
+  for (const path of everyPage()) {
+    await page.goto(at + path);
+    await page.waitForSelector("html[data-ready=yes]");
+    expect([path, await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth)]).toEqual([path, true]);
+  }
+});
+
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+for (const colorScheme of ["light", "dark"] as const) {
+  test(`axe finds nothing on any page, ${colorScheme}`, async () => {
+    await using page = await open("/login", { colorScheme, bypassCSP: true });
+    web.checks.push({ id: "pinecone", title: "pinecone", notes: "https://example.org", lines: [{ level: "warn", text: "missing" }, { level: "error", text: "twice" }] });
+    web.banners.push("The configuration is broken");
+    for (const path of everyPage()) {
+      await page.goto(at + path);
+      await page.waitForSelector("html[data-ready=yes]");
+      await page.evaluate(axe);
+      const found = await page.evaluate(async () => {
+        const { axe } = window as unknown as { axe: { run(): Promise<{ violations: { id: string; nodes: { html: string; failureSummary: string }[] }[] }> } };
+        const { violations } = await axe.run();
+        return violations.map((v) => `${v.id}: ${v.nodes.length} ${v.nodes[0]?.html.slice(0, 200)} ${v.nodes[0]?.failureSummary}`);
+      });
+      expect([path, ...found]).toEqual([path]);
+    }
+    web.checks.length = 0;
+    web.banners.length = 0;
+  }, 60_000);
+}
+
+test("no page complained in the browser's console", () => {
+  expect(complaints).toEqual([]);
+});
