@@ -13,12 +13,16 @@ import type { LogId } from "../farm/ids.ts";
 import { logOfStep } from "../store/pages-build.ts";
 import type { WebDeps } from "./deps.ts";
 import { type Ctx, type Env, json, positive } from "./http.ts";
-import { find, linesFrom } from "./log-lines.ts";
+import { find, type Lines, linesFrom } from "./log-lines.ts";
+import { SharedAnswers } from "./shared-answers.ts";
 
 const LINES_AT_ONCE = 2000;
 
-export function logRoutes(deps: Pick<WebDeps, "sql" | "logs">, ended: AbortSignal): Hono<Env> {
+export function logRoutes(deps: Pick<WebDeps, "sql" | "logs" | "bus" | "clock">, ended: AbortSignal): Hono<Env> {
   const routes = new Hono<Env>();
+  // Everybody who has a log open asks the same whenever it grew.
+  const logIds = new SharedAnswers<LogId | undefined>(deps.bus, deps.clock, "build:", ended);
+  const lines = new SharedAnswers<Lines>(deps.bus, deps.clock, "log:", ended);
   const idOf = async (c: Ctx): Promise<LogId> => {
     const build = positive(c.req.param("id"));
     const step = c.req.param("step") ?? "";
@@ -27,7 +31,9 @@ export function logRoutes(deps: Pick<WebDeps, "sql" | "logs">, ended: AbortSigna
     const log =
       build === undefined || (attempt !== undefined && number === undefined)
         ? undefined
-        : await logOfStep(deps.sql, build, step, number ?? null);
+        : await logIds.get(`build:${build}`, `${number ?? ""} ${step}`, () =>
+            logOfStep(deps.sql, build, step, number ?? null),
+          );
     if (log === undefined)
       throw new FarmError(
         "not-found",
@@ -39,7 +45,9 @@ export function logRoutes(deps: Pick<WebDeps, "sql" | "logs">, ended: AbortSigna
   routes.get("/b/:id/:step/lines", async (c) => {
     const from = positive(c.req.query("from")) ?? 1;
     const count = Math.min(LINES_AT_ONCE, positive(c.req.query("count")) ?? 256);
-    return json(c, 200, await linesFrom(deps.logs, await idOf(c), from, count));
+    const id = await idOf(c);
+    const make = () => linesFrom(deps.logs, id, from, count);
+    return json(c, 200, await lines.get(`log:${id}`, `${from} ${count}`, make));
   });
   routes.get("/b/:id/:step/find", async (c) => {
     const q = c.req.query("q") ?? "";

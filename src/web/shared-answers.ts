@@ -1,0 +1,60 @@
+/**
+ * Questions that many people ask at the same moment, answered once.
+ *
+ * Everybody who has a log open asks for its end whenever it grew. The answer is made for whoever asks first and given to all who ask
+ * before the next change: when an answer's topic is published it is dropped, so nobody who asks after the word is told less
+ * than what the word was about. HOLD bounds how old an answer can get if a word was lost, and how long its memory is held; KEPT bounds
+ * how many there are.
+ */
+
+import type { Clock } from "../farm/clock.ts";
+import type { Bus } from "../farm/deps.ts";
+import { type Ms, ms } from "../farm/ids.ts";
+
+export const HOLD: Ms = ms(1000);
+const KEPT = 32;
+
+interface Shared<T> {
+  readonly topic: string;
+  readonly answer: Promise<T>;
+}
+
+export class SharedAnswers<T> {
+  readonly #clock: Clock;
+  readonly #signal: AbortSignal;
+  /** The oldest first. */
+  readonly #answers = new Map<string, Shared<T>>();
+
+  /** For topics that begin with `prefix`, until `signal` aborts. */
+  constructor(bus: Bus, clock: Clock, prefix: string, signal: AbortSignal) {
+    this.#clock = clock;
+    this.#signal = signal;
+    bus.subscribe(prefix, (topic) => this.#changed(topic, prefix), signal);
+  }
+
+  /** What `make` gives, or gave for the same `question` since the last word on `topic`. */
+  get(topic: string, question: string, make: () => Promise<T>): Promise<T> {
+    const key = `${topic}\n${question}`;
+    const known = this.#answers.get(key);
+    if (known) return known.answer;
+    const answer = make();
+    const shared = { topic, answer };
+    this.#answers.set(key, shared);
+    const drop = (): void => {
+      if (this.#answers.get(key) === shared) this.#answers.delete(key);
+    };
+    answer.catch(drop); // the next one may have more luck
+    this.#clock.sleep(HOLD, this.#signal).then(drop, drop);
+    for (const oldest of this.#answers.keys()) {
+      if (this.#answers.size <= KEPT) break;
+      this.#answers.delete(oldest);
+    }
+    return answer;
+  }
+
+  #changed(topic: string, prefix: string): void {
+    for (const [key, shared] of this.#answers) {
+      if (shared.topic === topic || topic === prefix) this.#answers.delete(key);
+    }
+  }
+}
