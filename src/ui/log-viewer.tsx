@@ -156,8 +156,7 @@ export function LogViewer(props: { log: LogData }): JSX.Element {
     <section class="log" id="log" aria-label="Log" onKeyDown={onKey}>
       <div class="log-bar">
         <span class="muted num">
-          {plural(source.total, "line")}, {bytes(source.length)}
-          {source.ended ? "" : ", growing"}
+          {`${plural(source.total, "line")}, ${bytes(source.length)}${source.ended ? "" : ", growing"}`}
         </span>
         <span class="log-find">
           <input
