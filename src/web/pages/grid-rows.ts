@@ -48,15 +48,18 @@ export class GridRows {
     usualMs: (builder: string) => number | null,
     now: number,
   ): Row {
-    const running = commit.cells.includes("@");
-    const key = `${repo}\n${columnsKey}\n${commit.hash}\n${running ? Math.floor(now / 20_000) : ""}\n${commit.cells}`;
+    const running = commit.running !== "";
+    const tick = running ? Math.floor(now / 20_000) : "";
+    const key = [repo, columnsKey, commit.hash, tick, commit.codes, commit.ids, commit.running, commit.builders].join(
+      "\t",
+    );
     const known = this.#kept.get(key);
     if (known) {
       this.#kept.delete(key);
       this.#kept.set(key, known);
       return known;
     }
-    const builds = new Map(commit.cells.split("\n").map((line) => line.split("\t") as [string, string]));
+    const builds = buildsOf(commit);
     const cells = columns.map((column) => cellOf(builds.get(column.name), column, usualMs, now));
     const html = rowHtml(repo, commit, cells);
     const made: Row = { id: `c${commit.hash.slice(0, 12)}`, version: versionOf(html), html, cells };
@@ -76,23 +79,47 @@ export class GridRows {
   }
 }
 
+interface CellBuild {
+  readonly code: string;
+  readonly id: number;
+  readonly startedMs: number | undefined;
+}
+
+/** The builds of a commit by builder, newest first. */
+function buildsOf(commit: GridCommitRow): Map<string, CellBuild[]> {
+  const started = new Map(commit.running.split(" ").map((one) => one.split("@") as [string, string]));
+  const builds = new Map<string, CellBuild[]>();
+  if (commit.builders === "") return builds;
+  const ids = commit.ids.slice(1, -1).split(",");
+  for (const [i, builder] of commit.builders.split("\n").entries()) {
+    const since = started.get(ids[i] ?? "");
+    const build = {
+      code: commit.codes[i] ?? "w",
+      id: Number(ids[i]),
+      startedMs: since === undefined ? undefined : Number(since) * 1000,
+    };
+    const others = builds.get(builder);
+    if (others) others.push(build);
+    else builds.set(builder, [build]);
+  }
+  return builds;
+}
+
 function cellOf(
-  builds: string | undefined,
+  builds: readonly CellBuild[] | undefined,
   column: Column,
   usualMs: (builder: string) => number | null,
   now: number,
 ): GridCell | undefined {
-  if (builds === undefined) return column.skipped ? { status: "skipped", build: 0 } : undefined;
-  const [newest = "", ...older] = builds.split(" ");
-  const at = newest.indexOf("@");
-  const build = Number(newest.slice(1, at < 0 ? undefined : at));
-  const status = OUTCOMES[newest[0] ?? ""] ?? "waiting";
-  if (status === "success" && older.some((one) => one.startsWith("x"))) return { status: "flaky", build };
+  const [newest, ...older] = builds ?? [];
+  if (newest === undefined) return column.skipped ? { status: "skipped", build: 0 } : undefined;
+  const build = newest.id;
+  const status = OUTCOMES[newest.code] ?? "waiting";
+  if (status === "success" && older.some((one) => one.code === "x")) return { status: "flaky", build };
   if (status === "failure" && column.known) return { status: "known_issue", build };
-  if (status !== "running" || at < 0) return { status, build };
-  const usual = usualMs(column.name);
-  if (usual === null) return { status, build };
-  const gone = (now - Number(newest.slice(at + 1)) * 1000) / usual;
+  const usual = newest.startedMs === undefined ? null : usualMs(column.name);
+  if (status !== "running" || newest.startedMs === undefined || usual === null) return { status, build };
+  const gone = (now - newest.startedMs) / usual;
   return { status, build, eighths: Math.max(0, Math.min(8, Math.floor(gone * 8))) };
 }
 

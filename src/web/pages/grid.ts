@@ -43,7 +43,7 @@ export async function readGrid(
   const branch = filter.branch !== undefined && branches.includes(filter.branch) ? filter.branch : (branches[0] ?? "");
   const commits = await gridCommits(sql, repo, branch, like(filter.author), COMMITS);
   let columns = columnsOf(config, commits, repo, branch, filter.builders);
-  const running = new Set(commits.flatMap((commit) => (commit.cells.includes("@") ? runningIn(commit.cells) : [])));
+  const running = new Set(commits.flatMap(runningIn));
   const usual = await usualOf(
     sql,
     [...running].map((builder) => ({ repo, builder })),
@@ -73,8 +73,10 @@ function columnsOf(
   globs: string,
 ): (Column & GridColumn)[] {
   const built = new Set<string>();
-  for (const commit of commits)
-    for (const line of commit.cells.split("\n")) if (line !== "") built.add(line.slice(0, line.indexOf("\t")));
+  // Commits mostly have the same list: each text is taken apart once.
+  for (const list of new Set(commits.map((commit) => commit.builders))) {
+    if (list !== "") for (const builder of list.split("\n")) built.add(builder);
+  }
   const columns: (Column & GridColumn)[] = [];
   for (const builder of config.builders) {
     const skipped = !buildsPostSubmit(config, builder, repo, branch);
@@ -97,8 +99,8 @@ function columnsOf(
   return inColumnOrder(wanted.length === 0 ? columns : columns.filter((column) => matches(wanted, column.name)));
 }
 
-function runningIn(cells: string): string[] {
-  return cells.split("\n").flatMap((line) => (line.includes("@") ? line.slice(0, line.indexOf("\t")) : []));
+function runningIn(commit: GridCommitRow): string[] {
+  return commit.running === "" ? [] : commit.builders.split("\n").filter((_, i) => commit.codes[i] === "r");
 }
 
 export async function gridData(sql: Sql, grid: Grid, repo: string, filter: GridFilter): Promise<GridData> {
