@@ -69,7 +69,7 @@ export async function build(): Promise<void> {
     }),
     esbuild.build({
       ...shared,
-      entryPoints: ["src/ui/islands/*.ts", "src/ui/islands/*.tsx", "src/ui/style.css"],
+      entryPoints: ["src/ui/islands/farm.tsx", "src/ui/style.css"],
       entryNames: "[name]",
       outdir: `${draft}/ui`,
       platform: "browser",
