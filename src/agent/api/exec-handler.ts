@@ -38,7 +38,7 @@ export class ExecHandler implements AsyncDisposable {
     ensureWorkDir(workDir);
     response.setHeader("Trailer", PROCESS_STATE);
     const form = decodeExecForm(await readForm(request, query));
-    const resolved = await resolveExec(form, { workDir, path: process.env.PATH ?? "", windows });
+    const resolved = resolveExec(form, { workDir, path: process.env.PATH ?? "", windows });
     response.flushHeaders();
     this.#bootstrap ??= gorootBootstrap(workDir);
     const env = execEnv({

@@ -114,7 +114,7 @@ export class Commands implements AsyncDisposable {
 
   async #run(command: Command, mark: string, sink: OutputSink, signal: AbortSignal): Promise<string> {
     const windows = this.#platform === "win32";
-    const problem = await startProblem(command, windows);
+    const problem = startProblem(command, windows);
     if (problem) return startErrorState(problem.what, problem.path, problem.errno);
     if (signal.aborted) return processState(null, "SIGKILL");
     for (let attempt = 1; ; attempt++) {
