@@ -25,6 +25,10 @@ import {
   PONG_HEADER,
 } from "../../wire/revdial/registration.ts";
 
+/** What /tgz packs; each gzip member holds MEMBER bytes of it. */
+const MEMBER = 1024 * 1024;
+export const TREE: Buffer = Buffer.alloc(MEMBER + 1000, "what a tar of a tree would be\n");
+
 export interface ExecIo {
   /** Resolves when the connection takes more. */
   write(output: string | Buffer): Promise<void>;
@@ -264,8 +268,8 @@ export class OriginalBuildlet implements AsyncDisposable {
           return;
         case "/tgz":
           this.calls.push(`${note} ${searchParams}`);
-          response.write(gzipSync("first member, "));
-          response.end(gzipSync("second member"));
+          response.write(gzipSync(TREE.subarray(0, MEMBER)));
+          response.end(gzipSync(TREE.subarray(MEMBER)));
           return;
         case "/ls":
           this.calls.push(`${note} ${searchParams}`);
