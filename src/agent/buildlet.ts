@@ -9,8 +9,7 @@
  *
  * Exit codes: 0 the session is over or the machine was told to halt; 1 it could not begin, with the reason as last line.
  */
-import { createServer as createHttpServer, type Server as HttpServer } from "node:http";
-import { createServer as createTcpServer, type Server } from "node:net";
+import { createServer, type Server } from "node:net";
 import type { Clock } from "../farm/clock.ts";
 import { messageOf } from "../farm/errors.ts";
 import { seconds } from "../farm/ids.ts";
@@ -18,9 +17,10 @@ import { BUILDLET_VERSION } from "../wire/buildlet-api/buildlet-api.ts";
 import type { HeaderField } from "../wire/revdial/http-head.ts";
 import { encodeAgentInfo, REGISTRATION_HEADERS, REVDIAL_VERSION } from "../wire/revdial/registration.ts";
 import { parseAddress } from "./address.ts";
-import { BuildletServer } from "./api/buildlet-server.ts";
+import { Connections } from "./api/connections.ts";
 import type { BuildletFlags } from "./buildlet-flags.ts";
 import { dialer, trustFor } from "./dial.ts";
+import { serveHealth } from "./health.ts";
 import { readKey } from "./key.ts";
 import { type ListenSettings, listenSettings } from "./listen-settings.ts";
 import { goSystem, machineName, platformText, programDigest } from "./machine-info.ts";
@@ -62,7 +62,7 @@ export async function runBuildlet(flags: BuildletFlags, deps: BuildletDeps, sign
   });
   const halted = new AbortController();
   const ends = AbortSignal.any([signal, halted.signal]);
-  await using server = new BuildletServer({
+  await using server = new Connections({
     workDir,
     clock: deps.clock,
     platform: deps.platform,
@@ -127,7 +127,7 @@ async function halt(flags: BuildletFlags, deps: BuildletDeps): Promise<void> {
 }
 
 async function serveListener(
-  server: BuildletServer,
+  server: Connections,
   settings: ListenSettings,
   deps: BuildletDeps,
   signal: AbortSignal,
@@ -136,11 +136,11 @@ async function serveListener(
   const keepAlive = { keepAlive: true, keepAliveInitialDelay: 180_000, noDelay: true };
   let listener: Server;
   if (tls) {
-    const { createServer } = await import("node:tls");
-    listener = createServer({ ...tls, ...keepAlive }, (socket) => server.accept(socket));
+    const { createServer: createTlsServer } = await import("node:tls");
+    listener = createTlsServer({ ...tls, ...keepAlive }, (socket) => server.accept(socket));
     listener.on("tlsClientError", () => {}); // somebody who speaks no TLS
   } else {
-    listener = createTcpServer(keepAlive, (socket) => server.accept(socket));
+    listener = createServer(keepAlive, (socket) => server.accept(socket));
   }
   await new Promise<void>((resolve, reject) => {
     listener.once("error", (error) => reject(new Error(`Cannot listen: ${messageOf(error)}`, { cause: error })));
@@ -155,34 +155,4 @@ async function serveListener(
     if (signal.aborted) resolve();
   });
   listener.close();
-}
-
-/** Answers GET /healthz in the clear. A second buildlet on the machine finds the address taken, which is only logged. */
-async function serveHealth(address: string, log: (line: string) => void): Promise<AsyncDisposable> {
-  const [, bracketed, plain = "", port] = /^(?:\[([^\]]*)\]|([^:]*)):(\d{1,5})$/.exec(address) ?? [];
-  const none = { [Symbol.asyncDispose]: async () => {} };
-  if (port === undefined) {
-    log(`Cannot serve /healthz on ${JSON.stringify(address)}: want HOST:PORT`);
-    return none;
-  }
-  const server: HttpServer = createHttpServer((request, response) => {
-    const found = request.url === "/healthz" && request.method === "GET";
-    response
-      .writeHead(found ? 200 : 404, { "Content-Type": "text/plain; charset=utf-8" })
-      .end(found ? "ok\n" : "404 page not found\n");
-  });
-  const failure = await new Promise<Error | undefined>((resolve) => {
-    server.once("error", resolve);
-    server.listen({ port: Number(port), host: (bracketed ?? plain) || undefined }, () => resolve(undefined));
-  });
-  if (failure) {
-    log(`Cannot serve /healthz on ${address}: ${failure.message}`);
-    return none;
-  }
-  return {
-    [Symbol.asyncDispose]: async () => {
-      server.closeAllConnections();
-      await new Promise((resolve) => server.close(resolve));
-    },
-  };
 }

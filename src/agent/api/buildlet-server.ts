@@ -1,7 +1,6 @@
 /**
- * The buildlet's HTTP server (the API: wire/buildlet-api/buildlet-api.ts). It is given connections, accepted by a
- * listener or picked up from the coordinator, and serves them until they end; nothing is timed out, since the client
- * decides how long a command may take.
+ * The buildlet's HTTP server (the API: wire/buildlet-api/buildlet-api.ts). It is given connections by ./connections.ts and
+ * serves them until they end; nothing is timed out, since the client decides how long a command may take.
  *
  * Routes marked `guarded` want the password in listen mode; in reverse mode there is none. Errors are plain text. The
  * parts that need much code are loaded at their first use, so that an idle agent stays small.
@@ -12,13 +11,14 @@ import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { messageOf } from "../../farm/errors.ts";
 import { parseBool } from "../../farm/flags.ts";
-import { BUILDLET_VERSION } from "../../wire/buildlet-api/buildlet-api.ts";
 import { isRelPath } from "../../wire/buildlet-api/rel-path.ts";
 import { TAR_LIMITS } from "../../wire/tar/tar-reader.ts";
+import type { IdleMemory } from "../idle-memory.ts";
 import { ensureWorkDir } from "../work-dir.ts";
 import type { ApiDeps } from "./api-deps.ts";
 import { ApiError } from "./api-error.ts";
 import type { ExecHandler } from "./exec-handler.ts";
+import { HEALTH_BODY, STATUS_BODY, STATUS_TYPE } from "./quick-answer.ts";
 import { checkRelPath, readForm, type Target, targetOf } from "./request.ts";
 import { sameText } from "./same-text.ts";
 
@@ -33,43 +33,31 @@ interface Route {
 export class BuildletServer implements AsyncDisposable {
   readonly #deps: ApiDeps;
   readonly #server: Server;
-  readonly #sockets = new Set<Socket>();
   #exec: Promise<ExecHandler> | undefined;
   readonly #routes: ReadonlyMap<string, Route>;
 
-  constructor(deps: ApiDeps) {
+  constructor(deps: ApiDeps, idle: IdleMemory) {
     this.#deps = deps;
     this.#routes = this.#makeRoutes();
     this.#server = createServer(
       // The coordinator's Host is a machine name or empty; a build may be silent for hours.
       { requireHostHeader: false, keepAliveTimeout: 0, requestTimeout: 0, headersTimeout: 0, noDelay: true },
-      (request, response) => void this.#serve(request, response),
+      (request, response) => {
+        response.once("close", idle.begin());
+        void this.#serve(request, response);
+      },
     );
     this.#server.timeout = 0;
   }
 
-  /** Serves `socket` from its next byte on. */
-  accept(socket: Socket): void {
-    this.#sockets.add(socket);
-    socket.on("error", () => {}); // the close that follows says enough
-    socket.once("close", () => this.#sockets.delete(socket));
-    // An ssh tunnel needs the socket itself, which an HTTP server does not give back: so look before it is handed over.
-    socket.once("readable", () => {
-      const first: Buffer | null = socket.read();
-      if (first === null) return void socket.destroy();
-      if (first.toString("latin1", 0, 18).startsWith("POST /connect-ssh")) {
-        void import("./connect-ssh.ts").then(({ connectSsh }) => connectSsh(socket, first, this.#deps));
-        return;
-      }
-      socket.unshift(first);
-      this.#server.emit("connection", socket);
-    });
+  /** Serves HTTP on `socket` from its next byte on, until it ends. */
+  serve(socket: Socket): void {
+    this.#server.emit("connection", socket);
   }
 
-  /** Kills all commands and closes all connections. */
+  /** Kills all commands. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#exec) await (await this.#exec)[Symbol.asyncDispose]();
-    for (const socket of this.#sockets) socket.destroy();
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -132,7 +120,7 @@ export class BuildletServer implements AsyncDisposable {
         "/",
         { methods: "any", guarded: false, handle: (_, response) => text(response, `buildlet running on ${system}\n`) },
       ],
-      ["/healthz", { methods: "any", guarded: false, handle: (_, response) => text(response, "ok\n") }],
+      ["/healthz", { methods: "any", guarded: false, handle: (_, response) => text(response, HEALTH_BODY) }],
       [
         "/debug/x",
         {
@@ -155,8 +143,7 @@ export class BuildletServer implements AsyncDisposable {
         {
           methods: ["GET"],
           guarded: true,
-          handle: (_, response) =>
-            text(response, JSON.stringify({ Version: BUILDLET_VERSION }), "application/json; charset=utf-8"),
+          handle: (_, response) => text(response, STATUS_BODY, STATUS_TYPE),
         },
       ],
       ["/workdir", { methods: ["GET"], guarded: true, handle: (_, response) => text(response, workDir) }],

@@ -1,8 +1,13 @@
 /** Starting the agent in stage0's place, or as its child where the system has no execve. */
 import type { Environment } from "../proxy.ts";
 
-/** V8 options under which an idle agent stays small; streaming a log needs no large heap. */
-export const NODE_OPTIONS = ["--max-semi-space-size=2", "--single-threaded-gc"] as const;
+/**
+ * V8 options that keep an idle agent small: it may collect its garbage when idle (../idle-memory.ts), and a compiler that
+ * the few hot loops of an agent do not need stays unloaded. Node before 22 does not know the second.
+ */
+export function nodeOptions(nodeVersion: string): readonly string[] {
+  return ["--expose-gc", ...(Number.parseInt(nodeVersion, 10) >= 22 ? ["--no-maglev"] : [])];
+}
 
 export interface Program {
   readonly path: string;
@@ -12,7 +17,7 @@ export interface Program {
 /** Scripts are run by the Node that runs us; anything else is a program of its own. */
 export function commandFor(file: string, args: readonly string[]): Program {
   if (!/\.[mc]?js$/.test(file)) return { path: file, args };
-  return { path: process.execPath, args: [...NODE_OPTIONS, file, ...args] };
+  return { path: process.execPath, args: [...nodeOptions(process.versions.node), file, ...args] };
 }
 
 /** Becomes the program; returns only where that cannot be done. */
