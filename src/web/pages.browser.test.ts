@@ -2,12 +2,11 @@
  * Pages in a real browser: that they come alive without a jump, that keys and links work, that nobody is shut out.
  * One browser and one farm for all; each test has a page of its own.
  */
-import { createRequire } from "node:module";
-import { readFileSync } from "node:fs";
 import sparticuz from "@sparticuz/chromium";
+import axe from "axe-core";
 import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { buildAssets, type TestWeb, testWeb, TOKEN } from "./testing/web.ts";
+import { buildAssets, type TestWeb, TOKEN, testWeb } from "./testing/web.ts";
 
 let web: TestWeb;
 let at: string;
@@ -18,7 +17,11 @@ beforeAll(async () => {
   [web, browser] = await Promise.all([
     buildAssets().then((assets) => testWeb({ assets })),
     sparticuz.executablePath().then((executablePath) =>
-      chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu", "--hide-scrollbars"], headless: true }),
+      chromium.launch({
+        executablePath,
+        args: ["--no-sandbox", "--disable-gpu", "--hide-scrollbars"],
+        headless: true,
+      }),
     ),
   ]);
   at = await web.listen();
@@ -29,12 +32,17 @@ afterAll(async () => {
 });
 
 async function open(path: string, options: BrowserContextOptions = {}): Promise<Page & AsyncDisposable> {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, reducedMotion: "reduce", ...options });
+  const context = await browser.newContext({
+    viewport: { width: 1280, height: 900 },
+    reducedMotion: "reduce",
+    ...options,
+  });
   const page = await context.newPage();
   page.setDefaultTimeout(10_000);
   page.on("pageerror", (error) => complaints.push(`${path}: ${error.message}`));
   page.on("console", (message) => {
-    if (message.type() === "error" && !/status of 40[34]/.test(message.text())) complaints.push(`${path}: ${message.text()}`);
+    if (message.type() === "error" && !/status of 40[34]/.test(message.text()))
+      complaints.push(`${path}: ${message.text()}`);
   });
   await page.addInitScript(() => {
     const shifts = Object.assign(window, { shifted: 0 });
@@ -47,7 +55,8 @@ async function open(path: string, options: BrowserContextOptions = {}): Promise<
   return Object.assign(page, { [Symbol.asyncDispose]: () => context.close() });
 }
 
-const shifted = (page: Page): Promise<number> => page.evaluate(() => (window as unknown as { shifted: number }).shifted);
+const shifted = (page: Page): Promise<number> =>
+  page.evaluate(() => (window as unknown as { shifted: number }).shifted);
 const live = (page: Page): Promise<unknown> => page.waitForSelector("html[data-live=yes]");
 const text = (page: Page, selector: string): Promise<string> => page.locator(selector).innerText();
 
@@ -58,8 +67,12 @@ test("a build that ends is seen on / and on its own page without reload and with
   expect(await text(home, "#active")).toContain("linux-riscv64");
   expect(await text(own, "h1")).toContain("is running “test”");
   const { sql, bus } = web.database;
-  await sql.query("update build set state = 'ended', outcome = 'success', ended_at = now() where id = $1", [web.seeded.running]);
-  await sql.query("update attempt set state = 'ended', outcome = 'success', ended_at = now() where build_id = $1", [web.seeded.running]);
+  await sql.query("update build set state = 'ended', outcome = 'success', ended_at = now() where id = $1", [
+    web.seeded.running,
+  ]);
+  await sql.query("update attempt set state = 'ended', outcome = 'success', ended_at = now() where build_id = $1", [
+    web.seeded.running,
+  ]);
   bus.publish(`build:${web.seeded.running}`);
   await own.waitForFunction(() => document.querySelector("h1")?.textContent?.includes("passed in"));
   await home.waitForFunction(() => !document.querySelector("#active")?.textContent?.includes("linux-riscv64"));
@@ -74,13 +87,23 @@ test("the grid takes up a result in its one cell, keeps the focus, and nothing m
   await using page = await open("/p/app");
   await live(page);
   const { sql, bus } = web.database;
-  const [build] = await sql.query<{ id: number }>("select id from build where state = 'running' and builder = 'darwin-arm64'");
+  const [build] = await sql.query<{ id: number }>(
+    "select id from build where state = 'running' and builder = 'darwin-arm64'",
+  );
   const newest = `#c${web.seeded.hashes[0]?.slice(0, 12)}`;
   await page.locator("#grid").focus();
-  for (const key of ["ArrowDown", "ArrowDown", "ArrowRight", "ArrowRight", "ArrowRight", "ArrowRight"]) await page.keyboard.press(key);
-  const focused = (): Promise<unknown> => page.evaluate(() => [document.activeElement?.closest("tr")?.id, document.activeElement?.closest("td")?.className.split(" ")[0]]);
+  for (const key of ["ArrowDown", "ArrowDown", "ArrowRight", "ArrowRight", "ArrowRight", "ArrowRight"])
+    await page.keyboard.press(key);
+  const focused = (): Promise<unknown> =>
+    page.evaluate(() => [
+      document.activeElement?.closest("tr")?.id,
+      document.activeElement?.closest("td")?.className.split(" ")[0],
+    ]);
   expect(await focused()).toEqual([newest.slice(1), "ru"]);
-  await sql.query("update build set state = 'ended', outcome = 'failure', failed_step = 'test', ended_at = now() where id = $1", [build?.id]);
+  await sql.query(
+    "update build set state = 'ended', outcome = 'failure', failed_step = 'test', ended_at = now() where id = $1",
+    [build?.id],
+  );
   bus.publish("grid:app");
   await page.waitForSelector(`${newest} td.no a[href="/b/${build?.id}"]`);
   expect(await focused()).toEqual([newest.slice(1), "no"]);
@@ -142,7 +165,9 @@ test("the log: a link to a line, search with a count, wrap, copy", async () => {
 test("the log follows what is written, leaves off when the reader scrolls up, and takes up at the end", async () => {
   const { sql } = web.database;
   const id = await web.logs.create();
-  const [darwin] = await sql.query<{ id: number }>("select id from build where builder = 'linux-amd64' and state = 'running'");
+  const [darwin] = await sql.query<{ id: number }>(
+    "select id from build where builder = 'linux-amd64' and state = 'running'",
+  );
   await sql.query(
     `update step set log_id = $2 where name = 'test' and attempt_id = (select id from attempt where build_id = $1)`,
     [darwin?.id, id],
@@ -178,7 +203,14 @@ test("a log of five million lines is reached everywhere, and holds only what is 
     const from = Number(query.get("from"));
     const count = Math.min(Number(query.get("count")), lines - from + 1);
     await route.fulfill({
-      json: { from, total: lines, length: lines * 100, ended: true, truncated: false, lines: Array.from({ length: count }, (_, i) => `huge ${from + i}`) },
+      json: {
+        from,
+        total: lines,
+        length: lines * 100,
+        ended: true,
+        truncated: false,
+        lines: Array.from({ length: count }, (_, i) => `huge ${from + i}`),
+      },
     });
   });
   await page.goto(`${at}/b/${web.seeded.failed}/test#L4321000`);
@@ -241,7 +273,9 @@ test("the operator logs in, drains a machine by its button, and logs out; the th
 
 test("without script everything can be read, and links lead on", async () => {
   await using page = await open("/", { javaScriptEnabled: false });
-  expect(await text(page, "#pools")).toContain("macmini (203.0.113.5:40500) version 29, host-darwin-arm64-shelf: connected 2d 0h, working for");
+  expect(await text(page, "#pools")).toContain(
+    "macmini (203.0.113.5:40500) version 29, host-darwin-arm64-shelf: connected 2d 0h, working for",
+  );
   await page.goto(`${at}/b/${web.seeded.failed}`);
   expect(await text(page, ".why")).toContain("expected 3, got 4");
   expect(await text(page, ".log-box")).toContain("make: leaving directory");
@@ -253,7 +287,21 @@ test("without script everything can be read, and links lead on", async () => {
 
 const everyPage = (): string[] => {
   const s = web.seeded;
-  return ["/", "/builders", "/p/app", `/p/app/${s.hashes[1]}`, `/b/${s.failed}`, `/b/${s.waiting}`, "/machines", "/machines/riverboard", "/queues", "/status", "/search?q=parser", "/login", "/nowhere"];
+  return [
+    "/",
+    "/builders",
+    "/p/app",
+    `/p/app/${s.hashes[1]}`,
+    `/b/${s.failed}`,
+    `/b/${s.waiting}`,
+    "/machines",
+    "/machines/riverboard",
+    "/queues",
+    "/status",
+    "/search?q=parser",
+    "/login",
+    "/nowhere",
+  ];
 };
 
 test("every page fits 390 pixels", async () => {
@@ -265,23 +313,37 @@ test("every page fits 390 pixels", async () => {
   }
 });
 
-const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-
 for (const colorScheme of ["light", "dark"] as const) {
   test(`axe finds nothing on any page, ${colorScheme}`, async () => {
     await using page = await open("/login", { colorScheme, bypassCSP: true });
-    web.checks.push({ id: "pinecone", title: "pinecone", notes: "https://example.org", lines: [{ level: "warn", text: "missing" }, { level: "error", text: "twice" }] });
+    web.checks.push({
+      id: "pinecone",
+      title: "pinecone",
+      notes: "https://example.org",
+      lines: [
+        { level: "warn", text: "missing" },
+        { level: "error", text: "twice" },
+      ],
+    });
     web.banners.push("The configuration is broken");
     for (const path of everyPage()) {
       await page.goto(at + path);
       await page.waitForSelector("html[data-ready=yes]");
-      await page.evaluate(axe);
+      await page.evaluate(axe.source);
       // Only colours differ between the two.
       const rules = colorScheme === "dark" ? { runOnly: ["color-contrast", "link-in-text-block"] } : {};
       const found = await page.evaluate(async (rules) => {
-        const { axe } = window as unknown as { axe: { run(options: object): Promise<{ violations: { id: string; nodes: { html: string; failureSummary: string }[] }[] }> } };
+        const { axe } = window as unknown as {
+          axe: {
+            run(
+              options: object,
+            ): Promise<{ violations: { id: string; nodes: { html: string; failureSummary: string }[] }[] }>;
+          };
+        };
         const { violations } = await axe.run(rules);
-        return violations.map((v) => `${v.id}: ${v.nodes.length} ${v.nodes[0]?.html.slice(0, 200)} ${v.nodes[0]?.failureSummary}`);
+        return violations.map(
+          (v) => `${v.id}: ${v.nodes.length} ${v.nodes[0]?.html.slice(0, 200)} ${v.nodes[0]?.failureSummary}`,
+        );
       }, rules);
       expect([path, ...found]).toEqual([path]);
     }

@@ -166,7 +166,7 @@ describe("events", () => {
     await reader.read();
     while (clock.sleeping === 0) await new Promise((next) => setImmediate(next));
     await clock.advance(seconds(15) as Ms);
-    expect(Buffer.from((await reader.read()).value).toString()).toBe(": still here\n\n");
+    expect(new TextDecoder().decode((await reader.read()).value)).toBe(": still here\n\n");
     await reader.cancel();
   });
 

@@ -77,7 +77,10 @@ export class Events implements Live {
   }
 }
 
-/** Runs `work` when told, never twice at once, and once more if told while it ran. */
+/** Between two questions of one page: a farm that builds a hundred things a second does not ask a hundred times. */
+const PAUSE_MS = 250;
+
+/** Runs `work` when told, at once if it rested; never twice at a time, and once more if it was told meanwhile. */
 export function oneAtATime(work: () => Promise<void>): () => void {
   let busy = false;
   let again = false;
@@ -88,6 +91,7 @@ export function oneAtATime(work: () => Promise<void>): () => void {
     }
     busy = true;
     await work().catch(() => undefined); // the previous answer stays; the next change asks again
+    await new Promise((rested) => setTimeout(rested, PAUSE_MS));
     busy = false;
     if (!again) return;
     again = false;
