@@ -42,8 +42,3 @@ export class FarmError extends Error {
 export function messageOf(reason: unknown): string {
   return reason instanceof Error ? reason.message : String(reason);
 }
-
-/** Marks the arm of a union that cannot happen; the compiler refuses a call that can. */
-export function unreachable(value: never): never {
-  throw new TypeError(`Cannot happen: ${JSON.stringify(value)}`);
-}

@@ -41,10 +41,6 @@ export function epochMs(value: number): EpochMs {
 export function plus(at: EpochMs, span: Ms): EpochMs {
   return (at + span) as EpochMs;
 }
-/** How long it is from `from` to `to`; negative when `to` came first. */
-export function between(from: EpochMs, to: EpochMs): Ms {
-  return (to - from) as Ms;
-}
 export function buildId(value: number): BuildId {
   return value as BuildId;
 }

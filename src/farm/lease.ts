@@ -12,8 +12,6 @@
 import type { Provenance } from "./build.ts";
 import type { EpochMs, LeaseId, MachineId, SessionId } from "./ids.ts";
 
-export type LeaseState = "wanted" | "held" | "ended";
-
 /** What a lease is for; selects who is told when it is claimed. */
 export type LeaseKind = "build";
 
