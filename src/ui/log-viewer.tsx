@@ -41,6 +41,7 @@ export function LogViewer(props: { log: LogData }): JSX.Element {
   const box = useRef<HTMLDivElement>(null);
   const [awake, setAwake] = useState(false);
   const [, redraw] = useState(0);
+  const [short] = useState(log.ended && log.total <= 12); // decided once: a log that ends while somebody reads must not shrink
   const [wrap, setWrap] = useState(false);
   const [follow, setFollow] = useState(false);
   const [query, setQuery] = useState("");
@@ -200,7 +201,7 @@ export function LogViewer(props: { log: LogData }): JSX.Element {
         <a href={`${log.base}/log${log.attempt === "" ? "" : `?attempt=${log.attempt}`}`}>Raw text</a>
       </div>
       <section
-        class={`log-box${wrap ? " wrap" : ""}`}
+        class={`log-box${wrap ? " wrap" : ""}${short ? " short" : ""}`}
         ref={box}
         // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard.
         tabIndex={0}
