@@ -2,14 +2,22 @@
  * In reverse mode: answers GET /healthz in the clear on an address of its own, and nothing else. A second buildlet on the
  * machine finds the address taken, which is only logged. An empty address serves nothing.
  */
-import { createServer, type Socket } from "node:net";
+import type { Socket } from "node:net";
+import { messageOf } from "../farm/errors.ts";
 import { HEALTH_BODY } from "./api/quick-answer.ts";
+import { listenSmall } from "./small-listener.ts";
 
 /** Whoever asks says so soon; nobody may hold connections open. */
 const IDLE_MS = 10_000;
+const MAX_CONNECTIONS = 16;
 
-export async function serveHealth(address: string, log: (line: string) => void): Promise<AsyncDisposable> {
-  const none = { [Symbol.asyncDispose]: async () => {} };
+export interface Health extends AsyncDisposable {
+  /** Where it listens; undefined when it does not. */
+  readonly port: number | undefined;
+}
+
+export async function serveHealth(address: string, log: (line: string) => void): Promise<Health> {
+  const none = { port: undefined, [Symbol.asyncDispose]: async () => {} };
   if (address === "") return none;
   const [, bracketed, plain = "", port] = /^(?:\[([^\]]*)\]|([^:]*)):(\d{1,5})$/.exec(address) ?? [];
   if (port === undefined || Number(port) > 65535) {
@@ -17,28 +25,27 @@ export async function serveHealth(address: string, log: (line: string) => void):
     return none;
   }
   const sockets = new Set<Socket>();
-  const server = createServer((socket) => {
+  const accept = (socket: Socket) => {
+    if (sockets.size >= MAX_CONNECTIONS) return void socket.destroy();
     sockets.add(socket);
     socket.setTimeout(IDLE_MS, () => socket.destroy());
     socket.on("error", () => {});
     socket.once("close", () => sockets.delete(socket));
     socket.once("data", (request) => socket.end(answer(request)));
-  });
-  server.maxConnections = 16;
-  const failure = await new Promise<Error | undefined>((resolve) => {
-    server.once("error", resolve);
-    server.listen({ port: Number(port), host: (bracketed ?? plain) || undefined }, () => resolve(undefined));
-  });
-  if (failure) {
-    log(`Cannot serve /healthz on ${address}: ${failure.message}`);
+  };
+  try {
+    const listener = await listenSmall((bracketed ?? plain) || undefined, Number(port), accept);
+    return {
+      port: listener.port,
+      [Symbol.asyncDispose]: async () => {
+        for (const socket of sockets) socket.destroy();
+        await listener[Symbol.asyncDispose]();
+      },
+    };
+  } catch (error) {
+    log(`Cannot serve /healthz on ${address}: ${messageOf(error)}`);
     return none;
   }
-  return {
-    [Symbol.asyncDispose]: async () => {
-      for (const socket of sockets) socket.destroy();
-      await new Promise((resolve) => server.close(resolve));
-    },
-  };
 }
 
 /** One answer to a connection: /healthz, whatever header lines came with it. */

@@ -173,27 +173,27 @@ test("output comes as it is written, stdout and stderr in their order, through /
   expect(body.toString()).toBe("out1\nerr1\nout2\nerr2\nout3\nerr3\nout4\nerr4\nout5\nerr5\ndev\n");
 });
 
-test("any bytes pass: NUL, invalid UTF-8, no line feed, a line of 64 MB", async () => {
+test("any bytes pass: NUL, invalid UTF-8, no line feed, a line of 16 MB", async () => {
   const bytes = randomBytes(100_000);
   await writeFile(join(machine.workDir, "bytes"), bytes);
   expect((await sh("cat bytes", { dir: "." })).body.equals(bytes)).toBe(true);
-  const long = await sh("head -c 67108864 /dev/zero | tr '\\0' x");
+  const long = await sh("head -c 16777216 /dev/zero | tr '\\0' x");
   expect([long.body.length, long.body.every((byte) => byte === 120), long.trailers["process-state"]]).toEqual([
-    67_108_864,
+    16_777_216,
     true,
     "ok",
   ]);
 });
 
 test("a reader that stops reading stops the command, and memory does not grow", async () => {
-  const response = await start({ args: ["-c", "head -c 300000000 /dev/zero; echo; echo end"] });
+  const response = await start({ args: ["-c", "head -c 100000000 /dev/zero; echo; echo end"] });
   response.pause();
   const before = process.memoryUsage().rss;
-  await new Promise((resolve) => setTimeout(resolve, 500));
-  expect(process.memoryUsage().rss - before).toBeLessThan(64 * 1024 * 1024);
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  expect(process.memoryUsage().rss - before).toBeLessThan(48 * 1024 * 1024);
   let length = 0;
   for await (const chunk of response) length += chunk.length;
-  expect([length, response.trailers["process-state"]]).toEqual([300_000_005, "ok"]);
+  expect([length, response.trailers["process-state"]]).toEqual([100_000_005, "ok"]);
 });
 
 test("[coordinator 47] when the client goes away everything that the command started dies, daemons too", async () => {
@@ -210,20 +210,12 @@ test("[coordinator 47] when the client goes away everything that the command sta
   await machine.coordinator.until(() => running(word).length === 0);
 });
 
-test("a descendant that keeps the output open in silence does not keep the exec open for ever", async () => {
-  const word = `sleep-${randomBytes(6).toString("hex")}`;
-  const began = performance.now();
-  await script("holder", `#!/bin/bash\n(exec -a ${word} sleep 300) &\necho done\n`);
-  expect(outcome(await exec({ cmd: "./holder" }))).toEqual([200, "done\n", "ok"]);
-  expect([performance.now() - began < 12_000, running(word)]).toEqual([true, []]);
-});
-
 test("what a build left running is killed when the work dir is emptied, and not what is still running", async () => {
   const left = `sleep-${randomBytes(6).toString("hex")}`;
   await script("leave", `#!/bin/bash\n(exec -a ${left} setsid sleep 300 >/dev/null 2>&1 </dev/null &)\n`);
   await exec({ cmd: "./leave" });
   await machine.coordinator.until(() => running("300").length > 0);
-  const busy = await start({ args: ["-c", "echo up; sleep 2; echo still here"], dir: "/" });
+  const busy = await start({ args: ["-c", "echo up; sleep 0.5; echo still here"], dir: "/" });
   await new Promise((resolve) => busy.once("data", resolve));
   const headers = { "Content-Type": "application/x-www-form-urlencoded" };
   expect((await machine.coordinator.fetch({ method: "POST", path: "/removeall", headers }, "path=.")).status).toBe(200);
