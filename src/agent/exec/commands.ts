@@ -49,8 +49,9 @@ export class Commands implements AsyncDisposable {
   readonly #platform: NodeJS.Platform;
   readonly #pipes: OutputPipes;
   readonly #id = randomBytes(8).toString("hex"); // tells our commands from those of other buildlets
-  readonly #running = new Map<string, AbortController>(); // mark -> ends that command
+  readonly #running = new Set<string>(); // marks
   readonly #ends = new Set<Promise<unknown>>();
+  readonly #over = new AbortController();
   #count = 0;
   /** Nothing that we started lives, so nothing that it started can appear. */
   #nobodyLeft = true;
@@ -74,10 +75,9 @@ export class Commands implements AsyncDisposable {
   async run(command: Command, sink: OutputSink, signal: AbortSignal): Promise<string> {
     this.#look.abort();
     this.#nobodyLeft = false;
-    const stop = new AbortController();
     const mark = `${this.#id}.${++this.#count}`;
-    this.#running.set(mark, stop);
-    const end = this.#run(command, mark, sink, AbortSignal.any([signal, stop.signal])).finally(() => {
+    this.#running.add(mark);
+    const end = this.#run(command, mark, sink, AbortSignal.any([signal, this.#over.signal])).finally(() => {
       this.#running.delete(mark);
       this.#ends.delete(end);
       this.#pipes.prepare();
@@ -90,11 +90,11 @@ export class Commands implements AsyncDisposable {
   /** Kills what ended commands left running. */
   async killLeftovers(): Promise<void> {
     if (this.#nobodyLeft) return;
-    await killTree({ pid: undefined, mark: `${this.#id}.`, spare: new Set(this.#running.keys()) }, this.#platform);
+    await killTree({ pid: undefined, mark: `${this.#id}.`, spare: new Set(this.#running) }, this.#platform);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const stop of this.#running.values()) stop.abort(new Error("The session ended"));
+    this.#over.abort(new Error("The session ended"));
     await Promise.allSettled(this.#ends);
     this.#look.abort();
     await this.killLeftovers();

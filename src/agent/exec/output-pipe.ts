@@ -4,7 +4,8 @@
  * Standard output and standard error have to be the same open pipe, or their order is lost; and a real pipe, since
  * `/dev/stderr` cannot be opened on the sockets that Node gives to children. Node has no call for a pipe, so one is made
  * as a FIFO (`mkfifo` is everywhere in Unix), opened at both ends and unlinked at once: nothing is left on disk, and
- * the reading end is polled like a socket. That costs a process of a millisecond or two, so a spare is kept ready.
+ * the reading end is polled like a socket. That costs a process of a millisecond or two, so a few are made at once and
+ * kept ready.
  * Without mkfifo, and on Windows, the two streams are separate and merged as they come.
  */
 import { closeSync, constants, openSync, rmSync } from "node:fs";
@@ -16,30 +17,42 @@ export type OutputPipe =
   | { readonly kind: "one"; readonly readFd: number; readonly writeFd: number }
   | { readonly kind: "two" };
 
+/** Made by one run of mkfifo. */
+const SPARES = 4;
+
 export class OutputPipes implements Disposable {
-  #spare: Promise<OutputPipe> | undefined;
   readonly #platform: NodeJS.Platform;
+  readonly #spares: OutputPipe[] = [];
+  #making: Promise<void> | undefined;
+  #over = false;
 
   constructor(platform: NodeJS.Platform) {
     this.#platform = platform;
   }
 
-  /** Makes the next pipe now, so that `take` need not wait. */
+  /** Makes pipes now if there are none, so that `take` need not wait. */
   prepare(): void {
-    this.#spare ??= makePipe(this.#platform);
+    if (this.#spares.length === 0 && !this.#over) void this.#make();
   }
 
   /** A pipe that the caller owns: both ends are to be closed. */
   async take(): Promise<OutputPipe> {
-    this.prepare();
-    const taken = this.#spare;
-    this.#spare = undefined;
-    return taken ?? { kind: "two" };
+    while (this.#spares.length === 0 && !this.#over) await this.#make();
+    return this.#spares.pop() ?? { kind: "two" };
   }
 
   [Symbol.dispose](): void {
-    void this.#spare?.then(closePipe);
-    this.#spare = undefined;
+    this.#over = true;
+    for (const pipe of this.#spares.splice(0)) closePipe(pipe);
+  }
+
+  #make(): Promise<void> {
+    this.#making ??= makePipes(this.#platform).then((pipes) => {
+      this.#making = undefined;
+      if (this.#over) for (const pipe of pipes) closePipe(pipe);
+      else this.#spares.push(...pipes);
+    });
+    return this.#making;
   }
 }
 
@@ -49,27 +62,33 @@ export function closePipe(pipe: OutputPipe): void {
   closeSync(pipe.writeFd);
 }
 
-async function makePipe(platform: NodeJS.Platform): Promise<OutputPipe> {
-  if (platform === "win32") return { kind: "two" };
+async function makePipes(platform: NodeJS.Platform): Promise<OutputPipe[]> {
+  if (platform === "win32") return [{ kind: "two" }];
+  const pipes: OutputPipe[] = [];
   let dir: string | undefined;
   try {
     dir = await mkdtemp(join(tmpdir(), "buildlet-pipe-"));
-    const path = join(dir, "output");
+    const paths = Array.from({ length: SPARES }, (_, number) => join(dir ?? "", String(number)));
     const { execFile } = await import("node:child_process");
     await new Promise<void>((resolve, reject) => {
-      execFile("mkfifo", ["-m", "600", path], (error) => (error ? reject(error) : resolve()));
+      execFile("mkfifo", ["-m", "600", ...paths], (error) => (error ? reject(error) : resolve()));
     });
-    // Reading first and without waiting; then a writer finds a reader and does not wait either.
-    const readFd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-    try {
-      return { kind: "one", readFd, writeFd: openSync(path, constants.O_WRONLY) };
-    } catch (error) {
-      closeSync(readFd);
-      throw error;
-    }
+    for (const path of paths) pipes.push(openPipe(path));
   } catch {
-    return { kind: "two" };
+    if (pipes.length === 0) pipes.push({ kind: "two" });
   } finally {
     if (dir !== undefined) rmSync(dir, { recursive: true, force: true });
+  }
+  return pipes;
+}
+
+function openPipe(path: string): OutputPipe {
+  // Reading first and without waiting; then a writer finds a reader and does not wait either.
+  const readFd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    return { kind: "one", readFd, writeFd: openSync(path, constants.O_WRONLY) };
+  } catch (error) {
+    closeSync(readFd);
+    throw error;
   }
 }
