@@ -112,7 +112,7 @@ async function watchOnce(farm: BenchFarm, { signal }: Context): Promise<number[]
 for i in $(seq ${LINES}); do echo "@ $EPOCHREALTIME @"; sleep ${LINE_EVERY_MS / 1000}; done`;
   const [build] = await farm.want({ steps: [{ name: "clock", command: ["bash", "-c", script] }] });
   if (!build) throw new Error("Cannot watch: the build was not made");
-  const { log } = await until(
+  await until(
     async () => {
       const [row] = await farm.sql.query<{ log: number }>(
         `select s.log_id as log from attempt a join step s on s.attempt_id = a.id
@@ -125,7 +125,7 @@ for i in $(seq ${LINES}); do echo "@ $EPOCHREALTIME @"; sleep ${LINE_EVERY_MS / 
   );
   const spans: number[] = [];
   using stack = new DisposableStack();
-  const options = { http: farm.http, base: `/b/${build.id}/clock`, topic: `log:${log}`, signal };
+  const options = { http: farm.http, base: `/b/${build.id}/clock`, signal };
   const pages = Array.from({ length: VIEWERS }, () =>
     stack.use(new Viewer({ ...options, seen: (age) => spans.push(age) })),
   );

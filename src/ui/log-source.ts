@@ -1,7 +1,8 @@
 /**
  * Lines of a log as the viewer needs them: asked for in aligned blocks, kept while near, never the whole log.
  *
- * A block is final once all its lines are; the last block is asked for again when the log has grown. Colours begin anew at each block, since
+ * A block is final once all its lines are; what the log grows by is pushed to us and added to the last block, or, when it is further on
+ * than that, asked for once it is in sight. Colours begin anew at each block, since
  * nobody can know the colour at line 5,000,000 without reading all before it.
  */
 import { ansiState, type Span, spans } from "./ansi.ts";
@@ -9,7 +10,7 @@ import { ansiState, type Span, spans } from "./ansi.ts";
 export const BLOCK = 256;
 const KEPT = 64; // blocks
 
-/** Answer of `/b/ID/STEP/lines`; `from` and line numbers count from 1. */
+/** Answer of `/b/ID/STEP/lines`, and what `/follow` tells; `from` and line numbers count from 1. */
 export interface LinesAnswer {
   readonly from: number;
   readonly total: number;
@@ -20,6 +21,7 @@ export interface LinesAnswer {
 }
 
 interface Block {
+  readonly lines: readonly string[];
   readonly rows: readonly (readonly Span[])[];
   readonly total: number; // of the log, when this was asked for
 }
@@ -32,8 +34,6 @@ export class LogSource {
   readonly #changed: () => void;
   readonly #blocks = new Map<number, Block>();
   readonly #asked = new Map<number, Promise<void>>();
-  #again = false;
-  #refreshing = false;
 
   constructor(start: { total: number; ended: boolean; length: number }, url: LogSource["url"], changed: () => void) {
     this.total = start.total;
@@ -58,18 +58,41 @@ export class LogSource {
     return block?.rows[offset];
   }
 
-  /** Looks whether the log has grown: one small question at a time, however much was written meanwhile. */
-  async refresh(): Promise<void> {
-    this.#again = true;
-    if (this.#refreshing) return;
-    this.#refreshing = true;
-    while (this.#again) {
-      const last = Math.max(0, Math.floor((this.total - 1) / BLOCK));
-      await this.#asked.get(last); // asked before what we were told of; its answer may be older
-      this.#again = false;
-      await this.#ask(last);
+  /** The line that the last block begins with. */
+  get lastBlock(): number {
+    return Math.max(0, Math.floor((this.total - 1) / BLOCK)) * BLOCK + 1;
+  }
+
+  /** Takes lines that belong where `answer.from` says. */
+  take(answer: LinesAnswer): "more" | "last" {
+    const end = answer.from + answer.lines.length;
+    for (let at = answer.from; at < end; ) {
+      const index = Math.floor((at - 1) / BLOCK);
+      const first = index * BLOCK + 1;
+      const next = Math.min(end, first + BLOCK);
+      const known = this.#blocks.get(index);
+      const before = known?.lines.slice(0, at - first) ?? [];
+      // An older answer that comes late tells nothing; and lines behind a gap wait until their whole block is asked for.
+      if (before.length === at - first && answer.total >= (known?.total ?? 0)) {
+        this.#keep(index, [...before, ...answer.lines.slice(at - answer.from, next - answer.from)], answer.total);
+      }
+      at = next;
     }
-    this.#refreshing = false;
+    this.total = Math.max(this.total, answer.total);
+    this.length = Math.max(this.length, answer.length);
+    this.ended ||= answer.ended;
+    this.#changed();
+    return this.ended ? "last" : "more";
+  }
+
+  #keep(index: number, lines: readonly string[], total: number): void {
+    const state = ansiState();
+    this.#blocks.delete(index); // the newest goes to the end, the oldest is forgotten
+    this.#blocks.set(index, { lines, rows: lines.map((line) => spans(line, state)), total });
+    for (const old of this.#blocks.keys()) {
+      if (this.#blocks.size <= KEPT) break;
+      this.#blocks.delete(old);
+    }
   }
 
   #ask(index: number): Promise<void> {
@@ -83,17 +106,6 @@ export class LogSource {
   async #fetch(index: number): Promise<void> {
     const response = await fetch(this.#url("lines", { from: index * BLOCK + 1, count: BLOCK })).catch(() => undefined);
     if (!response?.ok) return;
-    const answer = (await response.json()) as LinesAnswer;
-    const state = ansiState();
-    this.#blocks.delete(index); // the newest goes to the end, the oldest is forgotten
-    this.#blocks.set(index, { rows: answer.lines.map((line) => spans(line, state)), total: answer.total });
-    for (const old of this.#blocks.keys()) {
-      if (this.#blocks.size <= KEPT) break;
-      this.#blocks.delete(old);
-    }
-    this.total = Math.max(this.total, answer.total);
-    this.length = Math.max(this.length, answer.length);
-    this.ended ||= answer.ended;
-    this.#changed();
+    this.take((await response.json()) as LinesAnswer);
   }
 }

@@ -10,7 +10,7 @@ import type { JSX } from "preact";
 import { useContext, useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { ansiState, type Span, spans } from "./ansi.ts";
 import { LiveContext } from "./live.ts";
-import { LogSource } from "./log-source.ts";
+import { type LinesAnswer, LogSource } from "./log-source.ts";
 import { ROW, ScrollMap } from "./scroll-map.ts";
 import { bytes, grouped, plural } from "./text.ts";
 
@@ -87,12 +87,17 @@ export function LogViewer(props: { log: LogData }): JSX.Element {
     }
     const onHash = (): void => void fromHash();
     addEventListener("hashchange", onHash);
-    const deafen = live.listen(log.topic, () => void source.refresh());
-    void source.refresh();
+    const leave = source.ended
+      ? () => {}
+      : live.follow(
+          () => source.url("follow", { from: source.lastBlock }),
+          "lines",
+          (data) => source.take(JSON.parse(data) as LinesAnswer),
+        );
     return () => {
       removeEventListener("hashchange", onHash);
       observer.disconnect();
-      deafen();
+      leave();
     };
   }, [state]);
 

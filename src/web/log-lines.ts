@@ -21,6 +21,8 @@ export interface Lines {
   readonly length: number;
   readonly ended: boolean;
   readonly truncated: boolean;
+  /** The last line of the log has no LF (yet). */
+  readonly open: boolean;
   readonly lines: readonly string[];
 }
 
@@ -29,7 +31,7 @@ export async function countOf(logs: LogReader, id: LogId): Promise<Omit<Lines, "
   const { length, lines, ended, truncated } = await logs.state(id);
   let open = false;
   if (length > 0) for await (const part of logs.read(id, length - 1, length)) open = part[part.length - 1] !== LF;
-  return { total: lines + (open ? 1 : 0), length, ended, truncated };
+  return { total: lines + (open ? 1 : 0), length, ended, truncated, open };
 }
 
 /** Lines `from` to at most `from + count - 1`. */

@@ -3,6 +3,7 @@
  *
  *   /b/ID/STEP/log          every byte as it was written, as text; `Range: bytes=` resumes; `?follow=1` goes on until the log ends
  *   /b/ID/STEP/lines        `?from=&count=`: lines as JSON, numbers from 1
+ *   /b/ID/STEP/follow        `?from=`: the same as events, as they are written (log-follow.ts)
  *   /b/ID/STEP/find         `?q=`: which lines have it
  *
  * All take `?attempt=N`; without it the last attempt that has the step is meant.
@@ -13,6 +14,7 @@ import type { LogId } from "../farm/ids.ts";
 import { logOfStep } from "../store/pages-build.ts";
 import type { WebDeps } from "./deps.ts";
 import { type Ctx, type Env, json, positive } from "./http.ts";
+import { follow, type LinesMessage } from "./log-follow.ts";
 import { find, type Lines, linesFrom } from "./log-lines.ts";
 import { SharedAnswers } from "./shared-answers.ts";
 
@@ -23,6 +25,7 @@ export function logRoutes(deps: Pick<WebDeps, "sql" | "logs" | "bus" | "clock">,
   // Everybody who has a log open asks the same whenever it grew.
   const logIds = new SharedAnswers<LogId | undefined>(deps.bus, deps.clock, "build:", ended);
   const lines = new SharedAnswers<Lines>(deps.bus, deps.clock, "log:", ended);
+  const messages = new SharedAnswers<LinesMessage>(deps.bus, deps.clock, "log:", ended);
   const idOf = async (c: Ctx): Promise<LogId> => {
     const build = positive(c.req.param("id"));
     const step = c.req.param("step") ?? "";
@@ -48,6 +51,18 @@ export function logRoutes(deps: Pick<WebDeps, "sql" | "logs" | "bus" | "clock">,
     const id = await idOf(c);
     const make = () => linesFrom(deps.logs, id, from, count);
     return json(c, 200, await lines.get(`log:${id}`, `${from} ${count}`, make));
+  });
+  routes.get("/b/:id/:step/follow", async (c) => {
+    const from = positive(c.req.header("last-event-id")) ?? positive(c.req.query("from")) ?? 1;
+    const gone = AbortSignal.any([c.req.raw.signal, ended]);
+    const events = follow({ ...deps, messages }, await idOf(c), from, gone);
+    return new Response(streamOf(events), {
+      headers: {
+        "Content-Type": "text/event-stream; charset=utf-8",
+        "Cache-Control": "no-store",
+        "X-Accel-Buffering": "no",
+      },
+    });
   });
   routes.get("/b/:id/:step/find", async (c) => {
     const q = c.req.query("q") ?? "";

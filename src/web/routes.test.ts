@@ -26,6 +26,16 @@ async function step(name: string): Promise<{ writer: LogWriter; base: string }> 
   return { writer: web.logs.writer(id), base: `/b/${web.seeded.running}/${name}` };
 }
 
+/** The messages of a stream of events. */
+async function* messages(response: Response): AsyncGenerator<string, void, undefined> {
+  let text = "";
+  for await (const chunk of response.body ?? []) {
+    const all = (text + Buffer.from(chunk).toString()).split("\n\n");
+    text = all.pop() ?? "";
+    yield* all;
+  }
+}
+
 const lines = async (base: string, from: number, count: number) =>
   (await (await web.get(`${base}/lines?from=${from}&count=${count}`)).json()) as {
     total: number;
@@ -112,6 +122,41 @@ describe("logs", () => {
     const { writer, base } = await step("empty");
     await writer.close();
     expect(await lines(base, 1, 10)).toMatchObject({ total: 0, lines: [] });
+  });
+
+  test("followed, lines come as they are written, an unfinished one again, and the stream ends with the log", async () => {
+    const { writer, base } = await step("followed");
+    await writer.write(Buffer.from("one\ntw"));
+    const streams = await Promise.all([1, 2].map((from) => web.get(`${base}/follow?from=${from}`)));
+    const ears = streams.map((stream) => messages(stream));
+    const told = async (): Promise<unknown[]> =>
+      Promise.all(
+        ears.map(async (ear) => {
+          for (;;) {
+            const [id = "", event = "", data = ""] = ((await ear.next()).value ?? "id: end").split("\n");
+            if (id === "id: end") return "end";
+            const seen = event === "event: lines" ? JSON.parse(data.slice(6)).lines : []; // none while nothing is stored
+            if (seen.length > 0) return [Number(id.slice(4)), seen];
+          }
+        }),
+      );
+    expect(await told()).toEqual([
+      [2, ["one", "tw"]],
+      [2, ["tw"]],
+    ]);
+    await writer.write(Buffer.from("o\n"));
+    expect(await told()).toEqual([
+      [3, ["two"]],
+      [3, ["two"]],
+    ]);
+    const again = await web.get(`${base}/follow?from=1`, { headers: { "last-event-id": "2" } });
+    await writer.write(Buffer.from(Array.from({ length: 1000 }, (_, i) => `${i + 3}\n`).join("")));
+    await writer.close();
+    // Who is further behind than a block gets the last one.
+    const [[next, last], other] = (await told()) as [[number, string[]], unknown];
+    expect([next, last[0], last.length, other]).toEqual([1003, "769", 234, [1003, last]]);
+    expect(await told()).toEqual(["end", "end"]);
+    expect(await again.text()).toMatch(/^retry: 2000\n\nid: \d+\nevent: lines\ndata: .*\n\n$/s);
   });
 
   test("find counts lines as people see them, whatever the case, and over pieces", async () => {

@@ -2,9 +2,12 @@
  * The one connection of an open page to `/events`, shared by all that listens in it.
  *
  * A topic that was published is a hint to look again, so nothing is lost when the connection breaks: after each new connection every listener
- * looks once. A hidden page hangs up, since a browser has only six connections to an HTTP/1.1 server and people keep many tabs.
+ * looks once. What is followed (a log) has a connection of its own. A hidden page hangs up all, since a browser has only six connections to an HTTP/1.1 server and people keep many tabs.
  */
 import type { Live } from "../live.ts";
+
+/** After an error answer; a connection that broke is opened again by the browser itself. */
+const RETRY_MS = 3000;
 
 export class Events implements Live {
   readonly #heard = new Map<string, Set<() => void>>();
@@ -29,6 +32,40 @@ export class Events implements Live {
       this.#heard.delete(topic);
       this.#reopen();
     };
+  }
+
+  follow(url: () => string, name: string, take: (data: string) => "more" | "last"): () => void {
+    let source: EventSource | undefined;
+    let over = false;
+    const hangUp = (): void => {
+      source?.close();
+      source = undefined;
+    };
+    const end = (): void => {
+      over = true;
+      hangUp();
+      document.removeEventListener("visibilitychange", turn);
+    };
+    const turn = (): void => {
+      if (document.hidden) hangUp();
+      else if (!source && !over) source = open();
+    };
+    const open = (): EventSource => {
+      const opened = new EventSource(url());
+      opened.addEventListener(name, (event) => {
+        if (take(event.data as string) === "last") end();
+      });
+      opened.addEventListener("error", () => {
+        if (opened.readyState === EventSource.CLOSED && source === opened) {
+          source = undefined;
+          setTimeout(turn, RETRY_MS);
+        }
+      });
+      return opened;
+    };
+    document.addEventListener("visibilitychange", turn);
+    turn();
+    return end;
   }
 
   /** Topics come and go in groups while a page is drawn; one connection follows at the end of them. */
@@ -66,7 +103,7 @@ export class Events implements Live {
       // Closed for good (an error answer): try again later, as it does by itself for a broken connection.
       if (source.readyState === EventSource.CLOSED && this.#source === source) {
         this.#source = undefined;
-        setTimeout(() => this.#open(), 3000);
+        setTimeout(() => this.#open(), RETRY_MS);
       }
     });
   }
