@@ -177,6 +177,7 @@ export class BenchFarm implements AsyncDisposable {
       repo: REPO,
       commitId: commit,
       branch: "main",
+      head: true,
       recipe: { ...recipe, builder: `linux-amd64-bench${++this.#builds}` },
       provenance: "submitted" as const,
       class: "post-submit" as const,

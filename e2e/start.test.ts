@@ -1,5 +1,5 @@
 /** The two commands, as a new user gives them: real coordinator, database, stage0, buildlet, git. */
-import { chown, rm, stat, writeFile } from "node:fs/promises";
+import { chown, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { freshDatabase } from "../src/store/testing/database.ts";
@@ -37,6 +37,31 @@ test("-once ends with 1 when a build failed, printing step, last lines and link"
   expect(farm.output).toContain("  30\n  expected 3, got 4\n");
   expect(farm.output).not.toContain("\n  11\n");
   expect(farm.output).toMatch(/\n {2}http:\/\/localhost:\d+\/b\/\d+\n/);
+});
+
+test("-once on a data folder that was used before judges what is there now: commit, command, repository", {
+  timeout: 60_000,
+}, async () => {
+  await using repository = await Repository.make();
+  await using other = await Repository.make();
+  await repository.commit("Good", { "t.sh": "exit 0\n" });
+  await other.commit("Good too");
+  const data = await dataFolder();
+  const once = async (...flags: string[]) => {
+    await using farm = start(data, ...flags, "-once");
+    return { status: await farm.exited, said: farm.output };
+  };
+  const path = repository.path;
+  expect((await once("-repo", path, "-run", "sh t.sh")).status).toBe(0);
+  await repository.commit("Bad", { "t.sh": "exit 5\n" });
+  expect((await once("-repo", path, "-run", "sh t.sh")).status).toBe(1);
+  expect((await once("-repo", path, "-run", "true")).status).toBe(0);
+  expect((await once("-repo", path, "-run", "false")).status).toBe(1);
+  expect((await once("-repo", other.path, "-run", "true")).status).toBe(0);
+  await rename(path, `${path}.gone`);
+  const gone = await once("-repo", path, "-run", "true");
+  await rename(`${path}.gone`, path);
+  expect(gone).toMatchObject({ status: 2, said: expect.stringContaining(path) });
 });
 
 test("-once ends with 2, saying why, when the farm cannot do it", async () => {

@@ -13,6 +13,8 @@ export interface PlannedBuild {
   readonly commitId: number;
   readonly committedAt: EpochMs;
   readonly branch: string;
+  /** The newest commit of the branch. */
+  readonly head: boolean;
   readonly recipe: Recipe;
   readonly provenance: Provenance;
   readonly class: LeaseClass;

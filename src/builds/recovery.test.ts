@@ -69,7 +69,7 @@ async function planMany(database: TestDatabase, count: number, tag: string): Pro
   for (let i = 0; i < count; i++) {
     const commitId = await addCommit(database.sql, "tool", `${tag}-${i}`.padEnd(40, "x"));
     const recipe = testRecipe("linux-amd64", "linux", ["make", i % 2 === 0 ? "pass" : "fail"]);
-    const planned = { repo: "tool", commitId, committedAt: NOON, branch: "main", recipe } as const;
+    const planned = { repo: "tool", commitId, committedAt: NOON, branch: "main", head: true, recipe } as const;
     const builds = await insertPlanned(
       database.sql,
       [{ ...planned, provenance: "submitted", class: "post-submit" }],

@@ -11,9 +11,9 @@ import { hostname } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Blobs } from "../blobs/blobs.ts";
-import { Builds, publishBuild } from "../builds/builds.ts";
-import { insertPlanned } from "../builds/insert.ts";
+import { Builds } from "../builds/builds.ts";
 import { plan } from "../builds/plan.ts";
+import { planFound } from "../builds/plan-found.ts";
 import { Recovery } from "../builds/recovery.ts";
 import type { FarmConfig } from "../config/effective.ts";
 import type { Clock } from "../farm/clock.ts";
@@ -22,16 +22,18 @@ import { FarmError } from "../farm/errors.ts";
 import { coordinatorId, type LogId } from "../farm/ids.ts";
 import { Logs } from "../logs/logs.ts";
 import { Keys } from "../machines/keys.ts";
-import { LocalMachine } from "../machines/local/local-machine.ts";
+import { LocalMachines } from "../machines/local/local-machines.ts";
 import { ReversePool } from "../machines/reverse/reverse-pool.ts";
 import { Claims } from "../schedule/claims.ts";
-import type { FoundCommits } from "../source/repo-watch.ts";
+import type { RepoStanding } from "../source/repo-watch.ts";
 import { Source } from "../source/source.ts";
+import { recipeDigest } from "../store/builds.ts";
 import { coordinatorEnded, coordinatorStarted } from "../store/coordinators.ts";
 import { DataFolder } from "../store/data-folder.ts";
 import { openDatabase } from "../store/database.ts";
 import { claimLease } from "../store/leases.ts";
 import { closeLeftSessions, configureHostTypes } from "../store/machines.ts";
+import { type BuildLine, newestBuilds, type Wanted } from "../store/progress.ts";
 import type { Sql } from "../store/sql.ts";
 import { readAgents, serveAgents } from "../web/agent-files.ts";
 import { loadAssets } from "../web/assets.ts";
@@ -84,6 +86,7 @@ export class Coordinator implements AsyncDisposable {
   readonly caFile: string;
   readonly #config: LiveConfig;
   readonly #logs: Logs;
+  readonly #source: Source;
   readonly #stack: AsyncDisposableStack;
 
   private constructor(parts: {
@@ -94,6 +97,7 @@ export class Coordinator implements AsyncDisposable {
     readonly caFile: string;
     readonly config: LiveConfig;
     readonly logs: Logs;
+    readonly source: Source;
     readonly stack: AsyncDisposableStack;
   }) {
     this.sql = parts.sql;
@@ -103,6 +107,7 @@ export class Coordinator implements AsyncDisposable {
     this.caFile = parts.caFile;
     this.#config = parts.config;
     this.#logs = parts.logs;
+    this.#source = parts.source;
     this.#stack = parts.stack;
   }
 
@@ -156,7 +161,7 @@ export class Coordinator implements AsyncDisposable {
         data,
         base: "file" in options.origin ? dirname(resolve(options.origin.file)) : process.cwd(),
         environment: process.env,
-        planned: (tx, found) => planned(tx, planning, found, clock),
+        planned: (tx, found) => planFound(tx, planning, found, clock.now()),
       }),
     );
 
@@ -214,7 +219,7 @@ export class Coordinator implements AsyncDisposable {
     await recovery.start();
 
     const health = stack.use(
-      new Health({ sql: database.hurried, bus, clock, log, pool, config: () => config.current, startedAt }),
+      new Health({ sql: database.hurried, bus, clock, log, pool, repos: () => source.standings(), startedAt }),
     );
     const { certFile = "", keyFile = "", names = [] } = options.certificate ?? {};
     const identity = { folder: join(data, "tls"), names, certFile, keyFile };
@@ -292,7 +297,17 @@ export class Coordinator implements AsyncDisposable {
       await builds[Symbol.asyncDispose]();
       await pool[Symbol.asyncDispose]();
     });
-    return new Coordinator({ sql, bus, pages, machines, caFile: tls.caFile, config, logs, stack: stack.move() });
+    return new Coordinator({
+      sql,
+      bus,
+      pages,
+      machines,
+      caFile: tls.caFile,
+      config,
+      logs,
+      source,
+      stack: stack.move(),
+    });
   }
 
   /** What is watched, one line per repository. */
@@ -300,6 +315,26 @@ export class Coordinator implements AsyncDisposable {
     return this.#config.current.repos.map(
       (repo) => `${repo.name} ${repo.branches.join(" ")}, every ${repo.pollMs / 1000} s`,
     );
+  }
+
+  /** What this process has seen of each configured repository. */
+  get repos(): readonly RepoStanding[] {
+    return this.#source.standings();
+  }
+
+  /** The builds that the configuration wants of the commits that watched branches stand at; undefined: not planned yet. */
+  async newestBuilds(): Promise<readonly (BuildLine | undefined)[]> {
+    const wanted = this.repos.flatMap(({ name: repo, heads }) =>
+      [...heads].flatMap(([branch, hash]) =>
+        plan(this.#config.current, repo, branch).map((recipe) => {
+          return { repo, hash, builder: recipe.builder, recipe: recipeDigest(recipe).digest };
+        }),
+      ),
+    );
+    const found = await newestBuilds(this.sql, wanted);
+    const same = (build: BuildLine, one: Wanted) =>
+      build.repo === one.repo && build.hash === one.hash && build.builder === one.builder;
+    return wanted.map((one) => found.find((build) => same(build, one)));
   }
 
   /** Takes the configuration up again. */
@@ -317,60 +352,5 @@ export class Coordinator implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#stack.disposeAsync();
-  }
-}
-
-/** Turns commits that were found into builds, within the transaction that records them; returns what to publish. */
-async function planned(sql: Sql, farm: FarmConfig, found: FoundCommits, clock: Clock): Promise<readonly string[]> {
-  const { repo, branch } = found;
-  const recipes = plan(farm, repo, branch);
-  const wanted = found.commits.flatMap((commit) =>
-    recipes.map((recipe) => ({
-      repo,
-      branch,
-      commitId: commit.id,
-      committedAt: commit.committedAt,
-      recipe,
-      provenance: "submitted" as const,
-      class: "post-submit" as const,
-    })),
-  );
-  const topics: string[] = [];
-  const builds = await insertPlanned(sql, wanted, clock.now());
-  for (const build of builds) publishBuild({ publish: (topic) => void topics.push(topic) }, build, true);
-  return [...new Set(topics)];
-}
-
-type LocalOptions = Omit<ConstructorParameters<typeof LocalMachine>[0], "name" | "hostType" | "key"> & {
-  readonly key: (hostType: string) => string;
-};
-
-/** One machine on this computer for each host type whose pool is `local`. */
-class LocalMachines implements AsyncDisposable {
-  readonly #options: LocalOptions;
-  readonly #machines = new Map<string, LocalMachine>();
-
-  constructor(options: LocalOptions) {
-    this.#options = options;
-  }
-
-  async configure(farm: FarmConfig): Promise<void> {
-    const wanted = new Set(farm.hosts.filter((host) => host.pool === "local").map((host) => host.hostType));
-    for (const [hostType, machine] of this.#machines) {
-      if (wanted.has(hostType)) continue;
-      this.#machines.delete(hostType);
-      await machine[Symbol.asyncDispose]();
-    }
-    for (const hostType of wanted) {
-      if (this.#machines.has(hostType)) continue;
-      const { key, folder, ...rest } = this.#options;
-      const name = hostname().split(".", 1)[0] || "localhost";
-      const own = { name, hostType, key: key(hostType), folder: join(folder, hostType) };
-      this.#machines.set(hostType, new LocalMachine({ ...rest, ...own }));
-    }
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all([...this.#machines.values()].map((machine) => machine[Symbol.asyncDispose]()));
   }
 }

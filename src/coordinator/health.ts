@@ -5,15 +5,14 @@
  *   mirrors    each repository's remote answered last time
  *   machines   as many as each host type expects; none twice; none that keeps coming and going (machines/health.ts)
  */
-import type { FarmConfig } from "../config/effective.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { messageOf } from "../farm/errors.ts";
 import { type EpochMs, type Ms, minutes, ms, plus, seconds } from "../farm/ids.ts";
 import { machineChecks } from "../machines/health.ts";
 import type { ReversePool } from "../machines/reverse/reverse-pool.ts";
+import type { RepoStanding } from "../source/repo-watch.ts";
 import { hostTypeHealth } from "../store/machines.ts";
-import { type RepoStanding, standings } from "../store/progress.ts";
 import type { Sql } from "../store/sql.ts";
 import type { CheckResult } from "../web/deps.ts";
 
@@ -29,7 +28,7 @@ export interface HealthDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly pool: Pick<ReversePool, "flapping">;
-  readonly config: () => FarmConfig;
+  readonly repos: () => readonly RepoStanding[];
   readonly startedAt: EpochMs;
 }
 
@@ -76,14 +75,13 @@ export class Health implements AsyncDisposable {
   }
 
   async #look(): Promise<readonly CheckResult[]> {
-    const { sql, clock, config, pool, startedAt, log } = this.#deps;
+    const { sql, clock, repos, pool, startedAt, log } = this.#deps;
     const now = clock.now();
     try {
-      const [repos, hosts] = await Promise.all([standings(sql), hostTypeHealth(sql, plus(now, ms(-REMEMBERED)))]);
-      const watched = new Set(config().repos.map((repo) => repo.name));
+      const hosts = await hostTypeHealth(sql, plus(now, ms(-REMEMBERED)));
       return [
         { id: "database", title: "Database", lines: [] },
-        mirrors(repos.filter((repo) => watched.has(repo.name))),
+        mirrors(repos()),
         ...machineChecks({ hosts, flapping: pool.flapping(), startedAt, now }),
       ];
     } catch (error) {
@@ -96,11 +94,9 @@ export class Health implements AsyncDisposable {
 }
 
 function mirrors(repos: readonly RepoStanding[]): CheckResult {
-  const lines = repos
-    .filter((repo) => repo.error !== null)
-    .map((repo) => ({
-      level: repo.fetchedAt === null ? ("error" as const) : ("warn" as const),
-      text: `${repo.name}: ${repo.error}`,
-    }));
+  const lines = repos.flatMap(({ name, failure, problem, heads }) => {
+    if (failure !== null) return [{ level: heads.size === 0 ? "error" : "warn", text: `${name}: ${failure}` } as const];
+    return problem === null ? [] : [{ level: "warn", text: `${name}: ${problem}` } as const];
+  });
   return { id: "mirrors", title: "Mirrors of repositories", lines };
 }

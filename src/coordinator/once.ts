@@ -1,5 +1,6 @@
 /**
- * `-once`: waits until the newest commit's builds have ended and says how it went.
+ * `-once`: looks at the repositories, waits until the newest commits' builds have ended and says how it went. Only what this
+ * process has looked at counts, and only builds by the recipes in force: an earlier run's verdict is not this one's.
  *
  *   0  all green
  *   1  a build failed: its step, the last lines of its log and its address are printed
@@ -8,17 +9,20 @@
 import type { Clock } from "../farm/clock.ts";
 import type { Bus } from "../farm/deps.ts";
 import { type LogId, ms } from "../farm/ids.ts";
-import { type BuildLine, buildsOfHeads, type RepoStanding, standings } from "../store/progress.ts";
-import type { Sql } from "../store/sql.ts";
+import type { RepoStanding } from "../source/repo-watch.ts";
+import type { BuildLine } from "../store/progress.ts";
 
 const LAST_LINES = 20;
 const TAIL_BYTES = 64 * 1024;
 const SAFETY_NET = ms(1000);
 
 export interface OnceDeps {
-  readonly sql: Sql;
   readonly bus: Bus;
   readonly clock: Clock;
+  /** What this process has seen of each repository that is configured now. */
+  readonly repos: () => readonly RepoStanding[];
+  /** The builds that the configuration wants of what was seen; undefined where one is not planned yet. */
+  readonly builds: () => Promise<readonly (BuildLine | undefined)[]>;
   readonly out: { write(text: string): unknown };
   readonly pages: string;
   /** The last `bytes` of a log. */
@@ -27,7 +31,7 @@ export interface OnceDeps {
 
 /** Resolves with the exit status of `-once`. Rejects with `signal.reason` when aborted. */
 export async function once(deps: OnceDeps, signal: AbortSignal): Promise<0 | 1 | 2> {
-  const { sql, bus, clock, out } = deps;
+  const { bus, clock, out } = deps;
   let wake = (): void => {};
   for (const prefix of ["build:", "repo:", "grid:"]) bus.subscribe(prefix, () => wake(), signal);
   for (;;) {
@@ -35,15 +39,17 @@ export async function once(deps: OnceDeps, signal: AbortSignal): Promise<0 | 1 |
     const woken = new Promise<void>((resolve) => {
       wake = resolve;
     });
-    const repos = await standings(sql);
-    const builds = await buildsOfHeads(sql);
-    const refusal = whyNothing(repos, builds);
-    if (refusal !== undefined) {
-      out.write(refusal);
-      return 2;
+    const repos = deps.repos();
+    if (repos.length > 0 && repos.every((repo) => repo.looked)) {
+      const builds = await deps.builds();
+      const refusal = whyNothing(repos, builds.length);
+      if (refusal !== undefined) {
+        out.write(refusal);
+        return 2;
+      }
+      const ended = builds.flatMap((build) => (build?.state === "ended" ? [build] : []));
+      if (ended.length === builds.length) return await report(deps, ended);
     }
-    const looked = repos.length > 0 && repos.every((repo) => repo.fetchedAt !== null);
-    if (looked && builds.every((build) => build.state === "ended")) return await report(deps, builds);
     const rest = new AbortController();
     signal.addEventListener("abort", () => rest.abort(), { once: true, signal: rest.signal });
     await Promise.race([woken, clock.sleep(SAFETY_NET, rest.signal).catch(() => {})]);
@@ -51,17 +57,15 @@ export async function once(deps: OnceDeps, signal: AbortSignal): Promise<0 | 1 |
   }
 }
 
-/** What keeps the farm from building at all, for whoever waits; undefined while it may still come. */
-function whyNothing(repos: readonly RepoStanding[], builds: readonly BuildLine[]): string | undefined {
-  const stuck = repos.filter((repo) => (repo.fetchedAt === null ? repo.error !== null : repo.branches === 0));
+/** What keeps the farm from building at all; undefined: nothing. */
+function whyNothing(repos: readonly RepoStanding[], builds: number): string | undefined {
+  const stuck = repos.filter((repo) => repo.failure !== null || repo.heads.size === 0);
   if (stuck.length > 0) {
-    const why = (repo: RepoStanding) => repo.error ?? "it has no commit on a watched branch";
+    const why = (repo: RepoStanding) => repo.failure ?? repo.problem ?? "it has no commit on a watched branch";
     return stuck.map((repo) => `Cannot build ${repo.name} (${repo.url}): ${why(repo)}\n`).join("");
   }
-  const looked = repos.length > 0 && repos.every((repo) => repo.fetchedAt !== null);
-  return looked && builds.length === 0
-    ? "Cannot build anything: no builder of the configuration builds a watched branch\n"
-    : undefined;
+  if (builds > 0) return undefined;
+  return "Cannot build anything: no builder of the configuration builds a watched branch\n";
 }
 
 async function report(deps: OnceDeps, builds: readonly BuildLine[]): Promise<0 | 1 | 2> {

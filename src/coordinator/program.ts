@@ -98,11 +98,19 @@ export async function serve(options: ServeOptions): Promise<Ending> {
         await aborted(ended.signal);
         return 0;
       }
-      const { sql, bus, pages } = farm;
+      const { bus, pages } = farm;
       const out = { write: (text: string) => (verdict += text) };
       let verdict = "";
       const status = await once(
-        { sql, bus, clock: systemClock, out, pages, tail: (id, bytes) => farm.tailOfLog(id, bytes) },
+        {
+          bus,
+          clock: systemClock,
+          repos: () => farm.repos,
+          builds: () => farm.newestBuilds(),
+          out,
+          pages,
+          tail: (id, bytes) => farm.tailOfLog(id, bytes),
+        },
         ended.signal,
       );
       ended.abort("done");

@@ -47,6 +47,7 @@ export function readRefs(output: string): RemoteRefs {
 export function chooseBranches(patterns: readonly string[], refs: RemoteRefs): Choice {
   if (refs.head === undefined && refs.branches.size === 0) return { watched: [], problem: "it has no commits yet" };
   const problems: string[] = [];
+  const unmatched: string[] = [];
   const named = patterns.filter((p) => p !== "HEAD");
   const wanted = new Set([...refs.branches.keys()].filter((name) => matches(named, name)));
   const watched: WatchedBranch[] = [];
@@ -58,14 +59,18 @@ export function chooseBranches(patterns: readonly string[], refs: RemoteRefs): C
       else if (refs.head !== undefined) watched.push({ name: "HEAD", ref: "HEAD", head: refs.head });
       else problems.push(`its default branch ${JSON.stringify(name ?? "HEAD")} has no commits yet`);
     } else if (isGlob(pattern)) {
-      if (![...refs.branches.keys()].some((name) => matches([pattern], name))) {
-        problems.push(`it has no branch that matches ${JSON.stringify(pattern)}`);
-      }
+      if (!anyMatches(pattern, refs)) unmatched.push(`it has no branch that matches ${JSON.stringify(pattern)}`);
     } else if (!refs.branches.has(pattern)) problems.push(`it has no branch ${JSON.stringify(pattern)}`);
   }
   for (const name of wanted) watched.push({ name, ref: HEADS + name, head: refs.branches.get(name) ?? "" });
+  // Release branches may come later: a glob without any is told only where nothing at all is watched.
+  if (watched.length === 0) problems.push(...unmatched);
   const problem = problems.length === 0 ? null : `${problems.join(", ")}; ${listed(refs.branches)}`;
   return { watched, problem };
+}
+
+function anyMatches(pattern: string, refs: RemoteRefs): boolean {
+  return [...refs.branches.keys()].some((name) => matches([pattern], name));
 }
 
 /** Servers of old, and plain file servers, do not say which branch HEAD is: then the likeliest with its commit. */

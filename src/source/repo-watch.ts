@@ -34,6 +34,20 @@ export interface FoundCommits {
  */
 export type Planned = (sql: Sql, found: FoundCommits) => Promise<readonly string[]>;
 
+/** Where the watching of a repository stands in this process. */
+export interface RepoStanding {
+  readonly name: string;
+  readonly url: string;
+  /** It was looked at and what was found is planned, or it could not be. */
+  readonly looked: boolean;
+  /** Why the last look failed; null: it did not. */
+  readonly failure: string | null;
+  /** What the configuration asks for and the remote does not have; null: nothing. */
+  readonly problem: string | null;
+  /** Watched branch -> its head. */
+  readonly heads: ReadonlyMap<string, string>;
+}
+
 export interface RepoWatchDeps {
   readonly sql: Sql;
   readonly bus: Bus;
@@ -55,12 +69,19 @@ export class RepoWatch implements AsyncDisposable {
   #poke = new AbortController();
   /** Branches whose newest commits were planned by the configuration in force. */
   readonly #planned = new Set<string>();
+  #standing: RepoStanding;
 
   /** Looks at once, and from then on until it is disposed of. */
   constructor(config: RepoConfig, deps: RepoWatchDeps) {
     this.config = config;
     this.#deps = deps;
+    const { name, url } = config;
+    this.#standing = { name, url, looked: false, failure: null, problem: null, heads: new Map() };
     this.#loop = this.#run();
+  }
+
+  get standing(): RepoStanding {
+    return this.#standing;
   }
 
   /** Looks as soon as possible. */
@@ -99,7 +120,11 @@ export class RepoWatch implements AsyncDisposable {
       if (typeof trouble === "object" && trouble !== null) {
         log.warn({ repo: name, error: trouble.failure }, "Could not look for commits");
         await commits.recordFailure(sql, name, trouble.failure, clock.now());
-      } else await commits.recordAnswer(sql, name, trouble, clock.now());
+        this.#standing = { ...this.#standing, looked: true, failure: trouble.failure };
+      } else {
+        await commits.recordAnswer(sql, name, trouble, clock.now());
+        this.#standing = { ...this.#standing, looked: true, failure: null, problem: trouble };
+      }
       bus.publish(`repo:${name}`);
       return typeof trouble !== "object" || trouble === null;
     } catch (error) {
@@ -119,6 +144,7 @@ export class RepoWatch implements AsyncDisposable {
     if (choice.watched.length > 0) {
       const here = await mirror.fetch(remote, choice.watched, history, stop);
       const heads = await commits.branchHeads(this.#deps.sql, name);
+      const found = new Map(here.map((branch) => [branch.name, branch.head]));
       let moved = false;
       for (const branch of here) {
         const recorded = heads.get(branch.name);
@@ -126,6 +152,7 @@ export class RepoWatch implements AsyncDisposable {
         await this.#record(branch, recorded);
         moved ||= recorded !== branch.head;
       }
+      this.#standing = { ...this.#standing, heads: found };
       if (moved) await mirror.tidy(stop).catch((error: unknown) => this.#untidy(error));
     }
     return choice.problem === null

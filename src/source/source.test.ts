@@ -79,9 +79,17 @@ test("a branch that is not there is named with those that are; what is there is 
   for (const name of ["release/1", "release/2", "wip"]) await repo.git("branch", name);
   await bench.open([{ name: "app", url: "origin", branches: ["mian", "release/*", "!release/2", "x*"] }]);
   expect([await bench.error(), await bench.history()]).toEqual([
-    'Cannot find everything in "app" at origin: it has no branch "mian", it has no branch that matches "x*"; it has "main", "release/1", "release/2", "wip"',
+    'Cannot find everything in "app" at origin: it has no branch "mian"; it has "main", "release/1", "release/2", "wip"',
     { "release/1": ["one"] },
   ]);
+});
+
+test("a glob without branches is told only where nothing at all is watched", async () => {
+  const { bench, repo } = await benchWith();
+  await using _ = bench;
+  await repo.commit("one");
+  await bench.open([{ name: "app", url: "origin", branches: ["release-*"] }]);
+  expect(await bench.error()).toContain('it has no branch that matches "release-*"; it has "main"');
 });
 
 test("of a huge history the newest are recorded, of these the newest planned, and the mirror takes little more", async () => {

@@ -19,7 +19,7 @@ import { FarmError } from "../farm/errors.ts";
 import type { Sql } from "../store/sql.ts";
 import { Git } from "./git.ts";
 import { MIRROR_LIMITS, Mirror, type MirrorLimits, type Remote } from "./mirror.ts";
-import { type Planned, RepoWatch } from "./repo-watch.ts";
+import { type Planned, type RepoStanding, RepoWatch } from "./repo-watch.ts";
 import { type ReadSecret, secretReader } from "./secrets.ts";
 import { tarball } from "./tarballs.ts";
 
@@ -89,6 +89,11 @@ export class Source implements AsyncDisposable {
   poke(repo: string): boolean {
     this.#watches.get(repo)?.poke();
     return this.#watches.has(repo);
+  }
+
+  /** Where the watching of each repository stands. */
+  standings(): readonly RepoStanding[] {
+    return [...this.#watches.values()].map((watch) => watch.standing);
   }
 
   /** The tree of a commit, gzipped tar, readable while it is being made. See tarballs.ts for what it throws. */

@@ -15,6 +15,7 @@ async function oneBuild(sql: Sql): Promise<void> {
     repo: "tool",
     commitId,
     branch: "main",
+    head: true,
     recipe: testRecipe("b", "linux"),
     rank: 0,
     starvesAt: NOON,

@@ -12,6 +12,8 @@ import { recordAudit } from "./audit.ts";
 import { at, type Sql } from "./sql.ts";
 
 export interface NewBuild {
+  /** The newest commit of its branch. */
+  readonly head: boolean;
   readonly repo: string;
   readonly commitId: number;
   readonly branch: string;
@@ -68,7 +70,10 @@ export function recipeDigest(recipe: Recipe): { readonly digest: string; readonl
   return { digest: createHash("sha256").update(JSON.stringify(body)).digest("hex"), body };
 }
 
-/** Inserts those that no builder and commit has a planned build for yet, each with its first attempt, wanted; returns these. */
+/**
+ * Inserts those that no builder and commit has a planned build for yet, each with its first attempt, wanted; returns these. A
+ * branch's head is also built anew by a recipe that changed.
+ */
 export async function insertBuilds(sql: Sql, builds: readonly NewBuild[], now: EpochMs): Promise<BuildRef[]> {
   const recipes = new Map<string, Recipe>();
   const rows = new Map<string, object>();
@@ -77,6 +82,7 @@ export async function insertBuilds(sql: Sql, builds: readonly NewBuild[], now: E
     recipes.set(digest, body);
     rows.set(`${build.commitId} ${body.builder}`, {
       place: rows.size,
+      head: build.head,
       repo: build.repo,
       commit_id: build.commitId,
       branch: build.branch,
@@ -91,10 +97,11 @@ export async function insertBuilds(sql: Sql, builds: readonly NewBuild[], now: E
   }
   const inserted = await sql.query<RefRow>(
     `with input as (
-       select * from jsonb_to_recordset($1::jsonb) as x (place integer, repo text, commit_id bigint, branch text, builder text, host_type text,
+       select * from jsonb_to_recordset($1::jsonb) as x (place integer, head boolean, repo text, commit_id bigint, branch text, builder text, host_type text,
          recipe text, provenance text, class smallint, rank bigint, starves_at timestamptz)
        -- A conflict would use up a number, and builds are called by theirs.
-       where not exists (select from build where commit_id = x.commit_id and builder = x.builder and rebuild_of is null)
+       where not exists (select from build where commit_id = x.commit_id and builder = x.builder and rebuild_of is null
+                           and (recipe = x.recipe or not x.head))
      ), r as (
        insert into recipe (digest, body)
        select digest, body from jsonb_to_recordset($2::jsonb) as x (digest text, body jsonb)
@@ -102,7 +109,7 @@ export async function insertBuilds(sql: Sql, builds: readonly NewBuild[], now: E
      ), b as (
        insert into build (repo, commit_id, branch, builder, host_type, recipe, provenance, class, created_at)
        select repo, commit_id, branch, builder, host_type, recipe, provenance, class, $3::timestamptz from input order by place
-       on conflict (commit_id, builder) where rebuild_of is null do nothing
+       on conflict (commit_id, builder, recipe) where rebuild_of is null do nothing
        returning id, repo, commit_id, builder, host_type, provenance, class
      ), numbered as (
        select b.*, input.rank, input.starves_at, nextval(pg_get_serial_sequence('lease', 'id')) as lease_id
@@ -218,6 +225,21 @@ export async function cancelBuild(sql: Sql, id: BuildId, who: string, now: Epoch
     await recordAudit(tx, { at: now, who, action: "cancel", subject: `build:${id}`, detail: null });
     return { build: buildRef(build), changed: true };
   });
+}
+
+/** Builds of a commit that have not begun, by recipes of `builders` that are not among `recipes` any more. */
+export async function outdatedBuilds(
+  sql: Sql,
+  commitId: number,
+  builders: readonly string[],
+  recipes: readonly string[],
+): Promise<BuildId[]> {
+  const rows = await sql.query<{ id: number }>(
+    `select id from build where commit_id = $1 and state = 'scheduled' and builder = any ($2::text[])
+        and rebuild_of is null and recipe <> all ($3::text[]) order by id`,
+    [commitId, builders, recipes],
+  );
+  return rows.map((row) => buildId(row.id));
 }
 
 function notFound(id: BuildId): FarmError {

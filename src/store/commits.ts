@@ -25,10 +25,17 @@ interface KnownRow {
   committed_at: EpochMs;
 }
 
-/** The repository has a row with this address. */
+/** The repository has a row with this address. At another address there may be another repository: its branches are looked at afresh. */
 export async function recordRepo(sql: Sql, name: string, url: string): Promise<void> {
   await sql.query(
-    "insert into repo (name, url) values ($1, $2) on conflict (name) do update set url = excluded.url where repo.url <> excluded.url",
+    `with moved as (
+       update repo set url = $2, fetched_at = null, error = null, error_since = null where name = $1 and url <> $2 returning name
+     ), history as (
+       delete from branch_commit where repo in (select name from moved)
+     ), heads as (
+       delete from branch where repo in (select name from moved)
+     )
+     insert into repo (name, url) values ($1, $2) on conflict (name) do nothing`,
     [name, url],
   );
 }

@@ -1,4 +1,4 @@
-/** What the terminal and `-once` ask: builds as one line each, and where a branch stands. */
+/** What the terminal and `-once` ask: builds as one line each. */
 import type { BuildState, Outcome } from "../farm/build.ts";
 import type { BuildId, EpochMs, LogId } from "../farm/ids.ts";
 import type { Sql } from "./sql.ts";
@@ -39,32 +39,25 @@ export function buildsSince(sql: Sql, since: Date): Promise<BuildLine[]> {
   return sql.query(`${LINE} where b.state <> 'ended' or b.ended_at >= $1 order by b.id`, [since]);
 }
 
-/** The newest build of each builder for the commit that each watched branch of the farm stands at. */
-export function buildsOfHeads(sql: Sql): Promise<BuildLine[]> {
+/** One builder's answer about one commit, by one recipe. */
+export interface Wanted {
+  readonly repo: string;
+  readonly hash: string;
+  readonly builder: string;
+  /** The recipe's digest. */
+  readonly recipe: string;
+}
+
+/** The newest build of each that is `wanted` and has one, in the order in which they were made. */
+export function newestBuilds(sql: Sql, wanted: readonly Wanted[]): Promise<BuildLine[]> {
   return sql.query(
     `${LINE}
       where b.id in (select max(h.id) from build h
                        join commit hc on hc.id = h.commit_id
-                       join branch hb on hb.repo = hc.repo and hb.head = hc.hash
+                       join jsonb_to_recordset($1::jsonb) as w (repo text, hash text, builder text, recipe text)
+                         on w.repo = hc.repo and w.hash = hc.hash and w.builder = h.builder and w.recipe = h.recipe
                       group by h.commit_id, h.builder)
       order by b.id`,
-  );
-}
-
-export interface RepoStanding {
-  readonly name: string;
-  readonly url: string;
-  readonly fetchedAt: EpochMs | null;
-  readonly error: string | null;
-  /** How many watched branches have been found. */
-  readonly branches: number;
-}
-
-/** Each repository: whether its remote answered, and how many watched branches it has. */
-export function standings(sql: Sql): Promise<RepoStanding[]> {
-  return sql.query(
-    `select r.name, r.url, r.fetched_at as "fetchedAt", r.error,
-            (select count(*) from branch b where b.repo = r.name) as branches
-       from repo r order by r.name`,
+    [JSON.stringify(wanted)],
   );
 }

@@ -165,7 +165,7 @@ create table build (
   ended_at       timestamptz,
   check ((state = 'ended') = (outcome is not null))
 );
-create unique index build_once on build (commit_id, builder) where rebuild_of is null; -- planning twice is harmless
+create unique index build_once on build (commit_id, builder, recipe) where rebuild_of is null; -- planning twice is harmless
 create index build_cell on build (commit_id, builder, id desc);
 create index build_of_builder on build (repo, builder, id desc);
 create index build_open on build (id) where state <> 'ended';
