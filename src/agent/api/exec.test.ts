@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { type ExecForm, encodeExecForm } from "../../wire/buildlet-api/exec-form.ts";
 import { type Reply, replyOf } from "../testing/original-coordinator.ts";
 import { TestMachine } from "../testing/test-machine.ts";
@@ -143,6 +143,21 @@ test("[coordinator 43] the request's environment wins, but not over the work dir
   });
   const w = machine.workDir;
   expect(body.toString()).toBe(`2,${w}/tmp,${w}/gocache,${w}/goplscache,,${w},/\n`);
+});
+
+test("a command does not see where the agent has its key and its passwords, unless the request says so", async () => {
+  for (const name of ["GO_BUILD_KEY_PATH", "GO_BUILD_KEY_DELETE_AFTER_READ", "META_password", "BARNRAISER_SECRET"]) {
+    vi.stubEnv(name, "hidden");
+  }
+  vi.stubEnv("OWNERS_OWN", "seen");
+  try {
+    const reply = await sh("env", { env: ["BARNRAISER_COMMIT=asked-for"] });
+    const lines = reply.body.toString().split("\n");
+    expect([lines.filter((line) => line.endsWith("=hidden")), lines.includes("OWNERS_OWN=seen")]).toEqual([[], true]);
+    expect(lines).toContain("BARNRAISER_COMMIT=asked-for");
+  } finally {
+    vi.unstubAllEnvs();
+  }
 });
 
 test("[coordinator 44] PATH elements are expanded; $EMPTY alone clears it", async () => {

@@ -1,7 +1,7 @@
 /**
  * The environment of a command. Later wins; of doubles the last stays (on Windows whatever the case of the name):
  *
- *   1. the buildlet's own environment, WORKDIR included
+ *   1. the buildlet's own environment, WORKDIR included, without what is the agent's business only (AGENT_ONLY)
  *   2. GOROOT_BOOTSTRAP: <workdir>/go1.4, or what was inherited if that folder was missing at the first exec
  *   3. the request's `env`, in order
  *   4. TMPDIR, GOCACHE, GOPLSCACHE: in the work dir, whatever the request says
@@ -9,6 +9,9 @@
  *   6. PWD
  */
 import { delimiter, join } from "node:path";
+
+/** Where the agent finds its key and passwords, and what it tells itself: nothing for commands. */
+const AGENT_ONLY = /^(GO_BUILD_KEY_|META_|BARNRAISER_)/;
 
 export interface ExecEnvInput {
   readonly own: { readonly [name: string]: string | undefined };
@@ -30,7 +33,9 @@ export function execEnv(input: ExecEnvInput): { [name: string]: string } {
     env.delete(key); // so that the order is that of the last setting
     env.set(key, [name, value]);
   };
-  for (const [name, value] of Object.entries(input.own)) if (value !== undefined) set(name, value);
+  for (const [name, value] of Object.entries(input.own)) {
+    if (value !== undefined && !AGENT_ONLY.test(windows ? name.toUpperCase() : name)) set(name, value);
+  }
   if (input.gorootBootstrap !== undefined) set("GOROOT_BOOTSTRAP", input.gorootBootstrap);
   for (const pair of input.env) {
     // Windows has names that begin with `=`; a pair without any cannot be given to a process.

@@ -3,6 +3,9 @@
  *
  * We are its supervisor: when the program ends (it does when there is a newer one to fetch), it is started again, with
  * a growing pause while it keeps failing. Its output goes to DATA/local/NAME.log.
+ *
+ * It gets little of our environment (local-environment.ts) and its key in a file that it deletes when it has read it: builds
+ * run as the same user.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdir, open, writeFile } from "node:fs/promises";
@@ -10,6 +13,7 @@ import { join } from "node:path";
 import type { Clock } from "../../farm/clock.ts";
 import type { Log } from "../../farm/deps.ts";
 import { type Ms, ms, seconds } from "../../farm/ids.ts";
+import { localEnvironment } from "./local-environment.ts";
 
 const FIRST_PAUSE = ms(100);
 const LONGEST_PAUSE = seconds(30);
@@ -101,7 +105,11 @@ export class LocalMachine implements AsyncDisposable {
       cwd: folder,
       stdio: ["ignore", output.fd, output.fd],
       detached: true, // Ctrl-C is the coordinator's to handle
-      env: { ...process.env, GO_BUILD_KEY_PATH: keyFile },
+      env: {
+        ...localEnvironment(process.env, process.platform),
+        GO_BUILD_KEY_PATH: keyFile,
+        GO_BUILD_KEY_DELETE_AFTER_READ: "1",
+      },
     });
     this.#child = child;
     return await new Promise<string>((resolve, reject) => {
