@@ -77,7 +77,7 @@ test("a changed configuration is taken up without a restart; a broken one leaves
   await shows(farm, "/builders", /linux-amd64-three/);
 });
 
-test("-check prints the effective farm, or every mistake with its place and value", async () => {
+test("-check prints the effective farm, or every mistake with its place and value", { timeout: 60_000 }, async () => {
   const folder = await temporaryFolder();
   onTestFinished(() => rm(folder, { recursive: true, force: true }));
   const file = join(folder, "farm.config.ts");
@@ -96,9 +96,19 @@ test("-check prints the effective farm, or every mistake with its place and valu
   );
   expect(bad.status).toBe(2);
   for (const part of ["repos[0].name", '"a b"', "builders[0]", "typo"]) expect(bad.said).toContain(part);
-  const broken = await check("export default {");
-  expect(broken.status).toBe(2);
-  expect(broken.said).toContain(file);
+  for (const [text, said] of [
+    ["export default {\n a: ,\n};", `${file}:2`],
+    ["const x = 1;\nexport default y;", `${file}:2:16`],
+    ["export const farm = {};", "no default export"],
+    ["await new Promise(() => {});", "has not finished loading after 10 s"],
+  ] as const) {
+    const broken = await check(text);
+    expect(broken.status).toBe(2);
+    expect(broken.said).toContain(said);
+  }
+  await using none = Process.program("coordinator.js", ["-check", "-config", "nowhere.ts"]);
+  expect(await none.exited).toBe(2);
+  expect(none.output).toContain("there is no such file. Give one with -config");
 });
 
 test("rebuild, cancel, drain and resume from the command line; without the token nothing changes", {

@@ -6,19 +6,22 @@
  * A change is seen by watching the folder (editors replace files), and on SIGHUP.
  */
 import { type FSWatcher, watch } from "node:fs";
+import { stat } from "node:fs/promises";
 import { registerHooks } from "node:module";
-import { basename, dirname, resolve } from "node:path";
-import { pathToFileURL } from "node:url";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { checkFarm } from "../config/check.ts";
 import type { FarmConfig } from "../config/effective.ts";
 import type { FarmInput } from "../config/input.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Log } from "../farm/deps.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
-import { ms } from "../farm/ids.ts";
+import { ms, seconds } from "../farm/ids.ts";
 
 /** Writing a file takes an editor several steps; the last one counts. */
 const SETTLE = ms(100);
+/** A configuration is data; one that takes longer waits for something that it should not. */
+const LOAD_LIMIT = seconds(10);
 
 /** Where a configuration comes from: a file to watch, or a farm made from flags. */
 export type ConfigOrigin = { readonly file: string } | { readonly farm: FarmInput };
@@ -28,6 +31,8 @@ const PACKAGE = new URL("./farm-config.js", import.meta.url).href;
 
 let reading = 0;
 let hooked = false;
+/** Number of a reading -> the files beside the configuration that it imported. */
+const imported = new Map<string, Set<string>>();
 
 function hookImports(): void {
   if (hooked) return;
@@ -38,21 +43,49 @@ function hookImports(): void {
       const found = next(specifier, context);
       // What a configuration imports from beside itself is as fresh as the configuration.
       const fresh = /[?]farm=\d+$/.exec(context.parentURL ?? "")?.[0];
-      return fresh && /^[.]{1,2}[/]/.test(specifier) ? { ...found, url: found.url + fresh } : found;
+      if (!fresh || !/^[.]{1,2}[/]/.test(specifier)) return found;
+      imported.get(fresh)?.add(fileURLToPath(found.url));
+      return { ...found, url: found.url + fresh };
     },
   });
 }
 
+interface Reading {
+  readonly farm: FarmConfig;
+  /** What it was made of: when one of them changes, it is read again. */
+  readonly files: readonly string[];
+}
+
 /** Reads and checks a farm. Throws FarmError `bad-request` with every mistake, one per line. */
-export async function readFarm(origin: ConfigOrigin): Promise<FarmConfig> {
-  if ("farm" in origin) return checkFarm(origin.farm);
+export async function readFarm(origin: ConfigOrigin, clock: Clock, signal?: AbortSignal): Promise<FarmConfig> {
+  return (await read(origin, clock, signal)).farm;
+}
+
+async function read(origin: ConfigOrigin, clock: Clock, signal?: AbortSignal): Promise<Reading> {
+  if ("farm" in origin) return { farm: checkFarm(origin.farm), files: [] };
   hookImports();
   const file = resolve(origin.file);
+  if (!(await stat(file).catch(() => undefined))?.isFile()) {
+    throw new FarmError("bad-request", `Cannot load ${file}: there is no such file. Give one with -config`);
+  }
+  const fresh = `?farm=${++reading}`;
+  const files = new Set([file]);
+  imported.set(fresh, files);
+  const done = new AbortController();
+  const stop = signal ? AbortSignal.any([done.signal, signal]) : done.signal;
   let module: { default?: unknown };
   try {
-    module = await import(`${pathToFileURL(file).href}?farm=${++reading}`);
+    // An import cannot be taken back, and its top level may wait for ever.
+    const late = clock.sleep(LOAD_LIMIT, stop).then(() => {
+      throw new Error(`it has not finished loading after ${LOAD_LIMIT / 1000} s; does it wait for something?`);
+    });
+    module = await Promise.race([import(`${pathToFileURL(file).href}${fresh}`), late]);
   } catch (error) {
-    throw new FarmError("bad-request", `Cannot load ${file}: ${firstLines(error)}`, { cause: error });
+    signal?.throwIfAborted();
+    throw new FarmError("bad-request", `Cannot load ${file}: ${placed(error)}`, { cause: error });
+  } finally {
+    done.abort();
+    imported.delete(fresh);
   }
   if (module.default === undefined) {
     throw new FarmError(
@@ -61,16 +94,18 @@ export async function readFarm(origin: ConfigOrigin): Promise<FarmConfig> {
     );
   }
   try {
-    return checkFarm(module.default);
+    return { farm: checkFarm(module.default), files: [...files] };
   } catch (error) {
     throw new FarmError("bad-request", `Cannot use ${file}:\n${messageOf(error)}`, { cause: error });
   }
 }
 
 /** What an author needs of a failed import: the message, and the place in their file where there is one. */
-function firstLines(error: unknown): string {
-  const place = error instanceof Error ? /\bat .*?file:\/\/(\S+?)\?farm=\d+(:\d+:\d+)/.exec(error.stack ?? "") : null;
-  return place ? `${messageOf(error)} (${place[1]}${place[2]})` : messageOf(error);
+function placed(error: unknown): string {
+  const stack = error instanceof Error ? (error.stack ?? "") : "";
+  // A mistake of syntax is told as `FILE:LINE` in the first line, any other one in the frames below.
+  const place = /^(\/[^\n]*?)(?:\?farm=\d+)?:(\d+)\n/.exec(stack) ?? /file:\/\/(\S+?)\?farm=\d+:(\d+:\d+)/.exec(stack);
+  return place ? `${messageOf(error)} (${place[1]}:${place[2]})` : messageOf(error);
 }
 
 export class LiveConfig implements AsyncDisposable {
@@ -81,21 +116,24 @@ export class LiveConfig implements AsyncDisposable {
   readonly #stop = new AbortController();
   #current: FarmConfig;
   #problem: string | undefined;
-  #watcher: FSWatcher | undefined;
+  /** Folder -> who watches it. Editors replace files, so folders are watched, not files. */
+  readonly #watchers = new Map<string, FSWatcher>();
+  #files: readonly string[];
   #reload: Promise<void> | undefined;
   #again = false;
 
-  private constructor(options: LiveConfigOptions, first: FarmConfig) {
+  private constructor(options: LiveConfigOptions, first: Reading) {
     this.#origin = options.origin;
     this.#clock = options.clock;
     this.#log = options.log;
     this.#taken = options.taken;
-    this.#current = first;
+    this.#current = first.farm;
+    this.#files = first.files;
   }
 
   /** Reads the configuration, which must be right the first time, and from then on follows it. */
   static async open(options: LiveConfigOptions): Promise<LiveConfig> {
-    const live = new LiveConfig(options, await readFarm(options.origin));
+    const live = new LiveConfig(options, await read(options.origin, options.clock));
     await options.taken(live.#current);
     live.#watch();
     return live;
@@ -121,7 +159,7 @@ export class LiveConfig implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
-    this.#watcher?.close();
+    for (const watcher of this.#watchers.values()) watcher.close();
     await this.#reload;
   }
 
@@ -131,12 +169,15 @@ export class LiveConfig implements AsyncDisposable {
       await this.#clock.sleep(SETTLE, this.#stop.signal).catch(() => {});
       if (this.#again) continue;
       try {
-        const farm = await readFarm(this.#origin);
+        const { farm, files } = await read(this.#origin, this.#clock, this.#stop.signal);
         await this.#taken(farm);
+        this.#files = files;
+        this.#watch();
         this.#current = farm;
         this.#problem = undefined;
         this.#log.info({}, "Took up the changed configuration");
       } catch (error) {
+        if (this.#stop.signal.aborted) return;
         this.#problem = messageOf(error);
         this.#log.error({ problem: this.#problem }, "Kept the old configuration: the changed one cannot be used");
       }
@@ -144,14 +185,16 @@ export class LiveConfig implements AsyncDisposable {
   }
 
   #watch(): void {
-    if (!("file" in this.#origin)) return;
-    const file = resolve(this.#origin.file);
-    this.#watcher = watch(dirname(file), (_event, name) => {
-      if (name === null || name === basename(file)) void this.reload();
-    });
-    this.#watcher.on("error", (error) =>
-      this.#log.warn({ error: messageOf(error) }, "Cannot watch the configuration; send SIGHUP after a change"),
-    );
+    for (const folder of new Set(this.#files.map((file) => dirname(file)))) {
+      if (this.#watchers.has(folder)) continue;
+      const watcher = watch(folder, (_event, name) => {
+        if (name === null || this.#files.includes(join(folder, name))) void this.reload();
+      });
+      watcher.on("error", (error) =>
+        this.#log.warn({ error: messageOf(error) }, "Cannot watch the configuration; send SIGHUP after a change"),
+      );
+      this.#watchers.set(folder, watcher);
+    }
   }
 }
 

@@ -32,7 +32,9 @@ export function openPool(config: pg.ClientConfig, log: Log): pg.Pool {
     options: "-c timezone=UTC",
     application_name: "barnraiser",
   });
-  pool.on("error", (error) => log.warn({ error: messageOf(error) }, "Lost an idle database connection"));
+  pool.on("error", (error) => {
+    if (!pool.ending) log.warn({ error: messageOf(error) }, "Lost an idle database connection");
+  });
   return pool;
 }
 

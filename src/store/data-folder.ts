@@ -4,9 +4,9 @@
  * The file of a process that no longer lives (killed, power cut) is taken over. A process is told from another that later got
  * the same number by when it started, where the system shows that (/proc).
  */
-import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
+import { mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
 import { hostname } from "node:os";
-import { join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { FarmError, messageOf } from "../farm/errors.ts";
 
 export interface Holder {
@@ -38,7 +38,7 @@ export class DataFolder implements AsyncDisposable {
       since: new Date().toISOString(),
     };
     try {
-      await mkdir(path, { recursive: true });
+      await makeFolder(path);
       const other = await holderOf(path);
       if (other) throw held(path, other);
       await write(path, holder);
@@ -75,6 +75,16 @@ export async function holderOf(path: string): Promise<Holder | undefined> {
   }
   const ticks = await startedTicks(holder.pid);
   return ticks === holder.startedTicks ? holder : undefined;
+}
+
+/** Like mkdir with parents, one by one: where a parent's file system makes no folders, Node's own would try for ever. */
+async function makeFolder(path: string): Promise<void> {
+  if ((await stat(path).catch(() => undefined))?.isDirectory()) return;
+  const parent = dirname(resolve(path));
+  if (parent !== resolve(path)) await makeFolder(parent);
+  await mkdir(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "EEXIST") throw error;
+  });
 }
 
 function held(path: string, by: Holder): FarmError {

@@ -85,7 +85,9 @@ test("a data folder is held by one process, which the refusal names; a dead hold
 test("a data folder that cannot be made is refused, naming it", async () => {
   const file = join(await temporary(), "file");
   await writeFile(file, "");
-  await expect(DataFolder.take(join(file, "farm"))).rejects.toThrow(`Cannot use the data folder ${file}/farm`);
+  for (const path of [join(file, "farm"), "/proc/barnraiser/farm", "/sys/barnraiser"]) {
+    await expect(DataFolder.take(path)).rejects.toThrow(`Cannot use the data folder ${path}`);
+  }
 });
 
 test("a database from a newer version is refused, saying both versions", async () => {

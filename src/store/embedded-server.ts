@@ -93,6 +93,10 @@ export class EmbeddedServer implements AsyncDisposable {
   readonly #program: PostgresProgram;
   readonly #files: Files;
   readonly #stopping = new AbortController();
+  /** A coordinator that ends without disposing (its time to end was up) still takes the server with it. */
+  readonly #onExit = () => {
+    if (this.#child?.pid !== undefined) kill(this.#child.pid, "SIGINT");
+  };
   #child: ChildProcess | undefined;
   #supervisor: Promise<void> = Promise.resolve();
 
@@ -110,6 +114,7 @@ export class EmbeddedServer implements AsyncDisposable {
     await prepare(program, files);
     await stopOrphan(files.cluster, options);
     const server = new EmbeddedServer(options, program, files, await connection(files));
+    process.on("exit", server.#onExit);
     await server.#spawn();
     try {
       await server.#ready();
@@ -133,6 +138,7 @@ export class EmbeddedServer implements AsyncDisposable {
       await stopProcess(child.pid, () => child.exitCode !== null || child.signalCode !== null, this.#options.clock);
     }
     await this.#supervisor;
+    process.off("exit", this.#onExit);
   }
 
   async #spawn(): Promise<void> {

@@ -63,12 +63,12 @@ export async function recentLines(sql: Sql, limit: number): Promise<BuildLineRow
   );
 }
 
-/** What a machine ran last, newest first. */
+/** What a machine ran last: what runs first, then by when it ended, newest first. */
 export async function machineLines(sql: Sql, machine: number, limit: number): Promise<BuildLineRow[]> {
   return sql.query(
     `${LINE} join (select distinct build_id from (
        select build_id from attempt where machine_id = $1 order by id desc limit $2) latest) mine on mine.build_id = b.id
-     order by b.id desc`,
+     order by b.ended_at desc nulls first, b.id desc`,
     [machine, limit],
   );
 }

@@ -146,26 +146,40 @@ export async function machineChanges(
   );
 }
 
-/** Its last 100 attempts against the last 300 of its siblings: how many ended by infrastructure, and the median of those that succeeded. */
+/**
+ * Its last 100 attempts: how many ended by infrastructure, and the median of those that succeeded. Builders differ more than machines do, so
+ * machines are compared builder by builder, where both have done it, and the middle of these ratios counts; null below 5 successes on each side.
+ */
 export async function machineCompared(
   sql: Sql,
   machine: number,
   hostType: string,
-): Promise<{ builds: number; infra: number; medianMs: number | null; siblingsMs: number | null }> {
-  const [row] = await sql.query<{ builds: number; infra: number; medianMs: number | null; siblingsMs: number | null }>(
+): Promise<{ builds: number; infra: number; medianMs: number | null; ratio: number | null }> {
+  const [row] = await sql.query<{ builds: number; infra: number; medianMs: number | null; ratio: number | null }>(
     `with mine as (
-       select outcome, extract(epoch from ended_at - started_at) * 1000 as took from attempt
-       where machine_id = $1 and state = 'ended' order by id desc limit 100
+       select a.outcome, extract(epoch from a.ended_at - a.started_at) * 1000 as took, b.repo, b.builder
+       from (select * from attempt where machine_id = $1 and state = 'ended' order by id desc limit 100) a join build b on b.id = a.build_id
      ), theirs as (
-       select a.outcome, extract(epoch from a.ended_at - a.started_at) * 1000 as took
+       select extract(epoch from a.ended_at - a.started_at) * 1000 as took, b.repo, b.builder
        from (select id from machine where host_type = $2 and id <> $1 order by last_seen_at desc limit 10) m
        cross join lateral (
-         select outcome, started_at, ended_at from attempt where machine_id = m.id and state = 'ended' order by id desc limit 30) a
+         select build_id, outcome, started_at, ended_at from attempt where machine_id = m.id and state = 'ended' order by id desc limit 30) a
+       join build b on b.id = a.build_id
+       where a.outcome = 'success'
+     ), both_sides as (
+       select m.took / nullif(t.took, 0) as ratio, m.builds as here, t.builds as there
+       from (
+         select repo, builder, count(*) as builds, percentile_cont(0.5) within group (order by took) as took
+         from mine where outcome = 'success' group by repo, builder
+       ) m join (
+         select repo, builder, count(*) as builds, percentile_cont(0.5) within group (order by took) as took from theirs group by repo, builder
+       ) t using (repo, builder)
      )
      select (select count(*)::int from mine) as builds, (select count(*)::int from mine where outcome = 'infra_failure') as infra,
        (select percentile_cont(0.5) within group (order by took)::float8 from mine where outcome = 'success') as "medianMs",
-       (select percentile_cont(0.5) within group (order by took)::float8 from theirs where outcome = 'success') as "siblingsMs"`,
+       (select case when sum(here) >= 5 and sum(there) >= 5 then percentile_cont(0.5) within group (order by ratio)::float8 end
+        from both_sides) as ratio`,
     [machine, hostType],
   );
-  return row ?? { builds: 0, infra: 0, medianMs: null, siblingsMs: null };
+  return row ?? { builds: 0, infra: 0, medianMs: null, ratio: null };
 }

@@ -7,6 +7,7 @@ import { addressFlags } from "../../coordinator/flags.ts";
 import { main, serve, usageError } from "../../coordinator/program.ts";
 import { control } from "../../coordinator/remote-control.ts";
 import { bool, choice, parseFlags, text, texts } from "../../farm/flags.ts";
+import { systemClock } from "../../store/system-clock.ts";
 
 const flags = {
   ...addressFlags,
@@ -32,7 +33,9 @@ await main(async () => {
   const { values, args } = parsed;
   if (args.length > 0) return usageError(`unexpected argument ${JSON.stringify(args[0])}`);
   if (values.check) {
-    process.stdout.write(`${JSON.stringify(effectiveFarm(await readFarm({ file: values.config })), undefined, 2)}\n`);
+    process.stdout.write(
+      `${JSON.stringify(effectiveFarm(await readFarm({ file: values.config }, systemClock)), undefined, 2)}\n`,
+    );
     return 0;
   }
   const command = commandOf(values);
