@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { availableParallelism, endianness, hostname, totalmem } from "node:os";
-import { goarch, goos } from "../wire/buildlet-api/go-platform.ts";
+import { goarch, goos } from "../farm/go-platform.ts";
 
 /** `linux-amd64` */
 export function goSystem(): string {

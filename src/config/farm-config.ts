@@ -29,6 +29,6 @@ export function defineFarm(farm: FarmInput): FarmInput {
   return farm;
 }
 
-export { platformName } from "./names.ts";
+export { platformName } from "../farm/go-platform.ts";
 export { goPolicy, openPolicy } from "./policy.ts";
 export { autodetect, script } from "./presets.ts";

@@ -13,8 +13,7 @@ test("farmForRepository() makes a farm of one repository on this computer", () =
       url: "https://example.org/x/some thing.git",
       branch: "dev",
       commands: ["a", "b c"],
-      os: "win32",
-      arch: "x64",
+      platform: "windows-amd64",
     }),
   );
   expect(farm.repos.map((r) => [r.name, r.branches, r.depth])).toEqual([["some-thing", ["dev"], 1]]);
@@ -33,7 +32,7 @@ test("farmForRepository() makes a farm of one repository on this computer", () =
 });
 
 test("farmForRepository() names a repository after the end of its address, whatever that is", () => {
-  const name = (url: string) => farmForRepository({ url, commands: ["x"], os: "linux", arch: "arm64" }).repos[0]?.name;
+  const name = (url: string) => farmForRepository({ url, commands: ["x"], platform: "linux-arm64" }).repos[0]?.name;
   expect([".", "/", "git@h:a/b.git", "/x/y/", "C:\\src\\app", "ssh://h/~me/été"].map(name)).toEqual([
     "repository", "repository", "b", "y", "app", "t-",
   ]); // biome-ignore format: pairs

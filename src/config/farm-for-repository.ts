@@ -1,6 +1,5 @@
 /** The farm of `npm start -- -repo URL [-branch NAME] [-run COMMAND]...`: one repository, built on this computer. */
 import type { FarmInput } from "./input.ts";
-import { platformName } from "./names.ts";
 import { autodetect, script } from "./presets.ts";
 
 export interface OneRepository {
@@ -10,13 +9,11 @@ export interface OneRepository {
   readonly branch?: string | undefined;
   /** Each a step, in order. None: `autodetect()`. */
   readonly commands: readonly string[];
-  /** This computer, in Node's words or Go's. */
-  readonly os: string;
-  readonly arch: string;
+  /** This computer, `GOOS-GOARCH`. */
+  readonly platform: string;
 }
 
-export function farmForRepository({ url, branch, commands, os, arch }: OneRepository): FarmInput {
-  const platform = platformName(os, arch);
+export function farmForRepository({ url, branch, commands, platform }: OneRepository): FarmInput {
   const hostType = `host-${platform}-local`;
   return {
     // One commit: the newest is built at once, and from then on whatever comes.

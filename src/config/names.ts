@@ -45,14 +45,6 @@ export function platformOf(builder: string): { readonly goos: string; readonly g
   return { goos, goarch };
 }
 
-const GOOS: { readonly [platform: string]: string } = { win32: "windows", sunos: "solaris" };
-const GOARCH: { readonly [arch: string]: string } = { x64: "amd64", ia32: "386", mipsel: "mipsle" };
-
-/** `GOOS-GOARCH` of a computer that Node calls `process.platform` and `process.arch`; Go's own words stay as they are. */
-export function platformName(platform: string, arch: string): string {
-  return `${GOOS[platform] ?? platform}-${GOARCH[arch] ?? arch}`;
-}
-
 /** Parts two and three of a host type's name; 32-bit arm means ARMv7. Undefined when the name has no such parts. */
 export function hostArchOf(hostType: string): string | undefined {
   const [, goos, goarch] = hostType.split("-");

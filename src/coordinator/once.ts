@@ -6,11 +6,13 @@
  *   1  a build failed: its step, the last lines of its log and its address are printed
  *   2  the farm could not do it: no repository, no branch, no builder, no verdict
  */
+import { stripVTControlCharacters } from "node:util";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus } from "../farm/deps.ts";
 import { type LogId, ms } from "../farm/ids.ts";
 import type { RepoStanding } from "../source/repo-watch.ts";
 import type { BuildLine } from "../store/progress.ts";
+import { visibleLines } from "../ui/text.ts";
 
 const LAST_LINES = 20;
 const TAIL_BYTES = 64 * 1024;
@@ -92,6 +94,5 @@ function said(build: BuildLine): string {
 
 /** A log is shown as it is, except for what would steer the terminal; tabs stay. */
 function printable(line: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is taken out
-  return line.replace(/\x1b\[[0-9;?]*[ -/]*[@-~]/g, "").replace(/[\x00-\x08\x0b-\x1f\x7f]/g, "");
+  return visibleLines(stripVTControlCharacters(line));
 }

@@ -64,10 +64,13 @@ export async function serve(options: ServeOptions): Promise<Ending> {
     : pino({ level: process.env.BARNRAISER_LOG ?? "info" }, pino.destination({ dest: 1, sync: true }));
 
   const ended = new AbortController();
+  const end = (reason: string) => {
+    ended.abort(reason);
+    setTimeout(() => process.exit(2), END_LIMIT_MS).unref(); // gone with the process when that ends in time
+  };
   const onSignal = (signal: NodeJS.Signals) => {
     if (ended.signal.aborted) process.exit(128 + constants.signals[signal]); // asked twice: at once
-    ended.abort(signal);
-    setTimeout(() => process.exit(2), END_LIMIT_MS).unref();
+    end(signal);
   };
   process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
   try {
@@ -79,7 +82,7 @@ export async function serve(options: ServeOptions): Promise<Ending> {
       log,
       lost: () => {
         log.error({}, "Another coordinator took this one for dead and has its work; ending");
-        ended.abort("SIGTERM");
+        end("SIGTERM");
       },
     });
     // A daemon takes its configuration up again; a farm in a terminal ends with the terminal.

@@ -4,24 +4,31 @@
  */
 import { clearScreenDown, moveCursor } from "node:readline";
 import { styleText } from "node:util";
+import type { Status } from "../farm/build.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus } from "../farm/deps.ts";
 import { type EpochMs, ms } from "../farm/ids.ts";
 import { type BuildLine, buildsSince } from "../store/progress.ts";
 import type { Sql } from "../store/sql.ts";
+import { STATUS, statusOf } from "../ui/status.ts";
+import { visible } from "../ui/text.ts";
+import { duration } from "../ui/time.ts";
 
 const REDRAW = ms(250);
 const SAFETY_NET = ms(2000);
 
-type Colour = "green" | "red" | "magenta" | "blue" | "gray";
+type Colour = "green" | "red" | "magenta" | "blue" | "yellow" | "gray";
 
-const MARKS: Readonly<Record<string, readonly [glyph: string, word: string, colour: Colour]>> = {
-  success: ["✓", "success", "green"],
-  failure: ["✕", "failure", "red"],
-  infra_failure: ["▲", "infra failure", "magenta"],
-  canceled: ["⊘", "canceled", "gray"],
-  running: ["◐", "running", "blue"],
-  scheduled: ["○", "waiting", "gray"],
+const COLOURS: Readonly<Record<Status, Colour>> = {
+  success: "green",
+  failure: "red",
+  infra_failure: "magenta",
+  canceled: "gray",
+  running: "blue",
+  waiting: "gray",
+  skipped: "gray",
+  flaky: "yellow",
+  known_issue: "gray",
 };
 
 export interface TerminalDeps {
@@ -83,39 +90,26 @@ export async function showBuilds(deps: TerminalDeps, signal: AbortSignal): Promi
 }
 
 function line(build: BuildLine, now: EpochMs, pages: string, colours: boolean, columns = 0): string {
-  const [glyph, word, colour] = MARKS[build.outcome ?? build.state] ?? ["?", build.state, "gray"];
-  const subject = plain(build.message.split("\n")[0] ?? "");
+  const status = statusOf(build.state, build.outcome);
+  const { glyph, word } = STATUS[status];
+  const subject = visible(build.message.split("\n")[0] ?? "");
   const detail = build.outcome === null ? progress(build) : ending(build);
   const from = build.startedAt ?? build.createdAt;
-  const took = spoken((build.endedAt ?? now) - from);
-  const facts = [plain(build.builder), build.hash.slice(0, 8), detail, took].filter(Boolean).join("  ");
+  const took = duration((build.endedAt ?? now) - from);
+  const facts = [visible(build.builder), build.hash.slice(0, 8), detail, took].filter(Boolean).join("  ");
   const link = `${pages}/b/${build.id}`;
   const room = columns - glyph.length - word.length - facts.length - link.length - 9;
   const title = columns === 0 || room > 12 ? `  “${columns === 0 ? subject : subject.slice(0, room)}”` : "";
   const mark = `${glyph} ${word}`;
-  return `${colours ? styleText(colour, mark, { stream: process.stdout }) : mark}  ${facts}${title}  ${link}`;
+  return `${colours ? styleText(COLOURS[status], mark, { stream: process.stdout }) : mark}  ${facts}${title}  ${link}`;
 }
 
 function progress(build: BuildLine): string {
-  if (build.state === "scheduled") return `for a ${plain(build.hostType)}`;
-  return build.step ? `${plain(build.step)} on ${plain(build.machine ?? "?")}` : "";
+  if (build.state === "scheduled") return `for a ${visible(build.hostType)}`;
+  return build.step ? `${visible(build.step)} on ${visible(build.machine ?? "?")}` : "";
 }
 
 function ending(build: BuildLine): string {
-  if (build.outcome === "failure" && build.step) return `in “${plain(build.step)}”`;
-  return build.outcome === "success" ? "" : plain(build.reason ?? "");
-}
-
-/** Commit messages and names come from outside: nothing in them may steer the terminal. */
-function plain(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}]/gu, "");
-}
-
-/** `4.2 s`, `1m 12s`, `2h 05m`. */
-export function spoken(spanMs: number): string {
-  const s = Math.max(0, spanMs) / 1000;
-  if (s < 10) return `${s.toFixed(1)} s`;
-  if (s < 60) return `${Math.round(s)} s`;
-  const two = (value: number) => String(Math.floor(value)).padStart(2, "0");
-  return s < 3600 ? `${Math.floor(s / 60)}m ${two(s % 60)}s` : `${Math.floor(s / 3600)}h ${two((s % 3600) / 60)}m`;
+  if (build.outcome === "failure" && build.step) return `in “${visible(build.step)}”`;
+  return build.outcome === "success" ? "" : visible(build.reason ?? "");
 }

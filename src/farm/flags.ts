@@ -117,7 +117,10 @@ export function listFlags(usage: string, flags: Flags): string {
   for (const name of Object.keys(flags).sort()) {
     const flag = flags[name];
     if (flag === undefined) continue;
-    lines.push(`  -${name}${flag.takes === "" ? "" : ` ${flag.takes}`}`, `    \t${flag.help}${showInitial(flag)}`);
+    // As in Go, a word in backquotes is what the flag takes.
+    const takes = /`([^`]*)`/.exec(flag.help)?.[1] ?? flag.takes;
+    const help = flag.help.replace(/`([^`]*)`/, "$1");
+    lines.push(`  -${name}${takes === "" ? "" : ` ${takes}`}`, `    \t${help}${showInitial(flag)}`);
   }
   return `${lines.join("\n")}\n`;
 }

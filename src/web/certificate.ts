@@ -2,7 +2,7 @@
  * The TLS port's certificate: the farm's own CA and a server certificate signed by it, made on first start and renewed in time, or files
  * of the operator's. The only file that issues certificates.
  *
- *   DATA/tls/ca.pem         what owners give to -ca-file; good for CA_YEARS
+ *   DATA/tls/ca.pem         what owners give to -ca-file; good for CA_DAYS
  *   DATA/tls/ca-key.pem     0600
  *   DATA/tls/server.pem     localhost, loopback addresses, this host's names, and the names asked for
  *   DATA/tls/server-key.pem 0600

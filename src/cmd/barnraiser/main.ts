@@ -4,7 +4,7 @@ import { farmForRepository } from "../../config/farm-for-repository.ts";
 import { addressFlags } from "../../coordinator/flags.ts";
 import { main, serve, usageError } from "../../coordinator/program.ts";
 import { bool, parseFlags, text, texts } from "../../farm/flags.ts";
-import { goarch, goos } from "../../wire/buildlet-api/go-platform.ts";
+import { platformName } from "../../farm/go-platform.ts";
 
 const flags = {
   ...addressFlags,
@@ -24,10 +24,9 @@ await main(async () => {
   const { values, args } = parsed;
   if (args.length > 0) return usageError(`unexpected argument ${JSON.stringify(args[0])}`);
   if (!values.repo && (values.branch || values.run.length > 0)) return usageError("-branch and -run go with -repo");
-  const os = goos(process.platform);
-  const arch = goarch(process.arch, endianness());
+  const platform = platformName(process.platform, process.arch, endianness());
   const branch = values.branch ? { branch: values.branch } : {};
-  const farm = () => farmForRepository({ url: values.repo, ...branch, commands: values.run, os, arch });
+  const farm = () => farmForRepository({ url: values.repo, ...branch, commands: values.run, platform });
   return serve({
     data: values.data,
     listen: values.listen,

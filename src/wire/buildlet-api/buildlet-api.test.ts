@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
+import { goarch, goos } from "../../farm/go-platform.ts";
 import { decodeExecForm, encodeExecForm } from "./exec-form.ts";
-import { goarch, goos } from "./go-platform.ts";
 import { formatLsLine, formatLsTime, goFileMode, parseLsLine } from "./ls-line.ts";
 import { exitCodeOf, processState, startErrorState } from "./process-state.ts";
 import { isRelPath } from "./rel-path.ts";

@@ -23,5 +23,13 @@ export const BUILDLET_VERSION = 29;
 /** Trailer of /exec. */
 export const PROCESS_STATE = "Process-State";
 
+/**
+ * Ours. A buildlet leaves out the symbolic links of an archive without a word. With this header on PUT /writetgz ours makes those
+ * that stay in the folder, and tells in SKIPPED_HEADER how many it did not make (0 too). The original ignores it and tells nothing.
+ */
+export const SYMLINKS_HEADER = "Barnraiser-Symlinks";
+export const SYMLINKS_KEEP = "keep";
+export const SKIPPED_HEADER = "Barnraiser-Skipped";
+
 /** The original client gives the head of an exec's response this long, then takes the machine for broken. */
 export const EXEC_HEAD_LIMIT_MS = 20_000;

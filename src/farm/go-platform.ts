@@ -4,7 +4,6 @@ const SYSTEMS: { readonly [platform: string]: string } = { win32: "windows", sun
 const PROCESSORS: { readonly [arch: string]: string } = {
   x64: "amd64",
   ia32: "386",
-  loong64: "loong64",
   mipsel: "mipsle",
 };
 
@@ -17,4 +16,9 @@ export function goos(platform: string): string {
 export function goarch(arch: string, endianness: "BE" | "LE"): string {
   if (arch === "ppc64" && endianness === "LE") return "ppc64le";
   return PROCESSORS[arch] ?? arch;
+}
+
+/** `GOOS-GOARCH` of a computer that Node calls `process.platform` and `process.arch`. Of ppc64, little-endian is the one still made. */
+export function platformName(platform: string, arch: string, endianness: "BE" | "LE" = "LE"): string {
+  return `${goos(platform)}-${goarch(arch, endianness)}`;
 }
