@@ -19,7 +19,6 @@ export interface LogData {
   readonly base: string;
   /** "" for the last attempt, else its number. */
   readonly attempt: string;
-  readonly topic: string;
   readonly total: number;
   readonly length: number;
   readonly ended: boolean;

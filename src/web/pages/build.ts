@@ -131,7 +131,6 @@ async function logData(deps: BuildDeps, build: number, step: StepFacts, attempt:
   return {
     base: stepHref(build, step.name),
     attempt,
-    topic: `log:${step.logId}`,
     total,
     length,
     ended,
