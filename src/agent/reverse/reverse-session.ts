@@ -111,7 +111,6 @@ function readControl(
     listen();
     if (rest.length > 0) data(rest);
     control.on("data", data);
-    control.resume(); // it was paused behind the head
     control.resume(); // it comes paused, so that nothing is lost on the way
     if (control.destroyed) end("the connection to the coordinator was lost");
     if (signal.aborted) end("told to stop");
