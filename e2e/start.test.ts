@@ -1,5 +1,5 @@
 /** The two commands, as a new user gives them: real coordinator, database, stage0, buildlet, git. */
-import { chown, rename, rm, stat, writeFile } from "node:fs/promises";
+import { chown, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { freshDatabase } from "../src/store/testing/database.ts";
@@ -26,6 +26,16 @@ test("-once ends with 0 when the newest commit is green, and leaves no process b
   expect(farm.output).toMatch(/pages +http:\/\/localhost:\d+/);
   expect(farm.output).toMatch(/✓ success .*Second/);
   expect(await processesWith(data)).toEqual([]);
+});
+
+test("symbolic links of the repository are there for the commands, except those that lead out of it", async () => {
+  await using repository = await Repository.make();
+  await symlink("hello.txt", join(repository.path, "link"));
+  await symlink("/etc/passwd", join(repository.path, "out"));
+  await repository.commit("Link", { "hello.txt": "hello through a link\n" });
+  const commands = ["-run", "cat link", "-run", "test ! -L out"];
+  await using farm = start(await dataFolder(), "-repo", repository.path, ...commands, "-once");
+  expect(await farm.exited, farm.output).toBe(0);
 });
 
 test("-once ends with 1 when a build failed, printing step, last lines and link", async () => {

@@ -102,6 +102,18 @@ async function consistent(database: TestDatabase): Promise<void> {
   expect(wrong).toEqual([]);
 }
 
+test("the source step's log says how many links the machine did not make", async () => {
+  await using database = await freshDatabase();
+  await using farm = await TestFarm.open(database);
+  const id = await plan(database, {}, ["make"]);
+  await farm.connect("linux", "m1", { skippedLinks: 2 });
+  await ended(database, id);
+  const [source] = await steps(database, id);
+  expect(await logText(farm, source?.log_id)).toMatch(
+    /\nnot unpacked: 2 symbolic links that lead out of the tree or that m1 cannot make\n$/,
+  );
+});
+
 test("[coordinator 63] the first call of a build is removeall of the work dir; then the source, then the steps in order", async () => {
   await using database = await freshDatabase();
   await using farm = await TestFarm.open(database);

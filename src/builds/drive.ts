@@ -107,7 +107,7 @@ async function writeSource(
 ): Promise<void> {
   const { repo } = begun.build;
   const began = deps.clock.monotonic();
-  await within(
+  const { skippedLinks = 0 } = await within(
     deps.clock,
     SOURCE_LIMIT,
     [machine.gone, signal],
@@ -121,7 +121,7 @@ async function writeSource(
         broken = error;
       });
       try {
-        await machine.client.writeTgz(begun.recipe.sourceDir, body, limited);
+        return await machine.client.writeTgz(begun.recipe.sourceDir, body, limited);
       } catch (error) {
         if (broken && !limited.aborted) {
           throw new FarmError("unavailable", `source not available: ${messageOf(broken)}`, { cause: broken });
@@ -134,6 +134,11 @@ async function writeSource(
   );
   const span = durationText(ms(deps.clock.monotonic() - began));
   await writer.write(Buffer.from(`wrote ${repo} to ${machine.name} in ${span}\n`));
+  if (skippedLinks === 0) return;
+  const links = skippedLinks === 1 ? "1 symbolic link" : `${skippedLinks} symbolic links`;
+  await writer.write(
+    Buffer.from(`not unpacked: ${links} that lead out of the tree or that ${machine.name} cannot make\n`),
+  );
 }
 
 interface StepRun {

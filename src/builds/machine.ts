@@ -16,9 +16,14 @@ export interface CommandEnd {
   readonly ok: boolean;
 }
 
+export interface Unpacked {
+  /** Symbolic links of the tree that were not made; undefined when the machine does not say. */
+  readonly skippedLinks: number | undefined;
+}
+
 export interface BuildClient {
   removeAll(paths: readonly string[], signal?: AbortSignal): Promise<void>;
-  writeTgz(dir: string, body: Readable, signal?: AbortSignal): Promise<void>;
+  writeTgz(dir: string, body: Readable, signal?: AbortSignal): Promise<Unpacked>;
   exec(command: Command, onOutput: (chunk: Buffer) => void | Promise<void>, signal?: AbortSignal): Promise<CommandEnd>;
 }
 

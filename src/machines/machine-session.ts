@@ -30,6 +30,11 @@ export interface ExecResult {
   readonly ok: boolean;
 }
 
+export interface Unpacked {
+  /** Symbolic links that our buildlet did not make. Undefined from the original, which makes none and does not count them. */
+  readonly skippedLinks: number | undefined;
+}
+
 export interface LsOptions {
   readonly recursive?: boolean;
   /** Also the SHA-1 of each regular file. */
@@ -44,7 +49,7 @@ export interface BuildletClient {
   workDir(signal?: AbortSignal): Promise<string>;
   removeAll(paths: readonly string[], signal?: AbortSignal): Promise<void>;
   /** Unpacks a tar.gz below `dir`; "" is the work dir. `body` is destroyed when the call fails. */
-  writeTgz(dir: string, body: Readable, signal?: AbortSignal): Promise<void>;
+  writeTgz(dir: string, body: Readable, signal?: AbortSignal): Promise<Unpacked>;
   /** The machine itself fetches the archive. */
   writeTgzFromUrl(dir: string, url: string, signal?: AbortSignal): Promise<void>;
   writeFile(path: string, mode: number, body: Uint8Array | Readable, signal?: AbortSignal): Promise<void>;

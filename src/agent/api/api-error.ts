@@ -1,3 +1,5 @@
+import { messageOf } from "../../farm/errors.ts";
+
 /** A request that is answered with `status` and the message as plain text. */
 export class ApiError extends Error {
   override readonly name = "ApiError";
@@ -7,6 +9,14 @@ export class ApiError extends Error {
     super(message, options);
     this.status = status;
   }
+}
+
+/** Why something failed, for the peer: where the system refused, without the path on this machine that its message names. */
+export function fsReason(reason: unknown): string {
+  const message = messageOf(reason);
+  if (!(reason instanceof Error) || !("syscall" in reason)) return message;
+  const end = message.indexOf(`, ${reason.syscall}`);
+  return end === -1 ? message : message.slice(0, end);
 }
 
 /** `ENOENT` and the like, "" for errors that the system did not make. */

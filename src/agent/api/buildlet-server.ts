@@ -11,12 +11,13 @@ import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { messageOf } from "../../farm/errors.ts";
 import { parseBool } from "../../farm/flags.ts";
+import { SKIPPED_HEADER, SYMLINKS_HEADER, SYMLINKS_KEEP } from "../../wire/buildlet-api/buildlet-api.ts";
 import { isRelPath } from "../../wire/buildlet-api/rel-path.ts";
 import { TAR_LIMITS } from "../../wire/tar/tar-reader.ts";
 import type { IdleMemory } from "../idle-memory.ts";
 import { ensureWorkDir } from "../work-dir.ts";
 import type { ApiDeps } from "./api-deps.ts";
-import { ApiError } from "./api-error.ts";
+import { ApiError, fsReason } from "./api-error.ts";
 import type { ExecHandler } from "./exec-handler.ts";
 import { HEALTH_BODY, STATUS_BODY, STATUS_TYPE } from "./quick-answer.ts";
 import { checkRelPath, readForm, type Target, targetOf } from "./request.ts";
@@ -79,9 +80,13 @@ export class BuildletServer implements AsyncDisposable {
         return;
       }
       const status = error instanceof ApiError ? error.status : 500;
-      if (status >= 500) this.#deps.log(`Could not do ${request.method} ${request.url}: ${messageOf(error)}`);
+      // Our log may name the paths that the peer is not told.
+      const cause = error instanceof ApiError ? (error.cause ?? error) : error;
+      if (status >= 500) this.#deps.log(`Could not do ${request.method} ${request.url}: ${messageOf(cause)}`);
       response.writeHead(status, { "Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff" });
-      response.write(`${messageOf(error)}\n`);
+      response.write(
+        `${error instanceof ApiError ? error.message : `Cannot do ${request.method} ${request.url}: ${fsReason(error)}`}\n`,
+      );
       response.end();
     }
   }
@@ -172,10 +177,16 @@ export class BuildletServer implements AsyncDisposable {
                 throw new ApiError(500, `Cannot fetch ${url}: ${messageOf(error)}`, { cause: error });
               }
             }
-            ensureWorkDir(workDir);
-            await mkdir(dir, { recursive: true, mode: 0o755 });
+            await orSay(`Cannot make folder ${JSON.stringify(query.get("dir") ?? "")}`, async () => {
+              ensureWorkDir(workDir);
+              await mkdir(dir, { recursive: true, mode: 0o755 });
+            });
             const { clock, tarLimits: limits = TAR_LIMITS } = this.#deps;
-            await unpack(body, dir, { platform, limits, nowSeconds: () => clock.now() / 1000 });
+            const keepLinks =
+              request.method === "PUT" && request.headers[SYMLINKS_HEADER.toLowerCase()] === SYMLINKS_KEEP;
+            const nowSeconds = () => clock.now() / 1000;
+            const skipped = await unpack(body, dir, { platform, limits, nowSeconds, keepLinks });
+            if (keepLinks) response.setHeader(SKIPPED_HEADER, skipped);
             text(response, "OK");
           },
         },
@@ -195,9 +206,11 @@ export class BuildletServer implements AsyncDisposable {
                 `Bad mode ${JSON.stringify(given)}: want permission bits in decimal, as 420 for 0644`,
               );
             }
-            ensureWorkDir(workDir);
             const { writeFile } = await import("./unpack.ts");
-            await writeFile(request, join(workDir, path), mode, platform);
+            await orSay(`Cannot write ${JSON.stringify(path)}`, async () => {
+              ensureWorkDir(workDir);
+              await writeFile(request, join(workDir, path), mode, platform);
+            });
             text(response, "OK");
           },
         },
@@ -225,7 +238,10 @@ export class BuildletServer implements AsyncDisposable {
             const { list } = await import("./list.ts");
             const options = { recursive: yes("recursive"), digest: yes("digest"), skip: new Set(query.getAll("skip")) };
             response.setHeader("Content-Type", "text/plain; charset=utf-8");
-            await sendAll(response, list(dirOf(query), options), "explain");
+            const dir = dirOf(query);
+            await orSay(`Cannot list ${JSON.stringify(query.get("dir") ?? "")}`, () =>
+              sendAll(response, list(dir, options), "explain"),
+            );
           },
         },
       ],
@@ -283,6 +299,15 @@ export class BuildletServer implements AsyncDisposable {
   }
 }
 
+/** Does `work`; where the system refuses, `what` with the reason becomes the error. */
+async function orSay(what: string, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    throw error instanceof ApiError ? error : new ApiError(500, `${what}: ${fsReason(error)}`, { cause: error });
+  }
+}
+
 /**
  * Sends what `pieces` gives, waiting for the client where it is slow. An error before the first piece is explained when
  * asked for; later the connection is cut, so that the client sees that the body is not whole.
@@ -300,7 +325,7 @@ async function sendAll(
     }
     response.end();
   } catch (error) {
-    if (onError === "explain" && !response.headersSent) throw new ApiError(500, messageOf(error), { cause: error });
+    if (onError === "explain" && !response.headersSent) throw error;
     response.destroy();
   }
 }

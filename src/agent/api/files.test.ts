@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, readlinkSync } from "node:fs";
 import { chmod, mkdir, mkdtemp, readdir, rm, stat, symlink, utimes, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -136,6 +136,77 @@ test("[coordinator 30] a symlink is skipped; a FIFO or device is 400 and what ca
   }
   expect((await put("/writetgz", tar({ name: "hard", flag: "1", linkName: "/etc/passwd" })))[0]).toBe(200);
   expect(text("hard")).toBe("");
+});
+
+const KEEP = { "Barnraiser-Symlinks": "keep" };
+
+test("with Barnraiser-Symlinks: keep links that stay inside are made, after all files, and the others are counted", async () => {
+  const archive = tar(
+    { name: "link", type: "symlink", linkName: "real" },
+    { name: "d/up", type: "symlink", linkName: "../real" },
+    { name: "ahead", type: "symlink", linkName: "not/there" },
+    { name: "evil", type: "symlink", linkName: "/etc/passwd" },
+    { name: "d/evil", type: "symlink", linkName: "../../x" },
+    { name: "real", content: "the content" },
+  );
+  const send = (headers: { [name: string]: string }) =>
+    machine.coordinator.fetch({ method: "PUT", path: "/writetgz?dir=src", headers }, archive);
+  const plain = await send({});
+  expect([plain.status, plain.headers["barnraiser-skipped"], existsSync(inWork("src/link"))]).toEqual([
+    200,
+    undefined,
+    false,
+  ]);
+  const kept = await send(KEEP);
+  expect([kept.status, kept.body.toString(), kept.headers["barnraiser-skipped"]]).toEqual([200, "OK", "2"]);
+  expect([text("src/link"), text("src/d/up"), readlinkSync(inWork("src/ahead"))]).toEqual([
+    "the content", "the content", "not/there",
+  ]); // biome-ignore format: a row
+  expect((await readdir(inWork("src"))).sort()).toEqual(["ahead", "d", "link", "real"]);
+  expect((await send(KEEP)).status).toBe(200); // over what is there
+});
+
+test("nothing of an archive is written through a link of the same archive", async () => {
+  const outside = join(machine.workDir, "other");
+  await mkdir(outside);
+  const through = tar(
+    { name: "l", type: "symlink", linkName: "../other" },
+    { name: "t/l", type: "symlink", linkName: "../other" },
+    { name: "t/l/file", content: "x" },
+  );
+  const reply = await machine.coordinator.fetch({ method: "PUT", path: "/writetgz?dir=.", headers: KEEP }, through);
+  expect([reply.status, reply.body.toString()]).toEqual([
+    400,
+    'Cannot unpack "t/l": it is a link, and a folder has that name\n',
+  ]);
+  expect(await readdir(outside)).toEqual([]);
+  const twice = tar(
+    { name: "a", type: "symlink", linkName: "b" },
+    { name: "a", content: "x" },
+    { name: "b", content: "kept" },
+  );
+  expect((await machine.coordinator.fetch({ method: "PUT", path: "/writetgz", headers: KEEP }, twice)).status).toBe(
+    200,
+  );
+  expect([text("b"), readlinkSync(inWork("a"))]).toEqual(["kept", "b"]);
+});
+
+test("where the system refuses, the peer is told what could not be done, without paths of this machine", async () => {
+  await writeFile(inWork("file"), "");
+  const told = [
+    await put("/write?path=.&mode=420", Buffer.from("x")),
+    await put("/write?path=file/x&mode=420", Buffer.from("x")),
+    await put("/writetgz?dir=file", tar({ name: "a" })),
+    await put("/writetgz", tar({ name: "file/below" })),
+    await get("/ls?dir=zz"),
+  ];
+  expect(told).toEqual([
+    [500, 'Cannot write ".": EISDIR: illegal operation on a directory\n'],
+    [500, expect.stringMatching(/^Cannot write "file\/x": (EEXIST|ENOTDIR): [\w ]+\n$/)],
+    [500, 'Cannot make folder "file": EEXIST: file already exists\n'],
+    [500, expect.stringMatching(/^Cannot unpack "file\/below": (EEXIST|ENOTDIR): [\w ]+\n$/)],
+    [500, 'Cannot list "zz": ENOENT: no such file or directory\n'],
+  ]);
 });
 
 test("[coordinator 31] modes and times: 0755 for folders, no setuid, no future", async () => {

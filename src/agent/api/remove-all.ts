@@ -2,6 +2,7 @@
 import { readdir } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { removeTree } from "../work-dir.ts";
+import { ApiError, fsReason } from "./api-error.ts";
 
 export async function removeAll(workDir: string, paths: readonly string[]): Promise<void> {
   for (const path of paths) {
@@ -10,7 +11,10 @@ export async function removeAll(workDir: string, paths: readonly string[]): Prom
       await removeTree(target);
     } catch (error) {
       // A work dir that is a mount point cannot go; that it is empty is all that was asked for.
-      if (relative(workDir, target) !== "" || !(await isEmptyAfterClearing(workDir))) throw error;
+      const cleared = relative(workDir, target) === "" && (await isEmptyAfterClearing(workDir).catch(() => false));
+      if (!cleared) {
+        throw new ApiError(500, `Cannot delete ${JSON.stringify(path)}: ${fsReason(error)}`, { cause: error });
+      }
     }
   }
 }

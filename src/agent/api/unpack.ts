@@ -5,13 +5,24 @@
  * waited for, which is several times faster than a promise per piece. The loop gets its turn between chunks, so /status is
  * answered meanwhile.
  */
-import { closeSync, constants, fchmodSync, futimesSync, mkdirSync, openSync, rmSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  fchmodSync,
+  futimesSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  rmSync,
+  symlinkSync,
+  writeSync,
+} from "node:fs";
 import { dirname } from "node:path";
 import type { Readable } from "node:stream";
 import { extractedTime, extraction } from "../../wire/tar/extract-rule.ts";
 import { TarError, type TarHeader, tarText } from "../../wire/tar/tar.ts";
 import { type TarLimits, TarReader } from "../../wire/tar/tar-reader.ts";
-import { ApiError, errnoOf } from "./api-error.ts";
+import { ApiError, errnoOf, fsReason } from "./api-error.ts";
 
 const CHUNK = 512 * 1024;
 
@@ -19,10 +30,15 @@ export interface UnpackOptions {
   readonly platform: NodeJS.Platform;
   readonly limits: TarLimits;
   readonly nowSeconds: () => number;
+  /** Make symbolic links; without it they are left out silently. */
+  readonly keepLinks?: boolean;
 }
 
-/** Rejects with an ApiError: 400 for a bad archive, 500 for what the disk refuses. What was unpacked before stays. */
-export async function unpack(body: Readable, dir: string, options: UnpackOptions): Promise<void> {
+/**
+ * Resolves with how many of the links to be kept were not made.
+ * Rejects with an ApiError: 400 for a bad archive, 500 for what the disk refuses. What was unpacked before stays.
+ */
+export async function unpack(body: Readable, dir: string, options: UnpackOptions): Promise<number> {
   const { createGunzip } = await import("node:zlib");
   const extractor = new Extractor(dir, options);
   const reader = new TarReader(extractor, options.limits);
@@ -34,8 +50,9 @@ export async function unpack(body: Readable, dir: string, options: UnpackOptions
   try {
     for await (const chunk of gunzip) reader.push(chunk);
     reader.close();
+    return extractor.makeLinks();
   } catch (error) {
-    throw asApiError(error);
+    throw asApiError(error, extractor.at);
   } finally {
     extractor.abandon();
     body.unpipe(gunzip);
@@ -44,20 +61,25 @@ export async function unpack(body: Readable, dir: string, options: UnpackOptions
   }
 }
 
-function asApiError(error: unknown): ApiError {
+/** `at`: the name of the entry in work. */
+function asApiError(error: unknown, at: string): ApiError {
   if (error instanceof ApiError) return error;
   if (error instanceof TarError) return new ApiError(400, error.message, { cause: error });
   const errno = errnoOf(error);
-  const message = error instanceof Error ? error.message : String(error);
+  const message = fsReason(error);
   if (errno.startsWith("Z_"))
     return new ApiError(400, `Cannot read archive: not gzip, or damaged (${message})`, { cause: error });
-  return new ApiError(500, `Cannot unpack: ${message}`, { cause: error });
+  const what = at === "" ? "" : ` ${JSON.stringify(at)}`;
+  return new ApiError(500, `Cannot unpack${what}: ${message}`, { cause: error });
 }
 
 class Extractor {
   readonly #dir: string;
   readonly #options: UnpackOptions;
   readonly #made = new Set<string>(); // folders known to be there
+  readonly #links: TarHeader[] = [];
+  #skipped = 0;
+  #name = "";
   #fd = -1;
   #mtime = 0;
 
@@ -66,15 +88,29 @@ class Extractor {
     this.#options = options;
   }
 
+  /** The entry that is in work, as text. */
+  get at(): string {
+    return tarText(this.#name);
+  }
+
   entry(header: TarHeader): void {
-    const { platform } = this.#options;
-    const action = extraction(header, platform === "win32");
+    const { platform, keepLinks } = this.#options;
+    const action = extraction(header, platform === "win32", keepLinks);
     if (action.do === "skip") return;
+    if (action.do === "skip-link") {
+      this.#skipped++;
+      return;
+    }
+    this.#name = header.name;
     if (action.do === "mkdir") {
       this.#makeDir(header.name);
       return;
     }
     this.#makeDir(dirname(header.name));
+    if (action.do === "link") {
+      this.#links.push(header);
+      return;
+    }
     const path = this.#path(header.name);
     // A signed program that is overwritten in place is killed by macOS when it is next run.
     if (platform === "darwin" && action.mode & 0o111) rmSync(path, { force: true });
@@ -100,6 +136,27 @@ class Extractor {
     this.abandon();
   }
 
+  /** Makes the links that were kept, now that all else is there; gives how many links were not made. */
+  makeLinks(): number {
+    for (const { name, linkName } of this.#links) {
+      this.#name = name;
+      const path = this.#path(name);
+      const there = lstatSync(path, { throwIfNoEntry: false });
+      if (there?.isDirectory()) {
+        throw new ApiError(400, `Cannot unpack ${JSON.stringify(this.at)}: it is a link, and a folder has that name`);
+      }
+      if (there) rmSync(path);
+      try {
+        symlinkSync(bytesOrText(linkName), path);
+      } catch (error) {
+        // File systems without links; on Windows, users who may not make any.
+        if (errnoOf(error) !== "EPERM" && errnoOf(error) !== "ENOSYS") throw error;
+        this.#skipped++;
+      }
+    }
+    return this.#skipped;
+  }
+
   /** Closes the file that is open, if any. */
   abandon(): void {
     if (this.#fd === -1) return;
@@ -113,12 +170,17 @@ class Extractor {
     this.#made.add(name);
   }
 
-  /** A string where the name is text, bytes where it is not. */
   #path(name: string): string | Buffer {
-    const text = tarText(name);
-    if (!text.includes("\ufffd")) return `${this.#dir}/${text}`;
-    return Buffer.concat([Buffer.from(`${this.#dir}/`), Buffer.from(name, "latin1")]);
+    const text = bytesOrText(name);
+    if (typeof text === "string") return `${this.#dir}/${text}`;
+    return Buffer.concat([Buffer.from(`${this.#dir}/`), text]);
   }
+}
+
+/** A string where the name is text, bytes where it is not. */
+function bytesOrText(name: string): string | Buffer {
+  const text = tarText(name);
+  return text.includes("\ufffd") ? Buffer.from(name, "latin1") : text;
 }
 
 /** Writes one file and forces its mode, whatever was there. */

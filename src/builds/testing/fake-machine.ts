@@ -7,7 +7,7 @@
 import type { Readable } from "node:stream";
 import { FarmError } from "../../farm/errors.ts";
 import type { MachineId, SessionId } from "../../farm/ids.ts";
-import type { BuildClient, BuildMachine, Command, CommandEnd } from "../machine.ts";
+import type { BuildClient, BuildMachine, Command, CommandEnd, Unpacked } from "../machine.ts";
 
 export interface Script {
   readonly output?: Iterable<Buffer | string>;
@@ -27,6 +27,8 @@ export interface FakeMachineOptions {
   /** Hangs up, or answers garbage, in the middle of these calls. */
   readonly dieIn?: "removeall" | "writetgz";
   readonly garbageIn?: "removeall" | "writetgz";
+  /** What it says about the links of a tarball. */
+  readonly skippedLinks?: number;
 }
 
 export class FakeMachine implements BuildMachine {
@@ -70,13 +72,14 @@ export class FakeMachine implements BuildMachine {
     signal?.throwIfAborted();
   }
 
-  async #writeTgz(dir: string, body: Readable, signal?: AbortSignal): Promise<void> {
+  async #writeTgz(dir: string, body: Readable, signal?: AbortSignal): Promise<Unpacked> {
     this.calls.push(`writetgz ${dir}`);
     for await (const chunk of body) {
       this.received += (chunk as Buffer).length;
       this.#trouble("writetgz");
       signal?.throwIfAborted();
     }
+    return { skippedLinks: this.#options.skippedLinks };
   }
 
   async #exec(

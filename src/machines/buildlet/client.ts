@@ -8,11 +8,17 @@
 import { Readable } from "node:stream";
 import { FarmError } from "../../farm/errors.ts";
 import { type Ms, ms, seconds } from "../../farm/ids.ts";
-import { EXEC_HEAD_LIMIT_MS, PROCESS_STATE } from "../../wire/buildlet-api/buildlet-api.ts";
+import {
+  EXEC_HEAD_LIMIT_MS,
+  PROCESS_STATE,
+  SKIPPED_HEADER,
+  SYMLINKS_HEADER,
+  SYMLINKS_KEEP,
+} from "../../wire/buildlet-api/buildlet-api.ts";
 import { encodeExecForm } from "../../wire/buildlet-api/exec-form.ts";
 import { PROCESS_OK } from "../../wire/buildlet-api/process-state.ts";
 import { fieldValues } from "../../wire/revdial/http-head.ts";
-import type { BuildletClient, ExecRequest, ExecResult, LsOptions } from "../machine-session.ts";
+import type { BuildletClient, ExecRequest, ExecResult, LsOptions, Unpacked } from "../machine-session.ts";
 import { Exchanges, type ExchangesOptions, type Request, type Response } from "./exchange.ts";
 
 const HEAD_LIMIT: Ms = ms(EXEC_HEAD_LIMIT_MS);
@@ -58,9 +64,13 @@ export class HttpBuildlet implements BuildletClient {
     await this.#post("/removeall", new URLSearchParams(paths.map((path): [string, string] => ["path", path])), signal);
   }
 
-  async writeTgz(dir: string, body: Readable, signal?: AbortSignal): Promise<void> {
+  async writeTgz(dir: string, body: Readable, signal?: AbortSignal): Promise<Unpacked> {
     const target = `/writetgz?${new URLSearchParams({ dir })}`;
-    await this.#text({ method: "PUT", target, type: "application/octet-stream", body }, ANSWER_LIMIT, signal);
+    const fields = [[SYMLINKS_HEADER, SYMLINKS_KEEP] as const];
+    const response = await this.#ask({ method: "PUT", target, type: "application/octet-stream", fields, body }, signal);
+    await this.#collect(response, ANSWER_LIMIT, "refuse");
+    const [skipped = ""] = fieldValues(response.head, SKIPPED_HEADER);
+    return { skippedLinks: /^\d{1,9}$/.test(skipped) ? Number(skipped) : undefined };
   }
 
   async writeTgzFromUrl(dir: string, url: string, signal?: AbortSignal): Promise<void> {

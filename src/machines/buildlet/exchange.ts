@@ -33,6 +33,8 @@ export interface Request {
   readonly method: "GET" | "POST" | "PUT";
   readonly target: string;
   readonly type?: string;
+  /** Further header fields. */
+  readonly fields?: readonly HeaderField[];
   readonly body?: Uint8Array | Readable;
   /** How long the head of the response may take once the connection is there. */
   readonly headLimit?: Ms;
@@ -130,6 +132,7 @@ export class Exchanges {
   ): Promise<{ head: ResponseHead; whole: boolean }> {
     const fields: HeaderField[] = [["Host", this.#options.name.replace(/[^\x21-\x7e]/g, "?")]];
     if (request.type) fields.push(["Content-Type", request.type]);
+    fields.push(...(request.fields ?? []));
     const body = request.body instanceof Uint8Array ? request.body : new Uint8Array(0);
     if (upload) fields.push(["Transfer-Encoding", "chunked"]);
     else if (request.method !== "GET") fields.push(["Content-Length", String(body.length)]);

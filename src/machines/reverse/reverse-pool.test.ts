@@ -282,6 +282,28 @@ test("[coordinator 22, 25, 36] parallel calls open a connection each and all are
   expect(machine.pickedUp).toBe(parallel);
 });
 
+test("the calls that write, as the original takes them", async () => {
+  await using farm = await farmOfMachines();
+  await using machine = await farm.machine();
+  const { client } = await farm.session();
+  machine.calls.length = 0;
+  await client.writeFile("a b/f", 0o755, Buffer.from("12345"));
+  await client.writeFile("g", 0o600, Readable.from([Buffer.from("123"), Buffer.from("4567")]));
+  await client.writeTgzFromUrl("go", "https://example.org/x.tar.gz?a=1&b=2");
+  expect(await client.writeTgz("", Readable.from([Buffer.alloc(100_000)]))).toEqual({ skippedLinks: undefined });
+  await client.ls("", { digest: true });
+  expect([machine.calls, machine.uploads]).toEqual([
+    [
+      "PUT /write path=a+b%2Ff&mode=493", // decimal
+      "PUT /write path=g&mode=384",
+      "POST /writetgz dir=go url=https://example.org/x.tar.gz?a=1&b=2",
+      "PUT /writetgz dir=",
+      "GET /ls dir=&recursive=false&digest=true",
+    ],
+    [5, 7, 100_000],
+  ]);
+});
+
 test("exec streams output in order under back-pressure, and gives the trailer", async () => {
   const lines = Array.from({ length: 20_000 }, (_, at) => `line ${at} of the output\n`);
   await using farm = await farmOfMachines();

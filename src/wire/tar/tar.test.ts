@@ -208,6 +208,28 @@ test("TarReader throws nothing but TarError at random bytes", () => {
   );
 });
 
+test("extraction() keeps links, when asked to, whose target stays inside", () => {
+  const link = (name: string, linkName: string, windows = false) => {
+    const header: TarHeader = { type: "symlink", flag: "2", name, linkName, mode: 0o777, size: 0, mtime: 0 };
+    return [extraction(header, windows).do, extraction(header, windows, true).do];
+  };
+  for (const [name, target] of [
+    ["l", "real"],
+    ["l", "."],
+    ["a/b/l", "../../x"],
+    ["a/l", "b/../../x"],
+    ["l", "a\\..\\..\\.."],
+  ] as const) {
+    expect([name, target, link(name, target)]).toEqual([name, target, ["skip", "link"]]);
+  }
+  const out = ["..", "../x", "/", "/etc/passwd", "a/../../x", "", "x".repeat(5000)];
+  for (const target of out) expect([target, link("l", target)]).toEqual([target, ["skip", "skip-link"]]);
+  expect(link("a/l", "../../x")).toEqual(["skip", "skip-link"]);
+  for (const target of ["C:\\x", "c:x", "\\x", "/x", "..\\x", "a\\..\\..\\x"]) {
+    expect([target, link("l", target, true)]).toEqual([target, ["skip", "skip-link"]]);
+  }
+});
+
 test("extraction() lets nothing out of the folder and no link in", () => {
   const header = (changes: Partial<TarHeader>): TarHeader => ({
     type: "file",
