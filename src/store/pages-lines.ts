@@ -100,6 +100,22 @@ export async function usualDurations(
   );
 }
 
+/** Of each pair the newest build that says something about the code, looked for among its last 50. */
+export async function latestResults(
+  sql: Sql,
+  pairs: readonly { readonly repo: string; readonly builder: string }[],
+): Promise<{ repo: string; builder: string; build: number; outcome: "success" | "failure" }[]> {
+  return sql.query(
+    `select p.repo, p.builder, l.id as build, l.outcome
+     from unnest($1::text[], $2::text[]) p(repo, builder)
+     cross join lateral (
+       select id, outcome from (select id, outcome from build where repo = p.repo and builder = p.builder order by id desc limit 50) mine
+       where outcome in ('success', 'failure') order by id desc limit 1
+     ) l order by p.builder, p.repo`,
+    [pairs.map((p) => p.repo), pairs.map((p) => p.builder)],
+  );
+}
+
 export interface HourRow {
   readonly hour: number; // 0 oldest, 23 the present one
   readonly success: number;

@@ -8,6 +8,8 @@ export function BuildRows(props: {
   label: string;
   builds: readonly BuildLine[];
   kind: "running" | "ended";
+  /** On a machine's own page the machine goes without saying. */
+  machine?: false;
 }): JSX.Element {
   const ended = props.kind === "ended";
   return (
@@ -20,7 +22,7 @@ export function BuildRows(props: {
         "Builder",
         "Commit",
         ended ? "Why" : "Step",
-        "Machine",
+        ...(props.machine === false ? [] : ["Machine"]),
         "#Took",
         ended ? "#Ended" : "#Left",
       ]}
@@ -36,7 +38,7 @@ export function BuildRows(props: {
             <Name text={build.repo} />
           </td>
           <td class="tight">
-            <Builder name={build.builder} />
+            <Builder name={build.builder} repo={build.repo} />
           </td>
           <td class="wide">
             <Commit repo={build.repo} hash={build.hash} subject={build.subject} />
@@ -44,7 +46,11 @@ export function BuildRows(props: {
           <td class="tight">
             <Why build={build} />
           </td>
-          <td class="tight">{build.machine ? <Machine machine={build.machine} /> : <span class="muted">none</span>}</td>
+          {props.machine === false ? null : (
+            <td class="tight">
+              {build.machine ? <Machine machine={build.machine} /> : <span class="muted">none</span>}
+            </td>
+          )}
           <td class="right took">
             {build.startedAt === null ? null : <Span from={build.startedAt} to={build.endedAt} />}
           </td>
@@ -97,7 +103,7 @@ export function WaitingRows(props: {
             <Name text={build.repo} />
           </td>
           <td class="tight">
-            <Builder name={build.builder} />
+            <Builder name={build.builder} repo={build.repo} />
           </td>
           <td class="wide">
             <Commit repo={build.repo} hash={build.hash} subject={build.subject} />

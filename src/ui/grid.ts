@@ -2,9 +2,8 @@
  * The grid, commits × builders, as HTML text.
  *
  * It has up to 20,000 cells, so it is not made of components: a row is a string that depends on nothing but its content, is made once and
- * kept (web/pages/grid-rows.ts), and is replaced whole when its content changes. A cell says its status by glyph, class and label. Only cells
- * that somebody may want to open without script (all but success and skipped) carry a link; islands/grid.ts makes every cell one when it is
- * pointed at or focused. Without script, a commit's own page has all the links.
+ * kept (web/pages/grid-rows.ts), and is replaced whole when its content changes. A cell says its status by glyph, class and label, and links to
+ * its build by the shortest address there is.
  */
 import type { Status } from "../farm/build.ts";
 import { STATUS } from "./status.ts";
@@ -41,8 +40,7 @@ export interface GridNow {
 export function cellHtml(cell: GridCell | undefined): string {
   if (cell === undefined) return "<td></td>";
   const look = STATUS[cell.status];
-  if (cell.status === "success" || cell.status === "skipped")
-    return `<td class=${look.css} aria-label="${look.word}">${look.glyph}</td>`;
+  if (cell.status === "skipped") return `<td class=${look.css} aria-label="${look.word}">${look.glyph}</td>`;
   const css = cell.eighths === undefined ? look.css : `"${look.css} p${cell.eighths}"`;
   return `<td class=${css}><a href=/b/${cell.build} aria-label="${look.word}">${look.glyph}</a></td>`;
 }
@@ -59,7 +57,7 @@ export function rowHtml(repo: string, commit: GridCommit, cells: readonly (GridC
   );
 }
 
-const SUMMED: readonly Status[] = ["failure", "infra_failure", "flaky", "running", "waiting", "success"];
+const SUMMED: readonly Status[] = ["failure", "known_issue", "infra_failure", "flaky", "running", "waiting", "success"];
 
 /** "✕ 3 ◐ 1 ✓ 96": the row for a narrow screen, and for a reader who does not want a hundred cells. */
 function summary(cells: readonly (GridCell | undefined)[]): string {
@@ -73,19 +71,25 @@ function summary(cells: readonly (GridCell | undefined)[]): string {
     .join(" ");
 }
 
-export function nowHtml(states: readonly (GridNow | undefined)[]): string {
+/** `names` of the columns: a narrow screen has no columns and lists the red ones by name. */
+export function nowHtml(states: readonly (GridNow | undefined)[], names: readonly string[]): string {
+  const red = states.flatMap((now, i) => {
+    if (now === undefined || now.status === "success") return [];
+    const look = STATUS[now.status];
+    return `<a href=/b/${now.build} class=${look.css}>${look.glyph}<span class=sr> ${look.word}</span> <bdi>${escapeHtml(visible(names[i] ?? ""))}</bdi> ${now.commits}</a>`;
+  });
   const cells = states.map((now) => {
     if (now === undefined) return "<td></td>";
     const look = STATUS[now.status];
     const since = `${look.word} for ${now.commits} commit${now.commits === 1 ? "" : "s"}`;
     return `<td class=${look.css}><a href=/b/${now.build} aria-label="${since}" title="${since}">${look.glyph}<small>${now.commits > 99 ? "99" : now.commits}</small></a></td>`;
   });
-  return `<tr id=now class=now><th scope=row>now <span class=subject>each builder's latest result, and for how many commits</span></th>${cells.join("")}</tr>`;
+  return `<tr id=now class=now><th scope=row>now <span class=subject>each builder's latest result, and for how many commits</span><span class=sum>${red.join(" ") || "every builder is green"}</span></th>${cells.join("")}</tr>`;
 }
 
 /**
  * OS, below it architecture, below it what else the name says; each over the columns that share it. A cell is 24 px wide, so what stands over a
- * single column is written upwards with the rest of the name instead.
+ * single column shows its beginning only, and is written upwards with the rest of the name as well.
  */
 export function headHtml(columns: readonly GridColumn[]): string {
   const goos = groupsOf(columns, (c) => c.goos);
@@ -93,8 +97,9 @@ export function headHtml(columns: readonly GridColumn[]): string {
   const upper = (groups: readonly Group[], label: (c: GridColumn) => string): string =>
     groups
       .map(({ first, span }) => {
-        const text = span === 1 ? "" : `<span><bdi>${escapeHtml(visible(label(first)))}</bdi></span>`;
-        return text === "" ? "<td></td>" : `<th scope=colgroup colspan=${span}>${text}</th>`;
+        const text = escapeHtml(visible(label(first)));
+        if (text === "") return `<td colspan=${span}></td>`;
+        return `<th scope=colgroup colspan=${span} title="${text}"${span === 1 ? " class=one" : ""}><span><bdi>${text}</bdi></span></th>`;
       })
       .join("");
   const alone = (groups: readonly Group[]): Set<string> =>
@@ -130,9 +135,9 @@ function groupsOf(columns: readonly GridColumn[], label: (c: GridColumn) => stri
   return groups;
 }
 
-/** `linux-amd64-race` is headed `race` below linux and amd64; a name that is only these two has a dot to point at. */
+/** `linux-amd64-race` is headed `race` below linux and amd64; a name that is only these two is the plain one. */
 function withoutPrefix(name: string, prefix: string): string {
-  if (name === prefix) return "·";
+  if (name === prefix) return "(plain)";
   return name.startsWith(`${prefix}-`) ? name.slice(prefix.length + 1) : name;
 }
 

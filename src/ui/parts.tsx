@@ -1,7 +1,15 @@
 /** The small pieces that every page is made of. */
 import type { ComponentChildren, JSX } from "preact";
 import type { Status } from "../farm/build.ts";
-import { type BuildLine, commitHref, type MachineMode, type MachineRef, machineHref, type Wait } from "./data.ts";
+import {
+  type BuildLine,
+  commitHref,
+  type MachineMode,
+  type MachineRef,
+  machineHref,
+  repoHref,
+  type Wait,
+} from "./data.ts";
 import { useNow } from "./now.ts";
 import { STATUS } from "./status.ts";
 import { plural, visible } from "./text.ts";
@@ -75,9 +83,14 @@ export function Machine(props: { machine: MachineRef }): JSX.Element {
   );
 }
 
-export function Builder(props: { name: string }): JSX.Element {
+/** Leads to what the builder did in `repo`; without one to what it is. */
+export function Builder(props: { name: string; repo?: string }): JSX.Element {
+  const name = encodeURIComponent(props.name);
   return (
-    <a href={`/builders#${encodeURIComponent(props.name)}`} class={nameClass(props.name)}>
+    <a
+      href={props.repo === undefined ? `/builders#${name}` : `${repoHref(props.repo)}?builders=${name}`}
+      class={nameClass(props.name)}
+    >
       <Name text={props.name} />
     </a>
   );

@@ -177,7 +177,7 @@ test("[coordinator 78] /status/ID is 500 with the line for an error, 200 ok when
     "# gitmirror: Git mirrors\n# https://example.org/n\nWarn: slow\nError: app: does not answer\n",
   ]);
   expect(await got("db")).toEqual([200, text, "ok\n"]);
-  expect(await got("pool")).toEqual([200, text, "# pool: Pool\n# \nWarn: pinecone missing\n"]);
+  expect(await got("pool")).toEqual([200, text, "# pool: Pool\nWarn: pinecone missing\n"]);
   expect((await web.get("/status/none")).status).toBe(404);
   expect((await data("/")).frame.health).toBe("error");
   web.checks.length = 0;
@@ -264,6 +264,79 @@ test("/machines lists connected machines first; filters; and one machine tells i
   for (const told of ["Connected for 2d 0h", "community", "K000000001", "Debian 13", "missed 2 keep-alives", "hung up"])
     expect(html).toContain(told);
   expect((await web.get(`/machines/${LONG}`)).status).toBe(200);
+});
+
+test("/machines/NAME compares builder by builder, and only with five successes on each side", async () => {
+  const { sql } = web.database;
+  const compared = async () => {
+    const { page: machine } = await data("/machines/shed-1");
+    return machine.name === "machine" ? machine.data.compare.ratio : undefined;
+  };
+  expect(await compared()).toBe(null); // its siblings have built nothing
+  // One sibling builds what takes long anyway, and one thing that both build, twice as fast.
+  await sql.query(
+    `with l as (
+       insert into lease (kind, class, queue, provenance, rank, wanted_at, starves_at, state, machine_id, held_at, ended_at)
+       select 'build', 2, m.host_type, 'submitted', 0, $1, $1, 'ended', m.id, $1, $1 from machine m, generate_series(1, 6) where m.name = 'shed-2'
+       returning id, machine_id
+     ), b as (
+       select b.id, b.ended_at - b.started_at as took, row_number() over (order by b.id) as n from build b
+       where b.builder = 'linux-386' and b.outcome = 'success' limit 6
+     )
+     insert into attempt (build_id, number, lease_id, machine_id, state, outcome, created_at, started_at, ended_at)
+     select b.id, 7, l.id, l.machine_id, 'ended', 'success', $1, $1, $1::timestamptz + b.took / 2
+     from b join (select *, row_number() over (order by id) as n from l) l using (n)`,
+    [new Date(0)],
+  );
+  expect(await compared()).toBeCloseTo(2, 1);
+  await sql.query("delete from attempt where number = 7");
+});
+
+test("/machines/NAME lists what it ran by when that ended, newest first", async () => {
+  const { page: machine } = await data("/machines/shed-1");
+  if (machine.name !== "machine") throw new Error(machine.name);
+  const ended = machine.data.builds.map((b) => b.endedAt ?? 0);
+  expect(ended).toEqual(ended.toSorted((a, b) => b - a));
+});
+
+test("/p/REPO?format=json has results only for what ended, failures with their whole address", async () => {
+  const grid = (await (await web.get("/p/app?format=json")).json()) as {
+    revisions: { results: string[]; statuses: string[] }[];
+  };
+  const seen = new Map(grid.revisions.flatMap((r) => r.statuses.map((status, i) => [status, r.results[i]])));
+  expect([seen.get("running"), seen.get("waiting"), seen.get("success"), seen.get("flaky")]).toEqual([
+    "",
+    "",
+    "ok",
+    "ok",
+  ]);
+  expect(seen.get("failure")).toMatch(/^http:\/\/farm\.test\/b\/\d+$/);
+});
+
+test("/p/REPO: a canceled rebuild leaves the result in sight, and the cell's card tells of it", async () => {
+  const { sql } = web.database;
+  const hash = web.seeded.hashes[1] ?? "";
+  const cell = async () =>
+    (await (await web.get(`/p/app/${hash}/linux-386?format=json`)).json()) as Record<string, unknown>;
+  const before = await cell();
+  await sql.query(
+    `insert into build (repo, commit_id, branch, builder, host_type, recipe, provenance, class, state, outcome, rebuild_of, created_at, ended_at)
+     select repo, commit_id, branch, builder, host_type, recipe, provenance, class, 'ended', 'canceled', id, created_at, now() from build where id = $1`,
+    [before.id],
+  );
+  expect([before.rebuildCanceled, await cell()]).toEqual([false, { ...before, rebuildCanceled: true }]);
+  const { page: commit } = await data(`/p/app/${hash}`);
+  expect(commit.name === "commit" && commit.data.cells.find((c) => c.builder === "linux-386")?.build).toBe(before.id);
+  await sql.query("delete from build where outcome = 'canceled' and rebuild_of = $1", [before.id]);
+});
+
+test("/builders says what each builds and what it said last", async () => {
+  const { page: builders } = await data("/builders");
+  if (builders.name !== "builders") throw new Error(builders.name);
+  const told = (name: string) => builders.data.builders.find((b) => b.name === name);
+  expect(told("linux-386")?.repos).toBe("all branches");
+  expect(told("windows-amd64")).toMatchObject({ repos: "app: release-*", latest: [] });
+  expect(told("linux-amd64")?.latest).toEqual([{ repo: "app", build: expect.any(Number), status: "failure" }]);
 });
 
 test("/machines with 10,000 rows is a page of 200", async () => {

@@ -19,7 +19,7 @@ const WORDS: Readonly<Record<CheckLine["level"], string>> = { info: "Info", warn
 /** `/status/ID`: `ok`, or who checks and one `Level: text` line each; 500 when any is an error. */
 export function checkText(check: CheckResult): { status: 200 | 500; body: string } {
   if (check.lines.length === 0) return { status: 200, body: "ok\n" };
-  const head = [`# ${check.id}: ${check.title}`, `# ${check.notes ?? ""}`];
+  const head = [`# ${check.id}: ${check.title}`, ...(check.notes ? [`# ${check.notes}`] : [])];
   const lines = check.lines.map((line) => `${WORDS[line.level]}: ${line.text.replace(/[\r\n]+/g, " ")}`);
   return {
     status: check.lines.some((line) => line.level === "error") ? 500 : 200,

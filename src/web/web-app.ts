@@ -273,7 +273,8 @@ function gridRoutes(app: Hono<Env>, deps: WebDeps, pages: Pages): void {
     const filter = filterOf(c);
     const grid = await pages.load(readGrid(sql, config(), kept, repo, filter, clock.now()));
     if (grid.branch === "" && !knows(repo)) return pages.notFound(c, `There is no repository ${repo}.`);
-    if (wantsJson(c) || c.req.query("mode") === "json") return json(c, 200, gridJson(grid, repo));
+    if (wantsJson(c) || c.req.query("mode") === "json")
+      return json(c, 200, gridJson(grid, repo, new URL(c.req.url).origin));
     return pages.answer(c, 200, repo, { name: "grid", data: await gridData(sql, grid, repo, filter) }, [
       `grid:${repo}`,
       `repo:${repo}`,

@@ -22,6 +22,7 @@ interface CellAnswer {
   readonly tookMs: number | null;
   readonly machine: string | null;
   readonly step: string | null;
+  readonly rebuildCanceled: boolean;
   readonly last: readonly string[];
 }
 
@@ -238,6 +239,7 @@ class Card {
       answer.step === null ? "" : `in ${visible(answer.step)}`,
       answer.tookMs === null ? "" : duration(answer.tookMs),
       answer.machine === null ? "" : `on ${visible(answer.machine)}`,
+      answer.rebuildCanceled ? "rebuild canceled" : "",
     ];
     const head = document.createElement("p");
     head.append(

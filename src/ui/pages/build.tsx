@@ -127,7 +127,7 @@ function Sentence(props: { data: BuildData }): JSX.Element {
   const { build, wait } = props.data;
   const took = build.startedAt === null ? null : <Span from={build.startedAt} to={build.endedAt} />;
   const step = build.step === null ? null : <>“{visible(build.step)}”</>;
-  const name = <Builder name={build.builder} />;
+  const name = <Builder name={build.builder} repo={build.repo} />;
   switch (build.status) {
     case "success":
       return (

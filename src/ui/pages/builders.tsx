@@ -1,10 +1,20 @@
 /** `/builders`: the configuration in force, builders on top and host types below, linked both ways. */
 import type { JSX } from "preact";
-import { Act, Builder, Empty, Name, nameClass, Section, Table } from "../parts.tsx";
+import type { Status } from "../../farm/build.ts";
+import { Act, Builder, Empty, Mark, Name, nameClass, Section, Table } from "../parts.tsx";
+import { STATUS } from "../status.ts";
 import { visible } from "../text.ts";
+
+export interface LatestResult {
+  readonly repo: string;
+  readonly build: number;
+  readonly status: Status;
+}
 
 export interface BuilderRow {
   readonly name: string;
+  /** Of each repository the newest build that ended with success or failure. */
+  readonly latest: readonly LatestResult[];
   readonly hostType: string;
   readonly owners: string;
   readonly repos: string;
@@ -44,7 +54,7 @@ export function BuildersPage(props: { data: BuildersData; operator: boolean }): 
         <Table
           label="Builders"
           class="config"
-          head={["Builder", "Host type", "Owners", "Builds", "Steps", "Known issues", "Notes"]}
+          head={["Builder", "Latest", "Host type", "Owners", "Builds", "Steps", "Known issues", "Notes"]}
         >
           {builders.map((builder) => (
             <tr key={builder.name} id={builder.name} data-row>
@@ -53,20 +63,23 @@ export function BuildersPage(props: { data: BuildersData; operator: boolean }): 
                   <Name text={builder.name} />
                 </a>
               </th>
-              <td>
+              <td data-label="Latest">
+                <Latest results={builder.latest} />
+              </td>
+              <td data-label="Host type">
                 <a href={`#${encodeURIComponent(builder.hostType)}`} class={nameClass(builder.hostType)}>
                   <Name text={builder.hostType} />
                 </a>
               </td>
-              <td>{visible(builder.owners)}</td>
-              <td>{visible(builder.repos)}</td>
-              <td>{visible(builder.steps.join(", "))}</td>
-              <td>
+              <td data-label="Owners">{visible(builder.owners)}</td>
+              <td data-label="Builds">{visible(builder.repos)}</td>
+              <td data-label="Steps">{visible(builder.steps.join(", "))}</td>
+              <td {...labelled("Known issues", builder.knownIssues.length > 0)}>
                 {builder.knownIssues.map((issue) => (
                   <Issue key={issue} issue={issue} />
                 ))}
               </td>
-              <td>{visible(builder.notes)}</td>
+              <td {...labelled("Notes", builder.notes !== "")}>{visible(builder.notes)}</td>
             </tr>
           ))}
         </Table>
@@ -97,35 +110,43 @@ export function BuildersPage(props: { data: BuildersData; operator: boolean }): 
                     <Name text={host.name} />
                   </a>
                 </th>
-                <td>{visible(host.arch)}</td>
-                <td>{host.pool}</td>
-                <td>{host.trust}</td>
-                <td class="right num">
-                  {host.connected}
-                  {host.expect > 0 ? <span class="muted"> of {host.expect}</span> : null}
+                <td data-label="Platform">{visible(host.arch)}</td>
+                <td data-label="Pool">{host.pool}</td>
+                <td data-label="Trust">{host.trust}</td>
+                <td class="right num" data-label="Connected">
+                  <span>
+                    {host.connected}
+                    {host.expect > 0 ? <span class="muted"> of {host.expect}</span> : null}
+                  </span>
                 </td>
-                <td>
-                  {host.owners.map((owner) => (
-                    <div key={owner.name}>
-                      <bdi>{visible(owner.name)}</bdi> <span class="muted">{visible(owner.contact)}</span>
-                    </div>
-                  ))}
+                <td {...labelled("Owners", host.owners.length > 0)}>
+                  <div>
+                    {host.owners.map((owner) => (
+                      <div key={owner.name}>
+                        <bdi>{visible(owner.name)}</bdi> <span class="muted">{visible(owner.contact)}</span>
+                      </div>
+                    ))}
+                  </div>
                 </td>
-                <td>
-                  {host.builders.map((name) => (
-                    <div key={name}>
-                      <Builder name={name} />
-                    </div>
-                  ))}
+                <td {...labelled("Builders", host.builders.length > 0)}>
+                  <div>
+                    {host.builders.map((name) => (
+                      <div key={name}>
+                        <Builder name={name} />
+                      </div>
+                    ))}
+                  </div>
                 </td>
-                <td>
-                  {visible(host.notes)}
-                  {host.drained === null ? null : (
-                    <div class="fl">drained{host.drained === "" ? "" : `: ${visible(host.drained)}`}</div>
-                  )}
+                <td {...labelled("Notes", host.notes !== "" || host.drained !== null)}>
+                  <div>
+                    {visible(host.notes)}
+                    {host.drained === null ? null : (
+                      <div class="fl">drained{host.drained === "" ? "" : `: ${visible(host.drained)}`}</div>
+                    )}
+                  </div>
                 </td>
                 {props.operator ? (
-                  <td>
+                  <td data-label="Drain">
                     {host.drained === null ? (
                       <Act action={`/hosts/${encodeURIComponent(host.name)}/drain`} label="Drain" note="why" />
                     ) : (
@@ -139,6 +160,31 @@ export function BuildersPage(props: { data: BuildersData; operator: boolean }): 
         )}
       </Section>
     </>
+  );
+}
+
+/** On a narrow screen a cell says what it is; an empty one is not shown. */
+function labelled(label: string, filled: boolean): { "data-label"?: string } {
+  return filled ? { "data-label": label } : {};
+}
+
+/** What it said last in each repository, each a link to the build. */
+function Latest(props: { results: readonly LatestResult[] }): JSX.Element {
+  if (props.results.length === 0) return <span class="muted">no result yet</span>;
+  return (
+    <span>
+      {props.results.map((one) => (
+        <a
+          key={one.repo}
+          href={`/b/${one.build}`}
+          class="result"
+          title={`${visible(one.repo)}: ${STATUS[one.status].word}`}
+        >
+          <Mark status={one.status} word={props.results.length === 1} />
+          {props.results.length > 1 ? <Name text={one.repo} /> : null}
+        </a>
+      ))}
+    </span>
   );
 }
 

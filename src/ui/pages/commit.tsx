@@ -88,7 +88,7 @@ export function CommitPage(props: { data: CommitData }): JSX.Element {
                   )}
                 </td>
                 <td>
-                  <Builder name={cell.builder} />
+                  <Builder name={cell.builder} repo={data.repo} />
                 </td>
                 <td>{cell.step === null ? null : <Name text={cell.step} />}</td>
                 <td>{cell.machine ? <Machine machine={cell.machine} /> : null}</td>

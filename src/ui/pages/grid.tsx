@@ -78,7 +78,8 @@ export function GridPage(props: { data: GridData }): JSX.Element {
         </section>
       )}
       <p class="muted legend">
-        ✓ success, ✕ failure, ▲ infra failure, ≈ flaky, ◐ running, ○ waiting, ⊘ canceled, · skipped
+        ✓ success, ✕ failure, <span class="ki">✕</span> known issue, ▲ infra failure, ≈ flaky, ◐ running, ○ waiting, ⊘
+        canceled, · skipped
       </p>
     </>
   );

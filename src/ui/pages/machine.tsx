@@ -51,7 +51,8 @@ export interface MachineData {
     readonly builds: number;
     readonly infra: number;
     readonly medianMs: number | null;
-    readonly siblingsMs: number | null;
+    /** Its duration as a multiple of its siblings', builder by builder; null: too few builds that both have done. */
+    readonly ratio: number | null;
   };
   /** 30 characters, oldest day first, as in MachineLine.day. */
   readonly month: string;
@@ -69,7 +70,7 @@ export function MachinePage(props: { data: MachineData; operator: boolean }): JS
       <p class="lead">
         <State machine={m} />
       </p>
-      {m.running ? <BuildRows label="What it runs" builds={[m.running]} kind="running" /> : null}
+      {m.running ? <BuildRows label="What it runs" builds={[m.running]} kind="running" machine={false} /> : null}
       <dl class="facts">
         <Fact name="Host type">
           <a href={`/builders#${encodeURIComponent(m.hostType)}`}>{visible(m.hostType)}</a>, {m.trust}
@@ -118,7 +119,7 @@ export function MachinePage(props: { data: MachineData; operator: boolean }): JS
         {m.builds.length === 0 ? (
           <Empty>It has run no build yet.</Empty>
         ) : (
-          <BuildRows label="Builds it ran" builds={m.builds} kind="ended" />
+          <BuildRows label="Builds it ran" builds={m.builds} kind="ended" machine={false} />
         )}
       </Section>
       <Section id="sessions" title="Connections">
@@ -187,15 +188,14 @@ function Key(props: { data: MachineData["key"]; operator: boolean }): JSX.Elemen
 }
 
 function Compared(props: { data: MachineData }): JSX.Element {
-  const { builds, infra, medianMs, siblingsMs } = props.data.compare;
+  const { builds, infra, medianMs, ratio } = props.data.compare;
   if (builds === 0) return <span class="muted">nothing to compare yet</span>;
-  const ratio = medianMs !== null && siblingsMs !== null && siblingsMs > 0 ? medianMs / siblingsMs : null;
   return (
     <>
       {plural(builds, "build")}, {grouped(infra)} ended by infrastructure
       {medianMs === null ? "" : `, median ${duration(medianMs)}`}
       {ratio === null
-        ? ""
+        ? "; not enough builds to compare"
         : ratio > 1.05
           ? `, ${ratio.toFixed(1)} times its siblings'`
           : ratio < 0.95

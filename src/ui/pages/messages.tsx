@@ -80,7 +80,7 @@ export function LoginPage(props: { data: { readonly back: string; readonly probl
     <>
       <h1>Log in</h1>
       <p class="lead">
-        Reading needs no login. The operator token is in the file `operator-token` of the farm's data folder.
+        Reading needs no login. The operator token is in the file <code>operator-token</code> of the farm's data folder.
       </p>
       <form method="post" action="/login" class="login">
         <input type="hidden" name="back" value={props.data.back} />

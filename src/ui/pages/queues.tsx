@@ -74,7 +74,7 @@ function Items(props: { queue: QueueData }): JSX.Element {
                 </a>
               )}
             </td>
-            <td>{item.build === null ? null : <Builder name={item.build.builder} />}</td>
+            <td>{item.build === null ? null : <Builder name={item.build.builder} repo={item.build.repo} />}</td>
             <td class="wide">
               {item.build === null ? null : (
                 <Commit repo={item.build.repo} hash={item.build.hash} subject={item.build.subject} />

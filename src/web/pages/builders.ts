@@ -1,19 +1,31 @@
 /** Data of `/builders`, and its `mode=json` with upstream's field names. */
 import type { BuilderConfig, FarmConfig, HostConfig } from "../../config/effective.ts";
+import { buildsPostSubmit } from "../../config/policy.ts";
+import { latestResults } from "../../store/pages-lines.ts";
 import { connected, hostTypes } from "../../store/pages-pools.ts";
 import type { Sql } from "../../store/sql.ts";
 import type { BuildersData } from "../../ui/pages/builders.tsx";
 
 export async function buildersData(sql: Sql, config: FarmConfig): Promise<BuildersData> {
-  const [types, sessions] = await Promise.all([hostTypes(sql), connected(sql)]);
+  const pairs = config.builders.flatMap((builder) =>
+    config.repos.map((repo) => ({ repo: repo.name, builder: builder.name })),
+  );
+  const [types, sessions, latest] = await Promise.all([hostTypes(sql), connected(sql), latestResults(sql, pairs)]);
   return {
     builders: config.builders.map((builder) => ({
       name: builder.name,
+      latest: latest
+        .filter((one) => one.builder === builder.name)
+        .map(({ repo, build, outcome }) => ({
+          repo,
+          build,
+          status: outcome === "failure" && builder.knownIssues.length > 0 ? "known_issue" : outcome,
+        })),
       hostType: builder.host,
       owners: (config.hosts.find((host) => host.hostType === builder.host)?.owners ?? [])
         .map((owner) => owner.name)
         .join(", "),
-      repos: reposOf(builder),
+      repos: reposOf(config, builder),
       steps: builder.steps.map((step) => step.name),
       knownIssues: builder.knownIssues.map(String),
       notes: builder.notes,
@@ -36,14 +48,22 @@ export async function buildersData(sql: Sql, config: FarmConfig): Promise<Builde
   };
 }
 
-function reposOf(builder: BuilderConfig): string {
-  const { repos, branches, builds } = builder;
-  const parts = [
-    repos === null ? "" : repos.join(", "),
-    branches === null ? "" : `on ${branches.join(", ")}`,
-    builds === null ? "" : "by its own rule",
-  ];
-  return parts.filter(Boolean).join(" ") || "by the farm's policy";
+/** What it builds without being asked, in words; the policy decides as it does when commits are found. */
+function reposOf(config: FarmConfig, builder: BuilderConfig): string {
+  const builds = config.repos.flatMap((repo) => {
+    const built = repo.branches.filter((branch) => buildsPostSubmit(config, builder, repo.name, sample(branch)));
+    if (built.length === 0) return [];
+    return [{ repo: repo.name, where: built.length === repo.branches.length ? "all branches" : built.join(", ") }];
+  });
+  if (builds.length === 0) return "only when asked";
+  const [first] = builds;
+  const same = builds.length === config.repos.length && builds.every((one) => one.where === first?.where);
+  return same ? (first?.where ?? "") : builds.map((one) => `${one.repo}: ${one.where}`).join("; ");
+}
+
+/** A branch that a glob stands for, to ask the policy about; `HEAD` is mostly called so. */
+function sample(branch: string): string {
+  return branch === "HEAD" ? "main" : branch.replaceAll("*", "1");
 }
 
 /** What upstream's `/builders?mode=json` has of each: the exported fields, capitalised. Policies and environment are not among them. */

@@ -1,7 +1,7 @@
 /** Data of `/p/REPO/HASH`, and of one cell, `/p/REPO/HASH/BUILDER`. */
 import type { FarmConfig } from "../../config/effective.ts";
 import { buildsPostSubmit } from "../../config/policy.ts";
-import { commitFacts, elsewhereOf, logOfStep } from "../../store/pages-build.ts";
+import { againOf, commitFacts, elsewhereOf, logOfStep } from "../../store/pages-build.ts";
 import { buildLines } from "../../store/pages-lines.ts";
 import type { Sql } from "../../store/sql.ts";
 import { plain } from "../../ui/ansi.ts";
@@ -54,7 +54,7 @@ export async function commitData(
   return { ...facts, cells };
 }
 
-/** The newest build of a cell, with the last three lines of a failure. */
+/** The build that a cell shows, with the last three lines of a failure, and whether a later one was called off. */
 export async function cellData(
   sql: Sql,
   config: FarmConfig,
@@ -65,7 +65,8 @@ export async function cellData(
 ): Promise<unknown> {
   const commit = await commitFacts(sql, repo, prefix.toLowerCase());
   if (!commit) return undefined;
-  const row = (await elsewhereOf(sql, commit.id)).find((one) => one.builder === builder);
+  const all = await againOf(sql, commit.id, builder);
+  const row = all.findLast((one) => one.outcome !== "canceled") ?? all.at(-1);
   if (!row) return undefined;
   const [line] = await linesOf(sql, await buildLines(sql, [row.build]), config);
   if (!line) return undefined;
@@ -79,6 +80,7 @@ export async function cellData(
     tookMs: line.startedAt !== null && line.endedAt !== null ? line.endedAt - line.startedAt : null,
     machine: line.machine?.name ?? null,
     step: failed || line.status === "running" ? line.step : null,
+    rebuildCanceled: all.at(-1)?.build !== row.build,
     last,
   };
 }

@@ -25,6 +25,8 @@ export interface Row {
   readonly version: string;
   readonly html: string;
   readonly cells: readonly (GridCell | undefined)[];
+  /** Of each cell the newest result that says something about the code, whatever was begun or canceled after it. */
+  readonly settled: readonly (GridCell | undefined)[];
 }
 
 const OUTCOMES: Readonly<Record<string, Status>> = {
@@ -61,8 +63,9 @@ export class GridRows {
     }
     const builds = buildsOf(commit);
     const cells = columns.map((column) => cellOf(builds.get(column.name), column, usualMs, now));
+    const settled = columns.map((column) => settledOf(builds.get(column.name), column));
     const html = rowHtml(repo, commit, cells);
-    const made: Row = { id: `c${commit.hash.slice(0, 12)}`, version: versionOf(html), html, cells };
+    const made: Row = { id: `c${commit.hash.slice(0, 12)}`, version: versionOf(html), html, cells, settled };
     this.#kept.set(key, made);
     for (const oldest of this.#kept.keys()) {
       if (this.#kept.size <= KEPT) break;
@@ -72,10 +75,13 @@ export class GridRows {
   }
 
   /** The row on top: each builder's latest settled result, and how many commits in a row it has been so. */
-  now(rows: readonly Row[], columns: number): Row {
-    const states = Array.from({ length: columns }, (_, column) => latest(rows, column));
-    const html = nowHtml(states);
-    return { id: "now", version: versionOf(html), html, cells: [] };
+  now(rows: readonly Row[], columns: readonly Column[]): Row {
+    const states = columns.map((_, column) => latest(rows, column));
+    const html = nowHtml(
+      states,
+      columns.map((column) => column.name),
+    );
+    return { id: "now", version: versionOf(html), html, cells: [], settled: [] };
   }
 }
 
@@ -105,13 +111,20 @@ function buildsOf(commit: GridCommitRow): Map<string, CellBuild[]> {
   return builds;
 }
 
+/** The newest build that was not canceled, else the newest: a rebuild that was called off says nothing about the commit. */
 function cellOf(
   builds: readonly CellBuild[] | undefined,
   column: Column,
   usualMs: (builder: string) => number | null,
   now: number,
 ): GridCell | undefined {
-  const [newest, ...older] = builds ?? [];
+  const all = builds ?? [];
+  const at = Math.max(
+    0,
+    all.findIndex((one) => one.code !== "c"),
+  );
+  const newest = all[at];
+  const older = all.slice(at + 1);
   if (newest === undefined) return column.skipped ? { status: "skipped", build: 0 } : undefined;
   const build = newest.id;
   const status = OUTCOMES[newest.code] ?? "waiting";
@@ -124,18 +137,23 @@ function cellOf(
 }
 
 /** Only success and failure (known or not) settle a builder's state; what runs or was canceled is passed over. */
+function settledOf(builds: readonly CellBuild[] | undefined, column: Column): GridCell | undefined {
+  const newest = builds?.find((one) => one.code === "o" || one.code === "x");
+  if (newest === undefined) return undefined;
+  return { status: newest.code === "o" ? "success" : column.known ? "known_issue" : "failure", build: newest.id };
+}
+
 function latest(rows: readonly Row[], column: number): GridNow | undefined {
   let first: GridCell | undefined;
   let commits = 0;
   for (const row of rows) {
-    const cell = row.cells[column];
-    const settled = cell?.status === "flaky" ? "success" : cell?.status;
-    if (!cell || (settled !== "success" && settled !== "failure" && settled !== "known_issue")) continue;
-    if (first && (first.status === "flaky" ? "success" : first.status) !== settled) break;
+    const cell = row.settled[column];
+    if (!cell) continue;
+    if (first && first.status !== cell.status) break;
     first ??= cell;
     commits++;
   }
-  return first && { status: first.status === "flaky" ? "success" : first.status, build: first.build, commits };
+  return first && { status: first.status, build: first.build, commits };
 }
 
 function versionOf(html: string): string {

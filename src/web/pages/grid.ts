@@ -5,7 +5,7 @@ import { buildsAtAll, buildsPostSubmit } from "../../config/policy.ts";
 import type { EpochMs } from "../../farm/ids.ts";
 import { branchesOf, type GridCommitRow, gridCommits, repoState } from "../../store/pages-grid.ts";
 import type { Sql } from "../../store/sql.ts";
-import { type GridColumn, headHtml, inColumnOrder } from "../../ui/grid.ts";
+import { type GridCell, type GridColumn, headHtml, inColumnOrder } from "../../ui/grid.ts";
 import type { GridData } from "../../ui/pages/grid.tsx";
 import { subject } from "../../ui/text.ts";
 import { usualOf } from "../lines.ts";
@@ -56,13 +56,13 @@ export async function readGrid(
   if (filter.failing) {
     columns = columns.filter((_, i) => {
       const settled = rows
-        .map((row) => row.cells[i]?.status)
+        .map((row) => (row.cells[i]?.status === "infra_failure" ? "infra_failure" : row.settled[i]?.status))
         .find((status) => status === "success" || status === "failure" || status === "infra_failure");
       return settled === "failure" || settled === "infra_failure";
     });
     rows = rowsOf();
   }
-  return { branch, branches, columns, commits, rows: [kept.now(rows, columns.length), ...rows] };
+  return { branch, branches, columns, commits, rows: [kept.now(rows, columns), ...rows] };
 }
 
 function columnsOf(
@@ -126,8 +126,8 @@ export async function gridData(sql: Sql, grid: Grid, repo: string, filter: GridF
   };
 }
 
-/** For scripts, in the shape that upstream's dashboard has: one result per builder, "" or "ok" or the build's address. */
-export function gridJson(grid: Grid, repo: string): unknown {
+/** For scripts, in the shape that upstream's dashboard has: one result per builder, "" while there is none, "ok", or the failure's address. */
+export function gridJson(grid: Grid, repo: string, origin: string): unknown {
   const [, ...rows] = grid.rows;
   return {
     builders: grid.columns.map((column) => column.name),
@@ -138,10 +138,22 @@ export function gridJson(grid: Grid, repo: string): unknown {
       branch: grid.branch,
       author: commit.author,
       desc: subject(commit.message),
-      results: (rows[i]?.cells ?? []).map((cell) =>
-        cell === undefined || cell.status === "skipped" ? "" : cell.status === "success" ? "ok" : `/b/${cell.build}`,
-      ),
+      results: (rows[i]?.cells ?? []).map((cell) => resultOf(cell, origin)),
       statuses: (rows[i]?.cells ?? []).map((cell) => cell?.status ?? ""),
     })),
   };
+}
+
+function resultOf(cell: GridCell | undefined, origin: string): string {
+  switch (cell?.status) {
+    case "success":
+    case "flaky":
+      return "ok";
+    case "failure":
+    case "known_issue":
+    case "infra_failure":
+      return `${origin}/b/${cell.build}`;
+    default:
+      return "";
+  }
 }
