@@ -119,6 +119,7 @@ const builders: BuilderInput[] = [
     repos: ["lib"],
     // Looks for package.json, go.mod, Cargo.toml, pyproject.toml or a Makefile, and runs what their kind is tested with.
     steps: autodetect(),
+    // Checked, and not acted on yet: builds run whole, on one machine each.
     // Neither keeps nor uses a snapshot of the built tree. Helpers (further machines for one build's tests) start from one, so
     // both together are a mistake.
     skipSnapshot: true,

@@ -111,9 +111,9 @@ export interface BuilderInput {
   readonly notes?: string;
   /** Never builds what was submitted, only what is asked for. Default false. */
   readonly tryOnly?: boolean;
-  /** Neither fetches nor stores a snapshot; excludes helpers. Default false. */
+  /** Neither fetches nor stores a snapshot; excludes helpers. Default false. Checked, and not acted on yet. */
   readonly skipSnapshot?: boolean;
-  /** Further machines that share the tests of one build. Default 0. */
+  /** Further machines that share the tests of one build. Default 0. Checked, and not acted on yet. */
   readonly helpers?: number;
   /** For each step that has no limit of its own. Default `"1h"`. */
   readonly timeLimit?: Duration;
