@@ -60,13 +60,15 @@ export async function runBuildlet(flags: BuildletFlags, deps: BuildletDeps, sign
     platform: deps.platform,
     tmpDir: deps.env.TMPDIR ?? "",
   });
+  const system = goSystem();
   const halted = new AbortController();
   const ends = AbortSignal.any([signal, halted.signal]);
   await using server = new Connections({
     workDir,
     clock: deps.clock,
     platform: deps.platform,
-    system: goSystem(),
+    system,
+    sshPort: system === "linux-amd64" ? 2200 : 22,
     password: listen?.password ?? "",
     log,
     halt: () => void halt(flags, deps).then(() => halted.abort(new Error("halted"))),

@@ -8,6 +8,8 @@ export interface ApiDeps {
   readonly platform: NodeJS.Platform;
   /** `linux-amd64` */
   readonly system: string;
+  /** Where the owner's sshd listens on localhost, if any does. */
+  readonly sshPort: number;
   /** Of listen mode; "" lets everybody in. */
   readonly password: string;
   readonly log: (line: string) => void;

@@ -6,22 +6,22 @@
  * one on a lent machine by itself would open a door that its owner does not know of.
  */
 import { appendFile, mkdir, readFile } from "node:fs/promises";
+import { STATUS_CODES } from "node:http";
 import { connect, type Socket } from "node:net";
 import { homedir, userInfo } from "node:os";
 import { join } from "node:path";
 import { messageOf } from "../../farm/errors.ts";
 import { seconds } from "../../farm/ids.ts";
-import { encodeResponseHead, fieldValues, type RequestHead, requestHeadReader } from "../../wire/revdial/http-head.ts";
+import { encodeResponseHead, fieldValues, type ReadHead, type RequestHead } from "../../wire/revdial/http-head.ts";
 import type { ApiDeps } from "./api-deps.ts";
-import { ApiError } from "./api-error.ts";
+import { ApiError, fsReason } from "./api-error.ts";
 import { sameText } from "./same-text.ts";
 
 const DIAL_TRIES = 5;
 
-/** `first` is what was read from `socket` already. */
-export async function connectSsh(socket: Socket, first: Uint8Array, deps: ApiDeps): Promise<void> {
+/** `head` was read from `socket` already, and `rest` behind it. */
+export async function connectSsh(socket: Socket, { head, rest }: ReadHead<RequestHead>, deps: ApiDeps): Promise<void> {
   try {
-    const { head, rest } = await readHead(socket, first);
     checkRequest(head, deps.password);
     const [user] = fieldValues(head, "X-Go-Ssh-User");
     const [key] = fieldValues(head, "X-Go-Authorized-Key");
@@ -42,7 +42,7 @@ export async function connectSsh(socket: Socket, first: Uint8Array, deps: ApiDep
     const status = error instanceof ApiError ? error.status : 400;
     const body = Buffer.from(`${messageOf(error)}\n`);
     socket.write(
-      encodeResponseHead(status, "Refused", [
+      encodeResponseHead(status, STATUS_CODES[status] ?? "", [
         ["Content-Type", "text/plain; charset=utf-8"],
         ["Content-Length", String(body.length)],
         ["Connection", "close"],
@@ -50,26 +50,6 @@ export async function connectSsh(socket: Socket, first: Uint8Array, deps: ApiDep
     );
     socket.end(body);
   }
-}
-
-function readHead(socket: Socket, first: Uint8Array): Promise<{ head: RequestHead; rest: Uint8Array }> {
-  const reader = requestHeadReader();
-  return new Promise((resolve, reject) => {
-    const push = (chunk: Uint8Array) => {
-      try {
-        const read = reader.push(chunk);
-        if (!read) return;
-        socket.off("data", push);
-        socket.pause();
-        resolve(read);
-      } catch (error) {
-        reject(error);
-      }
-    };
-    socket.on("data", push);
-    socket.once("close", () => reject(new Error("The client went away")));
-    push(first);
-  });
 }
 
 function checkRequest(head: RequestHead, password: string): void {
@@ -80,7 +60,6 @@ function checkRequest(head: RequestHead, password: string): void {
     ).toString();
     if (!sameText(given.replace(/^[^:]*:/, ""), password)) throw new ApiError(403, "invalid password");
   }
-  if (head.target.split("?")[0] !== "/connect-ssh") throw new ApiError(404, "404 page not found");
   const length = fieldValues(head, "Content-Length")[0] ?? "0";
   if (length !== "0" || fieldValues(head, "Transfer-Encoding").length > 0) {
     throw new ApiError(400, "Cannot open an ssh tunnel: want a request without body");
@@ -99,12 +78,12 @@ async function authorize(user: string, key: string): Promise<void> {
     if (before.split("\n").includes(key.trim())) return;
     await appendFile(path, `${before === "" || before.endsWith("\n") ? "" : "\n"}${key.trim()}\n`, { mode: 0o600 });
   } catch (error) {
-    throw new ApiError(400, `Cannot write ${path}: ${messageOf(error)}`, { cause: error });
+    throw new ApiError(400, `Cannot write ~/.ssh/authorized_keys: ${fsReason(error)}`, { cause: error });
   }
 }
 
 async function dialSshd(deps: ApiDeps): Promise<Socket> {
-  const port = deps.system === "linux-amd64" ? 2200 : 22;
+  const port = deps.sshPort;
   for (let attempt = 1; ; attempt++) {
     try {
       return await new Promise<Socket>((resolve, reject) => {

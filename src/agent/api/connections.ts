@@ -4,8 +4,12 @@
  *   fresh -GET /status or /healthz-> answered here -> fresh      the HTTP server need not even be loaded
  *   fresh -POST /connect-ssh-> tunnel                            it needs the socket itself, which a server does not give back
  *   fresh -anything else-> the HTTP server, until it ends
+ *
+ * Which of them it is can be told once the head of a request is there; it may come in any number of pieces. What is no head
+ * that we can read is the HTTP server's to refuse.
  */
 import type { Socket } from "node:net";
+import { HeadError, type ReadHead, type RequestHead, requestHeadReader } from "../../wire/revdial/http-head.ts";
 import { IdleMemory } from "../idle-memory.ts";
 import type { ApiDeps } from "./api-deps.ts";
 import type { BuildletServer } from "./buildlet-server.ts";
@@ -38,31 +42,39 @@ export class Connections implements AsyncDisposable {
     for (const socket of this.#sockets) socket.destroy();
   }
 
-  #look(socket: Socket): void {
+  #look(socket: Socket, reader = requestHeadReader()): void {
     socket.once("readable", () => {
-      const first: Buffer | null = socket.read();
-      if (first === null) return void socket.destroy();
-      const answer = this.#deps.password === "" ? quickAnswer(first) : undefined;
+      const chunk: Buffer | null = socket.read();
+      if (chunk === null) return void socket.destroy();
+      let read: ReadHead<RequestHead> | undefined;
+      try {
+        read = reader.push(chunk);
+        if (!read) return this.#look(socket, reader);
+      } catch (error) {
+        if (!(error instanceof HeadError)) throw error;
+      }
+      const { bytes } = reader;
+      const answer = this.#deps.password === "" ? quickAnswer(bytes) : undefined;
       if (answer !== undefined) {
         if (answer.last) return void socket.end(answer.text);
         socket.write(answer.text);
         this.#look(socket);
         return;
       }
-      void this.#handOver(socket, first);
+      void this.#handOver(socket, bytes, read);
     });
   }
 
-  async #handOver(socket: Socket, first: Buffer): Promise<void> {
-    if (first.toString("latin1", 0, 18).startsWith("POST /connect-ssh")) {
+  async #handOver(socket: Socket, bytes: Uint8Array, read: ReadHead<RequestHead> | undefined): Promise<void> {
+    if (read?.head.method === "POST" && read.head.target.split("?", 1)[0] === "/connect-ssh") {
       const { connectSsh } = await import("./connect-ssh.ts");
-      return await connectSsh(socket, first, this.#deps);
+      return await connectSsh(socket, read, this.#deps);
     }
     this.#server ??= import("./buildlet-server.ts").then(
       ({ BuildletServer }) => new BuildletServer(this.#deps, this.#idle),
     );
     const server = await this.#server;
-    socket.unshift(first);
+    socket.unshift(bytes);
     server.serve(socket);
   }
 }
