@@ -5,12 +5,26 @@
  *          a digest, when that is its own
  *   GET    otherwise: to FILE.tmp, checked, given Last-Modified as mtime, then renamed over FILE
  *
+ * Beside FILE is FILE.sha256, with digest and size of what FILE is and of what it was before: written first, so that the power may
+ * go at any moment. `checkFile` tells by it whether FILE is whole.
+ *
  * The digest is SHA-256, from `Digest: sha-256=<base64>` or an ETag of 64 hex digits. Whatever goes wrong, FILE is as it was:
  * the last good one.
  */
 import { createHash } from "node:crypto";
-import { readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
+import { dirname } from "node:path";
 import type { Clock } from "../../farm/clock.ts";
 import { messageOf } from "../../farm/errors.ts";
 import { seconds } from "../../farm/ids.ts";
@@ -59,15 +73,71 @@ async function downloadOnce(file: string, { get }: DownloadDeps, first: Incoming
   const wanted = digestOf(response.headers);
   if (wanted !== undefined && wanted !== sha256(body))
     throw new Error("the content does not have the SHA-256 that the server tells");
+  const before = stampOf(file);
+  const stamps = [{ digest: sha256(body), size: body.length }, ...(before ? [before] : [])];
+  replace(`${file}.sha256`, stamps.map(({ digest, size }) => `${digest} ${size}\n`).join(""), 0o644);
+  replace(file, body, 0o755, modified / 1000);
+  return true;
+}
+
+/** Writes `file` so that after a power cut it is there as a whole, the old or the new. */
+function replace(file: string, content: string | Uint8Array, mode: number, seconds?: number): void {
   const draft = `${file}.tmp`;
   try {
-    writeFileSync(draft, body, { mode: 0o755 });
-    utimesSync(draft, modified / 1000, modified / 1000);
+    const fd = openSync(draft, "w", mode);
+    try {
+      writeFileSync(fd, content);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    if (seconds !== undefined) utimesSync(draft, seconds, seconds);
     renameSync(draft, file);
+    if (process.platform !== "win32") syncFolder(dirname(file)); // where folders cannot be opened
   } finally {
     rmSync(draft, { force: true });
   }
-  return true;
+}
+
+function syncFolder(dir: string): void {
+  const fd = openSync(dir, "r");
+  try {
+    fsyncSync(fd);
+  } catch {
+    // Some file systems do not sync folders.
+  } finally {
+    closeSync(fd);
+  }
+}
+
+interface Stamp {
+  readonly digest: string;
+  readonly size: number;
+}
+
+function stampOf(file: string): Stamp | undefined {
+  try {
+    const content = readFileSync(file);
+    return { digest: sha256(content), size: content.length };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether `file` is what was downloaded: "missing", "whole", or in words what is wrong with it. */
+export function checkFile(file: string): "missing" | "whole" | { readonly damage: string } {
+  const found = stampOf(file);
+  if (!found) return "missing";
+  let kept: string[];
+  try {
+    kept = readFileSync(`${file}.sha256`, "utf8").split("\n");
+  } catch {
+    return { damage: "there is no digest to check it by" };
+  }
+  if (kept.includes(`${found.digest} ${found.size}`)) return "whole";
+  const [, size = ""] = kept[0]?.split(" ") ?? [];
+  if (size !== String(found.size)) return { damage: `it has ${found.size} of ${size} bytes` };
+  return { damage: "it does not have the SHA-256 that it was downloaded with" };
 }
 
 function isCurrent(file: string, headers: IncomingHttpHeaders): boolean {
@@ -76,7 +146,7 @@ function isCurrent(file: string, headers: IncomingHttpHeaders): boolean {
   if (!found?.isFile() || modified === undefined) return false;
   if (headers["content-length"] !== String(found.size) || found.mtimeMs !== modified) return false;
   const wanted = digestOf(headers);
-  return wanted === undefined || wanted === sha256(readFileSync(file));
+  return checkFile(file) === "whole" && (wanted === undefined || wanted === stampOf(file)?.digest);
 }
 
 function lastModified(headers: IncomingHttpHeaders): number | undefined {

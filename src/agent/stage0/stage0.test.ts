@@ -10,6 +10,7 @@ import { parseFlags } from "../../farm/flags.ts";
 import { type Ms, ms, seconds } from "../../farm/ids.ts";
 import { FakeClock } from "../../farm/testing/fake-clock.ts";
 import { httpGet } from "../http-get.ts";
+import { checkFile } from "./download.ts";
 import { planStage0, STAGE0_FLAGS } from "./settings.ts";
 import { runLoop, runOnce, type Stage0Deps, type Stage0Settings } from "./stage0.ts";
 
@@ -190,6 +191,37 @@ test("a coordinator that is away is asked every second for 30 s; then the last g
   await rm(world.settings.file);
   expect(await runOnce({ ...world.settings, networkWait: seconds(5) }, away, world.stop.signal)).toBe(1);
   expect([world.pauses.length, world.launched.length]).toEqual([35, 2]);
+});
+
+test("offline, a last agent that is damaged is not started, and what is wrong is said; online it is fetched again", async () => {
+  const { file } = world.settings;
+  const away: Stage0Deps = { ...world.deps, get: () => Promise.reject(new Error("connect ECONNREFUSED")) };
+  await world.run();
+  const { mtime } = statSync(file);
+  const damages: readonly (readonly [() => Promise<unknown>, string])[] = [
+    [() => writeFile(file, AGENT.slice(0, 9)), `it has 9 of ${AGENT.length} bytes`],
+    [() => writeFile(file, AGENT.toUpperCase()), "it does not have the SHA-256 that it was downloaded with"],
+    [() => rm(`${file}.sha256`), "there is no digest to check it by"],
+  ];
+  world.answer = (response, method) => world.serve(response, method, AGENT, { Digest: undefined });
+  for (const [damage, said] of damages) {
+    await damage();
+    await utimes(file, mtime, mtime);
+    world.launched.length = 0;
+    expect([await runOnce(world.settings, away, world.stop.signal), world.launched]).toEqual([1, []]);
+    expect(world.log.at(-1)).toMatch(new RegExp(`; not starting the last one, which is damaged: ${said}$`));
+    expect([await world.run(), world.launched[0]?.[2]]).toEqual([0, AGENT]);
+  }
+});
+
+test("the power may go between digest and agent of an update", async () => {
+  const { file } = world.settings;
+  await world.run();
+  world.answer = (response, method) => world.serve(response, method, "new");
+  await world.run();
+  expect(readFileSync(file, "utf8")).toBe("new");
+  await writeFile(file, AGENT); // as if it had not been renamed yet
+  expect(checkFile(file)).toBe("whole");
 });
 
 test("runLoop() starts again at once after a good run and with a doubling pause after bad ones", async () => {

@@ -2,7 +2,7 @@
  * stage0: gets the newest agent program from the coordinator and starts it.
  *
  *   1. waits for the coordinator to answer at all: every second, for 30 s (on Windows 5 min; -network-wait)
- *   2. brings the program up to date (download.ts); if that fails, the last good one does, and that is said
+ *   2. brings the program up to date (download.ts); if that fails, the last good one does when it is still whole, and that is said
  *   3. starts it with the flags that stage0 was given, and -halt=false unless told otherwise
  *
  * Runs the agent once and ends as it did: 0 for 0, else 1. A supervisor (unit.ts prints the unit for it) starts stage0
@@ -10,14 +10,13 @@
  * a supervisor. Where the system has execve the agent takes stage0's place in memory; it then ends by itself with 0 or
  * 1 (or by the signal that stopped it).
  */
-import { existsSync } from "node:fs";
 import type { IncomingMessage } from "node:http";
 import type { Clock } from "../../farm/clock.ts";
 import { messageOf } from "../../farm/errors.ts";
 import { formatDuration } from "../../farm/flags.ts";
 import { type Ms, minutes, ms, seconds } from "../../farm/ids.ts";
 import type { Environment } from "../proxy.ts";
-import { download } from "./download.ts";
+import { checkFile, download } from "./download.ts";
 
 const PROBE_EVERY: Ms = seconds(1);
 const FIRST_PAUSE: Ms = seconds(1);
@@ -49,7 +48,6 @@ export interface Stage0Deps {
 export async function runOnce(settings: Stage0Settings, deps: Stage0Deps, signal: AbortSignal): Promise<0 | 1> {
   const { clock, log } = deps;
   const began = clock.monotonic();
-  const lastGood = existsSync(settings.file) ? "; starting the last good one" : "";
   let networkDelay = ms(0);
   try {
     const head = await waitForNetwork(settings, deps, signal);
@@ -59,8 +57,12 @@ export async function runOnce(settings: Stage0Settings, deps: Stage0Deps, signal
     if (changed) log(`Downloaded the agent from ${settings.url}`);
   } catch (error) {
     if (signal.aborted) return 1;
-    log(`Cannot get the agent from ${settings.url}: ${messageOf(error)}${lastGood}`);
-    if (lastGood === "") return 1;
+    const lastOne = checkFile(settings.file);
+    let instead = "";
+    if (lastOne === "whole") instead = "; starting the last good one";
+    else if (lastOne !== "missing") instead = `; not starting the last one, which is damaged: ${lastOne.damage}`;
+    log(`Cannot get the agent from ${settings.url}: ${messageOf(error)}${instead}`);
+    if (lastOne !== "whole") return 1;
   }
   const rounded = (span: number) => formatDuration(ms(Math.round(span / 100) * 100));
   const root = deps.uid === 0;
