@@ -8,7 +8,10 @@ type BuildletFlagTypes = { readonly [name in Bools]: Flag<boolean> } & { readonl
 export const BUILDLET_FLAGS: BuildletFlagTypes = {
   halt: bool(true, "power the machine off at the end of the session, where that is possible"),
   reboot: bool(false, "reboot the machine at the end of the session"),
-  workdir: text("", "folder for builds; must exist. Default: one below the temporary folder, emptied at the start"),
+  workdir: text(
+    "",
+    "folder for builds; must exist. The farm empties it before each build: never your home. Default: one below the temporary folder",
+  ),
   listen: text("AUTO", "address to listen on when not in reverse mode: HOST:PORT or :PORT"),
   "reverse-type": text("", "host type of this machine; when given, the buildlet dials the coordinator"),
   coordinator: text("localhost:8119", "HOST:PORT of the coordinator"),

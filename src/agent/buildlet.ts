@@ -10,6 +10,7 @@
  * Exit codes: 0 the session is over or the machine was told to halt; 1 it could not begin, with the reason as last line.
  */
 import { createServer, type Server } from "node:net";
+import { homedir } from "node:os";
 import type { Clock } from "../farm/clock.ts";
 import { messageOf } from "../farm/errors.ts";
 import { seconds } from "../farm/ids.ts";
@@ -58,6 +59,7 @@ export async function runBuildlet(flags: BuildletFlags, deps: BuildletDeps, sign
     given: flags.workdir,
     hostType,
     platform: deps.platform,
+    home: deps.env.HOME || homedir(),
     tmpDir: deps.env.TMPDIR ?? "",
   });
   const system = goSystem();

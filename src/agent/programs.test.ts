@@ -76,7 +76,12 @@ test("-version, -help and wrong flags", async () => {
     expect.stringMatching(/^flag provided but not defined: -nope\nusage: buildlet/),
   ]);
   const loud = new Run("stage0.mjs", ["-help"]);
-  expect([await loud.ended, loud.errors]).toEqual([0, expect.stringContaining("-print-unit")]);
+  expect([await loud.ended, loud.errors]).toEqual([
+    0,
+    expect.stringContaining("-print-unit systemd|launchd|openrc|rc.d\n"),
+  ]);
+  expect(loud.errors).toMatch(/-halt\n.*Default: false with a host type \(reverse mode\), otherwise true\n/);
+  expect(loud.errors).toMatch(/-workdir string\n.*The farm empties it before each build/);
 });
 
 test("[coordinator 23] [coordinator 24] the process exits 0 when the control connection closes, its commands dead", async () => {

@@ -1,16 +1,17 @@
 /**
  * The work dir: the folder that a machine lends to builds.
  *
- *   -workdir DIR        DIR; it must exist, and what is in it is the owner's: nothing in it is wiped
+ *   -workdir DIR        DIR; it must exist, and is kept at the start
  *   Linux               /workdir when that is a tmpfs
  *   Windows             C:\workdir, created
  *   otherwise           TMPDIR-or-/tmp + /workdir, in reverse mode /workdir-<host type>; deleted and made anew
  *
- * In any of them `tmp`, `gocache` and `goplscache` are the agent's own and are emptied at the start. Each request that
- * needs the work dir makes it again if it is missing, since `/removeall` of `.` takes it away.
+ * In any of them `tmp`, `gocache` and `goplscache` are the agent's own and are emptied at the start; and all of it is gone
+ * before each build, since the coordinator begins with `/removeall` of `.`. So a DIR that is or holds the owner's home is
+ * refused. Each request that the work dir makes it again if it is missing.
  */
-import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, realpathSync, rmSync, statSync } from "node:fs";
+import { join, resolve, sep } from "node:path";
 import { errnoOf } from "./api/api-error.ts";
 
 export const CACHE_DIRS = ["tmp", "gocache", "goplscache"] as const;
@@ -21,6 +22,8 @@ export interface WorkDirChoice {
   /** Host type in reverse mode, otherwise "". */
   readonly hostType: string;
   readonly platform: NodeJS.Platform;
+  /** Of the owner. */
+  readonly home: string;
   /** TMPDIR of the environment, or "". */
   readonly tmpDir: string;
 }
@@ -40,6 +43,12 @@ function chooseWorkDir(choice: WorkDirChoice): string {
     if (!statSync(choice.given, { throwIfNoEntry: false })?.isDirectory()) {
       throw new Error(`Cannot use -workdir ${JSON.stringify(choice.given)}: want a folder that exists`);
     }
+    const real = realpathSync(choice.given);
+    if (real === resolve(real, "..") || holds(real, choice.home)) {
+      throw new Error(
+        `Cannot use -workdir ${JSON.stringify(choice.given)}: the farm empties the work dir before each build, and this is or holds your home; make a folder for it`,
+      );
+    }
     return resolve(choice.given);
   }
   if (choice.platform === "linux" && isTmpfs("/workdir")) return "/workdir";
@@ -53,6 +62,18 @@ function chooseWorkDir(choice: WorkDirChoice): string {
   removeTreeNow(dir);
   mkdirSync(dir, { mode: 0o755 });
   return dir;
+}
+
+/** Whether `home` is `dir`, a real path, or below it. */
+function holds(dir: string, home: string): boolean {
+  if (home === "") return false;
+  let real = resolve(home);
+  try {
+    real = realpathSync(home);
+  } catch {
+    // A home that is not there may still be named.
+  }
+  return real === dir || real.startsWith(dir.endsWith(sep) ? dir : `${dir}${sep}`);
 }
 
 function isTmpfs(path: string): boolean {

@@ -61,7 +61,8 @@ export function duration(initial: Ms, help: string): Flag<Ms> {
 
 /** One of `choices`. */
 export function choice<const T extends string>(choices: readonly T[], initial: T, help: string): Flag<T> {
-  return { takes: choices.join("|"), initial, help, read: (given) => choices.find((c) => c === given) };
+  const shown = choices.filter((each) => each !== ""); // "" stands for the flag not given
+  return { takes: shown.join("|"), initial, help, read: (given) => choices.find((c) => c === given) };
 }
 
 /** Reads `argv` (without node and script). `usage` is the first line of the list. */

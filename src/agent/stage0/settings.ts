@@ -17,6 +17,8 @@ type OwnFlags = {
 
 export const STAGE0_FLAGS: OwnFlags & typeof BUILDLET_FLAGS = {
   ...BUILDLET_FLAGS,
+  // Its value counts only where it was given: see agentFlags.
+  halt: bool(false, `${BUILDLET_FLAGS.halt.help}. Default: false with a host type (reverse mode), otherwise true`),
   loop: bool(false, "start the agent again when it ends; for machines without a supervisor"),
   "network-wait": duration(ms(0), "how long to wait for the coordinator. Default: 30s, on Windows 5m"),
   "print-unit": choice<UnitKind | "">(

@@ -28,6 +28,14 @@ test("systemd units quote words, and keep % and $ from being expanded", () => {
   ]);
 });
 
+test("the owner's page names the unit as it is printed", () => {
+  const page = readFileSync(new URL("../../../docs/lend-a-machine.md", import.meta.url), "utf8");
+  const [, path = "", then = ""] = /^# (\S+)\n# Then: .*&& (.*)\n/.exec(printUnit("systemd", UNIT)) ?? [];
+  expect([path, then]).toEqual(["/etc/systemd/system/buildlet.service", "systemctl enable --now buildlet"]);
+  expect(page).toContain(`sudo tee ${path} `);
+  expect(page).toContain(`sudo ${then}\n`);
+});
+
 test("launchd units are well-formed XML", () => {
   const plist = printUnit("launchd", UNIT);
   expect(plist).toContain(`<string>-hostname=a b'c"d$e%f\\g&lt;&amp;&gt;</string>`);
