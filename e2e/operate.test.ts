@@ -161,3 +161,18 @@ test("PostgreSQL killed in the middle of a build: the farm waits, goes on, and t
   const log = await fetch(`${farm.pages}/b/1/long/log`);
   expect(await log.text()).toBe(Array.from({ length: 40 }, (_, n) => `line ${n + 1}\n`).join(""));
 });
+
+test("one line of over 1 GiB is kept up to the limit, then a notice says so; the build goes on", {
+  timeout: 120_000,
+}, async () => {
+  await using stack = new AsyncDisposableStack();
+  const farm = await runningFarm(stack, builder("huge", "head -c 1100000000 /dev/zero | tr '\\0' x"));
+  await until(
+    async () => / passed in /.test(await read(farm, "/b/1")),
+    90_000,
+    () => `the verdict\n${farm.coordinator.output}`,
+  );
+  const rest = await fetch(`${farm.pages}/b/1/huge/log`, { headers: { range: `bytes=${1024 ** 3 - 8}-` } });
+  expect(rest.status).toBe(206);
+  expect(await rest.text()).toMatch(/^x{8}\n.*1 GiB|^x{8}\n.*1073741824/);
+});
