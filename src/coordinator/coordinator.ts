@@ -244,7 +244,12 @@ export class Coordinator implements AsyncDisposable {
         banners: () =>
           config.problem === undefined
             ? []
-            : [`The configuration was changed and cannot be used, so the old one stays in force. ${config.problem}`],
+            : [
+                {
+                  summary: "The changed configuration has mistakes; the old one stays in force",
+                  detail: config.problem,
+                },
+              ],
         checkers: () => health.results(),
         push: pushReceiver({
           repos: () => config.current.repos,

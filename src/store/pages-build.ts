@@ -3,6 +3,17 @@ import type { AttemptState, BuildState, Outcome, Provenance } from "../farm/buil
 import type { LogId } from "../farm/ids.ts";
 import type { Sql } from "./sql.ts";
 
+/** Names of the steps that a build is going to have. */
+export async function recipeSteps(sql: Sql, build: number): Promise<string[]> {
+  const rows = await sql.query<{ name: string }>(
+    `select step.value ->> 'name' as name
+     from build b join recipe r on r.digest = b.recipe, jsonb_array_elements(r.body -> 'steps') with ordinality as step (value, number)
+     where b.id = $1 order by step.number`,
+    [build],
+  );
+  return rows.map((row) => row.name);
+}
+
 export interface BuildFacts {
   readonly id: number;
   readonly commitId: number;

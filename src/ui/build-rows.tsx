@@ -2,7 +2,7 @@
 import type { JSX } from "preact";
 import type { BuildLine, Wait } from "./data.ts";
 import { Builder, Commit, Left, Machine, Mark, Name, Span, Table, When, waitSentence } from "./parts.tsx";
-import { visible } from "./text.ts";
+import { plural, visible } from "./text.ts";
 
 export function BuildRows(props: {
   label: string;
@@ -83,35 +83,42 @@ function Why(props: { build: BuildLine }): JSX.Element | null {
   return again;
 }
 
-export function WaitingRows(props: {
-  waiting: readonly { readonly build: BuildLine; readonly wait: Wait }[];
-}): JSX.Element {
+/** Builds that wait for the same machines, and so for the same reason. */
+export interface WaitingGroup {
+  readonly hostType: string;
+  readonly waiting: number;
+  /** When the one that waits longest was wanted. */
+  readonly oldest: number | null;
+  /** Who begins first, and what it waits for. */
+  readonly next: BuildLine | null;
+  readonly wait: Wait;
+}
+
+export function WaitingRows(props: { groups: readonly WaitingGroup[] }): JSX.Element {
   return (
-    <Table
-      label="Waiting builds"
-      class="builds"
-      head={["Build", "Repository", "Builder", "Commit", "Why it waits", "#Since"]}
-    >
-      {props.waiting.map(({ build, wait }) => (
-        <tr key={build.id} data-row>
+    <Table label="Waiting builds" class="builds" head={["Waiting", "For", "Why", "Next", "#Oldest"]}>
+      {props.groups.map((group) => (
+        <tr key={group.hostType} data-row>
           <td class="tight">
-            <a href={`/b/${build.id}`} class="open">
-              <Mark status="waiting" /> <span class="num">#{build.id}</span>
+            <a href={`/queues#${encodeURIComponent(group.hostType)}`} class="open">
+              <Mark status="waiting" /> {plural(group.waiting, "build")}
             </a>
           </td>
           <td class="tight">
-            <Name text={build.repo} />
+            <Name text={group.hostType} />
           </td>
+          <td>{waitSentence(group.wait, group.hostType)}</td>
           <td class="tight">
-            <Builder name={build.builder} repo={build.repo} />
+            {group.next === null ? null : (
+              <>
+                <a href={`/b/${group.next.id}`} class="num">
+                  #{group.next.id}
+                </a>{" "}
+                <Builder name={group.next.builder} repo={group.next.repo} />
+              </>
+            )}
           </td>
-          <td class="wide">
-            <Commit repo={build.repo} hash={build.hash} subject={build.subject} />
-          </td>
-          <td>{waitSentence(wait, build.hostType)}</td>
-          <td class="right took">
-            <Span from={build.createdAt} />
-          </td>
+          <td class="right took">{group.oldest === null ? null : <Span from={group.oldest} />}</td>
         </tr>
       ))}
     </Table>

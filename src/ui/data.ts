@@ -19,6 +19,12 @@ export interface Check {
   readonly lines: readonly { readonly level: Exclude<Level, "ok">; readonly text: string }[];
 }
 
+/** What everybody must know, in one line; `detail` has a line for each thing to mend, "" when there is nothing more to say. */
+export interface Banner {
+  readonly summary: string;
+  readonly detail: string;
+}
+
 /** What stands around every page. */
 export interface Frame {
   readonly farm: string;
@@ -29,7 +35,7 @@ export interface Frame {
   readonly path: string;
   readonly title: string;
   readonly repos: readonly string[];
-  readonly banners: readonly string[];
+  readonly banners: readonly Banner[];
   readonly health: Level;
   readonly operator: boolean;
   readonly theme: "light" | "dark" | "system";

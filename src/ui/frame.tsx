@@ -2,7 +2,7 @@
 import type { JSX } from "preact";
 import { type Frame, type Level, repoHref } from "./data.ts";
 import { Span } from "./parts.tsx";
-import { visible } from "./text.ts";
+import { visible, visibleLines } from "./text.ts";
 
 const HEALTH: Readonly<Record<Level, { glyph: string; word: string; css: string }>> = {
   ok: { glyph: "✓", word: "all well", css: "ok" },
@@ -85,10 +85,17 @@ export function Top(props: { frame: Frame }): JSX.Element {
           <a href={`/login?back=${encodeURIComponent(frame.path)}`}>Log in</a>
         )}
       </header>
-      {frame.banners.map((text) => (
-        <p key={text} class="banner" role="status">
-          <strong>Mind:</strong> {visible(text)}
-        </p>
+      {frame.banners.map(({ summary, detail }) => (
+        <div key={summary} class="banner" role="status">
+          {detail === "" ? (
+            visible(summary)
+          ) : (
+            <details>
+              <summary>{visible(summary)}</summary>
+              <p class="detail">{visibleLines(detail)}</p>
+            </details>
+          )}
+        </div>
       ))}
     </>
   );
@@ -122,8 +129,8 @@ const KEYS: readonly (readonly [string, string])[] = [
   ["j  k", "next, previous row"],
   ["← ↑ ↓ →", "move in the grid"],
   ["Enter", "open"],
-  ["n", "next failure"],
-  ["f", "in a log: follow, w: wrap"],
+  ["n", "next failure; in a log: next marked line"],
+  ["f  w", "in a log: follow, wrap"],
   ["?", "this list"],
 ];
 

@@ -34,8 +34,9 @@ interface Found {
   readonly complete: boolean;
 }
 
-export function LogViewer(props: { log: LogData }): JSX.Element {
-  const { log } = props;
+/** `why`: lines, from 1 and in order, that are likely to say why it failed; marked here, and the first is what is shown at first. */
+export function LogViewer(props: { log: LogData; why?: readonly number[] }): JSX.Element {
+  const { log, why = [] } = props;
   const live = useContext(LiveContext);
   const box = useRef<HTMLDivElement>(null);
   const [awake, setAwake] = useState(false);
@@ -82,7 +83,9 @@ export function LogViewer(props: { log: LogData }): JSX.Element {
     if (box.current) observer.observe(box.current);
     if (!fromHash()) {
       setFollow(!source.ended);
-      show(source.total);
+      // The end is in the why box already: here the first marked line is shown with what stands around it.
+      const [first] = why;
+      show(source.ended && first !== undefined ? first - 8 : source.total);
     }
     const onHash = (): void => void fromHash();
     addEventListener("hashchange", onHash);
@@ -147,15 +150,31 @@ export function LogViewer(props: { log: LogData }): JSX.Element {
   const onRest = (): void => {
     if (box.current && awake) box.current.scrollTop = map.bar();
   };
+  const toggleFollow = (): void => {
+    setFollow(!follow);
+    if (!follow) show(source.total);
+  };
   const onKey = (event: KeyboardEvent): void => {
     if (event.target instanceof HTMLInputElement || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "f") setFollow(!follow);
-    else if (event.key === "w") setWrap(!wrap);
-    else if (event.key === "Home") show(0);
+    if (event.key === "Home") show(0);
     else if (event.key === "End") show(source.total);
     else return;
     event.preventDefault();
   };
+  // These work wherever the focus is: there is one log on a page. They come before the keys of every page, which leave alone what was taken.
+  useEffect(() => {
+    const onPageKey = (event: KeyboardEvent): void => {
+      const at = event.target instanceof Element ? event.target : undefined;
+      if (event.ctrlKey || event.metaKey || event.altKey || at?.closest("input, textarea, select, dialog")) return;
+      if (event.key === "f") toggleFollow();
+      else if (event.key === "w") setWrap(!wrap);
+      else if (event.key === "n" && why.length > 0) choose(why.find((line) => line > chosen) ?? why[0] ?? 1);
+      else return;
+      event.preventDefault();
+    };
+    document.addEventListener("keydown", onPageKey, { capture: true });
+    return () => document.removeEventListener("keydown", onPageKey, { capture: true });
+  });
 
   return (
     <section class="log" id="log" aria-label="Log" onKeyDown={onKey}>
@@ -163,7 +182,7 @@ export function LogViewer(props: { log: LogData }): JSX.Element {
         <span class="muted num">
           {`${plural(source.total, "line")}, ${bytes(source.length)}${source.ended ? "" : ", growing"}`}
         </span>
-        <span class="log-find">
+        <span class="log-find" hidden={!awake}>
           <input
             type="search"
             value={query}
@@ -188,20 +207,13 @@ export function LogViewer(props: { log: LogData }): JSX.Element {
             ↓
           </button>
         </span>
-        <button type="button" aria-pressed={wrap} onClick={() => setWrap(!wrap)}>
+        <button type="button" hidden={!awake} aria-pressed={wrap} onClick={() => setWrap(!wrap)}>
           Wrap
         </button>
-        <button
-          type="button"
-          aria-pressed={follow}
-          onClick={() => {
-            setFollow(!follow);
-            if (!follow) show(source.total);
-          }}
-        >
+        <button type="button" hidden={!awake} aria-pressed={follow} onClick={toggleFollow}>
           Follow
         </button>
-        <CopyLink line={chosen} />
+        <CopyLink line={chosen} hidden={!awake} />
         <a href={`${log.base}/log${log.attempt === "" ? "" : `?attempt=${log.attempt}`}`}>Raw text</a>
       </div>
       <section
@@ -220,12 +232,13 @@ export function LogViewer(props: { log: LogData }): JSX.Element {
               map={map}
               view={box.current?.clientHeight ?? 600}
               chosen={chosen}
+              why={why}
               query={found === null ? "" : query}
               choose={setChosen}
             />
           </div>
         ) : (
-          <StaticRows log={log} />
+          <StaticRows log={log} why={why} />
         )}
       </section>
       {log.truncated ? <p class="fl">The command wrote more than is kept; the rest was dropped.</p> : null}
@@ -233,7 +246,7 @@ export function LogViewer(props: { log: LogData }): JSX.Element {
   );
 }
 
-function CopyLink(props: { line: number }): JSX.Element {
+function CopyLink(props: { line: number; hidden: boolean }): JSX.Element {
   const [copied, setCopied] = useState(0);
   const { line } = props;
   const copy = async (): Promise<void> => {
@@ -241,7 +254,7 @@ function CopyLink(props: { line: number }): JSX.Element {
     setCopied(line);
   };
   return (
-    <button type="button" class="copy" disabled={line === 0} onClick={() => void copy()}>
+    <button type="button" class="copy" hidden={props.hidden} disabled={line === 0} onClick={() => void copy()}>
       {line > 0 && copied === line ? "Link copied" : line > 0 ? `Copy link to ${line}` : "Copy link"}
     </button>
   );
@@ -253,10 +266,11 @@ function Rows(props: {
   map: ScrollMap;
   view: number;
   chosen: number;
+  why: readonly number[];
   query: string;
   choose: (line: number) => void;
 }): JSX.Element {
-  const { source, map, view, chosen, query, choose } = props;
+  const { source, map, view, chosen, why, query, choose } = props;
   const layer = useRef<HTMLDivElement>(null);
   const first = Math.floor(map.top);
   const count = Math.min(source.total - first, Math.ceil(view / ROW) + 1);
@@ -273,7 +287,7 @@ function Rows(props: {
   for (let line = first + 1; line <= first + count; line++) {
     const content = source.row(line);
     rows.push(
-      <div key={line} class={line === chosen ? "row sel" : "row"} data-line={line}>
+      <div key={line} class={`row${line === chosen ? " sel" : ""}${why.includes(line) ? " hit" : ""}`} data-line={line}>
         <a
           class="ln"
           href={`#L${line}`}
@@ -325,14 +339,14 @@ function marked(text: string, query: string): (string | JSX.Element)[] | string 
 }
 
 /** What is there without script: the last lines. */
-function StaticRows(props: { log: LogData }): JSX.Element {
+function StaticRows(props: { log: LogData; why: readonly number[] }): JSX.Element {
   const { log } = props;
   const state = ansiState();
   return (
     <>
       {log.from > 1 ? <p class="muted earlier">{plural(log.from - 1, "earlier line")}: see the raw text</p> : null}
       {log.tail.map((line, i) => (
-        <div key={log.from + i} class="row" id={`L${log.from + i}`}>
+        <div key={log.from + i} class={props.why.includes(log.from + i) ? "row hit" : "row"} id={`L${log.from + i}`}>
           <a class="ln" href={`#L${log.from + i}`} aria-label={`line ${log.from + i}`}>
             {log.from + i}
           </a>

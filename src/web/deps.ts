@@ -14,6 +14,7 @@ import type { Bus, Log } from "../farm/deps.ts";
 import type { BuildId, CoordinatorId, EpochMs, LogId } from "../farm/ids.ts";
 import type { LogState } from "../store/logs.ts";
 import type { Sql } from "../store/sql.ts";
+import type { Banner } from "../ui/data.ts";
 
 export interface CheckLine {
   readonly level: "info" | "warn" | "error";
@@ -84,8 +85,8 @@ export interface WebDeps {
   readonly dialAddress: () => string;
   /** The configuration in force. */
   readonly config: () => FarmConfig;
-  /** What everybody must know, one line each: a broken configuration, a drain. */
-  readonly banners: () => readonly string[];
+  /** What everybody must know: a broken configuration. */
+  readonly banners: () => readonly Banner[];
   readonly checkers: () => readonly CheckResult[];
   /** A push notice; answers what to send back. Undefined when no hook is set up. */
   readonly push?: (body: Readable, headers: Headers) => Promise<{ readonly status: number; readonly text: string }>;

@@ -196,6 +196,53 @@ test("the log follows what is written, leaves off when the reader scrolls up, an
   await page.waitForFunction(() => !document.querySelector(".log-bar")?.textContent?.includes("growing"));
 });
 
+test("a build that waits is laid out as it will be: nothing moves when it begins and writes", async () => {
+  const { sql, bus } = web.database;
+  const id = web.seeded.waiting;
+  const log = await web.logs.create();
+  await using page = await open(`/b/${id}`);
+  await live(page);
+  const top = await page.locator(".log-box").evaluate((box) => box.getBoundingClientRect().top);
+  await sql.query("update attempt set state = 'running', started_at = now() where build_id = $1", [id]);
+  await sql.query("update build set state = 'running', started_at = now() where id = $1", [id]);
+  await sql.query(
+    `update step set log_id = $2, started_at = now() where name = 'source' and attempt_id = (select id from attempt where build_id = $1)`,
+    [id, log],
+  );
+  const writer = web.logs.writer(log);
+  await writer.write(Buffer.from("first line\n"));
+  bus.publish(`build:${id}`);
+  await page.waitForSelector(".row >> text=/^first line$/");
+  await page.waitForSelector(".timeline rect.ru"); // the step that runs is in the bar
+  expect(await text(page, ".steps")).toMatch(/waited \d+m/);
+  expect(await page.locator(".log-box").evaluate((box) => box.getBoundingClientRect().top)).toBe(top);
+  expect(await shifted(page)).toBe(0);
+  await writer.close();
+});
+
+test("a failed build's log shows the first marked line; f, w and n work wherever the focus is", async () => {
+  await using page = await open(`/b/${web.seeded.failed}`);
+  await page.waitForSelector(".log-box .row.hit[data-line='1291']");
+  expect(await page.locator(".log-box .row").first().getAttribute("data-line")).not.toBe("1296");
+  await page.keyboard.press("w");
+  await page.waitForSelector(".log-box.wrap");
+  await page.keyboard.press("n");
+  await page.waitForSelector(".log-box .row.sel[data-line='1291']");
+  await page.keyboard.press("n");
+  await page.waitForSelector(".log-box .row.sel[data-line='1295']");
+  await page.keyboard.press("f");
+  await page.waitForSelector(".log-bar button[aria-pressed='true'] >> text=Follow");
+});
+
+test("the grid is one stop of the Tab key, and arrows go on from there", async () => {
+  await using page = await open("/p/app");
+  expect(await page.locator(".grid tbody a[tabindex='0']").count()).toBe(1);
+  expect(await page.locator(".grid tbody a:not([tabindex])").count()).toBe(0);
+  await page.locator(".grid tbody a[tabindex='0']").focus();
+  await page.keyboard.press("ArrowDown");
+  expect(await page.locator(".grid tbody [tabindex='0']").count()).toBe(1);
+});
+
 test("a log of five million lines is reached everywhere, and holds only what is in sight", async () => {
   const lines = 5_000_000;
   await using page = await open("/login");
@@ -282,7 +329,7 @@ test("without script everything can be read, and links lead on", async () => {
   expect(await text(page, ".log-box")).toContain("make: leaving directory");
   await page.goto(`${at}/p/app`);
   expect(await page.locator(".grid td").count()).toBeGreaterThan(200);
-  await page.locator(".grid tbody th .hash").first().click();
+  await page.locator(".grid tbody th .hash").nth(1).click();
   expect(await text(page, "#builders")).toContain("linux-amd64");
 });
 
@@ -344,7 +391,7 @@ for (const colorScheme of ["light", "dark"] as const) {
         { level: "error", text: "twice" },
       ],
     });
-    web.banners.push("The configuration is broken");
+    web.banners.push({ summary: "The configuration has mistakes", detail: "repos: none\nhosts: none" });
     for (const path of everyPage()) {
       await page.goto(at + path);
       await page.waitForSelector("html[data-ready=yes]");

@@ -97,8 +97,12 @@ describe("every page", () => {
   });
 
   test("carries the banners", async () => {
-    web.banners.push("The configuration is broken: builders[0].host: no such host");
-    for (const path of everyPage()) expect(plainText(await page(path))).toContain("no such host");
+    web.banners.push({
+      summary: "The configuration has mistakes",
+      detail: "builders[0].host: no such host\nrepos: none",
+    });
+    for (const path of everyPage())
+      expect(plainText(await page(path))).toContain("mistakesbuilders[0].host: no such host\nrepos: none");
     web.banners.length = 0;
   });
 });

@@ -7,6 +7,7 @@ import { type ConnectedRow, connected, type HostTypeRow, hostTypes } from "../st
 import { type QueuedRow, queued, queueLengths } from "../store/pages-queues.ts";
 import type { Sql } from "../store/sql.ts";
 import { whyWaiting } from "../store/waiting.ts";
+import type { WaitingGroup } from "../ui/build-rows.tsx";
 import type { BuildLine, Wait } from "../ui/data.ts";
 import type { QueueData } from "../ui/pages/queues.tsx";
 import { linesOf, usualOf } from "./lines.ts";
@@ -79,32 +80,34 @@ function waitOf(queue: Queue, place: number, aboutMs: number | null, starving: b
   };
 }
 
-/** The first `limit` waiting builds of the whole farm with the reason, those that begin first in front. */
-export async function waitingLines(
+/** Of the whole farm: the builds that wait for the same machines, those whose first one begins soonest in front. */
+export async function waitingGroups(
   sql: Sql,
   queues: Queues,
   config: FarmConfig,
   limit: number,
-): Promise<{ build: BuildLine; wait: Wait }[]> {
-  const soonest = queues.all
-    .flatMap((queue) => queue.items.map((item, i) => ({ queue, item, place: i + 1 })))
-    .filter(({ item }) => item.row.build !== null)
+): Promise<{ groups: WaitingGroup[]; queues: number }> {
+  const waiting = queues.all
+    .flatMap((queue) => queue.items.slice(0, 1).map((item) => ({ queue, item })))
     .sort(
       (a, b) =>
         (a.item.aboutMs ?? Number.MAX_VALUE) - (b.item.aboutMs ?? Number.MAX_VALUE) ||
-        a.place - b.place ||
         a.item.row.wantedAt - b.item.row.wantedAt,
-    )
-    .slice(0, limit);
+    );
+  const shown = waiting.slice(0, limit);
   const lines = await linesById(
     sql,
-    soonest.map(({ item }) => item.row.build ?? 0),
+    shown.flatMap(({ item }) => item.row.build ?? []),
     config,
   );
-  return soonest.flatMap(({ queue, item, place }) => {
-    const build = lines.get(item.row.build ?? 0);
-    return build ? [{ build, wait: waitOf(queue, place, item.aboutMs, item.row.starving) }] : [];
-  });
+  const groups = shown.map(({ queue, item }) => ({
+    hostType: queue.type.name,
+    waiting: queue.waiting,
+    oldest: queue.oldest,
+    next: lines.get(item.row.build ?? 0) ?? null,
+    wait: waitOf(queue, 1, item.aboutMs, item.row.starving),
+  }));
+  return { groups, queues: waiting.length };
 }
 
 /** Why one build waits; null when it does not. */

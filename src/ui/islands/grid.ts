@@ -34,6 +34,7 @@ export function grid(box: HTMLElement, live: Live, topics: readonly string[]): v
   const cursor = new Cursor(box, table);
   const card = new Card(box);
   times(body);
+  cursor.oneStop(body);
   const versions = new Map<string, string>();
   const update = oneAtATime(async () => {
     const have = [...versions.values()].join(".");
@@ -42,6 +43,7 @@ export function grid(box: HTMLElement, live: Live, topics: readonly string[]): v
     if (!response.ok) return;
     const answer = (await response.json()) as RowsAnswer;
     cursor.keep(() => replace(body, answer));
+    cursor.oneStop(body);
     versions.clear();
     for (const [id, version] of answer.order) versions.set(id, version);
   });
@@ -52,10 +54,8 @@ export function grid(box: HTMLElement, live: Live, topics: readonly string[]): v
   }, 20_000);
   body.addEventListener("pointerover", (event) => {
     const cell = event.target instanceof Element ? event.target.closest("td") : null;
-    if (cell) {
-      link(cell);
-      void card.show(cell);
-    } else card.hide();
+    if (cell) void card.show(cell);
+    else card.hide();
   });
   box.addEventListener("pointerleave", () => card.hide());
   body.addEventListener("focusin", (event) => {
@@ -92,18 +92,6 @@ function replace(body: HTMLTableSectionElement, answer: RowsAnswer): void {
   times(body);
 }
 
-/** Makes a cell a real link, so that it opens like any other: middle button, menu, status bar. */
-function link(cell: HTMLTableCellElement): HTMLAnchorElement | null {
-  const there = cell.querySelector("a");
-  if (there || !cell.hasAttribute("aria-label") || cell.classList.contains(STATUS.skipped.css)) return there;
-  const made = document.createElement("a");
-  made.href = address(cell);
-  made.textContent = cell.textContent;
-  made.setAttribute("aria-label", cell.getAttribute("aria-label") ?? "");
-  cell.replaceChildren(made);
-  return made;
-}
-
 /** `/p/REPO/HASH/BUILDER`, which leads to the newest build of the cell. */
 function address(cell: HTMLTableCellElement): string {
   const row = cell.closest("tr");
@@ -116,7 +104,7 @@ function column(cell: HTMLTableCellElement): string {
   return decodeURIComponent(head?.hash.slice(1) ?? "");
 }
 
-/** One cell at a time takes part in the order of the Tab key; arrows move it. */
+/** One cell at a time takes part in the order of the Tab key; arrows move it, also to a row's commit. */
 class Cursor {
   readonly #table: HTMLTableElement;
   readonly #box: HTMLElement;
@@ -126,7 +114,8 @@ class Cursor {
     this.#box = box;
     this.#table = table;
     table.addEventListener("focusin", (event) => {
-      const cell = event.target instanceof Element ? event.target.closest("td") : null;
+      const cell =
+        event.target instanceof Element ? event.target.closest<HTMLTableCellElement>("tbody :is(td, th)") : null;
       if (cell) this.#at = cell;
     });
     box.addEventListener("keydown", (event) => this.#key(event));
@@ -140,6 +129,14 @@ class Cursor {
     change();
     const again = row === undefined ? undefined : document.getElementById(row);
     if (again instanceof HTMLTableRowElement && !cell?.isConnected) this.#focus(again.cells[at]);
+  }
+
+  /** Of all the links of the rows the Tab key stops at one: the one in hand, or the first. */
+  oneStop(body: HTMLTableSectionElement): void {
+    const links = body.querySelectorAll<HTMLAnchorElement>("a");
+    const inHand = this.#at?.isConnected ? this.#at.querySelector("a") : null;
+    const stop = inHand ?? body.querySelector("td a") ?? links[0];
+    for (const one of links) one.tabIndex = one === stop ? 0 : -1;
   }
 
   #key(event: KeyboardEvent): void {
@@ -158,23 +155,23 @@ class Cursor {
     if (by)
       this.#focus(
         rows[Math.max(0, Math.min(rows.length - 1, row < 0 ? 0 : row + by[0]))]?.cells[
-          Math.max(1, row < 0 ? 1 : column + by[1])
+          Math.max(0, row < 0 ? 1 : column + by[1])
         ],
       );
     else if (event.key === "Home") this.#focus(rows[Math.max(0, row)]?.cells[1]);
     else if (event.key === "End") this.#focus([...(rows[Math.max(0, row)]?.cells ?? [])].at(-1));
     else if (event.key === "Enter" && this.#at && document.activeElement === this.#at)
-      location.assign(link(this.#at)?.href ?? address(this.#at));
+      location.assign(address(this.#at));
     else return;
     event.preventDefault();
   }
 
   #focus(cell: Element | undefined): void {
     if (!(cell instanceof HTMLTableCellElement)) return;
-    if (this.#at) this.#at.removeAttribute("tabindex");
+    for (const old of this.#table.tBodies[0]?.querySelectorAll<HTMLElement>("[tabindex='0']") ?? []) old.tabIndex = -1;
     this.#at = cell;
-    const stop = link(cell) ?? cell;
-    if (stop === cell) cell.tabIndex = 0;
+    const stop = cell.querySelector("a") ?? cell;
+    stop.tabIndex = 0;
     stop.focus({ preventScroll: true });
     reveal(this.#box, cell);
   }

@@ -3,9 +3,11 @@
  * and what came before. The log is the step's that the address names, else the failing, the running or the last one's.
  */
 import type { JSX } from "preact";
+import { useState } from "preact/hooks";
 import type { Status } from "../../farm/build.ts";
 import { type BuildLine, commitHref, type MachineRef, repoHref, stepHref, type Wait } from "../data.ts";
 import { type LogData, LogViewer } from "../log-viewer.tsx";
+import { useNow } from "../now.ts";
 import { Act, Builder, Left, Machine, Mark, Name, Section, Span, Table, When, waitSentence } from "../parts.tsx";
 import { STATUS } from "../status.ts";
 import { plural, visible } from "../text.ts";
@@ -111,7 +113,11 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
       )}
       <Bar data={data} />
       <Steps data={data} />
-      {data.log === null ? null : <LogViewer key={data.log.base + data.log.attempt} log={data.log} />}
+      {data.log !== null ? (
+        <LogViewer key={data.log.base + data.log.attempt} log={data.log} why={whyHere(data)} />
+      ) : build.endedAt === null ? (
+        <LogToCome />
+      ) : null}
       {data.attempts.length > 1 || data.attempts.some((a) => a.reason !== null) ? <Attempts data={data} /> : null}
       <Minis title="Earlier results of this builder" minis={data.earlier} here={build.id} />
       <Minis title="The same commit elsewhere" minis={data.elsewhere} here={build.id} />
@@ -119,6 +125,22 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
         <Minis title="This commit on this builder, again" minis={data.again} here={build.id} />
       ) : null}
     </>
+  );
+}
+
+/** The marked lines of the why box, when it is about the log that is shown. */
+function whyHere(data: BuildData): readonly number[] {
+  if (data.why === null || data.why.step !== data.step) return [];
+  return data.why.lines.filter((line) => line.marked).map((line) => line.line);
+}
+
+/** The place of a log that has not begun, as large as it will be. */
+function LogToCome(): JSX.Element {
+  return (
+    <section class="log" aria-label="Log">
+      <div class="log-bar muted">No output yet.</div>
+      <div class="log-box" />
+    </section>
   );
 }
 
@@ -253,23 +275,32 @@ function Why(props: { why: NonNullable<BuildData["why"]>; build: number; attempt
   );
 }
 
-/** Where the time went: waiting, then each step, to scale. Widths are attributes of SVG since the page allows no inline style. */
+/**
+ * Where the time went, step by step, to scale; while it runs, up to now, of the time that it usually takes. What it waited is told in words
+ * below: it may be hours, and the bar is about the rest. Widths are attributes of SVG since the page allows no inline style.
+ */
 function Bar(props: { data: BuildData }): JSX.Element | null {
-  const { attempts, attempt, steps, build } = props.data;
-  const current = attempts.find((a) => a.number === attempt);
+  const { steps, build } = props.data;
+  const live = build.endedAt === null;
+  const seconds = useNow((now) => (live ? String(Math.floor(now / 1000)) : ""));
+  const now = Number(seconds) * 1000;
   const parts: { name: string; css: string; span: number }[] = [];
-  if (current?.startedAt) parts.push({ name: "waited", css: "wa", span: current.startedAt - build.createdAt });
   for (const step of steps)
-    if (step.startedAt !== null && step.endedAt !== null)
-      parts.push({ name: step.name, css: STATUS[step.status].css, span: step.endedAt - step.startedAt });
-  const whole = parts.reduce((sum, part) => sum + Math.max(0, part.span), 0);
-  if (whole <= 0) return null;
+    if (step.startedAt !== null && (step.endedAt !== null || step.status === "running"))
+      parts.push({
+        name: step.name,
+        css: STATUS[step.status].css,
+        span: Math.max(0, (step.endedAt ?? now) - step.startedAt),
+      });
+  const gone = parts.reduce((sum, part) => sum + part.span, 0);
+  const whole = Math.max(gone, live ? (build.usualMs ?? 0) : 0);
+  if (whole <= 0) return live ? <div class="timeline" /> : null;
   const words = parts.map((part) => `${visible(part.name)} ${duration(part.span)}`).join(", ");
   let x = 0;
   return (
     <svg class="timeline" viewBox="0 0 1000 10" preserveAspectRatio="none" role="img" aria-label={`Time: ${words}`}>
       {parts.map((part) => {
-        const width = (Math.max(0, part.span) / whole) * 1000;
+        const width = (part.span / whole) * 1000;
         const at = x;
         x += width;
         return (
@@ -291,10 +322,22 @@ function Bar(props: { data: BuildData }): JSX.Element | null {
 
 function Steps(props: { data: BuildData }): JSX.Element | null {
   const { steps, build, attempt, attempts, step: shown } = props.data;
+  const [live] = useState(build.endedAt === null); // decided once: what runs when the page is opened keeps its places
   if (steps.length === 0) return null;
+  const current = attempts.find((a) => a.number === attempt);
   const query = attempt === attempts.length ? "" : `?attempt=${attempt}`;
   return (
-    <nav class="steps" aria-label="Steps">
+    <nav class={live ? "steps live" : "steps"} aria-label="Steps">
+      <span class="step">
+        <span class="muted">
+          waited{" "}
+          <Span
+            from={attempt > 1 ? (current?.createdAt ?? build.createdAt) : build.createdAt}
+            to={current?.startedAt ?? build.endedAt}
+          />
+          {attempt > 1 ? ", again after an infra failure" : ""}
+        </span>
+      </span>
       {steps.map((step) => {
         const text = (
           <>

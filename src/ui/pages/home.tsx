@@ -1,7 +1,7 @@
 /** `/`: what the farm is doing now. Numbers first, then what runs, waits and ended, then the machines and their health. */
 import type { JSX } from "preact";
-import { BuildRows, WaitingRows } from "../build-rows.tsx";
-import type { BuildLine, Check, Wait } from "../data.ts";
+import { BuildRows, type WaitingGroup, WaitingRows } from "../build-rows.tsx";
+import type { BuildLine, Check } from "../data.ts";
 import { Columns, Empty, Section } from "../parts.tsx";
 import { grouped, plural } from "../text.ts";
 import { duration } from "../time.ts";
@@ -36,7 +36,8 @@ export interface HomeData {
   readonly numbers: Numbers;
   readonly hours: readonly Hour[];
   readonly running: readonly BuildLine[];
-  readonly waiting: readonly { readonly build: BuildLine; readonly wait: Wait }[];
+  /** The queues that wait, as many as are shown, and how many there are. */
+  readonly waiting: { readonly groups: readonly WaitingGroup[]; readonly queues: number };
   readonly recent: readonly BuildLine[];
   readonly pools: PoolData;
   readonly checks: readonly Check[];
@@ -69,24 +70,34 @@ export function HomePage(props: { data: HomeData; now: number }): JSX.Element {
         title="Running"
         aside={numbers.running > data.running.length ? `${data.running.length} of ${grouped(numbers.running)}` : null}
       >
-        {data.running.length === 0 ? (
-          <Empty>Nothing runs.</Empty>
-        ) : (
-          <BuildRows label="Running builds" builds={data.running} kind="running" />
-        )}
+        <div class="first-row">
+          {data.running.length === 0 ? (
+            <Empty>Nothing runs.</Empty>
+          ) : (
+            <BuildRows label="Running builds" builds={data.running} kind="running" />
+          )}
+        </div>
       </Section>
       <Section
         id="pending"
         title="Waiting"
         aside={
           <a href="/queues">
-            {numbers.waiting > data.waiting.length
-              ? `${data.waiting.length} of ${grouped(numbers.waiting)}, all queues`
+            {data.waiting.queues > data.waiting.groups.length
+              ? `${data.waiting.groups.length} of ${data.waiting.queues} queues that wait, all queues`
               : "all queues"}
           </a>
         }
       >
-        {data.waiting.length === 0 ? <Empty>Nothing waits.</Empty> : <WaitingRows waiting={data.waiting} />}
+        {data.waiting.groups.length === 0 ? (
+          <Empty>Nothing waits.</Empty>
+        ) : (
+          <WaitingRows groups={data.waiting.groups} />
+        )}
+      </Section>
+      <Pools pools={data.pools} />
+      <Section id="health" title="Health">
+        <CheckList checks={data.checks} />
       </Section>
       <Section id="completed" title="Recent">
         {data.recent.length === 0 ? (
@@ -94,10 +105,6 @@ export function HomePage(props: { data: HomeData; now: number }): JSX.Element {
         ) : (
           <BuildRows label="Builds that ended last" builds={data.recent} kind="ended" />
         )}
-      </Section>
-      <Pools pools={data.pools} />
-      <Section id="health" title="Health">
-        <CheckList checks={data.checks} />
       </Section>
     </>
   );

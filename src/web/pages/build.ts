@@ -11,6 +11,7 @@ import {
   earlierOf,
   elsewhereOf,
   type NeighbourRow,
+  recipeSteps,
   type StepFacts,
   stepsOf,
 } from "../../store/pages-build.ts";
@@ -58,7 +59,8 @@ export async function buildData(
   const [build] = await linesOf(sql, rows, config);
   const current = attempt === undefined ? attempts.at(-1) : attempts.find((a) => a.number === attempt);
   if (!build || (attempt !== undefined && !current)) return undefined;
-  const steps = current ? await stepsOf(sql, current.id) : [];
+  const begun = current ? await stepsOf(sql, current.id) : [];
+  const steps = begun.length > 0 || facts.state === "ended" ? begun : (await recipeSteps(sql, id)).map(notBegun);
   const shown = step === undefined ? chosen(steps) : steps.find((s) => s.name === step);
   if (step !== undefined && !shown) return undefined;
   const latest = current?.number === attempts.at(-1)?.number;
@@ -95,6 +97,11 @@ export async function buildData(
     again: again.map((row) => mini(row, `#${row.build}`)),
   };
   return { data, topics: [`build:${id}`, ...(build.status === "waiting" ? [`queue:${build.hostType}`] : [])] };
+}
+
+/** A step as it stands until there is an attempt that has it: the page is laid out before anything happens. */
+function notBegun(name: string, number: number): StepFacts {
+  return { number, name, logId: null, status: null, outcome: null, startedAt: null, endedAt: null };
 }
 
 /** The failing step, else the running one, else the last that wrote anything. */

@@ -10,11 +10,11 @@ import type { Check } from "../../ui/data.ts";
 import type { HomeData, Hour } from "../../ui/pages/home.tsx";
 import type { PoolData } from "../../ui/pages/pools.tsx";
 import { linesOf } from "../lines.ts";
-import { readQueues, waitingLines } from "../queues.ts";
+import { readQueues, waitingGroups } from "../queues.ts";
 
 const RUNNING = 50;
-const WAITING = 20;
-const RECENT = 30;
+const WAITING = 5;
+const RECENT = 12;
 /** Machines listed one by one; more are a page of their own. */
 const SESSIONS = 1000;
 const DAY_KEPT_MS = 10_000;
@@ -47,7 +47,7 @@ export interface HomeDeps {
 export async function homeData(deps: HomeDeps, now: EpochMs): Promise<HomeData> {
   const { sql, config } = deps;
   const [queues, open, machines, hours, running, recent] = await Promise.all([
-    readQueues(sql, now, WAITING),
+    readQueues(sql, now, 1),
     openBuilds(sql),
     countMachines(sql, ""),
     deps.day.hours(sql, now),
@@ -55,7 +55,7 @@ export async function homeData(deps: HomeDeps, now: EpochMs): Promise<HomeData> 
     recentLines(sql, RECENT),
   ]);
   const [waiting, runningBuilds, recentBuilds] = await Promise.all([
-    waitingLines(sql, queues, config, WAITING),
+    waitingGroups(sql, queues, config, WAITING),
     linesOf(sql, running, config),
     linesOf(sql, recent, config),
   ]);

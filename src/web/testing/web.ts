@@ -10,6 +10,7 @@ import { buildId, coordinatorId, epochMs } from "../../farm/ids.ts";
 import { Logs } from "../../logs/logs.ts";
 import { systemClock } from "../../store/system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../../store/testing/database.ts";
+import type { Banner } from "../../ui/data.ts";
 import { assetsOf } from "../assets.ts";
 import type { Actions, Assets, CheckResult, WebDeps } from "../deps.ts";
 import { createWebApp, type WebApp } from "../web-app.ts";
@@ -24,7 +25,7 @@ export interface TestWeb extends AsyncDisposable {
   readonly logs: Logs;
   readonly done: string[]; // what actions were called with
   readonly checks: CheckResult[];
-  readonly banners: string[];
+  readonly banners: Banner[];
   config: FarmConfig;
   /** GET (or whatever `init` says) of a path, as from a browser on the same host. */
   get(path: string, init?: RequestInit): Promise<Response>;
@@ -42,7 +43,7 @@ export async function testWeb(
   const logs = stack.use(new Logs({ sql: database.sql, bus: database.bus, clock }));
   const done: string[] = [];
   const checks: CheckResult[] = [];
-  const banners: string[] = [];
+  const banners: Banner[] = [];
   const web = { config: seeded.config };
   const app = stack.use(
     createWebApp({
