@@ -1,8 +1,8 @@
 /**
  * Addresses `HOST:PORT` of a coordinator, and which of them are this machine itself.
  *
- * Loopback matters twice: nobody else can listen there, so the development coordinator's self-made certificate and the
- * public development key are taken; and no proxy is asked for it.
+ * Loopback matters twice: a coordinator that is being tried is there, so the public development key is shown to it and, with
+ * that key, any certificate taken; and no proxy is asked for it.
  */
 import { isIP } from "node:net";
 

@@ -22,7 +22,7 @@ import { Connections } from "./api/connections.ts";
 import type { BuildletFlags } from "./buildlet-flags.ts";
 import { dialer, trustFor } from "./dial.ts";
 import { serveHealth } from "./health.ts";
-import { readKey } from "./key.ts";
+import { isProduction, keyInput, readKey, showsDevKey } from "./key.ts";
 import { type ListenSettings, listenSettings } from "./listen-settings.ts";
 import { goSystem, machineName, platformText, programDigest } from "./machine-info.ts";
 import { outboundNetworkSwitch } from "./outbound-network.ts";
@@ -35,7 +35,6 @@ import { openWorkDir } from "./work-dir.ts";
 const HALT_DELAY = seconds(1);
 /** With -halt the end of a session waits so long for a halt that is under way. */
 const HALT_GRACE = seconds(5);
-const PRODUCTION_NAME = "farmer.golang.org";
 
 export interface BuildletDeps {
   readonly clock: Clock;
@@ -93,20 +92,13 @@ function prepareReverse(flags: BuildletFlags, deps: BuildletDeps) {
   const { coordinator, compatible } = flags;
   const hostType = flags["reverse-type"];
   const address = parseAddress(coordinator);
-  const production = coordinator.startsWith(PRODUCTION_NAME);
-  const ours = trustFor(address, flags["ca-file"]);
+  const choice = keyInput(flags, address, { ...deps, hostType });
+  // Before the key is read, which may delete its file.
+  const ours = trustFor(address, flags["ca-file"], showsDevKey(choice));
   // The original sends and verifies the address with its port, except 443.
   const serverName = coordinator.replace(/:443$/, "");
-  const trust = compatible ? { verify: production, ca: ours.ca, serverName } : ours;
-  const key = readKey({
-    hostType,
-    env: deps.env,
-    platform: deps.platform,
-    uid: deps.uid,
-    allowFile: !compatible || production,
-    allowDevKey: compatible ? !production : !ours.verify,
-    allowPlainFile: !compatible,
-  });
+  const trust = compatible ? { ...ours, verify: isProduction(coordinator), serverName } : ours;
+  const key = readKey(choice);
   const name = REGISTRATION_HEADERS;
   const fields: HeaderField[] = [
     [name.hostname, machineName(flags.hostname, deps.env.HOSTNAME)],

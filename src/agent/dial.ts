@@ -8,6 +8,7 @@ import { type ConnectionOptions, connect as connectTls, createSecureContext, typ
 import { messageOf } from "../farm/errors.ts";
 import { encodeRequestHead, responseHeadReader } from "../wire/revdial/http-head.ts";
 import { type Address, formatAddress, isLoopback } from "./address.ts";
+import { errnoOf } from "./api/api-error.ts";
 import { type Environment, proxyFor } from "./proxy.ts";
 
 const DIAL_LIMIT_MS = 10_000;
@@ -15,17 +16,22 @@ const TLS_LIMIT_MS = 30_000;
 const KEEP_ALIVE_MS = 15_000;
 
 export interface TlsTrust {
-  /** Off only for a coordinator on this machine, or where the original's rule says so. */
+  /** Off only towards this machine while no key but the development key is shown, or where the original's rule says so. */
   readonly verify: boolean;
   /** PEM of the certificates to trust instead of the built-in ones. */
   readonly ca: string | undefined;
+  /** `-ca-file`, for what is said about certificates; undefined where that flag has no say. */
+  readonly caFile?: string;
   /** Server name to send and to verify, when it is not the host of the address. */
   readonly serverName?: string;
 }
 
-/** Whom to trust: the CA file if one is named, nobody's certificate on loopback, else the usual authorities. */
-export function trustFor(address: Address, caFile: string): TlsTrust {
-  if (caFile === "") return { verify: !isLoopback(address.host), ca: undefined };
+/**
+ * Whom to trust: the CA file if one is named, else the usual authorities. Who shows nothing but the development key, which is
+ * no secret, may talk to anybody on this machine: there the certificate of a coordinator that is being tried is nobody's.
+ */
+export function trustFor(address: Address, caFile: string, devKey: boolean): TlsTrust {
+  if (caFile === "") return { verify: !(devKey && isLoopback(address.host)), ca: undefined, caFile };
   let ca: string;
   try {
     ca = readFileSync(caFile, "utf8");
@@ -35,7 +41,20 @@ export function trustFor(address: Address, caFile: string): TlsTrust {
   if (!ca.includes("-----BEGIN CERTIFICATE-----")) {
     throw new Error(`Cannot use -ca-file ${JSON.stringify(caFile)}: want certificates in PEM form`);
   }
-  return { verify: true, ca };
+  return { verify: true, ca, caFile };
+}
+
+const CERTIFICATE_CODES =
+  /^(CERT_|UNABLE_TO_(GET_ISSUER|VERIFY)|(DEPTH_ZERO_)?SELF_SIGNED_CERT|INVALID_CA|ERR_TLS_CERT)/;
+
+/** `error`, with what to give when it is about a certificate. */
+export function explainCertificate(error: unknown, { caFile }: TlsTrust): unknown {
+  const code = errnoOf(error) || (error instanceof Error ? errnoOf(error.cause) : "");
+  if (caFile === undefined || !CERTIFICATE_CODES.test(code)) return error;
+  let advice = "give the farm's CA certificate with -ca-file";
+  if (code === "ERR_TLS_CERT_ALTNAME_INVALID") advice = "give -coordinator a name that the certificate is for";
+  else if (caFile !== "") advice = `no certificate in -ca-file ${JSON.stringify(caFile)} vouches for it`;
+  return new Error(`Cannot trust the coordinator's certificate: ${messageOf(error)}; ${advice}`, { cause: error });
 }
 
 export type Dial = (signal: AbortSignal) => Promise<TLSSocket>;
@@ -54,7 +73,11 @@ export function dialer(address: Address, trust: TlsTrust, env: Environment): Dia
   };
   return async (signal) => {
     const tcp = await dialTcp(address, env, signal);
-    return await startTls(tcp, options, signal);
+    try {
+      return await startTls(tcp, options, signal);
+    } catch (error) {
+      throw explainCertificate(error, trust);
+    }
   };
 }
 

@@ -8,12 +8,13 @@
  * `-compatible` follows the original to the letter instead: a coordinator whose name begins with farmer.golang.org
  * gets the key of a file (the one with the host type only), any other gets the development key, whatever is set.
  */
-import { readFileSync, rmSync } from "node:fs";
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { messageOf } from "../farm/errors.ts";
 import { parseBool } from "../farm/flags.ts";
 import { builderKey, DEV_MASTER_KEY } from "../wire/builder-key/builder-key.ts";
-import { errnoOf } from "./api/api-error.ts";
+import { type Address, isLoopback } from "./address.ts";
+import type { BuildletFlags } from "./buildlet-flags.ts";
 import type { Environment } from "./proxy.ts";
 
 export interface KeyInput {
@@ -30,37 +31,70 @@ export interface KeyInput {
   readonly allowPlainFile: boolean;
 }
 
-/** Throws with a sentence for the owner when there is no key. The key itself is in no message. */
-export function readKey(input: KeyInput): string {
-  const { env, hostType } = input;
-  if (input.allowFile) {
-    const named = env.GO_BUILD_KEY_PATH ?? "";
-    const home = homeOf(input);
-    const paths =
-      named !== ""
-        ? [named]
-        : [join(home, `.gobuildkey-${hostType}`), ...(input.allowPlainFile ? [join(home, ".gobuildkey")] : [])];
-    for (const path of paths) {
-      const key = readFile(path, named !== "");
-      if (key === undefined) continue;
-      if (parseBool(env.GO_BUILD_KEY_DELETE_AFTER_READ ?? "")) rmSync(path);
-      if (key === "") throw new Error(`Cannot use the key file ${JSON.stringify(path)}: it is empty`);
-      // It goes into a header line.
-      if (/[^!-~]/.test(key)) throw new Error(`Cannot use the key file ${JSON.stringify(path)}: want one word`);
-      return key;
-    }
-    if (!input.allowDevKey) {
-      throw new Error(`Cannot find a builder key: put it into ${paths[0]}, or name its file in GO_BUILD_KEY_PATH`);
-    }
-  }
-  return builderKey(DEV_MASTER_KEY, hostType);
+const PRODUCTION_NAME = "farmer.golang.org";
+
+/** Whether the coordinator is the one that the original shows real keys, and verifies. */
+export function isProduction(coordinator: string): boolean {
+  return coordinator.startsWith(PRODUCTION_NAME);
 }
 
-function readFile(path: string, mustBeThere: boolean): string | undefined {
+/** What the flags say about the choice. */
+export function keyInput(
+  flags: Pick<BuildletFlags, "coordinator" | "compatible" | "ca-file">,
+  address: Address,
+  machine: Pick<KeyInput, "hostType" | "env" | "platform" | "uid">,
+): KeyInput {
+  const { compatible } = flags;
+  const production = isProduction(flags.coordinator);
+  const { hostType, env, platform, uid } = machine;
+  return {
+    hostType,
+    env,
+    platform,
+    uid,
+    allowFile: !compatible || production,
+    allowDevKey: compatible ? !production : isLoopback(address.host) && flags["ca-file"] === "",
+    allowPlainFile: !compatible,
+  };
+}
+
+/** Whether readKey() would give the development key: no secret that somebody could be shown by mistake. */
+export function showsDevKey(input: KeyInput): boolean {
+  return input.allowDevKey && findKeyFile(input) === undefined;
+}
+
+/** Throws with a sentence for the owner when there is no key. The key itself is in no message. */
+export function readKey(input: KeyInput): string {
+  if (showsDevKey(input)) return builderKey(DEV_MASTER_KEY, input.hostType);
+  const path = findKeyFile(input);
+  if (path === undefined) {
+    const wanted = keyFiles(input)[0];
+    throw new Error(`Cannot find a builder key: put it into ${wanted}, or name its file in GO_BUILD_KEY_PATH`);
+  }
+  const key = readFile(path);
+  if (parseBool(input.env.GO_BUILD_KEY_DELETE_AFTER_READ ?? "")) rmSync(path);
+  if (key === "") throw new Error(`Cannot use the key file ${JSON.stringify(path)}: it is empty`);
+  // It goes into a header line.
+  if (/[^!-~]/.test(key)) throw new Error(`Cannot use the key file ${JSON.stringify(path)}: want one word`);
+  return key;
+}
+
+/** The file to read: one that was named must be there, of the others the first that is. */
+function findKeyFile(input: KeyInput): string | undefined {
+  if (!input.allowFile) return undefined;
+  return input.env.GO_BUILD_KEY_PATH || keyFiles(input).find((path) => existsSync(path));
+}
+
+function keyFiles(input: KeyInput): readonly string[] {
+  const home = homeOf(input);
+  const own = join(home, `.gobuildkey-${input.hostType}`);
+  return input.allowPlainFile ? [own, join(home, ".gobuildkey")] : [own];
+}
+
+function readFile(path: string): string {
   try {
     return readFileSync(path, "utf8").trim();
   } catch (error) {
-    if (errnoOf(error) === "ENOENT" && !mustBeThere) return undefined;
     throw new Error(`Cannot read the key file ${JSON.stringify(path)}: ${messageOf(error)}`, { cause: error });
   }
 }

@@ -224,15 +224,23 @@ test("a coordinator of ours that falls silent is taken for dead; the original ma
   }
 });
 
-test("a certificate of nobody's is taken on loopback only; -ca-file is always held to", async () => {
+test("a certificate of nobody's is taken on loopback only, and only when no key is shown; -ca-file is always held to", async () => {
   await using coordinator = await OriginalCoordinator.start();
   await using other = await OriginalCoordinator.start();
   const key = join(dirname(coordinator.caFile), "key");
   await writeFile(key, "0123456789abcdef0123456789abcdef\n");
+  await using unsure = await TestMachine.start({ coordinator, env: { GO_BUILD_KEY_PATH: key } });
+  await expect(unsure.ended).rejects.toThrow(
+    /^Cannot trust the coordinator's certificate: .*; give the farm's CA certificate with -ca-file$/,
+  );
+  await using trying = await TestMachine.start({ coordinator });
+  await coordinator.registered();
+  expect(coordinator.seen.length).toBe(1); // and never the key
+  void trying;
   const withFile = (caFile: string) =>
     TestMachine.start({ coordinator, flags: [`-ca-file=${caFile}`], env: { GO_BUILD_KEY_PATH: key } });
   await using wrong = await withFile(other.caFile);
-  await expect(wrong.ended).rejects.toThrow(/certificate|signature/i);
+  await expect(wrong.ended).rejects.toThrow(`; no certificate in -ca-file "${other.caFile}" vouches for it`);
   await using right = await withFile(coordinator.caFile);
   await coordinator.registered();
   await using missing = await withFile("/nowhere.pem");

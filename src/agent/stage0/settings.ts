@@ -5,6 +5,7 @@ import { ms } from "../../farm/ids.ts";
 import { formatAddress, parseAddress } from "../address.ts";
 import { BUILDLET_FLAGS } from "../buildlet-flags.ts";
 import { type TlsTrust, trustFor } from "../dial.ts";
+import { type KeyInput, keyInput, showsDevKey } from "../key.ts";
 import type { Environment } from "../proxy.ts";
 import type { Stage0Settings } from "./stage0.ts";
 import { UNIT_KINDS, type UnitKind } from "./unit.ts";
@@ -35,8 +36,17 @@ export interface Stage0Plan extends Stage0Settings {
 }
 
 /** The agent's file in `dir`, where it comes from, and its flags. Throws with a sentence for the owner. */
-export function planStage0(flags: Stage0Flags, given: ReadonlySet<string>, env: Environment, dir: string): Stage0Plan {
+export function planStage0(
+  flags: Stage0Flags,
+  given: ReadonlySet<string>,
+  machine: Pick<KeyInput, "env" | "platform" | "uid">,
+  dir: string,
+): Stage0Plan {
+  const { env } = machine;
   const address = parseAddress(flags.coordinator);
+  const hostType = flags["reverse-type"] || (env.GO_BUILDER_ENV ?? "");
+  // An agent that will show a real key must come from the coordinator that the key is for.
+  const devKey = showsDevKey(keyInput(flags, address, { ...machine, hostType }));
   const named = env.META_BUILDLET_BINARY_URL ?? "";
   const url = named !== "" ? named : `https://${formatAddress(address)}/agents/buildlet.mjs`;
   const script = /\.[mc]?js$/.exec(new URL(url).pathname);
@@ -46,7 +56,7 @@ export function planStage0(flags: Stage0Flags, given: ReadonlySet<string>, env: 
     args: agentFlags(flags, given, env),
     networkWait: flags["network-wait"],
     // Only our coordinator's certificate is judged by the owner's flags.
-    trust: named === "" ? trustFor(address, flags["ca-file"]) : { verify: true, ca: undefined },
+    trust: named === "" ? trustFor(address, flags["ca-file"], devKey) : { verify: true, ca: undefined },
   };
 }
 

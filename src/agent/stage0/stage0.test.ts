@@ -234,10 +234,12 @@ test("planStage0() passes the agent's flags on, absolute, with -halt=false unles
   const plan = (argv: readonly string[], env = {}) => {
     const parsed = parseFlags("", STAGE0_FLAGS, argv);
     if (parsed.kind === "stop") throw new Error(parsed.text);
-    const { url, file, args } = planStage0(parsed.values, parsed.given, env, "/lib");
-    return [url, file, args];
+    const machine = { env, platform: "linux", uid: 1000 } as const;
+    const { url, file, args, trust } = planStage0(parsed.values, parsed.given, machine, "/lib");
+    return [url, file, args, trust.verify];
   };
-  expect(plan(["-coordinator=localhost:1", "-reverse-type=t", "-workdir=w", "-loop", "-network-wait=5s"])).toEqual([
+  const flags = ["-coordinator=localhost:1", "-reverse-type=t", "-workdir=w", "-loop", "-network-wait=5s"];
+  expect(plan(flags).slice(0, 3)).toEqual([
     "https://localhost:1/agents/buildlet.mjs",
     "/lib/buildlet.mjs",
     [`-workdir=${resolve("w")}`, "-reverse-type=t", "-coordinator=localhost:1", "-halt=false"],
@@ -246,6 +248,11 @@ test("planStage0() passes the agent's flags on, absolute, with -halt=false unles
   expect(plan([], { GO_BUILDER_ENV: "host-x" })[2]).toEqual(["-reverse-type=host-x", "-halt=false"]);
   expect(plan([], { META_BUILDLET_BINARY_URL: "https://a.test/buildlet.linux-amd64" }).slice(0, 2)).toEqual([
     "https://a.test/buildlet.linux-amd64", "/lib/buildlet.exe",
+  ]); // biome-ignore format: a row
+  const verify = (coordinator: string, env = {}) => plan([`-coordinator=${coordinator}`, "-reverse-type=t"], env)[3];
+  const key = { GO_BUILD_KEY_PATH: "/k" };
+  expect([verify("localhost:1"), verify("localhost:1", key), verify("farm.test:1", key), verify("farm.test:1")]).toEqual([
+    false, true, true, true,
   ]); // biome-ignore format: a row
   expect(plan(["-coordinator=[::1]:8119"])[0]).toBe("https://[::1]:8119/agents/buildlet.mjs");
 });

@@ -2,6 +2,7 @@
 import { realpathSync } from "node:fs";
 import { userInfo } from "node:os";
 import { agentLog } from "../../agent/agent-log.ts";
+import { explainCertificate } from "../../agent/dial.ts";
 import { httpGet } from "../../agent/http-get.ts";
 import { becomeProgram, commandFor, runChild } from "../../agent/stage0/launch.ts";
 import { agentFlags, planStage0, STAGE0_FLAGS } from "../../agent/stage0/settings.ts";
@@ -24,7 +25,8 @@ async function main(): Promise<number> {
     return parsed.exitCode;
   }
   const { values, given } = parsed;
-  const plan = planStage0(values, given, process.env, process.cwd());
+  const machine = { env: process.env, platform: process.platform, uid: process.getuid?.() };
+  const plan = planStage0(values, given, machine, process.cwd());
   if (values["print-unit"] !== "") {
     const key = process.env.GO_BUILD_KEY_PATH ?? "";
     const unit = printUnit(values["print-unit"], {
@@ -50,12 +52,16 @@ async function main(): Promise<number> {
   const tls = { rejectUnauthorized: plan.trust.verify, ...(plan.trust.ca === undefined ? {} : { ca: plan.trust.ca }) };
   const deps: Stage0Deps = {
     clock: systemClock,
-    env: process.env,
-    platform: process.platform,
-    uid: process.getuid?.(),
+    ...machine,
     log: agentLog,
-    get: (method, url) =>
-      httpGet(url, { method, tls, signal: AbortSignal.any([stop.signal, AbortSignal.timeout(REQUEST_LIMIT_MS)]) }),
+    get: async (method, url) => {
+      const signal = AbortSignal.any([stop.signal, AbortSignal.timeout(REQUEST_LIMIT_MS)]);
+      try {
+        return await httpGet(url, { method, tls, signal });
+      } catch (error) {
+        throw explainCertificate(error, plan.trust);
+      }
+    },
     launch: async (file, args, env, signal) => {
       const program = commandFor(file, args);
       if (!values.loop) becomeProgram(program, env);
