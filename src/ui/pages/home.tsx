@@ -1,8 +1,8 @@
 /** `/`: what the farm is doing now. Numbers first, then what runs, waits and ended, then the machines and their health. */
 import type { JSX } from "preact";
 import { BuildRows, type WaitingGroup, WaitingRows } from "../build-rows.tsx";
-import type { BuildLine, Check } from "../data.ts";
-import { Columns, Empty, Section } from "../parts.tsx";
+import { type BuildLine, type Check, repoHref } from "../data.ts";
+import { Columns, Empty, Name, Section } from "../parts.tsx";
 import { grouped, plural } from "../text.ts";
 import { duration } from "../time.ts";
 import { CheckList } from "./health.tsx";
@@ -99,7 +99,15 @@ export function HomePage(props: { data: HomeData; now: number }): JSX.Element {
       <Section id="health" title="Health">
         <CheckList checks={data.checks} />
       </Section>
-      <Section id="completed" title="Recent">
+      <Section
+        id="completed"
+        title="Recent"
+        aside={[...new Set(data.recent.map((build) => build.repo))].map((repo) => (
+          <a key={repo} href={repoHref(repo)}>
+            all of <Name text={repo} />{" "}
+          </a>
+        ))}
+      >
         {data.recent.length === 0 ? (
           <Empty>No build has ended yet.</Empty>
         ) : (

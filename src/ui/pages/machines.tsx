@@ -73,7 +73,7 @@ export function MachinesPage(props: { data: MachinesData; dial: string }): JSX.E
               </td>
               <td>{machine.owner === null ? null : <Name text={machine.owner} />}</td>
               <td>{machine.trust}</td>
-              <td class="tight">
+              <td class="tight runs">
                 {machine.build === null ? (
                   <span class="muted">{machine.note === null ? "" : visible(machine.note)}</span>
                 ) : (
