@@ -241,15 +241,7 @@ export class Coordinator implements AsyncDisposable {
         operatorToken: await operatorToken(data),
         dialAddress: () => address,
         config: () => config.current,
-        banners: () =>
-          config.problem === undefined
-            ? []
-            : [
-                {
-                  summary: "The changed configuration has mistakes; the old one stays in force",
-                  detail: config.problem,
-                },
-              ],
+        banners: () => (config.problem === undefined ? [] : [brokenConfiguration(config.problem)]),
         checkers: () => health.results(),
         push: pushReceiver({
           repos: () => config.current.repos,
@@ -358,4 +350,10 @@ export class Coordinator implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#stack.disposeAsync();
   }
+}
+
+/** The first line of `problem` says how many mistakes there are, the rest which. */
+function brokenConfiguration(problem: string): { summary: string; detail: string } {
+  const [first = "", ...rest] = problem.split("\n");
+  return { summary: `${first.replace(/[:.]$/, "")}; the old one stays in force`, detail: rest.join("\n") };
 }

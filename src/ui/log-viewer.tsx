@@ -23,7 +23,7 @@ export interface LogData {
   readonly length: number;
   readonly ended: boolean;
   readonly truncated: boolean;
-  /** The last lines, the first of which is line `from` (from 1). */
+  /** The last lines, or those that were asked for, the first of which is line `from` (from 1). */
   readonly from: number;
   readonly tail: readonly string[];
 }
@@ -338,13 +338,23 @@ function marked(text: string, query: string): (string | JSX.Element)[] | string 
   return [...parts, text.slice(from)];
 }
 
-/** What is there without script: the last lines. */
+/** Lines that one page without script goes back. */
+const BACK = 1000;
+
+/** What is there without script: the last lines, or those from the line that the address names, with links to those around. */
 function StaticRows(props: { log: LogData; why: readonly number[] }): JSX.Element {
   const { log } = props;
   const state = ansiState();
+  const after = log.from + log.tail.length;
+  const around = (from: number): string =>
+    `${log.base}?${log.attempt === "" ? "" : `attempt=${log.attempt}&`}from=${from}#log`;
   return (
     <>
-      {log.from > 1 ? <p class="muted earlier">{plural(log.from - 1, "earlier line")}: see the raw text</p> : null}
+      {log.from > 1 ? (
+        <p class="muted earlier">
+          <a href={around(Math.max(1, log.from - BACK))}>{plural(log.from - 1, "earlier line")}</a>
+        </p>
+      ) : null}
       {log.tail.map((line, i) => (
         <div key={log.from + i} class={props.why.includes(log.from + i) ? "row hit" : "row"} id={`L${log.from + i}`}>
           <a class="ln" href={`#L${log.from + i}`} aria-label={`line ${log.from + i}`}>
@@ -355,6 +365,11 @@ function StaticRows(props: { log: LogData; why: readonly number[] }): JSX.Elemen
           </span>
         </div>
       ))}
+      {after <= log.total && log.tail.length > 0 ? (
+        <p class="muted earlier">
+          <a href={around(after)}>{plural(log.total - after + 1, "later line")}</a>
+        </p>
+      ) : null}
       {log.total === 0 ? <p class="muted earlier">{log.ended ? "It wrote nothing." : "Nothing written yet."}</p> : null}
     </>
   );

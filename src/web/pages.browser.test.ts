@@ -327,6 +327,10 @@ test("without script everything can be read, and links lead on", async () => {
   await page.goto(`${at}/b/${web.seeded.failed}`);
   expect(await text(page, ".why")).toContain("expected 3, got 4");
   expect(await text(page, ".log-box")).toContain("make: leaving directory");
+  expect(await page.getByRole("button", { name: "Wrap" }).count()).toBe(0); // it would do nothing
+  await page.getByRole("link", { name: "earlier lines" }).click();
+  await page.waitForSelector(".log-box #L197");
+  expect(await page.getByRole("link", { name: "later lines" }).count()).toBe(1);
   await page.goto(`${at}/p/app`);
   expect(await page.locator(".grid td").count()).toBeGreaterThan(200);
   await page.locator(".grid tbody th .hash").nth(1).click();

@@ -244,7 +244,14 @@ function pageRoutes(app: Hono<Env>, deps: WebDeps, pages: Pages): void {
       id === undefined
         ? undefined
         : await pages.load(
-            buildData({ sql, config: config(), logs: deps.logs }, id, c.req.param("step"), attempt, clock.now()),
+            buildData(
+              { sql, config: config(), logs: deps.logs },
+              id,
+              c.req.param("step"),
+              attempt,
+              positive(c.req.query("from")),
+              clock.now(),
+            ),
           );
     if (!found) return pages.notFound(c);
     const { build } = found.data;

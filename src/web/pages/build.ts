@@ -23,7 +23,7 @@ import type { BuildData, Mini, Since } from "../../ui/pages/build.tsx";
 import { statusOf } from "../../ui/status.ts";
 import type { LogReader } from "../deps.ts";
 import { linesOf, machineRef } from "../lines.ts";
-import { lastLines } from "../log-lines.ts";
+import { lastLines, linesFrom } from "../log-lines.ts";
 import { waitOfBuild } from "../queues.ts";
 import { LOOKED_AT, whyLines } from "../why.ts";
 
@@ -31,6 +31,8 @@ const EARLIER = 30;
 /** Further back than the strip, to find where a builder turned red. */
 const HISTORY = 200;
 const TAIL = 100;
+/** Lines of a page for whoever reads without script from line `from` on. */
+const LINES = 1000;
 
 export interface BuildDeps {
   readonly sql: Sql;
@@ -44,6 +46,7 @@ export async function buildData(
   id: number,
   step: string | undefined,
   attempt: number | undefined,
+  from: number | undefined,
   now: EpochMs,
 ): Promise<{ data: BuildData; topics: string[] } | undefined> {
   const { sql, config } = deps;
@@ -65,7 +68,7 @@ export async function buildData(
   if (step !== undefined && !shown) return undefined;
   const latest = current?.number === attempts.at(-1)?.number;
   const [log, why, wait] = await Promise.all([
-    shown?.logId ? logData(deps, id, shown, latest ? "" : String(current?.number)) : null,
+    shown?.logId ? logData(deps, id, shown, latest ? "" : String(current?.number), from) : null,
     latest ? whyData(deps, build, steps) : null,
     build.status === "waiting" ? waitOfBuild(sql, buildId(id), build.hostType, now) : null,
   ]);
@@ -132,9 +135,17 @@ function attemptRow(a: AttemptFacts): BuildData["attempts"][number] {
   };
 }
 
-async function logData(deps: BuildDeps, build: number, step: StepFacts, attempt: string): Promise<LogData | null> {
+async function logData(
+  deps: BuildDeps,
+  build: number,
+  step: StepFacts,
+  attempt: string,
+  asked: number | undefined,
+): Promise<LogData | null> {
   if (step.logId === null) return null;
-  const { total, length, ended, truncated, from, lines } = await lastLines(deps.logs, step.logId, TAIL);
+  const { total, length, ended, truncated, from, lines } = await (asked === undefined
+    ? lastLines(deps.logs, step.logId, TAIL)
+    : linesFrom(deps.logs, step.logId, asked, LINES));
   return {
     base: stepHref(build, step.name),
     attempt,
