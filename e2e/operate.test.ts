@@ -70,7 +70,7 @@ test("a changed configuration is taken up without a restart; a broken one leaves
   await shows(farm, "/builders", /linux-amd64-one/);
   await farm.config(builder("three", "true"));
   await until(
-    async () => !/cannot be used/.test(await read(farm, "/machines")),
+    async () => !/stays in force/.test(await read(farm, "/machines")),
     20_000,
     () => "the banner gone",
   );
