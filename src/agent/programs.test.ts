@@ -64,6 +64,11 @@ const buildlet = (coordinator: OriginalCoordinator, ...flags: string[]) => {
   return new Run("buildlet.mjs", [...common, ...flags], { TMPDIR: dir });
 };
 
+test("stage0 -version says what it is and asks nobody", async () => {
+  const version = new Run("stage0.mjs", ["-version", "-coordinator=nowhere.invalid:1"]);
+  expect([await version.ended, version.output]).toEqual([0, expect.stringMatching(/^stage0 \(\w+-\w+\)\nnode v/)]);
+});
+
 test("-version, -help and wrong flags", async () => {
   const [version, help, wrong] = [["-version"], ["-help"], ["-nope"]].map((args) => new Run("buildlet.mjs", args));
   expect([await version?.ended, version?.output]).toEqual([

@@ -43,6 +43,7 @@ import {
 } from "../store/attempts.ts";
 import { type BuildRef, cancelBuild, insertRebuild } from "../store/builds.ts";
 import { endLease, heldLeases } from "../store/leases.ts";
+import { patiently } from "../store/patience.ts";
 import type { Sql } from "../store/sql.ts";
 import { clean, type Driven, drive } from "./drive.ts";
 import type { BuildMachine } from "./machine.ts";
@@ -260,16 +261,8 @@ export class Builds implements AsyncDisposable {
   }
 
   /** The database may be away for longer than one call waits; what happened is not forgotten meanwhile. */
-  async #patiently<T>(call: () => Promise<T>): Promise<T> {
-    for (;;) {
-      try {
-        return await call();
-      } catch (error) {
-        const away = error instanceof FarmError && error.code === "unavailable";
-        if (!away || this.#stop.signal.aborted) throw error;
-        await this.#deps.clock.sleep(seconds(1), this.#stop.signal).catch(() => {});
-      }
-    }
+  #patiently<T>(call: () => Promise<T>): Promise<T> {
+    return patiently(call, this.#deps.clock, this.#stop.signal);
   }
 }
 

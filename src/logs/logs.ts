@@ -25,6 +25,7 @@ import {
   readChunk,
   type StoredChunk,
 } from "../store/logs.ts";
+import { patiently } from "../store/patience.ts";
 import type { Sql } from "../store/sql.ts";
 import { afterLine, countLines, unpack } from "./chunk.ts";
 import { ChunkCache } from "./chunk-cache.ts";
@@ -203,15 +204,7 @@ export class Logs implements AsyncDisposable {
   }
 
   /** The database may be away for longer than one call waits: the bytes stay here, and the writer holds its machine back. */
-  async #patiently<T>(call: () => Promise<T>): Promise<T> {
-    for (;;) {
-      try {
-        return await call();
-      } catch (error) {
-        const away = error instanceof FarmError && error.code === "unavailable";
-        if (!away || this.#stop.signal.aborted) throw error;
-        await this.#deps.clock.sleep(seconds(1), this.#stop.signal).catch(() => {});
-      }
-    }
+  #patiently<T>(call: () => Promise<T>): Promise<T> {
+    return patiently(call, this.#deps.clock, this.#stop.signal);
   }
 }

@@ -3,6 +3,7 @@ import { agentLog } from "../../agent/agent-log.ts";
 import { runBuildlet } from "../../agent/buildlet.ts";
 import { BUILDLET_FLAGS } from "../../agent/buildlet-flags.ts";
 import { goSystem } from "../../agent/machine-info.ts";
+import { stopSignals } from "../../agent/stop-signals.ts";
 import { systemClock } from "../../agent/system-clock.ts";
 import { messageOf } from "../../farm/errors.ts";
 import { parseFlags } from "../../farm/flags.ts";
@@ -22,18 +23,7 @@ async function main(): Promise<number> {
     process.stdout.write(`buildlet version ${BUILDLET_VERSION} (${goSystem()})\nnode ${process.version}\n`);
     return 0;
   }
-  const stop = new AbortController();
-  let signalled = 0;
-  for (const [name, number] of [
-    ["SIGINT", 2],
-    ["SIGTERM", 15],
-  ] as const) {
-    process.on(name, () => {
-      if (signalled !== 0) process.exit(128 + number); // asked twice: at once
-      signalled = 128 + number;
-      stop.abort(new Error(`told to stop by ${name}`));
-    });
-  }
+  const stop = stopSignals();
   try {
     await runBuildlet(
       parsed.values,
@@ -48,12 +38,12 @@ async function main(): Promise<number> {
       stop.signal,
     );
   } catch (error) {
-    if (signalled === 0) {
+    if (stop.exitCode() === 0) {
       agentLog(messageOf(error));
       return 1;
     }
   }
-  return signalled;
+  return stop.exitCode();
 }
 
 void main().then((code) => process.exit(code));

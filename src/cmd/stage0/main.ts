@@ -4,10 +4,12 @@ import { userInfo } from "node:os";
 import { agentLog } from "../../agent/agent-log.ts";
 import { explainCertificate } from "../../agent/dial.ts";
 import { httpGet } from "../../agent/http-get.ts";
+import { goSystem } from "../../agent/machine-info.ts";
 import { becomeProgram, commandFor, runChild } from "../../agent/stage0/launch.ts";
 import { agentFlags, planStage0, STAGE0_FLAGS } from "../../agent/stage0/settings.ts";
 import { runLoop, runOnce, type Stage0Deps } from "../../agent/stage0/stage0.ts";
 import { printUnit } from "../../agent/stage0/unit.ts";
+import { stopSignals } from "../../agent/stop-signals.ts";
 import { systemClock } from "../../agent/system-clock.ts";
 import { messageOf } from "../../farm/errors.ts";
 import { parseFlags } from "../../farm/flags.ts";
@@ -25,6 +27,10 @@ async function main(): Promise<number> {
     return parsed.exitCode;
   }
   const { values, given } = parsed;
+  if (values.version) {
+    process.stdout.write(`stage0 (${goSystem()})\nnode ${process.version}\n`);
+    return 0;
+  }
   const machine = { env: process.env, platform: process.platform, uid: process.getuid?.() };
   const plan = planStage0(values, given, machine, process.cwd());
   if (values["print-unit"] !== "") {
@@ -38,17 +44,7 @@ async function main(): Promise<number> {
     process.stdout.write(unit);
     return 0;
   }
-  const stop = new AbortController();
-  let signalled = 0;
-  for (const [name, number] of [
-    ["SIGINT", 2],
-    ["SIGTERM", 15],
-  ] as const) {
-    process.on(name, () => {
-      signalled = 128 + number;
-      stop.abort(new Error(`told to stop by ${name}`));
-    });
-  }
+  const stop = stopSignals();
   const tls = { rejectUnauthorized: plan.trust.verify, ...(plan.trust.ca === undefined ? {} : { ca: plan.trust.ca }) };
   const deps: Stage0Deps = {
     clock: systemClock,
@@ -69,8 +65,8 @@ async function main(): Promise<number> {
     },
   };
   if (values.loop) await runLoop(plan, deps, stop.signal);
-  else return (await runOnce(plan, deps, stop.signal)) || signalled;
-  return signalled;
+  else return (await runOnce(plan, deps, stop.signal)) || stop.exitCode();
+  return stop.exitCode();
 }
 
 void main().then(
