@@ -12,8 +12,12 @@ async function dataFolder(): Promise<string> {
   return folder;
 }
 
+function flagsFor(data: string, ...flags: string[]): string[] {
+  return ["-data", data, "-listen", "localhost:0", "-http", "localhost:0", ...flags];
+}
+
 function start(data: string, ...flags: string[]): Process {
-  return Process.program("barnraiser.js", ["-data", data, "-listen", "localhost:0", "-http", "localhost:0", ...flags]);
+  return Process.program("barnraiser.js", flagsFor(data, ...flags));
 }
 
 test("-once ends with 0 when the newest commit is green, and leaves no process behind", async () => {
@@ -138,19 +142,7 @@ test("it runs as root and as an ordinary user", async () => {
   for (const user of users) {
     const data = await dataFolder();
     if (user) await chown(data, user.uid, user.gid);
-    const flags = [
-      "-data",
-      data,
-      "-listen",
-      "localhost:0",
-      "-http",
-      "localhost:0",
-      "-repo",
-      repository.path,
-      "-run",
-      "id -u",
-      "-once",
-    ];
+    const flags = flagsFor(data, "-repo", repository.path, "-run", "id -u", "-once");
     await using farm = Process.program("barnraiser.js", flags, user ? { user, env: { HOME: data }, cwd: data } : {});
     expect(await farm.exited, farm.output).toBe(0);
   }
@@ -161,19 +153,7 @@ test("DATABASE_URL names a PostgreSQL of one's own, which is then used instead",
   await using repository = await Repository.make();
   await repository.commit("First");
   const data = await dataFolder();
-  const flags = [
-    "-data",
-    data,
-    "-listen",
-    "localhost:0",
-    "-http",
-    "localhost:0",
-    "-repo",
-    repository.path,
-    "-run",
-    "true",
-    "-once",
-  ];
+  const flags = flagsFor(data, "-repo", repository.path, "-run", "true", "-once");
   await using farm = Process.program("barnraiser.js", flags, { env: { DATABASE_URL: database.url } });
   expect(await farm.exited, farm.output).toBe(0);
   expect(await database.sql.query("select outcome from build")).toEqual([{ outcome: "success" }]);
