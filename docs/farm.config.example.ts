@@ -119,11 +119,49 @@ const builders: BuilderInput[] = [
     repos: ["lib"],
     // Looks for package.json, go.mod, Cargo.toml, pyproject.toml or a Makefile, and runs what their kind is tested with.
     steps: autodetect(),
-    // Checked, and not acted on yet: builds run whole, on one machine each.
-    // Neither keeps nor uses a snapshot of the built tree. Helpers (further machines for one build's tests) start from one, so
-    // both together are a mistake.
+    // Neither keeps nor uses a snapshot of the built tree. Helpers start from one, so both together are a mistake.
     skipSnapshot: true,
-    helpers: 0,
+    // The steps only, whatever tests there are.
+    stopAfterMake: false,
+    // Every command finds BARNRAISER_COMPILE_ONLY=1 in its environment.
+    compileOnly: false,
+  },
+  {
+    name: "linux-amd64-suite",
+    host: "host-linux-amd64-rack",
+    repos: ["lib"],
+    steps: script("make"),
+    // Run after the steps, test by test, shared with helpers. See tests.md.
+    tests: {
+      // Prints the name of a test a line; or a list of names.
+      list: "./list-tests",
+      // Runs a group of them. Text gets the names as "$@", at its end where it does not say itself; a list has them as further
+      // arguments. Its timeLimit is that of a group; default "20m".
+      run: { command: "./run-tests", timeLimit: "10m" },
+      // file: the argument is a file with a name a line. Default args.
+      names: "args",
+      // How it is known what became of each test of a group: "exit" (the default), "go-test-json", "markers" or { junit: "GLOB" }.
+      results: { junit: "reports/**/*.xml" },
+      // A group takes about so long, by what its tests took before. Default "10s".
+      groupTarget: "20s",
+      // What a test is taken to need that has not run before. Default "3s".
+      unknown: "1s",
+      // false: after the first failure nothing new is begun. Default true.
+      keepGoing: true,
+    },
+    // The tree after the steps, packed and kept: helpers, retries and rebuilds start from it.
+    snapshot: {
+      // In the words of a .gitignore. Default nothing.
+      exclude: ["*.o", "/cache/"],
+      // A larger one is not kept, which fails nothing. Default "2GiB".
+      limit: "500MiB",
+      // How long it may be reused. Default "168h".
+      keep: "48h",
+    },
+    // Further machines for the tests, while that is useful; no build waits for them. Default 0. tryHelpers is for builds that
+    // somebody asked for; default as many as helpers.
+    helpers: 3,
+    tryHelpers: 6,
   },
 ];
 

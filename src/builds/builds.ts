@@ -28,7 +28,7 @@ import {
   type SessionId,
   seconds,
 } from "../farm/ids.ts";
-import type { Lease } from "../farm/lease.ts";
+import type { Lease, LeaseKind } from "../farm/lease.ts";
 import type { Logs } from "../logs/logs.ts";
 import { rankOf, starvesAt } from "../schedule/order.ts";
 import {
@@ -52,6 +52,8 @@ export const MAX_ATTEMPTS = 20;
 /** How often the database is asked whether what runs here is still wanted, and whether a lease got lost on its way here. */
 export const CHECK_EVERY: Ms = seconds(10);
 const LOST_AFTER: Ms = seconds(20);
+/** What `start` works off. */
+const KINDS: readonly LeaseKind[] = ["build", "helper"];
 
 export const RETRY_POLICY: RetryPolicy = {
   retries: INFRA_RETRIES,
@@ -253,7 +255,7 @@ export class Builds implements AsyncDisposable {
             stop.abort(new FarmError("lease-lost", "the build was taken back"));
         }
         const before = plus(clock.now(), ms(-LOST_AFTER));
-        for (const lease of await heldLeases(sql, coordinator, before)) this.start(lease);
+        for (const lease of await heldLeases(sql, coordinator, KINDS, before)) this.start(lease);
       } catch (error) {
         log.warn({ error: messageOf(error) }, "Could not check what runs here");
       }

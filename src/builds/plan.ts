@@ -3,9 +3,9 @@
  *
  * A recipe is fixed when a build is planned; a configuration that changes later changes later builds.
  */
-import type { BuilderConfig, FarmConfig, HostConfig } from "../config/effective.ts";
+import type { BuilderConfig, FarmConfig, HostConfig, TestsConfig } from "../config/effective.ts";
 import { buildsPostSubmit } from "../config/policy.ts";
-import type { Recipe, Step } from "../farm/build.ts";
+import { COMPILE_ONLY, type Recipe, type Step, type TestsSpec } from "../farm/build.ts";
 
 /** Below a machine's work folder; the commit's tree is unpacked there. */
 export const SOURCE_DIR = "src";
@@ -25,10 +25,29 @@ function recipeOf(builder: BuilderConfig, host: HostConfig): Recipe {
     builder: builder.name,
     hostType: host.hostType,
     // In this order, so that the narrower wins.
-    env: [`GO_BUILDER_NAME=${builder.name}`, ...host.env, ...builder.env],
+    env: [
+      `GO_BUILDER_NAME=${builder.name}`,
+      ...(builder.compileOnly ? [COMPILE_ONLY] : []),
+      ...host.env,
+      ...builder.env,
+    ],
     sourceDir: SOURCE_DIR,
     steps: builder.steps.map(placed),
+    ...(builder.stopAfterMake ? { stopAfterMake: true } : afterMake(builder)),
+    ...(builder.compileOnly ? { compileOnly: true } : {}),
   };
+}
+
+function afterMake({ tests, snapshot, helpers, tryHelpers }: BuilderConfig): Pick<Recipe, "tests" | "snapshot"> {
+  return {
+    ...(tests && { tests: testsOf(tests, helpers, tryHelpers) }),
+    ...(snapshot && { snapshot }),
+  };
+}
+
+function testsOf(tests: TestsConfig, helpers: number, tryHelpers: number): TestsSpec {
+  const list = "names" in tests.list ? tests.list : { command: placed(tests.list.command) };
+  return { ...tests, list, run: placed(tests.run), helpers, tryHelpers };
 }
 
 /**

@@ -8,6 +8,9 @@ import { openPolicy } from "./policy.ts";
 const repo = { name: "app", url: "." };
 const host = { hostType: "host-linux-amd64-x" };
 const builder = { name: "linux-amd64", host: "host-linux-amd64-x", steps: ["make"] };
+const WITHOUT_TESTS = {
+  tests: null, snapshot: null, skipSnapshot: false, stopAfterMake: false, compileOnly: false, helpers: 0, tryHelpers: 0,
+}; // biome-ignore format: one glance
 const small = { repos: [repo], hosts: [host], builders: [builder] };
 
 /** The mistakes of `input`, a line each. */
@@ -37,7 +40,7 @@ test("checkFarm() fills in every default", () => {
       {
         name: "linux-amd64", host: "host-linux-amd64-x", goos: "linux", goarch: "amd64", repos: null, branches: null, builds: null,
         steps: [{ name: "make", command: ["sh", "-ec", "make"], dir: "", env: [], path: [], timeLimitMs: 3_600_000 }],
-        env: [], knownIssues: [], notes: "", tryOnly: false, skipSnapshot: false, helpers: 0,
+        env: [], knownIssues: [], notes: "", tryOnly: false, ...WITHOUT_TESTS,
       },
     ],
   }); // biome-ignore format: one glance
@@ -56,7 +59,7 @@ test("checkFarm() takes every field as written", () => {
     builders: [
       {
         name: "darwin-arm64-race", host: "mac", repos: "a.*", branches: ["**", "!wip/**"], env: ["B=2", "B=3"], timeLimit: "10m",
-        knownIssues: [7, "https://example.org/8"], notes: "n", helpers: 2,
+        knownIssues: [7, "https://example.org/8"], notes: "n",
         steps: [
           ...script("npm ci"),
           { name: "t", command: ["./t", "-v"], dir: "sub", env: { C: "" }, path: ["$WORKDIR/bin", "$PATH"], timeLimit: "90s" },
@@ -87,12 +90,12 @@ test("checkFarm() takes every field as written", () => {
           { name: "npm ci", command: ["sh", "-ec", "npm ci"], dir: "", env: [], path: [], timeLimitMs: 600_000 },
           { name: "t", command: ["./t", "-v"], dir: "sub", env: ["C="], path: ["$WORKDIR/bin", "$PATH"], timeLimitMs: 90_000 },
         ],
-        env: ["B=2", "B=3"], knownIssues: [7, "https://example.org/8"], notes: "n", tryOnly: false, skipSnapshot: false, helpers: 2,
+        env: ["B=2", "B=3"], knownIssues: [7, "https://example.org/8"], notes: "n", tryOnly: false, ...WITHOUT_TESTS,
       },
       {
         name: "windows-amd64", host: "host-windows-amd64-w", goos: "windows", goarch: "amd64", repos: null, branches: null, builds: null,
         steps: [{ name: "build.bat", command: ["cmd", "/c", "build.bat"], dir: "", env: [], path: [], timeLimitMs: 3_600_000 }],
-        env: [], knownIssues: [], notes: "", tryOnly: true, skipSnapshot: true, helpers: 0,
+        env: [], knownIssues: [], notes: "", tryOnly: true, ...WITHOUT_TESTS, skipSnapshot: true,
       },
     ],
   ]); // biome-ignore format: one glance
@@ -116,6 +119,69 @@ test("[coordinator 56] skipSnapshot with helpers, duplicate names, unknown host 
     'builders[1].name: "linux-amd64": is already the name of builders[0]',
     "builders[1].helpers: 3: want 0 together with skipSnapshot: helpers start from the snapshot",
     'builders[2].host: "host-linux-amd46-x": no such hostType in hosts; did you mean "host-linux-amd64-x"?',
+  ]);
+});
+
+const STEP = { dir: "", env: [], path: [], timeLimitMs: 3_600_000 };
+
+test("checkFarm() fills in what the tests of a builder leave out", () => {
+  const farm = checkFarm({ ...small, builders: [{ ...builder, tests: { list: "./list", run: "./run" } }] });
+  expect(farm.builders[0]).toMatchObject({
+    tests: {
+      list: { command: { ...STEP, name: "./list", command: ["sh", "-ec", "./list"] } },
+      run: { ...STEP, name: "./run", command: ["sh", "-ec", './run "$@"', "sh"], timeLimitMs: 1_200_000 },
+      names: "args", results: "exit", groupTargetMs: 10_000, unknownMs: 3_000, keepGoing: true,
+    },
+    snapshot: { exclude: [], limitBytes: 2 * 1024 ** 3, keepMs: 7 * 86_400_000 },
+    skipSnapshot: false, stopAfterMake: false, compileOnly: false, helpers: 0, tryHelpers: 0,
+  });
+}); // biome-ignore format: one glance
+
+test("checkFarm() takes every field of tests and snapshots as written", () => {
+  const farm = checkFarm({
+    ...small,
+    builders: [
+      {
+        ...builder, helpers: 3, tryHelpers: 5, stopAfterMake: true, compileOnly: true,
+        tests: {
+          list: ["a b", "-c", "tëst"], run: { command: ["./run", "--"], timeLimit: "5m", dir: "sub" }, names: "file",
+          results: { junit: "out/**/*.xml" }, groupTarget: "30s", unknown: "500ms", keepGoing: false,
+        },
+        snapshot: { exclude: "*.o", limit: "1.5GiB", keep: "24h" },
+      },
+      { ...builder, name: "once", skipSnapshot: true, tests: { list: { command: "l", timeLimit: "1m" }, run: 'for t; do ./t "$1"; done', results: "markers" } },
+    ],
+  });
+  expect(farm.builders).toMatchObject([
+    {
+      helpers: 3, tryHelpers: 5, stopAfterMake: true, compileOnly: true,
+      tests: {
+        list: { names: ["a b", "-c", "tëst"] }, run: { command: ["./run", "--"], dir: "sub", timeLimitMs: 300_000 }, names: "file",
+        results: { junit: "out/**/*.xml" }, groupTargetMs: 30_000, unknownMs: 500, keepGoing: false,
+      },
+      snapshot: { exclude: ["*.o"], limitBytes: 1.5 * 1024 ** 3, keepMs: 86_400_000 },
+    },
+    {
+      tests: { list: { command: { timeLimitMs: 60_000 } }, run: { command: ["sh", "-ec", 'for t; do ./t "$1"; done', "sh"] }, results: "markers" },
+      snapshot: null,
+      helpers: 0,
+      tryHelpers: 0,
+    },
+  ]);
+}); // biome-ignore format: one glance
+
+test("checkFarm() hands names to the shell of each platform", () => {
+  const hosts = ["windows-amd64", "plan9-386"].map((arch) => ({ hostType: `host-${arch}` }));
+  const builders = hosts.map(({ hostType }) => ({
+    name: hostType.slice(5),
+    host: hostType,
+    steps: ["x"],
+    tests: { list: ["a"], run: "t" },
+  }));
+  const farm = checkFarm({ ...small, hosts, builders });
+  expect(farm.builders.map((each) => each.tests?.run.command)).toEqual([
+    ["cmd", "/c", "t"],
+    ["rc", "-ec", "t $*"],
   ]);
 });
 
@@ -212,6 +278,43 @@ test.each<readonly [string, unknown, readonly string[]]>([
     "builders[1].steps[6]: 5: want a command or { command }",
     'builders[1].env: 3: want { KEY: "value" } or ["KEY=value"]',
   ]],
+  ["tests and snapshots", { ...small, builders: [
+    { ...builder, helpers: 1, tryHelpers: 2 },
+    { ...builder, name: "b", helpers: 2, tests: { list: ["a", "b\0", "c\nd", "", " e", "a", 5, "\ud800"], run: "x", nmaes: "args" } },
+    { ...builder, name: "c", skipSnapshot: true, snapshot: {}, tests: { list: [], run: "", names: "stdin", results: "tap", groupTarget: "1ms", unknown: 3, keepGoing: 1 } },
+    { ...builder, name: "d", tests: { list: { command: "l", timelimit: "1m" }, run: { command: "r", timeLimit: "0s" }, results: { junit: "../x" } }, snapshot: { exclude: [1], limit: "2GB", keep: "30d" } },
+    { ...builder, name: "e", tests: { list: 7, run: "r", results: { junit: "a", x: 1 } }, snapshot: { limit: "2TiB", exlude: [] } },
+    { ...builder, name: "f", tests: "go test" },
+  ] }, [
+    'builders[1].tests.list[1]: "b\\u0000": want no NUL and no line break in the name of a test',
+    'builders[1].tests.list[2]: "c\\nd": want no NUL and no line break in the name of a test',
+    'builders[1].tests.list[3]: "": want the name of a test, it is empty',
+    'builders[1].tests.list[4]: " e": want no spaces around the name of a test',
+    "builders[1].tests.list[6]: 5: want the name of a test",
+    'builders[1].tests.list[7]: "\\ud800": want valid Unicode, it has half a surrogate pair',
+    'builders[1].tests.nmaes: "args": there is no such field; did you mean "names"?',
+    "builders[2].tests.list: []: want at least one name",
+    'builders[2].tests.run: "": want a command, it is empty',
+    'builders[2].tests.names: "stdin": want "args" or "file"',
+    'builders[2].tests.results: "tap": want "exit", "go-test-json", "markers" or { junit: "GLOB" }',
+    'builders[2].tests.groupTarget: "1ms": want a span between 100ms and 24h',
+    'builders[2].tests.unknown: 3: want a span such as "90s", "10m" or "1h30m"',
+    "builders[2].tests.keepGoing: 1: want true or false",
+    'builders[3].tests.list.timelimit: "1m": there is no such field; did you mean "timeLimit"?',
+    'builders[3].tests.run.timeLimit: "0s": want a span between 1s and 168h',
+    "builders[3].tests.results.junit: \"../x\": want a folder inside the source tree, without '..'",
+    "builders[3].snapshot.exclude[0]: 1: want text",
+    'builders[3].snapshot.limit: "2GB": want a size such as "500MiB" or "2GiB"',
+    'builders[3].snapshot.keep: "30d": want a span such as "90s", "10m" or "1h30m"',
+    "builders[4].tests.list: 7: want a command or { command }",
+    'builders[4].tests.results: {"junit":"a","x":1}: want "exit", "go-test-json", "markers" or { junit: "GLOB" }',
+    'builders[4].snapshot.limit: "2TiB": want a size between 1KiB and 1TiB',
+    'builders[4].snapshot.exlude: []: there is no such field; did you mean "exclude"?',
+    'builders[5].tests: "go test": want { list, run }',
+    "builders[0].helpers: 1: want tests beside it: helpers share the tests of a build, and there are none",
+    "builders[0].tryHelpers: 2: want tests beside it: helpers share the tests of a build, and there are none",
+    "builders[2].snapshot: {}: want none together with skipSnapshot, or no skipSnapshot",
+  ]],
   ["a policy that is none", { ...small, policy: "go" }, ['policy: "go": want { name, refuses, byDefault }, such as goPolicy']],
 ])("checkFarm() refuses %s", (_what, input, lines) => {
   expect(mistakes(input)).toEqual(lines);
@@ -246,7 +349,7 @@ test("effectiveFarm() prints the farm as JSON, functions by a word", () => {
       {
         name: "linux-amd64", host: "host-linux-amd64-x", goos: "linux", goarch: "amd64", repos: null, branches: null, builds: "(function)",
         steps: [{ name: "make", command: ["sh", "-ec", "make"], dir: "", env: [], path: [], timeLimit: "1h0m0s" }],
-        env: [], knownIssues: [], notes: "", tryOnly: false, skipSnapshot: false, helpers: 0,
+        env: [], knownIssues: [], notes: "", tryOnly: false, ...WITHOUT_TESTS,
       },
     ],
   }); // biome-ignore format: one glance

@@ -5,11 +5,11 @@
  * field (shapes.ts), and what fields have to do with each other, which reads whatever of the farm is there.
  */
 import type { Step } from "../farm/build.ts";
-import type { FarmConfig } from "./effective.ts";
+import type { FarmConfig, TestsConfig } from "./effective.ts";
 import { isGlob, matches } from "./globs.ts";
 import { ConfigError, type Mistake, mistake, type Path } from "./mistakes.ts";
 import { didYouMean } from "./names.ts";
-import { type FarmShape, readShape, type StepShape } from "./shapes.ts";
+import { type FarmShape, readShape, type StepShape, type TestsShape } from "./shapes.ts";
 import { keepsSecret } from "./urls.ts";
 
 /** The effective farm. Throws ConfigError with every mistake. `input` is a `FarmInput`, or whatever a file exported. */
@@ -28,11 +28,38 @@ function effective(farm: FarmShape): FarmConfig {
   const archOf = new Map(farm.hosts.map((host) => [host.hostType, host.hostArch]));
   return {
     ...farm,
-    builders: farm.builders.map(({ steps, timeLimitMs, ...builder }) => ({
-      ...builder,
-      steps: steps.map((step): Step => stepOf(step, archOf.get(builder.host) ?? "", timeLimitMs)),
-    })),
+    builders: farm.builders.map(({ steps, tests, timeLimitMs, ...builder }) => {
+      const arch = archOf.get(builder.host) ?? "";
+      return {
+        ...builder,
+        steps: steps.map((step): Step => stepOf(step, arch, timeLimitMs)),
+        tests: tests && testsOf(tests, arch, timeLimitMs),
+      };
+    }),
   };
+}
+
+/** What one group of tests may take, where `run` does not say. */
+const GROUP_LIMIT_MS = 20 * 60_000;
+
+function testsOf({ list, run, ...rest }: TestsShape, hostArch: string, limit: number): TestsConfig {
+  return {
+    ...rest,
+    list: "names" in list ? list : { command: stepOf(list.command, hostArch, limit) },
+    run:
+      typeof run.command === "string"
+        ? { ...stepOf(run, hostArch, GROUP_LIMIT_MS), command: shellWithNames(run.command, hostArch) }
+        : stepOf(run, hostArch, GROUP_LIMIT_MS),
+  };
+}
+
+/** `text` for a shell that gets the names of tests as its arguments: where it says so, else at its end. */
+function shellWithNames(text: string, hostArch: string): readonly string[] {
+  const shell = shellOf(hostArch);
+  if (hostArch.startsWith("windows-")) return [...shell, text];
+  if (hostArch.startsWith("plan9-")) return [...shell, text.includes("$*") ? text : `${text.trimEnd()} $*`];
+  const named = /\$[@*1]|\$\{[@*1]/.test(text) ? text : `${text.trimEnd()} "$@"`;
+  return [...shell, named, "sh"]; // what comes after is "$1" and on, this is "$0"
 }
 
 function stepOf({ command, timeLimitMs, ...step }: StepShape, hostArch: string, limit: number): Step {
@@ -83,9 +110,18 @@ function crossCheck(input: unknown): Mistake[] {
         )}`,
       );
     }
-    const helpers = field(builder, "helpers");
-    if (field(builder, "skipSnapshot") === true && typeof helpers === "number" && helpers > 0) {
-      add(["builders", i, "helpers"], "want 0 together with skipSnapshot: helpers start from the snapshot");
+    const skipSnapshot = field(builder, "skipSnapshot") === true;
+    for (const key of ["helpers", "tryHelpers"]) {
+      const helpers = field(builder, key);
+      if (typeof helpers !== "number" || helpers <= 0) continue;
+      if (skipSnapshot) {
+        add(["builders", i, key], "want 0 together with skipSnapshot: helpers start from the snapshot");
+      } else if ((field(builder, "tests") ?? null) === null) {
+        add(["builders", i, key], "want tests beside it: helpers share the tests of a build, and there are none");
+      }
+    }
+    if (skipSnapshot && (field(builder, "snapshot") ?? null) !== null) {
+      add(["builders", i, "snapshot"], "want none together with skipSnapshot, or no skipSnapshot");
     }
     const given = field(builder, "repos");
     const wanted = typeof given === "string" ? [given] : list(given);

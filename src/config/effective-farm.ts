@@ -1,17 +1,49 @@
 /** The farm in force as plain data, for `coordinator -check`: spans as people write them, functions as `(function)`. */
+import type { Step } from "../farm/build.ts";
 import { formatDuration } from "../farm/flags.ts";
 import { ms } from "../farm/ids.ts";
-import type { FarmConfig } from "./effective.ts";
+import type { FarmConfig, TestsConfig } from "./effective.ts";
 
 export function effectiveFarm(config: FarmConfig): object {
   return {
     policy: config.policy.name,
     repos: config.repos.map(({ pollMs, ...repo }) => ({ ...repo, poll: formatDuration(pollMs) })),
     hosts: config.hosts,
-    builders: config.builders.map(({ builds, steps, ...builder }) => ({
+    builders: config.builders.map(({ builds, steps, tests, snapshot, ...builder }) => ({
       ...builder,
       builds: builds === null ? null : "(function)",
-      steps: steps.map(({ timeLimitMs, ...step }) => ({ ...step, timeLimit: formatDuration(ms(timeLimitMs)) })),
+      steps: steps.map(shownStep),
+      tests: tests && shownTests(tests),
+      snapshot: snapshot && {
+        exclude: snapshot.exclude,
+        limit: sizeText(snapshot.limitBytes),
+        keep: formatDuration(ms(snapshot.keepMs)),
+      },
     })),
   };
+}
+
+function shownStep({ timeLimitMs, ...step }: Step): object {
+  return { ...step, timeLimit: formatDuration(ms(timeLimitMs)) };
+}
+
+function shownTests({ list, run, groupTargetMs, unknownMs, ...tests }: TestsConfig): object {
+  return {
+    list: "names" in list ? list.names : shownStep(list.command),
+    run: shownStep(run),
+    ...tests,
+    groupTarget: formatDuration(ms(groupTargetMs)),
+    unknown: formatDuration(ms(unknownMs)),
+  };
+}
+
+/** In the largest unit that leaves a whole number. */
+function sizeText(bytes: number): string {
+  for (const [unit, size] of [
+    ["GiB", 1024 ** 3],
+    ["MiB", 1024 ** 2],
+  ] as const) {
+    if (bytes % size === 0) return `${bytes / size}${unit}`;
+  }
+  return `${bytes / 1024}KiB`;
 }

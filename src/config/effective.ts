@@ -2,7 +2,7 @@
  * The effective farm: every default filled in, every name checked, every reference known to lead somewhere.
  * Only `checkFarm` makes one; it is never changed, a new configuration is a new value.
  */
-import type { Step, Trust } from "../farm/build.ts";
+import type { SnapshotSpec, Step, TestsSpec, Trust } from "../farm/build.ts";
 import type { Ms } from "../farm/ids.ts";
 import type { Builds, Policy, Secret } from "./input.ts";
 
@@ -66,6 +66,15 @@ export interface BuilderConfig {
   readonly knownIssues: readonly (number | string)[];
   readonly notes: string;
   readonly tryOnly: boolean;
+  readonly tests: TestsConfig | null;
+  /** null: the tree is needed by nobody after the build, or must not be kept. */
+  readonly snapshot: SnapshotSpec | null;
   readonly skipSnapshot: boolean;
+  readonly stopAfterMake: boolean;
+  readonly compileOnly: boolean;
   readonly helpers: number;
+  readonly tryHelpers: number;
 }
+
+/** `helpers` stand beside it. */
+export type TestsConfig = Omit<TestsSpec, "helpers" | "tryHelpers">;

@@ -21,7 +21,9 @@ export type {
   PolicyQuestion,
   RepoInput,
   Secret,
+  SnapshotInput,
   StepInput,
+  TestsInput,
 } from "./input.ts";
 
 /** `farm` itself, its type checked by the editor. */

@@ -89,6 +89,40 @@ export interface StepInput {
   readonly timeLimit?: Duration;
 }
 
+/** The tests of a builder: where their names come from, and what runs a group of them. Says once what many machines then share. */
+export interface TestsInput {
+  /**
+   * A command that prints the names of the tests, one a line, run once per build after the steps; or the names themselves.
+   * Spaces around a name do not belong to it, empty lines are nothing, a name that comes twice is one test.
+   */
+  readonly list: StepInput | string | readonly string[];
+  /**
+   * Runs one group of tests. Text gets their names as `"$@"` (at its end, where it does not say itself), a list has them as further
+   * arguments. Its `timeLimit` is that of a group, default `"20m"`.
+   */
+  readonly run: StepInput | string;
+  /** `args`: the names are arguments. `file`: the argument is a file with a name a line. Default `args`. */
+  readonly names?: "args" | "file";
+  /** How it is known what became of each test of a group. Default `"exit"`: by the command's exit status. */
+  readonly results?: "exit" | "go-test-json" | "markers" | { readonly junit: string };
+  /** A group of tests is made to take about so long, by what they took before. Default `"10s"`. */
+  readonly groupTarget?: Duration;
+  /** What a test is taken to need that has not run before. Default `"3s"`. */
+  readonly unknown?: Duration;
+  /** After a test failed, the rest runs too, so that all failures are known at the end. Default true. */
+  readonly keepGoing?: boolean;
+}
+
+/** The tree after its steps, packed and kept: helpers, retries and rebuilds start from it. */
+export interface SnapshotInput {
+  /** What is not needed for the tests, in the words of a `.gitignore`. Default nothing. */
+  readonly exclude?: string | readonly string[];
+  /** `"500MiB"`, `"2GiB"`: a packed tree that is larger is not kept. Default `"2GiB"`. */
+  readonly limit?: string;
+  /** How long it may be reused. Default `"168h"`. */
+  readonly keep?: Duration;
+}
+
 /** Whether a builder builds this branch of this repository. */
 export type Builds = (repo: string, branch: string) => boolean;
 
@@ -111,10 +145,20 @@ export interface BuilderInput {
   readonly notes?: string;
   /** Never builds what was submitted, only what is asked for. Default false. */
   readonly tryOnly?: boolean;
-  /** Neither fetches nor stores a snapshot; excludes helpers. Default false. Checked, and not acted on yet. */
+  /** What is run after the steps, test by test, shared with `helpers`. */
+  readonly tests?: TestsInput;
+  /** Default, where there are tests: everything is kept, up to the default limit. */
+  readonly snapshot?: SnapshotInput;
+  /** Neither fetches nor stores a snapshot; excludes helpers. Default false. */
   readonly skipSnapshot?: boolean;
-  /** Further machines that share the tests of one build. Default 0. Checked, and not acted on yet. */
+  /** Ends after the steps, whatever tests there are. Default false. */
+  readonly stopAfterMake?: boolean;
+  /** Tests are compiled and not run: commands find BARNRAISER_COMPILE_ONLY=1 in their environment. Default false. */
+  readonly compileOnly?: boolean;
+  /** Further machines that share the tests of one build while that is useful. A build never waits for them. Default 0. */
   readonly helpers?: number;
+  /** The same for builds that somebody asked for. Default: as many as `helpers`. */
+  readonly tryHelpers?: number;
   /** For each step that has no limit of its own. Default `"1h"`. */
   readonly timeLimit?: Duration;
 }

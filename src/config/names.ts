@@ -24,6 +24,17 @@ export function textFault(value: string, lines: "one line" | "many lines"): stri
   return undefined;
 }
 
+const LONGEST_TEST_NAME = 4000;
+
+/** For the names of tests: a line each, and an argument each. Anything else is theirs to choose. */
+export function testNameFault(value: string): string | undefined {
+  if (value.trim() === "") return "want the name of a test, it is empty";
+  if (value.length > LONGEST_TEST_NAME) return `want at most ${LONGEST_TEST_NAME} characters, it has ${value.length}`;
+  if (/[\0\n\r]/.test(value)) return "want no NUL and no line break in the name of a test";
+  if (value !== value.trim()) return "want no spaces around the name of a test";
+  return value.isWellFormed() ? undefined : "want valid Unicode, it has half a surrogate pair";
+}
+
 /** For the folder of a step: below the source tree, written with `/`. */
 export function folderFault(value: string): string | undefined {
   if (/[\\\p{Cc}]/u.test(value)) return "want a folder with '/' between its parts";

@@ -6,10 +6,10 @@
  * most are misspelt ones that would otherwise silently do nothing.
  */
 import * as z from "zod";
-import type { Step } from "../farm/build.ts";
+import type { SnapshotSpec, Step } from "../farm/build.ts";
 import { parseDuration } from "../farm/flags.ts";
 import { type Ms, ms } from "../farm/ids.ts";
-import type { BuilderConfig, FarmConfig, HostConfig, RepoConfig } from "./effective.ts";
+import type { BuilderConfig, FarmConfig, HostConfig, RepoConfig, TestsConfig } from "./effective.ts";
 import { globFault } from "./globs.ts";
 import type { Builds, Policy, Secret } from "./input.ts";
 import {
@@ -20,6 +20,7 @@ import {
   hostArchOf,
   nameFault,
   platformOf,
+  testNameFault,
   textFault,
 } from "./names.ts";
 import { openPolicy } from "./policy.ts";
@@ -30,10 +31,15 @@ export interface StepShape extends Omit<Step, "command" | "timeLimitMs"> {
   readonly command: string | readonly string[];
   readonly timeLimitMs: Ms | null;
 }
+export interface TestsShape extends Omit<TestsConfig, "list" | "run"> {
+  readonly list: { readonly command: StepShape } | { readonly names: readonly string[] };
+  readonly run: StepShape;
+}
 /** A farm whose fields are each right by themselves. */
 export interface FarmShape extends Omit<FarmConfig, "builders"> {
-  readonly builders: readonly (Omit<BuilderConfig, "steps"> & {
+  readonly builders: readonly (Omit<BuilderConfig, "steps" | "tests"> & {
     readonly steps: readonly StepShape[];
+    readonly tests: TestsShape | null;
     readonly timeLimitMs: Ms;
   })[];
 }
@@ -70,6 +76,29 @@ function span(least: string, most: string): z.ZodType<Ms> {
 function whole(least: number, most: number): z.ZodType<number> {
   const rule = `want a whole number between ${least} and ${most}`;
   return z.int(rule).min(least, rule).max(most, rule);
+}
+
+const UNITS = { KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3, TiB: 1024 ** 4 };
+
+/** Bytes, as people write them. */
+function size(least: string, most: string): z.ZodType<number> {
+  const rule = 'want a size such as "500MiB" or "2GiB"';
+  return z.string(rule).transform((value, context) => {
+    const read = bytesOf(value);
+    if (read !== undefined && read >= (bytesOf(least) ?? 0) && read <= (bytesOf(most) ?? 0)) return read;
+    context.addIssue({
+      code: "custom",
+      message: read === undefined ? rule : `want a size between ${least} and ${most}`,
+    });
+    return z.NEVER;
+  });
+}
+
+function bytesOf(text: string): number | undefined {
+  const [, number, unit] = /^(\d{1,9}(?:\.\d{1,3})?)(KiB|MiB|GiB|TiB)$/.exec(text) ?? [];
+  if (number === undefined) return undefined;
+  for (const [name, bytes] of Object.entries(UNITS)) if (name === unit) return Math.round(Number(number) * bytes);
+  return undefined;
 }
 
 function text(lines: "one line" | "many lines"): z.ZodType<string> {
@@ -232,6 +261,77 @@ const step: z.ZodType<StepShape> = z.preprocess(
     })),
 );
 
+const MOST_TESTS = 100_000;
+
+const testNames: z.ZodType<string[]> = z
+  .array(checked("want the name of a test", testNameFault), "want names of tests")
+  .min(1, "want at least one name")
+  .max(MOST_TESTS, `want at most ${MOST_TESTS} names`)
+  .superRefine((names, context) => {
+    const first = new Map<string, number>();
+    names.forEach((each, i) => {
+      const before = first.get(each);
+      if (before === undefined) first.set(each, i);
+      else context.addIssue({ code: "custom", message: `is already list[${before}]`, path: [i] });
+    });
+  });
+
+const results = z.unknown().transform((value, context): TestsShape["results"] => {
+  if (value === "exit" || value === "go-test-json" || value === "markers") return value;
+  const keys = typeof value === "object" && value !== null ? Object.entries(value) : [];
+  const [key, glob] = keys[0] ?? [];
+  if (keys.length === 1 && key === "junit" && typeof glob === "string") {
+    const broken = glob === "" ? "want a glob below the source tree, it is empty" : folderFault(glob);
+    if (broken === undefined) return { junit: glob };
+    context.addIssue({ code: "custom", message: broken, path: ["junit"] });
+    return z.NEVER;
+  }
+  context.addIssue({ code: "custom", message: 'want "exit", "go-test-json", "markers" or { junit: "GLOB" }' });
+  return z.NEVER;
+});
+
+const tests: z.ZodType<TestsShape> = z
+  .strictObject(
+    {
+      list: z.unknown().transform((value, context): TestsShape["list"] => {
+        const read = Array.isArray(value) ? testNames.safeParse(value) : step.safeParse(value);
+        if (!read.success) {
+          for (const { path, rule } of faultsOf(read.error, "builders tests list")) {
+            context.addIssue({ code: "custom", message: rule, path: [...path] });
+          }
+          return z.NEVER;
+        }
+        return Array.isArray(read.data) ? { names: read.data } : { command: read.data };
+      }),
+      run: step,
+      names: z.enum(["args", "file"], 'want "args" or "file"').default("args"),
+      results: results.default("exit"),
+      groupTarget: span("100ms", "24h").default(ms(10_000)),
+      unknown: span("1ms", "24h").default(ms(3_000)),
+      keepGoing: yesNo.default(true),
+    },
+    "want { list, run }",
+  )
+  .transform(({ groupTarget, unknown, ...rest }) => ({ ...rest, groupTargetMs: groupTarget, unknownMs: unknown }));
+
+/** Everything is kept, for as long as somebody may still ask for the build again. */
+const snapshot: z.ZodType<SnapshotSpec> = z
+  .strictObject(
+    {
+      exclude: z
+        .preprocess(
+          (value) => (typeof value === "string" ? [value] : value),
+          listOf(oneLine, "want a pattern or a list of them"),
+        )
+        .default([]),
+      limit: size("1KiB", "1TiB").default(2 * UNITS.GiB),
+      keep: span("1m", "8760h").default(WEEK),
+    },
+    "want { exclude, limit, keep }",
+  )
+  .transform(({ exclude, limit, keep }) => ({ exclude, limitBytes: limit, keepMs: keep }));
+const DEFAULT_SNAPSHOT: SnapshotSpec = { exclude: [], limitBytes: 2 * UNITS.GiB, keepMs: WEEK };
+
 const knownIssue = z.unknown().transform((value, context): number | string => {
   if (typeof value === "number" && Number.isSafeInteger(value) && value > 0) return value;
   if (typeof value === "string" && /^https?:\/\/[^\s\p{C}]+$/u.test(value)) return value;
@@ -258,13 +358,24 @@ const builder = z
       knownIssues: listOf(knownIssue, "want a list of issues").default([]),
       notes: text("many lines").default(""),
       tryOnly: yesNo.default(false),
+      tests: tests.nullable().default(null),
+      snapshot: snapshot.nullable().default(null),
       skipSnapshot: yesNo.default(false),
+      stopAfterMake: yesNo.default(false),
+      compileOnly: yesNo.default(false),
       helpers: whole(0, 1000).default(0),
+      tryHelpers: whole(0, 1000).optional(),
       timeLimit: span("1s", "168h").default(ms(3_600_000)),
     },
     "want { name, host, steps }",
   )
-  .transform(({ timeLimit, ...rest }) => ({ ...rest, ...platformOf(rest.name), timeLimitMs: timeLimit }));
+  .transform(({ timeLimit, ...rest }) => ({
+    ...rest,
+    ...platformOf(rest.name),
+    snapshot: rest.snapshot ?? (rest.tests === null || rest.skipSnapshot ? null : DEFAULT_SNAPSHOT),
+    tryHelpers: rest.tryHelpers ?? rest.helpers,
+    timeLimitMs: timeLimit,
+  }));
 
 const policy = z.custom<Policy>(
   (value) =>
@@ -295,25 +406,34 @@ const FIELDS: readonly (readonly [place: RegExp, fields: string])[] = [
   [/^repos$/, "name url branches poll depth history webhook token tokenUser"],
   [/^hosts$/, "hostType hostArch expect env owners notes pool trust sharedKey hermetic"],
   [/^hosts owners$/, "name contact"],
-  [/^builders$/, "name host repos branches builds steps env knownIssues notes tryOnly skipSnapshot helpers timeLimit"],
-  [/^builders steps$/, "name command dir env path timeLimit"],
+  [
+    /^builders$/,
+    "name host repos branches builds steps env knownIssues notes tryOnly tests snapshot skipSnapshot stopAfterMake compileOnly helpers tryHelpers timeLimit",
+  ],
+  [/^builders (steps|tests list|tests run)$/, "name command dir env path timeLimit"],
+  [/^builders tests$/, "list run names results groupTarget unknown keepGoing"],
+  [/^builders snapshot$/, "exclude limit keep"],
 ];
 
 export function readShape(input: unknown): { readonly farm: FarmShape } | { readonly faults: readonly ShapeFault[] } {
   const read = farm.safeParse(input);
-  if (read.success) return { farm: read.data };
+  return read.success ? { farm: read.data } : { faults: faultsOf(read.error, "") };
+}
+
+/** What `error` says; `above` is where in the farm its paths begin, as in FIELDS. */
+function faultsOf(error: z.ZodError, above: string): ShapeFault[] {
   const faults: ShapeFault[] = [];
-  for (const issue of read.error.issues) {
+  for (const issue of error.issues) {
     if (issue.code !== "unrecognized_keys") {
       faults.push({ path: issue.path, rule: issue.message });
       continue;
     }
-    const place = issue.path.filter((key) => typeof key === "string").join(" ");
+    const place = [above, ...issue.path.filter((key) => typeof key === "string")].filter(Boolean).join(" ");
     const known = FIELDS.find(([at]) => at.test(place))?.[1].split(" ") ?? [];
     for (const key of issue.keys)
       faults.push({ path: [...issue.path, key], rule: `there is no such field${didYouMean(key, known)}` });
   }
-  return { faults };
+  return faults;
 }
 
 const LONGEST_STEP_NAME = 60;

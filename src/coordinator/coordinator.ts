@@ -20,6 +20,7 @@ import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { FarmError } from "../farm/errors.ts";
 import { coordinatorId, type LogId } from "../farm/ids.ts";
+import type { Lease, LeaseKind } from "../farm/lease.ts";
 import { Logs } from "../logs/logs.ts";
 import { Keys } from "../machines/keys.ts";
 import { LocalMachines } from "../machines/local/local-machines.ts";
@@ -202,12 +203,17 @@ export class Coordinator implements AsyncDisposable {
         tarball: async (repo, hash, signal) => (await source.tarball(repo, hash, signal)).open(),
       }),
     );
+    const starters: Readonly<Record<LeaseKind, (lease: Lease) => void>> = {
+      build: (lease) => builds.start(lease),
+      helper: (lease) => builds.start(lease),
+      probe: (lease) => builds.start(lease), // nobody wants one yet: it is given back
+    };
     const claims = new Claims(
       {
         clock,
         log,
         claim: (session) => claimLease(sql, session, clock.now()),
-        start: (lease) => builds.start(lease),
+        start: (lease) => starters[lease.kind](lease),
       },
       stop.signal,
     );

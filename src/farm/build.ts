@@ -59,7 +59,63 @@ export interface Recipe {
   readonly env: readonly string[];
   /** Folder below the work dir that the source tarball is unpacked to. */
   readonly sourceDir: string;
+  /** What makes the tree; with `tests`, what comes before them. */
   readonly steps: readonly Step[];
+  // A part that a builder does not have is left out, so that recipes of before are named as before.
+  readonly tests?: TestsSpec;
+  readonly snapshot?: SnapshotSpec;
+  readonly limits?: Limits;
+  /** There are tests, and this builder leaves them to others. */
+  readonly stopAfterMake?: true;
+  /** Tests are compiled and not run; what runs them is told by COMPILE_ONLY. */
+  readonly compileOnly?: true;
+}
+
+/** In the environment of every command of a builder with `compileOnly`. */
+export const COMPILE_ONLY = "BARNRAISER_COMPILE_ONLY=1";
+
+/** The tests of a build: where their names come from, and what runs a group of them. */
+export interface TestsSpec {
+  readonly list: { readonly command: Step } | { readonly names: readonly string[] };
+  /** Runs one group; the names of its tests come after its arguments, or one argument that is a file of them. */
+  readonly run: Step;
+  readonly names: "args" | "file";
+  readonly results: TestResults;
+  /** A group is made to take about so long. */
+  readonly groupTargetMs: number;
+  /** What a test is expected to take that nobody has run before. */
+  readonly unknownMs: number;
+  /** Further machines of a post-submit build, and of one that somebody asked for. */
+  readonly helpers: number;
+  readonly tryHelpers: number;
+  /** After the first failure the rest runs too; otherwise nothing new is begun. */
+  readonly keepGoing: boolean;
+}
+
+/**
+ * How it is known what became of each test of a group.
+ *
+ *   exit          the command ended well: all passed; else all failed, and of several each is run alone
+ *   go-test-json  the output is that of `go test -json`
+ *   junit         the command wrote JUnit XML to files that match a glob below the source tree
+ *   markers       the output has lines of ours between that of the tests (builds/test-markers.ts)
+ */
+export type TestResults = "exit" | "go-test-json" | "markers" | { readonly junit: string };
+
+/** The tree after its steps, kept for helpers, retries and rebuilds. */
+export interface SnapshotSpec {
+  /** Lines as in a `.gitignore`. */
+  readonly exclude: readonly string[];
+  /** Of the packed tree. A larger one is not kept, which fails nothing. */
+  readonly limitBytes: number;
+  readonly keepMs: number;
+}
+
+/** What stops a build as a whole, beside the limits of its steps. */
+export interface Limits {
+  readonly buildMs?: number;
+  /** A command that prints nothing for so long is stopped. */
+  readonly silenceMs?: number;
 }
 
 /** An infra failure is tried again at most this many times before the build ends as `infra_failure`. */

@@ -13,7 +13,13 @@ import type { Provenance } from "./build.ts";
 import type { EpochMs, LeaseId, MachineId, SessionId } from "./ids.ts";
 
 /** What a lease is for; selects who is told when it is claimed. */
-export type LeaseKind = "build";
+export type LeaseKind =
+  /** An attempt of a build. */
+  | "build"
+  /** A further machine for the tests of a build. */
+  | "helper"
+  /** A look whether a machine that was set aside is well again. */
+  | "probe";
 
 /** The classes in their order. The number is stored. */
 export const LEASE_CLASSES = { gomote: 0, try: 1, "post-submit": 2, background: 3 } as const;

@@ -4,7 +4,7 @@
  * A build comes with its first attempt and that attempt's lease, in one statement: an open build always has a way to go on.
  */
 import { createHash } from "node:crypto";
-import type { Provenance, Recipe } from "../farm/build.ts";
+import type { Limits, Provenance, Recipe, SnapshotSpec, Step, TestsSpec } from "../farm/build.ts";
 import { FarmError } from "../farm/errors.ts";
 import { type BuildId, buildId, type EpochMs } from "../farm/ids.ts";
 import { LEASE_CLASSES, type LeaseClass } from "../farm/lease.ts";
@@ -51,23 +51,48 @@ export function buildRef(row: RefRow): BuildRef {
   };
 }
 
-/** A recipe's text as stored, and its name. Fields in one order, so that equal recipes have equal digests. */
+/** A recipe's text as stored, and its name. Fields in one order, absent parts left out, so that equal recipes have equal digests. */
 export function recipeDigest(recipe: Recipe): { readonly digest: string; readonly body: Recipe } {
+  const { tests, snapshot, limits, stopAfterMake, compileOnly } = recipe;
   const body: Recipe = {
     builder: recipe.builder,
     hostType: recipe.hostType,
     env: recipe.env,
     sourceDir: recipe.sourceDir,
-    steps: recipe.steps.map(({ name, command, dir, env, path, timeLimitMs }) => ({
-      name,
-      command,
-      dir,
-      env,
-      path,
-      timeLimitMs,
-    })),
+    steps: recipe.steps.map(stepBody),
+    ...(tests && { tests: testsBody(tests) }),
+    ...(snapshot && { snapshot: snapshotBody(snapshot) }),
+    ...(limits && { limits: limitsBody(limits) }),
+    ...(stopAfterMake && { stopAfterMake }),
+    ...(compileOnly && { compileOnly }),
   };
   return { digest: createHash("sha256").update(JSON.stringify(body)).digest("hex"), body };
+}
+
+function stepBody({ name, command, dir, env, path, timeLimitMs }: Step): Step {
+  return { name, command, dir, env, path, timeLimitMs };
+}
+
+function testsBody({ list, run, names, results, groupTargetMs, unknownMs, ...rest }: TestsSpec): TestsSpec {
+  return {
+    list: "names" in list ? { names: list.names } : { command: stepBody(list.command) },
+    run: stepBody(run),
+    names,
+    results: typeof results === "string" ? results : { junit: results.junit },
+    groupTargetMs,
+    unknownMs,
+    helpers: rest.helpers,
+    tryHelpers: rest.tryHelpers,
+    keepGoing: rest.keepGoing,
+  };
+}
+
+function limitsBody({ buildMs, silenceMs }: Limits): Limits {
+  return { ...(buildMs !== undefined && { buildMs }), ...(silenceMs !== undefined && { silenceMs }) };
+}
+
+function snapshotBody({ exclude, limitBytes, keepMs }: SnapshotSpec): SnapshotSpec {
+  return { exclude, limitBytes, keepMs };
 }
 
 /**

@@ -131,13 +131,18 @@ function leaseOf(row: Omit<ClaimRow, "id" | "waiting" | "look_again_at"> & { rea
   };
 }
 
-/** Leases that `coordinator` has held since before `before`: those that it does not work on got lost on the way to it. */
-export async function heldLeases(sql: Sql, coordinator: CoordinatorId, before: EpochMs): Promise<Lease[]> {
+/** Leases of `kinds` that `coordinator` has held since before `before`: those that it does not work on got lost on the way to it. */
+export async function heldLeases(
+  sql: Sql,
+  coordinator: CoordinatorId,
+  kinds: readonly LeaseKind[],
+  before: EpochMs,
+): Promise<Lease[]> {
   const rows = await sql.query<ClaimRow & { id: number }>(
     `select l.id, l.kind, l.class, l.queue, l.provenance, l.wanted_at, l.session_id, l.machine_id
      from lease l join session s on s.id = l.session_id
-     where l.state = 'held' and s.coordinator_id = $1 and l.held_at < $2 order by l.id`,
-    [coordinator, at(before)],
+     where l.state = 'held' and s.coordinator_id = $1 and l.held_at < $2 and l.kind = any ($3::text[]) order by l.id`,
+    [coordinator, at(before), kinds],
   );
   return rows.map(leaseOf);
 }
