@@ -5,6 +5,7 @@ import { defineFarm, script } from "./farm-config.ts";
 import { ConfigError, mistakeLine } from "./mistakes.ts";
 import { openPolicy } from "./policy.ts";
 
+const DAY = 86_400_000;
 const repo = { name: "app", url: "." };
 const host = { hostType: "host-linux-amd64-x" };
 const builder = { name: "linux-amd64", host: "host-linux-amd64-x", steps: ["make"] };
@@ -27,12 +28,17 @@ function mistakes(input: unknown): string[] {
 test("checkFarm() fills in every default", () => {
   expect(checkFarm(defineFarm(small))).toEqual({
     policy: openPolicy,
+    publicUrl: null,
+    notify: { operators: [], mail: null },
+    retention: {
+      greenLogsMs: 30 * DAY, logsMs: 90 * DAY, buildsMs: 365 * DAY, sessionsMs: 180 * DAY, auditMs: 730 * DAY, noticesMs: 30 * DAY,
+    },
     repos: [
       { name: "app", url: ".", branches: ["HEAD"], pollMs: 15_000, depth: 10, history: 100, webhook: null, token: null, tokenUser: "x-access-token" },
     ],
     hosts: [
       {
-        hostType: "host-linux-amd64-x", hostArch: "linux-amd64", expect: 0, env: [], owners: [], notes: "",
+        hostType: "host-linux-amd64-x", hostArch: "linux-amd64", expect: 0, missingAfterMs: 900_000, env: [], owners: [], notes: "",
         pool: "reverse", trust: "community", sharedKey: true, hermetic: false,
       },
     ],
@@ -75,11 +81,12 @@ test("checkFarm() takes every field as written", () => {
     },
     [
       {
-        hostType: "mac", hostArch: "darwin-arm64", expect: 2, env: ["A=1"], owners: [{ name: "Zoë", contact: "z@example.org" }],
+        hostType: "mac", hostArch: "darwin-arm64", expect: 2, missingAfterMs: 900_000, env: ["A=1"],
+        owners: [{ name: "Zoë", contact: "z@example.org", notify: [{ kind: "mail", address: "z@example.org" }] }],
         notes: "two\nlines", pool: "reverse", trust: "team", sharedKey: false, hermetic: true,
       },
       {
-        hostType: "host-windows-amd64-w", hostArch: "windows-amd64", expect: 0, env: [], owners: [], notes: "",
+        hostType: "host-windows-amd64-w", hostArch: "windows-amd64", expect: 0, missingAfterMs: 900_000, env: [], owners: [], notes: "",
         pool: "local", trust: "team", sharedKey: true, hermetic: false,
       },
     ],
@@ -336,12 +343,15 @@ test("effectiveFarm() prints the farm as JSON, functions by a word", () => {
   const printed = effectiveFarm(checkFarm({ ...small, builders: [{ ...builder, builds: () => true }] }));
   expect(JSON.parse(JSON.stringify(printed))).toEqual({
     policy: "open",
+    publicUrl: null,
+    notify: { operators: [], mail: null },
+    retention: { greenLogs: "30d", logs: "90d", builds: "365d", sessions: "180d", audit: "730d", notices: "30d" },
     repos: [
       { name: "app", url: ".", branches: ["HEAD"], poll: "15s", depth: 10, history: 100, webhook: null, token: null, tokenUser: "x-access-token" },
     ],
     hosts: [
       {
-        hostType: "host-linux-amd64-x", hostArch: "linux-amd64", expect: 0, env: [], owners: [], notes: "",
+        hostType: "host-linux-amd64-x", hostArch: "linux-amd64", expect: 0, missingAfter: "15m0s", env: [], owners: [], notes: "",
         pool: "reverse", trust: "community", sharedKey: true, hermetic: false,
       },
     ],
@@ -353,4 +363,87 @@ test("effectiveFarm() prints the farm as JSON, functions by a word", () => {
       },
     ],
   }); // biome-ignore format: one glance
+});
+
+test("checkFarm() reads whom to tell, how mail is sent and how long things are kept", () => {
+  const farm = checkFarm({
+    ...small,
+    hosts: [
+      {
+        ...host,
+        missingAfter: "2h",
+        owners: [
+          { name: "A", contact: "mailto:a@example.org" },
+          { name: "B", contact: "@b on the chat" },
+          { name: "C", contact: "c@example.org", notify: [] },
+          { name: "D", contact: "d", notify: "https://chat.example.org/hook?x=1" },
+        ],
+      },
+    ],
+    publicUrl: "https://farm.example.org/",
+    notify: {
+      operators: ["ops@example.org", { webhook: { env: "HOOK" }, secret: { file: "hook-secret" } }],
+      mail: {
+        host: "smtp.example.org",
+        security: "tls",
+        user: "farm",
+        password: { env: "SMTP" },
+        from: "farm@example.org",
+      },
+    },
+    retention: { greenLogs: "36h", logs: "36h" },
+  });
+  expect(farm.hosts[0]?.missingAfterMs).toBe(2 * 3_600_000);
+  expect(farm.hosts[0]?.owners.map((owner) => owner.notify)).toEqual([
+    [{ kind: "mail", address: "a@example.org" }],
+    [],
+    [],
+    [{ kind: "webhook", url: "https://chat.example.org/hook?x=1", secret: null }],
+  ]);
+  expect(farm.publicUrl).toBe("https://farm.example.org");
+  expect(farm.notify).toEqual({
+    operators: [
+      { kind: "mail", address: "ops@example.org" },
+      { kind: "webhook", url: { env: "HOOK" }, secret: { file: "hook-secret" } },
+    ],
+    mail: {
+      host: "smtp.example.org", port: 465, security: "tls", user: "farm", password: { env: "SMTP" }, from: "farm@example.org", caFile: null,
+    },
+  }); // biome-ignore format: one glance
+  expect([farm.retention.greenLogsMs, farm.retention.logsMs]).toEqual([129_600_000, 129_600_000]);
+});
+
+test("checkFarm() says what is wrong with recipients, mail and retention, and prints no secret", () => {
+  const recipient = 'want a mail address, an https:// address, or { webhook, secret } with secret: { env: "VARIABLE" }';
+  expect(
+    mistakes({
+      ...small,
+      hosts: [{ ...host, missingAfter: "1s", owners: [{ name: "A", contact: "a", notify: "a@b\r\nBcc: x@y" }] }],
+      publicUrl: "farm",
+      notify: {
+        operators: [
+          "nobody",
+          { webhook: "https://u:p@h/", secret: { env: "S" } },
+          { webhook: "https://h/", secret: "hush" },
+        ],
+        mail: { host: "a b", password: "hush", from: "Farm <f@example.org>" },
+      },
+      retention: { logs: "1d", builds: "12h", audit: "forever", green: "1d" },
+    }),
+  ).toEqual([
+    `hosts[0].owners[0].notify: "a@b\\r\\nBcc: x@y": ${recipient}`,
+    'hosts[0].missingAfter: "1s": want a span between 1m and 168h',
+    'publicUrl: "farm": want an http:// or https:// address, without a password',
+    `notify.operators[0]: "nobody": ${recipient}`,
+    'notify.operators[1].webhook: "***": want an http:// or https:// address, without a password',
+    `notify.operators[2].secret: "***": ${recipient}`,
+    'notify.mail.host: "a b": want the name or the address of a mail server',
+    'notify.mail.password: "***": want { env: "VARIABLE" } or { file: "PATH" }, never the secret itself',
+    'notify.mail.from: "Farm <f@example.org>": want a mail address, such as farm@example.org',
+    'retention.audit: "forever": want a span between 1h and 10000d, such as "30d" or "12h"',
+    'retention.green: "1d": there is no such field',
+  ]);
+  expect(mistakes({ ...small, retention: { logs: "1d" } })).toEqual([
+    'retention.logs: "1d": want at least greenLogs: what is green loses its logs first',
+  ]);
 });

@@ -1,14 +1,19 @@
 /** The farm in force as plain data, for `coordinator -check`: spans as people write them, functions as `(function)`. */
 import type { Step } from "../farm/build.ts";
 import { formatDuration } from "../farm/flags.ts";
-import { ms } from "../farm/ids.ts";
+import { type Ms, ms } from "../farm/ids.ts";
 import type { FarmConfig, TestsConfig } from "./effective.ts";
+
+const DAY = 86_400_000;
 
 export function effectiveFarm(config: FarmConfig): object {
   return {
     policy: config.policy.name,
     repos: config.repos.map(({ pollMs, ...repo }) => ({ ...repo, poll: formatDuration(pollMs) })),
-    hosts: config.hosts,
+    hosts: config.hosts.map(({ missingAfterMs, ...host }) => ({
+      ...host,
+      missingAfter: formatDuration(missingAfterMs),
+    })),
     builders: config.builders.map(({ builds, steps, tests, snapshot, ...builder }) => ({
       ...builder,
       builds: builds === null ? null : "(function)",
@@ -20,6 +25,11 @@ export function effectiveFarm(config: FarmConfig): object {
         keep: formatDuration(ms(snapshot.keepMs)),
       },
     })),
+    publicUrl: config.publicUrl,
+    notify: config.notify,
+    retention: Object.fromEntries(
+      Object.entries(config.retention).map(([name, span]) => [name.replace(/Ms$/, ""), inDays(span)]),
+    ),
   };
 }
 
@@ -46,4 +56,8 @@ function sizeText(bytes: number): string {
     if (bytes % size === 0) return `${bytes / size}${unit}`;
   }
   return `${bytes / 1024}KiB`;
+}
+
+function inDays(span: Ms): string {
+  return span % DAY === 0 ? `${span / DAY}d` : formatDuration(span);
 }

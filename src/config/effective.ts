@@ -11,6 +11,40 @@ export interface FarmConfig {
   readonly hosts: readonly HostConfig[];
   readonly builders: readonly BuilderConfig[];
   readonly policy: Policy;
+  /** Without a slash at the end; null: messages have no links. */
+  readonly publicUrl: string | null;
+  readonly notify: NotifyConfig;
+  readonly retention: RetentionConfig;
+}
+
+export type Recipient =
+  | { readonly kind: "mail"; readonly address: string }
+  /** `secret`: what its messages are signed with. */
+  | { readonly kind: "webhook"; readonly url: string | Secret; readonly secret: Secret | null };
+
+export interface NotifyConfig {
+  readonly operators: readonly Recipient[];
+  readonly mail: MailConfig | null;
+}
+
+export interface MailConfig {
+  readonly host: string;
+  readonly port: number;
+  readonly security: "tls" | "starttls" | "none";
+  readonly user: string | null;
+  readonly password: Secret | null;
+  readonly from: string;
+  readonly caFile: string | null;
+}
+
+/** How long things are kept after they ended; each `builds` ≥ `logs` ≥ `greenLogs`. */
+export interface RetentionConfig {
+  readonly greenLogsMs: Ms;
+  readonly logsMs: Ms;
+  readonly buildsMs: Ms;
+  readonly sessionsMs: Ms;
+  readonly auditMs: Ms;
+  readonly noticesMs: Ms;
 }
 
 export interface RepoConfig {
@@ -32,6 +66,7 @@ export interface RepoConfig {
 export interface OwnerConfig {
   readonly name: string;
   readonly contact: string;
+  readonly notify: readonly Recipient[];
 }
 
 export interface HostConfig {
@@ -39,6 +74,8 @@ export interface HostConfig {
   /** `goos-goarch[-variant]`; chooses the programs that a machine is given. */
   readonly hostArch: string;
   readonly expect: number;
+  /** Missing for longer is worth a message. */
+  readonly missingAfterMs: Ms;
   /** `K=V` in order. */
   readonly env: readonly string[];
   readonly owners: readonly OwnerConfig[];

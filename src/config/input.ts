@@ -19,6 +19,58 @@ export interface FarmInput {
   readonly builders: readonly BuilderInput[];
   /** House rules over all builders; `goPolicy` is the Go project's. Left out: nothing is refused, everything is built. */
   readonly policy?: Policy;
+  /** Where people reach the pages, `https://farm.example.org`: for the links in messages. Left out: messages have none. */
+  readonly publicUrl?: string;
+  /** Who hears of trouble beside the owners of machines, and how mail is sent. Left out: only webhooks of owners work. */
+  readonly notify?: NotifyInput;
+  /** How long things are kept. Each has a default. */
+  readonly retention?: RetentionInput;
+}
+
+/**
+ * Whom to tell: a mail address, with or without `mailto:`; an `https://` address that takes webhooks; or `{ webhook }`, whose address may be
+ * a secret itself, with the secret that its messages are signed with.
+ */
+export type RecipientInput = string | { readonly webhook: string | Secret; readonly secret?: Secret };
+
+export interface NotifyInput {
+  /** Hear of everything. Default: nobody. */
+  readonly operators?: RecipientInput | readonly RecipientInput[];
+  /** Left out: no mail is sent. */
+  readonly mail?: MailInput;
+}
+
+export interface MailInput {
+  readonly host: string;
+  /** Default: 465 with `tls`, 587 with `starttls`, 25 with `none`. */
+  readonly port?: number;
+  /** `tls` from the first byte; `starttls` or nothing is sent; `none` for a relay on this computer. Default `starttls`. */
+  readonly security?: "tls" | "starttls" | "none";
+  readonly user?: string;
+  readonly password?: Secret;
+  /** The sender's mail address. */
+  readonly from: string;
+  /** PEM file with the CA of the mail server, when the world does not know it; relative to the configuration. */
+  readonly caFile?: string;
+}
+
+/** Spans since something ended; days may be written as `"30d"`. */
+export interface RetentionInput {
+  /** Logs of builds that succeeded. Default `"30d"`. */
+  readonly greenLogs?: Duration;
+  /** Logs of all other builds. Default `"90d"`, at least `greenLogs`. */
+  readonly logs?: Duration;
+  /**
+   * Builds with all that they were, and commits that no branch's `history` has. The newest result of each builder on a branch stays, and of
+   * each cell of the grid. Default `"365d"`, at least `logs`.
+   */
+  readonly builds?: Duration;
+  /** Connections of machines, and what they reported differently. Default `"180d"`. */
+  readonly sessions?: Duration;
+  /** Who did what. Default `"730d"`. */
+  readonly audit?: Duration;
+  /** Messages that were sent or given up. Default `"30d"`. */
+  readonly notices?: Duration;
 }
 
 export interface RepoInput {
@@ -49,6 +101,8 @@ export interface OwnerInput {
   readonly name: string;
   /** Mail address, chat handle or URL; shown to whoever finds the machine missing. */
   readonly contact: string;
+  /** Who is told when a machine is missing, set aside or well again. Default: `contact` when that is a mail address; `[]`: nobody. */
+  readonly notify?: RecipientInput | readonly RecipientInput[];
 }
 
 export interface HostInput {
@@ -58,6 +112,8 @@ export interface HostInput {
   readonly hostArch?: string;
   /** How many machines should be connected; the status page shows what is missing. Default 0. */
   readonly expect?: number;
+  /** A machine that is missing for longer is reported to its owners and the operators, once. Default `"15m"`. */
+  readonly missingAfter?: Duration;
   /** Goes before the environment of every builder on it. */
   readonly env?: EnvInput;
   readonly owners?: readonly OwnerInput[];

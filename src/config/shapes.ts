@@ -9,7 +9,18 @@ import * as z from "zod";
 import type { SnapshotSpec, Step } from "../farm/build.ts";
 import { parseDuration } from "../farm/flags.ts";
 import { type Ms, ms } from "../farm/ids.ts";
-import type { BuilderConfig, FarmConfig, HostConfig, RepoConfig, TestsConfig } from "./effective.ts";
+import type {
+  BuilderConfig,
+  FarmConfig,
+  HostConfig,
+  MailConfig,
+  NotifyConfig,
+  OwnerConfig,
+  Recipient,
+  RepoConfig,
+  RetentionConfig,
+  TestsConfig,
+} from "./effective.ts";
 import { globFault } from "./globs.ts";
 import type { Builds, Policy, Secret } from "./input.ts";
 import {
@@ -24,7 +35,7 @@ import {
   textFault,
 } from "./names.ts";
 import { openPolicy } from "./policy.ts";
-import { urlFault } from "./urls.ts";
+import { isMailAddress, urlFault, webUrlFault } from "./urls.ts";
 
 /** A step before it is known which shell and which limit it gets. */
 export interface StepShape extends Omit<Step, "command" | "timeLimitMs"> {
@@ -48,7 +59,8 @@ export interface ShapeFault {
   readonly rule: string;
 }
 
-const WEEK = ms(7 * 86_400_000);
+const DAY = 86_400_000;
+const WEEK = ms(7 * DAY);
 const LONGEST_COMMAND = 100_000;
 
 /** A string that `fault` finds nothing wrong with. */
@@ -185,6 +197,106 @@ const repo: z.ZodType<RepoConfig> = z
     history: history ?? Math.max(100, rest.depth),
   }));
 
+const recipient = z.unknown().transform((value, context): Recipient => {
+  const fault = (message: string, path: PropertyKey[] = []): never => {
+    context.addIssue({ code: "custom", message, path });
+    return z.NEVER;
+  };
+  const rule = 'want a mail address, an https:// address, or { webhook, secret } with secret: { env: "VARIABLE" }';
+  if (typeof value === "string") {
+    const address = value.replace(/^mailto:/i, "");
+    if (isMailAddress(address)) return { kind: "mail", address };
+    const broken = webUrlFault(value);
+    return broken === undefined ? { kind: "webhook", url: value, secret: null } : fault(rule);
+  }
+  const read = z.strictObject({ webhook: z.union([z.string(), secret]), secret: secret.optional() }).safeParse(value);
+  if (!read.success) return fault(rule, "secret" in Object(value) ? ["secret"] : []);
+  const { webhook } = read.data;
+  const broken = typeof webhook === "string" ? webUrlFault(webhook) : undefined;
+  if (broken !== undefined) return fault(broken, ["webhook"]);
+  return { kind: "webhook", url: webhook, secret: read.data.secret ?? null };
+});
+
+/** One recipient or a list of them. */
+const recipients: z.ZodType<Recipient[]> = z.preprocess(
+  (value) => (Array.isArray(value) || value === undefined ? value : [value]),
+  z.array(recipient, "want a recipient or a list of them"),
+);
+
+const owner: z.ZodType<OwnerConfig> = z
+  .strictObject({ name: oneLine, contact: oneLine, notify: recipients.optional() }, "want { name, contact }")
+  .transform(({ notify, ...rest }) => {
+    const address = rest.contact.replace(/^mailto:/i, "");
+    return { ...rest, notify: notify ?? (isMailAddress(address) ? [{ kind: "mail", address }] : []) };
+  });
+
+const mailAddress = checked("want a mail address", (value) =>
+  isMailAddress(value) ? undefined : "want a mail address, such as farm@example.org",
+);
+
+const mail: z.ZodType<MailConfig> = z
+  .strictObject(
+    {
+      host: checked("want a host", (value) =>
+        /^[A-Za-z0-9.:[\]-]+$/.test(value) ? undefined : "want the name or the address of a mail server",
+      ),
+      port: whole(1, 65_535).optional(),
+      security: z.enum(["tls", "starttls", "none"], 'want "tls", "starttls" or "none"').default("starttls"),
+      user: oneLine.nullable().default(null),
+      password: secret.nullable().default(null),
+      from: mailAddress,
+      caFile: oneLine.nullable().default(null),
+    },
+    "want { host, from }",
+  )
+  .transform(({ port, ...rest }) => ({ ...rest, port: port ?? { tls: 465, starttls: 587, none: 25 }[rest.security] }));
+
+const notify: z.ZodType<NotifyConfig> = z.strictObject(
+  { operators: recipients.default([]), mail: mail.nullable().default(null) },
+  "want { operators, mail }",
+);
+
+/** A span in days, or as everywhere else. */
+function keep(days: number): z.ZodType<Ms> {
+  const rule = 'want a span between 1h and 10000d, such as "30d" or "12h"';
+  return z
+    .string(rule)
+    .transform((value, context) => {
+      const inDays = /^(\d{1,5})d$/.exec(value)?.[1];
+      const read = inDays === undefined ? parseDuration(value) : ms(Number(inDays) * DAY);
+      if (read !== undefined && read >= 3_600_000 && read <= 10_000 * DAY) return read;
+      context.addIssue({ code: "custom", message: rule });
+      return z.NEVER;
+    })
+    .default(ms(days * DAY));
+}
+
+const retention: z.ZodType<RetentionConfig> = z
+  .strictObject(
+    {
+      greenLogs: keep(30),
+      logs: keep(90),
+      builds: keep(365),
+      sessions: keep(180),
+      audit: keep(730),
+      notices: keep(30),
+    },
+    "want { greenLogs, logs, builds, sessions, audit, notices }",
+  )
+  .transform((given, context) => {
+    const add = (field: string, message: string) => context.addIssue({ code: "custom", message, path: [field] });
+    if (given.logs < given.greenLogs) add("logs", "want at least greenLogs: what is green loses its logs first");
+    if (given.builds < given.logs) add("builds", "want at least logs: a build is not forgotten before its log");
+    return {
+      greenLogsMs: given.greenLogs,
+      logsMs: given.logs,
+      buildsMs: given.builds,
+      sessionsMs: given.sessions,
+      auditMs: given.audit,
+      noticesMs: given.notices,
+    };
+  });
+
 const host: z.ZodType<HostConfig> = z
   .strictObject(
     {
@@ -192,10 +304,8 @@ const host: z.ZodType<HostConfig> = z
       hostArch: checked("want GOOS-GOARCH[-variant]", hostArchFault).optional(),
       expect: whole(0, 100_000).default(0),
       env,
-      owners: listOf(
-        z.strictObject({ name: oneLine, contact: oneLine }, "want { name, contact }"),
-        "want a list of { name, contact }",
-      ).default([]),
+      owners: listOf(owner, "want a list of { name, contact }").default([]),
+      missingAfter: span("1m", "168h").default(ms(900_000)),
       notes: text("many lines").default(""),
       pool: z.enum(["reverse", "local"], 'want "reverse" or "local"').default("reverse"),
       trust: z.enum(["team", "community"], 'want "team" or "community"').optional(),
@@ -204,7 +314,7 @@ const host: z.ZodType<HostConfig> = z
     },
     "want { hostType }",
   )
-  .transform((given, context) => {
+  .transform(({ missingAfter, ...given }, context) => {
     const hostArch = given.hostArch ?? hostArchOf(given.hostType);
     if (hostArch === undefined) {
       const message = "want host-GOOS-GOARCH[-anything], or a hostArch beside it";
@@ -213,7 +323,7 @@ const host: z.ZodType<HostConfig> = z
     }
     // Whoever lends a machine has not agreed to run what nobody has looked at.
     const trust = given.trust ?? (given.pool === "local" ? "team" : "community");
-    return { ...given, hostArch, trust };
+    return { ...given, hostArch, trust, missingAfterMs: missingAfter };
   });
 
 const command = z.unknown().transform((value, context): string | string[] => {
@@ -396,16 +506,25 @@ const farm: z.ZodType<FarmShape> = z.strictObject(
     hosts: z.array(host, "want a list of host types"),
     builders: z.array(builder, "want a list of builders"),
     policy: policy.default(openPolicy),
+    publicUrl: checked("want an address", webUrlFault)
+      .transform((url) => url.replace(/\/+$/, ""))
+      .nullable()
+      .default(null),
+    notify: notify.prefault({}),
+    retention: retention.prefault({}),
   },
   "want { repos, hosts, builders }",
 );
 
 /** Which fields stand at a place, to guess what a misspelt one was meant to be. */
 const FIELDS: readonly (readonly [place: RegExp, fields: string])[] = [
-  [/^$/, "repos hosts builders policy"],
+  [/^$/, "repos hosts builders policy publicUrl notify retention"],
+  [/^notify$/, "operators mail"],
+  [/^notify mail$/, "host port security user password from caFile"],
+  [/^retention$/, "greenLogs logs builds sessions audit notices"],
   [/^repos$/, "name url branches poll depth history webhook token tokenUser"],
-  [/^hosts$/, "hostType hostArch expect env owners notes pool trust sharedKey hermetic"],
-  [/^hosts owners$/, "name contact"],
+  [/^hosts$/, "hostType hostArch expect missingAfter env owners notes pool trust sharedKey hermetic"],
+  [/^hosts owners$/, "name contact notify"],
   [
     /^builders$/,
     "name host repos branches builds steps env knownIssues notes tryOnly tests snapshot skipSnapshot stopAfterMake compileOnly helpers tryHelpers timeLimit",

@@ -35,6 +35,19 @@ export function urlFault(url: string): string | undefined {
   return undefined;
 }
 
+/** The rule that `url` breaks as an address of a page or a webhook, or undefined. */
+export function webUrlFault(url: string): string | undefined {
+  if (url.length > 2000) return "want at most 2000 characters";
+  if (!/^https?:\/\/[^\s\p{Cc}/?#@]+([/?#][^\s\p{Cc}]*)?$/u.test(url))
+    return "want an http:// or https:// address, without a password";
+  return undefined;
+}
+
+/** Plain `local@domain`: no names around it, nothing that could end a header. */
+export function isMailAddress(text: string): boolean {
+  return text.length <= 254 && /^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$/.test(text);
+}
+
 /** A token may go to `url`: only where nobody on the way can read it. */
 export function keepsSecret(url: string): boolean {
   return url.startsWith("https://") || /^http:\/\/([^@/]*@)?(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(\/|$)/.test(url);
