@@ -69,7 +69,7 @@ export class SimulatedMachine {
       [names.version, String(BUILDLET_VERSION)],
       [names.hostType, hostType],
       [names.revdialVersion, REVDIAL_VERSION],
-      [names.agent, encodeAgentInfo({ digest, platform: "simulated" })],
+      [names.agent, encodeAgentInfo({ digest, platform: "simulated", instance: "", resume: 0 })],
     ];
     let joined = false;
     let failure = "closed before an answer came";

@@ -108,7 +108,10 @@ function prepareReverse(flags: BuildletFlags, deps: BuildletDeps) {
     [name.revdialVersion, REVDIAL_VERSION],
   ];
   if (!compatible) {
-    fields.push([name.agent, encodeAgentInfo({ digest: programDigest(deps.program), platform: platformText() })]);
+    fields.push([
+      name.agent,
+      encodeAgentInfo({ digest: programDigest(deps.program), platform: platformText(), instance: "", resume: 0 }),
+    ]);
   }
   return { dial: dialer(address, trust, deps.env), fields };
 }

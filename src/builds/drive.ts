@@ -7,7 +7,7 @@
  *   writetgz SOURCE-DIR         step 0, `source`, with the tarball of the commit
  *   exec ...                    one per step, output to the step's log as it comes; stops at the first that fails
  *
- * A step fails (`failure`) when its command ran and did not end with "ok", or ran longer than its limit. Everything else that goes wrong
+ * A step fails (`failure`) when its command ran and did not end with "ok", or ran or was silent for longer than its limit. Everything else that goes wrong
  * is the farm's (`infra_failure`) and says what it was. A step is ended in the database before the next one begins.
  */
 import type { Readable } from "node:stream";
@@ -18,12 +18,16 @@ import { type LogId, type Ms, minutes, ms } from "../farm/ids.ts";
 import type { LogWriter, SealedLog } from "../logs/writer.ts";
 import type { Begun } from "../store/attempts.ts";
 import type { LogEnd } from "../store/logs.ts";
+import { type CommandRan, runCommand } from "./command-run.ts";
 import { durationText } from "./duration-text.ts";
 import type { BuildMachine } from "./machine.ts";
+import { within } from "./within.ts";
 
 /** Cleaning, and writing the tree: what the farm itself does on a machine. */
 export const CLEAN_LIMIT: Ms = minutes(10);
 export const SOURCE_LIMIT: Ms = minutes(30);
+/** A step that prints nothing for so long is stopped. */
+export const SILENCE_LIMIT: Ms = minutes(30);
 
 export interface DriveDeps {
   readonly clock: Clock;
@@ -69,11 +73,11 @@ export async function drive(
         await cleaned;
         await writeSource(deps, begun, machine, writer, signal);
       } else {
-        const end = await runStep(deps.clock, begun, step, machine, writer, signal);
-        status = end.status;
-        if (end.failed) {
+        const end = await runStep(deps, begun, number, step, machine, writer, signal);
+        status = end.state;
+        if (!end.ok) {
           const sealed = await writer.seal();
-          const machineFine = !end.timedOut || machine.agent === "barnraiser";
+          const machineFine = !end.stopped || machine.agent === "barnraiser";
           return { outcome: "failure", step: { number, name, status }, reason: status, sealed, machineFine };
         }
       }
@@ -141,46 +145,34 @@ async function writeSource(
   );
 }
 
-interface StepRun {
-  readonly failed: boolean;
-  readonly timedOut: boolean;
-  readonly status: string;
-}
-
+/** Runs step `number`, or takes it up. */
 async function runStep(
-  clock: Clock,
+  deps: DriveDeps,
   begun: Begun,
+  number: number,
   step: Step,
   machine: BuildMachine,
   writer: LogWriter,
   signal: AbortSignal,
-): Promise<StepRun> {
-  const { recipe } = begun;
+): Promise<CommandRan> {
+  const { recipe, attempt } = begun;
   const [cmd = "", ...args] = step.command;
-  const command = {
-    cmd,
-    args,
-    dir: [recipe.sourceDir, step.dir].filter(Boolean).join("/") || ".",
-    env: [...recipe.env, ...step.env],
-    path: step.path,
+  const run = {
+    machine,
+    command: {
+      cmd,
+      args,
+      dir: [recipe.sourceDir, step.dir].filter(Boolean).join("/") || ".",
+      env: [...recipe.env, ...step.env],
+      path: step.path,
+    },
+    id: `a${attempt}.${number}`,
+    from: 0,
+    writer,
+    limits: { time: ms(step.timeLimitMs), silence: SILENCE_LIMIT },
+    what: `step "${step.name}"`,
   };
-  const limit = ms(step.timeLimitMs);
-  const unstored = new AbortController(); // the log takes no more
-  const late = new FarmError("timed-out", `timed out after ${durationText(limit)}`);
-  try {
-    const signals = [machine.gone, signal, unstored.signal];
-    const end = await within(clock, limit, signals, late, (limited) => {
-      const onOutput = (chunk: Buffer): void | Promise<void> => {
-        if (!limited.aborted) return writer.write(chunk).catch((error: unknown) => unstored.abort(error));
-      };
-      return machine.client.exec(command, onOutput, limited);
-    });
-    return { failed: !end.ok, timedOut: false, status: end.state };
-  } catch (error) {
-    if (error !== late) throw error;
-    await writer.write(Buffer.from(`\nbarnraiser: step "${step.name}" was stopped: ${late.message}\n`));
-    return { failed: true, timedOut: true, status: late.message };
-  }
+  return await runCommand(deps.clock, run, signal);
 }
 
 /** Says in the log what happened, when it still can, and what it means for the machine. */
@@ -212,36 +204,4 @@ function reasonOf(error: unknown, machine: BuildMachine): string {
   if (error.code === "machine-gone") return `machine gone: ${message}`;
   if (error.code === "machine-broken") return `machine broken: ${message}`;
   return message;
-}
-
-/**
- * `work` until it settles, or one of `signals` aborts, or `limit` has passed: then its signal aborts and the call rejects with the reason
- * at once, whether or not `work` heard. `late` is the reason of the limit, or what was going on.
- */
-async function within<T>(
-  clock: Clock,
-  limit: Ms,
-  signals: readonly AbortSignal[],
-  late: FarmError | string,
-  work: (signal: AbortSignal) => Promise<T>,
-): Promise<T> {
-  const stop = new AbortController();
-  const done = new AbortController();
-  const limited = AbortSignal.any([...signals, stop.signal]);
-  limited.throwIfAborted();
-  const { promise, reject } = Promise.withResolvers<never>();
-  promise.catch(() => {});
-  limited.addEventListener("abort", () => reject(limited.reason), { once: true });
-  clock.sleep(limit, done.signal).then(
-    () => {
-      const what = typeof late === "string" ? `${late} took longer than ${durationText(limit)}` : "";
-      stop.abort(typeof late === "string" ? new FarmError("timed-out", what) : late);
-    },
-    () => {},
-  );
-  try {
-    return await Promise.race([work(limited), promise]);
-  } finally {
-    done.abort();
-  }
 }

@@ -1,6 +1,6 @@
 /** What a build needs of a machine: the part of machines/ MachineSession that it uses, so that a test's machine is small. */
 import type { Readable } from "node:stream";
-import type { MachineId, SessionId } from "../farm/ids.ts";
+import type { MachineId, Ms, SessionId } from "../farm/ids.ts";
 
 export interface Command {
   readonly cmd: string;
@@ -8,6 +8,18 @@ export interface Command {
   readonly dir: string;
   readonly env: readonly string[];
   readonly path: readonly string[];
+  /** Only for a machine that resumes. */
+  readonly execution?: Execution;
+}
+
+/** What makes a command outlive its connection. */
+export interface Execution {
+  /** Unknown to the machine: the command starts. Known: its output from byte `from` on, and its end. */
+  readonly id: string;
+  /** Bytes of output that we have; more than there are means that the rest is not wanted, only the end. */
+  readonly from: number;
+  /** Told, before any output, how long the command has been running. */
+  readonly began?: (age: Ms) => void;
 }
 
 export interface CommandEnd {
@@ -25,6 +37,8 @@ export interface BuildClient {
   removeAll(paths: readonly string[], signal?: AbortSignal): Promise<void>;
   writeTgz(dir: string, body: Readable, signal?: AbortSignal): Promise<Unpacked>;
   exec(command: Command, onOutput: (chunk: Buffer) => void | Promise<void>, signal?: AbortSignal): Promise<CommandEnd>;
+  /** Kills the execution with all that it started, if it runs, and forgets it. Only for a machine that resumes. */
+  endExecution(id: string, signal?: AbortSignal): Promise<void>;
 }
 
 export interface BuildMachine {
@@ -32,6 +46,8 @@ export interface BuildMachine {
   readonly machineId: MachineId;
   readonly name: string;
   readonly agent: "barnraiser" | "original";
+  /** Its commands outlive their connections, and it comes back to us when it loses its own. */
+  readonly resumes: boolean;
   readonly client: BuildClient;
   /** Aborts when the machine hung up or stopped answering; the reason says which. */
   readonly gone: AbortSignal;

@@ -4,10 +4,10 @@
  * Every call rejects with a FarmError: `machine-gone` when the machine hung up, cut a call off or stopped answering (another may do),
  * `machine-broken` when it answered what the protocol does not allow or refused what it should do, `bad-request` when it
  * refused the request as such, `timed-out`, or the reason of the caller's signal. A call that is given up takes its
- * connection down with it, which stops a running command at the other end.
+ * connection down with it, which stops a running command at the other end unless it is an execution (`endExecution` stops that).
  */
 import type { Readable } from "node:stream";
-import type { MachineId, SessionId } from "../farm/ids.ts";
+import type { MachineId, Ms, SessionId } from "../farm/ids.ts";
 
 export interface ExecRequest {
   /** Absolute, relative to the work dir (with a slash), or a bare name. */
@@ -22,6 +22,14 @@ export interface ExecRequest {
   readonly system?: boolean;
   /** The output begins with a line that tells what is run. */
   readonly debug?: boolean;
+  /** What makes the command outlive its connection, on a machine that resumes (wire/buildlet-api). */
+  readonly execution?: {
+    readonly id: string;
+    /** Output before this byte is not sent. */
+    readonly from: number;
+    /** Told, before any output, how long the command has been running. */
+    readonly began?: (age: Ms) => void;
+  };
 }
 
 export interface ExecResult {
@@ -63,6 +71,8 @@ export interface BuildletClient {
     onOutput: (chunk: Buffer) => void | Promise<void>,
     signal?: AbortSignal,
   ): Promise<ExecResult>;
+  /** Kills an execution with all that it started, if it runs, and forgets it. Only for a machine that resumes. */
+  endExecution(id: string, signal?: AbortSignal): Promise<void>;
   /** Ends the session at the machine's side. Never rejects: the answer, if any, does not matter. */
   halt(): Promise<void>;
 }
@@ -74,6 +84,8 @@ export interface MachineSession {
   readonly name: string;
   /** `barnraiser` serves build after build; `original` is halted after one. */
   readonly agent: "barnraiser" | "original";
+  /** Its commands can outlive their connections, and it comes back when it loses its own. */
+  readonly resumes: boolean;
   readonly client: BuildletClient;
   /** Aborts once the machine is gone; the reason is a FarmError `machine-gone` in words for its owner. */
   readonly gone: AbortSignal;

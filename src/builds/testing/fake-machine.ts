@@ -36,6 +36,7 @@ export class FakeMachine implements BuildMachine {
   readonly machineId: MachineId;
   readonly name: string;
   readonly agent: "barnraiser" | "original";
+  readonly resumes: boolean = false;
   readonly client: BuildClient;
   /** What was asked of the machine, in order. */
   readonly calls: string[] = [];
@@ -55,6 +56,7 @@ export class FakeMachine implements BuildMachine {
       removeAll: (paths, signal) => this.#removeAll(paths, signal),
       writeTgz: (dir, body, signal) => this.#writeTgz(dir, body, signal),
       exec: (command, onOutput, signal) => this.#exec(command, onOutput, signal),
+      endExecution: async (id) => void this.calls.push(`end ${id}`),
     };
   }
 

@@ -16,6 +16,7 @@ import {
   SYMLINKS_KEEP,
 } from "../../wire/buildlet-api/buildlet-api.ts";
 import { encodeExecForm } from "../../wire/buildlet-api/exec-form.ts";
+import { EXEC_END_PATH, executionAge, executionFields } from "../../wire/buildlet-api/execution.ts";
 import { PROCESS_OK } from "../../wire/buildlet-api/process-state.ts";
 import { fieldValues } from "../../wire/revdial/http-head.ts";
 import type { BuildletClient, ExecRequest, ExecResult, LsOptions, Unpacked } from "../machine-session.ts";
@@ -103,12 +104,14 @@ export class HttpBuildlet implements BuildletClient {
     onOutput: (chunk: Buffer) => void | Promise<void>,
     signal?: AbortSignal,
   ): Promise<ExecResult> {
-    const { cmd, args, env, path, dir = "", system = false, debug = false } = request;
+    const { cmd, args, env, path, dir = "", system = false, debug = false, execution } = request;
     const body = Buffer.from(encodeExecForm({ cmd, args, dir, env, path, system, debug }));
+    const fields = execution ? executionFields(execution) : [];
     const response = await this.#ask(
-      { method: "POST", target: "/exec", type: FORM, body, headLimit: HEAD_LIMIT },
+      { method: "POST", target: "/exec", type: FORM, fields, body, headLimit: HEAD_LIMIT },
       signal,
     );
+    if (execution) execution.began?.(executionAge(response.head));
     for await (const chunk of this.#pieces(response)) {
       const taken = onOutput(chunk);
       if (taken) await taken;
@@ -116,6 +119,10 @@ export class HttpBuildlet implements BuildletClient {
     const [state] = fieldValues({ fields: response.body.trailers }, PROCESS_STATE);
     if (!state) throw this.#broken(`POST /exec ended without saying how the command ${JSON.stringify(cmd)} ended`);
     return { state, ok: state === PROCESS_OK };
+  }
+
+  async endExecution(id: string, signal?: AbortSignal): Promise<void> {
+    await this.#post(EXEC_END_PATH, new URLSearchParams({ id }), signal);
   }
 
   async halt(): Promise<void> {

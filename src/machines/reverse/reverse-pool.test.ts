@@ -16,7 +16,7 @@ import { makeMachineKey } from "../keys.ts";
 import { farmOfMachines, HOST_TYPE, MASTER_KEY, until } from "../testing/farm-of-machines.ts";
 import { Refused, TREE } from "../testing/original-buildlet.ts";
 
-const AGENT = { digest: "d1", platform: "linux/amd64, 2 cores" };
+const AGENT = { digest: "d1", platform: "linux/amd64, 2 cores", instance: "", resume: 0 };
 
 /** The reasons with which sessions ended, oldest first. */
 async function reasons(farm: Awaited<ReturnType<typeof farmOfMachines>>): Promise<(string | null)[]> {

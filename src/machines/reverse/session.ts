@@ -46,6 +46,12 @@ export class Session {
     return this.introduction.agent ? "barnraiser" : "original";
   }
 
+  /** Its commands can outlive their connections. */
+  get resumes(): boolean {
+    const { agent } = this.introduction;
+    return agent !== undefined && agent.resume >= 1 && agent.instance !== "";
+  }
+
   /** Names the machine across its sessions. */
   get machine(): string {
     return `${this.introduction.hostType}/${this.introduction.name}`;
@@ -65,6 +71,7 @@ export class Session {
       hostType: this.introduction.hostType,
       name: this.introduction.name,
       agent: this.agent,
+      resumes: this.resumes,
       client: this.client,
       gone: this.gone.signal,
     };

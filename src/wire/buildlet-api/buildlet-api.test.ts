@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { goarch, goos } from "../../farm/go-platform.ts";
 import { decodeExecForm, encodeExecForm } from "./exec-form.ts";
+import { executionAge, executionFields, readExecution } from "./execution.ts";
 import { formatLsLine, formatLsTime, goFileMode, parseLsLine } from "./ls-line.ts";
 import { exitCodeOf, processState, startErrorState } from "./process-state.ts";
 import { isRelPath } from "./rel-path.ts";
@@ -84,4 +85,21 @@ test("goos() and goarch() know Go's names", () => {
   expect([goos("linux"), goos("win32"), goarch("x64", "LE"), goarch("ppc64", "LE"), goarch("ppc64", "BE"), goarch("riscv64", "LE")]).toEqual([
     "linux", "windows", "amd64", "ppc64le", "ppc64", "riscv64",
   ]); // biome-ignore format: a row
+});
+
+test("readExecution() reads what executionFields() says, and refuses anything else with a reason", () => {
+  const [[, id] = [], [, from] = []] = executionFields({ id: "a7.2", from: 4096 });
+  expect(readExecution(id, from)).toEqual({ id: "a7.2", from: 4096 });
+  expect(readExecution("g_1-x", undefined)).toEqual({ id: "g_1-x", from: 0 });
+  expect(readExecution(undefined, undefined)).toBeUndefined();
+  for (const bad of ["", "a/../b", "x".repeat(65), "ü"]) {
+    expect(() => readExecution(bad, "0")).toThrow("want 1 to 64 letters");
+  }
+  expect(() => readExecution(undefined, "5")).toThrow("Bad Barnraiser-Execution");
+  for (const bad of ["-1", "1e3", "99999999999999999999", ""]) {
+    expect(() => readExecution("a", bad)).toThrow("want a number of bytes");
+  }
+  const head = (age: string) =>
+    ({ version: "HTTP/1.1", status: 200, reason: "OK", fields: [["Barnraiser-Age", age]] }) as const;
+  expect(["1500", "soon"].map((age) => executionAge(head(age)))).toEqual([1500, 0]);
 });

@@ -7,7 +7,7 @@
  * `connPath` is opaque to the machine, which fetches it as it came; so we add a number per dial, and an answer or a
  * failure belongs to exactly one dial. A path without that number is what other coordinators send.
  *
- * Our own agent adds `Barnraiser-Agent: digest=...; platform=...`. The coordinator then says `Barnraiser-Pong: 1` in the
+ * Our own agent adds `Barnraiser-Agent: digest=...; platform=...; instance=...; resume=1`. The coordinator then says `Barnraiser-Pong: 1` in the
  * head of its 101, and the agent answers every keep-alive with a pong line. To anybody else neither header is said.
  * Values are percent-encoded, so that they hold no separators; unknown names are skipped.
  */
@@ -34,10 +34,17 @@ export interface AgentInfo {
   readonly digest: string;
   /** For people: `linux/amd64 Debian 12, 4 cores, 8 GiB`. */
   readonly platform: string;
+  /** Names the process, 32 random hex digits, kept over all its sessions; a secret between it and its farm. "" when it does not say. */
+  readonly instance: string;
+  /** Version of ../buildlet-api/execution.ts that it speaks; 0 for none. */
+  readonly resume: number;
 }
 
-export function encodeAgentInfo(info: AgentInfo): string {
-  return `digest=${encodeURIComponent(info.digest)}; platform=${encodeURIComponent(info.platform)}`;
+export function encodeAgentInfo({ digest, platform, instance, resume }: AgentInfo): string {
+  const parts = { digest, platform, instance, resume };
+  return Object.entries(parts)
+    .map(([name, value]) => `${name}=${encodeURIComponent(value)}`)
+    .join("; ");
 }
 
 /** Never throws: what a machine says of itself beyond the protocol is for display and for updates only. */
@@ -51,7 +58,14 @@ export function parseAgentInfo(value: string): AgentInfo {
       // Not percent-encoded: as good as unsaid.
     }
   }
-  return { digest: found.get("digest") ?? "", platform: found.get("platform") ?? "" };
+  const instance = found.get("instance") ?? "";
+  const resume = found.get("resume") ?? "";
+  return {
+    digest: found.get("digest") ?? "",
+    platform: found.get("platform") ?? "",
+    instance: /^[0-9a-f]{32}$/.test(instance) ? instance : "",
+    resume: /^\d{1,4}$/.test(resume) ? Number(resume) : 0,
+  };
 }
 
 /** The path that a machine fetches to hand us a connection: `dialer` is 32 hex digits, `dial` counts from 1. */

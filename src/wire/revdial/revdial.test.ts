@@ -191,8 +191,11 @@ test("parseConnPath() reads our paths and the plain one, and refuses ids of anot
 test("parseAgentInfo() gives back what encodeAgentInfo() took, and shrugs at anything else", () => {
   fc.assert(
     fc.property(fc.string({ unit: "grapheme" }), fc.string(), (platform, digest) => {
-      expect(parseAgentInfo(encodeAgentInfo({ digest, platform }))).toEqual({ digest, platform });
+      const info = { digest, platform, instance: "0123456789abcdef".repeat(2), resume: 1 };
+      expect(parseAgentInfo(encodeAgentInfo(info))).toEqual(info);
     }),
   );
-  expect(parseAgentInfo("1; platform=%zz; new=thing")).toEqual({ digest: "", platform: "" });
+  const nothing = { digest: "", platform: "", instance: "", resume: 0 };
+  expect(parseAgentInfo("1; platform=%zz; new=thing")).toEqual(nothing);
+  expect(parseAgentInfo("instance=me; resume=-1")).toEqual(nothing);
 });

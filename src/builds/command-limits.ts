@@ -1,0 +1,91 @@
+/**
+ * How long a command may run, how long it may be silent, and how long its whole build may take: whichever ends first.
+ *
+ * Spans are measured on the monotonic clock, so nobody's wall clock kills a command. A command that another coordinator started tells how
+ * long it has run already (`ran`). While the log takes no more bytes the command is not silent: it is us who do not listen (`hold`).
+ */
+import type { Clock } from "../farm/clock.ts";
+import { FarmError } from "../farm/errors.ts";
+import { type Ms, ms } from "../farm/ids.ts";
+import { durationText } from "./duration-text.ts";
+
+export interface CommandLimits {
+  readonly time: Ms;
+  /** Without any output. */
+  readonly silence: Ms;
+  /** Of the build that it belongs to: when that must be over, on the monotonic clock, and what it was allowed. */
+  readonly build?: { readonly endsAt: number; readonly limit: Ms };
+}
+
+export class LimitWatch implements Disposable {
+  readonly #clock: Clock;
+  readonly #limits: CommandLimits;
+  readonly #late = new AbortController();
+  readonly #over = new AbortController();
+  #began: number;
+  #heard: number;
+  #held = 0;
+  #timer = new AbortController();
+
+  constructor(clock: Clock, limits: CommandLimits) {
+    this.#clock = clock;
+    this.#limits = limits;
+    this.#began = clock.monotonic();
+    this.#heard = this.#began;
+    this.#arm();
+  }
+
+  /** Aborts with a FarmError `timed-out`, in words for whoever wrote the command. */
+  get signal(): AbortSignal {
+    return this.#late.signal;
+  }
+
+  /** The command has been running for `span` by now. */
+  ran(span: Ms): void {
+    this.#heard = this.#clock.monotonic();
+    this.#began = Math.min(this.#began, this.#heard - span);
+    this.#timer.abort();
+    this.#arm();
+  }
+
+  /** Something was printed, and is on its way until the function given is called. */
+  hold(): () => void {
+    this.#held++;
+    return () => {
+      this.#held--;
+      this.#heard = this.#clock.monotonic();
+    };
+  }
+
+  [Symbol.dispose](): void {
+    this.#over.abort();
+    this.#timer.abort();
+  }
+
+  #arm(): void {
+    if (this.#over.signal.aborted) return;
+    const now = this.#clock.monotonic();
+    const { due, words } = this.#nearest(now);
+    if (due <= now) {
+      this.#late.abort(new FarmError("timed-out", words));
+      return;
+    }
+    this.#timer = new AbortController();
+    this.#clock.sleep(ms(due - now), this.#timer.signal).then(
+      () => this.#arm(),
+      () => {},
+    );
+  }
+
+  /** The limit that is reached first, as things stand at `now`. */
+  #nearest(now: number): { readonly due: number; readonly words: string } {
+    const { time, silence, build } = this.#limits;
+    const heard = this.#held > 0 ? now : this.#heard;
+    const limits = [
+      { due: this.#began + time, words: `timed out after ${durationText(time)}` },
+      { due: heard + silence, words: `timed out: it printed nothing for ${durationText(silence)}` },
+    ];
+    if (build) limits.push({ due: build.endsAt, words: `timed out: its build has ${durationText(build.limit)}` });
+    return limits.reduce((first, other) => (other.due < first.due ? other : first));
+  }
+}

@@ -1,0 +1,38 @@
+/** Waiting with an end: every call to a machine has a limit, and whoever waits hears at once when it is over. */
+import type { Clock } from "../farm/clock.ts";
+import { FarmError } from "../farm/errors.ts";
+import type { Ms } from "../farm/ids.ts";
+import { durationText } from "./duration-text.ts";
+
+/**
+ * `work` until it settles, or one of `signals` aborts, or `limit` has passed: then its signal aborts and the call rejects with the reason
+ * at once, whether or not `work` heard. `what` says what was going on.
+ */
+export async function within<T>(
+  clock: Clock,
+  limit: Ms,
+  signals: readonly AbortSignal[],
+  what: string,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const stop = new AbortController();
+  const done = new AbortController();
+  clock.sleep(limit, done.signal).then(
+    () => stop.abort(new FarmError("timed-out", `${what} took longer than ${durationText(limit)}`)),
+    () => {},
+  );
+  try {
+    return await unless(AbortSignal.any([...signals, stop.signal]), work);
+  } finally {
+    done.abort();
+  }
+}
+
+/** `work` until it settles, or `signal` aborts: then the call rejects with its reason at once. */
+export async function unless<T>(signal: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  signal.throwIfAborted();
+  const { promise, reject } = Promise.withResolvers<never>();
+  promise.catch(() => {});
+  signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  return await Promise.race([work(signal), promise]);
+}
