@@ -1,5 +1,6 @@
 /** One connected machine as the reverse pool holds it. Only the pool changes it. */
 import type { EpochMs, MachineId, SessionId } from "../../farm/ids.ts";
+import { RESUME_VERSION } from "../../wire/buildlet-api/execution.ts";
 import type { HttpBuildlet } from "../buildlet/client.ts";
 import type { MachineSession, SessionView } from "../machine-session.ts";
 import type { Dialer } from "../revdial/dialer.ts";
@@ -49,7 +50,7 @@ export class Session {
   /** Its commands can outlive their connections. */
   get resumes(): boolean {
     const { agent } = this.introduction;
-    return agent !== undefined && agent.resume >= 1 && agent.instance !== "";
+    return agent !== undefined && agent.resume >= RESUME_VERSION && agent.instance !== "";
   }
 
   /** Names the machine across its sessions. */
