@@ -19,6 +19,8 @@ function machineOf(answers: readonly Exec[], resumes = true) {
   const client: BuildClient = {
     removeAll: unused,
     writeTgz: unused,
+    writeTgzFromUrl: unused,
+    workDir: unused,
     exec: (command: Command, onOutput, signal) => {
       const { execution } = command;
       asked.push(execution && { id: execution.id, from: execution.from });

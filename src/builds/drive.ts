@@ -4,7 +4,7 @@
  * What is asked of the machine, in this order and nothing else:
  *
  *   removeall .                 first, always: whatever was there before
- *   writetgz SOURCE-DIR         step 0, `source`, with the tarball of the commit
+ *   writetgz SOURCE-DIR         step 0, `source`, with the tarball of the commit, and what else the recipe wants (sources.ts)
  *   exec ...                    one per step, output to the step's log as it comes; stops at the first that fails
  *
  * A step fails (`failure`) when its command ran and did not end with "ok", or ran or was silent for longer than its limit. Everything else that goes wrong
@@ -18,9 +18,10 @@ import { type LogId, type Ms, minutes, ms } from "../farm/ids.ts";
 import type { LogWriter, SealedLog } from "../logs/writer.ts";
 import type { Begun } from "../store/attempts.ts";
 import type { LogEnd } from "../store/logs.ts";
+import { commandOf } from "./command.ts";
 import { type CommandRan, runCommand } from "./command-run.ts";
-import { durationText } from "./duration-text.ts";
 import type { BuildMachine } from "./machine.ts";
+import { writeSources } from "./sources.ts";
 import { within } from "./within.ts";
 
 /** Cleaning, and writing the tree: what the farm itself does on a machine. */
@@ -109,39 +110,11 @@ async function writeSource(
   writer: LogWriter,
   signal: AbortSignal,
 ): Promise<void> {
-  const { repo } = begun.build;
-  const began = deps.clock.monotonic();
-  const { skippedLinks = 0 } = await within(
-    deps.clock,
-    SOURCE_LIMIT,
-    [machine.gone, signal],
-    `writing ${repo} to ${machine.name}`,
-    async (limited) => {
-      const body = await deps.tarball(repo, begun.hash, limited).catch((error: unknown) => {
-        throw new FarmError("unavailable", `source not available: ${messageOf(error)}`, { cause: error });
-      });
-      let broken: Error | undefined;
-      body.once("error", (error) => {
-        broken = error;
-      });
-      try {
-        return await machine.client.writeTgz(begun.recipe.sourceDir, body, limited);
-      } catch (error) {
-        if (broken && !limited.aborted) {
-          throw new FarmError("unavailable", `source not available: ${messageOf(broken)}`, { cause: broken });
-        }
-        throw error;
-      } finally {
-        body.destroy();
-      }
-    },
-  );
-  const span = durationText(ms(deps.clock.monotonic() - began));
-  await writer.write(Buffer.from(`wrote ${repo} to ${machine.name} in ${span}\n`));
-  if (skippedLinks === 0) return;
-  const links = skippedLinks === 1 ? "1 symbolic link" : `${skippedLinks} symbolic links`;
-  await writer.write(
-    Buffer.from(`not unpacked: ${links} that lead out of the tree or that ${machine.name} cannot make\n`),
+  const { clock, tarball } = deps;
+  const { build, hash, recipe } = begun;
+  const say = (line: string): Promise<void> => writer.write(Buffer.from(`${line}\n`));
+  await within(clock, SOURCE_LIMIT, [machine.gone, signal], `writing ${build.repo} to ${machine.name}`, (limited) =>
+    writeSources({ clock, tarball, say }, { repo: build.repo, hash }, recipe, machine, limited),
   );
 }
 
@@ -156,16 +129,9 @@ async function runStep(
   signal: AbortSignal,
 ): Promise<CommandRan> {
   const { recipe, attempt } = begun;
-  const [cmd = "", ...args] = step.command;
   const run = {
     machine,
-    command: {
-      cmd,
-      args,
-      dir: [recipe.sourceDir, step.dir].filter(Boolean).join("/") || ".",
-      env: [...recipe.env, ...step.env],
-      path: step.path,
-    },
+    command: await commandOf(recipe, step, machine.client, AbortSignal.any([machine.gone, signal])),
     id: `a${attempt}.${number}`,
     from: 0,
     writer,

@@ -8,6 +8,8 @@ export interface Command {
   readonly dir: string;
   readonly env: readonly string[];
   readonly path: readonly string[];
+  /** The output begins with a line that tells what is run. */
+  readonly debug?: boolean;
   /** Only for a machine that resumes. */
   readonly execution?: Execution;
 }
@@ -36,6 +38,9 @@ export interface Unpacked {
 export interface BuildClient {
   removeAll(paths: readonly string[], signal?: AbortSignal): Promise<void>;
   writeTgz(dir: string, body: Readable, signal?: AbortSignal): Promise<Unpacked>;
+  /** The machine itself fetches the archive. */
+  writeTgzFromUrl(dir: string, url: string, signal?: AbortSignal): Promise<void>;
+  workDir(signal?: AbortSignal): Promise<string>;
   exec(command: Command, onOutput: (chunk: Buffer) => void | Promise<void>, signal?: AbortSignal): Promise<CommandEnd>;
   /** Kills the execution with all that it started, if it runs, and forgets it. Only for a machine that resumes. */
   endExecution(id: string, signal?: AbortSignal): Promise<void>;

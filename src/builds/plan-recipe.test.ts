@@ -65,3 +65,49 @@ test("plan() leaves tests and snapshot out after stopAfterMake; every part makes
   ];
   expect(new Set(parts.map((part) => recipeDigest(recipe(part)).digest)).size).toBe(parts.length);
 });
+
+test("plan() takes sources as given; steps, lists and runs are placed below the commit's own tree", () => {
+  const planned = recipe({
+    sources: [
+      { dir: "go", file: "VERSION", text: "devel $COMMIT" },
+      { dir: "go", commit: "own" },
+      { dir: "go1.4", url: "https://example.org/go.tar.gz", name: "write_go_bootstrap_tar" },
+    ],
+    steps: [{ command: ["./make.bash", "-force"], dir: "src", showCommand: true }],
+    tests: {
+      list: { command: ["./go/bin/go", "list"], dir: ".." },
+      run: { command: ["./go/bin/go", "test"], dir: ".." },
+    },
+  });
+  expect([planned.sourceDir, planned.sources?.length, planned.steps[0]]).toEqual([
+    "go",
+    3,
+    {
+      name: "./make.bash -force", command: ["go/src/make.bash", "-force"], dir: "src", env: [], path: [], timeLimitMs: 3_600_000,
+      showCommand: true,
+    },
+  ]); // biome-ignore format: one glance
+  expect(planned.tests?.run).toMatchObject({ command: ["go/bin/go", "test"], dir: ".." });
+  expect(recipeDigest(planned).body).toEqual(planned);
+});
+
+test("plan() lets the host's environment override the base, and the builder's both", () => {
+  const more = { env: { B: "builder" }, baseEnv: { A: "base", B: "base" }, flakyNet: true, compileOnly: true };
+  expect(recipe(more).env).toEqual([
+    "GO_BUILDER_NAME=linux-amd64", "GO_BUILDER_FLAKY_NET=1", "BARNRAISER_COMPILE_ONLY=1", "A=base", "B=base", "B=builder",
+  ]); // biome-ignore format: one glance
+});
+
+test("plan() adds arguments on the branches that they are for, and lengthens the limit of go-dist tests by GO_TEST_TIMEOUT_SCALE", () => {
+  const run = { command: ["./run"], timeLimit: "20m" };
+  const tests = { list: ["a"], run, argsOn: { branches: "ma*", args: ["-k"] }, alone: "b", only: ["**", "!c"] };
+  const scaled = { env: { GO_TEST_TIMEOUT_SCALE: "3" } };
+  const of = (planned: ReturnType<typeof recipe>) => [planned.tests?.run.command, planned.tests?.run.timeLimitMs];
+  expect(of(recipe({ tests, ...scaled }))).toEqual([["src/run", "-k"], 1_200_000]);
+  const dist = recipe({
+    tests: { ...tests, argsOn: { branches: "rel*", args: ["-k"] }, dialect: "go-dist" },
+    ...scaled,
+  });
+  expect(of(dist)).toEqual([["src/run"], 3_600_000]);
+  expect(recipeDigest(dist).body).toEqual(dist);
+});

@@ -45,7 +45,7 @@ const GROUP_LIMIT_MS = 20 * 60_000;
 function testsOf({ list, run, ...rest }: TestsShape, hostArch: string, limit: number): TestsConfig {
   return {
     ...rest,
-    list: "names" in list ? list : { command: stepOf(list.command, hostArch, limit) },
+    list: "command" in list ? { command: stepOf(list.command, hostArch, limit) } : list,
     run:
       typeof run.command === "string"
         ? { ...stepOf(run, hostArch, GROUP_LIMIT_MS), command: shellWithNames(run.command, hostArch) }
@@ -68,7 +68,7 @@ function stepOf({ command, timeLimitMs, ...step }: StepShape, hostArch: string, 
 }
 
 /** `-e`: of several lines, the first that fails ends the step. */
-export function shellOf(hostArch: string): readonly string[] {
+function shellOf(hostArch: string): readonly string[] {
   if (hostArch.startsWith("windows-")) return ["cmd", "/c"];
   return hostArch.startsWith("plan9-") ? ["rc", "-ec"] : ["sh", "-ec"];
 }

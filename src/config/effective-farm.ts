@@ -14,13 +14,15 @@ export function effectiveFarm(config: FarmConfig): object {
       ...host,
       missingAfter: formatDuration(missingAfterMs),
     })),
-    builders: config.builders.map(({ builds, steps, tests, snapshot, ...builder }) => ({
+    builders: config.builders.map(({ builds, steps, tests, snapshot, minimumGoMinor, ...builder }) => ({
       ...builder,
+      ...(minimumGoMinor !== undefined && { minimumGoVersion: `1.${minimumGoMinor}` }),
       builds: builds === null ? null : "(function)",
       steps: steps.map(shownStep),
       tests: tests && shownTests(tests),
       snapshot: snapshot && {
         exclude: snapshot.exclude,
+        ...(snapshot.remove && { remove: snapshot.remove }),
         limit: sizeText(snapshot.limitBytes),
         keep: formatDuration(ms(snapshot.keepMs)),
       },
@@ -39,7 +41,7 @@ function shownStep({ timeLimitMs, ...step }: Step): object {
 
 function shownTests({ list, run, groupTargetMs, unknownMs, ...tests }: TestsConfig): object {
   return {
-    list: "names" in list ? list.names : shownStep(list.command),
+    list: "command" in list ? shownStep(list.command) : "names" in list ? list.names : list,
     run: shownStep(run),
     ...tests,
     groupTarget: formatDuration(ms(groupTargetMs)),

@@ -2,7 +2,7 @@
  * The effective farm: every default filled in, every name checked, every reference known to lead somewhere.
  * Only `checkFarm` makes one; it is never changed, a new configuration is a new value.
  */
-import type { SnapshotSpec, Step, TestsSpec, Trust } from "../farm/build.ts";
+import type { SnapshotSpec, SourcePart, Step, TestsSpec, Trust } from "../farm/build.ts";
 import type { Ms } from "../farm/ids.ts";
 import type { Builds, Policy, Secret } from "./input.ts";
 
@@ -99,7 +99,13 @@ export interface BuilderConfig {
   readonly builds: Builds | null;
   /** Commands as lists; `argv[0]` is relative to the step's `dir` where it has a separator. */
   readonly steps: readonly Step[];
+  /** Exactly one of them is the commit's own tree; undefined: that alone, in the usual place. */
+  readonly sources?: readonly SourcePart[] | undefined;
   readonly env: readonly string[];
+  readonly baseEnv?: readonly string[] | undefined;
+  readonly flakyNet?: boolean | undefined;
+  /** N of Go 1.N: no older release branch is built. */
+  readonly minimumGoMinor?: number | undefined;
   readonly knownIssues: readonly (number | string)[];
   readonly notes: string;
   readonly tryOnly: boolean;
@@ -113,5 +119,7 @@ export interface BuilderConfig {
   readonly tryHelpers: number;
 }
 
-/** `helpers` stand beside it. */
-export type TestsConfig = Omit<TestsSpec, "helpers" | "tryHelpers">;
+/** `helpers` stand beside it; what depends on the branch is still open. */
+export type TestsConfig = Omit<TestsSpec, "helpers" | "tryHelpers"> & {
+  readonly argsOn?: { readonly branches: readonly string[]; readonly args: readonly string[] } | undefined;
+};

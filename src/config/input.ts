@@ -136,29 +136,69 @@ export interface StepInput {
    * A program with a `/` in it, like `./make.bash`, is relative to `dir`.
    */
   readonly command: string | readonly string[];
-  /** Where to run, relative to the source tree. Default: its root. */
+  /** Where to run, relative to the source tree; `".."` is the machine's work folder. Default: the root of the tree. */
   readonly dir?: string;
+  /** `$WORKDIR` in a value is the machine's work folder. */
   readonly env?: EnvInput;
   /** PATH elements; `$PATH` stands for what it was, `$WORKDIR` for the machine's work folder. Left out: untouched. */
   readonly path?: readonly string[];
   /** The step is stopped and fails after this long. Default: the builder's. */
   readonly timeLimit?: Duration;
+  /** The output begins with a line that tells what is run, with which arguments and variables. Default false. */
+  readonly showCommand?: boolean;
 }
+
+/**
+ * Something to write to a machine before the first step. What goes to one `dir` is written in the order given, different folders at the same
+ * time. `$REPO` in `dir` is the name of the repository.
+ */
+export type SourceInput = {
+  /** Below the machine's work folder. */
+  readonly dir: string;
+  /** What the log calls the writing of it. */
+  readonly name?: string;
+} & (
+  | {
+      /** The tree of the commit that is built; steps are run below its `dir`. */
+      readonly commit: "own";
+    }
+  /** A file of yours; `$COMMIT` in its text is the commit that is built. */
+  | { readonly file: string; readonly text: string }
+  /** A tar.gz that the machine itself fetches. */
+  | { readonly url: string }
+);
 
 /** The tests of a builder: where their names come from, and what runs a group of them. Says once what many machines then share. */
 export interface TestsInput {
   /**
    * A command that prints the names of the tests, one a line, run once per build after the steps; or the names themselves.
    * Spaces around a name do not belong to it, empty lines are nothing, a name that comes twice is one test.
+   * With `foldersWith` they are the folders of the source tree that have a file of that name, such as `go.mod`; folders called `testdata`
+   * or `vendor`, and those that begin with `.` or `_`, are not looked into.
    */
-  readonly list: StepInput | string | readonly string[];
+  readonly list: StepInput | string | readonly string[] | { readonly foldersWith: string };
+  /** Patterns of tests that are run, among those listed: `*` is anything but `/`, `**` anything, `!GLOB` takes away. Default all. */
+  readonly only?: string | readonly string[];
+  /** Patterns of tests that are never run in one command with others. Default none. */
+  readonly alone?: string | readonly string[];
+  /**
+   * `go-dist`: what is listed and run is `go tool dist test` of Go's own tree. Patterns then mean the names that its tests had before Go 1.21
+   * (`go_test:net/http`, `test:0_10`, `api`), banners become `##### ` lines, and a GO_TEST_TIMEOUT_SCALE in the environment lengthens
+   * the time limit of a group.
+   */
+  readonly dialect?: "go-dist";
+  /** Further arguments of `run`, before the names, on some branches. */
+  readonly argsOn?: { readonly branches: string | readonly string[]; readonly args: readonly string[] };
   /**
    * Runs one group of tests. Text gets their names as `"$@"` (at its end, where it does not say itself), a list has them as further
    * arguments. Its `timeLimit` is that of a group, default `"20m"`.
    */
   readonly run: StepInput | string;
-  /** `args`: the names are arguments. `file`: the argument is a file with a name a line. Default `args`. */
-  readonly names?: "args" | "file";
+  /**
+   * `args`: the names are arguments. `file`: the argument is a file with a name a line. `dir`: a test is a folder of the source tree, and the
+   * command is run there without further arguments. Default `args`.
+   */
+  readonly names?: "args" | "file" | "dir";
   /** How it is known what became of each test of a group. Default `"exit"`: by the command's exit status. */
   readonly results?: "exit" | "go-test-json" | "markers" | { readonly junit: string };
   /** A group of tests is made to take about so long, by what they took before. Default `"10s"`. */
@@ -173,6 +213,8 @@ export interface TestsInput {
 export interface SnapshotInput {
   /** What is not needed for the tests, in the words of a `.gitignore`. Default nothing. */
   readonly exclude?: string | readonly string[];
+  /** Folders of the tree that are removed before it is packed, and so before the tests. Default none. */
+  readonly remove?: readonly string[];
   /** `"500MiB"`, `"2GiB"`: a packed tree that is larger is not kept. Default `"2GiB"`. */
   readonly limit?: string;
   /** How long it may be reused. Default `"168h"`. */
@@ -195,7 +237,15 @@ export interface BuilderInput {
   readonly builds?: Builds;
   /** In order; the first that fails ends the build. A bare string is a step of that command. `script(...)` makes some. */
   readonly steps: readonly (StepInput | string)[];
+  /** What is written to a machine first. Default: the tree of the commit, to `src`. */
+  readonly sources?: readonly SourceInput[];
   readonly env?: EnvInput;
+  /** Goes before the environment of the host type, which may know better. */
+  readonly baseEnv?: EnvInput;
+  /** Its network fails at times: commands find GO_BUILDER_FLAKY_NET=1 in their environment. Default false. */
+  readonly flakyNet?: boolean;
+  /** Builds no branch `release-branch.go1.N` that is older than this, such as `"1.21"`. */
+  readonly minimumGoVersion?: string;
   /** Issue numbers or URLs. The builder is shown grey: its failures are known. */
   readonly knownIssues?: readonly (number | string)[];
   readonly notes?: string;

@@ -35,7 +35,12 @@ export function testNameFault(value: string): string | undefined {
   return value.isWellFormed() ? undefined : "want valid Unicode, it has half a surrogate pair";
 }
 
-/** For the folder of a step: below the source tree, written with `/`. */
+/** For the folder of a step: below the source tree, or with a `..` in front below the machine's work folder; written with `/`. */
+export function stepFolderFault(value: string): string | undefined {
+  return folderFault(value.replace(/^\.\.(\/|$)/, ""));
+}
+
+/** For a folder below the source tree, written with `/`. */
 export function folderFault(value: string): string | undefined {
   if (/[\\\p{Cc}]/u.test(value)) return "want a folder with '/' between its parts";
   if (value.startsWith("/") || /^[A-Za-z]:/.test(value)) return "want a folder relative to the source tree";

@@ -77,3 +77,13 @@ test("matches() knows *, **, ? and !, and takes everything else literally", () =
     asked(["a+b$"], "a+b$", "aab"),
   ]).toEqual([["main"], ["main", "a/b"], ["v1.x"], ["a+b$"]]);
 });
+
+test("minimumGoVersion refuses older release branches, on whatever policy, and no other branch", () => {
+  for (const policy of [goPolicy, openPolicy]) {
+    const config = farm(policy, [{ minimumGoVersion: "1.21" }]);
+    const built = ["release-branch.go1.20", "release-branch.go1.21", "release-branch.go1.22-x", "master"].filter(
+      (branch) => config.builders.some((b) => buildsPostSubmit(config, b, "net", branch)),
+    );
+    expect(built).toEqual(["release-branch.go1.21", "release-branch.go1.22-x", "master"]);
+  }
+});

@@ -11,6 +11,11 @@ import type { Policy, PolicyQuestion } from "./input.ts";
 /** Refuses nothing; builds everything. */
 export const openPolicy: Policy = { name: "open", refuses: () => false, byDefault: () => true };
 
+/** N of `release-branch.go1.N`; any other branch is newer than every release. */
+function minorOf(branch: string): number {
+  return Number(/^release-branch\.go1\.(\d+)/.exec(branch)?.[1] ?? Infinity);
+}
+
 /** Repositories of the Go project that only builders which say so build. */
 const UNBUILT = ["build", "exp", "mobile", "pkgsite-metrics", "vulndb", "website"];
 
@@ -22,11 +27,10 @@ const UNBUILT = ["build", "exp", "mobile", "pkgsite-metrics", "vulndb", "website
 export const goPolicy: Policy = {
   name: "go",
   refuses({ builder, repo, branch }: PolicyQuestion): boolean {
-    const minor = /^release-branch\.go1\.(\d+)/.exec(branch)?.[1];
-    if (minor !== undefined) {
-      if (Number(minor) < 11 || repo === "exp") return true;
-      if (repo === "pkgsite" && Number(minor) < 23) return true;
-    }
+    const minor = minorOf(branch);
+    if (minor < 11) return true;
+    if (minor < Infinity && repo === "exp") return true;
+    if (minor < 23 && repo === "pkgsite") return true;
     if (branch.startsWith("dev.boringcrypto")) return builder !== "linux-amd64" && !builder.startsWith("windows-386");
     return false;
   },
@@ -41,7 +45,8 @@ export function buildsAtAll(
 ): boolean {
   const question: PolicyQuestion = { builder: builder.name, repo, branch };
   if (config.policy.refuses(question)) return false;
-  const { repos, branches, builds } = builder;
+  const { repos, branches, builds, minimumGoMinor = 0 } = builder;
+  if (minorOf(branch) < minimumGoMinor) return false;
   if (repos === null && branches === null && builds === null) return config.policy.byDefault(question);
   return (
     (repos === null || matches(repos, repo)) &&

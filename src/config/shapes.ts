@@ -6,7 +6,7 @@
  * most are misspelt ones that would otherwise silently do nothing.
  */
 import * as z from "zod";
-import type { SnapshotSpec, Step } from "../farm/build.ts";
+import type { SnapshotSpec, SourcePart, Step } from "../farm/build.ts";
 import { parseDuration } from "../farm/flags.ts";
 import { type Ms, ms } from "../farm/ids.ts";
 import type {
@@ -31,6 +31,7 @@ import {
   hostArchOf,
   nameFault,
   platformOf,
+  stepFolderFault,
   testNameFault,
   textFault,
 } from "./names.ts";
@@ -43,7 +44,7 @@ export interface StepShape extends Omit<Step, "command" | "timeLimitMs"> {
   readonly timeLimitMs: Ms | null;
 }
 export interface TestsShape extends Omit<TestsConfig, "list" | "run"> {
-  readonly list: { readonly command: StepShape } | { readonly names: readonly string[] };
+  readonly list: { readonly command: StepShape } | Exclude<TestsConfig["list"], { readonly command: Step }>;
   readonly run: StepShape;
 }
 /** A farm whose fields are each right by themselves. */
@@ -352,7 +353,7 @@ const step: z.ZodType<StepShape> = z.preprocess(
       {
         name: oneLine.optional(),
         command,
-        dir: checked("want a folder", folderFault).default(""),
+        dir: checked("want a folder", stepFolderFault).default(""),
         env,
         path: listOf(
           checked("want a PATH element", (value) =>
@@ -361,15 +362,56 @@ const step: z.ZodType<StepShape> = z.preprocess(
           "want a list of PATH elements",
         ).default([]),
         timeLimit: span("1s", "168h").nullable().default(null),
+        showCommand: yesNo.default(false),
       },
       "want a command or { command }",
     )
-    .transform(({ timeLimit, ...rest }) => ({
+    .transform(({ timeLimit, showCommand, ...rest }) => ({
       ...rest,
+      ...(showCommand && { showCommand }),
       name: rest.name ?? nameOf(rest.command),
       timeLimitMs: timeLimit,
     })),
 );
+
+const placeBelowWorkDir = checked("want a folder", (value) =>
+  value === ""
+    ? "want a folder below the work folder, it is empty"
+    : folderFault(value)?.replace("the source tree", "the work folder"),
+);
+
+const source = z
+  .strictObject(
+    {
+      dir: placeBelowWorkDir,
+      name: checked("want a name", nameFault).optional(),
+      commit: z.literal("own", 'want "own"').optional(),
+      file: placeBelowWorkDir.optional(),
+      text: z.string("want text").max(1_000_000, "want at most 1000000 characters").optional(),
+      url: checked("want an http(s) address", (value) =>
+        /^https?:\/\/[^\s\p{C}]+$/u.test(value) ? urlFault(value) : "want an http(s) address",
+      ).optional(),
+    },
+    "want { dir, commit }, { dir, file, text } or { dir, url }",
+  )
+  .transform(({ dir, name: named, commit, file, text: content, url }, context): SourcePart => {
+    const place = { dir, ...(named !== undefined && { name: named }) };
+    const given = [commit, file, url].filter((one) => one !== undefined);
+    if (given.length === 1 && (file === undefined) === (content === undefined)) {
+      if (commit !== undefined) return { ...place, commit };
+      if (url !== undefined) return { ...place, url };
+      if (file !== undefined && content !== undefined) return { ...place, file, text: content };
+    }
+    context.addIssue({ code: "custom", message: "want one of commit, url, or file with text" });
+    return z.NEVER;
+  });
+
+const sources = z
+  .array(source, "want a list of sources")
+  .refine(
+    (list) => list.filter((part) => "commit" in part).length === 1,
+    'want exactly one { dir, commit: "own" }: steps are run below it',
+  );
 
 const MOST_TESTS = 100_000;
 
@@ -400,10 +442,24 @@ const results = z.unknown().transform((value, context): TestsShape["results"] =>
   return z.NEVER;
 });
 
+/** Patterns of tests, whose names may hold what no branch's may. */
+const testGlobs = z.preprocess(
+  (value) => (typeof value === "string" ? [value] : value),
+  z
+    .array(checked("want a pattern", testNameFault), "want a pattern or a list of them")
+    .min(1, "want at least one pattern"),
+);
+
 const tests: z.ZodType<TestsShape> = z
   .strictObject(
     {
       list: z.unknown().transform((value, context): TestsShape["list"] => {
+        const file = typeof value === "object" && value !== null ? Reflect.get(value, "foldersWith") : undefined;
+        if (file !== undefined) {
+          if (typeof file === "string" && nameFault(file) === undefined) return { foldersWith: file };
+          context.addIssue({ code: "custom", message: "want the name of a file", path: ["foldersWith"] });
+          return z.NEVER;
+        }
         const read = Array.isArray(value) ? testNames.safeParse(value) : step.safeParse(value);
         if (!read.success) {
           for (const { path, rule } of faultsOf(read.error, "builders tests list")) {
@@ -414,7 +470,13 @@ const tests: z.ZodType<TestsShape> = z
         return Array.isArray(read.data) ? { names: read.data } : { command: read.data };
       }),
       run: step,
-      names: z.enum(["args", "file"], 'want "args" or "file"').default("args"),
+      only: testGlobs.exactOptional(),
+      alone: testGlobs.exactOptional(),
+      dialect: z.enum(["go-dist"], 'want "go-dist"').exactOptional(),
+      argsOn: z
+        .strictObject({ branches: globs, args: listOf(oneLine, "want a list of arguments") }, "want { branches, args }")
+        .optional(),
+      names: z.enum(["args", "file", "dir"], 'want "args", "file" or "dir"').default("args"),
       results: results.default("exit"),
       groupTarget: span("100ms", "24h").default(ms(10_000)),
       unknown: span("1ms", "24h").default(ms(3_000)),
@@ -434,12 +496,18 @@ const snapshot: z.ZodType<SnapshotSpec> = z
           listOf(oneLine, "want a pattern or a list of them"),
         )
         .default([]),
+      remove: z.array(checked("want a folder", folderFault), "want a list of folders").optional(),
       limit: size("1KiB", "1TiB").default(2 * UNITS.GiB),
       keep: span("1m", "8760h").default(WEEK),
     },
     "want { exclude, limit, keep }",
   )
-  .transform(({ exclude, limit, keep }) => ({ exclude, limitBytes: limit, keepMs: keep }));
+  .transform(({ exclude, remove, limit, keep }) => ({
+    exclude,
+    ...(remove && { remove }),
+    limitBytes: limit,
+    keepMs: keep,
+  }));
 const DEFAULT_SNAPSHOT: SnapshotSpec = { exclude: [], limitBytes: 2 * UNITS.GiB, keepMs: WEEK };
 
 const knownIssue = z.unknown().transform((value, context): number | string => {
@@ -448,6 +516,8 @@ const knownIssue = z.unknown().transform((value, context): number | string => {
   context.addIssue({ code: "custom", message: "want the number of an issue, from 1, or its http(s) address" });
   return z.NEVER;
 });
+
+const goVersionRule = 'want a version of Go such as "1.21"';
 
 const builder = z
   .strictObject(
@@ -464,7 +534,14 @@ const builder = z
         .array(step, "want a list of steps")
         .min(1, "want at least one step")
         .max(1000, "want at most 1000 steps"),
+      sources: sources.optional(),
       env,
+      baseEnv: env.optional(),
+      flakyNet: yesNo.optional(),
+      minimumGoVersion: z
+        .string(goVersionRule)
+        .regex(/^1\.\d{1,4}$/, goVersionRule)
+        .optional(),
       knownIssues: listOf(knownIssue, "want a list of issues").default([]),
       notes: text("many lines").default(""),
       tryOnly: yesNo.default(false),
@@ -479,9 +556,10 @@ const builder = z
     },
     "want { name, host, steps }",
   )
-  .transform(({ timeLimit, ...rest }) => ({
+  .transform(({ timeLimit, minimumGoVersion, ...rest }) => ({
     ...rest,
     ...platformOf(rest.name),
+    minimumGoMinor: minimumGoVersion === undefined ? undefined : Number(minimumGoVersion.slice(2)),
     snapshot: rest.snapshot ?? (rest.tests === null || rest.skipSnapshot ? null : DEFAULT_SNAPSHOT),
     tryHelpers: rest.tryHelpers ?? rest.helpers,
     timeLimitMs: timeLimit,
@@ -527,11 +605,12 @@ const FIELDS: readonly (readonly [place: RegExp, fields: string])[] = [
   [/^hosts owners$/, "name contact notify"],
   [
     /^builders$/,
-    "name host repos branches builds steps env knownIssues notes tryOnly tests snapshot skipSnapshot stopAfterMake compileOnly helpers tryHelpers timeLimit",
+    "name host repos branches builds steps sources env baseEnv flakyNet minimumGoVersion knownIssues notes tryOnly tests snapshot skipSnapshot stopAfterMake compileOnly helpers tryHelpers timeLimit",
   ],
-  [/^builders (steps|tests list|tests run)$/, "name command dir env path timeLimit"],
-  [/^builders tests$/, "list run names results groupTarget unknown keepGoing"],
-  [/^builders snapshot$/, "exclude limit keep"],
+  [/^builders (steps|tests list|tests run)$/, "name command dir env path timeLimit showCommand"],
+  [/^builders sources$/, "dir name commit file text url"],
+  [/^builders tests$/, "list only alone dialect argsOn run names results groupTarget unknown keepGoing"],
+  [/^builders snapshot$/, "exclude remove limit keep"],
 ];
 
 export function readShape(input: unknown): { readonly farm: FarmShape } | { readonly faults: readonly ShapeFault[] } {

@@ -15,7 +15,6 @@ import { Builds } from "../builds/builds.ts";
 import { plan } from "../builds/plan.ts";
 import { planFound } from "../builds/plan-found.ts";
 import { Recovery } from "../builds/recovery.ts";
-import { shellOf } from "../config/check.ts";
 import type { FarmConfig } from "../config/effective.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
@@ -25,7 +24,6 @@ import type { Lease, LeaseKind } from "../farm/lease.ts";
 import { Logs } from "../logs/logs.ts";
 import { Keys } from "../machines/keys.ts";
 import { LocalMachines } from "../machines/local/local-machines.ts";
-import { Probes } from "../machines/probes.ts";
 import { ReversePool } from "../machines/reverse/reverse-pool.ts";
 import { Claims } from "../schedule/claims.ts";
 import type { RepoStanding } from "../source/repo-watch.ts";
@@ -208,7 +206,7 @@ export class Coordinator implements AsyncDisposable {
     const starters: Readonly<Record<LeaseKind, (lease: Lease) => void>> = {
       build: (lease) => builds.start(lease),
       helper: (lease) => builds.start(lease),
-      probe: (lease) => probes.start(lease),
+      probe: (lease) => builds.start(lease), // nobody wants one yet: it is given back
     };
     const claims = new Claims(
       {
@@ -218,19 +216,6 @@ export class Coordinator implements AsyncDisposable {
         start: (lease) => starters[lease.kind](lease),
       },
       stop.signal,
-    );
-    const probes = stack.use(
-      new Probes({
-        sql,
-        bus,
-        clock,
-        log,
-        coordinator: id,
-        withdraw: (session) => claims.withdraw(session),
-        machine: (session) => pool.take(session),
-        release: (session, how) => pool.release(session, how),
-        shell: (hostType) => shellOf(hostOf(hostType)?.hostArch ?? ""),
-      }),
     );
     stack.defer(() => stop.abort(new FarmError("unavailable", "The coordinator is stopping")));
     bus.subscribe(QUEUE, (topic) => claims.wake(topic.slice(QUEUE.length) || undefined), stop.signal);
@@ -313,7 +298,6 @@ export class Coordinator implements AsyncDisposable {
     stack.defer(async () => {
       stop.abort(new FarmError("unavailable", "The coordinator is stopping"));
       await builds[Symbol.asyncDispose]();
-      await probes[Symbol.asyncDispose]();
       await pool[Symbol.asyncDispose]();
     });
     return new Coordinator({

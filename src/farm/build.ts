@@ -36,6 +36,20 @@ export type Status =
   | "flaky"
   | "known_issue";
 
+/** Something that is written to a machine before the first step (builds/sources.ts). */
+export type SourcePart = {
+  /** Below the work dir. Parts of one folder are written in order, different folders at once. */
+  readonly dir: string;
+  /** What the log calls the writing of it; without one, a sentence. */
+  readonly name?: string;
+} & (
+  | { readonly commit: "own" }
+  /** A file of the farm's own; `$COMMIT` in its text is the commit that is built. */
+  | { readonly file: string; readonly text: string }
+  /** An archive (tar.gz) that the machine fetches. */
+  | { readonly url: string }
+);
+
 /** One command of a build, as stored in its recipe. */
 export interface Step {
   readonly name: string;
@@ -43,12 +57,14 @@ export interface Step {
   readonly command: readonly string[];
   /** Working directory relative to the source tree; "" is its root. */
   readonly dir: string;
-  /** `K=V`, in order, later wins. */
+  /** `K=V`, in order, later wins; `$WORKDIR` in a value is the machine's work dir. */
   readonly env: readonly string[];
   /** PATH elements (`$PATH`, `$WORKDIR`, `$EMPTY` as in the exec API); empty leaves PATH alone. */
   readonly path: readonly string[];
   /** The step is stopped and fails after this long. */
   readonly timeLimitMs: number;
+  /** The output begins with a line that tells what is run. */
+  readonly showCommand?: true;
 }
 
 /** All that a build needs to know of its builder, fixed when the build is planned; stored once per digest. */
@@ -59,6 +75,8 @@ export interface Recipe {
   readonly env: readonly string[];
   /** Folder below the work dir that the source tarball is unpacked to. */
   readonly sourceDir: string;
+  /** Left out: the commit's tree in `sourceDir`, and nothing else. */
+  readonly sources?: readonly SourcePart[];
   /** What makes the tree; with `tests`, what comes before them. */
   readonly steps: readonly Step[];
   // A part that a builder does not have is left out, so that recipes of before are named as before.
@@ -76,10 +94,17 @@ export const COMPILE_ONLY = "BARNRAISER_COMPILE_ONLY=1";
 
 /** The tests of a build: where their names come from, and what runs a group of them. */
 export interface TestsSpec {
-  readonly list: { readonly command: Step } | { readonly names: readonly string[] };
+  readonly list: TestList;
+  /** Of what is listed: patterns of what is run. Left out: everything. */
+  readonly only?: readonly string[];
+  /** Patterns of tests that are never in a group with others. */
+  readonly alone?: readonly string[];
+  /** What is listed and printed is that of `go tool dist test` (builds/go-dist.ts). */
+  readonly dialect?: "go-dist";
   /** Runs one group; the names of its tests come after its arguments, or one argument that is a file of them. */
   readonly run: Step;
-  readonly names: "args" | "file";
+  /** `dir`: a test is a folder, and the command runs there, for each alone. */
+  readonly names: "args" | "file" | "dir";
   readonly results: TestResults;
   /** A group is made to take about so long. */
   readonly groupTargetMs: number;
@@ -91,6 +116,12 @@ export interface TestsSpec {
   /** After the first failure the rest runs too; otherwise nothing new is begun. */
   readonly keepGoing: boolean;
 }
+
+/** Where the names of the tests come from. `foldersWith`: every folder below the source tree that has a file of that name. */
+export type TestList =
+  | { readonly command: Step }
+  | { readonly names: readonly string[] }
+  | { readonly foldersWith: string };
 
 /**
  * How it is known what became of each test of a group.
@@ -106,6 +137,8 @@ export type TestResults = "exit" | "go-test-json" | "markers" | { readonly junit
 export interface SnapshotSpec {
   /** Lines as in a `.gitignore`. */
   readonly exclude: readonly string[];
+  /** Folders below the source tree that are removed before it is packed, since no test needs them. */
+  readonly remove?: readonly string[];
   /** Of the packed tree. A larger one is not kept, which fails nothing. */
   readonly limitBytes: number;
   readonly keepMs: number;

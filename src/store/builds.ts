@@ -4,7 +4,7 @@
  * A build comes with its first attempt and that attempt's lease, in one statement: an open build always has a way to go on.
  */
 import { createHash } from "node:crypto";
-import type { Limits, Provenance, Recipe, SnapshotSpec, Step, TestsSpec } from "../farm/build.ts";
+import type { Limits, Provenance, Recipe, SnapshotSpec, SourcePart, Step, TestsSpec } from "../farm/build.ts";
 import { FarmError } from "../farm/errors.ts";
 import { type BuildId, buildId, type EpochMs } from "../farm/ids.ts";
 import { LEASE_CLASSES, type LeaseClass } from "../farm/lease.ts";
@@ -53,12 +53,13 @@ export function buildRef(row: RefRow): BuildRef {
 
 /** A recipe's text as stored, and its name. Fields in one order, absent parts left out, so that equal recipes have equal digests. */
 export function recipeDigest(recipe: Recipe): { readonly digest: string; readonly body: Recipe } {
-  const { tests, snapshot, limits, stopAfterMake, compileOnly } = recipe;
+  const { sources, tests, snapshot, limits, stopAfterMake, compileOnly } = recipe;
   const body: Recipe = {
     builder: recipe.builder,
     hostType: recipe.hostType,
     env: recipe.env,
     sourceDir: recipe.sourceDir,
+    ...(sources && { sources: sources.map(sourceBody) }),
     steps: recipe.steps.map(stepBody),
     ...(tests && { tests: testsBody(tests) }),
     ...(snapshot && { snapshot: snapshotBody(snapshot) }),
@@ -69,13 +70,22 @@ export function recipeDigest(recipe: Recipe): { readonly digest: string; readonl
   return { digest: createHash("sha256").update(JSON.stringify(body)).digest("hex"), body };
 }
 
-function stepBody({ name, command, dir, env, path, timeLimitMs }: Step): Step {
-  return { name, command, dir, env, path, timeLimitMs };
+function sourceBody(part: SourcePart): SourcePart {
+  const place = { dir: part.dir, ...(part.name !== undefined && { name: part.name }) };
+  if ("url" in part) return { ...place, url: part.url };
+  return "file" in part ? { ...place, file: part.file, text: part.text } : { ...place, commit: part.commit };
+}
+
+function stepBody({ name, command, dir, env, path, timeLimitMs, showCommand }: Step): Step {
+  return { name, command, dir, env, path, timeLimitMs, ...(showCommand && { showCommand }) };
 }
 
 function testsBody({ list, run, names, results, groupTargetMs, unknownMs, ...rest }: TestsSpec): TestsSpec {
   return {
-    list: "names" in list ? { names: list.names } : { command: stepBody(list.command) },
+    list: "command" in list ? { command: stepBody(list.command) } : list,
+    ...(rest.only && { only: rest.only }),
+    ...(rest.alone && { alone: rest.alone }),
+    ...(rest.dialect && { dialect: rest.dialect }),
     run: stepBody(run),
     names,
     results: typeof results === "string" ? results : { junit: results.junit },
@@ -91,8 +101,8 @@ function limitsBody({ buildMs, silenceMs }: Limits): Limits {
   return { ...(buildMs !== undefined && { buildMs }), ...(silenceMs !== undefined && { silenceMs }) };
 }
 
-function snapshotBody({ exclude, limitBytes, keepMs }: SnapshotSpec): SnapshotSpec {
-  return { exclude, limitBytes, keepMs };
+function snapshotBody({ exclude, remove, limitBytes, keepMs }: SnapshotSpec): SnapshotSpec {
+  return { exclude, ...(remove && { remove }), limitBytes, keepMs };
 }
 
 /**

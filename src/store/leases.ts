@@ -50,10 +50,8 @@ with mine as (
   select id, kind, class, queue, provenance, wanted_at, session_id, machine_id from lease where session_id = $1 and state = 'held'
 ), who as (
   select s.id as session_id, s.coordinator_id, m.id as machine_id, m.host_type as queue, t.trust,
-    s.closed_at is null and m.drained_at is null and m.set_aside_at is null and c.drained_at is null
-      and not exists (select from farm where drained_at is not null) and not exists (select from mine) as may
+    s.closed_at is null and m.drained_at is null and not exists (select from mine) as may
   from session s join machine m on m.id = s.machine_id join host_type t on t.name = m.host_type
-    join coordinator c on c.id = s.coordinator_id
   where s.id = $1 and t.drained_at is null
 ), starving as (
   select l.id from who cross join lateral (
@@ -96,8 +94,7 @@ left join lateral (
 
 /**
  * The lease that `session` holds already (so that a lost answer is harmless), else the best wanted one that its machine may take,
- * held from now on. A session that hung up gets nothing, nor does a machine that is set aside or drained, by itself or with its
- * host type, its coordinator or the farm.
+ * held from now on. A session that hung up and a drained machine get nothing.
  */
 export async function claimLease(sql: Sql, session: SessionId, now: EpochMs): Promise<ClaimResult> {
   const params = [session, at(now)];
@@ -162,8 +159,7 @@ export async function endLease(sql: Sql, lease: LeaseId, now: EpochMs, reason: s
 export async function otherMachines(sql: Sql, hostType: string, except: readonly MachineId[]): Promise<number> {
   const [row] = await sql.query<{ count: number }>(
     `select count(distinct m.id) as count from session s join machine m on m.id = s.machine_id
-     where s.closed_at is null and m.host_type = $1 and m.drained_at is null and m.set_aside_at is null
-       and m.id <> all ($2::bigint[])`,
+     where s.closed_at is null and m.host_type = $1 and m.drained_at is null and m.id <> all ($2::bigint[])`,
     [hostType, except],
   );
   return row?.count ?? 0;

@@ -55,6 +55,11 @@ export class FakeMachine implements BuildMachine {
     this.client = {
       removeAll: (paths, signal) => this.#removeAll(paths, signal),
       writeTgz: (dir, body, signal) => this.#writeTgz(dir, body, signal),
+      writeTgzFromUrl: async (dir, url) => void this.calls.push(`writetgz ${dir} ${url}`),
+      workDir: async () => {
+        this.calls.push("workdir");
+        return "/work";
+      },
       exec: (command, onOutput, signal) => this.#exec(command, onOutput, signal),
       endExecution: async (id) => void this.calls.push(`end ${id}`),
     };

@@ -1,0 +1,40 @@
+/** A step of a recipe as a command for one machine. */
+import type { Recipe, Step } from "../farm/build.ts";
+import type { BuildClient, Command } from "./machine.ts";
+
+const WORK_DIR = "$WORKDIR";
+
+/** Asks the machine for its work dir where the step's environment mentions it: unlike PATH, variables are not expanded over there. */
+export async function commandOf(
+  recipe: Recipe,
+  step: Step,
+  client: Pick<BuildClient, "workDir">,
+  signal: AbortSignal,
+): Promise<Command> {
+  const [cmd = "", ...args] = step.command;
+  const env = [...recipe.env, ...step.env];
+  const workDir = env.some((entry) => entry.includes(WORK_DIR)) ? await client.workDir(signal) : "";
+  return {
+    cmd,
+    args,
+    dir: folderOf(recipe.sourceDir, step.dir),
+    env: env.map((entry) => entry.replaceAll(WORK_DIR, workDir)),
+    path: step.path,
+    ...(step.showCommand && { debug: true }),
+  };
+}
+
+/** `dir` of a step below the work dir: without `.`, and with a `..` taken back. */
+export function folderOf(sourceDir: string, dir: string): string {
+  return foldersOf(`${sourceDir}/${dir}`).join("/") || ".";
+}
+
+/** The parts of `path` without `.` and empty ones, and with `..` taken back as far as the work folder. */
+export function foldersOf(path: string): string[] {
+  const parts: string[] = [];
+  for (const part of path.split("/")) {
+    if (part === "..") parts.pop();
+    else if (part !== "" && part !== ".") parts.push(part);
+  }
+  return parts;
+}

@@ -1,0 +1,112 @@
+import { Readable } from "node:stream";
+import { gunzipSync } from "node:zlib";
+import { unpackTar } from "modern-tar";
+import { expect, test } from "vitest";
+import type { SourcePart } from "../farm/build.ts";
+import { FarmError } from "../farm/errors.ts";
+import { epochMs, machineId, sessionId } from "../farm/ids.ts";
+import { FakeClock } from "../farm/testing/fake-clock.ts";
+import { testRecipe } from "../store/testing/farm.ts";
+import type { BuildMachine } from "./machine.ts";
+import { writeSources } from "./sources.ts";
+
+const NOON = epochMs(Date.UTC(2026, 10, 23, 12));
+const GO: readonly SourcePart[] = [
+  { dir: "go", file: "VERSION", text: "devel $COMMIT", name: "write_version_tar" },
+  { dir: "go", commit: "own", name: "write_go_src_tar" },
+  { dir: "go1.4", url: "https://example.org/go.tar.gz", name: "write_go_bootstrap_tar" },
+];
+
+/** A machine whose uploads wait until they are let go, in any order. */
+function slowMachine() {
+  const calls: string[] = [];
+  const bodies = new Map<string, Buffer>();
+  const waiting = new Map<string, PromiseWithResolvers<void>>();
+  const call = (name: string, signal?: AbortSignal): Promise<void> => {
+    calls.push(name);
+    const gate = Promise.withResolvers<void>();
+    waiting.set(name, gate);
+    signal?.addEventListener("abort", () => gate.reject(signal.reason), { once: true });
+    return gate.promise;
+  };
+  const machine: BuildMachine = {
+    id: sessionId("0".repeat(32)),
+    machineId: machineId(1),
+    name: "m1",
+    agent: "original",
+    resumes: false,
+    gone: new AbortController().signal,
+    client: {
+      removeAll: async () => {},
+      workDir: async () => "/work",
+      endExecution: async () => {},
+      exec: async () => ({ state: "ok", ok: true }),
+      writeTgz: async (dir, body, signal) => {
+        const name = `${dir} ${calls.length}`;
+        bodies.set(name, Buffer.concat(await body.toArray()));
+        await call(name, signal);
+        return { skippedLinks: undefined };
+      },
+      writeTgzFromUrl: (dir, url, signal) => call(`${dir} ${url}`, signal),
+    },
+  };
+  const until = async (count: number) => {
+    while (calls.length < count) await new Promise(setImmediate);
+  };
+  return { machine, calls, bodies, until, gate: (name: string) => waiting.get(name) };
+}
+
+function write(machine: BuildMachine, sources: readonly SourcePart[] | undefined, said: string[]): Promise<void> {
+  const deps = {
+    clock: new FakeClock(NOON),
+    tarball: async (repo: string, hash: string) => Readable.from([Buffer.from(`${repo} ${hash}`)]),
+    say: async (line: string) => void said.push(line),
+  };
+  const recipe = { ...testRecipe("linux-amd64", "linux"), ...(sources && { sources }) };
+  return writeSources(deps, { repo: "go", hash: "abc123" }, recipe, machine, new AbortController().signal);
+}
+
+test("writeSources() writes the parts of a folder in order, and different folders at the same time", async () => {
+  const { machine, calls, bodies, until, gate } = slowMachine();
+  const said: string[] = [];
+  const done = write(machine, GO, said);
+  await until(2);
+  expect(calls).toEqual(["go1.4 https://example.org/go.tar.gz", "go 0"].toSorted((a) => (a === calls[0] ? -1 : 1)));
+  const [version = ""] = calls.filter((name) => name.startsWith("go "));
+  const files = await unpackTar(gunzipSync(bodies.get(version) ?? Buffer.alloc(0)));
+  expect(files.map(({ header, data }) => [header.name, header.mode, Buffer.from(data ?? []).toString()])).toEqual([
+    ["VERSION", 0o644, "devel abc123"],
+  ]);
+  gate(version)?.resolve();
+  await until(3);
+  expect(bodies.get("go 2")?.toString()).toBe("go abc123");
+  gate("go 2")?.resolve();
+  gate("go1.4 https://example.org/go.tar.gz")?.resolve();
+  await done;
+  const at = "  2026-11-23T12:00:00.000Z ";
+  expect(said.toSorted()).toEqual(
+    ["write_version_tar", "write_go_src_tar", "write_go_bootstrap_tar"]
+      .flatMap((name) => [`${at}${name}`, `${at}finish_${name} after 0ms`])
+      .toSorted(),
+  );
+});
+
+test("writeSources() of a recipe without sources writes the commit's tree to its folder", async () => {
+  const { machine, calls, until, gate } = slowMachine();
+  const said: string[] = [];
+  const done = write(machine, undefined, said);
+  await until(1);
+  gate("src 0")?.resolve();
+  await done;
+  expect({ calls, said }).toEqual({ calls: ["src 0"], said: ["wrote go to m1 in 0ms"] });
+});
+
+test("a part that cannot be written ends the others, and is the reason", async () => {
+  const { machine, calls, until, gate } = slowMachine();
+  const said: string[] = [];
+  const done = write(machine, GO, said);
+  await until(2);
+  gate("go1.4 https://example.org/go.tar.gz")?.reject(new FarmError("machine-broken", "no such address"));
+  await expect(done).rejects.toThrow("no such address");
+  expect(calls).toHaveLength(2);
+});

@@ -1,0 +1,151 @@
+/**
+ * Step 0 of an attempt, `source`: what the recipe wants on the machine before the first command.
+ *
+ *   commit  the tree of the commit that is built, as a tarball
+ *   file    one small file that the farm writes, such as the VERSION of Go's own tree
+ *   url     an archive that the machine itself fetches
+ *
+ * Parts of one folder are written one after the other, so that a later one may replace what an earlier one wrote; different folders at
+ * the same time. The first that fails ends the step, and what is still under way is given up. A part with a name says in the log when it
+ * began and ended.
+ */
+import { Readable } from "node:stream";
+import { gzipSync } from "node:zlib";
+import type { Recipe, SourcePart } from "../farm/build.ts";
+import type { Clock } from "../farm/clock.ts";
+import { FarmError, messageOf } from "../farm/errors.ts";
+import { type EpochMs, ms } from "../farm/ids.ts";
+import { tarEnd, tarHeader, tarPadding } from "../wire/tar/tar-writer.ts";
+import { durationText } from "./duration-text.ts";
+import type { BuildMachine, Unpacked } from "./machine.ts";
+
+export interface SourcesDeps {
+  readonly clock: Clock;
+  /** The commit's tree, gzipped tar. */
+  readonly tarball: (repo: string, hash: string, signal: AbortSignal) => Promise<Readable>;
+  /** A line of the step's log. */
+  readonly say: (line: string) => Promise<void>;
+}
+
+/** What is built. */
+export interface Tree {
+  readonly repo: string;
+  readonly hash: string;
+}
+
+/** The parts of `recipe`: without any of its own, the commit's tree. */
+export function partsOf(recipe: Recipe): readonly SourcePart[] {
+  return recipe.sources ?? [{ dir: recipe.sourceDir, commit: "own" }];
+}
+
+/** Writes everything, or rejects with why the first part could not be written. */
+export async function writeSources(
+  deps: SourcesDeps,
+  tree: Tree,
+  recipe: Recipe,
+  machine: BuildMachine,
+  signal: AbortSignal,
+): Promise<void> {
+  const stop = new AbortController();
+  const either = AbortSignal.any([signal, stop.signal]);
+  const folders = Map.groupBy(partsOf(recipe), (part) => part.dir);
+  const writing = [...folders.values()].map(async (parts) => {
+    for (const part of parts) await writePart(deps, tree, part, machine, either);
+  });
+  try {
+    await Promise.all(writing);
+  } catch (error) {
+    stop.abort(error);
+    await Promise.allSettled(writing);
+    throw error;
+  }
+}
+
+async function writePart(
+  deps: SourcesDeps,
+  tree: Tree,
+  part: SourcePart,
+  machine: BuildMachine,
+  signal: AbortSignal,
+): Promise<void> {
+  const { clock, say } = deps;
+  signal.throwIfAborted();
+  const began = clock.monotonic();
+  if (part.name !== undefined) await say(spanBegan(clock.now(), part.name));
+  const what = await written(deps, tree, part, machine, signal);
+  const span = durationText(ms(clock.monotonic() - began));
+  if (part.name !== undefined) await say(spanEnded(clock.now(), part.name, span));
+  else await say(`wrote ${what.name} to ${machine.name} in ${span}`);
+  if (what.skippedLinks === 0) return;
+  const links = what.skippedLinks === 1 ? "1 symbolic link" : `${what.skippedLinks} symbolic links`;
+  await say(`not unpacked: ${links} that lead out of the tree or that ${machine.name} cannot make`);
+}
+
+async function written(
+  deps: SourcesDeps,
+  tree: Tree,
+  part: SourcePart,
+  machine: BuildMachine,
+  signal: AbortSignal,
+): Promise<{ readonly name: string; readonly skippedLinks: number }> {
+  const { client } = machine;
+  if ("url" in part) {
+    await client.writeTgzFromUrl(part.dir, part.url, signal);
+    return { name: part.url, skippedLinks: 0 };
+  }
+  if ("file" in part) {
+    const text = part.text.replaceAll("$COMMIT", tree.hash);
+    await client.writeTgz(part.dir, Readable.from([oneFile(part.file, text, deps.clock.now())]), signal);
+    return { name: part.file, skippedLinks: 0 };
+  }
+  const body = await deps.tarball(tree.repo, tree.hash, signal).catch((error: unknown) => {
+    throw new FarmError("unavailable", `source not available: ${messageOf(error)}`, { cause: error });
+  });
+  const { skippedLinks = 0 } = await writeTarball(machine, part.dir, body, signal);
+  return { name: tree.repo, skippedLinks };
+}
+
+/** A tarball that breaks off is not the machine's fault. */
+async function writeTarball(
+  machine: BuildMachine,
+  dir: string,
+  body: Readable,
+  signal: AbortSignal,
+): Promise<Unpacked> {
+  let broken: Error | undefined;
+  body.once("error", (error) => {
+    broken = error;
+  });
+  try {
+    return await machine.client.writeTgz(dir, body, signal);
+  } catch (error) {
+    if (broken && !signal.aborted) {
+      throw new FarmError("unavailable", `source not available: ${messageOf(broken)}`, { cause: broken });
+    }
+    throw error;
+  } finally {
+    body.destroy();
+  }
+}
+
+/** A gzipped tar that holds one file, of mode 0644. */
+function oneFile(name: string, text: string, now: EpochMs): Buffer {
+  const content = Buffer.from(text);
+  const entry = {
+    type: "file",
+    name: Buffer.from(name).toString("latin1"),
+    mode: 0o644,
+    size: content.length,
+  } as const;
+  const header = tarHeader({ ...entry, mtime: Math.floor(now / 1000) });
+  return gzipSync(Buffer.concat([header, content, tarPadding(content.length), tarEnd()]));
+}
+
+/** `  2026-11-23T12:00:00Z write_version_tar`: two spaces, when, what; so that scripts find them. */
+function spanBegan(now: EpochMs, name: string): string {
+  return `  ${new Date(now).toISOString()} ${name}`;
+}
+
+function spanEnded(now: EpochMs, name: string, span: string): string {
+  return `  ${new Date(now).toISOString()} finish_${name} after ${span}`;
+}
