@@ -25,6 +25,8 @@ const repos: RepoInput[] = [
     // Names and globs: * is anything but '/', ** anything, ? one character, '!' takes away again.
     // Left out: HEAD, the repository's default branch.
     branches: ["HEAD", "release/*", "!release/old-*"],
+    // Tries of these branches go before other tries. Default "release-branch*" and "release/*".
+    releaseBranches: ["release/*"],
     // How often to look for commits; a webhook makes it look at once. Default "15s".
     poll: "1m",
     // When many commits appear at once (or the farm starts), so many of a branch's newest are built. Default 10.

@@ -442,8 +442,8 @@ test("a coordinator that is stopped hands its builds to the next one, uncharged"
 
 test("whyWaiting() counts what goes first and says what the machines do", async () => {
   await using database = await freshDatabase();
-  const older = await plan(database, { committedAt: NOON });
-  const newer = await plan(database, { committedAt: epochMs(NOON + 1000) });
+  const older = await plan(database, { committedAt: epochMs(NOON - 1000) });
+  const newer = await plan(database, { committedAt: NOON });
   expect(await whyWaiting(database.sql, newer, NOON)).toMatchObject({ ahead: 0, connected: 0 });
   expect(await whyWaiting(database.sql, older, NOON)).toMatchObject({
     ahead: 1,

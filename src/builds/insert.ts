@@ -13,6 +13,8 @@ export interface PlannedBuild {
   readonly commitId: number;
   readonly committedAt: EpochMs;
   readonly branch: string;
+  /** The repository's configuration calls the branch a release branch. Default false. */
+  readonly release?: boolean;
   /** The newest commit of the branch. */
   readonly head: boolean;
   readonly recipe: Recipe;

@@ -4,7 +4,8 @@
  * The newest commit of a branch is built anew when a builder's recipe changed; what then waits by an older recipe is canceled.
  */
 import type { FarmConfig } from "../config/effective.ts";
-import { type EpochMs, epochMs } from "../farm/ids.ts";
+import { matches } from "../config/globs.ts";
+import type { EpochMs } from "../farm/ids.ts";
 import type { FoundCommits } from "../source/repo-watch.ts";
 import { cancelBuild, outdatedBuilds, recipeDigest } from "../store/builds.ts";
 import type { Sql } from "../store/sql.ts";
@@ -24,6 +25,7 @@ export async function planFound(
 ): Promise<readonly string[]> {
   const { repo, branch, commits } = found;
   const recipes = plan(farm, repo, branch);
+  const release = matches(farm.repos.find((r) => r.name === repo)?.releaseBranches ?? [], branch);
   const topics = new Set<string>();
   const bus = { publish: (topic: string) => void topics.add(topic) };
   const [head] = commits;
@@ -38,10 +40,10 @@ export async function planFound(
     recipes.map((recipe) => ({
       repo,
       branch,
+      release,
       head: commit === head,
       commitId: commit.id,
-      // A committer's clock may be ahead; nobody goes first because of that.
-      committedAt: epochMs(Math.min(commit.committedAt, now)),
+      committedAt: commit.committedAt,
       recipe,
       provenance: "submitted" as const,
       class: "post-submit" as const,

@@ -34,7 +34,7 @@ test("checkFarm() fills in every default", () => {
       greenLogsMs: 30 * DAY, logsMs: 90 * DAY, buildsMs: 365 * DAY, sessionsMs: 180 * DAY, auditMs: 730 * DAY, noticesMs: 30 * DAY,
     },
     repos: [
-      { name: "app", url: ".", branches: ["HEAD"], pollMs: 15_000, depth: 10, history: 100, webhook: null, token: null, tokenUser: "x-access-token" },
+      { name: "app", url: ".", branches: ["HEAD"], releaseBranches: ["release-branch*", "release/*"], pollMs: 15_000, depth: 10, history: 100, webhook: null, token: null, tokenUser: "x-access-token" },
     ],
     hosts: [
       {
@@ -54,7 +54,7 @@ test("checkFarm() fills in every default", () => {
 
 test("checkFarm() takes every field as written", () => {
   const farm = checkFarm({
-    repos: [{ name: "a.b", url: "https://example.org/a", branches: "main", poll: "1m", depth: 200, webhook: { env: "HOOK" }, token: { file: "t" }, tokenUser: "bot" }],
+    repos: [{ name: "a.b", url: "https://example.org/a", branches: "main", releaseBranches: "go1.*", poll: "1m", depth: 200, webhook: { env: "HOOK" }, token: { file: "t" }, tokenUser: "bot" }],
     hosts: [
       {
         hostType: "mac", hostArch: "darwin-arm64", expect: 2, env: { A: "1" }, owners: [{ name: "Zoë", contact: "z@example.org" }],
@@ -76,7 +76,7 @@ test("checkFarm() takes every field as written", () => {
   }); // biome-ignore format: one glance
   expect([farm.repos[0], farm.hosts, farm.builders]).toEqual([
     {
-      name: "a.b", url: "https://example.org/a", branches: ["main"], pollMs: 60_000, depth: 200, history: 200,
+      name: "a.b", url: "https://example.org/a", branches: ["main"], releaseBranches: ["go1.*"], pollMs: 60_000, depth: 200, history: 200,
       webhook: { env: "HOOK" }, token: { file: "t" }, tokenUser: "bot",
     },
     [
@@ -369,7 +369,7 @@ test("effectiveFarm() prints the farm as JSON, functions by a word", () => {
     notify: { operators: [], mail: null },
     retention: { greenLogs: "30d", logs: "90d", builds: "365d", sessions: "180d", audit: "730d", notices: "30d" },
     repos: [
-      { name: "app", url: ".", branches: ["HEAD"], poll: "15s", depth: 10, history: 100, webhook: null, token: null, tokenUser: "x-access-token" },
+      { name: "app", url: ".", branches: ["HEAD"], releaseBranches: ["release-branch*", "release/*"], poll: "15s", depth: 10, history: 100, webhook: null, token: null, tokenUser: "x-access-token" },
     ],
     hosts: [
       {

@@ -53,6 +53,8 @@ export interface RepoConfig {
   readonly url: string;
   /** Names and globs; `HEAD` is the repository's default branch. */
   readonly branches: readonly string[];
+  /** Names and globs; tries of these branches go first. */
+  readonly releaseBranches: readonly string[];
   readonly pollMs: Ms;
   /** Planned at most, newest first, when commits are found. */
   readonly depth: number;

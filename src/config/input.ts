@@ -83,6 +83,8 @@ export interface RepoInput {
    * `HEAD` (the default) is whatever the repository's own default branch is; for a checkout, the branch it is on.
    */
   readonly branches?: string | readonly string[];
+  /** Tries of these branches go before other tries; names and globs. Default `["release-branch*", "release/*"]`. */
+  readonly releaseBranches?: string | readonly string[];
   /** How often to look for commits. Default `"15s"`. */
   readonly poll?: Duration;
   /** At most so many of a branch's newest commits are planned when several appear at once. Default 10. */

@@ -183,6 +183,7 @@ const repo: z.ZodType<RepoConfig> = z
       name,
       url: checked("want a folder or a URL", urlFault),
       branches: globs.default(["HEAD"]),
+      releaseBranches: globs.default(["release-branch*", "release/*"]),
       poll: span("1s", "24h").default(ms(15_000)),
       depth: whole(1, 10_000).default(10),
       history: whole(1, 10_000).optional(),
@@ -600,7 +601,7 @@ const FIELDS: readonly (readonly [place: RegExp, fields: string])[] = [
   [/^notify$/, "operators mail"],
   [/^notify mail$/, "host port security user password from caFile"],
   [/^retention$/, "greenLogs logs builds sessions audit notices"],
-  [/^repos$/, "name url branches poll depth history webhook token tokenUser"],
+  [/^repos$/, "name url branches releaseBranches poll depth history webhook token tokenUser"],
   [/^hosts$/, "hostType hostArch expect missingAfter env owners notes pool trust sharedKey hermetic"],
   [/^hosts owners$/, "name contact notify"],
   [

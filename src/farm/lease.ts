@@ -7,7 +7,7 @@
  *
  *   wanted -claim-> held -> ended;  wanted -> ended when nobody needs it any more. Nothing leaves ended.
  *
- * Order within a queue: a lease past `starvesAt` goes first, oldest first; then the lower class; then the lower `rank`.
+ * The order within a queue is schedule/order.ts's.
  */
 import type { Provenance } from "./build.ts";
 import type { EpochMs, LeaseId, MachineId, SessionId } from "./ids.ts";
@@ -18,7 +18,7 @@ export type LeaseKind =
   | "build"
   /** A further machine for the tests of a build. */
   | "helper"
-  /** A look whether a machine that was set aside is well again. */
+  /** A look whether a machine that was set aside is well again; bound to that machine. */
   | "probe";
 
 /** The classes in their order. The number is stored. */

@@ -1,18 +1,26 @@
 /**
  * Who goes next: the order of the leases that wait in one queue, and who may take them, without a database.
  *
- * The claim (store/leases.ts) is the same rules as one SQL statement; a test holds the two together. Words:
+ * The claim (store/leases.ts) is the same rules as one SQL statement; a test holds the two together. In this order:
  *
- *   rank      within a class the lower goes first: the time of asking for people, so they are served in turn (a release
- *             branch does not pass a master branch); minus the commit time after submission, so the newest commit goes first
+ *   bound     a lease that names its machine (a probe) waits for that machine only: the machine takes it first, others pass by
  *   starving  waited past `starvesAt`: goes before everything that does not starve, oldest first, so nothing waits for ever
- *   avoid     machines that failed this work; they do not take it again before `avoidUntil`, to let another machine do it
+ *   band      the class; within it whole builds before helpers, which only make something faster that goes on anyway; and
+ *             within class try release branches before the others
+ *   flow      within a band those who share the machines take turns: repositories, for gomote and try people. Next is the flow
+ *             that holds the fewest machines of this queue, of several the one served longest ago. A person's repositories
+ *             take the person's turns in the same way
+ *   rank      within a flow the lower goes first: the time of asking for people, so that they are served in turn; minus the
+ *             commit time after submission, so that the newest commit goes first
  *
- * Always: a community machine takes `submitted` code only, a drained machine takes nothing.
+ * Always: a community machine takes `submitted` code only; a drained machine takes nothing; a machine that failed some work
+ * (`avoid`) does not take it again before `avoidUntil`, so that another can. What one machine may not take never keeps it from
+ * what stands behind. Turns are counted from what is held and was held, and nothing is kept besides: claims that run at the same
+ * moment do not see each other, so a flow may get ahead by as many as there are, and makes up for it in the next ones.
  */
 import type { Provenance, Trust } from "../farm/build.ts";
 import { type EpochMs, type MachineId, type Ms, minutes, plus } from "../farm/ids.ts";
-import { LEASE_CLASSES, type LeaseClass } from "../farm/lease.ts";
+import { LEASE_CLASSES, type LeaseClass, type LeaseKind } from "../farm/lease.ts";
 
 /** How long a lease waits before it starves. People wait on the other end of the first two. */
 export const STARVES_AFTER: Readonly<Record<LeaseClass, Ms>> = {
@@ -22,15 +30,23 @@ export const STARVES_AFTER: Readonly<Record<LeaseClass, Ms>> = {
   background: minutes(24 * 60),
 };
 
+/** So many flows of a band are compared, by name; the rest come when one of these has nothing left, or starve. Bounds the claim. */
+export const FLOWS_COMPARED = 100;
+
 /** A lease as the order sees it. */
 export interface Waiting {
   readonly id: number;
+  readonly kind: LeaseKind;
   readonly class: LeaseClass;
+  readonly release: boolean;
+  readonly flow: string;
+  readonly repo: string;
   readonly rank: number;
   readonly provenance: Provenance;
   readonly starvesAt: EpochMs;
   readonly avoid: readonly MachineId[];
   readonly avoidUntil: EpochMs | null;
+  readonly onlyMachine: MachineId | null;
 }
 
 /** A machine as the order sees it. */
@@ -40,30 +56,195 @@ export interface Taker {
   readonly drained: boolean;
 }
 
+/** What one repository of one flow has of the queue's machines. */
+export interface Share {
+  readonly flow: string;
+  readonly repo: string;
+  readonly held: number;
+  /** When it was given its last machine, whether or not it still has it; null: never. */
+  readonly servedAt: EpochMs | null;
+}
+
 /** `committedAt` is the commit's own time; only post-submit and background work is ordered by it. */
 export function rankOf(leaseClass: LeaseClass, wantedAt: EpochMs, committedAt: EpochMs): number {
-  return leaseClass === "gomote" || leaseClass === "try" ? wantedAt : -committedAt;
+  if (leaseClass === "gomote" || leaseClass === "try") return wantedAt;
+  // A committer's clock may be ahead; nobody goes first because of that.
+  return -Math.min(committedAt, wantedAt);
 }
 
 export function starvesAt(leaseClass: LeaseClass, wantedAt: EpochMs): EpochMs {
   return plus(wantedAt, STARVES_AFTER[leaseClass]);
 }
 
-/** Negative when `a` goes before `b` at `now`. Never 0 for two different leases. */
-export function compare(a: Waiting, b: Waiting, now: EpochMs): number {
-  const starving = Number(b.starvesAt <= now) - Number(a.starvesAt <= now);
-  if (starving !== 0) return starving;
-  if (a.starvesAt <= now) return a.starvesAt - b.starvesAt || a.id - b.id;
-  return LEASE_CLASSES[a.class] - LEASE_CLASSES[b.class] || a.rank - b.rank || a.id - b.id;
+/** Lower goes first. The database computes the same (column `band`). */
+export function bandOf(lease: Pick<Waiting, "kind" | "class" | "release">): number {
+  const first = lease.class === "try" && lease.release;
+  return LEASE_CLASSES[lease.class] * 4 + (lease.kind === "helper" ? 2 : 0) + (first ? 0 : 1);
 }
 
 export function mayTake(taker: Taker, lease: Waiting, now: EpochMs): boolean {
   if (taker.drained) return false;
   if (taker.trust !== "team" && lease.provenance !== "submitted") return false;
+  if (lease.onlyMachine !== null && lease.onlyMachine !== taker.machineId) return false;
   return lease.avoidUntil === null || lease.avoidUntil <= now || !lease.avoid.includes(taker.machineId);
 }
 
 /** What `taker` takes at `now` out of one queue, or undefined when nothing there is for it. */
-export function next(queue: readonly Waiting[], taker: Taker, now: EpochMs): Waiting | undefined {
-  return queue.filter((lease) => mayTake(taker, lease, now)).toSorted((a, b) => compare(a, b, now))[0];
+export function next(
+  queue: readonly Waiting[],
+  shares: readonly Share[],
+  taker: Taker,
+  now: EpochMs,
+): Waiting | undefined {
+  const free = queue.filter((lease) => mayTake(taker, lease, now));
+  const bound = free.filter((lease) => lease.onlyMachine !== null).toSorted((a, b) => a.id - b.id)[0];
+  if (bound) return bound;
+  const starving = free.filter((lease) => lease.starvesAt <= now).toSorted(bySpan)[0];
+  if (starving) return starving;
+  const may = new Set(free);
+  const counted = new Shares(shares);
+  for (const lanes of bandsOf(queue)) {
+    for (const lane of turns(lanes, counted)) {
+      const lease = lane.leases.find((each) => may.has(each));
+      if (lease) return lease;
+    }
+  }
+  return undefined;
+}
+
+/**
+ * The first `limit` of `queue` in the order in which machines that may take anything will take them, if nothing else is wanted
+ * and nothing given back meanwhile. Leases bound to one machine stand in no line.
+ */
+export function line(queue: readonly Waiting[], shares: readonly Share[], now: EpochMs, limit: number): Waiting[] {
+  const counted = new Shares(shares);
+  const free = queue.filter((lease) => lease.onlyMachine === null);
+  const order = free
+    .filter((lease) => lease.starvesAt <= now)
+    .toSorted(bySpan)
+    .slice(0, limit);
+  for (const lease of order) counted.serve(lease);
+  const rest = free.filter((lease) => lease.starvesAt > now);
+  for (const lanes of bandsOf(rest)) {
+    let left = lanes;
+    while (left.length > 0 && order.length < limit) {
+      const [lane] = turns(left, counted);
+      const lease = lane?.leases[lane.taken++];
+      if (!lane || !lease) break;
+      order.push(lease);
+      counted.serve(lease);
+      if (lane.taken === lane.leases.length) left = left.filter((each) => each !== lane);
+    }
+  }
+  return order;
+}
+
+/** What one repository of one flow wants in one band, the first to go in front. */
+interface Lane {
+  readonly flow: string;
+  readonly repo: string;
+  readonly leases: readonly Waiting[];
+  /** So many from the front are gone. */
+  taken: number;
+}
+
+function bySpan(a: Waiting, b: Waiting): number {
+  return a.starvesAt - b.starvesAt || a.id - b.id;
+}
+
+/** The lanes of each band, in the order of the bands and of names within one. */
+function bandsOf(queue: readonly Waiting[]): Lane[][] {
+  const bands = new Map<number, Map<string, Waiting[]>>();
+  for (const lease of queue) {
+    if (lease.onlyMachine !== null) continue;
+    const lanes = bands.get(bandOf(lease)) ?? new Map<string, Waiting[]>();
+    bands.set(bandOf(lease), lanes);
+    const leases = lanes.get(keyOf(lease)) ?? [];
+    lanes.set(keyOf(lease), leases);
+    leases.push(lease);
+  }
+  return [...bands]
+    .toSorted(([a], [b]) => a - b)
+    .map(([, lanes]) =>
+      [...lanes.values()]
+        .map((leases) => leases.toSorted((a, b) => a.rank - b.rank || a.id - b.id))
+        .flatMap((leases) => {
+          const [head] = leases;
+          return head ? [{ flow: head.flow, repo: head.repo, leases, taken: 0 }] : [];
+        })
+        .toSorted((a, b) => compareText(a.flow, b.flow) || compareText(a.repo, b.repo)),
+    );
+}
+
+/** The lanes of a band in the order in which the next machine is offered to them. */
+function turns(lanes: readonly Lane[], shares: Shares): Lane[] {
+  const compared = lanes.slice(0, FLOWS_COMPARED);
+  if (compared.length === 1) return compared;
+  const flowServed = new Map<string, number>();
+  for (const { flow, repo } of compared) {
+    const served = shares.of(flow, repo).servedAt;
+    flowServed.set(flow, Math.max(served, flowServed.get(flow) ?? served));
+  }
+  return compared
+    .map((lane) => {
+      const { held, servedAt } = shares.of(lane.flow, lane.repo);
+      const head = lane.leases[lane.taken];
+      const key = [
+        shares.heldBy(lane.flow),
+        flowServed.get(lane.flow) ?? 0,
+        held,
+        servedAt,
+        head?.rank ?? 0,
+        head?.id ?? 0,
+      ];
+      return { lane, key };
+    })
+    .toSorted((a, b) => {
+      for (const [i, part] of a.key.entries()) {
+        const other = b.key[i] ?? 0;
+        if (part !== other) return part - other;
+      }
+      return 0;
+    })
+    .map(({ lane }) => lane);
+}
+
+/** Counts what each flow holds while a queue is played forward. */
+class Shares {
+  readonly #lanes = new Map<string, { held: number; servedAt: number }>();
+  readonly #flows = new Map<string, number>();
+  #latest = 0;
+
+  constructor(shares: readonly Share[]) {
+    for (const { flow, repo, held, servedAt } of shares) {
+      this.#lanes.set(keyOf({ flow, repo }), { held, servedAt: servedAt ?? NEVER });
+      this.#flows.set(flow, this.heldBy(flow) + held);
+      this.#latest = Math.max(this.#latest, servedAt ?? NEVER);
+    }
+  }
+
+  of(flow: string, repo: string): { readonly held: number; readonly servedAt: number } {
+    return this.#lanes.get(keyOf({ flow, repo })) ?? { held: 0, servedAt: NEVER };
+  }
+
+  heldBy(flow: string): number {
+    return this.#flows.get(flow) ?? 0;
+  }
+
+  serve(lease: Waiting): void {
+    const { held } = this.of(lease.flow, lease.repo);
+    this.#lanes.set(keyOf(lease), { held: held + 1, servedAt: ++this.#latest });
+    this.#flows.set(lease.flow, this.heldBy(lease.flow) + 1);
+  }
+}
+
+/** Before every instant that a clock shows. */
+const NEVER = -1;
+
+function keyOf(lane: { readonly flow: string; readonly repo: string }): string {
+  return `${lane.flow}\n${lane.repo}`;
+}
+
+function compareText(a: string, b: string): number {
+  return a < b ? -1 : Number(a > b);
 }

@@ -248,8 +248,8 @@ export async function giveUpAttempt(
     const wait = elsewhere ? policy.elsewhereFirst : policy.pause(charged);
     await tx.query(
       `with l as (
-         insert into lease (kind, class, queue, provenance, rank, wanted_at, starves_at, avoid, avoid_until)
-         select kind, class, queue, provenance, rank, $3, starves_at, $4::bigint[], $5::timestamptz from lease where id = $2
+         insert into lease (kind, class, queue, flow, repo, release, provenance, rank, wanted_at, starves_at, avoid, avoid_until)
+         select kind, class, queue, flow, repo, release, provenance, rank, $3, starves_at, $4::bigint[], $5::timestamptz from lease where id = $2
          returning id
        ), b as (
          update build set state = 'scheduled', started_at = null where id = $1

@@ -20,6 +20,8 @@ export interface NewBuild {
   readonly recipe: Recipe;
   readonly provenance: Provenance;
   readonly class: LeaseClass;
+  /** Of a release branch. Default false. */
+  readonly release?: boolean;
   readonly rank: number;
   readonly starvesAt: EpochMs;
 }
@@ -126,6 +128,7 @@ export async function insertBuilds(sql: Sql, builds: readonly NewBuild[], now: E
       recipe: digest,
       provenance: build.provenance,
       class: LEASE_CLASSES[build.class],
+      release: build.release ?? false,
       rank: build.rank,
       starves_at: new Date(build.starvesAt),
     });
@@ -133,7 +136,7 @@ export async function insertBuilds(sql: Sql, builds: readonly NewBuild[], now: E
   const inserted = await sql.query<RefRow>(
     `with input as (
        select * from jsonb_to_recordset($1::jsonb) as x (place integer, head boolean, repo text, commit_id bigint, branch text, builder text, host_type text,
-         recipe text, provenance text, class smallint, rank bigint, starves_at timestamptz)
+         recipe text, provenance text, class smallint, release boolean, rank bigint, starves_at timestamptz)
        -- A conflict would use up a number, and builds are called by theirs.
        where not exists (select from build where commit_id = x.commit_id and builder = x.builder and rebuild_of is null
                            and (recipe = x.recipe or not x.head))
@@ -147,11 +150,11 @@ export async function insertBuilds(sql: Sql, builds: readonly NewBuild[], now: E
        on conflict (commit_id, builder, recipe) where rebuild_of is null do nothing
        returning id, repo, commit_id, builder, host_type, provenance, class
      ), numbered as (
-       select b.*, input.rank, input.starves_at, nextval(pg_get_serial_sequence('lease', 'id')) as lease_id
+       select b.*, input.release, input.rank, input.starves_at, nextval(pg_get_serial_sequence('lease', 'id')) as lease_id
        from b join input using (commit_id, builder)
      ), l as (
-       insert into lease (id, kind, class, queue, provenance, rank, wanted_at, starves_at) overriding system value
-       select lease_id, 'build', class, host_type, provenance, rank, $3, starves_at from numbered
+       insert into lease (id, kind, class, queue, flow, repo, release, provenance, rank, wanted_at, starves_at) overriding system value
+       select lease_id, 'build', class, host_type, repo, repo, release, provenance, rank, $3, starves_at from numbered
      ), a as (
        insert into attempt (build_id, number, lease_id, created_at) select id, 1, lease_id, $3 from numbered
      )
@@ -207,8 +210,10 @@ export async function insertRebuild(
          select repo, commit_id, branch, builder, host_type, recipe, provenance, $2, $3, $4, $5 from build where id = $1
          returning id, repo, commit_id, builder, host_type, provenance, class
        ), l as (
-         insert into lease (kind, class, queue, provenance, rank, wanted_at, starves_at)
-         select 'build', class, host_type, provenance, $6, $5, $7 from b returning id
+         insert into lease (kind, class, queue, flow, repo, release, provenance, rank, wanted_at, starves_at)
+         select 'build', class, host_type, $3, repo,
+           coalesce((select l.release from attempt a join lease l on l.id = a.lease_id where a.build_id = $1 order by a.number limit 1), false),
+           provenance, $6, $5, $7 from b returning id
        ), a as (
          insert into attempt (build_id, number, lease_id, created_at) select b.id, 1, l.id, $5 from b, l
        )

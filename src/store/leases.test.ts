@@ -1,48 +1,54 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Provenance, Trust } from "../farm/build.ts";
-import { type EpochMs, epochMs, type MachineId, machineId, minutes, plus } from "../farm/ids.ts";
-import { LEASE_CLASSES, type LeaseClass } from "../farm/lease.ts";
-import { mayTake, next, rankOf, starvesAt, type Waiting } from "../schedule/order.ts";
+import { type EpochMs, epochMs, leaseId, machineId, minutes, ms, plus } from "../farm/ids.ts";
+import { LEASE_CLASSES, type LeaseClass, type LeaseKind } from "../farm/lease.ts";
+import { bandOf, mayTake, next, rankOf, type Share, type Waiting } from "../schedule/order.ts";
 import { CLAIM, claimLease, endLease } from "./leases.ts";
 import { at, type Sql } from "./sql.ts";
 import { freshDatabase } from "./testing/database.ts";
 import { addCoordinator, addHostType, addMachine, closeSession, NOON, type TestMachine } from "./testing/farm.ts";
 
-interface Wanted {
-  readonly class?: LeaseClass;
-  readonly rank?: number;
-  readonly provenance?: Provenance;
-  readonly starvesAt?: EpochMs;
-  readonly avoid?: readonly MachineId[];
-  readonly avoidUntil?: EpochMs | null;
-  readonly queue?: string;
-}
+type Wanted = Partial<Omit<Waiting, "id">> & { readonly queue?: string };
 
 async function want(sql: Sql, wanted: Wanted): Promise<Waiting> {
+  const { queue, ...rest } = { queue: "q", ...wanted };
   const lease = {
-    class: wanted.class ?? "post-submit",
-    rank: wanted.rank ?? 0,
-    provenance: wanted.provenance ?? "submitted",
-    starvesAt: wanted.starvesAt ?? plus(NOON, minutes(600)),
-    avoid: wanted.avoid ?? [],
-    avoidUntil: wanted.avoidUntil ?? null,
+    kind: "build",
+    class: "post-submit",
+    release: false,
+    flow: "",
+    repo: "",
+    rank: 0,
+    provenance: "submitted",
+    starvesAt: plus(NOON, minutes(600)),
+    avoid: [],
+    avoidUntil: null,
+    onlyMachine: null,
+    ...rest,
   } as const;
-  const [row] = await sql.query<{ id: number }>(
-    `insert into lease (kind, class, queue, provenance, rank, wanted_at, starves_at, avoid, avoid_until)
-     values ('build', $1, $2, $3, $4, $5, $6, $7, $8) returning id`,
+  const [row] = await sql.query<{ id: number; band: number }>(
+    `insert into lease (kind, class, release, queue, flow, repo, provenance, rank, wanted_at, starves_at, avoid, avoid_until, only_machine)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) returning id, band`,
     [
+      lease.kind,
       LEASE_CLASSES[lease.class],
-      wanted.queue ?? "q",
+      lease.release,
+      queue,
+      lease.flow,
+      lease.repo,
       lease.provenance,
       lease.rank,
       at(NOON),
       at(lease.starvesAt),
       lease.avoid,
       at(lease.avoidUntil),
+      lease.onlyMachine,
     ],
   );
-  return { ...lease, id: row?.id ?? 0 };
+  const made = { ...lease, id: row?.id ?? 0 };
+  expect(row?.band).toBe(bandOf(made));
+  return made;
 }
 
 async function take(sql: Sql, machine: TestMachine, now: EpochMs = NOON): Promise<number | undefined> {
@@ -76,13 +82,19 @@ test("[coordinator 60] the newest commit goes first, a try before both, two trie
   expect(await drainQueue(sql, machine)).toEqual([try1, try2, newer, older].map((lease) => lease.id));
 });
 
-test("[coordinator 61] tries go in the order of asking, whatever their branch: a release branch passes nobody", async () => {
+test("[coordinator 61] tries of release branches go before other tries, and a release branch passes nobody after submission", async () => {
   await using database = await freshDatabase();
   const { sql } = database;
   const machine = await oneMachine(sql);
   const master = await want(sql, { class: "try", rank: rankOf("try", NOON, epochMs(1)) });
-  const release = await want(sql, { class: "try", rank: rankOf("try", plus(NOON, minutes(1)), epochMs(9)) });
-  expect(await drainQueue(sql, machine)).toEqual([master.id, release.id]);
+  const release = await want(sql, {
+    class: "try",
+    release: true,
+    rank: rankOf("try", plus(NOON, minutes(1)), epochMs(9)),
+  });
+  const newer = await want(sql, { rank: -2 });
+  const older = await want(sql, { release: true, rank: -1 });
+  expect(await drainQueue(sql, machine)).toEqual([release, master, newer, older].map((lease) => lease.id));
 });
 
 test("[coordinator 74] a community machine never takes code that was not submitted", async () => {
@@ -150,13 +162,36 @@ test("claimLease() leaves a lease to others until avoid_until, and says when tha
 });
 
 const arbitraryLease = fc.record({
+  kind: fc.constantFrom<LeaseKind>("build", "build", "helper"),
   class: fc.constantFrom<LeaseClass>("gomote", "try", "post-submit", "background"),
+  release: fc.boolean(),
+  flow: fc.constantFrom("", "ann", "bob", "Zoe"),
+  repo: fc.constantFrom("app", "lib"),
   rank: fc.integer({ min: -3, max: 3 }),
   provenance: fc.constantFrom<Provenance>("submitted", "reviewed", "unreviewed"),
   starves: fc.integer({ min: -3, max: 6 }),
   avoids: fc.subarray([0, 1, 2]),
   avoidFor: fc.option(fc.integer({ min: -2, max: 2 })),
+  only: fc.option(fc.nat(2), { freq: 6 }),
 });
+
+/** What the claim counts turns by, kept by hand. */
+class Turns {
+  readonly #shares: { flow: string; repo: string; held: number; servedAt: EpochMs | null }[] = [];
+
+  get shares(): readonly Share[] {
+    return this.#shares;
+  }
+
+  of({ flow, repo }: Waiting): { held: number; servedAt: EpochMs | null } {
+    let share = this.#shares.find((each) => each.flow === flow && each.repo === repo);
+    if (!share) {
+      share = { flow, repo, held: 0, servedAt: null };
+      this.#shares.push(share);
+    }
+    return share;
+  }
+}
 
 test("claimLease() takes what next() takes, on random farms, and never two machines the same", async () => {
   await using database = await freshDatabase();
@@ -165,39 +200,50 @@ test("claimLease() takes what next() takes, on random farms, and never two machi
   let round = 0;
   await fc.assert(
     fc.asyncProperty(
-      fc.array(arbitraryLease, { maxLength: 12 }),
+      fc.array(arbitraryLease, { maxLength: 14 }),
       fc.constantFrom<Trust>("team", "community"),
-      async (leases, trust) => {
+      fc.array(fc.boolean(), { minLength: 15, maxLength: 15 }),
+      async (leases, trust, givesBack) => {
         const queue = `q${round++}`;
         await addHostType(sql, queue, trust);
         const machines: TestMachine[] = [];
         for (const name of ["a", "b", "c"]) machines.push(await addMachine(sql, queue, name, coordinator));
         const model: Waiting[] = [];
-        for (const lease of leases) {
-          const avoid = lease.avoids.map((i) => machines[i]?.machineId ?? machineId(0));
-          const avoidUntil = lease.avoidFor === null ? null : plus(NOON, minutes(lease.avoidFor));
-          model.push(
-            await want(sql, { ...lease, queue, avoid, avoidUntil, starvesAt: plus(NOON, minutes(lease.starves)) }),
-          );
+        for (const { starves, avoids, avoidFor, only, ...lease } of leases) {
+          const avoid = avoids.map((i) => machines[i]?.machineId ?? machineId(0));
+          const avoidUntil = avoidFor === null ? null : plus(NOON, minutes(avoidFor));
+          const onlyMachine = only === null ? null : (machines[only]?.machineId ?? null);
+          const starvesAt = plus(NOON, minutes(starves));
+          model.push(await want(sql, { ...lease, queue, avoid, avoidUntil, onlyMachine, starvesAt }));
         }
+        const turns = new Turns();
+        const held = new Map<TestMachine, Waiting>();
         for (let turn = 0; turn < leases.length + 1; turn++) {
+          const now = plus(NOON, ms(turn));
           const machine = machines[turn % 3] as TestMachine;
-          const expected = next(model, { machineId: machine.machineId, trust, drained: false }, NOON);
-          const got = await claimLease(sql, machine.id, NOON);
+          const before = held.get(machine);
+          if (before && givesBack[turn]) {
+            await endLease(sql, leaseId(before.id), now, "done");
+            turns.of(before).held--;
+            held.delete(machine);
+          }
+          const taker = { machineId: machine.machineId, trust, drained: false };
+          const expected = held.get(machine) ?? next(model, turns.shares, taker, now);
+          const got = await claimLease(sql, machine.id, now);
           expect(got.lease?.id).toBe(expected?.id);
-          if (!got.lease) continue;
-          model.splice(
-            model.findIndex((lease) => lease.id === got.lease?.id),
-            1,
-          );
-          await endLease(sql, got.lease.id, NOON, "done");
+          if (!expected || held.has(machine)) continue;
+          held.set(machine, expected);
+          model.splice(model.indexOf(expected), 1);
+          const share = turns.of(expected);
+          share.held++;
+          share.servedAt = now;
         }
-        for (const lease of model) await endLease(sql, lease.id as never, NOON, "over");
+        for (const lease of [...model, ...held.values()]) await endLease(sql, leaseId(lease.id), NOON, "over");
       },
     ),
-    { numRuns: 40 },
+    { numRuns: 60 },
   );
-}, 30_000);
+}, 60_000);
 
 test("claimLease() of many machines at once gives every lease to one machine, and trust holds", async () => {
   await using database = await freshDatabase();
@@ -219,25 +265,6 @@ test("claimLease() of many machines at once gives every lease to one machine, an
   expect(got.every((id) => mayTake(taker, wanted.get(id) as Waiting, NOON))).toBe(true);
 });
 
-test("a lease that starves goes before everything, the oldest first", () => {
-  const lease = (id: number, over: Partial<Waiting>): Waiting => ({
-    id,
-    class: "try",
-    rank: 0,
-    provenance: "submitted",
-    starvesAt: starvesAt("try", NOON),
-    avoid: [],
-    avoidUntil: null,
-    ...over,
-  });
-  const old = lease(1, { class: "background", starvesAt: plus(NOON, minutes(10)) });
-  const older = lease(2, { class: "background", starvesAt: plus(NOON, minutes(9)) });
-  const person = lease(3, { class: "gomote" });
-  const taker = { machineId: machineId(1), trust: "team", drained: false } as const;
-  const first = (now: EpochMs) => next([old, older, person], taker, now)?.id;
-  expect([8, 9, 10].map((minute) => first(plus(NOON, minutes(minute))))).toEqual([3, 2, 2]);
-});
-
 test("the claim reads its two indexes from the front, however much is wanted or ended", async () => {
   await using database = await freshDatabase();
   const { sql } = database;
@@ -257,6 +284,8 @@ test("the claim reads its two indexes from the front, however much is wanted or 
     expect(text).toContain("Index Scan using lease_in_order on lease");
     expect(text).toContain("Index Scan using lease_starving on lease");
     expect(text).not.toContain("Seq Scan on lease");
-    expect(text).not.toContain("Sort Key");
+    // Sorted are the few flows of a band, never leases.
+    const sorts = text.match(/Sort Key: .*/g) ?? [];
+    expect(sorts.filter((keys) => !/^Sort Key: (\(count|lane)/.test(keys))).toEqual([]);
   }
 });

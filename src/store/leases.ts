@@ -1,7 +1,7 @@
 /**
  * Leases in the database: the claim, and what was left behind by coordinators that died.
  *
- * The rules of schedule/order.ts as one statement. Trust, drain and "elsewhere first" are in its predicate, so no caller can
+ * The rules of schedule/order.ts as one statement. Trust, drain and "elsewhere first" are in its predicates, so no caller can
  * forget them; `for update skip locked` lets any number of sessions and coordinators claim at once without waiting for each other.
  */
 import type { Provenance } from "../farm/build.ts";
@@ -18,6 +18,7 @@ import {
   sessionId,
 } from "../farm/ids.ts";
 import { LEASE_CLASSES, type Lease, type LeaseClass, type LeaseKind } from "../farm/lease.ts";
+import { FLOWS_COMPARED } from "../schedule/order.ts";
 import { at, type Sql } from "./sql.ts";
 
 /** The class whose stored number is `value`. */
@@ -44,53 +45,118 @@ export type ClaimResult =
   | { readonly lease: Lease }
   | { readonly lease: undefined; readonly waiting: boolean; readonly lookAgainAt: EpochMs | null };
 
-/** $1 session, $2 now. */
-export const CLAIM: string = `
-with mine as (
-  select id, kind, class, queue, provenance, wanted_at, session_id, machine_id from lease where session_id = $1 and state = 'held'
-), who as (
-  select s.id as session_id, s.coordinator_id, m.id as machine_id, m.host_type as queue, t.trust,
+// The parts of the claim, each a query of its own name. $1 session, $2 now.
+
+/** What the session holds already: it gets that again, so that a lost answer is harmless. */
+const MINE = `
+  select id, kind, class, queue, provenance, wanted_at, session_id, machine_id from lease where session_id = $1 and state = 'held'`;
+
+/** Who asks, and whether anything may be given out at all. */
+const WHO = `
+  select s.id as session_id, s.coordinator_id, m.id as machine_id, m.host_type as queue, t.trust <> 'team' as submitted_only,
     s.closed_at is null and m.drained_at is null and not exists (select from mine) as may
   from session s join machine m on m.id = s.machine_id join host_type t on t.name = m.host_type
-  where s.id = $1 and t.drained_at is null
-), starving as (
+  where s.id = $1 and t.drained_at is null`;
+
+/** A lease that this machine may take, as far as the lease itself says. */
+const FOR_ME = `
+  state = 'wanted' and submitted >= who.submitted_only and (avoid_until is null or avoid_until <= $2 or who.machine_id <> all (avoid))`;
+
+const BOUND = `
   select l.id from who cross join lateral (
-    select id from lease
-    where queue = who.queue and state = 'wanted' and starves_at <= $2
-      and (who.trust = 'team' or provenance = 'submitted')
-      and (avoid_until is null or avoid_until <= $2 or who.machine_id <> all (avoid))
+    select id from lease where only_machine = who.machine_id and ${FOR_ME} order by id limit 1 for update skip locked
+  ) l where who.may`;
+
+const STARVING = `
+  select l.id from who cross join lateral (
+    select id from lease where queue = who.queue and starves_at <= $2 and only_machine is null and ${FOR_ME}
     order by starves_at, id limit 1 for update skip locked
-  ) l where who.may
-), best as (
+  ) l where who.may and not exists (select from bound)`;
+
+/** The lanes (repositories of flows) that want something of \`band.band\`, found by jumping from one to the next in the index. */
+const LANES = `
+  with recursive lane as (
+    (select flow, repo from lease where queue = who.queue and band = band.band and state = 'wanted' and only_machine is null
+     order by flow, repo limit 1)
+    union all
+    select after.* from lane cross join lateral (
+      select flow, repo from lease
+      where queue = who.queue and band = band.band and (flow, repo) > (lane.flow, lane.repo) and state = 'wanted' and only_machine is null
+      order by flow, repo limit 1
+    ) after
+  )
+  select flow, repo from lane limit ${FLOWS_COMPARED}`;
+
+/** The lanes of \`band.band\` by whose turn it is. */
+const TURNS = `
+  select lane.flow, lane.repo
+  from (
+    select flow, repo, count(*) over () > 1 as several from (${LANES}) l
+  ) lane
+    left join lateral (
+      select count(*) as by_flow, count(*) filter (where repo = lane.repo) as by_lane
+      from lease where queue = who.queue and flow = lane.flow and state = 'held'
+    ) held on lane.several
+    left join lateral (
+      select held_at from lease where queue = who.queue and flow = lane.flow and repo = lane.repo and held_at is not null
+      order by held_at desc limit 1
+    ) served on lane.several
+    left join lateral (
+      select rank, id from lease
+      where queue = who.queue and band = band.band and flow = lane.flow and repo = lane.repo and state = 'wanted' and only_machine is null
+      order by rank, id limit 1
+    ) head on lane.several
+  order by held.by_flow, max(served.held_at) over (partition by lane.flow) nulls first, held.by_lane, served.held_at nulls first,
+    head.rank, head.id`;
+
+/** Band by band and turn by turn; the first that has something for this machine ends the search. */
+const BEST = `
   select l.id from who cross join lateral (
-    select id from lease
-    where queue = who.queue and state = 'wanted'
-      and (who.trust = 'team' or provenance = 'submitted')
-      and (avoid_until is null or avoid_until <= $2 or who.machine_id <> all (avoid))
-    order by class, rank, id limit 1 for update skip locked
-  ) l where who.may and not exists (select from starving)
-), claimed as (
+    with recursive band as (
+      (select band from lease where queue = who.queue and state = 'wanted' and only_machine is null order by band limit 1)
+      union all
+      select after.band from band cross join lateral (
+        select band from lease where queue = who.queue and band > band.band and state = 'wanted' and only_machine is null
+        order by band limit 1
+      ) after
+    )
+    select first.id from band cross join lateral (${TURNS}) turn cross join lateral (
+      select id from lease
+      where queue = who.queue and band = band.band and flow = turn.flow and repo = turn.repo and only_machine is null and ${FOR_ME}
+      order by rank, id limit 1 for update skip locked
+    ) first limit 1
+  ) l where who.may and not exists (select from bound) and not exists (select from starving)`;
+
+const CLAIMED = `
   update lease set state = 'held', session_id = who.session_id, machine_id = who.machine_id,
     coordinator_id = who.coordinator_id, held_at = $2
-  from who where lease.id = (select id from starving union all select id from best limit 1) and lease.state = 'wanted'
-  returning lease.id, lease.kind, lease.class, lease.queue, lease.provenance, lease.wanted_at, lease.session_id, lease.machine_id
+  from who
+  where lease.id = (select id from bound union all select id from starving union all select id from best limit 1) and lease.state = 'wanted'
+  returning lease.id, lease.kind, lease.class, lease.queue, lease.provenance, lease.wanted_at, lease.session_id, lease.machine_id`;
+
+/** For who got nothing: whether work waits that another machine may take, and when some of it becomes free to take. */
+const REST = `
+  select (
+      select true from lease where queue = who.queue and submitted >= who.submitted_only and state = 'wanted' and only_machine is null
+      order by starves_at, id limit 1
+    ) as waiting,
+    (select min(avoid_until) from lease where queue = who.queue and avoid_until > $2 and state = 'wanted') as look_again_at
+  from who where not exists (select from got)`;
+
+export const CLAIM: string = `
+with mine as (${MINE}
+), who as (${WHO}
+), bound as (${BOUND}
+), starving as (${STARVING}
+), best as (${BEST}
+), claimed as (${CLAIMED}
 ), got as (
   select * from mine union all select * from claimed
 )
 select got.id, got.kind, got.class, got.queue, got.provenance, got.wanted_at, got.session_id, got.machine_id,
   coalesce(rest.waiting, false) as waiting, rest.look_again_at
-from (select) one left join got on true
-left join lateral (
-  select count(*) > 0 as waiting, min(avoid_until) filter (where avoid_until > $2) as look_again_at
-  from (
-    select l.avoid_until from who cross join lateral (
-      select avoid_until from lease
-      where queue = who.queue and state = 'wanted' and (who.trust = 'team' or provenance = 'submitted')
-      order by class, rank, id limit 50
-    ) l where got.id is null
-  ) peek
-) rest on got.id is null
-`;
+from (select) one left join got on true left join (${REST}
+) rest on true`;
 
 /**
  * The lease that `session` holds already (so that a lost answer is harmless), else the best wanted one that its machine may take,

@@ -1,0 +1,277 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import type { Provenance, Trust } from "../farm/build.ts";
+import { type EpochMs, epochMs, machineId, minutes, ms, plus } from "../farm/ids.ts";
+import type { LeaseClass, LeaseKind } from "../farm/lease.ts";
+import { bandOf, line, mayTake, next, rankOf, type Share, starvesAt, type Taker, type Waiting } from "./order.ts";
+
+const NOON = epochMs(Date.UTC(2026, 10, 23, 12));
+const NEVER_STARVES = plus(NOON, minutes(1e6));
+
+function lease(id: number, over: Partial<Waiting> = {}): Waiting {
+  return {
+    id,
+    kind: "build",
+    class: "post-submit",
+    release: false,
+    flow: "app",
+    repo: "app",
+    rank: id,
+    provenance: "submitted",
+    starvesAt: NEVER_STARVES,
+    avoid: [],
+    avoidUntil: null,
+    onlyMachine: null,
+    ...over,
+  };
+}
+
+const taker = { machineId: machineId(1), trust: "team", drained: false } as const satisfies Taker;
+
+/** One queue and its machines: takes, gives back, and remembers whose turn it was. */
+class Farm {
+  readonly wanted: Waiting[] = [];
+  readonly held = new Map<Taker, Waiting>();
+  readonly taken: { readonly lease: Waiting; readonly by: Taker; readonly at: EpochMs }[] = [];
+  now: EpochMs = NOON;
+
+  shares(): Share[] {
+    const shares = new Map<string, { flow: string; repo: string; held: number; servedAt: EpochMs | null }>();
+    for (const {
+      lease: { flow, repo },
+      at,
+    } of this.taken) {
+      shares.set(`${flow} ${repo}`, { flow, repo, held: 0, servedAt: at });
+    }
+    for (const { flow, repo } of this.held.values()) {
+      const share = shares.get(`${flow} ${repo}`);
+      if (share) share.held++;
+    }
+    return [...shares.values()];
+  }
+
+  claim(by: Taker): Waiting | undefined {
+    if (this.held.has(by)) return undefined;
+    const got = next(this.wanted, this.shares(), by, this.now);
+    if (!got) return undefined;
+    this.wanted.splice(this.wanted.indexOf(got), 1);
+    this.held.set(by, got);
+    this.taken.push({ lease: got, by, at: this.now });
+    this.now = plus(this.now, ms(1));
+    return got;
+  }
+}
+
+function machines(count: number, trust: Trust = "team"): Taker[] {
+  return Array.from({ length: count }, (_, i) => ({ machineId: machineId(i + 1), trust, drained: false }));
+}
+
+test("[coordinator 60] the newest commit goes first, a try before both; [coordinator 61] a release branch first among tries", () => {
+  const older = lease(1, { rank: rankOf("post-submit", NOON, epochMs(1000)) });
+  const newer = lease(2, { rank: rankOf("post-submit", NOON, epochMs(2000)) });
+  const master = lease(3, { class: "try", rank: rankOf("try", NOON, epochMs(1)) });
+  const release = lease(4, { class: "try", release: true, rank: rankOf("try", plus(NOON, ms(5)), epochMs(1)) });
+  expect(line([older, newer, master, release], [], NOON, 9)).toEqual([release, master, newer, older]);
+});
+
+test("helpers wait for the whole builds of their class, and for no other class", () => {
+  const queue = [
+    lease(1, { class: "try", kind: "helper", release: true }),
+    lease(2, { class: "try", kind: "build" }),
+    lease(3, { class: "post-submit", kind: "build" }),
+    lease(4, { class: "gomote" }),
+  ];
+  expect(line(queue, [], NOON, 9).map(({ id }) => id)).toEqual([4, 2, 1, 3]);
+});
+
+test("a lease that starves goes before everything, the oldest first", () => {
+  const old = lease(1, { class: "background", starvesAt: plus(NOON, minutes(10)) });
+  const older = lease(2, { class: "background", starvesAt: plus(NOON, minutes(9)) });
+  const person = lease(3, { class: "gomote", starvesAt: starvesAt("gomote", NOON) });
+  const first = (now: EpochMs) => next([old, older, person], [], taker, now)?.id;
+  expect([8, 9, 10].map((minute) => first(plus(NOON, minutes(minute))))).toEqual([3, 2, 2]);
+});
+
+test("a probe is taken by its machine before anything else, and passed by for others", () => {
+  const probe = lease(9, { kind: "probe", class: "background", onlyMachine: machineId(2) });
+  const other = { ...taker, machineId: machineId(2) };
+  expect([next([lease(1), probe], [], taker, NOON)?.id, next([lease(1), probe], [], other, NOON)?.id]).toEqual([1, 9]);
+});
+
+test("a repository that pushes a hundred builds leaves every second machine to the one that pushes two", () => {
+  const queue = [
+    ...Array.from({ length: 100 }, (_, i) => lease(i + 1, { flow: "big", repo: "big", rank: -1000 })),
+    lease(200, { flow: "small", repo: "small" }),
+    lease(201, { flow: "small", repo: "small" }),
+  ];
+  expect(line(queue, [], NOON, 6).map(({ flow }) => flow)).toEqual(["big", "small", "big", "small", "big", "big"]);
+});
+
+test("one machine alternates between flows though nothing is held when it asks, and between the repositories of one person", () => {
+  const farm = new Farm();
+  const asked = { class: "try" } as const;
+  for (let i = 0; i < 4; i++) farm.wanted.push(lease(i, { ...asked, flow: "ann", repo: "app" }));
+  for (let i = 4; i < 8; i++) farm.wanted.push(lease(i, { ...asked, flow: "ann", repo: "lib" }));
+  for (let i = 8; i < 12; i++) farm.wanted.push(lease(i, { ...asked, flow: "bob", repo: "app" }));
+  const order: string[] = [];
+  for (let got = farm.claim(taker); got; got = farm.claim(taker)) {
+    order.push(`${got.flow} ${got.repo}`);
+    farm.held.clear();
+  }
+  expect(order.slice(0, 8)).toEqual([
+    "ann app",
+    "bob app",
+    "ann lib",
+    "bob app",
+    "ann app",
+    "bob app",
+    "ann lib",
+    "bob app",
+  ]);
+});
+
+test("a commit of tomorrow goes no further than one of now", () => {
+  const tomorrow = rankOf("post-submit", NOON, plus(NOON, minutes(24 * 60)));
+  expect([tomorrow, rankOf("post-submit", plus(NOON, minutes(1)), NOON)]).toEqual([-NOON, -NOON]);
+});
+
+test("a clock that jumped a day ahead and back: what was asked for meanwhile is late by no more than the jump", () => {
+  const ahead = plus(NOON, minutes(24 * 60));
+  const jumped = lease(1, { class: "try", rank: rankOf("try", ahead, ahead), starvesAt: starvesAt("try", ahead) });
+  const since = (id: number, at: EpochMs) =>
+    lease(id, { class: "try", rank: rankOf("try", at, at), starvesAt: starvesAt("try", at) });
+  expect(next([jumped, since(2, NOON)], [], taker, NOON)?.id).toBe(2);
+  const due = starvesAt("try", ahead);
+  expect(next([jumped, since(3, due)], [], taker, due)?.id).toBe(1);
+  // Seen with the clock ahead everything starves, and goes by age.
+  expect(line([since(3, plus(NOON, ms(5))), since(4, NOON)], [], plus(ahead, minutes(60)), 9).map((l) => l.id)).toEqual(
+    [4, 3],
+  );
+});
+
+const arbitraryLease = fc.record({
+  kind: fc.constantFrom<LeaseKind>("build", "build", "helper"),
+  class: fc.constantFrom<LeaseClass>("gomote", "try", "post-submit", "background"),
+  release: fc.boolean(),
+  flow: fc.constantFrom("ann", "bob", "cyd"),
+  repo: fc.constantFrom("app", "lib"),
+  rank: fc.integer({ min: -3, max: 3 }),
+  provenance: fc.constantFrom<Provenance>("submitted", "reviewed", "unreviewed"),
+  starvesAt: fc.integer({ min: -3, max: 40 }).map((n) => plus(NOON, ms(n))),
+  avoid: fc.subarray([1, 2, 3]).map((ids) => ids.map(machineId)),
+  avoidUntil: fc.option(fc.integer({ min: -2, max: 30 }).map((n) => plus(NOON, ms(n)))),
+  onlyMachine: fc.option(fc.integer({ min: 1, max: 3 }).map(machineId), { freq: 6 }),
+});
+const arbitraryQueue = fc
+  .array(arbitraryLease, { maxLength: 40 })
+  .map((leases) => leases.map((each, i) => lease(i + 1, each)));
+
+test("random farms: nothing is handed out twice, trust holds, and what is taken is the first that may be", () => {
+  fc.assert(
+    fc.property(
+      arbitraryQueue,
+      fc.array(fc.constantFrom<Trust>("team", "community"), { minLength: 3, maxLength: 3 }),
+      fc.array(fc.tuple(fc.nat(2), fc.boolean()), { maxLength: 80 }),
+      (queue, trusts, steps) => {
+        const farm = new Farm();
+        farm.wanted.push(...queue);
+        const takers = trusts.map((trust, i) => ({ machineId: machineId(i + 1), trust, drained: false }));
+        for (const [who, givesBack] of steps) {
+          const by = takers[who] as Taker;
+          if (givesBack) farm.held.delete(by);
+          const before = [...farm.wanted];
+          const { now } = farm;
+          const got = farm.claim(by);
+          if (!got) continue;
+          const might = before.filter((each) => mayTake(by, each, now));
+          expect(might).toContain(got);
+          if (might.some((each) => each.onlyMachine !== null)) expect(got.onlyMachine).not.toBeNull();
+          else if (might.some((each) => each.starvesAt <= now)) {
+            expect(got.starvesAt).toBe(Math.min(...might.map((each) => each.starvesAt)));
+          } else {
+            const band = might.filter((each) => bandOf(each) === Math.min(...might.map(bandOf)));
+            const lane = band.filter((each) => each.flow === got.flow && each.repo === got.repo);
+            expect(lane.toSorted((a, b) => a.rank - b.rank || a.id - b.id)[0]).toBe(got);
+          }
+        }
+        const ids = farm.taken.map((each) => each.lease.id);
+        expect(new Set(ids).size).toBe(ids.length);
+        for (const { lease: given, by } of farm.taken) {
+          if (by.trust === "community") expect(given.provenance).toBe("submitted");
+        }
+      },
+    ),
+  );
+});
+
+test("random farms: who starves is served before all that came to starve after it", () => {
+  fc.assert(
+    fc.property(arbitraryQueue, fc.integer({ min: 1, max: 3 }), (queue, count) => {
+      const farm = new Farm();
+      farm.wanted.push(...queue.map((each) => ({ ...each, avoidUntil: null, onlyMachine: null })));
+      const takers = machines(count);
+      for (let turn = 0; turn < queue.length; turn++) {
+        farm.held.clear();
+        farm.claim(takers[turn % count] as Taker);
+      }
+      const starving = farm.taken.filter((each) => each.lease.starvesAt <= each.at);
+      const late = starving.filter(({ lease: given, at }) =>
+        farm.taken.some(
+          ({ lease: other, at: then }) => then < at && then >= given.starvesAt && other.starvesAt > given.starvesAt,
+        ),
+      );
+      expect(late).toEqual([]);
+      expect(farm.taken.length).toBe(queue.length);
+    }),
+  );
+});
+
+test("random farms: while others of its band wait, no flow holds two machines more than any of them", () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.constantFrom("ann", "bob", "cyd", "dan"), { maxLength: 60 }),
+      fc.integer({ min: 1, max: 9 }),
+      fc.array(fc.nat(8), { maxLength: 60 }),
+      (flows, count, givesBack) => {
+        const farm = new Farm();
+        farm.wanted.push(...flows.map((flow, id) => lease(id, { flow, repo: flow })));
+        const takers = machines(count);
+        const heldBy = (flow: string) => [...farm.held.values()].filter((each) => each.flow === flow).length;
+        for (const who of [...takers.keys(), ...givesBack]) {
+          const by = takers[who % count] as Taker;
+          farm.held.delete(by);
+          const waiting = new Set(farm.wanted.map(({ flow }) => flow));
+          const got = farm.claim(by);
+          if (!got) continue;
+          for (const other of waiting) expect(heldBy(got.flow) - heldBy(other)).toBeLessThanOrEqual(1);
+        }
+      },
+    ),
+  );
+});
+
+test("random farms: line() is the order in which one machine after another takes", () => {
+  fc.assert(
+    fc.property(arbitraryQueue, (leases) => {
+      const queue = leases.map((each) => ({
+        ...each,
+        avoidUntil: null,
+        onlyMachine: null,
+        starvesAt: each.starvesAt <= NOON ? NOON : NEVER_STARVES,
+      }));
+      const farm = new Farm();
+      farm.wanted.push(...queue);
+      const order = machines(queue.length).map((each) => farm.claim(each)?.id);
+      expect(line(queue, [], NOON, queue.length).map(({ id }) => id)).toEqual(order);
+    }),
+  );
+});
+
+test("line() of 10,000 in many flows takes no time to speak of", () => {
+  const queue = Array.from({ length: 10_000 }, (_, i) =>
+    lease(i, { flow: `flow ${i % 97}`, repo: "r", rank: (i * 7919) % 1000 }),
+  );
+  const started = performance.now();
+  expect(line(queue, [], NOON, 1000).length).toBe(1000);
+  expect(performance.now() - started).toBeLessThan(1000);
+});
