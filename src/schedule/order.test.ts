@@ -26,7 +26,7 @@ function lease(id: number, over: Partial<Waiting> = {}): Waiting {
   };
 }
 
-const taker = { machineId: machineId(1), trust: "team", drained: false } as const satisfies Taker;
+const taker = { machineId: machineId(1), trust: "team", drained: false, setAside: false } as const satisfies Taker;
 
 /** One queue and its machines: takes, gives back, and remembers whose turn it was. */
 class Farm {
@@ -63,7 +63,12 @@ class Farm {
 }
 
 function machines(count: number, trust: Trust = "team"): Taker[] {
-  return Array.from({ length: count }, (_, i) => ({ machineId: machineId(i + 1), trust, drained: false }));
+  return Array.from({ length: count }, (_, i) => ({
+    machineId: machineId(i + 1),
+    trust,
+    drained: false,
+    setAside: false,
+  }));
 }
 
 test("[coordinator 60] the newest commit goes first, a try before both; [coordinator 61] a release branch first among tries", () => {
@@ -175,7 +180,12 @@ test("random farms: nothing is handed out twice, trust holds, and what is taken 
       (queue, trusts, steps) => {
         const farm = new Farm();
         farm.wanted.push(...queue);
-        const takers = trusts.map((trust, i) => ({ machineId: machineId(i + 1), trust, drained: false }));
+        const takers = trusts.map((trust, i) => ({
+          machineId: machineId(i + 1),
+          trust,
+          drained: false,
+          setAside: false,
+        }));
         for (const [who, givesBack] of steps) {
           const by = takers[who] as Taker;
           if (givesBack) farm.held.delete(by);

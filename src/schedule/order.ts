@@ -13,8 +13,8 @@
  *   rank      within a flow the lower goes first: the time of asking for people, so that they are served in turn; minus the
  *             commit time after submission, so that the newest commit goes first
  *
- * Always: a community machine takes `submitted` code only; a drained machine takes nothing; a machine that failed some work
- * (`avoid`) does not take it again before `avoidUntil`, so that another can. What one machine may not take never keeps it from
+ * Always: a community machine takes `submitted` code only; a drained machine takes nothing, one that is set aside nothing but
+ * what is bound to it; a machine that failed some work (`avoid`) does not take it again before `avoidUntil`, so that another can. What one machine may not take never keeps it from
  * what stands behind. Turns are counted from what is held and was held, and nothing is kept besides: claims that run at the same
  * moment do not see each other, so a flow may get ahead by as many as there are, and makes up for it in the next ones.
  */
@@ -54,6 +54,8 @@ export interface Taker {
   readonly machineId: MachineId;
   readonly trust: Trust;
   readonly drained: boolean;
+  /** It failed the farm too often; only a probe may bring it back. */
+  readonly setAside: boolean;
 }
 
 /** What one repository of one flow has of the queue's machines. */
@@ -85,7 +87,7 @@ export function bandOf(lease: Pick<Waiting, "kind" | "class" | "release">): numb
 export function mayTake(taker: Taker, lease: Waiting, now: EpochMs): boolean {
   if (taker.drained) return false;
   if (taker.trust !== "team" && lease.provenance !== "submitted") return false;
-  if (lease.onlyMachine !== null && lease.onlyMachine !== taker.machineId) return false;
+  if (lease.onlyMachine === null ? taker.setAside : lease.onlyMachine !== taker.machineId) return false;
   return lease.avoidUntil === null || lease.avoidUntil <= now || !lease.avoid.includes(taker.machineId);
 }
 

@@ -129,7 +129,7 @@ test("claimLease() of one session many times at once holds one lease", async () 
   expect([new Set(got).size, row?.held]).toEqual([1, 1]);
 });
 
-test("claimLease() gives nothing to a drained machine, a drained host type and a session that hung up", async () => {
+test("claimLease() gives nothing to a session that hung up and where machine, host type, coordinator or farm is drained", async () => {
   await using database = await freshDatabase();
   const { sql } = database;
   const machine = await oneMachine(sql);
@@ -140,11 +140,19 @@ test("claimLease() gives nothing to a drained machine, a drained host type and a
   await sql.query("update host_type set drained_at = $1", [at(NOON)]);
   const typeDrained = await claimLease(sql, machine.id, NOON);
   await sql.query("update host_type set drained_at = null");
+  await sql.query("update farm set drained_at = $1", [at(NOON)]);
+  const farmDrained = await claimLease(sql, machine.id, NOON);
+  await sql.query("update farm set drained_at = null");
+  await sql.query("update coordinator set drained_at = $1", [at(NOON)]);
+  const coordinatorDrained = await claimLease(sql, machine.id, NOON);
+  await sql.query("update coordinator set drained_at = null");
   await closeSession(sql, machine.id);
   const gone = await claimLease(sql, machine.id, NOON);
-  expect([drained, typeDrained, gone]).toEqual([
+  expect([drained, typeDrained, farmDrained, coordinatorDrained, gone]).toEqual([
     { lease: undefined, waiting: true, lookAgainAt: null },
     { lease: undefined, waiting: false, lookAgainAt: null }, // nobody of this queue may take anything
+    { lease: undefined, waiting: true, lookAgainAt: null },
+    { lease: undefined, waiting: true, lookAgainAt: null },
     { lease: undefined, waiting: true, lookAgainAt: null },
   ]);
   await sql.query("update session set closed_at = null");
@@ -203,11 +211,15 @@ test("claimLease() takes what next() takes, on random farms, and never two machi
       fc.array(arbitraryLease, { maxLength: 14 }),
       fc.constantFrom<Trust>("team", "community"),
       fc.array(fc.boolean(), { minLength: 15, maxLength: 15 }),
-      async (leases, trust, givesBack) => {
+      fc.boolean(),
+      async (leases, trust, givesBack, setAside) => {
         const queue = `q${round++}`;
         await addHostType(sql, queue, trust);
         const machines: TestMachine[] = [];
         for (const name of ["a", "b", "c"]) machines.push(await addMachine(sql, queue, name, coordinator));
+        if (setAside) {
+          await sql.query("update machine set set_aside_at = $2 where id = $1", [machines[0]?.machineId, at(NOON)]);
+        }
         const model: Waiting[] = [];
         for (const { starves, avoids, avoidFor, only, ...lease } of leases) {
           const avoid = avoids.map((i) => machines[i]?.machineId ?? machineId(0));
@@ -227,7 +239,12 @@ test("claimLease() takes what next() takes, on random farms, and never two machi
             turns.of(before).held--;
             held.delete(machine);
           }
-          const taker = { machineId: machine.machineId, trust, drained: false };
+          const taker = {
+            machineId: machine.machineId,
+            trust,
+            drained: false,
+            setAside: setAside && machine === machines[0],
+          };
           const expected = held.get(machine) ?? next(model, turns.shares, taker, now);
           const got = await claimLease(sql, machine.id, now);
           expect(got.lease?.id).toBe(expected?.id);
@@ -261,7 +278,7 @@ test("claimLease() of many machines at once gives every lease to one machine, an
   await Promise.all(machines.map(async (machine) => got.push(...(await drainQueue(sql, machine)))));
   expect(got.length).toBe(40);
   expect(new Set(got).size).toBe(40);
-  const taker = { machineId: machineId(0), trust: "community", drained: false } as const;
+  const taker = { machineId: machineId(0), trust: "community", drained: false, setAside: false } as const;
   expect(got.every((id) => mayTake(taker, wanted.get(id) as Waiting, NOON))).toBe(true);
 });
 

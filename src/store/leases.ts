@@ -51,11 +51,14 @@ export type ClaimResult =
 const MINE = `
   select id, kind, class, queue, provenance, wanted_at, session_id, machine_id from lease where session_id = $1 and state = 'held'`;
 
-/** Who asks, and whether anything may be given out at all. */
+/** Who asks; `may`: anything at all, `well`: also what is not bound to the machine. */
 const WHO = `
   select s.id as session_id, s.coordinator_id, m.id as machine_id, m.host_type as queue, t.trust <> 'team' as submitted_only,
-    s.closed_at is null and m.drained_at is null and not exists (select from mine) as may
+    s.closed_at is null and m.drained_at is null and c.drained_at is null
+      and not exists (select from farm where drained_at is not null) and not exists (select from mine) as may,
+    m.set_aside_at is null as well
   from session s join machine m on m.id = s.machine_id join host_type t on t.name = m.host_type
+    join coordinator c on c.id = s.coordinator_id
   where s.id = $1 and t.drained_at is null`;
 
 /** A lease that this machine may take, as far as the lease itself says. */
@@ -71,9 +74,9 @@ const STARVING = `
   select l.id from who cross join lateral (
     select id from lease where queue = who.queue and starves_at <= $2 and only_machine is null and ${FOR_ME}
     order by starves_at, id limit 1 for update skip locked
-  ) l where who.may and not exists (select from bound)`;
+  ) l where who.may and who.well and not exists (select from bound)`;
 
-/** The lanes (repositories of flows) that want something of \`band.band\`, found by jumping from one to the next in the index. */
+/** The lanes (repositories of flows) that want something of `band.band`, found by jumping from one to the next in the index. */
 const LANES = `
   with recursive lane as (
     (select flow, repo from lease where queue = who.queue and band = band.band and state = 'wanted' and only_machine is null
@@ -87,7 +90,7 @@ const LANES = `
   )
   select flow, repo from lane limit ${FLOWS_COMPARED}`;
 
-/** The lanes of \`band.band\` by whose turn it is. */
+/** The lanes of `band.band` by whose turn it is. */
 const TURNS = `
   select lane.flow, lane.repo
   from (
@@ -125,7 +128,7 @@ const BEST = `
       where queue = who.queue and band = band.band and flow = turn.flow and repo = turn.repo and only_machine is null and ${FOR_ME}
       order by rank, id limit 1 for update skip locked
     ) first limit 1
-  ) l where who.may and not exists (select from bound) and not exists (select from starving)`;
+  ) l where who.may and who.well and not exists (select from bound) and not exists (select from starving)`;
 
 const CLAIMED = `
   update lease set state = 'held', session_id = who.session_id, machine_id = who.machine_id,
@@ -160,7 +163,8 @@ from (select) one left join got on true left join (${REST}
 
 /**
  * The lease that `session` holds already (so that a lost answer is harmless), else the best wanted one that its machine may take,
- * held from now on. A session that hung up and a drained machine get nothing.
+ * held from now on. A session that hung up gets nothing, nor does a machine that is drained, by itself or with its host type, its
+ * coordinator or the farm; one that is set aside gets what is bound to it.
  */
 export async function claimLease(sql: Sql, session: SessionId, now: EpochMs): Promise<ClaimResult> {
   const params = [session, at(now)];
