@@ -25,11 +25,13 @@ import { Logs } from "../logs/logs.ts";
 import { Keys } from "../machines/keys.ts";
 import { LocalMachines } from "../machines/local/local-machines.ts";
 import { ReversePool } from "../machines/reverse/reverse-pool.ts";
+import { Forwarder } from "../peers/forwarder.ts";
+import { certificateDigest, Peers } from "../peers/peers.ts";
 import { Claims } from "../schedule/claims.ts";
 import type { RepoStanding } from "../source/repo-watch.ts";
 import { Source } from "../source/source.ts";
 import { recipeDigest } from "../store/builds.ts";
-import { coordinatorEnded, coordinatorStarted } from "../store/coordinators.ts";
+import { coordinatorEnded, coordinatorReachable, coordinatorStarted } from "../store/coordinators.ts";
 import { DataFolder } from "../store/data-folder.ts";
 import { openDatabase } from "../store/database.ts";
 import { claimLease } from "../store/leases.ts";
@@ -46,7 +48,7 @@ import { builderKey } from "../wire/builder-key/builder-key.ts";
 import { actions } from "./actions.ts";
 import { masterKey } from "./builder-keys.ts";
 import { type ConfigOrigin, LiveConfig } from "./config-file.ts";
-import { type Address, isLoopback } from "./flags.ts";
+import { type Address, addressText, isLoopback, peerAddress } from "./flags.ts";
 import { Health } from "./health.ts";
 import { operatorToken } from "./operator-token.ts";
 import { pushReceiver } from "./push.ts";
@@ -62,6 +64,8 @@ const DIST = fileURLToPath(new URL(".", import.meta.url));
 export interface CoordinatorOptions {
   readonly data: string;
   readonly listen: Address;
+  /** Where the farm's other coordinators reach the TLS port; undefined: worked out from `listen`. */
+  readonly peer: Address | undefined;
   readonly http: Address;
   readonly origin: ConfigOrigin;
   /** On loopback, also accept keys made from the protocol's public development master key. */
@@ -173,6 +177,8 @@ export class Coordinator implements AsyncDisposable {
       allowDevKey: options.allowDevKey === true || (options.dev && isLoopback(options.listen.host)),
       sharedKey: (hostType) => hostOf(hostType)?.sharedKey ?? true,
     });
+    const peers = new Peers({ sql: database.hurried, clock, log, self: id });
+    const forwarder = stack.use(new Forwarder({ peers, clock, log }));
     const pool: ReversePool = stack.use(
       new ReversePool({
         sql,
@@ -186,6 +192,7 @@ export class Coordinator implements AsyncDisposable {
             ?.owners.map((owner) => owner.name)
             .join(", ") || null,
         agentDigest: () => agents.get(AGENT)?.sha256,
+        forward: (pickUp) => forwarder.forward(pickUp),
         idle: (session) => claims.offer({ id: session.id, queue: session.hostType }),
         gone: (session) => claims.withdraw(session),
       }),
@@ -268,8 +275,24 @@ export class Coordinator implements AsyncDisposable {
         log,
       }),
     );
-    stack.use(new CertificateKeeper({ certificate: identity, clock, log, renew: (renewed) => door.renew(renewed) }));
     const { ports } = door;
+    const reachable = (cert: string) => {
+      const at = options.peer ? addressText(options.peer) : peerAddress(options.listen, ports.tls);
+      return coordinatorReachable(sql, { id, address: at, certificate: certificateDigest(cert) });
+    };
+    await reachable(tls.cert);
+    stack.use(
+      new CertificateKeeper({
+        certificate: identity,
+        clock,
+        log,
+        // The others know it before they see it.
+        renew: async (renewed) => {
+          await reachable(renewed.cert);
+          door.renew(renewed);
+        },
+      }),
+    );
     const host = (given: Address) => given.host || "localhost";
     address = `${host(options.listen)}:${ports.tls}`;
     const pages = `http://${host(options.http)}:${ports.http}`;

@@ -1,4 +1,5 @@
-/** The flags that `coordinator` and `npm start` have in common. */
+/** The flags that `coordinator` and `npm start` have in common, and addresses as they are given. */
+import { hostname, networkInterfaces } from "node:os";
 import { type Flag, text } from "../farm/flags.ts";
 
 export const addressFlags: {
@@ -30,4 +31,18 @@ export function parseAddress(given: string): Address | undefined {
 /** Whether `host` is only reachable from this computer. */
 export function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || /^127\.\d+\.\d+\.\d+$/.test(host);
+}
+
+/** HOST:PORT as a URL has it. */
+export function addressText({ host, port }: Address): string {
+  return `${host.includes(":") ? `[${host}]` : host}:${port}`;
+}
+
+/** Where the other coordinators of the farm reach a TLS port, when nobody says it: on every interface, then by one that others have. */
+export function peerAddress({ host }: Address, port: number): string {
+  if (host !== "" && host !== "0.0.0.0" && host !== "::") return addressText({ host, port });
+  const outside = Object.values(networkInterfaces())
+    .flatMap((list) => list ?? [])
+    .find(({ internal, family }) => !internal && family === "IPv4");
+  return addressText({ host: outside?.address ?? hostname(), port });
 }

@@ -41,6 +41,8 @@ export async function main(body: () => Promise<Ending>): Promise<void> {
 export interface ServeOptions {
   readonly data: string;
   readonly listen: string;
+  /** "": worked out from `listen`. */
+  readonly peer?: string;
   readonly http: string;
   readonly origin: ConfigOrigin;
   readonly dev: boolean;
@@ -59,6 +61,10 @@ export async function serve(options: ServeOptions): Promise<Ending> {
   if (!listen) return usageError(`invalid value ${JSON.stringify(options.listen)} for flag -listen: want HOST:PORT`);
   const http = parseAddress(options.http);
   if (!http) return usageError(`invalid value ${JSON.stringify(options.http)} for flag -http: want HOST:PORT`);
+  const peer = options.peer ? parseAddress(options.peer) : undefined;
+  if (options.peer && !peer?.host) {
+    return usageError(`invalid value ${JSON.stringify(options.peer)} for flag -peer: want HOST:PORT`);
+  }
   const log: Log = options.terminal
     ? pino({ level: process.env.BARNRAISER_LOG ?? "error" }, pino.destination({ dest: 2, sync: true }))
     : pino({ level: process.env.BARNRAISER_LOG ?? "info" }, pino.destination({ dest: 1, sync: true }));
@@ -77,6 +83,7 @@ export async function serve(options: ServeOptions): Promise<Ending> {
     await using farm = await Coordinator.start({
       ...options,
       listen,
+      peer,
       http,
       clock: systemClock,
       log,

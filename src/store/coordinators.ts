@@ -12,13 +12,81 @@ export interface CoordinatorRow {
   readonly host: string;
   readonly pid: number;
   readonly version: string;
+  /** Names its data folder. */
+  readonly folder?: string;
+}
+
+/** How the others reach a coordinator. */
+export interface Peer {
+  readonly id: CoordinatorId;
+  /** HOST:PORT */
+  readonly address: string;
+  /** SHA-256 of its TLS certificate, hex. */
+  readonly certificate: string;
 }
 
 export async function coordinatorStarted(sql: Sql, row: CoordinatorRow, now: EpochMs): Promise<void> {
   await sql.query(
-    `insert into coordinator (id, host, pid, version, started_at, seen_at) values ($1, $2, $3, $4, $5, $5)
+    `insert into coordinator (id, host, pid, version, folder, started_at, seen_at) values ($1, $2, $3, $4, $5, $6, $6)
      on conflict do nothing`,
-    [row.id, row.host, row.pid, row.version, at(now)],
+    [row.id, row.host, row.pid, row.version, row.folder ?? null, at(now)],
+  );
+}
+
+/** From now on the others reach a coordinator so. */
+export async function coordinatorReachable(sql: Sql, { id, address, certificate }: Peer): Promise<void> {
+  await sql.query("update coordinator set peer = $2, certificate = $3 where id = $1", [id, address, certificate]);
+}
+
+/** What a coordinator has that all must have alike: names and fingerprints. */
+export async function coordinatorShares(
+  sql: Sql,
+  id: CoordinatorId,
+  shared: Readonly<Record<string, string>>,
+): Promise<void> {
+  await sql.query("update coordinator set shared = $2 where id = $1", [id, JSON.stringify(shared)]);
+}
+
+/** Coordinators other than `self` that live and can be reached. */
+export async function livingPeers(sql: Sql, self: CoordinatorId): Promise<Peer[]> {
+  return sql.query(
+    `select id, peer as address, certificate from coordinator
+     where ended_at is null and id <> $1 and peer is not null and certificate is not null order by id`,
+    [self],
+  );
+}
+
+/** Ends the coordinators that held `folder` before `self`: one process at a time does, so they are gone, however lately they were seen. */
+export async function endPredecessors(sql: Sql, self: CoordinatorId, folder: string, now: EpochMs): Promise<void> {
+  await sql.query("update coordinator set ended_at = $3 where folder = $2 and id <> $1 and ended_at is null", [
+    self,
+    folder,
+    at(now),
+  ]);
+}
+
+/** A coordinator that lives, for whoever looks after the farm. */
+export interface LivingCoordinator {
+  readonly id: CoordinatorId;
+  readonly host: string;
+  readonly pid: number;
+  readonly version: string;
+  readonly peer: string | null;
+  readonly startedAt: EpochMs;
+  readonly seenAt: EpochMs;
+  readonly machines: number;
+  readonly builds: number;
+  readonly shared: Readonly<Record<string, string>> | null;
+}
+
+/** Oldest first. */
+export async function livingCoordinators(sql: Sql): Promise<LivingCoordinator[]> {
+  return sql.query(
+    `select c.id, c.host, c.pid, c.version, c.peer, c.started_at as "startedAt", c.seen_at as "seenAt", c.shared,
+       (select count(distinct s.machine_id)::int from session s where s.coordinator_id = c.id and s.closed_at is null) as machines,
+       (select count(*)::int from session s join lease l on l.session_id = s.id and l.state = 'held' and l.kind = 'build'
+        where s.coordinator_id = c.id and s.closed_at is null) as builds
+     from coordinator c where c.ended_at is null order by c.started_at, c.id`,
   );
 }
 

@@ -19,7 +19,7 @@ test("CertificateKeeper hands over a renewed certificate before the old one ends
     certificate: { folder, names: [] },
     clock,
     log: quiet,
-    renew: ({ cert }) => served.push(cert),
+    renew: ({ cert }) => void served.push(cert),
   });
   await clock.advance(LOOK_EVERY);
   await expect.poll(() => served).toEqual([first.cert]);

@@ -12,7 +12,7 @@ export interface CertificateKeeperOptions {
   readonly clock: Clock;
   readonly log: Log;
   /** Takes what is to be served from now on; the operator's own files may have changed too. */
-  readonly renew: (certificate: Certificate) => void;
+  readonly renew: (certificate: Certificate) => void | Promise<void>;
 }
 
 export class CertificateKeeper implements AsyncDisposable {
@@ -36,7 +36,7 @@ export class CertificateKeeper implements AsyncDisposable {
       await clock.sleep(LOOK_EVERY, this.#stop.signal).catch(() => {});
       if (this.#stop.signal.aborted) return;
       try {
-        renew(await certificate({ ...this.#options.certificate, now: clock.now() }));
+        await renew(await certificate({ ...this.#options.certificate, now: clock.now() }));
       } catch (error) {
         log.error({ error: messageOf(error) }, "Could not renew the certificate; the old one stays");
       }

@@ -12,6 +12,7 @@ import { systemClock } from "../../store/system-clock.ts";
 const flags = {
   ...addressFlags,
   ...commandFlags,
+  peer: text("", "`address` of this TLS port for the farm's other coordinators (default: from -listen)"),
   config: text("farm.config.ts", "the configuration `file`"),
   check: bool(false, "print the effective configuration, or its mistakes, and end"),
   mode: choice(["dev", "prod"], "prod", "dev: on loopback, also accept the protocol's public development key"),
@@ -46,6 +47,7 @@ await main(async () => {
   return serve({
     data: values.data,
     listen: values.listen,
+    peer: values.peer,
     http: values.http,
     origin: { file: values.config },
     dev: values.mode === "dev",

@@ -31,6 +31,7 @@ function start(pongs: boolean) {
   const socket = new FakeSocket();
   const closed: string[] = [];
   const dialer = new Dialer({
+    coordinator: "P0000000aa",
     id: ID,
     name: "m",
     socket,

@@ -41,6 +41,8 @@ const GIVEN_UP_FOR = seconds(60);
 export interface DialerOptions {
   /** 32 hex digits; whoever knows it can pose as the machine. */
   readonly id: string;
+  /** Who we are among the farm's coordinators: a pick-up may arrive at another one. */
+  readonly coordinator: string;
   /** What people call the machine, for messages. */
   readonly name: string;
   readonly socket: MachineSocket;
@@ -122,7 +124,8 @@ export class Dialer {
         reject(reason);
       },
     });
-    this.#send({ command: "conn-ready", connPath: connPath(this.#options.id, dial) });
+    const { id, coordinator } = this.#options;
+    this.#send({ command: "conn-ready", connPath: connPath(id, dial, coordinator) });
     return promise;
   }
 

@@ -10,9 +10,12 @@ const REASONS: { readonly [status: number]: string } = {
   405: "Method Not Allowed",
   408: "Request Timeout",
   412: "Precondition Failed",
+  421: "Misdirected Request",
   431: "Request Header Fields Too Large",
   500: "Internal Server Error",
+  502: "Bad Gateway",
   503: "Service Unavailable",
+  504: "Gateway Timeout",
 };
 
 /** Answers with `text`, which is well below 1 KiB since machines pass it on in a control line, and closes. */

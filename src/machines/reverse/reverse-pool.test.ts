@@ -13,7 +13,7 @@ import { builderKey, DEV_MASTER_KEY } from "../../wire/builder-key/builder-key.t
 import { encodeRequestHead, fieldValues, type HeaderField, responseHeadReader } from "../../wire/revdial/http-head.ts";
 import { connPath, PONG_HEADER } from "../../wire/revdial/registration.ts";
 import { makeMachineKey } from "../keys.ts";
-import { farmOfMachines, HOST_TYPE, MASTER_KEY, until } from "../testing/farm-of-machines.ts";
+import { COORDINATOR, farmOfMachines, HOST_TYPE, MASTER_KEY, until } from "../testing/farm-of-machines.ts";
 import { Refused, TREE } from "../testing/original-buildlet.ts";
 
 const AGENT = { digest: "d1", platform: "linux/amd64, 2 cores", instance: "", resume: 0 };
@@ -208,7 +208,7 @@ test("[coordinator 19] /revdial: unknown or malformed id 400, POST 405 with Allo
   };
   const mine = machine.lines.find((line) => line.connPath)?.connPath ?? "";
   expect([
-    await ask("GET", connPath(randomBytes(16).toString("hex"), 1)),
+    await ask("GET", connPath(randomBytes(16).toString("hex"), 1, COORDINATOR)),
     await ask("GET", "/revdial?revdial.dialer=nope"),
     await ask("GET", "/revdial"),
     await ask("POST", mine),

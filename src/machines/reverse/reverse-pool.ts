@@ -13,7 +13,8 @@
  */
 import { randomBytes } from "node:crypto";
 import { FarmError, messageOf } from "../../farm/errors.ts";
-import { type Ms, type SessionId, seconds, sessionId } from "../../farm/ids.ts";
+import { type CoordinatorId, coordinatorId, type Ms, type SessionId, seconds, sessionId } from "../../farm/ids.ts";
+import type { PickUp, Refusal } from "../../peers/forwarder.ts";
 import { endedMachineKeys } from "../../store/keys.ts";
 import { encodeResponseHead, type RequestHead } from "../../wire/revdial/http-head.ts";
 import { OLDEST_BUILDLET, PONG_HEADER, parseConnPath } from "../../wire/revdial/registration.ts";
@@ -44,6 +45,8 @@ export interface ReversePoolDeps extends RegistryDeps {
   readonly owner: (hostType: string) => string | null;
   /** SHA-256 of the agent program that the coordinator serves now. */
   readonly agentDigest: () => string | undefined;
+  /** Passes a pick-up on to the coordinator whose it is; resolves with what to answer when that cannot be done. */
+  readonly forward: (pickUp: PickUp) => Promise<Refusal | undefined>;
   /** A session has no work. Offer it. */
   readonly idle: (session: MachineSession) => void;
   /** A session that was offered is gone, or leaves. */
@@ -124,6 +127,10 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
       return;
     }
     const path = parseConnPath(head.target);
+    if (path?.coordinator !== undefined && path.coordinator !== this.#deps.coordinator) {
+      this.#spawn(this.#forward(socket, head, rest, coordinatorId(path.coordinator)));
+      return;
+    }
     const session = path && this.#dialers.get(path.dialer);
     if (!path || !session?.dialer.is(path.dialer)) {
       answer(socket, 400, "Unknown dialer: the session that this connection is for has ended.");
@@ -131,6 +138,14 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
     }
     if (rest.length > 0) socket.unshift(rest);
     if (!session.dialer.deliver(path.dial, socket)) answer(socket, 400, "Nobody waits for this connection any more.");
+  }
+
+  /** The pick-up is another coordinator's: the one that it reached is whichever the farm's address led to. */
+  async #forward(socket: MachineSocket, head: RequestHead, rest: Uint8Array, owner: CoordinatorId): Promise<void> {
+    const refusal = await this.#deps.forward({ owner, head, socket, rest });
+    if (!refusal) return;
+    this.#deps.log.info({ coordinator: owner, reason: refusal.reason }, "Could not pass a pick-up on");
+    answer(socket, refusal.status, refusal.reason);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -185,6 +200,7 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
     const gone = new AbortController();
     const dialer = new Dialer({
       id: dialerId,
+      coordinator: this.#deps.coordinator,
       name: introduction.name,
       socket,
       pongs: introduction.agent !== undefined,

@@ -3,8 +3,9 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Clock } from "../../farm/clock.ts";
-import { coordinatorId, epochMs, type SessionId } from "../../farm/ids.ts";
-import { coordinatorStarted } from "../../store/coordinators.ts";
+import { type CoordinatorId, coordinatorId, epochMs, type SessionId } from "../../farm/ids.ts";
+import { certificateDigest } from "../../peers/peers.ts";
+import { coordinatorReachable, coordinatorStarted } from "../../store/coordinators.ts";
 import { systemClock } from "../../store/system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../../store/testing/database.ts";
 import { certificate } from "../../web/certificate.ts";
@@ -21,6 +22,9 @@ export const COORDINATOR = coordinatorId("P0000000aa");
 
 export interface FarmOfMachinesOptions {
   readonly clock?: Clock;
+  /** One that another farm of the test uses too: then this is one more coordinator of that farm. */
+  readonly database?: TestDatabase;
+  readonly coordinator?: CoordinatorId;
   readonly keys?: Partial<KeysDeps>;
   readonly pool?: Partial<ReversePoolDeps>;
 }
@@ -80,9 +84,10 @@ export async function farmOfMachines(options: FarmOfMachinesOptions = {}): Promi
   await using stack = new AsyncDisposableStack();
   const folder = await mkdtemp(join(tmpdir(), "barnraiser-machines-"));
   stack.defer(() => rm(folder, { recursive: true, force: true }));
-  const database = stack.use(await freshDatabase());
+  const database = options.database ?? stack.use(await freshDatabase());
+  const coordinator = options.coordinator ?? COORDINATOR;
   const { sql, bus } = database;
-  await coordinatorStarted(sql, { id: COORDINATOR, host: "test", pid: 1, version: "test" }, clock.now());
+  await coordinatorStarted(sql, { id: coordinator, host: "test", pid: 1, version: "test" }, clock.now());
   const keys = new Keys({
     sql,
     clock,
@@ -99,10 +104,11 @@ export async function farmOfMachines(options: FarmOfMachinesOptions = {}): Promi
       bus,
       clock,
       log: quiet,
-      coordinator: COORDINATOR,
+      coordinator,
       check: (claimant) => keys.check(claimant),
       owner: () => null,
       agentDigest: () => undefined,
+      forward: async () => ({ status: 503, reason: "There are no others." }),
       idle: (session) => offered.push(session),
       gone: (session) => gone.push(session),
       ...options.pool,
@@ -121,6 +127,8 @@ export async function farmOfMachines(options: FarmOfMachinesOptions = {}): Promi
       log: quiet,
     }),
   );
+  const address = `127.0.0.1:${door.ports.tls}`;
+  await coordinatorReachable(sql, { id: coordinator, address, certificate: certificateDigest(cert) });
   return new FarmOfMachines({ database, pool, door, offered, gone }, stack.move());
 }
 

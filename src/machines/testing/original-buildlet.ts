@@ -65,6 +65,8 @@ export interface OriginalBuildletOptions {
   /** How reads of the control connection are cut. */
   readonly reads?: "plain" | "split" | "coalesced";
   readonly behave?: Behaviour;
+  /** Where connections that it is asked for end up, when a balancer sends them elsewhere than `port`. */
+  readonly pickUpPort?: () => number;
 }
 
 export class Refused extends Error {
@@ -189,8 +191,7 @@ export class OriginalBuildlet implements AsyncDisposable {
     for (const socket of this.#sockets) socket.destroy();
   }
 
-  async #dial(): Promise<TLSSocket> {
-    const { port } = this.options;
+  async #dial(port: number = this.options.port): Promise<TLSSocket> {
     const socket = connect({
       port,
       host: "127.0.0.1",
@@ -219,7 +220,7 @@ export class OriginalBuildlet implements AsyncDisposable {
   async pickUp(path: string): Promise<number> {
     let socket: TLSSocket;
     try {
-      socket = await this.#dial();
+      socket = await this.#dial(this.options.pickUpPort?.());
     } catch (error) {
       this.send({ command: "pickup-failed", connPath: path, err: String(error) });
       return 0;

@@ -4,8 +4,9 @@
  *   GET /reverse                     one of each header below; all are required except Barnraiser-Agent
  *   GET <connPath of conn-ready>     no header at all: the dialer id in the path is the credential
  *
- * `connPath` is opaque to the machine, which fetches it as it came; so we add a number per dial, and an answer or a
- * failure belongs to exactly one dial. A path without that number is what other coordinators send.
+ * `connPath` is opaque to the machine, which fetches it as it came; so we add which of the farm's coordinators asks and a number per
+ * dial: whichever of them gets the connection knows whose it is, and an answer or a failure belongs to exactly one dial. A path
+ * without these is what other coordinators send. A coordinator that passes a pick-up on says `Barnraiser-Forwarded: ITS-ID`.
  *
  * Our own agent adds `Barnraiser-Agent: digest=...; platform=...; instance=...; resume=1`. The coordinator then says `Barnraiser-Pong: 1` in the
  * head of its 101, and the agent answers every keep-alive with a pong line. To anybody else neither header is said.
@@ -28,6 +29,9 @@ export const REGISTRATION_HEADERS = {
 
 /** In the 101 to our own agent: answer keep-alive lines with pong lines. */
 export const PONG_HEADER = "Barnraiser-Pong";
+
+/** In a pick-up that one coordinator passes on to another, once: who passed it on. */
+export const FORWARDED_HEADER = "Barnraiser-Forwarded";
 
 export interface AgentInfo {
   /** SHA-256 of the agent program that runs, lower-case hex; "" when it does not know. */
@@ -68,13 +72,15 @@ export function parseAgentInfo(value: string): AgentInfo {
   };
 }
 
-/** The path that a machine fetches to hand us a connection: `dialer` is 32 hex digits, `dial` counts from 1. */
-export function connPath(dialer: string, dial: number): string {
-  return `${REVDIAL_PATH}?revdial.dialer=${dialer}&barnraiser.dial=${dial}`;
+/** The path that a machine fetches to hand `coordinator` a connection: `dialer` is 32 hex digits, `dial` counts from 1. */
+export function connPath(dialer: string, dial: number, coordinator: string): string {
+  return `${REVDIAL_PATH}?revdial.dialer=${dialer}&barnraiser.coordinator=${coordinator}&barnraiser.dial=${dial}`;
 }
 
 export interface ConnPath {
   readonly dialer: string;
+  /** Whose the dialer is; missing when the path is not one of ours. */
+  readonly coordinator: string | undefined;
   /** Missing when the path is not one of ours. */
   readonly dial: number | undefined;
 }
@@ -87,5 +93,10 @@ export function parseConnPath(target: string): ConnPath | undefined {
   const dialer = params.get("revdial.dialer") ?? "";
   if (!/^[0-9a-f]{32}$/.test(dialer)) return undefined;
   const dial = params.get("barnraiser.dial") ?? "";
-  return { dialer, dial: /^[1-9]\d{0,14}$/.test(dial) ? Number(dial) : undefined };
+  const coordinator = params.get("barnraiser.coordinator") ?? "";
+  return {
+    dialer,
+    coordinator: /^P[0-9a-f]{9}$/.test(coordinator) ? coordinator : undefined,
+    dial: /^[1-9]\d{0,14}$/.test(dial) ? Number(dial) : undefined,
+  };
 }

@@ -42,10 +42,14 @@ test("encodeControlLine() writes the known lines byte for byte", () => {
 test("[coordinator 17] encodeControlLine() never makes a line over 4096 bytes, whatever the reason holds", () => {
   fc.assert(
     fc.property(fc.string({ unit: "grapheme", maxLength: 5000 }), fc.integer({ min: 1, max: 3 }), (text, times) => {
-      const bytes = encodeControlLine({ command: "pickup-failed", connPath: connPath(ID, 1), err: text.repeat(times) });
+      const bytes = encodeControlLine({
+        command: "pickup-failed",
+        connPath: connPath(ID, 1, "P0000000aa"),
+        err: text.repeat(times),
+      });
       expect(bytes.length).toBeLessThanOrEqual(MAX_CONTROL_LINE);
       const [line] = new ControlLineReader().push(bytes);
-      expect(line?.connPath).toBe(connPath(ID, 1));
+      expect(line?.connPath).toBe(connPath(ID, 1, "P0000000aa"));
     }),
     { numRuns: 200 },
   );
@@ -57,7 +61,7 @@ test("[coordinator 17] encodeControlLine() never makes a line over 4096 bytes, w
 test("ControlLineReader reads lines however they are cut", () => {
   const lines: ControlLine[] = [
     { command: "keep-alive" },
-    { command: "conn-ready", connPath: connPath(ID, 7) },
+    { command: "conn-ready", connPath: connPath(ID, 7, "P0000000aa") },
     { command: "pickup-failed", err: "käputt\n" },
   ];
   const bytes = Buffer.concat(lines.map(encodeControlLine));
@@ -156,10 +160,10 @@ test("HeadReader refuses heads that are too large or malformed", () => {
 test("encodeRequestHead() and encodeResponseHead() write plain heads and let no line break in", () => {
   const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
   expect([
-    text(encodeRequestHead("GET", connPath(ID, 2), [["Host", ""]])),
+    text(encodeRequestHead("GET", connPath(ID, 2, "P0000000aa"), [["Host", ""]])),
     text(encodeResponseHead(101, "Switching Protocols")),
   ]).toEqual([
-    `GET /revdial?revdial.dialer=${ID}&barnraiser.dial=2 HTTP/1.1\r\nHost: \r\n\r\n`,
+    `GET /revdial?revdial.dialer=${ID}&barnraiser.coordinator=P0000000aa&barnraiser.dial=2 HTTP/1.1\r\nHost: \r\n\r\n`,
     "HTTP/1.1 101 Switching Protocols\r\n\r\n",
   ]);
   expect(() => encodeRequestHead("GET", "/", [["A", "b\r\nC: d"]])).toThrow(HeadError);
@@ -172,19 +176,19 @@ test("fieldValues() keeps doubles in order and looks at names without case", () 
 
 test("parseConnPath() reads our paths and the plain one, and refuses ids of another shape", () => {
   expect([
-    parseConnPath(connPath(ID, 12)),
+    parseConnPath(connPath(ID, 12, "P0000000aa")),
     parseConnPath(`/revdial?revdial.dialer=${ID}`),
     parseConnPath(`/revdial?revdial.dialer=${ID.toUpperCase()}`),
     parseConnPath("/revdial"),
     parseConnPath(`/elsewhere?revdial.dialer=${ID}`),
     parseConnPath(`/revdial?revdial.dialer=${ID}&barnraiser.dial=-1`),
   ]).toEqual([
-    { dialer: ID, dial: 12 },
-    { dialer: ID, dial: undefined },
+    { dialer: ID, coordinator: "P0000000aa", dial: 12 },
+    { dialer: ID, coordinator: undefined, dial: undefined },
     undefined,
     undefined,
     undefined,
-    { dialer: ID, dial: undefined },
+    { dialer: ID, coordinator: undefined, dial: undefined },
   ]);
 });
 
