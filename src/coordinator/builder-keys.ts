@@ -19,9 +19,9 @@ import { builderKey } from "../wire/builder-key/builder-key.ts";
 
 const silent: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
-/** The master key of a farm: `file` when given, else DATA/master.key, which is made when `make` says so. Never printed. */
-export async function masterKey(data: string, file: string, make: boolean): Promise<string> {
-  const places = file ? [file] : [join(data, "master.key"), join(homedir(), "keys", "gobuilder-master.key")];
+/** The master key of a farm: `file` when given, else SECRETS/master.key, which is made when `make` says so. Never printed. */
+export async function masterKey(secrets: string, file: string, make: boolean): Promise<string> {
+  const places = file ? [file] : [join(secrets, "master.key"), join(homedir(), "keys", "gobuilder-master.key")];
   for (const place of make && !file ? places.slice(0, 1) : places) {
     const text = await readFile(place, "utf8").catch((error: NodeJS.ErrnoException) => {
       if (error.code === "ENOENT" && !file) return undefined;
@@ -38,13 +38,13 @@ export async function masterKey(data: string, file: string, make: boolean): Prom
     );
   }
   const made = randomBytes(32).toString("hex");
-  await writeFile(join(data, "master.key"), `${made}\n`, { mode: 0o600, flag: "wx" });
+  await writeFile(join(secrets, "master.key"), `${made}\n`, { mode: 0o600, flag: "wx" });
   return made;
 }
 
 /** The key that all machines of `hostType` may share. */
-export async function sharedKey(data: string, masterKeyFile: string, hostType: string): Promise<string> {
-  return builderKey(await masterKey(data, masterKeyFile, false), hostType);
+export async function sharedKey(secrets: string, masterKeyFile: string, hostType: string): Promise<string> {
+  return builderKey(await masterKey(secrets, masterKeyFile, false), hostType);
 }
 
 export interface KeyFor {

@@ -7,6 +7,7 @@
  * back, then machines are let go, and the database ends last.
  */
 import { randomBytes } from "node:crypto";
+import { mkdir, readFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -16,6 +17,7 @@ import { plan } from "../builds/plan.ts";
 import { planFound } from "../builds/plan-found.ts";
 import { Recovery } from "../builds/recovery.ts";
 import type { FarmConfig } from "../config/effective.ts";
+import { effectiveFarm } from "../config/effective-farm.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { FarmError } from "../farm/errors.ts";
@@ -31,9 +33,16 @@ import { Claims } from "../schedule/claims.ts";
 import type { RepoStanding } from "../source/repo-watch.ts";
 import { Source } from "../source/source.ts";
 import { recipeDigest } from "../store/builds.ts";
-import { coordinatorEnded, coordinatorReachable, coordinatorStarted } from "../store/coordinators.ts";
+import {
+  coordinatorEnded,
+  coordinatorReachable,
+  coordinatorShares,
+  coordinatorStarted,
+  endPredecessors,
+} from "../store/coordinators.ts";
 import { DataFolder } from "../store/data-folder.ts";
 import { openDatabase } from "../store/database.ts";
+import { exclusively, SECRETS_LOCK } from "../store/exclusively.ts";
 import { claimLease } from "../store/leases.ts";
 import { closeLeftSessions, configureHostTypes } from "../store/machines.ts";
 import { type BuildLine, newestBuilds, type Wanted } from "../store/progress.ts";
@@ -52,6 +61,7 @@ import { type Address, addressText, isLoopback, peerAddress } from "./flags.ts";
 import { Health } from "./health.ts";
 import { operatorToken } from "./operator-token.ts";
 import { pushReceiver } from "./push.ts";
+import { fingerprint } from "./shared.ts";
 import { VERSION } from "./version.ts";
 
 /** The program that machines run, by the name under which it is served. */
@@ -63,6 +73,8 @@ const DIST = fileURLToPath(new URL(".", import.meta.url));
 
 export interface CoordinatorOptions {
   readonly data: string;
+  /** Where what all coordinators share is; "": the data folder. */
+  readonly secrets: string;
   readonly listen: Address;
   /** Where the farm's other coordinators reach the TLS port; undefined: worked out from `listen`. */
   readonly peer: Address | undefined;
@@ -128,12 +140,30 @@ export class Coordinator implements AsyncDisposable {
     const database = stack.use(await openDatabase({ data, url, clock, log }));
     const { sql, bus } = database;
     const alone = !url;
-    await coordinatorStarted(sql, { id, host: hostname(), pid: process.pid, version: VERSION }, startedAt);
+    const identity = await folder.identity();
+    const self = { id, host: hostname(), pid: process.pid, version: VERSION, folder: identity };
+    await coordinatorStarted(sql, self, startedAt);
+    await endPredecessors(sql, id, identity, startedAt);
     stack.defer(() => coordinatorEnded(database.hurried, id, clock.now()).catch(() => {})); // recovery will find out
     await closeLeftSessions(sql, id, alone, startedAt);
 
     const stop = new AbortController();
-    const master = await masterKey(data, options.masterKeyFile ?? "", true);
+    const secrets = options.secrets || data;
+    const { certFile = "", keyFile = "", names = [] } = options.certificate ?? {};
+    const tlsFiles = { folder: join(data, "tls"), caFolder: join(secrets, "tls"), names, certFile, keyFile };
+    const { master, token, tls } = await exclusively(sql, SECRETS_LOCK, async () => {
+      await mkdir(secrets, { recursive: true, mode: 0o700 });
+      return {
+        master: await masterKey(secrets, options.masterKeyFile ?? "", true),
+        token: await operatorToken(secrets),
+        tls: await certificate({ ...tlsFiles, now: startedAt }),
+      };
+    });
+    const shared = {
+      "master key": fingerprint("master key", master),
+      "operator token": fingerprint("operator token", token),
+      ...(certFile === "" && { "CA certificate": fingerprint("CA certificate", await readFile(tls.caFile, "utf8")) }),
+    };
     const agents = await readAgents(join(DIST, "agents"));
     const logs = stack.use(new Logs({ sql, bus, clock }));
 
@@ -146,6 +176,8 @@ export class Coordinator implements AsyncDisposable {
         log,
         taken: async (farm) => {
           await configureHostTypes(sql, farm.hosts);
+          const configuration = fingerprint("configuration", JSON.stringify(effectiveFarm(farm)));
+          await coordinatorShares(sql, id, { ...shared, configuration });
           await act(farm);
           bus.publish("config:");
         },
@@ -232,11 +264,8 @@ export class Coordinator implements AsyncDisposable {
     await recovery.start();
 
     const health = stack.use(
-      new Health({ sql: database.hurried, bus, clock, log, pool, repos: () => source.standings(), startedAt }),
+      new Health({ sql: database.hurried, bus, clock, log, repos: () => source.standings(), startedAt }),
     );
-    const { certFile = "", keyFile = "", names = [] } = options.certificate ?? {};
-    const identity = { folder: join(data, "tls"), names, certFile, keyFile };
-    const tls = await certificate({ ...identity, now: startedAt });
     let address = "";
     const web = stack.use(
       createWebApp({
@@ -251,7 +280,7 @@ export class Coordinator implements AsyncDisposable {
         version: VERSION,
         startedAt,
         coordinator: id,
-        operatorToken: await operatorToken(data),
+        operatorToken: token,
         dialAddress: () => address,
         config: () => config.current,
         banners: () => (config.problem === undefined ? [] : [brokenConfiguration(config.problem)]),
@@ -283,7 +312,7 @@ export class Coordinator implements AsyncDisposable {
     await reachable(tls.cert);
     stack.use(
       new CertificateKeeper({
-        certificate: identity,
+        certificate: tlsFiles,
         clock,
         log,
         // The others know it before they see it.

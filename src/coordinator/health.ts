@@ -1,20 +1,22 @@
 /**
  * The farm's health as checkers see it, looked at every CHECK_EVERY and whenever something about it is published.
  *
- *   database   answers a query within moments
- *   mirrors    each repository's remote answered last time
- *   machines   as many as each host type expects; none twice; none that keeps coming and going (machines/health.ts)
+ *   database       answers a query within moments
+ *   mirrors        each repository's remote answered last time
+ *   coordinators   all that live have the same secrets and the same configuration (shared.ts)
+ *   machines       as many as each host type expects; none twice; none that keeps coming and going (machines/health.ts)
  */
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { messageOf } from "../farm/errors.ts";
 import { type EpochMs, type Ms, minutes, ms, plus, seconds } from "../farm/ids.ts";
 import { machineChecks } from "../machines/health.ts";
-import type { ReversePool } from "../machines/reverse/reverse-pool.ts";
 import type { RepoStanding } from "../source/repo-watch.ts";
-import { hostTypeHealth } from "../store/machines.ts";
+import { livingCoordinators } from "../store/coordinators.ts";
+import { flappingMachines, hostTypeHealth } from "../store/machines.ts";
 import type { Sql } from "../store/sql.ts";
 import type { CheckResult } from "../web/deps.ts";
+import { coordinatorCheck } from "./shared.ts";
 
 const CHECK_EVERY: Ms = seconds(10);
 /** A burst of changes is looked at once. */
@@ -22,12 +24,15 @@ const SETTLE: Ms = ms(200);
 /** Machines that were not seen for so long are forgotten by the checkers. */
 const REMEMBERED: Ms = minutes(24 * 60);
 
+/** Sessions within FLAPPING_WITHIN that make a machine flap. */
+const FLAPPING_SESSIONS = 4;
+const FLAPPING_WITHIN: Ms = minutes(10);
+
 export interface HealthDeps {
   readonly sql: Sql;
   readonly bus: Bus;
   readonly clock: Clock;
   readonly log: Log;
-  readonly pool: Pick<ReversePool, "flapping">;
   readonly repos: () => readonly RepoStanding[];
   readonly startedAt: EpochMs;
 }
@@ -75,14 +80,16 @@ export class Health implements AsyncDisposable {
   }
 
   async #look(): Promise<readonly CheckResult[]> {
-    const { sql, clock, repos, pool, startedAt, log } = this.#deps;
+    const { sql, clock, repos, startedAt, log } = this.#deps;
     const now = clock.now();
     try {
       const hosts = await hostTypeHealth(sql, plus(now, ms(-REMEMBERED)));
+      const flapping = await flappingMachines(sql, plus(now, ms(-FLAPPING_WITHIN)), FLAPPING_SESSIONS);
       return [
         { id: "database", title: "Database", lines: [] },
         mirrors(repos()),
-        ...machineChecks({ hosts, flapping: pool.flapping(), startedAt, now }),
+        coordinatorCheck(await livingCoordinators(sql)),
+        ...machineChecks({ hosts, flapping, startedAt, now }),
       ];
     } catch (error) {
       log.warn({ error: messageOf(error) }, "Could not look at the farm's health");

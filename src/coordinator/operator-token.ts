@@ -1,4 +1,4 @@
-/** The operator token: DATA/operator-token, random, made at the first start, readable by the farm's user alone. */
+/** The operator token: SECRETS/operator-token, random, made at the first start, readable by the farm's user alone. */
 import { randomBytes } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -6,8 +6,8 @@ import { FarmError } from "../farm/errors.ts";
 
 const SHORTEST = 16;
 
-export async function operatorToken(data: string): Promise<string> {
-  const file = join(data, "operator-token");
+export async function operatorToken(secrets: string): Promise<string> {
+  const file = join(secrets, "operator-token");
   const found = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return undefined;
     throw new FarmError("forbidden", `Cannot read ${file}: ${error.message}`, { cause: error });

@@ -40,6 +40,8 @@ export async function main(body: () => Promise<Ending>): Promise<void> {
 
 export interface ServeOptions {
   readonly data: string;
+  /** "": the data folder. */
+  readonly secrets: string;
   readonly listen: string;
   /** "": worked out from `listen`. */
   readonly peer?: string;

@@ -1,6 +1,6 @@
 /**
  * `coordinator -rebuild 12` and the like: the command line beside a running coordinator. It finds that one by the data
- * folder, and speaks to its pages with the operator token, so that there is one place where things are done.
+ * folder, and speaks to its pages with the operator token of the secrets folder, so that there is one place where things are done.
  */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -14,7 +14,7 @@ export type Command =
   | { readonly do: "drain" | "resume"; readonly target: string; readonly note: string };
 
 /** Carries out `command`; resolves with what the coordinator answered. Throws FarmError saying why it cannot be done. */
-export async function control(data: string, command: Command): Promise<string> {
+export async function control(data: string, secrets: string, command: Command): Promise<string> {
   const holder = await holderOf(data);
   if (!holder?.http) {
     throw new FarmError(
@@ -22,7 +22,7 @@ export async function control(data: string, command: Command): Promise<string> {
       `Cannot ${command.do}: no coordinator runs on the data folder ${data}. Start one, or give its folder with -data.`,
     );
   }
-  const token = (await readFile(join(data, "operator-token"), "utf8")).trim();
+  const token = (await readFile(join(secrets, "operator-token"), "utf8")).trim();
   const { path, body } = request(command);
   let response: Response;
   try {

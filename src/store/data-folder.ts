@@ -4,7 +4,8 @@
  * The file of a process that no longer lives (killed, power cut) is taken over. A process is told from another that later got
  * the same number by when it started, where the system shows that (/proc).
  */
-import { mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
+import { createHash, randomBytes } from "node:crypto";
+import { mkdir, open, readFile, realpath, rename, rm, stat, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { FarmError, messageOf } from "../farm/errors.ts";
@@ -49,6 +50,16 @@ export class DataFolder implements AsyncDisposable {
     const winner = await holderOf(path);
     if (winner && winner.pid !== process.pid) throw held(path, winner);
     return new DataFolder(path, holder);
+  }
+
+  /** Names this folder in the database, across its processes; a copy of it, or the same one elsewhere, has another name. */
+  async identity(): Promise<string> {
+    const file = join(this.path, "identity");
+    await writeFile(file, `${randomBytes(16).toString("hex")}\n`, { mode: 0o600, flag: "wx" }).catch((error) => {
+      if (error.code !== "EEXIST") throw error;
+    });
+    const parts = [await readFile(file, "utf8"), hostname(), await realpath(this.path), String((await stat(file)).ino)];
+    return createHash("sha256").update(parts.join("\0")).digest("hex").slice(0, 32);
   }
 
   /** Lets command-line tools find the running coordinator. */

@@ -94,5 +94,5 @@ test("a database from a newer version is refused, saying both versions", async (
   await using database = await freshDatabase();
   await database.sql.query("insert into schema_version (version, name, md5, run_at) values (999, 'later', 'x', now())");
   const { migrate } = await import("./migrate.ts");
-  await expect(migrate(database.config)).rejects.toThrow(/schema is version 999, this program knows 1/);
+  await expect(migrate(database.config)).rejects.toThrow(/schema is version 999, this program knows \d+/);
 });

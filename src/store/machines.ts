@@ -203,6 +203,20 @@ export interface HostTypeHealth {
   }[];
 }
 
+/** Machines that began at least `sessions` sessions since `since`, on all coordinators; ends that the farm itself asked for do not count. */
+export async function flappingMachines(
+  sql: Sql,
+  since: EpochMs,
+  sessions: number,
+): Promise<{ readonly hostType: string; readonly name: string; readonly sessions: number }[]> {
+  return sql.query(
+    `select m.host_type as "hostType", m.name, count(*)::int as sessions from session s join machine m on m.id = s.machine_id
+     where s.opened_at >= $1 and coalesce(s.close_reason, '') !~ '^(served its build|sent to fetch|the coordinator ended|its coordinator ended)'
+     group by m.id having count(*) >= $2 order by m.host_type, m.name`,
+    [at(since), sessions],
+  );
+}
+
 /** Every host type that expects machines or has had one since `since`, with the machines seen since. */
 export async function hostTypeHealth(sql: Sql, since: EpochMs): Promise<HostTypeHealth[]> {
   const rows = await sql.query<HostTypeHealth>(
@@ -214,7 +228,8 @@ export async function hostTypeHealth(sql: Sql, since: EpochMs): Promise<HostType
      from host_type t left join (
        select machine.id, machine.host_type, machine.name, machine.last_seen_at, machine.drained_at, coalesce(o.open, 0) as open
        from machine left join (
-         select machine_id, count(*)::integer as open from session where closed_at is null group by machine_id
+         select s.machine_id, count(*)::integer as open from session s
+         join coordinator c on c.id = s.coordinator_id and c.ended_at is null where s.closed_at is null group by s.machine_id
        ) o on o.machine_id = machine.id
        where o.open is not null or machine.last_seen_at >= $1
      ) m on m.host_type = t.name

@@ -1,11 +1,11 @@
 /** All pages by name, so that the server and the browser show the same component for the same data. */
 import type { JSX } from "preact";
-import type { BuildLine, Check, Frame } from "./data.ts";
+import type { BuildLine, Frame } from "./data.ts";
 import { type BuildData, BuildPage } from "./pages/build.tsx";
 import { type BuildersData, BuildersPage } from "./pages/builders.tsx";
 import { type CommitData, CommitPage } from "./pages/commit.tsx";
 import { type GridData, GridPage } from "./pages/grid.tsx";
-import { HealthPage } from "./pages/health.tsx";
+import { type HealthData, HealthPage } from "./pages/health.tsx";
 import { type HomeData, HomePage } from "./pages/home.tsx";
 import { type MachineData, MachinePage } from "./pages/machine.tsx";
 import { type MachinesData, MachinesPage } from "./pages/machines.tsx";
@@ -21,7 +21,7 @@ export type Page =
   | { readonly name: "machines"; readonly data: MachinesData & { readonly dial: string } }
   | { readonly name: "machine"; readonly data: MachineData }
   | { readonly name: "queues"; readonly data: { readonly queues: readonly QueueData[] } }
-  | { readonly name: "health"; readonly data: { readonly checks: readonly Check[] } }
+  | { readonly name: "health"; readonly data: HealthData }
   | {
       readonly name: "search";
       readonly data: { readonly q: string; readonly hits: readonly Hit[]; readonly builds: readonly BuildLine[] };

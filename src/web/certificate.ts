@@ -2,8 +2,8 @@
  * The TLS port's certificate: the farm's own CA and a server certificate signed by it, made on first start and renewed in time, or files
  * of the operator's. The only file that issues certificates.
  *
- *   DATA/tls/ca.pem         what owners give to -ca-file; good for CA_DAYS
- *   DATA/tls/ca-key.pem     0600
+ *   SECRETS/tls/ca.pem      what owners give to -ca-file; good for CA_DAYS
+ *   SECRETS/tls/ca-key.pem  0600
  *   DATA/tls/server.pem     localhost, loopback addresses, this host's names, and the names asked for
  *   DATA/tls/server-key.pem 0600
  */
@@ -34,6 +34,8 @@ export interface Certificate {
 export interface CertificateOptions {
   /** DATA/tls */
   readonly folder: string;
+  /** SECRETS/tls, where the CA is that all coordinators of a farm share; undefined: `folder`. */
+  readonly caFolder?: string;
   /** Further names or addresses that machines dial. */
   readonly names: readonly string[];
   readonly now: EpochMs;
@@ -52,14 +54,18 @@ export async function certificate(options: CertificateOptions): Promise<Certific
   }
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const path = (name: string) => join(folder, name);
-  const ca = (await load(path("ca.pem"), path("ca-key.pem"), options.now, [])) ?? (await makeCa(path, options.now));
+  const caFolder = options.caFolder ?? folder;
+  const caPath = (name: string) => join(caFolder, name);
+  const foundCa = await load(caPath("ca.pem"), caPath("ca-key.pem"), options.now, []);
+  if (!foundCa) await mkdir(caFolder, { recursive: true, mode: 0o700 });
+  const ca = foundCa ?? (await makeCa(caPath, options.now));
   const names = [...new Set(["localhost", "127.0.0.1", "::1", hostname(), ...addresses(), ...options.names])].filter(
     Boolean,
   );
   const found = await load(path("server.pem"), path("server-key.pem"), options.now, names);
   const ours = found !== undefined && new X509Certificate(found.cert).checkIssued(new X509Certificate(ca.cert));
   const server = found && ours ? found : await makeServer(path, ca, names, options.now);
-  return { ...server, caFile: path("ca.pem") };
+  return { ...server, caFile: caPath("ca.pem") };
 }
 
 interface Pair {

@@ -12,6 +12,7 @@ import { Hono } from "hono";
 import { getCookie } from "hono/cookie";
 import { CODES, FarmError } from "../farm/errors.ts";
 import { seconds } from "../farm/ids.ts";
+import { livingCoordinators } from "../store/coordinators.ts";
 import { connected, hostTypes } from "../store/pages-pools.ts";
 import { queueLengths } from "../store/pages-queues.ts";
 import { activePostSubmit } from "../store/pages-search.ts";
@@ -225,9 +226,13 @@ function pageRoutes(app: Hono<Env>, deps: WebDeps, pages: Pages): void {
     const data = await pages.load(queuesData(sql, config(), clock.now()));
     return pages.answer(c, 200, "Queues", { name: "queues", data }, ["queue:", "build:", ...POOL_TOPICS]);
   });
-  app.get("/status", (c) =>
-    pages.answer(c, 200, "Health", { name: "health", data: { checks: checks() } }, ["farm:", ...POOL_TOPICS]),
-  );
+  app.get("/status", async (c) => {
+    // What the checkers found is worth showing also while the database is away, which is one of the things that they find.
+    const living = await pages.load(livingCoordinators(sql)).catch(() => []);
+    const coordinators = living.map(({ shared: _, ...one }) => ({ ...one, here: one.id === deps.coordinator }));
+    const data = { checks: checks(), coordinators };
+    return pages.answer(c, 200, "Health", { name: "health", data }, ["farm:", ...POOL_TOPICS]);
+  });
   app.get("/search", async (c) => {
     const data = await pages.load(search(sql, config(), c.req.query("q") ?? ""));
     const [only] = data.hits.length === 0 && data.builds.length === 1 ? data.builds : [];

@@ -29,6 +29,7 @@ await main(async () => {
   const farm = () => farmForRepository({ url: values.repo, ...branch, commands: values.run, platform });
   return serve({
     data: values.data,
+    secrets: values.secrets,
     listen: values.listen,
     http: values.http,
     origin: values.repo ? { farm: farm() } : { file: values.config },

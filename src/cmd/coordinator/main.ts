@@ -41,11 +41,12 @@ await main(async () => {
   }
   const command = commandOf(values);
   if (command) {
-    process.stdout.write(`${await control(values.data, command)}\n`);
+    process.stdout.write(`${await control(values.data, values.secrets || values.data, command)}\n`);
     return 0;
   }
   return serve({
     data: values.data,
+    secrets: values.secrets,
     listen: values.listen,
     peer: values.peer,
     http: values.http,

@@ -14,6 +14,7 @@ Prints the key that machines of host type TYPE share, or with -machine a new key
 
 const flags = {
   data: text(".farm", "data `folder` of the farm"),
+  secrets: text("", "`folder` with the farm's master key (default: -data)"),
   masterkey: text("", "`file` with the master key (default DATA/master.key, else $HOME/keys/gobuilder-master.key)"),
   machine: text("", "`name` of the one machine that the key is for"),
   expires: duration(ms(0), "with -machine: how long the key is good (default: until revoked)"),
@@ -36,7 +37,7 @@ await main(async () => {
       `${await issueKey(data, { machine: values.machine, hostType: one, expires: values.expires })}\n`,
     );
   } else if (one !== undefined && !values.list && !values.revoke) {
-    process.stdout.write(`${await sharedKey(data, values.masterkey, one)}\n`);
+    process.stdout.write(`${await sharedKey(values.secrets || data, values.masterkey, one)}\n`);
   } else {
     return { text: USAGE, exitCode: 2 };
   }

@@ -35,9 +35,6 @@ const HALT_LIMIT: Ms = seconds(5);
 /** Machines sent to fetch a new agent program, per tick: not all at once. */
 const RENEWED_AT_ONCE = 20;
 const KEYS_LOOKED_AT_EVERY: Ms = seconds(60);
-/** Sessions within FLAPPING_WITHIN that make a machine flap. */
-export const FLAPPING_SESSIONS = 4;
-export const FLAPPING_WITHIN: Ms = seconds(600);
 
 export interface ReversePoolDeps extends RegistryDeps {
   readonly check: (claimant: Claimant) => Promise<KeyCheck>;
@@ -59,8 +56,6 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
   readonly #sessions = new Map<SessionId, Session>();
   /** Dialer id -> session. The ids are random, so looking one up tells nothing of another. */
   readonly #dialers = new Map<string, Session>();
-  /** Machine -> when its latest sessions began. */
-  readonly #openings = new Map<string, number[]>();
   /** Machine -> digest of the agent program that it was last sent to fetch. */
   readonly #sentFor = new Map<string, string>();
   readonly #stop = new AbortController();
@@ -78,17 +73,6 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
   /** Sessions that are offered, in use or leaving; in the order in which they came. */
   sessions(): readonly SessionView[] {
     return [...this.#sessions.values()].filter(({ mode }) => mode !== "joining").map((session) => session.view());
-  }
-
-  /** Machines (`HOST-TYPE/NAME`) that keep coming and going. */
-  flapping(): { readonly hostType: string; readonly name: string; readonly sessions: number }[] {
-    const since = this.#deps.clock.monotonic() - FLAPPING_WITHIN;
-    return [...this.#openings].flatMap(([machine, times]) => {
-      const count = times.filter((time) => time >= since).length;
-      if (count < FLAPPING_SESSIONS) return [];
-      const slash = machine.indexOf("/");
-      return [{ hostType: machine.slice(0, slash), name: machine.slice(slash + 1), sessions: count }];
-    });
   }
 
   /** The session, for one build, which must `release` it. Undefined: it is gone, or going. */
@@ -218,7 +202,6 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
     const session = new Session({ id, introduction, keyId, address, openedAt, dialer, client, gone });
     this.#sessions.set(id, session);
     this.#dialers.set(dialerId, session);
-    this.#noteOpening(session.machine);
     // Alone in its record: whatever comes together with the head is thrown away by the original.
     const fields = introduction.agent ? [[PONG_HEADER, "1"] as const] : [];
     socket.write(encodeResponseHead(101, "Switching Protocols", fields), () => {
@@ -348,7 +331,6 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
     if (now - this.#keysLookedAt >= KEYS_LOOKED_AT_EVERY) {
       this.#keysLookedAt = now;
       this.#spawn(this.#dropEndedKeys());
-      this.#forgetOpenings(now);
     }
   }
 
@@ -401,18 +383,6 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
       }
     } catch (error) {
       log.warn({ error: messageOf(error) }, "Could not look whether keys have ended");
-    }
-  }
-
-  #noteOpening(machine: string): void {
-    const times = this.#openings.get(machine) ?? [];
-    times.push(this.#deps.clock.monotonic());
-    this.#openings.set(machine, times.slice(-FLAPPING_SESSIONS * 4));
-  }
-
-  #forgetOpenings(now: number): void {
-    for (const [machine, times] of this.#openings) {
-      if (times.every((time) => time < now - FLAPPING_WITHIN)) this.#openings.delete(machine);
     }
   }
 

@@ -1,9 +1,9 @@
-/** `/status`: what each health checker found, worst first. */
+/** `/status`: what each health checker found, worst first, and the coordinators of the farm. */
 import type { JSX } from "preact";
 import type { Check } from "../data.ts";
 import { healthMark } from "../frame.tsx";
-import { Empty } from "../parts.tsx";
-import { visible } from "../text.ts";
+import { Empty, Section, Span, Table, When } from "../parts.tsx";
+import { plural, visible } from "../text.ts";
 
 const WORST = ["error", "warn", "info", "ok"];
 
@@ -36,11 +36,61 @@ export function CheckList(props: { checks: readonly Check[] }): JSX.Element {
   );
 }
 
-export function HealthPage(props: { data: { readonly checks: readonly Check[] } }): JSX.Element {
+/** A coordinator that lives. */
+export interface CoordinatorLine {
+  readonly id: string;
+  readonly host: string;
+  readonly pid: number;
+  readonly version: string;
+  /** As the others reach it; null: it cannot be reached, or is only starting. */
+  readonly peer: string | null;
+  readonly startedAt: number;
+  readonly seenAt: number;
+  readonly machines: number;
+  readonly builds: number;
+  /** The one that made this page. */
+  readonly here: boolean;
+}
+
+export interface HealthData {
+  readonly checks: readonly Check[];
+  readonly coordinators: readonly CoordinatorLine[];
+}
+
+export function HealthPage(props: { data: HealthData }): JSX.Element {
+  const { checks, coordinators } = props.data;
   return (
     <>
       <h1>Health</h1>
-      <CheckList checks={props.data.checks} />
+      <CheckList checks={checks} />
+      <Section id="coordinators" title="Coordinators" aside={plural(coordinators.length, "process", "processes")}>
+        <Table
+          label="Coordinators"
+          head={["Coordinator", "Host", "Reached at", "Version", "#Up", "#Machines", "#Builds", "#Last seen"]}
+        >
+          {coordinators.map((one) => (
+            <tr key={one.id} data-row>
+              <td class="num">
+                {one.id}
+                {one.here ? <span class="muted"> this page</span> : null}
+              </td>
+              <td>
+                {visible(one.host)} <span class="muted num">{one.pid}</span>
+              </td>
+              <td>{one.peer === null ? <span class="muted">not yet</span> : visible(one.peer)}</td>
+              <td>{visible(one.version)}</td>
+              <td class="right took">
+                <Span from={one.startedAt} />
+              </td>
+              <td class="right num">{one.machines}</td>
+              <td class="right num">{one.builds}</td>
+              <td class="right">
+                <When at={one.seenAt} />
+              </td>
+            </tr>
+          ))}
+        </Table>
+      </Section>
     </>
   );
 }

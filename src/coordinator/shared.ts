@@ -1,0 +1,59 @@
+/**
+ * What all coordinators of a farm must have alike, and how it is seen that they do not.
+ *
+ * Each writes fingerprints of what it has into its row; they are compared by whoever looks at the farm's health. A fingerprint is made by
+ * scrypt, since a master key may be some word that a person chose, and whoever reads the database must not be able to try words quickly.
+ * Different configurations are normal while a change is rolled out, so they are a warning; different secrets are a mistake.
+ */
+import { scryptSync } from "node:crypto";
+import type { LivingCoordinator } from "../store/coordinators.ts";
+import type { CheckLine, CheckResult } from "../web/deps.ts";
+
+/** Name -> what is wrong when two coordinators differ in it, and what to do. */
+const SHARED: Readonly<Record<string, { readonly level: CheckLine["level"]; readonly consequence: string }>> = {
+  "master key": {
+    level: "error",
+    consequence:
+      "a machine that one of them lets in is refused by another; give all the same -secrets folder or -masterkey",
+  },
+  "operator token": {
+    level: "error",
+    consequence: "a login at one of them is none at another; give all the same -secrets folder",
+  },
+  "CA certificate": {
+    level: "error",
+    consequence:
+      "a machine that trusts one of them refuses another; give all the same -secrets folder, or -tls-cert and -tls-key",
+  },
+  configuration: {
+    level: "warn",
+    consequence:
+      "each plans builds by its own; give all the same configuration file, and SIGHUP to those that do not watch it",
+  },
+};
+
+export type Shared = Readonly<Record<keyof typeof SHARED, string>>;
+
+/** The fingerprint of `content`, which is `what`: 16 hex digits. Takes about 50 ms, on purpose. */
+export function fingerprint(what: keyof typeof SHARED, content: string): string {
+  return scryptSync(content, `barnraiser ${what}`, 8).toString("hex");
+}
+
+/** What is wrong with the coordinators that live: no lines when there is one, or when they agree. */
+export function coordinatorCheck(living: readonly LivingCoordinator[]): CheckResult {
+  const lines: CheckLine[] = [];
+  for (const [what, { level, consequence }] of Object.entries(SHARED)) {
+    const groups = Map.groupBy(living, ({ shared }) => shared?.[what]);
+    groups.delete(undefined); // an older program, or one that is just starting
+    if (groups.size < 2) continue;
+    const sides = [...groups.values()].map((side) => side.map(({ id, host }) => `${id} on ${host}`).join(", "));
+    lines.push({ level, text: `The ${what} of ${sides.join(" differs from that of ")}: ${consequence}` });
+  }
+  const versions = new Set(living.map(({ version }) => version));
+  if (versions.size > 1)
+    lines.push({
+      level: "info",
+      text: `Versions ${[...versions].join(" and ")} run beside each other: upgrade the rest`,
+    });
+  return { id: "coordinators", title: "Coordinators", lines };
+}
