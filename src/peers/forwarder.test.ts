@@ -171,7 +171,7 @@ test("a peer that accepts and says nothing is given up, one that refuses at once
   expect(await answer).toBe(`504 Coordinator ${COORDINATOR} did not answer within 8 s.`);
   silent.close();
   await using machine = await two.first.machine({
-    agent: { digest: "", platform: "" },
+    agent: { digest: "", platform: "", instance: "", resume: 0 },
     pickUpPort: () => two.second.port,
   });
   const session = await two.first.session();
