@@ -41,7 +41,7 @@ export interface DriveDeps {
 
 /** How an attempt went. `end` is the last bytes of the last log, still to be stored. */
 export interface Driven {
-  readonly outcome: Exclude<Outcome, "canceled">;
+  readonly outcome: Exclude<Outcome, "canceled" | "skipped">;
   readonly step: { readonly number: number; readonly name: string; readonly status: string };
   /** Why, when the outcome does not say. */
   readonly reason: string | null;

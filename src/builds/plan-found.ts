@@ -1,20 +1,27 @@
 /**
  * Commits that source/ found become builds, in the transaction that records them: killed at any point, the farm has both or none.
  *
- * The newest commit of a branch is built anew when a builder's recipe changed; what then waits by an older recipe is canceled.
+ * The newest commit of a branch is built anew when a builder's recipe changed; what then waits by an older recipe is canceled. What waits
+ * and is overtaken by it is skipped where the builder's policy says so (overtaken.ts). What narrows a range of commits that a forced push took
+ * away is canceled, begun or not.
  */
 import type { FarmConfig } from "../config/effective.ts";
 import { matches } from "../config/globs.ts";
 import type { EpochMs } from "../farm/ids.ts";
 import type { FoundCommits } from "../source/repo-watch.ts";
-import { cancelBuild, outdatedBuilds, recipeDigest } from "../store/builds.ts";
+import { type BuildRef, cancelBuild, outdatedBuilds, recipeDigest } from "../store/builds.ts";
+import type { KnownCommit } from "../store/commits.ts";
+import { narrowingOfGone } from "../store/lines.ts";
 import type { Sql } from "../store/sql.ts";
+import { overtakenBuilds, skipBuilds, spareMachines } from "../store/superseded.ts";
 import { publishBuild } from "./builds.ts";
 import { insertPlanned } from "./insert.ts";
+import { toSkip } from "./overtaken.ts";
 import { plan } from "./plan.ts";
 
 /** Who cancels what nobody wants any more. */
 const FARM = "a changed configuration";
+const FORCED_PUSH = "a forced push that took its commit away";
 
 /** Plans what was `found`, newest first; returns the topics to publish once the transaction is in. */
 export async function planFound(
@@ -50,5 +57,44 @@ export async function planFound(
     })),
   );
   for (const build of await insertPlanned(sql, wanted, now)) publishBuild(bus, build, true);
+  if (head) for (const build of await skipOvertaken(sql, farm, found, head, now)) publishBuild(bus, build, false);
+  for (const id of await narrowingOfGone(sql, repo, branch)) {
+    topics.add(`cancel:${id}`);
+    publishBuild(bus, (await cancelBuild(sql, id, FORCED_PUSH, now)).build, false);
+  }
   return [...topics];
+}
+
+/** Ends what waits behind `head` on the branch, as far as the policies of its builders want that. */
+async function skipOvertaken(
+  sql: Sql,
+  farm: FarmConfig,
+  { repo, branch }: FoundCommits,
+  head: KnownCommit,
+  now: EpochMs,
+): Promise<BuildRef[]> {
+  const policies = new Map(farm.builders.map(({ name, superseded }) => [name, superseded]));
+  const choosy = farm.builders.filter(({ superseded }) => superseded !== "every");
+  if (choosy.length === 0) return [];
+  const waiting = await overtakenBuilds(
+    sql,
+    repo,
+    branch,
+    choosy.map(({ name }) => name),
+  );
+  if (waiting.length === 0) return [];
+  const hosts = [...new Set(waiting.map(({ hostType }) => hostType))];
+  const spare = await spareMachines(
+    sql,
+    hosts,
+    waiting.map(({ id }) => id),
+  );
+  const skipped = toSkip(waiting, (builder) => policies.get(builder) ?? "every", spare);
+  const reason = `overtaken by ${head.hash.slice(0, 8)} before it began`;
+  return skipBuilds(
+    sql,
+    skipped.map(({ id }) => id),
+    reason,
+    now,
+  );
 }

@@ -2,7 +2,7 @@
  * The effective farm: every default filled in, every name checked, every reference known to lead somewhere.
  * Only `checkFarm` makes one; it is never changed, a new configuration is a new value.
  */
-import type { SnapshotSpec, SourcePart, Step, TestsSpec, Trust } from "../farm/build.ts";
+import type { SnapshotSpec, SourcePart, Step, Superseded, TestsSpec, Trust } from "../farm/build.ts";
 import type { Ms } from "../farm/ids.ts";
 import type { Builds, Policy, Secret } from "./input.ts";
 
@@ -110,6 +110,7 @@ export interface BuilderConfig {
   readonly minimumGoMinor?: number | undefined;
   readonly knownIssues: readonly (number | string)[];
   readonly notes: string;
+  readonly superseded: Superseded;
   readonly tryOnly: boolean;
   readonly tests: TestsConfig | null;
   /** null: the tree is needed by nobody after the build, or must not be kept. */

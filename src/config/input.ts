@@ -2,7 +2,7 @@
  * What a person writes in `farm.config.ts`. Everything that can have a default has one; `check.ts` fills it in, refuses
  * what cannot work, and gives the effective farm of `effective.ts`, which is all that the rest of the program sees.
  */
-import type { Trust } from "../farm/build.ts";
+import type { Superseded, Trust } from "../farm/build.ts";
 
 /** A span: `"90s"`, `"10m"`, `"1h30m"`, `"250ms"`. */
 export type Duration = string;
@@ -251,6 +251,12 @@ export interface BuilderInput {
   /** Issue numbers or URLs. The builder is shown grey: its failures are known. */
   readonly knownIssues?: readonly (number | string)[];
   readonly notes?: string;
+  /**
+   * What becomes of builds that wait when a newer commit of their branch is found. `every` (the default): they are built. `newest`: they are
+   * skipped, except what somebody asked for. `batch`: those are skipped that no machine is free for; when the newest is red after a
+   * green one, commits between are built until the culprit is known, 1, 2, 4, 8 ... back from the red one first.
+   */
+  readonly superseded?: Superseded;
   /** Never builds what was submitted, only what is asked for. Default false. */
   readonly tryOnly?: boolean;
   /** What is run after the steps, test by test, shared with `helpers`. */

@@ -545,6 +545,7 @@ const builder = z
         .optional(),
       knownIssues: listOf(knownIssue, "want a list of issues").default([]),
       notes: text("many lines").default(""),
+      superseded: z.enum(["every", "newest", "batch"], 'want "every", "newest" or "batch"').default("every"),
       tryOnly: yesNo.default(false),
       tests: tests.nullable().default(null),
       snapshot: snapshot.nullable().default(null),
@@ -606,7 +607,7 @@ const FIELDS: readonly (readonly [place: RegExp, fields: string])[] = [
   [/^hosts owners$/, "name contact notify"],
   [
     /^builders$/,
-    "name host repos branches builds steps sources env baseEnv flakyNet minimumGoVersion knownIssues notes tryOnly tests snapshot skipSnapshot stopAfterMake compileOnly helpers tryHelpers timeLimit",
+    "name host repos branches builds steps sources env baseEnv flakyNet minimumGoVersion knownIssues notes superseded tryOnly tests snapshot skipSnapshot stopAfterMake compileOnly helpers tryHelpers timeLimit",
   ],
   [/^builders (steps|tests list|tests run)$/, "name command dir env path timeLimit showCommand"],
   [/^builders sources$/, "dir name commit file text url"],

@@ -13,6 +13,7 @@ import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Blobs } from "../blobs/blobs.ts";
 import { Builds } from "../builds/builds.ts";
+import { Narrowing } from "../builds/narrowing.ts";
 import { plan } from "../builds/plan.ts";
 import { planFound } from "../builds/plan-found.ts";
 import { Recovery } from "../builds/recovery.ts";
@@ -262,6 +263,7 @@ export class Coordinator implements AsyncDisposable {
     const { lost } = options;
     const recovery = stack.use(new Recovery({ sql, bus, clock, log, coordinator: id, alone, lost }));
     await recovery.start();
+    stack.use(new Narrowing({ sql, bus, clock, log, config: () => planning }));
 
     const health = stack.use(
       new Health({ sql: database.hurried, bus, clock, log, repos: () => source.standings(), startedAt }),

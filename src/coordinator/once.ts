@@ -89,7 +89,8 @@ async function report(deps: OnceDeps, builds: readonly BuildLine[]): Promise<0 |
 function said(build: BuildLine): string {
   const reason = build.reason ? `: ${build.reason}` : "";
   if (build.outcome === "failure") return `failed in step “${build.step ?? "?"}”${reason}`;
-  return `${build.outcome === "canceled" ? "was canceled" : "the farm could not build it"}${reason}`;
+  if (build.outcome === "canceled" || build.outcome === "skipped") return `was ${build.outcome}${reason}`;
+  return `the farm could not build it${reason}`;
 }
 
 /** A log is shown as it is, except for what would steer the terminal; tabs stay. */

@@ -6,7 +6,7 @@
  *   ended      has an outcome
  *
  *   scheduled -attempt begins-> running -verdict-> ended
- *   running -infra failure, budget left-> scheduled (a new attempt);  scheduled|running -cancel-> ended
+ *   running -infra failure, budget left-> scheduled (a new attempt);  scheduled|running -cancel-> ended;  scheduled -skip-> ended
  *
  * An attempt is one try on one machine, and moves `waiting -> running -> ended` once. Invariants: an open build has
  * exactly one open attempt; an open attempt has exactly one open lease; a verdict is written only by the attempt
@@ -15,8 +15,14 @@
 export type BuildState = "scheduled" | "running" | "ended";
 export type AttemptState = "waiting" | "running" | "ended";
 
-/** `failure` is the code's, `infra_failure` is the farm's. Only `success` and `failure` paint a cell for good. */
-export type Outcome = "success" | "failure" | "infra_failure" | "canceled";
+/**
+ * `failure` is the code's, `infra_failure` is the farm's; `canceled` by somebody, `skipped` by the farm itself before it began, since
+ * a newer commit overtook it. Only `success` and `failure` paint a cell for good.
+ */
+export type Outcome = "success" | "failure" | "infra_failure" | "canceled" | "skipped";
+
+/** What becomes of builds that wait when a newer commit of their branch is found (builds/overtaken.ts). */
+export type Superseded = "every" | "newest" | "batch";
 
 /** Where code came from. `submitted`: the coordinator itself found the commit on a watched branch. */
 export type Provenance = "submitted" | "reviewed" | "unreviewed";

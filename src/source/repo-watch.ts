@@ -21,7 +21,7 @@ import { remoteTrouble } from "./remote-trouble.ts";
 
 export const LONGEST_WAIT: Ms = minutes(5);
 
-/** Commits that appeared on a branch, newest first. */
+/** Commits that appeared on a branch, newest first; none when it went back to one that it had. */
 export interface FoundCommits {
   readonly repo: string;
   readonly branch: string;
@@ -176,7 +176,7 @@ export class RepoWatch implements AsyncDisposable {
       // The first time also what was recorded by an earlier run: its configuration may have had other builders.
       const all = !this.#planned.has(branch.name);
       const wanted = all ? await commits.newestCommits(tx, repo, branch.name, depth) : fresh.slice(0, depth);
-      const topics = wanted.length > 0 ? await planned(tx, { repo, branch: branch.name, commits: wanted }) : [];
+      const topics = await planned(tx, { repo, branch: branch.name, commits: wanted });
       return { topics, fresh };
     });
     this.#planned.add(branch.name);

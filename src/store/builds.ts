@@ -109,7 +109,7 @@ function snapshotBody({ exclude, remove, limitBytes, keepMs }: SnapshotSpec): Sn
 
 /**
  * Inserts those that no builder and commit has a planned build for yet, each with its first attempt, wanted; returns these. A
- * branch's head is also built anew by a recipe that changed.
+ * branch's head is also built anew by a recipe that changed, and when it was skipped as another branch's older commit.
  */
 export async function insertBuilds(sql: Sql, builds: readonly NewBuild[], now: EpochMs): Promise<BuildRef[]> {
   const recipes = new Map<string, Recipe>();
@@ -139,7 +139,7 @@ export async function insertBuilds(sql: Sql, builds: readonly NewBuild[], now: E
          recipe text, provenance text, class smallint, release boolean, rank bigint, starves_at timestamptz)
        -- A conflict would use up a number, and builds are called by theirs.
        where not exists (select from build where commit_id = x.commit_id and builder = x.builder and rebuild_of is null
-                           and (recipe = x.recipe or not x.head))
+                           and (not x.head or (recipe = x.recipe and outcome is distinct from 'skipped')))
      ), r as (
        insert into recipe (digest, body)
        select digest, body from jsonb_to_recordset($2::jsonb) as x (digest text, body jsonb)
@@ -147,7 +147,7 @@ export async function insertBuilds(sql: Sql, builds: readonly NewBuild[], now: E
      ), b as (
        insert into build (repo, commit_id, branch, builder, host_type, recipe, provenance, class, created_at)
        select repo, commit_id, branch, builder, host_type, recipe, provenance, class, $3::timestamptz from input order by place
-       on conflict (commit_id, builder, recipe) where rebuild_of is null do nothing
+       on conflict (commit_id, builder, recipe) where rebuild_of is null and outcome is distinct from 'skipped' do nothing
        returning id, repo, commit_id, builder, host_type, provenance, class
      ), numbered as (
        select b.*, input.release, input.rank, input.starves_at, nextval(pg_get_serial_sequence('lease', 'id')) as lease_id
@@ -185,7 +185,10 @@ export interface Rebuild {
   readonly starvesAt: EpochMs;
 }
 
-/** A further build of the same commit by the same recipe, or the one of that cell that is open already. */
+/**
+ * A further build of the same commit by the same recipe. One of that cell that is open already becomes the one that `who` asked for: it is
+ * not skipped any more, and waits in their class.
+ */
 export async function insertRebuild(
   sql: Sql,
   rebuild: Rebuild,
@@ -203,7 +206,17 @@ export async function insertRebuild(
        where commit_id = $1 and builder = $2 and state <> 'ended' order by id desc limit 1`,
       [old.commit_id, old.builder],
     );
-    if (open) return { build: buildRef(open), made: false };
+    if (open) {
+      await tx.query(
+        `with b as (
+           update build set requested_by = coalesce(requested_by, $2) where id = $1 and state <> 'ended' returning id
+         )
+         update lease set class = $3, rank = $4, starves_at = least(lease.starves_at, $5) from b join attempt a on a.build_id = b.id
+         where lease.id = a.lease_id and lease.state = 'wanted' and lease.class > $3`,
+        [open.id, rebuild.who, LEASE_CLASSES[rebuild.class], rebuild.rank, at(rebuild.starvesAt)],
+      );
+      return { build: buildRef(open), made: false };
+    }
     const [made] = await tx.query<RefRow>(
       `with b as (
          insert into build (repo, commit_id, branch, builder, host_type, recipe, provenance, class, requested_by, rebuild_of, created_at)

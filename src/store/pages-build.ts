@@ -103,7 +103,7 @@ export interface NeighbourRow {
   readonly outcome: Outcome | null;
 }
 
-/** This builder's builds of the commits before this one on its branch, newest first, of each commit the newest that was not canceled. */
+/** This builder's builds of the commits before this one on its branch, newest first, of each commit the newest that was neither canceled nor skipped. */
 export async function earlierOf(sql: Sql, build: BuildFacts, limit: number): Promise<NeighbourRow[]> {
   return sql.query(
     `select b.id as build, h.commit_id as "commitId", c.hash, b.builder, b.state, b.outcome
@@ -115,19 +115,19 @@ export async function earlierOf(sql: Sql, build: BuildFacts, limit: number): Pro
        join commit c on c.id = h.commit_id
        join lateral (
          select id, builder, state, outcome from build where commit_id = h.commit_id and builder = $4
-         order by coalesce(outcome = 'canceled', false), id desc limit 1
+         order by coalesce(outcome in ('canceled', 'skipped'), false), id desc limit 1
        ) b on true
      order by h.position desc`,
     [build.repo, build.branch, build.commitId, build.builder, limit],
   );
 }
 
-/** The newest build of each builder for a commit; one that was canceled only where there is no other. */
+/** The newest build of each builder for a commit; one that was canceled or skipped only where there is no other. */
 export async function elsewhereOf(sql: Sql, commitId: number): Promise<NeighbourRow[]> {
   return sql.query(
     `select distinct on (b.builder) b.id as build, b.commit_id as "commitId", c.hash, b.builder, b.state, b.outcome
      from build b join commit c on c.id = b.commit_id where b.commit_id = $1
-     order by b.builder, coalesce(b.outcome = 'canceled', false), b.id desc`,
+     order by b.builder, coalesce(b.outcome in ('canceled', 'skipped'), false), b.id desc`,
     [commitId],
   );
 }

@@ -15,7 +15,7 @@ export interface GridCommitRow {
   readonly message: string;
   /** Of each build of the commit, by builder, a builder's builds newest first: its builder, with LF between. "" when there are none. */
   readonly builders: string;
-  /** One letter each: o success, x failure, i infra failure, c canceled, r running, w waiting. */
+  /** One letter each: o success, x failure, i infra failure, c canceled, s skipped, r running, w waiting. */
   readonly codes: string;
   /** `{1,2,3}` */
   readonly ids: string;
@@ -43,7 +43,7 @@ export async function gridCommits(
        left join lateral (
          select string_agg(builder, E'\\n') as builders,
            string_agg(case state
-             when 'ended' then case outcome when 'success' then 'o' when 'failure' then 'x' when 'infra_failure' then 'i' else 'c' end
+             when 'ended' then case outcome when 'success' then 'o' when 'failure' then 'x' when 'infra_failure' then 'i' when 'skipped' then 's' else 'c' end
              when 'running' then 'r' else 'w' end, '') as codes,
            array_agg(id)::text as ids,
            string_agg(id || '@' || floor(extract(epoch from started_at)), ' ') filter (where state = 'running' and started_at is not null) as running

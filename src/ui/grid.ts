@@ -18,6 +18,7 @@ export interface GridColumn {
 
 export interface GridCell {
   readonly status: Status;
+  /** 0: there is none, this builder never builds the branch. */
   readonly build: number;
   /** Of a running build: eighths of its usual time gone, 0 to 8. */
   readonly eighths?: number;
@@ -40,7 +41,7 @@ export interface GridNow {
 export function cellHtml(cell: GridCell | undefined): string {
   if (cell === undefined) return "<td></td>";
   const look = STATUS[cell.status];
-  if (cell.status === "skipped") return `<td class=${look.css} aria-label="${look.word}">${look.glyph}</td>`;
+  if (cell.build === 0) return `<td class=${look.css} aria-label="${look.word}">${look.glyph}</td>`;
   const css = cell.eighths === undefined ? look.css : `"${look.css} p${cell.eighths}"`;
   return `<td class=${css}><a href=/b/${cell.build} aria-label="${look.word}">${look.glyph}</a></td>`;
 }

@@ -173,6 +173,8 @@ function Sentence(props: { data: BuildData }): JSX.Element {
       return <>{name} could not be built: the farm's fault, not the code's</>;
     case "canceled":
       return <>{name} was canceled</>;
+    case "skipped":
+      return <>{name} was skipped</>;
     case "running":
       return (
         <>

@@ -66,7 +66,7 @@ export async function cellData(
   const commit = await commitFacts(sql, repo, prefix.toLowerCase());
   if (!commit) return undefined;
   const all = await againOf(sql, commit.id, builder);
-  const row = all.findLast((one) => one.outcome !== "canceled") ?? all.at(-1);
+  const row = all.findLast((one) => one.outcome !== "canceled" && one.outcome !== "skipped") ?? all.at(-1);
   if (!row) return undefined;
   const [line] = await linesOf(sql, await buildLines(sql, [row.build]), config);
   if (!line) return undefined;

@@ -34,6 +34,7 @@ const OUTCOMES: Readonly<Record<string, Status>> = {
   x: "failure",
   i: "infra_failure",
   c: "canceled",
+  s: "skipped",
   r: "running",
   w: "waiting",
 };
@@ -111,7 +112,7 @@ function buildsOf(commit: GridCommitRow): Map<string, CellBuild[]> {
   return builds;
 }
 
-/** The newest build that was not canceled, else the newest: a rebuild that was called off says nothing about the commit. */
+/** The newest build that was neither canceled nor skipped, else the newest: a rebuild that was called off says nothing about the commit. */
 function cellOf(
   builds: readonly CellBuild[] | undefined,
   column: Column,
@@ -121,7 +122,7 @@ function cellOf(
   const all = builds ?? [];
   const at = Math.max(
     0,
-    all.findIndex((one) => one.code !== "c"),
+    all.findIndex((one) => one.code !== "c" && one.code !== "s"),
   );
   const newest = all[at];
   const older = all.slice(at + 1);

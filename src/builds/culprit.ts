@@ -1,0 +1,204 @@
+/**
+ * Which commit broke a builder, and which commit to build next to find out. Pure: a line (store/lines.ts) in, an answer out.
+ *
+ *   green   a build of the commit passed, whatever else its builds did: code that passes now and then (flaky) did not break there
+ *   red     none passed and one failed
+ *   unknown nothing ran to a verdict: never planned, skipped, canceled, or failed for the farm's own reasons
+ *
+ * From the newest known commit back, as long as no green one is met, everything is `the red run`; its oldest red commit and the green one
+ * before it are the two ends of the range. With nothing unknown between them the red end is the culprit: it is red and its first parent is
+ * green. A merge is one step of that history, so a merge can be the culprit, with all that it brought.
+ *
+ * Only builds by one recipe compare. A green commit that only an earlier recipe built is an end of the range all the same, but before its
+ * successor is accused it is built by the recipe of the red end; when it is red then, the configuration did it, and no commit.
+ *
+ * What is built next (`wanted`) is the middle of the range. With `stride` it is first the commits 1, 2, 4, 8 ... back from where the range
+ * began, so that a break just before the red is found after a few builds however old the green is. A commit that the farm could not build is
+ * passed over, and tried once more when nothing else is left. The walk ends: each build either halves the range, or uses up one of the
+ * TRIES of its commit.
+ */
+import type { BuildId } from "../farm/ids.ts";
+import type { LineBuild, LineCommit, StandingRow } from "../store/lines.ts";
+
+/** So often a commit within a range is built for the sake of the range, when the farm itself fails. */
+export const TRIES = 2;
+
+export interface End {
+  /** In the line: 0 is its newest commit. */
+  readonly at: number;
+  readonly commitId: number;
+  readonly hash: string;
+  readonly build: BuildId;
+}
+
+export type Standing =
+  /** The newest commit that is known is green, or none is known. */
+  | { readonly kind: "green" }
+  /** Red as far back as is known. */
+  | { readonly kind: "never green"; readonly red: End }
+  /** Somewhere in it. `unverified`: nothing is between, but green was only seen by another recipe. */
+  | {
+      readonly kind: "range";
+      readonly red: End;
+      readonly green: End;
+      readonly between: number;
+      readonly unverified: boolean;
+      /** Open builds of commits in it. */
+      readonly open: readonly BuildId[];
+    }
+  /** `red` is the culprit. */
+  | { readonly kind: "commit"; readonly red: End; readonly green: End }
+  /** The same commit was green by an earlier recipe. */
+  | { readonly kind: "recipe"; readonly red: End; readonly green: End };
+
+/** The recipe of the newest build that says something about the code; undefined when none does. */
+export function newestRecipe(line: readonly LineCommit[]): string | undefined {
+  for (const { builds } of line) {
+    const settled = builds.findLast(({ outcome }) => outcome === "success" || outcome === "failure");
+    if (settled) return settled.recipe;
+  }
+  return undefined;
+}
+
+/** Where the line stands, by what `recipe` says about it. */
+export function standingOf(line: readonly LineCommit[], recipe: string): Standing {
+  let red: End | undefined;
+  for (const [at, commit] of line.entries()) {
+    const verdict = verdictOf(commit, recipe);
+    const end = (build: LineBuild): End => ({ at, commitId: commit.commitId, hash: commit.hash, build: build.id });
+    if (verdict === undefined) continue;
+    if (verdict.green) {
+      if (red === undefined) return { kind: "green" };
+      const green = end(verdict.build);
+      const inside = line.slice(red.at + 1, at);
+      const unverified = verdict.build.recipe !== recipe && tries(commit, recipe) < TRIES;
+      if (inside.length === 0 && !unverified) return { kind: "commit", red, green };
+      const open = (unverified ? line.slice(red.at + 1, at + 1) : inside).flatMap((each) => openOf(each, recipe));
+      return { kind: "range", red, green, between: inside.length, unverified, open: open.map((build) => build.id) };
+    }
+    red = end(verdict.build);
+    if (verdict.earlier) return { kind: "recipe", red, green: end(verdict.earlier) };
+  }
+  return red === undefined ? { kind: "green" } : { kind: "never green", red };
+}
+
+export interface Wish {
+  /** Strides of 1, 2, 4, 8 first. */
+  readonly stride: boolean;
+  /** Open builds within one range at most. */
+  readonly atOnce: number;
+}
+
+/** The commits to build next so that the range gets smaller, in the order of their use. */
+export function wanted(line: readonly LineCommit[], standing: Standing, recipe: string, wish: Wish): LineCommit[] {
+  if (standing.kind !== "range") return [];
+  const free = wish.atOnce - standing.open.length;
+  if (free <= 0) return [];
+  const { red, green } = standing;
+  if (standing.between === 0) return line.slice(green.at, green.at + 1);
+  const candidates = line
+    .map((commit, at) => ({ commit, at, tries: tries(commit, recipe) }))
+    .slice(red.at + 1, green.at)
+    .filter(({ commit, tries }) => tries < TRIES && openOf(commit, recipe).length === 0);
+  const strides = wish.stride ? stridesOf(line, red, recipe) : [];
+  const planned = candidates.filter(({ at, tries }) => tries === 0 && strides.includes(at));
+  const middle = (red.at + green.at) / 2;
+  const rest = candidates.toSorted(
+    (a, b) => a.tries - b.tries || Math.abs(a.at - middle) - Math.abs(b.at - middle) || a.at - b.at,
+  );
+  const chosen = planned.length > 0 ? planned.slice(0, free) : standing.open.length > 0 ? [] : rest.slice(0, 1);
+  return chosen.map(({ commit }) => commit);
+}
+
+/** Of builds that narrow a range: those that wait and that nobody needs any more as things stand. */
+export function unneeded(line: readonly LineCommit[], standing: Standing): BuildId[] {
+  const needed = (at: number): boolean =>
+    standing.kind === "range" &&
+    at > standing.red.at &&
+    (at < standing.green.at || (standing.unverified && at === standing.green.at));
+  return line.flatMap(({ builds }, at) =>
+    needed(at)
+      ? []
+      : builds.filter((b) => b.narrows && !b.requested && b.state === "scheduled").map((build) => build.id),
+  );
+}
+
+/** As the database keeps it; undefined: not red. */
+export function standingRow(standing: Standing): StandingRow | undefined {
+  if (standing.kind === "green") return undefined;
+  const { kind, red } = standing;
+  const green = standing.kind === "never green" ? null : standing.green;
+  return {
+    kind,
+    redBuild: red.build,
+    redCommit: red.commitId,
+    greenBuild: green?.build ?? null,
+    greenCommit: green?.commitId ?? null,
+    between: standing.kind === "range" ? standing.between : 0,
+  };
+}
+
+/**
+ * The line of one failing test (or whatever else has a name and fails): a build that failed without it passed for it, and one that failed
+ * before it got so far says nothing. `failing`: the names that a failed build failed by; undefined: it did not get so far.
+ */
+export function lineOfKey(
+  line: readonly LineCommit[],
+  key: string,
+  failing: (build: BuildId) => ReadonlySet<string> | undefined,
+): LineCommit[] {
+  return line.map((commit) => ({
+    ...commit,
+    builds: commit.builds.map((build): LineBuild => {
+      if (build.outcome !== "failure") return build;
+      const names = failing(build.id);
+      if (names === undefined) return { ...build, outcome: "skipped" };
+      return names.has(key) ? build : { ...build, outcome: "success" };
+    }),
+  }));
+}
+
+type Verdict =
+  | { readonly green: true; readonly build: LineBuild }
+  /** `earlier`: the same commit was green by another recipe. */
+  | { readonly green: false; readonly build: LineBuild; readonly earlier: LineBuild | undefined };
+
+/** What `recipe` says about a commit, else what any other does; undefined: nothing. */
+function verdictOf({ builds }: LineCommit, recipe: string): Verdict | undefined {
+  const own = builds.filter((build) => build.recipe === recipe);
+  const others = builds.filter((build) => build.recipe !== recipe);
+  const last = (list: readonly LineBuild[], outcome: LineBuild["outcome"]) =>
+    list.findLast((build) => build.outcome === outcome);
+  const passed = last(own, "success");
+  if (passed) return { green: true, build: passed };
+  const earlier = last(others, "success");
+  const failed = last(own, "failure");
+  if (failed) return { green: false, build: failed, earlier };
+  if (earlier) return { green: true, build: earlier };
+  const failedEarlier = last(others, "failure");
+  return failedEarlier && { green: false, build: failedEarlier, earlier: undefined };
+}
+
+function openOf({ builds }: LineCommit, recipe: string): LineBuild[] {
+  return builds.filter((build) => build.state !== "ended" && build.recipe === recipe);
+}
+
+/** How much of its TRIES a commit has used. Somebody who canceled such a build does not want to see it again. */
+function tries({ builds }: LineCommit, recipe: string): number {
+  let used = 0;
+  for (const { outcome, narrows, recipe: by } of builds) {
+    if (by !== recipe) continue;
+    if (outcome === "infra_failure") used++;
+    if (outcome === "canceled" && narrows) used += TRIES;
+  }
+  return used;
+}
+
+/** Places 1, 2, 4, 8 ... back from the red commit that the range began with: the oldest that was not built for the sake of a range. */
+function stridesOf(line: readonly LineCommit[], red: End, recipe: string): number[] {
+  const began = line.slice(0, red.at + 1).findLastIndex((commit) => verdictOf(commit, recipe)?.build.narrows === false);
+  const from = began === -1 ? red.at : began;
+  const strides: number[] = [];
+  for (let stride = 1; from + stride < line.length; stride *= 2) strides.push(from + stride);
+  return strides;
+}

@@ -1,0 +1,345 @@
+import { Readable } from "node:stream";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { checkFarm } from "../config/check.ts";
+import { type BuildId, buildId, type EpochMs, minutes, plus } from "../farm/ids.ts";
+import { insertRebuild } from "../store/builds.ts";
+import { recordBranch, recordRepo } from "../store/commits.ts";
+import { allBranches } from "../store/lines.ts";
+import type { Sql } from "../store/sql.ts";
+import { systemClock } from "../store/system-clock.ts";
+import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
+import { addHostType, NOON } from "../store/testing/farm.ts";
+import { look, Narrowing } from "./narrowing.ts";
+import { planFound } from "./plan-found.ts";
+import { TestFarm } from "./testing/farm.ts";
+
+const HOST = "host-linux-amd64-x";
+const REPO = "tool";
+
+function farm(builder: object = {}) {
+  return checkFarm({
+    repos: [{ name: REPO, url: "/tool", depth: 1 }],
+    hosts: [{ hostType: HOST, trust: "team" }],
+    builders: [{ name: "linux-amd64", host: HOST, steps: ["make"], ...builder }],
+  });
+}
+
+/** A repository whose commits have one letter each, and a farm that has planned its head. */
+class Story {
+  readonly database: TestDatabase;
+  readonly sql: Sql;
+  config = farm();
+
+  constructor(database: TestDatabase) {
+    this.database = database;
+    this.sql = database.sql;
+  }
+
+  /** The branch is now `history`, oldest first, and `plans` of its newest commits are planned. */
+  async push(history: string, plans = 1, branch = "main"): Promise<readonly string[]> {
+    const commits = [...history].reverse().map((letter, i) => ({
+      hash: hashOf(letter),
+      parents: [...history].slice(-i - 2, -i - 1).map(hashOf),
+      authorName: "A",
+      authorEmail: "a@example.org",
+      committedAt: at(letter),
+      message: `change ${letter}`,
+    }));
+    return this.sql.tx(async (tx) => {
+      await recordRepo(tx, REPO, "/tool");
+      const fresh = await recordBranch(tx, { repo: REPO, branch, commits, keepTail: false }, NOON);
+      return planFound(tx, this.config, { repo: REPO, branch, commits: fresh.slice(0, plans) }, at("z"));
+    });
+  }
+
+  /** The open build of each of `letters` ends. */
+  async end(letters: string, outcome: string): Promise<void> {
+    for (const letter of letters) {
+      const ended = await this.sql.query(
+        `with b as (
+           update build set state = 'ended', outcome = $2, ended_at = $3, started_at = $3 from commit c
+           where c.id = commit_id and c.hash = $1 and state <> 'ended' returning build.id
+         ), a as (
+           update attempt set state = 'ended', outcome = $2, ended_at = $3, started_at = $3 from b where build_id = b.id returning lease_id
+         )
+         update lease set state = 'ended', ended_at = $3 from a where id = a.lease_id returning id`,
+        [hashOf(letter), outcome, new Date(at("z"))],
+      );
+      expect([letter, ended.length]).toEqual([letter, 1]);
+    }
+  }
+
+  async look(): Promise<void> {
+    const { bus } = this.database;
+    const clock = { now: () => at("z"), monotonic: () => 0, sleep: () => Promise.reject(new Error("no sleep")) };
+    const lines = (await allBranches(this.sql)).map((branch) => ({ ...branch, builder: "linux-amd64" }));
+    await look({ sql: this.sql, bus, clock, log: quiet, config: () => this.config }, lines);
+  }
+
+  /** "a:skipped b:scheduled+": all builds, `+` those that narrow. */
+  async builds(): Promise<string> {
+    const rows = await this.sql.query<{ letter: string; state: string; outcome: string | null; narrows: boolean }>(
+      "select left(c.hash, 2) as letter, b.state, b.outcome, b.narrows from build b join commit c on c.id = b.commit_id order by b.id",
+    );
+    return rows.map((row) => `${letterOf(row.letter)}:${row.outcome ?? row.state}${row.narrows ? "+" : ""}`).join(" ");
+  }
+
+  /** "commit f after e". */
+  async standing(): Promise<string> {
+    const rows = await this.sql.query<{ kind: string; red: string; green: string | null; between: number }>(
+      `select s.kind, left(r.hash, 2) as red, left(g.hash, 2) as green, s.between
+       from standing s join commit r on r.id = s.red_commit left join commit g on g.id = s.green_commit order by s.branch`,
+    );
+    return rows
+      .map((s) => `${s.kind} ${letterOf(s.red)} after ${s.green === null ? "nothing" : letterOf(s.green)}${s.between > 0 ? ` (${s.between})` : ""}`) // biome-ignore format: one thought
+      .join(", ");
+  }
+}
+
+const hashOf = (letter: string): string => letter.charCodeAt(0).toString(16).repeat(20);
+const letterOf = (start: string): string => String.fromCharCode(Number.parseInt(start, 16));
+const at = (letter: string): EpochMs => plus(NOON, minutes(letter.charCodeAt(0)));
+
+async function story(builder: object = {}): Promise<Story> {
+  const database = await freshDatabase();
+  onTestFinished(() => database[Symbol.asyncDispose]());
+  await addHostType(database.sql, HOST);
+  const told = new Story(database);
+  told.config = farm(builder);
+  return told;
+}
+
+/** `abcdefghi`, a is green and i is red, nothing else was built. */
+async function redAfterGreen(builder: object = {}): Promise<Story> {
+  const told = await story(builder);
+  await told.push("a");
+  await told.end("a", "success");
+  await told.push("abcdefghi");
+  await told.end("i", "failure");
+  await told.look();
+  return told;
+}
+
+describe("superseded", () => {
+  test("newest: what waits behind a newer commit is skipped and says by which, what runs and what was asked for is not", async () => {
+    const told = await story({ superseded: "newest" });
+    await told.push("abc", 3);
+    expect(await told.builds()).toBe("c:scheduled b:skipped a:skipped");
+    const reasons = await told.sql.query(
+      `select b.reason, a.outcome, l.state from build b join attempt a on a.build_id = b.id join lease l on l.id = a.lease_id
+       where b.outcome = 'skipped'`,
+    );
+    const reason = `overtaken by ${hashOf("c").slice(0, 8)} before it began`;
+    expect(reasons).toEqual([
+      { reason, outcome: "skipped", state: "ended" },
+      { reason, outcome: "skipped", state: "ended" },
+    ]);
+    await told.sql.query("update lease set state = 'held' where state = 'wanted'");
+    await told.push("abcd");
+    await insertRebuild(told.sql, { of: buildId(2), who: "ann", class: "try", rank: 1, starvesAt: NOON }, NOON);
+    await insertRebuild(told.sql, { of: buildId(4), who: "ann", class: "try", rank: 1, starvesAt: NOON }, NOON);
+    await told.push("abcdef", 2);
+    expect(await told.builds()).toBe("c:scheduled b:skipped a:skipped d:scheduled b:scheduled f:scheduled e:skipped");
+    const classes = await told.sql.query("select class from lease where state = 'wanted' order by id");
+    expect(classes).toEqual([{ class: 1 }, { class: 1 }, { class: 2 }]);
+  });
+
+  test("newest: planning again plans nothing again; a skipped commit that becomes the head of another branch is built", async () => {
+    const told = await story({ superseded: "newest" });
+    await told.push("abc", 3);
+    await told.push("abc", 3);
+    const before = await told.builds();
+    await told.push("ab", 1, "release");
+    expect([before, await told.builds()]).toEqual([
+      "c:scheduled b:skipped a:skipped",
+      "c:scheduled b:skipped a:skipped b:scheduled",
+    ]);
+    await told.push("abcd");
+    expect(await told.builds()).toBe("c:skipped b:skipped a:skipped b:scheduled d:scheduled");
+  });
+
+  test("batch: while machines are free every commit is built, under load only the newest", async () => {
+    const told = await story({ superseded: "batch" });
+    const test = await TestFarm.open(told.database);
+    onTestFinished(() => test[Symbol.asyncDispose]());
+    test.claims.withdraw((await test.connect(HOST, "one")).id);
+    test.claims.withdraw((await test.connect(HOST, "two")).id);
+    await told.push("abcd", 4);
+    expect(await told.builds()).toBe("d:scheduled c:scheduled b:skipped a:skipped");
+  });
+
+  test("a forced push: what waits for a commit that is gone was overtaken too", async () => {
+    const told = await story({ superseded: "newest" });
+    await told.push("abc");
+    await told.push("ax");
+    expect(await told.builds()).toBe("c:skipped x:scheduled");
+  });
+});
+
+describe("red after green", () => {
+  test("commits between are built one at a time, in the background, until the culprit is known", async () => {
+    const told = await redAfterGreen();
+    expect([await told.builds(), await told.standing()]).toEqual([
+      "a:success i:failure e:scheduled+",
+      "range i after a (7)",
+    ]);
+    const lease = await told.sql.query("select class, provenance from lease where state = 'wanted'");
+    expect(lease).toEqual([{ class: 3, provenance: "submitted" }]);
+    await told.look();
+    await told.end("e", "success");
+    await told.look();
+    await told.end("g", "failure");
+    await told.look();
+    await told.end("f", "success");
+    await told.look();
+    expect([await told.builds(), await told.standing()]).toEqual([
+      "a:success i:failure e:success+ g:failure+ f:success+",
+      "commit g after f",
+    ]);
+  });
+
+  test("several coordinators that look at once build one commit once", async () => {
+    const told = await redAfterGreen();
+    await told.end("e", "success");
+    await Promise.all(Array.from({ length: 8 }, () => told.look()));
+    expect(await told.builds()).toBe("a:success i:failure e:success+ g:scheduled+");
+  });
+
+  test("batch: 1, 2, 4 back from the red one, two at a time, in the class of post-submit builds", async () => {
+    const told = await redAfterGreen({ superseded: "batch" });
+    expect(await told.builds()).toBe("a:success i:failure h:scheduled+ g:scheduled+");
+    await told.end("gh", "failure");
+    await told.look();
+    const classes = await told.sql.query("select distinct class from lease where state = 'wanted'");
+    expect([await told.builds(), classes]).toEqual([
+      "a:success i:failure h:failure+ g:failure+ e:scheduled+",
+      [{ class: 2 }],
+    ]);
+  });
+
+  test("batch: a commit that was skipped is built after all", async () => {
+    const told = await story({ superseded: "batch" });
+    await told.push("a");
+    await told.end("a", "success");
+    await told.push("abc", 2);
+    await told.end("c", "failure");
+    await told.look();
+    expect(await told.builds()).toBe("a:success c:failure b:skipped b:scheduled+");
+  });
+
+  test("a forced push: the range is looked at anew, builds of commits that are gone are canceled, begun or not", async () => {
+    const told = await redAfterGreen();
+    await told.sql.query("update build set state = 'running' where narrows");
+    const topics = await told.push("abcxyz");
+    const canceled = await told.sql.query<{ id: BuildId }>("select id from build where outcome = 'canceled'");
+    expect([await told.builds(), topics]).toEqual([
+      "a:success i:failure e:canceled+ z:scheduled",
+      expect.arrayContaining([`cancel:${canceled[0]?.id}`]),
+    ]);
+    await told.look();
+    expect(await told.standing()).toBe("");
+    await told.end("z", "failure");
+    await told.look();
+    expect([await told.standing(), await told.builds()]).toEqual([
+      "range z after a (4)",
+      "a:success i:failure e:canceled+ z:failure x:scheduled+",
+    ]);
+  });
+
+  test("a branch that goes back to an older commit takes its builds with it", async () => {
+    const told = await redAfterGreen();
+    await told.push("abc");
+    expect(await told.builds()).toBe("a:success i:failure e:canceled+");
+    await told.look();
+    expect(await told.standing()).toBe("");
+  });
+
+  test("green after red meanwhile: nothing is looked for any more", async () => {
+    const told = await redAfterGreen();
+    await told.push("abcdefghij");
+    await told.end("j", "success");
+    await told.look();
+    expect([await told.builds(), await told.standing()]).toEqual(["a:success i:failure e:skipped+ j:success", ""]);
+  });
+
+  test("a commit that the farm cannot build is passed over, and the range stays when nothing is left", async () => {
+    const told = await story();
+    await told.push("a");
+    await told.end("a", "success");
+    await told.push("abc");
+    await told.end("c", "failure");
+    for (let n = 0; n < 2; n++) {
+      await told.look();
+      await told.end("b", "infra_failure");
+    }
+    await told.look();
+    expect([await told.builds(), await told.standing()]).toEqual([
+      "a:success c:failure b:infra_failure+ b:infra_failure+",
+      "range c after a (1)",
+    ]);
+  });
+
+  test("what somebody canceled is not planned again", async () => {
+    const told = await redAfterGreen();
+    await told.end("e", "canceled");
+    await told.look();
+    expect(await told.builds()).toBe("a:success i:failure e:canceled+ f:scheduled+");
+  });
+
+  test("a changed configuration: before a commit is accused, the green one is built by the new recipe", async () => {
+    const told = await story();
+    await told.push("ab");
+    await told.end("b", "success");
+    told.config = farm({ steps: ["make world"] });
+    await told.push("abc");
+    await told.end("c", "failure");
+    await told.look();
+    expect([await told.builds(), await told.standing()]).toEqual([
+      "b:success c:failure b:scheduled+",
+      "range c after b",
+    ]);
+    await told.end("b", "failure");
+    await told.look();
+    expect(await told.standing()).toBe("recipe b after b");
+  });
+
+  test("nothing is built by a recipe that is not in force, nor for known issues, nor for a builder that is gone", async () => {
+    const told = await redAfterGreen();
+    for (const config of [farm({ steps: ["other"] }), farm({ knownIssues: [1] }), farm({ name: "linux-386" })]) {
+      told.config = config;
+      await told.look();
+      expect(await told.builds()).toBe("a:success i:failure e:skipped+");
+    }
+    expect(await told.standing()).toBe("");
+  });
+
+  test("never green: a root commit and a builder newer than the commits accuse nobody", async () => {
+    const told = await story();
+    await told.push("abc");
+    await told.end("c", "failure");
+    await told.look();
+    expect([await told.builds(), await told.standing()]).toEqual(["c:failure", "never green c after nothing"]);
+  });
+});
+
+test("a farm finds the culprit by itself while its machines idle", async () => {
+  const told = await story();
+  let hash = "";
+  const tarball: NonNullable<Parameters<typeof TestFarm.open>[1]>["tarball"] = async (_repo, of) => {
+    hash = of;
+    return Readable.from([Buffer.alloc(10)]);
+  };
+  const { sql, bus } = told.database;
+  const machines = await TestFarm.open(told.database, { tarball });
+  onTestFinished(() => machines[Symbol.asyncDispose]());
+  await machines.connect(HOST, "one", { script: () => ({ state: hash >= hashOf("p") ? "exit status 1" : "ok" }) });
+  await told.push("a");
+  bus.publish(`queue:${HOST}`);
+  await expect.poll(() => told.builds()).toBe("a:success");
+  const narrowing = new Narrowing({ sql, bus, clock: systemClock, log: quiet, config: () => told.config });
+  onTestFinished(() => narrowing[Symbol.asyncDispose]());
+  for (const topic of await told.push("abcdefghijklmnopqrstuvwxyz")) bus.publish(topic);
+  await expect.poll(() => told.standing(), { timeout: 20_000 }).toBe("commit p after o");
+  const [count] = await sql.query<{ count: number }>("select count(*) as count from build where narrows");
+  expect(count?.count).toBeLessThanOrEqual(5);
+});

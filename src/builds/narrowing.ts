@@ -1,0 +1,212 @@
+/**
+ * Red after green: finding the commit that did it.
+ *
+ * A line is one builder's answers about one branch. It is looked at when a build of it has ended, when its branch moved, when the configuration
+ * changed, and every SWEEP for what got lost; each look asks culprit.ts where the line stands, keeps that in the table `standing`, wants the
+ * builds that make its range smaller and takes back those that do not any more. Only what the configuration in force builds is narrowed, by
+ * the recipe in force, and no builder whose failures are known.
+ *
+ *   background   one build at a time, for machines that have nothing else to do (the class sees to that)
+ *   batch        two at a time and in the class of the builds that were skipped: without them a busy farm would never know
+ *
+ * Every coordinator looks at everything: what is to be written is decided again in one transaction that holds the branch's row, from
+ * what the database has then, so that two who decide at once decide the same once.
+ */
+import type { BuilderConfig, FarmConfig } from "../config/effective.ts";
+import type { Recipe } from "../farm/build.ts";
+import type { Clock } from "../farm/clock.ts";
+import type { Bus, Log } from "../farm/deps.ts";
+import { messageOf } from "../farm/errors.ts";
+import { type BuildId, buildId, epochMs, type Ms, ms, seconds } from "../farm/ids.ts";
+import { rankOf, starvesAt } from "../schedule/order.ts";
+import { recipeDigest } from "../store/builds.ts";
+import {
+  allBranches,
+  insertNarrowing,
+  keepStanding,
+  type LineCommit,
+  type LineName,
+  linesOfBuilds,
+  linesToLookAt,
+  lockBranch,
+  readLine,
+  standingLines,
+} from "../store/lines.ts";
+import type { Sql } from "../store/sql.ts";
+import { skipBuilds } from "../store/superseded.ts";
+import { publishBuild } from "./builds.ts";
+import { newestRecipe, type Standing, standingOf, standingRow, unneeded, wanted } from "./culprit.ts";
+import { plan } from "./plan.ts";
+
+export const SWEEP: Ms = seconds(60);
+/** What ends close together is looked at together. */
+const GATHER: Ms = ms(100);
+/** Commits that a line goes back. */
+export const LOOK_BACK = 300;
+/** A builder that said nothing about so many of the newest commits says nothing about the branch. */
+const NEWEST = 50;
+
+export interface NarrowingDeps {
+  readonly sql: Sql;
+  readonly bus: Bus;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** The configuration in force. */
+  readonly config: () => FarmConfig;
+}
+
+export class Narrowing implements AsyncDisposable {
+  readonly #deps: NarrowingDeps;
+  readonly #stop = new AbortController();
+  readonly #loop: Promise<void>;
+  /** Builds that changed since the last look. */
+  #changed = new Set<BuildId>();
+  /** Anything may have changed. */
+  #all = true;
+  #wake: () => void = () => {};
+
+  /** Looks at everything at once, and from then on at what changes, until it is disposed of. */
+  constructor(deps: NarrowingDeps) {
+    this.#deps = deps;
+    const { bus } = deps;
+    bus.subscribe("build:", (topic) => this.#note(topic.slice("build:".length)), this.#stop.signal);
+    bus.subscribe("config:", () => this.#note(""), this.#stop.signal);
+    this.#loop = this.#run();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    this.#wake();
+    await this.#loop;
+  }
+
+  /** `id` is "" when words got lost: then anything may have changed. */
+  #note(id: string): void {
+    if (id === "") this.#all = true;
+    else this.#changed.add(buildId(Number(id)));
+    this.#wake();
+  }
+
+  async #run(): Promise<void> {
+    const { sql, clock, log, config } = this.#deps;
+    const stop = this.#stop.signal;
+    while (!stop.aborted) {
+      const [all, changed] = [this.#all, [...this.#changed]];
+      this.#all = false;
+      this.#changed = new Set();
+      try {
+        const lines = all ? await everyLine(sql, config()) : await linesOfBuilds(sql, changed);
+        await look(this.#deps, lines);
+      } catch (error) {
+        this.#all = true;
+        log.warn({ error: messageOf(error) }, "Could not look for culprits");
+        await clock.sleep(SWEEP, stop).catch(() => {});
+      }
+      await this.#changes();
+      await clock.sleep(GATHER, stop).catch(() => {});
+    }
+  }
+
+  /** Something is to be looked at, or SWEEP has passed. */
+  async #changes(): Promise<void> {
+    if (this.#all || this.#changed.size > 0 || this.#stop.signal.aborted) return;
+    const rest = new AbortController();
+    const woken = new Promise<void>((resolve) => {
+      this.#wake = resolve;
+    });
+    const slept = this.#deps.clock.sleep(SWEEP, AbortSignal.any([rest.signal, this.#stop.signal])).then(
+      () => {
+        this.#all = true;
+      },
+      () => {}, // woken, or stopped
+    );
+    await Promise.race([woken, slept]);
+    rest.abort();
+  }
+}
+
+/** All lines of the configuration, and those that it does not have any more but that something is kept of. */
+async function everyLine(sql: Sql, config: FarmConfig): Promise<LineName[]> {
+  const lines = await standingLines(sql);
+  for (const { repo, branch } of await allBranches(sql)) {
+    if (!config.repos.some(({ name }) => name === repo)) continue;
+    for (const { builder } of plan(config, repo, branch)) lines.push({ repo, branch, builder });
+  }
+  const known = new Map(lines.map((line) => [`${line.repo}\n${line.branch}\n${line.builder}`, line]));
+  return [...known.values()];
+}
+
+/** Brings each of `lines` a step further: its standing is kept, what it needs is wanted, what it does not need is taken back. */
+export async function look(deps: NarrowingDeps, lines: readonly LineName[]): Promise<void> {
+  if (lines.length === 0) return;
+  for (const line of await linesToLookAt(deps.sql, lines, NEWEST)) {
+    const seen = decide(deps.config(), line, await readLine(deps.sql, line, LOOK_BACK));
+    await act(deps, line, seen);
+  }
+}
+
+interface Decision {
+  readonly standing: Standing;
+  readonly unneeded: readonly BuildId[];
+  readonly wanted: readonly LineCommit[];
+  readonly recipe: Recipe | undefined;
+  readonly batch: boolean;
+}
+
+/** What is to be done about a line, whoever asks. */
+function decide(config: FarmConfig, line: LineName, commits: readonly LineCommit[]): Decision {
+  const builder = config.builders.find(({ name }) => name === line.builder);
+  const recipe = plan(config, line.repo, line.branch).find((each) => each.builder === line.builder);
+  const newest = newestRecipe(commits);
+  const standing: Standing = recipe && newest !== undefined ? standingOf(commits, newest) : { kind: "green" };
+  const batch = builder?.superseded === "batch";
+  const may = recipe !== undefined && newest === recipeDigest(recipe).digest && worthwhile(builder);
+  const wish = { stride: batch, atOnce: batch ? 2 : 1 };
+  return {
+    standing,
+    unneeded: unneeded(commits, may ? standing : { kind: "green" }),
+    wanted: may && newest !== undefined ? wanted(commits, standing, newest, wish) : [],
+    recipe,
+    batch,
+  };
+}
+
+function worthwhile(builder: BuilderConfig | undefined): boolean {
+  return builder !== undefined && builder.knownIssues.length === 0;
+}
+
+async function act(deps: NarrowingDeps, line: LineName, seen: Decision): Promise<void> {
+  const { sql, bus, clock, log } = deps;
+  const now = clock.now();
+  const done = await sql.tx(async (tx) => {
+    if (seen.wanted.length === 0 && seen.unneeded.length === 0) {
+      return { news: await keepStanding(tx, line, standingRow(seen.standing), now), skipped: [], made: [] };
+    }
+    await lockBranch(tx, line.repo, line.branch);
+    const decision = decide(deps.config(), line, await readLine(tx, line, LOOK_BACK));
+    const { recipe, batch } = decision;
+    const skipped = await skipBuilds(tx, decision.unneeded, "not needed any more to find the culprit", now);
+    const made = [];
+    for (const { commitId, committedAt } of recipe ? decision.wanted : []) {
+      const leaseClass = batch ? "post-submit" : "background";
+      const wish = {
+        line,
+        commitId,
+        hostType: recipe?.hostType ?? "",
+        recipe: recipe ? recipeDigest(recipe).digest : "",
+        class: leaseClass,
+        rank: rankOf(leaseClass, now, epochMs(Math.min(committedAt, now))),
+        starvesAt: starvesAt(leaseClass, now),
+      } as const;
+      made.push((await insertNarrowing(tx, wish, now)) ?? []);
+    }
+    const news = await keepStanding(tx, line, standingRow(decision.standing), now);
+    return { news, skipped, made: made.flat() };
+  });
+  for (const build of done.made) {
+    log.info({ ...line, build: build.id }, "Builds a commit to find the culprit");
+    publishBuild(bus, build, true);
+  }
+  for (const build of done.skipped) publishBuild(bus, build, false);
+  if (done.news) bus.publish(`grid:${line.repo}`);
+}

@@ -1,0 +1,213 @@
+/**
+ * Lines in the database: the commits of a branch as one builder has answered about them, where each red builder stands, and the builds
+ * that narrow a range. builds/culprit.ts decides by these rows, builds/narrowing.ts acts.
+ */
+import type { BuildState, Outcome } from "../farm/build.ts";
+import { type BuildId, buildId, type EpochMs } from "../farm/ids.ts";
+import { LEASE_CLASSES, type LeaseClass } from "../farm/lease.ts";
+import { type BuildRef, buildRef } from "./builds.ts";
+import { at, type Sql } from "./sql.ts";
+
+/** One builder's answers about one branch. */
+export interface LineName {
+  readonly repo: string;
+  readonly branch: string;
+  readonly builder: string;
+}
+
+export interface LineBuild {
+  readonly id: BuildId;
+  readonly state: BuildState;
+  readonly outcome: Outcome | null;
+  /** The recipe's digest. */
+  readonly recipe: string;
+  /** The farm planned it to narrow a range. */
+  readonly narrows: boolean;
+  /** Somebody asked for it. */
+  readonly requested: boolean;
+}
+
+export interface LineCommit {
+  readonly commitId: number;
+  readonly hash: string;
+  readonly committedAt: EpochMs;
+  /** Oldest first. */
+  readonly builds: readonly LineBuild[];
+}
+
+/**
+ * The newest `limit` commits of the branch with all that this builder has built of them, newest first; those from `upTo` back when
+ * that is given, and none when the branch does not have it.
+ */
+export async function readLine(
+  sql: Sql,
+  line: LineName,
+  limit: number,
+  upTo: number | null = null,
+): Promise<LineCommit[]> {
+  return sql.query(
+    `select h.commit_id as "commitId", c.hash, c.committed_at as "committedAt", coalesce(b.builds, '[]') as builds
+     from (
+       select commit_id, position from branch_commit
+       where repo = $1 and branch = $2 and ($5::bigint is null or position <= (
+         select max(position) from branch_commit where repo = $1 and branch = $2 and commit_id = $5))
+       order by position desc limit $4
+     ) h
+       join commit c on c.id = h.commit_id
+       left join lateral (
+         select jsonb_agg(jsonb_build_object('id', id, 'state', state, 'outcome', outcome, 'recipe', recipe, 'narrows', narrows,
+           'requested', requested_by is not null) order by id) as builds
+         from build where commit_id = h.commit_id and builder = $3
+       ) b on true
+     order by h.position desc`,
+    [line.repo, line.branch, line.builder, limit, upTo],
+  );
+}
+
+/** The lines that the ended ones among `builds` belong to: one for each branch that has the commit. */
+export async function linesOfBuilds(sql: Sql, builds: readonly BuildId[]): Promise<LineName[]> {
+  return sql.query(
+    `select distinct h.repo, h.branch, b.builder from build b join branch_commit h on h.commit_id = b.commit_id
+     where b.id = any ($1::bigint[]) and b.state = 'ended'`,
+    [builds],
+  );
+}
+
+/** Those of `lines` that may need something: red among their newest `limit` commits, kept as standing, or being narrowed. */
+export async function linesToLookAt(sql: Sql, lines: readonly LineName[], limit: number): Promise<LineName[]> {
+  return sql.query(
+    `select l.repo, l.branch, l.builder from unnest($1::text[], $2::text[], $3::text[]) l (repo, branch, builder)
+     where exists (select from standing s where (s.repo, s.branch, s.builder) = (l.repo, l.branch, l.builder))
+        or exists (select from build b where (b.repo, b.branch, b.builder) = (l.repo, l.branch, l.builder) and b.narrows and b.state <> 'ended')
+        or (select outcome = 'failure' from (
+              select commit_id, position from branch_commit h where h.repo = l.repo and h.branch = l.branch order by position desc limit $4
+            ) h join build b on b.commit_id = h.commit_id and b.builder = l.builder and b.outcome in ('success', 'failure')
+            order by h.position desc, b.id desc limit 1)`,
+    [lines.map((l) => l.repo), lines.map((l) => l.branch), lines.map((l) => l.builder), limit],
+  );
+}
+
+/** Every watched branch. */
+export async function allBranches(sql: Sql): Promise<{ repo: string; branch: string }[]> {
+  return sql.query("select repo, name as branch from branch order by repo, name");
+}
+
+/** Keeps other coordinators and the planning of new commits away from the branch until the transaction ends. */
+export async function lockBranch(sql: Sql, repo: string, branch: string): Promise<void> {
+  await sql.query("select from branch where repo = $1 and name = $2 for update", [repo, branch]);
+}
+
+export interface NewNarrowing {
+  readonly line: LineName;
+  readonly commitId: number;
+  readonly hostType: string;
+  /** The digest of a recipe that is stored: it built the commits that this one is to be compared with. */
+  readonly recipe: string;
+  readonly class: LeaseClass;
+  readonly rank: number;
+  readonly starvesAt: EpochMs;
+}
+
+/** A build of one more commit of a line; undefined when one by that recipe is open already. */
+export async function insertNarrowing(sql: Sql, wanted: NewNarrowing, now: EpochMs): Promise<BuildRef | undefined> {
+  const [row] = await sql.query<Parameters<typeof buildRef>[0]>(
+    `with b as (
+       insert into build (repo, commit_id, branch, builder, host_type, recipe, provenance, class, narrows, rebuild_of, created_at)
+       select $1, $2::bigint, $8, $9, $10, $3::text, 'submitted', $4, true, (
+           select coalesce(rebuild_of, id) from build
+           where commit_id = $2 and builder = $9 and recipe = $3 and outcome is distinct from 'skipped' order by id desc limit 1
+         ), $5
+       where not exists (select from build where commit_id = $2 and builder = $9 and recipe = $3 and state <> 'ended')
+       returning id, repo, commit_id, builder, host_type, provenance, class
+     ), l as (
+       insert into lease (kind, class, queue, provenance, rank, wanted_at, starves_at)
+       select 'build', class, host_type, provenance, $6, $5, $7 from b returning id
+     ), a as (
+       insert into attempt (build_id, number, lease_id, created_at) select b.id, 1, l.id, $5 from b, l
+     )
+     select id, repo, commit_id, builder, host_type from b`,
+    [
+      wanted.line.repo,
+      wanted.commitId,
+      wanted.recipe,
+      LEASE_CLASSES[wanted.class],
+      at(now),
+      wanted.rank,
+      at(wanted.starvesAt),
+      wanted.line.branch,
+      wanted.line.builder,
+      wanted.hostType,
+    ],
+  );
+  return row && buildRef(row);
+}
+
+/** Open builds that narrow a range of this branch, whose commit is not on it any more. */
+export async function narrowingOfGone(sql: Sql, repo: string, branch: string): Promise<BuildId[]> {
+  const rows = await sql.query<{ id: number }>(
+    `select id from build b where repo = $1 and branch = $2 and narrows and state <> 'ended' and requested_by is null
+       and not exists (select from branch_commit h where h.repo = b.repo and h.branch = b.branch and h.commit_id = b.commit_id)
+     order by id`,
+    [repo, branch],
+  );
+  return rows.map((row) => buildId(row.id));
+}
+
+export type StandingKind = "commit" | "recipe" | "range" | "never green";
+
+/** Since when a builder is red on a branch, as far as is known. */
+export interface StandingRow {
+  readonly kind: StandingKind;
+  readonly redBuild: number;
+  readonly redCommit: number;
+  readonly greenBuild: number | null;
+  readonly greenCommit: number | null;
+  /** Commits between the two that nobody knows about. */
+  readonly between: number;
+}
+
+/** Keeps where a line stands; undefined: it is not red. Returns whether that is news. */
+export async function keepStanding(
+  sql: Sql,
+  line: LineName,
+  standing: StandingRow | undefined,
+  now: EpochMs,
+): Promise<boolean> {
+  if (standing === undefined) {
+    const gone = await sql.query(
+      "delete from standing where repo = $1 and branch = $2 and builder = $3 returning kind",
+      [line.repo, line.branch, line.builder],
+    );
+    return gone.length > 0;
+  }
+  const kept = await sql.query(
+    `insert into standing as s (repo, branch, builder, kind, red_build, red_commit, green_build, green_commit, between, changed_at)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+     on conflict (repo, branch, builder) do update set kind = excluded.kind, red_build = excluded.red_build, red_commit = excluded.red_commit,
+       green_build = excluded.green_build, green_commit = excluded.green_commit, between = excluded.between, changed_at = excluded.changed_at
+     where (s.kind, s.red_build, s.red_commit, s.green_build, s.green_commit, s.between)
+       is distinct from (excluded.kind, excluded.red_build, excluded.red_commit, excluded.green_build, excluded.green_commit, excluded.between)
+     returning kind`,
+    [
+      line.repo,
+      line.branch,
+      line.builder,
+      standing.kind,
+      standing.redBuild,
+      standing.redCommit,
+      standing.greenBuild,
+      standing.greenCommit,
+      standing.between,
+      at(now),
+    ],
+  );
+  return kept.length > 0;
+}
+
+/** Lines that are kept as standing, of builders or branches that nobody builds any more. */
+export async function standingLines(sql: Sql): Promise<LineName[]> {
+  return sql.query(
+    `select repo, branch, builder from standing
+     union select repo, branch, builder from build where narrows and state <> 'ended'`,
+  );
+}

@@ -1,0 +1,83 @@
+/** Builds that a newer commit of their branch overtook, and builds that nobody needs any more: found, and ended as `skipped`. */
+import type { BuildId, EpochMs } from "../farm/ids.ts";
+import { type BuildRef, buildRef } from "./builds.ts";
+import { at, type Sql } from "./sql.ts";
+
+/** A build that has never begun, that nobody asked for, and whose commit is not the head of a watched branch. */
+export interface WaitingBuild {
+  readonly id: BuildId;
+  readonly builder: string;
+  readonly hostType: string;
+}
+
+/** Those of a branch, newest commit first; commits that are not on it any more come last. */
+export async function overtakenBuilds(
+  sql: Sql,
+  repo: string,
+  branch: string,
+  builders: readonly string[],
+): Promise<WaitingBuild[]> {
+  return sql.query(
+    `select b.id, b.builder, b.host_type as "hostType"
+     from build b join attempt a on a.build_id = b.id join lease l on l.id = a.lease_id
+       join commit c on c.id = b.commit_id
+       left join branch_commit h on h.repo = b.repo and h.branch = b.branch and h.commit_id = b.commit_id
+     where b.state <> 'ended' and b.state = 'scheduled' and b.repo = $1 and b.branch = $2 and b.builder = any ($3::text[])
+       and b.requested_by is null and not b.narrows and a.number = 1 and a.state = 'waiting' and l.state = 'wanted'
+       and not exists (select from branch where repo = b.repo and head = c.hash)
+     order by h.position desc nulls last, b.id desc`,
+    [repo, branch, builders],
+  );
+}
+
+/** Of each host type: machines that are free now, less the leases that wait for one, those of `except` not counted. */
+export async function spareMachines(
+  sql: Sql,
+  hostTypes: readonly string[],
+  except: readonly BuildId[],
+): Promise<Map<string, number>> {
+  const rows = await sql.query<{ host_type: string; spare: number }>(
+    `select t.name as host_type,
+       (select count(*) from machine m join session s on s.machine_id = m.id and s.closed_at is null
+        where m.host_type = t.name and m.drained_at is null and t.drained_at is null
+          and not exists (select from lease where session_id = s.id and state = 'held'))
+       - (select count(*) from lease l left join attempt a on a.lease_id = l.id
+          where l.queue = t.name and l.state = 'wanted' and coalesce(a.build_id, 0) <> all ($2::bigint[])) as spare
+     from host_type t where t.name = any ($1::text[])`,
+    [hostTypes, except],
+  );
+  return new Map(rows.map((row) => [row.host_type, row.spare]));
+}
+
+/** Ends those of `builds` that still wait for a machine and that nobody has asked for since. Returns them. */
+export async function skipBuilds(
+  sql: Sql,
+  builds: readonly BuildId[],
+  reason: string,
+  now: EpochMs,
+): Promise<BuildRef[]> {
+  if (builds.length === 0) return [];
+  return sql.tx(async (tx) => {
+    // The attempt first, as everywhere. A lease that is claimed at this moment is waited for, and then its build is not skipped.
+    const locked = await tx.query<{ id: number }>(
+      `select a.build_id as id from attempt a join lease l on l.id = a.lease_id join build b on b.id = a.build_id
+       where a.build_id = any ($1::bigint[]) and a.state = 'waiting' and l.state = 'wanted' and b.requested_by is null
+       order by a.id for update of a, l, b`,
+      [builds],
+    );
+    const rows = await tx.query<Parameters<typeof buildRef>[0]>(
+      `with b as (
+         update build set state = 'ended', outcome = 'skipped', reason = $2, ended_at = $3
+         where id = any ($1::bigint[]) and state = 'scheduled' returning id, repo, commit_id, builder, host_type
+       ), a as (
+         update attempt set state = 'ended', outcome = 'skipped', reason = $2, ended_at = $3
+         from b where attempt.build_id = b.id and attempt.state <> 'ended' returning attempt.lease_id
+       ), l as (
+         update lease set state = 'ended', end_reason = $2, ended_at = $3 from a where lease.id = a.lease_id and lease.state <> 'ended'
+       )
+       select id, repo, commit_id, builder, host_type from b order by id`,
+      [locked.map((row) => row.id), reason, at(now)],
+    );
+    return rows.map(buildRef);
+  });
+}
