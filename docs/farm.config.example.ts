@@ -106,6 +106,9 @@ const builders: BuilderInput[] = [
     // Issue numbers or addresses: failures are known, the column is grey.
     knownIssues: [1234, "https://git.example.org/team/app/issues/7"],
     notes: "Slow, but the only 32-bit one.",
+    // What becomes of builds that still wait when a newer commit of their branch is found: "every" (they are built, the default), "newest"
+    // (they are skipped) or "batch" (skipped while no machine is free for them, and built after all when the newest is red).
+    superseded: "batch",
   },
   {
     name: "windows-amd64",

@@ -46,7 +46,7 @@ test("checkFarm() fills in every default", () => {
       {
         name: "linux-amd64", host: "host-linux-amd64-x", goos: "linux", goarch: "amd64", repos: null, branches: null, builds: null,
         steps: [{ name: "make", command: ["sh", "-ec", "make"], dir: "", env: [], path: [], timeLimitMs: 3_600_000 }],
-        env: [], knownIssues: [], notes: "", tryOnly: false, ...WITHOUT_TESTS,
+        env: [], knownIssues: [], notes: "", superseded: "every", tryOnly: false, ...WITHOUT_TESTS,
       },
     ],
   }); // biome-ignore format: one glance
@@ -64,7 +64,7 @@ test("checkFarm() takes every field as written", () => {
     ],
     builders: [
       {
-        name: "darwin-arm64-race", host: "mac", repos: "a.*", branches: ["**", "!wip/**"], env: ["B=2", "B=3"], timeLimit: "10m",
+        name: "darwin-arm64-race", host: "mac", repos: "a.*", branches: ["**", "!wip/**"], env: ["B=2", "B=3"], timeLimit: "10m", superseded: "batch",
         knownIssues: [7, "https://example.org/8"], notes: "n",
         steps: [
           ...script("npm ci"),
@@ -97,12 +97,12 @@ test("checkFarm() takes every field as written", () => {
           { name: "npm ci", command: ["sh", "-ec", "npm ci"], dir: "", env: [], path: [], timeLimitMs: 600_000 },
           { name: "t", command: ["./t", "-v"], dir: "sub", env: ["C="], path: ["$WORKDIR/bin", "$PATH"], timeLimitMs: 90_000 },
         ],
-        env: ["B=2", "B=3"], knownIssues: [7, "https://example.org/8"], notes: "n", tryOnly: false, ...WITHOUT_TESTS,
+        env: ["B=2", "B=3"], knownIssues: [7, "https://example.org/8"], notes: "n", superseded: "batch", tryOnly: false, ...WITHOUT_TESTS,
       },
       {
         name: "windows-amd64", host: "host-windows-amd64-w", goos: "windows", goarch: "amd64", repos: null, branches: null, builds: null,
         steps: [{ name: "build.bat", command: ["cmd", "/c", "build.bat"], dir: "", env: [], path: [], timeLimitMs: 3_600_000 }],
-        env: [], knownIssues: [], notes: "", tryOnly: true, ...WITHOUT_TESTS, skipSnapshot: true,
+        env: [], knownIssues: [], notes: "", superseded: "every", tryOnly: true, ...WITHOUT_TESTS, skipSnapshot: true,
       },
     ],
   ]); // biome-ignore format: one glance
@@ -212,6 +212,9 @@ test.each<readonly [string, unknown, readonly string[]]>([
     'builders[0].steps[0].cmd: "make": there is no such field',
     "builders[0].zzz: 1: there is no such field",
     'bulders: []: there is no such field; did you mean "builders"?',
+  ]],
+  ["a policy that there is not", { ...small, builders: [{ ...builder, superseded: "latest" }] }, [
+    'builders[0].superseded: "latest": want "every", "newest" or "batch"',
   ]],
   ["spans", { ...small, repos: [{ ...repo, poll: "10ms" }], builders: [{ ...builder, timeLimit: 10, steps: [{ command: "x", timeLimit: "10 minutes" }] }] }, [
     'repos[0].poll: "10ms": want a span between 1s and 24h',
@@ -381,7 +384,7 @@ test("effectiveFarm() prints the farm as JSON, functions by a word", () => {
       {
         name: "linux-amd64", host: "host-linux-amd64-x", goos: "linux", goarch: "amd64", repos: null, branches: null, builds: "(function)",
         steps: [{ name: "make", command: ["sh", "-ec", "make"], dir: "", env: [], path: [], timeLimit: "1h0m0s" }],
-        env: [], knownIssues: [], notes: "", tryOnly: false, ...WITHOUT_TESTS,
+        env: [], knownIssues: [], notes: "", superseded: "every", tryOnly: false, ...WITHOUT_TESTS,
       },
     ],
   }); // biome-ignore format: one glance
