@@ -13,11 +13,12 @@
  * what the database has then, so that two who decide at once decide the same once.
  */
 import type { BuilderConfig, FarmConfig } from "../config/effective.ts";
+import { matches } from "../config/globs.ts";
 import type { Recipe } from "../farm/build.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { messageOf } from "../farm/errors.ts";
-import { type BuildId, buildId, epochMs, type Ms, ms, seconds } from "../farm/ids.ts";
+import { type BuildId, buildId, type Ms, ms, seconds } from "../farm/ids.ts";
 import { rankOf, starvesAt } from "../schedule/order.ts";
 import { recipeDigest } from "../store/builds.ts";
 import {
@@ -185,6 +186,7 @@ async function act(deps: NarrowingDeps, line: LineName, seen: Decision): Promise
     await lockBranch(tx, line.repo, line.branch);
     const decision = decide(deps.config(), line, await readLine(tx, line, LOOK_BACK));
     const { recipe, batch } = decision;
+    const { releaseBranches = [] } = deps.config().repos.find(({ name }) => name === line.repo) ?? {};
     const skipped = await skipBuilds(tx, decision.unneeded, "not needed any more to find the culprit", now);
     const made = [];
     for (const { commitId, committedAt } of recipe ? decision.wanted : []) {
@@ -195,7 +197,8 @@ async function act(deps: NarrowingDeps, line: LineName, seen: Decision): Promise
         hostType: recipe?.hostType ?? "",
         recipe: recipe ? recipeDigest(recipe).digest : "",
         class: leaseClass,
-        rank: rankOf(leaseClass, now, epochMs(Math.min(committedAt, now))),
+        release: matches(releaseBranches, line.branch),
+        rank: rankOf(leaseClass, now, committedAt),
         starvesAt: starvesAt(leaseClass, now),
       } as const;
       made.push((await insertNarrowing(tx, wish, now)) ?? []);

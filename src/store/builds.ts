@@ -211,7 +211,7 @@ export async function insertRebuild(
         `with b as (
            update build set requested_by = coalesce(requested_by, $2) where id = $1 and state <> 'ended' returning id
          )
-         update lease set class = $3, rank = $4, starves_at = least(lease.starves_at, $5) from b join attempt a on a.build_id = b.id
+         update lease set class = $3, flow = $2, rank = $4, starves_at = least(lease.starves_at, $5) from b join attempt a on a.build_id = b.id
          where lease.id = a.lease_id and lease.state = 'wanted' and lease.class > $3`,
         [open.id, rebuild.who, LEASE_CLASSES[rebuild.class], rebuild.rank, at(rebuild.starvesAt)],
       );

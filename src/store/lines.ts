@@ -104,6 +104,8 @@ export interface NewNarrowing {
   /** The digest of a recipe that is stored: it built the commits that this one is to be compared with. */
   readonly recipe: string;
   readonly class: LeaseClass;
+  /** Of a release branch. */
+  readonly release: boolean;
   readonly rank: number;
   readonly starvesAt: EpochMs;
 }
@@ -120,8 +122,8 @@ export async function insertNarrowing(sql: Sql, wanted: NewNarrowing, now: Epoch
        where not exists (select from build where commit_id = $2 and builder = $9 and recipe = $3 and state <> 'ended')
        returning id, repo, commit_id, builder, host_type, provenance, class
      ), l as (
-       insert into lease (kind, class, queue, provenance, rank, wanted_at, starves_at)
-       select 'build', class, host_type, provenance, $6, $5, $7 from b returning id
+       insert into lease (kind, class, queue, flow, repo, release, provenance, rank, wanted_at, starves_at)
+       select 'build', class, host_type, repo, repo, $11, provenance, $6, $5, $7 from b returning id
      ), a as (
        insert into attempt (build_id, number, lease_id, created_at) select b.id, 1, l.id, $5 from b, l
      )
@@ -137,6 +139,7 @@ export async function insertNarrowing(sql: Sql, wanted: NewNarrowing, now: Epoch
       wanted.line.branch,
       wanted.line.builder,
       wanted.hostType,
+      wanted.release,
     ],
   );
   return row && buildRef(row);
