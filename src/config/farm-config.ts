@@ -26,6 +26,7 @@ export type {
   RetentionInput,
   Secret,
   SnapshotInput,
+  SourceInput,
   StepInput,
   TestsInput,
 } from "./input.ts";
@@ -37,4 +38,7 @@ export function defineFarm(farm: FarmInput): FarmInput {
 
 export { platformName } from "../farm/go-platform.ts";
 export { goPolicy, openPolicy } from "./policy.ts";
+export { type GoBootstrap, type GoTreeOptions, goTree } from "./preset-go.ts";
+export { type MakeProjectOptions, makeProject } from "./preset-make.ts";
+export { type NpmPackageOptions, npmPackage } from "./preset-npm.ts";
 export { autodetect, script } from "./presets.ts";
