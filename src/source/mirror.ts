@@ -80,6 +80,21 @@ export class Mirror {
     return branches.map((b) => ({ ...b, head: has.get(refOf(b.name)) ?? b.head }));
   }
 
+  /** Brings one commit here, which no watched branch may hold any more. Throws GitError. */
+  async fetchCommit(remote: Remote, commit: string, signal: AbortSignal): Promise<void> {
+    await this.#ready(commit.length === 64 ? "sha256" : "sha1", signal);
+    await this.#removeLocks();
+    const args = [
+      ...this.#here(),
+      ...["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--depth=1"],
+      ...uploadPack(remote),
+      "--",
+      remote.url,
+      `+${commit}:refs/kept/${commit}`,
+    ];
+    await this.#git.run(args, { kind: "remote", limit: this.#limits.fetch, env: remote.env }, signal);
+  }
+
   /** The newest `count` commits of the first-parent history that ends with `head`, newest first. */
   async commits(head: string, count: number, signal: AbortSignal): Promise<FoundCommit[]> {
     const args = [...this.#here(), "log", "--first-parent", `--max-count=${count}`, ...LOG_ARGS, head, "--"];

@@ -4,6 +4,9 @@
  * A look asks the remote for its branches, fetches those that moved, and records each in one transaction together with the
  * builds planned for it: a coordinator that dies at any point has either done both or will do both. Looking twice is harmless.
  *
+ * Every coordinator of the farm watches. A branch that another one moved between reading where it stood and recording is left to it, and
+ * looked at again at once. A commit that another one found, and that a machine of ours is to build, is brought here when it is asked for.
+ *
  * The wait is the repository's `poll`, give or take a tenth so that repositories spread out. After a failure it doubles each time, up to
  * LONGEST_WAIT. `poke` cuts it short; pokes during a look make one more look.
  */
@@ -67,6 +70,8 @@ export class RepoWatch implements AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #loop: Promise<void>;
   #poke = new AbortController();
+  /** Commits that somebody waits for. */
+  readonly #wanted: { readonly commit: string; readonly tried: () => void }[] = [];
   /** Branches whose newest commits were planned by the configuration in force. */
   readonly #planned = new Set<string>();
   #standing: RepoStanding;
@@ -89,9 +94,19 @@ export class RepoWatch implements AsyncDisposable {
     this.#poke.abort();
   }
 
+  /** Has the mirror get `commit`, which another coordinator found; resolves when that was tried. */
+  bring(commit: string): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#wanted.push({ commit, tried: resolve });
+    this.poke();
+    if (this.#stop.signal.aborted) resolve();
+    return promise;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await this.#loop;
+    for (const { tried } of this.#wanted.splice(0)) tried();
   }
 
   async #run(): Promise<void> {
@@ -99,7 +114,9 @@ export class RepoWatch implements AsyncDisposable {
     const stop = this.#stop.signal;
     for (let failures = 0; !stop.aborted; ) {
       this.#poke = new AbortController();
+      const wanted = this.#wanted.splice(0);
       failures = (await this.#look()) ? 0 : failures + 1;
+      for (const { commit, tried } of wanted) await this.#bring(commit).finally(tried);
       const wait = waitAfter(this.config.pollMs, failures, random());
       await clock.sleep(wait, AbortSignal.any([stop, this.#poke.signal])).catch(() => {});
     }
@@ -167,22 +184,43 @@ export class RepoWatch implements AsyncDisposable {
     const found = await mirror.commits(branch.head, history, stop);
     const here = recorded !== undefined && (await mirror.has(recorded, stop));
     const keepTail = here && (await mirror.isAncestor(recorded, branch.head, stop));
-    const { topics, fresh } = await sql.tx(async (tx) => {
+    const done = await sql.tx(async (tx) => {
       const fresh = await commits.recordBranch(
         tx,
-        { repo, branch: branch.name, commits: found, keepTail },
+        { repo, branch: branch.name, was: recorded, commits: found, keepTail },
         clock.now(),
       );
+      if (!fresh) return undefined;
       // The first time also what was recorded by an earlier run: its configuration may have had other builders.
       const all = !this.#planned.has(branch.name);
       const wanted = all ? await commits.newestCommits(tx, repo, branch.name, depth) : fresh.slice(0, depth);
       const topics = await planned(tx, { repo, branch: branch.name, commits: wanted });
       return { topics, fresh };
     });
+    if (!done) {
+      this.poke();
+      return;
+    }
+    const { topics, fresh } = done;
     this.#planned.add(branch.name);
     if (fresh.length > 0)
       log.info({ repo, branch: branch.name, head: branch.head, commits: fresh.length }, "Found commits");
     for (const topic of [...topics, `grid:${repo}`]) bus.publish(topic);
+  }
+
+  /** The look before may have brought it; else its branch was moved meanwhile, and the remote is asked for it by name. */
+  async #bring(commit: string): Promise<void> {
+    const { mirror, log } = this.#deps;
+    const stop = this.#stop.signal;
+    try {
+      if (await mirror.has(commit, stop)) return;
+      await mirror.fetchCommit(await this.#deps.remote(this.config), commit, stop);
+    } catch (error) {
+      log.warn(
+        { repo: this.config.name, commit, error: messageOf(error) },
+        "Could not get a commit that another coordinator found",
+      );
+    }
   }
 
   #untidy(error: unknown): void {

@@ -102,6 +102,7 @@ export class Source implements AsyncDisposable {
     const deps = {
       cache: this.#cache,
       mirror: (name: string) => this.#mirror(name),
+      bring: async (name: string, commit: string) => this.#watches.get(name)?.bring(commit),
       maxBytes: this.#options.maxTarballBytes ?? MAX_TARBALL_BYTES,
       stop,
     };

@@ -16,6 +16,8 @@ import type { Mirror } from "./mirror.ts";
 export interface TarballsDeps {
   readonly cache: BlobCache;
   readonly mirror: (repo: string) => Mirror;
+  /** Has the mirror get a commit that another coordinator found; resolves when that was tried. */
+  readonly bring: (repo: string, hash: string) => Promise<void>;
   /** A larger one, packed, is refused. */
   readonly maxBytes: number;
   /** Ends all that is being made. */
@@ -41,6 +43,7 @@ async function* packed(deps: TarballsDeps, repo: string, hash: string): AsyncGen
   const what = `the source of ${JSON.stringify(repo)} at ${JSON.stringify(hash.slice(0, 12))}`;
   const mirror = deps.mirror(repo);
   try {
+    if (!(await mirror.has(hash, deps.stop))) await deps.bring(repo, hash);
     yield* limited(gzipped(mirror.archive(hash, deps.stop)), deps.maxBytes, what);
   } catch (error) {
     deps.stop.throwIfAborted();

@@ -66,30 +66,35 @@ export async function branchHeads(sql: Sql, repo: string): Promise<Map<string, s
 }
 
 /**
- * `branch` of `repo` now ends with `commits` (first-parent history, newest first, its head first of all). What stands behind the newest
+ * `branch` of `repo`, which stood at `was` (undefined: it was not known), now ends with `commits` (first-parent history, newest first, its head first of all). What stands behind the newest
  * of them that the branch had before stays; what stood after it is replaced. With `keepTail` a branch that had none of them keeps what
- * it had, and there is a gap. Returns the commits that are new to the branch, newest first. To be called within a transaction.
+ * it had, and there is a gap. Returns the commits that are new to the branch, newest first; undefined when the branch does not stand at
+ * `was` any more: another coordinator was quicker, and may have seen something newer. To be called within a transaction.
  */
 export async function recordBranch(
   sql: Sql,
   found: {
     readonly repo: string;
     readonly branch: string;
+    readonly was: string | undefined;
     readonly commits: readonly FoundCommit[];
     readonly keepTail: boolean;
   },
   now: EpochMs,
-): Promise<KnownCommit[]> {
-  const { repo, branch, commits } = found;
+): Promise<KnownCommit[] | undefined> {
+  const { repo, branch, was, commits } = found;
   const head = commits[0]?.hash;
   if (head === undefined) return [];
   // First, since the row is the lock that keeps two coordinators apart which saw the same push.
-  await sql.query(
+  const [taken] = await sql.query(
     `insert into branch (repo, name, head, moved_at) values ($1, $2, $3, $4)
      on conflict (repo, name) do update set head = excluded.head,
-       moved_at = case when branch.head = excluded.head then branch.moved_at else excluded.moved_at end`,
-    [repo, branch, head, at(now)],
+       moved_at = case when branch.head = excluded.head then branch.moved_at else excluded.moved_at end
+     where branch.head = $5
+     returning head`,
+    [repo, branch, head, at(now), was ?? null],
   );
+  if (!taken) return undefined;
   const known = await insertCommits(sql, repo, commits, now);
   const [common] = await sql.query<{ hash: string; position: number }>(
     `select c.hash, bc.position from branch_commit bc join commit c on c.id = bc.commit_id
