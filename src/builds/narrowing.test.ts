@@ -3,7 +3,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { checkFarm } from "../config/check.ts";
 import { type BuildId, buildId, type EpochMs, minutes, plus } from "../farm/ids.ts";
 import { insertRebuild } from "../store/builds.ts";
-import { recordBranch, recordRepo } from "../store/commits.ts";
+import { branchHeads, recordBranch, recordRepo } from "../store/commits.ts";
 import { allBranches } from "../store/lines.ts";
 import type { Sql } from "../store/sql.ts";
 import { systemClock } from "../store/system-clock.ts";
@@ -47,8 +47,9 @@ class Story {
     }));
     return this.sql.tx(async (tx) => {
       await recordRepo(tx, REPO, "/tool");
-      const fresh = await recordBranch(tx, { repo: REPO, branch, commits, keepTail: false }, NOON);
-      return planFound(tx, this.config, { repo: REPO, branch, commits: fresh.slice(0, plans) }, at("z"));
+      const was = (await branchHeads(tx, REPO)).get(branch);
+      const fresh = await recordBranch(tx, { repo: REPO, branch, was, commits, keepTail: false }, NOON);
+      return planFound(tx, this.config, { repo: REPO, branch, commits: fresh?.slice(0, plans) ?? [] }, at("z"));
     });
   }
 
