@@ -76,11 +76,16 @@ test("no key leads outside the folder", async ({ blobs }) => {
   }
 });
 
-test("open() removes what a process that died left half-written", async ({ blobs, root }) => {
+test("open() removes what a process that died left half-written, and leaves what another one is writing", async ({
+  blobs,
+  root,
+}) => {
   await blobs.put("kept", bytes("x"));
   await writeFile(join(root, ".partial", "dead"), "half");
   const again = await Blobs.open(root);
-  expect([await readdir(join(root, ".partial")), (await again.stat("kept"))?.bytes]).toEqual([[], 1]);
+  expect([await readdir(join(root, ".partial")), (await again.stat("kept"))?.bytes]).toEqual([["dead"], 1]);
+  await Blobs.open(root, Date.now() + 3_700_000);
+  expect(await readdir(join(root, ".partial"))).toEqual([]);
 });
 
 test("BlobCache makes a blob once for all who ask, and again after a failure", async ({ blobs }) => {
