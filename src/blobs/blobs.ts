@@ -10,6 +10,7 @@ import { mkdir, open, readdir, rename, rm, stat, statfs, utimes } from "node:fs/
 import { dirname, join } from "node:path";
 import type { Readable } from "node:stream";
 import { FarmError } from "../farm/errors.ts";
+import { type EpochMs, minutes } from "../farm/ids.ts";
 import { Growing } from "./growing.ts";
 
 /** A blob as it stands in the folder. */
@@ -27,8 +28,8 @@ export interface Written {
 }
 
 const PARTIAL = ".partial";
-/** Nobody writes a file whose last byte came so long ago, in milliseconds. */
-const ABANDONED = 3_600_000;
+/** Nobody writes a file any more whose last byte came so long ago. */
+const ABANDONED = minutes(60);
 
 export class Blobs {
   readonly #root: string;
@@ -37,8 +38,7 @@ export class Blobs {
     this.#root = root;
   }
 
-  /** `now`: milliseconds since 1970. */
-  static async open(root: string, now: number = Date.now()): Promise<Blobs> {
+  static async open(root: string, now: EpochMs): Promise<Blobs> {
     const partial = join(root, PARTIAL);
     await mkdir(partial, { recursive: true });
     for (const name of await readdir(partial)) {

@@ -73,7 +73,7 @@ class Farm implements AsyncDisposable {
     const database = await freshDatabase();
     await addHostType(database.sql, "linux");
     const folder = await mkdtemp(join(tmpdir(), "snapshots-"));
-    const blobs = await Blobs.open(folder);
+    const blobs = await Blobs.open(folder, NOON);
     return new Farm(database, await addCoordinator(database.sql), folder, blobs, clock, over);
   }
 

@@ -17,6 +17,7 @@ import { Narrowing } from "../builds/narrowing.ts";
 import { plan } from "../builds/plan.ts";
 import { planFound } from "../builds/plan-found.ts";
 import { Recovery } from "../builds/recovery.ts";
+import { Snapshots } from "../builds/snapshots.ts";
 import type { FarmConfig } from "../config/effective.ts";
 import { effectiveFarm } from "../config/effective-farm.ts";
 import type { Clock } from "../farm/clock.ts";
@@ -186,6 +187,7 @@ export class Coordinator implements AsyncDisposable {
     );
     const hostOf = (hostType: string) => config.current.hosts.find((host) => host.hostType === hostType);
 
+    const blobs = await Blobs.open(join(data, "blobs"), clock.now());
     // What builds are planned by: a new farm is looked at before it has been taken up everywhere and is `config.current`.
     let planning = config.current;
     const source = stack.use(
@@ -195,7 +197,7 @@ export class Coordinator implements AsyncDisposable {
         log,
         clock,
         random: Math.random,
-        blobs: await Blobs.open(join(data, "blobs")),
+        blobs,
         data,
         base: "file" in options.origin ? dirname(resolve(options.origin.file)) : process.cwd(),
         environment: process.env,
@@ -230,6 +232,8 @@ export class Coordinator implements AsyncDisposable {
         gone: (session) => claims.withdraw(session),
       }),
     );
+    const snapshots = stack.use(new Snapshots({ sql, bus, clock, log, blobs, coordinator: id }));
+    snapshots.start();
     const builds = stack.use(
       new Builds({
         sql,

@@ -9,8 +9,8 @@ import { Readable } from "node:stream";
 import { FarmError } from "../../farm/errors.ts";
 import { type Ms, ms, seconds } from "../../farm/ids.ts";
 import {
-  EXEC_HEAD_LIMIT_MS,
   EXCLUDE_FIELD,
+  EXEC_HEAD_LIMIT_MS,
   PROCESS_STATE,
   SKIPPED_HEADER,
   SNAPSHOT_BESIDE,
