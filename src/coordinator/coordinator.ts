@@ -29,10 +29,14 @@ import { Logs } from "../logs/logs.ts";
 import { Keys } from "../machines/keys.ts";
 import { LocalMachines } from "../machines/local/local-machines.ts";
 import { ReversePool } from "../machines/reverse/reverse-pool.ts";
+import { send } from "../notices/channels.ts";
+import { Post } from "../notices/post.ts";
+import { Watch } from "../notices/watch.ts";
 import { Forwarder } from "../peers/forwarder.ts";
 import { certificateDigest, Peers } from "../peers/peers.ts";
 import { Claims } from "../schedule/claims.ts";
 import type { RepoStanding } from "../source/repo-watch.ts";
+import { secretReader } from "../source/secrets.ts";
 import { Source } from "../source/source.ts";
 import { recipeDigest } from "../store/builds.ts";
 import {
@@ -185,6 +189,7 @@ export class Coordinator implements AsyncDisposable {
         },
       }),
     );
+    const base = "file" in options.origin ? dirname(resolve(options.origin.file)) : process.cwd();
     const hostOf = (hostType: string) => config.current.hosts.find((host) => host.hostType === hostType);
 
     const blobs = await Blobs.open(join(data, "blobs"), clock.now());
@@ -199,7 +204,7 @@ export class Coordinator implements AsyncDisposable {
         random: Math.random,
         blobs,
         data,
-        base: "file" in options.origin ? dirname(resolve(options.origin.file)) : process.cwd(),
+        base,
         environment: process.env,
         planned: (tx, found) => planFound(tx, planning, found, clock.now()),
       }),
@@ -268,6 +273,18 @@ export class Coordinator implements AsyncDisposable {
     const recovery = stack.use(new Recovery({ sql, bus, clock, log, coordinator: id, alone, lost }));
     await recovery.start();
     stack.use(new Narrowing({ sql, bus, clock, log, config: () => planning }));
+
+    const place = () => ({ farm: options.farmName, url: config.current.publicUrl });
+    const channels = { clock, secret: secretReader(base, process.env), file: (path: string) => resolve(base, path) };
+    const notices = { sql, bus, clock, log, config: () => config.current };
+    stack.use(new Watch({ ...notices, problem: () => config.problem, host: hostname(), place, startedAt }));
+    stack.use(
+      new Post({
+        ...notices,
+        send: (recipient, message, notice) =>
+          send(channels, recipient, config.current.notify.mail, place(), message, notice),
+      }),
+    );
 
     const health = stack.use(
       new Health({ sql: database.hurried, bus, clock, log, repos: () => source.standings(), startedAt }),

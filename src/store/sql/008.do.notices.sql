@@ -33,7 +33,9 @@ create table trouble (
   subject    text not null,                        -- 'machine:12', 'host:host-linux-amd64', 'repo:app', 'key:K123456789', 'config:HOST'
   since      timestamptz not null,
   noticed_at timestamptz not null,
-  told_at    timestamptz,                          -- null: there was nobody to tell
+  told_at    timestamptz,                          -- null: noticed only
+  told_to    integer not null default 0,           -- recipients
+  well_at    timestamptz,                          -- since when it is not seen any more, after it was told
   about      jsonb not null,                       -- what its messages say: names as they were
   primary key (kind, subject)
 );
