@@ -68,7 +68,7 @@ function stepOf({ command, timeLimitMs, ...step }: StepShape, hostArch: string, 
 }
 
 /** `-e`: of several lines, the first that fails ends the step. */
-function shellOf(hostArch: string): readonly string[] {
+export function shellOf(hostArch: string): readonly string[] {
   if (hostArch.startsWith("windows-")) return ["cmd", "/c"];
   return hostArch.startsWith("plan9-") ? ["rc", "-ec"] : ["sh", "-ec"];
 }

@@ -18,6 +18,7 @@ import { plan } from "../builds/plan.ts";
 import { planFound } from "../builds/plan-found.ts";
 import { Recovery } from "../builds/recovery.ts";
 import { Snapshots } from "../builds/snapshots.ts";
+import { shellOf } from "../config/check.ts";
 import type { FarmConfig } from "../config/effective.ts";
 import { effectiveFarm } from "../config/effective-farm.ts";
 import type { Clock } from "../farm/clock.ts";
@@ -28,6 +29,7 @@ import type { Lease, LeaseKind } from "../farm/lease.ts";
 import { Logs } from "../logs/logs.ts";
 import { Keys } from "../machines/keys.ts";
 import { LocalMachines } from "../machines/local/local-machines.ts";
+import { Probes } from "../machines/probes.ts";
 import { ReversePool } from "../machines/reverse/reverse-pool.ts";
 import { send } from "../notices/channels.ts";
 import { Post } from "../notices/post.ts";
@@ -255,7 +257,7 @@ export class Coordinator implements AsyncDisposable {
     const starters: Readonly<Record<LeaseKind, (lease: Lease) => void>> = {
       build: (lease) => builds.start(lease),
       helper: (lease) => builds.start(lease),
-      probe: (lease) => builds.start(lease), // nobody wants one yet: it is given back
+      probe: (lease) => probes.start(lease),
     };
     const claims = new Claims(
       {
@@ -265,6 +267,19 @@ export class Coordinator implements AsyncDisposable {
         start: (lease) => starters[lease.kind](lease),
       },
       stop.signal,
+    );
+    const probes = stack.use(
+      new Probes({
+        sql,
+        bus,
+        clock,
+        log,
+        coordinator: id,
+        withdraw: (session) => claims.withdraw(session),
+        machine: (session) => pool.take(session),
+        release: (session, how) => pool.release(session, how),
+        shell: (hostType) => shellOf(hostOf(hostType)?.hostArch ?? ""),
+      }),
     );
     stack.defer(() => stop.abort(new FarmError("unavailable", "The coordinator is stopping")));
     bus.subscribe(QUEUE, (topic) => claims.wake(topic.slice(QUEUE.length) || undefined), stop.signal);
@@ -373,6 +388,7 @@ export class Coordinator implements AsyncDisposable {
     stack.defer(async () => {
       stop.abort(new FarmError("unavailable", "The coordinator is stopping"));
       await builds[Symbol.asyncDispose]();
+      await probes[Symbol.asyncDispose]();
       await pool[Symbol.asyncDispose]();
     });
     return new Coordinator({
