@@ -180,7 +180,10 @@ test("a machine set aside and well again, a repository, a key and a configuratio
   await sql.query("update machine_key set revoked_at = now()");
   await sql.query("update repo set error = null, error_since = null");
   farm.problem = undefined;
-  expect((await farm.until(watch, 20)).sort()).toEqual(["12 mail:ann: a is well again", "12 mail:ops: 3 things are well again"]);
+  expect((await farm.until(watch, 20)).sort()).toEqual([
+    "12 mail:ann: a is well again",
+    "12 mail:ops: 3 things are well again",
+  ]);
 });
 
 test("a hundred machines away at once are one message", async () => {
