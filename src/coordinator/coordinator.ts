@@ -197,7 +197,7 @@ export class Coordinator implements AsyncDisposable {
     const blobs = await Blobs.open(join(data, "blobs"), clock.now());
     // What builds are planned by: a new farm is looked at before it has been taken up everywhere and is `config.current`.
     let planning = config.current;
-    const source = stack.use(
+    const source: Source = stack.use(
       await Source.open({
         sql,
         bus,
@@ -208,7 +208,8 @@ export class Coordinator implements AsyncDisposable {
         data,
         base,
         environment: process.env,
-        planned: (tx, found) => planFound(tx, planning, found, clock.now()),
+        planned: (tx, found) =>
+          planFound(tx, planning, found, clock.now(), (repo, branch) => source.watches(repo, branch)),
       }),
     );
 
@@ -416,7 +417,7 @@ export class Coordinator implements AsyncDisposable {
     return this.#source.standings();
   }
 
-  /** The builds that the configuration wants of the commits that watched branches stand at; undefined: not planned yet. */
+  /** The builds that the configuration wants of the commits that watched branches stand at, pairs left out; undefined: not planned yet. */
   async newestBuilds(): Promise<readonly (BuildLine | undefined)[]> {
     const wanted = this.repos.flatMap(({ name: repo, heads }) =>
       [...heads].flatMap(([branch, hash]) =>
