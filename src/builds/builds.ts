@@ -18,6 +18,7 @@ import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
 import {
+  type AttemptId,
   type BuildId,
   type CoordinatorId,
   type LeaseId,
@@ -162,14 +163,7 @@ export class Builds implements AsyncDisposable {
       running.begun = begun;
       this.#publish(begun.build, false);
       if (!machine) {
-        const reason = "machine gone: it hung up before the build began";
-        await this.#giveUp(begun.build, {
-          attempt: begun.attempt,
-          reason,
-          counts: true,
-          machineFault: false,
-          end: undefined,
-        });
+        await this.#giveUp(begun.build, begun.attempt, "machine gone: it hung up before the build began", true);
         return;
       }
       this.#deps.bus.publish(`machine:${machine.machineId}`);
@@ -201,9 +195,7 @@ export class Builds implements AsyncDisposable {
     const { outcome, reason, sealed, step } = driven;
     if (outcome === "infra_failure") {
       const counts = !(stopped.aborted && stopped.reason instanceof FarmError && stopped.reason.code === "unavailable");
-      const machineFault = counts && !driven.machineFine;
-      const giveUp = { attempt: begun.attempt, reason: reason ?? "", counts, machineFault, end: sealed?.end };
-      const given = await this.#giveUp(begun.build, giveUp);
+      const given = await this.#giveUp(begun.build, begun.attempt, reason ?? "", counts, sealed?.end);
       // The attempt was ended by somebody else: the bytes still belong to its log.
       if (!given) await sealed?.store();
       else sealed?.stored();
@@ -218,13 +210,19 @@ export class Builds implements AsyncDisposable {
   }
 
   /** Returns whether the attempt was still open. */
-  async #giveUp(build: BuildRef, giveUp: GiveUp): Promise<boolean> {
+  async #giveUp(
+    build: BuildRef,
+    attempt: AttemptId,
+    reason: string,
+    counts: boolean,
+    end?: GiveUp["end"],
+  ): Promise<boolean> {
     const { sql, clock } = this.#deps;
     const now = clock.now();
-    const given = await this.#patiently(() => giveUpAttempt(sql, giveUp, this.#policy, now));
+    const given = await this.#patiently(() => giveUpAttempt(sql, { attempt, reason, counts, end }, this.#policy, now));
     if (!given) return false;
     this.#deps.log.info(
-      { build: build.id, attempt: giveUp.attempt, reason: giveUp.reason, again: given.again },
+      { build: build.id, attempt, reason, again: given.again },
       "An attempt failed for the farm's own reasons",
     );
     this.#publish(build, given.again);

@@ -24,14 +24,9 @@ export async function commandOf(
   };
 }
 
-/** `dir` of a step, seen from the work dir. */
+/** `dir` of a step below the work dir: without `.`, and with a `..` taken back. */
 export function folderOf(sourceDir: string, dir: string): string {
-  return foldersOf(belowWorkDir(dir) ?? `${sourceDir}/${dir}`).join("/") || ".";
-}
-
-/** What comes after `$WORKDIR`; undefined for a folder below the source tree. */
-function belowWorkDir(dir: string): string | undefined {
-  return dir === WORK_DIR || dir.startsWith(`${WORK_DIR}/`) ? dir.slice(WORK_DIR.length) : undefined;
+  return foldersOf(`${sourceDir}/${dir}`).join("/") || ".";
 }
 
 /** The parts of `path` without `.` and empty ones, and with `..` taken back as far as the work folder. */

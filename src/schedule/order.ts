@@ -118,7 +118,12 @@ export function next(
  * The first `limit` of `queue` in the order in which machines that may take anything will take them, if nothing else is wanted
  * and nothing given back meanwhile. Leases bound to one machine stand in no line.
  */
-export function line(queue: readonly Waiting[], shares: readonly Share[], now: EpochMs, limit: number): Waiting[] {
+export function line<L extends Waiting>(
+  queue: readonly L[],
+  shares: readonly Share[],
+  now: EpochMs,
+  limit: number,
+): L[] {
   const counted = new Shares(shares);
   const free = queue.filter((lease) => lease.onlyMachine === null);
   const order = free
@@ -142,10 +147,10 @@ export function line(queue: readonly Waiting[], shares: readonly Share[], now: E
 }
 
 /** What one repository of one flow wants in one band, the first to go in front. */
-interface Lane {
+interface Lane<L extends Waiting> {
   readonly flow: string;
   readonly repo: string;
-  readonly leases: readonly Waiting[];
+  readonly leases: readonly L[];
   /** So many from the front are gone. */
   taken: number;
 }
@@ -155,11 +160,11 @@ function bySpan(a: Waiting, b: Waiting): number {
 }
 
 /** The lanes of each band, in the order of the bands and of names within one. */
-function bandsOf(queue: readonly Waiting[]): Lane[][] {
-  const bands = new Map<number, Map<string, Waiting[]>>();
+function bandsOf<L extends Waiting>(queue: readonly L[]): Lane<L>[][] {
+  const bands = new Map<number, Map<string, L[]>>();
   for (const lease of queue) {
     if (lease.onlyMachine !== null) continue;
-    const lanes = bands.get(bandOf(lease)) ?? new Map<string, Waiting[]>();
+    const lanes = bands.get(bandOf(lease)) ?? new Map<string, L[]>();
     bands.set(bandOf(lease), lanes);
     const leases = lanes.get(keyOf(lease)) ?? [];
     lanes.set(keyOf(lease), leases);
@@ -179,7 +184,7 @@ function bandsOf(queue: readonly Waiting[]): Lane[][] {
 }
 
 /** The lanes of a band in the order in which the next machine is offered to them. */
-function turns(lanes: readonly Lane[], shares: Shares): Lane[] {
+function turns<L extends Waiting>(lanes: readonly Lane<L>[], shares: Shares): Lane<L>[] {
   const compared = lanes.slice(0, FLOWS_COMPARED);
   if (compared.length === 1) return compared;
   const flowServed = new Map<string, number>();

@@ -100,6 +100,28 @@ export async function usualDurations(
   );
 }
 
+/** How long the last 50 builds of each builder took, those that gave a verdict, the shortest first. */
+export async function recentDurations(
+  sql: Sql,
+  pairs: readonly { readonly repo: string; readonly builder: string }[],
+): Promise<{ repo: string; builder: string; durations: number[] }[]> {
+  if (pairs.length === 0) return [];
+  const wanted = new Map(pairs.map(({ repo, builder }) => [`${repo}\n${builder}`, { repo, builder }]));
+  const list = [...wanted.values()];
+  return sql.query(
+    `select p.repo, p.builder, d.durations
+     from unnest($1::text[], $2::text[]) p(repo, builder)
+     cross join lateral (
+       select array_agg(l.ms order by l.ms) as durations
+       from (
+         select extract(epoch from ended_at - started_at)::float8 * 1000 as ms, outcome
+         from (select outcome, started_at, ended_at from build where repo = p.repo and builder = p.builder order by id desc limit 50) newest
+       ) l where l.outcome in ('success', 'failure') and l.ms is not null
+     ) d where d.durations is not null`,
+    [list.map((p) => p.repo), list.map((p) => p.builder)],
+  );
+}
+
 /** Of each pair the newest build that says something about the code, looked for among its last 50. */
 export async function latestResults(
   sql: Sql,

@@ -40,8 +40,8 @@ export interface ConnectedRow {
   readonly startedAt: number | null;
 }
 
-/** Everybody who is connected, by host type and name. */
-export async function connected(sql: Sql): Promise<ConnectedRow[]> {
+/** Everybody who is connected, or who is of `hostType`, by host type and name. */
+export async function connected(sql: Sql, hostType: string | null = null): Promise<ConnectedRow[]> {
   return sql.query(
     `select s.id as session, m.id as "machineId", m.name, m.host_type as "hostType", s.address, m.version, s.opened_at as "openedAt",
        m.drained_at is not null as drained, h.held_at as "heldAt", f.freed_at as "freedAt",
@@ -56,7 +56,8 @@ export async function connected(sql: Sql): Promise<ConnectedRow[]> {
          select l.ended_at as freed_at from lease l
          where h.id is null and l.machine_id = m.id and l.session_id = s.id order by l.held_at desc limit 1
        ) f on true
-     where s.closed_at is null
+     where s.closed_at is null and ($1::text is null or m.host_type = $1)
      order by m.host_type, m.name, s.opened_at`,
+    [hostType],
   );
 }

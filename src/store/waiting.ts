@@ -1,6 +1,7 @@
 /** Why a build waits: what is ahead of it in its queue, and what the machines of its host type are doing. */
 import type { Trust } from "../farm/build.ts";
 import type { BuildId, EpochMs } from "../farm/ids.ts";
+import { queueLines } from "./queue-line.ts";
 import { at, type Sql } from "./sql.ts";
 
 /** Counting stops here: "more than a thousand" says as much. */
@@ -28,7 +29,7 @@ export interface WhyWaiting {
 
 /** undefined: the build does not wait for a machine. */
 export async function whyWaiting(sql: Sql, build: BuildId, now: EpochMs): Promise<WhyWaiting | undefined> {
-  const [row] = await sql.query<WhyWaiting>(
+  const [row] = await sql.query<Omit<WhyWaiting, "ahead">>(
     `with mine as (
        select l.* from attempt a join lease l on l.id = a.lease_id
        where a.build_id = $1 and a.state = 'waiting' and l.state = 'wanted'
@@ -41,23 +42,16 @@ export async function whyWaiting(sql: Sql, build: BuildId, now: EpochMs): Promis
      select mine.queue as "hostType", coalesce(t.configured, false) as configured, coalesce(t.trust, 'community') as trust,
        t.drained_at is not null as "hostTypeDrained", t.drain_note as "drainNote",
        mine.wanted_at as "wantedAt", mine.starves_at as "starvesAt",
-       (select count(*) from (
-          select from lease o
-          where o.queue = mine.queue and o.state = 'wanted' and mine.starves_at > $2
-            and (o.class, o.rank, o.id) < (mine.class, mine.rank, mine.id) limit $3) before)
-       + (select count(*) from (
-          select from lease o
-          where o.queue = mine.queue and o.state = 'wanted' and o.starves_at <= $2
-            and case when mine.starves_at <= $2 then (o.starves_at, o.id) < (mine.starves_at, mine.id)
-                else (o.class, o.rank, o.id) > (mine.class, mine.rank, mine.id) end
-          limit $3) starving) as ahead,
        (select count(*) from machines) as connected,
        (select count(*) from machines where busy) as busy,
        (select count(*) from machines where drained) as drained,
        array(select name from machines where id = any (mine.avoid) and mine.avoid_until > $2 order by name) as avoided,
        case when mine.avoid_until > $2 then mine.avoid_until end as "avoidUntil"
      from mine left join host_type t on t.name = mine.queue`,
-    [build, at(now), AHEAD_LIMIT],
+    [build, at(now)],
   );
-  return row && { ...row, ahead: Math.min(row.ahead, AHEAD_LIMIT) };
+  if (!row) return undefined;
+  const line = (await queueLines(sql, [row.hostType], now, AHEAD_LIMIT)).get(row.hostType) ?? [];
+  const place = line.findIndex((lease) => lease.build === build);
+  return { ...row, ahead: place < 0 ? AHEAD_LIMIT : place };
 }

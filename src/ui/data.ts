@@ -71,20 +71,44 @@ export interface MachineRef {
 
 export type MachineMode = "idle" | "busy" | "away" | "drained";
 
+/** When something is likely to begin, from now: one in ten begins earlier, one in ten later. */
+export interface Estimate {
+  readonly earliestMs: number;
+  readonly aboutMs: number;
+  readonly latestMs: number;
+}
+
+/** What goes before a build in its queue; everything is counted once. */
+export interface Ahead {
+  readonly starving: number;
+  /** Of the same repository. */
+  readonly same: number;
+  /** The rest, by class. */
+  readonly others: readonly { readonly class: string; readonly count: number }[];
+  /** The first of them. */
+  readonly builds: readonly number[];
+}
+
 /** Why a build has not begun, in the order of its queue. */
 export interface Wait {
   /** 1: next. */
   readonly place: number;
+  /** So many stand before it that nobody counted further. */
+  readonly more: boolean;
+  readonly ahead: Ahead;
   /** Machines of the host type that are connected and may take work. */
   readonly machines: number;
   readonly busy: number;
   readonly known: number;
   readonly drained: string | null;
+  /** false: the configuration has no such host type any more. */
+  readonly configured: boolean;
   readonly starving: boolean;
   /** What the machine that frees first is doing, when only one could serve. */
   readonly behind: { readonly build: number; readonly machine: MachineRef } | null;
-  /** Until it may begin, when that can be said. */
-  readonly aboutMs: number | null;
+  readonly estimate: Estimate | null;
+  /** Why there is no estimate; null: there is one. */
+  readonly unknown: string | null;
 }
 
 /** Machine names are unique within a host type only; the short address works while no other type has the same name. */

@@ -2,8 +2,10 @@
 import type { ComponentChildren, JSX } from "preact";
 import type { Status } from "../farm/build.ts";
 import {
+  type Ahead,
   type BuildLine,
   commitHref,
+  type Estimate,
   type MachineMode,
   type MachineRef,
   machineHref,
@@ -12,8 +14,8 @@ import {
 } from "./data.ts";
 import { useNow } from "./now.ts";
 import { STATUS } from "./status.ts";
-import { plural, visible } from "./text.ts";
-import { about, ago, duration, running, utc } from "./time.ts";
+import { grouped, plural, visible } from "./text.ts";
+import { about, ago, duration, range, running, utc } from "./time.ts";
 
 /** Glyph, colour and word. The word is for screen readers and hovering unless `word` is set. */
 export function Mark(props: { status: Status; word?: boolean }): JSX.Element {
@@ -189,16 +191,33 @@ export function Act(props: {
 export function waitSentence(wait: Wait, hostType: string): string {
   if (wait.drained !== null)
     return `${visible(hostType)} is drained${wait.drained === "" ? "" : `: ${visible(wait.drained)}`}`;
+  if (wait.known === 0 && !wait.configured) return `the configuration has no host type ${visible(hostType)}`;
   if (wait.known === 0) return `no machine of ${visible(hostType)} has ever connected`;
   if (wait.machines === 0)
     return `no machine of ${visible(hostType)} is connected (${plural(wait.known, "machine")} known)`;
-  const place = wait.place === 1 ? "next in line" : `${ordinal(wait.place)} in line`;
-  const until = wait.aboutMs === null ? "" : `, ${about(wait.aboutMs)}`;
+  const place = wait.place === 1 ? "next in line" : `${wait.more ? "after the " : ""}${ordinal(wait.place)} in line`;
+  const until = wait.estimate === null ? "" : `, ${startsIn(wait.estimate)}`;
   const starving = wait.starving ? ", waited so long that it goes first" : "";
+  const gone = wait.configured ? "" : `; the configuration has no ${visible(hostType)} any more`;
   if (wait.behind)
-    return `${place}: ${visible(wait.behind.machine.name)} is busy with #${wait.behind.build}${until}${starving}`;
-  if (wait.busy >= wait.machines) return `${place}: all ${plural(wait.machines, "machine")} busy${until}${starving}`;
-  return `${place}${until}${starving}`;
+    return `${place}: ${visible(wait.behind.machine.name)} is busy with #${wait.behind.build}${until}${starving}${gone}`;
+  if (wait.busy >= wait.machines)
+    return `${place}: all ${plural(wait.machines, "machine")} busy${until}${starving}${gone}`;
+  return `${place}${until}${starving}${gone}`;
+}
+
+export function startsIn(estimate: Estimate): string {
+  return range(estimate.earliestMs, estimate.latestMs);
+}
+
+/** "2 that waited too long, 4 of app, 6 other post-submit". */
+export function aheadSentence(ahead: Ahead, repo: string | null): string {
+  const parts = [
+    ...(ahead.starving > 0 ? [`${grouped(ahead.starving)} that waited too long`] : []),
+    ...(ahead.same > 0 ? [`${grouped(ahead.same)} of ${visible(repo ?? "the same repository")}`] : []),
+    ...ahead.others.map((other) => `${grouped(other.count)} other ${other.class}`),
+  ];
+  return parts.length === 0 ? "nothing" : parts.join(", ");
 }
 
 function ordinal(n: number): string {

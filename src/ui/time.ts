@@ -45,6 +45,21 @@ export function about(spanMs: number): string {
   return `about ${Math.round(spanMs / HOUR)} h`;
 }
 
+/** `3 to 8 min`, `40 s to 5 min`, `about 4 min` where both ends round to the same: the range of an estimate. */
+export function range(fromMs: number, toMs: number): string {
+  const [from, to] = [rounded(fromMs), rounded(toMs)];
+  if (from.value === to.value && from.unit === to.unit) return about(toMs);
+  return from.unit === to.unit || from.value === 0
+    ? `${from.value} to ${to.value} ${to.unit}`
+    : `${from.value} ${from.unit} to ${to.value} ${to.unit}`;
+}
+
+function rounded(spanMs: number): { readonly value: number; readonly unit: string } {
+  if (spanMs < 90 * SECOND) return { value: Math.round(spanMs / (10 * SECOND)) * 10, unit: "s" };
+  if (spanMs < 90 * MINUTE) return { value: Math.round(spanMs / MINUTE), unit: "min" };
+  return { value: Math.round(spanMs / HOUR), unit: "h" };
+}
+
 /** `2026-11-23 19:25:27 UTC`. */
 export function utc(at: number): string {
   return new Date(at)

@@ -5,8 +5,8 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import type { CoordinatorId, EpochMs } from "../farm/ids.ts";
 import { connected, hostTypes } from "../store/pages-pools.ts";
-import { queueLengths } from "../store/pages-queues.ts";
 import { endedSince, openBuilds } from "../store/pages-search.ts";
+import { queueLengths } from "../store/queue-line.ts";
 import type { Sql } from "../store/sql.ts";
 
 const AT_ONCE = 10_000;

@@ -1,27 +1,41 @@
 /** The queues of the farm with their waits explained: for `/queues`, for the waiting list of `/`, and for a build's own page. */
 import type { FarmConfig } from "../config/effective.ts";
-import type { BuildId, EpochMs } from "../farm/ids.ts";
-import { LEASE_CLASSES } from "../farm/lease.ts";
-import { buildLines } from "../store/pages-lines.ts";
+import { type BuildId, type EpochMs, epochMs, type MachineId } from "../farm/ids.ts";
+import { type Durations, forecast } from "../schedule/forecast.ts";
+import { mayTake } from "../schedule/order.ts";
+import { buildLines, recentDurations } from "../store/pages-lines.ts";
 import { type ConnectedRow, connected, type HostTypeRow, hostTypes } from "../store/pages-pools.ts";
-import { type QueuedRow, queued, queueLengths } from "../store/pages-queues.ts";
+import { boundTo, type Queued, queueLengths, queueLines, takerOf } from "../store/queue-line.ts";
 import type { Sql } from "../store/sql.ts";
-import { whyWaiting } from "../store/waiting.ts";
+import { AHEAD_LIMIT, whyWaiting } from "../store/waiting.ts";
 import type { WaitingGroup } from "../ui/build-rows.tsx";
-import type { BuildLine, Wait } from "../ui/data.ts";
+import type { BuildLine, Estimate, Wait } from "../ui/data.ts";
+import type { NextLease } from "../ui/pages/machine.tsx";
 import type { QueueData } from "../ui/pages/queues.tsx";
-import { linesOf, usualOf } from "./lines.ts";
-import { estimates, type Serving } from "./waits.ts";
+import { linesOf } from "./lines.ts";
+import { aheadOf, whyUnknown } from "./waits.ts";
 
-/** Rows shown of one queue. */
+/** Shown of what a machine takes next. */
+const NEXT = 5;
+/** Rows shown of one queue; of each of many queues fewer, so that the page stays one that can be read. */
 const SHOWN = 100;
+const SHOWN_OF_MANY = 20;
+const MANY = 20;
+
+interface Item {
+  readonly row: Queued;
+  readonly place: number;
+  readonly starving: boolean;
+  readonly estimate: Estimate | null;
+  readonly unknown: string | null;
+}
 
 interface Queue {
   readonly type: HostTypeRow;
-  readonly serving: readonly Serving[];
+  readonly serving: readonly ConnectedRow[];
   readonly waiting: number;
   readonly oldest: number | null;
-  readonly items: readonly { readonly row: QueuedRow; readonly aboutMs: number | null }[];
+  readonly items: readonly Item[];
 }
 
 export interface Queues {
@@ -29,54 +43,98 @@ export interface Queues {
   readonly connected: readonly ConnectedRow[];
 }
 
-export async function readQueues(sql: Sql, now: EpochMs, limit: number = SHOWN): Promise<Queues> {
-  const [types, sessions, rows, lengths] = await Promise.all([
+/** The queues of `only`, or of all host types, each with the first `limit` of its line. */
+export async function readQueues(
+  sql: Sql,
+  now: EpochMs,
+  limit: number = SHOWN,
+  only: string | null = null,
+): Promise<Queues> {
+  const [types, sessions, lines, lengths] = await Promise.all([
     hostTypes(sql),
-    connected(sql),
-    queued(sql, now, limit),
+    connected(sql, only),
+    queueLines(sql, only === null ? null : [only], now, limit),
     queueLengths(sql),
   ]);
-  const pairs = [...sessions, ...rows].flatMap(({ repo, builder }) =>
-    repo === null || builder === null ? [] : [{ repo, builder }],
-  );
-  const usual = await usualOf(sql, pairs);
-  const ms = (of: { repo: string | null; builder: string | null }): number | null =>
-    of.repo === null || of.builder === null ? null : usual({ repo: of.repo, builder: of.builder });
-  const all = types.map((type): Queue => {
-    const serving = sessions
-      .filter((s) => s.hostType === type.name && !s.drained)
-      .map((s) => ({
-        machine: { name: s.name, hostType: s.hostType },
-        build: s.build,
-        startedAt: s.startedAt ?? s.heldAt,
-        usualMs: ms(s),
-      }));
-    const mine = rows.filter((row) => row.queue === type.name);
-    const begins = type.drainedAt === null ? estimates(serving, mine.map(ms), now) : [];
-    const length = lengths.find((l) => l.queue === type.name);
-    return {
-      type,
-      serving,
-      waiting: length?.waiting ?? 0,
-      oldest: length?.oldest ?? null,
-      items: mine.map((row, i) => ({ row, aboutMs: begins[i] ?? null })),
-    };
-  });
+  const durations = await durationsOf(sql, [...sessions, ...[...lines.values()].flat()]);
+  const byType = Map.groupBy(sessions, (session) => session.hostType);
+  const byName = new Map(lengths.map((length) => [length.queue, length]));
+  const all = types
+    .filter((type) => only === null || type.name === only)
+    .map((type): Queue => {
+      const serving = (byType.get(type.name) ?? []).filter((session) => !session.drained);
+      const length = byName.get(type.name);
+      const items = itemsOf(type, serving, lines.get(type.name) ?? [], durations, now);
+      return { type, serving, waiting: length?.waiting ?? 0, oldest: length?.oldest ?? null, items };
+    });
   return { all, connected: sessions };
 }
 
-function waitOf(queue: Queue, place: number, aboutMs: number | null, starving: boolean): Wait {
+function itemsOf(
+  type: HostTypeRow,
+  serving: readonly ConnectedRow[],
+  line: readonly Queued[],
+  durations: (of: Built) => Durations,
+  now: EpochMs,
+): Item[] {
+  const drained = type.drainedAt !== null;
+  const machines = serving.map((session) => ({
+    work:
+      session.heldAt === null
+        ? null
+        : { startedAt: epochMs(session.startedAt ?? session.heldAt), durations: durations(session) },
+  }));
+  const estimates = drained ? [] : forecast(machines, line.map(durations), now);
+  const busy = serving.filter((session) => session.heldAt !== null);
+  const untried = (built: readonly Built[]) =>
+    built.flatMap((each) => (each.builder !== null && durations(each).length === 0 ? [each.builder] : []));
+  return line.map((row, i) => {
+    const estimate = estimates[i] ?? null;
+    const doubts = () => ({ drained, machines: serving.length, untried: untried([...busy, ...line.slice(0, i)]) });
+    return {
+      row,
+      place: i + 1,
+      starving: row.starvesAt <= now,
+      estimate,
+      unknown: estimate === null ? whyUnknown(doubts()) : null,
+    };
+  });
+}
+
+interface Built {
+  readonly repo: string | null;
+  readonly builder: string | null;
+}
+
+/** Recent durations of what `all` builds, asked for in one go. */
+async function durationsOf(sql: Sql, all: readonly Built[]): Promise<(of: Built) => Durations> {
+  const pairs = all.flatMap(({ repo, builder }) => (repo === null || builder === null ? [] : [{ repo, builder }]));
+  const rows = await recentDurations(sql, pairs);
+  const byPair = new Map(rows.map((row) => [`${row.repo}\n${row.builder}`, row.durations]));
+  return ({ repo, builder }) => byPair.get(`${repo}\n${builder}`) ?? [];
+}
+
+function waitOf(queue: Queue, item: Item): Wait {
   const { type, serving } = queue;
   const [only] = serving;
+  const line = queue.items.map(({ row }) => row);
+  const starving = new Set(queue.items.filter((each) => each.starving).map(({ row }) => row));
   return {
-    place,
+    place: item.place,
+    more: false,
+    ahead: aheadOf(line, item.place - 1, (row) => starving.has(row)),
     machines: serving.length,
-    busy: serving.filter((s) => s.build !== null).length,
+    busy: serving.filter((session) => session.heldAt !== null).length,
     known: type.known,
     drained: type.drainedAt === null ? null : (type.drainNote ?? ""),
-    starving,
-    behind: serving.length === 1 && only && only.build !== null ? { build: only.build, machine: only.machine } : null,
-    aboutMs,
+    configured: type.configured,
+    starving: item.starving,
+    behind:
+      serving.length === 1 && only && only.build !== null
+        ? { build: only.build, machine: { name: only.name, hostType: only.hostType } }
+        : null,
+    estimate: item.estimate,
+    unknown: item.unknown,
   };
 }
 
@@ -87,13 +145,10 @@ export async function waitingGroups(
   config: FarmConfig,
   limit: number,
 ): Promise<{ groups: WaitingGroup[]; queues: number }> {
+  const about = ({ estimate }: Item) => estimate?.aboutMs ?? Number.MAX_VALUE;
   const waiting = queues.all
     .flatMap((queue) => queue.items.slice(0, 1).map((item) => ({ queue, item })))
-    .sort(
-      (a, b) =>
-        (a.item.aboutMs ?? Number.MAX_VALUE) - (b.item.aboutMs ?? Number.MAX_VALUE) ||
-        a.item.row.wantedAt - b.item.row.wantedAt,
-    );
+    .sort((a, b) => about(a.item) - about(b.item) || a.item.row.wantedAt - b.item.row.wantedAt);
   const shown = waiting.slice(0, limit);
   const lines = await linesById(
     sql,
@@ -105,52 +160,84 @@ export async function waitingGroups(
     waiting: queue.waiting,
     oldest: queue.oldest,
     next: lines.get(item.row.build ?? 0) ?? null,
-    wait: waitOf(queue, 1, item.aboutMs, item.row.starving),
+    wait: waitOf(queue, item),
   }));
   return { groups, queues: waiting.length };
 }
 
 /** Why one build waits; null when it does not. */
 export async function waitOfBuild(sql: Sql, build: BuildId, hostType: string, now: EpochMs): Promise<Wait | null> {
-  const [why, queues] = await Promise.all([whyWaiting(sql, build, now), readQueues(sql, now)]);
-  const queue = queues.all.find((q) => q.type.name === hostType);
-  if (!why || !queue) return null;
-  const item = queue.items.find((i) => i.row.build === build);
-  return waitOf(queue, why.ahead + 1, item?.aboutMs ?? null, why.starvesAt <= now);
+  const why = await whyWaiting(sql, build, now);
+  if (!why) return null;
+  const [queue] = (await readQueues(sql, now, AHEAD_LIMIT, hostType)).all;
+  if (!queue) return null;
+  const item = queue.items.find(({ row }) => row.build === build);
+  if (item) return waitOf(queue, item);
+  const last = queue.items.at(-1);
+  if (!last) return null; // it was taken in the meantime
+  return { ...waitOf(queue, last), more: true, starving: false, estimate: null, unknown: "too much stands before it" };
+}
+
+/** What a machine takes next, as things stand: what is bound to it, then the line without what it may not take. */
+export async function nextOf(sql: Sql, config: FarmConfig, machine: MachineId, now: EpochMs): Promise<NextLease[]> {
+  const taker = await takerOf(sql, machine);
+  if (!taker) return [];
+  const [bound, lines] = await Promise.all([boundTo(sql, machine), queueLines(sql, [taker.queue], now, SHOWN)]);
+  const next = [...bound, ...(lines.get(taker.queue) ?? [])]
+    .filter((lease) => mayTake(taker, lease, now))
+    .slice(0, NEXT);
+  const builds = await linesById(
+    sql,
+    next.flatMap((lease) => lease.build ?? []),
+    config,
+  );
+  return next.map((lease) => ({
+    lease: lease.id,
+    kind: lease.kind,
+    class: lease.class,
+    starving: lease.starvesAt <= now,
+    build: builds.get(lease.build ?? 0) ?? null,
+  }));
 }
 
 export async function queuesData(sql: Sql, config: FarmConfig, now: EpochMs): Promise<{ queues: QueueData[] }> {
-  const { all } = await readQueues(sql, now);
+  const many = (await queueLengths(sql)).length > MANY;
+  const { all } = await readQueues(sql, now, many ? SHOWN_OF_MANY : SHOWN);
   const lines = await linesById(
     sql,
-    all.flatMap((queue) => queue.items.flatMap((item) => item.row.build ?? [])),
+    all.flatMap((queue) => queue.items.flatMap(({ row }) => row.build ?? [])),
     config,
   );
   const queues = all
     .filter((queue) => queue.type.configured || queue.waiting > 0 || queue.serving.length > 0)
-    .map(
-      (queue): QueueData => ({
+    .map((queue): QueueData => {
+      const line = queue.items.map(({ row }) => row);
+      const starving = new Set(queue.items.filter((item) => item.starving).map(({ row }) => row));
+      return {
         hostType: queue.type.name,
+        configured: queue.type.configured,
         machines: queue.serving.length,
-        busy: queue.serving.filter((s) => s.build !== null).length,
+        busy: queue.serving.filter((session) => session.heldAt !== null).length,
         known: queue.type.known,
         drained: queue.type.drainedAt === null ? null : (queue.type.drainNote ?? ""),
         waiting: queue.waiting,
-        items: queue.items.map(({ row, aboutMs }) => ({
-          lease: row.lease,
-          class: className(row.class),
+        items: queue.items.map(({ row, place, starving: late, estimate, unknown }) => ({
+          lease: row.id,
+          kind: row.kind,
+          class: row.class,
+          release: row.release && row.class === "try",
+          flow: row.flow,
+          repo: row.repo,
           wantedAt: row.wantedAt,
-          starving: row.starving,
+          starving: late,
+          ahead: aheadOf(line, place - 1, (other) => starving.has(other)),
           build: lines.get(row.build ?? 0) ?? null,
-          aboutMs,
+          estimate,
+          unknown,
         })),
-      }),
-    );
+      };
+    });
   return { queues };
-}
-
-function className(value: number): string {
-  return Object.entries(LEASE_CLASSES).find(([, number]) => number === value)?.[0] ?? String(value);
 }
 
 async function linesById(sql: Sql, ids: readonly number[], config: FarmConfig): Promise<Map<number, BuildLine>> {

@@ -5,7 +5,6 @@ import { FakeClock } from "../farm/testing/fake-clock.ts";
 import type { LogWriter } from "../logs/writer.ts";
 import { LINE_LIMIT } from "./log-lines.ts";
 import { type TestWeb, TOKEN, testWeb } from "./testing/web.ts";
-import { estimates } from "./waits.ts";
 import { whyLines } from "./why.ts";
 
 let web: TestWeb;
@@ -425,15 +424,4 @@ test("whyLines() marks what looks like the reason and brings it up from further 
   expect(why.map((line) => line.line)).toEqual([120, 141, 142, 143, 144, 145, 146, 147, 148, 149, 150]);
   expect(why.filter((line) => line.marked).map((line) => line.line)).toEqual([120]);
   expect(whyLines([], 1)).toEqual([]);
-});
-
-test("estimates() plays a queue forward, and says nothing where nothing can be said", () => {
-  const machine = { name: "m", hostType: "h" };
-  const idle = { machine, build: null, startedAt: null, usualMs: null };
-  const busy = { machine, build: 1, startedAt: 1000, usualMs: 5000 };
-  const unknown = { machine, build: 2, startedAt: 1000, usualMs: null };
-  expect(estimates([busy, idle], [100, 200, null, 50], 2000)).toEqual([0, 100, 300, 4000]);
-  expect(estimates([unknown], [100], 2000)).toEqual([null]);
-  expect(estimates([], [100], 2000)).toEqual([null]);
-  expect(estimates([busy], [null, 7], 9000)).toEqual([0, null]);
 });

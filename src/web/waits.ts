@@ -1,39 +1,42 @@
-/**
- * When waiting builds may begin: the queue of one host type played forward.
- *
- * Machines free up when what they run has taken its usual time; the first in line takes the first that is free. An estimate exists only while all
- * that goes before is of known duration; a machine that is over its usual time is taken to be free in a moment.
- */
-import type { MachineRef } from "../ui/data.ts";
+/** What goes before a build, counted, and why nobody can say when it begins. */
+import type { Queued } from "../store/queue-line.ts";
+import type { Ahead } from "../ui/data.ts";
 
-export interface Serving {
-  readonly machine: MachineRef;
-  readonly build: number | null;
-  readonly startedAt: number | null;
-  readonly usualMs: number | null;
+/** Builds ahead that are named. */
+const NAMED = 3;
+
+/** What stands before place `place` (0: the first) of `line`, for whoever stands there. */
+export function aheadOf(line: readonly Queued[], place: number, starving: (lease: Queued) => boolean): Ahead {
+  const own = line[place]?.repo;
+  const before = line.slice(0, place);
+  const late = before.filter(starving);
+  const rest = before.filter((lease) => !starving(lease));
+  const others = new Map<string, number>();
+  for (const lease of rest) {
+    if (lease.repo === own) continue;
+    const name = lease.kind === "helper" ? `${lease.class} helpers` : lease.class;
+    others.set(name, (others.get(name) ?? 0) + 1);
+  }
+  return {
+    starving: late.length,
+    same: rest.filter((lease) => lease.repo === own).length,
+    others: [...others].map(([name, count]) => ({ class: name, count })),
+    builds: before.flatMap((lease) => lease.build ?? []).slice(0, NAMED),
+  };
 }
 
-/** Milliseconds until each of `queue` (in its order) may begin; null where nobody can say. */
-export function estimates(
-  serving: readonly Serving[],
-  queue: readonly (number | null)[],
-  now: number,
-): (number | null)[] {
-  const free: (number | null)[] = serving.map((s) => {
-    if (s.build === null) return 0;
-    if (s.usualMs === null || s.startedAt === null) return null;
-    return Math.max(0, s.startedAt + s.usualMs - now);
-  });
-  return queue.map((usualMs) => {
-    // Machines of unknown end may be free earlier, so what is known is an upper bound; without a known one nothing can be said.
-    let first = -1;
-    for (let i = 0; i < free.length; i++) {
-      const at = free[i];
-      if (typeof at === "number" && (first < 0 || at < (free[first] ?? Number.POSITIVE_INFINITY))) first = i;
-    }
-    if (first < 0) return null;
-    const begins = free[first] ?? 0;
-    free[first] = usualMs === null ? null : begins + usualMs;
-    return begins;
-  });
+export interface Doubts {
+  readonly drained: boolean;
+  readonly machines: number;
+  /** Builders that never gave a verdict, of what runs and of what stands before. */
+  readonly untried: readonly string[];
+}
+
+/** Why there is no estimate, in words. */
+export function whyUnknown({ drained, machines, untried }: Doubts): string {
+  if (drained) return "drained";
+  if (machines === 0) return "no machine is connected";
+  const [first, ...more] = new Set(untried);
+  if (first === undefined) return "nobody knows how long other work on its machines takes";
+  return more.length === 0 ? `${first} never ran before` : `${first} and ${more.length} more never ran before`;
 }

@@ -8,7 +8,21 @@ import type { Status } from "../../farm/build.ts";
 import { type BuildLine, commitHref, type MachineRef, repoHref, stepHref, type Wait } from "../data.ts";
 import { type LogData, LogViewer } from "../log-viewer.tsx";
 import { useNow } from "../now.ts";
-import { Act, Builder, Left, Machine, Mark, Name, Section, Span, Table, When, waitSentence } from "../parts.tsx";
+import {
+  Act,
+  aheadSentence,
+  Builder,
+  Left,
+  Machine,
+  Mark,
+  Name,
+  Section,
+  Span,
+  startsIn,
+  Table,
+  When,
+  waitSentence,
+} from "../parts.tsx";
 import { STATUS } from "../status.ts";
 import { plural, visible } from "../text.ts";
 import { duration } from "../time.ts";
@@ -98,6 +112,7 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
           <SinceLine key={build.status} since={data.since} build={build} />
           <Facts key={build.status} data={data} />
         </p>
+        {data.wait === null ? null : <Line wait={data.wait} build={build} />}
         {props.operator ? (
           <div class="operate">
             {build.status === "running" || build.status === "waiting" ? (
@@ -188,6 +203,30 @@ function Sentence(props: { data: BuildData }): JSX.Element {
         </>
       );
   }
+}
+
+/** Its line of the queue: what goes before it, and how sure the estimate is. */
+function Line(props: { wait: Wait; build: BuildLine }): JSX.Element {
+  const { wait, build } = props;
+  const { estimate, unknown, ahead } = wait;
+  return (
+    <p class="muted">
+      Before it{wait.more ? ", of the first thousand" : ""}: {aheadSentence(ahead, build.repo)}
+      {ahead.builds.map((id, i) => (
+        <>
+          {i === 0 ? " (" : ", "}
+          <a href={`/b/${id}`} class="num">
+            #{id}
+          </a>
+        </>
+      ))}
+      {ahead.builds.length === 0 ? "" : wait.place - 1 > ahead.builds.length ? ", …)" : ")"}.{" "}
+      {estimate === null
+        ? `When it begins nobody can say: ${visible(unknown ?? "nothing is known")}. `
+        : `By recent durations it begins eight times in ten in ${startsIn(estimate)}, half of the times within ${duration(estimate.aboutMs)}, if nothing comes that goes before it. `}
+      <a href={`/queues#${encodeURIComponent(build.hostType)}`}>The whole queue</a>
+    </p>
+  );
 }
 
 function SinceLine(props: { since: Since | null; build: BuildLine }): JSX.Element | null {

@@ -2,7 +2,7 @@
 import type { ComponentChildren, JSX } from "preact";
 import { BuildRows } from "../build-rows.tsx";
 import type { BuildLine, MachineMode } from "../data.ts";
-import { Act, Empty, Mode, Name, Section, Span, Table, When } from "../parts.tsx";
+import { Act, Builder, Empty, Mode, Name, Section, Span, Table, When } from "../parts.tsx";
 import { grouped, plural, visible } from "../text.ts";
 import { duration, utc } from "../time.ts";
 import { Strip } from "./machines.tsx";
@@ -54,10 +54,21 @@ export interface MachineData {
     /** Its duration as a multiple of its siblings', builder by builder; null: too few builds that both have done. */
     readonly ratio: number | null;
   };
+  /** What it takes next if nothing else happens; empty while it is away. */
+  readonly next: readonly NextLease[];
   /** 30 characters, oldest day first, as in MachineLine.day. */
   readonly month: string;
   /** Of other machines with this name, under other host types. */
   readonly namesakes: readonly string[];
+}
+
+/** A lease that the machine takes soon. */
+export interface NextLease {
+  readonly lease: number;
+  readonly kind: string;
+  readonly class: string;
+  readonly starving: boolean;
+  readonly build: BuildLine | null;
 }
 
 export function MachinePage(props: { data: MachineData; operator: boolean }): JSX.Element {
@@ -95,6 +106,25 @@ export function MachinePage(props: { data: MachineData; operator: boolean }): JS
         <Fact name="Key">
           <Key data={m.key} operator={props.operator} />
         </Fact>
+        {m.next.length > 0 ? (
+          <Fact name="Takes next">
+            {m.next.map((lease) => (
+              <div key={lease.lease}>
+                {lease.build === null ? (
+                  lease.kind
+                ) : (
+                  <>
+                    <a href={`/b/${lease.build.id}`} class="num">
+                      #{lease.build.id}
+                    </a>{" "}
+                    <Builder name={lease.build.builder} repo={lease.build.repo} />
+                  </>
+                )}{" "}
+                <span class="muted">{lease.starving ? "waited too long" : lease.class}</span>
+              </div>
+            ))}
+          </Fact>
+        ) : null}
         <Fact name="First seen">
           <When at={m.firstSeenAt} />
         </Fact>

@@ -1,6 +1,6 @@
 /** Data of `/machines` and `/machines/NAME`. */
 import type { FarmConfig } from "../../config/effective.ts";
-import type { EpochMs } from "../../farm/ids.ts";
+import { type EpochMs, machineId } from "../../farm/ids.ts";
 import { machineLines } from "../../store/pages-lines.ts";
 import {
   countMachines,
@@ -17,6 +17,7 @@ import type { MachineMode } from "../../ui/data.ts";
 import type { MachineData } from "../../ui/pages/machine.tsx";
 import type { MachinesData } from "../../ui/pages/machines.tsx";
 import { linesOf } from "../lines.ts";
+import { nextOf } from "../queues.ts";
 
 const PAGE = 200;
 const HOUR_MS = 3600_000;
@@ -118,6 +119,7 @@ export async function machineData(
     sessions,
     builds: builds.filter((build) => build.endedAt !== null),
     compare,
+    next: open ? await nextOf(sql, config, machineId(machine.id), now) : [],
     month: strips[0]?.strip ?? "",
     namesakes: all.filter((m) => m.id !== machine.id).map((m) => m.hostType),
   };
@@ -127,7 +129,7 @@ function factsOf(
   machine: MachineDetail,
 ): Omit<
   MachineData,
-  "mode" | "owners" | "running" | "changes" | "sessions" | "builds" | "compare" | "month" | "namesakes"
+  "mode" | "owners" | "running" | "changes" | "sessions" | "builds" | "compare" | "next" | "month" | "namesakes"
 > {
   const { keyId, keyMadeAt, keyExpiresAt, keyRevokedAt, owner: _, ...facts } = machine;
   return {

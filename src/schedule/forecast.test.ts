@@ -1,0 +1,63 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { epochMs, ms, plus } from "../farm/ids.ts";
+import { forecast } from "./forecast.ts";
+
+const NOON = epochMs(Date.UTC(2026, 10, 23, 12));
+const idle = { work: null };
+const busy = (sinceMs: number, durations: readonly number[]) => ({
+  work: { startedAt: plus(NOON, ms(-sinceMs)), durations },
+});
+const minute = Array.from({ length: 50 }, () => 60_000);
+
+test("forecast(): an idle machine takes the first at once, the second follows when that has run", () => {
+  const [first, second] = forecast([idle], [minute, minute], NOON);
+  expect(first).toEqual({ earliestMs: 0, aboutMs: 0, latestMs: 0 });
+  expect(second?.aboutMs).toBe(60_000);
+});
+
+test("forecast(): what a busy machine needs yet depends on how long it has run already", () => {
+  const either = [...Array.from({ length: 25 }, () => 60_000), ...Array.from({ length: 25 }, () => 600_000)];
+  const [fresh] = forecast([busy(0, either)], [minute], NOON);
+  const [late] = forecast([busy(120_000, either)], [minute], NOON);
+  expect([fresh?.earliestMs, fresh?.latestMs]).toEqual([60_000, 600_000]);
+  expect([late?.earliestMs, late?.aboutMs]).toEqual([480_000, 480_000]);
+});
+
+test("forecast(): over every recent duration it needs up to half as long again, and no time is negative", () => {
+  const [over] = forecast([busy(600_000, minute)], [minute], NOON);
+  expect(over?.earliestMs).toBeGreaterThan(0);
+  expect(over?.latestMs).toBeLessThan(300_000);
+  const ahead = forecast([busy(-86_400_000, minute)], [minute], NOON); // begun tomorrow, by another's clock
+  expect(ahead[0]?.aboutMs).toBe(60_000);
+});
+
+test("forecast(): without history, and without machines, it says nothing instead of guessing", () => {
+  expect(forecast([], [minute], NOON)).toEqual([null]);
+  expect(forecast([busy(1, [])], [minute], NOON)).toEqual([null]);
+  expect(forecast([idle], [[], minute], NOON)).toEqual([{ earliestMs: 0, aboutMs: 0, latestMs: 0 }, null]);
+  const [, second] = forecast([idle, idle], [[], minute], NOON); // the other machine is enough
+  expect(second?.aboutMs).toBe(0);
+});
+
+test("forecast(): in line nobody begins before the one in front; the range is in order; the same question has the same answer", () => {
+  const durations = fc
+    .array(fc.integer({ min: 1, max: 1e6 }), { minLength: 1, maxLength: 9 })
+    .map((all) => all.toSorted((a, b) => a - b));
+  fc.assert(
+    fc.property(
+      fc.array(fc.option(fc.tuple(fc.nat(1e6), durations)), { minLength: 1, maxLength: 8 }),
+      fc.array(durations, { maxLength: 20 }),
+      (machines, queue) => {
+        const serving = machines.map((work) => (work === null ? idle : busy(work[0], work[1])));
+        const all = forecast(serving, queue, NOON);
+        expect(forecast(serving, queue, NOON)).toEqual(all);
+        for (const [i, each] of all.entries()) {
+          if (!each) throw new Error("all is known, so there is an estimate");
+          expect(each.earliestMs <= each.aboutMs && each.aboutMs <= each.latestMs).toBe(true);
+          expect(each.aboutMs).toBeGreaterThanOrEqual(all[i - 1]?.aboutMs ?? 0);
+        }
+      },
+    ),
+  );
+});

@@ -1,0 +1,110 @@
+/**
+ * When waiting work may begin: the line of one host type played forward, many times, with durations drawn from recent ones.
+ *
+ * A machine that is busy gives its work back when that has taken as long as a recent run of the same builder that took longer than
+ * it has by now; one that is over all of them is taken to need up to half as long again. Whoever is first in line takes the machine that
+ * is free first, and holds it for a recent duration of its builder. RUNS such futures give the range: one in ten begins earlier than
+ * `earliestMs`, one in ten later than `latestMs`, half of them by `aboutMs`.
+ *
+ * What is not known is not guessed. Work of a builder that never ran keeps its machine for good here; where that leaves no machine,
+ * there is no forecast. What comes later and goes first (a newer commit, a person), machines that leave and machines that join
+ * are not foreseen: the range is for "if nothing else happens". The draws are the same each time, so that a page does not flicker.
+ */
+import type { EpochMs } from "../farm/ids.ts";
+
+const RUNS = 100;
+/** Of few runs, the longest and the shortest say little: the range is drawn out by this factor at both ends. */
+const TAIL = 1.2;
+
+/** Recent durations of one builder in ms, ascending; empty when it never ran. */
+export type Durations = readonly number[];
+
+export interface Serving {
+  /** null: it is free. */
+  readonly work: { readonly startedAt: EpochMs; readonly durations: Durations } | null;
+}
+
+export interface Forecast {
+  readonly earliestMs: number;
+  readonly aboutMs: number;
+  readonly latestMs: number;
+}
+
+/** From `now` until each of `queue` (in its order) may begin; null where nobody can say. */
+export function forecast(machines: readonly Serving[], queue: readonly Durations[], now: EpochMs): (Forecast | null)[] {
+  const begins = queue.map(() => new Float64Array(RUNS));
+  const random = generator(1);
+  for (let run = 0; run < RUNS; run++) {
+    const free = new Heap(machines.map((machine) => remaining(machine, now, random())));
+    for (const [place, durations] of queue.entries()) {
+      const at = free.least;
+      (begins[place] as Float64Array)[run] = at;
+      free.replaceLeast(at + drawn(durations, random()));
+    }
+  }
+  return begins.map((runs) => {
+    runs.sort();
+    const [earliestMs, aboutMs, latestMs] = [10, 50, 90].map(
+      (percent) => runs[(percent * RUNS) / 100 - 1] ?? Number.POSITIVE_INFINITY,
+    ) as [number, number, number];
+    return latestMs === Number.POSITIVE_INFINITY ? null : { earliestMs, aboutMs, latestMs };
+  });
+}
+
+function remaining({ work }: Serving, now: EpochMs, dice: number): number {
+  if (work === null) return 0;
+  if (work.durations.length === 0) return Number.POSITIVE_INFINITY;
+  const past = Math.max(0, now - work.startedAt);
+  const longer = work.durations.filter((duration) => duration > past);
+  if (longer.length === 0) return (past / 2) * dice;
+  return Math.max(0, drawn(longer, dice) - past);
+}
+
+/** The duration that `dice` of all are shorter than; between two recent ones, in between. */
+function drawn(durations: Durations, dice: number): number {
+  const [first, last] = [durations[0], durations.at(-1)];
+  if (first === undefined || last === undefined) return Number.POSITIVE_INFINITY;
+  const place = dice * (durations.length + 1) - 1;
+  const below = place < 0 ? first / TAIL : (durations[Math.floor(place)] ?? last);
+  const above = durations[Math.floor(place) + 1] ?? last * TAIL;
+  return below + (above - below) * (place - Math.floor(place));
+}
+
+/** Numbers from 0 to 1, the same ones for the same seed. */
+function generator(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** The instants at which machines are free, the least on top. */
+class Heap {
+  readonly #values: Float64Array;
+
+  constructor(values: readonly number[]) {
+    this.#values = Float64Array.from(values).sort();
+  }
+
+  /** Infinity when there is no machine. */
+  get least(): number {
+    return this.#values[0] ?? Number.POSITIVE_INFINITY;
+  }
+
+  replaceLeast(value: number): void {
+    const values = this.#values;
+    let place = 0;
+    for (;;) {
+      let child = 2 * place + 1;
+      if (child >= values.length) break;
+      if ((values[child + 1] ?? Number.POSITIVE_INFINITY) < (values[child] as number)) child++;
+      if ((values[child] as number) >= value) break;
+      values[place] = values[child] as number;
+      place = child;
+    }
+    if (values.length > 0) values[place] = value;
+  }
+}

@@ -1,0 +1,63 @@
+import { expect, test } from "vitest";
+import { epochMs } from "../farm/ids.ts";
+import type { Queued } from "../store/queue-line.ts";
+import { aheadOf, whyUnknown } from "./waits.ts";
+
+const lease = (id: number, over: Partial<Queued> = {}): Queued => ({
+  queue: "q",
+  id,
+  kind: "build",
+  class: "post-submit",
+  release: false,
+  flow: "app",
+  repo: "app",
+  rank: 0,
+  provenance: "submitted",
+  starvesAt: epochMs(0),
+  avoid: [],
+  avoidUntil: null,
+  onlyMachine: null,
+  wantedAt: epochMs(0),
+  build: id,
+  builder: "b",
+  ...over,
+});
+
+test("aheadOf() counts everything before a build once: what starves, its own repository, the rest by class", () => {
+  const line = [
+    lease(1),
+    lease(2, { class: "try", repo: "lib" }),
+    lease(3),
+    lease(4, { kind: "helper", repo: "lib", build: null }),
+    lease(5, { repo: "lib" }),
+    lease(6),
+  ];
+  expect(aheadOf(line, 5, ({ id }) => id === 1)).toEqual({
+    starving: 1,
+    same: 1,
+    others: [
+      { class: "try", count: 1 },
+      { class: "post-submit helpers", count: 1 },
+      { class: "post-submit", count: 1 },
+    ],
+    builds: [1, 2, 3],
+  });
+  expect(aheadOf(line, 0, () => false)).toEqual({ starving: 0, same: 0, others: [], builds: [] });
+});
+
+test("whyUnknown() names what is missing for an estimate", () => {
+  const doubts = { drained: false, machines: 2, untried: [] };
+  expect([
+    whyUnknown({ ...doubts, drained: true }),
+    whyUnknown({ ...doubts, machines: 0 }),
+    whyUnknown({ ...doubts, untried: ["linux", "linux"] }),
+    whyUnknown({ ...doubts, untried: ["linux", "darwin", "linux"] }),
+    whyUnknown(doubts),
+  ]).toEqual([
+    "drained",
+    "no machine is connected",
+    "linux never ran before",
+    "linux and 1 more never ran before",
+    "nobody knows how long other work on its machines takes",
+  ]);
+});
