@@ -41,7 +41,7 @@ export interface BuildletDeps {
   readonly env: Environment;
   readonly platform: NodeJS.Platform;
   readonly uid: number | undefined;
-  /** The file of the running program, for its digest. */
+  /** The file of the running program: for its digest, and to start it again (api/pack-beside.ts). */
   readonly program: string | undefined;
   readonly log: (line: string) => void;
   /** Called with the address once in listen mode. */
@@ -73,6 +73,7 @@ export async function runBuildlet(flags: BuildletFlags, deps: BuildletDeps, sign
     password: listen?.password ?? "",
     log,
     halt: () => void halt(flags, deps).then(() => halted.abort(new Error("halted"))),
+    program: deps.program,
     disableOutboundNetwork: outboundNetworkSwitch(flags.compatible && deps.platform === "linux", log),
   });
   if (listen) return await serveListener(server, listen, deps, ends);

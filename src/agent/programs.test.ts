@@ -1,15 +1,20 @@
 /** The two programs as bundled, run as processes: exit codes, output, signals, and one starting the other. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { randomBytes } from "node:crypto";
+import { existsSync, readFileSync } from "node:fs";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
+import { constants, getPriority, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { buffer } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
+import { gunzipSync } from "node:zlib";
 import * as esbuild from "esbuild";
+import { unpackTar } from "modern-tar";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { encodeExecForm } from "../wire/buildlet-api/exec-form.ts";
+import { packBeside } from "./api/pack-beside.ts";
 import { OriginalCoordinator } from "./testing/original-coordinator.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -110,6 +115,24 @@ test("[coordinator 23] [coordinator 24] the process exits 0 when the control con
   coordinator.control?.end();
   expect(await run.ended).toBe(0);
   expect(() => process.kill(group, 0)).toThrow("ESRCH");
+});
+
+test("packBeside() packs in a process that lets everybody else run first; it ends with whoever reads, and tells why it cannot", async () => {
+  const from = join(dir, "tree");
+  await mkdir(from);
+  for (let i = 0; i < 40; i++) await writeFile(join(from, `noise-${i}`), randomBytes(1024 * 1024));
+  const program = join(dir, "buildlet.mjs");
+  const children = () => readFileSync(`/proc/self/task/${process.pid}/children`, "utf8").split(" ").filter(Boolean);
+  const before = children();
+  const reading = packBeside(program, { dir: from, exclude: ["noise-1*"] });
+  await reading.next();
+  const [child, ...others] = children().filter((pid) => !before.includes(pid));
+  expect([getPriority(Number(child)), others]).toEqual([constants.priority.PRIORITY_LOW, []]);
+  await reading.return(undefined);
+  const whole = await buffer(packBeside(program, { dir: from, exclude: ["noise-1*"] }));
+  expect((await unpackTar(gunzipSync(whole))).length).toBe(29);
+  await expect(buffer(packBeside(program, { dir: join(dir, "nowhere"), exclude: [] }))).rejects.toThrow("ENOENT");
+  expect(children().filter((pid) => !before.includes(pid))).toEqual([]);
 });
 
 test("[coordinator 5] [coordinator 11] a refusal or a bad redirect is exit 1 with the reason as last line", async () => {

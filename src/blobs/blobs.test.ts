@@ -5,10 +5,12 @@ import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { test as base, expect } from "vitest";
 import { messageOf } from "../farm/errors.ts";
-import { ms } from "../farm/ids.ts";
+import { epochMs, minutes, ms, plus } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { BlobCache } from "./blob-cache.ts";
 import { Blobs } from "./blobs.ts";
+
+const NOW = epochMs(Date.now());
 
 const test = base.extend<{ root: string; blobs: Blobs }>({
   // biome-ignore lint/correctness/noEmptyPattern: vitest reads the names of fixtures off the pattern
@@ -17,7 +19,7 @@ const test = base.extend<{ root: string; blobs: Blobs }>({
     await use(root);
     await rm(root, { recursive: true, force: true });
   },
-  blobs: async ({ root }, use) => use(await Blobs.open(root)),
+  blobs: async ({ root }, use) => use(await Blobs.open(root, NOW)),
 });
 
 async function* bytes(...parts: string[]): AsyncGenerator<Uint8Array> {
@@ -76,11 +78,16 @@ test("no key leads outside the folder", async ({ blobs }) => {
   }
 });
 
-test("open() removes what a process that died left half-written", async ({ blobs, root }) => {
+test("open() removes what a process that died left half-written, and leaves what another one is writing", async ({
+  blobs,
+  root,
+}) => {
   await blobs.put("kept", bytes("x"));
   await writeFile(join(root, ".partial", "dead"), "half");
-  const again = await Blobs.open(root);
-  expect([await readdir(join(root, ".partial")), (await again.stat("kept"))?.bytes]).toEqual([[], 1]);
+  const again = await Blobs.open(root, NOW);
+  expect([await readdir(join(root, ".partial")), (await again.stat("kept"))?.bytes]).toEqual([["dead"], 1]);
+  await Blobs.open(root, plus(NOW, minutes(61)));
+  expect(await readdir(join(root, ".partial"))).toEqual([]);
 });
 
 test("BlobCache makes a blob once for all who ask, and again after a failure", async ({ blobs }) => {

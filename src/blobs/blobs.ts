@@ -3,13 +3,14 @@
  *
  * A key is a path of plain names, `tarballs/app/0123abcd.tar.gz`. A blob is there whole or not at all: it is written beside
  * the others under a name of its own and renamed. Nothing is ever read or written outside the folder: keys cannot say so.
- * What a process that died left half-written is removed by the next `open`.
+ * Several coordinators may share a folder. What one that died left half-written is removed by an `open` later than ABANDONED.
  */
 import { createHash, randomBytes } from "node:crypto";
-import { mkdir, open, readdir, rename, rm, stat, utimes } from "node:fs/promises";
+import { mkdir, open, readdir, rename, rm, stat, statfs, utimes } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Readable } from "node:stream";
 import { FarmError } from "../farm/errors.ts";
+import { type EpochMs, minutes } from "../farm/ids.ts";
 import { Growing } from "./growing.ts";
 
 /** A blob as it stands in the folder. */
@@ -27,6 +28,8 @@ export interface Written {
 }
 
 const PARTIAL = ".partial";
+/** Nobody writes a file any more whose last byte came so long ago. */
+const ABANDONED = minutes(60);
 
 export class Blobs {
   readonly #root: string;
@@ -35,9 +38,14 @@ export class Blobs {
     this.#root = root;
   }
 
-  static async open(root: string): Promise<Blobs> {
-    await rm(join(root, PARTIAL), { recursive: true, force: true });
-    await mkdir(join(root, PARTIAL), { recursive: true });
+  static async open(root: string, now: EpochMs): Promise<Blobs> {
+    const partial = join(root, PARTIAL);
+    await mkdir(partial, { recursive: true });
+    for (const name of await readdir(partial)) {
+      const path = join(partial, name);
+      const found = await stat(path).catch(() => undefined); // another coordinator may have ended it by now
+      if (found && found.mtimeMs < now - ABANDONED) await rm(path, { recursive: true, force: true });
+    }
     return new Blobs(root);
   }
 
@@ -102,6 +110,12 @@ export class Blobs {
   /** Notes that a blob was used at `at`, milliseconds since 1970. */
   async touch(key: string, at: number): Promise<void> {
     await utimes(this.#path(key), at / 1000, at / 1000);
+  }
+
+  /** Bytes that the disk has left. */
+  async free(): Promise<number> {
+    const { bavail, bsize } = await statfs(this.#root);
+    return bavail * bsize;
   }
 
   /** Harmless when there is none. */

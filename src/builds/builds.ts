@@ -18,7 +18,6 @@ import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
 import {
-  type AttemptId,
   type BuildId,
   type CoordinatorId,
   type LeaseId,
@@ -163,7 +162,14 @@ export class Builds implements AsyncDisposable {
       running.begun = begun;
       this.#publish(begun.build, false);
       if (!machine) {
-        await this.#giveUp(begun.build, begun.attempt, "machine gone: it hung up before the build began", true);
+        const reason = "machine gone: it hung up before the build began";
+        await this.#giveUp(begun.build, {
+          attempt: begun.attempt,
+          reason,
+          counts: true,
+          machineFault: false,
+          end: undefined,
+        });
         return;
       }
       this.#deps.bus.publish(`machine:${machine.machineId}`);
@@ -195,7 +201,9 @@ export class Builds implements AsyncDisposable {
     const { outcome, reason, sealed, step } = driven;
     if (outcome === "infra_failure") {
       const counts = !(stopped.aborted && stopped.reason instanceof FarmError && stopped.reason.code === "unavailable");
-      const given = await this.#giveUp(begun.build, begun.attempt, reason ?? "", counts, sealed?.end);
+      const machineFault = counts && !driven.machineFine;
+      const giveUp = { attempt: begun.attempt, reason: reason ?? "", counts, machineFault, end: sealed?.end };
+      const given = await this.#giveUp(begun.build, giveUp);
       // The attempt was ended by somebody else: the bytes still belong to its log.
       if (!given) await sealed?.store();
       else sealed?.stored();
@@ -210,19 +218,13 @@ export class Builds implements AsyncDisposable {
   }
 
   /** Returns whether the attempt was still open. */
-  async #giveUp(
-    build: BuildRef,
-    attempt: AttemptId,
-    reason: string,
-    counts: boolean,
-    end?: GiveUp["end"],
-  ): Promise<boolean> {
+  async #giveUp(build: BuildRef, giveUp: GiveUp): Promise<boolean> {
     const { sql, clock } = this.#deps;
     const now = clock.now();
-    const given = await this.#patiently(() => giveUpAttempt(sql, { attempt, reason, counts, end }, this.#policy, now));
+    const given = await this.#patiently(() => giveUpAttempt(sql, giveUp, this.#policy, now));
     if (!given) return false;
     this.#deps.log.info(
-      { build: build.id, attempt, reason, again: given.again },
+      { build: build.id, attempt: giveUp.attempt, reason: giveUp.reason, again: given.again },
       "An attempt failed for the farm's own reasons",
     );
     this.#publish(build, given.again);

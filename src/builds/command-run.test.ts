@@ -26,6 +26,7 @@ function machineOf(answers: readonly Exec[], resumes = true) {
       asked.push(execution && { id: execution.id, from: execution.from });
       return (answers[asked.length - 1] ?? unused)(command, onOutput, signal);
     },
+    readSnapshot: () => Promise.reject(new Error("not asked for")),
     endExecution: async (id) => void ended.push(id),
   };
   const machine: BuildMachine = {

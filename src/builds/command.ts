@@ -24,9 +24,14 @@ export async function commandOf(
   };
 }
 
-/** `dir` of a step below the work dir: without `.`, and with a `..` taken back. */
+/** `dir` of a step, seen from the work dir. */
 export function folderOf(sourceDir: string, dir: string): string {
-  return foldersOf(`${sourceDir}/${dir}`).join("/") || ".";
+  return foldersOf(belowWorkDir(dir) ?? `${sourceDir}/${dir}`).join("/") || ".";
+}
+
+/** What comes after `$WORKDIR`; undefined for a folder below the source tree. */
+function belowWorkDir(dir: string): string | undefined {
+  return dir === WORK_DIR || dir.startsWith(`${WORK_DIR}/`) ? dir.slice(WORK_DIR.length) : undefined;
 }
 
 /** The parts of `path` without `.` and empty ones, and with `..` taken back as far as the work folder. */

@@ -21,7 +21,7 @@ import type { LogEnd } from "../store/logs.ts";
 import { commandOf } from "./command.ts";
 import { type CommandRan, runCommand } from "./command-run.ts";
 import type { BuildMachine } from "./machine.ts";
-import { writeSources } from "./sources.ts";
+import { headline, writeSources } from "./sources.ts";
 import { within } from "./within.ts";
 
 /** Cleaning, and writing the tree: what the farm itself does on a machine. */
@@ -70,7 +70,7 @@ export async function drive(
     let status = "ok";
     try {
       if (step === undefined) {
-        await writer.write(Buffer.from(`${build.builder} at ${begun.hash}\n\n`));
+        await writer.write(Buffer.from(`${headline(recipe, { repo: build.repo, hash: begun.hash })}\n\n`));
         await cleaned;
         await writeSource(deps, begun, machine, writer, signal);
       } else {

@@ -35,12 +35,21 @@ export interface Unpacked {
   readonly skippedLinks: number | undefined;
 }
 
+export interface SnapshotBody {
+  /** Must be read or destroyed. */
+  readonly body: Readable;
+  /** False: the machine has packed everything. */
+  readonly excluded: boolean;
+}
+
 export interface BuildClient {
   removeAll(paths: readonly string[], signal?: AbortSignal): Promise<void>;
   writeTgz(dir: string, body: Readable, signal?: AbortSignal): Promise<Unpacked>;
   /** The machine itself fetches the archive. */
   writeTgzFromUrl(dir: string, url: string, signal?: AbortSignal): Promise<void>;
   workDir(signal?: AbortSignal): Promise<string>;
+  /** A tar.gz of a folder in which something runs that must not wait for it; `exclude` are lines of a .gitignore. */
+  readSnapshot(dir: string, exclude: readonly string[], signal?: AbortSignal): Promise<SnapshotBody>;
   exec(command: Command, onOutput: (chunk: Buffer) => void | Promise<void>, signal?: AbortSignal): Promise<CommandEnd>;
   /** Kills the execution with all that it started, if it runs, and forgets it. Only for a machine that resumes. */
   endExecution(id: string, signal?: AbortSignal): Promise<void>;

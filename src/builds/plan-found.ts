@@ -4,24 +4,32 @@
  * The newest commit of a branch is built anew when a builder's recipe changed; what then waits by an older recipe is canceled. What waits
  * and is overtaken by it is skipped where the builder's policy says so (overtaken.ts). What narrows a range of commits that a forced push took
  * away is canceled, begun or not.
+ *
+ * Where a repository is tested with another one (builder `against`), a build is of a pair: whichever of the two moves, the newest commit of the
+ * one is planned with the newest of the other. A pair that has not begun is taken back when there is a newer one, like an older recipe.
  */
 import type { FarmConfig } from "../config/effective.ts";
 import { matches } from "../config/globs.ts";
+import type { Recipe } from "../farm/build.ts";
+import type { Bus } from "../farm/deps.ts";
 import type { EpochMs } from "../farm/ids.ts";
 import type { FoundCommits } from "../source/repo-watch.ts";
 import { type BuildRef, cancelBuild, outdatedBuilds, recipeDigest } from "../store/builds.ts";
-import type { KnownCommit } from "../store/commits.ts";
+import { type BranchTip, type KnownCommit, lockedTips } from "../store/commits.ts";
 import { narrowingOfGone } from "../store/lines.ts";
 import type { Sql } from "../store/sql.ts";
 import { overtakenBuilds, skipBuilds, spareMachines } from "../store/superseded.ts";
 import { publishBuild } from "./builds.ts";
 import { insertPlanned } from "./insert.ts";
 import { toSkip } from "./overtaken.ts";
-import { plan } from "./plan.ts";
+import { plan, type Tips, testedWith, testsWith } from "./plan.ts";
 
 /** Who cancels what nobody wants any more. */
 const FARM = "a changed configuration";
 const FORCED_PUSH = "a forced push that took its commit away";
+
+/** Whether a branch that the database has is still watched. */
+export type Watches = (repo: string, branch: string) => boolean;
 
 /** Plans what was `found`, newest first; returns the topics to publish once the transaction is in. */
 export async function planFound(
@@ -29,18 +37,54 @@ export async function planFound(
   farm: FarmConfig,
   found: FoundCommits,
   now: EpochMs,
+  watches: Watches = () => true,
 ): Promise<readonly string[]> {
-  const { repo, branch, commits } = found;
-  const recipes = plan(farm, repo, branch);
-  const release = matches(farm.repos.find((r) => r.name === repo)?.releaseBranches ?? [], branch);
+  const { repo, branch } = found;
   const topics = new Set<string>();
   const bus = { publish: (topic: string) => void topics.add(topic) };
+  const all = await tipsOf(sql, farm, repo, watches);
+  const tips: Tips = (other) =>
+    all.filter((tip) => tip.repo === other).map((tip) => ({ branch: tip.branch, hash: tip.commit.hash }));
+  await planCommits(sql, farm, found, plan(farm, repo, branch, tips), FARM, bus, now);
+  for (const tip of all) {
+    if (tip.repo === repo) continue;
+    const pairs = plan(farm, tip.repo, tip.branch, tips).filter((recipe) => recipe.with?.repo === repo);
+    await planCommits(sql, farm, { ...tip, commits: [tip.commit] }, pairs, `a newer commit of "${repo}"`, bus, now);
+  }
+  const [head] = found.commits;
+  if (head) for (const build of await skipOvertaken(sql, farm, found, head, now)) publishBuild(bus, build, false);
+  for (const id of await narrowingOfGone(sql, repo, branch)) {
+    topics.add(`cancel:${id}`);
+    publishBuild(bus, (await cancelBuild(sql, id, FORCED_PUSH, now)).build, false);
+  }
+  return [...topics];
+}
+
+/** Tips of the repositories that `repo` is tested with, and of those that are tested with it; none where there are no pairs. */
+async function tipsOf(sql: Sql, farm: FarmConfig, repo: string, watches: Watches): Promise<BranchTip[]> {
+  const others = new Set(testedWith(farm, repo));
+  for (const other of testsWith(farm, repo)) others.add(other);
+  if (others.size === 0) return [];
+  const tips = await lockedTips(sql, [...others, repo]);
+  return tips.filter((tip) => watches(tip.repo, tip.branch));
+}
+
+async function planCommits(
+  sql: Sql,
+  farm: FarmConfig,
+  { repo, branch, commits }: FoundCommits,
+  recipes: readonly Recipe[],
+  canceler: string,
+  bus: Pick<Bus, "publish">,
+  now: EpochMs,
+): Promise<void> {
+  const release = matches(farm.repos.find((r) => r.name === repo)?.releaseBranches ?? [], branch);
   const [head] = commits;
   if (head) {
     const builders = recipes.map((recipe) => recipe.builder);
     const digests = recipes.map((recipe) => recipeDigest(recipe).digest);
     for (const id of await outdatedBuilds(sql, head.id, builders, digests)) {
-      publishBuild(bus, (await cancelBuild(sql, id, FARM, now)).build, false);
+      publishBuild(bus, (await cancelBuild(sql, id, canceler, now)).build, false);
     }
   }
   const wanted = commits.flatMap((commit) =>
@@ -57,12 +101,6 @@ export async function planFound(
     })),
   );
   for (const build of await insertPlanned(sql, wanted, now)) publishBuild(bus, build, true);
-  if (head) for (const build of await skipOvertaken(sql, farm, found, head, now)) publishBuild(bus, build, false);
-  for (const id of await narrowingOfGone(sql, repo, branch)) {
-    topics.add(`cancel:${id}`);
-    publishBuild(bus, (await cancelBuild(sql, id, FORCED_PUSH, now)).build, false);
-  }
-  return [...topics];
 }
 
 /** Ends what waits behind `head` on the branch, as far as the policies of its builders want that. */

@@ -40,7 +40,7 @@ test("goTree() fills in all of a builder of Go's own tree", () => {
       {
         name: "make",
         command: ["go/src/make.bash", "-force"],
-        dir: "src",
+        dir: "$WORKDIR/go/src",
         env: ["GOBIN=", "GOROOT_BOOTSTRAP="],
         path: ["$WORKDIR/go1.4/go/bin", "$PATH"],
         timeLimitMs: 3_600_000,
@@ -52,7 +52,7 @@ test("goTree() fills in all of a builder of Go's own tree", () => {
         command: {
           name: "discovering_tests",
           command: ["go/bin/go", "tool", "dist", "test", "--no-rebuild", "--list"],
-          dir: "..",
+          dir: "$WORKDIR",
           env: ["GOROOT=$WORKDIR/go"],
           path: [],
           timeLimitMs: 1_200_000,
@@ -60,8 +60,8 @@ test("goTree() fills in all of a builder of Go's own tree", () => {
       },
       run: {
         name: "run_tests_multi",
-        command: ["go/bin/go", "tool", "dist", "test", "--no-rebuild", "--banner=XXXBANNERXXX:"],
-        dir: "..",
+        command: ["go/bin/go", "tool", "dist", "test", "--no-rebuild", "--banner=##### "],
+        dir: "$WORKDIR",
         env: ["GOROOT=$WORKDIR/go", "GOPATH=$WORKDIR/gopath", "GOPROXY=off"],
         path: ["$WORKDIR/go/bin", "$PATH"],
         timeLimitMs: 2_400_000,
@@ -92,7 +92,7 @@ test("goTree() goes by the parts of the builder's name: system, race, longtest",
     "go/src/make.bash -v -force",
     "go/bin/go install -race std",
   ]);
-  expect(race.tests?.run.command.slice(4)).toEqual(["--no-rebuild", "--banner=XXXBANNERXXX:", "--race", "-k"]);
+  expect(race.tests?.run.command.slice(4)).toEqual(["--no-rebuild", "--banner=##### ", "--race", "-k"]);
   expect(race.tests?.run.env.slice(2)).toEqual(["GOPROXY=https://proxy.golang.org", "GO_DISABLE_OUTBOUND_NETWORK=0"]);
 
   const windows = recipe({ name: "windows-amd64", compileOnly: true, racePackages: ["net"], privateGoProxy: true });

@@ -75,8 +75,8 @@ test("plan() takes sources as given; steps, lists and runs are placed below the 
     ],
     steps: [{ command: ["./make.bash", "-force"], dir: "src", showCommand: true }],
     tests: {
-      list: { command: ["./go/bin/go", "list"], dir: ".." },
-      run: { command: ["./go/bin/go", "test"], dir: ".." },
+      list: { command: ["./go/bin/go", "list"], dir: "$WORKDIR" },
+      run: { command: ["./go/bin/go", "test"], dir: "$WORKDIR" },
     },
   });
   expect([planned.sourceDir, planned.sources?.length, planned.steps[0]]).toEqual([
@@ -87,7 +87,7 @@ test("plan() takes sources as given; steps, lists and runs are placed below the 
       showCommand: true,
     },
   ]); // biome-ignore format: one glance
-  expect(planned.tests?.run).toMatchObject({ command: ["go/bin/go", "test"], dir: ".." });
+  expect(planned.tests?.run).toMatchObject({ command: ["go/bin/go", "test"], dir: "$WORKDIR" });
   expect(recipeDigest(planned).body).toEqual(planned);
 });
 

@@ -3,28 +3,72 @@
  *
  * A recipe is fixed when a build is planned; a configuration that changes later changes later builds.
  */
-import type { BuilderConfig, FarmConfig, HostConfig, TestsConfig } from "../config/effective.ts";
+import type { AgainstConfig, BuilderConfig, FarmConfig, HostConfig, TestsConfig } from "../config/effective.ts";
 import { matches } from "../config/globs.ts";
-import { buildsPostSubmit } from "../config/policy.ts";
-import { COMPILE_ONLY, type Recipe, type Step, type TestsSpec } from "../farm/build.ts";
-import { foldersOf } from "./command.ts";
+import { buildsPostSubmit, buildsWith } from "../config/policy.ts";
+import { COMPILE_ONLY, type OtherTree, type Recipe, type Step, type TestsSpec } from "../farm/build.ts";
+import { folderOf } from "./command.ts";
 
 /** Below a machine's work folder; the commit's tree is unpacked there. */
 export const SOURCE_DIR = "src";
 
-/** The recipe of every builder that builds `branch` of `repo` without being asked, in the order of the configuration. */
-export function plan(config: FarmConfig, repo: string, branch: string): Recipe[] {
+/** The newest commit of a watched branch. */
+export interface Tip {
+  readonly branch: string;
+  readonly hash: string;
+}
+
+/** The watched branches of a repository, as far as they are known. */
+export type Tips = (repo: string) => readonly Tip[];
+
+/**
+ * The recipe of every builder that builds `branch` of `repo` without being asked, in the order of the configuration; of a builder that tests
+ * it with another repository, one for each tip of that which is wanted.
+ */
+export function plan(config: FarmConfig, repo: string, branch: string, tips: Tips = () => []): Recipe[] {
   const recipes: Recipe[] = [];
   for (const builder of config.builders) {
     const host = config.hosts.find((h) => h.hostType === builder.host);
-    if (host && buildsPostSubmit(config, builder, repo, branch)) recipes.push(recipeOf(builder, host, branch));
+    if (!host || !buildsPostSubmit(config, builder, repo, branch)) continue;
+    const place = { builder, host, repo, branch };
+    const { against } = builder;
+    if (against === undefined) recipes.push(recipeOf(place, undefined));
+    else
+      for (const tip of tips(against.repo)) {
+        const wanted = matches(against.branches, tip.branch) && buildsWith(config, builder, repo, branch, tip.branch);
+        if (wanted) recipes.push(recipeOf(place, otherOf(against, tip)));
+      }
   }
   return recipes;
 }
 
-function recipeOf(builder: BuilderConfig, host: HostConfig, branch: string): Recipe {
-  const { sources } = builder;
-  const sourceDir = sources?.find((part) => "commit" in part)?.dir ?? SOURCE_DIR;
+/** Repositories that are tested with `repo`, in the order of the configuration. */
+export function testedWith(config: FarmConfig, repo: string): string[] {
+  const builders = config.builders.filter(({ against }) => against?.repo === repo);
+  const names = config.repos.map(({ name }) => name);
+  return names.filter((name) => builders.some(({ repos }) => repos === null || matches(repos, name)));
+}
+
+/** Repositories that `repo` is tested with. */
+export function testsWith(config: FarmConfig, repo: string): string[] {
+  const builders = config.builders.filter(({ repos }) => repos === null || matches(repos, repo));
+  return [...new Set(builders.flatMap(({ against }) => against?.repo ?? []))];
+}
+
+function otherOf({ repo, builtBy }: AgainstConfig, { branch, hash }: Tip): OtherTree {
+  return { repo, branch, hash, ...(builtBy !== undefined && { builtBy }) };
+}
+
+interface Planned {
+  readonly builder: BuilderConfig;
+  readonly host: HostConfig;
+  readonly repo: string;
+  readonly branch: string;
+}
+
+function recipeOf({ builder, host, repo, branch }: Planned, other: OtherTree | undefined): Recipe {
+  const sources = builder.sources?.map((part) => ({ ...part, dir: part.dir.replaceAll("$REPO", repo) }));
+  const sourceDir = sources?.find((part) => "commit" in part && part.commit === "own")?.dir ?? SOURCE_DIR;
   // In this order, so that the narrower wins.
   const env = [
     `GO_BUILDER_NAME=${builder.name}`,
@@ -39,6 +83,7 @@ function recipeOf(builder: BuilderConfig, host: HostConfig, branch: string): Rec
     hostType: host.hostType,
     env,
     sourceDir,
+    ...(other && { with: other }),
     ...(sources && { sources }),
     steps: builder.steps.map((step) => placed(step, sourceDir)),
     ...(builder.stopAfterMake ? { stopAfterMake: true } : afterMake(builder, { sourceDir, env, branch })),
@@ -67,8 +112,9 @@ function testsOf({ argsOn, ...tests }: TestsConfig, place: Place): Omit<TestsSpe
   const list = "command" in tests.list ? { command: placed(tests.list.command, sourceDir) } : tests.list;
   const more = argsOn && matches(argsOn.branches, branch) ? argsOn.args : [];
   const run = { ...tests.run, command: [...tests.run.command, ...more] };
-  const scale = tests.dialect === "go-dist" ? timeoutScale(env) : 1;
-  return { ...tests, list, run: placed({ ...run, timeLimitMs: run.timeLimitMs * scale }, sourceDir) };
+  const scale = tests.dialect === undefined ? 1 : timeoutScale(env);
+  const command = run.command.map((word) => (tests.dialect === "go-test" ? longer(word, scale) : word));
+  return { ...tests, list, run: placed({ ...run, command, timeLimitMs: run.timeLimitMs * scale }, sourceDir) };
 }
 
 /** GO_TEST_TIMEOUT_SCALE: what a slow machine takes longer. */
@@ -79,6 +125,11 @@ function timeoutScale(env: readonly string[]): number {
   return Math.max(1, Number(scale));
 }
 
+/** `-timeout=10m` for a machine that is `scale` times as slow. */
+function longer(word: string, scale: number): string {
+  return word.replace(/^-timeout=(\d{1,4})m$/, (_, minutes: string) => `-timeout=${Number(minutes) * scale}m`);
+}
+
 /**
  * A machine looks up a program with a separator from its work folder, an author means the folder that the step runs in.
  * `./x` in `sub` is therefore asked for as `src/sub/x`; bare names and absolute paths stay.
@@ -87,7 +138,7 @@ function placed(step: Step, sourceDir: string): Step {
   const [program = "", ...args] = step.command;
   const relative = /[/\\]/.test(program) && !/^([/\\$]|[A-Za-z]:)/.test(program);
   if (!relative) return step;
-  const path = foldersOf(`${sourceDir}/${step.dir}/${program.replaceAll("\\", "/")}`).join("/");
+  const path = folderOf(sourceDir, `${step.dir}/${program.replaceAll("\\", "/")}`);
   // A separator must stay, or the program would be looked up on the PATH.
   return { ...step, command: [path.includes("/") ? path : `./${path}`, ...args] };
 }

@@ -77,7 +77,7 @@ export class Recovery implements AsyncDisposable {
     let taken = 0;
     for (const { attempt, coordinator } of await orphanedAttempts(sql)) {
       const reason = `coordinator ${coordinator} ended while it ran this`;
-      const giveUp = { attempt, reason, counts: false, end: undefined };
+      const giveUp = { attempt, reason, counts: false, machineFault: false, end: undefined };
       const given = await giveUpAttempt(sql, giveUp, policy, clock.now());
       if (!given) continue;
       taken++;

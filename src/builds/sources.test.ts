@@ -39,6 +39,7 @@ function slowMachine() {
     client: {
       removeAll: async () => {},
       workDir: async () => "/work",
+      readSnapshot: () => Promise.reject(new Error("not asked for")),
       endExecution: async () => {},
       exec: async () => ({ state: "ok", ok: true }),
       writeTgz: async (dir, body, signal) => {

@@ -1,7 +1,7 @@
 /**
  * Step 0 of an attempt, `source`: what the recipe wants on the machine before the first command.
  *
- *   commit  the tree of the commit that is built, as a tarball
+ *   commit  the tree of the commit that is built, or of the one that it is tested with, as a tarball
  *   file    one small file that the farm writes, such as the VERSION of Go's own tree
  *   url     an archive that the machine itself fetches
  *
@@ -27,10 +27,16 @@ export interface SourcesDeps {
   readonly say: (line: string) => Promise<void>;
 }
 
-/** What is built. */
+/** A commit, and where it is from. */
 export interface Tree {
   readonly repo: string;
   readonly hash: string;
+}
+
+/** What a log begins with: what is built, and what it is tested with. */
+export function headline({ builder, with: other }: Recipe, own: Tree): string {
+  if (other === undefined) return `${builder} at ${own.hash}`;
+  return `${builder} at ${other.hash} building ${own.repo} at ${own.hash}`;
 }
 
 /** The parts of `recipe`: without any of its own, the commit's tree. */
@@ -50,7 +56,7 @@ export async function writeSources(
   const either = AbortSignal.any([signal, stop.signal]);
   const folders = Map.groupBy(partsOf(recipe), (part) => part.dir);
   const writing = [...folders.values()].map(async (parts) => {
-    for (const part of parts) await writePart(deps, tree, part, machine, either);
+    for (const part of parts) await writePart(deps, { own: tree, other: recipe.with }, part, machine, either);
   });
   try {
     await Promise.all(writing);
@@ -61,9 +67,15 @@ export async function writeSources(
   }
 }
 
+/** `other` is undefined in a build that is no pair. */
+interface Trees {
+  readonly own: Tree;
+  readonly other: Tree | undefined;
+}
+
 async function writePart(
   deps: SourcesDeps,
-  tree: Tree,
+  trees: Trees,
   part: SourcePart,
   machine: BuildMachine,
   signal: AbortSignal,
@@ -72,7 +84,7 @@ async function writePart(
   signal.throwIfAborted();
   const began = clock.monotonic();
   if (part.name !== undefined) await say(spanBegan(clock.now(), part.name));
-  const what = await written(deps, tree, part, machine, signal);
+  const what = await written(deps, trees, part, machine, signal);
   const span = durationText(ms(clock.monotonic() - began));
   if (part.name !== undefined) await say(spanEnded(clock.now(), part.name, span));
   else await say(`wrote ${what.name} to ${machine.name} in ${span}`);
@@ -83,7 +95,7 @@ async function writePart(
 
 async function written(
   deps: SourcesDeps,
-  tree: Tree,
+  { own, other }: Trees,
   part: SourcePart,
   machine: BuildMachine,
   signal: AbortSignal,
@@ -94,10 +106,11 @@ async function written(
     return { name: part.url, skippedLinks: 0 };
   }
   if ("file" in part) {
-    const text = part.text.replaceAll("$COMMIT", tree.hash);
+    const text = part.text.replaceAll("$COMMIT", own.hash).replaceAll("$OTHER", other?.hash ?? "");
     await client.writeTgz(part.dir, Readable.from([oneFile(part.file, text, deps.clock.now())]), signal);
     return { name: part.file, skippedLinks: 0 };
   }
+  const tree = part.commit === "own" || other === undefined ? own : other;
   const body = await deps.tarball(tree.repo, tree.hash, signal).catch((error: unknown) => {
     throw new FarmError("unavailable", `source not available: ${messageOf(error)}`, { cause: error });
   });

@@ -268,7 +268,7 @@ test.each<readonly [string, unknown, readonly string[]]>([
   ]],
   ["steps and environment", { ...small, hosts: [{ hostType: "mac" }, host], builders: [
     { ...builder, env: { "A=B": "1", N: 1, "": "x" }, steps: [] },
-    { ...builder, name: "b", env: 3, builds: true, steps: [" ", { command: [] }, { command: ["", "x"] }, { command: ["x", 1] }, { command: "x", dir: "../../y" }, { command: "x", dir: "/y", env: ["=x", "A=\0"], path: [""] }, 5] },
+    { ...builder, name: "b", env: 3, builds: true, steps: [" ", { command: [] }, { command: ["", "x"] }, { command: ["x", 1] }, { command: "x", dir: "../y" }, { command: "x", dir: "/y", env: ["=x", "A=\0"], path: [""] }, 5] },
   ] }, [
     "hosts[0].hostType: \"mac\": want host-GOOS-GOARCH[-anything], or a hostArch beside it",
     "builders[0].steps: []: want at least one step",
@@ -280,7 +280,7 @@ test.each<readonly [string, unknown, readonly string[]]>([
     "builders[1].steps[1].command: []: want a command as text, or a program and its arguments as a list",
     'builders[1].steps[2].command[0]: "": want a program, it is empty',
     "builders[1].steps[3].command[1]: 1: want text",
-    "builders[1].steps[4].dir: \"../../y\": want a folder inside the source tree, without '..'",
+    "builders[1].steps[4].dir: \"../y\": want a folder inside the source tree, without '..'",
     'builders[1].steps[5].dir: "/y": want a folder relative to the source tree',
     'builders[1].steps[5].env[0]: "=x": want KEY=value',
     'builders[1].steps[5].env[1]: "A=\\u0000": want no NUL in a variable',
@@ -327,7 +327,7 @@ test.each<readonly [string, unknown, readonly string[]]>([
   ]],
   ["sources", { ...small, builders: [
     { ...builder, sources: [], minimumGoVersion: "2.0", flakyNet: 1 },
-    { ...builder, name: "b", sources: [{ dir: "go", commit: "own" }, { dir: "../x", url: "ftp://x" }, { dir: "go", file: "V" }, { dir: "", commit: "other", nmae: 1 }] },
+    { ...builder, name: "b", sources: [{ dir: "go", commit: "own" }, { dir: "../x", url: "ftp://x" }, { dir: "go", file: "V" }, { dir: "", commit: "others", nmae: 1 }] },
     { ...builder, name: "c", tests: { list: { foldersWith: "a/b" }, run: "x", only: [], alone: "", dialect: "go", argsOn: {} }, snapshot: { remove: ["/"] } },
   ] }, [
     'builders[0].sources: []: want exactly one { dir, commit: "own" }: steps are run below it',
@@ -337,12 +337,12 @@ test.each<readonly [string, unknown, readonly string[]]>([
     'builders[1].sources[1].url: "ftp://x": want an http(s) address',
     'builders[1].sources[2]: {"dir":"go","file":"V"}: want one of commit, url, or file with text',
     'builders[1].sources[3].dir: "": want a folder below the work folder, it is empty',
-    'builders[1].sources[3].commit: "other": want "own"',
+    'builders[1].sources[3].commit: "others": want "own" or "other"',
     'builders[1].sources[3].nmae: 1: there is no such field; did you mean "name"?',
     'builders[2].tests.list.foldersWith: "a/b": want the name of a file',
     "builders[2].tests.only: []: want at least one pattern",
     'builders[2].tests.alone: "": want the name of a test, it is empty',
-    'builders[2].tests.dialect: "go": want "go-dist"',
+    'builders[2].tests.dialect: "go": want "go-dist" or "go-test"',
     "builders[2].tests.argsOn.branches: missing: want a name, a glob or a list of them",
     "builders[2].tests.argsOn.args: missing: want a list of arguments",
     'builders[2].snapshot.remove[0]: "/": want a folder relative to the source tree',

@@ -68,7 +68,7 @@ function stepOf({ command, timeLimitMs, ...step }: StepShape, hostArch: string, 
 }
 
 /** `-e`: of several lines, the first that fails ends the step. */
-function shellOf(hostArch: string): readonly string[] {
+export function shellOf(hostArch: string): readonly string[] {
   if (hostArch.startsWith("windows-")) return ["cmd", "/c"];
   return hostArch.startsWith("plan9-") ? ["rc", "-ec"] : ["sh", "-ec"];
 }
@@ -84,7 +84,8 @@ function crossCheck(input: unknown): Mistake[] {
 
   duplicates("repos", "name", repoNames, add);
   duplicates("hosts", "hostType", hostTypes, add);
-  duplicates("builders", "name", names(builders, "name"), add);
+  const builderNames = names(builders, "name");
+  duplicates("builders", "name", builderNames, add);
 
   repos?.forEach((repo, i) => {
     const [url, depth, history] = [field(repo, "url"), field(repo, "depth"), field(repo, "history")];
@@ -122,6 +123,22 @@ function crossCheck(input: unknown): Mistake[] {
     }
     if (skipSnapshot && (field(builder, "snapshot") ?? null) !== null) {
       add(["builders", i, "snapshot"], "want none together with skipSnapshot, or no skipSnapshot");
+    }
+    const against = field(builder, "against");
+    const parts = list(field(builder, "sources")) ?? [];
+    const others = parts.filter((part) => field(part, "commit") === "other").length;
+    if (others !== (against === undefined ? 0 : 1)) {
+      const want = `want ${against === undefined ? "no" : "one"} { dir, commit: "other" }`;
+      add(["builders", i, "sources"], `${want} ${against === undefined ? "without" : "together with"} against`);
+    }
+    const [other, builtBy] = [field(against, "repo"), field(against, "builtBy")];
+    if (typeof other === "string" && !repoNames.includes(other)) {
+      const known = repoNames.filter((name) => name !== undefined);
+      add(["builders", i, "against", "repo"], `no such repository in repos${didYouMean(other, known)}`);
+    }
+    if (typeof builtBy === "string" && !builderNames.includes(builtBy)) {
+      const known = builderNames.filter((name) => name !== undefined);
+      add(["builders", i, "against", "builtBy"], `no such builder in builders${didYouMean(builtBy, known)}`);
     }
     const given = field(builder, "repos");
     const wanted = typeof given === "string" ? [given] : list(given);

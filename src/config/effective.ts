@@ -103,6 +103,7 @@ export interface BuilderConfig {
   readonly steps: readonly Step[];
   /** Exactly one of them is the commit's own tree; undefined: that alone, in the usual place. */
   readonly sources?: readonly SourcePart[] | undefined;
+  readonly against?: AgainstConfig | undefined;
   readonly env: readonly string[];
   readonly baseEnv?: readonly string[] | undefined;
   readonly flakyNet?: boolean | undefined;
@@ -120,6 +121,12 @@ export interface BuilderConfig {
   readonly compileOnly: boolean;
   readonly helpers: number;
   readonly tryHelpers: number;
+}
+
+export interface AgainstConfig {
+  readonly repo: string;
+  readonly branches: readonly string[];
+  readonly builtBy?: string;
 }
 
 /** `helpers` stand beside it; what depends on the branch is still open. */

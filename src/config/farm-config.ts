@@ -10,6 +10,7 @@
 import type { FarmInput } from "./input.ts";
 
 export type {
+  AgainstInput,
   BuilderInput,
   Builds,
   Duration,
@@ -38,7 +39,7 @@ export function defineFarm(farm: FarmInput): FarmInput {
 
 export { platformName } from "../farm/go-platform.ts";
 export { goPolicy, openPolicy } from "./policy.ts";
-export { type GoBootstrap, type GoTreeOptions, goTree } from "./preset-go.ts";
+export { type GoBootstrap, type GoModuleOptions, type GoTreeOptions, goModule, goTree } from "./preset-go.ts";
 export { type MakeProjectOptions, makeProject } from "./preset-make.ts";
 export { type NpmPackageOptions, npmPackage } from "./preset-npm.ts";
 export { autodetect, script } from "./presets.ts";

@@ -138,7 +138,7 @@ export interface StepInput {
    * A program with a `/` in it, like `./make.bash`, is relative to `dir`.
    */
   readonly command: string | readonly string[];
-  /** Where to run, relative to the source tree; `".."` is the machine's work folder. Default: the root of the tree. */
+  /** Where to run, relative to the source tree; `"$WORKDIR"` and what is below it are of the machine's work folder. Default: the tree's root. */
   readonly dir?: string;
   /** `$WORKDIR` in a value is the machine's work folder. */
   readonly env?: EnvInput;
@@ -148,6 +148,8 @@ export interface StepInput {
   readonly timeLimit?: Duration;
   /** The output begins with a line that tells what is run, with which arguments and variables. Default false. */
   readonly showCommand?: boolean;
+  /** It makes the other tree of a builder with `against`, and is left out where that came from a snapshot. Default false. */
+  readonly makesOther?: boolean;
 }
 
 /**
@@ -161,10 +163,10 @@ export type SourceInput = {
   readonly name?: string;
 } & (
   | {
-      /** The tree of the commit that is built; steps are run below its `dir`. */
-      readonly commit: "own";
+      /** The tree of the commit that is built, below which steps are run; or of the other commit, with `against`. */
+      readonly commit: "own" | "other";
     }
-  /** A file of yours; `$COMMIT` in its text is the commit that is built. */
+  /** A file of yours; `$COMMIT` in its text is the commit that is built, `$OTHER` the other one. */
   | { readonly file: string; readonly text: string }
   /** A tar.gz that the machine itself fetches. */
   | { readonly url: string }
@@ -184,11 +186,11 @@ export interface TestsInput {
   /** Patterns of tests that are never run in one command with others. Default none. */
   readonly alone?: string | readonly string[];
   /**
+   * `go-test`: what is run is `go test`; a GO_TEST_TIMEOUT_SCALE in the environment lengthens its `-timeout=Nm` and the time limit of a group.
    * `go-dist`: what is listed and run is `go tool dist test` of Go's own tree. Patterns then mean the names that its tests had before Go 1.21
-   * (`go_test:net/http`, `test:0_10`, `api`), banners become `##### ` lines, and a GO_TEST_TIMEOUT_SCALE in the environment lengthens
-   * the time limit of a group.
+   * (`go_test:net/http`, `test:0_10`, `api`), and a GO_TEST_TIMEOUT_SCALE in the environment lengthens the time limit of a group.
    */
-  readonly dialect?: "go-dist";
+  readonly dialect?: "go-dist" | "go-test";
   /** Further arguments of `run`, before the names, on some branches. */
   readonly argsOn?: { readonly branches: string | readonly string[]; readonly args: readonly string[] };
   /**
@@ -223,6 +225,15 @@ export interface SnapshotInput {
   readonly keep?: Duration;
 }
 
+export interface AgainstInput {
+  /** A name of `repos`. */
+  readonly repo: string;
+  /** Names and globs among the branches that it watches, by their own names. Default all. */
+  readonly branches?: string | readonly string[];
+  /** A builder of that repository: where it kept a snapshot of the commit, that is taken, and steps with `makesOther` are left out. */
+  readonly builtBy?: string;
+}
+
 /** Whether a builder builds this branch of this repository. */
 export type Builds = (repo: string, branch: string) => boolean;
 
@@ -244,6 +255,11 @@ export interface BuilderInput {
   readonly env?: EnvInput;
   /** Goes before the environment of the host type, which may know better. */
   readonly baseEnv?: EnvInput;
+  /**
+   * A commit is built together with the newest commit of each of these branches of another repository, and again with every newer one: a build
+   * is of a pair. Its tree is that of `{ commit: "other" }` among `sources`. Of a pair, both are commits that the farm found.
+   */
+  readonly against?: AgainstInput;
   /** Its network fails at times: commands find GO_BUILDER_FLAKY_NET=1 in their environment. Default false. */
   readonly flakyNet?: boolean;
   /** Builds no branch `release-branch.go1.N` that is older than this, such as `"1.21"`. */

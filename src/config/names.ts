@@ -35,9 +35,9 @@ export function testNameFault(value: string): string | undefined {
   return value.isWellFormed() ? undefined : "want valid Unicode, it has half a surrogate pair";
 }
 
-/** For the folder of a step: below the source tree, or with a `..` in front below the machine's work folder; written with `/`. */
+/** For the folder of a step: below the source tree, or with a `$WORKDIR` in front below the machine's work folder; written with `/`. */
 export function stepFolderFault(value: string): string | undefined {
-  return folderFault(value.replace(/^\.\.(\/|$)/, ""));
+  return folderFault(value.replace(/^\$WORKDIR(\/|$)/, ""));
 }
 
 /** For a folder below the source tree, written with `/`. */

@@ -55,6 +55,19 @@ export function buildsAtAll(
   );
 }
 
+/** Whether `branch` of `repo` is tested with `other`, a branch of the repository that the builder tests against: that has to be built too. */
+export function buildsWith(
+  config: Pick<FarmConfig, "policy">,
+  builder: BuilderConfig,
+  repo: string,
+  branch: string,
+  other: string,
+): boolean {
+  if (minorOf(other) < (builder.minimumGoMinor ?? 0)) return false;
+  // What the house rules refuse on a release branch of Go they refuse with one, whatever the branch of the repository itself.
+  return [branch, other].every((each) => !config.policy.refuses({ builder: builder.name, repo, branch: each }));
+}
+
 export function buildsPostSubmit(
   config: Pick<FarmConfig, "policy">,
   builder: BuilderConfig,

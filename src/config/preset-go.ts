@@ -1,5 +1,6 @@
 /**
- * `goTree()`: a builder of Go's own tree, from its name alone: what the parts of the name mean is the Go project's custom.
+ * `goTree()`: a builder of Go's own tree. `goModule()`: one of a repository of modules that is tested with Go's own tree. Both go by the name of
+ * the builder, whose parts mean what they mean to the Go project.
  *
  *   GOOS-GOARCH     the first two; they choose make.bash, make.bat or make.rc, and how paths are written
  *   race            tests run with the race detector; std is installed for it first
@@ -12,8 +13,11 @@
  *   remove   what no test needs; the tree is kept then
  *   list     go tool dist test --list
  *   run      go tool dist test NAMES: packages of std and cmd together, every other test by itself
+ *
+ * For modules the same is written and made, of the commit that they are tested with, and beside it the modules to gopath/src. Then `go test ./...`
+ * runs in every folder with a go.mod, in one after the other even though one fails.
  */
-import type { BuilderInput, Duration, EnvInput } from "./input.ts";
+import type { BuilderInput, Duration, EnvInput, SourceInput, StepInput } from "./input.ts";
 
 /** The Go that builds Go. */
 export type GoBootstrap =
@@ -24,90 +28,56 @@ export type GoBootstrap =
   /** The machine finds one by itself. */
   | "none";
 
-/** Fields of a builder that `goTree` does not fill in itself. */
-type Rest = Omit<BuilderInput, "steps" | "sources" | "baseEnv" | "tests" | "snapshot" | "timeLimit">;
+/** Fields of a builder that the presets do not fill in themselves. */
+type Rest = Omit<BuilderInput, "steps" | "sources" | "against" | "baseEnv" | "tests" | "snapshot" | "timeLimit">;
 
-export interface GoTreeOptions extends Rest {
+interface GoOptions extends Rest {
   readonly bootstrap: GoBootstrap;
-  /** Before `-force`. */
+  /** Arguments of the make script, before `-force`. */
   readonly makeScriptArgs?: readonly string[];
   /** The make step is stopped after this long. Default `"1h"`. */
   readonly makeLimit?: Duration;
   /** Installed with the race detector after make. Default `std` for a race builder, nothing for others. */
   readonly racePackages?: readonly string[];
-  /**
-   * Patterns of the tests that are run, by the names of before Go 1.21: `["**", "!test:*", "!reboot"]`. Default all.
-   */
-  readonly only?: string | readonly string[];
-  /** After a test failed, the rest runs too. Default false: nothing new is begun. */
-  readonly keepGoing?: boolean;
   /** The machine sets GOPROXY itself. Default false. */
   readonly privateGoProxy?: boolean;
 }
 
+export interface GoTreeOptions extends GoOptions {
+  /** Patterns of the tests that are run, by the names of before Go 1.21: `["**", "!test:*", "!reboot"]`. Default all. */
+  readonly only?: string | readonly string[];
+  /** After a test failed, the rest runs too. Default false: nothing new is begun. */
+  readonly keepGoing?: boolean;
+}
+
 export function goTree(options: GoTreeOptions): BuilderInput {
-  const {
-    bootstrap,
-    makeScriptArgs = [],
-    makeLimit = "1h",
-    racePackages,
-    only,
-    keepGoing = false,
-    privateGoProxy,
-    ...rest
-  } = options;
-  const { name, compileOnly = false, skipSnapshot = false } = rest;
-  const machine = machineOf(name);
-  const race = partsOf(name).includes("race");
-  const longtest = partsOf(name).includes("longtest");
-  const packages = racePackages ?? (race ? ["std"] : []);
+  const { only, keepGoing = false, privateGoProxy = false, ...given } = options;
+  const { name, compileOnly = false, skipSnapshot = false } = given;
+  const { race, longtest } = partsOf(name);
+  const { below } = machineOf(name);
   const flags = [...(race ? ["--race"] : []), ...(compileOnly ? ["--compile-only"] : [])];
-  const dist = ["./go/bin/go", "tool", "dist", "test", "--no-rebuild"];
-  const proxy = proxyOf(privateGoProxy ?? false, longtest);
+  const dist = [GO, "tool", "dist", "test", "--no-rebuild"];
+  const goroot = `GOROOT=${below("go")}`;
   return {
     repos: "go",
-    ...rest,
-    sources: [
-      { dir: "go", file: "VERSION", text: "devel $COMMIT", name: "write_version_tar" },
-      { dir: "go", commit: "own", name: "write_go_src_tar" },
-      ...sourceOf(bootstrap),
-    ],
-    ...(longtest && { baseEnv: { GO_TEST_SHORT: "0" } }),
-    steps: [
-      {
-        name: "make",
-        command: [`./${machine.makeScript}`, ...makeScriptArgs, "-force"],
-        dir: "src",
-        timeLimit: makeLimit,
-        showCommand: true,
-        ...environmentOf(bootstrap, machine),
-      },
-      ...(packages.length === 0
-        ? []
-        : [
-            {
-              name: "install_race_std",
-              command: ["./go/bin/go", "install", "-race", ...packages],
-              dir: "..",
-              env: ["GOBIN="],
-              timeLimit: makeLimit,
-            },
-          ]),
-    ],
+    ...restOf(given),
+    sources: sourcesOf(given.bootstrap, "own"),
+    steps: makeOf(given),
     tests: {
       list: {
         name: "discovering_tests",
         command: [...dist, "--list", ...flags],
-        dir: "..",
-        env: [`GOROOT=${machine.workDir("go")}`],
+        dir: "$WORKDIR",
+        env: [goroot],
         timeLimit: "20m",
       },
       run: {
         name: "run_tests_multi",
         command: [...dist, `--banner=${BANNER}`, ...flags],
-        dir: "..",
-        env: [`GOROOT=${machine.workDir("go")}`, `GOPATH=${machine.workDir("gopath")}`, ...proxy],
-        path: [machine.workDir("go", "bin"), "$PATH"],
+        dir: "$WORKDIR",
+        // Without the network, unless the tests are to be run in full.
+        env: [goroot, `GOPATH=${below("gopath")}`, ...proxyOf(privateGoProxy, longtest ? "public" : "off")],
+        path: [below("go", "bin"), "$PATH"],
         timeLimit: "20m",
       },
       argsOn: { branches: "release-branch.*", args: ["-k"] },
@@ -120,33 +90,129 @@ export function goTree(options: GoTreeOptions): BuilderInput {
   };
 }
 
-/** Asked for as the mark of a section's beginning. */
-const BANNER = "XXXBANNERXXX:";
+export interface GoModuleOptions extends Omit<GoOptions, "skipSnapshot" | "helpers" | "tryHelpers"> {
+  /** The repositories that are tested; one builder may serve many. */
+  readonly repos: string | readonly string[];
+  /** What others import a repository as: `golang.org/x/$REPO`. */
+  readonly importPath: string;
+  /** Go's own repository and the branches of it. Default: the repository `go`, all branches that it watches. */
+  readonly against?: { readonly repo?: string; readonly branches?: string | readonly string[] };
+  /** A `goTree` builder: where it has kept the tree of the commit, that is taken and nothing is made. */
+  readonly builtBy?: string;
+}
+
+/** A repository of modules, tested with the tips of Go's own tree. Each module of it is a test. */
+export function goModule(options: GoModuleOptions): BuilderInput {
+  const { importPath, against = {}, builtBy, privateGoProxy = false, ...given } = options;
+  const { name, compileOnly = false } = given;
+  const { race, longtest } = partsOf(name);
+  const { below } = machineOf(name);
+  return {
+    ...restOf(given),
+    against: { repo: "go", ...against, ...(builtBy !== undefined && { builtBy }) },
+    sources: [
+      ...sourcesOf(given.bootstrap, "other"),
+      { dir: `gopath/src/${importPath}`, commit: "own", name: "fetching_subrepo" },
+    ],
+    steps: makeOf(given).map((step) => ({ ...step, makesOther: true })),
+    tests: {
+      list: { foldersWith: "go.mod" },
+      run: {
+        name: "running_subrepo_tests",
+        command: [
+          ...[GO, "test"],
+          ...(compileOnly ? ["-exec", "/bin/true"] : []),
+          ...(longtest ? [] : ["-short"]),
+          ...(race ? ["-race"] : []),
+          ...["-timeout=10m", "./..."],
+        ],
+        dir: "$WORKDIR",
+        env: [`GOROOT=${below("go")}`, `GOPATH=${below("gopath")}`, ...proxyOf(privateGoProxy, "public")],
+        path: [below("go", "bin"), "$PATH"],
+        timeLimit: "1h",
+      },
+      names: "dir",
+      dialect: "go-test",
+    },
+    skipSnapshot: true,
+  };
+}
+
+const GO = "./go/bin/go";
+
+/** What is left of the options for the builder itself. */
+function restOf({
+  bootstrap: _,
+  makeScriptArgs: __,
+  makeLimit: ___,
+  racePackages: ____,
+  ...rest
+}: GoOptions): Rest & Pick<BuilderInput, "baseEnv"> {
+  return partsOf(rest.name).longtest ? { ...rest, baseEnv: { GO_TEST_SHORT: "0" } } : rest;
+}
+
+/** Go's own tree in `go`, and what makes it in `go1.4`. */
+function sourcesOf(bootstrap: GoBootstrap, commit: "own" | "other"): readonly SourceInput[] {
+  const rev = commit === "own" ? "$COMMIT" : "$OTHER";
+  const fetched = bootstrap !== "none" && "url" in bootstrap;
+  return [
+    { dir: "go", file: "VERSION", text: `devel ${rev}`, name: "write_version_tar" },
+    { dir: "go", commit, name: "write_go_src_tar" },
+    ...(fetched ? [{ dir: "go1.4", url: bootstrap.url, name: "write_go_bootstrap_tar" }] : []),
+  ];
+}
+
+function makeOf({
+  name,
+  bootstrap,
+  makeScriptArgs = [],
+  makeLimit = "1h",
+  racePackages,
+}: GoOptions): readonly StepInput[] {
+  const machine = machineOf(name);
+  const packages = racePackages ?? (partsOf(name).race ? ["std"] : []);
+  const make: StepInput = {
+    name: "make",
+    command: [`./${machine.makeScript}`, ...makeScriptArgs, "-force"],
+    dir: "$WORKDIR/go/src",
+    timeLimit: makeLimit,
+    showCommand: true,
+    ...environmentOf(bootstrap, machine),
+  };
+  if (packages.length === 0) return [make];
+  const install: StepInput = {
+    name: "install_race_std",
+    command: [GO, "install", "-race", ...packages],
+    dir: "$WORKDIR",
+    env: ["GOBIN="],
+    timeLimit: makeLimit,
+  };
+  return [make, install];
+}
+
+/** What begins a section of the output; as people read it, since a log is what the command wrote, byte for byte. */
+const BANNER = "##### ";
 const PUBLIC_PROXY = "https://proxy.golang.org";
 
 interface GoMachine {
   readonly makeScript: string;
   /** A path below the work folder. */
-  readonly workDir: (...path: readonly string[]) => string;
+  readonly below: (...path: readonly string[]) => string;
 }
 
-function partsOf(builder: string): readonly string[] {
-  return builder.split("-");
+function partsOf(builder: string): { readonly race: boolean; readonly longtest: boolean } {
+  const parts = builder.split("-");
+  return { race: parts.includes("race"), longtest: parts.includes("longtest") };
 }
 
 function machineOf(builder: string): GoMachine {
-  const [goos] = partsOf(builder);
+  const [goos = ""] = builder.split("-");
   const scripts: { readonly [goos: string]: string } = { windows: "make.bat", plan9: "make.rc" };
   const separator = goos === "windows" ? "\\" : "/";
   return {
-    makeScript: scripts[goos ?? ""] ?? "make.bash",
-    workDir: (...path) => ["$WORKDIR", ...path].join(separator),
+    makeScript: scripts[goos] ?? "make.bash",
+    below: (...path) => ["$WORKDIR", ...path].join(separator),
   };
-}
-
-function sourceOf(bootstrap: GoBootstrap): NonNullable<BuilderInput["sources"]> {
-  if (bootstrap === "none" || "path" in bootstrap) return [];
-  return [{ dir: "go1.4", url: bootstrap.url, name: "write_go_bootstrap_tar" }];
 }
 
 /**
@@ -157,12 +223,12 @@ function environmentOf(bootstrap: GoBootstrap, machine: GoMachine): { env: EnvIn
   if (bootstrap === "none") return { env: ["GOBIN="] };
   if ("path" in bootstrap) return { env: ["GOBIN=", `GOROOT_BOOTSTRAP=${bootstrap.path}`] };
   const { url, nested = url.startsWith("https://go.dev/dl/") } = bootstrap;
-  if (!nested) return { env: ["GOBIN=", `GOROOT_BOOTSTRAP=${machine.workDir("go1.4")}`] };
-  return { env: ["GOBIN=", "GOROOT_BOOTSTRAP="], path: [machine.workDir("go1.4", "go", "bin"), "$PATH"] };
+  if (!nested) return { env: ["GOBIN=", `GOROOT_BOOTSTRAP=${machine.below("go1.4")}`] };
+  return { env: ["GOBIN=", "GOROOT_BOOTSTRAP="], path: [machine.below("go1.4", "go", "bin"), "$PATH"] };
 }
 
-/** Tests of the main tree get no network, unless they are to be run in full. */
-function proxyOf(privateGoProxy: boolean, outbound: boolean): readonly string[] {
+/** `public` comes with the network, also on a machine that shuts it off for tests. */
+function proxyOf(privateGoProxy: boolean, proxy: "public" | "off"): readonly string[] {
   if (privateGoProxy) return [];
-  return outbound ? [`GOPROXY=${PUBLIC_PROXY}`, "GO_DISABLE_OUTBOUND_NETWORK=0"] : ["GOPROXY=off"];
+  return proxy === "off" ? ["GOPROXY=off"] : [`GOPROXY=${PUBLIC_PROXY}`, "GO_DISABLE_OUTBOUND_NETWORK=0"];
 }

@@ -364,12 +364,14 @@ const step: z.ZodType<StepShape> = z.preprocess(
         ).default([]),
         timeLimit: span("1s", "168h").nullable().default(null),
         showCommand: yesNo.default(false),
+        makesOther: yesNo.default(false),
       },
       "want a command or { command }",
     )
-    .transform(({ timeLimit, showCommand, ...rest }) => ({
+    .transform(({ timeLimit, showCommand, makesOther, ...rest }) => ({
       ...rest,
       ...(showCommand && { showCommand }),
+      ...(makesOther && { makesOther }),
       name: rest.name ?? nameOf(rest.command),
       timeLimitMs: timeLimit,
     })),
@@ -386,7 +388,7 @@ const source = z
     {
       dir: placeBelowWorkDir,
       name: checked("want a name", nameFault).optional(),
-      commit: z.literal("own", 'want "own"').optional(),
+      commit: z.enum(["own", "other"], 'want "own" or "other"').optional(),
       file: placeBelowWorkDir.optional(),
       text: z.string("want text").max(1_000_000, "want at most 1000000 characters").optional(),
       url: checked("want an http(s) address", (value) =>
@@ -410,7 +412,7 @@ const source = z
 const sources = z
   .array(source, "want a list of sources")
   .refine(
-    (list) => list.filter((part) => "commit" in part).length === 1,
+    (list) => list.filter((part) => "commit" in part && part.commit === "own").length === 1,
     'want exactly one { dir, commit: "own" }: steps are run below it',
   );
 
@@ -473,7 +475,7 @@ const tests: z.ZodType<TestsShape> = z
       run: step,
       only: testGlobs.exactOptional(),
       alone: testGlobs.exactOptional(),
-      dialect: z.enum(["go-dist"], 'want "go-dist"').exactOptional(),
+      dialect: z.enum(["go-dist", "go-test"], 'want "go-dist" or "go-test"').exactOptional(),
       argsOn: z
         .strictObject({ branches: globs, args: listOf(oneLine, "want a list of arguments") }, "want { branches, args }")
         .optional(),
@@ -536,6 +538,12 @@ const builder = z
         .min(1, "want at least one step")
         .max(1000, "want at most 1000 steps"),
       sources: sources.optional(),
+      against: z
+        .strictObject(
+          { repo: name, branches: globs.default(["**"]), builtBy: name.exactOptional() },
+          "want { repo, branches }",
+        )
+        .optional(),
       env,
       baseEnv: env.optional(),
       flakyNet: yesNo.optional(),
@@ -607,9 +615,11 @@ const FIELDS: readonly (readonly [place: RegExp, fields: string])[] = [
   [/^hosts owners$/, "name contact notify"],
   [
     /^builders$/,
-    "name host repos branches builds steps sources env baseEnv flakyNet minimumGoVersion knownIssues notes superseded tryOnly tests snapshot skipSnapshot stopAfterMake compileOnly helpers tryHelpers timeLimit",
+    "name host repos branches builds steps sources against env baseEnv flakyNet minimumGoVersion knownIssues notes superseded tryOnly tests snapshot skipSnapshot stopAfterMake compileOnly helpers tryHelpers timeLimit",
   ],
-  [/^builders (steps|tests list|tests run)$/, "name command dir env path timeLimit showCommand"],
+  [/^builders (steps|tests list|tests run)$/, "name command dir env path timeLimit showCommand makesOther"],
+  [/^builders against$/, "repo branches builtBy"],
+  [/^builders tests argsOn$/, "branches args"],
   [/^builders sources$/, "dir name commit file text url"],
   [/^builders tests$/, "list only alone dialect argsOn run names results groupTarget unknown keepGoing"],
   [/^builders snapshot$/, "exclude remove limit keep"],

@@ -17,6 +17,8 @@ import { Narrowing } from "../builds/narrowing.ts";
 import { plan } from "../builds/plan.ts";
 import { planFound } from "../builds/plan-found.ts";
 import { Recovery } from "../builds/recovery.ts";
+import { Snapshots } from "../builds/snapshots.ts";
+import { shellOf } from "../config/check.ts";
 import type { FarmConfig } from "../config/effective.ts";
 import { effectiveFarm } from "../config/effective-farm.ts";
 import type { Clock } from "../farm/clock.ts";
@@ -27,11 +29,16 @@ import type { Lease, LeaseKind } from "../farm/lease.ts";
 import { Logs } from "../logs/logs.ts";
 import { Keys } from "../machines/keys.ts";
 import { LocalMachines } from "../machines/local/local-machines.ts";
+import { Probes } from "../machines/probes.ts";
 import { ReversePool } from "../machines/reverse/reverse-pool.ts";
+import { send } from "../notices/channels.ts";
+import { Post } from "../notices/post.ts";
+import { Watch } from "../notices/watch.ts";
 import { Forwarder } from "../peers/forwarder.ts";
 import { certificateDigest, Peers } from "../peers/peers.ts";
 import { Claims } from "../schedule/claims.ts";
 import type { RepoStanding } from "../source/repo-watch.ts";
+import { secretReader } from "../source/secrets.ts";
 import { Source } from "../source/source.ts";
 import { recipeDigest } from "../store/builds.ts";
 import {
@@ -184,22 +191,25 @@ export class Coordinator implements AsyncDisposable {
         },
       }),
     );
+    const base = "file" in options.origin ? dirname(resolve(options.origin.file)) : process.cwd();
     const hostOf = (hostType: string) => config.current.hosts.find((host) => host.hostType === hostType);
 
+    const blobs = await Blobs.open(join(data, "blobs"), clock.now());
     // What builds are planned by: a new farm is looked at before it has been taken up everywhere and is `config.current`.
     let planning = config.current;
-    const source = stack.use(
+    const source: Source = stack.use(
       await Source.open({
         sql,
         bus,
         log,
         clock,
         random: Math.random,
-        blobs: await Blobs.open(join(data, "blobs")),
+        blobs,
         data,
-        base: "file" in options.origin ? dirname(resolve(options.origin.file)) : process.cwd(),
+        base,
         environment: process.env,
-        planned: (tx, found) => planFound(tx, planning, found, clock.now()),
+        planned: (tx, found) =>
+          planFound(tx, planning, found, clock.now(), (repo, branch) => source.watches(repo, branch)),
       }),
     );
 
@@ -230,6 +240,8 @@ export class Coordinator implements AsyncDisposable {
         gone: (session) => claims.withdraw(session),
       }),
     );
+    const snapshots = stack.use(new Snapshots({ sql, bus, clock, log, blobs, coordinator: id }));
+    snapshots.start();
     const builds = stack.use(
       new Builds({
         sql,
@@ -246,7 +258,7 @@ export class Coordinator implements AsyncDisposable {
     const starters: Readonly<Record<LeaseKind, (lease: Lease) => void>> = {
       build: (lease) => builds.start(lease),
       helper: (lease) => builds.start(lease),
-      probe: (lease) => builds.start(lease), // nobody wants one yet: it is given back
+      probe: (lease) => probes.start(lease),
     };
     const claims = new Claims(
       {
@@ -257,6 +269,19 @@ export class Coordinator implements AsyncDisposable {
       },
       stop.signal,
     );
+    const probes = stack.use(
+      new Probes({
+        sql,
+        bus,
+        clock,
+        log,
+        coordinator: id,
+        withdraw: (session) => claims.withdraw(session),
+        machine: (session) => pool.take(session),
+        release: (session, how) => pool.release(session, how),
+        shell: (hostType) => shellOf(hostOf(hostType)?.hostArch ?? ""),
+      }),
+    );
     stack.defer(() => stop.abort(new FarmError("unavailable", "The coordinator is stopping")));
     bus.subscribe(QUEUE, (topic) => claims.wake(topic.slice(QUEUE.length) || undefined), stop.signal);
 
@@ -264,6 +289,18 @@ export class Coordinator implements AsyncDisposable {
     const recovery = stack.use(new Recovery({ sql, bus, clock, log, coordinator: id, alone, lost }));
     await recovery.start();
     stack.use(new Narrowing({ sql, bus, clock, log, config: () => planning }));
+
+    const place = () => ({ farm: options.farmName, url: config.current.publicUrl });
+    const channels = { clock, secret: secretReader(base, process.env), file: (path: string) => resolve(base, path) };
+    const notices = { sql, bus, clock, log, config: () => config.current };
+    stack.use(new Watch({ ...notices, problem: () => config.problem, host: hostname(), place, startedAt }));
+    stack.use(
+      new Post({
+        ...notices,
+        send: (recipient, message, notice) =>
+          send(channels, recipient, config.current.notify.mail, place(), message, notice),
+      }),
+    );
 
     const health = stack.use(
       new Health({ sql: database.hurried, bus, clock, log, repos: () => source.standings(), startedAt }),
@@ -352,6 +389,7 @@ export class Coordinator implements AsyncDisposable {
     stack.defer(async () => {
       stop.abort(new FarmError("unavailable", "The coordinator is stopping"));
       await builds[Symbol.asyncDispose]();
+      await probes[Symbol.asyncDispose]();
       await pool[Symbol.asyncDispose]();
     });
     return new Coordinator({
@@ -379,7 +417,7 @@ export class Coordinator implements AsyncDisposable {
     return this.#source.standings();
   }
 
-  /** The builds that the configuration wants of the commits that watched branches stand at; undefined: not planned yet. */
+  /** The builds that the configuration wants of the commits that watched branches stand at, pairs left out; undefined: not planned yet. */
   async newestBuilds(): Promise<readonly (BuildLine | undefined)[]> {
     const wanted = this.repos.flatMap(({ name: repo, heads }) =>
       [...heads].flatMap(([branch, hash]) =>

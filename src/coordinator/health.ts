@@ -4,6 +4,8 @@
  *   database       answers a query within moments
  *   mirrors        each repository's remote answered last time
  *   coordinators   all that live have the same secrets and the same configuration (shared.ts)
+ *   notices        every message was taken by its recipient
+ *   set aside      no machine fails build after build
  *   machines       as many as each host type expects; none twice; none that keeps coming and going (machines/health.ts)
  */
 import type { Clock } from "../farm/clock.ts";
@@ -11,10 +13,18 @@ import type { Bus, Log } from "../farm/deps.ts";
 import { messageOf } from "../farm/errors.ts";
 import { type EpochMs, type Ms, minutes, ms, plus, seconds } from "../farm/ids.ts";
 import { machineChecks } from "../machines/health.ts";
+
+import { utc } from "../notices/message.ts";
+import { recipientLabel } from "../notices/recipients.ts";
+
 import type { RepoStanding } from "../source/repo-watch.ts";
 import { livingCoordinators } from "../store/coordinators.ts";
 import { flappingMachines, hostTypeHealth } from "../store/machines.ts";
+
+import { type DeadNotice, deadNotices } from "../store/notices.ts";
+
 import type { Sql } from "../store/sql.ts";
+import { type AsideMachine, machinesSetAside } from "../store/troubles.ts";
 import type { CheckResult } from "../web/deps.ts";
 import { coordinatorCheck } from "./shared.ts";
 
@@ -23,6 +33,8 @@ const CHECK_EVERY: Ms = seconds(10);
 const SETTLE: Ms = ms(200);
 /** Machines that were not seen for so long are forgotten by the checkers. */
 const REMEMBERED: Ms = minutes(24 * 60);
+/** Undelivered messages that are listed. */
+const NOTICES = 20;
 
 /** Sessions within FLAPPING_WITHIN that make a machine flap. */
 const FLAPPING_SESSIONS = 4;
@@ -88,6 +100,8 @@ export class Health implements AsyncDisposable {
       return [
         { id: "database", title: "Database", lines: [] },
         mirrors(repos()),
+        setAside(await machinesSetAside(sql)),
+        undelivered(await deadNotices(sql, plus(now, ms(-REMEMBERED)), NOTICES)),
         coordinatorCheck(await livingCoordinators(sql)),
         ...machineChecks({ hosts, flapping, startedAt, now }),
       ];
@@ -98,6 +112,22 @@ export class Health implements AsyncDisposable {
       return [{ id: "database", title: "Database", lines: [{ level: "error", text }] }, ...others];
     }
   }
+}
+
+function setAside(machines: readonly AsideMachine[]): CheckResult {
+  const lines = machines.map(({ hostType, name, until, reason, probeError }) => {
+    const probed = probeError === null ? "" : `; the last probe failed: ${probeError}`;
+    return { level: "warn", text: `${hostType}: ${name} until ${utc(until)}: ${reason}${probed}` } as const;
+  });
+  return { id: "set-aside", title: "Machines set aside", lines };
+}
+
+function undelivered(notices: readonly DeadNotice[]): CheckResult {
+  const lines = notices.map(({ at, recipient, title, error }) => {
+    const text = `${utc(at)}: ${recipientLabel(recipient)} was not told “${title}”: ${error}`;
+    return { level: "warn", text } as const;
+  });
+  return { id: "notices", title: "Messages that could not be delivered", lines };
 }
 
 function mirrors(repos: readonly RepoStanding[]): CheckResult {

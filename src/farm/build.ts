@@ -49,19 +49,35 @@ export type SourcePart = {
   /** What the log calls the writing of it; without one, a sentence. */
   readonly name?: string;
 } & (
-  | { readonly commit: "own" }
-  /** A file of the farm's own; `$COMMIT` in its text is the commit that is built. */
+  | {
+      /** The tree of the commit that is built, or of the one that it is tested with. */
+      readonly commit: "own" | "other";
+    }
+  /** A file of the farm's own; `$COMMIT` and `$OTHER` in its text are these commits. */
   | { readonly file: string; readonly text: string }
   /** An archive (tar.gz) that the machine fetches. */
   | { readonly url: string }
 );
+
+/**
+ * A commit of another repository that a commit is tested with: a build is then of this pair, and another commit of the other repository makes
+ * another recipe, as anything does that changes what is asked.
+ */
+export interface OtherTree {
+  readonly repo: string;
+  /** The branch whose newest commit it was. */
+  readonly branch: string;
+  readonly hash: string;
+  /** The builder whose snapshot of it is taken instead of making it once more; left out: none. */
+  readonly builtBy?: string;
+}
 
 /** One command of a build, as stored in its recipe. */
 export interface Step {
   readonly name: string;
   /** Program and arguments, argv[0] by the exec path rule (wire/buildlet-api). */
   readonly command: readonly string[];
-  /** Working directory relative to the source tree; "" is its root. */
+  /** Working directory relative to the source tree, "" is its root; or below `$WORKDIR`, the work dir. */
   readonly dir: string;
   /** `K=V`, in order, later wins; `$WORKDIR` in a value is the machine's work dir. */
   readonly env: readonly string[];
@@ -71,6 +87,8 @@ export interface Step {
   readonly timeLimitMs: number;
   /** The output begins with a line that tells what is run. */
   readonly showCommand?: true;
+  /** It makes the other tree: not needed when that came from a snapshot. */
+  readonly makesOther?: true;
 }
 
 /** All that a build needs to know of its builder, fixed when the build is planned; stored once per digest. */
@@ -81,6 +99,7 @@ export interface Recipe {
   readonly env: readonly string[];
   /** Folder below the work dir that the source tarball is unpacked to. */
   readonly sourceDir: string;
+  readonly with?: OtherTree;
   /** Left out: the commit's tree in `sourceDir`, and nothing else. */
   readonly sources?: readonly SourcePart[];
   /** What makes the tree; with `tests`, what comes before them. */
@@ -105,8 +124,8 @@ export interface TestsSpec {
   readonly only?: readonly string[];
   /** Patterns of tests that are never in a group with others. */
   readonly alone?: readonly string[];
-  /** What is listed and printed is that of `go tool dist test` (builds/go-dist.ts). */
-  readonly dialect?: "go-dist";
+  /** What is listed is that of `go tool dist test` (builds/go-dist.ts), or what is run is `go test`. */
+  readonly dialect?: "go-dist" | "go-test";
   /** Runs one group; the names of its tests come after its arguments, or one argument that is a file of them. */
   readonly run: Step;
   /** `dir`: a test is a folder, and the command runs there, for each alone. */

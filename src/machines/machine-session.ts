@@ -43,6 +43,13 @@ export interface Unpacked {
   readonly skippedLinks: number | undefined;
 }
 
+export interface SnapshotBody {
+  /** Must be read or destroyed. */
+  readonly body: Readable;
+  /** False: the machine has packed everything. */
+  readonly excluded: boolean;
+}
+
 export interface LsOptions {
   readonly recursive?: boolean;
   /** Also the SHA-1 of each regular file. */
@@ -63,6 +70,10 @@ export interface BuildletClient {
   writeFile(path: string, mode: number, body: Uint8Array | Readable, signal?: AbortSignal): Promise<void>;
   /** A tar.gz of `dir` in several gzip members (node:zlib reads all). Errors when the machine breaks off; must be read or destroyed. */
   readTgz(dir: string, signal?: AbortSignal): Promise<Readable>;
+  /**
+   * A tar.gz as from `readTgz`, of a folder in which something runs that must not wait for it. `exclude` are lines of a .gitignore.
+   */
+  readSnapshot(dir: string, exclude: readonly string[], signal?: AbortSignal): Promise<SnapshotBody>;
   /** Lines as in wire/buildlet-api/ls-line.ts, without their LF. */
   ls(dir: string, options: LsOptions, signal?: AbortSignal): Promise<string[]>;
   /** Output comes in order; the next piece waits until `onOutput` has resolved. */

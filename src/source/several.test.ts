@@ -25,7 +25,7 @@ async function another(bench: Bench): Promise<Source> {
     log: quiet,
     clock: systemClock,
     random: () => 0,
-    blobs: await Blobs.open(join(data, "blobs")),
+    blobs: await Blobs.open(join(data, "blobs"), systemClock.now()),
     data,
     base: bench.folder,
     environment: { PATH: process.env.PATH, HOME: data },

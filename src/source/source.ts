@@ -91,6 +91,12 @@ export class Source implements AsyncDisposable {
     return this.#watches.has(repo);
   }
 
+  /** Whether `branch` of `repo` is watched; true as long as nobody knows. */
+  watches(repo: string, branch: string): boolean {
+    const standing = this.#watches.get(repo)?.standing;
+    return standing === undefined || !standing.looked || standing.heads.has(branch);
+  }
+
   /** Where the watching of each repository stands. */
   standings(): readonly RepoStanding[] {
     return [...this.#watches.values()].map((watch) => watch.standing);

@@ -20,6 +20,7 @@ import type { Lease } from "../farm/lease.ts";
 import { type BuildRef, buildRef } from "./builds.ts";
 import { otherMachines } from "./leases.ts";
 import { END_LOG, endLog, endLogParams, type LogEnd } from "./logs.ts";
+import { setAsideIfFailing } from "./set-aside.ts";
 import { at, type Sql } from "./sql.ts";
 
 /** An attempt that holds its machine and may run. */
@@ -170,6 +171,8 @@ export interface GiveUp {
   readonly reason: string;
   /** False: the farm's own restart, not charged to the budget. */
   readonly counts: boolean;
+  /** The machine went away or broke in the middle of its work. */
+  readonly machineFault: boolean;
   readonly end: LogEnd | undefined;
 }
 
@@ -211,7 +214,7 @@ export async function giveUpAttempt(
     if (giveUp.end) await endLog(tx, giveUp.end);
     const [open] = await tx.query<OpenAttempt>(
       `with a as (
-         update attempt set state = 'ended', outcome = 'infra_failure', reason = $2, counts = $3, ended_at = $4,
+         update attempt set state = 'ended', outcome = 'infra_failure', reason = $2, counts = $3, machine_fault = $6, ended_at = $4,
            machine_id = coalesce(attempt.machine_id, l.machine_id)
          from lease l where attempt.id = $1 and attempt.state <> 'ended' and l.id = attempt.lease_id
          returning attempt.id, attempt.build_id, attempt.number, attempt.lease_id
@@ -224,9 +227,10 @@ export async function giveUpAttempt(
          update lease set state = 'ended', end_reason = $2, ended_at = $4 from a where lease.id = a.lease_id and lease.state <> 'ended'
        )
        select b.id, b.repo, b.commit_id, b.builder, b.host_type, a.number, a.lease_id from a join build b on b.id = a.build_id`,
-      [giveUp.attempt, giveUp.reason, giveUp.counts, at(now), giveUp.end?.id ?? 0],
+      [giveUp.attempt, giveUp.reason, giveUp.counts, at(now), giveUp.end?.id ?? 0, giveUp.machineFault],
     );
     if (!open) return undefined;
+    if (giveUp.machineFault) await setAsideIfFailing(tx, giveUp.attempt, now);
     const build = buildRef(open);
     const [past] = await tx.query<{ charged: number; machines: number[] }>(
       `select count(*) filter (where counts) as charged,

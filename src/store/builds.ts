@@ -4,7 +4,16 @@
  * A build comes with its first attempt and that attempt's lease, in one statement: an open build always has a way to go on.
  */
 import { createHash } from "node:crypto";
-import type { Limits, Provenance, Recipe, SnapshotSpec, SourcePart, Step, TestsSpec } from "../farm/build.ts";
+import type {
+  Limits,
+  OtherTree,
+  Provenance,
+  Recipe,
+  SnapshotSpec,
+  SourcePart,
+  Step,
+  TestsSpec,
+} from "../farm/build.ts";
 import { FarmError } from "../farm/errors.ts";
 import { type BuildId, buildId, type EpochMs } from "../farm/ids.ts";
 import { LEASE_CLASSES, type LeaseClass } from "../farm/lease.ts";
@@ -61,6 +70,7 @@ export function recipeDigest(recipe: Recipe): { readonly digest: string; readonl
     hostType: recipe.hostType,
     env: recipe.env,
     sourceDir: recipe.sourceDir,
+    ...(recipe.with && { with: otherBody(recipe.with) }),
     ...(sources && { sources: sources.map(sourceBody) }),
     steps: recipe.steps.map(stepBody),
     ...(tests && { tests: testsBody(tests) }),
@@ -78,8 +88,13 @@ function sourceBody(part: SourcePart): SourcePart {
   return "file" in part ? { ...place, file: part.file, text: part.text } : { ...place, commit: part.commit };
 }
 
-function stepBody({ name, command, dir, env, path, timeLimitMs, showCommand }: Step): Step {
-  return { name, command, dir, env, path, timeLimitMs, ...(showCommand && { showCommand }) };
+function otherBody({ repo, branch, hash, builtBy }: OtherTree): OtherTree {
+  return { repo, branch, hash, ...(builtBy !== undefined && { builtBy }) };
+}
+
+function stepBody({ name, command, dir, env, path, timeLimitMs, showCommand, makesOther }: Step): Step {
+  const step = { name, command, dir, env, path, timeLimitMs };
+  return { ...step, ...(showCommand && { showCommand }), ...(makesOther && { makesOther }) };
 }
 
 function testsBody({ list, run, names, results, groupTargetMs, unknownMs, ...rest }: TestsSpec): TestsSpec {
@@ -117,7 +132,7 @@ export async function insertBuilds(sql: Sql, builds: readonly NewBuild[], now: E
   for (const build of builds) {
     const { digest, body } = recipeDigest(build.recipe);
     recipes.set(digest, body);
-    rows.set(`${build.commitId} ${body.builder}`, {
+    rows.set(`${build.commitId} ${digest}`, {
       place: rows.size,
       head: build.head,
       repo: build.repo,
@@ -148,10 +163,10 @@ export async function insertBuilds(sql: Sql, builds: readonly NewBuild[], now: E
        insert into build (repo, commit_id, branch, builder, host_type, recipe, provenance, class, created_at)
        select repo, commit_id, branch, builder, host_type, recipe, provenance, class, $3::timestamptz from input order by place
        on conflict (commit_id, builder, recipe) where rebuild_of is null and outcome is distinct from 'skipped' do nothing
-       returning id, repo, commit_id, builder, host_type, provenance, class
+       returning id, repo, commit_id, builder, recipe, host_type, provenance, class
      ), numbered as (
        select b.*, input.release, input.rank, input.starves_at, nextval(pg_get_serial_sequence('lease', 'id')) as lease_id
-       from b join input using (commit_id, builder)
+       from b join input using (commit_id, recipe)
      ), l as (
        insert into lease (id, kind, class, queue, flow, repo, release, provenance, rank, wanted_at, starves_at) overriding system value
        select lease_id, 'build', class, host_type, repo, repo, release, provenance, rank, $3, starves_at from numbered

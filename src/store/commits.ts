@@ -65,6 +65,27 @@ export async function branchHeads(sql: Sql, repo: string): Promise<Map<string, s
   return new Map(rows.map((row) => [row.name, row.head]));
 }
 
+/** The newest commit of a branch that is or was watched. */
+export interface BranchTip {
+  readonly repo: string;
+  readonly branch: string;
+  readonly commit: KnownCommit;
+}
+
+/**
+ * The tips of `repos`, to be planned as pairs by this transaction alone: of two that each record one half of a new pair, the later one sees
+ * what the earlier one recorded.
+ */
+export async function lockedTips(sql: Sql, repos: readonly string[]): Promise<BranchTip[]> {
+  await sql.query("select pg_advisory_xact_lock(hashtext('pairs of commits'))");
+  const rows = await sql.query<KnownRow & { repo: string; branch: string }>(
+    `select b.repo, b.name as branch, c.id, c.hash, c.committed_at from branch b join commit c on c.repo = b.repo and c.hash = b.head
+     where b.repo = any ($1::text[]) order by b.repo, b.name`,
+    [repos],
+  );
+  return rows.map((row) => ({ repo: row.repo, branch: row.branch, commit: knownCommit(row) }));
+}
+
 /**
  * `branch` of `repo`, which stood at `was` (undefined: it was not known), now ends with `commits` (first-parent history, newest first, its head first of all). What stands behind the newest
  * of them that the branch had before stays; what stood after it is replaced. With `keepTail` a branch that had none of them keeps what

@@ -229,7 +229,8 @@ export async function endLease(sql: Sql, lease: LeaseId, now: EpochMs, reason: s
 export async function otherMachines(sql: Sql, hostType: string, except: readonly MachineId[]): Promise<number> {
   const [row] = await sql.query<{ count: number }>(
     `select count(distinct m.id) as count from session s join machine m on m.id = s.machine_id
-     where s.closed_at is null and m.host_type = $1 and m.drained_at is null and m.id <> all ($2::bigint[])`,
+     where s.closed_at is null and m.host_type = $1 and m.drained_at is null and m.set_aside_at is null
+       and m.id <> all ($2::bigint[])`,
     [hostType, except],
   );
   return row?.count ?? 0;

@@ -18,4 +18,6 @@ export interface ApiDeps {
   /** Keeps commands off the internet where that was asked for and the system can. */
   readonly disableOutboundNetwork: () => Promise<void>;
   readonly tarLimits?: TarLimits;
+  /** The file of the running program, which packs snapshots; undefined: this process does. */
+  readonly program?: string | undefined;
 }

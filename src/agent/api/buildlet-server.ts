@@ -11,7 +11,14 @@ import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { messageOf } from "../../farm/errors.ts";
 import { parseBool } from "../../farm/flags.ts";
-import { SKIPPED_HEADER, SYMLINKS_HEADER, SYMLINKS_KEEP } from "../../wire/buildlet-api/buildlet-api.ts";
+import {
+  EXCLUDE_FIELD,
+  SKIPPED_HEADER,
+  SNAPSHOT_BESIDE,
+  SNAPSHOT_HEADER,
+  SYMLINKS_HEADER,
+  SYMLINKS_KEEP,
+} from "../../wire/buildlet-api/buildlet-api.ts";
 import { isRelPath } from "../../wire/buildlet-api/rel-path.ts";
 import { TAR_LIMITS } from "../../wire/tar/tar-reader.ts";
 import type { IdleMemory } from "../idle-memory.ts";
@@ -220,10 +227,17 @@ export class BuildletServer implements AsyncDisposable {
         {
           methods: ["GET"],
           guarded: true,
-          handle: async (_, response, { query }) => {
+          handle: async (request, response, { query }) => {
             const dir = join(workDir, checkRelPath("dir", query.get("dir") ?? "", windows));
-            const { pack } = await import("./pack.ts");
             response.setHeader("Content-Type", "application/x-gzip");
+            if (request.headers[SNAPSHOT_HEADER.toLowerCase()] === SNAPSHOT_BESIDE) {
+              const { packBeside } = await import("./pack-beside.ts");
+              response.setHeader(SNAPSHOT_HEADER, SNAPSHOT_BESIDE);
+              const order = { dir, exclude: query.getAll(EXCLUDE_FIELD) };
+              await sendAll(response, packBeside(this.#deps.program, order), "cut");
+              return;
+            }
+            const { pack } = await import("./pack.ts");
             await sendAll(response, pack(dir), "cut");
           },
         },

@@ -1,10 +1,10 @@
 import { createHash } from "node:crypto";
-import { existsSync, readFileSync, readlinkSync } from "node:fs";
+import { existsSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { chmod, mkdir, mkdtemp, readdir, rm, stat, symlink, utimes, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { PassThrough, Readable } from "node:stream";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { unpackTar } from "modern-tar";
@@ -12,6 +12,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { encodeExecForm } from "../../wire/buildlet-api/exec-form.ts";
 import { type TarWriteEntry, tarEnd, tarHeader, tarPadding } from "../../wire/tar/tar-writer.ts";
 import { TestMachine } from "../testing/test-machine.ts";
+import { pack } from "./pack.ts";
 import { unpack } from "./unpack.ts";
 
 let machine: TestMachine;
@@ -331,6 +332,52 @@ test("[coordinator 35] /tgz gives a folder in members of 1 MiB, cuts the connect
   expect((await get("/tgz"))[0]).toBe(400);
   expect((await get("/tgz?dir=/etc"))[0]).toBe(400);
   await expect(get("/tgz?dir=nowhere")).rejects.toThrow("socket hang up");
+});
+
+test("/tgz beside what runs leaves out what a .gitignore would, and says that it did", async () => {
+  for (const name of [
+    "s/keep.c",
+    "s/keep.o",
+    "s/cache/deep/x",
+    "s/sub/cache/y",
+    "s/sub/important.o",
+    "s/Caf\u00e9.log",
+  ]) {
+    await mkdir(dirname(inWork(name)), { recursive: true });
+    await writeFile(inWork(name), name);
+  }
+  const path = `/tgz?dir=s&${new URLSearchParams(["*.o", "!important.o", "/cache/", "caf\u00e9.log"].map((line) => ["exclude", line]))}`;
+  const reply = await machine.coordinator.fetch({ path, headers: { "Barnraiser-Snapshot": "beside" } });
+  const names = (await unpackTar(gunzipSync(reply.body))).map(({ header }) => header.name);
+  expect([names, reply.headers["barnraiser-snapshot"]]).toEqual([
+    ["Caf\u00e9.log", "keep.c", "sub/", "sub/cache/", "sub/cache/y", "sub/important.o"],
+    "beside",
+  ]);
+  const plain = await machine.coordinator.fetch({ path });
+  expect([(await unpackTar(gunzipSync(plain.body))).length, plain.headers["barnraiser-snapshot"]]).toEqual([
+    10,
+    undefined,
+  ]);
+});
+
+test("pack() of a snapshot leaves out what goes away meanwhile; otherwise that ends the stream", async () => {
+  const make = async () => {
+    await mkdir(inWork("v/gone/sub"), { recursive: true });
+    for (const name of ["a", "b", "gone/sub/c"]) await writeFile(inWork(`v/${name}`), name);
+  };
+  const packed = async (mayVanish: boolean) => {
+    const leaveOut = (name: string) => {
+      if (name === "b") rmSync(inWork("v/b"));
+      if (name === "gone/sub/") rmSync(inWork("v/gone"), { recursive: true });
+      return false;
+    };
+    const pieces = await Array.fromAsync(pack(inWork("v"), { leaveOut, mayVanish }));
+    return (await unpackTar(gunzipSync(Buffer.concat(pieces)))).map(({ header }) => header.name);
+  };
+  await make();
+  expect(await packed(true)).toEqual(["a"]);
+  await make();
+  await expect(packed(false)).rejects.toThrow("ENOENT");
 });
 
 test("what /tgz gives /writetgz takes", async () => {

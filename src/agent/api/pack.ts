@@ -1,24 +1,44 @@
 /**
- * GET /tgz: a folder as tar.gz. The stream is several gzip members, each of 1 MiB of tar, which are made on several
- * threads at once; whoever reads it must take more than one member. Links are stored as links. Anything that cannot be
- * read ends the stream without its last chunk, so that nobody takes half an archive for a whole one.
+ * GET /tgz: a folder as tar.gz. The stream is several gzip members, each of 1 MiB of tar, which are packed on several
+ * threads at once, as fast as gzip can: whoever reads it must take more than one member. Links are stored as links.
+ *
+ * What is packed is what was there at the beginning: names are listed first, and files are then read by plain calls, a few for each
+ * and none waited for, as in unpack.ts. Anything that cannot be read ends the stream without its last chunk, so that nobody takes half
+ * an archive for a whole one. A snapshot is packed while tests run in the same folder (pack-beside.ts): there, what has gone away
+ * meanwhile is left out.
  */
-import { open, readlink } from "node:fs/promises";
+import { closeSync, constants, lstatSync, openSync, readlinkSync, readSync, type Stats } from "node:fs";
+import { readdir } from "node:fs/promises";
+import { TAR_LIMITS } from "../../wire/tar/tar-reader.ts";
 import { tarEnd, tarHeader, tarPadding } from "../../wire/tar/tar-writer.ts";
-import { type WalkEntry, walk } from "./walk.ts";
+import { errnoOf } from "./api-error.ts";
+import { bytesOrText } from "./unpack.ts";
 
 const MEMBER = 1024 * 1024;
 /** Members in the making: one more than this machine's usual two cores keeps both busy. */
 const AHEAD = 3;
+/** The network is faster than any higher level. */
+const LEVEL = 1;
 
-/** The archive of `dir`, in order. Throws where the walk fails. */
-export async function* pack(dir: string): AsyncGenerator<Buffer> {
+export interface PackOptions {
+  /** Whether to leave out a name, and all that is below when it is a folder's; a folder's ends in `/`. */
+  readonly leaveOut?: (name: string) => boolean;
+  /** What goes away meanwhile is left out; otherwise it ends the stream. */
+  readonly mayVanish?: boolean;
+}
+
+/** The archive of `dir`, in order. Throws where something cannot be read. */
+export async function* pack(dir: string, options: PackOptions = {}): AsyncGenerator<Buffer> {
   const { gzip } = await import("node:zlib");
   const zip = (member: Buffer) =>
-    new Promise<Buffer>((resolve, reject) => gzip(member, (error, out) => (error ? reject(error) : resolve(out))));
+    new Promise<Buffer>((resolve, reject) =>
+      gzip(member, { level: LEVEL, chunkSize: MEMBER / 2 }, (error, out) => (error ? reject(error) : resolve(out))),
+    );
+  const names: string[] = [];
+  await list(dir, "", options, names);
   const inWork: Promise<Buffer>[] = [];
   try {
-    for await (const member of members(dir)) {
+    for (const member of members(dir, names, options.mayVanish ?? false)) {
       inWork.push(zip(member));
       if (inWork.length > AHEAD) yield (await inWork.shift()) ?? Buffer.alloc(0);
     }
@@ -28,11 +48,30 @@ export async function* pack(dir: string): AsyncGenerator<Buffer> {
   }
 }
 
+/** Collects the names below `name` (one character per byte, a folder's ending in `/`): each folder before what is in it. */
+async function list(dir: string, name: string, options: PackOptions, names: string[]): Promise<void> {
+  const folder = await readdir(pathOf(dir, name), { encoding: "buffer", withFileTypes: true }).catch(
+    (error: unknown) => {
+      if (name !== "" && options.mayVanish && isGone(error)) return [];
+      throw error;
+    },
+  );
+  const children = folder.map((child) => `${child.name.toString("latin1")}${child.isDirectory() ? "/" : ""}`).sort();
+  for (const child of children) {
+    const below = name + child;
+    if (options.leaveOut?.(below)) continue;
+    if (names.push(below) > TAR_LIMITS.entries) {
+      throw new Error(`Cannot pack: there are more than ${TAR_LIMITS.entries} files and folders`);
+    }
+    if (below.endsWith("/")) await list(dir, below, options, names);
+  }
+}
+
 /** The tar in pieces of MEMBER bytes, the last one shorter. */
-async function* members(dir: string): AsyncGenerator<Buffer> {
+function* members(dir: string, names: readonly string[], mayVanish: boolean): Generator<Buffer> {
   let member = Buffer.allocUnsafe(MEMBER);
   let filled = 0;
-  for await (const piece of tar(dir)) {
+  for (const piece of tar(dir, names, mayVanish)) {
     for (let at = 0; at < piece.length; ) {
       const take = Math.min(MEMBER - filled, piece.length - at);
       member.set(piece.subarray(at, at + take), filled);
@@ -48,34 +87,78 @@ async function* members(dir: string): AsyncGenerator<Buffer> {
   if (filled > 0) yield member.subarray(0, filled);
 }
 
-async function* tar(dir: string): AsyncGenerator<Buffer> {
-  for await (const entry of walk(dir, () => true)) {
-    if (entry.name !== "") yield* tarEntry(entry);
+/** Pieces that hold until the next one is asked for. */
+function* tar(dir: string, names: readonly string[], mayVanish: boolean): Generator<Buffer> {
+  const scratch = Buffer.allocUnsafe(MEMBER);
+  for (const name of names) {
+    try {
+      yield* entry(name, pathOf(dir, name), scratch);
+    } catch (error) {
+      // Nothing of it has been given yet: its header is made once it is open.
+      if (!mayVanish || !isGone(error)) throw error;
+    }
   }
   yield tarEnd();
 }
 
-async function* tarEntry({ name, path, stats }: WalkEntry): AsyncGenerator<Buffer> {
-  const common = { mode: stats.mode, mtime: stats.mtimeMs / 1000, uid: stats.uid, gid: stats.gid };
-  if (stats.isDirectory()) yield tarHeader({ ...common, type: "directory", name: `${name}/`, size: 0 });
+function* entry(name: string, path: string | Buffer, scratch: Buffer): Generator<Buffer> {
+  const stats = lstatSync(path);
+  const plain = name.endsWith("/") ? name.slice(0, -1) : name;
+  const common = commonOf(stats);
+  if (stats.isDirectory()) yield tarHeader({ ...common, type: "directory", name: `${plain}/`, size: 0 });
   else if (stats.isSymbolicLink()) {
-    yield tarHeader({ ...common, type: "symlink", name, linkName: await readlink(path, "latin1"), size: 0 });
-  } else if (stats.isFile()) {
-    yield tarHeader({ ...common, type: "file", name, size: stats.size });
-    if (stats.size === 0) return;
-    const file = await open(path, "r");
-    try {
-      const buffer = Buffer.allocUnsafe(Math.min(256 * 1024, stats.size));
-      for (let left = stats.size; left > 0; ) {
-        const { bytesRead } = await file.read(buffer, 0, Math.min(buffer.length, left), null);
-        if (bytesRead === 0) throw new Error(`Cannot pack: a file of ${stats.size} bytes has become shorter`);
-        left -= bytesRead;
-        yield buffer.subarray(0, bytesRead); // copied by the caller before it asks for more
-      }
-    } finally {
-      await file.close();
-    }
-    yield tarPadding(stats.size);
-  }
+    yield tarHeader({ ...common, type: "symlink", name: plain, linkName: readlinkSync(path, "latin1"), size: 0 });
+  } else if (stats.isFile()) yield* file(plain, path, stats, scratch);
   // Sockets, FIFOs and devices are nothing that another machine could use.
+}
+
+function* file(name: string, path: string | Buffer, stats: Stats, scratch: Buffer): Generator<Buffer> {
+  const header = (size: number) => tarHeader({ ...commonOf(stats), type: "file", name, size });
+  if (stats.size === 0) {
+    yield header(0);
+    return;
+  }
+  // It may have become a FIFO since it was looked at, which would hold the agent up.
+  const fd = openSync(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+  try {
+    const begin = fill(fd, scratch.subarray(0, Math.min(scratch.length, stats.size)));
+    // A small one is as long as what could be read of it, whatever it was a moment before.
+    const size = stats.size <= scratch.length ? begin : stats.size;
+    yield header(size);
+    yield scratch.subarray(0, begin);
+    for (let left = size - begin; left > 0; ) {
+      const read = fill(fd, scratch.subarray(0, Math.min(scratch.length, left)));
+      if (read === 0) throw new Error(`Cannot pack: a file of ${size} bytes has become shorter`);
+      left -= read;
+      yield scratch.subarray(0, read);
+    }
+    yield tarPadding(size);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Reads as much as there is, up to the whole of `into`. */
+function fill(fd: number, into: Buffer): number {
+  let filled = 0;
+  while (filled < into.length) {
+    const read = readSync(fd, into, filled, into.length - filled, null);
+    if (read === 0) break;
+    filled += read;
+  }
+  return filled;
+}
+
+function commonOf({ mode, mtimeMs, uid, gid }: Stats) {
+  return { mode, mtime: mtimeMs / 1000, uid, gid };
+}
+
+function pathOf(dir: string, name: string): string | Buffer {
+  if (name === "") return dir;
+  const text = bytesOrText(name);
+  return typeof text === "string" ? `${dir}/${text}` : Buffer.concat([Buffer.from(`${dir}/`), text]);
+}
+
+function isGone(error: unknown): boolean {
+  return ["ENOENT", "ENOTDIR"].includes(errnoOf(error));
 }

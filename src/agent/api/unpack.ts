@@ -178,7 +178,7 @@ class Extractor {
 }
 
 /** A string where the name is text, bytes where it is not. */
-function bytesOrText(name: string): string | Buffer {
+export function bytesOrText(name: string): string | Buffer {
   const text = tarText(name);
   return text.includes("\ufffd") ? Buffer.from(name, "latin1") : text;
 }

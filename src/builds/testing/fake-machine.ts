@@ -4,10 +4,10 @@
  * A script says what a command does: its output, then how it ends. `hang` never ends until aborted; `die` hangs up in the middle;
  * `garbage` answers what the protocol does not allow.
  */
-import type { Readable } from "node:stream";
+import { Readable } from "node:stream";
 import { FarmError } from "../../farm/errors.ts";
 import type { MachineId, SessionId } from "../../farm/ids.ts";
-import type { BuildClient, BuildMachine, Command, CommandEnd, Unpacked } from "../machine.ts";
+import type { BuildClient, BuildMachine, Command, CommandEnd, SnapshotBody, Unpacked } from "../machine.ts";
 
 export interface Script {
   readonly output?: Iterable<Buffer | string>;
@@ -27,6 +27,8 @@ export interface FakeMachineOptions {
   /** Hangs up, or answers garbage, in the middle of these calls. */
   readonly dieIn?: "removeall" | "writetgz";
   readonly garbageIn?: "removeall" | "writetgz";
+  /** Its tree packed, when it is asked for a snapshot; a small one when it says nothing. */
+  readonly snapshot?: (exclude: readonly string[], signal: AbortSignal | undefined) => SnapshotBody;
   /** What it says about the links of a tarball. */
   readonly skippedLinks?: number;
 }
@@ -41,6 +43,8 @@ export class FakeMachine implements BuildMachine {
   /** What was asked of the machine, in order. */
   readonly calls: string[] = [];
   readonly commands: Command[] = [];
+  /** Folder -> the last archive that was written there, as far as it came. */
+  readonly archives = new Map<string, Buffer>();
   /** Bytes of tarballs received. */
   received = 0;
   readonly #gone = new AbortController();
@@ -61,6 +65,8 @@ export class FakeMachine implements BuildMachine {
         return "/work";
       },
       exec: (command, onOutput, signal) => this.#exec(command, onOutput, signal),
+      readSnapshot: async (_, exclude, signal) =>
+        options.snapshot?.(exclude, signal) ?? { body: Readable.from([Buffer.from("the made tree")]), excluded: true },
       endExecution: async (id) => void this.calls.push(`end ${id}`),
     };
   }
@@ -81,10 +87,16 @@ export class FakeMachine implements BuildMachine {
 
   async #writeTgz(dir: string, body: Readable, signal?: AbortSignal): Promise<Unpacked> {
     this.calls.push(`writetgz ${dir}`);
-    for await (const chunk of body) {
-      this.received += (chunk as Buffer).length;
-      this.#trouble("writetgz");
-      signal?.throwIfAborted();
+    const parts: Buffer[] = [];
+    try {
+      for await (const chunk of body) {
+        this.received += (chunk as Buffer).length;
+        parts.push(chunk as Buffer);
+        this.#trouble("writetgz");
+        signal?.throwIfAborted();
+      }
+    } finally {
+      this.archives.set(dir, Buffer.concat(parts));
     }
     return { skippedLinks: this.#options.skippedLinks };
   }

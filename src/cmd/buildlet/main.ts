@@ -1,5 +1,6 @@
 /** `buildlet`: lends this machine to a coordinator (agent/buildlet.ts). */
 import { agentLog } from "../../agent/agent-log.ts";
+import { PACK_ARGUMENT } from "../../agent/api/pack-argument.ts";
 import { runBuildlet } from "../../agent/buildlet.ts";
 import { BUILDLET_FLAGS } from "../../agent/buildlet-flags.ts";
 import { goSystem } from "../../agent/machine-info.ts";
@@ -10,6 +11,7 @@ import { parseFlags } from "../../farm/flags.ts";
 import { BUILDLET_VERSION } from "../../wire/buildlet-api/buildlet-api.ts";
 
 async function main(): Promise<number> {
+  if (process.argv[2] === PACK_ARGUMENT) return (await import("../../agent/api/pack-beside.ts")).packForParent();
   const parsed = parseFlags(
     "usage: buildlet -coordinator=HOST:PORT -reverse-type=TYPE [flags]",
     BUILDLET_FLAGS,

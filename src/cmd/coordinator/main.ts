@@ -6,6 +6,7 @@ import { readFarm } from "../../coordinator/config-file.ts";
 import { addressFlags } from "../../coordinator/flags.ts";
 import { main, serve, usageError } from "../../coordinator/program.ts";
 import { control } from "../../coordinator/remote-control.ts";
+import { testNotice } from "../../coordinator/test-notice.ts";
 import { bool, choice, parseFlags, text, texts } from "../../farm/flags.ts";
 import { systemClock } from "../../store/system-clock.ts";
 
@@ -14,6 +15,7 @@ const flags = {
   ...commandFlags,
   peer: text("", "`address` of this TLS port for the farm's other coordinators (default: from -listen)"),
   config: text("farm.config.ts", "the configuration `file`"),
+  "test-notice": bool(false, "send one test message to each of notify.operators, print what became of it, and end"),
   check: bool(false, "print the effective configuration, or its mistakes, and end"),
   mode: choice(["dev", "prod"], "prod", "dev: on loopback, also accept the protocol's public development key"),
   masterkey: text("", "`file` with the master key (default DATA/master.key, made at the first start)"),
@@ -39,6 +41,7 @@ await main(async () => {
     );
     return 0;
   }
+  if (values["test-notice"]) return testNotice(values.config, values["farm-name"], systemClock, process.stdout);
   const command = commandOf(values);
   if (command) {
     process.stdout.write(`${await control(values.data, values.secrets || values.data, command)}\n`);

@@ -9,9 +9,12 @@ import { Readable } from "node:stream";
 import { FarmError } from "../../farm/errors.ts";
 import { type Ms, ms, seconds } from "../../farm/ids.ts";
 import {
+  EXCLUDE_FIELD,
   EXEC_HEAD_LIMIT_MS,
   PROCESS_STATE,
   SKIPPED_HEADER,
+  SNAPSHOT_BESIDE,
+  SNAPSHOT_HEADER,
   SYMLINKS_HEADER,
   SYMLINKS_KEEP,
 } from "../../wire/buildlet-api/buildlet-api.ts";
@@ -19,7 +22,7 @@ import { encodeExecForm } from "../../wire/buildlet-api/exec-form.ts";
 import { EXEC_END_PATH, executionAge, executionFields } from "../../wire/buildlet-api/execution.ts";
 import { PROCESS_OK } from "../../wire/buildlet-api/process-state.ts";
 import { fieldValues } from "../../wire/revdial/http-head.ts";
-import type { BuildletClient, ExecRequest, ExecResult, LsOptions, Unpacked } from "../machine-session.ts";
+import type { BuildletClient, ExecRequest, ExecResult, LsOptions, SnapshotBody, Unpacked } from "../machine-session.ts";
 import { Exchanges, type ExchangesOptions, type Request, type Response } from "./exchange.ts";
 
 const HEAD_LIMIT: Ms = ms(EXEC_HEAD_LIMIT_MS);
@@ -29,6 +32,7 @@ const FORM = "application/x-www-form-urlencoded";
 const ERROR_LIMIT = 4096;
 /** Larger than anything that the small calls answer. */
 const ANSWER_LIMIT = 1024 * 1024;
+const EXCLUDE_LIMIT = 8 * 1024;
 const LS_LIMIT = 256 * 1024 * 1024;
 
 export class HttpBuildlet implements BuildletClient {
@@ -86,6 +90,22 @@ export class HttpBuildlet implements BuildletClient {
   async readTgz(dir: string, signal?: AbortSignal): Promise<Readable> {
     const response = await this.#ask({ method: "GET", target: `/tgz?${new URLSearchParams({ dir })}` }, signal);
     return Readable.from(this.#pieces(response), { objectMode: false });
+  }
+
+  async readSnapshot(dir: string, exclude: readonly string[], signal?: AbortSignal): Promise<SnapshotBody> {
+    const query = new URLSearchParams({ dir });
+    for (const line of exclude) query.append(EXCLUDE_FIELD, line);
+    // A head may have 16 KiB where it arrives; what does not fit there is left out here.
+    const target = `/tgz?${query}`;
+    const fits = target.length <= EXCLUDE_LIMIT;
+    const fields = [[SNAPSHOT_HEADER, SNAPSHOT_BESIDE] as const];
+    const response = await this.#ask(
+      { method: "GET", target: fits ? target : `/tgz?${new URLSearchParams({ dir })}`, fields },
+      signal,
+    );
+    const [how] = fieldValues(response.head, SNAPSHOT_HEADER);
+    const body = Readable.from(this.#pieces(response), { objectMode: false });
+    return { body, excluded: exclude.length === 0 || (fits && how === SNAPSHOT_BESIDE) };
   }
 
   async ls(dir: string, options: LsOptions, signal?: AbortSignal): Promise<string[]> {

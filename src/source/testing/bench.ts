@@ -58,7 +58,7 @@ export class Bench implements AsyncDisposable {
       log: quiet,
       clock: systemClock,
       random: () => 0,
-      blobs: await Blobs.open(join(this.folder, "blobs")),
+      blobs: await Blobs.open(join(this.folder, "blobs"), systemClock.now()),
       data: this.folder,
       base: this.folder,
       environment: { PATH: process.env.PATH, HOME: this.folder, GIT_DIR: "/nonexistent" },

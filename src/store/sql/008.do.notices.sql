@@ -8,6 +8,8 @@ alter table machine
   add column set_aside_until  timestamptz,         -- then it is probed
   add column set_aside_reason text,                -- what it failed with, in words
   add column set_aside_times  integer not null default 0, -- in a row without a good build between: the back-off follows from it
+  add column probed_at        timestamptz,
+  add column probe_error      text,                -- what the last probe failed with; null: it was well
   add column well_since       timestamptz,         -- a probe or an operator brought it back: failures before do not count any more
   add column drained_by       text;
 create index machine_set_aside on machine (set_aside_until) where set_aside_at is not null;
@@ -33,7 +35,9 @@ create table trouble (
   subject    text not null,                        -- 'machine:12', 'host:host-linux-amd64', 'repo:app', 'key:K123456789', 'config:HOST'
   since      timestamptz not null,
   noticed_at timestamptz not null,
-  told_at    timestamptz,                          -- null: there was nobody to tell
+  told_at    timestamptz,                          -- null: noticed only
+  told_to    integer not null default 0,           -- recipients
+  well_at    timestamptz,                          -- since when it is not seen any more, after it was told
   about      jsonb not null,                       -- what its messages say: names as they were
   primary key (kind, subject)
 );

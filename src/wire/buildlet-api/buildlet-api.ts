@@ -31,5 +31,14 @@ export const SYMLINKS_HEADER = "Barnraiser-Symlinks";
 export const SYMLINKS_KEEP = "keep";
 export const SKIPPED_HEADER = "Barnraiser-Skipped";
 
+/**
+ * Ours, on GET /tgz. With this header ours packs beside what runs in the folder, at low priority: it leaves out what the fields
+ * EXCLUDE_FIELD of the query name (lines of a .gitignore) and what goes away meanwhile, and has the same header in its answer. The
+ * original ignores it, packs everything, and has no such header in its answer.
+ */
+export const SNAPSHOT_HEADER = "Barnraiser-Snapshot";
+export const SNAPSHOT_BESIDE = "beside";
+export const EXCLUDE_FIELD = "exclude";
+
 /** The original client gives the head of an exec's response this long, then takes the machine for broken. */
 export const EXEC_HEAD_LIMIT_MS = 20_000;

@@ -1,0 +1,376 @@
+/**
+ * Snapshots: the tree of a build after its steps, kept so that helpers, retries and rebuilds of the same commit need not make it again.
+ *
+ *   none -steps ended well-> uploading      beside the tests: nobody waits for it, and what goes wrong with it is noted and forgotten
+ *   uploading -all of it came-> kept        for the builder's `keep`; a snapshot that is used lives on for as long again
+ *   uploading -machine gone, over the limit, disk full, too slow-> none
+ *   kept -expired-> none                    row first, then blob; a blob that has no row is swept
+ *   kept -its bytes are others-> none       noticed while they go to a machine, before anything is built on them: the attempt does the steps
+ *
+ * A snapshot is found by commit, builder and a digest of all in the recipe that decides what the tree becomes, and its row has the
+ * SHA-256 of its bytes. So one of another commit, or made in another way, is never used, whatever is in the folder of blobs.
+ * Builders without tests keep none: there would be nothing left to do on it.
+ */
+import { createHash } from "node:crypto";
+import { Readable } from "node:stream";
+import type { Blobs } from "../blobs/blobs.ts";
+import type { Recipe, SnapshotSpec } from "../farm/build.ts";
+import type { Clock } from "../farm/clock.ts";
+import type { Bus, Log } from "../farm/deps.ts";
+import { FarmError, messageOf } from "../farm/errors.ts";
+import { type CoordinatorId, type Ms, minutes, ms, plus, seconds } from "../farm/ids.ts";
+import type { Begun } from "../store/attempts.ts";
+import {
+  blobsWithoutSnapshot,
+  deleteExpiredSnapshots,
+  deleteSnapshot,
+  findSnapshot,
+  insertSnapshot,
+  noteSnapshot,
+  type Snapshot,
+  type SnapshotKey,
+  snapshotUsed,
+} from "../store/snapshots.ts";
+import type { Sql } from "../store/sql.ts";
+import { durationText } from "./duration-text.ts";
+import type { BuildMachine } from "./machine.ts";
+import { withoutExcluded } from "./snapshot-filter.ts";
+import { within } from "./within.ts";
+
+/** An upload that takes longer is given up. */
+export const UPLOAD_LIMIT: Ms = minutes(15);
+export const UNPACK_LIMIT: Ms = minutes(30);
+/** A machine whose build has ended is kept so long for its upload. */
+export const LINGER: Ms = seconds(30);
+/** So much of the disk is left to others: the database may be on it. */
+export const LEAVE_FREE: number = 1024 ** 3;
+const LOOK_AT_DISK_EVERY: number = 64 * 1024 ** 2;
+export const TIDY_EVERY: Ms = minutes(5);
+const BITE = 20;
+const BITE_PAUSE: Ms = ms(200);
+/** A blob is written before its row, which may take a while when the database is away. */
+const SWEEP_AFTER: Ms = minutes(60);
+const PREFIX = "snapshots";
+
+export interface SnapshotsDeps {
+  readonly sql: Sql;
+  readonly bus: Pick<Bus, "publish">;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly blobs: Pick<Blobs, "begin" | "get" | "delete" | "list" | "free">;
+  readonly coordinator: CoordinatorId;
+  /** The bytes, where they are not in our own folder. Throws `not-found` when nobody has them, `unavailable` when that cannot be told now. */
+  readonly elsewhere?: (snapshot: Snapshot, signal: AbortSignal) => Promise<Readable>;
+}
+
+/** What an attempt is about, as far as its snapshot goes. */
+export type SnapshotOf = Pick<Begun, "attempt" | "build" | "recipe">;
+
+/** `bad`: it was not what it should be; it is dropped, and the folder is empty again. */
+export type Restored = { readonly skippedLinks: number } | { readonly bad: string };
+
+export interface Upload {
+  /** Resolves when it has ended, however it did. */
+  readonly ended: Promise<void>;
+  /** The build has ended: the upload may take LINGER more, then it is given up. Resolves when it has ended. */
+  finish(): Promise<void>;
+}
+
+const NO_UPLOAD: Upload = { ended: Promise.resolve(), finish: () => Promise.resolve() };
+
+export class Snapshots implements AsyncDisposable {
+  readonly #deps: SnapshotsDeps;
+  readonly #stop = new AbortController();
+  readonly #uploads = new Set<Promise<void>>();
+  #tidying: Promise<void> = Promise.resolve();
+
+  constructor(deps: SnapshotsDeps) {
+    this.#deps = deps;
+  }
+
+  /** Deletes what has expired, now and then. */
+  start(): void {
+    this.#tidying = this.#tidy();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort(new FarmError("unavailable", "the coordinator was stopped"));
+    await Promise.all([...this.#uploads, this.#tidying]);
+  }
+
+  /** The one that an attempt of this build may start from. */
+  async find({ build, recipe }: SnapshotOf): Promise<Snapshot | undefined> {
+    if (!keeps(recipe)) return undefined;
+    return await findSnapshot(this.#deps.sql, keyOf(build, recipe), this.#deps.clock.now());
+  }
+
+  /** What a log says of it. */
+  about({ bytes, madeAt, build, machine }: Snapshot): string {
+    const age = durationText(ms(Math.max(0, this.#deps.clock.now() - madeAt)));
+    return `snapshot: ${sizeText(bytes)}, made ${age} ago by build ${build} on ${machine}`;
+  }
+
+  /** Writes it to `machine`, where the recipe has its source. Rejects for what is the machine's fault, or when `signal` aborts. */
+  async restore(snapshot: Snapshot, recipe: Recipe, machine: BuildMachine, signal: AbortSignal): Promise<Restored> {
+    const { clock, sql, log } = this.#deps;
+    const { sourceDir } = recipe;
+    const what = `writing a snapshot to ${machine.name}`;
+    return await within(clock, UNPACK_LIMIT, [machine.gone, signal], what, async (limited) => {
+      const checked = new CheckedBytes(snapshot, () => this.#open(snapshot, limited));
+      const body = Readable.from(checked.read(), { objectMode: false });
+      try {
+        const { skippedLinks = 0 } = await machine.client.writeTgz(sourceDir, body, limited);
+        if (!checked.whole) {
+          throw new FarmError("machine-broken", "it took a part of a snapshot for the whole");
+        }
+        const now = clock.now();
+        await snapshotUsed(sql, snapshot.blob, plus(now, ms(recipe.snapshot?.keepMs ?? 0)), now);
+        return { skippedLinks };
+      } catch (error) {
+        limited.throwIfAborted();
+        // Its bytes are what they should be, and still no archive that a machine takes.
+        const refused = error instanceof FarmError && error.code === "bad-request" ? error : undefined;
+        const trouble = checked.trouble ?? refused;
+        if (trouble === undefined) throw error;
+        const away = trouble instanceof FarmError && trouble.code === "unavailable";
+        const bad = messageOf(trouble);
+        log.warn({ snapshot: snapshot.blob, machine: machine.name, why: bad }, "A snapshot could not be used");
+        if (!away) await this.#drop(snapshot);
+        await machine.client.removeAll([sourceDir], limited);
+        return { bad };
+      } finally {
+        body.destroy();
+      }
+    });
+  }
+
+  /** Begins to keep the tree as it is on `machine` now. Never throws; `signal` ends it. */
+  keep(of: SnapshotOf, machine: BuildMachine, signal: AbortSignal): Upload {
+    const { snapshot } = of.recipe;
+    if (!snapshot || !keeps(of.recipe)) return NO_UPLOAD;
+    const enough = new AbortController();
+    const stop = AbortSignal.any([signal, enough.signal, this.#stop.signal]);
+    const ended = this.#upload(of, snapshot, machine, stop).finally(() => this.#uploads.delete(ended));
+    this.#uploads.add(ended);
+    const finish = async (): Promise<void> => {
+      const done = new AbortController();
+      const { clock } = this.#deps;
+      const late = clock.sleep(LINGER, done.signal).then(
+        () =>
+          enough.abort(
+            new FarmError("timed-out", `the build ended, and ${durationText(LINGER)} later it was still under way`),
+          ),
+        () => {},
+      );
+      await ended;
+      done.abort();
+      await late;
+    };
+    return { ended, finish };
+  }
+
+  /** Deletes at most `limit` snapshots that have expired; resolves with how many. */
+  async expire(limit: number): Promise<number> {
+    const { sql, clock, blobs } = this.#deps;
+    const expired = await deleteExpiredSnapshots(sql, limit, clock.now());
+    for (const blob of expired) await blobs.delete(blob);
+    return expired.length;
+  }
+
+  /** Deletes blobs that no row has: what a coordinator left that died, and what replaced or deleted elsewhere. */
+  async sweep(): Promise<void> {
+    const { sql, clock, blobs } = this.#deps;
+    const old = (await blobs.list(PREFIX)).filter(({ usedAt }) => usedAt < clock.now() - SWEEP_AFTER);
+    const keys = old.map(({ key }) => key);
+    for (const key of keys.length === 0 ? [] : await blobsWithoutSnapshot(sql, keys)) await blobs.delete(key);
+  }
+
+  async #upload(of: SnapshotOf, spec: SnapshotSpec, machine: BuildMachine, stop: AbortSignal): Promise<void> {
+    const { sql, bus, clock, log } = this.#deps;
+    const began = clock.monotonic();
+    let note: string | undefined;
+    try {
+      // Somebody may have kept it meanwhile; and an attempt that a machine came back to has begun this before.
+      if (await findSnapshot(sql, keyOf(of.build, of.recipe), clock.now())) return;
+      const bytes = await within(clock, UPLOAD_LIMIT, [machine.gone, stop], "its upload", (limited) =>
+        this.#store(of, spec, machine, limited),
+      );
+      if (bytes === undefined) return;
+      note = `kept: ${sizeText(bytes)} in ${durationText(ms(clock.monotonic() - began))}`;
+    } catch (error) {
+      note = `not kept: ${messageOf(error)}`;
+      log.warn({ build: of.build.id, machine: machine.name, why: messageOf(error) }, "A snapshot was not kept");
+    }
+    try {
+      await noteSnapshot(sql, of.attempt, note);
+      bus.publish(`build:${of.build.id}`);
+    } catch (error) {
+      log.warn({ build: of.build.id, error: messageOf(error) }, "Could not note what became of a snapshot");
+    }
+  }
+
+  /** Resolves with the size; undefined when another one was first. */
+  async #store(
+    { build, recipe }: SnapshotOf,
+    spec: SnapshotSpec,
+    machine: BuildMachine,
+    signal: AbortSignal,
+  ): Promise<number | undefined> {
+    const { sql, clock, blobs, coordinator } = this.#deps;
+    const key = keyOf(build, recipe);
+    await this.#throwIfDiskIsFull(0);
+    const { body, excluded } = await machine.client.readSnapshot(recipe.sourceDir, spec.exclude, signal);
+    const packed = excluded ? body : withoutExcluded(body, spec.exclude);
+    const blob = (digest: string) => `${PREFIX}/${key.commitId}-${key.make.slice(0, 16)}.${digest}`;
+    let written: { readonly bytes: number; readonly digest: string };
+    try {
+      written = await blobs.begin(({ digest }) => blob(digest), this.#limited(packed, spec, signal)).written;
+    } finally {
+      body.destroy();
+    }
+    const { bytes, digest: sha256 } = written;
+    const now = clock.now();
+    const row = { ...key, blob: blob(sha256), bytes, sha256, coordinator, build: build.id, machine: machine.name };
+    if (await insertSnapshot(sql, { ...row, expiresAt: plus(now, ms(spec.keepMs)) }, now)) return bytes;
+    // One with the very same bytes has the very same blob.
+    const theirs = await findSnapshot(sql, key, now);
+    if (theirs?.blob !== row.blob) await blobs.delete(row.blob);
+    return undefined;
+  }
+
+  async *#limited(packed: AsyncIterable<Buffer>, spec: SnapshotSpec, signal: AbortSignal): AsyncGenerator<Buffer> {
+    let bytes = 0;
+    let looked = 0;
+    for await (const chunk of packed) {
+      signal.throwIfAborted();
+      bytes += chunk.length;
+      if (bytes > spec.limitBytes) {
+        const limit = sizeText(spec.limitBytes);
+        throw new FarmError(
+          "too-large",
+          `packed it is larger than the limit of ${limit} (snapshot.limit of the builder)`,
+        );
+      }
+      if (bytes - looked > LOOK_AT_DISK_EVERY) {
+        await this.#throwIfDiskIsFull(bytes);
+        looked = bytes;
+      }
+      yield chunk;
+    }
+  }
+
+  async #throwIfDiskIsFull(written: number): Promise<void> {
+    const free = await this.#deps.blobs.free();
+    if (free >= LEAVE_FREE) return;
+    const after = written === 0 ? "" : ` after ${sizeText(written)} of it`;
+    throw new FarmError(
+      "unavailable",
+      `the coordinator's disk has only ${sizeText(free)} left${after}, and leaves ${sizeText(LEAVE_FREE)} free`,
+    );
+  }
+
+  /** The one place where the bytes of a snapshot come from. */
+  async #open(snapshot: Snapshot, signal: AbortSignal): Promise<Readable> {
+    const { blobs, elsewhere } = this.#deps;
+    try {
+      return await blobs.get(snapshot.blob);
+    } catch (error) {
+      const missing = error instanceof FarmError && error.code === "not-found";
+      if (!missing || !elsewhere) throw error;
+      return await elsewhere(snapshot, signal);
+    }
+  }
+
+  /** The row first: nobody may find what is not there. */
+  async #drop(snapshot: Snapshot): Promise<void> {
+    await deleteSnapshot(this.#deps.sql, snapshot.blob);
+    await this.#deps.blobs.delete(snapshot.blob);
+  }
+
+  async #tidy(): Promise<void> {
+    const { clock, log } = this.#deps;
+    while (!this.#stop.signal.aborted) {
+      try {
+        while ((await this.expire(BITE)) === BITE) await clock.sleep(BITE_PAUSE, this.#stop.signal);
+        await this.sweep();
+      } catch (error) {
+        if (!this.#stop.signal.aborted) log.warn({ error: messageOf(error) }, "Could not delete expired snapshots");
+      }
+      await clock.sleep(TIDY_EVERY, this.#stop.signal).catch(() => {});
+    }
+  }
+}
+
+/** Bytes of a blob on their way out, the end of which comes only when all of them were what the row says. */
+class CheckedBytes {
+  readonly #snapshot: Snapshot;
+  readonly #open: () => Promise<Readable>;
+  /** All was given, and was right. */
+  whole = false;
+  /** What was wrong with the bytes, or with getting at them. */
+  trouble: unknown;
+
+  constructor(snapshot: Snapshot, open: () => Promise<Readable>) {
+    this.#snapshot = snapshot;
+    this.#open = open;
+  }
+
+  async *read(): AsyncGenerator<Buffer> {
+    try {
+      yield* this.#checked();
+    } catch (error) {
+      this.trouble = error;
+      throw error;
+    }
+  }
+
+  async *#checked(): AsyncGenerator<Buffer> {
+    const { bytes, sha256 } = this.#snapshot;
+    const hash = createHash("sha256");
+    let given = 0;
+    const body: AsyncIterable<Buffer> = await this.#open();
+    for await (const chunk of body) {
+      given += chunk.length;
+      if (given > bytes) break;
+      hash.update(chunk);
+      yield chunk;
+    }
+    if (given !== bytes) {
+      throw new FarmError(
+        "internal",
+        `the snapshot is damaged: it has ${given > bytes ? "more than" : `${given} of`} ${bytes} bytes`,
+      );
+    }
+    if (hash.digest("hex") !== sha256) {
+      throw new FarmError("internal", "the snapshot is damaged: its SHA-256 is not what it was when it was stored");
+    }
+    this.whole = true;
+  }
+}
+
+/** Whether builds by this recipe keep and use snapshots. */
+export function keeps({ snapshot, tests, stopAfterMake }: Recipe): boolean {
+  return snapshot !== undefined && tests !== undefined && !stopAfterMake;
+}
+
+function keyOf({ commitId, builder }: SnapshotOf["build"], recipe: Recipe): SnapshotKey {
+  return { commitId, builder, make: makeDigest(recipe) };
+}
+
+/** Of all in a recipe that may change the tree after its steps: everything but what comes later. */
+export function makeDigest({ tests, limits, stopAfterMake, snapshot, ...make }: Recipe): string {
+  const text = JSON.stringify({ ...make, exclude: snapshot?.exclude ?? [] }, inOneOrder);
+  return createHash("sha256").update(text).digest("hex");
+}
+
+/** The database gives the fields of a recipe back in an order of its own. */
+function inOneOrder(_: string, value: unknown): unknown {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
+  return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+function sizeText(bytes: number): string {
+  const [unit, name] =
+    bytes >= 1024 ** 3 ? [1024 ** 3, "GiB"] : bytes >= 1024 ** 2 ? [1024 ** 2, "MiB"] : [1024, "KiB"];
+  return `${Number((bytes / unit).toFixed(1))} ${name}`;
+}

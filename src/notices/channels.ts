@@ -1,0 +1,141 @@
+/**
+ * The two ways out: a webhook and mail. Each rejects with a FarmError that says why, without a secret in it.
+ *
+ *   webhook  POST of JSON. With a secret: `Barnraiser-Signature: t=SECONDS,v1=HEX`, the HMAC-SHA256 of `SECONDS.BODY`. Anything but a 2xx within
+ *            SEND_LIMIT is a failure; redirects are not followed, so that nobody can send the farm elsewhere
+ *   mail     SMTP with TLS from the first byte or STARTTLS, which is demanded, or neither; certificates are verified
+ *
+ * A message has the same id however often it is sent, for receivers that care: `Barnraiser-Delivery`, `Message-ID`.
+ */
+import { createHmac } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { createTransport } from "nodemailer";
+import type { MailConfig, Recipient } from "../config/effective.ts";
+import type { Secret } from "../config/input.ts";
+import type { Clock } from "../farm/clock.ts";
+import { FarmError, messageOf } from "../farm/errors.ts";
+import { type Ms, seconds } from "../farm/ids.ts";
+import { clean, type Message, type Place } from "./message.ts";
+
+export const SEND_LIMIT: Ms = seconds(20);
+
+export interface ChannelDeps {
+  readonly clock: Clock;
+  readonly secret: (secret: Secret) => Promise<string>;
+  /** Where relative files of the configuration are. */
+  readonly file: (path: string) => string;
+}
+
+/** Sends `message` as number `id` to `recipient`. */
+export async function send(
+  deps: ChannelDeps,
+  recipient: Recipient,
+  mail: MailConfig | null,
+  place: Place,
+  message: Message,
+  id: number,
+): Promise<void> {
+  if (recipient.kind === "webhook") return post(deps, recipient, place, message, id);
+  if (mail === null) {
+    throw new FarmError(
+      "unavailable",
+      "Cannot send mail: the configuration has no notify.mail, which names the mail server",
+    );
+  }
+  return sendMail(deps, recipient.address, mail, place, message, id);
+}
+
+async function post(
+  deps: ChannelDeps,
+  recipient: Extract<Recipient, { kind: "webhook" }>,
+  place: Place,
+  message: Message,
+  id: number,
+): Promise<void> {
+  const now = deps.clock.now();
+  const url = typeof recipient.url === "string" ? recipient.url : await deps.secret(recipient.url);
+  const { event, title, text, items } = message;
+  const body = JSON.stringify({ id, event, at: new Date(now).toISOString(), farm: place.farm, title, text, items });
+  const headers: Record<string, string> = {
+    "content-type": "application/json",
+    "user-agent": "barnraiser",
+    "barnraiser-delivery": String(id),
+  };
+  if (recipient.secret !== null) {
+    const stamp = Math.floor(now / 1000);
+    const sum = createHmac("sha256", await deps.secret(recipient.secret))
+      .update(`${stamp}.${body}`)
+      .digest("hex");
+    headers["barnraiser-signature"] = `t=${stamp},v1=${sum}`;
+  }
+  let response: Response;
+  try {
+    response = await fetch(url, {
+      method: "POST",
+      headers,
+      body,
+      redirect: "manual",
+      signal: AbortSignal.timeout(SEND_LIMIT),
+    });
+  } catch (error) {
+    throw new FarmError("unavailable", `The webhook does not answer: ${whyOf(error)}`, { cause: error });
+  }
+  await response.body?.cancel().catch(() => {});
+  if (response.ok) return;
+  const { status } = response;
+  const what = status >= 300 && status < 400 ? `answered ${status}: redirects are not followed` : `answered ${status}`;
+  throw new FarmError("unavailable", `The webhook ${what}`);
+}
+
+async function sendMail(
+  deps: ChannelDeps,
+  to: string,
+  mail: MailConfig,
+  place: Place,
+  message: Message,
+  id: number,
+): Promise<void> {
+  const { host, port, security, user, password, from } = mail;
+  const ca = mail.caFile === null ? undefined : await readFile(deps.file(mail.caFile));
+  const transport = createTransport({
+    host,
+    port,
+    secure: security === "tls",
+    requireTLS: security === "starttls",
+    ignoreTLS: security === "none",
+    ...(user === null ? {} : { auth: { user, pass: password === null ? "" : await deps.secret(password) } }),
+    tls: { rejectUnauthorized: true, ...(ca === undefined ? {} : { ca }) },
+    connectionTimeout: SEND_LIMIT,
+    greetingTimeout: SEND_LIMIT,
+    socketTimeout: SEND_LIMIT,
+    disableFileAccess: true,
+    disableUrlAccess: true,
+  });
+  const late = new AbortController();
+  try {
+    await Promise.race([
+      transport.sendMail({
+        from: { name: clean(place.farm), address: from },
+        to: { name: "", address: to },
+        subject: clean(message.title),
+        text: message.text,
+        messageId: `<notice-${id}@${from.slice(from.indexOf("@") + 1)}>`,
+        headers: { "Auto-Submitted": "auto-generated" },
+      }),
+      deps.clock.sleep(SEND_LIMIT, late.signal).then(() => {
+        throw new Error(`it took longer than ${SEND_LIMIT / 1000} s`);
+      }),
+    ]);
+  } catch (error) {
+    throw new FarmError("unavailable", `The mail server ${host} did not take it: ${whyOf(error)}`, { cause: error });
+  } finally {
+    late.abort(new FarmError("canceled", "done"));
+    transport.close();
+  }
+}
+
+/** `fetch` hides the reason in the cause. */
+function whyOf(error: unknown): string {
+  if (error instanceof Error && error.name === "TimeoutError") return `nothing within ${SEND_LIMIT / 1000} s`;
+  return error instanceof Error && error.cause instanceof Error ? messageOf(error.cause) : messageOf(error);
+}

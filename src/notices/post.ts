@@ -1,0 +1,110 @@
+/**
+ * The post: takes messages that are due and sends them, a few at once; what fails is tried again, less and less often, TRIES times.
+ *
+ * Several coordinators do so side by side; each takes what no other holds. A recipient that the configuration does not have any more is
+ * given up at once.
+ */
+import type { FarmConfig, Recipient } from "../config/effective.ts";
+import type { Clock } from "../farm/clock.ts";
+import type { Bus, Log } from "../farm/deps.ts";
+import { messageOf } from "../farm/errors.ts";
+import { type EpochMs, type Ms, minutes, ms, plus, seconds } from "../farm/ids.ts";
+import { noticeFailed, noticeSent, type TakenNotice, takeNotices } from "../store/notices.ts";
+import type { Sql } from "../store/sql.ts";
+import { SEND_LIMIT } from "./channels.ts";
+import type { Message } from "./message.ts";
+import { everyRecipient, recipientKey, recipientLabel } from "./recipients.ts";
+
+export const LOOK_EVERY: Ms = seconds(10);
+/** About nine hours with the pauses between. */
+export const TRIES = 16;
+const AT_ONCE = 10;
+const HOLD: Ms = ms(SEND_LIMIT * 3);
+const LONGEST_PAUSE: Ms = minutes(60);
+
+/** After `tries` failed ones; undefined: it is given up. */
+export function nextTry(tries: number, now: EpochMs): EpochMs | undefined {
+  if (tries >= TRIES) return undefined;
+  return plus(now, ms(Math.min(30_000 * 2 ** (tries - 1), LONGEST_PAUSE)));
+}
+
+export interface PostDeps {
+  readonly sql: Sql;
+  readonly bus: Bus;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly config: () => Pick<FarmConfig, "hosts" | "notify">;
+  readonly send: (recipient: Recipient, message: Message, id: number) => Promise<void>;
+}
+
+export class Post implements AsyncDisposable {
+  readonly #deps: PostDeps;
+  readonly #stop = new AbortController();
+  readonly #loop: Promise<void>;
+  #wake: () => void = () => {};
+
+  constructor(deps: PostDeps) {
+    this.#deps = deps;
+    deps.bus.subscribe("notice:", () => this.#wake(), this.#stop.signal);
+    this.#loop = this.#run();
+  }
+
+  /** Sends what is due; resolves with how many messages that were. */
+  async round(): Promise<number> {
+    const { sql, clock } = this.#deps;
+    let taken = 0;
+    while (!this.#stop.signal.aborted) {
+      const notices = await takeNotices<Message>(sql, AT_ONCE, HOLD, clock.now());
+      await Promise.all(notices.map((notice) => this.#deliver(notice)));
+      taken += notices.length;
+      if (notices.length < AT_ONCE) break;
+    }
+    return taken;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    this.#wake();
+    await this.#loop;
+  }
+
+  async #deliver({ id, recipient: key, message, tries }: TakenNotice<Message>): Promise<void> {
+    const { sql, clock, config, send, log, bus } = this.#deps;
+    const recipient = everyRecipient(config()).find((each) => recipientKey(each) === key);
+    const fields = { notice: id, recipient: recipientLabel(key), title: message.title };
+    if (!recipient) {
+      await noticeFailed(sql, id, "the configuration does not have this recipient any more", null, clock.now());
+      return;
+    }
+    try {
+      await send(recipient, message, id);
+    } catch (error) {
+      const now = clock.now();
+      const again = nextTry(tries, now);
+      log.warn({ ...fields, tries, error: messageOf(error), again: again !== undefined }, "Could not tell somebody");
+      await noticeFailed(sql, id, messageOf(error), again ?? null, now);
+      if (again === undefined) bus.publish("farm:");
+      return;
+    }
+    await noticeSent(sql, id, clock.now());
+    log.info(fields, "Told somebody");
+  }
+
+  async #run(): Promise<void> {
+    const { clock, log } = this.#deps;
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      const woken = new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+      try {
+        await this.round();
+      } catch (error) {
+        log.warn({ error: messageOf(error) }, "Could not look for messages to send");
+      }
+      const rest = new AbortController();
+      await Promise.race([woken, clock.sleep(LOOK_EVERY, AbortSignal.any([rest.signal, signal])).catch(() => {})]);
+      rest.abort();
+    }
+  }
+}

@@ -1,0 +1,32 @@
+/** Who is told: the owners of a machine's host type, and the operators of everything. */
+import type { FarmConfig, Recipient } from "../config/effective.ts";
+import type { Trouble } from "./trouble.ts";
+
+/** What stands for a recipient in the database: found again in whatever configuration is in force when it is sent. */
+export function recipientKey(recipient: Recipient): string {
+  if (recipient.kind === "mail") return `mail:${recipient.address}`;
+  const { url } = recipient;
+  if (typeof url === "string") return `webhook:${url}`;
+  return "env" in url ? `webhook:env:${url.env}` : `webhook:file:${url.file}`;
+}
+
+/** What people may read of a recipient: the path of a webhook is often a secret. */
+export function recipientLabel(key: string): string {
+  if (key.startsWith("mail:")) return key.slice("mail:".length);
+  return key.slice("webhook:".length).replace(/^(https?:\/\/[^/?#]*).+$/, "$1/…");
+}
+
+export function recipientsOf(trouble: Trouble, farm: Pick<FarmConfig, "hosts" | "notify">): readonly Recipient[] {
+  const { hostType } = trouble.about;
+  const owners = farm.hosts.find((host) => host.hostType === hostType)?.owners ?? [];
+  return distinct([...owners.flatMap((owner) => owner.notify), ...farm.notify.operators]);
+}
+
+export function everyRecipient(farm: Pick<FarmConfig, "hosts" | "notify">): readonly Recipient[] {
+  const owners = farm.hosts.flatMap((host) => host.owners);
+  return distinct([...farm.notify.operators, ...owners.flatMap((owner) => owner.notify)]);
+}
+
+function distinct(recipients: readonly Recipient[]): readonly Recipient[] {
+  return [...new Map(recipients.map((recipient) => [recipientKey(recipient), recipient])).values()];
+}

@@ -1,0 +1,200 @@
+/**
+ * Looks at the farm every LOOK_EVERY, writes down what is wrong and tells people (trouble.ts decides).
+ *
+ * One coordinator at a time looks, in one transaction that holds what is written down and the messages about it: either both are
+ * there or neither. Of a configuration that cannot be used each coordinator knows its own only.
+ *
+ * After a start machines are still coming back: nobody hears of missing ones for START_GRACE.
+ */
+import type { FarmConfig } from "../config/effective.ts";
+import type { Clock } from "../farm/clock.ts";
+import type { Bus, Log } from "../farm/deps.ts";
+import { messageOf } from "../farm/errors.ts";
+import { type EpochMs, epochMs, type Ms, minutes, ms, plus, seconds } from "../farm/ids.ts";
+import { insertNotices, type NewNotice } from "../store/notices.ts";
+import type { Sql } from "../store/sql.ts";
+import {
+  connectedAmong,
+  expiringKeys,
+  forgetTroubles,
+  knownTroubles,
+  machinesSetAside,
+  mayLook,
+  noticeTroubles,
+  repoErrors,
+  shortHosts,
+  troublesTold,
+  troublesWell,
+} from "../store/troubles.ts";
+import { overMessage, type Place, troubleMessage, utc } from "./message.ts";
+import { recipientKey, recipientsOf } from "./recipients.ts";
+import { decide, type Facts, type Known, type Seen, type Trouble } from "./trouble.ts";
+
+export const LOOK_EVERY: Ms = seconds(20);
+export const START_GRACE: Ms = minutes(5);
+/** How long a repository may be out of reach, and a configuration broken, before people hear of it. */
+export const REPO_AFTER: Ms = minutes(30);
+export const CONFIG_AFTER: Ms = minutes(1);
+export const KEY_BEFORE: Ms = ms(7 * 86_400_000);
+const NEWS = "notice:";
+
+export interface WatchDeps {
+  readonly sql: Sql;
+  readonly bus: Bus;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly config: () => FarmConfig;
+  /** Why the configuration as it is now is not in force. */
+  readonly problem: () => string | undefined;
+  /** The computer that this coordinator runs on. */
+  readonly host: string;
+  readonly place: () => Place;
+  readonly startedAt: EpochMs;
+}
+
+export class Watch implements AsyncDisposable {
+  readonly #deps: WatchDeps;
+  readonly #stop = new AbortController();
+  readonly #loop: Promise<void>;
+
+  constructor(deps: WatchDeps) {
+    this.#deps = deps;
+    this.#loop = this.#run();
+  }
+
+  /** One look; false when another coordinator was at it. */
+  async look(): Promise<boolean> {
+    const { sql, bus, clock } = this.#deps;
+    const now = clock.now();
+    let news = 0;
+    const looked = await sql.tx(async (tx) => {
+      if (!(await mayLook(tx))) return false;
+      const known = await knownTroubles<Known>(tx);
+      const changes = decide(await this.#facts(tx, known, now), known, now);
+      const told = this.#messages(changes.told, (troubles, place) => troubleMessage(troubles, place));
+      const over = this.#messages(changes.over, (troubles, place) =>
+        overMessage(
+          troubles.map((trouble) => ({ trouble, at: trouble.wellAt ?? now })),
+          place,
+        ),
+      );
+      await noticeTroubles(tx, changes.noticed, now);
+      await troublesTold(tx, told.heard, now);
+      const isOver = new Set(changes.over.map(({ kind, subject }) => `${kind} ${subject}`));
+      for (const { known: row, at } of changes.wellAt) {
+        if (!isOver.has(`${row.kind} ${row.subject}`)) await troublesWell(tx, [row], at);
+      }
+      await forgetTroubles(tx, [...changes.moot, ...changes.over]);
+      await insertNotices(tx, [...told.notices, ...over.notices], now);
+      news = told.notices.length + over.notices.length;
+      return true;
+    });
+    if (news > 0) {
+      bus.publish(NEWS);
+      bus.publish("farm:");
+    }
+    return looked;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await this.#loop;
+  }
+
+  async #run(): Promise<void> {
+    const { clock, log } = this.#deps;
+    while (!this.#stop.signal.aborted) {
+      await clock.sleep(LOOK_EVERY, this.#stop.signal).catch(() => {});
+      if (this.#stop.signal.aborted) return;
+      try {
+        await this.look();
+      } catch (error) {
+        log.warn({ error: messageOf(error) }, "Could not look for trouble");
+      }
+    }
+  }
+
+  /** One message per recipient with all that concerns it, and how many hear of each trouble. */
+  #messages<T extends Trouble>(
+    troubles: readonly T[],
+    message: (troubles: readonly T[], place: Place) => unknown,
+  ): { notices: NewNotice[]; heard: (T & { readonly to: number })[] } {
+    const byRecipient = new Map<string, T[]>();
+    const heard = troubles.map((trouble) => {
+      const keys = recipientsOf(trouble, this.#deps.config()).map(recipientKey);
+      for (const key of keys) byRecipient.set(key, [...(byRecipient.get(key) ?? []), trouble]);
+      return { ...trouble, to: keys.length };
+    });
+    const place = this.#deps.place();
+    const notices = [...byRecipient].map(([recipient, mine]) => ({ recipient, message: message(mine, place) }));
+    return { notices, heard };
+  }
+
+  async #facts(tx: Sql, known: readonly Known[], now: EpochMs): Promise<Facts> {
+    const { config, problem, host, startedAt } = this.#deps;
+    const { hosts, repos } = config();
+    const short = await shortHosts(tx);
+    const aside = await machinesSetAside(tx);
+    const repoTroubles = (await repoErrors(tx)).filter((error) => repos.some((repo) => repo.name === error.name));
+    const keys = await expiringKeys(tx, now, plus(now, KEY_BEFORE));
+    const missed = known.flatMap((row) => (row.kind === "missing" ? [machineOf(row)] : []));
+    const connected = await connectedAmong(tx, missed);
+    const own = `config:${host}`;
+    const broken = problem();
+    const calm = plus(startedAt, START_GRACE);
+    const seen: Seen[] = [];
+    for (const { hostType, expect, connected: here, away } of short) {
+      const after = hosts.find((each) => each.hostType === hostType)?.missingAfterMs;
+      if (after === undefined) continue;
+      for (const { id, name, since, reason } of away) {
+        const about = { hostType, name, detail: reason ?? "" };
+        const dueAt = epochMs(Math.max(plus(since, after), calm));
+        seen.push({ kind: "missing", subject: `machine:${id}`, since, about, due: { at: dueAt } });
+      }
+      const unknown = expect - here - away.length;
+      if (unknown === 0) continue;
+      const machines = unknown === 1 ? "1 machine that it expects has" : `${unknown} machines that it expects have`;
+      const about = { hostType, name: hostType, detail: `${machines} never dialled in` };
+      const since = known.find((row) => row.kind === "short" && row.about.name === hostType)?.since ?? now;
+      const due = { after: ms(Math.max(after, calm - now)) };
+      seen.push({ kind: "short", subject: `host:${hostType}`, since, about, due });
+    }
+    for (const { id, hostType, name, since, reason } of aside) {
+      const about = { hostType, name, detail: reason };
+      seen.push({ kind: "set-aside", subject: `machine:${id}`, since, about, due: { at: since } });
+    }
+    for (const { name, error, since } of repoTroubles) {
+      const about = { hostType: null, name, detail: error };
+      seen.push({ kind: "repo", subject: `repo:${name}`, since, about, due: { at: plus(since, REPO_AFTER) } });
+    }
+    for (const { id, hostType, machine, expiresAt } of keys) {
+      const about = { hostType, name: machine, detail: `expires at ${utc(expiresAt)}` };
+      seen.push({ kind: "key", subject: `key:${id}`, since: now, about, due: { at: now } });
+    }
+    if (broken !== undefined) {
+      const since = known.find((row) => row.subject === own)?.since ?? now;
+      const about = { hostType: null, name: host, detail: broken };
+      seen.push({ kind: "config", subject: own, since, about, due: { after: CONFIG_AFTER } });
+    }
+    const isWell = (row: Known): boolean => {
+      switch (row.kind) {
+        case "missing":
+          return connected.has(machineOf(row));
+        case "short":
+          return hosts.some((each) => each.hostType === row.about.name && each.expect > 0);
+        case "repo":
+          return repos.some((repo) => repo.name === row.about.name);
+        case "key":
+          return false;
+        case "set-aside":
+        case "config":
+          return true;
+      }
+    };
+    return { seen, isWell, judges: (row) => row.kind !== "config" || row.subject === own };
+  }
+}
+
+function machineOf(row: Known): number {
+  return Number(row.subject.slice("machine:".length));
+}

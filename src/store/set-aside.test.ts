@@ -1,0 +1,177 @@
+import { expect, test } from "vitest";
+import { attemptId, type EpochMs, minutes, ms, plus } from "../farm/ids.ts";
+import type { Lease } from "../farm/lease.ts";
+import { beginAttempt, endAttempt, giveUpAttempt, type RetryPolicy } from "./attempts.ts";
+import { insertBuilds } from "./builds.ts";
+import { claimLease, heldLeases } from "./leases.ts";
+import { endProbe, readmitMachine, wantProbes } from "./set-aside.ts";
+import type { Sql } from "./sql.ts";
+import { freshDatabase } from "./testing/database.ts";
+import {
+  addCommit,
+  addCoordinator,
+  addHostType,
+  addMachine,
+  NOON,
+  type TestMachine,
+  testRecipe,
+} from "./testing/farm.ts";
+
+const POLICY: RetryPolicy = { retries: 0, attempts: 20, elsewhereFirst: ms(60_000), pause: () => ms(0) };
+
+let hashes = 0;
+
+async function want(sql: Sql, now: EpochMs): Promise<void> {
+  const commitId = await addCommit(sql, "tool", (hashes++).toString(16).padStart(40, "0"));
+  const recipe = testRecipe("b", "linux");
+  const build = { repo: "tool", commitId, branch: "main", head: true, recipe, rank: 0, starvesAt: NOON } as const;
+  await insertBuilds(sql, [{ ...build, provenance: "submitted", class: "post-submit" }], now);
+}
+
+type Fate = "own failure" | "not its fault" | "success" | "failure";
+
+/** A build on `machine` that ends so; false: the machine was given none. */
+async function build(sql: Sql, machine: TestMachine, fate: Fate, now: EpochMs): Promise<boolean> {
+  await want(sql, now);
+  const { lease } = await claimLease(sql, machine.id, now);
+  if (!lease) return false;
+  const begun = await beginAttempt(sql, lease, now);
+  if (!begun) throw new Error("the attempt did not begin");
+  const { attempt } = begun;
+  if (fate === "success" || fate === "failure") {
+    const verdict = { outcome: fate, reason: null, failedStep: null };
+    await endAttempt(sql, { attempt, number: 0, status: "ok", outcome: fate }, undefined, verdict, now);
+    return true;
+  }
+  const machineFault = fate === "own failure";
+  const giveUp = { attempt, reason: `machine gone: ${fate}`, counts: true, machineFault, end: undefined };
+  await giveUpAttempt(sql, giveUp, POLICY, now);
+  return true;
+}
+
+interface Aside {
+  at: EpochMs | null;
+  until: EpochMs | null;
+  reason: string | null;
+  times: number;
+}
+
+async function aside(sql: Sql, machine: TestMachine): Promise<Aside | undefined> {
+  const [row] = await sql.query<Aside>(
+    "select set_aside_at as at, set_aside_until as until, set_aside_reason as reason, set_aside_times as times from machine where id = $1",
+    [machine.machineId],
+  );
+  return row;
+}
+
+async function probeOf(sql: Sql, now: EpochMs): Promise<Lease | undefined> {
+  const [coordinator] = await sql.query<{ id: never }>("select id from coordinator");
+  if (!coordinator) throw new Error("no coordinator");
+  await wantProbes(sql, coordinator.id, minutes(5), now);
+  const [lease] = await heldLeases(sql, coordinator.id, ["probe"], plus(now, ms(1)));
+  return lease;
+}
+
+async function farm(sql: Sql): Promise<TestMachine> {
+  await addHostType(sql, "linux");
+  return addMachine(sql, "linux", "board", await addCoordinator(sql));
+}
+
+test("a machine is set aside by its third own failure in a row, and gets nothing from then on", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const board = await farm(sql);
+  for (const fate of ["own failure", "own failure", "failure", "own failure", "own failure"] as const) {
+    expect(await build(sql, board, fate, NOON)).toBe(true);
+  }
+  expect((await aside(sql, board))?.at).toBeNull();
+  expect(await build(sql, board, "own failure", NOON)).toBe(true);
+  expect(await aside(sql, board)).toEqual({
+    at: NOON,
+    until: plus(NOON, minutes(5)),
+    reason: "3 builds in a row failed on it; the last: machine gone: own failure",
+    times: 1,
+  });
+  expect(await build(sql, board, "success", plus(NOON, minutes(10)))).toBe(false);
+});
+
+test("failures that are not the machine's stand between without counting", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const board = await farm(sql);
+  for (const fate of ["own failure", "not its fault", "own failure", "not its fault"] as const)
+    await build(sql, board, fate, NOON);
+  expect((await aside(sql, board))?.at).toBeNull();
+  await build(sql, board, "own failure", NOON);
+  expect((await aside(sql, board))?.at).toBe(NOON);
+});
+
+test("it is probed when its time has come, set aside for twice as long each time, at most a day, and comes back when well", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const board = await farm(sql);
+  for (let i = 0; i < 3; i++) await build(sql, board, "own failure", NOON);
+  expect(await probeOf(sql, plus(NOON, minutes(4)))).toBeUndefined();
+  let now = NOON;
+  const spans: number[] = [];
+  for (let round = 0; round < 11; round++) {
+    now = (await aside(sql, board))?.until ?? now;
+    const lease = await probeOf(sql, now);
+    expect(lease).toMatchObject({ kind: "probe", sessionId: board.id, machineId: board.machineId });
+    expect(await probeOf(sql, now)).toEqual(lease); // not a second one
+    await endProbe(sql, lease?.id ?? (0 as never), board.machineId, "it did not answer", now);
+    spans.push((((await aside(sql, board))?.until ?? now) - now) / 60_000);
+  }
+  expect(spans).toEqual([10, 20, 40, 80, 160, 320, 640, 1280, 1440, 1440, 1440]);
+  now = (await aside(sql, board))?.until ?? now;
+  const lease = await probeOf(sql, now);
+  await endProbe(sql, lease?.id ?? (0 as never), board.machineId, null, now);
+  expect((await aside(sql, board))?.at).toBeNull();
+  expect(await build(sql, board, "own failure", plus(now, ms(1)))).toBe(true); // what was before counts no more
+  expect((await aside(sql, board))?.at).toBeNull();
+});
+
+test("a machine that is well for a probe and fails builds again is set aside for longer; a good build forgets that", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const board = await farm(sql);
+  const failThrice = async (now: EpochMs): Promise<number> => {
+    for (let i = 0; i < 3; i++) await build(sql, board, "own failure", now);
+    const until = (await aside(sql, board))?.until ?? now;
+    const lease = await probeOf(sql, until);
+    await endProbe(sql, lease?.id ?? (0 as never), board.machineId, null, until);
+    return (until - now) / 60_000;
+  };
+  const at = (hours: number): EpochMs => plus(NOON, minutes(60 * hours));
+  expect(await failThrice(at(0))).toBe(5);
+  expect(await failThrice(at(1))).toBe(10);
+  await build(sql, board, "success", at(2));
+  expect(await failThrice(at(3))).toBe(5);
+});
+
+test("an operator ends it; nothing is probed while the machine is drained, busy or away", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const board = await farm(sql);
+  for (let i = 0; i < 3; i++) await build(sql, board, "own failure", NOON);
+  const later = plus(NOON, minutes(60));
+  await sql.query("update machine set drained_at = now()");
+  expect(await probeOf(sql, later)).toBeUndefined();
+  await sql.query("update machine set drained_at = null");
+  await sql.query("update session set closed_at = now()");
+  expect(await probeOf(sql, later)).toBeUndefined();
+  await sql.query("update session set closed_at = null");
+  expect(await readmitMachine(sql, board.machineId, later)).toEqual({ hostType: "linux", name: "board" });
+  expect((await aside(sql, board))?.at).toBeNull();
+  expect(await build(sql, board, "success", later)).toBe(true);
+});
+
+test("giving up an attempt a second time sets nobody aside", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const board = await farm(sql);
+  await build(sql, board, "own failure", NOON);
+  const giveUp = { attempt: attemptId(1), reason: "machine gone", counts: true, machineFault: true, end: undefined };
+  for (let i = 0; i < 3; i++) expect(await giveUpAttempt(sql, giveUp, POLICY, NOON)).toBeUndefined();
+  expect((await aside(sql, board))?.at).toBeNull();
+});

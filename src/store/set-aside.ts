@@ -1,0 +1,136 @@
+/**
+ * Machines that failed the farm several times in a row: set aside, probed, back.
+ *
+ *   well       -FAILURES own failures in a row-> set aside until ...
+ *   set aside  -until has passed-> probed; well again, or set aside for twice as long
+ *   set aside  -an operator says so-> well
+ *
+ * What happened is read from the attempts, so nothing is counted twice and nothing is forgotten. An own failure is one that the machine
+ * caused (`machine_fault`); attempts that say nothing about it (canceled, the source missing, the farm's restart) stand between without
+ * counting. A machine that is set aside gets nothing by the claim (leases.ts); a probe holds a lease like any other work.
+ */
+import {
+  type CoordinatorId,
+  type EpochMs,
+  type LeaseId,
+  type MachineId,
+  type Ms,
+  minutes,
+  ms,
+  plus,
+} from "../farm/ids.ts";
+import { LEASE_CLASSES } from "../farm/lease.ts";
+import type { Drained } from "./machines.ts";
+import { at, type Sql } from "./sql.ts";
+
+/** Own failures in a row that set a machine aside. */
+export const FAILURES = 3;
+/** How long a machine is set aside for the first time; twice as long each time, up to LONGEST. */
+export const FIRST: Ms = minutes(5);
+export const LONGEST: Ms = ms(86_400_000);
+
+/** $n times the machine was set aside in a row, the present one included -> for how long, as SQL. */
+const SPAN = (times: string) =>
+  `make_interval(secs => least(${LONGEST / 1000}, ${FIRST / 1000} * power(2, least(${times}, 20) - 1)))`;
+
+/** To be called when `attempt` has just ended by its machine's fault: sets the machine aside if that was once too often. */
+export async function setAsideIfFailing(sql: Sql, attempt: number, now: EpochMs): Promise<void> {
+  await sql.query(
+    `with m as (
+       select m.id, coalesce(m.well_since, '-infinity') as since, a.reason,
+         1 + case when exists (
+           select from attempt g where g.machine_id = m.id and g.outcome in ('success', 'failure') and g.ended_at > coalesce(m.well_since, '-infinity')
+         ) then 0 else m.set_aside_times end as times
+       from attempt a join machine m on m.id = a.machine_id where a.id = $1 and m.set_aside_at is null
+     ), failing as (
+       select m.* from m cross join lateral (
+         select count(*) filter (where latest.machine_fault) as failures from (
+           select machine_fault from attempt
+           where machine_id = m.id and state = 'ended' and (machine_fault or outcome in ('success', 'failure')) and ended_at > m.since
+           order by id desc limit ${FAILURES}
+         ) latest
+       ) f where f.failures = ${FAILURES}
+     )
+     update machine set set_aside_at = $2, set_aside_until = $2::timestamptz + ${SPAN("failing.times")}, set_aside_times = failing.times,
+       set_aside_reason = '${FAILURES} builds in a row failed on it; the last: ' || coalesce(failing.reason, 'not known'), probe_error = null
+     from failing where machine.id = failing.id`,
+    [attempt, at(now)],
+  );
+}
+
+/**
+ * Holds a lease to probe each machine whose time has come and which has a free session at `coordinator`. Meanwhile, and in case that
+ * this coordinator dies, nobody else probes it for `limit`.
+ */
+export async function wantProbes(sql: Sql, coordinator: CoordinatorId, limit: Ms, now: EpochMs): Promise<void> {
+  await sql.query(
+    `with left_behind as (
+       update lease set state = 'ended', ended_at = $2, end_reason = 'the machine went away'
+       from session s where lease.kind = 'probe' and lease.state = 'held' and s.id = lease.session_id and s.closed_at is not null
+     ), due as (
+       select distinct on (m.id) m.id as machine, m.host_type, s.id as session
+       from machine m join session s on s.machine_id = m.id and s.closed_at is null and s.coordinator_id = $1
+       where m.set_aside_at is not null and m.set_aside_until <= $2 and m.drained_at is null
+         and not exists (select from lease l where l.session_id = s.id and l.state = 'held')
+       order by m.id, s.opened_at desc
+     ), taken as (
+       update machine set set_aside_until = $3 from due
+       where machine.id = due.machine and machine.set_aside_at is not null and machine.set_aside_until <= $2 returning due.*
+     )
+     insert into lease (kind, class, queue, provenance, rank, wanted_at, starves_at, state, session_id, machine_id, coordinator_id, held_at)
+     select 'probe', ${LEASE_CLASSES.background}, host_type, 'submitted', 0, $2, $2, 'held', session, machine, $1, $2 from taken`,
+    [coordinator, at(now), at(plus(now, limit))],
+  );
+}
+
+/** How a probe went: null: well; otherwise what failed. The machine comes back, or is set aside for longer; the lease ends. */
+export async function endProbe(
+  sql: Sql,
+  lease: LeaseId,
+  machine: MachineId,
+  error: string | null,
+  now: EpochMs,
+): Promise<void> {
+  await sql.query(
+    `with l as (
+       update lease set state = 'ended', ended_at = $4, end_reason = coalesce($3, 'well again') where id = $1 and state = 'held' returning id
+     )
+     update machine set
+       set_aside_at = case when $3::text is null then null else set_aside_at end,
+       set_aside_reason = case when $3::text is null then null else set_aside_reason end,
+       set_aside_times = set_aside_times + case when $3::text is null then 0 else 1 end,
+       set_aside_until = case when $3::text is null then null else $4::timestamptz + ${SPAN("set_aside_times + 1")} end,
+       probe_error = $3, probed_at = $4, well_since = case when $3::text is null then $4 else well_since end
+     from l where machine.id = $2 and set_aside_at is not null`,
+    [lease, machine, error, at(now)],
+  );
+}
+
+/** The lease of a probe that could not begin, or was broken off by us: looked at again soon, nothing learnt. */
+export async function dropProbe(
+  sql: Sql,
+  lease: LeaseId,
+  machine: MachineId,
+  reason: string,
+  now: EpochMs,
+): Promise<void> {
+  await sql.query(
+    `with l as (
+       update lease set state = 'ended', ended_at = $4, end_reason = $3 where id = $1 and state = 'held' returning id
+     )
+     update machine set set_aside_until = $5 from l where machine.id = $2 and set_aside_at is not null`,
+    [lease, machine, reason, at(now), at(plus(now, minutes(1)))],
+  );
+}
+
+/** An operator trusts the machine again. Undefined: no such machine; nothing changes when it is not set aside. */
+export async function readmitMachine(sql: Sql, id: MachineId, now: EpochMs): Promise<Drained | undefined> {
+  const rows = await sql.query<Drained>(
+    `update machine set
+       well_since = case when set_aside_at is null then well_since else $2 end,
+       set_aside_at = null, set_aside_until = null, set_aside_reason = null, set_aside_times = 0, probe_error = null
+     where id = $1 returning host_type as "hostType", name`,
+    [id, at(now)],
+  );
+  return rows[0];
+}

@@ -1,0 +1,135 @@
+/**
+ * Snapshots in the database: which blob is the tree of a commit, made by a builder in one way.
+ *
+ * There is at most one per key, and its row says what its bytes must be. Whoever finds that they are not deletes the row; the next
+ * attempt makes it anew.
+ */
+import { type AttemptId, type BuildId, buildId, type CoordinatorId, type EpochMs, epochMs } from "../farm/ids.ts";
+import { at, type Sql } from "./sql.ts";
+
+export interface SnapshotKey {
+  readonly commitId: number;
+  readonly builder: string;
+  /** Digest of all in the recipe that decides what the tree becomes. */
+  readonly make: string;
+}
+
+export interface NewSnapshot extends SnapshotKey {
+  /** Key in blobs/. */
+  readonly blob: string;
+  readonly bytes: number;
+  /** Hex. */
+  readonly sha256: string;
+  /** The one whose blobs/ it was written to. */
+  readonly coordinator: CoordinatorId;
+  readonly build: BuildId;
+  /** Name of the machine that made it. */
+  readonly machine: string;
+  readonly expiresAt: EpochMs;
+}
+
+export interface Snapshot extends NewSnapshot {
+  readonly madeAt: EpochMs;
+}
+
+interface SnapshotRow {
+  blob: string;
+  bytes: number;
+  sha256: string;
+  coordinator_id: CoordinatorId;
+  build_id: number;
+  machine: string;
+  made_at: number;
+  expires_at: number;
+}
+
+/** One that has not expired. */
+export async function findSnapshot(sql: Sql, key: SnapshotKey, now: EpochMs): Promise<Snapshot | undefined> {
+  const [row] = await sql.query<SnapshotRow>(
+    `select blob, bytes, sha256, coordinator_id, build_id, machine, made_at, expires_at from snapshot
+     where commit_id = $1 and builder = $2 and make = $3 and expires_at > $4`,
+    [key.commitId, key.builder, key.make, at(now)],
+  );
+  if (!row) return undefined;
+  return {
+    commitId: key.commitId,
+    builder: key.builder,
+    make: key.make,
+    blob: row.blob,
+    bytes: row.bytes,
+    sha256: row.sha256,
+    coordinator: row.coordinator_id,
+    build: buildId(row.build_id),
+    machine: row.machine,
+    madeAt: epochMs(row.made_at),
+    expiresAt: epochMs(row.expires_at),
+  };
+}
+
+/** False: there is another one of the same key that has not expired. */
+export async function insertSnapshot(sql: Sql, snapshot: NewSnapshot, now: EpochMs): Promise<boolean> {
+  const [row] = await sql.query<{ ours: boolean }>(
+    `with made as (
+       insert into snapshot (blob, commit_id, builder, make, bytes, sha256, coordinator_id, build_id, machine, made_at, expires_at)
+       values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+       on conflict (commit_id, builder, make) do update set blob = excluded.blob, bytes = excluded.bytes, sha256 = excluded.sha256,
+         coordinator_id = excluded.coordinator_id, build_id = excluded.build_id, machine = excluded.machine, made_at = excluded.made_at,
+         used_at = null, uses = 0, expires_at = excluded.expires_at
+       where snapshot.expires_at <= excluded.made_at
+       returning blob
+     )
+     select exists (select from made) or exists (select from snapshot where blob = $1) as ours`,
+    [
+      snapshot.blob,
+      snapshot.commitId,
+      snapshot.builder,
+      snapshot.make,
+      snapshot.bytes,
+      snapshot.sha256,
+      snapshot.coordinator,
+      snapshot.build,
+      snapshot.machine,
+      at(now),
+      at(snapshot.expiresAt),
+    ],
+  );
+  return row?.ours ?? false;
+}
+
+/** What is used lives on until `expiresAt` at least. */
+export async function snapshotUsed(sql: Sql, blob: string, expiresAt: EpochMs, now: EpochMs): Promise<void> {
+  await sql.query(
+    `update snapshot set used_at = $3, uses = uses + 1, expires_at = greatest(expires_at, $2)
+     where blob = $1 and used_at is distinct from $3`,
+    [blob, at(expiresAt), at(now)],
+  );
+}
+
+export async function deleteSnapshot(sql: Sql, blob: string): Promise<void> {
+  await sql.query("delete from snapshot where blob = $1", [blob]);
+}
+
+/** Deletes at most `limit` rows that have expired, the oldest first; their blobs are the caller's to delete. */
+export async function deleteExpiredSnapshots(sql: Sql, limit: number, now: EpochMs): Promise<string[]> {
+  const rows = await sql.query<{ blob: string }>(
+    `delete from snapshot where blob in (
+       select blob from snapshot where expires_at <= $1 order by expires_at limit $2 for update skip locked
+     ) returning blob`,
+    [at(now), limit],
+  );
+  return rows.map(({ blob }) => blob);
+}
+
+/** Those of `blobs` that no row has. */
+export async function blobsWithoutSnapshot(sql: Sql, blobs: readonly string[]): Promise<string[]> {
+  const rows = await sql.query<{ blob: string }>(
+    `select blob from unnest($1::text[]) as blob where not exists (select from snapshot where snapshot.blob = blob.blob)`,
+    [blobs],
+  );
+  return rows.map(({ blob }) => blob);
+}
+
+/** For the page of the build. */
+export async function noteSnapshot(sql: Sql, attempt: AttemptId, note: string): Promise<void> {
+  await sql.query("update attempt set snapshot_note = $2 where id = $1", [attempt, note]);
+}
