@@ -36,6 +36,7 @@ import { Post } from "../notices/post.ts";
 import { Watch } from "../notices/watch.ts";
 import { Forwarder } from "../peers/forwarder.ts";
 import { certificateDigest, Peers } from "../peers/peers.ts";
+import { Retention } from "../retention/retention.ts";
 import { Claims } from "../schedule/claims.ts";
 import type { RepoStanding } from "../source/repo-watch.ts";
 import { secretReader } from "../source/secrets.ts";
@@ -301,6 +302,8 @@ export class Coordinator implements AsyncDisposable {
           send(channels, recipient, config.current.notify.mail, place(), message, notice),
       }),
     );
+
+    stack.use(new Retention({ sql: database.hurried, clock, log, config: () => config.current }));
 
     const health = stack.use(
       new Health({ sql: database.hurried, bus, clock, log, repos: () => source.standings(), startedAt }),

@@ -9,6 +9,7 @@ export const CODES = {
   unauthenticated: { http: 401, grpc: 16, retry: false }, // nobody we know; a login or another key may help
   forbidden: { http: 403, grpc: 7, retry: false }, // known, and not allowed to
   "not-found": { http: 404, grpc: 5, retry: false }, // no such build, machine or file
+  gone: { http: 410, grpc: 5, retry: false }, // it was there, and was deleted since it was old
   conflict: { http: 409, grpc: 9, retry: false }, // the thing is not in a state in which this can be done
   "lease-lost": { http: 409, grpc: 10, retry: false }, // the work was given to another machine or coordinator
   "too-large": { http: 413, grpc: 8, retry: false }, // over a limit that the message names

@@ -204,7 +204,7 @@ test("Logs: a writer whose log was ended by somebody else is told, and adds noth
   await writer.write(Buffer.alloc(CHUNK));
   await expect(writer.close()).rejects.toMatchObject({ code: "lease-lost" });
   await expect(writer.write(Buffer.from("x"))).rejects.toBeInstanceOf(FarmError);
-  expect(await logs.state(id)).toEqual({ length: 0, lines: 0, ended: true, truncated: false });
+  expect(await logs.state(id)).toEqual({ length: 0, lines: 0, ended: true, truncated: false, droppedAt: null });
 });
 
 test("Logs: state() of a log that never was", async () => {

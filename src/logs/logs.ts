@@ -88,10 +88,17 @@ export class Logs implements AsyncDisposable {
     });
   }
 
-  /** Throws `not-found`. */
+  /** Throws `not-found`, and `gone` for a log whose bytes were deleted since it was old. */
   async state(id: LogId): Promise<LogState> {
     const state = await logState(this.#deps.sql, id);
     if (!state) throw new FarmError("not-found", `Cannot find log ${id}`);
+    if (state.droppedAt !== null) {
+      const day = new Date(state.droppedAt).toISOString().slice(0, 10);
+      throw new FarmError(
+        "gone",
+        `This log was deleted on ${day}: it had been kept for as long as the farm keeps logs`,
+      );
+    }
     return state;
   }
 

@@ -28,6 +28,8 @@ export interface LogState {
   readonly lines: number;
   readonly ended: boolean;
   readonly truncated: boolean;
+  /** When its bytes were deleted since they were old; null: they are there. */
+  readonly droppedAt: number | null;
 }
 
 /** The end of a log, to be stored by `endLog` or within the statement that ends its step (store/attempts.ts). */
@@ -48,7 +50,10 @@ export async function createLog(sql: Sql): Promise<LogId> {
 
 /** undefined: no such log. */
 export async function logState(sql: Sql, id: LogId): Promise<LogState | undefined> {
-  const [row] = await sql.query<LogState>("select length, lines, ended, truncated from log where id = $1", [id]);
+  const [row] = await sql.query<LogState>(
+    `select length, lines, ended, truncated, dropped_at as "droppedAt" from log where id = $1`,
+    [id],
+  );
   return row;
 }
 

@@ -64,6 +64,8 @@ export interface StepFacts {
   readonly number: number;
   readonly name: string;
   readonly logId: LogId | null;
+  /** When its log was deleted since it was old. */
+  readonly logDroppedAt: number | null;
   readonly status: string | null;
   readonly outcome: Outcome | null;
   readonly startedAt: number | null;
@@ -72,8 +74,9 @@ export interface StepFacts {
 
 export async function stepsOf(sql: Sql, attempt: number): Promise<StepFacts[]> {
   return sql.query(
-    `select number, name, log_id as "logId", status, outcome, started_at as "startedAt", ended_at as "endedAt"
-     from step where attempt_id = $1 order by number`,
+    `select s.number, s.name, s.log_id as "logId", l.dropped_at as "logDroppedAt", s.status, s.outcome, s.started_at as "startedAt",
+       s.ended_at as "endedAt"
+     from step s left join log l on l.id = s.log_id where s.attempt_id = $1 order by s.number`,
     [attempt],
   );
 }

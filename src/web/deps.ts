@@ -32,7 +32,7 @@ export interface CheckResult {
 
 /** Reading logs, as logs/logs.ts does. */
 export interface LogReader {
-  /** Throws `not-found`. */
+  /** Throws `not-found`, and `gone` for a log that was deleted since it was old. */
   state(id: LogId): Promise<LogState>;
   /** The stored bytes of [from, to). */
   read(id: LogId, from: number, to: number): AsyncIterable<Buffer>;

@@ -69,8 +69,14 @@ create index build_with_logs on build ((outcome = 'success'), ended_at, id) wher
 create index step_log on step (log_id) where log_id is not null;
 create index build_rebuilt on build (rebuild_of) where rebuild_of is not null;
 create index build_recipe on build (recipe);
+create index audit_at on audit (at);
+create index notice_done on notice (at) where state <> 'waiting';
+create index standing_red on standing (red_build);
+create index standing_green on standing (green_build);
+create index standing_red_commit on standing (red_commit);
+create index standing_green_commit on standing (green_commit);
 create index machine_change_at on machine_change (at);
 create index session_closed on session (closed_at) where closed_at is not null;
-create index lease_without_attempt on lease (ended_at) where state = 'ended' and kind <> 'build';
+create index lease_without_attempt on lease (ended_at) where state = 'ended' and kind = 'probe';
 -- A lease outlives the row of the session that held it.
 alter table lease drop constraint lease_session_id_fkey;

@@ -25,7 +25,7 @@ import {
 } from "../parts.tsx";
 import { STATUS } from "../status.ts";
 import { plural, visible } from "../text.ts";
-import { duration } from "../time.ts";
+import { duration, utc } from "../time.ts";
 
 export interface StepRow {
   readonly name: string;
@@ -83,6 +83,8 @@ export interface BuildData {
   readonly steps: readonly StepRow[];
   readonly step: string | null;
   readonly log: LogData | null;
+  /** When the log of `step` was deleted since it was old. */
+  readonly logDroppedAt: number | null;
   readonly earlier: readonly Mini[];
   readonly elsewhere: readonly Mini[];
   readonly again: readonly Mini[];
@@ -130,6 +132,11 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
       <Steps data={data} />
       {data.log !== null ? (
         <LogViewer key={data.log.base + data.log.attempt} log={data.log} why={whyHere(data)} />
+      ) : data.logDroppedAt !== null ? (
+        <p class="empty">
+          The log of “{visible(data.step ?? "")}” was deleted on {utc(data.logDroppedAt).slice(0, 10)}: it had been kept
+          for as long as the farm keeps logs.
+        </p>
       ) : build.endedAt === null ? (
         <LogToCome />
       ) : null}

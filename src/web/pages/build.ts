@@ -94,6 +94,7 @@ export async function buildData(
       hasLog: s.logId !== null,
     })),
     step: shown?.name ?? null,
+    logDroppedAt: shown?.logDroppedAt ?? null,
     log,
     earlier: history.slice(0, EARLIER).map((row) => mini(row, row.hash.slice(0, 8))),
     elsewhere: elsewhere.map((row) => mini(row, row.builder)),
@@ -104,7 +105,7 @@ export async function buildData(
 
 /** A step as it stands until there is an attempt that has it: the page is laid out before anything happens. */
 function notBegun(name: string, number: number): StepFacts {
-  return { number, name, logId: null, status: null, outcome: null, startedAt: null, endedAt: null };
+  return { number, name, logId: null, logDroppedAt: null, status: null, outcome: null, startedAt: null, endedAt: null };
 }
 
 /** The failing step, else the running one, else the last that wrote anything. */
@@ -142,7 +143,7 @@ async function logData(
   attempt: string,
   asked: number | undefined,
 ): Promise<LogData | null> {
-  if (step.logId === null) return null;
+  if (step.logId === null || step.logDroppedAt !== null) return null;
   const { total, length, ended, truncated, from, lines } = await (asked === undefined
     ? lastLines(deps.logs, step.logId, TAIL)
     : linesFrom(deps.logs, step.logId, asked, LINES));
@@ -161,7 +162,7 @@ async function logData(
 async function whyData(deps: BuildDeps, build: BuildLine, steps: readonly StepFacts[]): Promise<BuildData["why"]> {
   if (build.status !== "failure" && build.status !== "known_issue") return null;
   const failed = steps.find((step) => step.outcome === "failure");
-  if (!failed || failed.logId === null) return null;
+  if (!failed || failed.logId === null || failed.logDroppedAt !== null) return null;
   const { lines, from } = await lastLines(deps.logs, failed.logId, LOOKED_AT);
   const why = whyLines(lines, from);
   return why.length === 0 ? null : { step: failed.name, lines: why };

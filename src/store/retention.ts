@@ -1,0 +1,217 @@
+/**
+ * Deleting what is old, in small bites: each statement touches at most `limit` rows of the table that it is about, finds them by an index, and
+ * waits for nobody (`skip locked`). Repeating one is harmless.
+ *
+ * Never deleted: what is open; the newest result of each builder on each branch; the newest build of each cell of a commit that a branch's history
+ * still has; what a red builder's story rests on (`standing`); a build that another is a rebuild of.
+ */
+import type { EpochMs } from "../farm/ids.ts";
+import { at, type Sql } from "./sql.ts";
+
+/** One coordinator at a time bites; false: another is at it. To be called first in a transaction. */
+export async function mayBite(tx: Sql): Promise<boolean> {
+  const [row] = await tx.query<{ mine: boolean }>("select pg_try_advisory_xact_lock(7262002) as mine");
+  return row?.mine ?? false;
+}
+
+/** The logs of the builds in `doomed`. */
+const LOGS = `
+  select s.log_id as id from doomed join attempt a on a.build_id = doomed.id join step s on s.attempt_id = a.id where s.log_id is not null`;
+
+const IN_STORY = "exists (select from standing st where st.red_build = b.id or st.green_build = b.id)";
+
+/** Builds that ended before `before` lose their logs, oldest first: those that succeeded, or all others. Returns how many did. */
+export async function dropLogs(
+  sql: Sql,
+  succeeded: boolean,
+  before: EpochMs,
+  limit: number,
+  now: EpochMs,
+): Promise<number> {
+  const [row] = await sql.query<{ count: number }>(
+    `with doomed as (
+       select b.id from build b
+       where b.state = 'ended' and b.logs_dropped_at is null and (b.outcome = 'success') = $1 and b.ended_at < $2 and not ${IN_STORY}
+       order by b.ended_at, b.id limit $3 for update skip locked
+     ), logs as (
+       update log set dropped_at = $4 where id in (${LOGS}) and dropped_at is null
+     ), marked as (
+       update build set logs_dropped_at = $4 from doomed where build.id = doomed.id returning build.id
+     )
+     select count(*)::int as count from marked`,
+    [succeeded, at(before), limit, at(now)],
+  );
+  return row?.count ?? 0;
+}
+
+/** The bytes of logs that were dropped. Returns how many chunks went. */
+export async function emptyLogs(sql: Sql, limit: number): Promise<number> {
+  const [row] = await sql.query<{ count: number }>(
+    `with l as (
+       select id from log where dropped_at is not null and not emptied order by id limit $1 for update skip locked
+     ), gone as (
+       delete from log_chunk where ctid = any (array(select ctid from log_chunk where log_id in (select id from l) limit $1)) returning 1
+     ), done as (
+       update log set emptied = true from l where log.id = l.id and (select count(*) from gone) < $1 returning 1
+     )
+     select greatest((select count(*) from gone), (select count(*) from done))::int as count`,
+    [limit],
+  );
+  return row?.count ?? 0;
+}
+
+/** Takes commits that were found before `before` from the history of the branches of `repo`, except for the newest `history` of each. */
+export async function trimBranches(
+  sql: Sql,
+  repo: string,
+  history: number,
+  before: EpochMs,
+  limit: number,
+): Promise<number> {
+  const rows = await sql.query(
+    `delete from branch_commit where (repo, branch, position) in (
+       select old.repo, old.branch, old.position
+       from branch b cross join lateral (
+         select bc.repo, bc.branch, bc.position from branch_commit bc join commit c on c.id = bc.commit_id
+         where bc.repo = b.repo and bc.branch = b.name and c.found_at < $3
+           and bc.position <= (select max(position) from branch_commit where repo = b.repo and branch = b.name) - $2
+         order by bc.position limit $4
+       ) old where b.repo = $1 limit $4
+     ) returning 1`,
+    [repo, history, at(before), limit],
+  );
+  return rows.length;
+}
+
+/** Where a walk from old to new has come to; undefined: it is through. */
+export interface Walk {
+  readonly at: EpochMs;
+  readonly id: number;
+}
+export interface Walked<W> {
+  readonly next: W | undefined;
+  readonly deleted: number;
+}
+
+/** Looks at the next `limit` builds that ended before `before`, and deletes those that nothing needs, with all that they were. */
+export async function deleteBuilds(sql: Sql, from: Walk, before: EpochMs, limit: number): Promise<Walked<Walk>> {
+  const looked = await sql.query<{ id: number; at: EpochMs }>(
+    `select id, ended_at as at from build
+     where state = 'ended' and ended_at < $3 and ended_at >= $1 and (ended_at, id) > ($1, $2) order by ended_at, id limit $4`,
+    [at(from.at), from.id, at(before), limit],
+  );
+  const last = looked.at(-1);
+  if (!last) return { next: undefined, deleted: 0 };
+  const [row] = await sql.query<{ count: number }>(
+    `with old as (
+       select b.id, b.repo, b.branch, b.builder, b.commit_id from build b
+       where b.id = any ($1::bigint[]) and b.state = 'ended' and b.logs_dropped_at is not null and not ${IN_STORY}
+         and not exists (select from build r where r.rebuild_of = b.id)
+         and not (
+           exists (select from branch_commit bc where bc.commit_id = b.commit_id)
+           and not exists (select from build n where n.commit_id = b.commit_id and n.builder = b.builder and n.id > b.id))
+       for update skip locked
+     ), newest as (
+       select n.id from (select distinct repo, branch, builder from old) o cross join lateral (
+         select id from build where repo = o.repo and builder = o.builder and branch = o.branch and outcome in ('success', 'failure')
+         order by id desc limit 1) n
+     ), doomed as (
+       select id from old where id not in (select id from newest)
+     ), logs as (
+       select id from (${LOGS}) l join log using (id) where log.emptied
+     ), a as (
+       delete from attempt using doomed where attempt.build_id = doomed.id returning attempt.id, attempt.lease_id
+     ), s as (
+       delete from step using a where step.attempt_id = a.id
+     ), le as (
+       delete from lease using a where lease.id = a.lease_id
+     ), lo as (
+       delete from log using logs where log.id = logs.id
+     ), b as (
+       delete from build using doomed where build.id = doomed.id returning 1
+     )
+     select count(*)::int as count from b`,
+    [looked.map(({ id }) => id)],
+  );
+  return { next: { at: last.at, id: last.id }, deleted: row?.count ?? 0 };
+}
+
+/** Looks at the next `limit` commits found before `before`, and deletes those that no branch, build or snapshot has. */
+export async function deleteCommits(sql: Sql, from: number, before: EpochMs, limit: number): Promise<Walked<number>> {
+  const looked = await sql.query<{ id: number }>("select id from commit where id > $1 order by id limit $2", [
+    from,
+    limit,
+  ]);
+  const last = looked.at(-1);
+  if (!last) return { next: undefined, deleted: 0 };
+  const rows = await sql.query(
+    `delete from commit c where c.id = any ($1::bigint[]) and c.found_at < $2
+       and not exists (select from branch_commit where commit_id = c.id)
+       and not exists (select from build where commit_id = c.id)
+       and not exists (select from snapshot where commit_id = c.id)
+       and not exists (select from standing where red_commit = c.id or green_commit = c.id) returning 1`,
+    [looked.map(({ id }) => id), at(before)],
+  );
+  return { next: last.id, deleted: rows.length };
+}
+
+/** Looks at the next `limit` recipes by their digest, and deletes those that no build has. */
+export async function deleteRecipes(sql: Sql, from: string, limit: number): Promise<Walked<string>> {
+  const looked = await sql.query<{ digest: string }>(
+    "select digest from recipe where digest > $1 order by digest limit $2",
+    [from, limit],
+  );
+  const last = looked.at(-1);
+  if (!last) return { next: undefined, deleted: 0 };
+  const rows = await sql.query(
+    "delete from recipe r where r.digest = any ($1::text[]) and not exists (select from build where recipe = r.digest) returning 1",
+    [looked.map(({ digest }) => digest)],
+  );
+  return { next: last.digest, deleted: rows.length };
+}
+
+/** Connections that were closed before `before`, except for each machine's last, which says why it is away. */
+export async function deleteSessions(sql: Sql, before: EpochMs, limit: number): Promise<number> {
+  const rows = await sql.query(
+    `delete from session where id in (
+       select s.id from session s where s.closed_at < $1
+         and exists (select from session later where later.machine_id = s.machine_id and later.opened_at > s.opened_at)
+       order by s.closed_at limit $2
+     ) returning 1`,
+    [at(before), limit],
+  );
+  return rows.length;
+}
+
+export async function deleteChanges(sql: Sql, before: EpochMs, limit: number): Promise<number> {
+  const rows = await sql.query(
+    "delete from machine_change where ctid = any (array(select ctid from machine_change where at < $1 order by at limit $2)) returning 1",
+    [at(before), limit],
+  );
+  return rows.length;
+}
+
+export async function deleteProbes(sql: Sql, before: EpochMs, limit: number): Promise<number> {
+  const rows = await sql.query(
+    `delete from lease where id in (
+       select id from lease where state = 'ended' and kind = 'probe' and ended_at < $1 order by ended_at limit $2) returning 1`,
+    [at(before), limit],
+  );
+  return rows.length;
+}
+
+export async function deleteAudit(sql: Sql, before: EpochMs, limit: number): Promise<number> {
+  const rows = await sql.query(
+    "delete from audit where id in (select id from audit where at < $1 order by at limit $2) returning 1",
+    [at(before), limit],
+  );
+  return rows.length;
+}
+
+export async function deleteNotices(sql: Sql, before: EpochMs, limit: number): Promise<number> {
+  const rows = await sql.query(
+    "delete from notice where id in (select id from notice where state <> 'waiting' and at < $1 order by at limit $2) returning 1",
+    [at(before), limit],
+  );
+  return rows.length;
+}
