@@ -73,7 +73,7 @@ export const grid: Bench = {
       const { lease } = await claimLease(sql, SESSION, epochMs(Date.now()));
       const took = performance.now() - started;
       if (!lease) throw new Error("Cannot measure: the claim found nothing");
-      await endLease(sql, lease.id, epochMs(Date.now()), "measured");
+      await endLease(sql, lease, epochMs(Date.now()), "measured");
       return took;
     };
     const pages = await inTurn(page, PAGES);

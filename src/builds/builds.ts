@@ -1,16 +1,18 @@
 /**
  * The life of a build, from a held lease to a verdict.
  *
- *   start(lease)   begin in the database; drive the machine (drive.ts); end in the database; give the machine back
+ *   start(lease)   begin in the database, or go on from where it stands there; drive the machine (drive.ts); end in the database, or
+ *                  park the lease when the machine or this coordinator goes away; give the machine back
  *   cancel         ends the build in the database, then tells whoever runs it (topic `cancel:ID`) to stop
  *   rebuild        a further build of the same commit by the same recipe
  *
- * The database decides. Every write is conditional on the attempt still being open there, so whatever this process still believes,
- * nothing is counted twice. An infra failure is tried again INFRA_RETRIES times, elsewhere first; an attempt that the farm's own restart
+ * The database decides. Every write is conditional on the attempt still being open there and on the epoch of its lease, so whatever
+ * this process still believes, nothing is counted twice. An infra failure is tried again INFRA_RETRIES times, elsewhere first; an attempt that the farm's own restart
  * ended is not charged, up to MAX_ATTEMPTS in all. While the database is away a command goes on, its log fills its buffers
  * and then holds the machine back, and the end is written when the database is there again.
  *
- * A machine is given back (`release`) after its lease ended in the database, always, and exactly once per lease.
+ * A machine is given back (`release`) after its lease ended in the database, always, and exactly once per lease. One whose lease is parked
+ * is not: it is gone, or we are about to let it go, and nothing may touch what it runs.
  */
 import type { Readable } from "node:stream";
 import { INFRA_RETRIES } from "../farm/build.ts";
@@ -22,6 +24,7 @@ import {
   type CoordinatorId,
   type LeaseId,
   type Ms,
+  minutes,
   ms,
   plus,
   type SessionId,
@@ -34,23 +37,27 @@ import {
   type Begun,
   beginAttempt,
   endAttempt,
-  endedAmong,
+  endLeftLog,
   type GiveUp,
   giveUpAttempt,
   nextStep,
   type RetryPolicy,
 } from "../store/attempts.ts";
 import { type BuildRef, cancelBuild, insertRebuild } from "../store/builds.ts";
-import { endLease, heldLeases } from "../store/leases.ts";
+import { endLease, goesOnElsewhere, heldLeases, lostLeases, parkLease } from "../store/leases.ts";
+import { emptyLog } from "../store/logs.ts";
 import { patiently } from "../store/patience.ts";
 import type { Sql } from "../store/sql.ts";
-import { clean, type Driven, drive } from "./drive.ts";
+import { drive, type Finished } from "./drive.ts";
 import type { BuildMachine } from "./machine.ts";
+import { clean } from "./source-step.ts";
 
 export const MAX_ATTEMPTS = 20;
 /** How often the database is asked whether what runs here is still wanted, and whether a lease got lost on its way here. */
 export const CHECK_EVERY: Ms = seconds(10);
 const LOST_AFTER: Ms = seconds(20);
+/** How long what a machine runs is waited for when its connection or its coordinator is gone. */
+export const PARK_FOR: Ms = minutes(5);
 /** What `start` works off. */
 const KINDS: readonly LeaseKind[] = ["build", "helper"];
 
@@ -69,11 +76,12 @@ export interface BuildsDeps {
   readonly logs: Pick<Logs, "writer">;
   readonly coordinator: CoordinatorId;
   readonly machine: (session: SessionId) => BuildMachine | undefined;
-  /** The machine is not used any more: clean it for the next, or drop it. */
-  readonly release: (session: SessionId, how: "clean" | "broken") => Promise<void>;
+  /** The machine is not used any more over this session: clean it for the next build, drop it, or only forget the session. */
+  readonly release: (session: SessionId, how: "clean" | "broken" | "elsewhere") => Promise<void>;
   /** The tree of a commit as a gzipped tar. */
   readonly tarball: (repo: string, hash: string, signal: AbortSignal) => Promise<Readable>;
   readonly policy?: RetryPolicy;
+  readonly parkFor?: Ms;
 }
 
 interface Running {
@@ -102,20 +110,27 @@ export class Builds implements AsyncDisposable {
     return this.#running.size;
   }
 
-  /** Works off a lease that was just claimed. A second call for the same lease changes nothing. */
+  /**
+   * Works off a lease that was just claimed or adopted. A second call for the same epoch of a lease changes nothing; one for a later
+   * epoch (the machine came back before we knew that it was gone) ends the work of the earlier first.
+   */
   start(lease: Lease): void {
-    if (this.#running.has(lease.id)) return;
+    const earlier = this.#running.get(lease.id);
+    if (earlier && earlier.lease.epoch >= lease.epoch) return;
     const running: Running = { lease, stop: new AbortController(), begun: undefined, done: Promise.resolve() };
     this.#running.set(lease.id, running);
     if (this.#stop.signal.aborted) running.stop.abort(stopping());
-    running.done = this.#run(running)
+    earlier?.stop.abort(new FarmError("lease-lost", "its machine came back over another connection"));
+    running.done = (earlier ? earlier.done.then(() => this.#run(running)) : this.#run(running))
       .catch((error: unknown) => {
         this.#deps.log.error(
           { lease: lease.id, error: messageOf(error) },
           "Could not end an attempt; it is left to recovery",
         );
       })
-      .finally(() => this.#running.delete(lease.id));
+      .finally(() => {
+        if (this.#running.get(lease.id) === running) this.#running.delete(lease.id);
+      });
   }
 
   /** A further build of the same commit, asked for by `who`; the one that is open already when there is one. Throws `not-found`. */
@@ -136,7 +151,7 @@ export class Builds implements AsyncDisposable {
     this.#publish(build, false);
   }
 
-  /** Stops everything that runs; it is wanted again at once, by whichever coordinator. */
+  /** Stops driving everything that runs: parked where the machine resumes, else wanted again at once, by whichever coordinator. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort(stopping());
     const running = [...this.#running.values()];
@@ -148,13 +163,18 @@ export class Builds implements AsyncDisposable {
     const { clock, sql, log, logs, tarball } = this.#deps;
     const { lease, stop } = running;
     const machine = this.#deps.machine(lease.sessionId);
-    const cleaned = machine ? clean(clock, machine, stop.signal) : Promise.resolve();
-    let how: "clean" | "broken" = "clean";
+    // What an adopted machine runs must go on; a machine just claimed is emptied while the database is told.
+    const cleaned = machine && lease.epoch === 1 ? clean(clock, machine, stop.signal) : undefined;
+    let how: "clean" | "broken" | "elsewhere" | "parked" = "clean";
     try {
       const begun = await this.#patiently(() => beginAttempt(sql, lease, clock.now()));
       if (!begun) {
-        await this.#patiently(() => endLease(sql, lease.id, clock.now(), "nobody needs it any more"));
-        await cleaned.catch(() => {
+        if (await this.#isElsewhere(lease)) {
+          how = "elsewhere";
+          return;
+        }
+        await this.#patiently(() => endLease(sql, lease, clock.now(), "nobody needs it any more"));
+        await (cleaned ?? (machine && clean(clock, machine, stop.signal)))?.catch(() => {
           how = "broken";
         });
         return;
@@ -163,64 +183,94 @@ export class Builds implements AsyncDisposable {
       this.#publish(begun.build, false);
       if (!machine) {
         const reason = "machine gone: it hung up before the build began";
-        await this.#giveUp(begun.build, {
-          attempt: begun.attempt,
-          reason,
-          counts: true,
-          machineFault: false,
-          end: undefined,
-        });
+        const none = { reason, counts: true, machineFault: false, end: undefined };
+        if (!(await this.#park(lease, begun, reason))) await this.#giveUp(lease, begun, none);
         return;
       }
       this.#deps.bus.publish(`machine:${machine.machineId}`);
       const deps = {
         clock,
         tarball,
-        writer: (id: Begun["log"]) => logs.writer(id),
+        writer: logs.writer.bind(logs),
         next: async (number: number, status: string, end: Parameters<typeof nextStep>[2]) => {
-          const step = { attempt: begun.attempt, number, status, outcome: "success" } as const;
+          const step = { attempt: begun.attempt, epoch: lease.epoch, number, status, outcome: "success" } as const;
           const next = await this.#patiently(() => nextStep(sql, step, end, clock.now()));
-          if (next === undefined) throw new FarmError("lease-lost", "the build was taken back");
+          if (next === undefined) {
+            if (end) await this.#patiently(() => endLeftLog(sql, begun.attempt, end));
+            throw new FarmError("lease-lost", "the build was taken back");
+          }
           this.#deps.bus.publish(`build:${begun.build.id}`);
-          return next;
+          return emptyLog(next, lease.epoch);
         },
       };
       const driven = await drive(deps, begun, machine, cleaned, stop.signal);
-      how = driven.machineFine ? "clean" : "broken";
-      await this.#end(begun, driven, stop.signal);
+      if (driven.outcome === "parked") {
+        how = "parked";
+        await this.#park(lease, begun, driven.reason);
+      } else {
+        how = driven.machineFine ? "clean" : "broken";
+        const live = await this.#end(lease, begun, driven, stop.signal);
+        if (!live && (await this.#isElsewhere(lease))) how = "elsewhere";
+      }
       this.#deps.bus.publish(`machine:${machine.machineId}`);
     } finally {
-      await this.#deps.release(lease.sessionId, how).catch((error: unknown) => {
-        log.warn({ session: lease.sessionId, error: messageOf(error) }, "Could not give a machine back");
-      });
+      if (how !== "parked") {
+        await this.#deps.release(lease.sessionId, how).catch((error: unknown) => {
+          log.warn({ session: lease.sessionId, error: messageOf(error) }, "Could not give a machine back");
+        });
+      }
     }
   }
 
-  async #end(begun: Begun, driven: Driven, stopped: AbortSignal): Promise<void> {
+  /** False: its machine is none that comes back with what it ran. */
+  async #park(lease: Lease, { build, attempt }: Begun, reason: string): Promise<boolean> {
+    const { sql, clock, log, parkFor = PARK_FOR } = this.#deps;
+    const parked = await this.#patiently(() => parkLease(sql, lease, plus(clock.now(), parkFor)));
+    if (!parked) return false;
+    log.info({ build: build.id, attempt, reason }, "An attempt waits for its machine to come back");
+    this.#publish(build, false);
+    return true;
+  }
+
+  /** The machine came back with what it runs over another session: nothing may be done to it over ours, which is dead. */
+  #isElsewhere(lease: Lease): Promise<boolean> {
+    return this.#patiently(() => goesOnElsewhere(this.#deps.sql, lease));
+  }
+
+  /** Returns whether the attempt was still ours. */
+  async #end(lease: Lease, begun: Begun, driven: Finished, stopped: AbortSignal): Promise<boolean> {
     const { sql, clock } = this.#deps;
     const { outcome, reason, sealed, step } = driven;
+    // If the attempt was ended by somebody else, the bytes still belong to its log; if it goes on elsewhere, they are fetched there.
+    const store = async (live: boolean): Promise<boolean> => {
+      const left = live ? undefined : sealed;
+      if (live || (left && (await this.#patiently(() => endLeftLog(sql, begun.attempt, left.end))))) sealed?.stored();
+      return live;
+    };
     if (outcome === "infra_failure") {
       const counts = !(stopped.aborted && stopped.reason instanceof FarmError && stopped.reason.code === "unavailable");
       const machineFault = counts && !driven.machineFine;
-      const giveUp = { attempt: begun.attempt, reason: reason ?? "", counts, machineFault, end: sealed?.end };
-      const given = await this.#giveUp(begun.build, giveUp);
-      // The attempt was ended by somebody else: the bytes still belong to its log.
-      if (!given) await sealed?.store();
-      else sealed?.stored();
-      return;
+      const given = { reason: reason ?? "", counts, machineFault, end: sealed?.end };
+      return await store(await this.#giveUp(lease, begun, given));
     }
     const verdict = { outcome, reason, failedStep: outcome === "failure" ? step.name : null };
-    const end = { attempt: begun.attempt, number: step.number, status: step.status, outcome };
+    const { attempt } = begun;
+    const end = { attempt, epoch: lease.epoch, number: step.number, status: step.status, outcome };
     const now = clock.now();
     const live = await this.#patiently(() => endAttempt(sql, end, sealed?.end, verdict, now));
-    sealed?.stored();
     if (live) this.#publish(begun.build, false);
+    return await store(live);
   }
 
   /** Returns whether the attempt was still open. */
-  async #giveUp(build: BuildRef, giveUp: GiveUp): Promise<boolean> {
+  async #giveUp(
+    { epoch }: Lease,
+    { build, attempt }: Begun,
+    why: Pick<GiveUp, "reason" | "counts" | "machineFault" | "end">,
+  ): Promise<boolean> {
     const { sql, clock } = this.#deps;
     const now = clock.now();
+    const giveUp = { attempt, epoch, ...why };
     const given = await this.#patiently(() => giveUpAttempt(sql, giveUp, this.#policy, now));
     if (!given) return false;
     this.#deps.log.info(
@@ -250,11 +300,17 @@ export class Builds implements AsyncDisposable {
       await clock.sleep(CHECK_EVERY, this.#stop.signal).catch(() => {});
       if (this.#stop.signal.aborted) return;
       try {
-        const attempts = [...this.#running.values()].flatMap(({ begun }) => begun?.attempt ?? []);
-        const ended = attempts.length === 0 ? [] : await endedAmong(sql, attempts);
-        for (const { begun, stop } of this.#running.values()) {
-          if (begun && ended.includes(begun.attempt))
-            stop.abort(new FarmError("lease-lost", "the build was taken back"));
+        const running = [...this.#running.values()];
+        const lost = new Set(
+          running.length === 0
+            ? []
+            : await lostLeases(
+                sql,
+                running.map((each) => each.lease),
+              ),
+        );
+        for (const { lease, stop } of running) {
+          if (lost.has(lease.id)) stop.abort(new FarmError("lease-lost", "the build was taken back"));
         }
         const before = plus(clock.now(), ms(-LOST_AFTER));
         for (const lease of await heldLeases(sql, coordinator, KINDS, before)) this.start(lease);

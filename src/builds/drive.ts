@@ -7,40 +7,41 @@
  *   writetgz SOURCE-DIR         step 0, `source`, with the tarball of the commit, and what else the recipe wants (sources.ts)
  *   exec ...                    one per step, output to the step's log as it comes; stops at the first that fails
  *
- * A step fails (`failure`) when its command ran and did not end with "ok", or ran or was silent for longer than its limit. Everything else that goes wrong
- * is the farm's (`infra_failure`) and says what it was. A step is ended in the database before the next one begins.
+ * A step fails (`failure`) when its command ran and did not end with "ok", or ran or was silent for longer than its limit. Everything
+ * else that goes wrong is the farm's (`infra_failure`) and says what it was. A step is ended in the database before the next one begins.
+ *
+ * Going on: an attempt that was driven before begins with the step at which the database stands. Step 0 then begins anew; a command is
+ * asked for by its name and the length of its log (command-run.ts), so it starts if it never did and is taken up otherwise. When the
+ * machine's connection or the coordinator goes away and the machine resumes, driving ends as `parked`: the command may still run, and
+ * whoever the machine reaches next goes on. Its log is left as it is, to the byte, so nothing is said there; the build's page says it.
  */
-import type { Readable } from "node:stream";
 import type { Outcome, Step } from "../farm/build.ts";
-import type { Clock } from "../farm/clock.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
-import { type LogId, type Ms, minutes, ms } from "../farm/ids.ts";
+import { type Ms, minutes, ms } from "../farm/ids.ts";
 import type { LogWriter, SealedLog } from "../logs/writer.ts";
 import type { Begun } from "../store/attempts.ts";
-import type { LogEnd } from "../store/logs.ts";
+import type { LogEnd, OpenLog } from "../store/logs.ts";
 import { commandOf } from "./command.ts";
+import type { CommandLimits } from "./command-limits.ts";
 import { type CommandRan, runCommand } from "./command-run.ts";
 import type { BuildMachine } from "./machine.ts";
-import { headline, writeSources } from "./sources.ts";
-import { within } from "./within.ts";
+import { clean, runSourceStep, type SourceDeps } from "./source-step.ts";
 
-/** Cleaning, and writing the tree: what the farm itself does on a machine. */
-export const CLEAN_LIMIT: Ms = minutes(10);
-export const SOURCE_LIMIT: Ms = minutes(30);
-/** A step that prints nothing for so long is stopped. */
+/** A step that prints nothing for so long is stopped, where the builder has no limit of its own. */
 export const SILENCE_LIMIT: Ms = minutes(30);
+/** A whole build, the same. */
+export const BUILD_LIMIT: Ms = minutes(6 * 60);
+/** An attempt that seems to have run for more than this over its limit was begun by a clock that was wrong, or is looked at by one. */
+const CREDIBLE: Ms = minutes(60);
 
-export interface DriveDeps {
-  readonly clock: Clock;
-  /** The commit's tree, gzipped tar. */
-  readonly tarball: (repo: string, hash: string, signal: AbortSignal) => Promise<Readable>;
-  readonly writer: (log: LogId) => LogWriter;
+export interface DriveDeps extends SourceDeps {
+  readonly writer: (log: OpenLog) => LogWriter;
   /** Step `number` ended well: stores that with the end of its log and returns the log of the next. Throws `lease-lost`. */
-  readonly next: (number: number, status: string, log: LogEnd) => Promise<LogId>;
+  readonly next: (number: number, status: string, log: LogEnd) => Promise<OpenLog>;
 }
 
-/** How an attempt went. `end` is the last bytes of the last log, still to be stored. */
-export interface Driven {
+/** How an attempt went. `sealed` are the last bytes of the last log, still to be stored. */
+export interface Finished {
   readonly outcome: Exclude<Outcome, "canceled" | "skipped">;
   readonly step: { readonly number: number; readonly name: string; readonly status: string };
   /** Why, when the outcome does not say. */
@@ -50,31 +51,37 @@ export interface Driven {
   readonly machineFine: boolean;
 }
 
+/** Not over: the machine may come back with what it runs. */
+export interface Parked {
+  readonly outcome: "parked";
+  readonly reason: string;
+}
+
 /**
- * Runs what `begun` asks for on a machine that `cleaned` (see `clean`) is emptying.
- * Never throws: `signal` (canceled, lease lost) and a machine that goes away end it as infra_failure.
+ * Runs what `begun` asks for, from where it stands. `cleaned`: the machine is being emptied already (see `clean`).
+ * Never throws: `signal` (canceled, lease lost, coordinator stops) and a machine that goes away end it as infra_failure or parked.
  */
 export async function drive(
   deps: DriveDeps,
   begun: Begun,
   machine: BuildMachine,
-  cleaned: Promise<void>,
+  cleaned: Promise<void> | undefined,
   signal: AbortSignal,
-): Promise<Driven> {
-  const { recipe, build } = begun;
+): Promise<Finished | Parked> {
+  const { steps } = begun.recipe;
+  const build = buildLimit(deps, begun);
   let log = begun.log;
-  for (let number = 0; ; number++) {
-    const step = recipe.steps[number - 1];
+  let status = "ok";
+  for (let number = begun.at; log !== undefined; number++) {
+    const step = steps[number - 1];
     const name = step?.name ?? "source";
     const writer = deps.writer(log);
-    let status = "ok";
     try {
       if (step === undefined) {
-        await writer.write(Buffer.from(`${headline(recipe, { repo: build.repo, hash: begun.hash })}\n\n`));
-        await cleaned;
-        await writeSource(deps, begun, machine, writer, signal);
+        status = "ok";
+        await runSourceStep(deps, begun, machine, cleaned ?? clean(deps.clock, machine, signal), writer, signal);
       } else {
-        const end = await runStep(deps, begun, number, step, machine, writer, signal);
+        const end = await runStep(deps, begun, number, step, build, machine, writer, signal);
         status = end.state;
         if (!end.ok) {
           const sealed = await writer.seal();
@@ -83,39 +90,21 @@ export async function drive(
         }
       }
       const sealed = await writer.seal();
-      if (number === recipe.steps.length) {
-        return { outcome: "success", step: { number, name, status }, reason: null, sealed, machineFine: true };
-      }
+      if (number === steps.length) return success(begun, status, sealed);
       log = await deps.next(number, status, sealed.end);
       sealed.stored();
     } catch (error) {
-      return infraFailure(error, { number, name }, writer, machine, signal);
+      if (mayGoOn(machine, signal)) return await park(error, writer, machine);
+      return await infraFailure(error, { number, name }, writer, machine, signal);
     }
   }
+  return success(begun, status, undefined);
 }
 
-/** The first call on a machine, always; to be started as soon as the machine is held. A rejection may be left unheard. */
-export function clean(clock: Clock, machine: BuildMachine, signal: AbortSignal): Promise<void> {
-  const cleaned = within(clock, CLEAN_LIMIT, [machine.gone, signal], `cleaning ${machine.name}`, (limited) =>
-    machine.client.removeAll(["."], limited),
-  );
-  cleaned.catch(() => {});
-  return cleaned;
-}
-
-async function writeSource(
-  deps: DriveDeps,
-  begun: Begun,
-  machine: BuildMachine,
-  writer: LogWriter,
-  signal: AbortSignal,
-): Promise<void> {
-  const { clock, tarball } = deps;
-  const { build, hash, recipe } = begun;
-  const say = (line: string): Promise<void> => writer.write(Buffer.from(`${line}\n`));
-  await within(clock, SOURCE_LIMIT, [machine.gone, signal], `writing ${build.repo} to ${machine.name}`, (limited) =>
-    writeSources({ clock, tarball, say }, { repo: build.repo, hash }, recipe, machine, limited),
-  );
+function success({ recipe }: Begun, status: string, sealed: SealedLog | undefined): Finished {
+  const name = recipe.steps.at(-1)?.name ?? "source";
+  const step = { number: recipe.steps.length, name, status };
+  return { outcome: "success", step, reason: null, sealed, machineFine: true };
 }
 
 /** Runs step `number`, or takes it up. */
@@ -124,6 +113,7 @@ async function runStep(
   begun: Begun,
   number: number,
   step: Step,
+  build: CommandLimits["build"] & object,
   machine: BuildMachine,
   writer: LogWriter,
   signal: AbortSignal,
@@ -133,12 +123,35 @@ async function runStep(
     machine,
     command: await commandOf(recipe, step, machine.client, AbortSignal.any([machine.gone, signal])),
     id: `a${attempt}.${number}`,
-    from: 0,
+    from: writer.next,
     writer,
-    limits: { time: ms(step.timeLimitMs), silence: SILENCE_LIMIT },
+    limits: { time: ms(step.timeLimitMs), silence: ms(recipe.limits?.silenceMs ?? SILENCE_LIMIT), build },
     what: `step "${step.name}"`,
   };
   return await runCommand(deps.clock, run, signal);
+}
+
+/** When the whole build must be over. The wall clock tells only what an earlier driver used up, and only while that can be true. */
+function buildLimit(
+  { clock }: DriveDeps,
+  { recipe, startedAt }: Begun,
+): { readonly endsAt: number; readonly limit: Ms } {
+  const limit = ms(recipe.limits?.buildMs ?? BUILD_LIMIT);
+  const used = clock.now() - startedAt;
+  const credible = used >= 0 && used <= limit + CREDIBLE;
+  return { endsAt: clock.monotonic() + limit - (credible ? used : 0), limit };
+}
+
+/** Whether what the machine runs can be taken up later: it went away, or we do. */
+function mayGoOn(machine: BuildMachine, signal: AbortSignal): boolean {
+  if (!machine.resumes) return false;
+  if (signal.aborted) return signal.reason instanceof FarmError && signal.reason.code === "unavailable";
+  return machine.gone.aborted;
+}
+
+async function park(error: unknown, writer: LogWriter, machine: BuildMachine): Promise<Parked> {
+  await writer.leave().catch(() => {}); // what is not stored, the machine still has
+  return { outcome: "parked", reason: reasonOf(error, machine) };
 }
 
 /** Says in the log what happened, when it still can, and what it means for the machine. */
@@ -148,7 +161,7 @@ async function infraFailure(
   writer: LogWriter,
   machine: BuildMachine,
   signal: AbortSignal,
-): Promise<Driven> {
+): Promise<Finished> {
   const reason = reasonOf(error, machine);
   const told = error instanceof FarmError ? error.code : "internal";
   let sealed: SealedLog | undefined;

@@ -1,25 +1,33 @@
 /**
- * What coordinators leave behind when they die: held leases whose attempts nobody runs.
+ * Held leases that nobody drives: what coordinators leave behind when they end, and what lost its machine.
  *
  *   heartbeat   each coordinator moves its `seen_at` every HEARTBEAT
  *   dead        a `seen_at` that stood still for DEAD_AFTER of *our* time, while we could read the database: neither a jump of somebody's
  *               wall clock nor a database that was away for all kills anybody. Beside an embedded database there is only one, so
  *               all others are dead when it starts
- *   recovered   the attempts of the dead end (not charged) and new ones are wanted
+ *   parked      what a dead one drove on a machine that resumes, and what anybody drove on one that was lost: the machine may come back,
+ *               to whichever coordinator, and is then given its lease again by the claim (store/leases.ts)
+ *   given up    what the dead drove on other machines; what was parked and has waited for PARK_FOR of *our* time; and what a machine
+ *               left that came back as another process. The attempt ends with the reason, and a new one is wanted; it is not charged
+ *               when its coordinator ended
  *
  * A coordinator that was declared dead and is not learns it at its next heartbeat and must stop: `lost` is called.
  */
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { messageOf } from "../farm/errors.ts";
-import { type CoordinatorId, type EpochMs, type Ms, seconds } from "../farm/ids.ts";
-import { giveUpAttempt, orphanedAttempts, type RetryPolicy } from "../store/attempts.ts";
+import { type CoordinatorId, type EpochMs, type LeaseId, type Ms, ms, plus, seconds } from "../farm/ids.ts";
+import { giveUpAttempt, type RetryPolicy } from "../store/attempts.ts";
 import { coordinatorSeen, declareDead, otherCoordinators } from "../store/coordinators.ts";
+import { endLease, type Left, leftLeases, parkOrphans } from "../store/leases.ts";
 import type { Sql } from "../store/sql.ts";
-import { publishBuild, RETRY_POLICY } from "./builds.ts";
+import { PARK_FOR, publishBuild, RETRY_POLICY } from "./builds.ts";
+import { durationText } from "./duration-text.ts";
 
 export const HEARTBEAT: Ms = seconds(10);
 export const DEAD_AFTER: Ms = seconds(45);
+/** Machines that register are heard of together: a whole farm may come back at once. */
+const TOGETHER: Ms = ms(250);
 
 export interface RecoveryDeps {
   readonly sql: Sql;
@@ -32,6 +40,7 @@ export interface RecoveryDeps {
   /** Others declared this coordinator dead. */
   readonly lost: () => void;
   readonly policy?: RetryPolicy;
+  readonly parkFor?: Ms;
 }
 
 export class Recovery implements AsyncDisposable {
@@ -39,6 +48,9 @@ export class Recovery implements AsyncDisposable {
   readonly #stop = new AbortController();
   /** Others -> the sign of life that we saw last, and when we first saw it. */
   readonly #seen = new Map<CoordinatorId, { readonly seenAt: EpochMs; readonly since: number }>();
+  /** Leases that nobody drives -> since when we know. */
+  #left = new Map<LeaseId, { readonly epoch: number; readonly since: number }>();
+  #woken = Promise.withResolvers<void>();
   #loop: Promise<void> = Promise.resolve();
 
   constructor(deps: RecoveryDeps) {
@@ -48,10 +60,11 @@ export class Recovery implements AsyncDisposable {
   /** Takes over what the dead left, once, and then goes on watching. The coordinator's own row must be there. */
   async start(): Promise<void> {
     await this.look();
-    this.#loop = this.#watch();
+    this.#deps.bus.subscribe("machine:", () => this.#woken.resolve(), this.#stop.signal);
+    this.#loop = Promise.all([this.#watch(), this.#follow()]).then(() => {});
   }
 
-  /** One look at the others. Returns how many attempts were taken back. */
+  /** One look at the others. Returns how many attempts were given up. */
   async look(): Promise<number> {
     const { sql, clock, log, coordinator, alone } = this.#deps;
     const others = await otherCoordinators(sql, coordinator);
@@ -72,18 +85,60 @@ export class Recovery implements AsyncDisposable {
     await this.#loop;
   }
 
+  /** Parks what the dead drove, and gives up what has waited for long enough. */
   async #takeBack(): Promise<number> {
-    const { sql, bus, clock, policy = RETRY_POLICY } = this.#deps;
+    const { sql, bus, clock, policy = RETRY_POLICY, parkFor = PARK_FOR } = this.#deps;
+    await parkOrphans(sql, plus(clock.now(), parkFor));
+    const known = this.#left;
+    this.#left = new Map();
     let taken = 0;
-    for (const { attempt, coordinator } of await orphanedAttempts(sql)) {
-      const reason = `coordinator ${coordinator} ended while it ran this`;
-      const giveUp = { attempt, reason, counts: false, machineFault: false, end: undefined };
+    for (const left of await leftLeases(sql)) {
+      const { id, epoch, attempt } = left;
+      const before = known.get(id);
+      const since = before?.epoch === epoch ? before.since : clock.monotonic();
+      this.#left.set(id, { epoch, since });
+      const reason = this.#whyGivenUp(left, clock.monotonic() - since);
+      if (reason === undefined) continue;
+      if (attempt === null) {
+        await endLease(sql, left, clock.now(), reason);
+        continue;
+      }
+      const giveUp = { attempt, epoch, reason, counts: !left.orphaned, machineFault: !left.orphaned, end: undefined };
       const given = await giveUpAttempt(sql, giveUp, policy, clock.now());
       if (!given) continue;
       taken++;
       publishBuild(bus, given.build, given.again);
     }
     return taken;
+  }
+
+  /** Why a lease that nobody has driven for `waited` is waited for no longer; undefined: it is. */
+  #whyGivenUp({ resumes, restarted, orphaned, coordinator, machine }: Left, waited: number): string | undefined {
+    const { parkFor = PARK_FOR } = this.#deps;
+    const ended = `coordinator ${coordinator} ended while it ran this`;
+    if (!resumes) return ended;
+    if (restarted) return `machine gone: ${machine} came back as another process, without what it ran`;
+    if (waited < parkFor) return undefined;
+    const late = `machine gone: waited ${durationText(parkFor)} in vain for ${machine} to come back`;
+    return orphaned ? `${ended}; ${late}` : late;
+  }
+
+  /** A machine that comes back as another process need not be waited for. */
+  async #follow(): Promise<void> {
+    const { clock, log } = this.#deps;
+    const { signal } = this.#stop;
+    signal.addEventListener("abort", () => this.#woken.resolve(), { once: true });
+    for (;;) {
+      await this.#woken.promise;
+      await clock.sleep(TOGETHER, signal).catch(() => {});
+      if (signal.aborted) return;
+      this.#woken = Promise.withResolvers();
+      try {
+        await this.#takeBack();
+      } catch (error) {
+        log.warn({ error: messageOf(error) }, "Could not look after leases that nobody drives");
+      }
+    }
   }
 
   async #watch(): Promise<void> {

@@ -237,7 +237,7 @@ export class Coordinator implements AsyncDisposable {
             .join(", ") || null,
         agentDigest: () => agents.get(AGENT)?.sha256,
         forward: (pickUp) => forwarder.forward(pickUp),
-        idle: (session) => claims.offer({ id: session.id, queue: session.hostType }),
+        idle: (session, holds) => claims.offer({ id: session.id, queue: session.hostType, holds }),
         gone: (session) => claims.withdraw(session),
       }),
     );

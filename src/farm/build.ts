@@ -174,6 +174,8 @@ export interface Limits {
   readonly buildMs?: number;
   /** A command that prints nothing for so long is stopped. */
   readonly silenceMs?: number;
+  /** Getting the source, and writing it to the machine. */
+  readonly uploadMs?: number;
 }
 
 /** An infra failure is tried again at most this many times before the build ends as `infra_failure`. */

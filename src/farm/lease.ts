@@ -3,9 +3,14 @@
  *
  *   wanted  somebody needs a machine of `queue`
  *   held    one session has it; no session ever holds two (a unique index says so)
+ *   parked  held, and driven by nobody: its machine's connection or its coordinator is gone, its commands may still run
  *   ended   given back, given up, or lost with its machine
  *
  *   wanted -claim-> held -> ended;  wanted -> ended when nobody needs it any more. Nothing leaves ended.
+ *   held -connection lost, coordinator ended-> parked -adopted-> held;  parked -nobody came back in time-> ended
+ *
+ * Only the agent process that held a lease adopts it, over a session of the same machine, by asking for work as always; so it does not
+ * matter which coordinator it has reached. Each claim and adoption begins an epoch, and with it ends what the driver before may write.
  *
  * The order within a queue is schedule/order.ts's.
  */
@@ -35,4 +40,6 @@ export interface Lease {
   readonly wantedAt: EpochMs;
   readonly sessionId: SessionId;
   readonly machineId: MachineId;
+  /** Counts its claims and adoptions. Whoever drives it writes only while this is its epoch in the database. */
+  readonly epoch: number;
 }

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { expect, test, vi } from "vitest";
 import { FarmError } from "../farm/errors.ts";
 import { type LogId, logId } from "../farm/ids.ts";
+import { emptyLog } from "../store/logs.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { freshDatabase, type TestDatabase } from "../store/testing/database.ts";
 import { Logs } from "./logs.ts";
@@ -21,7 +22,7 @@ async function all(parts: AsyncIterable<Buffer>): Promise<Buffer> {
 
 async function written(logs: Logs, chunks: readonly Buffer[]): Promise<LogId> {
   const id = await logs.create();
-  const writer = logs.writer(id);
+  const writer = logs.writer(emptyLog(id, 0));
   for (const chunk of chunks) await writer.write(chunk);
   await writer.close();
   return id;
@@ -110,7 +111,7 @@ test("Logs: followers here and at another coordinator see bytes before the log e
   await using logs = open(database);
   await using elsewhere = open(database); // its own memory; hears through the same bus
   const id = await logs.create();
-  const writer = logs.writer(id);
+  const writer = logs.writer(emptyLog(id, 0));
   const seen = ["", ""];
   const follow = async (from: Logs, i: number) => {
     for await (const part of from.tail(id, 0, new AbortController().signal)) seen[i] += part.toString();
@@ -133,7 +134,7 @@ test("Logs: a follower goes on from its offset, and stops when its signal aborts
   await using database = await freshDatabase();
   await using logs = open(database);
   const id = await logs.create();
-  const writer = logs.writer(id);
+  const writer = logs.writer(emptyLog(id, 0));
   await writer.write(Buffer.from("0123456789"));
   const stop = new AbortController();
   let seen = "";
@@ -150,7 +151,7 @@ test("Logs: a reader that does not read holds back neither the writer nor other 
   await using database = await freshDatabase();
   await using logs = open(database);
   const id = await logs.create();
-  const writer = logs.writer(id);
+  const writer = logs.writer(emptyLog(id, 0));
   const slow = logs.tail(id, 0, new AbortController().signal);
   await writer.write(Buffer.from("x"));
   await slow.next(); // and never again
@@ -179,7 +180,7 @@ test("Logs: write() holds its caller back while the database does not take it, i
   };
   await using logs = new Logs({ sql, bus: database.bus, clock: systemClock });
   const [row] = await database.sql.query<{ id: number }>("insert into log default values returning id");
-  const writer = logs.writer(logId(row?.id ?? 0));
+  const writer = logs.writer(emptyLog(logId(row?.id ?? 0), 0));
   let taken = 0;
   const source = (async () => {
     for (let i = 0; i < 20; i++) {
@@ -199,7 +200,7 @@ test("Logs: a writer whose log was ended by somebody else is told, and adds noth
   await using database = await freshDatabase();
   await using logs = open(database);
   const id = await logs.create();
-  const writer = logs.writer(id);
+  const writer = logs.writer(emptyLog(id, 0));
   await database.sql.query("update log set ended = true where id = $1", [id]);
   await writer.write(Buffer.alloc(CHUNK));
   await expect(writer.close()).rejects.toMatchObject({ code: "lease-lost" });

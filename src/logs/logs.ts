@@ -22,6 +22,7 @@ import {
   endLog,
   type LogState,
   logState,
+  type OpenLog,
   readChunk,
   type StoredChunk,
 } from "../store/logs.ts";
@@ -64,16 +65,17 @@ export class Logs implements AsyncDisposable {
     return createLog(this.#deps.sql);
   }
 
-  /** The writer of a log that nothing was written to yet. To be closed or sealed by whoever asked for it. */
-  writer(id: LogId): LogWriter {
+  /** The writer of a log, which goes on where that ends. To be closed, sealed or left by whoever asked for it. */
+  writer(log: OpenLog): LogWriter {
     const { sql, bus, clock, limitBytes = LOG_LIMIT } = this.#deps;
-    const written = { length: 0 };
+    const { id } = log;
+    const written = { length: log.length };
     this.#written.set(id, written);
-    return new ChunkedWriter(id, limitBytes, {
+    return new ChunkedWriter(log, limitBytes, {
       clock,
       append: async (chunks) => {
-        const stored = await this.#patiently(() => appendChunks(sql, id, chunks));
-        if (!stored) throw new FarmError("lease-lost", `Cannot add to log ${id}: it was ended by somebody else`);
+        const stored = await this.#patiently(() => appendChunks(sql, log, chunks));
+        if (!stored) throw new FarmError("lease-lost", `Cannot add to log ${id}: somebody else ended it or writes it`);
       },
       end: (end) => this.#patiently(() => endLog(sql, end)),
       stored: (at, raw, ended) => {
@@ -81,10 +83,12 @@ export class Logs implements AsyncDisposable {
           this.#cache.put(`${id}:${at}`, raw.length, Promise.resolve(raw));
         }
         written.length = at + raw.length;
-        if (ended) this.#written.delete(id);
+        if (ended && this.#written.get(id) === written) this.#written.delete(id);
         bus.publish(`log:${id}`);
       },
-      gone: () => this.#written.delete(id),
+      gone: () => {
+        if (this.#written.get(id) === written) this.#written.delete(id);
+      },
     });
   }
 

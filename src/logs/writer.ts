@@ -7,13 +7,14 @@
  * only the second counts, so a slow database gets fewer and larger chunks. At most HIGH_WATER bytes are between `write` and the
  * database (and one caller's chunk); over that `write` resolves late, and whoever reads from the machine stops reading.
  *
+ * It begins where the log ends, which is not at its beginning when somebody wrote to it before.
  * Over `limit` bytes the rest is counted and dropped, and the log says so in a line of its own.
  * An error while storing ends the writer: every later call rejects with it.
  */
 import type { Clock } from "../farm/clock.ts";
 import { FarmError } from "../farm/errors.ts";
-import { type LogId, type Ms, ms } from "../farm/ids.ts";
-import { APPEND_AT_ONCE, type LogEnd, type NewChunk } from "../store/logs.ts";
+import { type Ms, ms } from "../farm/ids.ts";
+import { APPEND_AT_ONCE, type LogEnd, type NewChunk, type OpenLog } from "../store/logs.ts";
 import { countLines, pack } from "./chunk.ts";
 
 export const FLUSH_AFTER: Ms = ms(25);
@@ -25,8 +26,12 @@ const READY: Promise<void> = Promise.resolve();
 export interface LogWriter {
   /** Takes `chunk` over; it must not be changed afterwards. Resolves when the caller may go on: bounded memory. */
   write(chunk: Buffer): Promise<void>;
+  /** The byte of the output that it wants next; beyond any output once the limit is reached. */
+  readonly next: number;
   /** Stores the rest and the end in a transaction of its own. */
   close(): Promise<void>;
+  /** Stores the rest and leaves the log open, for whoever goes on with it. */
+  leave(): Promise<void>;
   /** Stores all but the last bytes and hands these out, to be stored together with something else. */
   seal(): Promise<SealedLog>;
 }
@@ -59,7 +64,7 @@ interface Cut {
 }
 
 export class ChunkedWriter implements LogWriter {
-  readonly #id: LogId;
+  readonly #log: OpenLog;
   readonly #limit: number;
   readonly #deps: WriterDeps;
   readonly #stop = new AbortController();
@@ -78,22 +83,32 @@ export class ChunkedWriter implements LogWriter {
   #failure: { readonly error: unknown } | undefined;
   #closed = false;
   /** Taken from the caller, dropped ones not counted. */
-  #length = 0;
+  #length: number;
   /** Where the next chunk begins. */
-  #at = 0;
-  #lines = 0;
+  #at: number;
+  #lines: number;
+  /** The limit is reached. */
+  #over: boolean;
   #dropped = 0;
 
-  constructor(id: LogId, limit: number, deps: WriterDeps) {
-    this.#id = id;
+  constructor(log: OpenLog, limit: number, deps: WriterDeps) {
+    this.#log = log;
     this.#limit = limit;
     this.#deps = deps;
+    this.#length = log.length;
+    this.#at = log.length;
+    this.#lines = log.lines;
+    this.#over = log.length > limit;
+  }
+
+  get next(): number {
+    return this.#over ? Number.MAX_SAFE_INTEGER : this.#length;
   }
 
   write(chunk: Buffer): Promise<void> {
     if (this.#failure) return Promise.reject(this.#failure.error);
     if (this.#closed)
-      return Promise.reject(new FarmError("conflict", `Cannot write to log ${this.#id}: it was closed`));
+      return Promise.reject(new FarmError("conflict", `Cannot write to log ${this.#log.id}: it was closed`));
     this.#take(chunk);
     if (this.#underWayBytes + this.#pendingBytes < HIGH_WATER) return READY;
     return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
@@ -102,6 +117,15 @@ export class ChunkedWriter implements LogWriter {
   async close(): Promise<void> {
     const sealed = await this.seal();
     await sealed.store();
+  }
+
+  async leave(): Promise<void> {
+    this.#closed = true;
+    this.#stop.abort();
+    this.#cut();
+    await this.#storing;
+    this.#deps.gone();
+    if (this.#failure) throw this.#failure.error;
   }
 
   async seal(): Promise<SealedLog> {
@@ -118,11 +142,12 @@ export class ChunkedWriter implements LogWriter {
     const [packed] = await Promise.all([pack(raw), this.#storing]);
     if (this.#failure) throw this.#failure.error;
     const end: LogEnd = {
-      id: this.#id,
+      id: this.#log.id,
+      epoch: this.#log.epoch,
       chunk: raw.length === 0 ? undefined : { at, line, length: raw.length, ...packed },
       length: this.#length,
       lines: this.#lines,
-      truncated: this.#dropped > 0,
+      truncated: this.#over,
     };
     return {
       end,
@@ -136,11 +161,12 @@ export class ChunkedWriter implements LogWriter {
 
   #take(chunk: Buffer): void {
     const room = this.#limit - this.#length;
-    if (this.#dropped === 0 && chunk.length <= room) {
+    if (!this.#over && chunk.length <= room) {
       this.#push(chunk);
       return;
     }
-    if (this.#dropped === 0) {
+    if (!this.#over) {
+      this.#over = true;
       if (room > 0) this.#push(chunk.subarray(0, room));
       this.#push(
         Buffer.from(`\nbarnraiser: the limit of ${this.#limit} bytes is reached; the rest of the output is dropped\n`),

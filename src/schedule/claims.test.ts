@@ -49,6 +49,7 @@ function leaseOf(n: number, session: SessionId): Lease {
     wantedAt: epochMs(0),
     sessionId: session,
     machineId: machineId(n),
+    epoch: 1,
   };
 }
 

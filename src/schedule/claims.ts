@@ -44,6 +44,8 @@ export interface ClaimsDeps {
 export interface Offer {
   readonly id: SessionId;
   readonly queue: string;
+  /** It has a lease from before its machine came back: it asks whatever others were told. */
+  readonly holds?: boolean;
 }
 
 interface Seat {
@@ -84,7 +86,9 @@ export class Claims {
   /** A session became idle: it has no lease, and its machine is ready for the next. */
   offer(offer: Offer): void {
     const queue = this.#queue(offer.queue);
-    queue.seats.set(offer.id, { offer, seen: -1, asking: false });
+    const seat = { offer, seen: -1, asking: false };
+    queue.seats.set(offer.id, seat);
+    if (offer.holds) queue.owed.add(seat);
     queue.credits = Math.max(queue.credits, 1);
     this.#pump(queue);
   }

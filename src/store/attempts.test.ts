@@ -28,7 +28,14 @@ async function giveUpAll(sql: Sql, counts: boolean): Promise<number> {
   for (let given = 0; ; given++) {
     const [open] = await sql.query<{ id: number }>("select id from attempt where state <> 'ended'");
     if (!open) return given;
-    const giveUp = { attempt: attemptId(open.id), reason: "gone", counts, machineFault: false, end: undefined };
+    const giveUp = {
+      attempt: attemptId(open.id),
+      epoch: 0,
+      reason: "gone",
+      counts,
+      machineFault: false,
+      end: undefined,
+    };
     await giveUpAttempt(sql, giveUp, POLICY, NOON);
     expect(await giveUpAttempt(sql, giveUp, POLICY, NOON)).toBeUndefined(); // repeating changes nothing
   }

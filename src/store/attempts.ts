@@ -1,16 +1,17 @@
 /**
  * Attempts in the database: begin, step by step, and the end. One statement each, since a farm does these for every build.
  *
- * Fencing: every statement here changes something only while the attempt is still open in the database. An attempt that was canceled,
- * or given to another coordinator, cannot write any more, and its owner is told so (`live: false`).
+ * Fencing: every statement here changes something only while the attempt is still open in the database and its lease is in the epoch
+ * that the caller knows. An attempt that was canceled, given up or adopted by another driver cannot write any more, and its owner is
+ * told so. Locks are taken in one order, the attempt's before its lease's.
  * Repeating is harmless: a begin finds its own begin, an end finds its own end.
  */
 import type { Outcome, Recipe } from "../farm/build.ts";
 import {
   type AttemptId,
   attemptId,
-  type CoordinatorId,
   type EpochMs,
+  epochMs,
   type LogId,
   logId,
   type Ms,
@@ -19,7 +20,7 @@ import {
 import type { Lease } from "../farm/lease.ts";
 import { type BuildRef, buildRef } from "./builds.ts";
 import { otherMachines } from "./leases.ts";
-import { END_LOG, endLog, endLogParams, type LogEnd } from "./logs.ts";
+import { endLog, endLogParams, endLogWhile, type LogEnd, type OpenLog } from "./logs.ts";
 import { setAsideIfFailing } from "./set-aside.ts";
 import { at, type Sql } from "./sql.ts";
 
@@ -30,8 +31,12 @@ export interface Begun {
   readonly build: BuildRef;
   readonly hash: string;
   readonly recipe: Recipe;
-  /** Of step 0. */
-  readonly log: LogId;
+  /** When it began; earlier than now for one that is taken up again. */
+  readonly startedAt: EpochMs;
+  /** The step to go on with: 0 for an attempt that has only begun, one more than there are when all have ended. */
+  readonly at: number;
+  /** Of that step, with what a driver before stored of it; undefined when all have ended. */
+  readonly log: OpenLog | undefined;
 }
 
 interface BegunRow {
@@ -44,25 +49,34 @@ interface BegunRow {
   host_type: string;
   hash: string;
   recipe: Recipe;
-  log_id: number;
+  started_at: number;
+  at: number;
+  log_id: number | null;
+  length: number;
+  lines: number;
 }
 
 /**
- * The attempt behind `lease` runs from now on, its build too, and all its steps have rows, the first one a log.
- * undefined: the lease or the attempt was ended in the meantime.
+ * The attempt behind `lease` runs from now on, its build too, and all its steps have rows, the first one a log. One that ran
+ * before goes on with the first step that has not ended, whose log only the driver of this epoch writes from now on.
+ * undefined: the lease or the attempt was ended in the meantime, or the lease adopted by another.
  */
 export async function beginAttempt(sql: Sql, lease: Lease, now: EpochMs): Promise<Begun | undefined> {
   const [row] = await sql.query<BegunRow>(
-    `with a as (
-       update attempt set state = 'running', machine_id = l.machine_id, started_at = coalesce(attempt.started_at, $3)
-       from lease l
-       where attempt.lease_id = $1 and attempt.state in ('waiting', 'running') and l.id = $1 and l.state = 'held' and l.session_id = $2
-       returning attempt.id, attempt.build_id, attempt.number
+    `with mine as (
+       select a.id, l.machine_id from attempt a join lease l on l.id = a.lease_id
+       where a.lease_id = $1 and a.state in ('waiting', 'running') and l.state = 'held' and l.session_id = $2 and l.epoch = $4
+       for update of a, l
+     ), a as (
+       update attempt set state = 'running', machine_id = mine.machine_id, started_at = coalesce(attempt.started_at, $3)
+       from mine where attempt.id = mine.id
+       returning attempt.id, attempt.build_id, attempt.number, attempt.started_at
      ), b as (
-       update build set state = 'running', started_at = $3 from a where build.id = a.build_id and build.state <> 'ended'
+       update build set state = 'running', started_at = coalesce(build.started_at, $3)
+       from a where build.id = a.build_id and build.state <> 'ended'
        returning build.id, build.repo, build.commit_id, build.builder, build.host_type, build.recipe
      ), log0 as (
-       insert into log (length) select 0 from a where not exists (select from step where attempt_id = a.id) returning id
+       insert into log (epoch) select $4 from a where not exists (select from step where attempt_id = a.id) returning id
      ), s as (
        insert into step (attempt_id, number, name, log_id, started_at)
        select a.id, 0, 'source', log0.id, $3::timestamptz from a, log0
@@ -70,28 +84,56 @@ export async function beginAttempt(sql: Sql, lease: Lease, now: EpochMs): Promis
        select a.id, each.number, each.step ->> 'name', null, null
        from a, log0, b join recipe on recipe.digest = b.recipe,
          jsonb_array_elements(recipe.body -> 'steps') with ordinality as each (step, number)
+     ), unended as (
+       select s.number, s.log_id from a join step s on s.attempt_id = a.id where s.ended_at is null order by s.number limit 1
+     ), taken as (
+       update log set epoch = $4 from unended where log.id = unended.log_id and not log.ended returning log.id, log.length, log.lines
      )
-     select a.id as attempt, a.number, b.id, b.repo, b.commit_id, b.builder, b.host_type, c.hash, r.body as recipe,
-       coalesce((select id from log0), (select log_id from step where attempt_id = a.id and number = 0)) as log_id
-     from a, b join commit c on c.id = b.commit_id join recipe r on r.digest = b.recipe`,
-    [lease.id, lease.sessionId, at(now)],
+     select a.id as attempt, a.number, a.started_at, b.id, b.repo, b.commit_id, b.builder, b.host_type, c.hash, r.body as recipe,
+       coalesce(
+         (select number from unended),
+         case when exists (select from log0) then 0 else jsonb_array_length(r.body -> 'steps') + 1 end
+       ) as at,
+       coalesce(log0.id, taken.id) as log_id, coalesce(taken.length, 0) as length, coalesce(taken.lines, 0) as lines
+     from a, b join commit c on c.id = b.commit_id join recipe r on r.digest = b.recipe
+       left join log0 on true left join taken on true`,
+    [lease.id, lease.sessionId, at(now), lease.epoch],
   );
   if (!row) return undefined;
+  const { length, lines } = row;
   return {
     attempt: attemptId(row.attempt),
     number: row.number,
     build: buildRef(row),
     hash: row.hash,
     recipe: row.recipe,
-    log: logId(row.log_id),
+    startedAt: epochMs(row.started_at),
+    at: row.at,
+    log: row.log_id === null ? undefined : { id: logId(row.log_id), epoch: lease.epoch, length, lines },
   };
 }
 
 export interface StepEnd {
   readonly attempt: AttemptId;
+  /** Of the lease, as the driver knows it. */
+  readonly epoch: number;
   readonly number: number;
   readonly status: string;
   readonly outcome: Outcome;
+}
+
+/**
+ * The attempt $11 while it runs in epoch $12, and only then the end of its log, for statements whose parameters are those of a log's
+ * end and of a step's.
+ */
+const LIVE = `live as (
+    select a.id from attempt a join lease l on l.id = a.lease_id
+    where a.id = $11 and a.state = 'running' and l.state = 'held' and l.epoch = $12 for update of a, l
+  ), ${endLogWhile("exists (select from live)")}`;
+
+/** $11 to $16. */
+function stepEndParams({ attempt, epoch, number, status, outcome }: StepEnd, now: EpochMs): unknown[] {
+  return [attempt, epoch, number, status, outcome, at(now)];
 }
 
 /** A step ended well and the next one begins: returns the next one's log, or undefined when the attempt is not live any more. */
@@ -102,21 +144,19 @@ export async function nextStep(
   now: EpochMs,
 ): Promise<LogId | undefined> {
   const [row] = await sql.query<{ log_id: number | null }>(
-    `with ${END_LOG}, live as (
-       select id from attempt where id = $10 and state = 'running' for share
-     ), ended as (
-       update step set status = $12, outcome = $13, ended_at = $14
-       from live where attempt_id = live.id and number = $11 and ended_at is null
+    `with ${LIVE}, ended as (
+       update step set status = $14, outcome = $15, ended_at = $16
+       from live where attempt_id = live.id and number = $13 and ended_at is null
      ), new_log as (
-       insert into log (length)
-       select 0 from live, step s where s.attempt_id = live.id and s.number = $11 + 1 and s.log_id is null returning id
+       insert into log (epoch)
+       select $12 from live, step s where s.attempt_id = live.id and s.number = $13 + 1 and s.log_id is null returning id
      ), started as (
-       update step set log_id = new_log.id, started_at = $14
-       from live, new_log where attempt_id = live.id and number = $11 + 1 and log_id is null
+       update step set log_id = new_log.id, started_at = $16
+       from live, new_log where attempt_id = live.id and number = $13 + 1 and log_id is null
      )
      select coalesce((select id from new_log), s.log_id) as log_id
-     from live join step s on s.attempt_id = live.id and s.number = $11 + 1`,
-    [...endLogParams(end), step.attempt, step.number, step.status, step.outcome, at(now)],
+     from live join step s on s.attempt_id = live.id and s.number = $13 + 1`,
+    [...endLogParams(end), ...stepEndParams(step, now)],
   );
   return row?.log_id ? logId(row.log_id) : undefined;
 }
@@ -136,38 +176,30 @@ export async function endAttempt(
   now: EpochMs,
 ): Promise<boolean> {
   const [row] = await sql.query<{ live: boolean }>(
-    `with ${END_LOG}, a as (
-       update attempt set state = 'ended', outcome = $15, reason = $16, ended_at = $14
-       where id = $10 and state = 'running' returning id, build_id, lease_id
+    `with ${LIVE}, a as (
+       update attempt set state = 'ended', outcome = $17, reason = $18, ended_at = $16
+       from live where attempt.id = live.id returning attempt.id, attempt.build_id, attempt.lease_id
      ), s as (
-       update step set status = $12, outcome = $13, ended_at = $14
-       from a where attempt_id = a.id and number = $11 and step.ended_at is null
+       update step set status = $14, outcome = $15, ended_at = $16
+       from a where attempt_id = a.id and number = $13 and step.ended_at is null
      ), b as (
-       update build set state = 'ended', outcome = $15, reason = $16, failed_step = $17, ended_at = $14
+       update build set state = 'ended', outcome = $17, reason = $18, failed_step = $19, ended_at = $16
        from a where build.id = a.build_id and build.state <> 'ended'
      ), l as (
-       update lease set state = 'ended', end_reason = $15, ended_at = $14
+       update lease set state = 'ended', end_reason = $17, ended_at = $16
        from a where lease.id = a.lease_id and lease.state <> 'ended'
      )
      select exists (select from a)
-       or exists (select from attempt where id = $10 and state = 'ended' and outcome = $15 and ended_at = $14) as live`,
-    [
-      ...endLogParams(end),
-      step.attempt,
-      step.number,
-      step.status,
-      step.outcome,
-      at(now),
-      verdict.outcome,
-      verdict.reason,
-      verdict.failedStep,
-    ],
+       or exists (select from attempt where id = $11 and state = 'ended' and outcome = $17 and ended_at = $16) as live`,
+    [...endLogParams(end), ...stepEndParams(step, now), verdict.outcome, verdict.reason, verdict.failedStep],
   );
   return row?.live ?? false;
 }
 
 export interface GiveUp {
   readonly attempt: AttemptId;
+  /** Of the lease, as whoever gives it up knows it. */
+  readonly epoch: number;
   readonly reason: string;
   /** False: the farm's own restart, not charged to the budget. */
   readonly counts: boolean;
@@ -211,12 +243,14 @@ export async function giveUpAttempt(
   now: EpochMs,
 ): Promise<GivenUp | undefined> {
   return sql.tx(async (tx) => {
-    if (giveUp.end) await endLog(tx, giveUp.end);
     const [open] = await tx.query<OpenAttempt>(
-      `with a as (
-         update attempt set state = 'ended', outcome = 'infra_failure', reason = $2, counts = $3, machine_fault = $6, ended_at = $4,
-           machine_id = coalesce(attempt.machine_id, l.machine_id)
-         from lease l where attempt.id = $1 and attempt.state <> 'ended' and l.id = attempt.lease_id
+      `with live as (
+         select a.id, l.machine_id from attempt a join lease l on l.id = a.lease_id
+         where a.id = $1 and a.state <> 'ended' and l.state <> 'ended' and l.epoch = $6 for update of a, l
+       ), a as (
+         update attempt set state = 'ended', outcome = 'infra_failure', reason = $2, counts = $3, machine_fault = $7, ended_at = $4,
+           machine_id = coalesce(attempt.machine_id, live.machine_id)
+         from live where attempt.id = live.id
          returning attempt.id, attempt.build_id, attempt.number, attempt.lease_id
        ), s as (
          update step set outcome = 'infra_failure', status = $2, ended_at = $4
@@ -227,9 +261,10 @@ export async function giveUpAttempt(
          update lease set state = 'ended', end_reason = $2, ended_at = $4 from a where lease.id = a.lease_id and lease.state <> 'ended'
        )
        select b.id, b.repo, b.commit_id, b.builder, b.host_type, a.number, a.lease_id from a join build b on b.id = a.build_id`,
-      [giveUp.attempt, giveUp.reason, giveUp.counts, at(now), giveUp.end?.id ?? 0, giveUp.machineFault],
+      [giveUp.attempt, giveUp.reason, giveUp.counts, at(now), giveUp.end?.id ?? 0, giveUp.epoch, giveUp.machineFault],
     );
     if (!open) return undefined;
+    if (giveUp.end) await endLog(tx, giveUp.end);
     if (giveUp.machineFault) await setAsideIfFailing(tx, giveUp.attempt, now);
     const build = buildRef(open);
     const [past] = await tx.query<{ charged: number; machines: number[] }>(
@@ -265,20 +300,9 @@ export async function giveUpAttempt(
   });
 }
 
-/** The open attempts that coordinators held which have ended. */
-export async function orphanedAttempts(sql: Sql): Promise<{ attempt: AttemptId; coordinator: CoordinatorId }[]> {
-  return sql.query(
-    `select a.id as attempt, l.coordinator_id as coordinator
-     from lease l join coordinator c on c.id = l.coordinator_id join attempt a on a.lease_id = l.id
-     where l.state = 'held' and c.ended_at is not null and a.state <> 'ended' order by a.id`,
-  );
-}
-
-/** Those of `attempts` that are not running any more. */
-export async function endedAmong(sql: Sql, attempts: readonly AttemptId[]): Promise<AttemptId[]> {
-  const rows = await sql.query<{ id: number }>(
-    "select id from attempt where id = any ($1::bigint[]) and state = 'ended'",
-    [attempts],
-  );
-  return rows.map((row) => attemptId(row.id));
+/** Stores the end of a log whose attempt somebody else has ended. False: the attempt is open, and others go on with its log. */
+export async function endLeftLog(sql: Sql, attempt: AttemptId, end: LogEnd): Promise<boolean> {
+  const ended = await sql.query("select from attempt where id = $1 and state = 'ended'", [attempt]);
+  if (ended.length > 0) await endLog(sql, end);
+  return ended.length > 0;
 }

@@ -62,7 +62,7 @@ async function drainQueue(sql: Sql, machine: TestMachine, now: EpochMs = NOON): 
     const { lease } = await claimLease(sql, machine.id, now);
     if (!lease) return order;
     order.push(lease.id);
-    await endLease(sql, lease.id, now, "done");
+    await endLease(sql, lease, now, "done");
   }
 }
 
@@ -235,7 +235,7 @@ test("claimLease() takes what next() takes, on random farms, and never two machi
           const machine = machines[turn % 3] as TestMachine;
           const before = held.get(machine);
           if (before && givesBack[turn]) {
-            await endLease(sql, leaseId(before.id), now, "done");
+            await endLease(sql, { id: leaseId(before.id), epoch: 1 }, now, "done");
             turns.of(before).held--;
             held.delete(machine);
           }
@@ -255,7 +255,8 @@ test("claimLease() takes what next() takes, on random farms, and never two machi
           share.held++;
           share.servedAt = now;
         }
-        for (const lease of [...model, ...held.values()]) await endLease(sql, leaseId(lease.id), NOON, "over");
+        for (const { id } of model) await endLease(sql, { id: leaseId(id), epoch: 0 }, NOON, "over");
+        for (const { id } of held.values()) await endLease(sql, { id: leaseId(id), epoch: 1 }, NOON, "over");
       },
     ),
     { numRuns: 60 },

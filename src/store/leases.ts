@@ -7,6 +7,7 @@
 import type { Provenance } from "../farm/build.ts";
 import { FarmError } from "../farm/errors.ts";
 import {
+  type AttemptId,
   type CoordinatorId,
   type EpochMs,
   epochMs,
@@ -36,6 +37,7 @@ interface ClaimRow {
   wanted_at: number;
   session_id: string;
   machine_id: number;
+  epoch: number;
   waiting: boolean;
   look_again_at: number | null;
 }
@@ -49,13 +51,22 @@ export type ClaimResult =
 
 /** What the session holds already: it gets that again, so that a lost answer is harmless. */
 const MINE = `
-  select id, kind, class, queue, provenance, wanted_at, session_id, machine_id from lease where session_id = $1 and state = 'held'`;
+  select id, kind, class, queue, provenance, wanted_at, session_id, machine_id, epoch
+  from lease where session_id = $1 and state = 'held'`;
+
+/** What its agent process held over another session: that goes on over this one, drained or not. */
+const ADOPTED = `
+  update lease set session_id = s.id, coordinator_id = s.coordinator_id, epoch = epoch + 1, parked_until = null
+  from session s
+  where s.id = $1 and s.closed_at is null and not exists (select from mine)
+    and lease.instance = s.instance and lease.state = 'held' and lease.machine_id = s.machine_id and lease.session_id <> s.id
+  returning lease.id, lease.kind, lease.class, lease.queue, lease.provenance, lease.wanted_at, lease.session_id, lease.machine_id, lease.epoch`;
 
 /** Who asks; `may`: anything at all, `well`: also what is not bound to the machine. */
 const WHO = `
-  select s.id as session_id, s.coordinator_id, m.id as machine_id, m.host_type as queue, t.trust <> 'team' as submitted_only,
+  select s.id as session_id, s.coordinator_id, s.instance, m.id as machine_id, m.host_type as queue, t.trust <> 'team' as submitted_only,
     s.closed_at is null and m.drained_at is null and c.drained_at is null
-      and not exists (select from farm where drained_at is not null) and not exists (select from mine) as may,
+      and not exists (select from farm where drained_at is not null) and not exists (select from mine) and not exists (select from adopted) as may,
     m.set_aside_at is null as well
   from session s join machine m on m.id = s.machine_id join host_type t on t.name = m.host_type
     join coordinator c on c.id = s.coordinator_id
@@ -132,10 +143,10 @@ const BEST = `
 
 const CLAIMED = `
   update lease set state = 'held', session_id = who.session_id, machine_id = who.machine_id,
-    coordinator_id = who.coordinator_id, held_at = $2
+    coordinator_id = who.coordinator_id, instance = who.instance, held_at = $2, epoch = epoch + 1
   from who
   where lease.id = (select id from bound union all select id from starving union all select id from best limit 1) and lease.state = 'wanted'
-  returning lease.id, lease.kind, lease.class, lease.queue, lease.provenance, lease.wanted_at, lease.session_id, lease.machine_id`;
+  returning lease.id, lease.kind, lease.class, lease.queue, lease.provenance, lease.wanted_at, lease.session_id, lease.machine_id, lease.epoch`;
 
 /** For who got nothing: whether work waits that another machine may take, and when some of it becomes free to take. */
 const REST = `
@@ -148,23 +159,24 @@ const REST = `
 
 export const CLAIM: string = `
 with mine as (${MINE}
+), adopted as (${ADOPTED}
 ), who as (${WHO}
 ), bound as (${BOUND}
 ), starving as (${STARVING}
 ), best as (${BEST}
 ), claimed as (${CLAIMED}
 ), got as (
-  select * from mine union all select * from claimed
+  select * from mine union all select * from adopted union all select * from claimed
 )
-select got.id, got.kind, got.class, got.queue, got.provenance, got.wanted_at, got.session_id, got.machine_id,
+select got.id, got.kind, got.class, got.queue, got.provenance, got.wanted_at, got.session_id, got.machine_id, got.epoch,
   coalesce(rest.waiting, false) as waiting, rest.look_again_at
 from (select) one left join got on true left join (${REST}
 ) rest on true`;
 
 /**
- * The lease that `session` holds already (so that a lost answer is harmless), else the best wanted one that its machine may take,
- * held from now on. A session that hung up gets nothing, nor does a machine that is drained, by itself or with its host type, its
- * coordinator or the farm; one that is set aside gets what is bound to it.
+ * The lease that `session` holds already (so that a lost answer is harmless), else the one that its agent process held over another
+ * session, adopted, else the best wanted one that its machine may take, held from now on. A session that hung up gets nothing; a machine
+ * that is drained, by itself or with its host type, its coordinator or the farm, nothing new; one that is set aside what is bound to it.
  */
 export async function claimLease(sql: Sql, session: SessionId, now: EpochMs): Promise<ClaimResult> {
   const params = [session, at(now)];
@@ -198,10 +210,11 @@ function leaseOf(row: Omit<ClaimRow, "id" | "waiting" | "look_again_at"> & { rea
     wantedAt: epochMs(row.wanted_at),
     sessionId: sessionId(row.session_id),
     machineId: machineId(row.machine_id),
+    epoch: row.epoch,
   };
 }
 
-/** Leases of `kinds` that `coordinator` has held since before `before`: those that it does not work on got lost on the way to it. */
+/** Leases of `kinds` that `coordinator` has held since before `before`, not parked: those that it does not work on got lost on the way to it. */
 export async function heldLeases(
   sql: Sql,
   coordinator: CoordinatorId,
@@ -209,19 +222,92 @@ export async function heldLeases(
   before: EpochMs,
 ): Promise<Lease[]> {
   const rows = await sql.query<ClaimRow & { id: number }>(
-    `select l.id, l.kind, l.class, l.queue, l.provenance, l.wanted_at, l.session_id, l.machine_id
+    `select l.id, l.kind, l.class, l.queue, l.provenance, l.wanted_at, l.session_id, l.machine_id, l.epoch
      from lease l join session s on s.id = l.session_id
-     where l.state = 'held' and s.coordinator_id = $1 and l.held_at < $2 and l.kind = any ($3::text[]) order by l.id`,
+     where l.state = 'held' and l.parked_until is null and s.coordinator_id = $1 and l.held_at < $2 and l.kind = any ($3::text[]) order by l.id`,
     [coordinator, at(before), kinds],
   );
   return rows.map(leaseOf);
 }
 
+/** A lease as somebody knows it. */
+export type Held = Pick<Lease, "id" | "epoch">;
+
 /** Ends a lease that nothing hangs on, so that its session may claim again. */
-export async function endLease(sql: Sql, lease: LeaseId, now: EpochMs, reason: string): Promise<void> {
+export async function endLease(sql: Sql, { id, epoch }: Held, now: EpochMs, reason: string): Promise<void> {
   await sql.query(
-    `update lease set state = 'ended', ended_at = $2, end_reason = $3 where id = $1 and state <> 'ended'`,
-    [lease, at(now), reason],
+    `update lease set state = 'ended', ended_at = $2, end_reason = $3 where id = $1 and state <> 'ended' and epoch = $4`,
+    [id, at(now), reason, epoch],
+  );
+}
+
+/** Those of `held` that whoever knows them so drives no more: ended, parked or adopted by another. */
+export async function lostLeases(sql: Sql, held: readonly Held[]): Promise<LeaseId[]> {
+  const rows = await sql.query<{ id: number }>(
+    `select l.id from unnest($1::bigint[], $2::integer[]) as h (id, epoch) join lease l on l.id = h.id
+     where l.state <> 'held' or l.epoch <> h.epoch or l.parked_until is not null`,
+    [held.map(({ id }) => id), held.map(({ epoch }) => epoch)],
+  );
+  return rows.map((row) => leaseId(row.id));
+}
+
+/** Whether the lease goes on without whoever knows it as `held`. */
+export async function goesOnElsewhere(sql: Sql, { id, epoch }: Held): Promise<boolean> {
+  const rows = await sql.query(
+    "select from lease where id = $1 and state = 'held' and (epoch <> $2 or parked_until is not null)",
+    [id, epoch],
+  );
+  return rows.length > 0;
+}
+
+/** Nobody drives the lease from now on; its agent process may come back until `until`. False: it was lost before. */
+export async function parkLease(sql: Sql, { id, epoch }: Held, until: EpochMs): Promise<boolean> {
+  const rows = await sql.query(
+    `update lease set parked_until = $3
+     where id = $1 and epoch = $2 and state = 'held' and parked_until is null and instance is not null returning id`,
+    [id, epoch, at(until)],
+  );
+  return rows.length > 0;
+}
+
+/** Parks what coordinators that have ended were driving, where the machine may come back with it. */
+export async function parkOrphans(sql: Sql, until: EpochMs): Promise<void> {
+  await sql.query(
+    `update lease set parked_until = $1 from coordinator c
+     where c.id = lease.coordinator_id and c.ended_at is not null
+       and lease.state = 'held' and lease.parked_until is null and lease.instance is not null`,
+    [at(until)],
+  );
+}
+
+/** A held lease that nobody drives. */
+export interface Left extends Held {
+  /** Null: it is not that of an attempt. */
+  readonly attempt: AttemptId | null;
+  readonly coordinator: CoordinatorId;
+  /** That coordinator has ended. */
+  readonly orphaned: boolean;
+  readonly machine: string;
+  /** Its agent process may come back; otherwise its commands died with its connection. */
+  readonly resumes: boolean;
+  /** The machine has registered again since, as another process: what ran on it is gone. */
+  readonly restarted: boolean;
+}
+
+/** What is parked, and what ended coordinators held on machines that do not resume. */
+export async function leftLeases(sql: Sql): Promise<Left[]> {
+  return sql.query<Left>(
+    `select l.id, l.epoch, a.id as attempt, l.coordinator_id as coordinator, c.ended_at is not null as orphaned, m.name as machine,
+       l.instance is not null as resumes,
+       exists (
+         select from session s where s.machine_id = l.machine_id and s.closed_at is null and s.opened_at > l.held_at
+           and s.instance is distinct from l.instance
+       ) and not exists (
+         select from session s where s.machine_id = l.machine_id and s.closed_at is null and s.instance = l.instance
+       ) as restarted
+     from lease l join coordinator c on c.id = l.coordinator_id join machine m on m.id = l.machine_id
+       left join attempt a on a.lease_id = l.id
+     where l.state = 'held' and (l.parked_until is not null or c.ended_at is not null) order by l.id`,
   );
 }
 

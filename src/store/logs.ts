@@ -1,8 +1,9 @@
 /**
  * Logs in the database: chunks in order, and how far each log has come.
  *
- * A log has one writer. Its row says how many bytes and lines are stored; a chunk is taken only where the last one ended and
- * only while the log is open, so a repeated write changes nothing and a writer that was given up cannot add any more.
+ * A log has one writer. Its row says how many bytes and lines are stored, and the epoch of the lease whose driver writes it; a chunk is
+ * taken only where the last one ended, only while the log is open and only from that epoch, so a repeated write changes nothing
+ * and a writer that was given up, or whose lease was adopted, cannot add any more.
  */
 import { type LogId, logId } from "../farm/ids.ts";
 import type { Sql } from "./sql.ts";
@@ -32,9 +33,23 @@ export interface LogState {
   readonly droppedAt: number | null;
 }
 
+/** A log as its writer of `epoch` finds it: what is stored of it stays. */
+export interface OpenLog {
+  readonly id: LogId;
+  readonly epoch: number;
+  readonly length: number;
+  readonly lines: number;
+}
+
+/** A log that nothing was written to. */
+export function emptyLog(id: LogId, epoch: number): OpenLog {
+  return { id, epoch, length: 0, lines: 0 };
+}
+
 /** The end of a log, to be stored by `endLog` or within the statement that ends its step (store/attempts.ts). */
 export interface LogEnd {
   readonly id: LogId;
+  readonly epoch: number;
   /** The last bytes; undefined when they are stored already. */
   readonly chunk: StoredChunk | undefined;
   /** Length and LF count of the whole log, `chunk` included. */
@@ -61,7 +76,11 @@ export async function logState(sql: Sql, id: LogId): Promise<LogState | undefine
 export const APPEND_AT_ONCE = 4;
 
 /** Stores the next chunks, one after the other without a gap; false: the log was ended, or somebody else writes it. */
-export async function appendChunks(sql: Sql, id: LogId, chunks: readonly NewChunk[]): Promise<boolean> {
+export async function appendChunks(
+  sql: Sql,
+  { id, epoch }: Pick<OpenLog, "id" | "epoch">,
+  chunks: readonly NewChunk[],
+): Promise<boolean> {
   const [first] = chunks;
   const last = chunks.at(-1);
   if (!first || !last) return true;
@@ -71,6 +90,7 @@ export async function appendChunks(sql: Sql, id: LogId, chunks: readonly NewChun
     first.at,
     last.at + last.length,
     last.line + last.newLines,
+    epoch,
     ...values,
   ]);
   return row?.stored ?? false;
@@ -79,34 +99,42 @@ export async function appendChunks(sql: Sql, id: LogId, chunks: readonly NewChun
 /** One text per number of chunks, since an array of bytea would travel as hexadecimal. */
 const APPEND: readonly string[] = Array.from({ length: APPEND_AT_ONCE + 1 }, (_, count) => {
   const rows = Array.from({ length: count }, (_, i) => {
-    const [at, line, length, packed, data] = [5, 6, 7, 8, 9].map((n) => `$${n + 5 * i}`);
+    const [at, line, length, packed, data] = [6, 7, 8, 9, 10].map((n) => `$${n + 5 * i}`);
     return `(${at}::bigint, ${line}::bigint, ${length}::integer, ${packed}::boolean, ${data}::bytea)`;
   });
   return `with l as (
-       update log set length = $3, lines = $4 where id = $1 and length = $2 and not ended returning id
+       update log set length = $3, lines = $4 where id = $1 and length = $2 and epoch = $5 and not ended returning id
      ), c as (
        insert into log_chunk (log_id, at, line, length, packed, data)
        select l.id, n.* from l, (values ${rows.join(", ")}) n returning at
      )
-     select exists (select from c) or exists (select from log_chunk where log_id = $1 and at + length = $3 and at >= $2) as stored`;
+     select exists (select from c) or exists (
+       select from log_chunk join log on log.id = log_id where log_id = $1 and at + log_chunk.length = $3 and at >= $2 and epoch = $5
+     ) as stored`;
 });
 
-/** Stores the last bytes and the end, unless the log was ended before. */
+/** Stores the last bytes and the end, unless the log was ended before or others write it. */
 export async function endLog(sql: Sql, end: LogEnd): Promise<void> {
   await sql.query(`with ${END_LOG} select`, endLogParams(end));
 }
 
+const END_LOG = endLogWhile("true");
+
 /**
- * The same as common table expressions, for statements that end a log and more. Takes `endLogParams`, which come first: $1 to $9.
- * Nothing is stored for id null.
+ * The same as common table expressions, for statements that end a log and more, and only while `condition` holds. Takes
+ * `endLogParams`, which come first: $1 to $10. Nothing is stored for id null.
  */
-export const END_LOG: string = `log_ended as (
-    update log set length = $2, lines = $3, truncated = $4, ended = true where id = $1 and not ended returning id
+export function endLogWhile(condition: string): string {
+  return `log_ended as (
+    update log set length = $2, lines = $3, truncated = $4, ended = true
+    where id = $1 and epoch = $10 and not ended and ${condition} returning id
   ), last_chunk as (
     insert into log_chunk (log_id, at, line, length, packed, data)
     select id, $5::bigint, $6::bigint, $7::integer, $8::boolean, $9::bytea from log_ended where $9::bytea is not null
     on conflict do nothing
   )`;
+}
+
 export function endLogParams(end: LogEnd | undefined): unknown[] {
   const chunk = end?.chunk;
   return [
@@ -119,6 +147,7 @@ export function endLogParams(end: LogEnd | undefined): unknown[] {
     chunk?.length ?? null,
     chunk?.packed ?? null,
     chunk?.data ?? null,
+    end?.epoch ?? 0,
   ];
 }
 

@@ -31,6 +31,7 @@ function registered(session: string, changes: Partial<Registered> = {}): Registe
     version: 29,
     digest: "d1",
     platform: "linux/amd64",
+    instance: null,
     ip: "10.0.0.1",
     address: "10.0.0.1:4000",
     ...changes,
@@ -102,7 +103,7 @@ test("host types follow the configuration; drain and resume take a note", async 
     { name: "host-a", trust: "team", expect: 3, configured: true },
     { name: "host-b", trust: "community", expect: 0, configured: false },
   ]);
-  const m1 = machines.get(sessionId("s1")) ?? machineId(0);
+  const m1 = machines.get(sessionId("s1"))?.machine ?? machineId(0);
   expect(await drainMachine(sql, m1, "new disk", T)).toEqual({ hostType: "host-a", name: "m1" });
   expect(await drainMachine(sql, machineId(999), "x", T)).toBeUndefined();
   expect([await drainHostType(sql, "host-a", "move", T), await drainHostType(sql, "nope", "x", T)]).toEqual([

@@ -18,16 +18,24 @@ export interface Registered {
   readonly version: number;
   readonly digest: string | null;
   readonly platform: string | null;
+  /** The agent process, when its commands outlive connections. */
+  readonly instance: string | null;
   readonly ip: string;
   /** `ip:port` */
   readonly address: string;
+}
+
+/** What the database says to a session that registers. */
+export interface Known {
+  readonly machine: MachineId;
+  readonly holds: boolean;
 }
 
 const REGISTER = `
 with given as (
   select * from jsonb_to_recordset($1::jsonb) as g (
     at integer, session text, "hostType" text, name text, owner text, "keyId" text, agent text, version integer,
-    digest text, platform text, ip text, address text)
+    digest text, platform text, instance text, ip text, address text)
 ), types as (
   insert into host_type (name, trust, expect, configured)
   select distinct "hostType", 'community', 0, false from given
@@ -58,27 +66,35 @@ with given as (
     address = excluded.address
   returning id, host_type, name
 ), opened as (
-  insert into session (id, machine_id, coordinator_id, address, opened_at)
-  select given.session, now_known.id, $2, given.address, $3
+  insert into session (id, machine_id, coordinator_id, address, opened_at, instance)
+  select given.session, now_known.id, $2, given.address, $3, given.instance
   from given join now_known on now_known.host_type = given."hostType" and now_known.name = given.name
   on conflict (id) do nothing
 )
-select given.session, now_known.id as machine
+select given.session, now_known.id as machine, exists (
+  select from lease l where l.instance = given.instance and l.state = 'held' and l.machine_id = now_known.id
+) as holds
 from given join now_known on now_known.host_type = given."hostType" and now_known.name = given.name`;
 
 /**
  * Machine and session rows for all of `given`, what changed since a machine was here last, and a row for host types that the
- * configuration does not have. Gives each session's machine.
+ * configuration does not have. Gives each session's machine, and whether its agent process holds a lease from before.
  */
 export async function registerSessions(
   sql: Sql,
   coordinator: CoordinatorId,
   given: readonly Registered[],
   now: EpochMs,
-): Promise<Map<SessionId, MachineId>> {
+): Promise<Map<SessionId, Known>> {
   const body = JSON.stringify(given.map((one, index) => ({ ...one, at: index })));
-  const rows = await sql.query<{ session: string; machine: number }>(REGISTER, [body, coordinator, at(now)]);
-  return new Map(rows.map((row) => [sessionId(row.session), machineId(row.machine)]));
+  const rows = await sql.query<{ session: string; machine: number; holds: boolean }>(REGISTER, [
+    body,
+    coordinator,
+    at(now),
+  ]);
+  return new Map(
+    rows.map(({ session, machine, holds }) => [sessionId(session), { machine: machineId(machine), holds }]),
+  );
 }
 
 export interface ClosedSession {

@@ -40,11 +40,18 @@ async function build(sql: Sql, machine: TestMachine, fate: Fate, now: EpochMs): 
   const { attempt } = begun;
   if (fate === "success" || fate === "failure") {
     const verdict = { outcome: fate, reason: null, failedStep: null };
-    await endAttempt(sql, { attempt, number: 0, status: "ok", outcome: fate }, undefined, verdict, now);
+    await endAttempt(
+      sql,
+      { attempt, epoch: lease.epoch, number: 0, status: "ok", outcome: fate },
+      undefined,
+      verdict,
+      now,
+    );
     return true;
   }
   const machineFault = fate === "own failure";
-  const giveUp = { attempt, reason: `machine gone: ${fate}`, counts: true, machineFault, end: undefined };
+  const { epoch } = lease;
+  const giveUp = { attempt, epoch, reason: `machine gone: ${fate}`, counts: true, machineFault, end: undefined };
   await giveUpAttempt(sql, giveUp, POLICY, now);
   return true;
 }
@@ -171,7 +178,14 @@ test("giving up an attempt a second time sets nobody aside", async () => {
   const { sql } = database;
   const board = await farm(sql);
   await build(sql, board, "own failure", NOON);
-  const giveUp = { attempt: attemptId(1), reason: "machine gone", counts: true, machineFault: true, end: undefined };
+  const giveUp = {
+    attempt: attemptId(1),
+    epoch: 1,
+    reason: "machine gone",
+    counts: true,
+    machineFault: true,
+    end: undefined,
+  };
   for (let i = 0; i < 3; i++) expect(await giveUpAttempt(sql, giveUp, POLICY, NOON)).toBeUndefined();
   expect((await aside(sql, board))?.at).toBeNull();
 });

@@ -2,10 +2,12 @@
  * Pages in a real browser: that they come alive without a jump, that keys and links work, that nobody is shut out.
  * One browser and one farm for all; each test has a page of its own.
  */
+
 import sparticuz from "@sparticuz/chromium";
 import axe from "axe-core";
 import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { emptyLog } from "../store/logs.ts";
 import { buildAssets, type TestWeb, TOKEN, testWeb } from "./testing/web.ts";
 
 let web: TestWeb;
@@ -173,7 +175,7 @@ test("the log follows what is written, leaves off when the reader scrolls up, an
     `update step set log_id = $2 where name = 'test' and attempt_id = (select id from attempt where build_id = $1)`,
     [darwin?.id, id],
   );
-  const writer = web.logs.writer(id);
+  const writer = web.logs.writer(emptyLog(id, 0));
   await writer.write(Buffer.from("first\n"));
   await using page = await open(`/b/${darwin?.id}`);
   await live(page);
@@ -209,7 +211,7 @@ test("a build that waits is laid out as it will be: nothing moves when it begins
     `update step set log_id = $2, started_at = now() where name = 'source' and attempt_id = (select id from attempt where build_id = $1)`,
     [id, log],
   );
-  const writer = web.logs.writer(log);
+  const writer = web.logs.writer(emptyLog(log, 0));
   await writer.write(Buffer.from("first line\n"));
   bus.publish(`build:${id}`);
   await page.waitForSelector(".row >> text=/^first line$/");

@@ -1,8 +1,10 @@
 /** What is not a page: logs by bytes and by lines, live events, the operator's actions, the grid's rows. */
+
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Ms, seconds } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import type { LogWriter } from "../logs/writer.ts";
+import { emptyLog } from "../store/logs.ts";
 import { LINE_LIMIT } from "./log-lines.ts";
 import { type TestWeb, TOKEN, testWeb } from "./testing/web.ts";
 import { whyLines } from "./why.ts";
@@ -22,7 +24,7 @@ async function step(name: string): Promise<{ writer: LogWriter; base: string }> 
      select id, (select max(number) + 1 from step where attempt_id = attempt.id), $2, $3, now() from attempt where build_id = $1`,
     [web.seeded.running, name, id],
   );
-  return { writer: web.logs.writer(id), base: `/b/${web.seeded.running}/${name}` };
+  return { writer: web.logs.writer(emptyLog(id, 0)), base: `/b/${web.seeded.running}/${name}` };
 }
 
 /** The messages of a stream of events. */

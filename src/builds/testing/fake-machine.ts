@@ -8,6 +8,7 @@ import { Readable } from "node:stream";
 import { FarmError } from "../../farm/errors.ts";
 import type { MachineId, SessionId } from "../../farm/ids.ts";
 import type { BuildClient, BuildMachine, Command, CommandEnd, SnapshotBody, Unpacked } from "../machine.ts";
+import type { FakeProcess } from "./fake-process.ts";
 
 export interface Script {
   readonly output?: Iterable<Buffer | string>;
@@ -29,6 +30,8 @@ export interface FakeMachineOptions {
   readonly garbageIn?: "removeall" | "writetgz";
   /** Its tree packed, when it is asked for a snapshot; a small one when it says nothing. */
   readonly snapshot?: (exclude: readonly string[], signal: AbortSignal | undefined) => SnapshotBody;
+  /** The agent process behind it, when its commands outlive connections; `script` is not asked then. */
+  readonly process?: FakeProcess;
   /** What it says about the links of a tarball. */
   readonly skippedLinks?: number;
 }
@@ -38,7 +41,7 @@ export class FakeMachine implements BuildMachine {
   readonly machineId: MachineId;
   readonly name: string;
   readonly agent: "barnraiser" | "original";
-  readonly resumes: boolean = false;
+  readonly resumes: boolean;
   readonly client: BuildClient;
   /** What was asked of the machine, in order. */
   readonly calls: string[] = [];
@@ -56,6 +59,7 @@ export class FakeMachine implements BuildMachine {
     this.machineId = options.machineId;
     this.name = options.name;
     this.agent = options.agent ?? "barnraiser";
+    this.resumes = options.process !== undefined;
     this.client = {
       removeAll: (paths, signal) => this.#removeAll(paths, signal),
       writeTgz: (dir, body, signal) => this.#writeTgz(dir, body, signal),
@@ -67,7 +71,10 @@ export class FakeMachine implements BuildMachine {
       exec: (command, onOutput, signal) => this.#exec(command, onOutput, signal),
       readSnapshot: async (_, exclude, signal) =>
         options.snapshot?.(exclude, signal) ?? { body: Readable.from([Buffer.from("the made tree")]), excluded: true },
-      endExecution: async (id) => void this.calls.push(`end ${id}`),
+      endExecution: async (id) => {
+        this.calls.push(`end ${id}`);
+        options.process?.end(id);
+      },
     };
   }
 
@@ -83,6 +90,7 @@ export class FakeMachine implements BuildMachine {
     this.calls.push(`removeall ${paths.join(" ")}`);
     this.#trouble("removeall");
     signal?.throwIfAborted();
+    this.#options.process?.clean();
   }
 
   async #writeTgz(dir: string, body: Readable, signal?: AbortSignal): Promise<Unpacked> {
@@ -108,6 +116,9 @@ export class FakeMachine implements BuildMachine {
   ): Promise<CommandEnd> {
     this.calls.push(`exec ${command.cmd}`);
     this.commands.push(command);
+    const { process } = this.#options;
+    if (process && command.execution)
+      return await process.attend(command, command.execution, onOutput, this.#cut(signal));
     const script = this.#options.script?.(command) ?? {};
     await script.started?.();
     for (const chunk of script.output ?? []) {
@@ -122,6 +133,10 @@ export class FakeMachine implements BuildMachine {
     }
     const state = script.state ?? "ok";
     return { state, ok: state === "ok" };
+  }
+
+  #cut(signal: AbortSignal | undefined): AbortSignal {
+    return signal ? AbortSignal.any([signal, this.gone]) : this.gone;
   }
 
   #trouble(call: "removeall" | "writetgz"): void {

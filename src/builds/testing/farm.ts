@@ -1,7 +1,7 @@
 /** A farm of machines in memory on a real database: claims, builds and logs wired as a coordinator wires them. */
 import { Readable } from "node:stream";
 import type { Clock } from "../../farm/clock.ts";
-import type { CoordinatorId, SessionId } from "../../farm/ids.ts";
+import type { CoordinatorId, Ms, SessionId } from "../../farm/ids.ts";
 import { Logs } from "../../logs/logs.ts";
 import { Claims } from "../../schedule/claims.ts";
 import type { RetryPolicy } from "../../store/attempts.ts";
@@ -19,6 +19,7 @@ export interface TestFarmOptions {
   /** Instead of the database's own, to break it. */
   readonly sql?: Sql;
   readonly policy?: Partial<RetryPolicy>;
+  readonly parkFor?: Ms;
   readonly tarball?: (repo: string, hash: string, signal: AbortSignal) => Promise<Readable>;
 }
 
@@ -29,7 +30,8 @@ export class TestFarm implements AsyncDisposable {
   readonly builds: Builds;
   readonly claims: Claims;
   /** How each session was given back, in order. */
-  readonly released: { readonly name: string; readonly how: "clean" | "broken" }[] = [];
+  readonly released: { readonly name: string; readonly how: "clean" | "broken" | "elsewhere" }[] = [];
+  readonly #clock: Clock;
   readonly #machines = new Map<SessionId, { readonly machine: FakeMachine; readonly queue: string }>();
   readonly #stop = new AbortController();
 
@@ -39,6 +41,7 @@ export class TestFarm implements AsyncDisposable {
     const { bus } = database;
     const sql = options.sql ?? database.sql;
     const clock = options.clock ?? systemClock;
+    this.#clock = clock;
     this.logs = new Logs({ sql, bus, clock });
     this.builds = new Builds({
       sql,
@@ -51,6 +54,7 @@ export class TestFarm implements AsyncDisposable {
       release: async (id, how) => this.#release(id, how),
       tarball: options.tarball ?? (async () => Readable.from([Buffer.alloc(1000)])),
       policy: { ...RETRY_POLICY, ...options.policy },
+      ...(options.parkFor === undefined ? {} : { parkFor: options.parkFor }),
     });
     const claim = (session: SessionId) => claimLease(sql, session, clock.now());
     const start = this.builds.start.bind(this.builds);
@@ -69,11 +73,13 @@ export class TestFarm implements AsyncDisposable {
     name: string,
     options: Omit<FakeMachineOptions, "id" | "machineId" | "name"> = {},
   ): Promise<FakeMachine> {
-    const row = await addMachine(this.database.sql, hostType, name, this.coordinator);
+    const { process } = options;
+    const instance = process?.instance ?? null;
+    const row = await addMachine(this.database.sql, hostType, name, this.coordinator, instance, this.#clock.now());
     const machine = new FakeMachine({ ...options, ...row });
     this.#machines.set(machine.id, { machine, queue: hostType });
     machine.gone.addEventListener("abort", () => this.claims.withdraw(machine.id), { once: true });
-    this.claims.offer({ id: machine.id, queue: hostType });
+    this.claims.offer({ id: machine.id, queue: hostType, holds: process !== undefined });
     return machine;
   }
 
@@ -90,7 +96,7 @@ export class TestFarm implements AsyncDisposable {
     await this.logs[Symbol.asyncDispose]();
   }
 
-  #release(id: SessionId, how: "clean" | "broken"): void {
+  #release(id: SessionId, how: "clean" | "broken" | "elsewhere"): void {
     const entry = this.#machines.get(id);
     if (!entry) return;
     this.released.push({ name: entry.machine.name, how });

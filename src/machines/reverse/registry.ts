@@ -5,8 +5,14 @@
 import type { Clock } from "../../farm/clock.ts";
 import type { Bus, Log } from "../../farm/deps.ts";
 import { FarmError, messageOf } from "../../farm/errors.ts";
-import type { CoordinatorId, EpochMs, MachineId, SessionId } from "../../farm/ids.ts";
-import { type ClosedSession, closeSessions, type Registered, registerSessions } from "../../store/machines.ts";
+import type { CoordinatorId, EpochMs, SessionId } from "../../farm/ids.ts";
+import {
+  type ClosedSession,
+  closeSessions,
+  type Known,
+  type Registered,
+  registerSessions,
+} from "../../store/machines.ts";
 import type { Sql } from "../../store/sql.ts";
 import { Batch } from "../batch.ts";
 
@@ -23,9 +29,9 @@ export interface RegistryDeps {
 
 export class Registry {
   readonly #deps: RegistryDeps;
-  readonly #opening: Batch<Registered, Map<SessionId, MachineId>>;
+  readonly #opening: Batch<Registered, Map<SessionId, Known>>;
   readonly #closing: Batch<ClosedSession, void>;
-  readonly #opened = new Map<SessionId, Promise<MachineId>>();
+  readonly #opened = new Map<SessionId, Promise<Known>>();
   readonly #ends = new Set<Promise<void>>();
 
   constructor(deps: RegistryDeps) {
@@ -34,17 +40,17 @@ export class Registry {
     this.#closing = new Batch(MOST, (closed) => closeSessions(deps.sql, closed));
   }
 
-  open(registered: Registered): Promise<MachineId> {
+  open(registered: Registered): Promise<Known> {
     const opened = this.#open(registered);
     this.#opened.set(registered.session, opened);
     return opened;
   }
 
-  async #open(registered: Registered): Promise<MachineId> {
-    const machine = (await this.#opening.add(registered)).get(registered.session);
-    if (machine === undefined) throw new FarmError("internal", "Cannot find the machine of a session just registered");
-    this.#deps.bus.publish(`machine:${machine}`);
-    return machine;
+  async #open(registered: Registered): Promise<Known> {
+    const known = (await this.#opening.add(registered)).get(registered.session);
+    if (known === undefined) throw new FarmError("internal", "Cannot find the machine of a session just registered");
+    this.#deps.bus.publish(`machine:${known.machine}`);
+    return known;
   }
 
   /** Nothing happens for a session that was never opened. */
@@ -57,13 +63,13 @@ export class Registry {
     void end.finally(() => this.#ends.delete(end));
   }
 
-  async #close(opened: Promise<MachineId>, closed: ClosedSession): Promise<void> {
+  async #close(opened: Promise<Known>, closed: ClosedSession): Promise<void> {
     const { bus, log } = this.#deps;
-    const machine = await opened.catch(() => undefined);
-    if (machine === undefined) return; // whoever opened it has heard why
+    const known = await opened.catch(() => undefined);
+    if (known === undefined) return; // whoever opened it has heard why
     try {
       await this.#closing.add(closed);
-      bus.publish(`machine:${machine}`);
+      bus.publish(`machine:${known.machine}`);
     } catch (error) {
       log.error({ session: closed.session, error: messageOf(error) }, "Could not record the end of a session");
     }

@@ -8,6 +8,9 @@
  * Our own agent says so and serves build after build. The original serves one: it is halted and comes back as a new session.
  * Two sessions of one name are both kept and shown, as their owner has to sort them out, not we.
  *
+ * A machine whose commands outlive connections may come back with one that runs, over a new session: it says so by its agent's
+ * instance (../../store/machines.ts `holds`), is asked for work at once, and nothing is done to it before that.
+ *
  * Always: `idle` is told of a session each time that it becomes free, and `gone` exactly once when it ends after having been offered;
  * a session that was taken is released once; every end has a reason in the database, in words for the machine's owner.
  */
@@ -32,6 +35,8 @@ import { afterBuild, BUSY_MISSES, CHECK_LIMIT, nextCheck, nextStep } from "./ses
 const TICK: Ms = seconds(1);
 /** How long a machine may take to go after it was told to. */
 const HALT_LIMIT: Ms = seconds(5);
+/** How long a machine that came back with a lease may take to be given it; the database may be slow. */
+const HOLDS_FOR: Ms = seconds(60);
 /** Machines sent to fetch a new agent program, per tick: not all at once. */
 const RENEWED_AT_ONCE = 20;
 const KEYS_LOOKED_AT_EVERY: Ms = seconds(60);
@@ -44,8 +49,8 @@ export interface ReversePoolDeps extends RegistryDeps {
   readonly agentDigest: () => string | undefined;
   /** Passes a pick-up on to the coordinator whose it is; resolves with what to answer when that cannot be done. */
   readonly forward: (pickUp: PickUp) => Promise<Refusal | undefined>;
-  /** A session has no work. Offer it. */
-  readonly idle: (session: MachineSession) => void;
+  /** A session has no work, unless it `holds` some from before its machine came back. Offer it. */
+  readonly idle: (session: MachineSession, holds: boolean) => void;
   /** A session that was offered is gone, or leaves. */
   readonly gone: (session: SessionId) => void;
 }
@@ -80,14 +85,22 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
     const session = this.#sessions.get(id);
     const face = session?.face();
     if (!session || !face || session.mode !== "idle") return undefined;
+    session.holdsUntil = Number.NEGATIVE_INFINITY;
     this.#enter(session, "busy");
     return face;
   }
 
-  /** Gives a session back after a build. `broken`: the build found that the machine does not do what it should. */
-  async release(id: SessionId, how: "clean" | "broken"): Promise<void> {
+  /**
+   * Gives a session back after a build. `broken`: the build found that the machine does not do what it should. `elsewhere`: it has
+   * another session, over which the build goes on.
+   */
+  async release(id: SessionId, how: "clean" | "broken" | "elsewhere"): Promise<void> {
     const session = this.#sessions.get(id);
     if (session?.mode !== "busy") return; // it went away meanwhile
+    if (how === "elsewhere") {
+      session.dialer.close("the machine came back over a new connection");
+      return;
+    }
     const next = afterBuild(this.#situation(session), how);
     if (next === "idle") {
       this.#enter(session, "idle");
@@ -200,6 +213,7 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
     });
     const openedAt = clock.now();
     const session = new Session({ id, introduction, keyId, address, openedAt, dialer, client, gone });
+    this.#supersede(session);
     this.#sessions.set(id, session);
     this.#dialers.set(dialerId, session);
     // Alone in its record: whatever comes together with the head is thrown away by the original.
@@ -232,12 +246,15 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
         version: session.version,
         digest: introduction.agent?.digest || null,
         platform: introduction.agent?.platform || null,
+        instance: session.resumes ? (introduction.agent?.instance ?? null) : null,
         ip: session.address.replace(/:[^:]*$/, ""),
         address: session.address,
       });
       if (dialer.closed) this.#registry.close(session.id, this.#deps.clock.now(), "hung up");
       if (agent === "barnraiser") await session.alive.promise;
-      session.machineId = await opened;
+      const known = await opened;
+      session.machineId = known.machine;
+      if (known.holds) session.holdsUntil = this.#deps.clock.monotonic() + HOLDS_FOR;
       if (dialer.closed) return;
       if (introduction.agent?.digest === this.#deps.agentDigest()) this.#sentFor.delete(session.machine);
       this.#enter(session, "idle");
@@ -250,9 +267,19 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
     }
   }
 
+  /** An agent process has one connection at a time: when it is here again, the one before is dead, whatever TCP believes. */
+  #supersede({ machine, introduction }: Session): void {
+    const instance = introduction.agent?.instance;
+    if (!instance) return;
+    for (const earlier of [...this.#sessions.values()]) {
+      if (earlier.machine !== machine || earlier.introduction.agent?.instance !== instance) continue;
+      earlier.dialer.close("the machine came back over a new connection");
+    }
+  }
+
   #offer(session: Session): void {
     const face = session.face();
-    if (face) this.#deps.idle(face);
+    if (face) this.#deps.idle(face, session.holdsUntil > this.#deps.clock.monotonic());
   }
 
   #closed(session: Session, dialerId: string, why: string, error: FarmError): void {

@@ -6,6 +6,7 @@ const original: Situation = {
   mode: "idle",
   agent: "original",
   checkAt: 1000,
+  holdsUntil: 0,
   digest: "",
   served: "new",
   sentFor: undefined,
@@ -22,12 +23,27 @@ test("nextStep() checks originals that are due, and renews our own that are idle
     nextStep({ ...original, checkAt: undefined }, 1000), // under way
     nextStep(ours, 1000),
     nextStep(old, 0),
+    nextStep({ ...old, holdsUntil: 1 }, 0), // it may be given back what it runs
     nextStep({ ...old, mode: "busy" }, 0),
     nextStep({ ...old, sentFor: "new" }, 0),
     nextStep({ ...old, sentFor: "older" }, 0),
     nextStep({ ...old, served: undefined }, 0),
     nextStep({ ...old, digest: "" }, 0),
-  ]).toEqual(["none", "check", "check", "none", "none", "none", "renew", "none", "none", "renew", "none", "none"]);
+  ]).toEqual([
+    "none",
+    "check",
+    "check",
+    "none",
+    "none",
+    "none",
+    "renew",
+    "none",
+    "none",
+    "none",
+    "renew",
+    "none",
+    "none",
+  ]);
 });
 
 test("afterBuild() keeps a clean machine of our own, halts the original, and drops what is broken", () => {

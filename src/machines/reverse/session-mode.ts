@@ -28,6 +28,8 @@ export interface Situation {
   readonly agent: "barnraiser" | "original";
   /** When its status is to be asked for, on the monotonic clock; undefined while it is being asked. */
   readonly checkAt: number | undefined;
+  /** It may be given back what it runs: until when nothing is done to it, on the monotonic clock. */
+  readonly holdsUntil: number;
   /** The digest of the agent program that it runs; "" when it does not say. */
   readonly digest: string;
   /** The digest of the program that it would be given. */
@@ -40,8 +42,8 @@ export type Step = "check" | "renew" | "none";
 
 /** What to do at `now` (monotonic milliseconds). */
 export function nextStep(situation: Situation, now: number): Step {
-  const { mode, agent, checkAt } = situation;
-  if (mode === "idle" && isOutdated(situation)) return "renew";
+  const { mode, agent, checkAt, holdsUntil } = situation;
+  if (mode === "idle" && now >= holdsUntil && isOutdated(situation)) return "renew";
   if (agent === "original" && (mode === "idle" || mode === "busy") && checkAt !== undefined && checkAt <= now)
     return "check";
   return "none";

@@ -26,6 +26,8 @@ export class Session {
   /** When the original's status is asked for next, on the monotonic clock; undefined while it is. */
   checkAt: number | undefined;
   misses = 0;
+  /** Its agent process came back with a lease that it held before: until when (monotonic) it is left alone, to be given that. */
+  holdsUntil: number = Number.NEGATIVE_INFINITY;
 
   constructor(
     given: Pick<Session, "id" | "introduction" | "keyId" | "address" | "openedAt" | "dialer" | "client" | "gone">,
@@ -60,7 +62,15 @@ export class Session {
 
   situation(served: string | undefined, sentFor: string | undefined): Situation {
     const digest = this.introduction.agent?.digest ?? "";
-    return { mode: this.mode, agent: this.agent, checkAt: this.checkAt, digest, served, sentFor };
+    return {
+      mode: this.mode,
+      agent: this.agent,
+      checkAt: this.checkAt,
+      holdsUntil: this.holdsUntil,
+      digest,
+      served,
+      sentFor,
+    };
   }
 
   /** Undefined before the database knows the machine. */

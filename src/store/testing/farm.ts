@@ -34,12 +34,14 @@ export interface TestMachine {
   readonly name: string;
 }
 
-/** A machine with an open session. */
+/** A machine with an open session; of an agent process that resumes when it has an `instance`. */
 export async function addMachine(
   sql: Sql,
   hostType: string,
   name: string,
   coordinator: CoordinatorId,
+  instance: string | null = null,
+  openedAt: EpochMs = NOON,
 ): Promise<TestMachine> {
   const [row] = await sql.query<{ id: number }>(
     `insert into machine (host_type, name, first_seen_at, last_seen_at, agent, version, address)
@@ -49,8 +51,8 @@ export async function addMachine(
   const machine = machineId(row?.id ?? 0);
   const id = sessionId(randomBytes(16).toString("hex"));
   await sql.query(
-    "insert into session (id, machine_id, coordinator_id, address, opened_at) values ($1, $2, $3, '127.0.0.1', $4)",
-    [id, machine, coordinator, at(NOON)],
+    "insert into session (id, machine_id, coordinator_id, address, opened_at, instance) values ($1, $2, $3, '127.0.0.1', $4, $5)",
+    [id, machine, coordinator, at(openedAt), instance],
   );
   return { machineId: machine, id, name };
 }

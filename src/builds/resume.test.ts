@@ -1,0 +1,255 @@
+import { expect, test, vi } from "vitest";
+import { type BuildId, type LogId, ms, seconds } from "../farm/ids.ts";
+import { FakeClock } from "../farm/testing/fake-clock.ts";
+import { systemClock } from "../store/system-clock.ts";
+import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
+import { addCommit, addHostType, NOON, testRecipe } from "../store/testing/farm.ts";
+import { PARK_FOR } from "./builds.ts";
+import { insertPlanned } from "./insert.ts";
+import { Recovery } from "./recovery.ts";
+import { FakeProcess } from "./testing/fake-process.ts";
+import { TestFarm, type TestFarmOptions } from "./testing/farm.ts";
+
+let commits = 0;
+
+async function plan(database: TestDatabase, steps: readonly string[]): Promise<BuildId> {
+  await addHostType(database.sql, "linux");
+  const commitId = await addCommit(database.sql, "tool", String(++commits).padStart(40, "0"));
+  const recipe = testRecipe("linux-amd64", "linux", steps);
+  const planned = { repo: "tool", commitId, committedAt: NOON, branch: "main", head: true, recipe } as const;
+  const [build] = await insertPlanned(
+    database.sql,
+    [{ ...planned, provenance: "submitted", class: "post-submit" }],
+    NOON,
+  );
+  if (!build) throw new Error("not planned");
+  database.bus.publish("queue:linux");
+  return build.id;
+}
+
+async function look(database: TestDatabase, id: BuildId) {
+  const [build] = await database.sql.query<{ state: string; outcome: string | null; reason: string | null }>(
+    "select state, outcome, reason from build where id = $1",
+    [id],
+  );
+  const attempts = await database.sql.query<{ outcome: string | null; reason: string | null; counts: boolean }>(
+    "select outcome, reason, counts from attempt where build_id = $1 order by number",
+    [id],
+  );
+  const [lease] = await database.sql.query<{ state: string; epoch: number; parked: boolean }>(
+    `select l.state, l.epoch, l.parked_until is not null as parked from lease l join attempt a on a.lease_id = l.id
+     where a.build_id = $1 order by a.number desc limit 1`,
+    [id],
+  );
+  return { ...build, attempts, lease };
+}
+
+const until = (check: () => Promise<void> | void) => vi.waitFor(check, { timeout: 10_000, interval: 5 });
+const soon = (database: TestDatabase, id: BuildId, wanted: object) =>
+  until(async () => expect(await look(database, id)).toMatchObject(wanted));
+
+async function logOf(database: TestDatabase, farm: TestFarm, id: BuildId, step: string): Promise<string> {
+  const [row] = await database.sql.query<{ log: LogId }>(
+    "select s.log_id as log from step s join attempt a on a.id = s.attempt_id where a.build_id = $1 and s.name = $2",
+    [id, step],
+  );
+  const parts: Buffer[] = [];
+  if (row?.log) for await (const part of farm.logs.read(row.log)) parts.push(part);
+  return Buffer.concat(parts).toString();
+}
+
+/** Waits until the log of a step has `text`, so that the test knows what is stored. */
+const shows = (database: TestDatabase, farm: TestFarm, id: BuildId, step: string, text: string) =>
+  until(async () => expect(await logOf(database, farm, id, step)).toBe(text));
+
+function farmOf(database: TestDatabase, name: string, options: TestFarmOptions = {}): Promise<TestFarm> {
+  return TestFarm.open(database, { coordinator: name, ...options });
+}
+
+function recoveryOf(database: TestDatabase, farm: TestFarm, alone = true, clock = systemClock): Recovery {
+  const { sql, bus } = database;
+  return new Recovery({ sql, bus, clock, log: quiet, coordinator: farm.coordinator, alone, lost: () => {} });
+}
+
+test("a machine that lost its connection in the middle of output goes on where the log ends, and runs nothing twice", async () => {
+  await using database = await freshDatabase();
+  await using farm = await farmOf(database, "P00000001");
+  const id = await plan(database, ["make", "test"]);
+  const process = new FakeProcess();
+  const before = await farm.connect("linux", "m1", { process });
+  await until(() => process.print("make", "one\n"));
+  await shows(database, farm, id, "make", "one\n");
+  before.hangUp("cut");
+  await soon(database, id, { state: "running", lease: { state: "held", epoch: 1, parked: true } });
+  process.print("make", "two\n");
+  process.exit("make");
+  await farm.disconnect(before);
+  const after = await farm.connect("linux", "m1", { process });
+  await until(() => process.print("test", "three\n"));
+  process.exit("test", "exit status 1");
+  await soon(database, id, { state: "ended", outcome: "failure", reason: "exit status 1", attempts: [{}] });
+  expect(await logOf(database, farm, id, "make")).toBe("one\ntwo\n");
+  expect(await logOf(database, farm, id, "test")).toBe("three\n");
+  expect(process.started).toEqual(["make", "test"]);
+  expect(before.calls).toEqual(["removeall .", "writetgz src", "exec make"]);
+  expect(after.calls).toEqual(["exec make", "exec test"]); // it was not cleaned
+});
+
+test("a machine that comes back before anybody knew that it was gone is taken up over its new connection", async () => {
+  await using database = await freshDatabase();
+  await using farm = await farmOf(database, "P00000001");
+  const id = await plan(database, ["make"]);
+  const process = new FakeProcess();
+  await farm.connect("linux", "m1", { process });
+  await until(() => process.print("make", "one\n"));
+  await shows(database, farm, id, "make", "one\n");
+  await farm.connect("linux", "m1", { process });
+  await soon(database, id, { state: "running", lease: { state: "held", epoch: 2, parked: false } });
+  process.print("make", "two\n");
+  process.exit("make");
+  await soon(database, id, { state: "ended", outcome: "success", attempts: [{ outcome: "success" }] });
+  expect(await logOf(database, farm, id, "make")).toBe("one\ntwo\n");
+  expect(process.started).toEqual(["make"]);
+});
+
+test("an orderly stop of the coordinator parks what runs, and the next one goes on", async () => {
+  await using database = await freshDatabase();
+  const process = new FakeProcess();
+  let id: BuildId;
+  {
+    await using farm = await farmOf(database, "P00000001");
+    id = await plan(database, ["make"]);
+    await farm.connect("linux", "m1", { process });
+    await until(() => process.print("make", "one\n"));
+    await shows(database, farm, id, "make", "one\n");
+  }
+  expect(await look(database, id)).toMatchObject({ state: "running", lease: { state: "held", parked: true } });
+  process.print("make", "two\n");
+  await using next = await farmOf(database, "P00000002");
+  expect(await recoveryOf(database, next).look()).toBe(0);
+  await next.connect("linux", "m1", { process });
+  process.exit("make");
+  await soon(database, id, { state: "ended", outcome: "success", attempts: [{ outcome: "success" }] });
+  expect(await logOf(database, next, id, "make")).toBe("one\ntwo\n");
+  expect(process.started).toEqual(["make"]);
+});
+
+test("what a machine left is waited for so long, whatever wall clocks say, and then tried elsewhere with the reason", async () => {
+  await using database = await freshDatabase();
+  const clock = new FakeClock();
+  await using farm = await farmOf(database, "P00000001");
+  const id = await plan(database, ["make"]);
+  const process = new FakeProcess();
+  const machine = await farm.connect("linux", "m1", { process });
+  await until(() => process.print("make", "one\n"));
+  await farm.disconnect(machine);
+  await soon(database, id, { lease: { parked: true } });
+  const recovery = recoveryOf(database, farm, false, clock);
+  expect(await recovery.look()).toBe(0);
+  clock.jump(seconds(86_400));
+  await clock.advance(ms(PARK_FOR - 1));
+  expect(await recovery.look()).toBe(0);
+  await clock.advance(ms(1));
+  expect(await recovery.look()).toBe(1);
+  const reason = "machine gone: waited 5m0s in vain for m1 to come back";
+  expect(await look(database, id)).toMatchObject({
+    state: "scheduled",
+    attempts: [{ outcome: "infra_failure", reason, counts: true }, {}],
+  });
+});
+
+test("a machine that comes back as another process is not waited for", async () => {
+  await using database = await freshDatabase();
+  await using farm = await farmOf(database, "P00000001");
+  const id = await plan(database, ["make"]);
+  const process = new FakeProcess();
+  const machine = await farm.connect("linux", "m1", { process });
+  await until(() => process.print("make", "one\n"));
+  await farm.disconnect(machine);
+  await soon(database, id, { lease: { parked: true } });
+  await using recovery = recoveryOf(database, farm, false);
+  await recovery.start();
+  expect((await look(database, id)).attempts.length).toBe(1);
+  await farm.connect("linux", "m1", { process: new FakeProcess() });
+  database.bus.publish("machine:1");
+  const reason = "machine gone: m1 came back as another process, without what it ran";
+  await until(async () => {
+    const { attempts } = await look(database, id);
+    expect(attempts[0]).toMatchObject({ outcome: "infra_failure", reason });
+  });
+});
+
+test("a machine that only calls itself like another gets none of its work, nor does another machine with its process's number", async () => {
+  await using database = await freshDatabase();
+  await using farm = await farmOf(database, "P00000001");
+  const id = await plan(database, ["make"]);
+  const process = new FakeProcess();
+  const machine = await farm.connect("linux", "m1", { process });
+  await until(() => process.print("make", "one\n"));
+  await farm.disconnect(machine);
+  await soon(database, id, { lease: { parked: true } });
+  const liar = await farm.connect("linux", "m1", { process: new FakeProcess() });
+  const thief = await farm.connect("linux", "m2", { process });
+  const older = await farm.connect("linux", "m1");
+  await until(() => expect(farm.claims.idle("linux")).toBe(3));
+  await new Promise((resolve) => setImmediate(resolve));
+  expect([liar.calls, thief.calls, older.calls]).toEqual([[], [], []]);
+  expect(await look(database, id)).toMatchObject({ state: "running", lease: { epoch: 1, parked: true } });
+});
+
+test("a coordinator that stood still while its work was adopted elsewhere writes nothing more, and one result counts", async () => {
+  await using database = await freshDatabase();
+  const process = new FakeProcess();
+  await using slow = await farmOf(database, "P00000001");
+  const id = await plan(database, ["make", "test"]);
+  await slow.connect("linux", "m1", { process });
+  await until(() => process.print("make", "one\n"));
+  await shows(database, slow, id, "make", "one\n");
+  await using farm = await farmOf(database, "P00000002");
+  expect(await recoveryOf(database, farm).look()).toBe(0); // declared dead, its lease parked
+  await farm.connect("linux", "m1", { process });
+  await soon(database, id, { lease: { epoch: 2, parked: false } });
+  // Both are attached here, which a real machine does not allow: all that the first still hears, it tries to write.
+  process.print("make", "two\n");
+  process.exit("make");
+  await until(() => process.print("test", "three\n"));
+  process.exit("test", "exit status 3");
+  await soon(database, id, { state: "ended", outcome: "failure", reason: "exit status 3" });
+  await until(() => expect(slow.builds.running).toBe(0));
+  expect(await logOf(database, farm, id, "make")).toBe("one\ntwo\n");
+  expect(await logOf(database, farm, id, "test")).toBe("three\n");
+  expect(process.started).toEqual(["make", "test"]);
+  expect((await look(database, id)).attempts).toEqual([{ outcome: "failure", reason: "exit status 3", counts: true }]);
+});
+
+test("a build that is canceled while nobody drives it ends, and its machine is cleaned before it works again", async () => {
+  await using database = await freshDatabase();
+  await using farm = await farmOf(database, "P00000001");
+  const id = await plan(database, ["make"]);
+  const process = new FakeProcess();
+  const machine = await farm.connect("linux", "m1", { process });
+  await until(() => process.print("make", "one\n"));
+  await farm.disconnect(machine);
+  await soon(database, id, { lease: { parked: true } });
+  await farm.builds.cancel(id, "Ada");
+  expect(await look(database, id)).toMatchObject({ state: "ended", outcome: "canceled", lease: { state: "ended" } });
+  const other = await plan(database, ["other"]);
+  const back = await farm.connect("linux", "m1", { process });
+  await until(() => process.exit("other"));
+  await soon(database, other, { state: "ended", outcome: "success" });
+  expect(back.calls).toEqual(["removeall .", "writetgz src", "exec other"]);
+  expect(process.idOf("make")).toBeUndefined();
+});
+
+test("canceling kills the command on a machine that resumes, and the machine goes on to the next build", async () => {
+  await using database = await freshDatabase();
+  await using farm = await farmOf(database, "P00000001");
+  const id = await plan(database, ["make"]);
+  const process = new FakeProcess();
+  const machine = await farm.connect("linux", "m1", { process });
+  await until(() => process.print("make", "one\n"));
+  await farm.builds.cancel(id, "Ada");
+  await until(() => expect(farm.released).toEqual([{ name: "m1", how: "clean" }]));
+  expect(machine.calls.at(-1)).toMatch(/^end a\d+\.1$/);
+  expect(process.idOf("make")).toBeUndefined();
+});

@@ -1,0 +1,98 @@
+/**
+ * An agent process in memory that outlives the sessions of its machine: the contract of executions.
+ *
+ * A command prints and ends when the test says so (`print`, `exit`), whether or not anybody is attached.
+ */
+import { randomBytes } from "node:crypto";
+import { FarmError } from "../../farm/errors.ts";
+import { ms } from "../../farm/ids.ts";
+import type { Command, CommandEnd, Execution } from "../machine.ts";
+
+interface Run {
+  readonly command: Command;
+  output: Buffer;
+  state: string | undefined;
+  changed: PromiseWithResolvers<void>;
+}
+
+export class FakeProcess {
+  readonly instance: string = randomBytes(16).toString("hex");
+  /** Commands in the order in which they started, each as often as it did. */
+  readonly started: string[] = [];
+  readonly #runs = new Map<string, Run>();
+
+  /** The execution whose command is `cmd`; undefined before it started. */
+  idOf(cmd: string): string | undefined {
+    return [...this.#runs].find(([, run]) => run.command.cmd === cmd)?.[0];
+  }
+
+  print(cmd: string, text: string): void {
+    const run = this.#of(cmd);
+    run.output = Buffer.concat([run.output, Buffer.from(text)]);
+    this.#tell(run);
+  }
+
+  exit(cmd: string, state = "ok"): void {
+    const run = this.#of(cmd);
+    run.state = state;
+    this.#tell(run);
+  }
+
+  async attend(
+    command: Command,
+    { id, from, began }: Execution,
+    onOutput: (chunk: Buffer) => void | Promise<void>,
+    signal: AbortSignal,
+  ): Promise<CommandEnd> {
+    let run = this.#runs.get(id);
+    if (!run) {
+      if (from > 0) throw new FarmError("bad-request", `answered 409: there is no execution ${id}`);
+      run = { command, output: Buffer.alloc(0), state: undefined, changed: Promise.withResolvers() };
+      this.#runs.set(id, run);
+      this.started.push(command.cmd);
+    }
+    began?.(ms(0));
+    for (let at = Math.min(from, run.output.length); ; ) {
+      signal.throwIfAborted();
+      const { changed, output, state } = run;
+      if (output.length > at) {
+        await onOutput(output.subarray(at));
+        at = output.length;
+        continue;
+      }
+      if (state !== undefined) return { state, ok: state === "ok" };
+      await new Promise<void>((resolve, reject) => {
+        const stop = (): void => reject(signal.reason);
+        signal.addEventListener("abort", stop, { once: true });
+        void changed.promise.then(() => {
+          signal.removeEventListener("abort", stop);
+          resolve();
+        });
+      });
+    }
+  }
+
+  end(id: string): void {
+    const run = this.#runs.get(id);
+    if (!run) return;
+    run.state ??= "signal: killed";
+    this.#tell(run);
+    this.#runs.delete(id);
+  }
+
+  clean(): void {
+    for (const id of [...this.#runs.keys()]) this.end(id);
+  }
+
+  #of(cmd: string): Run {
+    const run = this.#runs.get(this.idOf(cmd) ?? "");
+    if (!run) throw new Error(`Cannot find the command ${cmd}`);
+    return run;
+  }
+
+  #tell(run: Run): void {
+    const { changed } = run;
+    run.changed = Promise.withResolvers();
+    changed.resolve();
+  }
+}
