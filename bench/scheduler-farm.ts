@@ -133,7 +133,7 @@ export class SchedulerFarm {
   async end(): Promise<void> {
     const [work] = this.#busy.splice(randomInt(this.#busy.length), 1);
     if (!work) return;
-    await endLease(this.#sql, leaseId(work.lease), epochMs(Date.now()), "success");
+    await endLease(this.#sql, { id: leaseId(work.lease), epoch: 1 }, epochMs(Date.now()), "success");
     this.#idle.push(work.session);
   }
 }

@@ -82,7 +82,7 @@ test("the line, whyWaiting() and repeated claims give one order, on random farms
       // Some are held and some given back, so that turns count.
       for (const [i, machine] of machines.slice(0, before).entries()) {
         const { lease } = await claimLease(sql, machine.id, plus(NOON, ms(i)));
-        if (lease && i % 2 === 1) await endLease(sql, lease.id, NOON, "done");
+        if (lease && i % 2 === 1) await endLease(sql, lease, NOON, "done");
       }
       const now = plus(NOON, ms(100));
       const line = (await queueLines(sql, [queue], now, 100)).get(queue) ?? [];
@@ -180,5 +180,5 @@ test("the line of 10,000 that wait in many lanes is read in a moment", async () 
   const late = line.findLastIndex((lease) => lease.starvesAt <= NOON);
   expect([line.length, late]).toEqual([1000, 399]);
   expect(line.slice(400).every((lease) => LEASE_CLASSES[lease.class] === 1)).toBe(true);
-  await endLease(sql, leaseId(line[0]?.id ?? 0), NOON, "done");
+  await endLease(sql, { id: leaseId(line[0]?.id ?? 0), epoch: 0 }, NOON, "done");
 });
