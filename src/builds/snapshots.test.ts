@@ -109,7 +109,7 @@ class Farm implements AsyncDisposable {
   }
 
   async keep(of: SnapshotOf, machine: FakeMachine): Promise<string | null | undefined> {
-    await this.snapshots.keep(of, machine, this.never).ended;
+    await this.snapshots.keep(of, machine, this.never).kept;
     return this.note(of);
   }
 
@@ -195,7 +195,7 @@ test("[coordinator 72] without a snapshot in the recipe, without tests, and with
   for (const recipe of [noTests, noSnapshot, { ...RECIPE, stopAfterMake: true as const }]) {
     const snapshot = vi.fn();
     const machine = await farm.machine({ snapshot });
-    await farm.snapshots.keep({ ...of, recipe }, machine, farm.never).ended;
+    await farm.snapshots.keep({ ...of, recipe }, machine, farm.never).kept;
     expect([await farm.snapshots.find({ ...of, recipe }), snapshot.mock.calls.length]).toEqual([undefined, 0]);
   }
 });
@@ -240,7 +240,7 @@ test("a machine that goes away in the middle of the upload, one that breaks it o
   const hangs = await farm.machine({ snapshot: (_, signal) => ({ body: stalled(signal), excluded: true }) });
   const upload = farm.snapshots.keep(of, hangs, farm.never);
   hangs.hangUp("missed 2 keep-alives");
-  await upload.ended;
+  await upload.kept;
   expect([await farm.note(of), await farm.snapshots.find(of)]).toEqual(["not kept: missed 2 keep-alives", undefined]);
   await vi.waitFor(async () => expect(await farm.files()).toEqual([]));
 });
@@ -272,7 +272,7 @@ test("an upload slower than the tests holds its machine for LINGER; one that nev
   expect(await farm.note(of)).toBe("not kept: the build ended, and 30s later it was still under way");
   const endless = farm.snapshots.keep(of, await farm.machine(slow), farm.never);
   let over = false;
-  void endless.ended.then(() => {
+  void endless.kept.then(() => {
     over = true;
   });
   await vi.waitFor(async () => {
@@ -299,7 +299,7 @@ test("no snapshot is kept on a disk that is nearly full, and one that gets full 
   const of = await farm.attempt();
   const asked = vi.fn();
   await using nearly = snapshotsOn({ free: async () => LEAVE_FREE / 2 });
-  await nearly.keep(of, await farm.machine({ snapshot: asked }), farm.never).ended;
+  await nearly.keep(of, await farm.machine({ snapshot: asked }), farm.never).kept;
   expect([await farm.note(of), asked.mock.calls.length]).toEqual([
     "not kept: the coordinator's disk has only 512 MiB left, and leaves 1 GiB free",
     0,
@@ -312,7 +312,7 @@ test("no snapshot is kept on a disk that is nearly full, and one that gets full 
       free = 1000;
     }
   };
-  await filling.keep(of, await farm.machine({ snapshot: streamed(content()) }), farm.never).ended;
+  await filling.keep(of, await farm.machine({ snapshot: streamed(content()) }), farm.never).kept;
   expect(await farm.note(of)).toBe(
     "not kept: the coordinator's disk has only 1 KiB left after 65 MiB of it, and leaves 1 GiB free",
   );
@@ -323,7 +323,7 @@ test("no snapshot is kept on a disk that is nearly full, and one that gets full 
       return { growing, written: written.then(() => Promise.reject(full)) };
     },
   });
-  await broken.keep(of, await farm.machine(), farm.never).ended;
+  await broken.keep(of, await farm.machine(), farm.never).kept;
   expect(await farm.note(of)).toBe("not kept: Cannot keep a blob: the disk of /data is full");
 });
 
@@ -411,7 +411,7 @@ test("two attempts that make the same tree at once keep one snapshot", async () 
   const of = await farm.attempt();
   const made = ["one", "two", "two"].map((text) => streamed([Buffer.from(text)]));
   const machines = await Promise.all(made.map((snapshot) => farm.machine({ snapshot })));
-  await Promise.all(machines.map((machine) => farm.snapshots.keep(of, machine, farm.never).ended));
+  await Promise.all(machines.map((machine) => farm.snapshots.keep(of, machine, farm.never).kept));
   const found = await farm.snapshots.find(of);
   expect(await farm.files()).toEqual([found?.blob.slice("snapshots/".length)]);
 });

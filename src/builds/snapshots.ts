@@ -70,18 +70,18 @@ export type SnapshotOf = Pick<Begun, "attempt" | "build" | "recipe">;
 export type Restored = { readonly skippedLinks: number } | { readonly bad: string };
 
 export interface Upload {
-  /** Resolves when it has ended, however it did. */
-  readonly ended: Promise<void>;
+  /** Resolves when it has ended: whether there is a snapshot now. */
+  readonly kept: Promise<boolean>;
   /** The build has ended: the upload may take LINGER more, then it is given up. Resolves when it has ended. */
   finish(): Promise<void>;
 }
 
-const NO_UPLOAD: Upload = { ended: Promise.resolve(), finish: () => Promise.resolve() };
+const NO_UPLOAD: Upload = { kept: Promise.resolve(false), finish: () => Promise.resolve() };
 
 export class Snapshots implements AsyncDisposable {
   readonly #deps: SnapshotsDeps;
   readonly #stop = new AbortController();
-  readonly #uploads = new Set<Promise<void>>();
+  readonly #uploads = new Set<Promise<boolean>>();
   #tidying: Promise<void> = Promise.resolve();
 
   constructor(deps: SnapshotsDeps) {
@@ -150,8 +150,8 @@ export class Snapshots implements AsyncDisposable {
     if (!snapshot || !keeps(of.recipe)) return NO_UPLOAD;
     const enough = new AbortController();
     const stop = AbortSignal.any([signal, enough.signal, this.#stop.signal]);
-    const ended = this.#upload(of, snapshot, machine, stop).finally(() => this.#uploads.delete(ended));
-    this.#uploads.add(ended);
+    const kept = this.#upload(of, snapshot, machine, stop).finally(() => this.#uploads.delete(kept));
+    this.#uploads.add(kept);
     const finish = async (): Promise<void> => {
       const done = new AbortController();
       const { clock } = this.#deps;
@@ -162,11 +162,11 @@ export class Snapshots implements AsyncDisposable {
           ),
         () => {},
       );
-      await ended;
+      await kept;
       done.abort();
       await late;
     };
-    return { ended, finish };
+    return { kept, finish };
   }
 
   /** Deletes at most `limit` snapshots that have expired; resolves with how many. */
@@ -185,17 +185,19 @@ export class Snapshots implements AsyncDisposable {
     for (const key of keys.length === 0 ? [] : await blobsWithoutSnapshot(sql, keys)) await blobs.delete(key);
   }
 
-  async #upload(of: SnapshotOf, spec: SnapshotSpec, machine: BuildMachine, stop: AbortSignal): Promise<void> {
+  async #upload(of: SnapshotOf, spec: SnapshotSpec, machine: BuildMachine, stop: AbortSignal): Promise<boolean> {
     const { sql, bus, clock, log } = this.#deps;
     const began = clock.monotonic();
-    let note: string | undefined;
+    let note: string;
+    let kept = false;
     try {
-      // Somebody may have kept it meanwhile; and an attempt that a machine came back to has begun this before.
-      if (await findSnapshot(sql, keyOf(of.build, of.recipe), clock.now())) return;
+      // Somebody may have kept it meanwhile, or this attempt itself before its machine came back.
+      if (await findSnapshot(sql, keyOf(of.build, of.recipe), clock.now())) return true;
       const bytes = await within(clock, UPLOAD_LIMIT, [machine.gone, stop], "its upload", (limited) =>
         this.#store(of, spec, machine, limited),
       );
-      if (bytes === undefined) return;
+      kept = true;
+      if (bytes === undefined) return kept;
       note = `kept: ${sizeText(bytes)} in ${durationText(ms(clock.monotonic() - began))}`;
     } catch (error) {
       note = `not kept: ${messageOf(error)}`;
@@ -207,6 +209,7 @@ export class Snapshots implements AsyncDisposable {
     } catch (error) {
       log.warn({ build: of.build.id, error: messageOf(error) }, "Could not note what became of a snapshot");
     }
+    return kept;
   }
 
   /** Resolves with the size; undefined when another one was first. */

@@ -49,12 +49,14 @@ export interface AttemptFacts {
   readonly createdAt: number;
   readonly startedAt: number | null;
   readonly endedAt: number | null;
+  /** What became of the snapshot of its tree. */
+  readonly snapshotNote: string | null;
 }
 
 export async function attemptsOf(sql: Sql, build: number): Promise<AttemptFacts[]> {
   return sql.query(
     `select a.id, a.number, a.state, a.outcome, a.reason, m.name as machine, m.host_type as "machineType", a.created_at as "createdAt",
-       a.started_at as "startedAt", a.ended_at as "endedAt"
+       a.started_at as "startedAt", a.ended_at as "endedAt", a.snapshot_note as "snapshotNote"
      from attempt a left join machine m on m.id = a.machine_id where a.build_id = $1 order by a.number`,
     [build],
   );

@@ -240,6 +240,18 @@ test("/b/ID answers first: the sentence, since when, and the lines that say why"
   expect(build.data.elsewhere.map((m) => m.label)).toContain("darwin-arm64");
 });
 
+test("/b/ID says what became of the snapshot of the attempt that is shown", async () => {
+  const { sql } = web.database;
+  const note = "not kept: packed it is larger than the limit of 3 MiB (snapshot.limit of the builder)";
+  await sql.query("update attempt set snapshot_note = $2 where build_id = $1 and number = 2", [
+    web.seeded.retried,
+    note,
+  ]);
+  expect(plainText(await page(`/b/${web.seeded.retried}`))).toContain(`snapshot ${note}`);
+  expect(plainText(await page(`/b/${web.seeded.retried}?attempt=1`))).not.toContain("snapshot not kept");
+  await sql.query("update attempt set snapshot_note = null", []);
+});
+
 test("/b/ID of a retried build shows both attempts with the reason; each attempt and step has an address", async () => {
   const { retried } = web.seeded;
   const html = plainText(await page(`/b/${retried}`));

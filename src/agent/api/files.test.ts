@@ -380,6 +380,31 @@ test("pack() of a snapshot leaves out what goes away meanwhile; otherwise that e
   await expect(packed(false)).rejects.toThrow("ENOENT");
 });
 
+test("a snapshot with links out of the tree: they are packed as links, and where it is unpacked they are left out and counted", async () => {
+  await mkdir(inWork("made/lib/real"), { recursive: true });
+  await mkdir(inWork("beside"));
+  await writeFile(inWork("beside/secret"), "not to be packed");
+  await writeFile(inWork("made/lib/real/x"), "content");
+  for (const [name, target] of [
+    ["inside", "lib/real"],
+    ["lib/up", "../lib/real/x"],
+    ["above", "../beside"],
+    ["absolute", "/etc"],
+    ["lib/far", "../../../etc/passwd"],
+  ] as const) {
+    await symlink(target, inWork(`made/${name}`));
+  }
+  const headers = { "Barnraiser-Snapshot": "beside" };
+  const { body } = await machine.coordinator.fetch({ path: "/tgz?dir=made", headers });
+  expect(gunzipSync(body).includes("not to be packed")).toBe(false);
+  const reply = await machine.coordinator.fetch({ method: "PUT", path: "/writetgz?dir=helper", headers: KEEP }, body);
+  expect([reply.status, reply.headers["barnraiser-skipped"]]).toEqual([200, "3"]);
+  expect((await readdir(inWork("helper"), { recursive: true })).sort()).toEqual([
+    "inside", "inside/x", "lib", "lib/real", "lib/real/x", "lib/up",
+  ]); // biome-ignore format: a row
+  expect([text("helper/inside/x"), text("helper/lib/up")]).toEqual(["content", "content"]);
+});
+
 test("what /tgz gives /writetgz takes", async () => {
   await mkdir(inWork("from/a/b"), { recursive: true });
   await writeFile(inWork("from/a/b/c"), "content");

@@ -45,6 +45,8 @@ export interface AttemptRow {
   readonly createdAt: number;
   readonly startedAt: number | null;
   readonly endedAt: number | null;
+  /** Whether its tree was kept, or why not. */
+  readonly snapshot: string | null;
 }
 
 /** Lines of the failing step that are likely to say why; `line` counts from 1. */
@@ -267,6 +269,7 @@ function SinceLine(props: { since: Since | null; build: BuildLine }): JSX.Elemen
 function Facts(props: { data: BuildData }): JSX.Element {
   const { build, attempt, attempts, requestedBy, rebuildOf, knownIssues, step } = props.data;
   const query = attempt === attempts.length ? "" : `?attempt=${attempt}`;
+  const snapshot = attempts.find((a) => a.number === attempt)?.snapshot ?? null;
   const facts = [
     <>build #{build.id}</>,
     build.machine && (
@@ -287,6 +290,7 @@ function Facts(props: { data: BuildData }): JSX.Element {
     ),
     knownIssues.length > 0 && `known issue ${visible(knownIssues.join(", "))}`,
     build.reason !== null && visible(build.reason),
+    snapshot !== null && `snapshot ${visible(snapshot)}`,
     step !== null && <a href={`${stepHref(build.id, step)}/log${query}`}>raw log</a>,
     build.endedAt !== null && (
       <>

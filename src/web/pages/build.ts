@@ -133,6 +133,7 @@ function attemptRow(a: AttemptFacts): BuildData["attempts"][number] {
     createdAt: a.createdAt,
     startedAt: a.startedAt,
     endedAt: a.endedAt,
+    snapshot: a.snapshotNote,
   };
 }
 
