@@ -34,6 +34,7 @@ function line(text: string): LineCommit[] {
   return words.map((word, at) => ({
     commitId: at,
     hash: `h${at}`,
+    parent: `h${at + 1}`,
     committedAt: NOW,
     builds: word === "." ? [] : [...word].map((letter, i) => buildOf(letter, at * 10 + i)),
   }));
@@ -90,6 +91,12 @@ describe("standingOf()", () => {
     ["R gii", "commit 0, green 1"], // it could not be verified
   ])("by another recipe: %s is %s", (text, expected) => {
     expect(said(text)).toBe(expected);
+  });
+
+  test("a gap in what is known of the branch accuses nobody", () => {
+    const commits = line("RG").map((commit) => ({ ...commit, parent: "unknown" }));
+    const standing = standingOf(commits, "now");
+    expect([standing, wanted(commits, standing, "now", BACKGROUND)]).toMatchObject([{ kind: "range", between: 0 }, []]);
   });
 
   test("a line without a verdict has no recipe to compare by", () => {
@@ -185,7 +192,8 @@ test("the walk ends at a true edge after about log2 builds, whatever the farm an
           // A forced push: everything newer than the commit is replaced by one red commit.
           const kept = commits.slice(commits.length - 1 - cut);
           truth = [...truth.slice(0, cut + 1), true];
-          const head = { commitId: 1000, hash: "new", committedAt: NOW, builds: [buildOf("R", ++id)] };
+          const parent = kept[0]?.hash ?? null;
+          const head = { commitId: 1000, hash: "new", parent, committedAt: NOW, builds: [buildOf("R", ++id)] };
           commits = [head, ...kept];
         }
         expect(built).toBeLessThan(1000);

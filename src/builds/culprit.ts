@@ -7,7 +7,8 @@
  *
  * From the newest known commit back, as long as no green one is met, everything is `the red run`; its oldest red commit and the green one
  * before it are the two ends of the range. With nothing unknown between them the red end is the culprit: it is red and its first parent is
- * green. A merge is one step of that history, so a merge can be the culprit, with all that it brought.
+ * green. A merge is one step of that history, so a merge can be the culprit, with all that it brought. Where the branch has a gap (more
+ * commits came at once than are kept) the range stays one.
  *
  * Only builds by one recipe compare. A green commit that only an earlier recipe built is an end of the range all the same, but before its
  * successor is accused it is built by the recipe of the red end; when it is red then, the configuration did it, and no commit.
@@ -72,7 +73,8 @@ export function standingOf(line: readonly LineCommit[], recipe: string): Standin
       const green = end(verdict.build);
       const inside = line.slice(red.at + 1, at);
       const unverified = verdict.build.recipe !== recipe && tries(commit, recipe) < TRIES;
-      if (inside.length === 0 && !unverified) return { kind: "commit", red, green };
+      const next = line[red.at]?.parent === commit.hash;
+      if (next && !unverified) return { kind: "commit", red, green };
       const open = (unverified ? line.slice(red.at + 1, at + 1) : inside).flatMap((each) => openOf(each, recipe));
       return { kind: "range", red, green, between: inside.length, unverified, open: open.map((build) => build.id) };
     }
@@ -95,7 +97,7 @@ export function wanted(line: readonly LineCommit[], standing: Standing, recipe: 
   const free = wish.atOnce - standing.open.length;
   if (free <= 0) return [];
   const { red, green } = standing;
-  if (standing.between === 0) return line.slice(green.at, green.at + 1);
+  if (standing.between === 0) return standing.unverified ? line.slice(green.at, green.at + 1) : [];
   const candidates = line
     .map((commit, at) => ({ commit, at, tries: tries(commit, recipe) }))
     .slice(red.at + 1, green.at)

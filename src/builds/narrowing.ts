@@ -212,4 +212,5 @@ async function act(deps: NarrowingDeps, line: LineName, seen: Decision): Promise
   }
   for (const build of done.skipped) publishBuild(bus, build, false);
   if (done.news) bus.publish(`grid:${line.repo}`);
+  if (done.news || done.made.length > 0 || done.skipped.length > 0) bus.publish(`standing:${line.repo}`);
 }

@@ -327,6 +327,7 @@ export class Coordinator implements AsyncDisposable {
         config: () => config.current,
         banners: () => (config.problem === undefined ? [] : [brokenConfiguration(config.problem)]),
         checkers: () => health.results(),
+        merged: (repo, hash, count) => source.merged(repo, hash, count),
         push: pushReceiver({
           repos: () => config.current.repos,
           secret: (repo) => source.webhookSecret(repo),

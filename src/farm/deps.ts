@@ -10,7 +10,8 @@ export interface Log {
 
 /**
  * Tells the rest of the farm, here at once and in other coordinators within moments, that something changed.
- * Topics are `noun:id`: `build:12`, `machine:5`, `session:ID`, `queue:HOST-TYPE`, `log:9`, `grid:REPO`, `repo:REPO`, `config:`, `farm:`.
+ * Topics are `noun:id`: `build:12`, `machine:5`, `session:ID`, `queue:HOST-TYPE`, `log:9`, `grid:REPO`, `standing:REPO` (since when its
+ * builders are red), `repo:REPO`, `config:`, `farm:`.
  * A topic is a hint to look at the database again, never the state itself.
  */
 export interface Bus {

@@ -101,6 +101,21 @@ export class Mirror {
     return readCommitLog(this.#git.stream(args, this.#local(), signal));
   }
 
+  /**
+   * What the merge `hash` brought: the newest `count` commits that its first parent does not have, newest first, without itself. None of
+   * a commit that is no merge, and of one whose history is not here.
+   */
+  async merged(hash: string, count: number, signal: AbortSignal): Promise<FoundCommit[]> {
+    const args = [...this.#here(), "log", `--max-count=${count + 1}`, ...LOG_ARGS, hash, `^${hash}^1`, "--"];
+    try {
+      const commits = await readCommitLog(this.#git.stream(args, this.#local(), signal));
+      return commits.filter((commit) => commit.hash !== hash);
+    } catch (error) {
+      if (error instanceof GitError && error.why === "exit") return [];
+      throw error;
+    }
+  }
+
   /** Whether the history of `head` holds `commit`, as far as it is here. */
   async isAncestor(commit: string, head: string, signal: AbortSignal): Promise<boolean> {
     try {

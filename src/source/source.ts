@@ -16,6 +16,7 @@ import { urlKind } from "../config/urls.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { FarmError } from "../farm/errors.ts";
+import type { FoundCommit } from "../store/commits.ts";
 import type { Sql } from "../store/sql.ts";
 import { Git } from "./git.ts";
 import { MIRROR_LIMITS, Mirror, type MirrorLimits, type Remote } from "./mirror.ts";
@@ -113,6 +114,11 @@ export class Source implements AsyncDisposable {
       stop,
     };
     return tarball(deps, repo, hash, signal ? AbortSignal.any([stop, signal]) : stop);
+  }
+
+  /** At most `count` commits that a merge brought, newest first, as far as the mirror here has them. */
+  merged(repo: string, hash: string, count: number): Promise<FoundCommit[]> {
+    return this.#mirror(repo).merged(hash, count, this.#stop.signal);
   }
 
   /** The secret that pushes to `repo` are signed with. Throws FarmError `unavailable`. */

@@ -30,6 +30,8 @@ export interface LineBuild {
 export interface LineCommit {
   readonly commitId: number;
   readonly hash: string;
+  /** Hash of the first parent; null: it is a root. */
+  readonly parent: string | null;
   readonly committedAt: EpochMs;
   /** Oldest first. */
   readonly builds: readonly LineBuild[];
@@ -46,7 +48,7 @@ export async function readLine(
   upTo: number | null = null,
 ): Promise<LineCommit[]> {
   return sql.query(
-    `select h.commit_id as "commitId", c.hash, c.committed_at as "committedAt", coalesce(b.builds, '[]') as builds
+    `select h.commit_id as "commitId", c.hash, c.parents[1] as parent, c.committed_at as "committedAt", coalesce(b.builds, '[]') as builds
      from (
        select commit_id, position from branch_commit
        where repo = $1 and branch = $2 and ($5::bigint is null or position <= (

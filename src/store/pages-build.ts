@@ -20,6 +20,10 @@ export interface BuildFacts {
   readonly repo: string;
   readonly branch: string;
   readonly builder: string;
+  /** The recipe's digest. */
+  readonly recipe: string;
+  /** The farm planned it to find out which commit broke the builder. */
+  readonly narrows: boolean;
   readonly state: BuildState;
   readonly outcome: Outcome | null;
   readonly committedAt: number;
@@ -30,7 +34,7 @@ export interface BuildFacts {
 
 export async function buildFacts(sql: Sql, id: number): Promise<BuildFacts | undefined> {
   const [row] = await sql.query<BuildFacts>(
-    `select b.id, b.commit_id as "commitId", b.repo, b.branch, b.builder, b.state, b.outcome, c.committed_at as "committedAt", b.provenance,
+    `select b.id, b.commit_id as "commitId", b.repo, b.branch, b.builder, b.recipe, b.narrows, b.state, b.outcome, c.committed_at as "committedAt", b.provenance,
        b.requested_by as "requestedBy", b.rebuild_of as "rebuildOf"
      from build b join commit c on c.id = b.commit_id where b.id = $1`,
     [id],

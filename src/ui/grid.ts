@@ -36,6 +36,8 @@ export interface GridNow {
   readonly status: Status;
   readonly build: number;
   readonly commits: number;
+  /** Since when it is red and what did it, when that is known; else "". */
+  readonly why: string;
 }
 
 export function cellHtml(cell: GridCell | undefined): string {
@@ -46,16 +48,29 @@ export function cellHtml(cell: GridCell | undefined): string {
   return `<td class=${css}><a href=/b/${cell.build} aria-label="${look.word}">${look.glyph}</a></td>`;
 }
 
-export function rowHtml(repo: string, commit: GridCommit, cells: readonly (GridCell | undefined)[]): string {
+/** `broke`: builders that this commit turned red, and that are red since. */
+export function rowHtml(
+  repo: string,
+  commit: GridCommit,
+  cells: readonly (GridCell | undefined)[],
+  broke: readonly string[] = [],
+): string {
   const href = `/p/${encodeURIComponent(repo)}/${commit.hash}`;
   const at = new Date(commit.committedAt);
   const day = at.toISOString().slice(5, 16).replace("T", " ");
   const title = escapeHtml(subject(commit.message));
   return (
     `<tr id=c${commit.hash.slice(0, 12)}><th scope=row><a href=${href} class=hash>${commit.hash.slice(0, 8)}</a> ` +
-    `<span class=subject title="${title}"><bdi>${title}</bdi></span> <span class=author><bdi>${escapeHtml(visible(commit.author))}</bdi></span> ` +
+    `<span class=subject title="${title}"><bdi>${title}</bdi></span> ${brokeHtml(broke)}<span class=author><bdi>${escapeHtml(visible(commit.author))}</bdi></span> ` +
     `<time datetime=${at.toISOString()}>${day}</time><span class=sum>${summary(cells)}</span></th>${cells.map(cellHtml).join("")}</tr>`
   );
+}
+
+function brokeHtml(broke: readonly string[]): string {
+  const [first = "", ...more] = broke.map((name) => escapeHtml(visible(name)));
+  if (first === "") return "";
+  const title = `broke ${[first, ...more].join(", ")}`;
+  return `<span class="broke no" title="${title}">broke <bdi>${first}</bdi>${more.length > 0 ? ` +${more.length}` : ""}</span> `;
 }
 
 const SUMMED: readonly Status[] = ["failure", "known_issue", "infra_failure", "flaky", "running", "waiting", "success"];
@@ -82,7 +97,8 @@ export function nowHtml(states: readonly (GridNow | undefined)[], names: readonl
   const cells = states.map((now) => {
     if (now === undefined) return "<td></td>";
     const look = STATUS[now.status];
-    const since = `${look.word} for ${now.commits} commit${now.commits === 1 ? "" : "s"}`;
+    const why = now.why === "" ? "" : `, ${escapeHtml(now.why)}`;
+    const since = `${look.word} for ${now.commits} commit${now.commits === 1 ? "" : "s"}${why}`;
     return `<td class=${look.css}><a href=/b/${now.build} aria-label="${since}" title="${since}">${look.glyph}<small>${now.commits > 99 ? "99" : now.commits}</small></a></td>`;
   });
   return `<tr id=now class=now><th scope=row>now <span class=subject>each builder's latest result, and for how many commits</span><span class=sum>${red.join(" ") || "every builder is green"}</span></th>${cells.join("")}</tr>`;

@@ -88,6 +88,12 @@ export interface WebDeps {
   /** What everybody must know: a broken configuration. */
   readonly banners: () => readonly Banner[];
   readonly checkers: () => readonly CheckResult[];
+  /** The newest `count` commits that a merge brought, newest first. */
+  readonly merged: (
+    repo: string,
+    hash: string,
+    count: number,
+  ) => Promise<readonly { readonly hash: string; readonly authorName: string; readonly message: string }[]>;
   /** A push notice; answers what to send back. Undefined when no hook is set up. */
   readonly push?: (body: Readable, headers: Headers) => Promise<{ readonly status: number; readonly text: string }>;
 }

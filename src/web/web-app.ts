@@ -192,7 +192,7 @@ function pageRoutes(app: Hono<Env>, deps: WebDeps, pages: Pages): void {
     const data = await pages.load(
       homeData({ sql, config: config(), checks: checks(), dial: deps.dialAddress(), day }, clock.now()),
     );
-    return pages.answer(c, 200, "", { name: "home", data }, ["build:", "queue:", ...POOL_TOPICS, "farm:"]);
+    return pages.answer(c, 200, "", { name: "home", data }, ["build:", "queue:", "standing:", ...POOL_TOPICS, "farm:"]);
   });
   app.get("/builders", async (c) => {
     if (c.req.query("mode") === "json") return tabbed(c, buildersJson(config()));
@@ -250,7 +250,7 @@ function pageRoutes(app: Hono<Env>, deps: WebDeps, pages: Pages): void {
         ? undefined
         : await pages.load(
             buildData(
-              { sql, config: config(), logs: deps.logs },
+              { sql, config: config(), logs: deps.logs, merged: deps.merged },
               id,
               c.req.param("step"),
               attempt,
@@ -303,7 +303,9 @@ function gridRoutes(app: Hono<Env>, deps: WebDeps, pages: Pages): void {
   });
   app.get("/p/:repo/:hash", async (c) => {
     const { repo, hash } = c.req.param();
-    const data = /^[0-9a-fA-F]{4,64}$/.test(hash) ? await pages.load(commitData(sql, config(), repo, hash)) : undefined;
+    const data = /^[0-9a-fA-F]{4,64}$/.test(hash)
+      ? await pages.load(commitData(sql, config(), deps.merged, repo, hash))
+      : undefined;
     if (!data) return pages.notFound(c, `There is no single commit ${hash} in ${repo}.`);
     return pages.answer(c, 200, `${data.hash.slice(0, 8)} ${repo}`, { name: "commit", data }, [`grid:${repo}`]);
   });

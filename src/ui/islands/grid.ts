@@ -23,6 +23,8 @@ interface CellAnswer {
   readonly machine: string | null;
   readonly step: string | null;
   readonly rebuildCanceled: boolean;
+  /** Why it was skipped. */
+  readonly reason: string | null;
   readonly last: readonly string[];
 }
 
@@ -212,12 +214,11 @@ class Card {
   async show(cell: HTMLTableCellElement): Promise<void> {
     if (this.#wanted === cell) return;
     this.hide();
-    if (!cell.hasAttribute("aria-label") && !cell.querySelector("a")) return;
+    if (!cell.querySelector("a") || cell.closest("tr")?.id === "now") return;
     this.#wanted = cell;
     const href = address(cell);
     await new Promise((done) => setTimeout(done, 120)); // passing over cells asks nothing
-    if (this.#wanted !== cell || cell.closest("tr")?.id === "now" || cell.classList.contains(STATUS.skipped.css))
-      return;
+    if (this.#wanted !== cell) return;
     let answer = this.#known.get(href);
     if (!answer || answer.status === "running" || answer.status === "waiting") {
       const response = await fetch(`${href}?format=json`).catch(() => undefined);
@@ -237,6 +238,7 @@ class Card {
       answer.tookMs === null ? "" : duration(answer.tookMs),
       answer.machine === null ? "" : `on ${visible(answer.machine)}`,
       answer.rebuildCanceled ? "rebuild canceled" : "",
+      answer.reason === null ? "" : visible(answer.reason),
     ];
     const head = document.createElement("p");
     head.append(

@@ -56,12 +56,25 @@ export interface WhyLine {
   readonly marked: boolean;
 }
 
-/** Since when a red builder is red: the first red commit, and the last green one before it. */
+/** Since when a red builder is red: the first commit that is known to be red, and the last green one before it. */
 export interface Since {
-  readonly first: { readonly hash: string; readonly build: number };
+  /** `commit`: the first red one did it. `recipe`: the configuration did. `range`: one of those between, or the first red one. */
+  readonly kind: "commit" | "recipe" | "range" | "never green";
+  readonly first: {
+    readonly hash: string;
+    readonly build: number;
+    /** It is the commit of this page. */
+    readonly here: boolean;
+    readonly subject: string;
+    readonly author: string;
+  };
   readonly green: { readonly hash: string; readonly build: number } | null;
   /** Commits between the two that say nothing. */
   readonly between: number;
+  /** Builds that run or wait to find out. */
+  readonly looking: readonly number[];
+  /** How many commits it brought, when it is a merge. */
+  readonly merged: number | null;
 }
 
 export interface Mini {
@@ -77,6 +90,8 @@ export interface BuildData {
   readonly requestedBy: string | null;
   readonly rebuildOf: number | null;
   readonly knownIssues: readonly string[];
+  /** Planned by the farm to find out which commit broke the builder. */
+  readonly narrows: boolean;
   readonly since: Since | null;
   readonly why: { readonly step: string; readonly lines: readonly WhyLine[] } | null;
   readonly wait: Wait | null;
@@ -113,7 +128,7 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
           <When at={data.committedAt} />
         </p>
         <p class="lead">
-          <SinceLine key={build.status} since={data.since} build={build} />
+          <SinceLine key={`${build.status} ${data.since?.kind}`} since={data.since} repo={build.repo} />
           <Facts key={build.status} data={data} />
         </p>
         {data.wait === null ? null : <Line wait={data.wait} build={build} />}
@@ -238,36 +253,65 @@ function Line(props: { wait: Wait; build: BuildLine }): JSX.Element {
   );
 }
 
-function SinceLine(props: { since: Since | null; build: BuildLine }): JSX.Element | null {
-  const { since, build } = props;
+/** "red since a1b2c3d4 Fix the parser by A. Author (green before at 9f8e7d6c)". */
+function SinceLine(props: { since: Since | null; repo: string }): JSX.Element | null {
+  const { since, repo } = props;
   if (since === null) return null;
-  const green =
-    since.green === null ? (
-      <>never green before</>
-    ) : (
-      <>
-        green at{" "}
-        <a href={`/b/${since.green.build}`} class="hash">
-          {since.green.hash.slice(0, 8)}
-        </a>
-        {since.between > 0 ? `, ${plural(since.between, "commit")} between` : ""}
-      </>
-    );
-  if (since.first.build === build.id) return <span class="since">red since this commit ({green}) · </span>;
+  const { first, green, between, looking, merged } = since;
+  const known = since.kind === "commit" && !first.here;
   return (
     <span class="since">
-      red since{" "}
-      <a href={`/b/${since.first.build}`} class="hash">
-        {since.first.hash.slice(0, 8)}
-      </a>{" "}
-      ({green}) ·{" "}
+      red since {since.kind === "recipe" ? "the configuration changed, " : null}
+      {first.here ? (
+        "this commit"
+      ) : (
+        <a href={`/b/${first.build}`} class="hash">
+          {first.hash.slice(0, 8)}
+        </a>
+      )}
+      {known ? (
+        <>
+          {" "}
+          <bdi>{first.subject}</bdi> by <Name text={first.author} />
+        </>
+      ) : null}
+      {merged !== null ? (
+        <>
+          , a merge{" "}
+          {merged > 0 ? <a href={`${commitHref(repo, first.hash)}#merged`}>of {plural(merged, "commit")}</a> : null}
+        </>
+      ) : null}{" "}
+      (
+      {green === null ? (
+        "never green before"
+      ) : (
+        <>
+          green {since.kind === "recipe" ? "by an earlier one" : "before"} at{" "}
+          <a href={`/b/${green.build}`} class="hash">
+            {green.hash.slice(0, 8)}
+          </a>
+          {between > 0 ? `, ${plural(between, "commit")} between` : ""}
+        </>
+      )}
+      )
+      {looking.length > 0 ? (
+        <>
+          , looking for the culprit:{" "}
+          {looking.map((build) => (
+            <a key={build} href={`/b/${build}`}>
+              #{build}{" "}
+            </a>
+          ))}
+        </>
+      ) : null}
+      {" · "}
     </span>
   );
 }
 
 /** What counts down or grows stands last, so that nothing after it moves. */
 function Facts(props: { data: BuildData }): JSX.Element {
-  const { build, attempt, attempts, requestedBy, rebuildOf, knownIssues, step } = props.data;
+  const { build, attempt, attempts, requestedBy, rebuildOf, knownIssues, narrows, step } = props.data;
   const query = attempt === attempts.length ? "" : `?attempt=${attempt}`;
   const snapshot = attempts.find((a) => a.number === attempt)?.snapshot ?? null;
   const facts = [
@@ -283,6 +327,7 @@ function Facts(props: { data: BuildData }): JSX.Element {
         asked for by <Name text={requestedBy} />
       </>
     ),
+    narrows && requestedBy === null && "planned to find the culprit",
     rebuildOf !== null && (
       <>
         again after <a href={`/b/${rebuildOf}`}>#{rebuildOf}</a>

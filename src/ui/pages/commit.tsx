@@ -25,6 +25,11 @@ export interface CommitData {
   readonly parents: readonly string[];
   readonly branches: readonly string[];
   readonly cells: readonly CommitCell[];
+  /** Builders that were green at its first parent and are red here, and the other way round. */
+  readonly broke: readonly string[];
+  readonly mended: readonly string[];
+  /** What it brought, when it is a merge, newest first. */
+  readonly merged: readonly { readonly hash: string; readonly subject: string; readonly author: string }[];
 }
 
 const FIRST: readonly Status[] = [
@@ -62,6 +67,8 @@ export function CommitPage(props: { data: CommitData }): JSX.Element {
           <span class="muted">, on no watched branch any more</span>
         )}
       </p>
+      <Turned repo={data.repo} status="failure" word="broke" builders={data.broke} />
+      <Turned repo={data.repo} status="success" word="mended" builders={data.mended} />
       {body === "" ? null : (
         <pre class="message">
           <bdi>{visibleLines(body)}</bdi>
@@ -101,6 +108,20 @@ export function CommitPage(props: { data: CommitData }): JSX.Element {
           </Table>
         )}
       </Section>
+      {data.merged.length === 0 ? null : (
+        <Section id="merged" title="What it merged">
+          <ul class="merged">
+            {data.merged.map((commit) => (
+              <li key={commit.hash}>
+                <code>{commit.hash.slice(0, 8)}</code> <bdi>{visible(commit.subject)}</bdi>{" "}
+                <span class="muted">
+                  — <Name text={commit.author} />
+                </span>
+              </li>
+            ))}
+          </ul>
+        </Section>
+      )}
       <p class="muted">
         {data.parents.length > 0 ? "parent " : null}
         {data.parents.map((hash) => (
@@ -110,5 +131,25 @@ export function CommitPage(props: { data: CommitData }): JSX.Element {
         ))}
       </p>
     </>
+  );
+}
+
+function Turned(props: {
+  repo: string;
+  status: Status;
+  word: string;
+  builders: readonly string[];
+}): JSX.Element | null {
+  if (props.builders.length === 0) return null;
+  return (
+    <p class="turned">
+      <Mark status={props.status} /> {props.word}{" "}
+      {props.builders.map((builder, i) => (
+        <span key={builder}>
+          {i > 0 ? ", " : ""}
+          <Builder name={builder} repo={props.repo} />
+        </span>
+      ))}
+    </p>
   );
 }

@@ -2,7 +2,7 @@
 import type { JSX } from "preact";
 import { BuildRows, type WaitingGroup, WaitingRows } from "../build-rows.tsx";
 import { type BuildLine, type Check, repoHref } from "../data.ts";
-import { Columns, Empty, Name, Section } from "../parts.tsx";
+import { Builder, Columns, Commit, Empty, Mark, Name, Section, Table, When } from "../parts.tsx";
 import { grouped, plural } from "../text.ts";
 import { duration } from "../time.ts";
 import { CheckList } from "./health.tsx";
@@ -32,6 +32,19 @@ export interface Hour {
   readonly infra: number;
 }
 
+/** A builder that turned red: the commit that did it, or the first of those among which it is. */
+export interface RedLine {
+  readonly repo: string;
+  readonly builder: string;
+  readonly build: number;
+  readonly hash: string;
+  readonly subject: string;
+  readonly author: string;
+  /** Commits before it that nobody knows about; 0: it was this one. */
+  readonly between: number;
+  readonly at: number;
+}
+
 export interface HomeData {
   readonly numbers: Numbers;
   readonly hours: readonly Hour[];
@@ -39,6 +52,8 @@ export interface HomeData {
   /** The queues that wait, as many as are shown, and how many there are. */
   readonly waiting: { readonly groups: readonly WaitingGroup[]; readonly queues: number };
   readonly recent: readonly BuildLine[];
+  /** Builders that turned red in the last 24 hours, the last first, as many as are shown. */
+  readonly red: readonly RedLine[];
   readonly pools: PoolData;
   readonly checks: readonly Check[];
   /** For the commands that an empty farm shows. */
@@ -65,6 +80,11 @@ export function HomePage(props: { data: HomeData; now: number }): JSX.Element {
       {data.start.repos === 0 ? (
         <Empty>No repository is configured. Add one to `repos` in the farm's configuration.</Empty>
       ) : null}
+      {data.red.length === 0 ? null : (
+        <Section id="red" title="New failures">
+          <RedRows red={data.red} />
+        </Section>
+      )}
       <Section
         id="active"
         title="Running"
@@ -115,6 +135,33 @@ export function HomePage(props: { data: HomeData; now: number }): JSX.Element {
         )}
       </Section>
     </>
+  );
+}
+
+function RedRows(props: { red: readonly RedLine[] }): JSX.Element {
+  return (
+    <Table label="New failures" class="builds" head={["Builder", "Broken by", "Author", "#Since"]}>
+      {props.red.map((row) => (
+        <tr key={`${row.repo} ${row.builder}`} data-row>
+          <td class="tight">
+            <a href={`/b/${row.build}`} class="open">
+              <Mark status="failure" />
+            </a>{" "}
+            <Builder name={row.builder} repo={row.repo} />
+          </td>
+          <td>
+            <Commit repo={row.repo} hash={row.hash} subject={row.subject} />
+            {row.between > 0 ? <span class="muted"> or one of {plural(row.between, "commit")} before it</span> : null}
+          </td>
+          <td>
+            <Name text={row.author} />
+          </td>
+          <td class="right when">
+            <When at={row.at} />
+          </td>
+        </tr>
+      ))}
+    </Table>
   );
 }
 

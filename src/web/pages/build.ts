@@ -6,7 +6,6 @@ import {
   type AttemptFacts,
   againOf,
   attemptsOf,
-  type BuildFacts,
   buildFacts,
   earlierOf,
   elsewhereOf,
@@ -19,16 +18,17 @@ import { buildLines } from "../../store/pages-lines.ts";
 import type { Sql } from "../../store/sql.ts";
 import { type BuildLine, stepHref } from "../../ui/data.ts";
 import type { LogData } from "../../ui/log-viewer.tsx";
-import type { BuildData, Mini, Since } from "../../ui/pages/build.tsx";
+import type { BuildData, Mini } from "../../ui/pages/build.tsx";
 import { statusOf } from "../../ui/status.ts";
-import type { LogReader } from "../deps.ts";
+import type { LogReader, WebDeps } from "../deps.ts";
 import { linesOf, machineRef } from "../lines.ts";
 import { lastLines, linesFrom } from "../log-lines.ts";
 import { waitOfBuild } from "../queues.ts";
 import { LOOKED_AT, whyLines } from "../why.ts";
+import { sinceOf } from "./since.ts";
 
 const EARLIER = 30;
-/** Further back than the strip, to find where a builder turned red. */
+/** Commits looked through for them. */
 const HISTORY = 200;
 const TAIL = 100;
 /** Lines of a page for whoever reads without script from line `from` on. */
@@ -38,6 +38,7 @@ export interface BuildDeps {
   readonly sql: Sql;
   readonly config: FarmConfig;
   readonly logs: LogReader;
+  readonly merged: WebDeps["merged"];
 }
 
 /** undefined: no such build, attempt or step. */
@@ -67,10 +68,11 @@ export async function buildData(
   const shown = step === undefined ? chosen(steps) : steps.find((s) => s.name === step);
   if (step !== undefined && !shown) return undefined;
   const latest = current?.number === attempts.at(-1)?.number;
-  const [log, why, wait] = await Promise.all([
+  const [log, why, wait, since] = await Promise.all([
     shown?.logId ? logData(deps, id, shown, latest ? "" : String(current?.number), from) : null,
     latest ? whyData(deps, build, steps) : null,
     build.status === "waiting" ? waitOfBuild(sql, buildId(id), build.hostType, now) : null,
+    facts.outcome === "failure" ? sinceOf(sql, facts, deps.merged) : null,
   ]);
   const mini = miniOf(config);
   const data: BuildData = {
@@ -80,7 +82,8 @@ export async function buildData(
     requestedBy: facts.requestedBy,
     rebuildOf: facts.rebuildOf,
     knownIssues: (config.builders.find((b) => b.name === facts.builder)?.knownIssues ?? []).map(String),
-    since: facts.outcome === "failure" ? since(facts, history) : null,
+    narrows: facts.narrows,
+    since,
     why,
     wait,
     attempt: current?.number ?? 0,
@@ -100,7 +103,10 @@ export async function buildData(
     elsewhere: elsewhere.map((row) => mini(row, row.builder)),
     again: again.map((row) => mini(row, `#${row.build}`)),
   };
-  return { data, topics: [`build:${id}`, ...(build.status === "waiting" ? [`queue:${build.hostType}`] : [])] };
+  const topics = [`build:${id}`];
+  if (build.status === "waiting") topics.push(`queue:${build.hostType}`);
+  if (since !== null) topics.push(`standing:${build.repo}`);
+  return { data, topics };
 }
 
 /** A step as it stands until there is an attempt that has it: the page is laid out before anything happens. */
@@ -167,22 +173,6 @@ async function whyData(deps: BuildDeps, build: BuildLine, steps: readonly StepFa
   const { lines, from } = await lastLines(deps.logs, failed.logId, LOOKED_AT);
   const why = whyLines(lines, from);
   return why.length === 0 ? null : { step: failed.name, lines: why };
-}
-
-/** `history` is newest first and begins with this build's own commit. */
-function since(build: BuildFacts, history: readonly NeighbourRow[]): Since | null {
-  let first = { hash: "", build: build.id };
-  let between = 0;
-  for (const row of history) {
-    const mine = row.commitId === build.commitId;
-    if (mine && first.hash === "") first = { hash: row.hash, build: build.id };
-    else if (row.outcome === "failure") {
-      first = { hash: row.hash, build: row.build };
-      between = 0;
-    } else if (row.outcome === "success") return { first, green: { hash: row.hash, build: row.build }, between };
-    else between++;
-  }
-  return first.hash === "" ? null : { first, green: null, between: 0 };
 }
 
 function miniOf(config: FarmConfig): (row: NeighbourRow, label: string) => Mini {

@@ -2,23 +2,31 @@
 import type { FarmConfig } from "../../config/effective.ts";
 import { buildsPostSubmit } from "../../config/policy.ts";
 import { againOf, commitFacts, elsewhereOf, logOfStep } from "../../store/pages-build.ts";
+import { turnedBy } from "../../store/pages-culprits.ts";
 import { buildLines } from "../../store/pages-lines.ts";
 import type { Sql } from "../../store/sql.ts";
 import { plain } from "../../ui/ansi.ts";
 import type { CommitCell, CommitData } from "../../ui/pages/commit.tsx";
-import type { LogReader } from "../deps.ts";
+import { subject } from "../../ui/text.ts";
+import type { LogReader, WebDeps } from "../deps.ts";
 import { linesOf } from "../lines.ts";
 import { lastLines } from "../log-lines.ts";
+import { MERGED } from "./since.ts";
 
 export async function commitData(
   sql: Sql,
   config: FarmConfig,
+  merged: WebDeps["merged"],
   repo: string,
   prefix: string,
 ): Promise<CommitData | undefined> {
   const commit = await commitFacts(sql, repo, prefix.toLowerCase());
   if (!commit) return undefined;
-  const newest = await elsewhereOf(sql, commit.id);
+  const [newest, turned, brought] = await Promise.all([
+    elsewhereOf(sql, commit.id),
+    turnedBy(sql, commit.id),
+    commit.parents.length > 1 ? merged(repo, commit.hash, MERGED) : [],
+  ]);
   const lines = await linesOf(
     sql,
     await buildLines(
@@ -51,7 +59,13 @@ export async function commitData(
     });
   }
   const { id: _, ...facts } = commit;
-  return { ...facts, cells };
+  return {
+    ...facts,
+    cells,
+    broke: turned.filter((one) => !one.mended).map((one) => one.builder),
+    mended: turned.filter((one) => one.mended).map((one) => one.builder),
+    merged: brought.map(({ hash, authorName, message }) => ({ hash, author: authorName, subject: subject(message) })),
+  };
 }
 
 /** The build that a cell shows, with the last three lines of a failure, and whether a later one was called off. */
@@ -81,6 +95,7 @@ export async function cellData(
     machine: line.machine?.name ?? null,
     step: failed || line.status === "running" ? line.step : null,
     rebuildCanceled: all.at(-1)?.build !== row.build,
+    reason: line.status === "skipped" ? line.reason : null,
     last,
   };
 }

@@ -18,7 +18,7 @@ function rowOf(rows: GridRows, hash: string, codes: string, ids: number[]) {
     ids: `{${ids}}`,
     running: "",
   };
-  return rows.row("app", columns, "linux", commit, () => null, 0);
+  return rows.row("app", columns, "linux", commit, [], () => null, 0);
 }
 
 test("a canceled rebuild hides neither the result in its cell nor in the row `now`", () => {
@@ -26,7 +26,7 @@ test("a canceled rebuild hides neither the result in its cell nor in the row `no
   const newest = rowOf(rows, "b".repeat(40), "co", [9, 5]);
   const older = rowOf(rows, "a".repeat(40), "x", [4]);
   expect(newest.cells).toEqual([{ status: "success", build: 5 }]);
-  expect(rows.now([newest, older], columns).html).toContain('href=/b/5 aria-label="success for 1 commit"');
+  expect(rows.now([newest, older], columns, () => "").html).toContain('href=/b/5 aria-label="success for 1 commit"');
   expect(rowOf(rows, "c".repeat(40), "c", [7]).cells).toEqual([{ status: "canceled", build: 7 }]);
 });
 
@@ -34,7 +34,7 @@ test("while a rebuild runs, `now` says what the commit's last result was", () =>
   const rows = new GridRows();
   const newest = rowOf(rows, "b".repeat(40), "rx", [9, 5]);
   expect(newest.cells).toEqual([{ status: "running", build: 9 }]);
-  expect(rows.now([newest], columns).html).toContain('href=/b/5 aria-label="failure for 1 commit"');
+  expect(rows.now([newest], columns, () => "").html).toContain('href=/b/5 aria-label="failure for 1 commit"');
 });
 
 test("200 commits by 100 builders, each cell a link, is less than 100 KB on the way", () => {
@@ -57,6 +57,7 @@ test("200 commits by 100 builders, each cell a link, is less than 100 KB on the 
       many,
       "k",
       { ...commit, builders: names.join("\n"), codes, ids: `{${ids}}`, running: "" },
+      [],
       () => null,
       0,
     ).html;

@@ -48,14 +48,14 @@ export class GridRows {
     columns: readonly Column[],
     columnsKey: string,
     commit: GridCommitRow,
+    broke: readonly string[],
     usualMs: (builder: string) => number | null,
     now: number,
   ): Row {
     const running = commit.running !== "";
     const tick = running ? Math.floor(now / 20_000) : "";
-    const key = [repo, columnsKey, commit.hash, tick, commit.codes, commit.ids, commit.running, commit.builders].join(
-      "\t",
-    );
+    const { hash, codes, ids, builders } = commit;
+    const key = [repo, columnsKey, hash, tick, codes, ids, commit.running, builders, broke.join(" ")].join("\t");
     const known = this.#kept.get(key);
     if (known) {
       this.#kept.delete(key);
@@ -65,7 +65,7 @@ export class GridRows {
     const builds = buildsOf(commit);
     const cells = columns.map((column) => cellOf(builds.get(column.name), column, usualMs, now));
     const settled = columns.map((column) => settledOf(builds.get(column.name), column));
-    const html = rowHtml(repo, commit, cells);
+    const html = rowHtml(repo, commit, cells, broke);
     const made: Row = { id: `c${commit.hash.slice(0, 12)}`, version: versionOf(html), html, cells, settled };
     this.#kept.set(key, made);
     for (const oldest of this.#kept.keys()) {
@@ -76,8 +76,8 @@ export class GridRows {
   }
 
   /** The row on top: each builder's latest settled result, and how many commits in a row it has been so. */
-  now(rows: readonly Row[], columns: readonly Column[]): Row {
-    const states = columns.map((_, column) => latest(rows, column));
+  now(rows: readonly Row[], columns: readonly Column[], why: (builder: string) => string): Row {
+    const states = columns.map(({ name }, column) => latest(rows, column, why(name)));
     const html = nowHtml(
       states,
       columns.map((column) => column.name),
@@ -144,7 +144,7 @@ function settledOf(builds: readonly CellBuild[] | undefined, column: Column): Gr
   return { status: newest.code === "o" ? "success" : column.known ? "known_issue" : "failure", build: newest.id };
 }
 
-function latest(rows: readonly Row[], column: number): GridNow | undefined {
+function latest(rows: readonly Row[], column: number, why: string): GridNow | undefined {
   let first: GridCell | undefined;
   let commits = 0;
   for (const row of rows) {
@@ -154,7 +154,7 @@ function latest(rows: readonly Row[], column: number): GridNow | undefined {
     first ??= cell;
     commits++;
   }
-  return first && { status: first.status, build: first.build, commits };
+  return first && { status: first.status, build: first.build, commits, why: first.status === "success" ? "" : why };
 }
 
 function versionOf(html: string): string {

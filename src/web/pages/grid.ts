@@ -3,6 +3,7 @@ import type { FarmConfig } from "../../config/effective.ts";
 import { matches } from "../../config/globs.ts";
 import { buildsAtAll, buildsPostSubmit } from "../../config/policy.ts";
 import type { EpochMs } from "../../farm/ids.ts";
+import { type RedRow, redBuilders } from "../../store/pages-culprits.ts";
 import { branchesOf, type GridCommitRow, gridCommits, repoState } from "../../store/pages-grid.ts";
 import type { Sql } from "../../store/sql.ts";
 import { type GridCell, type GridColumn, headHtml, inColumnOrder } from "../../ui/grid.ts";
@@ -11,6 +12,7 @@ import { subject } from "../../ui/text.ts";
 import { usualOf } from "../lines.ts";
 import type { Column, GridRows, Row } from "./grid-rows.ts";
 import { like } from "./machines.ts";
+import { redSentence } from "./since.ts";
 
 export const COMMITS = 200;
 
@@ -27,6 +29,8 @@ export interface Grid {
   readonly branches: readonly string[];
   readonly columns: readonly (Column & GridColumn)[];
   readonly commits: readonly GridCommitRow[];
+  /** Builders that are red on the branch. */
+  readonly red: readonly RedRow[];
   /** The row `now` and one per commit. */
   readonly rows: readonly Row[];
 }
@@ -43,6 +47,11 @@ export async function readGrid(
   const branch = filter.branch !== undefined && branches.includes(filter.branch) ? filter.branch : (branches[0] ?? "");
   const commits = await gridCommits(sql, repo, branch, like(filter.author), COMMITS);
   let columns = columnsOf(config, commits, repo, branch, filter.builders);
+  const red = new Map((await redBuilders(sql, repo, branch)).map((row) => [row.builder, row]));
+  const broke = Map.groupBy(
+    [...red.values()].filter((row) => row.kind === "commit"),
+    (row) => row.hash,
+  );
   const running = new Set(commits.flatMap(runningIn));
   const usual = await usualOf(
     sql,
@@ -50,7 +59,11 @@ export async function readGrid(
   );
   const rowsOf = (): Row[] => {
     const key = columns.map((c) => `${c.name}${c.known ? "!" : ""}${c.skipped ? "-" : ""}`).join(",");
-    return commits.map((commit) => kept.row(repo, columns, key, commit, (builder) => usual({ repo, builder }), now));
+    const shown = new Set(columns.map((column) => column.name));
+    return commits.map((commit) => {
+      const builders = (broke.get(commit.hash) ?? []).map((row) => row.builder).filter((name) => shown.has(name));
+      return kept.row(repo, columns, key, commit, builders, (builder) => usual({ repo, builder }), now);
+    });
   };
   let rows = rowsOf();
   if (filter.failing) {
@@ -62,7 +75,11 @@ export async function readGrid(
     });
     rows = rowsOf();
   }
-  return { branch, branches, columns, commits, rows: [kept.now(rows, columns), ...rows] };
+  const why = (builder: string): string => {
+    const row = red.get(builder);
+    return row === undefined ? "" : redSentence(row);
+  };
+  return { branch, branches, columns, commits, red: [...red.values()], rows: [kept.now(rows, columns, why), ...rows] };
 }
 
 function columnsOf(
@@ -126,11 +143,17 @@ export async function gridData(sql: Sql, grid: Grid, repo: string, filter: GridF
   };
 }
 
-/** For scripts, in the shape that upstream's dashboard has: one result per builder, "" while there is none, "ok", or the failure's address. */
+/**
+ * For scripts, in the shape that upstream's dashboard has: one result per builder, "" while there is none, "ok", or the failure's address.
+ * Ours besides: `red`, since when each red builder is, and what did it.
+ */
 export function gridJson(grid: Grid, repo: string, origin: string): unknown {
   const [, ...rows] = grid.rows;
   return {
     builders: grid.columns.map((column) => column.name),
+    red: grid.red.map(({ builder, kind, hash, greenHash, between, build }) => {
+      return { builder, kind, revision: hash, green: greenHash, between, build: `${origin}/b/${build}` };
+    }),
     revisions: grid.commits.map((commit, i) => ({
       repo,
       revision: commit.hash,

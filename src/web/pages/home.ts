@@ -1,6 +1,7 @@
 /** Data of `/`. What covers 24 hours is asked for at most every few seconds, however many pages are open. */
 import type { FarmConfig } from "../../config/effective.ts";
-import type { EpochMs } from "../../farm/ids.ts";
+import { type EpochMs, minutes, ms, plus } from "../../farm/ids.ts";
+import { newlyRed } from "../../store/pages-culprits.ts";
 import { dayHours, type HourRow, recentLines, runningLines } from "../../store/pages-lines.ts";
 import { countMachines } from "../../store/pages-machines.ts";
 import type { ConnectedRow, HostTypeRow } from "../../store/pages-pools.ts";
@@ -9,12 +10,15 @@ import type { Sql } from "../../store/sql.ts";
 import type { Check } from "../../ui/data.ts";
 import type { HomeData, Hour } from "../../ui/pages/home.tsx";
 import type { PoolData } from "../../ui/pages/pools.tsx";
+import { subject } from "../../ui/text.ts";
 import { linesOf } from "../lines.ts";
 import { readQueues, waitingGroups } from "../queues.ts";
 
 const RUNNING = 50;
 const WAITING = 5;
 const RECENT = 12;
+const RED = 5;
+const DAY = minutes(24 * 60);
 /** Machines listed one by one; more are a page of their own. */
 const SESSIONS = 1000;
 const DAY_KEPT_MS = 10_000;
@@ -46,13 +50,14 @@ export interface HomeDeps {
 
 export async function homeData(deps: HomeDeps, now: EpochMs): Promise<HomeData> {
   const { sql, config } = deps;
-  const [queues, open, machines, hours, running, recent] = await Promise.all([
+  const [queues, open, machines, hours, running, recent, red] = await Promise.all([
     readQueues(sql, now, 1),
     openBuilds(sql),
     countMachines(sql, ""),
     deps.day.hours(sql, now),
     runningLines(sql, RUNNING),
     recentLines(sql, RECENT),
+    newlyRed(sql, plus(now, ms(-DAY)), RED),
   ]);
   const [waiting, runningBuilds, recentBuilds] = await Promise.all([
     waitingGroups(sql, queues, config, WAITING),
@@ -87,6 +92,9 @@ export async function homeData(deps: HomeDeps, now: EpochMs): Promise<HomeData> 
     running: runningBuilds,
     waiting,
     recent: recentBuilds,
+    red: red.map(({ repo, builder, build, hash, message, author, between, redAt }) => {
+      return { repo, builder, build, hash, subject: subject(message), author, between, at: redAt };
+    }),
     pools,
     checks: deps.checks,
     start: {

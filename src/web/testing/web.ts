@@ -63,6 +63,7 @@ export async function testWeb(
       config: () => web.config,
       banners: () => banners,
       checkers: () => checks,
+      merged: async () => [],
       ...options.deps,
     }),
   );
