@@ -135,6 +135,28 @@ test("merges are followed along their first parents", async () => {
   expect(row?.parents.length).toBe(2);
 });
 
+test("what a merge brought is told, as far as it is here", async () => {
+  const { bench, repo } = await benchWith();
+  await using _ = bench;
+  const one = await repo.commit("one");
+  await repo.git("checkout", "-q", "-b", "side");
+  await repo.commit("side 1");
+  await repo.commit("side 2");
+  await repo.git("checkout", "-q", "main");
+  await repo.commit("two");
+  await repo.git("merge", "-q", "--no-ff", "-m", "merge", "side");
+  await bench.open([{ name: "app", url: "origin" }]);
+  const merged = async (hash: string, count: number) =>
+    (await bench.source.merged("app", hash, count)).map((commit) => commit.message);
+  const merge = await repo.git("rev-parse", "HEAD");
+  expect([
+    await merged(merge, 10),
+    await merged(merge, 1),
+    await merged(one, 10),
+    await merged("0".repeat(40), 10),
+  ]).toEqual([["side 2", "side 1"], ["side 2"], [], []]);
+});
+
 test("a forced push replaces the tail of a branch; what it took away can still be built", async () => {
   const { bench, repo } = await benchWith();
   await using _ = bench;

@@ -70,7 +70,7 @@ function brokeHtml(broke: readonly string[]): string {
   const [first = "", ...more] = broke.map((name) => escapeHtml(visible(name)));
   if (first === "") return "";
   const title = `broke ${[first, ...more].join(", ")}`;
-  return `<span class="broke no" title="${title}">broke <bdi>${first}</bdi>${more.length > 0 ? ` +${more.length}` : ""}</span> `;
+  return `<span class="broke no" title="${title}">✕ <span class=sr>broke </span><bdi>${first}</bdi>${more.length > 0 ? ` +${more.length}` : ""}</span> `;
 }
 
 const SUMMED: readonly Status[] = ["failure", "known_issue", "infra_failure", "flaky", "running", "waiting", "success"];

@@ -85,6 +85,19 @@ test("a build that ends is seen on / and on its own page without reload and with
   expect(await shifted(home)).toBeLessThan(0.1);
 });
 
+test("a red build names what is found out about its culprit as soon as it is known", async () => {
+  await using page = await open(`/b/${web.seeded.failed}`);
+  await live(page);
+  expect(await text(page, ".since")).toMatch(/red since [0-9a-f]{8} Fix the parser, part 26 by A\. Author/);
+  const { sql, bus } = web.database;
+  const of = "builder = 'linux-amd64' and commit_id = (select id from commit where hash = $1)";
+  await sql.query(`update build set outcome = 'skipped' where ${of}`, [web.seeded.hashes[3]]);
+  bus.publish("standing:app");
+  await page.waitForFunction(() => document.querySelector(".since")?.textContent?.includes("1 commit between"));
+  await sql.query(`update build set outcome = 'failure' where ${of}`, [web.seeded.hashes[3]]);
+  expect(await page.evaluate(() => performance.getEntriesByType("navigation").length)).toBe(1);
+});
+
 test("the grid takes up a result in its one cell, keeps the focus, and nothing moves", async () => {
   await using page = await open("/p/app");
   await live(page);
@@ -348,6 +361,8 @@ const everyPage = (): string[] => {
     `/p/app/${s.hashes[1]}`,
     `/b/${s.failed}`,
     `/b/${s.waiting}`,
+    `/b/${s.skipped}`,
+    `/p/app/${s.hashes[3]}`,
     "/machines",
     "/machines/riverboard",
     "/queues",

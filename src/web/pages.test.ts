@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import type { Envelope } from "../ui/page.tsx";
 import { SECURITY } from "./http.ts";
-import { LONG } from "./testing/seed.ts";
+import { LONG, MARKUP } from "./testing/seed.ts";
 import { type TestWeb, testWeb } from "./testing/web.ts";
 
 let web: TestWeb;
@@ -47,6 +47,8 @@ const everyPage = (): string[] => {
     `/b/${s.running}`,
     `/b/${s.waiting}`,
     `/b/${s.retried}`,
+    `/b/${s.skipped}`,
+    `/p/app/${s.hashes[3]}`,
     "/machines",
     "/machines/riverboard",
     "/queues",
@@ -225,7 +227,7 @@ test("/ of a new farm gives the command that adds a machine", async () => {
 test("/b/ID answers first: the sentence, since when, and the lines that say why", async () => {
   const html = plainText(await page(`/b/${web.seeded.failed}`));
   expect(html).toContain("linux-amd64 failed in “test” after 3m 06s");
-  expect(html).toMatch(/red since [0-9a-f]{8} \(green at [0-9a-f]{8}\)/);
+  expect(html).toMatch(/red since [0-9a-f]{8} Fix the parser, part 26 by A\. Author \(green before at [0-9a-f]{8}\)/);
   expect(html).toContain("1291parser_test.c:41: error: expected 3, got 4");
   const { page: build } = await data(`/b/${web.seeded.failed}`);
   if (build.name !== "build") throw new Error(build.name);
@@ -250,6 +252,73 @@ test("/b/ID says what became of the snapshot of the attempt that is shown", asyn
   expect(plainText(await page(`/b/${web.seeded.retried}`))).toContain(`snapshot ${note}`);
   expect(plainText(await page(`/b/${web.seeded.retried}?attempt=1`))).not.toContain("snapshot not kept");
   await sql.query("update attempt set snapshot_note = null", []);
+});
+
+test("the culprit is named in the grid, on its own page and on the front page, and scripts get it too", async () => {
+  const culprit = web.seeded.hashes[3] ?? "";
+  const before = web.seeded.hashes[4] ?? "";
+  const sentence = `red since ${culprit.slice(0, 8)} Fix the parser, part 26 by A. Author, green before at ${before.slice(0, 8)}`;
+  const grid = await page("/p/app");
+  expect(grid).toContain(`title="failure for 3 commits, ${sentence}"`);
+  expect(grid.match(/title="broke [^"]*"/g)).toEqual(['title="broke linux-amd64"']);
+  expect(await page("/p/app?builders=linux-386")).not.toContain("broke");
+  expect(await (await web.get("/p/app?format=json")).json()).toMatchObject({
+    red: [{ builder: "linux-amd64", kind: "commit", revision: culprit, green: before, between: 0 }],
+  });
+  expect(plainText(await page(`/p/app/${culprit}`))).toMatch(/broke ([\w-]+, )*linux-amd64/);
+  const home = plainText(await page("/"));
+  expect(home).toMatch(new RegExp(`New failures.*linux-amd64${culprit.slice(0, 8)} ?Fix the parser, part 26`, "s"));
+  expect((await data("/")).topics).toContain("standing:");
+  expect((await data(`/b/${web.seeded.failed}`)).topics).toContain("standing:app");
+});
+
+test("a range says how far it is and what runs for it, a changed configuration that it was that, a merge what it brought", async () => {
+  await using other = await testWeb({
+    clock: new FakeClock(),
+    deps: {
+      merged: async () => [
+        { hash: "1".repeat(40), authorName: MARKUP, message: `${MARKUP}\n\nmore` },
+        { hash: "2".repeat(40), authorName: "B", message: "two" },
+      ],
+    },
+  });
+  const { sql } = other.database;
+  const { failed, hashes } = other.seeded;
+  const line = async (): Promise<string> => plainText(await (await other.get(`/b/${failed}`)).text());
+  const of = "builder = 'linux-amd64' and commit_id = (select id from commit where hash = $1)";
+  await sql.query(`update commit set parents = parents || $2::text where hash = $1`, [hashes[3], hashes[9]]);
+  expect(await line()).toContain("by A. Author, a merge of 2 commits (green before at");
+  const merge = await (await other.get(`/p/app/${hashes[3]}`)).text();
+  expect(plainText(merge)).toContain(`What it merged11111111 ${MARKUP}`);
+  await sql.query(`update build set state = 'running', outcome = null, ended_at = null where ${of}`, [hashes[3]]);
+  await sql.query(`update build set outcome = 'skipped' where ${of}`, [hashes[4]]);
+  const [open] = await sql.query<{ id: number }>(`select id from build where ${of}`, [hashes[3]]);
+  expect(await line()).toMatch(
+    new RegExp(
+      `red since ${hashes[2]?.slice(0, 8)} \\(green before at ${hashes[5]?.slice(0, 8)}, 2 commits between\\), looking for the culprit: #${open?.id}`,
+    ),
+  );
+  await sql.query("insert into recipe (digest, body) select 'old', body from recipe");
+  await sql.query(`update build set outcome = 'success', state = 'ended', recipe = 'old' where ${of}`, [hashes[3]]);
+  await sql.query(
+    `insert into build (repo, commit_id, branch, builder, host_type, recipe, provenance, class, state, outcome, narrows, created_at, ended_at)
+     select repo, commit_id, branch, builder, host_type, 'r', provenance, class, 'ended', 'failure', true, created_at, created_at from build where ${of}`,
+    [hashes[3]],
+  );
+  expect(await line()).toMatch(
+    /red since the configuration changed, [0-9a-f]{8} \(green by an earlier one at [0-9a-f]{8}\)/,
+  );
+});
+
+test("a skipped build says what overtook it, and its cell leads to it", async () => {
+  const { skipped, hashes } = web.seeded;
+  const html = plainText(await page(`/b/${skipped}`));
+  expect(html).toContain("linux-386 was skipped");
+  expect(html).toContain(`overtaken by ${hashes[4]?.slice(0, 8)} before it began`);
+  expect(await page("/p/app")).toContain(`<td class=sk><a href=/b/${skipped} aria-label="skipped">·</a></td>`);
+  const { page: home } = await data("/");
+  if (home.name !== "home") throw new Error(home.name);
+  expect(home.data.recent.map((build) => build.status)).not.toContain("skipped");
 });
 
 test("/b/ID of a retried build shows both attempts with the reason; each attempt and step has an address", async () => {

@@ -388,7 +388,7 @@ describe("the grid", () => {
     expect(grid.revisions[2]?.statuses[0]).toBe("flaky");
     expect(grid.revisions[1]?.statuses[6]).toBe("known_issue");
     expect(grid.revisions[1]?.results.length).toBe(grid.builders.length);
-    expect(await (await web.get("/p/app")).text()).toContain('aria-label="failure for 3 commits"');
+    expect(await (await web.get("/p/app")).text()).toContain('aria-label="failure for 3 commits, red since ');
   });
 
   test("filters by builder globs, failing builders, author and branch, all in the address", async () => {

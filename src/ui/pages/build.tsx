@@ -297,10 +297,11 @@ function SinceLine(props: { since: Since | null; repo: string }): JSX.Element | 
       {looking.length > 0 ? (
         <>
           , looking for the culprit:{" "}
-          {looking.map((build) => (
-            <a key={build} href={`/b/${build}`}>
-              #{build}{" "}
-            </a>
+          {looking.map((build, i) => (
+            <span key={build}>
+              {i > 0 ? ", " : ""}
+              <a href={`/b/${build}`}>#{build}</a>
+            </span>
           ))}
         </>
       ) : null}
