@@ -24,7 +24,14 @@ const LETTERS: Readonly<Record<string, Partial<LineBuild>>> = {
 };
 
 function buildOf(letter: string, id: number): LineBuild {
-  const plain = { state: "ended", outcome: null, recipe: "now", narrows: false, requested: false } as const;
+  const plain = {
+    state: "ended",
+    outcome: null,
+    recipe: "now",
+    pair: [null, null],
+    narrows: false,
+    requested: false,
+  } as const;
   return { id: buildId(id), ...plain, ...LETTERS[letter] };
 }
 

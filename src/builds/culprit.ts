@@ -10,7 +10,7 @@
  * green. A merge is one step of that history, so a merge can be the culprit, with all that it brought. Where the branch has a gap (more
  * commits came at once than are kept) the range stays one.
  *
- * Only builds by one recipe compare. A green commit that only an earlier recipe built is an end of the range all the same, but before its
+ * Only builds by one recipe compare, and of a repository that is tested with another one only those with the same branch of it. A green commit that only an earlier recipe built is an end of the range all the same, but before its
  * successor is accused it is built by the recipe of the red end; when it is red then, the configuration did it, and no commit.
  *
  * What is built next (`wanted`) is the middle of the range. With `stride` it is first the commits 1, 2, 4, 8 ... back from where the range
@@ -51,6 +51,12 @@ export type Standing =
   | { readonly kind: "commit"; readonly red: End; readonly green: End }
   /** The same commit was green by an earlier recipe. */
   | { readonly kind: "recipe"; readonly red: End; readonly green: End };
+
+/** The line as those builds tell it that are tested with the same branch of the same other repository, or with none. */
+export function lineOfPair(line: readonly LineCommit[], pair: LineBuild["pair"]): LineCommit[] {
+  const same = (build: LineBuild): boolean => build.pair[0] === pair[0] && build.pair[1] === pair[1];
+  return line.map((commit) => ({ ...commit, builds: commit.builds.filter(same) }));
+}
 
 /** The recipe of the newest build that says something about the code; undefined when none does. */
 export function newestRecipe(line: readonly LineCommit[]): string | undefined {

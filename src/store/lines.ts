@@ -21,6 +21,8 @@ export interface LineBuild {
   readonly outcome: Outcome | null;
   /** The recipe's digest. */
   readonly recipe: string;
+  /** Of a pair: the repository that it is tested with, and its branch. */
+  readonly pair: readonly [repo: string | null, branch: string | null];
   /** The farm planned it to narrow a range. */
   readonly narrows: boolean;
   /** Somebody asked for it. */
@@ -57,9 +59,9 @@ export async function readLine(
      ) h
        join commit c on c.id = h.commit_id
        left join lateral (
-         select jsonb_agg(jsonb_build_object('id', id, 'state', state, 'outcome', outcome, 'recipe', recipe, 'narrows', narrows,
-           'requested', requested_by is not null) order by id) as builds
-         from build where commit_id = h.commit_id and builder = $3
+         select jsonb_agg(jsonb_build_object('id', o.id, 'state', o.state, 'outcome', o.outcome, 'recipe', o.recipe, 'narrows', o.narrows,
+           'pair', jsonb_build_array(r.with_repo, r.with_branch), 'requested', o.requested_by is not null) order by o.id) as builds
+         from build o join recipe r on r.digest = o.recipe where o.commit_id = h.commit_id and o.builder = $3
        ) b on true
      order by h.position desc`,
     [line.repo, line.branch, line.builder, limit, upTo],

@@ -306,7 +306,7 @@ test("a range says how far it is and what runs for it, a changed configuration t
     [hashes[3]],
   );
   expect(await line()).toMatch(
-    /red since the configuration changed, [0-9a-f]{8} \(green by an earlier one at [0-9a-f]{8}\)/,
+    /red since the configuration changed, [0-9a-f]{8} \(green with what was before at [0-9a-f]{8}\)/,
   );
 });
 

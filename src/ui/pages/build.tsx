@@ -58,8 +58,10 @@ export interface WhyLine {
 
 /** Since when a red builder is red: the first commit that is known to be red, and the last green one before it. */
 export interface Since {
-  /** `commit`: the first red one did it. `recipe`: the configuration did. `range`: one of those between, or the first red one. */
+  /** `commit`: the first red one did it. `recipe`: the configuration did, or `other`. `range`: one of those between, or the first red one. */
   readonly kind: "commit" | "recipe" | "range" | "never green";
+  /** The repository that this one is tested with. */
+  readonly other: string | null;
   readonly first: {
     readonly hash: string;
     readonly build: number;
@@ -261,7 +263,7 @@ function SinceLine(props: { since: Since | null; repo: string }): JSX.Element | 
   const known = since.kind === "commit" && !first.here;
   return (
     <span class="since">
-      red since {since.kind === "recipe" ? "the configuration changed, " : null}
+      red since {since.kind === "recipe" ? `${visible(since.other ?? "the configuration")} changed, ` : null}
       {first.here ? (
         "this commit"
       ) : (
@@ -286,7 +288,7 @@ function SinceLine(props: { since: Since | null; repo: string }): JSX.Element | 
         "never green before"
       ) : (
         <>
-          green {since.kind === "recipe" ? "by an earlier one" : "before"} at{" "}
+          green {since.kind === "recipe" ? "with what was before" : "before"} at{" "}
           <a href={`/b/${green.build}`} class="hash">
             {green.hash.slice(0, 8)}
           </a>

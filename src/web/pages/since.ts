@@ -1,5 +1,5 @@
 /** Since when a builder is red, and what did it, for people: the sentence of a build's page, the marks of the grid, the list of the front page. */
-import { standingOf } from "../../builds/culprit.ts";
+import { lineOfPair, standingOf } from "../../builds/culprit.ts";
 import { LOOK_BACK } from "../../builds/narrowing.ts";
 import { readLine } from "../../store/lines.ts";
 import type { BuildFacts } from "../../store/pages-build.ts";
@@ -14,13 +14,17 @@ export const MERGED = 50;
 
 /** Of a build that failed; null: its commit is green by another try, or not on its branch any more. */
 export async function sinceOf(sql: Sql, build: BuildFacts, merged: WebDeps["merged"]): Promise<Since | null> {
-  const standing = standingOf(await readLine(sql, build, LOOK_BACK, build.commitId), build.recipe);
+  const line = await readLine(sql, build, LOOK_BACK, build.commitId);
+  const own = line[0]?.builds.find(({ id }) => id === build.id);
+  if (own === undefined) return null;
+  const standing = standingOf(lineOfPair(line, own.pair), build.recipe);
   if (standing.kind === "green") return null;
   const { kind, red } = standing;
   const [name] = await commitNames(sql, [red.commitId]);
   const merge = kind === "commit" && name !== undefined && name.parents.length > 1;
   return {
     kind,
+    other: own.pair[0],
     first: {
       hash: red.hash,
       build: red.build,
