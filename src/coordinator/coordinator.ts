@@ -35,6 +35,7 @@ import { send } from "../notices/channels.ts";
 import { Post } from "../notices/post.ts";
 import { Watch } from "../notices/watch.ts";
 import { Forwarder } from "../peers/forwarder.ts";
+import { PeerBlobs } from "../peers/peer-blobs.ts";
 import { certificateDigest, Peers } from "../peers/peers.ts";
 import { Retention } from "../retention/retention.ts";
 import { Claims } from "../schedule/claims.ts";
@@ -61,6 +62,7 @@ import { loadAssets } from "../web/assets.ts";
 import { certificate } from "../web/certificate.ts";
 import { CertificateKeeper } from "../web/certificate-keeper.ts";
 import { FrontDoor } from "../web/front-door.ts";
+import { servePeers } from "../web/peer-files.ts";
 import { createWebApp } from "../web/web-app.ts";
 import { builderKey } from "../wire/builder-key/builder-key.ts";
 import { actions } from "./actions.ts";
@@ -241,7 +243,9 @@ export class Coordinator implements AsyncDisposable {
         gone: (session) => claims.withdraw(session),
       }),
     );
-    const snapshots = stack.use(new Snapshots({ sql, bus, clock, log, blobs, coordinator: id }));
+    const peerBlobs = new PeerBlobs({ peers, clock, log, masterKey: master, get: (key) => blobs.get(key) });
+    const elsewhere = ({ blob }: { readonly blob: string }, signal: AbortSignal) => peerBlobs.fetch(blob, signal);
+    const snapshots = stack.use(new Snapshots({ sql, bus, clock, log, blobs, coordinator: id, elsewhere }));
     snapshots.start();
     const builds = stack.use(
       new Builds({
@@ -342,7 +346,7 @@ export class Coordinator implements AsyncDisposable {
         http: options.http,
         ...tls,
         machines: pool,
-        pages: serveAgents(agents, web.listener),
+        pages: serveAgents(agents, servePeers(peerBlobs, web.listener)),
         clock,
         log,
       }),

@@ -1,0 +1,16 @@
+/** What coordinators of one farm ask of one another over HTTP (peers/peer-blobs.ts): never for people or machines. */
+import { PEER_BLOBS_PATH, type PeerBlobs } from "../peers/peer-blobs.ts";
+import type { RequestListener } from "./front-door.ts";
+
+/** Answers requests below PEER_BLOBS_PATH and leaves all others to `next`. */
+export function servePeers(blobs: Pick<PeerBlobs, "serve">, next: RequestListener): RequestListener {
+  return (request, response) => {
+    const { method = "", url = "", headers, socket } = request;
+    if (!url.startsWith(PEER_BLOBS_PATH)) {
+      next(request, response);
+      return;
+    }
+    const secure = "encrypted" in socket && socket.encrypted === true;
+    void blobs.serve(method, url, headers.authorization ?? "", secure, response);
+  };
+}
