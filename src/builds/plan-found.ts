@@ -10,6 +10,7 @@
  */
 import type { FarmConfig } from "../config/effective.ts";
 import { matches } from "../config/globs.ts";
+import { testedWith, testsWith } from "../config/policy.ts";
 import type { Recipe } from "../farm/build.ts";
 import type { Bus } from "../farm/deps.ts";
 import type { EpochMs } from "../farm/ids.ts";
@@ -22,7 +23,7 @@ import { overtakenBuilds, skipBuilds, spareMachines } from "../store/superseded.
 import { publishBuild } from "./builds.ts";
 import { insertPlanned } from "./insert.ts";
 import { toSkip } from "./overtaken.ts";
-import { plan, type Tips, testedWith, testsWith } from "./plan.ts";
+import { plan, type Tips } from "./plan.ts";
 
 /** Who cancels what nobody wants any more. */
 const FARM = "a changed configuration";

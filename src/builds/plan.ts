@@ -42,19 +42,6 @@ export function plan(config: FarmConfig, repo: string, branch: string, tips: Tip
   return recipes;
 }
 
-/** Repositories that are tested with `repo`, in the order of the configuration. */
-export function testedWith(config: FarmConfig, repo: string): string[] {
-  const builders = config.builders.filter(({ against }) => against?.repo === repo);
-  const names = config.repos.map(({ name }) => name);
-  return names.filter((name) => builders.some(({ repos }) => repos === null || matches(repos, name)));
-}
-
-/** Repositories that `repo` is tested with. */
-export function testsWith(config: FarmConfig, repo: string): string[] {
-  const builders = config.builders.filter(({ repos }) => repos === null || matches(repos, repo));
-  return [...new Set(builders.flatMap(({ against }) => against?.repo ?? []))];
-}
-
 function otherOf({ repo, builtBy }: AgainstConfig, { branch, hash }: Tip): OtherTree {
   return { repo, branch, hash, ...(builtBy !== undefined && { builtBy }) };
 }
@@ -132,13 +119,14 @@ function longer(word: string, scale: number): string {
 
 /**
  * A machine looks up a program with a separator from its work folder, an author means the folder that the step runs in.
- * `./x` in `sub` is therefore asked for as `src/sub/x`; bare names and absolute paths stay.
+ * `./x` in `sub` is therefore asked for as `src/sub/x`, `$WORKDIR/x` as `./x`; bare names and absolute paths stay.
  */
 function placed(step: Step, sourceDir: string): Step {
   const [program = "", ...args] = step.command;
-  const relative = /[/\\]/.test(program) && !/^([/\\$]|[A-Za-z]:)/.test(program);
+  const below = program.startsWith("$WORKDIR/");
+  const relative = below || (/[/\\]/.test(program) && !/^([/\\$]|[A-Za-z]:)/.test(program));
   if (!relative) return step;
-  const path = folderOf(sourceDir, `${step.dir}/${program.replaceAll("\\", "/")}`);
+  const path = folderOf(sourceDir, below ? program : `${step.dir}/${program.replaceAll("\\", "/")}`);
   // A separator must stay, or the program would be looked up on the PATH.
   return { ...step, command: [path.includes("/") ? path : `./${path}`, ...args] };
 }

@@ -135,7 +135,7 @@ export interface StepInput {
   readonly name?: string;
   /**
    * One string is run by the machine's shell (`sh -ec`, on Windows `cmd /c`); a list is a program and its arguments.
-   * A program with a `/` in it, like `./make.bash`, is relative to `dir`.
+   * A program with a `/` in it, like `./make.bash`, is relative to `dir`; with `$WORKDIR/` in front, to the machine's work folder.
    */
   readonly command: string | readonly string[];
   /** Where to run, relative to the source tree; `"$WORKDIR"` and what is below it are of the machine's work folder. Default: the tree's root. */

@@ -76,3 +76,16 @@ export function buildsPostSubmit(
 ): boolean {
   return !builder.tryOnly && buildsAtAll(config, builder, repo, branch);
 }
+
+/** Repositories that are tested with `repo`, in the order of the configuration. */
+export function testedWith(config: Pick<FarmConfig, "builders" | "repos">, repo: string): string[] {
+  const builders = config.builders.filter(({ against }) => against?.repo === repo);
+  const names = config.repos.map(({ name }) => name);
+  return names.filter((name) => builders.some(({ repos }) => repos === null || matches(repos, name)));
+}
+
+/** Repositories that `repo` is tested with. */
+export function testsWith(config: Pick<FarmConfig, "builders" | "repos">, repo: string): string[] {
+  const builders = config.builders.filter(({ repos }) => repos === null || matches(repos, repo));
+  return [...new Set(builders.flatMap(({ against }) => against?.repo ?? []))];
+}

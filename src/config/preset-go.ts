@@ -126,7 +126,6 @@ export function goModule(options: GoModuleOptions): BuilderInput {
           ...(race ? ["-race"] : []),
           ...["-timeout=10m", "./..."],
         ],
-        dir: "$WORKDIR",
         env: [`GOROOT=${below("go")}`, `GOPATH=${below("gopath")}`, ...proxyOf(privateGoProxy, "public")],
         path: [below("go", "bin"), "$PATH"],
         timeLimit: "1h",
@@ -138,7 +137,7 @@ export function goModule(options: GoModuleOptions): BuilderInput {
   };
 }
 
-const GO = "./go/bin/go";
+const GO = "$WORKDIR/go/bin/go";
 
 /** What is left of the options for the builder itself. */
 function restOf({

@@ -217,9 +217,12 @@ export async function insertRebuild(
     if (!old) throw notFound(rebuild.of);
     await tx.query("select id from build where id = $1 for update", [old.root]); // two who ask at once get one build
     const [open] = await tx.query<RefRow>(
-      `select id, repo, commit_id, builder, host_type from build
-       where commit_id = $1 and builder = $2 and state <> 'ended' order by id desc limit 1`,
-      [old.commit_id, old.builder],
+      `select b.id, b.repo, b.commit_id, b.builder, b.host_type
+       from build b join recipe r on r.digest = b.recipe, build o join recipe w on w.digest = o.recipe
+       where b.commit_id = $1 and b.builder = $2 and b.state <> 'ended' and o.id = $3
+         and (r.with_repo, r.with_branch, r.with_hash) is not distinct from (w.with_repo, w.with_branch, w.with_hash)
+       order by b.id desc limit 1`,
+      [old.commit_id, old.builder, rebuild.of],
     );
     if (open) {
       await tx.query(

@@ -30,13 +30,15 @@ export interface BuildFacts {
   readonly provenance: Provenance;
   readonly requestedBy: string | null;
   readonly rebuildOf: number | null;
+  /** Of a pair: the branch that it is tested with. */
+  readonly otherBranch: string | null;
 }
 
 export async function buildFacts(sql: Sql, id: number): Promise<BuildFacts | undefined> {
   const [row] = await sql.query<BuildFacts>(
     `select b.id, b.commit_id as "commitId", b.repo, b.branch, b.builder, b.recipe, b.narrows, b.state, b.outcome, c.committed_at as "committedAt", b.provenance,
-       b.requested_by as "requestedBy", b.rebuild_of as "rebuildOf"
-     from build b join commit c on c.id = b.commit_id where b.id = $1`,
+       b.requested_by as "requestedBy", b.rebuild_of as "rebuildOf", r.with_branch as "otherBranch"
+     from build b join commit c on c.id = b.commit_id join recipe r on r.digest = b.recipe where b.id = $1`,
     [id],
   );
   return row;
@@ -110,12 +112,21 @@ export interface NeighbourRow {
   readonly builder: string;
   readonly state: BuildState;
   readonly outcome: Outcome | null;
+  /** Of a pair: the other commit. */
+  readonly otherRepo: string | null;
+  readonly otherBranch: string | null;
+  readonly otherHash: string | null;
 }
 
-/** This builder's builds of the commits before this one on its branch, newest first, of each commit the newest that was neither canceled nor skipped. */
+const OTHER = `r.with_repo as "otherRepo", r.with_branch as "otherBranch", r.with_hash as "otherHash"`;
+
+/**
+ * This builder's builds of the commits before this one on its branch, newest first, of each commit the newest that was neither canceled nor
+ * skipped. Of a pair: those tested with the same branch.
+ */
 export async function earlierOf(sql: Sql, build: BuildFacts, limit: number): Promise<NeighbourRow[]> {
   return sql.query(
-    `select b.id as build, h.commit_id as "commitId", c.hash, b.builder, b.state, b.outcome
+    `select b.id as build, h.commit_id as "commitId", c.hash, b.builder, b.state, b.outcome, ${OTHER}
      from (
        select commit_id, position from branch_commit where repo = $1 and branch = $2 and position <= (
          select max(position) from branch_commit where repo = $1 and branch = $2 and commit_id = $3)
@@ -123,20 +134,22 @@ export async function earlierOf(sql: Sql, build: BuildFacts, limit: number): Pro
      ) h
        join commit c on c.id = h.commit_id
        join lateral (
-         select id, builder, state, outcome from build where commit_id = h.commit_id and builder = $4
-         order by coalesce(outcome in ('canceled', 'skipped'), false), id desc limit 1
+         select one.id, one.builder, one.state, one.outcome, one.recipe from build one join recipe w on w.digest = one.recipe
+         where one.commit_id = h.commit_id and one.builder = $4 and w.with_branch is not distinct from $6
+         order by coalesce(one.outcome in ('canceled', 'skipped'), false), one.id desc limit 1
        ) b on true
+       join recipe r on r.digest = b.recipe
      order by h.position desc`,
-    [build.repo, build.branch, build.commitId, build.builder, limit],
+    [build.repo, build.branch, build.commitId, build.builder, limit, build.otherBranch],
   );
 }
 
-/** The newest build of each builder for a commit; one that was canceled or skipped only where there is no other. */
+/** The newest build of each builder for a commit, of pairs for each branch that it is tested with; one that was canceled or skipped only where there is no other. */
 export async function elsewhereOf(sql: Sql, commitId: number): Promise<NeighbourRow[]> {
   return sql.query(
-    `select distinct on (b.builder) b.id as build, b.commit_id as "commitId", c.hash, b.builder, b.state, b.outcome
-     from build b join commit c on c.id = b.commit_id where b.commit_id = $1
-     order by b.builder, coalesce(b.outcome in ('canceled', 'skipped'), false), b.id desc`,
+    `select distinct on (b.builder, r.with_branch) b.id as build, b.commit_id as "commitId", c.hash, b.builder, b.state, b.outcome, ${OTHER}
+     from build b join commit c on c.id = b.commit_id join recipe r on r.digest = b.recipe where b.commit_id = $1
+     order by b.builder, r.with_branch, coalesce(b.outcome in ('canceled', 'skipped'), false), b.id desc`,
     [commitId],
   );
 }
@@ -144,8 +157,8 @@ export async function elsewhereOf(sql: Sql, commitId: number): Promise<Neighbour
 /** All builds of one commit on one builder, oldest first. */
 export async function againOf(sql: Sql, commitId: number, builder: string): Promise<NeighbourRow[]> {
   return sql.query(
-    `select b.id as build, b.commit_id as "commitId", c.hash, b.builder, b.state, b.outcome
-     from build b join commit c on c.id = b.commit_id where b.commit_id = $1 and b.builder = $2 order by b.id limit 100`,
+    `select b.id as build, b.commit_id as "commitId", c.hash, b.builder, b.state, b.outcome, ${OTHER}
+     from build b join commit c on c.id = b.commit_id join recipe r on r.digest = b.recipe where b.commit_id = $1 and b.builder = $2 order by b.id limit 100`,
     [commitId, builder],
   );
 }

@@ -21,7 +21,16 @@ export interface GridCommitRow {
   readonly ids: string;
   /** Those that run, and since which second: `ID@SECONDS ID@SECONDS`. */
   readonly running: string;
+  /** Of a row of pairs: the commit that this one was tested with. */
+  readonly otherRepo: string | null;
+  readonly otherBranch: string | null;
+  readonly otherHash: string | null;
 }
+
+const NO_OTHER = `null as "otherRepo", null as "otherBranch", null as "otherHash"`;
+const CODE = `case state
+  when 'ended' then case outcome when 'success' then 'o' when 'failure' then 'x' when 'infra_failure' then 'i' when 'skipped' then 's' else 'c' end
+  when 'running' then 'r' else 'w' end`;
 
 /** The newest `limit` commits of a branch with all their builds, newest first. */
 export async function gridCommits(
@@ -33,7 +42,7 @@ export async function gridCommits(
 ): Promise<GridCommitRow[]> {
   return sql.query(
     `select c.id, c.hash, c.author_name as author, c.committed_at as "committedAt", c.message,
-       coalesce(b.builders, '') as builders, coalesce(b.codes, '') as codes, coalesce(b.ids, '{}') as ids, coalesce(b.running, '') as running
+       coalesce(b.builders, '') as builders, coalesce(b.codes, '') as codes, coalesce(b.ids, '{}') as ids, coalesce(b.running, '') as running, ${NO_OTHER}
      from (
        select h.commit_id, h.position from branch_commit h join commit c on c.id = h.commit_id
        where h.repo = $1 and h.branch = $2 and ($3 = '' or c.author_name ilike $3 or c.author_email ilike $3)
@@ -42,9 +51,7 @@ export async function gridCommits(
        join commit c on c.id = h.commit_id
        left join lateral (
          select string_agg(builder, E'\\n') as builders,
-           string_agg(case state
-             when 'ended' then case outcome when 'success' then 'o' when 'failure' then 'x' when 'infra_failure' then 'i' when 'skipped' then 's' else 'c' end
-             when 'running' then 'r' else 'w' end, '') as codes,
+           string_agg(${CODE}, '') as codes,
            array_agg(id)::text as ids,
            string_agg(id || '@' || floor(extract(epoch from started_at)), ' ') filter (where state = 'running' and started_at is not null) as running
          from (
@@ -52,6 +59,47 @@ export async function gridCommits(
          ) one
        ) b on true
      order by h.position desc`,
+    [repo, branch, author, limit],
+  );
+}
+
+/**
+ * The same for a repository that is tested with another one. A commit has a row for each branch of that: the newest commit of it that this one
+ * was tested with; and one more for builds that are no pairs, where there are any.
+ */
+export async function gridPairs(
+  sql: Sql,
+  repo: string,
+  branch: string,
+  author: string,
+  limit: number,
+): Promise<GridCommitRow[]> {
+  return sql.query(
+    `select c.id, c.hash, c.author_name as author, c.committed_at as "committedAt", c.message,
+       coalesce(b.builders, '') as builders, coalesce(b.codes, '') as codes, coalesce(b.ids, '{}') as ids, coalesce(b.running, '') as running,
+       b.with_repo as "otherRepo", b.with_branch as "otherBranch", b.with_hash as "otherHash"
+     from (
+       select h.commit_id, h.position from branch_commit h join commit c on c.id = h.commit_id
+       where h.repo = $1 and h.branch = $2 and ($3 = '' or c.author_name ilike $3 or c.author_email ilike $3)
+       order by h.position desc limit $4
+     ) h
+       join commit c on c.id = h.commit_id
+       left join lateral (
+         select with_repo, with_branch, with_hash,
+           string_agg(builder, E'\\n' order by builder, id desc) as builders,
+           string_agg(${CODE}, '' order by builder, id desc) as codes,
+           array_agg(id order by builder, id desc)::text as ids,
+           string_agg(id || '@' || floor(extract(epoch from started_at)), ' ') filter (where state = 'running' and started_at is not null) as running
+         from (
+           select builder, state, outcome, build.id, started_at, with_repo, with_branch, with_hash,
+             max(build.id) over (partition by with_repo, with_branch, with_hash) as newest_of_pair,
+             max(build.id) over (partition by with_repo, with_branch) as newest
+           from build join recipe on recipe.digest = build.recipe where commit_id = h.commit_id
+         ) one
+         where newest_of_pair = newest
+         group by with_repo, with_branch, with_hash
+       ) b on true
+     order by h.position desc, b.with_repo nulls first, b.with_branch`,
     [repo, branch, author, limit],
   );
 }

@@ -15,6 +15,10 @@ export interface BuildLineRow {
   readonly message: string;
   readonly author: string;
   readonly builder: string;
+  /** Of a pair: the other commit. */
+  readonly otherRepo: string | null;
+  readonly otherBranch: string | null;
+  readonly otherHash: string | null;
   readonly hostType: string;
   readonly state: BuildState;
   readonly outcome: Outcome | null;
@@ -31,6 +35,7 @@ export interface BuildLineRow {
 /** To be followed by `where b.id ...` or a join; gives the columns of BuildLineRow. */
 const LINE = `
   select b.id, b.repo, b.branch, c.hash, c.message, c.author_name as author, b.builder, b.host_type as "hostType",
+    r.with_repo as "otherRepo", r.with_branch as "otherBranch", r.with_hash as "otherHash",
     b.state, b.outcome, b.reason, b.created_at as "createdAt",
     coalesce(b.started_at, a.started_at) as "startedAt", b.ended_at as "endedAt",
     coalesce(a.number, 0) as attempts, m.name as machine, m.host_type as "machineType",
@@ -39,6 +44,7 @@ const LINE = `
     )) as step
   from build b
     join commit c on c.id = b.commit_id
+    join recipe r on r.digest = b.recipe
     left join lateral (
       select id, number, machine_id, started_at from attempt where build_id = b.id order by number desc limit 1
     ) a on true

@@ -43,9 +43,12 @@ export async function machinesLike(
 }
 
 /** Post-submit builds that hold a machine. */
-export async function activePostSubmit(sql: Sql): Promise<{ id: number; builder: string; hash: string }[]> {
+export async function activePostSubmit(
+  sql: Sql,
+): Promise<{ id: number; builder: string; hash: string; otherHash: string | null }[]> {
   return sql.query(
-    `select b.id, b.builder, c.hash from build b join commit c on c.id = b.commit_id
+    `select b.id, b.builder, c.hash, r.with_hash as "otherHash"
+     from build b join commit c on c.id = b.commit_id join recipe r on r.digest = b.recipe
      where b.state <> 'ended' and b.state = 'running' and b.class = 2 order by b.id`,
   );
 }

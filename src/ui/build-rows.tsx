@@ -1,7 +1,7 @@
 /** Builds as lines of a table: running, ended, waiting. */
 import type { JSX } from "preact";
 import type { BuildLine, Wait } from "./data.ts";
-import { Builder, Commit, Left, Machine, Mark, Name, Span, Table, When, waitSentence } from "./parts.tsx";
+import { Builder, Commit, Left, Machine, Mark, Name, Span, Table, When, With, waitSentence } from "./parts.tsx";
 import { plural, visible } from "./text.ts";
 
 export function BuildRows(props: {
@@ -42,6 +42,7 @@ export function BuildRows(props: {
           </td>
           <td class="wide">
             <Commit repo={build.repo} hash={build.hash} subject={build.subject} />
+            {build.other === null ? null : <With other={build.other} />}
           </td>
           <td class="tight">
             <Why build={build} />

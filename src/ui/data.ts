@@ -50,6 +50,8 @@ export interface BuildLine {
   readonly subject: string;
   readonly author: string;
   readonly builder: string;
+  /** Of a pair: the commit that this one is tested with. */
+  readonly other: OtherCommit | null;
   readonly hostType: string;
   readonly status: Status;
   readonly createdAt: number;
@@ -62,6 +64,12 @@ export interface BuildLine {
   readonly reason: string | null;
   /** How long this builder usually takes; null when it never ended well. */
   readonly usualMs: number | null;
+}
+
+export interface OtherCommit {
+  readonly repo: string;
+  readonly branch: string;
+  readonly hash: string;
 }
 
 export interface MachineRef {

@@ -6,6 +6,7 @@
  * its build by the shortest address there is.
  */
 import type { Status } from "../farm/build.ts";
+import type { OtherCommit } from "./data.ts";
 import { STATUS } from "./status.ts";
 import { escapeHtml, subject, visible } from "./text.ts";
 
@@ -25,7 +26,11 @@ export interface GridCell {
 }
 
 export interface GridCommit {
+  /** Of its row. */
+  readonly id: string;
   readonly hash: string;
+  /** Of a row of pairs: what the commit was tested with. */
+  readonly other: OtherCommit | null;
   readonly author: string;
   readonly committedAt: number;
   readonly message: string;
@@ -60,7 +65,7 @@ export function rowHtml(
   const day = at.toISOString().slice(5, 16).replace("T", " ");
   const title = escapeHtml(subject(commit.message));
   return (
-    `<tr id=c${commit.hash.slice(0, 12)}><th scope=row><a href=${href} class=hash>${commit.hash.slice(0, 8)}</a> ` +
+    `<tr id=${commit.id}><th scope=row><a href=${href} class=hash>${commit.hash.slice(0, 8)}</a> ${commit.other === null ? "" : withHtml(commit.other)}` +
     `<span class=subject title="${title}"><bdi>${title}</bdi></span> ${brokeHtml(broke)}<span class=author><bdi>${escapeHtml(visible(commit.author))}</bdi></span> ` +
     `<time datetime=${at.toISOString()}>${day}</time><span class=sum>${summary(cells)}</span></th>${cells.map(cellHtml).join("")}</tr>`
   );
@@ -71,6 +76,12 @@ function brokeHtml(broke: readonly string[]): string {
   if (first === "") return "";
   const title = `broke ${[first, ...more].join(", ")}`;
   return `<span class="broke no" title="${title}">✕ <span class=sr>broke </span><bdi>${first}</bdi>${more.length > 0 ? ` +${more.length}` : ""}</span> `;
+}
+
+function withHtml({ repo, branch, hash }: OtherCommit): string {
+  const [name, of] = [escapeHtml(visible(repo)), escapeHtml(visible(branch))];
+  const title = `with ${name} at ${hash.slice(0, 12)} of ${of}`;
+  return `<span class=with title="${title}">with <bdi>${name}</bdi> ${hash.slice(0, 8)} <bdi>${of}</bdi></span> `;
 }
 
 const SUMMED: readonly Status[] = ["failure", "known_issue", "infra_failure", "flaky", "running", "waiting", "success"];

@@ -9,6 +9,7 @@ import {
   type MachineMode,
   type MachineRef,
   machineHref,
+  type OtherCommit,
   repoHref,
   type Wait,
 } from "./data.ts";
@@ -109,6 +110,19 @@ export function Commit(props: { repo: string; hash: string; subject?: string }):
           <bdi>{props.subject}</bdi>
         </span>
       )}
+    </span>
+  );
+}
+
+/** The commit that another one is tested with. */
+export function With(props: { other: OtherCommit }): JSX.Element {
+  const { repo, branch, hash } = props.other;
+  return (
+    <span class="with" title={visible(`with ${repo} at ${hash.slice(0, 12)}, the newest of ${branch} then`)}>
+      with <Name text={repo} />{" "}
+      <a href={commitHref(repo, hash)} class="hash">
+        {hash.slice(0, 8)}
+      </a>
     </span>
   );
 }

@@ -3,7 +3,7 @@
 import type { FarmConfig } from "../config/effective.ts";
 import { type BuildLineRow, usualDurations } from "../store/pages-lines.ts";
 import type { Sql } from "../store/sql.ts";
-import type { BuildLine, MachineRef } from "../ui/data.ts";
+import type { BuildLine, MachineRef, OtherCommit } from "../ui/data.ts";
 import { statusOf } from "../ui/status.ts";
 import { subject } from "../ui/text.ts";
 
@@ -31,6 +31,7 @@ function lineOf(row: BuildLineRow, known: boolean, usualMs: number | null): Buil
     subject: subject(row.message),
     author: row.author,
     builder: row.builder,
+    other: otherOf(row),
     hostType: row.hostType,
     status: status === "failure" && known ? "known_issue" : status,
     createdAt: row.createdAt,
@@ -42,6 +43,16 @@ function lineOf(row: BuildLineRow, known: boolean, usualMs: number | null): Buil
     reason: row.reason,
     usualMs,
   };
+}
+
+/** The commit that a build's own is tested with. */
+export function otherOf(row: {
+  readonly otherRepo: string | null;
+  readonly otherBranch: string | null;
+  readonly otherHash: string | null;
+}): OtherCommit | null {
+  const { otherRepo: repo, otherBranch: branch, otherHash: hash } = row;
+  return repo === null || branch === null || hash === null ? null : { repo, branch, hash };
 }
 
 type Pair = { readonly repo: string; readonly builder: string };

@@ -27,10 +27,22 @@ export function checkText(check: CheckResult): { status: 200 | 500; body: string
   };
 }
 
-/** `/status/post-submit-active.json`. For a repository of its own, `commit` is its commit and `goCommit` is left out. */
-export function activeJson(builds: readonly { id: number; builder: string; hash: string }[], origin: string): unknown {
+export interface ActiveBuild {
+  readonly id: number;
+  readonly builder: string;
+  readonly hash: string;
+  readonly otherHash: string | null;
+}
+
+/** `/status/post-submit-active.json`. `commit` is of the repository that is built, `goCommit` the one that it is tested with, if any. */
+export function activeJson(builds: readonly ActiveBuild[], origin: string): unknown {
   if (builds.length === 0) return null;
-  return builds.map((build) => ({ builder: build.builder, commit: build.hash, statusURL: `${origin}/b/${build.id}` }));
+  return builds.map(({ id, builder, hash, otherHash }) => ({
+    builder,
+    commit: hash,
+    ...(otherHash !== null && { goCommit: otherHash }),
+    statusURL: `${origin}/b/${id}`,
+  }));
 }
 
 /** `/status/reverse.json`. Machines of the same name overwrite each other, as they always did. */

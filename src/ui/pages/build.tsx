@@ -21,6 +21,7 @@ import {
   startsIn,
   Table,
   When,
+  With,
   waitSentence,
 } from "../parts.tsx";
 import { STATUS } from "../status.ts";
@@ -128,6 +129,12 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
           </a>{" "}
           <bdi>{build.subject}</bdi> <span class="muted">—</span> <Name text={build.author} />,{" "}
           <When at={data.committedAt} />
+          {build.other === null ? null : (
+            <>
+              {" "}
+              <With other={build.other} />
+            </>
+          )}
         </p>
         <p class="lead">
           <SinceLine key={`${build.status} ${data.since?.kind}`} since={data.since} repo={build.repo} />

@@ -1,12 +1,14 @@
 /** `/p/REPO/HASH`: one commit on every builder; the grid's row for a narrow screen and for a link in a message. */
 import type { JSX } from "preact";
 import type { Status } from "../../farm/build.ts";
-import { type MachineRef, repoHref } from "../data.ts";
-import { Builder, Empty, Machine, Mark, Name, Section, Span, Table, When } from "../parts.tsx";
+import { type MachineRef, type OtherCommit, repoHref } from "../data.ts";
+import { Builder, Empty, Machine, Mark, Name, Section, Span, Table, When, With } from "../parts.tsx";
 import { subject, visible, visibleLines } from "../text.ts";
 
 export interface CommitCell {
   readonly builder: string;
+  /** Of a pair: what the commit is tested with. */
+  readonly other: OtherCommit | null;
   readonly status: Status;
   readonly build: number | null;
   readonly step: string | null;
@@ -84,7 +86,7 @@ export function CommitPage(props: { data: CommitData }): JSX.Element {
             head={["Outcome", "Builder", "Step", "Machine", "#Took", "#Ended"]}
           >
             {cells.map((cell) => (
-              <tr key={cell.builder} data-row>
+              <tr key={`${cell.builder} ${cell.other?.branch}`} data-row>
                 <td class="tight">
                   {cell.build === null ? (
                     <Mark status={cell.status} word />
@@ -96,6 +98,12 @@ export function CommitPage(props: { data: CommitData }): JSX.Element {
                 </td>
                 <td>
                   <Builder name={cell.builder} repo={data.repo} />
+                  {cell.other === null ? null : (
+                    <>
+                      {" "}
+                      <With other={cell.other} />
+                    </>
+                  )}
                 </td>
                 <td>{cell.step === null ? null : <Name text={cell.step} />}</td>
                 <td>{cell.machine ? <Machine machine={cell.machine} /> : null}</td>

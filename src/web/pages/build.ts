@@ -21,7 +21,7 @@ import type { LogData } from "../../ui/log-viewer.tsx";
 import type { BuildData, Mini } from "../../ui/pages/build.tsx";
 import { statusOf } from "../../ui/status.ts";
 import type { LogReader, WebDeps } from "../deps.ts";
-import { linesOf, machineRef } from "../lines.ts";
+import { linesOf, machineRef, otherOf } from "../lines.ts";
 import { lastLines, linesFrom } from "../log-lines.ts";
 import { waitOfBuild } from "../queues.ts";
 import { LOOKED_AT, whyLines } from "../why.ts";
@@ -100,8 +100,8 @@ export async function buildData(
     logDroppedAt: shown?.logDroppedAt ?? null,
     log,
     earlier: history.slice(0, EARLIER).map((row) => mini(row, row.hash.slice(0, 8))),
-    elsewhere: elsewhere.map((row) => mini(row, row.builder)),
-    again: again.map((row) => mini(row, `#${row.build}`)),
+    elsewhere: elsewhere.map((row) => mini(row, `${row.builder}${withText(row)}`)),
+    again: again.map((row) => mini(row, `#${row.build}${withText(row)}`)),
   };
   const topics = [`build:${id}`];
   if (build.status === "waiting") topics.push(`queue:${build.hostType}`);
@@ -173,6 +173,12 @@ async function whyData(deps: BuildDeps, build: BuildLine, steps: readonly StepFa
   const { lines, from } = await lastLines(deps.logs, failed.logId, LOOKED_AT);
   const why = whyLines(lines, from);
   return why.length === 0 ? null : { step: failed.name, lines: why };
+}
+
+/** ` with go 1f2e3d4c`, of a pair. */
+function withText(row: NeighbourRow): string {
+  const other = otherOf(row);
+  return other === null ? "" : ` with ${other.repo} ${other.hash.slice(0, 8)}`;
 }
 
 function miniOf(config: FarmConfig): (row: NeighbourRow, label: string) => Mini {

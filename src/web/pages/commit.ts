@@ -37,6 +37,7 @@ export async function commitData(
   );
   const cells: CommitCell[] = lines.map((line) => ({
     builder: line.builder,
+    other: line.other,
     status: line.status,
     build: line.id,
     step: line.status === "success" ? null : line.step,
@@ -50,6 +51,7 @@ export async function commitData(
     if (branch === undefined || built.has(builder.name) || buildsPostSubmit(config, builder, repo, branch)) continue;
     cells.push({
       builder: builder.name,
+      other: null,
       status: "skipped",
       build: null,
       step: null,

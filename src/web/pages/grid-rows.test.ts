@@ -17,6 +17,9 @@ function rowOf(rows: GridRows, hash: string, codes: string, ids: number[]) {
     codes,
     ids: `{${ids}}`,
     running: "",
+    otherRepo: null,
+    otherBranch: null,
+    otherHash: null,
   };
   return rows.row("app", columns, "linux", commit, [], () => null, 0);
 }
@@ -56,7 +59,16 @@ test("200 commits by 100 builders, each cell a link, is less than 100 KB on the 
       "app",
       many,
       "k",
-      { ...commit, builders: names.join("\n"), codes, ids: `{${ids}}`, running: "" },
+      {
+        ...commit,
+        builders: names.join("\n"),
+        codes,
+        ids: `{${ids}}`,
+        running: "",
+        otherRepo: null,
+        otherBranch: null,
+        otherHash: null,
+      },
       [],
       () => null,
       0,

@@ -8,7 +8,9 @@
 import { createHash } from "node:crypto";
 import type { Status } from "../../farm/build.ts";
 import type { GridCommitRow } from "../../store/pages-grid.ts";
+import type { OtherCommit } from "../../ui/data.ts";
 import { type GridCell, type GridNow, nowHtml, rowHtml } from "../../ui/grid.ts";
+import { otherOf } from "../lines.ts";
 
 /** Rows kept: a grid of 200 commits for a handful of repositories and filters. */
 const KEPT = 4000;
@@ -22,6 +24,8 @@ export interface Column {
 
 export interface Row {
   readonly id: string;
+  /** Hash of its commit; "" for the row on top. */
+  readonly commit: string;
   readonly version: string;
   readonly html: string;
   readonly cells: readonly (GridCell | undefined)[];
@@ -54,8 +58,10 @@ export class GridRows {
   ): Row {
     const running = commit.running !== "";
     const tick = running ? Math.floor(now / 20_000) : "";
+    const other = otherOf(commit);
+    const pair = other === null ? "" : `${other.repo} ${other.branch} ${other.hash}`;
     const { hash, codes, ids, builders } = commit;
-    const key = [repo, columnsKey, hash, tick, codes, ids, commit.running, builders, broke.join(" ")].join("\t");
+    const key = [repo, columnsKey, hash, pair, tick, codes, ids, commit.running, builders, broke.join(" ")].join("\t");
     const known = this.#kept.get(key);
     if (known) {
       this.#kept.delete(key);
@@ -65,8 +71,9 @@ export class GridRows {
     const builds = buildsOf(commit);
     const cells = columns.map((column) => cellOf(builds.get(column.name), column, usualMs, now));
     const settled = columns.map((column) => settledOf(builds.get(column.name), column));
-    const html = rowHtml(repo, commit, cells, broke);
-    const made: Row = { id: `c${commit.hash.slice(0, 12)}`, version: versionOf(html), html, cells, settled };
+    const id = rowId(commit.hash, other);
+    const html = rowHtml(repo, { ...commit, id, other }, cells, broke);
+    const made: Row = { id, commit: commit.hash, version: versionOf(html), html, cells, settled };
     this.#kept.set(key, made);
     for (const oldest of this.#kept.keys()) {
       if (this.#kept.size <= KEPT) break;
@@ -82,7 +89,7 @@ export class GridRows {
       states,
       columns.map((column) => column.name),
     );
-    return { id: "now", version: versionOf(html), html, cells: [], settled: [] };
+    return { id: "now", commit: "", version: versionOf(html), html, cells: [], settled: [] };
   }
 }
 
@@ -147,14 +154,22 @@ function settledOf(builds: readonly CellBuild[] | undefined, column: Column): Gr
 function latest(rows: readonly Row[], column: number, why: string): GridNow | undefined {
   let first: GridCell | undefined;
   let commits = 0;
+  let counted = "";
   for (const row of rows) {
     const cell = row.settled[column];
-    if (!cell) continue;
+    if (!cell || row.commit === counted) continue; // of a commit with many pairs, the first row counts
+    counted = row.commit;
     if (first && first.status !== cell.status) break;
     first ??= cell;
     commits++;
   }
   return first && { status: first.status, build: first.build, commits, why: first.status === "success" ? "" : why };
+}
+
+/** A commit has a row for each branch that it is tested with. */
+function rowId(hash: string, other: OtherCommit | null): string {
+  const own = `c${hash.slice(0, 12)}`;
+  return other === null ? own : `${own}-${versionOf(`${other.repo} ${other.branch}`)}`;
 }
 
 function versionOf(html: string): string {

@@ -1,10 +1,10 @@
 /** Data of `/p/REPO`: the columns that the configuration and the filter want, the commits of a branch, and the rows of both. */
 import type { FarmConfig } from "../../config/effective.ts";
 import { matches } from "../../config/globs.ts";
-import { buildsAtAll, buildsPostSubmit } from "../../config/policy.ts";
+import { buildsAtAll, buildsPostSubmit, testsWith } from "../../config/policy.ts";
 import type { EpochMs } from "../../farm/ids.ts";
 import { type RedRow, redBuilders } from "../../store/pages-culprits.ts";
-import { branchesOf, type GridCommitRow, gridCommits, repoState } from "../../store/pages-grid.ts";
+import { branchesOf, type GridCommitRow, gridCommits, gridPairs, repoState } from "../../store/pages-grid.ts";
 import type { Sql } from "../../store/sql.ts";
 import { type GridCell, type GridColumn, headHtml, inColumnOrder } from "../../ui/grid.ts";
 import type { GridData } from "../../ui/pages/grid.tsx";
@@ -45,7 +45,8 @@ export async function readGrid(
 ): Promise<Grid> {
   const branches = await branchesOf(sql, repo);
   const branch = filter.branch !== undefined && branches.includes(filter.branch) ? filter.branch : (branches[0] ?? "");
-  const commits = await gridCommits(sql, repo, branch, like(filter.author), COMMITS);
+  const read = testsWith(config, repo).length > 0 ? gridPairs : gridCommits;
+  const commits = await read(sql, repo, branch, like(filter.author), COMMITS);
   let columns = columnsOf(config, commits, repo, branch, filter.builders);
   const red = new Map((await redBuilders(sql, repo, branch)).map((row) => [row.builder, row]));
   const broke = Map.groupBy(
@@ -137,7 +138,7 @@ export async function gridData(sql: Sql, grid: Grid, repo: string, filter: GridF
     fetchedAt: state?.fetchedAt ?? null,
     error: state?.error ?? null,
     columns: grid.columns.length,
-    commits: grid.commits.length,
+    commits: new Set(grid.commits.map((commit) => commit.hash)).size,
     query: query.size === 0 ? "" : `?${query}`,
     html: `<thead>${headHtml(grid.columns)}</thead><tbody>${grid.rows.map((row) => row.html).join("")}</tbody>`,
   };
@@ -157,8 +158,10 @@ export function gridJson(grid: Grid, repo: string, origin: string): unknown {
     revisions: grid.commits.map((commit, i) => ({
       repo,
       revision: commit.hash,
+      ...(commit.otherHash !== null && { goRevision: commit.otherHash }),
       date: new Date(commit.committedAt).toISOString(),
       branch: grid.branch,
+      ...(commit.otherBranch !== null && { goBranch: commit.otherBranch }),
       author: commit.author,
       desc: subject(commit.message),
       results: (rows[i]?.cells ?? []).map((cell) => resultOf(cell, origin)),
