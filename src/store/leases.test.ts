@@ -283,6 +283,78 @@ test("claimLease() of many machines at once gives every lease to one machine, an
   expect(got.every((id) => mayTake(taker, wanted.get(id) as Waiting, NOON))).toBe(true);
 });
 
+test("claims at once: flows stay as even as claims that do not see each other can keep them, and nothing is handed out twice", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const coordinator = await addCoordinator(sql);
+  await addHostType(sql, "q");
+  const machines: TestMachine[] = [];
+  for (let i = 0; i < 30; i++) machines.push(await addMachine(sql, "q", `m${i}`, coordinator));
+  for (const [flow, count] of [
+    ["big", 300],
+    ["mid", 60],
+    ["small", 60],
+  ] as const) {
+    for (let i = 0; i < count; i++) await want(sql, { flow, repo: flow, rank: flow === "big" ? -1000 : i });
+  }
+  const order: number[] = [];
+  const flows: string[] = [];
+  const claimers = 6;
+  const asking = machines.entries();
+  await Promise.all(
+    Array.from({ length: claimers }, async () => {
+      for (const [i, machine] of asking) {
+        const { lease } = await claimLease(sql, machine.id, plus(NOON, ms(i)));
+        if (lease) order.push(lease.id);
+      }
+    }),
+  );
+  for (const row of await sql.query<{ flow: string }>("select flow from lease where state = 'held'"))
+    flows.push(row.flow);
+  expect([order.length, new Set(order).size]).toEqual([30, 30]);
+  const held = ["big", "mid", "small"].map((flow) => flows.filter((each) => each === flow).length);
+  expect(Math.max(...held) - Math.min(...held)).toBeLessThanOrEqual(claimers);
+  // Those that are ahead make up for it in the next claims.
+  for (let round = 0; round < 3; round++) {
+    for (const machine of machines) {
+      const [mine] = await sql.query<{ id: number }>("select id from lease where session_id = $1 and state = 'held'", [
+        machine.id,
+      ]);
+      await endLease(sql, leaseId(mine?.id ?? 0), NOON, "done");
+      await claimLease(sql, machine.id, plus(NOON, minutes(round + 1)));
+    }
+  }
+  const [even] = await sql.query<{ spread: number }>(
+    "select (max(n) - min(n))::int as spread from (select count(*) as n from lease where state = 'held' group by flow) each",
+  );
+  expect(even?.spread).toBeLessThanOrEqual(1);
+});
+
+test("10,000 leases that a machine may not take, starving or not, keep it neither from the one behind them nor for long", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const coordinator = await addCoordinator(sql);
+  await addHostType(sql, "lent", "community");
+  await addHostType(sql, "own", "team");
+  const lent = await addMachine(sql, "lent", "m", coordinator);
+  const own = await addMachine(sql, "own", "m", coordinator);
+  const fill = (queue: string, provenance: Provenance, avoid: readonly number[]) =>
+    sql.query(
+      `insert into lease (kind, class, queue, flow, repo, provenance, rank, wanted_at, starves_at, avoid, avoid_until)
+       select 'build', 1, $1, 'app', 'app', $2, n, $3, $3::timestamptz + (n % 2) * interval '1 day', $4::bigint[], $5 from generate_series(1, 10000) n`,
+      [queue, provenance, at(NOON), avoid, avoid.length === 0 ? null : at(plus(NOON, minutes(5)))],
+    );
+  await fill("lent", "reviewed", []);
+  await fill("own", "submitted", [own.machineId]);
+  await sql.query("vacuum (analyze) lease");
+  const behind = { queue: "lent", class: "background", flow: "app", repo: "app", rank: 99_999 } as const;
+  const expected = [await want(sql, behind), await want(sql, { ...behind, queue: "own" })].map(({ id }) => id);
+  const started = performance.now();
+  expect([await take(sql, lent), await take(sql, own)]).toEqual(expected);
+  // Milliseconds; the limit is for a computer that does much else.
+  expect(performance.now() - started).toBeLessThan(2000);
+});
+
 test("the claim reads its two indexes from the front, however much is wanted or ended", async () => {
   await using database = await freshDatabase();
   const { sql } = database;

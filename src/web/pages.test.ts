@@ -447,6 +447,56 @@ test("/queues shows each queue in its order", async () => {
   ]);
 });
 
+test("a waiting build says its place, what stands before it and when it begins, as a page and as JSON; its machine what it takes next", async () => {
+  const { page: build } = await data(`/b/${web.seeded.waiting}`);
+  if (build.name !== "build" || !build.data.wait) throw new Error(build.name);
+  const { wait } = build.data;
+  expect(wait).toMatchObject({
+    place: 1,
+    more: false,
+    configured: true,
+    ahead: { starving: 0, same: 0, others: [], builds: [] },
+  });
+  expect(wait.estimate === null).toBe(wait.unknown !== null);
+  const html = await page(`/b/${web.seeded.waiting}`);
+  expect(html).toContain("Before it: nothing");
+  expect(html).toContain("The whole queue");
+  const { page: queues } = await data("/queues");
+  if (queues.name !== "queues") throw new Error(queues.name);
+  const item = queues.data.queues.flatMap((q) => q.items).find((each) => each.build?.id === web.seeded.waiting);
+  expect([item?.estimate, item?.unknown]).toEqual([wait.estimate, wait.unknown]);
+  const machines = await web.database.sql.query<{ name: string; host_type: string }>(
+    `select m.name, m.host_type from machine m join session s on s.machine_id = m.id and s.closed_at is null
+     where m.host_type = $1 and m.drained_at is null`,
+    [build.data.build.hostType],
+  );
+  for (const { name, host_type } of machines) {
+    const { page: machine } = await data(`/machines/${name}?type=${host_type}`);
+    if (machine.name !== "machine") throw new Error(machine.name);
+    expect(machine.data.next.map((lease) => lease.build?.id)).toContain(web.seeded.waiting);
+  }
+});
+
+test("10,000 that wait: the first hundred are shown, in a moment", async () => {
+  const { sql } = web.database;
+  const hostType = "host-freebsd-amd64-attic";
+  await sql.query(
+    `insert into lease (kind, class, queue, flow, repo, provenance, rank, wanted_at, starves_at)
+     select 'build', 3, $1, 'flow ' || n % 9, 'app', 'submitted', n, now(), now() + interval '1 day' from generate_series(1, 10000) n`,
+    [hostType],
+  );
+  try {
+    await page("/queues");
+    const started = performance.now();
+    const html = await page("/queues");
+    expect(performance.now() - started).toBeLessThan(2000);
+    expect(html).toContain("and 9,901 more");
+    expect(html.length).toBeLessThan(400_000);
+  } finally {
+    await sql.query("delete from lease where queue = $1 and flow like 'flow %'", [hostType]);
+  }
+});
+
 test("/builders?mode=json has upstream's exported fields, indented by tabs", async () => {
   const text = await (await web.get("/builders?mode=json")).text();
   expect(
