@@ -9,6 +9,7 @@ import { messageOf } from "../src/farm/errors.ts";
 import { agent } from "./agent.ts";
 import { type Bench, Recorder } from "./bench.ts";
 import { dispatch } from "./dispatch.ts";
+import { estimate } from "./estimate.ts";
 import { formatFigure, isReached } from "./figure.ts";
 import { grid } from "./grid.ts";
 import { log } from "./log.ts";
@@ -18,7 +19,7 @@ import { sessions } from "./sessions.ts";
 import { source } from "./source.ts";
 import { throughput } from "./throughput.ts";
 
-const benches: readonly Bench[] = [dispatch, sessions, throughput, log, source, grid, scheduler, agent];
+const benches: readonly Bench[] = [dispatch, sessions, throughput, log, source, grid, scheduler, estimate, agent];
 
 /** For ending cleanly what a bench started, once it was told to end. */
 const GRACE_MS = 45_000;

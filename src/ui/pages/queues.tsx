@@ -1,7 +1,7 @@
 /** `/queues`: per host type who could serve, who waits, in the order in which they will be served, and why in that order. */
 import type { JSX } from "preact";
 import type { Ahead, BuildLine, Estimate } from "../data.ts";
-import { aheadSentence, Builder, Commit, Empty, Mark, Name, Section, Span, startsIn, Table } from "../parts.tsx";
+import { Builder, Commit, Empty, Mark, Name, Section, Span, startsIn, Table } from "../parts.tsx";
 import { grouped, plural, visible } from "../text.ts";
 import { duration } from "../time.ts";
 
@@ -70,6 +70,16 @@ function usage(queue: QueueData): string {
   return parts.join(" · ");
 }
 
+/** `1 late, 5 of app, 3 try`: the build's own page has it in whole words. */
+function before({ ahead, repo }: QueueItem): string {
+  const parts = [
+    ...(ahead.starving > 0 ? [`${grouped(ahead.starving)} late`] : []),
+    ...(ahead.same > 0 ? [`${grouped(ahead.same)} of ${visible(repo === "" ? "the same" : repo)}`] : []),
+    ...ahead.others.map((other) => `${grouped(other.count)} ${other.class}`),
+  ];
+  return parts.join(", ");
+}
+
 function Items(props: { queue: QueueData }): JSX.Element {
   const { queue } = props;
   return (
@@ -77,7 +87,7 @@ function Items(props: { queue: QueueData }): JSX.Element {
       <Table
         label={`Queue of ${visible(queue.hostType)}`}
         class="builds"
-        head={["#Place", "Build", "Builder", "Commit", "Class", "Before it", "#Waits", "#Starts in"]}
+        head={["#Place", "Build", "Builder", "Commit", "Class", "After", "#Waits", "#Starts in"]}
       >
         {queue.items.map((item, place) => (
           <tr key={item.lease} data-row>
@@ -109,11 +119,11 @@ function Items(props: { queue: QueueData }): JSX.Element {
               )}
               {item.starving ? <span class="fl"> waited too long, goes first</span> : null}
             </td>
-            <td class="muted">{aheadSentence(item.ahead, item.repo)}</td>
+            <td class="tight muted">{before(item)}</td>
             <td class="right took">
               <Span from={item.wantedAt} />
             </td>
-            <td class="right">
+            <td class={item.estimate === null ? "right" : "right tight"}>
               {item.estimate === null ? (
                 <span class="muted">cannot say{item.unknown === null ? "" : `: ${visible(item.unknown)}`}</span>
               ) : (
