@@ -21,12 +21,12 @@ import { line, next, rankOf, type Share, starvesAt, type Waiting } from "../src/
 import type { Bench } from "./bench.ts";
 import { atLeast, atMost, percentile } from "./figure.ts";
 
-const RUNS = 5;
+const RUNS = 3;
 const MACHINES = 8;
 const BUILDERS = 12;
 const REPOS = ["app", "lib", "tool"];
 const HISTORY = 50;
-const PUSHES = 220;
+const PUSHES = 160;
 /** Begun sooner than this counts as at once. */
 const AT_ONCE_MS = 1000;
 
@@ -35,7 +35,7 @@ type Kind = "alone" | "turns" | "newest";
 export const estimate: Bench = {
   name: "estimate",
   about: "how well the pages foresee when a waiting build begins, on simulated arrivals",
-  limitMs: 120_000,
+  limitMs: 240_000,
   async run(context) {
     for (const kind of ["alone", "turns", "newest"] as const) {
       const coverage: number[] = [];
