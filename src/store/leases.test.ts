@@ -317,10 +317,11 @@ test("claims at once: flows stay as even as claims that do not see each other ca
   // Those that are ahead make up for it in the next claims.
   for (let round = 0; round < 3; round++) {
     for (const machine of machines) {
-      const [mine] = await sql.query<{ id: number }>("select id from lease where session_id = $1 and state = 'held'", [
-        machine.id,
-      ]);
-      await endLease(sql, leaseId(mine?.id ?? 0), NOON, "done");
+      const [mine] = await sql.query<{ id: number; epoch: number }>(
+        "select id, epoch from lease where session_id = $1 and state = 'held'",
+        [machine.id],
+      );
+      await endLease(sql, { id: leaseId(mine?.id ?? 0), epoch: mine?.epoch ?? 0 }, NOON, "done");
       await claimLease(sql, machine.id, plus(NOON, minutes(round + 1)));
     }
   }
