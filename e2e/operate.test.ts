@@ -137,7 +137,24 @@ test("rebuild, cancel, drain and resume from the command line; without the token
   expect(await command(farm, "-resume", HOST)).toMatchObject({ status: 0 });
   await shows(farm, "/b/3", / passed in /);
 
+  // The whole farm: what runs is ended, nothing new begins, and -wait says when nothing runs any more.
+  expect(await command(farm, "-rebuild", "2")).toMatchObject({ status: 0 });
+  await shows(farm, "/b/4", /at work/);
+  const early = await command(farm, "-drain", "all", "-note", "upgrade at noon", "-wait", "1s");
+  expect(early).toMatchObject({ status: 2, said: expect.stringContaining("1 machine is still at work after 1s") });
+  await shows(farm, "/queues", /The farm is drained: nothing new is begun \(upgrade at noon\)/);
+  expect(await command(farm, "-rebuild", "1")).toMatchObject({ status: 0 });
+  await using waiting = Process.program("coordinator.js", ["-data", farm.data, "-drain", "all", "-wait", "1m"]);
+  expect(await command(farm, "-cancel", "4")).toMatchObject({ status: 0 });
+  expect(await waiting.exited, waiting.output).toBe(0);
+  expect(waiting.output).toContain("the farm takes nothing new; nothing runs there any more");
+  await shows(farm, "/b/5", /is drained: the whole farm/);
+  expect(await command(farm, "-resume", "all")).toMatchObject({ status: 0 });
+  await shows(farm, "/b/5", / passed in /);
+
   for (const [flags, said] of [
+    [["-resume", "host-nobody"], "host-nobody"],
+    [["-resume", HOST, "-wait", "1s"], "-wait without -drain"],
     [["-cancel", "99"], "99"],
     [["-rebuild", "x"], "x"],
     [["-drain", "nobody"], "nobody"],

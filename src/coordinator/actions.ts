@@ -3,10 +3,12 @@ import type { Builds } from "../builds/builds.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus } from "../farm/deps.ts";
 import { FarmError } from "../farm/errors.ts";
-import { machineId } from "../farm/ids.ts";
+import { type CoordinatorId, machineId } from "../farm/ids.ts";
 import { recordAudit } from "../store/audit.ts";
+import { drainCoordinator, drainFarm, resumeCoordinator, resumeFarm } from "../store/drain.ts";
 import { revokeMachineKey } from "../store/keys.ts";
 import { drainHostType, drainMachine, resumeHostType, resumeMachine } from "../store/machines.ts";
+import { readmitMachine } from "../store/set-aside.ts";
 import type { Sql } from "../store/sql.ts";
 import type { Actions } from "../web/deps.ts";
 
@@ -15,9 +17,10 @@ export interface ActionsDeps {
   readonly bus: Bus;
   readonly clock: Clock;
   readonly builds: Builds;
+  readonly coordinator: CoordinatorId;
 }
 
-export function actions({ sql, bus, clock, builds }: ActionsDeps): Actions {
+export function actions({ sql, bus, clock, builds, coordinator }: ActionsDeps): Actions {
   /** Does `work` and records it in one transaction; `undefined` and `false` mean that there is no such thing. */
   async function recorded<T>(
     entry: { who: string; action: string; subject: string; detail?: string },
@@ -44,6 +47,11 @@ export function actions({ sql, bus, clock, builds }: ActionsDeps): Actions {
     bus.publish("farm:");
     bus.publish(`queue:${hostType}`);
   };
+  const everything = () => {
+    bus.publish("drain:");
+    bus.publish("farm:");
+    bus.publish("queue:");
+  };
   return {
     rebuild: (build, who) => builds.rebuild(build, who),
     cancel: (build, who) => builds.cancel(build, who),
@@ -54,6 +62,29 @@ export function actions({ sql, bus, clock, builds }: ActionsDeps): Actions {
     async resumeMachine(id, who) {
       const entry = { who, action: "resume", subject: `machine:${id}` };
       machine(id, (await recorded(entry, (tx) => resumeMachine(tx, machineId(id)))).hostType);
+    },
+    async readmitMachine(id, who) {
+      const entry = { who, action: "readmit", subject: `machine:${id}` };
+      machine(id, (await recorded(entry, (tx) => readmitMachine(tx, machineId(id), clock.now()))).hostType);
+    },
+    async drainFarm(note, who) {
+      const entry = { who, action: "drain", subject: "farm:", detail: note };
+      await recorded(entry, (tx) => drainFarm(tx, note, clock.now()));
+      everything();
+    },
+    async resumeFarm(who) {
+      await recorded({ who, action: "resume", subject: "farm:" }, resumeFarm);
+      everything();
+    },
+    async drainCoordinator(note, who) {
+      const entry = { who, action: "drain", subject: `coordinator:${coordinator}`, detail: note };
+      await recorded(entry, (tx) => drainCoordinator(tx, coordinator, note, clock.now()));
+      everything();
+    },
+    async resumeCoordinator(who) {
+      const entry = { who, action: "resume", subject: `coordinator:${coordinator}` };
+      await recorded(entry, (tx) => resumeCoordinator(tx, coordinator));
+      everything();
     },
     async drainHostType(hostType, note, who) {
       const entry = { who, action: "drain", subject: `host type:${hostType}`, detail: note };

@@ -68,6 +68,7 @@ import { builderKey } from "../wire/builder-key/builder-key.ts";
 import { actions } from "./actions.ts";
 import { masterKey } from "./builder-keys.ts";
 import { type ConfigOrigin, LiveConfig } from "./config-file.ts";
+import { Drained } from "./drained.ts";
 import { type Address, addressText, isLoopback, peerAddress } from "./flags.ts";
 import { Health } from "./health.ts";
 import { operatorToken } from "./operator-token.ts";
@@ -312,6 +313,7 @@ export class Coordinator implements AsyncDisposable {
     const health = stack.use(
       new Health({ sql: database.hurried, bus, clock, log, repos: () => source.standings(), startedAt }),
     );
+    const drained = stack.use(await Drained.open({ sql: database.hurried, bus, clock, log, coordinator: id }));
     let address = "";
     const web = stack.use(
       createWebApp({
@@ -321,7 +323,7 @@ export class Coordinator implements AsyncDisposable {
         log,
         assets: await loadAssets(join(DIST, "ui")),
         logs,
-        actions: actions({ sql, bus, clock, builds }),
+        actions: actions({ sql, bus, clock, builds, coordinator: id }),
         farmName: options.farmName,
         version: VERSION,
         startedAt,
@@ -329,7 +331,10 @@ export class Coordinator implements AsyncDisposable {
         operatorToken: token,
         dialAddress: () => address,
         config: () => config.current,
-        banners: () => (config.problem === undefined ? [] : [brokenConfiguration(config.problem)]),
+        banners: () => [
+          ...drained.banners(),
+          ...(config.problem === undefined ? [] : [brokenConfiguration(config.problem)]),
+        ],
         checkers: () => health.results(),
         merged: (repo, hash, count) => source.merged(repo, hash, count),
         push: pushReceiver({

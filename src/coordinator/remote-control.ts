@@ -4,17 +4,24 @@
  */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { Clock } from "../farm/clock.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
+import { formatDuration } from "../farm/flags.ts";
+import { type Ms, ms } from "../farm/ids.ts";
 import { holderOf } from "../store/data-folder.ts";
 
 const LIMIT_MS = 30_000;
+const LOOK_AGAIN: Ms = ms(500);
 
 export type Command =
   | { readonly do: "rebuild" | "cancel"; readonly build: string }
-  | { readonly do: "drain" | "resume"; readonly target: string; readonly note: string };
+  | { readonly do: "drain" | "resume"; readonly target: string; readonly note: string; readonly waitMs: Ms };
 
-/** Carries out `command`; resolves with what the coordinator answered. Throws FarmError saying why it cannot be done. */
-export async function control(data: string, secrets: string, command: Command): Promise<string> {
+/**
+ * Carries out `command`; resolves with what the coordinator answered, for a drain that waits once nothing runs there any more.
+ * Throws FarmError saying why it cannot be done.
+ */
+export async function control(data: string, secrets: string, command: Command, clock: Clock): Promise<string> {
   const holder = await holderOf(data);
   if (!holder?.http) {
     throw new FarmError(
@@ -23,33 +30,60 @@ export async function control(data: string, secrets: string, command: Command): 
     );
   }
   const token = (await readFile(join(secrets, "operator-token"), "utf8")).trim();
-  const { path, body } = request(command);
-  let response: Response;
-  try {
-    response = await fetch(`${holder.http}${path}`, {
-      method: "POST",
-      headers: { authorization: `Bearer ${token}`, accept: "application/json" },
-      body: new URLSearchParams(body),
-      redirect: "error",
-      signal: AbortSignal.timeout(LIMIT_MS),
-    });
-  } catch (error) {
-    throw new FarmError(
-      "unavailable",
-      `Cannot ${command.do}: the coordinator at ${holder.http} does not answer: ${messageOf(error)}`,
-      { cause: error },
-    );
+  const ask = async (path: string, body?: Record<string, string>): Promise<string> => {
+    let response: Response;
+    try {
+      response = await fetch(`${holder.http}${path}`, {
+        method: body ? "POST" : "GET",
+        headers: { authorization: `Bearer ${token}`, accept: "application/json" },
+        ...(body ? { body: new URLSearchParams(body) } : {}),
+        redirect: "error",
+        signal: AbortSignal.timeout(LIMIT_MS),
+      });
+    } catch (error) {
+      throw new FarmError(
+        "unavailable",
+        `Cannot ${command.do}: the coordinator at ${holder.http} does not answer: ${messageOf(error)}`,
+        { cause: error },
+      );
+    }
+    const text = (await response.text()).trim();
+    if (!response.ok) throw new FarmError("conflict", `Cannot ${command.do}: ${said(text) ?? response.statusText}`);
+    return text;
+  };
+  const { path, body, running } = request(command);
+  const answer = said(await ask(path, body)) ?? `${command.do}: done`;
+  if (!("waitMs" in command) || command.waitMs === 0) return answer;
+  const until = clock.monotonic() + command.waitMs;
+  for (;;) {
+    const count = runningIn(await ask(running));
+    if (count === 0) return `${answer}; nothing runs there any more`;
+    if (clock.monotonic() >= until) {
+      const left = count === 1 ? "1 machine is" : `${count} machines are`;
+      throw new FarmError("timed-out", `${answer}, but ${left} still at work after ${formatDuration(command.waitMs)}`);
+    }
+    await clock.sleep(LOOK_AGAIN);
   }
-  const text = (await response.text()).trim();
-  if (!response.ok) throw new FarmError("conflict", `Cannot ${command.do}: ${said(text) ?? response.statusText}`);
-  return said(text) ?? `${command.do}: done`;
 }
 
-function request(command: Command): { path: string; body: Record<string, string> } {
-  if ("build" in command) return { path: `/b/${encodeURIComponent(command.build)}/${command.do}`, body: {} };
+function runningIn(text: string): number {
+  const value: unknown = JSON.parse(text);
+  if (typeof value === "object" && value !== null && "running" in value) return Number(value.running);
+  throw new FarmError("internal", `Cannot read what runs from ${JSON.stringify(text)}`);
+}
+
+/** Where to POST, and where to ask what still runs. */
+function request(command: Command): { path: string; body: Record<string, string>; running: string } {
+  if ("build" in command) {
+    return { path: `/b/${encodeURIComponent(command.build)}/${command.do}`, body: {}, running: "/running" };
+  }
+  const body = { note: command.note };
+  const whole = command.target === "all" ? "farm" : command.target === "coordinator" ? "coordinator" : undefined;
+  if (whole !== undefined) return { path: `/${whole}/${command.do}`, body, running: `/running?${whole}=` };
   // A host type is named as in the configuration; anything else is a machine.
   const kind = command.target.startsWith("host-") ? "hosts" : "machines";
-  return { path: `/${kind}/${encodeURIComponent(command.target)}/${command.do}`, body: { note: command.note } };
+  const target = encodeURIComponent(command.target);
+  return { path: `/${kind}/${target}/${command.do}`, body, running: `/running?${kind}=${target}` };
 }
 
 function said(text: string): string | undefined {

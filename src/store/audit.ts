@@ -5,7 +5,7 @@ import { at, type Sql } from "./sql.ts";
 export interface AuditEntry {
   readonly at: EpochMs;
   readonly who: string;
-  /** 'rebuild', 'cancel', 'drain', 'resume', 'revoke', 'login'. */
+  /** 'rebuild', 'cancel', 'drain', 'resume', 'readmit', 'revoke', 'login'. */
   readonly action: string;
   /** `noun:id`, as in topics. */
   readonly subject: string;

@@ -13,6 +13,8 @@ export interface MachineRow {
   readonly lastSeenAt: number;
   readonly drainNote: string | null;
   readonly drained: boolean;
+  /** Why it is set aside; null: it is not. */
+  readonly setAside: string | null;
   readonly open: boolean;
   readonly build: number | null;
   readonly builder: string | null;
@@ -23,7 +25,7 @@ export interface MachineRow {
 export async function machinesPage(sql: Sql, like: string, limit: number, offset: number): Promise<MachineRow[]> {
   return sql.query(
     `select m.id, m.host_type as "hostType", m.name, m.owner, t.trust, m.last_seen_at as "lastSeenAt", m.drain_note as "drainNote",
-       m.drained_at is not null as drained, s.id is not null as open, b.id as build, b.builder,
+       m.drained_at is not null as drained, case when m.set_aside_at is not null then coalesce(m.set_aside_reason, '') end as "setAside", s.id is not null as open, b.id as build, b.builder,
        case when s.id is null then (
          select close_reason from session where machine_id = m.id order by opened_at desc limit 1) end as "closeReason"
      from (
@@ -102,6 +104,13 @@ export interface MachineDetail {
   readonly lastSeenAt: number;
   readonly drainedAt: number | null;
   readonly drainNote: string | null;
+  readonly setAsideAt: number | null;
+  readonly setAsideUntil: number | null;
+  readonly setAsideReason: string | null;
+  readonly probedAt: number | null;
+  readonly probeError: string | null;
+  /** When somebody was told that it is missing; null: nobody was, or it is not. */
+  readonly toldAt: number | null;
   readonly keyId: string | null;
   readonly keyMadeAt: number | null;
   readonly keyExpiresAt: number | null;
@@ -113,6 +122,9 @@ export async function machinesNamed(sql: Sql, name: string): Promise<MachineDeta
   return sql.query(
     `select m.id, m.host_type as "hostType", m.name, m.owner, t.trust, m.agent, m.version, m.agent_digest as "agentDigest", m.platform,
        m.address, m.first_seen_at as "firstSeenAt", m.last_seen_at as "lastSeenAt", m.drained_at as "drainedAt", m.drain_note as "drainNote",
+       m.set_aside_at as "setAsideAt", m.set_aside_until as "setAsideUntil", m.set_aside_reason as "setAsideReason",
+       m.probed_at as "probedAt", m.probe_error as "probeError",
+       (select told_at from trouble where kind = 'missing' and subject = 'machine:' || m.id and told_to > 0 and well_at is null) as "toldAt",
        k.id as "keyId", k.made_at as "keyMadeAt", k.expires_at as "keyExpiresAt", k.revoked_at as "keyRevokedAt"
      from machine m join host_type t on t.name = m.host_type left join machine_key k on k.id = m.key_id
      where m.name = $1 order by m.last_seen_at desc`,

@@ -29,7 +29,9 @@ export interface ConnectedRow {
   readonly address: string;
   readonly version: number;
   readonly openedAt: number;
+  /** By itself or with its coordinator. */
   readonly drained: boolean;
+  readonly setAside: boolean;
   /** Since when it holds the lease; null while idle. */
   readonly heldAt: number | null;
   /** When it gave its last lease back; null: it had none in this session. */
@@ -44,7 +46,7 @@ export interface ConnectedRow {
 export async function connected(sql: Sql, hostType: string | null = null): Promise<ConnectedRow[]> {
   return sql.query(
     `select s.id as session, m.id as "machineId", m.name, m.host_type as "hostType", s.address, m.version, s.opened_at as "openedAt",
-       m.drained_at is not null as drained, h.held_at as "heldAt", f.freed_at as "freedAt",
+       m.drained_at is not null or o.drained_at is not null as drained, m.set_aside_at is not null as "setAside", h.held_at as "heldAt", f.freed_at as "freedAt",
        b.id as build, b.repo, b.builder, b.started_at as "startedAt"
      from session s
        join coordinator o on o.id = s.coordinator_id and o.ended_at is null

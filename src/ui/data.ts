@@ -77,7 +77,7 @@ export interface MachineRef {
   readonly name: string;
 }
 
-export type MachineMode = "idle" | "busy" | "away" | "drained";
+export type MachineMode = "idle" | "busy" | "away" | "drained" | "set aside";
 
 /** When something is likely to begin, from now: one in ten begins earlier, one in ten later. */
 export interface Estimate {

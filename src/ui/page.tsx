@@ -57,7 +57,7 @@ export function Body(props: { envelope: Envelope }): JSX.Element {
     case "queues":
       return <QueuesPage data={page.data} />;
     case "health":
-      return <HealthPage data={page.data} />;
+      return <HealthPage data={page.data} operator={frame.operator} />;
     case "search":
       return <SearchPage data={page.data} />;
     case "message":

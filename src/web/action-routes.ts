@@ -3,11 +3,15 @@
  *
  *   /login  /logout  /theme
  *   /b/ID/rebuild  /b/ID/cancel
- *   /machines/ID-OR-NAME/drain|resume   /hosts/TYPE/drain|resume   /keys/ID/revoke
+ *   /machines/ID-OR-NAME/drain|resume|readmit   /hosts/TYPE/drain|resume   /farm/drain|resume   /coordinator/drain|resume
+ *   /keys/ID/revoke
+ *
+ * and GET /running?farm|coordinator|hosts=TYPE|machines=ID-OR-NAME: how many machines are at work there, for whoever waits for a drain.
  */
 import { Hono } from "hono";
 import { FarmError } from "../farm/errors.ts";
 import { buildId } from "../farm/ids.ts";
+import { type DrainTarget, runningOn } from "../store/drain.ts";
 import { machinesNamed } from "../store/pages-machines.ts";
 import type { WebDeps } from "./deps.ts";
 import { type Ctx, type Env, json, ownPath, positive, wantsJson } from "./http.ts";
@@ -17,7 +21,7 @@ const NOTE_LIMIT = 200;
 const TOKEN_LIMIT = 1000;
 
 export function actionRoutes(
-  deps: Pick<WebDeps, "actions" | "sql" | "log">,
+  deps: Pick<WebDeps, "actions" | "sql" | "log" | "coordinator">,
   operator: Operator,
   loginPage: (c: Ctx, status: number, back: string, problem: string) => Promise<Response>,
 ): Hono<Env> {
@@ -66,6 +70,34 @@ export function actionRoutes(
       };
     }),
   );
+  routes.post("/machines/:machine/readmit", (c) =>
+    act(c, back(c, "/machines"), async () => {
+      await actions.readmitMachine(await machineOf(deps.sql, c.req.param("machine")), "operator");
+      return { message: `machine ${c.req.param("machine")} is not set aside any more` };
+    }),
+  );
+  routes.post("/farm/:do{drain|resume}", (c) =>
+    act(c, back(c, "/status"), async () => {
+      if (c.req.param("do") === "resume") await actions.resumeFarm("operator");
+      else await actions.drainFarm(await noteOf(c), "operator");
+      return {
+        message: c.req.param("do") === "resume" ? "the farm takes work again" : "the farm takes nothing new",
+      };
+    }),
+  );
+  routes.post("/coordinator/:do{drain|resume}", (c) =>
+    act(c, back(c, "/status"), async () => {
+      if (c.req.param("do") === "resume") await actions.resumeCoordinator("operator");
+      else await actions.drainCoordinator(await noteOf(c), "operator");
+      return {
+        message:
+          c.req.param("do") === "resume"
+            ? "machines of this coordinator take work again"
+            : "machines of this coordinator take nothing new until it is started again",
+      };
+    }),
+  );
+  routes.get("/running", async (c) => json(c, 200, { running: await runningOn(deps.sql, await targetOf(deps, c)) }));
   routes.post("/hosts/:type/:do{drain|resume}", (c) =>
     act(c, back(c, `/builders#${encodeURIComponent(c.req.param("type"))}`), async () => {
       const type = c.req.param("type");
@@ -137,6 +169,14 @@ async function machineOf(sql: WebDeps["sql"], text: string): Promise<number> {
   const id = first?.id ?? positive(text);
   if (id === undefined) throw new FarmError("not-found", `Cannot find machine ${JSON.stringify(text)}`);
   return id;
+}
+
+/** `?farm`, `?coordinator`, `?hosts=TYPE` or `?machines=NAME`, as in the addresses of drain. */
+async function targetOf(deps: Pick<WebDeps, "sql" | "coordinator">, c: Ctx): Promise<DrainTarget> {
+  const { hosts, machines, coordinator } = c.req.query();
+  if (hosts !== undefined) return { kind: "hostType", name: hosts };
+  if (machines !== undefined) return { kind: "machine", id: await machineOf(deps.sql, machines) };
+  return coordinator === undefined ? { kind: "farm" } : { kind: "coordinator", id: deps.coordinator };
 }
 
 async function noteOf(c: Ctx): Promise<string> {

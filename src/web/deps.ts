@@ -48,6 +48,13 @@ export interface Actions {
   cancel(build: BuildId, who: string): Promise<void>;
   drainMachine(machine: number, note: string, who: string): Promise<void>;
   resumeMachine(machine: number, who: string): Promise<void>;
+  /** A machine that is set aside gets work again at once. */
+  readmitMachine(machine: number, who: string): Promise<void>;
+  drainFarm(note: string, who: string): Promise<void>;
+  resumeFarm(who: string): Promise<void>;
+  /** This coordinator, until it is started again. */
+  drainCoordinator(note: string, who: string): Promise<void>;
+  resumeCoordinator(who: string): Promise<void>;
   drainHostType(hostType: string, note: string, who: string): Promise<void>;
   resumeHostType(hostType: string, who: string): Promise<void>;
   revokeKey(key: string, who: string): Promise<void>;

@@ -351,6 +351,86 @@ test("/machines lists connected machines first; filters; and one machine tells i
   expect((await web.get(`/machines/${LONG}`)).status).toBe(200);
 });
 
+test("a machine that is set aside says why, until when and what its probe found; the lists say so too", async () => {
+  const { sql } = web.database;
+  const until = new Date("2026-11-25T02:25:00Z");
+  await sql.query(
+    `update machine set set_aside_at = now(), set_aside_until = $1, set_aside_reason = '3 builds in a row failed on it; the last: machine gone',
+       probed_at = now(), probe_error = 'emptying its work folder: disk full' where name = 'shed-2'`,
+    [until],
+  );
+  const html = plainText(await page("/machines/shed-2"));
+  expect(html).toContain(
+    "3 builds in a row failed on it; the last: machine gone. It gets no work until a probe finds it well",
+  );
+  expect(html).toMatch(/not before 2026-11-25 02:25/);
+  expect(html).toContain("failed: emptying its work folder: disk full.");
+  expect(html).not.toContain("Give it work again"); // that is the operator's
+  const { page: list } = await data("/machines?q=shed-2");
+  expect(list).toMatchObject({ data: { machines: [{ mode: "set aside", note: /3 builds in a row/ }] } });
+  const { page: home } = await data("/");
+  expect(home).toMatchObject({ data: { numbers: { setAside: 1, idle: 1 } } });
+  await sql.query("update machine set set_aside_at = null where name = 'shed-2'");
+});
+
+test("[coordinator 77] / names who is missing, since when, and when the owner was told", async () => {
+  const { sql } = web.database;
+  const [away] = await sql.query<{ id: number; name: string; type: string; seen: number }>(
+    `select m.id, m.name, m.host_type as type, m.last_seen_at as seen from machine m
+     where not exists (select from session where machine_id = m.id and closed_at is null)`,
+  );
+  if (!away) throw new Error("nobody is away");
+  const { page: before } = await data("/");
+  const of = (page: typeof before) =>
+    page.name === "home" ? page.data.pools.types.find((type) => type.hostType === away.type) : undefined;
+  expect(of(before)?.missing).toEqual([{ name: away.name, since: away.seen, toldAt: null }]);
+  await sql.query(
+    `insert into trouble (kind, subject, since, noticed_at, told_at, told_to, about)
+     values ('missing', 'machine:' || $1::text, now(), now(), $2, 1, '{}')`,
+    [away.id, new Date("2026-11-25T02:25:00Z")],
+  );
+  const html = plainText(await page("/"));
+  expect(html).toMatch(/\(\d+ missing: .*, silent since \d{4}-.*, owner told 2026-11-25 02:25/);
+  expect(plainText(await page(`/machines/${encodeURIComponent(away.name)}`))).toContain("Its owner was told");
+  await sql.query("delete from trouble");
+});
+
+test("a farm that is drained says so where people wait", async () => {
+  const { sql } = web.database;
+  await sql.query("update farm set drained_at = now(), drain_note = 'upgrade at noon'");
+  expect(plainText(await page("/queues"))).toContain("drained: the whole farm: upgrade at noon");
+  expect(plainText(await page("/status"))).toMatch(/The farm was drained .*: upgrade at noon. It ends what runs/);
+  expect(plainText(await page(`/b/${web.seeded.waiting}`))).toContain("is drained: the whole farm: upgrade at noon");
+  await sql.query("update farm set drained_at = null, drain_note = null");
+});
+
+test("whom to tell of a machine is no part of any page", async () => {
+  for (const path of ["/builders?format=json", "/machines/riverboard?format=json"]) {
+    expect(await page(path)).not.toContain('"notify"');
+  }
+});
+
+test("a log that was deleted says so on the build's page and instead of the log", async () => {
+  const { sql } = web.database;
+  const id = web.seeded.failed;
+  const dropped = (at: string) =>
+    sql.query(
+      `update log set dropped_at = ${at} from attempt a join step s on s.attempt_id = a.id where a.build_id = $1 and log.id = s.log_id`,
+      [id],
+    );
+  await dropped("'2026-10-01'");
+  expect(plainText(await page(`/b/${id}`))).toContain(
+    "was deleted on 2026-10-01: it had been kept for as long as the farm keeps logs",
+  );
+  const { page: build } = await data(`/b/${id}`);
+  const step = build.name === "build" ? build.data.step : "";
+  const raw = await web.get(`/b/${id}/${step}/log`);
+  expect(raw.status).toBe(410);
+  expect(await raw.text()).toContain("This log was deleted on 2026-10-01");
+  expect((await web.get(`/b/${id}/${step}/lines`)).status).toBe(410);
+  await dropped("null");
+});
+
 test("/machines/NAME compares builder by builder, and only with five successes on each side", async () => {
   const { sql } = web.database;
   const compared = async () => {

@@ -3,6 +3,7 @@ import type { FarmConfig } from "../config/effective.ts";
 import { type BuildId, type EpochMs, epochMs, type MachineId } from "../farm/ids.ts";
 import { type Durations, forecast } from "../schedule/forecast.ts";
 import { mayTake } from "../schedule/order.ts";
+import { farmDrain } from "../store/drain.ts";
 import { buildLines, recentDurations } from "../store/pages-lines.ts";
 import { type ConnectedRow, connected, type HostTypeRow, hostTypes } from "../store/pages-pools.ts";
 import { boundTo, type Queued, queueLengths, queueLines, takerOf } from "../store/queue-line.ts";
@@ -51,7 +52,7 @@ export async function readQueues(
   only: string | null = null,
 ): Promise<Queues> {
   const [types, sessions, lines, lengths] = await Promise.all([
-    hostTypes(sql),
+    typesOf(sql),
     connected(sql, only),
     queueLines(sql, only === null ? null : [only], now, limit),
     queueLengths(sql),
@@ -62,12 +63,20 @@ export async function readQueues(
   const all = types
     .filter((type) => only === null || type.name === only)
     .map((type): Queue => {
-      const serving = (byType.get(type.name) ?? []).filter((session) => !session.drained);
+      const serving = (byType.get(type.name) ?? []).filter((session) => !session.drained && !session.setAside);
       const length = byName.get(type.name);
       const items = itemsOf(type, serving, lines.get(type.name) ?? [], durations, now);
       return { type, serving, waiting: length?.waiting ?? 0, oldest: length?.oldest ?? null, items };
     });
   return { all, connected: sessions };
+}
+
+/** While the farm is drained, so is every host type. */
+async function typesOf(sql: Sql): Promise<readonly HostTypeRow[]> {
+  const [types, farm] = await Promise.all([hostTypes(sql), farmDrain(sql)]);
+  if (!farm) return types;
+  const drainNote = `the whole farm${farm.note === "" ? "" : `: ${farm.note}`}`;
+  return types.map((type) => ({ ...type, drainedAt: farm.drainedAt, drainNote }));
 }
 
 function itemsOf(

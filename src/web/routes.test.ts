@@ -249,6 +249,11 @@ describe("the operator", () => {
       [`/machines/${web.seeded.machine.id}/resume`, {}],
       ["/hosts/host-a/drain", { note: "heat" }],
       ["/hosts/host-a/resume", {}],
+      ["/machines/riverboard/readmit", {}],
+      ["/farm/drain", { note: "upgrade" }],
+      ["/farm/resume", {}],
+      ["/coordinator/drain", { note: "new version" }],
+      ["/coordinator/resume", {}],
       ["/keys/K1/revoke", {}],
     ] as const) {
       const response = await post(path, bearer, body);
@@ -261,6 +266,11 @@ describe("the operator", () => {
       [200, `machine ${web.seeded.machine.id} takes work again`],
       [200, "machines of host-a take nothing new"],
       [200, "machines of host-a take work again"],
+      [200, "machine riverboard is not set aside any more"],
+      [200, "the farm takes nothing new"],
+      [200, "the farm takes work again"],
+      [200, "machines of this coordinator take nothing new until it is started again"],
+      [200, "machines of this coordinator take work again"],
       [200, "key K1 is revoked"],
     ]);
     const id = web.seeded.machine.id;
@@ -271,12 +281,26 @@ describe("the operator", () => {
       `resumeMachine ${id} operator`,
       "drainHostType host-a heat operator",
       "resumeHostType host-a operator",
+      `readmitMachine ${id} operator`,
+      "drainFarm upgrade operator",
+      "resumeFarm operator",
+      "drainCoordinator new version operator",
+      "resumeCoordinator operator",
       "revokeKey K1 operator",
     ]);
     expect(await (await post("/b/999999/rebuild", bearer)).json()).toEqual({
       error: "Cannot rebuild 999999: there is no such build",
     });
     expect((await post("/machines/nobody/drain", bearer)).status).toBe(404);
+  });
+
+  test("is told how many machines are at work where something is drained", async () => {
+    const running = async (query: string) => (await web.get(`/running?${query}`)).json();
+    expect(await running("farm=")).toEqual({ running: 3 });
+    expect(await running("coordinator=")).toEqual({ running: 3 });
+    expect(await running("machines=riverboard")).toEqual({ running: 1 });
+    expect(await running("hosts=host-that-nobody-has")).toEqual({ running: 0 });
+    expect((await web.get("/running?machines=nobody")).status).toBe(404);
   });
 
   test("logs in with the token, sees the buttons, and goes to the new build", async () => {

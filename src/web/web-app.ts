@@ -13,6 +13,7 @@ import { getCookie } from "hono/cookie";
 import { CODES, FarmError } from "../farm/errors.ts";
 import { seconds } from "../farm/ids.ts";
 import { livingCoordinators } from "../store/coordinators.ts";
+import { farmDrain } from "../store/drain.ts";
 import { connected, hostTypes } from "../store/pages-pools.ts";
 import { activePostSubmit } from "../store/pages-search.ts";
 import { queueLengths } from "../store/queue-line.ts";
@@ -228,9 +229,12 @@ function pageRoutes(app: Hono<Env>, deps: WebDeps, pages: Pages): void {
   });
   app.get("/status", async (c) => {
     // What the checkers found is worth showing also while the database is away, which is one of the things that they find.
-    const living = await pages.load(livingCoordinators(sql)).catch(() => []);
+    const [living, drained] = await Promise.all([
+      pages.load(livingCoordinators(sql)).catch(() => []),
+      pages.load(farmDrain(sql)).catch(() => null),
+    ]);
     const coordinators = living.map(({ shared: _, ...one }) => ({ ...one, here: one.id === deps.coordinator }));
-    const data = { checks: checks(), coordinators };
+    const data = { checks: checks(), coordinators, drained };
     return pages.answer(c, 200, "Health", { name: "health", data }, ["farm:", ...POOL_TOPICS]);
   });
   app.get("/search", async (c) => {

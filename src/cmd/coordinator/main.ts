@@ -44,7 +44,7 @@ await main(async () => {
   if (values["test-notice"]) return testNotice(values.config, values["farm-name"], systemClock, process.stdout);
   const command = commandOf(values);
   if (command) {
-    process.stdout.write(`${await control(values.data, values.secrets || values.data, command)}\n`);
+    process.stdout.write(`${await control(values.data, values.secrets || values.data, command, systemClock)}\n`);
     return 0;
   }
   return serve({

@@ -10,22 +10,18 @@ alter table machine
   add column set_aside_times  integer not null default 0, -- in a row without a good build between: the back-off follows from it
   add column probed_at        timestamptz,
   add column probe_error      text,                -- what the last probe failed with; null: it was well
-  add column well_since       timestamptz,         -- a probe or an operator brought it back: failures before do not count any more
-  add column drained_by       text;
+  add column well_since       timestamptz;         -- a probe or an operator brought it back: failures before do not count any more
 create index machine_set_aside on machine (set_aside_until) where set_aside_at is not null;
 
-alter table host_type add column drained_by text;
 -- A coordinator that is drained gives its machines nothing new until it is started again.
 alter table coordinator
   add column drained_at timestamptz,
-  add column drain_note text,
-  add column drained_by text;
+  add column drain_note text;
 -- The farm as a whole: one row.
 create table farm (
   one        boolean primary key default true check (one),
   drained_at timestamptz,
-  drain_note text,
-  drained_by text
+  drain_note text
 );
 insert into farm default values;
 

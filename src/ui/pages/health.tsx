@@ -2,7 +2,7 @@
 import type { JSX } from "preact";
 import type { Check } from "../data.ts";
 import { healthMark } from "../frame.tsx";
-import { Empty, Section, Span, Table, When } from "../parts.tsx";
+import { Act, Empty, Section, Span, Table, When } from "../parts.tsx";
 import { plural, visible } from "../text.ts";
 
 const WORST = ["error", "warn", "info", "ok"];
@@ -55,14 +55,31 @@ export interface CoordinatorLine {
 export interface HealthData {
   readonly checks: readonly Check[];
   readonly coordinators: readonly CoordinatorLine[];
+  /** When the farm was drained, and why; null: it is not. */
+  readonly drained: { readonly drainedAt: number; readonly note: string } | null;
 }
 
-export function HealthPage(props: { data: HealthData }): JSX.Element {
-  const { checks, coordinators } = props.data;
+export function HealthPage(props: { data: HealthData; operator: boolean }): JSX.Element {
+  const { checks, coordinators, drained } = props.data;
   return (
     <>
       <h1>Health</h1>
+      {drained === null ? null : (
+        <p class="lead">
+          The farm was drained <When at={drained.drainedAt} />
+          {drained.note === "" ? "" : `: ${visible(drained.note)}`}. It ends what runs and begins nothing new.
+        </p>
+      )}
       <CheckList checks={checks} />
+      {props.operator ? (
+        <div class="operate">
+          {drained === null ? (
+            <Act action="/farm/drain" label="Drain the farm" note="why (shown to everybody)" />
+          ) : (
+            <Act action="/farm/resume" label="Resume the farm" />
+          )}
+        </div>
+      ) : null}
       <Section id="coordinators" title="Coordinators" aside={plural(coordinators.length, "process", "processes")}>
         <Table
           label="Coordinators"

@@ -13,6 +13,7 @@ export interface Numbers {
   readonly idle: number;
   readonly busy: number;
   readonly drained: number;
+  readonly setAside: number;
   readonly missing: number;
   readonly running: number;
   readonly waiting: number;
@@ -176,6 +177,7 @@ function MachineFigures(props: { numbers: Numbers; hours: readonly Hour[] }): JS
         <span>{grouped(n.idle)} idle</span>
         <span>{grouped(n.busy)} busy</span>
         {n.drained > 0 ? <span>{grouped(n.drained)} drained</span> : null}
+        {n.setAside > 0 ? <span class="fl">{grouped(n.setAside)} set aside</span> : null}
         {n.missing > 0 ? <a href="#pools" class="fl">{`${grouped(n.missing)} missing`}</a> : null}
       </p>
       <Columns

@@ -32,6 +32,13 @@ export interface MachineData {
   readonly lastSeenAt: number;
   readonly drainedAt: number | null;
   readonly drainNote: string | null;
+  readonly setAsideAt: number | null;
+  readonly setAsideUntil: number | null;
+  readonly setAsideReason: string | null;
+  readonly probedAt: number | null;
+  readonly probeError: string | null;
+  /** When somebody was told that it is missing. */
+  readonly toldAt: number | null;
   readonly running: BuildLine | null;
   readonly key: {
     readonly id: string;
@@ -81,6 +88,7 @@ export function MachinePage(props: { data: MachineData; operator: boolean }): JS
       <p class="lead">
         <State machine={m} />
       </p>
+      {m.setAsideAt === null ? null : <SetAside machine={m} at={m.setAsideAt} />}
       {m.running ? <BuildRows label="What it runs" builds={[m.running]} kind="running" machine={false} /> : null}
       <dl class="facts">
         <Fact name="Host type">
@@ -198,7 +206,30 @@ function State(props: { machine: MachineData }): JSX.Element {
     <>
       Away since <When at={last?.closedAt ?? m.lastSeenAt} />
       {last?.reason ? `: ${visible(last.reason)}` : ""}.
+      {m.toldAt === null ? null : (
+        <>
+          {" "}
+          Its owner was told <When at={m.toldAt} />.
+        </>
+      )}
     </>
+  );
+}
+
+/** What it failed with, until when it gets nothing, and what the farm does about it. */
+function SetAside(props: { machine: MachineData; at: number }): JSX.Element {
+  const { setAsideUntil, setAsideReason, probedAt, probeError } = props.machine;
+  return (
+    <p class="lead fl">
+      Set aside <When at={props.at} />: {visible(setAsideReason ?? "")}. It gets no work until a probe finds it well
+      {setAsideUntil === null ? "" : `, not before ${utc(setAsideUntil)}`}.
+      {probeError === null || probedAt === null ? null : (
+        <>
+          {" "}
+          The last probe, <When at={probedAt} />, failed: {visible(probeError)}.
+        </>
+      )}
+    </p>
   );
 }
 
@@ -244,6 +275,7 @@ function Operate(props: { machine: MachineData }): JSX.Element {
       ) : (
         <Act action={`/machines/${m.id}/resume`} label="Resume" />
       )}
+      {m.setAsideAt === null ? null : <Act action={`/machines/${m.id}/readmit`} label="Give it work again" />}
     </div>
   );
 }

@@ -6,6 +6,7 @@ import type { JSX } from "preact";
 import { machineHref } from "../data.ts";
 import { Empty, Section, Span } from "../parts.tsx";
 import { grouped, visible } from "../text.ts";
+import { utc } from "../time.ts";
 
 export interface PoolLine {
   readonly hostType: string;
@@ -15,6 +16,16 @@ export interface PoolLine {
   readonly trust: "team" | "community";
   readonly drained: boolean;
   readonly configured: boolean;
+  /** Machines of it that should be connected and are not, as far as they are known. */
+  readonly missing: readonly MissingLine[];
+}
+
+export interface MissingLine {
+  readonly name: string;
+  /** When it was last seen. */
+  readonly since: number;
+  /** When its owner was told. */
+  readonly toldAt: number | null;
 }
 
 export interface SessionLine {
@@ -48,7 +59,12 @@ export function Pools(props: { pools: PoolData }): JSX.Element {
               <li key={type.hostType}>
                 <a href={`/builders#${encodeURIComponent(type.hostType)}`}>{visible(type.hostType)}</a>
                 {`: ${type.busy}/${type.total}`}
-                {type.total < type.expect ? <span class="fl">{` (${type.expect - type.total} missing)`}</span> : null}
+                {type.total < type.expect ? (
+                  <span class="fl">
+                    {` (${type.expect - type.total} missing`}
+                    <Missing machines={type.missing} hostType={type.hostType} />)
+                  </span>
+                ) : null}
                 {type.drained ? <span class="muted"> drained</span> : null}
                 {type.configured ? null : <span class="muted"> not in the configuration</span>}
               </li>
@@ -87,5 +103,30 @@ export function Pools(props: { pools: PoolData }): JSX.Element {
         )}
       </Section>
     </div>
+  );
+}
+
+/** `: pinecone, silent since 02:10, owner told 02:25`. */
+function Missing(props: { machines: readonly MissingLine[]; hostType: string }): JSX.Element | null {
+  if (props.machines.length === 0) return null;
+  return (
+    <>
+      {props.machines.map(({ name, since, toldAt }, i) => (
+        <span key={name}>
+          {i === 0 ? ": " : "; "}
+          <a href={machineHref({ name, hostType: props.hostType })}>
+            <bdi>{visible(name)}</bdi>
+          </a>
+          {", silent since "}
+          <time datetime={new Date(since).toISOString()}>{utc(since)}</time>
+          {toldAt === null ? null : (
+            <>
+              {", owner told "}
+              <time datetime={new Date(toldAt).toISOString()}>{utc(toldAt)}</time>
+            </>
+          )}
+        </span>
+      ))}
+    </>
   );
 }

@@ -39,7 +39,7 @@ export async function buildersData(sql: Sql, config: FarmConfig): Promise<Builde
         trust: host.trust,
         expect: host.expect,
         connected: sessions.filter((s) => s.hostType === host.hostType).length,
-        owners: host.owners,
+        owners: host.owners.map(({ name, contact }) => ({ name, contact })),
         notes: host.notes,
         builders: config.builders.filter((builder) => builder.host === host.hostType).map((builder) => builder.name),
         drained: type && type.drainedAt !== null ? (type.drainNote ?? "") : null,

@@ -7,9 +7,10 @@ import { countMachines } from "../../store/pages-machines.ts";
 import type { ConnectedRow, HostTypeRow } from "../../store/pages-pools.ts";
 import { openBuilds } from "../../store/pages-search.ts";
 import type { Sql } from "../../store/sql.ts";
+import { type ShortHost, shortHosts, toldMissing } from "../../store/troubles.ts";
 import type { Check } from "../../ui/data.ts";
 import type { HomeData, Hour } from "../../ui/pages/home.tsx";
-import type { PoolData } from "../../ui/pages/pools.tsx";
+import type { MissingLine, PoolData } from "../../ui/pages/pools.tsx";
 import { subject } from "../../ui/text.ts";
 import { linesOf } from "../lines.ts";
 import { readQueues, waitingGroups } from "../queues.ts";
@@ -21,6 +22,8 @@ const RED = 5;
 const DAY = minutes(24 * 60);
 /** Machines listed one by one; more are a page of their own. */
 const SESSIONS = 1000;
+/** Missing machines named for each host type. */
+const MISSING = 5;
 const DAY_KEPT_MS = 10_000;
 
 /** The last 24 hours, remembered for a moment. */
@@ -50,7 +53,7 @@ export interface HomeDeps {
 
 export async function homeData(deps: HomeDeps, now: EpochMs): Promise<HomeData> {
   const { sql, config } = deps;
-  const [queues, open, machines, hours, running, recent, red] = await Promise.all([
+  const [queues, open, machines, hours, running, recent, red, short, told] = await Promise.all([
     readQueues(sql, now, 1),
     openBuilds(sql),
     countMachines(sql, ""),
@@ -58,6 +61,8 @@ export async function homeData(deps: HomeDeps, now: EpochMs): Promise<HomeData> 
     runningLines(sql, RUNNING),
     recentLines(sql, RECENT),
     newlyRed(sql, plus(now, ms(-DAY)), RED),
+    shortHosts(sql),
+    toldMissing(sql),
   ]);
   const [waiting, runningBuilds, recentBuilds] = await Promise.all([
     waitingGroups(sql, queues, config, WAITING),
@@ -67,16 +72,19 @@ export async function homeData(deps: HomeDeps, now: EpochMs): Promise<HomeData> 
   const pools = poolData(
     queues.all.map((q) => q.type),
     queues.connected,
+    missingOf(short, told),
   );
   const busy = queues.connected.filter((s) => s.heldAt !== null).length;
   const drained = queues.connected.filter((s) => s.heldAt === null && s.drained).length;
+  const setAside = queues.connected.filter((s) => s.heldAt === null && !s.drained && s.setAside).length;
   const oldest = queues.all.flatMap((q) => q.oldest ?? []);
   return {
     numbers: {
       machines,
       busy,
       drained,
-      idle: queues.connected.length - busy - drained,
+      setAside,
+      idle: queues.connected.length - busy - drained - setAside,
       missing: pools.types.reduce((sum, type) => sum + Math.max(0, type.expect - type.total), 0),
       running: open.running,
       waiting: queues.all.reduce((sum, q) => sum + q.waiting, 0),
@@ -106,8 +114,26 @@ export async function homeData(deps: HomeDeps, now: EpochMs): Promise<HomeData> 
   };
 }
 
+/** By host type, who is missing. */
+function missingOf(
+  short: readonly ShortHost[],
+  told: Awaited<ReturnType<typeof toldMissing>>,
+): ReadonlyMap<string, readonly MissingLine[]> {
+  const toldAt = new Map(told.map((each) => [each.machine, each.toldAt]));
+  return new Map(
+    short.map(({ hostType, away }) => [
+      hostType,
+      away.slice(0, MISSING).map(({ id, name, since }) => ({ name, since, toldAt: toldAt.get(id) ?? null })),
+    ]),
+  );
+}
+
 /** Host types that somebody expects or that has somebody; sessions by type and name, as the rows come. */
-export function poolData(types: readonly HostTypeRow[], sessions: readonly ConnectedRow[]): PoolData {
+export function poolData(
+  types: readonly HostTypeRow[],
+  sessions: readonly ConnectedRow[],
+  missing: ReadonlyMap<string, readonly MissingLine[]> = new Map(),
+): PoolData {
   return {
     connected: sessions.length,
     types: types
@@ -121,6 +147,7 @@ export function poolData(types: readonly HostTypeRow[], sessions: readonly Conne
           trust: type.trust,
           drained: type.drainedAt !== null,
           configured: type.configured,
+          missing: missing.get(type.name) ?? [],
         };
       })
       .filter((type) => type.configured || type.total > 0),

@@ -60,11 +60,11 @@ export async function machinesData(
           .join(", ") ||
           null),
       trust: row.trust,
-      mode: modeOf(row.open, row.drained, row.build !== null),
+      mode: modeOf(row.open, row.drained, row.setAside !== null, row.build !== null),
       build: row.build,
       builder: row.builder,
       lastSeenAt: row.lastSeenAt,
-      note: row.drained ? (row.drainNote ?? "drained") : row.open ? null : row.closeReason,
+      note: row.drained ? (row.drainNote ?? "drained") : (row.setAside ?? (row.open ? null : row.closeReason)),
       day: days.get(row.id) ?? "",
     })),
     total,
@@ -74,17 +74,19 @@ export async function machinesData(
   };
 }
 
-function modeOf(open: boolean, drained: boolean, busy: boolean): MachineMode {
-  if (!open) return drained ? "drained" : "away";
-  if (busy) return "busy";
-  return drained ? "drained" : "idle";
+function modeOf(open: boolean, drained: boolean, setAside: boolean, busy: boolean): MachineMode {
+  if (open && busy) return "busy";
+  if (drained) return "drained";
+  if (setAside) return "set aside";
+  return open ? "idle" : "away";
 }
 
 function ownersOf(
   config: FarmConfig,
   hostType: string,
 ): readonly { readonly name: string; readonly contact: string }[] {
-  return config.hosts.find((host) => host.hostType === hostType)?.owners ?? [];
+  const owners = config.hosts.find((host) => host.hostType === hostType)?.owners ?? [];
+  return owners.map(({ name, contact }) => ({ name, contact }));
 }
 
 /** The machine of that name, of host type `type` when several have it; otherwise the one that was seen last. */
@@ -112,7 +114,7 @@ export async function machineData(
   );
   return {
     ...factsOf(machine),
-    mode: modeOf(open, machine.drainedAt !== null, running !== undefined),
+    mode: modeOf(open, machine.drainedAt !== null, machine.setAsideAt !== null, running !== undefined),
     owners: machine.owner !== null ? [{ name: machine.owner, contact: "" }] : ownersOf(config, machine.hostType),
     running: running ?? null,
     changes,

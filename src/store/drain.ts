@@ -1,0 +1,83 @@
+/**
+ * Draining: what is drained ends what it does and takes nothing new (the claim says so), until somebody resumes it. Doing it twice keeps the
+ * time of the first and takes the note of the second.
+ *
+ *   farm           everything
+ *   coordinator    the machines that are connected to it; until it is started again
+ *   host type, machine   in machines.ts
+ */
+import type { CoordinatorId, EpochMs } from "../farm/ids.ts";
+import { at, type Sql } from "./sql.ts";
+
+export interface Drain {
+  readonly drainedAt: EpochMs;
+  readonly note: string;
+}
+
+export async function drainFarm(sql: Sql, note: string, now: EpochMs): Promise<true> {
+  await sql.query("update farm set drained_at = coalesce(drained_at, $1), drain_note = $2", [at(now), note]);
+  return true;
+}
+
+export async function resumeFarm(sql: Sql): Promise<true> {
+  await sql.query("update farm set drained_at = null, drain_note = null");
+  return true;
+}
+
+export async function drainCoordinator(sql: Sql, id: CoordinatorId, note: string, now: EpochMs): Promise<true> {
+  await sql.query("update coordinator set drained_at = coalesce(drained_at, $2), drain_note = $3 where id = $1", [
+    id,
+    at(now),
+    note,
+  ]);
+  return true;
+}
+
+export async function resumeCoordinator(sql: Sql, id: CoordinatorId): Promise<true> {
+  await sql.query("update coordinator set drained_at = null, drain_note = null where id = $1", [id]);
+  return true;
+}
+
+/** Null: the farm is not drained. */
+export async function farmDrain(sql: Sql): Promise<Drain | null> {
+  const [row] = await sql.query<Drain>(
+    `select drained_at as "drainedAt", coalesce(drain_note, '') as note from farm where drained_at is not null`,
+  );
+  return row ?? null;
+}
+
+/** The drains that concern all that this coordinator does. */
+export async function drains(sql: Sql, id: CoordinatorId): Promise<{ farm: Drain | null; coordinator: Drain | null }> {
+  const rows = await sql.query<Drain & { what: "farm" | "coordinator" }>(
+    `select 'farm' as what, drained_at as "drainedAt", coalesce(drain_note, '') as note from farm where drained_at is not null
+     union all
+     select 'coordinator', drained_at, coalesce(drain_note, '') from coordinator where id = $1 and drained_at is not null`,
+    [id],
+  );
+  const of = (what: "farm" | "coordinator"): Drain | null => rows.find((row) => row.what === what) ?? null;
+  return { farm: of("farm"), coordinator: of("coordinator") };
+}
+
+/** What a drain is about, for counting what still runs there. */
+export type DrainTarget =
+  | { readonly kind: "farm" }
+  | { readonly kind: "coordinator"; readonly id: CoordinatorId }
+  | { readonly kind: "hostType"; readonly name: string }
+  | { readonly kind: "machine"; readonly id: number };
+
+/** Leases that are held there. */
+export async function runningOn(sql: Sql, target: DrainTarget): Promise<number> {
+  const [where, value] =
+    target.kind === "farm"
+      ? ["$1::text is null", null]
+      : target.kind === "coordinator"
+        ? ["l.coordinator_id = $1", target.id]
+        : target.kind === "hostType"
+          ? ["m.host_type = $1", target.name]
+          : ["m.id = $1::bigint", target.id];
+  const [row] = await sql.query<{ count: number }>(
+    `select count(*)::int as count from lease l join machine m on m.id = l.machine_id where l.state = 'held' and ${where}`,
+    [value],
+  );
+  return row?.count ?? 0;
+}
