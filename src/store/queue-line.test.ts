@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import type { Provenance } from "../farm/build.ts";
 import { type BuildId, buildId, leaseId, machineId, minutes, ms, plus } from "../farm/ids.ts";
 import { LEASE_CLASSES, type LeaseClass } from "../farm/lease.ts";
+import { FLOWS_COMPARED } from "../schedule/order.ts";
 import { insertBuilds } from "./builds.ts";
 import { claimLease, endLease } from "./leases.ts";
 import { boundTo, queueLengths, queueLines, takerOf } from "./queue-line.ts";
@@ -102,6 +103,27 @@ test("the line, whyWaiting() and repeated claims give one order, on random farms
     { numRuns: 30 },
   );
 }, 60_000);
+
+test("of more flows than are compared the first by name take turns, and the rest follow", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  await addHostType(sql, "q", "team");
+  const flows = FLOWS_COMPARED + 30;
+  await sql.query(
+    `insert into lease (kind, class, queue, flow, repo, provenance, rank, wanted_at, starves_at)
+     select 'build', 1, 'q', 'person ' || lpad(n::text, 3, '0'), 'app', 'submitted', -n, $1, $2 from generate_series(1, $3::integer) n`,
+    [at(NOON), at(plus(NOON, minutes(600))), flows],
+  );
+  const line = (await queueLines(sql, ["q"], NOON, flows)).get("q") ?? [];
+  const coordinator = await addCoordinator(sql);
+  const order: number[] = [];
+  for (let i = 0; i < flows; i++) {
+    const machine = await addMachine(sql, "q", `m${i}`, coordinator);
+    order.push((await claimLease(sql, machine.id, plus(NOON, ms(i)))).lease?.id ?? 0);
+  }
+  expect(order).toEqual(line.map(({ id }) => id));
+  expect(line[0]?.flow).toBe(`person ${FLOWS_COMPARED}`);
+});
 
 test("a lease of a host type that the configuration lost stands in its line and is explained; its machines take submitted code only", async () => {
   await using database = await freshDatabase();

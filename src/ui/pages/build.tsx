@@ -140,7 +140,6 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
           <SinceLine key={`${build.status} ${data.since?.kind}`} since={data.since} repo={build.repo} />
           <Facts key={build.status} data={data} />
         </p>
-        {data.wait === null ? null : <Line wait={data.wait} build={build} />}
         {props.operator ? (
           <div class="operate">
             {build.status === "running" || build.status === "waiting" ? (
@@ -164,7 +163,7 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
           for as long as the farm keeps logs.
         </p>
       ) : build.endedAt === null ? (
-        <LogToCome />
+        <LogToCome data={data} />
       ) : null}
       {data.attempts.length > 1 || data.attempts.some((a) => a.reason !== null) ? <Attempts data={data} /> : null}
       <Minis title="Earlier results of this builder" minis={data.earlier} here={build.id} />
@@ -182,12 +181,13 @@ function whyHere(data: BuildData): readonly number[] {
   return data.why.lines.filter((line) => line.marked).map((line) => line.line);
 }
 
-/** The place of a log that has not begun, as large as it will be. */
-function LogToCome(): JSX.Element {
+/** The place of a log that has not begun, as large as it will be; until then it says what the build waits for. */
+function LogToCome(props: { data: BuildData }): JSX.Element {
+  const { build, wait } = props.data;
   return (
     <section class="log" aria-label="Log">
       <div class="log-bar muted">No output yet.</div>
-      <div class="log-box" />
+      <div class="log-box">{wait === null ? null : <Line wait={wait} build={build} />}</div>
     </section>
   );
 }
@@ -243,7 +243,7 @@ function Line(props: { wait: Wait; build: BuildLine }): JSX.Element {
   const { wait, build } = props;
   const { estimate, unknown, ahead } = wait;
   return (
-    <p class="muted">
+    <p class="line muted">
       Before it{wait.more ? ", of the first thousand" : ""}: {aheadSentence(ahead, build.repo)}
       {ahead.builds.map((id, i) => (
         <>
