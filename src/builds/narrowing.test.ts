@@ -4,7 +4,6 @@ import { checkFarm } from "../config/check.ts";
 import { type BuildId, buildId, type EpochMs, minutes, plus } from "../farm/ids.ts";
 import { insertRebuild } from "../store/builds.ts";
 import { branchHeads, recordBranch, recordRepo } from "../store/commits.ts";
-import { allBranches } from "../store/lines.ts";
 import type { Sql } from "../store/sql.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
@@ -70,11 +69,13 @@ class Story {
     }
   }
 
-  async look(): Promise<void> {
+  /** `config`: of the coordinator that looks. */
+  async look(what: "everything" | "the line" = "everything", config = this.config): Promise<void> {
     const { bus } = this.database;
     const clock = { now: () => at("z"), monotonic: () => 0, sleep: () => Promise.reject(new Error("no sleep")) };
-    const lines = (await allBranches(this.sql)).map((branch) => ({ ...branch, builder: "linux-amd64" }));
-    await look({ sql: this.sql, bus, clock, log: quiet, config: () => this.config }, lines);
+    const line = { repo: REPO, branch: "main", builder: "linux-amd64" };
+    const deps = { sql: this.sql, bus, clock, log: quiet, config: () => config };
+    await look(deps, what === "everything" ? what : [line]);
   }
 
   /** "a:skipped b:scheduled+": all builds, `+` those that narrow. */
@@ -314,6 +315,16 @@ describe("red after green", () => {
     expect(await told.standing()).toBe("");
   });
 
+  test("two coordinators whose configurations differ for a while do not undo each other's work in a circle", async () => {
+    const told = await redAfterGreen();
+    const others = farm({ steps: ["other"] });
+    for (let n = 0; n < 10; n++) {
+      await told.look("the line", others);
+      await told.look("the line");
+    }
+    expect(await told.builds()).toBe("a:success i:failure e:scheduled+");
+  });
+
   test("never green: a root commit and a builder newer than the commits accuse nobody", async () => {
     const told = await story();
     await told.push("abc");
@@ -321,6 +332,26 @@ describe("red after green", () => {
     await told.look();
     expect([await told.builds(), await told.standing()]).toEqual(["c:failure", "never green c after nothing"]);
   });
+});
+
+test("many coordinators that plan, look and are asked at once leave one open build of each commit, and skip nothing asked for", async () => {
+  const told = await story({ superseded: "newest" });
+  await told.push("a");
+  await told.end("a", "success");
+  await Promise.all(Array.from({ length: 6 }, () => told.push("abcdef", 5)));
+  expect(await told.builds()).toBe("a:success f:scheduled e:skipped d:skipped c:skipped b:skipped");
+  const ask = () =>
+    insertRebuild(told.sql, { of: buildId(2), who: "ann", class: "try", rank: 1, starvesAt: NOON }, NOON);
+  await Promise.all([1, 2, 3, 4].flatMap(() => [told.push("abcdefg"), told.look(), ask()]));
+  const open = await told.sql.query(
+    `select left(c.hash, 2) as commit, b.requested_by as who, count(*) as builds, count(*) filter (where l.state = 'wanted') as leases
+     from build b join commit c on c.id = b.commit_id join attempt a on a.build_id = b.id join lease l on l.id = a.lease_id
+     where b.state <> 'ended' group by 1, 2 order by 1`,
+  );
+  expect(open).toEqual([
+    { commit: hashOf("f").slice(0, 2), who: "ann", builds: 1, leases: 1 },
+    { commit: hashOf("g").slice(0, 2), who: null, builds: 1, leases: 1 },
+  ]);
 });
 
 test("a farm finds the culprit by itself while its machines idle", async () => {

@@ -10,7 +10,8 @@
  *   batch        two at a time and in the class of the builds that were skipped: without them a busy farm would never know
  *
  * Every coordinator looks at everything: what is to be written is decided again in one transaction that holds the branch's row, from
- * what the database has then, so that two who decide at once decide the same once.
+ * what the database has then, so that two who decide at once decide the same once. Two whose configurations differ for a while do not
+ * undo each other's work in a circle: what only the configuration speaks against is taken back in the looks at everything, once a SWEEP.
  */
 import type { BuilderConfig, FarmConfig } from "../config/effective.ts";
 import { matches } from "../config/globs.ts";
@@ -89,15 +90,14 @@ export class Narrowing implements AsyncDisposable {
   }
 
   async #run(): Promise<void> {
-    const { sql, clock, log, config } = this.#deps;
+    const { sql, clock, log } = this.#deps;
     const stop = this.#stop.signal;
     while (!stop.aborted) {
       const [all, changed] = [this.#all, [...this.#changed]];
       this.#all = false;
       this.#changed = new Set();
       try {
-        const lines = all ? await everyLine(sql, config()) : await linesOfBuilds(sql, changed);
-        await look(this.#deps, lines);
+        await look(this.#deps, all ? "everything" : await linesOfBuilds(sql, changed));
       } catch (error) {
         this.#all = true;
         log.warn({ error: messageOf(error) }, "Could not look for culprits");
@@ -138,11 +138,13 @@ async function everyLine(sql: Sql, config: FarmConfig): Promise<LineName[]> {
 }
 
 /** Brings each of `lines` a step further: its standing is kept, what it needs is wanted, what it does not need is taken back. */
-export async function look(deps: NarrowingDeps, lines: readonly LineName[]): Promise<void> {
-  if (lines.length === 0) return;
-  for (const line of await linesToLookAt(deps.sql, lines, NEWEST)) {
-    const seen = decide(deps.config(), line, await readLine(deps.sql, line, LOOK_BACK));
-    await act(deps, line, seen);
+export async function look(deps: NarrowingDeps, lines: readonly LineName[] | "everything"): Promise<void> {
+  const { sql, config } = deps;
+  const all = lines === "everything";
+  const named = all ? await everyLine(sql, config()) : lines;
+  if (named.length === 0) return;
+  for (const line of await linesToLookAt(sql, named, NEWEST)) {
+    await act(deps, line, all, decide(config(), line, await readLine(sql, line, LOOK_BACK), all));
   }
 }
 
@@ -154,18 +156,18 @@ interface Decision {
   readonly batch: boolean;
 }
 
-/** What is to be done about a line, whoever asks. */
-function decide(config: FarmConfig, line: LineName, commits: readonly LineCommit[]): Decision {
+/** What is to be done about a line, whoever asks. `tidy`: also about builds that only the configuration speaks against. */
+function decide(config: FarmConfig, line: LineName, commits: readonly LineCommit[], tidy: boolean): Decision {
   const builder = config.builders.find(({ name }) => name === line.builder);
   const recipe = plan(config, line.repo, line.branch).find((each) => each.builder === line.builder);
   const newest = newestRecipe(commits);
-  const standing: Standing = recipe && newest !== undefined ? standingOf(commits, newest) : { kind: "green" };
+  const standing: Standing = newest === undefined ? { kind: "green" } : standingOf(commits, newest);
   const batch = builder?.superseded === "batch";
   const may = recipe !== undefined && newest === recipeDigest(recipe).digest && worthwhile(builder);
   const wish = { stride: batch, atOnce: batch ? 2 : 1 };
   return {
-    standing,
-    unneeded: unneeded(commits, may ? standing : { kind: "green" }),
+    standing: recipe ? standing : { kind: "green" },
+    unneeded: unneeded(commits, may || !tidy ? standing : { kind: "green" }),
     wanted: may && newest !== undefined ? wanted(commits, standing, newest, wish) : [],
     recipe,
     batch,
@@ -176,7 +178,7 @@ function worthwhile(builder: BuilderConfig | undefined): boolean {
   return builder !== undefined && builder.knownIssues.length === 0;
 }
 
-async function act(deps: NarrowingDeps, line: LineName, seen: Decision): Promise<void> {
+async function act(deps: NarrowingDeps, line: LineName, tidy: boolean, seen: Decision): Promise<void> {
   const { sql, bus, clock, log } = deps;
   const now = clock.now();
   const done = await sql.tx(async (tx) => {
@@ -184,7 +186,7 @@ async function act(deps: NarrowingDeps, line: LineName, seen: Decision): Promise
       return { news: await keepStanding(tx, line, standingRow(seen.standing), now), skipped: [], made: [] };
     }
     await lockBranch(tx, line.repo, line.branch);
-    const decision = decide(deps.config(), line, await readLine(tx, line, LOOK_BACK));
+    const decision = decide(deps.config(), line, await readLine(tx, line, LOOK_BACK), tidy);
     const { recipe, batch } = decision;
     const { releaseBranches = [] } = deps.config().repos.find(({ name }) => name === line.repo) ?? {};
     const skipped = await skipBuilds(tx, decision.unneeded, "not needed any more to find the culprit", now);
