@@ -11,6 +11,8 @@ import {
   type BuilderInput,
   defineFarm,
   type HostInput,
+  makeProject,
+  npmPackage,
   openPolicy,
   type RepoInput,
   script,
@@ -167,6 +169,64 @@ const builders: BuilderInput[] = [
     // somebody asked for; default as many as helpers.
     helpers: 3,
     tryHelpers: 6,
+  },
+  {
+    name: "linux-amd64-with-lib",
+    host: "host-linux-amd64-rack",
+    repos: "app",
+    // Each commit of app is built together with the newest of lib, and again with every newer one: a build is of a pair.
+    against: {
+      repo: "lib",
+      // Names and globs among the branches of lib, by their own names. Default all that it watches.
+      branches: ["main", "release/*"],
+      // Where this builder has kept its tree of the commit, that is taken, and steps with makesOther are left out.
+      builtBy: "linux-amd64-suite",
+    },
+    // What is written to a machine first; to one dir in the order given, to different ones at once. Default: the commit's tree, to src.
+    sources: [
+      { dir: "lib", commit: "other" },
+      { dir: "app", commit: "own" },
+      // A file of your own; $COMMIT and $OTHER in its text are the two commits. $REPO in dir is the repository's name.
+      { dir: "app", file: "REVISION", text: "$COMMIT with $OTHER" },
+      // An archive (tar.gz) that the machine itself fetches. The log calls the writing by this name.
+      { dir: "sdk", url: "https://example.org/sdk.tar.gz", name: "write_sdk" },
+    ],
+    steps: [
+      // $WORKDIR is the folder that the sources are in; it may also stand in a variable. A step with showCommand begins its log with what is run.
+      { name: "make lib", command: "make", dir: "$WORKDIR/lib", makesOther: true, showCommand: true },
+      { name: "make", command: "make", env: { LIB: "$WORKDIR/lib" } },
+    ],
+    // Before the environment of the host type, which may know better.
+    baseEnv: { JOBS: "4" },
+    // Commands find GO_BUILDER_FLAKY_NET=1 in their environment.
+    flakyNet: false,
+    // No branch release-branch.go1.N that is older.
+    minimumGoVersion: "1.21",
+    tests: {
+      // The folders that have a file of this name are the tests; the command runs in each.
+      list: { foldersWith: "Testfile" },
+      names: "dir",
+      run: "./run-tests",
+      // Patterns of the tests that are run at all, and of those that never share a command. Default: all, and none.
+      only: ["**", "!slow/**"],
+      alone: "big-*",
+      // Further arguments on some branches.
+      argsOn: { branches: "release/*", args: ["--thorough"] },
+      // go-test or go-dist: what Go's own tools list and run; see go.md.
+      dialect: "go-test",
+    },
+    snapshot: {
+      // Folders that are removed before the tree is kept, and so before the tests.
+      remove: ["build/tmp"],
+    },
+  },
+  // Presets: whole builders for common kinds of repositories. See configuration.md, and go.md for goTree() and goModule().
+  { name: "linux-amd64-npm", host: "host-linux-amd64-rack", repos: "app", ...npmPackage() },
+  {
+    name: "linux-amd64-make",
+    host: "host-linux-amd64-rack",
+    repos: "lib",
+    ...makeProject({ targets: ["check", "bench"] }),
   },
 ];
 

@@ -11,6 +11,9 @@ test("the example is a farm that works, and has every field that there is", () =
     "windows-amd64",
     "linux-amd64-lib",
     "linux-amd64-suite",
+    "linux-amd64-with-lib",
+    "linux-amd64-npm",
+    "linux-amd64-make",
   ]);
   const used = new Set<string>();
   JSON.stringify(example, (key, value) => {
@@ -20,7 +23,8 @@ test("the example is a farm that works, and has every field that there is", () =
   const fields =
     "repos hosts builders policy name url branches releaseBranches poll depth history webhook token tokenUser hostType hostArch expect env owners contact " +
     "notes pool trust sharedKey hermetic host builds steps command dir path timeLimit knownIssues tryOnly skipSnapshot helpers " +
-    "tests list run names results junit groupTarget unknown keepGoing snapshot exclude limit keep stopAfterMake compileOnly tryHelpers";
+    "tests list run names results junit groupTarget unknown keepGoing snapshot exclude limit keep stopAfterMake compileOnly tryHelpers " +
+    "against builtBy sources commit file text showCommand makesOther baseEnv flakyNet minimumGoVersion only alone argsOn args dialect foldersWith remove";
   expect(fields.split(" ").filter((field) => !used.has(field))).toEqual([]);
 });
 
