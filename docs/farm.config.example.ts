@@ -200,6 +200,8 @@ const builders: BuilderInput[] = [
     baseEnv: { JOBS: "4" },
     // Commands find GO_BUILDER_FLAKY_NET=1 in their environment.
     flakyNet: false,
+    // Commits without which it cannot build (of lib, because of against): what has not all of them in its history is not built.
+    needs: ["0123456789abcdef0123456789abcdef01234567"],
     // No branch release-branch.go1.N that is older.
     minimumGoVersion: "1.21",
     tests: {

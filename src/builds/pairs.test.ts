@@ -8,7 +8,7 @@ import { branchHeads, type FoundCommit, recordBranch, recordRepo } from "../stor
 import type { Sql } from "../store/sql.ts";
 import { freshDatabase, type TestDatabase } from "../store/testing/database.ts";
 import { addHostType } from "../store/testing/farm.ts";
-import { planFound } from "./plan-found.ts";
+import { type Known, planFound } from "./plan-found.ts";
 
 const NOON = epochMs(Date.UTC(2026, 10, 23, 12));
 const HOST = "host-linux-amd64-x";
@@ -33,7 +33,14 @@ const farm = checkFarm({
 });
 
 /** `branch` of `repo` gets these commits, newest first, each named by one letter; `others` were there before. */
-function push(sql: Sql, repo: string, branch: string, letters: string, config = farm): Promise<readonly string[]> {
+function push(
+  sql: Sql,
+  repo: string,
+  branch: string,
+  letters: string,
+  config = farm,
+  known?: Known,
+): Promise<readonly string[]> {
   return sql.tx(async (tx) => {
     await recordRepo(tx, repo, `/${repo}`);
     const commits = [...letters].map((letter, i): FoundCommit => {
@@ -43,7 +50,7 @@ function push(sql: Sql, repo: string, branch: string, letters: string, config = 
     });
     const was = (await branchHeads(tx, repo)).get(branch);
     const fresh = await recordBranch(tx, { repo, branch, was, commits, keepTail: false }, NOON);
-    return planFound(tx, config, { repo, branch, commits: fresh ?? [] }, NOON);
+    return planFound(tx, config, { repo, branch, commits: fresh ?? [] }, NOON, known);
   });
 }
 
@@ -127,4 +134,30 @@ test("two coordinators that record one half of a new pair each, at the same time
   await push(sql, "net", "master", "a");
   await Promise.all([push(sql, "go", "master", "21"), push(sql, "net", "master", "ba")]);
   expect((await pairs(database)).filter((pair) => pair.startsWith("net b with go 2"))).toHaveLength(1);
+});
+
+test("a builder with needs builds what has them all in its history, of a pair the other commit", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  await addHostType(sql, HOST);
+  const needed = "9".repeat(40);
+  const builders = farm.builders.map((builder) => ({ ...builder, needs: [needed] }));
+  const asked: string[] = [];
+  const known = {
+    watches: () => true,
+    includes: async (repo: string, hash: string, need: string) => {
+      asked.push(`${repo} ${hash[0]} ${need[0]}`);
+      return hash.startsWith("2");
+    },
+  };
+  for (const [repo, letters] of [
+    ["net", "a"],
+    ["go", "21"],
+  ] as const) {
+    await push(sql, repo, "master", letters, { ...farm, builders }, known);
+  }
+  expect(await pairs(database)).toEqual(["net a with go 2 of master"]);
+  const own = await sql.query("select c.hash from build b join commit c on c.id = b.commit_id where b.repo = 'go'");
+  expect(own).toEqual([{ hash: "2".repeat(40) }]);
+  expect(asked.toSorted()).toEqual(["go 1 9", "go 2 9", "go 2 9"]);
 });

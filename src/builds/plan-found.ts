@@ -21,7 +21,7 @@ import { narrowingOfGone } from "../store/lines.ts";
 import type { Sql } from "../store/sql.ts";
 import { overtakenBuilds, skipBuilds, spareMachines } from "../store/superseded.ts";
 import { publishBuild } from "./builds.ts";
-import { insertPlanned } from "./insert.ts";
+import { insertPlanned, type PlannedBuild } from "./insert.ts";
 import { toSkip } from "./overtaken.ts";
 import { plan, type Tips } from "./plan.ts";
 
@@ -29,8 +29,15 @@ import { plan, type Tips } from "./plan.ts";
 const FARM = "a changed configuration";
 const FORCED_PUSH = "a forced push that took its commit away";
 
-/** Whether a branch that the database has is still watched. */
-export type Watches = (repo: string, branch: string) => boolean;
+/** What the mirrors know. */
+export interface Known {
+  /** Whether a branch that the database has is still watched. */
+  readonly watches: (repo: string, branch: string) => boolean;
+  /** Whether the history of `hash` has `needed`; true where nobody can tell. */
+  readonly includes: (repo: string, hash: string, needed: string) => Promise<boolean>;
+}
+
+const EVERYTHING: Known = { watches: () => true, includes: async () => true };
 
 /** Plans what was `found`, newest first; returns the topics to publish once the transaction is in. */
 export async function planFound(
@@ -38,19 +45,28 @@ export async function planFound(
   farm: FarmConfig,
   found: FoundCommits,
   now: EpochMs,
-  watches: Watches = () => true,
+  known: Known = EVERYTHING,
 ): Promise<readonly string[]> {
   const { repo, branch } = found;
   const topics = new Set<string>();
   const bus = { publish: (topic: string) => void topics.add(topic) };
-  const all = await tipsOf(sql, farm, repo, watches);
+  const all = await tipsOf(sql, farm, repo, known);
   const tips: Tips = (other) =>
     all.filter((tip) => tip.repo === other).map((tip) => ({ branch: tip.branch, hash: tip.commit.hash }));
-  await planCommits(sql, farm, found, plan(farm, repo, branch, tips), FARM, bus, now);
+  await planCommits(sql, farm, found, plan(farm, repo, branch, tips), FARM, known, bus, now);
   for (const tip of all) {
     if (tip.repo === repo) continue;
     const pairs = plan(farm, tip.repo, tip.branch, tips).filter((recipe) => recipe.with?.repo === repo);
-    await planCommits(sql, farm, { ...tip, commits: [tip.commit] }, pairs, `a newer commit of "${repo}"`, bus, now);
+    await planCommits(
+      sql,
+      farm,
+      { ...tip, commits: [tip.commit] },
+      pairs,
+      `a newer commit of "${repo}"`,
+      known,
+      bus,
+      now,
+    );
   }
   const [head] = found.commits;
   if (head) for (const build of await skipOvertaken(sql, farm, found, head, now)) publishBuild(bus, build, false);
@@ -62,7 +78,7 @@ export async function planFound(
 }
 
 /** Tips of the repositories that `repo` is tested with, and of those that are tested with it; none where there are no pairs. */
-async function tipsOf(sql: Sql, farm: FarmConfig, repo: string, watches: Watches): Promise<BranchTip[]> {
+async function tipsOf(sql: Sql, farm: FarmConfig, repo: string, { watches }: Known): Promise<BranchTip[]> {
   const others = new Set(testedWith(farm, repo));
   for (const other of testsWith(farm, repo)) others.add(other);
   if (others.size === 0) return [];
@@ -76,6 +92,7 @@ async function planCommits(
   { repo, branch, commits }: FoundCommits,
   recipes: readonly Recipe[],
   canceler: string,
+  known: Known,
   bus: Pick<Bus, "publish">,
   now: EpochMs,
 ): Promise<void> {
@@ -88,20 +105,38 @@ async function planCommits(
       publishBuild(bus, (await cancelBuild(sql, id, canceler, now)).build, false);
     }
   }
-  const wanted = commits.flatMap((commit) =>
-    recipes.map((recipe) => ({
-      repo,
-      branch,
-      release,
-      head: commit === head,
-      commitId: commit.id,
-      committedAt: commit.committedAt,
-      recipe,
-      provenance: "submitted" as const,
-      class: "post-submit" as const,
-    })),
-  );
+  const wanted: PlannedBuild[] = [];
+  for (const commit of commits) {
+    for (const recipe of recipes) {
+      if (!(await hasNeeded(farm, recipe, { repo, hash: commit.hash }, known))) continue;
+      wanted.push({
+        repo,
+        branch,
+        release,
+        head: commit === head,
+        commitId: commit.id,
+        committedAt: commit.committedAt,
+        recipe,
+        provenance: "submitted",
+        class: "post-submit",
+      });
+    }
+  }
   for (const build of await insertPlanned(sql, wanted, now)) publishBuild(bus, build, true);
+}
+
+/** Whether the commit has what its builder needs; of a pair, the other one. */
+async function hasNeeded(
+  farm: FarmConfig,
+  recipe: Recipe,
+  own: { readonly repo: string; readonly hash: string },
+  known: Known,
+): Promise<boolean> {
+  const { repo, hash } = recipe.with ?? own;
+  for (const needed of farm.builders.find(({ name }) => name === recipe.builder)?.needs ?? []) {
+    if (!(await known.includes(repo, hash, needed))) return false;
+  }
+  return true;
 }
 
 /** Ends what waits behind `head` on the branch, as far as the policies of its builders want that. */

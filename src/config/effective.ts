@@ -106,6 +106,7 @@ export interface BuilderConfig {
   readonly against?: AgainstConfig | undefined;
   readonly env: readonly string[];
   readonly baseEnv?: readonly string[] | undefined;
+  readonly needs?: readonly string[] | undefined;
   readonly flakyNet?: boolean | undefined;
   /** N of Go 1.N: no older release branch is built. */
   readonly minimumGoMinor?: number | undefined;

@@ -262,6 +262,11 @@ export interface BuilderInput {
   readonly against?: AgainstInput;
   /** Its network fails at times: commands find GO_BUILDER_FLAKY_NET=1 in their environment. Default false. */
   readonly flakyNet?: boolean;
+  /**
+   * Whole hashes of commits without which it cannot build: a commit whose history has not all of them is not built, as far back as the farm
+   * knows (a repository's `history`). With `against` they are commits of the other repository.
+   */
+  readonly needs?: readonly string[];
   /** Builds no branch `release-branch.go1.N` that is older than this, such as `"1.21"`. */
   readonly minimumGoVersion?: string;
   /** Issue numbers or URLs. The builder is shown grey: its failures are known. */

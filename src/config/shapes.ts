@@ -520,6 +520,7 @@ const knownIssue = z.unknown().transform((value, context): number | string => {
   return z.NEVER;
 });
 
+const hashRule = "want the whole hash of a commit";
 const goVersionRule = 'want a version of Go such as "1.21"';
 
 const builder = z
@@ -546,6 +547,9 @@ const builder = z
         .optional(),
       env,
       baseEnv: env.optional(),
+      needs: z
+        .array(z.string(hashRule).regex(/^([0-9a-f]{40}|[0-9a-f]{64})$/, hashRule), "want a list of commits")
+        .optional(),
       flakyNet: yesNo.optional(),
       minimumGoVersion: z
         .string(goVersionRule)
@@ -615,7 +619,7 @@ const FIELDS: readonly (readonly [place: RegExp, fields: string])[] = [
   [/^hosts owners$/, "name contact notify"],
   [
     /^builders$/,
-    "name host repos branches builds steps sources against env baseEnv flakyNet minimumGoVersion knownIssues notes superseded tryOnly tests snapshot skipSnapshot stopAfterMake compileOnly helpers tryHelpers timeLimit",
+    "name host repos branches builds steps sources against env baseEnv needs flakyNet minimumGoVersion knownIssues notes superseded tryOnly tests snapshot skipSnapshot stopAfterMake compileOnly helpers tryHelpers timeLimit",
   ],
   [/^builders (steps|tests list|tests run)$/, "name command dir env path timeLimit showCommand makesOther"],
   [/^builders against$/, "repo branches builtBy"],

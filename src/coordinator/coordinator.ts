@@ -212,8 +212,7 @@ export class Coordinator implements AsyncDisposable {
         data,
         base,
         environment: process.env,
-        planned: (tx, found) =>
-          planFound(tx, planning, found, clock.now(), (repo, branch) => source.watches(repo, branch)),
+        planned: (tx, found) => planFound(tx, planning, found, clock.now(), source),
       }),
     );
 

@@ -413,3 +413,18 @@ test("a coordinator that ends in the middle of a fetch finds everything when it 
   const left = await readdir(join(bench.folder, "mirrors/app.git"), { recursive: true });
   expect(left.filter((name) => /\.lock$|tmp_/.test(name))).toEqual([]);
 });
+
+test("includes() knows what a commit's history has, and takes what was never seen to be older", async () => {
+  const { bench, repo } = await benchWith();
+  await using _ = bench;
+  const one = await repo.commit("one");
+  const two = await repo.commit("two");
+  await repo.git("checkout", "-q", "-b", "side", one);
+  const side = await repo.commit("side");
+  await bench.open([{ name: "app", url: "origin", branches: ["main", "side"] }]);
+  const answers = await Promise.all(
+    [[two, one], [side, one], [side, two], [two, "9".repeat(40)]].map(([hash = "", needed = ""]) => bench.source.includes("app", hash, needed)),
+  ); // biome-ignore format: one glance
+  expect(answers).toEqual([true, true, false, true]);
+  expect([bench.source.watches("app", "side"), bench.source.watches("app", "gone")]).toEqual([true, false]);
+});

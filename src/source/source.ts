@@ -98,6 +98,13 @@ export class Source implements AsyncDisposable {
     return standing === undefined || !standing.looked || standing.heads.has(branch);
   }
 
+  /** Whether the history of `hash` has `needed`, as far as it is here; true where the mirror does not know `needed`. */
+  async includes(repo: string, hash: string, needed: string): Promise<boolean> {
+    const mirror = this.#mirror(repo);
+    const stop = this.#stop.signal;
+    return !(await mirror.has(needed, stop)) || (await mirror.isAncestor(needed, hash, stop));
+  }
+
   /** Where the watching of each repository stands. */
   standings(): readonly RepoStanding[] {
     return [...this.#watches.values()].map((watch) => watch.standing);
