@@ -38,6 +38,8 @@ const LS_LIMIT = 256 * 1024 * 1024;
 export class HttpBuildlet implements BuildletClient {
   readonly #name: string;
   readonly #exchanges: Exchanges;
+  /** Asked for once: it is the same for as long as the session lasts. */
+  #workDir: string | undefined;
 
   constructor(options: ExchangesOptions) {
     this.#name = options.name;
@@ -62,7 +64,12 @@ export class HttpBuildlet implements BuildletClient {
   }
 
   async workDir(signal?: AbortSignal): Promise<string> {
-    return await this.#text({ method: "GET", target: "/workdir", headLimit: HEAD_LIMIT }, ANSWER_LIMIT, signal);
+    this.#workDir ??= await this.#text(
+      { method: "GET", target: "/workdir", headLimit: HEAD_LIMIT },
+      ANSWER_LIMIT,
+      signal,
+    );
+    return this.#workDir;
   }
 
   async removeAll(paths: readonly string[], signal?: AbortSignal): Promise<void> {
