@@ -21,12 +21,12 @@ import { line, next, rankOf, type Share, starvesAt, type Waiting } from "../src/
 import type { Bench } from "./bench.ts";
 import { atLeast, atMost, percentile } from "./figure.ts";
 
-const RUNS = 3;
+const RUNS = 5;
 const MACHINES = 8;
 const BUILDERS = 12;
 const REPOS = ["app", "lib", "tool"];
 const HISTORY = 50;
-const PUSHES = 160;
+const PUSHES = 300;
 /** Begun sooner than this counts as at once. */
 const AT_ONCE_MS = 1000;
 

@@ -13,9 +13,6 @@
 import type { EpochMs } from "../farm/ids.ts";
 
 const RUNS = 100;
-/** Of few runs, the longest and the shortest say little: the range is drawn out by this factor at both ends. */
-const TAIL = 1.2;
-
 /** Recent durations of one builder in ms, ascending; empty when it never ran. */
 export type Durations = readonly number[];
 
@@ -64,9 +61,11 @@ function remaining({ work }: Serving, now: EpochMs, dice: number): number {
 function drawn(durations: Durations, dice: number): number {
   const [first, last] = [durations[0], durations.at(-1)];
   if (first === undefined || last === undefined) return Number.POSITIVE_INFINITY;
+  // The fewer runs there were, the less their longest and shortest say.
+  const tail = 1 + 1 / Math.sqrt(durations.length);
   const place = dice * (durations.length + 1) - 1;
-  const below = place < 0 ? first / TAIL : (durations[Math.floor(place)] ?? last);
-  const above = durations[Math.floor(place) + 1] ?? last * TAIL;
+  const below = place < 0 ? first / tail : (durations[Math.floor(place)] ?? last);
+  const above = durations[Math.floor(place) + 1] ?? last * tail;
   return below + (above - below) * (place - Math.floor(place));
 }
 

@@ -256,7 +256,7 @@ function Line(props: { wait: Wait; build: BuildLine }): JSX.Element {
       {ahead.builds.length === 0 ? "" : wait.place - 1 > ahead.builds.length ? ", …)" : ")"}.{" "}
       {estimate === null
         ? `When it begins nobody can say: ${visible(unknown ?? "nothing is known")}. `
-        : `By recent durations it begins eight times in ten in ${startsIn(estimate)}, half of the times within ${duration(estimate.aboutMs)}, if nothing comes that goes before it. `}
+        : `By recent durations it begins three times in four in ${startsIn(estimate)}, half of the times within ${duration(estimate.aboutMs)}, if nothing comes that goes before it. `}
       <a href={`/queues#${encodeURIComponent(build.hostType)}`}>The whole queue</a>
     </p>
   );

@@ -47,7 +47,7 @@ export function QueuesPage(props: { data: { readonly queues: readonly QueueData[
       </p>
       <p class="muted">
         “Starts in” plays the queue forward a hundred times, with durations drawn from each builder’s last 50 builds:
-        eight times in ten it begins within the range, if nothing comes that goes before it.
+        three times in four it begins within the range, if nothing comes that goes before it.
       </p>
       {queues.length === 0 ? <Empty>No host type is configured, so nothing can wait.</Empty> : null}
       {queues.map((queue) => (
