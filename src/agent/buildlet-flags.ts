@@ -1,9 +1,12 @@
 /** The flags of `buildlet`: those of the original, and ours. stage0 passes on what it does not use itself. */
-import { bool, type Flag, type FlagValues, text } from "../farm/flags.ts";
+import { bool, duration, type Flag, type FlagValues, text } from "../farm/flags.ts";
+import { type Ms, minutes } from "../farm/ids.ts";
 
 type Bools = "halt" | "reboot" | "version" | "compatible";
 type Texts = "workdir" | "listen" | "reverse-type" | "coordinator" | "hostname" | "health-addr" | "ca-file";
-type BuildletFlagTypes = { readonly [name in Bools]: Flag<boolean> } & { readonly [name in Texts]: Flag<string> };
+type BuildletFlagTypes = { readonly [name in Bools]: Flag<boolean> } & { readonly [name in Texts]: Flag<string> } & {
+  readonly reconnect: Flag<Ms>;
+};
 
 export const BUILDLET_FLAGS: BuildletFlagTypes = {
   halt: bool(true, "power the machine off at the end of the session, where that is possible"),
@@ -17,6 +20,10 @@ export const BUILDLET_FLAGS: BuildletFlagTypes = {
   coordinator: text("localhost:8119", "HOST:PORT of the coordinator"),
   hostname: text("", "name of this machine for people. Default: HOSTNAME, else the system's"),
   "health-addr": text("0.0.0.0:8080", "in reverse mode, address that answers /healthz"),
+  reconnect: duration(
+    minutes(5),
+    "in reverse mode, how long commands go on and the coordinator is dialled again after the connection was lost; 0s: not at all",
+  ),
   version: bool(false, "print the version and end"),
   "ca-file": text("", "certificates (PEM) that the coordinator's must come from, instead of the usual authorities"),
   compatible: bool(

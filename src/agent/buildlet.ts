@@ -3,18 +3,21 @@
  *
  *   buildlet -reverse-type=host-linux-amd64-localdev -reboot=false -halt=false
  *
- *   reverse mode   registers, serves one session, and ends with 0 when that is over: a supervisor (stage0 under systemd, say)
- *                  starts it again, with whatever agent is newest then
+ *   reverse mode   registers and serves. A session that is lost is followed by another of the same process, so that commands go on
+ *                  (reverse/stay-registered.ts); when the farm said to leave, is not our own kind, or does not come back, it ends with 0:
+ *                  a supervisor (stage0 under systemd, say) starts it again, with whatever agent is newest then
  *   listen mode    serves whoever dials and knows the password, until told to stop
  *
  * Exit codes: 0 the session is over or the machine was told to halt; 1 it could not begin, with the reason as last line.
  */
+import { randomBytes } from "node:crypto";
 import { createServer, type Server } from "node:net";
 import { homedir } from "node:os";
 import type { Clock } from "../farm/clock.ts";
 import { messageOf } from "../farm/errors.ts";
 import { seconds } from "../farm/ids.ts";
 import { BUILDLET_VERSION } from "../wire/buildlet-api/buildlet-api.ts";
+import { RESUME_VERSION } from "../wire/buildlet-api/execution.ts";
 import type { HeaderField } from "../wire/revdial/http-head.ts";
 import { encodeAgentInfo, REGISTRATION_HEADERS, REVDIAL_VERSION } from "../wire/revdial/registration.ts";
 import { parseAddress } from "./address.ts";
@@ -28,7 +31,7 @@ import { goSystem, machineName, platformText, programDigest } from "./machine-in
 import { outboundNetworkSwitch } from "./outbound-network.ts";
 import { haltCommand, rebootCommand, runPowerCommand } from "./power.ts";
 import type { Environment } from "./proxy.ts";
-import { runReverseSession } from "./reverse/reverse-session.ts";
+import { stayRegistered } from "./reverse/stay-registered.ts";
 import { openWorkDir } from "./work-dir.ts";
 
 /** /halt is answered first; what it asks for is done after this. */
@@ -64,6 +67,7 @@ export async function runBuildlet(flags: BuildletFlags, deps: BuildletDeps, sign
   const system = goSystem();
   const halted = new AbortController();
   const ends = AbortSignal.any([signal, halted.signal]);
+  let leaving = false;
   await using server = new Connections({
     workDir,
     clock: deps.clock,
@@ -72,7 +76,10 @@ export async function runBuildlet(flags: BuildletFlags, deps: BuildletDeps, sign
     sshPort: system === "linux-amd64" ? 2200 : 22,
     password: listen?.password ?? "",
     log,
-    halt: () => void halt(flags, deps).then(() => halted.abort(new Error("halted"))),
+    halt: () => {
+      leaving = true;
+      void halt(flags, deps).then(() => halted.abort(new Error("halted")));
+    },
     program: deps.program,
     disableOutboundNetwork: outboundNetworkSwitch(flags.compatible && deps.platform === "linux", log),
   });
@@ -80,8 +87,17 @@ export async function runBuildlet(flags: BuildletFlags, deps: BuildletDeps, sign
   if (!reverse) return;
   await using health = await serveHealth(flags["health-addr"], log);
   void health;
-  const why = await runReverseSession(
-    { dial: reverse.dial, clock: deps.clock, accept: (socket) => server.accept(socket), log },
+  const why = await stayRegistered(
+    {
+      dial: reverse.dial,
+      clock: deps.clock,
+      accept: (socket) => server.accept(socket),
+      log,
+      random: Math.random,
+      limit: flags.reconnect,
+      leaving: () => leaving,
+      lost: () => server.endSession(),
+    },
     reverse.fields,
     ends,
   );
@@ -109,10 +125,14 @@ function prepareReverse(flags: BuildletFlags, deps: BuildletDeps) {
     [name.revdialVersion, REVDIAL_VERSION],
   ];
   if (!compatible) {
-    fields.push([
-      name.agent,
-      encodeAgentInfo({ digest: programDigest(deps.program), platform: platformText(), instance: "", resume: 0 }),
-    ]);
+    const resumes = flags.reconnect > 0;
+    const info = {
+      digest: programDigest(deps.program),
+      platform: platformText(),
+      instance: resumes ? randomBytes(16).toString("hex") : "",
+      resume: resumes ? RESUME_VERSION : 0,
+    };
+    fields.push([name.agent, encodeAgentInfo(info)]);
   }
   return { dial: dialer(address, trust, deps.env), fields };
 }

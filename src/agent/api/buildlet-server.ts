@@ -19,7 +19,8 @@ import {
   SYMLINKS_HEADER,
   SYMLINKS_KEEP,
 } from "../../wire/buildlet-api/buildlet-api.ts";
-import { isRelPath } from "../../wire/buildlet-api/rel-path.ts";
+import { EXEC_END_PATH } from "../../wire/buildlet-api/execution.ts";
+import { cleanPath, isRelPath } from "../../wire/buildlet-api/rel-path.ts";
 import { TAR_LIMITS } from "../../wire/tar/tar-reader.ts";
 import type { IdleMemory } from "../idle-memory.ts";
 import { ensureWorkDir } from "../work-dir.ts";
@@ -66,6 +67,11 @@ export class BuildletServer implements AsyncDisposable {
   /** Kills all commands. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#exec) await (await this.#exec)[Symbol.asyncDispose]();
+  }
+
+  /** The session is over, and its connections are closed. */
+  async endSession(): Promise<void> {
+    if (this.#exec) await (await this.#exec).endSession();
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -272,7 +278,11 @@ export class BuildletServer implements AsyncDisposable {
             }
             const { removeAll } = await import("./remove-all.ts");
             // What an earlier build left running would go on writing into the next one's work dir.
-            if (this.#exec) await (await this.#exec).commands.killLeftovers();
+            if (this.#exec) {
+              const exec = await this.#exec;
+              if (paths.some((path) => cleanPath(path) === ".")) await exec.executions.clear();
+              await exec.commands.killLeftovers();
+            }
             await removeAll(workDir, paths);
             this.#prepareExec();
             response.writeHead(200, { "Content-Length": 0 }).end();
@@ -285,6 +295,18 @@ export class BuildletServer implements AsyncDisposable {
           methods: ["POST"],
           guarded: true,
           handle: async (request, response, { query }) => (await this.#execHandler()).handle(request, response, query),
+        },
+      ],
+      [
+        EXEC_END_PATH,
+        {
+          methods: ["POST"],
+          guarded: true,
+          handle: async (request, response, { query }) => {
+            const id = (await readForm(request, query)).get("id") ?? "";
+            if (this.#exec) await (await this.#exec).executions.end(id);
+            response.writeHead(200, { "Content-Length": 0 }).end();
+          },
         },
       ],
       [

@@ -35,6 +35,12 @@ export class Connections implements AsyncDisposable {
     this.#look(socket);
   }
 
+  /** Closes all connections; of commands, only those that may be taken up again go on. */
+  async endSession(): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy();
+    if (this.#server) await (await this.#server).endSession();
+  }
+
   /** Kills all commands and closes all connections. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#idle[Symbol.dispose]();

@@ -8,12 +8,21 @@ import { once } from "node:events";
 import { stat } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { join } from "node:path";
+import { messageOf } from "../../farm/errors.ts";
 import { parseBool } from "../../farm/flags.ts";
 import { PROCESS_STATE } from "../../wire/buildlet-api/buildlet-api.ts";
-import { decodeExecForm } from "../../wire/buildlet-api/exec-form.ts";
+import { decodeExecForm, type ExecForm } from "../../wire/buildlet-api/exec-form.ts";
+import {
+  AGE_HEADER,
+  EXECUTION_HEADER,
+  type ExecutionRef,
+  FROM_HEADER,
+  readExecution,
+} from "../../wire/buildlet-api/execution.ts";
 import { Commands } from "../exec/commands.ts";
 import { execEnv } from "../exec/exec-env.ts";
-import { resolveExec } from "../exec/resolve.ts";
+import { Executions } from "../exec/executions.ts";
+import { type Resolved, resolveExec } from "../exec/resolve.ts";
 import { ensureWorkDir } from "../work-dir.ts";
 import type { ApiDeps } from "./api-deps.ts";
 import { ApiError } from "./api-error.ts";
@@ -22,11 +31,13 @@ import { readForm } from "./request.ts";
 export class ExecHandler implements AsyncDisposable {
   readonly #deps: ApiDeps;
   readonly commands: Commands;
+  readonly executions: Executions;
   #bootstrap: Promise<string | undefined> | undefined;
 
   constructor(deps: ApiDeps) {
     this.#deps = deps;
     this.commands = new Commands(deps.clock, deps.platform);
+    this.executions = new Executions(deps.clock);
   }
 
   async handle(request: IncomingMessage, response: ServerResponse, query: URLSearchParams): Promise<void> {
@@ -37,9 +48,65 @@ export class ExecHandler implements AsyncDisposable {
     }
     ensureWorkDir(workDir);
     response.setHeader("Trailer", PROCESS_STATE);
+    const execution = executionOf(request);
     const form = decodeExecForm(await readForm(request, query));
+    if (execution && this.#attach(execution, response)) return;
     const resolved = resolveExec(form, { workDir, path: process.env.PATH ?? "", windows });
+    if (!execution) response.flushHeaders();
+    const env = await this.#environment(form, resolved.dir);
+    const command = { ...resolved, args: form.args, env };
+    const first = form.debug ? debugLine(form, resolved, env) : "";
+    if (execution) {
+      if (this.#attach(execution, response)) return; // the same request came twice
+      this.executions.start(execution.id, (sink, signal) => {
+        if (first !== "") sink.write(Buffer.from(first));
+        return this.commands.run(command, sink, signal);
+      });
+      this.#attach(execution, response);
+      return;
+    }
+    if (first !== "") response.write(first);
+    const gone = new AbortController();
+    response.once("close", () => gone.abort(new Error("The client went away")));
+    const sink = {
+      write: (chunk: Buffer) => response.destroyed || response.write(chunk),
+      drained: async () => void (await once(response, "drain", { signal: gone.signal }).catch(() => {})),
+    };
+    const state = await this.commands.run(command, sink, gone.signal);
+    if (response.destroyed) return;
+    response.addTrailers({ [PROCESS_STATE]: state });
+    response.end();
+  }
+
+  /** Between sessions: what nobody can take up again ends, and leaves nothing running. */
+  async endSession(): Promise<void> {
+    if (!this.executions.any) await this.commands.killLeftovers();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.executions[Symbol.asyncDispose]();
+    await this.commands[Symbol.asyncDispose]();
+  }
+
+  /** The execution's output goes to `response`; false: it is to be started. */
+  #attach({ id, from }: ExecutionRef, response: ServerResponse): boolean {
+    const known = this.executions.find(id);
+    if (known === undefined) {
+      if (from === 0) return false;
+      throw new ApiError(409, `Cannot go on with ${id} from byte ${from}: there is no such execution here`);
+    }
+    if (known === "over" || !known.has(from)) {
+      const why = known === "over" ? "it was given up" : `what it printed from byte ${from} on is not kept any more`;
+      throw new ApiError(410, `Cannot go on with ${id}: ${why}`);
+    }
+    response.setHeader(AGE_HEADER, known.age);
     response.flushHeaders();
+    known.attach(response, from);
+    return true;
+  }
+
+  async #environment(form: ExecForm, dir: string): Promise<{ [name: string]: string }> {
+    const { workDir, platform } = this.#deps;
     this.#bootstrap ??= gorootBootstrap(workDir);
     const env = execEnv({
       own: { ...process.env, WORKDIR: workDir },
@@ -47,35 +114,32 @@ export class ExecHandler implements AsyncDisposable {
       gorootBootstrap: await this.#bootstrap,
       env: form.env,
       path: form.path,
-      dir: resolved.dir,
-      windows,
+      dir,
+      windows: platform === "win32",
     });
     if (form.env.some((pair) => pair.startsWith("GO_DISABLE_OUTBOUND_NETWORK=") && parseBool(pair.slice(28)))) {
       await this.#deps.disableOutboundNetwork();
     }
-    if (form.debug) {
-      const list = (items: readonly string[]) => `[${items.map((item) => JSON.stringify(item)).join(" ")}]`;
-      const pairs = Object.entries(env).map(([name, value]) => `${name}=${value}`);
-      const args = list([resolved.program, ...form.args]);
-      response.write(
-        `:: Running ${resolved.program} with args ${args} and env ${list(pairs)} in dir ${resolved.dir}\n\n`,
-      );
-    }
-    const gone = new AbortController();
-    response.once("close", () => gone.abort(new Error("The client went away")));
-    const sink = {
-      write: (chunk: Buffer) => response.destroyed || response.write(chunk),
-      drained: async () => void (await once(response, "drain", { signal: gone.signal }).catch(() => {})),
-    };
-    const state = await this.commands.run({ ...resolved, args: form.args, env }, sink, gone.signal);
-    if (response.destroyed) return;
-    response.addTrailers({ [PROCESS_STATE]: state });
-    response.end();
+    return env;
   }
+}
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.commands[Symbol.asyncDispose]();
+function executionOf(request: IncomingMessage): ExecutionRef | undefined {
+  const value = (name: string): string | undefined => {
+    const given = request.headers[name.toLowerCase()];
+    return Array.isArray(given) ? given.join(", ") : given;
+  };
+  try {
+    return readExecution(value(EXECUTION_HEADER), value(FROM_HEADER));
+  } catch (error) {
+    throw new ApiError(400, messageOf(error));
   }
+}
+
+function debugLine(form: ExecForm, { program, dir }: Resolved, env: { readonly [name: string]: string }): string {
+  const list = (items: readonly string[]) => `[${items.map((item) => JSON.stringify(item)).join(" ")}]`;
+  const pairs = Object.entries(env).map(([name, value]) => `${name}=${value}`);
+  return `:: Running ${program} with args ${list([program, ...form.args])} and env ${list(pairs)} in dir ${dir}\n\n`;
 }
 
 /** Decided at the first exec and kept: go1.4 of the work dir if it is there, else what the machine has. */

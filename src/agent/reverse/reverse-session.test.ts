@@ -203,7 +203,7 @@ test("a coordinator of ours that falls silent is taken for dead; the original ma
     const clock = new FakeClock();
     await using coordinator = await OriginalCoordinator.start();
     coordinator.headers = headers;
-    await using machine = await TestMachine.start({ clock, coordinator });
+    await using machine = await TestMachine.start({ clock, coordinator, flags: ["-reconnect=0s"] });
     await coordinator.registered();
     await coordinator.until(
       () => clock.sleeping === (ends ? 1 : 0) && machine.log.some((l) => l.startsWith("Registered")),

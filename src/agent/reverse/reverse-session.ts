@@ -34,6 +34,8 @@ export interface ReverseSessionDeps {
   /** Serves a connection that was picked up. */
   readonly accept: (socket: TLSSocket) => void;
   readonly log: (line: string) => void;
+  /** We were accepted; whether by a farm of our own kind. */
+  readonly registered?: (ours: boolean) => void;
 }
 
 /** Registers and serves until the session is over; resolves with why. Rejects when it was not accepted at all. */
@@ -48,6 +50,7 @@ export async function runReverseSession(
   try {
     const { head, rest } = await switchProtocol(control, REVERSE_PATH, [...PLAIN_FIELDS, ...registration], signal);
     const pong = fieldValues(head, PONG_HEADER)[0] === "1";
+    deps.registered?.(pong);
     deps.log("Registered with the coordinator; waiting for work");
     const ends = AbortSignal.any([signal, over.signal]);
     return await readControl(control, rest, pong ? deps.clock : undefined, signal, (line) => {

@@ -100,6 +100,7 @@ export class LocalMachine implements AsyncDisposable {
       "-health-addr=127.0.0.1:0",
       "-halt=false",
       "-reboot=false",
+      "-reconnect=0s", // it is ours: when we end, so does it, and whoever starts next makes a new one in the same folder
     ];
     const child = spawn(process.execPath, [stage0, ...flags], {
       cwd: folder,

@@ -1,0 +1,169 @@
+import { randomBytes } from "node:crypto";
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { expect, test, vi } from "vitest";
+import { seconds } from "../../farm/ids.ts";
+import { FakeClock } from "../../farm/testing/fake-clock.ts";
+import { encodeExecForm } from "../../wire/buildlet-api/exec-form.ts";
+import { ALONE_FOR } from "../exec/execution.ts";
+import { Spool } from "../exec/spool.ts";
+import { OriginalCoordinator, replyOf } from "../testing/original-coordinator.ts";
+import { TestMachine } from "../testing/test-machine.ts";
+
+const FORM = { "Content-Type": "application/x-www-form-urlencoded" };
+
+function ask(machine: TestMachine, script: string, id: string, from: number | string = 0) {
+  const headers = { ...FORM, "Barnraiser-Execution": id, "Barnraiser-From": String(from) };
+  const form = { cmd: "/bin/sh", args: ["-c", script], dir: ".", env: [], path: [], system: false, debug: false };
+  return machine.coordinator.open({ method: "POST", path: "/exec", headers }, encodeExecForm(form));
+}
+
+async function post(machine: TestMachine, path: string, body: string): Promise<number> {
+  return (await replyOf(await machine.coordinator.open({ method: "POST", path, headers: FORM }, body))).status;
+}
+
+const outcome = async (response: Parameters<typeof replyOf>[0] | Promise<Parameters<typeof replyOf>[0]>) => {
+  const reply = await replyOf(await response);
+  return [reply.status, reply.body.toString(), reply.trailers["process-state"]];
+};
+
+const until = (check: () => Promise<void> | void) => vi.waitFor(check, { timeout: 10_000, interval: 10 });
+
+test("a command with a name goes on when its connection breaks, and is taken up from any byte, also when it has ended", async () => {
+  await using machine = await TestMachine.start();
+  const script = "echo $$ >> runs; echo one; while [ ! -e go ]; do sleep 0.01; done; echo two; exit 3";
+  const first = await ask(machine, script, "a1.1");
+  first.on("error", () => {});
+  await until(() => expect(existsSync(join(machine.workDir, "runs"))).toBe(true));
+  first.destroy();
+  const second = ask(machine, "exit 99", "a1.1", 2);
+  await ask(machine, "touch go", "a1.2");
+  expect(await outcome(second)).toEqual([200, "e\ntwo\n", "exit status 3"]);
+  expect(await outcome(ask(machine, "", "a1.1", 0))).toEqual([200, "one\ntwo\n", "exit status 3"]);
+  expect(await outcome(ask(machine, "", "a1.1", 8))).toEqual([200, "", "exit status 3"]);
+  expect(await outcome(ask(machine, "", "a1.1", Number.MAX_SAFE_INTEGER))).toEqual([200, "", "exit status 3"]);
+  expect((await readFile(join(machine.workDir, "runs"), "utf8")).trim().split("\n").length).toBe(1);
+});
+
+test("only the newest client is attached", async () => {
+  await using machine = await TestMachine.start();
+  const first = await ask(machine, "echo one; while [ ! -e go ]; do sleep 0.01; done; echo two", "a1.1");
+  const broken = replyOf(first).then(
+    () => "whole",
+    () => "cut",
+  );
+  const second = ask(machine, "", "a1.1", 0);
+  expect(await broken).toBe("cut");
+  await ask(machine, "touch go", "a1.2");
+  expect(await outcome(second)).toEqual([200, "one\ntwo\n", "ok"]);
+});
+
+test("what cannot be gone on with is refused: a name that is not known, one that was ended, headers of another shape", async () => {
+  await using machine = await TestMachine.start();
+  expect((await outcome(ask(machine, "true", "a1.1", 5))).slice(0, 2)).toEqual([
+    409,
+    "Cannot go on with a1.1 from byte 5: there is no such execution here\n",
+  ]);
+  const running = await ask(machine, "exec sleep 300.5", "a1.1");
+  running.on("error", () => {});
+  expect(await post(machine, "/exec-end", "id=a1.1")).toBe(200);
+  expect(await post(machine, "/exec-end", "id=never")).toBe(200);
+  expect((await outcome(ask(machine, "echo again", "a1.1")))[0]).toBe(410);
+  expect((await outcome(ask(machine, "true", "../x")))[0]).toBe(400);
+  expect((await outcome(ask(machine, "true", "a1.3", "-1")))[0]).toBe(400);
+  // A new build: the names of the one before mean nothing any more.
+  expect(await post(machine, "/removeall", "path=.")).toBe(200);
+  expect(await outcome(ask(machine, "echo new", "a1.1"))).toEqual([200, "new\n", "ok"]);
+});
+
+test("a command that nobody is attached to is killed after a while, with all that it started", async () => {
+  const clock = new FakeClock();
+  await using machine = await TestMachine.start({ clock });
+  const first = await ask(machine, "(while :; do date +%s%N > alive; sleep 0.02; done) & wait", "a1.1");
+  first.on("error", () => {});
+  const alive = async () => await readFile(join(machine.workDir, "alive"), "utf8").catch(() => "");
+  await until(async () => expect(await alive()).not.toBe(""));
+  first.destroy();
+  await until(async () => {
+    await clock.advance(ALONE_FOR); // counted from when the end of the connection was heard of
+    const before = await alive();
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(await alive()).toBe(before);
+  });
+  expect((await outcome(ask(machine, "echo again", "a1.1")))[0]).toBe(410);
+}, 20_000);
+
+test("megabytes that nobody read are all there, in order, for a client that comes later", async () => {
+  await using machine = await TestMachine.start();
+  const first = await ask(machine, "while [ ! -e go ]; do sleep 0.01; done; seq 1 2000000; touch printed", "a1.1");
+  first.on("error", () => {});
+  first.destroy();
+  await ask(machine, "touch go", "a1.2");
+  await until(() => expect(existsSync(join(machine.workDir, "printed"))).toBe(true));
+  const reply = await replyOf(await ask(machine, "", "a1.1", 6));
+  const whole = Array.from({ length: 2_000_000 }, (_, i) => `${i + 1}\n`).join("");
+  expect(reply.body.equals(Buffer.from(whole.slice(6)))).toBe(true);
+}, 30_000);
+
+test("Spool keeps the newest bytes up to its limit, across its own end", () => {
+  using spool = new Spool(1000);
+  const all = randomBytes(5432);
+  for (let at = 0; at < all.length; at += 123) spool.append(all.subarray(at, at + 123));
+  expect([spool.from, spool.end]).toEqual([4432, 5432]);
+  const parts: Buffer[] = [];
+  for (let at = spool.from; at < spool.end; at += parts.at(-1)?.length ?? 0) parts.push(spool.read(at, 300));
+  expect(Buffer.concat(parts).equals(all.subarray(4432))).toBe(true);
+  spool.forget(5000);
+  expect([spool.from, spool.room]).toEqual([5000, 568]);
+});
+
+test("a farm of our own kind that is lost is dialled again by the same process, a little later each time, and its commands go on", async () => {
+  await using coordinator = await OriginalCoordinator.start();
+  coordinator.headers = "Barnraiser-Pong: 1\r\n";
+  const clock = new FakeClock();
+  await using machine = await TestMachine.start({ coordinator, clock });
+  await coordinator.registered();
+  const first = await ask(machine, "echo one; while [ ! -e go ]; do sleep 0.01; done; echo two", "a1.1");
+  first.on("error", () => {});
+  const agentOf = () =>
+    coordinator.seen
+      .filter(({ raw }) => raw.startsWith("GET /reverse"))
+      .map(({ head }) => head.fields.find(([name]) => name === "Barnraiser-Agent")?.[1] ?? "");
+  const lost = await coordinator.registered();
+  coordinator.control = undefined;
+  lost.destroy();
+  await until(async () => {
+    await clock.advance(seconds(1));
+    expect(agentOf().length).toBe(2);
+  });
+  await coordinator.registered();
+  const [before, after] = agentOf().map((text) => /instance=([0-9a-f]{32})/.exec(text)?.[1]);
+  expect(before).toBeDefined();
+  expect(after).toBe(before);
+  await ask(machine, "touch go", "a1.2");
+  expect(await outcome(ask(machine, "", "a1.1", 4))).toEqual([200, "two\n", "ok"]);
+});
+
+test("a farm that does not come back is given up after -reconnect, and one that says to leave is left at once", async () => {
+  for (const how of ["away", "halt"] as const) {
+    const clock = new FakeClock();
+    const coordinator = await OriginalCoordinator.start();
+    coordinator.headers = "Barnraiser-Pong: 1\r\n";
+    const machine = await TestMachine.start({ coordinator, clock, flags: ["-reconnect=10s"] });
+    const control = await coordinator.registered();
+    if (how === "halt") expect(await post(machine, "/halt", "")).toBe(200);
+    const over = { yes: false };
+    void machine.ended.then(() => {
+      over.yes = true;
+    });
+    control.destroy();
+    await coordinator[Symbol.asyncDispose]();
+    await until(async () => {
+      await clock.advance(seconds(1));
+      expect(over.yes).toBe(true);
+    });
+    expect(machine.log.some((line) => line.includes("could not come back"))).toBe(how === "away");
+    await machine[Symbol.asyncDispose]();
+  }
+});

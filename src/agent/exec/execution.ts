@@ -1,0 +1,147 @@
+/**
+ * One command that outlives the connections over which its output is read.
+ *
+ *   attended   a client is attached: the command goes at its pace, as without all this. What it was sent stays for a while (BEHIND),
+ *              since it may be on its way to where it is stored when the connection breaks
+ *   alone      nobody is: output is kept until there is no more room, then the command waits. After ALONE_FOR it is given up
+ *   over       the command has ended: a client gets what is left, and how it ended
+ *
+ * Always: a client gets the bytes from its offset on, in order, each once; the newest client only.
+ */
+import type { ServerResponse } from "node:http";
+import type { Clock } from "../../farm/clock.ts";
+import { type Ms, minutes } from "../../farm/ids.ts";
+import { PROCESS_STATE } from "../../wire/buildlet-api/buildlet-api.ts";
+import type { OutputSink } from "./commands.ts";
+import { Spool } from "./spool.ts";
+
+/** How long a command runs, or its end is kept, without anybody attached. */
+export const ALONE_FOR: Ms = minutes(5);
+/** So much of what was sent may not have arrived: buffers of two systems, of what is between them, and of the farm. */
+const BEHIND = 64 * 1024 * 1024;
+/** A command stops before its last chunk might not fit. */
+const MARGIN = 1024 * 1024;
+const PIECE = 64 * 1024;
+
+export class Execution implements Disposable {
+  /** Takes the command's output. */
+  readonly sink: OutputSink;
+  readonly stop: AbortController = new AbortController();
+  readonly #clock: Clock;
+  readonly #spool = new Spool();
+  readonly #startedAt: number;
+  readonly #givenUp: () => void;
+  #client: ServerResponse | undefined;
+  /** The next byte that the client gets; beyond any output when it wants none. */
+  #at = 0;
+  /** The client's connection takes no more for now. */
+  #full = false;
+  #state: string | undefined;
+  #alone = new AbortController();
+  #waiting: (() => void)[] = [];
+
+  constructor(clock: Clock, givenUp: () => void) {
+    this.#clock = clock;
+    this.#startedAt = clock.monotonic();
+    this.#givenUp = givenUp;
+    this.sink = {
+      write: (chunk) => this.#take(chunk),
+      drained: () => new Promise((resolve) => this.#waiting.push(resolve)),
+    };
+  }
+
+  /** Milliseconds since the command started. */
+  get age(): number {
+    return Math.floor(this.#clock.monotonic() - this.#startedAt);
+  }
+
+  get isOver(): boolean {
+    return this.#state !== undefined;
+  }
+
+  get isAlone(): boolean {
+    return this.#client === undefined;
+  }
+
+  /** Whether the output from `from` on is still there. */
+  has(from: number): boolean {
+    return from >= this.#spool.from;
+  }
+
+  /** `client`, whose head has been sent, gets the output from `from` on, and the end. */
+  attach(client: ServerResponse, from: number): void {
+    this.#client?.destroy();
+    this.#alone.abort();
+    this.#client = client;
+    this.#at = from;
+    this.#full = false;
+    client.on("drain", () => {
+      if (this.#client !== client) return;
+      this.#full = false;
+      this.#pump();
+    });
+    client.once("close", () => this.#detach(client));
+    if (client.destroyed) this.#detach(client);
+    this.#pump();
+  }
+
+  /** The command has ended. */
+  end(state: string): void {
+    this.#state = state;
+    this.#pump();
+  }
+
+  [Symbol.dispose](): void {
+    this.#alone.abort();
+    this.stop.abort(new Error("The execution was ended"));
+    this.#client?.destroy();
+    this.#spool[Symbol.dispose]();
+    this.#letGo();
+  }
+
+  #take(chunk: Buffer): boolean {
+    if (this.stop.signal.aborted) return true;
+    const live = this.#at === this.#spool.end && !this.#full;
+    this.#spool.append(chunk);
+    if (this.#client && live) this.#send(chunk);
+    return this.#mayGoOn();
+  }
+
+  #mayGoOn(): boolean {
+    if (this.#client) return !this.#full && this.#at >= this.#spool.end;
+    return this.#spool.room > MARGIN;
+  }
+
+  #pump(): void {
+    const client = this.#client;
+    if (!client) return;
+    while (!this.#full && this.#at < this.#spool.end) this.#send(this.#spool.read(this.#at, PIECE));
+    if (this.#full) return;
+    if (this.#state !== undefined) {
+      client.addTrailers({ [PROCESS_STATE]: this.#state });
+      client.end();
+    }
+    this.#letGo();
+  }
+
+  #send(chunk: Buffer): void {
+    this.#at += chunk.length;
+    this.#spool.forget(this.#at - BEHIND);
+    this.#full = this.#client?.write(chunk) === false;
+  }
+
+  #detach(client: ServerResponse): void {
+    if (this.#client !== client) return;
+    this.#client = undefined;
+    this.#alone = new AbortController();
+    this.#clock.sleep(ALONE_FOR, this.#alone.signal).then(this.#givenUp, () => {});
+    this.#letGo();
+  }
+
+  #letGo(): void {
+    if (!this.#mayGoOn()) return;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const resolve of waiting) resolve();
+  }
+}

@@ -1,0 +1,71 @@
+/**
+ * The commands of this build that have names (../../wire/buildlet-api/execution.ts), running or ended.
+ *
+ *   unknown -start-> known -ended by the client, given up, crowded out-> over
+ *
+ * A name that is over starts nothing again, so that no command runs twice. `clear`, at the beginning of a build, forgets all.
+ */
+import type { Clock } from "../../farm/clock.ts";
+import type { OutputSink } from "./commands.ts";
+import { Execution } from "./execution.ts";
+
+/** Ended executions whose output is kept though nobody is attached: the oldest are the first to go. */
+const ENDED_KEPT = 4;
+
+export class Executions implements AsyncDisposable {
+  readonly #clock: Clock;
+  readonly #known = new Map<string, Execution>();
+  readonly #running = new Map<string, Promise<void>>();
+  readonly #over = new Set<string>();
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** Whether anything is known that a client may come back for. */
+  get any(): boolean {
+    return this.#known.size > 0;
+  }
+
+  find(id: string): Execution | "over" | undefined {
+    return this.#known.get(id) ?? (this.#over.has(id) ? "over" : undefined);
+  }
+
+  /** Starts a command under a name that is unknown. `run` resolves with the text of Process-State. */
+  start(id: string, run: (sink: OutputSink, signal: AbortSignal) => Promise<string>): Execution {
+    const execution = new Execution(this.#clock, () => void this.end(id));
+    this.#known.set(id, execution);
+    const running = run(execution.sink, execution.stop.signal).then((state) => {
+      this.#running.delete(id);
+      execution.end(state);
+      this.#crowdOut();
+    });
+    this.#running.set(id, running);
+    return execution;
+  }
+
+  /** Kills the command with all that it started, if it runs, and gives its name up. */
+  async end(id: string): Promise<void> {
+    const execution = this.#known.get(id);
+    if (!execution) return;
+    this.#known.delete(id);
+    this.#over.add(id);
+    execution[Symbol.dispose]();
+    await this.#running.get(id);
+  }
+
+  /** A new build begins. */
+  async clear(): Promise<void> {
+    await Promise.all([...this.#known.keys()].map((id) => this.end(id)));
+    this.#over.clear();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.clear();
+  }
+
+  #crowdOut(): void {
+    const ended = [...this.#known].filter(([, execution]) => execution.isOver && execution.isAlone);
+    for (const [id] of ended.slice(0, Math.max(0, ended.length - ENDED_KEPT))) void this.end(id);
+  }
+}
