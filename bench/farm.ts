@@ -241,7 +241,7 @@ export class BenchFarm implements AsyncDisposable {
 
   /** Simulated machines that dial this farm. */
   async simulate(
-    options: Pick<FleetOptions, "count" | "prefix"> & { readonly output?: string },
+    options: Pick<FleetOptions, "count" | "prefix" | "hold"> & { readonly output?: string },
   ): Promise<SimulatedMachines> {
     const agent = await readFile(`${root}dist/agents/buildlet.mjs`);
     return new SimulatedMachines({

@@ -14,12 +14,24 @@ import { formatFigure, isReached } from "./figure.ts";
 import { grid } from "./grid.ts";
 import { log } from "./log.ts";
 import { endAllProcesses } from "./program.ts";
+import { restart } from "./restart.ts";
 import { scheduler } from "./scheduler.ts";
 import { sessions } from "./sessions.ts";
 import { source } from "./source.ts";
 import { throughput } from "./throughput.ts";
 
-const benches: readonly Bench[] = [dispatch, sessions, throughput, log, source, grid, scheduler, estimate, agent];
+const benches: readonly Bench[] = [
+  dispatch,
+  sessions,
+  restart,
+  throughput,
+  log,
+  source,
+  grid,
+  scheduler,
+  estimate,
+  agent,
+];
 
 /** For ending cleanly what a bench started, once it was told to end. */
 const GRACE_MS = 45_000;

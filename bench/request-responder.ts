@@ -21,6 +21,11 @@ export function execAnswer(output: string): Buffer {
   return Buffer.from(`${head}${chunk}0\r\nProcess-State: ok\r\n\r\n`);
 }
 
+/** An answer of `execAnswer` without its end: the command goes on. */
+export function beginningOf(answer: Buffer): Buffer {
+  return answer.subarray(0, answer.lastIndexOf("0\r\nProcess-State"));
+}
+
 /** Answers what comes over `socket`, beginning with `first`, until the other side hangs up. */
 export function respond(socket: Socket, first: Uint8Array, answer: Answer): void {
   let reader: HeadReader<RequestHead> = requestHeadReader();

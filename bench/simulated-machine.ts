@@ -2,9 +2,11 @@
  * One machine as our own agent plays it, without doing any work: it registers, answers keep-alives, hands over connections
  * and says yes to every call of the buildlet's API.
  */
+import { randomBytes } from "node:crypto";
 import type { Socket } from "node:net";
 import { connect, type SecureContext } from "node:tls";
 import { BUILDLET_VERSION } from "../src/wire/buildlet-api/buildlet-api.ts";
+import { RESUME_VERSION } from "../src/wire/buildlet-api/execution.ts";
 import { ControlLineReader, encodeControlLine } from "../src/wire/revdial/control-line.ts";
 import {
   encodeRequestHead,
@@ -49,6 +51,8 @@ export class SimulatedMachine {
   readonly #answer: Answer;
   readonly #events: MachineEvents;
   readonly #sockets = new Set<Socket>();
+  /** It is one process, whatever becomes of its connections. */
+  readonly #instance = randomBytes(16).toString("hex");
 
   constructor(farm: Farm, name: string, answer: Answer, events: MachineEvents) {
     this.#farm = farm;
@@ -69,7 +73,10 @@ export class SimulatedMachine {
       [names.version, String(BUILDLET_VERSION)],
       [names.hostType, hostType],
       [names.revdialVersion, REVDIAL_VERSION],
-      [names.agent, encodeAgentInfo({ digest, platform: "simulated", instance: "", resume: 0 })],
+      [
+        names.agent,
+        encodeAgentInfo({ digest, platform: "simulated", instance: this.#instance, resume: RESUME_VERSION }),
+      ],
     ];
     let joined = false;
     let failure = "closed before an answer came";

@@ -1,7 +1,9 @@
 /** The child process of simulated-machines.ts: does what it is told over IPC, and tells how many machines are connected. */
 import { createSecureContext } from "node:tls";
 import { BUILDLET_VERSION } from "../src/wire/buildlet-api/buildlet-api.ts";
-import { type Answer, execAnswer, okAnswer } from "./request-responder.ts";
+import { EXECUTION_HEADER, FROM_HEADER } from "../src/wire/buildlet-api/execution.ts";
+import { fieldValues } from "../src/wire/revdial/http-head.ts";
+import { type Answer, beginningOf, execAnswer, okAnswer } from "./request-responder.ts";
 import { SimulatedMachine } from "./simulated-machine.ts";
 import type { FleetOrder, FleetState } from "./simulated-machines.ts";
 
@@ -10,7 +12,7 @@ const AT_A_TIME = 64;
 const TELL_EVERY_MS = 50;
 
 const machines: SimulatedMachine[] = [];
-const state = { connected: 0, joins: 0, failures: 0, lastFailure: "", execs: 0 } satisfies FleetState;
+const state = { connected: 0, joins: 0, failures: 0, lastFailure: "", execs: 0, resumed: 0 } satisfies FleetState;
 let joining = 0;
 let waiting: SimulatedMachine[] = [];
 let stopping = false;
@@ -33,9 +35,9 @@ setInterval(() => {
 }, TELL_EVERY_MS);
 
 function start(order: FleetOrder & { do: "start" }): void {
-  const { host, port, ca, hostType, key, digest, prefix, count, output } = order;
+  const { host, port, ca, hostType, key, digest, prefix, count, output, hold = false } = order;
   const farm = { host, port, hostType, key, digest, secureContext: createSecureContext({ ca }) };
-  const answer = answers(output);
+  const answer = answers(output, hold);
   for (let number = 0; number < count; number++) {
     let first = true;
     const over = () => {
@@ -75,18 +77,27 @@ function next(): void {
   }
 }
 
-function answers(output: string): Answer {
+function answers(output: string, hold: boolean): Answer {
   const status = okAnswer(JSON.stringify({ Version: BUILDLET_VERSION }), "Content-Type: application/json\r\n");
   const workDir = okAnswer("/simulated");
   const done = okAnswer("");
   const exec = execAnswer(output);
-  return ({ target }) => {
+  const held = new Set<string>();
+  return ({ target, fields }) => {
     const [path] = target.split("?", 1);
     if (path === "/status") return status;
     if (path === "/workdir") return workDir;
     if (path !== "/exec") return done;
     state.execs++;
-    return exec;
+    const [id = ""] = fieldValues({ fields }, EXECUTION_HEADER);
+    if (!hold || id === "") return exec;
+    if (!held.has(id)) {
+      held.add(id);
+      return beginningOf(exec);
+    }
+    state.resumed++;
+    const from = Number(fieldValues({ fields }, FROM_HEADER)[0]);
+    return execAnswer(output.slice(from));
   };
 }
 

@@ -21,6 +21,8 @@ export interface FleetOptions {
   readonly prefix: string;
   readonly count: number;
   readonly output: string;
+  /** A command prints and then goes on, until it is asked for a second time. */
+  readonly hold?: boolean;
 }
 
 export type FleetOrder = ({ readonly do: "start" } & FleetOptions) | { readonly do: "drop" };
@@ -32,11 +34,13 @@ export interface FleetState {
   failures: number;
   lastFailure: string;
   execs: number;
+  /** Commands that were asked for again. */
+  resumed: number;
 }
 
 export class SimulatedMachines implements AsyncDisposable {
   readonly #child: ChildProcess;
-  #state: FleetState = { connected: 0, joins: 0, failures: 0, lastFailure: "", execs: 0 };
+  #state: FleetState = { connected: 0, joins: 0, failures: 0, lastFailure: "", execs: 0, resumed: 0 };
 
   constructor(options: FleetOptions) {
     const program = fileURLToPath(new URL("./simulated-machines-process.ts", import.meta.url));

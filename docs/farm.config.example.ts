@@ -105,6 +105,10 @@ const builders: BuilderInput[] = [
     ],
     // For steps without one of their own. Default "1h".
     timeLimit: "30m",
+    // A whole build, a command that prints nothing, and the source on its way to the machine. These are the defaults.
+    buildTimeLimit: "6h",
+    silenceLimit: "30m",
+    uploadTimeLimit: "30m",
     // Issue numbers or addresses: failures are known, the column is grey.
     knownIssues: [1234, "https://git.example.org/team/app/issues/7"],
     notes: "Slow, but the only 32-bit one.",

@@ -75,6 +75,7 @@ function recipeOf({ builder, host, repo, branch }: Planned, other: OtherTree | u
     steps: builder.steps.map((step) => placed(step, sourceDir)),
     ...(builder.stopAfterMake ? { stopAfterMake: true } : afterMake(builder, { sourceDir, env, branch })),
     ...(builder.compileOnly ? { compileOnly: true } : {}),
+    ...(builder.limits ? { limits: builder.limits } : {}),
   };
 }
 

@@ -1,5 +1,5 @@
 /** The farm in force as plain data, for `coordinator -check`: spans as people write them, functions as `(function)`. */
-import type { Step } from "../farm/build.ts";
+import type { Limits, Step } from "../farm/build.ts";
 import { formatDuration } from "../farm/flags.ts";
 import { type Ms, ms } from "../farm/ids.ts";
 import type { FarmConfig, TestsConfig } from "./effective.ts";
@@ -14,8 +14,9 @@ export function effectiveFarm(config: FarmConfig): object {
       ...host,
       missingAfter: formatDuration(missingAfterMs),
     })),
-    builders: config.builders.map(({ builds, steps, tests, snapshot, minimumGoMinor, ...builder }) => ({
+    builders: config.builders.map(({ builds, steps, tests, snapshot, minimumGoMinor, limits = {}, ...builder }) => ({
       ...builder,
+      ...shownLimits(limits),
       ...(minimumGoMinor !== undefined && { minimumGoVersion: `1.${minimumGoMinor}` }),
       builds: builds === null ? null : "(function)",
       steps: steps.map(shownStep),
@@ -32,6 +33,14 @@ export function effectiveFarm(config: FarmConfig): object {
     retention: Object.fromEntries(
       Object.entries(config.retention).map(([name, span]) => [name.replace(/Ms$/, ""), inDays(span)]),
     ),
+  };
+}
+
+function shownLimits({ buildMs, silenceMs, uploadMs }: Limits): object {
+  return {
+    ...(buildMs !== undefined && { buildTimeLimit: formatDuration(ms(buildMs)) }),
+    ...(silenceMs !== undefined && { silenceLimit: formatDuration(ms(silenceMs)) }),
+    ...(uploadMs !== undefined && { uploadTimeLimit: formatDuration(ms(uploadMs)) }),
   };
 }
 

@@ -2,7 +2,7 @@
  * The effective farm: every default filled in, every name checked, every reference known to lead somewhere.
  * Only `checkFarm` makes one; it is never changed, a new configuration is a new value.
  */
-import type { SnapshotSpec, SourcePart, Step, Superseded, TestsSpec, Trust } from "../farm/build.ts";
+import type { Limits, SnapshotSpec, SourcePart, Step, Superseded, TestsSpec, Trust } from "../farm/build.ts";
 import type { Ms } from "../farm/ids.ts";
 import type { Builds, Policy, Secret } from "./input.ts";
 
@@ -122,6 +122,7 @@ export interface BuilderConfig {
   readonly compileOnly: boolean;
   readonly helpers: number;
   readonly tryHelpers: number;
+  readonly limits?: Limits;
 }
 
 export interface AgainstConfig {

@@ -296,6 +296,12 @@ export interface BuilderInput {
   readonly tryHelpers?: number;
   /** For each step that has no limit of its own. Default `"1h"`. */
   readonly timeLimit?: Duration;
+  /** For all of a build, from its first machine's first step. Default `"6h"`. */
+  readonly buildTimeLimit?: Duration;
+  /** A command that prints nothing for so long is stopped. Default `"30m"`. */
+  readonly silenceLimit?: Duration;
+  /** For getting the source and writing it to the machine. Default `"30m"`. */
+  readonly uploadTimeLimit?: Duration;
 }
 
 export interface PolicyQuestion {

@@ -6,7 +6,7 @@
  * most are misspelt ones that would otherwise silently do nothing.
  */
 import * as z from "zod";
-import type { SnapshotSpec, SourcePart, Step } from "../farm/build.ts";
+import type { Limits, SnapshotSpec, SourcePart, Step } from "../farm/build.ts";
 import { parseDuration } from "../farm/flags.ts";
 import { type Ms, ms } from "../farm/ids.ts";
 import type {
@@ -523,6 +523,12 @@ const knownIssue = z.unknown().transform((value, context): number | string => {
 const hashRule = "want the whole hash of a commit";
 const goVersionRule = 'want a version of Go such as "1.21"';
 
+/** Those that were given; nothing at all when none was. */
+function limitsOf(given: { readonly [name in keyof Limits]: Ms | undefined }): { readonly limits?: Limits } {
+  const limits = Object.fromEntries(Object.entries(given).filter(([, span]) => span !== undefined));
+  return Object.keys(limits).length === 0 ? {} : { limits };
+}
+
 const builder = z
   .strictObject(
     {
@@ -567,11 +573,15 @@ const builder = z
       helpers: whole(0, 1000).default(0),
       tryHelpers: whole(0, 1000).optional(),
       timeLimit: span("1s", "168h").default(ms(3_600_000)),
+      buildTimeLimit: span("1s", "168h").optional(),
+      silenceLimit: span("1s", "168h").optional(),
+      uploadTimeLimit: span("1s", "168h").optional(),
     },
     "want { name, host, steps }",
   )
-  .transform(({ timeLimit, minimumGoVersion, ...rest }) => ({
+  .transform(({ timeLimit, buildTimeLimit, silenceLimit, uploadTimeLimit, minimumGoVersion, ...rest }) => ({
     ...rest,
+    ...limitsOf({ buildMs: buildTimeLimit, silenceMs: silenceLimit, uploadMs: uploadTimeLimit }),
     ...platformOf(rest.name),
     minimumGoMinor: minimumGoVersion === undefined ? undefined : Number(minimumGoVersion.slice(2)),
     snapshot: rest.snapshot ?? (rest.tests === null || rest.skipSnapshot ? null : DEFAULT_SNAPSHOT),
@@ -619,7 +629,7 @@ const FIELDS: readonly (readonly [place: RegExp, fields: string])[] = [
   [/^hosts owners$/, "name contact notify"],
   [
     /^builders$/,
-    "name host repos branches builds steps sources against env baseEnv needs flakyNet minimumGoVersion knownIssues notes superseded tryOnly tests snapshot skipSnapshot stopAfterMake compileOnly helpers tryHelpers timeLimit",
+    "name host repos branches builds steps sources against env baseEnv needs flakyNet minimumGoVersion knownIssues notes superseded tryOnly tests snapshot skipSnapshot stopAfterMake compileOnly helpers tryHelpers timeLimit buildTimeLimit silenceLimit uploadTimeLimit",
   ],
   [/^builders (steps|tests list|tests run)$/, "name command dir env path timeLimit showCommand makesOther"],
   [/^builders against$/, "repo branches builtBy"],

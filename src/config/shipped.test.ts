@@ -24,6 +24,7 @@ test("the example is a farm that works, and has every field that there is", () =
     "repos hosts builders policy name url branches releaseBranches poll depth history webhook token tokenUser hostType hostArch expect env owners contact " +
     "notes pool trust sharedKey hermetic host builds steps command dir path timeLimit knownIssues tryOnly skipSnapshot helpers " +
     "tests list run names results junit groupTarget unknown keepGoing snapshot exclude limit keep stopAfterMake compileOnly tryHelpers " +
+    "buildTimeLimit silenceLimit uploadTimeLimit " +
     "against builtBy sources commit file text showCommand makesOther baseEnv needs flakyNet minimumGoVersion only alone argsOn args dialect foldersWith remove";
   expect(fields.split(" ").filter((field) => !used.has(field))).toEqual([]);
 });

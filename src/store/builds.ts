@@ -114,8 +114,12 @@ function testsBody({ list, run, names, results, groupTargetMs, unknownMs, ...res
   };
 }
 
-function limitsBody({ buildMs, silenceMs }: Limits): Limits {
-  return { ...(buildMs !== undefined && { buildMs }), ...(silenceMs !== undefined && { silenceMs }) };
+function limitsBody({ buildMs, silenceMs, uploadMs }: Limits): Limits {
+  return {
+    ...(buildMs !== undefined && { buildMs }),
+    ...(silenceMs !== undefined && { silenceMs }),
+    ...(uploadMs !== undefined && { uploadMs }),
+  };
 }
 
 function snapshotBody({ exclude, remove, limitBytes, keepMs }: SnapshotSpec): SnapshotSpec {

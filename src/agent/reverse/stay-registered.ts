@@ -16,8 +16,9 @@ import type { HeaderField } from "../../wire/revdial/http-head.ts";
 import { type ReverseSessionDeps, runReverseSession } from "./reverse-session.ts";
 import { RefusedError } from "./switch-protocol.ts";
 
-export const FIRST_PAUSE: Ms = ms(200);
-export const LONGEST_PAUSE: Ms = seconds(10);
+const FIRST_PAUSE: Ms = ms(200);
+const LONGEST_PAUSE: Ms = seconds(5);
+const GROWTH = 1.5;
 /** A session that was this long was none that broke at once. */
 const STEADY: Ms = seconds(20);
 
@@ -60,7 +61,7 @@ export async function stayRegistered(
       why = messageOf(error);
       if (error instanceof RefusedError && error.status < 500) return why;
     }
-    const pause = ms(Math.min(FIRST_PAUSE * 2 ** failures++, LONGEST_PAUSE) * (0.5 + deps.random()));
+    const pause = ms(Math.min(FIRST_PAUSE * GROWTH ** failures++, LONGEST_PAUSE) * (0.5 + deps.random()));
     if (clock.monotonic() + pause - lostAt > limit) return `could not come back: ${why}`;
     await clock.sleep(pause, signal).catch(() => {});
     if (signal.aborted) return "told to stop";
