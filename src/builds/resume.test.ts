@@ -1,6 +1,7 @@
 import { expect, test, vi } from "vitest";
 import { type BuildId, type LogId, ms, seconds } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
+import { attemptsOf } from "../store/pages-build.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
 import { addCommit, addHostType, NOON, testRecipe } from "../store/testing/farm.ts";
@@ -81,6 +82,7 @@ test("a machine that lost its connection in the middle of output goes on where t
   await shows(database, farm, id, "make", "one\n");
   before.hangUp("cut");
   await soon(database, id, { state: "running", lease: { state: "held", epoch: 1, parked: true } });
+  expect(await attemptsOf(database.sql, id)).toMatchObject([{ machine: "m1", parkedUntil: expect.any(Number) }]);
   process.print("make", "two\n");
   process.exit("make");
   await farm.disconnect(before);

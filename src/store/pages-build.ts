@@ -57,13 +57,16 @@ export interface AttemptFacts {
   readonly endedAt: number | null;
   /** What became of the snapshot of its tree. */
   readonly snapshotNote: string | null;
+  /** Until when it waits for its machine to come back with what it runs; null: it does not. */
+  readonly parkedUntil: number | null;
 }
 
 export async function attemptsOf(sql: Sql, build: number): Promise<AttemptFacts[]> {
   return sql.query(
     `select a.id, a.number, a.state, a.outcome, a.reason, m.name as machine, m.host_type as "machineType", a.created_at as "createdAt",
-       a.started_at as "startedAt", a.ended_at as "endedAt", a.snapshot_note as "snapshotNote"
-     from attempt a left join machine m on m.id = a.machine_id where a.build_id = $1 order by a.number`,
+       a.started_at as "startedAt", a.ended_at as "endedAt", a.snapshot_note as "snapshotNote",
+       case when l.state = 'held' then l.parked_until end as "parkedUntil"
+     from attempt a join lease l on l.id = a.lease_id left join machine m on m.id = a.machine_id where a.build_id = $1 order by a.number`,
     [build],
   );
 }

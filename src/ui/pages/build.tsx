@@ -100,6 +100,8 @@ export interface BuildData {
   readonly wait: Wait | null;
   readonly attempt: number;
   readonly attempts: readonly AttemptRow[];
+  /** Its machine is gone and may come back, until then, with the command that it runs. */
+  readonly away: { readonly machine: string; readonly until: number } | null;
   readonly steps: readonly StepRow[];
   readonly step: string | null;
   readonly log: LogData | null;
@@ -321,7 +323,7 @@ function SinceLine(props: { since: Since | null; repo: string }): JSX.Element | 
 
 /** What counts down or grows stands last, so that nothing after it moves. */
 function Facts(props: { data: BuildData }): JSX.Element {
-  const { build, attempt, attempts, requestedBy, rebuildOf, knownIssues, narrows, step } = props.data;
+  const { build, attempt, attempts, requestedBy, rebuildOf, knownIssues, narrows, away, step } = props.data;
   const query = attempt === attempts.length ? "" : `?attempt=${attempt}`;
   const snapshot = attempts.find((a) => a.number === attempt)?.snapshot ?? null;
   const facts = [
@@ -345,6 +347,11 @@ function Facts(props: { data: BuildData }): JSX.Element {
     ),
     knownIssues.length > 0 && `known issue ${visible(knownIssues.join(", "))}`,
     build.reason !== null && visible(build.reason),
+    away !== null && (
+      <>
+        waiting for {visible(away.machine)} to come back, until <When at={away.until} />
+      </>
+    ),
     snapshot !== null && `snapshot ${visible(snapshot)}`,
     step !== null && <a href={`${stepHref(build.id, step)}/log${query}`}>raw log</a>,
     build.endedAt !== null && (

@@ -88,6 +88,10 @@ export async function buildData(
     wait,
     attempt: current?.number ?? 0,
     attempts: attempts.map(attemptRow),
+    away:
+      latest && current?.machine && current.parkedUntil
+        ? { machine: current.machine, until: current.parkedUntil }
+        : null,
     steps: steps.map((s) => ({
       name: s.name,
       status: stepStatus(s, current),
