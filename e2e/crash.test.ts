@@ -8,21 +8,11 @@ import pg from "pg";
 import { expect, onTestFinished, test } from "vitest";
 import { connectionOf } from "../src/store/embedded-server.ts";
 import { Process, until } from "./testing/process.ts";
+import { random } from "./testing/random.ts";
 import { Repository, temporaryFolder } from "./testing/repository.ts";
 
 const POINTS = 30;
 const COMMITS = 12;
-
-/** A small generator, so that a failing run can be repeated: SEED=… */
-function random(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 test(`the coordinator killed at ${POINTS} random points loses no build and counts none twice`, {
   timeout: 240_000,
