@@ -32,6 +32,7 @@ import {
 } from "../farm/ids.ts";
 import type { Lease, LeaseKind } from "../farm/lease.ts";
 import type { Logs } from "../logs/logs.ts";
+import type { LogWriter } from "../logs/writer.ts";
 import { rankOf, starvesAt } from "../schedule/order.ts";
 import {
   type Begun,
@@ -45,12 +46,16 @@ import {
 } from "../store/attempts.ts";
 import { type BuildRef, cancelBuild, insertRebuild } from "../store/builds.ts";
 import { endLease, goesOnElsewhere, heldLeases, lostLeases, parkLease } from "../store/leases.ts";
-import { emptyLog } from "../store/logs.ts";
+import { emptyLog, type OpenLog } from "../store/logs.ts";
 import { patiently } from "../store/patience.ts";
 import type { Sql } from "../store/sql.ts";
+import type { HelperJob } from "../store/tests.ts";
 import { drive, type Finished } from "./drive.ts";
+import { help } from "./help.ts";
 import type { BuildMachine } from "./machine.ts";
+import type { Snapshots } from "./snapshots.ts";
 import { clean } from "./source-step.ts";
+import { type TestsOfDeps, testsDeps, testsOf } from "./tests-of.ts";
 
 export const MAX_ATTEMPTS = 20;
 /** How often the database is asked whether what runs here is still wanted, and whether a lease got lost on its way here. */
@@ -73,14 +78,18 @@ export interface BuildsDeps {
   readonly bus: Bus;
   readonly clock: Clock;
   readonly log: Log;
-  readonly logs: Pick<Logs, "writer">;
+  readonly logs: Pick<Logs, "writer" | "read">;
   readonly coordinator: CoordinatorId;
   readonly machine: (session: SessionId) => BuildMachine | undefined;
   /** The machine is not used any more over this session: clean it for the next build, drop it, or only forget the session. */
   readonly release: (session: SessionId, how: "clean" | "broken" | "elsewhere") => Promise<void>;
   /** The tree of a commit as a gzipped tar. */
   readonly tarball: (repo: string, hash: string, signal: AbortSignal) => Promise<Readable>;
+  /** The trees of builds with tests, for whoever helps with them. */
+  readonly snapshots: Pick<Snapshots, "keep" | "find" | "restore">;
   readonly policy?: RetryPolicy;
+  /** How long a failed test waits for another machine. */
+  readonly elsewhereFirst?: Ms;
   readonly parkFor?: Ms;
 }
 
@@ -88,6 +97,8 @@ interface Running {
   readonly lease: Lease;
   readonly stop: AbortController;
   begun: Begun | undefined;
+  /** The build that a helper helps, once that is known. */
+  helps?: BuildId;
   done: Promise<void>;
 }
 
@@ -160,6 +171,7 @@ export class Builds implements AsyncDisposable {
   }
 
   async #run(running: Running): Promise<void> {
+    if (running.lease.kind === "helper") return this.#help(running);
     const { clock, sql, log, logs, tarball } = this.#deps;
     const { lease, stop } = running;
     const machine = this.#deps.machine(lease.sessionId);
@@ -192,6 +204,8 @@ export class Builds implements AsyncDisposable {
         clock,
         tarball,
         writer: logs.writer.bind(logs),
+        tests: (number: number, own: OpenLog, writer: LogWriter, signal: AbortSignal) =>
+          testsOf(this.#testsDeps(), lease, begun, machine, { number, log: own, writer }, signal),
         next: async (number: number, status: string, end: Parameters<typeof nextStep>[2]) => {
           const step = { attempt: begun.attempt, epoch: lease.epoch, number, status, outcome: "success" } as const;
           const next = await this.#patiently(() => nextStep(sql, step, end, clock.now()));
@@ -222,6 +236,42 @@ export class Builds implements AsyncDisposable {
     }
   }
 
+  /** A further machine for the tests of a build that another lease is for. */
+  async #help(running: Running): Promise<void> {
+    const { clock, sql, bus, log, snapshots, parkFor = PARK_FOR } = this.#deps;
+    const { lease, stop } = running;
+    const machine = this.#deps.machine(lease.sessionId);
+    let how: "clean" | "broken" | "elsewhere" | "parked" = "broken";
+    const told = ({ build }: HelperJob): void => {
+      running.helps = build.id;
+      bus.publish(`build:${build.id}`);
+      if (machine) bus.publish(`machine:${machine.machineId}`);
+    };
+    try {
+      const gone = { reason: "machine gone: it hung up before it could help", parked: true } as const;
+      const deps = { ...testsDeps(this.#testsDeps()), snapshots };
+      const helped = machine ? await help(deps, lease, machine, told, stop.signal) : gone;
+      if (!helped.parked) how = helped.machineFine ? "clean" : "broken";
+      const parked = helped.parked && (await this.#patiently(() => parkLease(sql, lease, plus(clock.now(), parkFor))));
+      if (parked) how = "parked";
+      else if (await this.#isElsewhere(lease)) how = "elsewhere";
+      else await this.#patiently(() => endLease(sql, lease, clock.now(), helped.reason));
+      log.info({ build: running.helps, machine: machine?.name, reason: helped.reason, parked }, "A helper ended");
+      if (running.helps) bus.publish(`tests:${running.helps}`);
+      if (machine) bus.publish(`machine:${machine.machineId}`);
+    } finally {
+      if (how !== "parked") {
+        await this.#deps.release(lease.sessionId, how).catch((error: unknown) => {
+          log.warn({ session: lease.sessionId, error: messageOf(error) }, "Could not give a machine back");
+        });
+      }
+    }
+  }
+
+  #testsDeps(): TestsOfDeps {
+    return { ...this.#deps, patiently: (call) => this.#patiently(call) };
+  }
+
   /** False: its machine is none that comes back with what it ran. */
   async #park(lease: Lease, { build, attempt }: Begun, reason: string): Promise<boolean> {
     const { sql, clock, log, parkFor = PARK_FOR } = this.#deps;
@@ -247,6 +297,7 @@ export class Builds implements AsyncDisposable {
       if (live || (left && (await this.#patiently(() => endLeftLog(sql, begun.attempt, left.end))))) sealed?.stored();
       return live;
     };
+    if (driven.settled) return await store(false);
     if (outcome === "infra_failure") {
       const counts = !(stopped.aborted && stopped.reason instanceof FarmError && stopped.reason.code === "unavailable");
       const machineFault = counts && !driven.machineFine;
@@ -288,8 +339,8 @@ export class Builds implements AsyncDisposable {
 
   #canceled(topic: string): void {
     const id = topic.slice("cancel:".length);
-    for (const { begun, stop } of this.#running.values()) {
-      if (String(begun?.build.id) === id) stop.abort(new FarmError("canceled", "canceled"));
+    for (const { begun, helps, stop } of this.#running.values()) {
+      if (String(begun?.build.id ?? helps) === id) stop.abort(new FarmError("canceled", "canceled"));
     }
   }
 

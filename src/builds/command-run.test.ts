@@ -17,6 +17,9 @@ function machineOf(answers: readonly Exec[], resumes = true) {
   const gone = new AbortController();
   const unused = () => Promise.reject(new Error("not asked for"));
   const client: BuildClient = {
+    writeFile: unused,
+    ls: unused,
+    readTgz: unused,
     removeAll: unused,
     writeTgz: unused,
     writeTgzFromUrl: unused,

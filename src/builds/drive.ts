@@ -26,6 +26,7 @@ import type { CommandLimits } from "./command-limits.ts";
 import { type CommandRan, runCommand } from "./command-run.ts";
 import type { BuildMachine } from "./machine.ts";
 import { clean, runSourceStep, type SourceDeps } from "./source-step.ts";
+import { TESTS_STEP, type TestsEnd } from "./tests-step.ts";
 
 /** A step that prints nothing for so long is stopped, where the builder has no limit of its own. */
 export const SILENCE_LIMIT: Ms = minutes(30);
@@ -36,6 +37,8 @@ const CREDIBLE: Ms = minutes(60);
 
 export interface DriveDeps extends SourceDeps {
   readonly writer: (log: OpenLog) => LogWriter;
+  /** Runs the tests of the recipe as step `number`, whose log is `log`; see tests-step.ts. */
+  readonly tests: (number: number, log: OpenLog, writer: LogWriter, signal: AbortSignal) => Promise<TestsEnd>;
   /** Step `number` ended well: stores that with the end of its log and returns the log of the next. Throws `lease-lost`. */
   readonly next: (number: number, status: string, log: LogEnd) => Promise<OpenLog>;
 }
@@ -47,6 +50,8 @@ export interface Finished {
   /** Why, when the outcome does not say. */
   readonly reason: string | null;
   readonly sealed: SealedLog | undefined;
+  /** The verdict is in the database: whoever ended the last test has written it. */
+  readonly settled?: true;
   /** The machine may be used again after it was cleaned. */
   readonly machineFine: boolean;
 }
@@ -68,15 +73,17 @@ export async function drive(
   cleaned: Promise<void> | undefined,
   signal: AbortSignal,
 ): Promise<Finished | Parked> {
-  const { steps } = begun.recipe;
+  const { steps, tests } = begun.recipe;
   const build = buildLimit(deps, begun);
   let log = begun.log;
   let status = "ok";
   for (let number = begun.at; log !== undefined; number++) {
     const step = steps[number - 1];
-    const name = step?.name ?? "source";
+    const isTests = number > steps.length;
+    const name = isTests ? TESTS_STEP : (step?.name ?? "source");
     const writer = deps.writer(log);
     try {
+      if (isTests) return await runTestsStep(deps, number, log, writer, signal);
       if (step === undefined) {
         status = "ok";
         await runSourceStep(deps, begun, machine, cleaned ?? clean(deps.clock, machine, signal), writer, signal);
@@ -90,7 +97,7 @@ export async function drive(
         }
       }
       const sealed = await writer.seal();
-      if (number === steps.length) return success(begun, status, sealed);
+      if (number === steps.length && tests === undefined) return success(begun, status, sealed);
       log = await deps.next(number, status, sealed.end);
       sealed.stored();
     } catch (error) {
@@ -105,6 +112,20 @@ function success({ recipe }: Begun, status: string, sealed: SealedLog | undefine
   const name = recipe.steps.at(-1)?.name ?? "source";
   const step = { number: recipe.steps.length, name, status };
   return { outcome: "success", step, reason: null, sealed, machineFine: true };
+}
+
+async function runTestsStep(
+  deps: DriveDeps,
+  number: number,
+  log: OpenLog,
+  writer: LogWriter,
+  signal: AbortSignal,
+): Promise<Finished> {
+  const end = await deps.tests(number, log, writer, signal);
+  const sealed = await writer.seal();
+  const step = { number, name: TESTS_STEP, status: end.status };
+  const outcome = end.settled && end.counts.failed === 0 ? "success" : "failure";
+  return { outcome, step, reason: end.status, sealed, machineFine: true, ...(end.settled && { settled: true }) };
 }
 
 /** Runs step `number`, or takes it up. */

@@ -43,10 +43,16 @@ export interface SnapshotBody {
 }
 
 export interface BuildClient {
+  writeFile(path: string, mode: number, body: Uint8Array, signal?: AbortSignal): Promise<void>;
+  /** A line per entry below `dir` (wire/buildlet-api/ls-line.ts). */
+  ls(dir: string, options: { readonly recursive: boolean }, signal?: AbortSignal): Promise<string[]>;
+  /** A tar.gz of `dir`; must be read or destroyed. */
+  readTgz(dir: string, signal?: AbortSignal): Promise<Readable>;
   removeAll(paths: readonly string[], signal?: AbortSignal): Promise<void>;
   writeTgz(dir: string, body: Readable, signal?: AbortSignal): Promise<Unpacked>;
   /** The machine itself fetches the archive. */
   writeTgzFromUrl(dir: string, url: string, signal?: AbortSignal): Promise<void>;
+  /** The work folder, absolute, in the machine's own spelling. */
   workDir(signal?: AbortSignal): Promise<string>;
   /** A tar.gz of a folder in which something runs that must not wait for it; `exclude` are lines of a .gitignore. */
   readSnapshot(dir: string, exclude: readonly string[], signal?: AbortSignal): Promise<SnapshotBody>;

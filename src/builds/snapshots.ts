@@ -99,7 +99,7 @@ export class Snapshots implements AsyncDisposable {
   }
 
   /** The one that an attempt of this build may start from. */
-  async find({ build, recipe }: SnapshotOf): Promise<Snapshot | undefined> {
+  async find({ build, recipe }: Pick<SnapshotOf, "build" | "recipe">): Promise<Snapshot | undefined> {
     if (!keeps(recipe)) return undefined;
     return await findSnapshot(this.#deps.sql, keyOf(build, recipe), this.#deps.clock.now());
   }

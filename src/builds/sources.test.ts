@@ -39,6 +39,9 @@ function slowMachine() {
     client: {
       removeAll: async () => {},
       workDir: async () => "/work",
+      writeFile: async () => {},
+      ls: async () => [],
+      readTgz: async () => Readable.from([]),
       readSnapshot: () => Promise.reject(new Error("not asked for")),
       endExecution: async () => {},
       exec: async () => ({ state: "ok", ok: true }),

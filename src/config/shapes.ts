@@ -29,6 +29,7 @@ import {
   folderFault,
   hostArchFault,
   hostArchOf,
+  MOST_TESTS,
   nameFault,
   platformOf,
   stepFolderFault,
@@ -415,8 +416,6 @@ const sources = z
     (list) => list.filter((part) => "commit" in part && part.commit === "own").length === 1,
     'want exactly one { dir, commit: "own" }: steps are run below it',
   );
-
-const MOST_TESTS = 100_000;
 
 const testNames: z.ZodType<string[]> = z
   .array(checked("want the name of a test", testNameFault), "want names of tests")

@@ -249,6 +249,7 @@ export class Coordinator implements AsyncDisposable {
     snapshots.start();
     const builds = stack.use(
       new Builds({
+        snapshots,
         sql,
         bus,
         clock,

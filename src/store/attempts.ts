@@ -83,7 +83,8 @@ export async function beginAttempt(sql: Sql, lease: Lease, now: EpochMs): Promis
        union all
        select a.id, each.number, each.step ->> 'name', null, null
        from a, log0, b join recipe on recipe.digest = b.recipe,
-         jsonb_array_elements(recipe.body -> 'steps') with ordinality as each (step, number)
+         jsonb_array_elements(recipe.body -> 'steps' || case when recipe.body ? 'tests' then '[{"name": "tests"}]' else '[]' end::jsonb)
+           with ordinality as each (step, number)
      ), unended as (
        select s.number, s.log_id from a join step s on s.attempt_id = a.id where s.ended_at is null order by s.number limit 1
      ), taken as (

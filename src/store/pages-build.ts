@@ -7,7 +7,9 @@ import type { Sql } from "./sql.ts";
 export async function recipeSteps(sql: Sql, build: number): Promise<string[]> {
   const rows = await sql.query<{ name: string }>(
     `select step.value ->> 'name' as name
-     from build b join recipe r on r.digest = b.recipe, jsonb_array_elements(r.body -> 'steps') with ordinality as step (value, number)
+     from build b join recipe r on r.digest = b.recipe, 
+       jsonb_array_elements(r.body -> 'steps' || case when r.body ? 'tests' then '[{"name": "tests"}]' else '[]' end::jsonb)
+         with ordinality as step (value, number)
      where b.id = $1 order by step.number`,
     [build],
   );
@@ -119,6 +121,7 @@ export interface NeighbourRow {
   readonly otherRepo: string | null;
   readonly otherBranch: string | null;
   readonly otherHash: string | null;
+  readonly flaky: number;
 }
 
 const OTHER = `r.with_repo as "otherRepo", r.with_branch as "otherBranch", r.with_hash as "otherHash"`;
@@ -129,7 +132,7 @@ const OTHER = `r.with_repo as "otherRepo", r.with_branch as "otherBranch", r.wit
  */
 export async function earlierOf(sql: Sql, build: BuildFacts, limit: number): Promise<NeighbourRow[]> {
   return sql.query(
-    `select b.id as build, h.commit_id as "commitId", c.hash, b.builder, b.state, b.outcome, ${OTHER}
+    `select b.id as build, h.commit_id as "commitId", c.hash, b.builder, b.state, b.outcome, ${OTHER}, b.flaky_tests as flaky
      from (
        select commit_id, position from branch_commit where repo = $1 and branch = $2 and position <= (
          select max(position) from branch_commit where repo = $1 and branch = $2 and commit_id = $3)
@@ -137,7 +140,7 @@ export async function earlierOf(sql: Sql, build: BuildFacts, limit: number): Pro
      ) h
        join commit c on c.id = h.commit_id
        join lateral (
-         select one.id, one.builder, one.state, one.outcome, one.recipe from build one join recipe w on w.digest = one.recipe
+         select one.id, one.builder, one.state, one.outcome, one.recipe, one.flaky_tests from build one join recipe w on w.digest = one.recipe
          where one.commit_id = h.commit_id and one.builder = $4 and w.with_branch is not distinct from $6
          order by coalesce(one.outcome in ('canceled', 'skipped'), false), one.id desc limit 1
        ) b on true
@@ -150,7 +153,7 @@ export async function earlierOf(sql: Sql, build: BuildFacts, limit: number): Pro
 /** The newest build of each builder for a commit, of pairs for each branch that it is tested with; one that was canceled or skipped only where there is no other. */
 export async function elsewhereOf(sql: Sql, commitId: number): Promise<NeighbourRow[]> {
   return sql.query(
-    `select distinct on (b.builder, r.with_branch) b.id as build, b.commit_id as "commitId", c.hash, b.builder, b.state, b.outcome, ${OTHER}
+    `select distinct on (b.builder, r.with_branch) b.id as build, b.commit_id as "commitId", c.hash, b.builder, b.state, b.outcome, ${OTHER}, b.flaky_tests as flaky
      from build b join commit c on c.id = b.commit_id join recipe r on r.digest = b.recipe where b.commit_id = $1
      order by b.builder, r.with_branch, coalesce(b.outcome in ('canceled', 'skipped'), false), b.id desc`,
     [commitId],
@@ -160,7 +163,7 @@ export async function elsewhereOf(sql: Sql, commitId: number): Promise<Neighbour
 /** All builds of one commit on one builder, oldest first. */
 export async function againOf(sql: Sql, commitId: number, builder: string): Promise<NeighbourRow[]> {
   return sql.query(
-    `select b.id as build, b.commit_id as "commitId", c.hash, b.builder, b.state, b.outcome, ${OTHER}
+    `select b.id as build, b.commit_id as "commitId", c.hash, b.builder, b.state, b.outcome, ${OTHER}, b.flaky_tests as flaky
      from build b join commit c on c.id = b.commit_id join recipe r on r.digest = b.recipe where b.commit_id = $1 and b.builder = $2 order by b.id limit 100`,
     [commitId, builder],
   );

@@ -15,7 +15,7 @@ export interface GridCommitRow {
   readonly message: string;
   /** Of each build of the commit, by builder, a builder's builds newest first: its builder, with LF between. "" when there are none. */
   readonly builders: string;
-  /** One letter each: o success, x failure, i infra failure, c canceled, s skipped, r running, w waiting. */
+  /** One letter each: o success, f success with flaky tests, x failure, i infra failure, c canceled, s skipped, r running, w waiting. */
   readonly codes: string;
   /** `{1,2,3}` */
   readonly ids: string;
@@ -29,7 +29,7 @@ export interface GridCommitRow {
 
 const NO_OTHER = `null as "otherRepo", null as "otherBranch", null as "otherHash"`;
 const CODE = `case state
-  when 'ended' then case outcome when 'success' then 'o' when 'failure' then 'x' when 'infra_failure' then 'i' when 'skipped' then 's' else 'c' end
+  when 'ended' then case outcome when 'success' then case when flaky_tests > 0 then 'f' else 'o' end when 'failure' then 'x' when 'infra_failure' then 'i' when 'skipped' then 's' else 'c' end
   when 'running' then 'r' else 'w' end`;
 
 /** The newest `limit` commits of a branch with all their builds, newest first. */
@@ -55,7 +55,7 @@ export async function gridCommits(
            array_agg(id)::text as ids,
            string_agg(id || '@' || floor(extract(epoch from started_at)), ' ') filter (where state = 'running' and started_at is not null) as running
          from (
-           select builder, state, outcome, id, started_at from build where commit_id = h.commit_id order by builder, id desc
+           select builder, state, outcome, flaky_tests, id, started_at from build where commit_id = h.commit_id order by builder, id desc
          ) one
        ) b on true
      order by h.position desc`,
@@ -91,7 +91,7 @@ export async function gridPairs(
            array_agg(id order by builder, id desc)::text as ids,
            string_agg(id || '@' || floor(extract(epoch from started_at)), ' ') filter (where state = 'running' and started_at is not null) as running
          from (
-           select builder, state, outcome, build.id, started_at, with_repo, with_branch, with_hash,
+           select builder, state, outcome, flaky_tests, build.id, started_at, with_repo, with_branch, with_hash,
              max(build.id) over (partition by with_repo, with_branch, with_hash) as newest_of_pair,
              max(build.id) over (partition by with_repo, with_branch) as newest
            from build join recipe on recipe.digest = build.recipe where commit_id = h.commit_id

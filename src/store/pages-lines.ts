@@ -30,6 +30,11 @@ export interface BuildLineRow {
   readonly machine: string | null;
   readonly machineType: string | null;
   readonly step: string | null;
+  /** Of its list of tests; null while there is none. */
+  readonly testsTotal: number | null;
+  readonly testsEnded: number | null;
+  readonly testsFailed: number | null;
+  readonly testsFlaky: number | null;
 }
 
 /** To be followed by `where b.id ...` or a join; gives the columns of BuildLineRow. */
@@ -41,14 +46,16 @@ const LINE = `
     coalesce(a.number, 0) as attempts, m.name as machine, m.host_type as "machineType",
     coalesce(b.failed_step, (
       select s.name from step s where s.attempt_id = a.id and s.started_at is not null order by s.number desc limit 1
-    )) as step
+    )) as step,
+    t.total as "testsTotal", t.total - t.waiting - t.running as "testsEnded", t.failed as "testsFailed", t.flaky as "testsFlaky"
   from build b
     join commit c on c.id = b.commit_id
     join recipe r on r.digest = b.recipe
     left join lateral (
       select id, number, machine_id, started_at from attempt where build_id = b.id order by number desc limit 1
     ) a on true
-    left join machine m on m.id = a.machine_id`;
+    left join machine m on m.id = a.machine_id
+    left join test_run t on t.build_id = b.id`;
 
 export async function buildLines(sql: Sql, ids: readonly number[]): Promise<BuildLineRow[]> {
   return sql.query(`${LINE} where b.id = any ($1::bigint[]) order by b.id`, [ids]);

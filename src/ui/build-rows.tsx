@@ -65,16 +65,20 @@ export function BuildRows(props: {
 }
 
 function Why(props: { build: BuildLine }): JSX.Element | null {
-  const { status, step, reason, attempts } = props.build;
+  const { status, step, reason, attempts, tests } = props.build;
   const again = attempts > 1 ? <span class="muted"> attempt {attempts}</span> : null;
   if (status === "running" || status === "failure") {
     return (
       <>
         {step === null ? null : <Name text={step} />}
+        {tests === null ? null : (
+          <span class="num"> {status === "running" ? `${tests.ended}/${tests.total}` : `${tests.failed} failed`}</span>
+        )}
         {again}
       </>
     );
   }
+  if (status === "flaky") return <span class="num">{plural(tests?.flaky ?? 0, "flaky test")}</span>;
   if (reason !== null)
     return (
       <span class="reason" title={visible(reason)}>

@@ -62,6 +62,12 @@ export interface BuildLine {
   /** The step that runs, or the one that failed. */
   readonly step: string | null;
   readonly reason: string | null;
+  readonly tests: {
+    readonly total: number;
+    readonly ended: number;
+    readonly failed: number;
+    readonly flaky: number;
+  } | null;
   /** How long this builder usually takes; null when it never ended well. */
   readonly usualMs: number | null;
 }

@@ -24,8 +24,13 @@ export const STATUS: Readonly<Record<Status, StatusLook>> = {
   known_issue: { glyph: "✕", word: "known issue", css: "ki" },
 };
 
-/** What a build, an attempt or a step is, from the two columns that the database has for it. */
-export function statusOf(state: "scheduled" | "waiting" | "running" | "ended", outcome: Outcome | null): Status {
+/** What a build, an attempt or a step is, from what the database has for it. A success with tests that failed at first is flaky. */
+export function statusOf(
+  state: "scheduled" | "waiting" | "running" | "ended",
+  outcome: Outcome | null,
+  flakyTests = 0,
+): Status {
+  if (state === "ended" && outcome === "success" && flakyTests > 0) return "flaky";
   if (state === "ended") return outcome ?? "skipped";
   return state === "running" ? "running" : "waiting";
 }

@@ -40,6 +40,8 @@ export interface LogReader {
   tail(id: LogId, from: number, signal: AbortSignal): AsyncIterable<Buffer>;
   /** Where line `line` (from 1) begins; undefined while there is none. */
   lineStart(id: LogId, line: number): Promise<number | undefined>;
+  /** The number (from 1) of the line that holds the byte at `offset`. */
+  lineOf(id: LogId, offset: number): Promise<number>;
 }
 
 /** What the operator may do. Each rejects with a FarmError that says why not; `who` goes into the audit. */

@@ -22,7 +22,7 @@ export async function linesOf(sql: Sql, rows: readonly BuildLineRow[], config: F
 }
 
 function lineOf(row: BuildLineRow, known: boolean, usualMs: number | null): BuildLine {
-  const status = statusOf(row.state, row.outcome);
+  const status = statusOf(row.state, row.outcome, row.testsFlaky ?? 0);
   return {
     id: row.id,
     repo: row.repo,
@@ -41,6 +41,7 @@ function lineOf(row: BuildLineRow, known: boolean, usualMs: number | null): Buil
     machine: machineRef(row.machine, row.machineType),
     step: row.step,
     reason: row.reason,
+    tests: testsOf(row),
     usualMs,
   };
 }
@@ -62,4 +63,9 @@ export async function usualOf(sql: Sql, pairs: readonly Pair[]): Promise<(pair: 
   const rows = await usualDurations(sql, pairs);
   const byPair = new Map(rows.map((row) => [`${row.repo}\n${row.builder}`, row.usualMs]));
   return (pair) => byPair.get(`${pair.repo}\n${pair.builder}`) ?? null;
+}
+
+function testsOf({ testsTotal, testsEnded, testsFailed, testsFlaky }: BuildLineRow): BuildLine["tests"] {
+  if (testsTotal === null) return null;
+  return { total: testsTotal, ended: testsEnded ?? 0, failed: testsFailed ?? 0, flaky: testsFlaky ?? 0 };
 }

@@ -6,12 +6,15 @@
  *   /b/ID/STEP/follow        `?from=`: the same as events, as they are written (log-follow.ts)
  *   /b/ID/STEP/find         `?q=`: which lines have it
  *
- * All take `?attempt=N`; without it the last attempt that has the step is meant.
+ * STEP may be `group-N`: a group of the build's tests. All take `?attempt=N`; without it the last attempt that has the step is meant.
  */
 import { Hono } from "hono";
 import { FarmError } from "../farm/errors.ts";
 import type { LogId } from "../farm/ids.ts";
 import { logOfStep } from "../store/pages-build.ts";
+import { groupFacts } from "../store/pages-tests.ts";
+import type { Sql } from "../store/sql.ts";
+import { groupOf } from "../ui/group-name.ts";
 import type { WebDeps } from "./deps.ts";
 import { type Ctx, type Env, json, positive } from "./http.ts";
 import { follow, type LinesMessage } from "./log-follow.ts";
@@ -35,7 +38,7 @@ export function logRoutes(deps: Pick<WebDeps, "sql" | "logs" | "bus" | "clock">,
       build === undefined || (attempt !== undefined && number === undefined)
         ? undefined
         : await logIds.get(`build:${build}`, `${number ?? ""} ${step}`, () =>
-            logOfStep(deps.sql, build, step, number ?? null),
+            logOf(deps.sql, build, step, number ?? null),
           );
     if (log === undefined)
       throw new FarmError(
@@ -71,6 +74,13 @@ export function logRoutes(deps: Pick<WebDeps, "sql" | "logs" | "bus" | "clock">,
     return json(c, 200, await find(deps.logs, await idOf(c), q, AbortSignal.any([c.req.raw.signal, ended])));
   });
   return routes;
+}
+
+/** A step's log, or that of a group of tests, which is addressed as one. */
+async function logOf(sql: Sql, build: number, step: string, attempt: number | null): Promise<LogId | undefined> {
+  const group = groupOf(step);
+  if (group === undefined) return logOfStep(sql, build, step, attempt);
+  return (await groupFacts(sql, build, group))?.log;
 }
 
 /** One `bytes=A-B`, `bytes=A-` or `bytes=-N`; undefined: none, or one that we answer with the whole. */

@@ -36,6 +36,7 @@ import { GridRows } from "./pages/grid-rows.ts";
 import { Day, homeData } from "./pages/home.ts";
 import { machineData, machinesData } from "./pages/machines.ts";
 import { search, suggestions } from "./pages/search.ts";
+import { testHref } from "./pages/tests.ts";
 import { queuesData } from "./queues.ts";
 import { activeJson, checkOf, checkText, reverseJson, worst } from "./shapes.ts";
 
@@ -246,6 +247,11 @@ function pageRoutes(app: Hono<Env>, deps: WebDeps, pages: Pages): void {
   app.get("/login", (c) =>
     pages.answer(c, 200, "Log in", { name: "login", data: { back: ownPath(c.req.query("back")), problem: null } }, []),
   );
+  app.get("/b/:id/test/:number", async (c) => {
+    const [id, number] = [positive(c.req.param("id")), positive(c.req.param("number"))];
+    const where = id === undefined || number === undefined ? undefined : await pages.load(testHref(deps, id, number));
+    return where === undefined ? pages.notFound(c) : c.redirect(where, 302);
+  });
   app.get("/b/:id/:step?", async (c) => {
     const id = positive(c.req.param("id"));
     const attempt = positive(c.req.query("attempt"));
@@ -259,6 +265,7 @@ function pageRoutes(app: Hono<Env>, deps: WebDeps, pages: Pages): void {
               c.req.param("step"),
               attempt,
               positive(c.req.query("from")),
+              { filter: c.req.query("tests"), q: c.req.query("q"), after: positive(c.req.query("after")) },
               clock.now(),
             ),
           );

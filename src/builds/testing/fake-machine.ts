@@ -5,8 +5,10 @@
  * `garbage` answers what the protocol does not allow.
  */
 import { Readable } from "node:stream";
+import { gzipSync } from "node:zlib";
 import { FarmError } from "../../farm/errors.ts";
 import type { MachineId, SessionId } from "../../farm/ids.ts";
+import { tarEnd, tarHeader, tarPadding } from "../../wire/tar/tar-writer.ts";
 import type { BuildClient, BuildMachine, Command, CommandEnd, SnapshotBody, Unpacked } from "../machine.ts";
 import type { FakeProcess } from "./fake-process.ts";
 
@@ -48,6 +50,8 @@ export class FakeMachine implements BuildMachine {
   readonly commands: Command[] = [];
   /** Folder -> the last archive that was written there, as far as it came. */
   readonly archives = new Map<string, Buffer>();
+  /** What was written to it, and what its scripts leave behind: path -> content. Emptied by removeall of the work folder. */
+  readonly files: Map<string, Buffer> = new Map();
   /** Bytes of tarballs received. */
   received = 0;
   readonly #gone = new AbortController();
@@ -61,13 +65,16 @@ export class FakeMachine implements BuildMachine {
     this.agent = options.agent ?? "barnraiser";
     this.resumes = options.process !== undefined;
     this.client = {
+      workDir: async () => "/work",
+      writeFile: async (path, _mode, body) => {
+        this.calls.push(`write ${path}`);
+        this.files.set(path, Buffer.from(body));
+      },
+      ls: async (dir) => this.#ls(dir),
+      readTgz: async (dir) => this.#readTgz(dir),
       removeAll: (paths, signal) => this.#removeAll(paths, signal),
       writeTgz: (dir, body, signal) => this.#writeTgz(dir, body, signal),
       writeTgzFromUrl: async (dir, url) => void this.calls.push(`writetgz ${dir} ${url}`),
-      workDir: async () => {
-        this.calls.push("workdir");
-        return "/work";
-      },
       exec: (command, onOutput, signal) => this.#exec(command, onOutput, signal),
       readSnapshot: async (_, exclude, signal) =>
         options.snapshot?.(exclude, signal) ?? { body: Readable.from([Buffer.from("the made tree")]), excluded: true },
@@ -88,9 +95,36 @@ export class FakeMachine implements BuildMachine {
 
   async #removeAll(paths: readonly string[], signal?: AbortSignal): Promise<void> {
     this.calls.push(`removeall ${paths.join(" ")}`);
+    for (const path of paths) {
+      if (path === ".") this.files.clear();
+      else this.files.delete(path);
+    }
     this.#trouble("removeall");
     signal?.throwIfAborted();
     this.#options.process?.clean();
+  }
+
+  #ls(dir: string): string[] {
+    return this.#below(dir).map(([name, body]) => `-rw-r--r--\t${name}\t${body.length}\t2026-11-23T12:00:00Z`);
+  }
+
+  #readTgz(dir: string): Readable {
+    const parts: Buffer[] = [];
+    for (const [name, body] of this.#below(dir)) {
+      parts.push(
+        tarHeader({ name, type: "file", mode: 0o644, size: body.length, mtime: 0 }),
+        body,
+        tarPadding(body.length),
+      );
+    }
+    return Readable.from([gzipSync(Buffer.concat([...parts, tarEnd()]))]);
+  }
+
+  /** Relative names. */
+  #below(dir: string): [string, Buffer][] {
+    return [...this.files].flatMap(([path, body]): [string, Buffer][] =>
+      path.startsWith(`${dir}/`) ? [[path.slice(dir.length + 1), body]] : [],
+    );
   }
 
   async #writeTgz(dir: string, body: Readable, signal?: AbortSignal): Promise<Unpacked> {

@@ -10,7 +10,7 @@ import type { Sql } from "../../store/sql.ts";
 import { systemClock } from "../../store/system-clock.ts";
 import { quiet, type TestDatabase } from "../../store/testing/database.ts";
 import { addCoordinator, addMachine, closeSession } from "../../store/testing/farm.ts";
-import { Builds, RETRY_POLICY } from "../builds.ts";
+import { Builds, type BuildsDeps, RETRY_POLICY } from "../builds.ts";
 import { FakeMachine, type FakeMachineOptions } from "./fake-machine.ts";
 
 export interface TestFarmOptions {
@@ -20,8 +20,17 @@ export interface TestFarmOptions {
   readonly sql?: Sql;
   readonly policy?: Partial<RetryPolicy>;
   readonly parkFor?: Ms;
+  /** What stands for snapshots; by default none is kept. */
+  readonly snapshots?: BuildsDeps["snapshots"];
+  readonly elsewhereFirst?: Ms;
   readonly tarball?: (repo: string, hash: string, signal: AbortSignal) => Promise<Readable>;
 }
+
+const NO_SNAPSHOTS: BuildsDeps["snapshots"] = {
+  keep: () => ({ kept: Promise.resolve(false), finish: () => Promise.resolve() }),
+  find: async () => undefined,
+  restore: async () => ({ skippedLinks: 0 }),
+};
 
 export class TestFarm implements AsyncDisposable {
   readonly database: TestDatabase;
@@ -53,6 +62,8 @@ export class TestFarm implements AsyncDisposable {
       machine: (id) => this.#machines.get(id)?.machine,
       release: async (id, how) => this.#release(id, how),
       tarball: options.tarball ?? (async () => Readable.from([Buffer.alloc(1000)])),
+      snapshots: options.snapshots ?? NO_SNAPSHOTS,
+      ...(options.elsewhereFirst !== undefined && { elsewhereFirst: options.elsewhereFirst }),
       policy: { ...RETRY_POLICY, ...options.policy },
       ...(options.parkFor === undefined ? {} : { parkFor: options.parkFor }),
     });

@@ -25,6 +25,7 @@ import {
   waitSentence,
 } from "../parts.tsx";
 import { STATUS } from "../status.ts";
+import { Tests, type TestsData, TroubledTests } from "../tests.tsx";
 import { plural, visible } from "../text.ts";
 import { duration, utc } from "../time.ts";
 
@@ -98,6 +99,8 @@ export interface BuildData {
   readonly since: Since | null;
   readonly why: { readonly step: string; readonly lines: readonly WhyLine[] } | null;
   readonly wait: Wait | null;
+  /** null: it has no tests of its own, or they are not listed yet. */
+  readonly tests: TestsData | null;
   readonly attempt: number;
   readonly attempts: readonly AttemptRow[];
   /** Its machine is gone and may come back, until then, with the command that it runs. */
@@ -155,6 +158,7 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
       {data.why === null ? null : (
         <Why why={data.why} build={build.id} attempt={data.attempt} last={data.attempts.length} />
       )}
+      {data.tests === null ? null : <TroubledTests build={build.id} tests={data.tests} />}
       <Bar data={data} />
       <Steps data={data} />
       {data.log !== null ? (
@@ -167,6 +171,7 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
       ) : build.endedAt === null ? (
         <LogToCome data={data} />
       ) : null}
+      {data.tests === null ? null : <Tests build={build.id} tests={data.tests} />}
       {data.attempts.length > 1 || data.attempts.some((a) => a.reason !== null) ? <Attempts data={data} /> : null}
       <Minis title="Earlier results of this builder" minis={data.earlier} here={build.id} />
       <Minis title="The same commit elsewhere" minis={data.elsewhere} here={build.id} />
@@ -207,6 +212,12 @@ function Sentence(props: { data: BuildData }): JSX.Element {
           {name} passed in {took}
         </>
       );
+    case "flaky":
+      return (
+        <>
+          {name} passed in {took}, with {plural(build.tests?.flaky ?? 0, "flaky test")}
+        </>
+      );
     case "failure":
       return (
         <>
@@ -228,7 +239,8 @@ function Sentence(props: { data: BuildData }): JSX.Element {
     case "running":
       return (
         <>
-          {name} is running{step ? <> {step}</> : null} for {took}
+          {name} is running{step ? <> {step}</> : null}
+          {build.tests === null ? "" : ` ${build.tests.ended}/${build.tests.total}`} for {took}
         </>
       );
     default:

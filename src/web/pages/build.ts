@@ -15,8 +15,10 @@ import {
   stepsOf,
 } from "../../store/pages-build.ts";
 import { buildLines } from "../../store/pages-lines.ts";
+import { groupFacts } from "../../store/pages-tests.ts";
 import type { Sql } from "../../store/sql.ts";
 import { type BuildLine, stepHref } from "../../ui/data.ts";
+import { groupOf } from "../../ui/group-name.ts";
 import type { LogData } from "../../ui/log-viewer.tsx";
 import type { BuildData, Mini } from "../../ui/pages/build.tsx";
 import { statusOf } from "../../ui/status.ts";
@@ -26,6 +28,7 @@ import { lastLines, linesFrom } from "../log-lines.ts";
 import { waitOfBuild } from "../queues.ts";
 import { LOOKED_AT, whyLines } from "../why.ts";
 import { sinceOf } from "./since.ts";
+import { type TestsAsked, testsData } from "./tests.ts";
 
 const EARLIER = 30;
 /** Commits looked through for them. */
@@ -48,6 +51,7 @@ export async function buildData(
   step: string | undefined,
   attempt: number | undefined,
   from: number | undefined,
+  asked: TestsAsked,
   now: EpochMs,
 ): Promise<{ data: BuildData; topics: string[] } | undefined> {
   const { sql, config } = deps;
@@ -65,14 +69,16 @@ export async function buildData(
   if (!build || (attempt !== undefined && !current)) return undefined;
   const begun = current ? await stepsOf(sql, current.id) : [];
   const steps = begun.length > 0 || facts.state === "ended" ? begun : (await recipeSteps(sql, id)).map(notBegun);
-  const shown = step === undefined ? chosen(steps) : steps.find((s) => s.name === step);
+  const shown =
+    step === undefined ? chosen(steps) : (steps.find((s) => s.name === step) ?? (await group(sql, id, step)));
   if (step !== undefined && !shown) return undefined;
   const latest = current?.number === attempts.at(-1)?.number;
-  const [log, why, wait, since] = await Promise.all([
+  const [log, why, wait, since, tests] = await Promise.all([
     shown?.logId ? logData(deps, id, shown, latest ? "" : String(current?.number), from) : null,
     latest ? whyData(deps, build, steps) : null,
     build.status === "waiting" ? waitOfBuild(sql, buildId(id), build.hostType, now) : null,
     facts.outcome === "failure" ? sinceOf(sql, facts, deps.merged) : null,
+    testsData(deps, id, asked),
   ]);
   const mini = miniOf(config);
   const data: BuildData = {
@@ -84,8 +90,9 @@ export async function buildData(
     knownIssues: (config.builders.find((b) => b.name === facts.builder)?.knownIssues ?? []).map(String),
     narrows: facts.narrows,
     since,
-    why,
+    why: tests !== null && tests.failures.length > 0 ? null : why,
     wait,
+    tests,
     attempt: current?.number ?? 0,
     attempts: attempts.map(attemptRow),
     away:
@@ -111,6 +118,15 @@ export async function buildData(
   if (build.status === "waiting") topics.push(`queue:${build.hostType}`);
   if (since !== null) topics.push(`standing:${build.repo}`);
   return { data, topics };
+}
+
+/** The log of a group of tests is shown as that of a step. */
+async function group(sql: Sql, build: number, name: string): Promise<StepFacts | undefined> {
+  const number = groupOf(name);
+  const facts = number === undefined ? undefined : await groupFacts(sql, build, number);
+  if (!facts) return undefined;
+  const { log: logId, status, startedAt, endedAt, logDroppedAt } = facts;
+  return { number: -1, name, logId, status, outcome: null, startedAt, endedAt, logDroppedAt };
 }
 
 /** A step as it stands until there is an attempt that has it: the page is laid out before anything happens. */
@@ -188,7 +204,7 @@ function withText(row: NeighbourRow): string {
 function miniOf(config: FarmConfig): (row: NeighbourRow, label: string) => Mini {
   const known = new Set(config.builders.filter((b) => b.knownIssues.length > 0).map((b) => b.name));
   return (row, label) => {
-    const status = statusOf(row.state, row.outcome);
+    const status = statusOf(row.state, row.outcome, row.flaky);
     return { build: row.build, label, status: status === "failure" && known.has(row.builder) ? "known_issue" : status };
   };
 }

@@ -35,6 +35,7 @@ export interface Row {
 
 const OUTCOMES: Readonly<Record<string, Status>> = {
   o: "success",
+  f: "flaky",
   x: "failure",
   i: "infra_failure",
   c: "canceled",

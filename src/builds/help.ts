@@ -1,0 +1,85 @@
+/**
+ * A helper: a further machine for the tests of a build, from a held lease to the lease's end.
+ *
+ *   claimed -nobody needs it-> ended           the tests have ended meanwhile
+ *   claimed -tree unpacked-> working -> ended   work-tests.ts; when there is nothing left that it could do, it is given back
+ *   working -machine or coordinator gone-> parked, where the machine comes back with what it runs; else ended
+ *   adopted -> working                          with the group that it had
+ *
+ * Whatever becomes of a helper is no matter for the build: what it was running is taken back and run by others.
+ */
+import { FarmError, messageOf } from "../farm/errors.ts";
+import type { Lease } from "../farm/lease.ts";
+import { type HelperJob, heldGroup, helperJob } from "../store/tests.ts";
+import type { BuildMachine } from "./machine.ts";
+import type { Snapshots } from "./snapshots.ts";
+import { clean } from "./source-step.ts";
+import { type TestsDeps, workOff } from "./work-tests.ts";
+
+export interface HelpDeps extends TestsDeps {
+  readonly snapshots: Pick<Snapshots, "find" | "restore">;
+}
+
+/** `parked`: the machine may come back with what it runs. */
+export type Helped = { readonly reason: string } & (
+  | { readonly parked: true }
+  /** `machineFine`: it may be used again after it was cleaned. */
+  | { readonly parked: false; readonly machineFine: boolean }
+);
+
+/** `told` is called once it is known which build it is. Never throws. */
+export async function help(
+  deps: HelpDeps,
+  lease: Lease,
+  machine: BuildMachine,
+  told: (job: HelperJob) => void,
+  signal: AbortSignal,
+): Promise<Helped> {
+  const { sql, clock, patiently } = deps;
+  // What an adopted machine runs must go on.
+  const cleaned = lease.epoch === 1 ? clean(clock, machine, signal) : undefined;
+  try {
+    const job = await patiently(() => helperJob(sql, lease.id));
+    const spec = job?.recipe.tests;
+    if (!job || !spec) {
+      await (cleaned ?? clean(clock, machine, signal));
+      return { reason: "nobody needs it any more", parked: false, machineFine: true };
+    }
+    told(job);
+    const worker = { build: job.build.id, lease: lease.id, epoch: lease.epoch, machine: lease.machineId };
+    if ((await patiently(() => heldGroup(sql, worker))) === undefined) {
+      await (cleaned ?? clean(clock, machine, signal));
+      await restored(deps, job, machine, signal);
+    }
+    const { build, recipe } = job;
+    const helpers = helpersOf(spec, lease);
+    const work = { build, recipe, spec, worker, machine, role: "helper", helpers, tell: async () => {} } as const;
+    const { why } = await workOff(deps, work, signal);
+    if (why === "unfit") return { reason: "a test was stopped on it", parked: false, machineFine: false };
+    const reason = why === "left" ? "there was nothing left to help with" : "the tests have ended";
+    return { reason, parked: false, machineFine: true };
+  } catch (error) {
+    const stopped = signal.aborted && signal.reason instanceof FarmError && signal.reason.code === "unavailable";
+    const reason = messageOf(machine.gone.aborted ? machine.gone.reason : error);
+    if (machine.resumes && (stopped || (machine.gone.aborted && !signal.aborted))) return { reason, parked: true };
+    const ours = signal.aborted || (error instanceof FarmError && ["unavailable", "lease-lost"].includes(error.code));
+    const machineFine = ours && !machine.gone.aborted && (!signal.aborted || machine.agent === "barnraiser");
+    return { reason, parked: false, machineFine };
+  }
+}
+
+/** The tree of the build on a machine whose folder is empty. */
+async function restored(deps: HelpDeps, job: HelperJob, machine: BuildMachine, signal: AbortSignal): Promise<void> {
+  const snapshot = await deps.snapshots.find(job);
+  if (!snapshot) throw new FarmError("unavailable", "the tree of the build is not kept any more");
+  const result = await deps.snapshots.restore(snapshot, job.recipe, machine, signal);
+  if ("bad" in result) throw new FarmError("unavailable", `the tree of the build could not be had: ${result.bad}`);
+}
+
+/** Further machines of a build that a person asked for, and of one that nobody did. */
+export function helpersOf(
+  spec: { readonly helpers: number; readonly tryHelpers: number },
+  lease: Pick<Lease, "class">,
+): number {
+  return lease.class === "try" || lease.class === "gomote" ? spec.tryHelpers : spec.helpers;
+}

@@ -1,0 +1,88 @@
+/** The names of a build's tests: printed by a command, fixed, or the folders that have a certain file; and which of them are run at all. */
+import { matches } from "../config/globs.ts";
+import type { Recipe, TestList, TestsSpec } from "../farm/build.ts";
+import type { Clock } from "../farm/clock.ts";
+import { type Ms, minutes, ms } from "../farm/ids.ts";
+import type { LogWriter } from "../logs/writer.ts";
+import { parseLsLine } from "../wire/buildlet-api/ls-line.ts";
+import { commandOf } from "./command.ts";
+import { runCommand } from "./command-run.ts";
+import { olderName } from "./go-dist.ts";
+import type { BuildMachine } from "./machine.ts";
+import { type Listed, TestNames } from "./test-names.ts";
+import { within } from "./within.ts";
+
+const FOLDERS_LIMIT: Ms = minutes(5);
+
+export interface ListJob {
+  readonly recipe: Recipe;
+  readonly spec: TestsSpec;
+  readonly machine: BuildMachine;
+  readonly writer: LogWriter;
+  /** Of the list command, as one of runCommand. */
+  readonly id: string;
+  /** What the log has already of what it printed. */
+  readonly before: AsyncIterable<Buffer>;
+}
+
+/** What is to be run, or why that cannot be known: the fault of whoever wrote the list. */
+export async function listTests(clock: Clock, job: ListJob, signal: AbortSignal): Promise<Listed | string> {
+  const { spec } = job;
+  const listed = await listedBy(clock, job, spec.list, signal);
+  if (typeof listed === "string" || spec.only === undefined) return listed;
+  const { only } = spec;
+  const names = listed.names.filter((name) => matches(only, patternName(spec, name)));
+  return names.length === 0 ? "none of the tests that were listed is to be run" : { ...listed, names };
+}
+
+/** Whether a test is never in a group with others. */
+export function isAlone(spec: TestsSpec, name: string): boolean {
+  return spec.names === "dir" || (spec.alone !== undefined && matches(spec.alone, patternName(spec, name)));
+}
+
+/** What patterns are held against. */
+function patternName({ dialect }: TestsSpec, name: string): string {
+  return dialect === "go-dist" ? olderName(name) : name;
+}
+
+async function listedBy(clock: Clock, job: ListJob, list: TestList, signal: AbortSignal): Promise<Listed | string> {
+  if ("names" in list) return { names: list.names, doubled: 0 };
+  if ("foldersWith" in list) return foldersWith(clock, job, list.foldersWith, signal);
+  const { recipe, machine, writer, before, id } = job;
+  const names = new TestNames();
+  let from = 0;
+  for await (const chunk of before) {
+    from += chunk.length;
+    names.push(chunk);
+  }
+  const taken = {
+    write: (chunk: Buffer): Promise<void> => {
+      names.push(chunk);
+      return writer.write(chunk);
+    },
+  };
+  const command = await commandOf(recipe, list.command, machine.client, AbortSignal.any([machine.gone, signal]));
+  const time = ms(list.command.timeLimitMs);
+  const limits = { time, silence: ms(recipe.limits?.silenceMs ?? time) };
+  const run = { machine, command, id, from, writer: taken, limits, what: "the list of tests" };
+  const ran = await runCommand(clock, run, signal);
+  return ran.ok ? names.end() : ran.state;
+}
+
+/** Folders whose files are somebody else's, or no source. */
+const PASSED_OVER = /^[._]|^(testdata|vendor|node_modules)$/;
+
+async function foldersWith(clock: Clock, job: ListJob, file: string, signal: AbortSignal): Promise<Listed | string> {
+  const { machine, recipe } = job;
+  const signals = [machine.gone, signal];
+  const lines = await within(clock, FOLDERS_LIMIT, signals, `listing folders of ${machine.name}`, (limited) =>
+    machine.client.ls(recipe.sourceDir, { recursive: true }, limited),
+  );
+  const names: string[] = [];
+  for (const line of lines) {
+    const folders = parseLsLine(line)?.name.split("/") ?? [];
+    if (folders.pop() !== file || folders.some((folder) => PASSED_OVER.test(folder))) continue;
+    names.push(folders.join("/") || ".");
+  }
+  return names.length === 0 ? `no folder has a file ${JSON.stringify(file)}` : { names: names.toSorted(), doubled: 0 };
+}

@@ -1,0 +1,68 @@
+/**
+ * What the list command of a builder prints, as the names of tests.
+ *
+ * A line is a name. Spaces around it and a CR at its end do not belong to it, inside it they do; a line with nothing else is none. A name
+ * that comes twice is one test. Names go on as arguments and lines, so a NUL, half a character or an endless line is the end of it: the
+ * command prints something else than names, and a guess at what it means would leave tests out without a word.
+ */
+import { MOST_TESTS, testNameFault } from "../config/names.ts";
+
+/** Longer lines are refused before they are read to their end. */
+const LINE_LIMIT = 64 * 1024;
+const LF = 10;
+
+export interface Listed {
+  readonly names: readonly string[];
+  /** How many lines named a test that an earlier line had. */
+  readonly doubled: number;
+}
+
+export class TestNames {
+  readonly #names = new Set<string>();
+  #rest: Buffer = Buffer.alloc(0);
+  #line = 0;
+  #doubled = 0;
+  #fault: string | undefined;
+
+  push(chunk: Buffer): void {
+    if (this.#fault !== undefined) return;
+    let data = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
+    for (let end = data.indexOf(LF); end >= 0; end = data.indexOf(LF)) {
+      this.#take(data.subarray(0, end));
+      data = data.subarray(end + 1);
+      if (this.#fault !== undefined) return;
+    }
+    this.#rest = data;
+    if (data.length > LINE_LIMIT) this.#fault = `line ${this.#line + 1} is longer than ${LINE_LIMIT} bytes`;
+  }
+
+  /** There is no more. A text says why this is no list of names. */
+  end(): Listed | string {
+    if (this.#fault === undefined && this.#rest.length > 0) this.#take(this.#rest);
+    if (this.#fault !== undefined) return this.#fault;
+    if (this.#names.size === 0) return "it printed no names";
+    return { names: [...this.#names], doubled: this.#doubled };
+  }
+
+  #take(line: Buffer): void {
+    this.#line++;
+    const text = decoded(line);
+    const name = text?.trim();
+    if (name === "") return;
+    const fault = name === undefined ? "want UTF-8" : testNameFault(name);
+    if (name === undefined || fault !== undefined) this.#fault = `line ${this.#line}: ${fault}`;
+    else if (this.#names.has(name)) this.#doubled++;
+    else if (this.#names.size === MOST_TESTS) this.#fault = `it printed more than ${MOST_TESTS} names`;
+    else this.#names.add(name);
+  }
+}
+
+const UTF_8 = new TextDecoder("utf-8", { fatal: true });
+
+function decoded(line: Buffer): string | undefined {
+  try {
+    return UTF_8.decode(line);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,86 @@
+/**
+ * What a group of tests came to: from how its command ended and what it reported, to a result for each of its tests. Pure.
+ *
+ * Nobody passes who was not said to have passed, and nobody fails for what another one did:
+ *
+ *   the command says by its exit alone   well: all passed, and have shared its time as was expected of them. Not well: of one test that
+ *                                        is its failure; of several each runs alone
+ *   it reports test by test              as reported. A test that began and has no end failed when the command did; one that was not
+ *                                        reported at all runs alone, and fails when it is not reported then either. A command that
+ *                                        did not end well, and reported no failure, is believed by its exit
+ *
+ * A limit that ended the command is final for the test that ran into it: it is not run for so long once more.
+ */
+import type { GroupTest, TestRan } from "../store/tests.ts";
+
+export interface TestReport {
+  readonly outcome: "success" | "failure" | "skipped";
+  /** null: not said. */
+  readonly durationMs: number | null;
+  /** Its output in the log of the group. */
+  readonly from: number;
+  readonly to: number;
+}
+
+export interface GroupRan {
+  readonly ok: boolean;
+  /** A limit ended it. */
+  readonly stopped: boolean;
+  /** null: it was begun by somebody else. */
+  readonly durationMs: number | null;
+  /** Bytes of its log. */
+  readonly length: number;
+  /** undefined: it says nothing but its exit. */
+  readonly reported: Reported | undefined;
+}
+
+export interface Reported {
+  readonly reports: ReadonlyMap<string, TestReport>;
+  /** Test -> where its output begins: it began and did not end. */
+  readonly unended: ReadonlyMap<string, number>;
+}
+
+export function resultsOf(tests: readonly GroupTest[], ran: GroupRan, unknownMs: number): TestRan[] {
+  return ran.reported === undefined ? byExit(tests, ran, unknownMs) : byReport(tests, ran, ran.reported);
+}
+
+function byExit(tests: readonly GroupTest[], ran: GroupRan, unknownMs: number): TestRan[] {
+  const expected = (test: GroupTest): number => Math.max(1, test.expectedMs ?? unknownMs);
+  const all = tests.reduce((sum, test) => sum + expected(test), 0);
+  return tests.map((test) => ({
+    number: test.number,
+    result: ran.ok ? "success" : tests.length === 1 ? "failure" : "again",
+    final: ran.stopped,
+    durationMs: ran.durationMs === null ? null : (ran.durationMs * expected(test)) / all,
+    from: 0,
+    to: ran.length,
+  }));
+}
+
+function byReport(tests: readonly GroupTest[], ran: GroupRan, { reports, unended }: Reported): TestRan[] {
+  const single = tests.length === 1;
+  const blamed =
+    ran.ok || tests.some(({ name }) => reports.get(name)?.outcome === "failure" || (unended.has(name) && !ran.ok));
+  return tests.map(({ number, name }): TestRan => {
+    const report = reports.get(name);
+    if (report?.outcome === "failure") return { number, result: "failure", final: false, ...place(report) };
+    if (report !== undefined && (blamed || ran.stopped)) {
+      return { number, result: report.outcome, final: false, ...place(report) };
+    }
+    const began = unended.get(name);
+    const from = report?.from ?? began ?? 0;
+    const failed = single || (began !== undefined && !ran.ok);
+    return {
+      number,
+      result: failed ? "failure" : "again",
+      final: failed && ran.stopped,
+      durationMs: single ? ran.durationMs : null,
+      from: single ? 0 : from,
+      to: ran.length,
+    };
+  });
+}
+
+function place({ durationMs, from, to }: TestReport): Pick<TestRan, "durationMs" | "from" | "to"> {
+  return { durationMs, from, to };
+}

@@ -1,0 +1,121 @@
+/**
+ * The tests of a build as the step that comes after all others of an attempt: list them, once per build, and work on them together with
+ * whoever helps.
+ *
+ *   listing -command failed, no names-> failed, as any step that fails
+ *   listing -names-> working -the last test ended-> settled: the verdict is in the database
+ *
+ * An attempt that comes after one that was lost finds the list, and goes on with what is left of it. The log of the step has what the list
+ * command printed, a line for each group that ran on this machine, and at the end the tests that did not simply pass.
+ */
+import { FarmError } from "../farm/errors.ts";
+import { ms } from "../farm/ids.ts";
+import type { LogWriter } from "../logs/writer.ts";
+import { troubledTests } from "../store/pages-tests.ts";
+import { expectedTimes, helpersMayCome, storeTests, type TestCounts, testCounts } from "../store/tests.ts";
+import { durationText } from "./duration-text.ts";
+import { isAlone, listTests } from "./test-list.ts";
+import { type TestsDeps, type TestsJob, workOff } from "./work-tests.ts";
+
+/** Named in the log of the step; a page has them all. */
+const TROUBLED_NAMED = 100;
+
+export const TESTS_STEP = "tests";
+
+export interface TestsStep extends Omit<TestsJob, "role" | "tell"> {
+  readonly writer: LogWriter;
+  /** Of the list command. */
+  readonly id: string;
+  /** What the step's log has already. */
+  readonly before: AsyncIterable<Buffer>;
+  /** Begins to keep the tree for helpers, beside the tests. */
+  readonly keep: () => Keeping;
+}
+
+export interface Keeping {
+  /** Resolves when that has ended, with whether the tree is there now. Never rejects. */
+  readonly there: Promise<boolean>;
+  /** The tests have ended: it may take a moment more. Resolves when it has ended. */
+  readonly finish: () => Promise<void>;
+}
+
+export type TestsEnd = { readonly status: string } & (
+  | { readonly settled: true; readonly counts: TestCounts }
+  /** Not a test failed, but what should have named them. */
+  | { readonly settled: false }
+);
+
+/** Rejects when the machine, the log or `signal` ends first, and with `lease-lost` when somebody else has the build. */
+export async function runTests(deps: TestsDeps, step: TestsStep, signal: AbortSignal): Promise<TestsEnd> {
+  const { clock, sql, bus, patiently } = deps;
+  const { build, machine, writer, helpers } = step;
+  const say = (text: string): Promise<void> => writer.write(Buffer.from(text));
+  if ((await patiently(() => testCounts(sql, build.id))) === undefined) {
+    const fault = await list(deps, step, say, signal);
+    if (fault !== undefined) return { settled: false, status: fault };
+  }
+  const keeping = step.keep();
+  const invited = keeping.there.then(async (there) => {
+    if (!there || helpers === 0) return;
+    const wanted = await patiently(() => helpersMayCome(sql, build.id, { spec: step.spec, helpers }, clock.now()));
+    if (wanted) bus.publish(`queue:${build.hostType}`);
+  });
+  try {
+    const worked = await workOff(deps, { ...step, role: "main", tell: say }, signal);
+    if (worked.why === "over") {
+      await summary(deps, step, worked.counts, say);
+      return { settled: true, status: "ok", counts: worked.counts };
+    }
+    if (worked.why === "unfit") {
+      throw new FarmError("machine-broken", `a test was stopped on ${machine.name}, which is not used again`);
+    }
+    throw new FarmError("lease-lost", "the build was taken back");
+  } finally {
+    await keeping.finish();
+    await invited.catch(() => {}); // the database was away until the coordinator stopped
+  }
+}
+
+/** Returns why there is no list. */
+async function list(
+  deps: TestsDeps,
+  step: TestsStep,
+  say: (text: string) => Promise<void>,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const { clock, sql, patiently } = deps;
+  const { build, spec, helpers } = step;
+  const listed = await listTests(clock, step, signal);
+  if (typeof listed === "string") {
+    await say(`\nbarnraiser: the tests could not be listed: ${listed}\n`);
+    return `the tests could not be listed: ${listed}`;
+  }
+  const { names, doubled } = listed;
+  const expected = await patiently(() => expectedTimes(sql, build.repo, build.builder, names));
+  const tests = names.map((name) => ({ name, expectedMs: expected.get(name) ?? null, alone: isAlone(spec, name) }));
+  await patiently(() => storeTests(sql, build.id, tests, clock.now()));
+  const work = tests.reduce((sum, { expectedMs }) => sum + (expectedMs ?? spec.unknownMs), 0);
+  const parts = [`${tests.length} tests`];
+  if (doubled > 0) parts.push(`${doubled} lines named one again`);
+  if (expected.size < tests.length) parts.push(`${tests.length - expected.size} never ran before`);
+  parts.push(`about ${durationText(ms(work))} on one machine`);
+  if (helpers > 0) parts.push(`up to ${helpers} more may help`);
+  await say(`\n${parts.join(", ")}\n\n`);
+  return undefined;
+}
+
+async function summary(
+  { sql, patiently }: TestsDeps,
+  { build }: TestsStep,
+  counts: TestCounts,
+  say: (text: string) => Promise<void>,
+): Promise<void> {
+  const troubled = await patiently(() => troubledTests(sql, build.id, TROUBLED_NAMED));
+  const lines = troubled.map(({ name, outcome, machine }) => {
+    if (outcome === "flaky") return `flaky: ${name} failed on ${machine} and then passed\n`;
+    if (outcome === "unschedulable") return `unschedulable: ${name}: each machine that ran it was lost\n`;
+    return `failed: ${name} on ${machine}\n`;
+  });
+  const { total, failed, flaky } = counts;
+  await say(`\n${lines.join("")}${total} tests: ${failed} failed, ${flaky} flaky\n`);
+}

@@ -1,0 +1,212 @@
+/**
+ * One machine's part in the tests of a build: it takes a group, runs it, says how it went, and takes the next.
+ *
+ *   working -nothing for it now-> waiting -others settled something-> working
+ *   working, waiting -the last test ended-> over, with the verdict written by whoever ended it
+ *   waiting -a helper has had nothing for LINGER-> left: it is given back
+ *   working -it had to be stopped, and is not ours-> unfit: what it still does nobody knows
+ *
+ * Every machine of a build does this alike, the one that made the tree and the helpers, at whichever coordinator each is connected; they
+ * meet in the database only (store/tests.ts), and tell each other to look there (topic `tests:BUILD`). So nothing waits for a
+ * helper, and a build goes on when the machine that began it is gone.
+ */
+import type { Recipe, TestsSpec } from "../farm/build.ts";
+import type { Clock } from "../farm/clock.ts";
+import type { Bus } from "../farm/deps.ts";
+import { type EpochMs, type Ms, ms, seconds } from "../farm/ids.ts";
+import type { LogWriter } from "../logs/writer.ts";
+import type { BuildRef } from "../store/builds.ts";
+import type { Sql } from "../store/sql.ts";
+import {
+  type GroupEnd,
+  heldGroup,
+  type TestCounts,
+  type TestGroup,
+  type TestWorker,
+  type Turn,
+  type TurnRules,
+  testTurn,
+} from "../store/tests.ts";
+import { durationText } from "./duration-text.ts";
+import type { BuildMachine } from "./machine.ts";
+import { type GroupRun, groupLimits, runGroup } from "./test-group.ts";
+
+/** A helper that finds nothing to do stays so long for what may come back, and then helps somebody else. */
+export const LINGER: Ms = seconds(5);
+/** A word from others may get lost. */
+export const LOOK_AGAIN: Ms = seconds(5);
+/** How long a failed test waits for another machine before it runs once more on the same. */
+export const ELSEWHERE_FIRST: Ms = seconds(60);
+const MOST_TESTS = 1000;
+/** Bytes of names that one command is given: cmd.exe takes 8 KiB, Windows 32, a file what one likes. */
+const ARGS_BYTES = 24_000;
+const CMD_BYTES = 6_000;
+const FILE_BYTES = 4 * 1024 * 1024;
+
+export interface TestsDeps {
+  readonly clock: Clock;
+  readonly sql: Sql;
+  readonly bus: Bus;
+  /** The log of a group: its writer, and what others have written to it. */
+  readonly open: (group: TestGroup, begun: boolean) => GroupLog;
+  /** 32 hex digits that nobody guesses. */
+  readonly nonce: () => string;
+  /** Calls until the database is there. */
+  readonly patiently: <T>(call: () => Promise<T>) => Promise<T>;
+  readonly elsewhereFirst?: Ms;
+}
+
+export interface GroupLog {
+  readonly writer: LogWriter;
+  readonly before: AsyncIterable<Buffer> | undefined;
+}
+
+export interface TestsJob {
+  readonly build: BuildRef;
+  readonly recipe: Recipe;
+  readonly spec: TestsSpec;
+  readonly worker: TestWorker;
+  readonly machine: BuildMachine;
+  readonly role: "main" | "helper";
+  /** How many further machines the build may have. */
+  readonly helpers: number;
+  /** Told of each group that ended here, a line each. */
+  readonly tell: (line: string) => Promise<void>;
+}
+
+export type Worked =
+  | { readonly why: "over"; readonly counts: TestCounts }
+  | { readonly why: "left" | "lost" | "unfit" };
+
+/** Works until there is nothing more for this machine. Rejects when the machine, the database or `signal` ends first. */
+export async function workOff(deps: TestsDeps, job: TestsJob, signal: AbortSignal): Promise<Worked> {
+  const { clock, sql, patiently } = deps;
+  const over = new AbortController();
+  using _ = { [Symbol.dispose]: () => over.abort() };
+  const news = new News(deps, job.build.id, over.signal);
+  let held = await patiently(() => heldGroup(sql, job.worker));
+  let begun = held !== undefined;
+  let takes = true;
+  for (let idleSince: number | undefined; ; ) {
+    const ended = held && (await group(deps, job, held, begun, signal));
+    begun = false;
+    if (ended?.stopped && job.machine.agent === "original") takes = false;
+    news.heard = false;
+    const rules = rulesOf(deps, job, takes);
+    const turn = await patiently(() => testTurn(sql, job.worker, ended?.end, rules, clock.now()));
+    await ended?.stored(turn);
+    publish(deps, job, turn, ended !== undefined);
+    if (turn.next === "over") return { why: "over", counts: turn.counts };
+    if (turn.next === "lost") return { why: "lost" };
+    if (!takes) return { why: "unfit" };
+    held = turn.next === "group" ? turn.group : undefined;
+    if (turn.next === "group") {
+      idleSince = undefined;
+      continue;
+    }
+    idleSince ??= clock.monotonic();
+    const linger = idleSince + LINGER - clock.monotonic();
+    if (job.role === "helper" && linger <= 0) return { why: "left" };
+    const limit = job.role === "helper" ? Math.min(LOOK_AGAIN, linger) : LOOK_AGAIN;
+    await news.wait(limited(limit, turn.again, clock.now()), AbortSignal.any([signal, job.machine.gone]));
+  }
+}
+
+function limited(limit: number, again: EpochMs | null, now: EpochMs): Ms {
+  return ms(Math.max(1, again === null ? limit : Math.min(limit, again - now)));
+}
+
+function rulesOf({ nonce, elsewhereFirst = ELSEWHERE_FIRST }: TestsDeps, job: TestsJob, takes: boolean): TurnRules {
+  const { spec, helpers } = job;
+  const argsBytes = spec.run.command[0] === "cmd" ? CMD_BYTES : ARGS_BYTES;
+  return {
+    spec,
+    mostTests: MOST_TESTS,
+    mostBytes: spec.names === "file" ? FILE_BYTES : argsBytes,
+    helpers,
+    elsewhereFirst,
+    nonce: nonce(),
+    takes,
+  };
+}
+
+interface Ended {
+  readonly end: GroupEnd;
+  readonly stopped: boolean;
+  /** To be called after the turn that stored it. */
+  readonly stored: (turn: Turn) => Promise<void>;
+}
+
+async function group(
+  deps: TestsDeps,
+  job: TestsJob,
+  held: TestGroup,
+  begun: boolean,
+  signal: AbortSignal,
+): Promise<Ended> {
+  const { clock } = deps;
+  const { recipe, spec, machine } = job;
+  const { writer, before } = deps.open(held, begun);
+  const since = clock.monotonic();
+  const limits = groupLimits(recipe, spec);
+  let run: GroupRun;
+  try {
+    run = await runGroup(clock, { recipe, spec, group: held, machine, writer, before, limits }, signal);
+  } catch (error) {
+    await writer.leave().catch(() => {}); // whoever takes the group up finds what was stored, the machine has the rest
+    throw error;
+  }
+  const sealed = await writer.seal();
+  const count = held.tests.length === 1 ? held.tests[0]?.name : `${held.tests.length} tests`;
+  await job.tell(`${machine.name}: ${count}: ${run.status} after ${durationText(ms(clock.monotonic() - since))}\n`);
+  return {
+    end: { group: held.id, status: run.status, log: sealed.end, tests: run.tests },
+    stopped: run.stopped,
+    stored: async (turn) => {
+      // Others have the group by now: its log is theirs, or ended.
+      if (turn.next !== "lost") sealed.stored();
+    },
+  };
+}
+
+function publish({ bus }: TestsDeps, { build }: TestsJob, turn: Turn, settled: boolean): void {
+  if (turn.next === "lost") return;
+  if (settled || turn.next !== "wait") bus.publish(`build:${build.id}`);
+  if (settled || turn.next === "over") bus.publish(`tests:${build.id}`);
+  if (turn.next === "over") bus.publish(`grid:${build.repo}`);
+  if (turn.next !== "over" && turn.helpersWanted) bus.publish(`queue:${build.hostType}`);
+}
+
+/** Whether somebody said that the tests of a build have changed. */
+class News {
+  readonly #clock: Clock;
+  heard = false;
+  #wake: () => void = () => {};
+
+  constructor({ clock, bus }: TestsDeps, build: BuildRef["id"], signal: AbortSignal) {
+    this.#clock = clock;
+    const topic = `tests:${build}`;
+    const listener = (heard: string): void => {
+      if (heard !== topic && heard !== "tests:") return;
+      this.heard = true;
+      this.#wake();
+    };
+    bus.subscribe("tests:", listener, signal);
+  }
+
+  /** Until there is news or `limit` has passed; rejects with the reason of `signal`. */
+  async wait(limit: Ms, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    if (this.heard) return;
+    const done = new AbortController();
+    const heard = new Promise<void>((resolve) => {
+      this.#wake = resolve;
+    });
+    try {
+      await Promise.race([heard, this.#clock.sleep(limit, AbortSignal.any([signal, done.signal]))]);
+    } finally {
+      done.abort();
+      this.#wake = () => {};
+    }
+  }
+}

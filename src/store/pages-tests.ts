@@ -1,0 +1,158 @@
+/** Reading for pages: the tests of a build, a page of them at a time, and where each one's output is. */
+import type { BuildId, LogId } from "../farm/ids.ts";
+import type { Sql } from "./sql.ts";
+
+export type TestOutcome = "success" | "failure" | "flaky" | "skipped" | "unschedulable";
+
+export interface TroubledTest {
+  readonly number: number;
+  readonly name: string;
+  readonly outcome: TestOutcome;
+  /** Where it failed first. */
+  readonly machine: string;
+}
+
+/** Tests that did not simply pass: failures first, each kind in the order of the list. */
+export async function troubledTests(sql: Sql, build: BuildId, limit: number): Promise<TroubledTest[]> {
+  return sql.query(
+    `select t.number, t.name, t.outcome, coalesce(m.name, '') as machine
+     from test t left join test_group g on g.id = coalesce(t.failed_group, t.group_id) left join machine m on m.id = g.machine_id
+     where t.build_id = $1 and t.outcome in ('failure', 'unschedulable', 'flaky')
+     order by t.outcome = 'flaky', t.number limit $2`,
+    [build, limit],
+  );
+}
+
+/** What a list of tests shows of each. */
+export interface TestRow {
+  readonly number: number;
+  readonly name: string;
+  readonly state: "waiting" | "running" | "ended";
+  readonly outcome: TestOutcome | null;
+  readonly failures: number;
+  readonly losses: number;
+  readonly expectedMs: number | null;
+  readonly durationMs: number | null;
+  readonly machine: string | null;
+  readonly machineType: string | null;
+  /** The group that ran it last, and where it failed first. */
+  readonly group: number | null;
+  readonly failedGroup: number | null;
+}
+
+export const TEST_FILTERS = ["all", "failed", "flaky", "running", "waiting", "skipped", "passed"] as const;
+export type TestFilter = (typeof TEST_FILTERS)[number];
+
+/** Conditions on `t`; constant text, as a statement must be. */
+const FILTERS: Readonly<Record<TestFilter, string>> = {
+  all: "true",
+  failed: "t.outcome in ('failure', 'unschedulable')",
+  flaky: "t.outcome = 'flaky'",
+  running: "t.state = 'running'",
+  waiting: "t.state = 'waiting'",
+  skipped: "t.outcome = 'skipped'",
+  passed: "t.outcome = 'success'",
+};
+
+/**
+ * At most `limit` tests after `after`, in the order of the list; of those of which `q` is a part of the name. `t.number` is the primary key's
+ * second half, so a page costs what is on it, whatever the list holds; a rare filter has an index of its own.
+ */
+export async function testRows(
+  sql: Sql,
+  build: number,
+  filter: TestFilter,
+  q: string,
+  after: number,
+  limit: number,
+): Promise<TestRow[]> {
+  const rows = await sql.query<TestRow & { machine_id: number | null }>(
+    `select t.number, t.name, t.state, t.outcome, t.failures, t.losses, t.expected_ms as "expectedMs", t.duration_ms as "durationMs",
+       m.name as machine, m.host_type as "machineType", t.group_id as "group", t.failed_group as "failedGroup"
+     from test t left join test_group g on g.id = t.group_id left join machine m on m.id = g.machine_id
+     where t.build_id = $1 and t.number > $2 and ($3 = '' or position(lower($3) in lower(t.name)) > 0) and ${FILTERS[filter]}
+     order by t.number limit $4`,
+    [build, after, q, limit],
+  );
+  return rows;
+}
+
+export interface TestSums {
+  readonly total: number;
+  readonly ended: number;
+  readonly running: number;
+  readonly failed: number;
+  readonly flaky: number;
+  readonly over: boolean;
+}
+
+export async function testSums(sql: Sql, build: number): Promise<TestSums | undefined> {
+  const [row] = await sql.query<TestSums>(
+    `select total, total - waiting - running as ended, running, failed, flaky, ended_at is not null as over
+     from test_run where build_id = $1`,
+    [build],
+  );
+  return row;
+}
+
+export interface TestMachine {
+  readonly name: string;
+  readonly hostType: string;
+  readonly helper: boolean;
+  /** Tests in the group that it runs now. */
+  readonly running: number;
+  readonly groups: number;
+}
+
+/** Machines that have worked on the tests of a build, or do. */
+export async function testMachines(sql: Sql, build: number): Promise<TestMachine[]> {
+  return sql.query(
+    `select m.name, m.host_type as "hostType", bool_and(h.lease_id is not null) as helper,
+       coalesce(sum(cardinality(g.tests)) filter (where g.state = 'running'), 0)::integer as running, count(*) as groups
+     from test_group g join machine m on m.id = g.machine_id left join helper h on h.lease_id = g.lease_id
+     where g.build_id = $1 group by m.id order by helper, m.name limit 100`,
+    [build],
+  );
+}
+
+export interface TestPlace {
+  readonly group: number;
+  readonly log: LogId;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Where the output of a test is: that of its first failure when it has one, else of its last run. */
+export async function testPlaces(
+  sql: Sql,
+  build: number,
+  numbers: readonly number[],
+): Promise<(TestPlace & { readonly number: number })[]> {
+  return sql.query(
+    `select t.number, g.id as "group", g.log_id as log,
+       coalesce(case when t.failed_group is null then t.from_byte else t.failed_from end, 0) as "from",
+       coalesce(case when t.failed_group is null then t.to_byte else t.failed_to end, 0) as "to"
+     from test t join test_group g on g.id = coalesce(t.failed_group, t.group_id) join log l on l.id = g.log_id
+     where t.build_id = $1 and l.dropped_at is null and t.number = any ($2::integer[]) order by t.number`,
+    [build, numbers],
+  );
+}
+
+export interface GroupFacts {
+  readonly log: LogId;
+  readonly status: string | null;
+  readonly state: "running" | "ended";
+  readonly startedAt: number;
+  readonly endedAt: number | null;
+  readonly logDroppedAt: number | null;
+}
+
+/** A group of a build, to show its log under its own address. */
+export async function groupFacts(sql: Sql, build: number, group: number): Promise<GroupFacts | undefined> {
+  const [row] = await sql.query<GroupFacts>(
+    `select g.log_id as log, g.status, g.state, g.started_at as "startedAt", g.ended_at as "endedAt", l.dropped_at as "logDroppedAt"
+     from test_group g join log l on l.id = g.log_id where g.build_id = $1 and g.id = $2`,
+    [build, group],
+  );
+  return row;
+}

@@ -1,0 +1,189 @@
+/**
+ * The tests of a build on its page: how many have settled, the failed ones with their last lines first, the flaky ones, the machines that share
+ * them, and the whole list a page at a time. Filter and page are in the address, so everything works without script.
+ */
+import type { JSX } from "preact";
+import type { Status } from "../farm/build.ts";
+import { type MachineRef, stepHref } from "./data.ts";
+import { groupName } from "./group-name.ts";
+import type { WhyLine } from "./pages/build.tsx";
+import { Machine, Mark, Name, Section, Table } from "./parts.tsx";
+import { plural, visible } from "./text.ts";
+import { duration } from "./time.ts";
+
+export interface TestLine {
+  readonly number: number;
+  readonly name: string;
+  readonly status: Status;
+  /** `unschedulable`, `failed twice`: what the status does not say. */
+  readonly note: string;
+  readonly machine: MachineRef | null;
+  readonly durationMs: number | null;
+  readonly expectedMs: number | null;
+  readonly group: number | null;
+}
+
+/** A test that failed, with the end of what it printed. */
+export interface FailedTest extends TestLine {
+  readonly lines: readonly WhyLine[];
+}
+
+export interface TestsData {
+  readonly total: number;
+  readonly ended: number;
+  readonly running: number;
+  readonly failed: number;
+  readonly flaky: number;
+  readonly failures: readonly FailedTest[];
+  readonly flakes: readonly TestLine[];
+  readonly machines: readonly (MachineRef & {
+    readonly helper: boolean;
+    readonly running: number;
+    readonly groups: number;
+  })[];
+  readonly filter: string;
+  readonly filters: readonly string[];
+  readonly q: string;
+  readonly after: number;
+  readonly rows: readonly TestLine[];
+  /** The `after` of the next page. */
+  readonly next: number | null;
+}
+
+/** Failed and flaky tests, above the steps. */
+export function TroubledTests(props: { build: number; tests: TestsData }): JSX.Element | null {
+  const { build, tests } = props;
+  if (tests.failures.length === 0 && tests.flakes.length === 0) return null;
+  const hidden = tests.failed - tests.failures.length;
+  return (
+    <section class="troubled" aria-label="Failed and flaky tests">
+      {tests.failures.map((test) => (
+        <article key={test.number} class="failed-test">
+          <h2>
+            <Mark status={test.status} /> <TestName build={build} test={test} />
+            <span class="muted took">
+              {test.durationMs === null ? "" : ` ${duration(test.durationMs)}`}
+              {test.note === "" ? "" : ` · ${test.note}`}
+              {test.machine === null ? null : (
+                <>
+                  {" · on "}
+                  <Machine machine={test.machine} />
+                </>
+              )}
+            </span>
+          </h2>
+          {test.lines.length === 0 ? null : (
+            <div class="why">
+              {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard. */}
+              <section class="lines" tabIndex={0} aria-label={`Last lines of test ${test.number}`}>
+                {test.lines.map((line) => (
+                  <div key={line.line} class={line.marked ? "row hit" : "row"}>
+                    <a
+                      class="ln"
+                      href={`${stepHref(build, groupName(test.group ?? 0))}#L${line.line}`}
+                      aria-label={`line ${line.line}`}
+                    >
+                      {line.line}
+                    </a>
+                    <span class="tx">{line.text === "" ? " " : line.text}</span>
+                  </div>
+                ))}
+              </section>
+            </div>
+          )}
+        </article>
+      ))}
+      {hidden > 0 ? (
+        <p>
+          <a href={`/b/${build}?tests=failed#tests`}>{plural(hidden, "more failed test")}</a>
+        </p>
+      ) : null}
+      {tests.flakes.length > 0 ? (
+        <ul class="flakes">
+          {tests.flakes.map((test) => (
+            <li key={test.number}>
+              <Mark status="flaky" /> <TestName build={build} test={test} />{" "}
+              <span class="muted">failed once, then passed</span>
+            </li>
+          ))}
+        </ul>
+      ) : null}
+    </section>
+  );
+}
+
+/** The list, below the log. */
+export function Tests(props: { build: number; tests: TestsData }): JSX.Element {
+  const { build, tests } = props;
+  const address = (more: Record<string, string | number>): string => {
+    const query = new URLSearchParams();
+    const all = { tests: tests.filter, q: tests.q, ...more };
+    for (const [key, value] of Object.entries(all)) if (value !== "" && value !== "all") query.set(key, String(value));
+    const text = query.toString();
+    return `/b/${build}${text === "" ? "" : `?${text}`}#tests`;
+  };
+  const { total, ended, failed, flaky } = tests;
+  return (
+    <Section id="tests" title={`Tests ${ended}/${total}`}>
+      <p class="muted">
+        {plural(failed, "failed test")}, {flaky} flaky{tests.running > 0 ? `, ${tests.running} running` : ""}.
+        {tests.machines.length > 0 ? " On " : ""}
+        {tests.machines.map((machine, i) => (
+          <>
+            {i > 0 ? ", " : ""}
+            <Machine machine={machine} /> ({machine.helper ? "helper, " : ""}
+            {machine.running > 0 ? `${machine.running} now` : plural(machine.groups, "group")})
+          </>
+        ))}
+      </p>
+      <form class="filter" method="get" action={`/b/${build}#tests`}>
+        <label>
+          Name <input type="search" name="q" value={tests.q} />
+        </label>
+        <label>
+          Show{" "}
+          <select name="tests">
+            {tests.filters.map((filter) => (
+              <option key={filter} value={filter} selected={filter === tests.filter}>
+                {filter}
+              </option>
+            ))}
+          </select>
+        </label>
+        <button type="submit">Filter</button>
+      </form>
+      {tests.rows.length === 0 ? (
+        <p class="muted">No test is like that.</p>
+      ) : (
+        <Table label="Tests" head={["Test", "#Took", "#Expected", "Machine"]}>
+          {tests.rows.map((test) => (
+            <tr key={test.number}>
+              <td class="wide">
+                <Mark status={test.status} /> <TestName build={build} test={test} />
+                {test.note === "" ? null : <span class="muted"> {test.note}</span>}
+              </td>
+              <td class="right">{test.durationMs === null ? "" : duration(test.durationMs)}</td>
+              <td class="right muted">{test.expectedMs === null ? "" : duration(test.expectedMs)}</td>
+              <td class="tight">{test.machine === null ? null : <Machine machine={test.machine} />}</td>
+            </tr>
+          ))}
+        </Table>
+      )}
+      <p>
+        {tests.after > 0 ? <a href={address({})}>First tests</a> : null}
+        {tests.after > 0 && tests.next !== null ? " · " : null}
+        {tests.next === null ? null : <a href={address({ after: tests.next })}>More tests</a>}
+      </p>
+    </Section>
+  );
+}
+
+function TestName(props: { build: number; test: TestLine }): JSX.Element {
+  const { build, test } = props;
+  if (test.group === null) return <Name text={test.name} />;
+  return (
+    <a href={`/b/${build}/test/${test.number}`} title={visible(test.name)}>
+      <Name text={test.name} />
+    </a>
+  );
+}

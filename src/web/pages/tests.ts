@@ -1,0 +1,133 @@
+/** Data of the tests on `/b/ID`, and of `/b/ID/test/NUMBER`, which leads to a test's place in the log. */
+import type { Status } from "../../farm/build.ts";
+import {
+  TEST_FILTERS,
+  type TestFilter,
+  type TestPlace,
+  type TestRow,
+  testMachines,
+  testPlaces,
+  testRows,
+  testSums,
+} from "../../store/pages-tests.ts";
+import type { Sql } from "../../store/sql.ts";
+import { stepHref } from "../../ui/data.ts";
+import { groupName } from "../../ui/group-name.ts";
+import type { WhyLine } from "../../ui/pages/build.tsx";
+import type { FailedTest, TestLine, TestsData } from "../../ui/tests.tsx";
+import type { LogReader } from "../deps.ts";
+import { machineRef } from "../lines.ts";
+import { linesFrom } from "../log-lines.ts";
+import { whyLines } from "../why.ts";
+
+/** On one page. */
+const ROWS = 100;
+/** Failures that are shown with what they printed. */
+const FAILURES = 10;
+const FLAKES = 50;
+/** Of a failed test's output, from its end. */
+const LOOKED_AT = 200;
+
+/** What the address asks for. */
+export interface TestsAsked {
+  readonly filter: string | undefined;
+  readonly q: string | undefined;
+  readonly after: number | undefined;
+}
+
+/** null: the build has no list of tests (yet). */
+export async function testsData(
+  { sql, logs }: { readonly sql: Sql; readonly logs: LogReader },
+  build: number,
+  asked: TestsAsked,
+): Promise<TestsData | null> {
+  const sums = await testSums(sql, build);
+  if (!sums) return null;
+  const filter = TEST_FILTERS.find((each) => each === asked.filter) ?? "all";
+  const q = (asked.q ?? "").slice(0, 200);
+  const after = asked.after ?? 0;
+  const rows = (which: TestFilter, limit: number): Promise<TestRow[]> => testRows(sql, build, which, "", 0, limit);
+  const [page, failed, flakes, machines] = await Promise.all([
+    testRows(sql, build, filter, q, after, ROWS + 1),
+    sums.failed > 0 ? rows("failed", FAILURES) : [],
+    sums.flaky > 0 ? rows("flaky", FLAKES) : [],
+    testMachines(sql, build),
+  ]);
+  const shown = page.slice(0, ROWS);
+  const { total, ended, running } = sums;
+  return {
+    total,
+    ended,
+    running,
+    failed: sums.failed,
+    flaky: sums.flaky,
+    failures: await failures(sql, logs, build, failed),
+    flakes: flakes.map(lineOf),
+    machines,
+    filter,
+    filters: TEST_FILTERS,
+    q,
+    after,
+    rows: shown.map(lineOf),
+    next: page.length > ROWS ? (shown.at(-1)?.number ?? null) : null,
+  };
+}
+
+/** Where `/b/BUILD/test/NUMBER` leads; undefined: no such test, or it has not run. */
+export async function testHref(
+  { sql, logs }: { readonly sql: Sql; readonly logs: LogReader },
+  build: number,
+  number: number,
+): Promise<string | undefined> {
+  const [place] = await testPlaces(sql, build, [number]);
+  if (!place) return undefined;
+  return `${stepHref(build, groupName(place.group))}#L${await logs.lineOf(place.log, place.from)}`;
+}
+
+async function failures(sql: Sql, logs: LogReader, build: number, rows: readonly TestRow[]): Promise<FailedTest[]> {
+  const places = await testPlaces(
+    sql,
+    build,
+    rows.map(({ number }) => number),
+  );
+  return Promise.all(
+    rows.map(async (row): Promise<FailedTest> => {
+      const place = places.find(({ number }) => number === row.number);
+      const group = place?.group ?? row.group;
+      return { ...lineOf(row), group, lines: place ? await lastOf(logs, place) : [] };
+    }),
+  );
+}
+
+async function lastOf(logs: LogReader, { log, from, to }: TestPlace): Promise<WhyLine[]> {
+  if (to <= from) return [];
+  const [first, last] = await Promise.all([logs.lineOf(log, from), logs.lineOf(log, Math.max(from, to - 1))]);
+  const begin = Math.max(first, last - LOOKED_AT + 1);
+  const { lines } = await linesFrom(logs, log, begin, last - begin + 1);
+  return whyLines(lines, begin);
+}
+
+function lineOf(row: TestRow): TestLine {
+  return {
+    number: row.number,
+    name: row.name,
+    status: statusOfTest(row),
+    note: noteOf(row),
+    machine: machineRef(row.machine, row.machineType),
+    durationMs: row.durationMs,
+    expectedMs: row.expectedMs,
+    group: row.failedGroup ?? row.group,
+  };
+}
+
+function statusOfTest({ state, outcome }: TestRow): Status {
+  if (outcome === "unschedulable") return "failure";
+  return outcome ?? (state === "running" ? "running" : "waiting");
+}
+
+function noteOf({ outcome, failures, losses }: TestRow): string {
+  if (outcome === "unschedulable") return `unschedulable: ${losses} machines were lost while they ran it`;
+  if (outcome === null && failures > 0) return "failed, runs once more";
+  if (outcome === "failure") return failures > 1 ? "failed twice" : "failed for good";
+  return losses > 0 ? `lost ${losses === 1 ? "a machine" : `${losses} machines`}` : "";
+}
