@@ -16,7 +16,8 @@ export async function mayBite(tx: Sql): Promise<boolean> {
 
 /** The logs of the builds in `doomed`. */
 const LOGS = `
-  select s.log_id as id from doomed join attempt a on a.build_id = doomed.id join step s on s.attempt_id = a.id where s.log_id is not null`;
+  select s.log_id as id from doomed join attempt a on a.build_id = doomed.id join step s on s.attempt_id = a.id where s.log_id is not null
+  union all select g.log_id from doomed join test_group g on g.build_id = doomed.id`;
 
 const IN_STORY = "exists (select from standing st where st.red_build = b.id or st.green_build = b.id)";
 
@@ -127,6 +128,16 @@ export async function deleteBuilds(sql: Sql, from: Walk, before: EpochMs, limit:
        delete from lease using a where lease.id = a.lease_id
      ), lo as (
        delete from log using logs where log.id = logs.id
+     ), te as (
+       delete from test using doomed where test.build_id = doomed.id
+     ), tg as (
+       delete from test_group using doomed where test_group.build_id = doomed.id
+     ), tr as (
+       delete from test_run using doomed where test_run.build_id = doomed.id
+     ), he as (
+       delete from helper using doomed where helper.build_id = doomed.id returning helper.lease_id
+     ), hl as (
+       delete from lease using he where lease.id = he.lease_id
      ), b as (
        delete from build using doomed where build.id = doomed.id returning 1
      )
