@@ -278,7 +278,11 @@ export async function giveUpAttempt(
     const again = charged <= policy.retries && open.number < policy.attempts;
     if (!again) {
       await tx.query(
-        `update build set state = 'ended', outcome = 'infra_failure', reason = $2, ended_at = $3 where id = $1 and state <> 'ended'`,
+        `with b as (
+           update build set state = 'ended', outcome = 'infra_failure', reason = $2, ended_at = $3 where id = $1 and state <> 'ended'
+         )
+         update lease set state = 'ended', end_reason = 'its build has ended', ended_at = $3
+         where id in (select lease_id from helper where build_id = $1) and state = 'wanted'`,
         [build.id, giveUp.reason, at(now)],
       );
       return { build, again };

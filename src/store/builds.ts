@@ -290,7 +290,8 @@ export async function cancelBuild(sql: Sql, id: BuildId, who: string, now: Epoch
          from a where step.attempt_id = a.id and step.started_at is not null and step.ended_at is null
        ), l as (
          update lease set state = 'ended', end_reason = $2, ended_at = $3
-         from a where lease.id = a.lease_id and lease.state <> 'ended'
+         from b where (lease.id in (select lease_id from a) or lease.id in (select lease_id from helper where build_id = b.id))
+           and lease.state <> 'ended'
        )
        select id, repo, commit_id, builder, host_type, exists (select from b) as changed from build where id = $1`,
       [id, reason, at(now)],

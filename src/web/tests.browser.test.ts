@@ -1,0 +1,118 @@
+/** The tests of a build on its page, in a real browser: what is seen first, filtering without script, both schemes, both widths. */
+import sparticuz from "@sparticuz/chromium";
+import axe from "axe-core";
+import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { seedTests } from "./testing/seed.ts";
+import { buildAssets, type TestWeb, testWeb } from "./testing/web.ts";
+
+let web: TestWeb;
+let at: string;
+let browser: Browser;
+
+beforeAll(async () => {
+  [web, browser] = await Promise.all([
+    buildAssets().then((assets) => testWeb({ assets })),
+    sparticuz
+      .executablePath()
+      .then((executablePath) =>
+        chromium.launch({
+          executablePath,
+          args: ["--no-sandbox", "--disable-gpu", "--hide-scrollbars"],
+          headless: true,
+        }),
+      ),
+  ]);
+  at = await web.listen();
+  const { failed, failedLog, machine } = web.seeded;
+  await seedTests(web.database.sql, failed, machine.id, failedLog);
+}, 60_000);
+afterAll(async () => {
+  await browser?.close();
+  await web?.[Symbol.asyncDispose]();
+});
+
+async function open(path: string, options: BrowserContextOptions = {}): Promise<Page & AsyncDisposable> {
+  const context = await browser.newContext({
+    viewport: { width: 1280, height: 900 },
+    reducedMotion: "reduce",
+    ...options,
+  });
+  const page = await context.newPage();
+  page.setDefaultTimeout(10_000);
+  await page.goto(at + path);
+  if (options.javaScriptEnabled !== false) await page.waitForSelector("html[data-ready=yes]");
+  return Object.assign(page, { [Symbol.asyncDispose]: () => context.close() });
+}
+
+test("failed tests come first with their last lines, then flaky ones; the list is a page of 100", async () => {
+  await using page = await open(`/b/${web.seeded.failed}`);
+  const first = await page.locator(".failed-test").first().innerText();
+  expect(first).toContain("parser/TestQuotes");
+  expect(first).toContain("failed twice");
+  expect(await page.locator(".failed-test .lines .row").count()).toBeGreaterThan(0);
+  expect(await page.locator(".flakes").innerText()).toContain("failed once, then passed");
+  expect(await page.locator("#tests h2").innerText()).toContain("249/250");
+  expect(await page.locator("#tests tbody tr").count()).toBe(100);
+  await page.locator(".failed-test a").first().click();
+  await page.waitForURL(/\/b\/\d+\/group-\d+#L1$/);
+  expect(await page.locator(".log").count()).toBe(1);
+});
+
+test("the list is filtered and paged without script", async () => {
+  await using page = await open(`/b/${web.seeded.failed}`, { javaScriptEnabled: false });
+  await page.locator("#tests select").selectOption("failed");
+  await page.locator("#tests button").click();
+  expect(await page.locator("#tests tbody tr").count()).toBe(3);
+  await page.goto(`${at}/b/${web.seeded.failed}?q=Test24`);
+  expect(await page.locator("#tests tbody tr").count()).toBe(11);
+  await page.goto(`${at}/b/${web.seeded.failed}?after=200`);
+  expect(await page.locator("#tests tbody tr").count()).toBe(50);
+});
+
+test("a flaky success is seen as flaky in the lists, the grid and on its page", async () => {
+  const { sql } = web.database;
+  const [build] = await sql.query<{ id: number }>(
+    "select id from build where outcome = 'success' and repo = 'app' order by ended_at desc limit 1",
+  );
+  const id = build?.id ?? 0;
+  await sql.query("update build set flaky_tests = 2 where id = $1", [id]);
+  await sql.query(
+    `insert into test_run (build_id, listed_at, total, waiting, flaky, known_ms, unknown, ended_at) values ($1, now(), 9, 0, 2, 0, 0, now())`,
+    [id],
+  );
+  await using page = await open(`/b/${id}`);
+  expect(await page.locator("h1").innerText()).toMatch(/≈.* passed in .*, with 2 flaky tests/s);
+  await page.goto(`${at}/p/app`);
+  expect(await page.locator(`td a[href="/b/${id}"]`).first().innerText()).toContain("≈");
+  await page.goto(at);
+  expect(await page.locator(`tr:has(a[href="/b/${id}"])`).innerText()).toContain("2 flaky tests");
+});
+
+for (const colorScheme of ["light", "dark"] as const) {
+  for (const width of [390, 1280]) {
+    test(`axe finds nothing, ${colorScheme}, ${width} px, and nothing sticks out`, async () => {
+      await using page = await open(`/b/${web.seeded.failed}`, {
+        colorScheme,
+        bypassCSP: true,
+        viewport: { width, height: 900 },
+      });
+      if (process.env["SCREENSHOTS"]) {
+        await page.screenshot({
+          path: `${process.env["SCREENSHOTS"]}/tests-${colorScheme}-${width}.png`,
+          fullPage: true,
+        });
+      }
+      expect(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth)).toBe(true);
+      await page.evaluate(axe.source);
+      const found = await page.evaluate(async () => {
+        const { axe } = window as unknown as {
+          axe: { run(): Promise<{ violations: { id: string; nodes: { html: string; failureSummary: string }[] }[] }> };
+        };
+        const { violations } = await axe.run();
+        return violations.map((v) => `${v.id}: ${v.nodes[0]?.html.slice(0, 200)} ${v.nodes[0]?.failureSummary}`);
+      });
+      expect(found).toEqual([]);
+    }, 30_000);
+  }
+}
