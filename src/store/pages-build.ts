@@ -7,7 +7,7 @@ import type { Sql } from "./sql.ts";
 export async function recipeSteps(sql: Sql, build: number): Promise<string[]> {
   const rows = await sql.query<{ name: string }>(
     `select step.value ->> 'name' as name
-     from build b join recipe r on r.digest = b.recipe, 
+     from build b join recipe r on r.digest = b.recipe,
        jsonb_array_elements(r.body -> 'steps' || case when r.body ? 'tests' then '[{"name": "tests"}]' else '[]' end::jsonb)
          with ordinality as step (value, number)
      where b.id = $1 order by step.number`,

@@ -155,7 +155,7 @@ export function Tests(props: { build: number; tests: TestsData }): JSX.Element {
       {tests.rows.length === 0 ? (
         <p class="muted">No test is like that.</p>
       ) : (
-        <Table label="Tests" head={["Test", "#Took", "#Expected", "Machine"]}>
+        <Table label="Tests" class="tests" head={["Test", "#Took", "#Expected", "Machine"]}>
           {tests.rows.map((test) => (
             <tr key={test.number}>
               <td class="wide">

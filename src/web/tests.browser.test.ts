@@ -13,15 +13,13 @@ let browser: Browser;
 beforeAll(async () => {
   [web, browser] = await Promise.all([
     buildAssets().then((assets) => testWeb({ assets })),
-    sparticuz
-      .executablePath()
-      .then((executablePath) =>
-        chromium.launch({
-          executablePath,
-          args: ["--no-sandbox", "--disable-gpu", "--hide-scrollbars"],
-          headless: true,
-        }),
-      ),
+    sparticuz.executablePath().then((executablePath) =>
+      chromium.launch({
+        executablePath,
+        args: ["--no-sandbox", "--disable-gpu", "--hide-scrollbars"],
+        headless: true,
+      }),
+    ),
   ]);
   at = await web.listen();
   const { failed, failedLog, machine } = web.seeded;

@@ -247,7 +247,7 @@ function pageRoutes(app: Hono<Env>, deps: WebDeps, pages: Pages): void {
   app.get("/login", (c) =>
     pages.answer(c, 200, "Log in", { name: "login", data: { back: ownPath(c.req.query("back")), problem: null } }, []),
   );
-  app.get("/b/:id/test/:number", async (c) => {
+  app.get("/b/:id/test/:number{[0-9]+}", async (c) => {
     const [id, number] = [positive(c.req.param("id")), positive(c.req.param("number"))];
     const where = id === undefined || number === undefined ? undefined : await pages.load(testHref(deps, id, number));
     return where === undefined ? pages.notFound(c) : c.redirect(where, 302);
