@@ -127,7 +127,7 @@ test("packBeside() packs in a process that lets everybody else run first; it end
   const reading = packBeside(program, { dir: from, exclude: ["noise-1*"] });
   await reading.next();
   const [child, ...others] = children().filter((pid) => !before.includes(pid));
-  expect([getPriority(Number(child)), others]).toEqual([constants.priority.PRIORITY_LOW, []]);
+  expect([getPriority(Number(child)), others]).toEqual([constants.priority.PRIORITY_BELOW_NORMAL, []]);
   await reading.return(undefined);
   const whole = await buffer(packBeside(program, { dir: from, exclude: ["noise-1*"] }));
   expect((await unpackTar(gunzipSync(whole))).length).toBe(29);

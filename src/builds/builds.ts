@@ -48,6 +48,7 @@ import { type BuildRef, cancelBuild, insertRebuild } from "../store/builds.ts";
 import { endLease, goesOnElsewhere, heldLeases, lostLeases, parkLease } from "../store/leases.ts";
 import { emptyLog, type OpenLog } from "../store/logs.ts";
 import { patiently } from "../store/patience.ts";
+import { layOutAttempt } from "../store/snapshots.ts";
 import type { Sql } from "../store/sql.ts";
 import type { HelperJob } from "../store/tests.ts";
 import { drive, type Finished } from "./drive.ts";
@@ -86,7 +87,7 @@ export interface BuildsDeps {
   /** The tree of a commit as a gzipped tar. */
   readonly tarball: (repo: string, hash: string, signal: AbortSignal) => Promise<Readable>;
   /** The trees of builds with tests, for whoever helps with them. */
-  readonly snapshots: Pick<Snapshots, "keep" | "find" | "restore">;
+  readonly snapshots: Pick<Snapshots, "keep" | "find" | "about" | "restore">;
   readonly policy?: RetryPolicy;
   /** How long a failed test waits for another machine. */
   readonly elsewhereFirst?: Ms;
@@ -172,7 +173,7 @@ export class Builds implements AsyncDisposable {
 
   async #run(running: Running): Promise<void> {
     if (running.lease.kind === "helper") return this.#help(running);
-    const { clock, sql, log, logs, tarball } = this.#deps;
+    const { clock, sql, log, logs, tarball, snapshots } = this.#deps;
     const { lease, stop } = running;
     const machine = this.#deps.machine(lease.sessionId);
     // What an adopted machine runs must go on; a machine just claimed is emptied while the database is told.
@@ -206,6 +207,18 @@ export class Builds implements AsyncDisposable {
         writer: logs.writer.bind(logs),
         tests: (number: number, own: OpenLog, writer: LogWriter, signal: AbortSignal) =>
           testsOf(this.#testsDeps(), lease, begun, machine, { number, log: own, writer }, signal),
+        snapshots: {
+          find: (of: Begun) => this.#patiently(() => snapshots.find(of)),
+          about: snapshots.about.bind(snapshots),
+          restore: snapshots.restore.bind(snapshots),
+        },
+        layOut: async (from: "source" | "snapshot") => {
+          const at = { attempt: begun.attempt, epoch: lease.epoch };
+          const steps = begun.recipe.steps.map(({ name }) => name);
+          const live = await this.#patiently(() => layOutAttempt(sql, at, from, steps));
+          if (!live) throw new FarmError("lease-lost", "the build was taken back");
+          this.#deps.bus.publish(`build:${begun.build.id}`);
+        },
         next: async (number: number, status: string, end: Parameters<typeof nextStep>[2]) => {
           const step = { attempt: begun.attempt, epoch: lease.epoch, number, status, outcome: "success" } as const;
           const next = await this.#patiently(() => nextStep(sql, step, end, clock.now()));

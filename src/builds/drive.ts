@@ -4,7 +4,8 @@
  * What is asked of the machine, in this order and nothing else:
  *
  *   removeall .                 first, always: whatever was there before
- *   writetgz SOURCE-DIR         step 0, `source`, with the tarball of the commit, and what else the recipe wants (sources.ts)
+ *   writetgz SOURCE-DIR         step 0, `source`, with the tarball of the commit, and what else the recipe wants (sources.ts); or
+ *                               `snapshot`, with the tree that an earlier attempt made: then the tests come next (source-step.ts)
  *   exec ...                    one per step, output to the step's log as it comes; stops at the first that fails
  *
  * A step fails (`failure`) when its command ran and did not end with "ok", or ran or was silent for longer than its limit. Everything
@@ -82,11 +83,21 @@ export async function drive(
     const isTests = number > steps.length;
     const name = isTests ? TESTS_STEP : (step?.name ?? "source");
     const writer = deps.writer(log);
+    let last = number;
     try {
       if (isTests) return await runTestsStep(deps, number, log, writer, signal);
       if (step === undefined) {
         status = "ok";
-        await runSourceStep(deps, begun, machine, cleaned ?? clean(deps.clock, machine, signal), writer, signal);
+        const there = await runSourceStep(
+          deps,
+          begun,
+          machine,
+          cleaned ?? clean(deps.clock, machine, signal),
+          writer,
+          signal,
+        );
+        // On a made tree the steps that make it have nothing to do, and no rows.
+        if (there === "snapshot") last = steps.length;
       } else {
         const end = await runStep(deps, begun, number, step, build, machine, writer, signal);
         status = end.state;
@@ -97,9 +108,10 @@ export async function drive(
         }
       }
       const sealed = await writer.seal();
-      if (number === steps.length && tests === undefined) return success(begun, status, sealed);
+      if (last === steps.length && tests === undefined) return success(begun, status, sealed);
       log = await deps.next(number, status, sealed.end);
       sealed.stored();
+      number = last;
     } catch (error) {
       if (mayGoOn(machine, signal)) return await park(error, writer, machine);
       return await infraFailure(error, { number, name }, writer, machine, signal);

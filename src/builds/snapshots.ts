@@ -115,7 +115,8 @@ export class Snapshots implements AsyncDisposable {
     const { clock, sql, log } = this.#deps;
     const { sourceDir } = recipe;
     const what = `writing a snapshot to ${machine.name}`;
-    return await within(clock, UNPACK_LIMIT, [machine.gone, signal], what, async (limited) => {
+    const limit = ms(recipe.limits?.uploadMs ?? UNPACK_LIMIT);
+    return await within(clock, limit, [machine.gone, signal], what, async (limited) => {
       const checked = new CheckedBytes(snapshot, () => this.#open(snapshot, limited));
       const body = Readable.from(checked.read(), { objectMode: false });
       try {
@@ -124,7 +125,8 @@ export class Snapshots implements AsyncDisposable {
           throw new FarmError("machine-broken", "it took a part of a snapshot for the whole");
         }
         const now = clock.now();
-        await snapshotUsed(sql, snapshot.blob, plus(now, ms(recipe.snapshot?.keepMs ?? 0)), now);
+        const until = plus(now, ms(recipe.snapshot?.keepMs ?? 0));
+        await this.#orLog(snapshotUsed(sql, snapshot.blob, until, now), "Could not note that a snapshot was used");
         return { skippedLinks };
       } catch (error) {
         limited.throwIfAborted();
@@ -135,7 +137,7 @@ export class Snapshots implements AsyncDisposable {
         const away = trouble instanceof FarmError && trouble.code === "unavailable";
         const bad = messageOf(trouble);
         log.warn({ snapshot: snapshot.blob, machine: machine.name, why: bad }, "A snapshot could not be used");
-        if (!away) await this.#drop(snapshot);
+        if (!away) await this.#orLog(this.#drop(snapshot), "Could not delete a damaged snapshot");
         await machine.client.removeAll([sourceDir], limited);
         return { bad };
       } finally {
@@ -193,7 +195,8 @@ export class Snapshots implements AsyncDisposable {
     try {
       // Somebody may have kept it meanwhile, or this attempt itself before its machine came back.
       if (await findSnapshot(sql, keyOf(of.build, of.recipe), clock.now())) return true;
-      const bytes = await within(clock, UPLOAD_LIMIT, [machine.gone, stop], "its upload", (limited) =>
+      const limit = ms(of.recipe.limits?.uploadMs ?? UPLOAD_LIMIT);
+      const bytes = await within(clock, limit, [machine.gone, stop], "its upload", (limited) =>
         this.#store(of, spec, machine, limited),
       );
       kept = true;
@@ -282,6 +285,11 @@ export class Snapshots implements AsyncDisposable {
       if (!missing || !elsewhere) throw error;
       return await elsewhere(snapshot, signal);
     }
+  }
+
+  /** What the build does not depend on. */
+  async #orLog(work: Promise<void>, what: string): Promise<void> {
+    await work.catch((error: unknown) => this.#deps.log.warn({ error: messageOf(error) }, what));
   }
 
   /** The row first: nobody may find what is not there. */

@@ -1,18 +1,31 @@
-/** What the farm itself does on a machine before a build's own commands: empty it, and write what is to be built. */
+/**
+ * What the farm itself does on a machine before a build's own commands: empty it, and write what is to be built, or what was built
+ * before (snapshots.ts).
+ *
+ *   source -a snapshot is there-> snapshot    the step is called so, and the steps that make the tree have no rows
+ *   snapshot -it is damaged-> source          and the steps have their rows again
+ */
 import type { Clock } from "../farm/clock.ts";
 import { type Ms, minutes, ms } from "../farm/ids.ts";
 import type { LogWriter } from "../logs/writer.ts";
 import type { Begun } from "../store/attempts.ts";
+import type { Snapshot } from "../store/snapshots.ts";
+import { durationText } from "./duration-text.ts";
 import type { BuildMachine } from "./machine.ts";
 import { saidWait } from "./said-wait.ts";
-import { headline, type SourcesDeps, writeSources } from "./sources.ts";
+import { keeps, type Snapshots } from "./snapshots.ts";
+import { headline, type SourcesDeps, skippedText, writeSources } from "./sources.ts";
 import { within } from "./within.ts";
 
 export const CLEAN_LIMIT: Ms = minutes(10);
 /** For the source to be there and on the machine, where the builder has no limit of its own. */
 export const UPLOAD_LIMIT: Ms = minutes(30);
 
-export type SourceDeps = Omit<SourcesDeps, "say">;
+export interface SourceDeps extends Omit<SourcesDeps, "say"> {
+  readonly snapshots: Pick<Snapshots, "find" | "about" | "restore">;
+  /** What the rows of the attempt's steps begin with. Throws `lease-lost`. */
+  readonly layOut: (from: "source" | "snapshot") => Promise<void>;
+}
 
 /** The first call on a machine; to be started as soon as a machine is claimed. A rejection may be left unheard. */
 export function clean(clock: Clock, machine: BuildMachine, signal: AbortSignal): Promise<void> {
@@ -23,24 +36,55 @@ export function clean(clock: Clock, machine: BuildMachine, signal: AbortSignal):
   return cleaned;
 }
 
-/** Step `source`, from its beginning, on a machine that `cleaned` is emptying. */
+/** Step 0, from its beginning, on a machine that `cleaned` is emptying. Resolves with what is there then: the source, or the made tree. */
 export async function runSourceStep(
-  { clock, tarball }: SourceDeps,
-  { build, hash, recipe }: Begun,
+  deps: SourceDeps,
+  begun: Begun,
   machine: BuildMachine,
   cleaned: Promise<void>,
   writer: LogWriter,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<"source" | "snapshot"> {
+  const { clock, tarball } = deps;
+  const { build, hash, recipe } = begun;
   const say = (line: string): Promise<void> => writer.write(Buffer.from(`${line}\n`));
-  if (writer.next > 0) await say(`\nbegun anew: nobody was left who wrote the source to ${machine.name}`);
+  const anew = writer.next > 0;
+  if (anew) await say(`\nbegun anew: nobody was left who wrote the source to ${machine.name}`);
   const tree = { repo: build.repo, hash };
   await say(`${headline(recipe, tree)}\n`);
   await saidWait(clock, writer, `${machine.name} to be cleaned`, cleaned);
+  const snapshot = await deps.snapshots.find(begun);
+  if (snapshot && (await restored(deps, snapshot, begun, machine, writer, signal))) return "snapshot";
+  if (snapshot || (anew && keeps(recipe))) await deps.layOut("source");
   const limit = ms(recipe.limits?.uploadMs ?? UPLOAD_LIMIT);
   const what = `writing ${build.repo} to ${machine.name}`;
   const written = within(clock, limit, [machine.gone, signal], what, (limited) =>
     writeSources({ clock, tarball, say }, tree, recipe, machine, limited),
   );
   await saidWait(clock, writer, `the source of ${build.repo} to be on ${machine.name}`, written);
+  return "source";
+}
+
+/** False: it was none to be used, and the log says why. */
+async function restored(
+  { clock, snapshots, layOut }: SourceDeps,
+  snapshot: Snapshot,
+  { recipe }: Begun,
+  machine: BuildMachine,
+  writer: LogWriter,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const say = (line: string): Promise<void> => writer.write(Buffer.from(`${line}\n`));
+  await layOut("snapshot");
+  await say(snapshots.about(snapshot));
+  const began = clock.monotonic();
+  const work = snapshots.restore(snapshot, recipe, machine, signal);
+  const end = await saidWait(clock, writer, `the snapshot to be on ${machine.name}`, work);
+  if ("bad" in end) {
+    await say(`not used: ${end.bad}; the steps are done on ${machine.name} instead\n`);
+    return false;
+  }
+  await say(`unpacked on ${machine.name} in ${durationText(ms(clock.monotonic() - began))}`);
+  if (end.skippedLinks > 0) await say(skippedText(end.skippedLinks, machine.name));
+  return true;
 }

@@ -89,8 +89,13 @@ async function writePart(
   if (part.name !== undefined) await say(spanEnded(clock.now(), part.name, span));
   else await say(`wrote ${what.name} to ${machine.name} in ${span}`);
   if (what.skippedLinks === 0) return;
-  const links = what.skippedLinks === 1 ? "1 symbolic link" : `${what.skippedLinks} symbolic links`;
-  await say(`not unpacked: ${links} that lead out of the tree or that ${machine.name} cannot make`);
+  await say(skippedText(what.skippedLinks, machine.name));
+}
+
+/** A line about links that an archive has and a machine did not make. */
+export function skippedText(skipped: number, machine: string): string {
+  const links = skipped === 1 ? "1 symbolic link" : `${skipped} symbolic links`;
+  return `not unpacked: ${links} that lead out of the tree or that ${machine} cannot make`;
 }
 
 async function written(

@@ -148,15 +148,16 @@ export async function nextStep(
     `with ${LIVE}, ended as (
        update step set status = $14, outcome = $15, ended_at = $16
        from live where attempt_id = live.id and number = $13 and ended_at is null
+     ), following as (
+       select s.attempt_id, s.number, s.log_id from live join step s on s.attempt_id = live.id where s.number > $13 order by s.number limit 1
      ), new_log as (
-       insert into log (epoch)
-       select $12 from live, step s where s.attempt_id = live.id and s.number = $13 + 1 and s.log_id is null returning id
+       insert into log (epoch) select $12 from following where log_id is null returning id
      ), started as (
        update step set log_id = new_log.id, started_at = $16
-       from live, new_log where attempt_id = live.id and number = $13 + 1 and log_id is null
+       from following, new_log
+       where step.attempt_id = following.attempt_id and step.number = following.number and step.log_id is null
      )
-     select coalesce((select id from new_log), s.log_id) as log_id
-     from live join step s on s.attempt_id = live.id and s.number = $13 + 1`,
+     select coalesce((select id from new_log), log_id) as log_id from following`,
     [...endLogParams(end), ...stepEndParams(step, now)],
   );
   return row?.log_id ? logId(row.log_id) : undefined;

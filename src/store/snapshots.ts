@@ -129,6 +129,35 @@ export async function blobsWithoutSnapshot(sql: Sql, blobs: readonly string[]): 
   return rows.map(({ blob }) => blob);
 }
 
+/**
+ * The rows of an attempt that is at its step 0: from a snapshot, that step is called so and those that make the tree, named `steps`, have
+ * none; from the source they have. Repeating is harmless. False: the attempt is not live in `epoch` any more.
+ */
+export async function layOutAttempt(
+  sql: Sql,
+  { attempt, epoch }: { readonly attempt: AttemptId; readonly epoch: number },
+  from: "source" | "snapshot",
+  steps: readonly string[],
+): Promise<boolean> {
+  const rows = await sql.query(
+    `with live as (
+       select a.id from attempt a join lease l on l.id = a.lease_id
+       where a.id = $1 and a.state = 'running' and l.state = 'held' and l.epoch = $2 for update of a, l
+     ), named as (
+       update step set name = $3 from live where attempt_id = live.id and number = 0
+     ), taken_out as (
+       delete from step using live where $3 = 'snapshot' and attempt_id = live.id and number between 1 and cardinality($4::text[])
+     ), put_back as (
+       insert into step (attempt_id, number, name)
+       select live.id, each.number, each.name from live, unnest($4::text[]) with ordinality as each (name, number)
+       where $3 = 'source' on conflict do nothing
+     )
+     select from live`,
+    [attempt, epoch, from, steps],
+  );
+  return rows.length > 0;
+}
+
 /** For the page of the build. */
 export async function noteSnapshot(sql: Sql, attempt: AttemptId, note: string): Promise<void> {
   await sql.query("update attempt set snapshot_note = $2 where id = $1", [attempt, note]);

@@ -1,6 +1,7 @@
 /**
  * A snapshot of a folder in which tests already run: packed by a process of its own, this same program with PACK_ARGUMENT, which the
- * system lets run when nobody else wants to. Neither a test nor the agent waits for it.
+ * system gives a tenth of what a test gets while there are too few processors; with less, helpers would wait for it for ever. Neither a
+ * test nor the agent waits for it.
  *
  * The process reads its order (JSON) from stdin and writes the archive to stdout; it is killed when nobody wants the rest.
  */
@@ -27,7 +28,7 @@ export async function* packBeside(program: string | undefined, order: PackOrder)
     const ended = exitOf(child);
     ended.catch(() => {}); // told below, after what came before it
     try {
-      if (child.pid !== undefined) setPriority(child.pid, constants.priority.PRIORITY_LOW);
+      if (child.pid !== undefined) setPriority(child.pid, constants.priority.PRIORITY_BELOW_NORMAL);
     } catch {
       // It has ended already, or the system allows no such thing: slower tests are better than no snapshot.
     }

@@ -29,6 +29,7 @@ export interface TestFarmOptions {
 const NO_SNAPSHOTS: BuildsDeps["snapshots"] = {
   keep: () => ({ kept: Promise.resolve(false), finish: () => Promise.resolve() }),
   find: async () => undefined,
+  about: () => "",
   restore: async () => ({ skippedLinks: 0 }),
 };
 

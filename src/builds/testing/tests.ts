@@ -125,9 +125,14 @@ export function trees(
   kept: Promise<boolean> = Promise.resolve(true),
   unpacked: (machine: string) => void = () => {},
 ): BuildsDeps["snapshots"] {
+  let begun = false; // before, there is none to start from
   return {
-    keep: () => ({ kept, finish: () => Promise.resolve() }),
-    find: async () => ((await kept) ? SNAPSHOT : undefined),
+    keep: () => {
+      begun = true;
+      return { kept, finish: () => Promise.resolve() };
+    },
+    find: async () => (begun && (await kept) ? SNAPSHOT : undefined),
+    about: () => "snapshot",
     restore: async (_snapshot, _recipe, machine) => {
       unpacked(machine.name);
       return { skippedLinks: 0 };
