@@ -10,7 +10,7 @@ import type { FarmInput } from "../src/config/input.ts";
 import type { Recipe, Step } from "../src/farm/build.ts";
 import type { Log } from "../src/farm/deps.ts";
 import { type BuildId, epochMs, minutes, seconds } from "../src/farm/ids.ts";
-import { type BuildRef, insertBuilds } from "../src/store/builds.ts";
+import { type BuildRef, insertBuilds, insertRebuild } from "../src/store/builds.ts";
 import { PostgresBus } from "../src/store/bus.ts";
 import { openPool, PooledSql } from "../src/store/connection.ts";
 import { holderOf } from "../src/store/data-folder.ts";
@@ -43,6 +43,8 @@ export interface Wanted {
   /** How many builds of it; each has a builder name of its own. */
   readonly count?: number;
   readonly commitId?: number;
+  /** What comes after the steps. */
+  readonly after?: Pick<Recipe, "tests" | "snapshot">;
 }
 
 export class BenchFarm implements AsyncDisposable {
@@ -164,7 +166,7 @@ export class BenchFarm implements AsyncDisposable {
   }
 
   /** Inserts builds, each wanted from now on, and tells the coordinator so, as another coordinator would. */
-  async want({ steps, count = 1, commitId }: Wanted): Promise<BuildRef[]> {
+  async want({ steps, count = 1, commitId, after }: Wanted): Promise<BuildRef[]> {
     const commit = commitId ?? (await this.commit()).id;
     const now = epochMs(Date.now());
     const recipe: Omit<Recipe, "builder"> = {
@@ -172,6 +174,7 @@ export class BenchFarm implements AsyncDisposable {
       env: [],
       sourceDir: "src",
       steps: steps.map((step) => ({ ...step, dir: "", env: [], path: [], timeLimitMs: minutes(5) })),
+      ...after,
     };
     const builds = Array.from({ length: count }, () => ({
       repo: REPO,
@@ -187,6 +190,21 @@ export class BenchFarm implements AsyncDisposable {
     const inserted = await insertBuilds(this.sql, builds, now);
     present(this.#bus).publish(`queue:${HOST_TYPE}`);
     return inserted;
+  }
+
+  /** The same build once more, as if somebody had asked for it. */
+  async wantAgain(of: BuildRef): Promise<BuildRef> {
+    const now = epochMs(Date.now());
+    const rebuild = {
+      of: of.id,
+      who: "bench",
+      class: "try",
+      rank: 0,
+      starvesAt: epochMs(now + seconds(3600)),
+    } as const;
+    const { build } = await insertRebuild(this.sql, rebuild, now);
+    present(this.#bus).publish(`queue:${HOST_TYPE}`);
+    return build;
   }
 
   /** Resolves when no build is open any more; throws when one did not end well. */

@@ -17,6 +17,7 @@ import { endAllProcesses } from "./program.ts";
 import { restart } from "./restart.ts";
 import { scheduler } from "./scheduler.ts";
 import { sessions } from "./sessions.ts";
+import { snapshot } from "./snapshot.ts";
 import { source } from "./source.ts";
 import { throughput } from "./throughput.ts";
 
@@ -27,6 +28,7 @@ const benches: readonly Bench[] = [
   throughput,
   log,
   source,
+  snapshot,
   grid,
   scheduler,
   estimate,

@@ -12,6 +12,7 @@ import type { Repository } from "../e2e/testing/repository.ts";
 import type { Bench } from "./bench.ts";
 import { BenchFarm } from "./farm.ts";
 import { atLeast } from "./figure.ts";
+import { numbers, textLikeSource } from "./text.ts";
 import { pipeOverTls } from "./tls-pipe.ts";
 
 const FILES = 1000;
@@ -71,18 +72,7 @@ async function fill(repository: Repository): Promise<void> {
   await repository.git("config", "core.compression", "1");
   await repository.git("config", "pack.window", "0");
   const random = numbers();
-  const words = Array.from({ length: 3000 }, () =>
-    random()
-      .toString(36)
-      .slice(0, 3 + (random() % 9)),
-  );
-  let text = "";
-  while (text.length < 8_000_000) {
-    text += "  ".repeat(random() % 4);
-    for (let left = 3 + (random() % 8); left > 0; left--) text += `${words[random() % (random() % 3 ? 300 : 3000)]} `;
-    text += "\n";
-  }
-  const bytes = Buffer.from(text);
+  const bytes = textLikeSource(random);
   for (let file = 0; file < FILES; file++) {
     const folder = join(repository.path, `package-${file % 50}`);
     await mkdir(folder, { recursive: true });
@@ -92,12 +82,4 @@ async function fill(repository: Repository): Promise<void> {
   for (let run = 1; run <= RUNS; run++) {
     await repository.commit("A large tree", { "changed.txt": `${run}\n` });
   }
-}
-
-function numbers(): () => number {
-  let state = 42;
-  return () => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return (state ^ (state >>> 15)) >>> 0;
-  };
 }

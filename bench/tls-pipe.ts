@@ -2,9 +2,9 @@
  * The bare TLS pipe that ratios are taken against: a command's output through one TLS connection between two processes, with
  * nothing else done to it.
  *
- * Both ends are Node with default streams; the receiving one counts and forgets. The certificate is the farm's own kind.
+ * Both ends are Node with default streams; the receiving one counts, and forgets or hands on. The certificate is the farm's own kind.
  */
-import { fork } from "node:child_process";
+import { fork, spawn } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:tls";
 import { fileURLToPath } from "node:url";
@@ -22,6 +22,8 @@ export interface PipeOptions {
   readonly certFile: string;
   readonly caFile: string;
   readonly command: string;
+  /** A shell command that gets at the other end what was sent; the time is then until it has ended. */
+  readonly into?: string;
   readonly signal: AbortSignal;
 }
 
@@ -31,7 +33,7 @@ export interface Piped {
 }
 
 /** Sends what `command` prints; the time is from starting the command until its last byte has arrived. */
-export async function pipeOverTls({ keyFile, certFile, caFile, command, signal }: PipeOptions): Promise<Piped> {
+export async function pipeOverTls({ keyFile, certFile, caFile, command, into, signal }: PipeOptions): Promise<Piped> {
   const [key, cert, ca] = await Promise.all([readFile(keyFile), readFile(certFile), readFile(caFile, "utf8")]);
   const { promise, resolve, reject } = Promise.withResolvers<number>();
   const server = createServer({ key, cert }, (socket) => {
@@ -39,7 +41,18 @@ export async function pipeOverTls({ keyFile, certFile, caFile, command, signal }
     socket.on("data", (chunk: Buffer) => {
       bytes += chunk.length;
     });
-    socket.once("end", () => resolve(bytes)).once("error", reject);
+    socket.once("error", reject);
+    if (into === undefined) {
+      socket.once("end", () => resolve(bytes));
+      return;
+    }
+    const taker = spawn("sh", ["-c", into], { stdio: ["pipe", "ignore", "inherit"] });
+    own(taker);
+    taker.once("exit", (code) => {
+      if (code === 0) resolve(bytes);
+      else reject(new Error(`What takes the bytes of a TLS pipe ended with ${code}`));
+    });
+    socket.pipe(taker.stdin);
   });
   await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
   const address = server.address();
