@@ -19,6 +19,7 @@ import { scheduler } from "./scheduler.ts";
 import { sessions } from "./sessions.ts";
 import { snapshot } from "./snapshot.ts";
 import { source } from "./source.ts";
+import { tests } from "./tests.ts";
 import { throughput } from "./throughput.ts";
 
 const benches: readonly Bench[] = [
@@ -32,6 +33,7 @@ const benches: readonly Bench[] = [
   grid,
   scheduler,
   estimate,
+  tests,
   agent,
 ];
 

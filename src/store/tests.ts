@@ -145,6 +145,14 @@ interface RunRow {
   /** The build, and the lease that asks. */
   open: boolean;
   held: boolean;
+  /** The lease has a group that it was given already. */
+  given: boolean;
+  /** A lease has ended that has one. */
+  lost: boolean;
+  main: number;
+  helping: number;
+  wanted: number;
+  made: number;
 }
 
 /** Names with what each is expected to take: the median of this builder's recent runs, else of the repository's other builders'. */
@@ -212,23 +220,30 @@ export async function helpersMayCome(
   now: EpochMs,
 ): Promise<boolean> {
   return sql.tx(async (tx) => {
-    const [run] = await tx.query<RunRow>(LOCK_RUN, [build, null, null]);
+    const [run] = await tx.query<RunRow>(LOCK_RUN, [build, null, null, null]);
     if (!run || run.ended || !run.open) return false;
     await tx.query("update test_run set helpers_from = coalesce(helpers_from, $2) where build_id = $1", [
       build,
       at(now),
     ]);
     const unknownMs = unknownTime(rules.spec.unknownMs, run.learned, run.learned_ms);
-    return adjustHelpers(tx, rules, await workingFor(tx, build), { ...run, helpers: true }, unknownMs, now);
+    return adjustHelpers(tx, rules, workingFor(run), { ...run, helpers: true }, unknownMs, now);
   });
 }
 
-/** $1 build, $2 the lease that asks, $3 its epoch. */
+/** $1 build, $2 the lease that asks, $3 its epoch, $4 the group that it has run. One round trip, since machines wait for one another here. */
 const LOCK_RUN = `
 select t.build_id, t.total, t.waiting, t.running, t.failed, t.flaky, t.known_ms, t.unknown, t.learned, t.learned_ms, t.stopped,
   t.helpers_from is not null as helpers, t.ended_at is not null as ended, b.state <> 'ended' as open,
-  exists (select from lease where id = $2 and state = 'held' and epoch = $3) as held
-from test_run t join build b on b.id = t.build_id where t.build_id = $1 for update of t`;
+  exists (select from lease where id = $2 and state = 'held' and epoch = $3) as held,
+  exists (select from test_group where lease_id = $2 and state = 'running' and id is distinct from $4) as given,
+  exists (select from test_group g join lease l on l.id = g.lease_id
+          where g.build_id = $1 and g.state = 'running' and l.state = 'ended') as lost,
+  (select count(*) from attempt where build_id = $1 and state = 'running') as main, w.helpers as helping, w.wanted, w.made
+from test_run t join build b on b.id = t.build_id cross join lateral (
+  select count(*) filter (where l.state = 'held') as helpers, count(*) filter (where l.state = 'wanted') as wanted, count(*) as made
+  from helper h join lease l on l.id = h.lease_id where h.build_id = $1
+) w where t.build_id = $1 for update of t`;
 
 export interface HelperJob {
   readonly build: BuildRef;
@@ -291,21 +306,21 @@ export async function testTurn(
   now: EpochMs,
 ): Promise<Turn> {
   return sql.tx(async (tx) => {
-    const [row] = await tx.query<RunRow>(LOCK_RUN, [worker.build, worker.lease, worker.epoch]);
+    const [row] = await tx.query<RunRow>(LOCK_RUN, [worker.build, worker.lease, worker.epoch, done?.group ?? null]);
     if (!row) return { next: "lost" };
     if (row.ended) return { next: "over", counts: countsOf(row) };
     if (!row.open || !row.held) return { next: "lost" };
     const run = { ...row };
-    const working = await workingFor(tx, worker.build);
+    const working = workingFor(row);
     if (done) await settle(tx, worker, done, rules, working, run, now);
-    await takeBack(tx, worker.build, rules, run, now);
+    if (run.lost) await takeBack(tx, worker.build, rules, run, now);
     if (run.failed > 0 && !rules.spec.keepGoing) run.stopped = true;
     if (run.running === 0 && (run.waiting === 0 || run.stopped)) {
       const counts = await writeVerdict(tx, worker.build, run, now);
       return { next: "over", counts };
     }
     const unknownMs = unknownTime(rules.spec.unknownMs, run.learned, run.learned_ms);
-    const given = done && (await heldGroup(tx, worker)); // by this very turn, whose answer got lost
+    const given = run.given ? await heldGroup(tx, worker) : undefined; // by this very turn, whose answer got lost
     const group =
       given ?? (run.stopped || !rules.takes ? undefined : await hand(tx, worker, rules, working, run, unknownMs, now));
     const helpersWanted = await adjustHelpers(tx, rules, working, run, unknownMs, now);
@@ -325,16 +340,6 @@ interface Working {
   readonly made: number;
 }
 
-async function workingFor(tx: Sql, build: BuildId): Promise<Working> {
-  const [row] = await tx.query<Working>(
-    `select (select count(*) from attempt where build_id = $1 and state = 'running') as main,
-       count(*) filter (where l.state = 'held') as helpers, count(*) filter (where l.state = 'wanted') as wanted, count(*) as made
-     from helper h join lease l on l.id = h.lease_id where h.build_id = $1`,
-    [build],
-  );
-  return row ?? { main: 1, helpers: 0, wanted: 0, made: 0 };
-}
-
 interface SettledRow {
   number: number;
   name: string;
@@ -343,6 +348,10 @@ interface SettledRow {
   expected_ms: number | null;
   duration_ms: number | null;
   passed: boolean;
+}
+
+function workingFor({ main, helping, wanted, made }: RunRow): Working {
+  return { main, helpers: helping, wanted, made };
 }
 
 /** Whether there is, or will be, another machine for what one has failed. */

@@ -1,0 +1,179 @@
+/**
+ * makespan: 400 tests with a long-tailed distribution on 8 machines, as real turns in the database (store/tests.ts) and simulated time: a
+ * machine that was given a group is back after what its tests take. The ratio is that of the time until the last test ended to what no
+ * schedule can beat, the longest test or the sum over 8. With history, noisy by half to both sides, and without.
+ *
+ * group-overhead: what one turn costs, which ends a group and hands out the next, with the embedded database to itself.
+ */
+import { randomBytes } from "node:crypto";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { buildId, epochMs, leaseId, machineId, ms } from "../src/farm/ids.ts";
+import { openDatabase } from "../src/store/database.ts";
+import { at, type Sql } from "../src/store/sql.ts";
+import { systemClock } from "../src/store/system-clock.ts";
+import { type GroupEnd, storeTests, testTurn } from "../src/store/tests.ts";
+import type { Bench } from "./bench.ts";
+import { atMost } from "./figure.ts";
+
+const MACHINES = 8;
+const TESTS = 400;
+const RUNS = 5;
+const quiet = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
+
+export const tests: Bench = {
+  name: "tests",
+  about: "a build's tests on 8 machines: how close to the best end, and what a group costs",
+  limitMs: 120_000,
+  run: async (context) => {
+    await using stack = new AsyncDisposableStack();
+    const data = await mkdtemp(join(tmpdir(), "bench-tests-"));
+    stack.defer(() => rm(data, { recursive: true, force: true }));
+    const { sql } = stack.use(await openDatabase({ data, clock: systemClock, log: quiet }));
+    const known: number[] = [];
+    const unknown: number[] = [];
+    const turns: number[] = [];
+    await prepare(sql);
+    for (let run = 0; run < RUNS; run++) {
+      context.signal.throwIfAborted();
+      const random = seeded(run + 1);
+      const times = Array.from({ length: TESTS }, () =>
+        Math.round(Math.min(60_000, 1500 * Math.exp(1.2 * normal(random)))),
+      );
+      const noisy = times.map((time) => Math.max(1, Math.round(time * (0.5 + random()))));
+      known.push(await makespan(sql, times, noisy, turns));
+      unknown.push(await makespan(sql, times, undefined, turns));
+    }
+    context.report({ figure: "makespan-known", unit: "ratio", values: known, goal: atMost(1.1) });
+    context.report({ figure: "makespan-unknown", unit: "ratio", values: unknown, goal: atMost(1.3) });
+    context.report({
+      figure: "group-overhead",
+      unit: "ms",
+      values: turns.length === 0 ? [0] : medians(turns),
+      goal: atMost(10),
+    });
+  },
+};
+
+/** The same spread however many turns there were: five parts of them. */
+function medians(turns: readonly number[]): number[] {
+  const part = Math.ceil(turns.length / RUNS);
+  return Array.from({ length: RUNS }, (_, i) => {
+    const sorted = turns.slice(i * part, (i + 1) * part).toSorted((a, b) => a - b);
+    return sorted[sorted.length >> 1] ?? 0;
+  });
+}
+
+async function prepare(sql: Sql): Promise<void> {
+  const now = new Date();
+  await sql.query(
+    "insert into coordinator (id, host, pid, version, started_at, seen_at) values ('P000000001', 'h', 1, 'v', $1, $1)",
+    [now],
+  );
+  await sql.query("insert into host_type (name, trust, configured) values ('linux', 'team', true)");
+  await sql.query("insert into repo (name, url) values ('r', 'file:///nowhere')");
+  await sql.query(
+    `insert into commit (repo, hash, parents, author_name, author_email, committed_at, message, found_at)
+     values ('r', repeat('a', 40), '{}', 'A', 'a', $1, 'm', $1)`,
+    [now],
+  );
+  await sql.query("insert into recipe (digest, body) values ('d', '{\"steps\": []}')");
+  await sql.query(
+    `insert into machine (host_type, name, first_seen_at, last_seen_at, agent, version, address)
+     select 'linux', 'm' || n, $1, $1, 'barnraiser', 29, '127.0.0.1' from generate_series(1, ${MACHINES}) n`,
+    [now],
+  );
+}
+
+/** The ratio of the time until all ended to the best that there could be. */
+async function makespan(
+  sql: Sql,
+  times: readonly number[],
+  expected: readonly number[] | undefined,
+  turns: number[],
+): Promise<number> {
+  const start = Date.now();
+  const [row] = await sql.query<{ id: number; leases: number[] }>(
+    `with b as (
+       insert into build (repo, commit_id, branch, builder, host_type, recipe, provenance, class, state, created_at, rebuild_of)
+       select 'r', 1, 'main', 'b', 'linux', 'd', 'submitted', 2, 'running', $1, (select min(id) from build) returning id
+     ), l as (
+       insert into lease (kind, class, queue, provenance, rank, wanted_at, starves_at, state, epoch, machine_id)
+       select case n when 1 then 'build' else 'helper' end, 2, 'linux', 'submitted', 0, $1, $1, 'held', 1, n from generate_series(1, ${MACHINES}) n
+       returning id, machine_id
+     ), a as (
+       insert into attempt (build_id, number, lease_id, machine_id, state, created_at) select b.id, 1, l.id, l.machine_id, 'running', $1
+       from b, l where l.machine_id = 1
+     ), h as (
+       insert into helper (lease_id, build_id) select l.id, b.id from b, l where l.machine_id > 1
+     )
+     select b.id, (select array_agg(id order by machine_id) from l) as leases from b`,
+    [at(epochMs(start))],
+  );
+  if (!row) throw new Error("Cannot insert a build");
+  const build = buildId(row.id);
+  const list = times.map((_, i) => ({ name: `t${i + 1}`, expectedMs: expected?.[i] ?? null, alone: false }));
+  await storeTests(sql, build, list, epochMs(start));
+  const free = row.leases.map((lease, i) => ({
+    lease,
+    machine: i + 1,
+    at: 0,
+    done: undefined as GroupEnd | undefined,
+  }));
+  let ended = 0;
+  for (;;) {
+    const next = free.reduce((first, other) => (other.at < first.at ? other : first));
+    const worker = { build, lease: leaseId(next.lease), epoch: 1, machine: machineId(next.machine) };
+    const rules = {
+      spec: { groupTargetMs: 10_000, unknownMs: 3000, keepGoing: true },
+      mostTests: 1000,
+      mostBytes: 24_000,
+      helpers: MACHINES - 1,
+      elsewhereFirst: ms(60_000),
+      nonce: randomBytes(16).toString("hex"),
+      takes: true,
+    };
+    const began = performance.now();
+    const turn = await testTurn(sql, worker, next.done, rules, epochMs(start + Math.round(next.at)));
+    turns.push(performance.now() - began);
+    if (next.done) ended = Math.max(ended, next.at);
+    if (turn.next === "over") break;
+    if (turn.next !== "group") {
+      next.done = undefined;
+      next.at = Number.POSITIVE_INFINITY;
+      continue;
+    }
+    const { group } = turn;
+    const took = group.tests.map(({ number }) => ({ number, time: times[number - 1] ?? 0 }));
+    next.at += took.reduce((sum, { time }) => sum + time, 0);
+    next.done = {
+      group: group.id,
+      status: "ok",
+      log: undefined,
+      tests: took.map(({ number, time }) => ({
+        number,
+        result: "success",
+        final: false,
+        durationMs: time,
+        from: 0,
+        to: 0,
+      })),
+    };
+  }
+  const best = Math.max(Math.max(...times), times.reduce((a, b) => a + b, 0) / MACHINES);
+  return ended / best;
+}
+
+/** Numbers in [0, 1), the same for the same seed. */
+function seeded(seed: number): () => number {
+  let state = seed * 2654435761;
+  return () => {
+    state = (Math.imul(state ^ (state >>> 15), 2246822519) + 0x9e3779b9) | 0;
+    return ((state ^ (state >>> 13)) >>> 0) / 2 ** 32;
+  };
+}
+
+function normal(random: () => number): number {
+  return Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
+}
