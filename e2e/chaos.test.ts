@@ -209,7 +209,8 @@ for (const seed of seeds) {
       );
       await judge(farm, machines);
     } catch (error) {
-      const story = `CHAOS_SEED=${seed} (to be kept in e2e/testdata/chaos-seeds.json)\n${chaos.done.join("\n")}`;
+      const said = machines.map(({ name, output }) => `--- ${name}\n${output.slice(-600)}`).join("\n");
+      const story = `CHAOS_SEED=${seed} (to be kept in e2e/testdata/chaos-seeds.json)\n${chaos.done.join("\n")}\n${said}`;
       throw new Error(`${story}\n${JSON.stringify(await farm.retries().catch(() => []), undefined, 1)}`, {
         cause: error,
       });

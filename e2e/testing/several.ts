@@ -141,7 +141,8 @@ export class SeveralCoordinators implements AsyncDisposable {
     return several;
   }
 
-  async startCoordinator(at: number): Promise<Coordinator> {
+  /** Started again while it cannot start, as a supervisor would: the database may be away. */
+  async startCoordinator(at: number, tries = 20): Promise<Coordinator> {
     const data = join(this.folder, `coordinator-${at}`);
     await rm(join(data, "coordinator.json"), { force: true });
     const { host, user, password, database } = this.server.connection;
@@ -154,7 +155,14 @@ export class SeveralCoordinators implements AsyncDisposable {
       ],
       { env: { DATABASE_URL: url } },
     );
-    await started.says(/"msg":"The farm runs"/);
+    try {
+      await started.says(/"msg":"The farm runs"/);
+    } catch (error) {
+      await started[Symbol.asyncDispose]();
+      if (tries === 1) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      return this.startCoordinator(at, tries - 1);
+    }
     const { http, https } = JSON.parse(await readFile(join(data, "coordinator.json"), "utf8"));
     const coordinator = { at, process: started, http, tlsPort: Number(new URL(https).port) };
     this.running.set(at, coordinator);

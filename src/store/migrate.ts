@@ -2,7 +2,10 @@
 import { fileURLToPath } from "node:url";
 import pg from "pg";
 import Postgrator from "postgrator";
+import type { Clock } from "../farm/clock.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
+import { ms, seconds } from "../farm/ids.ts";
+import { systemClock } from "./system-clock.ts";
 
 /** Only one coordinator migrates at a time. */
 const MIGRATION_LOCK = 0x6261726e; // "barn"
@@ -10,9 +13,16 @@ const MIGRATION_LOCK = 0x6261726e; // "barn"
 /** Where the numbered files are: beside this file in the sources, beside the program in a build. */
 const FOLDER = fileURLToPath(new URL("./sql", import.meta.url));
 
-export async function migrate(config: pg.ClientConfig, folder: string = FOLDER): Promise<void> {
-  const client = new pg.Client(config);
-  await client.connect();
+/** What a server says while it starts up or recovers. */
+const STARTING = "57P03";
+const START_LIMIT = seconds(60);
+
+export async function migrate(
+  config: pg.ClientConfig,
+  folder: string = FOLDER,
+  clock: Clock = systemClock,
+): Promise<void> {
+  const client = await connected(config, clock);
   try {
     await client.query("select pg_advisory_lock($1)", [MIGRATION_LOCK]);
     const postgrator = new Postgrator({
@@ -37,5 +47,22 @@ export async function migrate(config: pg.ClientConfig, folder: string = FOLDER):
     throw new FarmError("unavailable", `Cannot bring the database up to date: ${messageOf(error)}`, { cause: error });
   } finally {
     await client.end();
+  }
+}
+
+/** A server that is there and not ready yet is waited for: it was restarted, perhaps together with us. */
+async function connected(config: pg.ClientConfig, clock: Clock): Promise<pg.Client> {
+  const limit = clock.monotonic() + START_LIMIT;
+  for (;;) {
+    const client = new pg.Client(config);
+    try {
+      await client.connect();
+      return client;
+    } catch (error) {
+      await client.end().catch(() => {});
+      const starting = error instanceof Error && "code" in error && error.code === STARTING;
+      if (!starting || clock.monotonic() > limit) throw error;
+    }
+    await clock.sleep(ms(200));
   }
 }
