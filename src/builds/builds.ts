@@ -87,7 +87,7 @@ export interface BuildsDeps {
   /** The tree of a commit as a gzipped tar. */
   readonly tarball: (repo: string, hash: string, signal: AbortSignal) => Promise<Readable>;
   /** The trees of builds with tests, for whoever helps with them. */
-  readonly snapshots: Pick<Snapshots, "keep" | "find" | "about" | "restore">;
+  readonly snapshots: Pick<Snapshots, "keep" | "find" | "about" | "restore" | "writeOther">;
   readonly policy?: RetryPolicy;
   /** How long a failed test waits for another machine. */
   readonly elsewhereFirst?: Ms;
@@ -204,6 +204,7 @@ export class Builds implements AsyncDisposable {
       const deps = {
         clock,
         tarball,
+        writeOther: this.#deps.snapshots.writeOther.bind(this.#deps.snapshots),
         writer: logs.writer.bind(logs),
         tests: (number: number, own: OpenLog, writer: LogWriter, signal: AbortSignal) =>
           testsOf(this.#testsDeps(), lease, begun, machine, { number, log: own, writer }, signal),

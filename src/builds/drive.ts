@@ -27,6 +27,7 @@ import type { CommandLimits } from "./command-limits.ts";
 import { type CommandRan, runCommand } from "./command-run.ts";
 import type { BuildMachine } from "./machine.ts";
 import { clean, runSourceStep, type SourceDeps } from "./source-step.ts";
+import { otherIsMade } from "./sources.ts";
 import { TESTS_STEP, type TestsEnd } from "./tests-step.ts";
 
 /** A step that prints nothing for so long is stopped, where the builder has no limit of its own. */
@@ -152,9 +153,14 @@ async function runStep(
   signal: AbortSignal,
 ): Promise<CommandRan> {
   const { recipe, attempt } = begun;
+  const either = AbortSignal.any([machine.gone, signal]);
+  if (step.makesOther && recipe.with?.builtBy !== undefined && (await otherIsMade(machine, either))) {
+    await writer.write(Buffer.from(`Not needed: ${recipe.with.repo} was written as it is after this.\n`));
+    return { ok: true, state: "ok", stopped: false };
+  }
   const run = {
     machine,
-    command: await commandOf(recipe, step, machine.client, AbortSignal.any([machine.gone, signal])),
+    command: await commandOf(recipe, step, machine.client, either),
     id: `a${attempt}.${number}`,
     from: writer.next,
     writer,

@@ -14,7 +14,7 @@
 import { createHash } from "node:crypto";
 import { Readable } from "node:stream";
 import type { Blobs } from "../blobs/blobs.ts";
-import type { Recipe, SnapshotSpec } from "../farm/build.ts";
+import type { OtherTree, Recipe, SnapshotSpec } from "../farm/build.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
@@ -26,6 +26,7 @@ import {
   deleteSnapshot,
   findSnapshot,
   insertSnapshot,
+  newestSnapshot,
   noteSnapshot,
   type Snapshot,
   type SnapshotKey,
@@ -110,22 +111,51 @@ export class Snapshots implements AsyncDisposable {
     return `snapshot: ${sizeText(bytes)}, made ${age} ago by build ${build} on ${machine}`;
   }
 
+  /**
+   * Writes the tree that a commit is tested with to `dir`, where its builder has kept it; resolves with what a log says of that. undefined: it
+   * has not, or it was damaged, and `dir` is empty again. Rejects as `restore`.
+   */
+  async writeOther(
+    other: OtherTree,
+    dir: string,
+    machine: BuildMachine,
+    signal: AbortSignal,
+  ): Promise<string | undefined> {
+    const { sql, clock } = this.#deps;
+    const { repo, hash, builtBy: builder } = other;
+    if (builder === undefined) return undefined;
+    const snapshot = await newestSnapshot(sql, { repo, hash, builder }, clock.now());
+    if (snapshot === undefined) return undefined;
+    const restored = await this.#restore(snapshot, dir, { keep: ms(0), limit: UNPACK_LIMIT }, machine, signal);
+    return "bad" in restored ? undefined : this.about(snapshot);
+  }
+
   /** Writes it to `machine`, where the recipe has its source. Rejects for what is the machine's fault, or when `signal` aborts. */
-  async restore(snapshot: Snapshot, recipe: Recipe, machine: BuildMachine, signal: AbortSignal): Promise<Restored> {
+  restore(snapshot: Snapshot, recipe: Recipe, machine: BuildMachine, signal: AbortSignal): Promise<Restored> {
+    const times = { keep: ms(recipe.snapshot?.keepMs ?? 0), limit: ms(recipe.limits?.uploadMs ?? UNPACK_LIMIT) };
+    return this.#restore(snapshot, recipe.sourceDir, times, machine, signal);
+  }
+
+  /** Used, it lives for `keep` at least; writing it is given up after `limit`. */
+  async #restore(
+    snapshot: Snapshot,
+    dir: string,
+    times: { readonly keep: Ms; readonly limit: Ms },
+    machine: BuildMachine,
+    signal: AbortSignal,
+  ): Promise<Restored> {
     const { clock, sql, log } = this.#deps;
-    const { sourceDir } = recipe;
     const what = `writing a snapshot to ${machine.name}`;
-    const limit = ms(recipe.limits?.uploadMs ?? UNPACK_LIMIT);
-    return await within(clock, limit, [machine.gone, signal], what, async (limited) => {
+    return await within(clock, times.limit, [machine.gone, signal], what, async (limited) => {
       const checked = new CheckedBytes(snapshot, () => this.#open(snapshot, limited));
       const body = Readable.from(checked.read(), { objectMode: false });
       try {
-        const { skippedLinks = 0 } = await machine.client.writeTgz(sourceDir, body, limited);
+        const { skippedLinks = 0 } = await machine.client.writeTgz(dir, body, limited);
         if (!checked.whole) {
           throw new FarmError("machine-broken", "it took a part of a snapshot for the whole");
         }
         const now = clock.now();
-        const until = plus(now, ms(recipe.snapshot?.keepMs ?? 0));
+        const until = plus(now, times.keep);
         await this.#orLog(snapshotUsed(sql, snapshot.blob, until, now), "Could not note that a snapshot was used");
         return { skippedLinks };
       } catch (error) {
@@ -138,7 +168,7 @@ export class Snapshots implements AsyncDisposable {
         const bad = messageOf(trouble);
         log.warn({ snapshot: snapshot.blob, machine: machine.name, why: bad }, "A snapshot could not be used");
         if (!away) await this.#orLog(this.#drop(snapshot), "Could not delete a damaged snapshot");
-        await machine.client.removeAll([sourceDir], limited);
+        await machine.client.removeAll([dir], limited);
         return { bad };
       } finally {
         body.destroy();
@@ -370,7 +400,8 @@ function keyOf({ commitId, builder }: SnapshotOf["build"], recipe: Recipe): Snap
 
 /** Of all in a recipe that may change the tree after its steps: everything but what comes later. */
 export function makeDigest({ tests, limits, stopAfterMake, snapshot, ...make }: Recipe): string {
-  const text = JSON.stringify({ ...make, exclude: snapshot?.exclude ?? [] }, inOneOrder);
+  const { exclude = [], remove } = snapshot ?? {};
+  const text = JSON.stringify({ ...make, exclude, remove }, inOneOrder);
   return createHash("sha256").update(text).digest("hex");
 }
 

@@ -45,7 +45,7 @@ export async function runSourceStep(
   writer: LogWriter,
   signal: AbortSignal,
 ): Promise<"source" | "snapshot"> {
-  const { clock, tarball } = deps;
+  const { clock } = deps;
   const { build, hash, recipe } = begun;
   const say = (line: string): Promise<void> => writer.write(Buffer.from(`${line}\n`));
   const anew = writer.next > 0;
@@ -59,7 +59,7 @@ export async function runSourceStep(
   const limit = ms(recipe.limits?.uploadMs ?? UPLOAD_LIMIT);
   const what = `writing ${build.repo} to ${machine.name}`;
   const written = within(clock, limit, [machine.gone, signal], what, (limited) =>
-    writeSources({ clock, tarball, say }, tree, recipe, machine, limited),
+    writeSources({ ...deps, say }, tree, recipe, machine, limited),
   );
   await saidWait(clock, writer, `the source of ${build.repo} to be on ${machine.name}`, written);
   return "source";

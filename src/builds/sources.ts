@@ -11,10 +11,11 @@
  */
 import { Readable } from "node:stream";
 import { gzipSync } from "node:zlib";
-import type { Recipe, SourcePart } from "../farm/build.ts";
+import type { OtherTree, Recipe, SourcePart } from "../farm/build.ts";
 import type { Clock } from "../farm/clock.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
 import { type EpochMs, ms } from "../farm/ids.ts";
+import { parseLsLine } from "../wire/buildlet-api/ls-line.ts";
 import { tarEnd, tarHeader, tarPadding } from "../wire/tar/tar-writer.ts";
 import { durationText } from "./duration-text.ts";
 import type { BuildMachine, Unpacked } from "./machine.ts";
@@ -23,6 +24,13 @@ export interface SourcesDeps {
   readonly clock: Clock;
   /** The commit's tree, gzipped tar. */
   readonly tarball: (repo: string, hash: string, signal: AbortSignal) => Promise<Readable>;
+  /** Writes a kept tree of the other commit to a folder; undefined: there is none. */
+  readonly writeOther?: (
+    other: OtherTree,
+    dir: string,
+    machine: BuildMachine,
+    signal: AbortSignal,
+  ) => Promise<string | undefined>;
   /** A line of the step's log. */
   readonly say: (line: string) => Promise<void>;
 }
@@ -56,6 +64,7 @@ export async function writeSources(
   const either = AbortSignal.any([signal, stop.signal]);
   const folders = Map.groupBy(partsOf(recipe), (part) => part.dir);
   const writing = [...folders.values()].map(async (parts) => {
+    if (await writeKept(deps, recipe.with, parts, machine, either)) return;
     for (const part of parts) await writePart(deps, { own: tree, other: recipe.with }, part, machine, either);
   });
   try {
@@ -65,6 +74,32 @@ export async function writeSources(
     await Promise.allSettled(writing);
     throw error;
   }
+}
+
+/** Beside the sources of a machine that was given the other tree as somebody has made it: steps that make it are not needed. */
+const OTHER_MADE = "barnraiser-other";
+
+/** Whether the other tree, if it belongs into this folder, was written as it is after its steps: nothing else has to be. */
+async function writeKept(
+  { writeOther, say }: SourcesDeps,
+  other: OtherTree | undefined,
+  parts: readonly SourcePart[],
+  machine: BuildMachine,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const place = parts.find((part) => "commit" in part && part.commit === "other");
+  if (other === undefined || place === undefined || writeOther === undefined) return false;
+  const what = await writeOther(other, place.dir, machine, signal);
+  if (what === undefined) return false;
+  await machine.client.writeFile(OTHER_MADE, 0o644, Buffer.from(what), signal);
+  await say(`wrote ${other.repo} to ${machine.name} from a ${what}`);
+  return true;
+}
+
+/** Whether that is so on this machine. It says so itself: whoever wrote the sources may be gone. */
+export async function otherIsMade(machine: BuildMachine, signal: AbortSignal): Promise<boolean> {
+  const lines = await machine.client.ls(".", { recursive: false }, signal);
+  return lines.some((line) => parseLsLine(line)?.name === OTHER_MADE);
 }
 
 /** `other` is undefined in a build that is no pair. */

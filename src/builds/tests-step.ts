@@ -8,15 +8,19 @@
  * An attempt that comes after one that was lost finds the list, and goes on with what is left of it. The log of the step has what the list
  * command printed, a line for each group that ran on this machine, and at the end the tests that did not simply pass.
  */
+import type { Clock } from "../farm/clock.ts";
 import { FarmError } from "../farm/errors.ts";
-import { ms } from "../farm/ids.ts";
+import { type Ms, minutes, ms } from "../farm/ids.ts";
 import type { LogWriter } from "../logs/writer.ts";
 import { troubledTests } from "../store/pages-tests.ts";
 import { expectedTimes, helpersMayCome, storeTests, type TestCounts, testCounts } from "../store/tests.ts";
+import { folderOf } from "./command.ts";
 import { durationText } from "./duration-text.ts";
 import { isAlone, listTests } from "./test-list.ts";
+import { within } from "./within.ts";
 import { type TestsDeps, type TestsJob, workOff } from "./work-tests.ts";
 
+const REMOVE_LIMIT: Ms = minutes(10);
 /** Named in the log of the step; a page has them all. */
 const TROUBLED_NAMED = 100;
 
@@ -51,6 +55,7 @@ export async function runTests(deps: TestsDeps, step: TestsStep, signal: AbortSi
   const { build, machine, writer, helpers } = step;
   const say = (text: string): Promise<void> => writer.write(Buffer.from(text));
   if ((await patiently(() => testCounts(sql, build.id))) === undefined) {
+    await removeUnneeded(clock, step, signal);
     const fault = await list(deps, step, say, signal);
     if (fault !== undefined) return { settled: false, status: fault };
   }
@@ -74,6 +79,15 @@ export async function runTests(deps: TestsDeps, step: TestsStep, signal: AbortSi
     await keeping.finish();
     await invited.catch(() => {}); // the database was away until the coordinator stopped
   }
+}
+
+/** What the recipe wants gone before the tree is kept: before anything else, so that tests find it alike wherever they run. */
+async function removeUnneeded(clock: Clock, { recipe, machine }: TestsStep, signal: AbortSignal): Promise<void> {
+  const folders = (recipe.snapshot?.remove ?? []).map((dir) => folderOf(recipe.sourceDir, dir));
+  if (folders.length === 0) return;
+  await within(clock, REMOVE_LIMIT, [machine.gone, signal], `removing folders on ${machine.name}`, (limited) =>
+    machine.client.removeAll(folders, limited),
+  );
 }
 
 /** Returns why there is no list. */

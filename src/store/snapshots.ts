@@ -66,6 +66,20 @@ export async function findSnapshot(sql: Sql, key: SnapshotKey, now: EpochMs): Pr
   };
 }
 
+/** The newest that `builder` has kept of a commit, however it made it. */
+export async function newestSnapshot(
+  sql: Sql,
+  of: { readonly repo: string; readonly hash: string; readonly builder: string },
+  now: EpochMs,
+): Promise<Snapshot | undefined> {
+  const [row] = await sql.query<{ id: number; make: string }>(
+    `select c.id, s.make from snapshot s join commit c on c.id = s.commit_id
+     where c.repo = $1 and c.hash = $2 and s.builder = $3 and s.expires_at > $4 order by s.made_at desc limit 1`,
+    [of.repo, of.hash, of.builder, at(now)],
+  );
+  return row && findSnapshot(sql, { commitId: row.id, builder: of.builder, make: row.make }, now);
+}
+
 /** False: there is another one of the same key that has not expired. */
 export async function insertSnapshot(sql: Sql, snapshot: NewSnapshot, now: EpochMs): Promise<boolean> {
   const [row] = await sql.query<{ ours: boolean }>(

@@ -81,7 +81,7 @@ function brokeHtml(broke: readonly string[]): string {
 function withHtml({ repo, branch, hash }: OtherCommit): string {
   const [name, of] = [escapeHtml(visible(repo)), escapeHtml(visible(branch))];
   const title = `with ${name} at ${hash.slice(0, 12)} of ${of}`;
-  return `<span class=with title="${title}">with <bdi>${name}</bdi> ${hash.slice(0, 8)} <bdi>${of}</bdi></span> `;
+  return `<span class=with title="${title}"><span class=sr>with </span><bdi>${name}</bdi> ${hash.slice(0, 8)} <bdi>${of}</bdi></span> `;
 }
 
 const SUMMED: readonly Status[] = ["failure", "known_issue", "infra_failure", "flaky", "running", "waiting", "success"];

@@ -31,6 +31,7 @@ const NO_SNAPSHOTS: BuildsDeps["snapshots"] = {
   find: async () => undefined,
   about: () => "",
   restore: async () => ({ skippedLinks: 0 }),
+  writeOther: async () => undefined,
 };
 
 export class TestFarm implements AsyncDisposable {
