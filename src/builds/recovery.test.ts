@@ -3,52 +3,13 @@ import { expect, test, vi } from "vitest";
 import { type BuildId, type CoordinatorId, coordinatorId, seconds } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { coordinatorSeen } from "../store/coordinators.ts";
-import type { Sql } from "../store/sql.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
 import { addCommit, addCoordinator, addHostType, NOON, testRecipe } from "../store/testing/farm.ts";
 import { insertPlanned } from "./insert.ts";
 import { DEAD_AFTER, HEARTBEAT, Recovery } from "./recovery.ts";
+import { CutSql } from "./testing/cut-sql.ts";
 import { TestFarm } from "./testing/farm.ts";
-
-/** A database that is cut off at its `nth` statement from now: before it reached the server, or after, with the answer lost. */
-class CutSql implements Sql {
-  readonly #sql: Sql;
-  readonly #nth: number;
-  readonly #after: boolean;
-  #count = 0;
-
-  constructor(sql: Sql, nth: number, after: boolean) {
-    this.#sql = sql;
-    this.#nth = nth;
-    this.#after = after;
-  }
-
-  get cut(): boolean {
-    return this.#count >= this.#nth;
-  }
-
-  async query<Row>(text: string, params?: readonly unknown[]): Promise<Row[]> {
-    return this.#through(() => this.#sql.query<Row>(text, params));
-  }
-
-  tx<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
-    return this.#sql.tx((inner) =>
-      work({
-        query: <Row>(text: string, params?: readonly unknown[]) => this.#through(() => inner.query<Row>(text, params)),
-        tx: (nested) => nested(inner),
-      }),
-    );
-  }
-
-  async #through<T>(call: () => Promise<T>): Promise<T> {
-    if (this.cut) throw new Error("killed");
-    this.#count++;
-    if (!this.cut) return call();
-    if (this.#after) await call();
-    throw new Error("killed");
-  }
-}
 
 function recovery(database: TestDatabase, coordinator: CoordinatorId, alone: boolean, clock = systemClock): Recovery {
   return new Recovery({

@@ -8,6 +8,7 @@ import { addCommit, addHostType, NOON, testRecipe } from "../store/testing/farm.
 import { PARK_FOR } from "./builds.ts";
 import { insertPlanned } from "./insert.ts";
 import { Recovery } from "./recovery.ts";
+import { AwaySql, CutSql } from "./testing/cut-sql.ts";
 import { FakeProcess } from "./testing/fake-process.ts";
 import { TestFarm, type TestFarmOptions } from "./testing/farm.ts";
 
@@ -254,4 +255,43 @@ test("canceling kills the command on a machine that resumes, and the machine goe
   await until(() => expect(farm.released).toEqual([{ name: "m1", how: "clean" }]));
   expect(machine.calls.at(-1)).toMatch(/^end a\d+\.1$/);
   expect(process.idOf("make")).toBeUndefined();
+});
+
+test("a coordinator killed at any of 32 points, before or after a statement: the next goes on, and no command runs twice", async () => {
+  const text = (cmd: string): string => `${cmd}\n`.repeat(50);
+  for (let point = 0; point < 32; point++) {
+    await using database = await freshDatabase();
+    const process = new FakeProcess(text);
+    const sql = new CutSql(database.sql, 1 + (point >> 1), point % 2 === 1);
+    const id = await plan(database, ["make", "test"]);
+    {
+      await using victim = await farmOf(database, `PV${String(point).padStart(7, "0")}`, { sql });
+      await victim.connect("linux", `m${point}`, { process });
+      await until(async () => expect(sql.cut || (await look(database, id)).state === "ended").toBe(true));
+    }
+    await using next = await farmOf(database, `PN${String(point).padStart(7, "0")}`);
+    await recoveryOf(database, next).look();
+    await next.connect("linux", `m${point}`, { process });
+    await soon(database, id, { state: "ended", outcome: "success", attempts: [{ outcome: "success" }] });
+    expect(process.started, `point ${point}`).toEqual(["make", "test"]);
+    for (const step of ["make", "test"]) expect(await logOf(database, next, id, step)).toBe(text(step));
+  }
+}, 60_000);
+
+test("while the database is away a command goes on, and nothing of it is lost", async () => {
+  await using database = await freshDatabase();
+  const sql = new AwaySql(database.sql);
+  await using farm = await farmOf(database, "P00000001", { sql });
+  const id = await plan(database, ["make"]);
+  const process = new FakeProcess();
+  await farm.connect("linux", "m1", { process });
+  await until(() => process.print("make", "one\n"));
+  sql.away = true;
+  process.print("make", "two\n");
+  process.exit("make");
+  await new Promise((resolve) => setTimeout(resolve, 1500)); // as long as it was away
+  expect(await look(database, id)).toMatchObject({ state: "running" });
+  sql.away = false;
+  await soon(database, id, { state: "ended", outcome: "success", attempts: [{ outcome: "success" }] });
+  expect(await logOf(database, farm, id, "make")).toBe("one\ntwo\n");
 });

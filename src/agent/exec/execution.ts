@@ -115,7 +115,10 @@ export class Execution implements Disposable {
   #pump(): void {
     const client = this.#client;
     if (!client) return;
-    while (!this.#full && this.#at < this.#spool.end) this.#send(this.#spool.read(this.#at, PIECE));
+    while (!this.#full && this.#at < this.#spool.end) {
+      if (!this.has(this.#at)) return void client.destroy(); // the disk took no more: it has to ask anew, and is refused
+      this.#send(this.#spool.read(this.#at, PIECE));
+    }
     if (this.#full) return;
     if (this.#state !== undefined) {
       client.addTrailers({ [PROCESS_STATE]: this.#state });

@@ -1,7 +1,7 @@
 /**
  * An agent process in memory that outlives the sessions of its machine: the contract of executions.
  *
- * A command prints and ends when the test says so (`print`, `exit`), whether or not anybody is attached.
+ * A command prints and ends when the test says so (`print`, `exit`), whether or not anybody is attached; or at once, by `atOnce`.
  */
 import { randomBytes } from "node:crypto";
 import { FarmError } from "../../farm/errors.ts";
@@ -20,6 +20,12 @@ export class FakeProcess {
   /** Commands in the order in which they started, each as often as it did. */
   readonly started: string[] = [];
   readonly #runs = new Map<string, Run>();
+  readonly #atOnce: ((cmd: string) => string) | undefined;
+
+  /** With `atOnce` each command prints what that gives, and ends well. */
+  constructor(atOnce?: (cmd: string) => string) {
+    this.#atOnce = atOnce;
+  }
 
   /** The execution whose command is `cmd`; undefined before it started. */
   idOf(cmd: string): string | undefined {
@@ -50,6 +56,10 @@ export class FakeProcess {
       run = { command, output: Buffer.alloc(0), state: undefined, changed: Promise.withResolvers() };
       this.#runs.set(id, run);
       this.started.push(command.cmd);
+      if (this.#atOnce) {
+        this.print(command.cmd, this.#atOnce(command.cmd));
+        this.exit(command.cmd);
+      }
     }
     began?.(ms(0));
     for (let at = Math.min(from, run.output.length); ; ) {

@@ -1,0 +1,62 @@
+/** Databases that fail as the test says. */
+import { FarmError } from "../../farm/errors.ts";
+import type { Sql } from "../../store/sql.ts";
+
+/** A database that is cut off at its `nth` statement from now: before it reached the server, or after, with the answer lost. */
+export class CutSql implements Sql {
+  readonly #sql: Sql;
+  readonly #nth: number;
+  readonly #after: boolean;
+  #count = 0;
+
+  constructor(sql: Sql, nth: number, after: boolean) {
+    this.#sql = sql;
+    this.#nth = nth;
+    this.#after = after;
+  }
+
+  get cut(): boolean {
+    return this.#count >= this.#nth;
+  }
+
+  async query<Row>(text: string, params?: readonly unknown[]): Promise<Row[]> {
+    return this.#through(() => this.#sql.query<Row>(text, params));
+  }
+
+  tx<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
+    return this.#sql.tx((inner) =>
+      work({
+        query: <Row>(text: string, params?: readonly unknown[]) => this.#through(() => inner.query<Row>(text, params)),
+        tx: (nested) => nested(inner),
+      }),
+    );
+  }
+
+  async #through<T>(call: () => Promise<T>): Promise<T> {
+    if (this.cut) throw new Error("killed");
+    this.#count++;
+    if (!this.cut) return call();
+    if (this.#after) await call();
+    throw new Error("killed");
+  }
+}
+
+/** A database that is away while the test says so. */
+export class AwaySql implements Sql {
+  away = false;
+  readonly #sql: Sql;
+
+  constructor(sql: Sql) {
+    this.#sql = sql;
+  }
+
+  async query<Row>(text: string, params?: readonly unknown[]): Promise<Row[]> {
+    if (this.away) throw new FarmError("unavailable", "the database is away");
+    return await this.#sql.query<Row>(text, params);
+  }
+
+  async tx<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
+    if (this.away) throw new FarmError("unavailable", "the database is away");
+    return await this.#sql.tx(work);
+  }
+}
