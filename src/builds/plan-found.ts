@@ -78,12 +78,12 @@ export async function planFound(
 }
 
 /** Tips of the repositories that `repo` is tested with, and of those that are tested with it; none where there are no pairs. */
-async function tipsOf(sql: Sql, farm: FarmConfig, repo: string, { watches }: Known): Promise<BranchTip[]> {
+async function tipsOf(sql: Sql, farm: FarmConfig, repo: string, known: Known): Promise<BranchTip[]> {
   const others = new Set(testedWith(farm, repo));
   for (const other of testsWith(farm, repo)) others.add(other);
   if (others.size === 0) return [];
   const tips = await lockedTips(sql, [...others, repo]);
-  return tips.filter((tip) => watches(tip.repo, tip.branch));
+  return tips.filter((tip) => known.watches(tip.repo, tip.branch));
 }
 
 async function planCommits(
