@@ -11,6 +11,7 @@ import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { messageOf } from "../farm/errors.ts";
 import { ms } from "../farm/ids.ts";
+import { STATEMENT_LIMIT } from "./connection.ts";
 
 const PUBLISH_EVERY = ms(20);
 const RECONNECT_AFTER = ms(500);
@@ -83,7 +84,12 @@ export class PostgresBus implements Bus, AsyncDisposable {
 
   /** One connection's life: returns when stopped, throws when it breaks. */
   async #connected(missed: boolean): Promise<void> {
-    const client = new pg.Client({ ...this.#config, application_name: "barnraiser bus" });
+    const client = new pg.Client({
+      ...this.#config,
+      application_name: "barnraiser bus",
+      keepAlive: true,
+      query_timeout: STATEMENT_LIMIT,
+    });
     let broken: Error | undefined;
     client.on("error", (error) => {
       broken = error;

@@ -5,10 +5,18 @@ import pg from "pg";
 import type { Clock } from "../farm/clock.ts";
 import type { Log } from "../farm/deps.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
-import { type Ms, ms } from "../farm/ids.ts";
+import { type Ms, ms, seconds } from "../farm/ids.ts";
 import type { Sql } from "./sql.ts";
 
 const POOL_SIZE = 12;
+/**
+ * A statement that takes longer is ended by the server, and a connection that says nothing for a little longer than that is given
+ * up: a server that vanished without a word must not hold a loop for ever. Both are tried again like a server that is away.
+ */
+export const STATEMENT_LIMIT: Ms = seconds(50);
+const SILENT_LIMIT = seconds(10);
+/** A transaction that nobody goes on with, because its coordinator lost its power, keeps its locks no longer. */
+const IDLE_IN_TRANSACTION_LIMIT = seconds(60);
 const FIRST_PAUSE = ms(20);
 const LONGEST_PAUSE = ms(500);
 const DEADLOCK_RETRIES = 5;
@@ -23,13 +31,22 @@ const types: pg.CustomTypesConfig = {
   },
 } as pg.CustomTypesConfig;
 
-export function openPool(config: pg.ClientConfig, log: Log): pg.Pool {
+export function openPool(
+  config: pg.ClientConfig,
+  log: Log,
+  statementLimit: Ms = STATEMENT_LIMIT,
+  silentLimit: Ms = SILENT_LIMIT,
+): pg.Pool {
   const pool = new pg.Pool({
     ...config,
     types,
     max: POOL_SIZE,
     connectionTimeoutMillis: 10_000,
+    query_timeout: statementLimit + silentLimit,
+    keepAlive: true,
     options: "-c timezone=UTC",
+    statement_timeout: statementLimit,
+    idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_LIMIT,
     application_name: "barnraiser",
   });
   pool.on("error", (error) => {
@@ -137,10 +154,30 @@ function lostToAnother(error: unknown): boolean {
   return ["40001", "40P01"].includes(codeOf(error));
 }
 
-/** Not reachable, shutting down, starting up, or hung up in the middle of it. */
+/** What the system says of a server that cannot be reached. */
+const UNREACHABLE = [
+  "EAI_AGAIN",
+  "ECONNABORTED",
+  "ECONNREFUSED",
+  "ECONNRESET",
+  "EHOSTDOWN",
+  "EHOSTUNREACH",
+  "ENETDOWN",
+  "ENETUNREACH",
+  "ENOENT",
+  "ENOTFOUND",
+  "EPIPE",
+  "ETIMEDOUT",
+];
+/** What a server says that will do it another time: a statement or an idle transaction over its limit, a standby that cannot write yet. */
+const NOT_NOW = ["57014", "25P03", "25006"];
+
+/** Not reachable, shutting down, starting up, out of connections or space, or hung up in the middle of it. */
 function serverIsAway(error: unknown): boolean {
   const code = codeOf(error);
-  if (code.startsWith("08") || code.startsWith("57P")) return true;
-  if (["ECONNREFUSED", "ECONNRESET", "ENOENT", "EPIPE", "ETIMEDOUT", "EAI_AGAIN"].includes(code)) return true;
-  return /Connection terminated|timeout exceeded when trying to connect|not queryable/.test(messageOf(error));
+  if (["08", "53", "57P"].some((kind) => code.startsWith(kind))) return true;
+  if (UNREACHABLE.includes(code) || NOT_NOW.includes(code)) return true;
+  return /Connection terminated|timeout exceeded when trying to connect|Query read timeout|not queryable/.test(
+    messageOf(error),
+  );
 }

@@ -41,7 +41,10 @@ export async function migrate(
         `Cannot use this database: its schema is version ${found}, this program knows ${known}. Start it with the newer Barnraiser that made it.`,
       );
     }
+    // One transaction: a file and the note that it ran are there together, or neither is.
+    await client.query("begin");
     await postgrator.migrate();
+    await client.query("commit");
   } catch (error) {
     if (error instanceof FarmError) throw error;
     throw new FarmError("unavailable", `Cannot bring the database up to date: ${messageOf(error)}`, { cause: error });

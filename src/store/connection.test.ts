@@ -1,0 +1,117 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type pg from "pg";
+import { expect, test } from "vitest";
+import { ms, seconds } from "../farm/ids.ts";
+import { openPool, PooledSql } from "./connection.ts";
+import { migrate } from "./migrate.ts";
+import { systemClock } from "./system-clock.ts";
+import { freshDatabase, quiet } from "./testing/database.ts";
+
+/** A way to a server that can fall silent: connections stay open and nothing passes any more. */
+class Wire implements AsyncDisposable {
+  readonly config: pg.ClientConfig;
+  readonly #server: ReturnType<typeof createServer>;
+  readonly #sockets: Set<Socket>;
+
+  private constructor(config: pg.ClientConfig, server: ReturnType<typeof createServer>, sockets: Set<Socket>) {
+    this.config = config;
+    this.#server = server;
+    this.#sockets = sockets;
+  }
+
+  static async to(config: pg.ClientConfig): Promise<Wire> {
+    const sockets = new Set<Socket>();
+    const server = createServer((near) => {
+      const host = config.host ?? "";
+      const far = host.startsWith("/")
+        ? connect(`${host}/.s.PGSQL.${config.port}`)
+        : connect({ host, port: config.port ?? 5432 });
+      for (const socket of [near, far]) socket.on("error", () => {}).once("close", () => sockets.delete(socket));
+      sockets.add(near).add(far);
+      near.pipe(far).pipe(near);
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { port } = server.address() as AddressInfo;
+    return new Wire({ ...config, host: "127.0.0.1", port }, server, sockets);
+  }
+
+  /** What is connected now hears nothing any more; who connects from now on is served. */
+  silence(): void {
+    for (const socket of this.#sockets) socket.unpipe().pause();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+}
+
+/** The database over `pool`, patient for a few seconds. */
+function over(pool: pg.Pool): PooledSql {
+  return new PooledSql({ pool, clock: systemClock, patience: seconds(20), signal: new AbortController().signal });
+}
+
+test("a connection whose server vanished without a word is given up, and the call goes through another", async () => {
+  await using database = await freshDatabase();
+  await using wire = await Wire.to(database.config);
+  const pool = openPool(wire.config, quiet, ms(300), ms(100));
+  await using _end = { [Symbol.asyncDispose]: () => pool.end() };
+  const sql = over(pool);
+  await sql.query("select 1");
+  wire.silence();
+  expect(await sql.query("select 2 as two")).toEqual([{ two: 2 }]);
+  wire.silence();
+  expect(await sql.tx((tx) => tx.query("select 3 as three"))).toEqual([{ three: 3 }]);
+});
+
+test("a statement over its limit is ended by the server and tried again; what waits for a lock gets it then", async () => {
+  await using database = await freshDatabase();
+  const pool = openPool(database.config, quiet, ms(200));
+  await using _end = { [Symbol.asyncDispose]: () => pool.end() };
+  const holder = await database.pool.connect();
+  await holder.query("begin; lock table host_type in access exclusive mode");
+  const waiting = over(pool).query("select count(*) as n from host_type");
+  const free = async () => {
+    const [row] = await database.sql.query<{ tries: number }>(
+      "select count(*) as tries from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+    );
+    return row?.tries;
+  };
+  await expect.poll(free).toBe(1);
+  await systemClock.sleep(ms(400)); // longer than the limit: at least one try was ended
+  await holder.query("rollback");
+  holder.release();
+  expect(await waiting).toEqual([{ n: 0 }]);
+});
+
+test.each(["EHOSTUNREACH", "ENETUNREACH", "ENOTFOUND", "53300", "25006", "25P03"])(
+  "%s means that the server is away: tried again",
+  async (code) => {
+    let calls = 0;
+    const query = async () => {
+      if (++calls === 1) throw Object.assign(new Error("no way"), { code });
+      return { rows: [{ n: 1 }] };
+    };
+    const pool: Pick<pg.Pool, "connect"> & { query: typeof query } = { query, connect: () => Promise.reject() };
+    expect(await over(pool as unknown as pg.Pool).query("select 1")).toEqual([{ n: 1 }]);
+    expect(calls).toBe(2);
+  },
+);
+
+test("a migration that fails in its middle leaves nothing behind, not even the files before it", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "barnraiser-sql-"));
+  await using _gone = { [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) };
+  await using database = await freshDatabase();
+  await database.sql.query("drop table schema_version");
+  await writeFile(join(folder, "001.do.one.sql"), "create table one_thing (id integer);");
+  await writeFile(join(folder, "002.do.two.sql"), "create table other_thing (id integer); select 1 / 0;");
+  await expect(migrate(database.config, folder)).rejects.toThrow("division by zero");
+  const left = await database.sql.query("select to_regclass('one_thing') as one, to_regclass('other_thing') as other");
+  expect(left).toEqual([{ one: null, other: null }]);
+  await writeFile(join(folder, "002.do.two.sql"), "create table other_thing (id integer);");
+  await migrate(database.config, folder);
+  expect(await database.sql.query("select count(*) as n from other_thing")).toEqual([{ n: 0 }]);
+});
