@@ -335,7 +335,7 @@ export class Builds implements AsyncDisposable {
   ): Promise<boolean> {
     const { sql, clock } = this.#deps;
     const now = clock.now();
-    const giveUp = { attempt, epoch, ...why };
+    const giveUp = { attempt, epoch, by: "driver", ...why } as const;
     const given = await this.#patiently(() => giveUpAttempt(sql, giveUp, this.#policy, now));
     if (!given) return false;
     this.#deps.log.info(

@@ -8,20 +8,16 @@ import { freshDatabase, quiet, type TestDatabase } from "../store/testing/databa
 import { addCommit, addCoordinator, addHostType, NOON, testRecipe } from "../store/testing/farm.ts";
 import { insertPlanned } from "./insert.ts";
 import { DEAD_AFTER, HEARTBEAT, Recovery } from "./recovery.ts";
-import { CutSql } from "./testing/cut-sql.ts";
+import { CutSql, SlowSql } from "./testing/cut-sql.ts";
 import { TestFarm } from "./testing/farm.ts";
 
-function recovery(database: TestDatabase, coordinator: CoordinatorId, alone: boolean, clock = systemClock): Recovery {
-  return new Recovery({
-    ...database,
-    sql: database.sql,
-    bus: database.bus,
-    clock,
-    log: quiet,
-    coordinator,
-    alone,
-    lost: () => {},
-  });
+function recovery(
+  { sql, bus }: Pick<TestDatabase, "sql" | "bus">,
+  coordinator: CoordinatorId,
+  alone: boolean,
+  clock = systemClock,
+): Recovery {
+  return new Recovery({ sql, bus, clock, log: quiet, coordinator, alone, lost: () => {} });
 }
 
 async function planMany(database: TestDatabase, count: number, tag: string): Promise<BuildId[]> {
@@ -152,9 +148,47 @@ test("beside others, a coordinator is dead only when its sign of life stood stil
     await watch.look();
   }
   expect(await alive()).toBe(true);
-  await clock.advance(DEAD_AFTER);
-  await watch.look();
+  for (let waited = 0; waited < DEAD_AFTER; waited += HEARTBEAT) {
+    expect(await alive()).toBe(true);
+    await clock.advance(HEARTBEAT);
+    await watch.look();
+  }
   expect(await alive()).toBe(false);
+});
+
+test("a database that was away for all kills nobody, whoever is served first when it is back", async () => {
+  await using database = await freshDatabase();
+  const clock = new FakeClock();
+  const ours = await addCoordinator(database.sql, "P0000ours", clock.now());
+  const other = await addCoordinator(database.sql, "P000other", clock.now());
+  const watch = recovery(database, ours, false, clock);
+  for (let i = 0; i < 2; i++) {
+    await clock.advance(HEARTBEAT);
+    await watch.look();
+  }
+  await clock.advance(seconds(60)); // for so long a look waited, and so did the other's sign of life
+  await watch.look();
+  expect(await coordinatorSeen(database.sql, other, clock.now())).toBe(true);
+});
+
+test("a coordinator gives signs of life while it takes over what others left, however long that takes", async () => {
+  await using database = await freshDatabase();
+  const clock = new FakeClock();
+  const ours = await addCoordinator(database.sql, "P0000ours", clock.now());
+  const sql = new SlowSql(database.sql, "as restarted");
+  const watch = recovery({ sql, bus: database.bus }, ours, true, clock);
+  const started = watch.start();
+  await vi.waitFor(() => expect(sql.waiting).toBe(1));
+  for (let i = 0; i < 6; i++) {
+    await clock.advance(HEARTBEAT);
+    await vi.waitFor(async () => {
+      const [row] = await database.sql.query("select seen_at from coordinator where id = $1", [ours]);
+      expect(row).toEqual({ seen_at: clock.now() });
+    });
+  }
+  sql.go();
+  await started;
+  await watch[Symbol.asyncDispose]();
 });
 
 test("connections to the database that break all the time lose nothing and count nothing twice", async () => {

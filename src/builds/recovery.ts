@@ -1,31 +1,38 @@
 /**
  * Held leases that nobody drives: what coordinators leave behind when they end, and what lost its machine.
  *
- *   heartbeat   each coordinator moves its `seen_at` every HEARTBEAT
- *   dead        a `seen_at` that stood still for DEAD_AFTER of *our* time, while we could read the database: neither a jump of somebody's
- *               wall clock nor a database that was away for all kills anybody. Beside an embedded database there is only one, so
- *               all others are dead when it starts
+ *   heartbeat   each coordinator moves its `seen_at` every HEARTBEAT, whatever else there is to do here
+ *   dead        a `seen_at` that stood still for DEAD_AFTER of *our* time, while we read it every HEARTBEAT or so: neither a jump of
+ *               somebody's wall clock nor a database that was away for all kills anybody. Beside an embedded database there is only
+ *               one, so all others are dead when it starts
  *   parked      what a dead one drove on a machine that resumes, and what anybody drove on one that was lost: the machine may come back,
  *               to whichever coordinator, and is then given its lease again by the claim (store/leases.ts)
  *   given up    what the dead drove on other machines; what was parked and has waited for PARK_FOR of *our* time; and what a machine
  *               left that came back as another process. The attempt ends with the reason, and a new one is wanted; it is not charged
  *               when its coordinator ended
  *
+ * What was ended while nobody drove it (somebody canceled it) has a log that nobody ends: that is done here as well.
+ *
  * A coordinator that was declared dead and is not learns it at its next heartbeat and must stop: `lost` is called.
  */
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { messageOf } from "../farm/errors.ts";
-import { type CoordinatorId, type EpochMs, type LeaseId, type Ms, ms, plus, seconds } from "../farm/ids.ts";
+import { type CoordinatorId, type EpochMs, type LeaseId, type Ms, minutes, ms, plus, seconds } from "../farm/ids.ts";
 import { giveUpAttempt, type RetryPolicy } from "../store/attempts.ts";
 import { coordinatorSeen, declareDead, otherCoordinators } from "../store/coordinators.ts";
 import { endLease, type Left, leftLeases, parkOrphans } from "../store/leases.ts";
+import { endLeftLogs } from "../store/logs.ts";
 import type { Sql } from "../store/sql.ts";
 import { PARK_FOR, publishBuild, RETRY_POLICY } from "./builds.ts";
 import { durationText } from "./duration-text.ts";
 
 export const HEARTBEAT: Ms = seconds(10);
 export const DEAD_AFTER: Ms = seconds(45);
+/** Between two looks at the others; after a longer time without one, what was seen before proves nothing. */
+const BLIND_AFTER: Ms = ms(2 * HEARTBEAT);
+/** Whoever drove what has ended stores the end of its log within moments, or not at all. */
+const LOG_LEFT_AFTER: Ms = minutes(1);
 /** Machines that register are heard of together: a whole farm may come back at once. */
 const TOGETHER: Ms = ms(250);
 
@@ -48,10 +55,14 @@ export class Recovery implements AsyncDisposable {
   readonly #stop = new AbortController();
   /** Others -> the sign of life that we saw last, and when we first saw it. */
   readonly #seen = new Map<CoordinatorId, { readonly seenAt: EpochMs; readonly since: number }>();
+  /** When we last saw the others. */
+  #sawAt = Number.NEGATIVE_INFINITY;
   /** Leases that nobody drives -> since when we know. */
-  #left = new Map<LeaseId, { readonly epoch: number; readonly since: number }>();
+  #left: ReadonlyMap<LeaseId, { readonly epoch: number; readonly since: number }> = new Map();
+  /** Settles when the leases that nobody drives have been looked after, as often as was asked for. Never rejects. */
+  #takingBack: Promise<unknown> = Promise.resolve();
   #woken = Promise.withResolvers<void>();
-  #loop: Promise<void> = Promise.resolve();
+  readonly #loops: Promise<void>[] = [];
 
   constructor(deps: RecoveryDeps) {
     this.#deps = deps;
@@ -59,52 +70,73 @@ export class Recovery implements AsyncDisposable {
 
   /** Takes over what the dead left, once, and then goes on watching. The coordinator's own row must be there. */
   async start(): Promise<void> {
+    this.#loops.push(this.#beat());
     await this.look();
     this.#deps.bus.subscribe("machine:", () => this.#woken.resolve(), this.#stop.signal);
-    this.#loop = Promise.all([this.#watch(), this.#follow()]).then(() => {});
+    this.#loops.push(this.#watch(), this.#follow());
   }
 
-  /** One look at the others. Returns how many attempts were given up. */
+  /** One look at the others, and at what was left. Returns how many attempts were given up. */
   async look(): Promise<number> {
-    const { sql, clock, log, coordinator, alone } = this.#deps;
-    const others = await otherCoordinators(sql, coordinator);
-    for (const { id, seenAt } of others) {
-      const known = this.#seen.get(id);
-      if (known?.seenAt !== seenAt) this.#seen.set(id, { seenAt, since: clock.monotonic() });
-      const still = known?.seenAt === seenAt ? clock.monotonic() - known.since : 0;
-      if (!alone && still < DEAD_AFTER) continue;
-      log.warn({ coordinator: id }, "A coordinator died; taking over what it ran");
-      await declareDead(sql, id, seenAt, clock.now());
-      this.#seen.delete(id);
-    }
+    const { sql, bus, clock, parkFor = PARK_FOR } = this.#deps;
+    await this.#findDead();
+    await parkOrphans(sql, plus(clock.now(), parkFor));
+    for (const id of await endLeftLogs(sql, plus(clock.now(), ms(-LOG_LEFT_AFTER)))) bus.publish(`log:${id}`);
     return this.#takeBack();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
-    await this.#loop;
+    await Promise.all(this.#loops);
   }
 
-  /** Parks what the dead drove, and gives up what has waited for long enough. */
-  async #takeBack(): Promise<number> {
-    const { sql, bus, clock, policy = RETRY_POLICY, parkFor = PARK_FOR } = this.#deps;
-    await parkOrphans(sql, plus(clock.now(), parkFor));
+  async #findDead(): Promise<void> {
+    const { sql, clock, log, coordinator, alone } = this.#deps;
+    const others = await otherCoordinators(sql, coordinator);
+    const now = clock.monotonic();
+    if (now - this.#sawAt > BLIND_AFTER) this.#seen.clear();
+    this.#sawAt = now;
+    for (const { id, seenAt } of others) {
+      const known = this.#seen.get(id);
+      if (known?.seenAt !== seenAt) this.#seen.set(id, { seenAt, since: now });
+      const still = known?.seenAt === seenAt ? now - known.since : 0;
+      if (!alone && still < DEAD_AFTER) continue;
+      log.warn({ coordinator: id }, "A coordinator died; taking over what it ran");
+      await declareDead(sql, id, seenAt, clock.now());
+      this.#seen.delete(id);
+    }
+  }
+
+  /** One after the other: each goes on from what the one before it knew. */
+  #takeBack(): Promise<number> {
+    const taken = this.#takingBack.then(() => this.#giveUpLeft());
+    this.#takingBack = taken.catch(() => {}); // whoever asked for it hears
+    return taken;
+  }
+
+  /** Gives up what nobody has driven for long enough. Returns how many attempts that were. */
+  async #giveUpLeft(): Promise<number> {
+    const { sql, bus, clock, policy = RETRY_POLICY } = this.#deps;
     const known = this.#left;
-    this.#left = new Map();
-    let taken = 0;
-    for (const left of await leftLeases(sql)) {
-      const { id, epoch, attempt } = left;
+    const now = clock.monotonic();
+    const found = await leftLeases(sql);
+    const waiting = found.map(({ id, epoch }) => {
       const before = known.get(id);
-      const since = before?.epoch === epoch ? before.since : clock.monotonic();
-      this.#left.set(id, { epoch, since });
-      const reason = this.#whyGivenUp(left, clock.monotonic() - since);
+      return [id, { epoch, since: before?.epoch === epoch ? before.since : now }] as const;
+    });
+    this.#left = new Map(waiting);
+    let taken = 0;
+    for (const left of found) {
+      const { id, epoch, attempt } = left;
+      const reason = this.#whyGivenUp(left, now - (this.#left.get(id)?.since ?? now));
       if (reason === undefined) continue;
       if (attempt === null) {
         await endLease(sql, left, clock.now(), reason);
         continue;
       }
-      const giveUp = { attempt, epoch, reason, counts: !left.orphaned, machineFault: !left.orphaned, end: undefined };
-      const given = await giveUpAttempt(sql, giveUp, policy, clock.now());
+      const charged = !left.orphaned;
+      const why = { reason, counts: charged, machineFault: charged, end: undefined };
+      const given = await giveUpAttempt(sql, { attempt, epoch, by: "recovery", ...why }, policy, clock.now());
       if (!given) continue;
       taken++;
       publishBuild(bus, given.build, given.again);
@@ -141,21 +173,31 @@ export class Recovery implements AsyncDisposable {
     }
   }
 
-  async #watch(): Promise<void> {
+  /** Waits for nothing but the database. */
+  async #beat(): Promise<void> {
     const { sql, clock, log, coordinator, lost } = this.#deps;
+    while (!this.#stop.signal.aborted) {
+      try {
+        if (!(await coordinatorSeen(sql, coordinator, clock.now()))) {
+          if (!this.#stop.signal.aborted) lost();
+          return;
+        }
+      } catch (error) {
+        log.warn({ error: messageOf(error) }, "Could not give a sign of life");
+      }
+      await clock.sleep(HEARTBEAT, this.#stop.signal).catch(() => {});
+    }
+  }
+
+  async #watch(): Promise<void> {
+    const { clock, log } = this.#deps;
     while (!this.#stop.signal.aborted) {
       await clock.sleep(HEARTBEAT, this.#stop.signal).catch(() => {});
       if (this.#stop.signal.aborted) return;
       try {
-        if (!(await coordinatorSeen(sql, coordinator, clock.now()))) {
-          lost();
-          return;
-        }
         await this.look();
       } catch (error) {
-        // What we saw before the database went away proves nothing about the others.
-        this.#seen.clear();
-        log.warn({ error: messageOf(error) }, "Could not give a sign of life");
+        log.warn({ error: messageOf(error) }, "Could not look after the other coordinators");
       }
     }
   }

@@ -1,14 +1,15 @@
 import { expect, test, vi } from "vitest";
 import { type BuildId, type LogId, ms, seconds } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
+import { FLUSH_AFTER } from "../logs/writer.ts";
 import { attemptsOf } from "../store/pages-build.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
 import { addCommit, addHostType, NOON, testRecipe } from "../store/testing/farm.ts";
-import { PARK_FOR } from "./builds.ts";
+import { CHECK_EVERY, PARK_FOR } from "./builds.ts";
 import { insertPlanned } from "./insert.ts";
 import { Recovery } from "./recovery.ts";
-import { AwaySql, CutSql } from "./testing/cut-sql.ts";
+import { AwaySql, CutSql, SlowSql } from "./testing/cut-sql.ts";
 import { FakeProcess } from "./testing/fake-process.ts";
 import { TestFarm, type TestFarmOptions } from "./testing/farm.ts";
 
@@ -68,8 +69,12 @@ function farmOf(database: TestDatabase, name: string, options: TestFarmOptions =
   return TestFarm.open(database, { coordinator: name, ...options });
 }
 
-function recoveryOf(database: TestDatabase, farm: TestFarm, alone = true, clock = systemClock): Recovery {
-  const { sql, bus } = database;
+function recoveryOf(
+  { sql, bus }: Pick<TestDatabase, "sql" | "bus">,
+  farm: TestFarm,
+  alone = true,
+  clock = systemClock,
+): Recovery {
   return new Recovery({ sql, bus, clock, log: quiet, coordinator: farm.coordinator, alone, lost: () => {} });
 }
 
@@ -161,6 +166,28 @@ test("what a machine left is waited for so long, whatever wall clocks say, and t
   });
 });
 
+test("two looks at once at what machines left do not make it wait any longer", async () => {
+  await using database = await freshDatabase();
+  const clock = new FakeClock();
+  await using farm = await farmOf(database, "P00000001");
+  const id = await plan(database, ["make"]);
+  const process = new FakeProcess();
+  const machine = await farm.connect("linux", "m1", { process });
+  await until(() => process.print("make", "one\n"));
+  await farm.disconnect(machine);
+  await soon(database, id, { lease: { parked: true } });
+  const sql = new SlowSql(database.sql, "as restarted");
+  const recovery = recoveryOf({ sql, bus: database.bus }, farm, false, clock);
+  const first = recovery.look();
+  await until(() => expect(sql.waiting).toBe(1));
+  const both = Promise.all([first, recovery.look()]);
+  await clock.advance(ms(PARK_FOR - 1));
+  sql.go();
+  expect(await both).toEqual([0, 0]);
+  await clock.advance(ms(1));
+  expect(await recovery.look()).toBe(1);
+});
+
 test("a machine that comes back as another process is not waited for", async () => {
   await using database = await freshDatabase();
   await using farm = await farmOf(database, "P00000001");
@@ -223,6 +250,54 @@ test("a coordinator that stood still while its work was adopted elsewhere writes
   expect(await logOf(database, farm, id, "test")).toBe("three\n");
   expect(process.started).toEqual(["make", "test"]);
   expect((await look(database, id)).attempts).toEqual([{ outcome: "failure", reason: "exit status 3", counts: true }]);
+});
+
+test("a coordinator that was declared dead leaves alone what was parked, and the next one goes on with it", async () => {
+  await using database = await freshDatabase();
+  const process = new FakeProcess();
+  const clock = new FakeClock();
+  await using slow = await farmOf(database, "P00000001", { clock });
+  const id = await plan(database, ["make"]);
+  const before = await slow.connect("linux", "m1", { process });
+  await until(() => process.print("make", "one\n"));
+  await until(async () => {
+    await clock.advance(FLUSH_AFTER);
+    expect(await logOf(database, slow, id, "make")).toBe("one\n");
+  });
+  await using farm = await farmOf(database, "P00000002");
+  await recoveryOf(database, farm).look();
+  expect(await look(database, id)).toMatchObject({ lease: { state: "held", epoch: 1, parked: true } });
+  await clock.advance(CHECK_EVERY); // it asks whether what it runs is still wanted
+  before.hangUp("cut"); // and then stops, or loses its machine
+  await until(() => expect(slow.builds.running).toBe(0));
+  expect(await look(database, id)).toMatchObject({ state: "running", attempts: [{ outcome: null }] });
+  await farm.connect("linux", "m1", { process });
+  await until(() => process.exit("make"));
+  await soon(database, id, { state: "ended", outcome: "success", attempts: [{ outcome: "success" }] });
+  expect(process.started).toEqual(["make"]);
+});
+
+test("the log of a build that was canceled while nobody drove it ends a minute later", async () => {
+  await using database = await freshDatabase();
+  const clock = new FakeClock();
+  await using farm = await farmOf(database, "P00000001");
+  const id = await plan(database, ["make"]);
+  const process = new FakeProcess();
+  const machine = await farm.connect("linux", "m1", { process });
+  await until(() => process.print("make", "one\n"));
+  await shows(database, farm, id, "make", "one\n");
+  await farm.disconnect(machine);
+  await soon(database, id, { lease: { parked: true } });
+  await farm.builds.cancel(id, "Ada");
+  const recovery = recoveryOf(database, farm, true, clock);
+  const open = async () => (await database.sql.query("select id from log where not ended")).length;
+  clock.jump(ms(systemClock.now() - clock.now()));
+  await recovery.look();
+  expect(await open()).toBe(1); // whoever drove it may be storing the rest
+  clock.jump(seconds(61));
+  await recovery.look();
+  expect(await open()).toBe(0);
+  expect(await logOf(database, farm, id, "make")).toBe("one\n");
 });
 
 test("a build that is canceled while nobody drives it ends, and its machine is cleaned before it works again", async () => {

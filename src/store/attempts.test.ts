@@ -1,10 +1,12 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { attemptId, ms } from "../farm/ids.ts";
-import { giveUpAttempt, type RetryPolicy } from "./attempts.ts";
+import { beginAttempt, endAttempt, giveUpAttempt, nextStep, type RetryPolicy } from "./attempts.ts";
 import { insertBuilds } from "./builds.ts";
+import { claimLease } from "./leases.ts";
+import { appendChunks } from "./logs.ts";
 import type { Sql } from "./sql.ts";
-import { freshDatabase } from "./testing/database.ts";
-import { addCommit, addHostType, NOON, testRecipe } from "./testing/farm.ts";
+import { freshDatabase, type TestDatabase } from "./testing/database.ts";
+import { addCommit, addCoordinator, addHostType, addMachine, NOON, testRecipe } from "./testing/farm.ts";
 
 const POLICY: RetryPolicy = { retries: 3, attempts: 20, elsewhereFirst: ms(60_000), pause: () => ms(0) };
 
@@ -31,11 +33,12 @@ async function giveUpAll(sql: Sql, counts: boolean): Promise<number> {
     const giveUp = {
       attempt: attemptId(open.id),
       epoch: 0,
+      by: "recovery",
       reason: "gone",
       counts,
       machineFault: false,
       end: undefined,
-    };
+    } as const;
     await giveUpAttempt(sql, giveUp, POLICY, NOON);
     expect(await giveUpAttempt(sql, giveUp, POLICY, NOON)).toBeUndefined(); // repeating changes nothing
   }
@@ -53,4 +56,41 @@ test("giveUpAttempt() does not charge the farm's own restarts, but even they end
   expect(await giveUpAll(database.sql, false)).toBe(20);
   const [build] = await database.sql.query("select state, outcome, reason from build");
   expect(build).toEqual({ state: "ended", outcome: "infra_failure", reason: "gone" });
+});
+
+/** Two tries of one statement that were under way at once: the second began before the first had ended, and waited for it. */
+async function twice<T>(database: TestDatabase, work: (sql: Sql) => Promise<T>): Promise<readonly [T, T]> {
+  let second: Promise<T> | undefined;
+  const first = await database.sql.tx(async (tx) => {
+    const result = await work(tx);
+    second = work(database.sql);
+    await vi.waitFor(async () => {
+      const waiting = await database.sql.query(
+        "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+      );
+      expect(waiting.length).toBe(1);
+    });
+    return result;
+  });
+  return [first, (await second) as T];
+}
+
+test("a try of a statement that was still under way when it was tried again is no reason to give anything up", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  await oneBuild(sql);
+  const machine = await addMachine(sql, "linux", "m1", await addCoordinator(sql));
+  const { lease } = await claimLease(sql, machine.id, NOON);
+  const begun = lease && (await beginAttempt(sql, lease, NOON));
+  if (!lease || !begun?.log) throw new Error("not begun");
+  const { attempt, log } = begun;
+  const chunk = { at: 0, line: 0, length: 1, packed: false, data: Buffer.from("x"), newLines: 0 };
+  expect(await twice(database, (on) => appendChunks(on, log, [chunk]))).toEqual([true, true]);
+  const step = { attempt, epoch: lease.epoch, number: 0, status: "ok", outcome: "success" } as const;
+  const [next, again] = await twice(database, (on) => nextStep(on, step, undefined, NOON));
+  expect([next === undefined, again]).toEqual([false, next]);
+  expect((await sql.query("select from log")).length).toBe(2); // of two steps: none that nobody writes
+  const verdict = { outcome: "success", reason: null, failedStep: null } as const;
+  const end = { ...step, number: 1 };
+  expect(await twice(database, (on) => endAttempt(on, end, undefined, verdict, NOON))).toEqual([true, true]);
 });

@@ -137,7 +137,10 @@ function stepEndParams({ attempt, epoch, number, status, outcome }: StepEnd, now
   return [attempt, epoch, number, status, outcome, at(now)];
 }
 
-/** A step ended well and the next one begins: returns the next one's log, or undefined when the attempt is not live any more. */
+/**
+ * A step ended well and the next one begins: returns the next one's log, or undefined when the attempt is not live any more. The next
+ * one's row is locked to be read: a try of ours whose connection broke may have given it its log while this one waited.
+ */
 export async function nextStep(
   sql: Sql,
   step: StepEnd,
@@ -149,7 +152,8 @@ export async function nextStep(
        update step set status = $14, outcome = $15, ended_at = $16
        from live where attempt_id = live.id and number = $13 and ended_at is null
      ), following as (
-       select s.attempt_id, s.number, s.log_id from live join step s on s.attempt_id = live.id where s.number > $13 order by s.number limit 1
+       select s.attempt_id, s.number, s.log_id from live join step s on s.attempt_id = live.id
+       where s.number > $13 order by s.number limit 1 for update of s
      ), new_log as (
        insert into log (epoch) select $12 from following where log_id is null returning id
      ), started as (
@@ -177,8 +181,7 @@ export async function endAttempt(
   verdict: Verdict,
   now: EpochMs,
 ): Promise<boolean> {
-  const [row] = await sql.query<{ live: boolean }>(
-    `with ${LIVE}, a as (
+  const text = `with ${LIVE}, a as (
        update attempt set state = 'ended', outcome = $17, reason = $18, ended_at = $16
        from live where attempt.id = live.id returning attempt.id, attempt.build_id, attempt.lease_id
      ), s as (
@@ -192,16 +195,23 @@ export async function endAttempt(
        from a where lease.id = a.lease_id and lease.state <> 'ended'
      )
      select exists (select from a)
-       or exists (select from attempt where id = $11 and state = 'ended' and outcome = $17 and ended_at = $16) as live`,
-    [...endLogParams(end), ...stepEndParams(step, now), verdict.outcome, verdict.reason, verdict.failedStep],
-  );
-  return row?.live ?? false;
+       or exists (select from attempt where id = $11 and state = 'ended' and outcome = $17 and ended_at = $16) as live`;
+  const params = [...endLogParams(end), ...stepEndParams(step, now)];
+  const { outcome, reason, failedStep } = verdict;
+  const finish = async (): Promise<boolean> => {
+    const [row] = await sql.query<{ live: boolean }>(text, [...params, outcome, reason, failedStep]);
+    return row?.live ?? false;
+  };
+  // As with the chunks of a log (logs.ts): a try of ours may have ended it while this one waited.
+  return (await finish()) || (await finish());
 }
 
 export interface GiveUp {
   readonly attempt: AttemptId;
   /** Of the lease, as whoever gives it up knows it. */
   readonly epoch: number;
+  /** A driver gives up what it drives, and nothing that was parked for another to go on with. */
+  readonly by: "driver" | "recovery";
   readonly reason: string;
   /** False: the farm's own restart, not charged to the budget. */
   readonly counts: boolean;
@@ -248,7 +258,8 @@ export async function giveUpAttempt(
     const [open] = await tx.query<OpenAttempt>(
       `with live as (
          select a.id, l.machine_id from attempt a join lease l on l.id = a.lease_id
-         where a.id = $1 and a.state <> 'ended' and l.state <> 'ended' and l.epoch = $6 for update of a, l
+         where a.id = $1 and a.state <> 'ended' and l.state <> 'ended' and l.epoch = $6 and ($8 or l.parked_until is null)
+         for update of a, l
        ), a as (
          update attempt set state = 'ended', outcome = 'infra_failure', reason = $2, counts = $3, machine_fault = $7, ended_at = $4,
            machine_id = coalesce(attempt.machine_id, live.machine_id)
@@ -263,7 +274,16 @@ export async function giveUpAttempt(
          update lease set state = 'ended', end_reason = $2, ended_at = $4 from a where lease.id = a.lease_id and lease.state <> 'ended'
        )
        select b.id, b.repo, b.commit_id, b.builder, b.host_type, a.number, a.lease_id from a join build b on b.id = a.build_id`,
-      [giveUp.attempt, giveUp.reason, giveUp.counts, at(now), giveUp.end?.id ?? 0, giveUp.epoch, giveUp.machineFault],
+      [
+        giveUp.attempt,
+        giveUp.reason,
+        giveUp.counts,
+        at(now),
+        giveUp.end?.id ?? 0,
+        giveUp.epoch,
+        giveUp.machineFault,
+        giveUp.by === "recovery",
+      ],
     );
     if (!open) return undefined;
     if (giveUp.end) await endLog(tx, giveUp.end);

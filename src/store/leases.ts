@@ -57,15 +57,18 @@ const MINE = `
 /** What its agent process held over another session: that goes on over this one, drained or not. */
 const ADOPTED = `
   update lease set session_id = s.id, coordinator_id = s.coordinator_id, epoch = epoch + 1, parked_until = null
-  from session s
-  where s.id = $1 and s.closed_at is null and not exists (select from mine)
-    and lease.instance = s.instance and lease.state = 'held' and lease.machine_id = s.machine_id and lease.session_id <> s.id
+  from session s join coordinator c on c.id = s.coordinator_id cross join lateral (
+    select id from lease
+    where instance = s.instance and state = 'held' and machine_id = s.machine_id and session_id <> s.id
+    order by id limit 1 for update
+  ) first
+  where s.id = $1 and s.closed_at is null and c.ended_at is null and not exists (select from mine) and lease.id = first.id
   returning lease.id, lease.kind, lease.class, lease.queue, lease.provenance, lease.wanted_at, lease.session_id, lease.machine_id, lease.epoch`;
 
 /** Who asks; `may`: anything at all, `well`: also what is not bound to the machine. */
 const WHO = `
   select s.id as session_id, s.coordinator_id, s.instance, m.id as machine_id, m.host_type as queue, t.trust <> 'team' as submitted_only,
-    s.closed_at is null and m.drained_at is null and c.drained_at is null
+    s.closed_at is null and c.ended_at is null and m.drained_at is null and c.drained_at is null
       and not exists (select from farm where drained_at is not null) and not exists (select from mine) and not exists (select from adopted) as may,
     m.set_aside_at is null as well
   from session s join machine m on m.id = s.machine_id join host_type t on t.name = m.host_type
@@ -241,11 +244,11 @@ export async function endLease(sql: Sql, { id, epoch }: Held, now: EpochMs, reas
   );
 }
 
-/** Those of `held` that whoever knows them so drives no more: ended, parked or adopted by another. */
+/** Those of `held` that whoever knows them so can never drive again: ended, or adopted by another. One that is parked may go on. */
 export async function lostLeases(sql: Sql, held: readonly Held[]): Promise<LeaseId[]> {
   const rows = await sql.query<{ id: number }>(
     `select l.id from unnest($1::bigint[], $2::integer[]) as h (id, epoch) join lease l on l.id = h.id
-     where l.state <> 'held' or l.epoch <> h.epoch or l.parked_until is not null`,
+     where l.state <> 'held' or l.epoch <> h.epoch`,
     [held.map(({ id }) => id), held.map(({ epoch }) => epoch)],
   );
   return rows.map((row) => leaseId(row.id));
@@ -290,24 +293,33 @@ export interface Left extends Held {
   readonly machine: string;
   /** Its agent process may come back; otherwise its commands died with its connection. */
   readonly resumes: boolean;
-  /** The machine has registered again since, as another process: what ran on it is gone. */
+  /** The machine has registered again since, as a process that is new: what ran on it is gone. */
   readonly restarted: boolean;
 }
 
 /** What is parked, and what ended coordinators held on machines that do not resume. */
 export async function leftLeases(sql: Sql): Promise<Left[]> {
   return sql.query<Left>(
-    `select l.id, l.epoch, a.id as attempt, l.coordinator_id as coordinator, c.ended_at is not null as orphaned, m.name as machine,
+    `with l as (
+       select * from lease where state = 'held' and parked_until is not null
+       union all
+       select lease.* from coordinator c join lease on lease.coordinator_id = c.id
+       where c.ended_at is not null and lease.state = 'held' and lease.parked_until is null and lease.instance is null
+     )
+     select l.id, l.epoch, a.id as attempt, l.coordinator_id as coordinator, c.ended_at is not null as orphaned, m.name as machine,
        l.instance is not null as resumes,
        exists (
-         select from session s where s.machine_id = l.machine_id and s.closed_at is null and s.opened_at > l.held_at
-           and s.instance is distinct from l.instance
+         select from session own join session s on s.machine_id = own.machine_id and s.number > own.number
+         where own.id = l.session_id and s.closed_at is null and s.instance is distinct from l.instance and not exists (
+           select from session earlier
+           where earlier.machine_id = s.machine_id and earlier.instance = s.instance and earlier.number < own.number
+         )
        ) and not exists (
          select from session s where s.machine_id = l.machine_id and s.closed_at is null and s.instance = l.instance
        ) as restarted
-     from lease l join coordinator c on c.id = l.coordinator_id join machine m on m.id = l.machine_id
+     from l join coordinator c on c.id = l.coordinator_id join machine m on m.id = l.machine_id
        left join attempt a on a.lease_id = l.id
-     where l.state = 'held' and (l.parked_until is not null or c.ended_at is not null) order by l.id`,
+     order by l.id`,
   );
 }
 

@@ -5,8 +5,8 @@
  * taken only where the last one ended, only while the log is open and only from that epoch, so a repeated write changes nothing
  * and a writer that was given up, or whose lease was adopted, cannot add any more.
  */
-import { type LogId, logId } from "../farm/ids.ts";
-import type { Sql } from "./sql.ts";
+import { type EpochMs, type LogId, logId } from "../farm/ids.ts";
+import { at, type Sql } from "./sql.ts";
 
 export interface StoredChunk {
   /** Byte and line (LF before it) that the chunk begins with. */
@@ -84,16 +84,14 @@ export async function appendChunks(
   const [first] = chunks;
   const last = chunks.at(-1);
   if (!first || !last) return true;
-  const values = chunks.flatMap(({ at, line, length, packed, data }) => [at, line, length, packed, data]);
-  const [row] = await sql.query<{ stored: boolean }>(APPEND[chunks.length] ?? "", [
-    id,
-    first.at,
-    last.at + last.length,
-    last.line + last.newLines,
-    epoch,
-    ...values,
-  ]);
-  return row?.stored ?? false;
+  const values = chunks.flatMap((chunk) => [chunk.at, chunk.line, chunk.length, chunk.packed, chunk.data]);
+  const params = [id, first.at, last.at + last.length, last.line + last.newLines, epoch, ...values];
+  const append = async (): Promise<boolean> => {
+    const [row] = await sql.query<{ stored: boolean }>(APPEND[chunks.length] ?? "", params);
+    return row?.stored ?? false;
+  };
+  // A try of ours whose connection broke may have stored them while this one waited for it: only a statement begun since sees that.
+  return (await append()) || (await append());
 }
 
 /** One text per number of chunks, since an array of bytea would travel as hexadecimal. */
@@ -119,6 +117,21 @@ export async function endLog(sql: Sql, end: LogEnd): Promise<void> {
 }
 
 const END_LOG = endLogWhile("true");
+
+/** Ends the logs of what ended before `before`, as they are: nobody was left to do so. Returns them. */
+export async function endLeftLogs(sql: Sql, before: EpochMs): Promise<LogId[]> {
+  const rows = await sql.query<{ id: number }>(
+    `update log set ended = true where not ended and id in (
+       select log.id from log join step s on s.log_id = log.id join attempt a on a.id = s.attempt_id
+       where not log.ended and a.ended_at < $1
+       union all
+       select log.id from log join test_group g on g.log_id = log.id join build b on b.id = g.build_id
+       where not log.ended and b.ended_at < $1
+     ) returning id`,
+    [at(before)],
+  );
+  return rows.map((row) => logId(row.id));
+}
 
 /**
  * The same as common table expressions, for statements that end a log and more, and only while `condition` holds. Takes

@@ -51,7 +51,15 @@ async function build(sql: Sql, machine: TestMachine, fate: Fate, now: EpochMs): 
   }
   const machineFault = fate === "own failure";
   const { epoch } = lease;
-  const giveUp = { attempt, epoch, reason: `machine gone: ${fate}`, counts: true, machineFault, end: undefined };
+  const giveUp = {
+    attempt,
+    epoch,
+    reason: `machine gone: ${fate}`,
+    counts: true,
+    machineFault,
+    end: undefined,
+    by: "driver",
+  } as const;
   await giveUpAttempt(sql, giveUp, POLICY, now);
   return true;
 }
@@ -185,7 +193,8 @@ test("giving up an attempt a second time sets nobody aside", async () => {
     counts: true,
     machineFault: true,
     end: undefined,
-  };
+    by: "driver",
+  } as const;
   for (let i = 0; i < 3; i++) expect(await giveUpAttempt(sql, giveUp, POLICY, NOON)).toBeUndefined();
   expect((await aside(sql, board))?.at).toBeNull();
 });

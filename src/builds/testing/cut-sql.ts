@@ -60,3 +60,33 @@ export class AwaySql implements Sql {
     return await this.#sql.tx(work);
   }
 }
+
+/** A database in which the answers to statements that have `text` in them wait until the test lets them go. */
+export class SlowSql implements Sql {
+  readonly #text: string;
+  readonly #gate = Promise.withResolvers<void>();
+  readonly #sql: Sql;
+  /** How many answers have come to wait. */
+  waiting = 0;
+
+  constructor(sql: Sql, text: string) {
+    this.#sql = sql;
+    this.#text = text;
+  }
+
+  go(): void {
+    this.#gate.resolve();
+  }
+
+  async query<Row>(text: string, params?: readonly unknown[]): Promise<Row[]> {
+    const rows = await this.#sql.query<Row>(text, params);
+    if (!text.includes(this.#text)) return rows;
+    this.waiting++;
+    await this.#gate.promise;
+    return rows;
+  }
+
+  tx<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
+    return this.#sql.tx(work);
+  }
+}
