@@ -1,13 +1,17 @@
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect, test, vi } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 import { seconds } from "../../farm/ids.ts";
 import { FakeClock } from "../../farm/testing/fake-clock.ts";
 import { encodeExecForm } from "../../wire/buildlet-api/exec-form.ts";
-import { ALONE_FOR } from "../exec/execution.ts";
+import { ALONE_FOR, Execution } from "../exec/execution.ts";
 import { Spool } from "../exec/spool.ts";
+import { ANSWER_LIMIT } from "../reverse/switch-protocol.ts";
 import { OriginalCoordinator, replyOf } from "../testing/original-coordinator.ts";
 import { TestMachine } from "../testing/test-machine.ts";
 
@@ -166,4 +170,63 @@ test("a farm that does not come back is given up after -reconnect, and one that 
     expect(machine.log.some((line) => line.includes("could not come back"))).toBe(how === "away");
     await machine[Symbol.asyncDispose]();
   }
+});
+
+test("a farm that is lost and then says later, or says nothing for a minute, is dialled again; one that says no ends the process", async () => {
+  await using coordinator = await OriginalCoordinator.start();
+  coordinator.headers = "Barnraiser-Pong: 1\r\n";
+  const clock = new FakeClock();
+  await using machine = await TestMachine.start({ coordinator, clock, flags: ["-reconnect=5m"] });
+  const registrations = () => coordinator.seen.filter(({ raw }) => raw.startsWith("GET /reverse")).length;
+  const control = await coordinator.registered();
+  await coordinator.until(() => machine.log.some((line) => line.startsWith("Registered")));
+  control.destroy();
+  const refusal = (status: string) => `HTTP/1.1 ${status}\r\nContent-Length: 0\r\n\r\n`;
+  const answers = [
+    refusal("408 Request Timeout"),
+    refusal("429 Too Many Requests"),
+    "",
+    refusal("412 Precondition Failed"),
+  ];
+  for (const [at, answer] of answers.entries()) {
+    coordinator.answer = () => answer;
+    await until(async () => {
+      await clock.advance(answer === "" || answers[at - 1] !== "" ? seconds(1) : ANSWER_LIMIT);
+      expect(registrations()).toBe(at + 2);
+    });
+  }
+  await machine.ended;
+  expect(machine.log.at(-1)).toMatch(/^The session is over: the coordinator answered 412 Precondition Failed/);
+});
+
+test("a pick-up that is not answered is told as failed after a minute", async () => {
+  const clock = new FakeClock();
+  await using machine = await TestMachine.start({ clock });
+  const { coordinator } = machine;
+  await coordinator.registered();
+  coordinator.answer = () => "";
+  coordinator.send({ command: "conn-ready", connPath: "/revdial?revdial.dialer=mute" });
+  await coordinator.until(() => coordinator.seen.length === 2);
+  await clock.advance(ANSWER_LIMIT);
+  expect((await coordinator.until(() => coordinator.lines[0])).err).toBe("the coordinator did not answer in 60 s");
+});
+
+test("an execution whose spool the disk refuses ends its reader and never gives it what is not the command's", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "spool-refused-"));
+  vi.stubEnv("TMPDIR", join(folder, "not-there"));
+  onTestFinished(async () => {
+    vi.unstubAllEnvs();
+    await rm(folder, { recursive: true });
+  });
+  using execution = new Execution(new FakeClock(), () => {});
+  const server = createServer((_, response) => {
+    response.flushHeaders();
+    execution.attach(response, 0);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  onTestFinished(() => void server.close());
+  execution.sink.write(Buffer.from("lost"));
+  expect([execution.has(0), execution.has(4)]).toEqual([false, true]);
+  const { port } = server.address() as AddressInfo;
+  await expect(fetch(`http://127.0.0.1:${port}`).then((response) => response.text())).rejects.toThrow("terminated");
 });

@@ -14,6 +14,8 @@ export const MARK_VARIABLE = "BARNRAISER_EXEC";
 
 /** Rounds of looking: each finds what was forked during the one before. */
 const ROUNDS = 20;
+/** How long `ps` or `taskkill` may take. */
+const RUN_LIMIT_MS = 10_000;
 
 export interface Prey {
   /** The command's process and group, when it was started at all. */
@@ -130,6 +132,8 @@ function descendants(table: string, root: number): number[] {
 async function run(program: string, args: readonly string[]): Promise<string> {
   const { execFile } = await import("node:child_process");
   return new Promise((resolve) => {
-    execFile(program, args, { maxBuffer: 64 * 1024 * 1024 }, (_error, stdout) => resolve(stdout));
+    execFile(program, args, { maxBuffer: 64 * 1024 * 1024, timeout: RUN_LIMIT_MS }, (_error, stdout) =>
+      resolve(stdout),
+    );
   });
 }

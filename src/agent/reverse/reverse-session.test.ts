@@ -172,7 +172,9 @@ test("with -halt the end of the session waits for a halt that may be under way",
   const clock = new FakeClock();
   await using machine = await TestMachine.start({ clock, flags: ["-halt=true"] });
   (await machine.coordinator.registered()).end();
-  await machine.coordinator.until(() => clock.sleeping === 1);
+  await machine.coordinator.until(
+    () => machine.log.some((line) => line.startsWith("The session is over")) && clock.sleeping === 1,
+  );
   await clock.advance(seconds(5));
   await machine.ended;
 });

@@ -48,7 +48,13 @@ export async function runReverseSession(
   const over = new AbortController();
   const pickUps = new Set<Promise<void>>();
   try {
-    const { head, rest } = await switchProtocol(control, REVERSE_PATH, [...PLAIN_FIELDS, ...registration], signal);
+    const { head, rest } = await switchProtocol(
+      control,
+      REVERSE_PATH,
+      [...PLAIN_FIELDS, ...registration],
+      deps.clock,
+      signal,
+    );
     const pong = fieldValues(head, PONG_HEADER)[0] === "1";
     deps.registered?.(pong);
     deps.log("Registered with the coordinator; waiting for work");
@@ -125,7 +131,7 @@ async function pickUpConnection(deps: ReverseSessionDeps, path: string, signal: 
   if (!/^\/[!-~]*$/.test(path)) throw new Error(`bad connPath ${JSON.stringify(path.slice(0, 80))}`);
   const socket = await deps.dial(signal);
   try {
-    const { rest } = await switchProtocol(socket, path, PLAIN_FIELDS, signal);
+    const { rest } = await switchProtocol(socket, path, PLAIN_FIELDS, deps.clock, signal);
     if (rest.length > 0) socket.unshift(rest);
     deps.accept(socket);
     socket.resume();

@@ -4,8 +4,10 @@
  *
  *   first session -refused, farm not there-> ends with the reason, as before the first there is nothing to lose
  *   session lost -farm is ours-> away -registered again-> session
- *   away -refused, or LIMIT since the loss-> ends;  told to leave, or a farm that is not ours -> ends with the session
+ *   away -refused for good, or LIMIT since the loss-> ends;  told to leave, or a farm that is not ours -> ends with the session
  *
+ * No answer is a refusal for good unless the coordinator says that it does not want this machine (RefusedError.isFinal): a machine that was paused
+ * in the middle of its request is told that it was too slow, and what it runs must not die of that.
  * An idle agent does the same: a farm has its machines back within moments, however slow their supervisors are; and what a supervisor is
  * for (a newer program, a machine that must be rebooted) begins with being told to leave.
  */
@@ -59,7 +61,7 @@ export async function stayRegistered(
     } catch (error) {
       if (lostAt === undefined || signal.aborted) throw error;
       why = messageOf(error);
-      if (error instanceof RefusedError && error.status < 500) return why;
+      if (error instanceof RefusedError && error.isFinal) return why;
     }
     const pause = ms(Math.min(FIRST_PAUSE * GROWTH ** failures++, LONGEST_PAUSE) * (0.5 + deps.random()));
     if (clock.monotonic() + pause - lostAt > limit) return `could not come back: ${why}`;

@@ -2,9 +2,12 @@
  * The one GET with which a machine begins each connection, and its answer: 101, after which the socket is the caller's.
  *
  * One 307 is followed on the same connection, to a path without scheme and host; so the body of a redirect is read to its
- * end first. Anything else is refused, with the status and what the coordinator said.
+ * end first. Anything else is refused, with the status and what the coordinator said. A coordinator that takes connections and
+ * does not answer (it is stopped, or waits for its own database) is left after ANSWER_LIMIT.
  */
 import type { Duplex } from "node:stream";
+import type { Clock } from "../../farm/clock.ts";
+import { type Ms, seconds } from "../../farm/ids.ts";
 import {
   encodeRequestHead,
   fieldValues,
@@ -13,6 +16,8 @@ import {
   responseHeadReader,
 } from "../../wire/revdial/http-head.ts";
 
+/** How long the 101 is waited for, a redirect included. */
+export const ANSWER_LIMIT: Ms = seconds(60);
 /** Of an answer that is not 101, so much is read for the message. */
 const BODY_LIMIT = 4096;
 /** A redirect with a longer body is none that we can wait out. */
@@ -28,6 +33,11 @@ export class RefusedError extends Error {
     super(message);
     this.status = status;
   }
+
+  /** Whether asking again later is of no use: the coordinator neither has a trouble of its own, nor found us slow or too many. */
+  get isFinal(): boolean {
+    return this.status < 500 && this.status !== 408 && this.status !== 429;
+  }
 }
 
 export interface Switched {
@@ -41,9 +51,15 @@ export async function switchProtocol(
   socket: Duplex,
   target: string,
   fields: readonly HeaderField[],
+  clock: Clock,
   signal: AbortSignal,
 ): Promise<Switched> {
   const input = new Input(socket, signal);
+  const answered = new AbortController();
+  clock.sleep(ANSWER_LIMIT, answered.signal).then(
+    () => input.end(new Error(`the coordinator did not answer in ${ANSWER_LIMIT / 1000} s`)),
+    () => {},
+  );
   try {
     let path = target;
     for (let redirects = 0; ; redirects++) {
@@ -59,6 +75,7 @@ export async function switchProtocol(
       await input.body(head, rest, REDIRECT_BODY_LIMIT, undefined);
     }
   } finally {
+    answered.abort();
     input.release();
   }
 }
@@ -88,10 +105,10 @@ class Input {
     this.#socket = socket;
     this.#signal = signal;
     socket.on("data", this.#data);
-    socket.once("end", this.#end);
-    socket.once("close", this.#end);
-    socket.on("error", this.#end);
-    signal.addEventListener("abort", this.#end, { once: true });
+    socket.once("end", this.end);
+    socket.once("close", this.end);
+    socket.on("error", this.end);
+    signal.addEventListener("abort", this.end, { once: true });
   }
 
   readonly #data = (chunk: Buffer) => {
@@ -99,17 +116,18 @@ class Input {
     this.#wake();
   };
 
-  readonly #end = (error?: unknown) => {
+  /** No more bytes are waited for. */
+  readonly end = (error?: unknown) => {
     this.#ended ??= error instanceof Error ? error : new Error("the connection was closed before the answer came");
     this.#wake();
   };
 
   release(): void {
     this.#socket.off("data", this.#data);
-    this.#socket.off("end", this.#end);
-    this.#socket.off("close", this.#end);
-    this.#socket.off("error", this.#end);
-    this.#signal.removeEventListener("abort", this.#end);
+    this.#socket.off("end", this.end);
+    this.#socket.off("close", this.end);
+    this.#socket.off("error", this.end);
+    this.#signal.removeEventListener("abort", this.end);
     this.#socket.pause();
   }
 
@@ -146,7 +164,7 @@ class Input {
       throw new RefusedError(head.status, "the coordinator redirected with a body whose end cannot be told");
     }
     const wanted = Math.min(delimited ? Number(given) : limit, limit);
-    const timer = limitMs === undefined ? undefined : setTimeout(this.#end, limitMs);
+    const timer = limitMs === undefined ? undefined : setTimeout(this.end, limitMs);
     const parts: Buffer[] = [];
     let length = 0;
     try {

@@ -63,11 +63,12 @@ export class OriginalCoordinator implements AsyncDisposable {
     server.on("tlsClientError", () => {});
   }
 
-  static async start(): Promise<OriginalCoordinator> {
+  /** On any free port unless one is given. */
+  static async start(port = 0): Promise<OriginalCoordinator> {
     const folder = await mkdtemp(join(tmpdir(), "original-coordinator-"));
     const { cert, key, caFile } = await certificate({ folder, names: ["farm.test"], now: epochMs(Date.now()) });
     const server = createServer({ cert, key });
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
     return new OriginalCoordinator(server, folder, caFile);
   }
 
