@@ -140,7 +140,7 @@ for i in $(seq ${LINES}); do echo "@ $EPOCHREALTIME @"; sleep ${LINE_EVERY_MS / 
 }
 
 /** 8 MiB of what a test run prints, in lines of 100 bytes: it packs as well as real logs do. */
-function logText(): Buffer {
+export function logText(): Buffer {
   const text = Buffer.alloc(8 * 1024 * 1024, " ");
   let state = 1;
   for (let at = 0, line = 0; at + LINE <= text.length; at += LINE, line++) {

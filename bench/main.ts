@@ -14,6 +14,7 @@ import { formatFigure, isReached } from "./figure.ts";
 import { grid } from "./grid.ts";
 import { log } from "./log.ts";
 import { endAllProcesses } from "./program.ts";
+import { resources } from "./resources.ts";
 import { restart } from "./restart.ts";
 import { scheduler } from "./scheduler.ts";
 import { sessions } from "./sessions.ts";
@@ -35,6 +36,7 @@ const benches: readonly Bench[] = [
   estimate,
   tests,
   agent,
+  resources,
 ];
 
 /** For ending cleanly what a bench started, once it was told to end. */

@@ -53,10 +53,16 @@ const hosts: HostInput[] = [
     hostArch: "linux-arm-7",
     // How many should be connected; the front page says how many are missing. Default 0: none are missed.
     expect: 2,
+    // One that is missing for longer is reported to its owners and the operators, once. Default "15m".
+    missingAfter: "2h",
     // Goes before the environment of every builder on it.
     env: { GOMAXPROCS: "2" },
     // Whom to ask when one is missing.
-    owners: [{ name: "Ann Owner", contact: "ann@example.org" }],
+    // `notify`: who is told by the farm when one is missing, set aside or well again: mail addresses, webhooks. Default: the contact when it
+    // is a mail address; [] for nobody.
+    owners: [
+      { name: "Ann Owner", contact: "ann@example.org", notify: ["ann@example.org", "https://chat.example.org/ann"] },
+    ],
     notes: "Two boards on a shelf, on a slow line.",
     // reverse: machines dial in. local: the coordinator enrols the computer it runs on. Default reverse.
     pool: "reverse",
@@ -240,6 +246,25 @@ export default defineFarm({
   repos,
   hosts,
   builders,
+  // Where people reach the pages: for links in messages.
+  publicUrl: "https://farm.example.org",
+  notify: {
+    // Hear of everything that is wrong. The secret signs the webhook; its address may be a secret itself, too.
+    operators: ["ops@example.org", { webhook: { env: "CHAT_HOOK" }, secret: { env: "CHAT_SECRET" } }],
+    // How mail is sent. security: "starttls" (the default, port 587), "tls" (465) or "none" (25). caFile: when the world does not know its CA.
+    mail: {
+      host: "smtp.example.org",
+      port: 587,
+      security: "starttls",
+      user: "farm",
+      password: { file: "smtp-password" },
+      from: "farm@example.org",
+      caFile: "smtp-ca.pem",
+    },
+  },
+  // How long things are kept, in days (30d) or as elsewhere (36h): logs of what succeeded, other logs, builds, connections of machines, who
+  // did what, messages that were sent. These are the defaults.
+  retention: { greenLogs: "30d", logs: "90d", builds: "365d", sessions: "180d", audit: "730d", notices: "30d" },
   // Rules over all builders. goPolicy is the Go project's; openPolicy, the default, refuses nothing.
   policy: openPolicy,
 });

@@ -36,7 +36,7 @@ const MODES: Readonly<Record<MachineMode, { glyph: string; css: string }>> = {
   busy: { glyph: "◐", css: "ru still" },
   away: { glyph: "○", css: "wa" },
   drained: { glyph: "⊘", css: "ca" },
-  "set aside": { glyph: "▲", css: "inf" },
+  "set aside": { glyph: "▲", css: "fl" },
 };
 
 export function Mode(props: { mode: MachineMode }): JSX.Element {
