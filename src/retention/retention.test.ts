@@ -192,6 +192,35 @@ test("old builds go with all that they were, except for what a page still answer
   expect(await ids(sql, "select position as id from branch_commit order by position")).toEqual([2, 3]);
 });
 
+test("the tests of a build go with it, their logs before; builds with very many tests go in several bites", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  await start(database);
+  for (const name of ["a", "b", "c"]) await build(sql, { hash: name, days: 400, builder: name });
+  const kept = await build(sql, { hash: "a again", days: 399, builder: "a" });
+  const machine = await addMachine(sql, host, "board", "P000000001" as never);
+  await sql.query(
+    `with l as (insert into log (length, lines, ended) select 10, 0, true from build returning id), g as (
+       insert into test_group (build_id, lease_id, machine_id, log_id, tests, nonce, state, started_at)
+       select b.id, b.id, $1, l.id, '{1}', 'x', 'ended', $2
+       from (select id, row_number() over () as n from build) b join (select id, row_number() over () as n from l) l using (n) returning id, build_id
+     ), t as (
+       insert into test (build_id, number, name, state, outcome, group_id, failed_group)
+       select g.build_id, n, 'test ' || n, 'ended', 'success', g.id, g.id from g, generate_series(1, 3) n
+     )
+     insert into test_run (build_id, listed_at, total, waiting, known_ms, unknown) select id, $2, 15000, 0, 0, 0 from build`,
+    [machine.machineId, at(NOON)],
+  );
+  for (let i = 0; i < 2; i++) await pass(database);
+  // Each builder's newest result stays.
+  expect(await ids(sql, "select id from build order by id")).toEqual([2, 3, kept]);
+  for (const table of ["test_run", "test_group"])
+    expect(await ids(sql, `select build_id as id from ${table} order by 1`)).toEqual([2, 3, kept]);
+  expect((await ids(sql, "select number as id from test")).length).toBe(9);
+  expect(await ids(sql, "select id from log where not emptied")).toEqual([]);
+  expect((await ids(sql, "select id from log")).length).toBe(6);
+});
+
 test("connections, changes, probes, audit and messages go when they are old; a machine's last connection stays", async () => {
   await using database = await freshDatabase();
   const { sql } = database;
@@ -276,7 +305,7 @@ test("deleting looks rows up by an index, never through a whole table that refer
   const rows = await database.sql.query<{ key: string }>(
     `select c.conrelid::regclass || ' ' || a.attname as key
      from pg_constraint c join pg_attribute a on a.attrelid = c.conrelid and a.attnum = c.conkey[1]
-     where c.contype = 'f' and c.confrelid in ('build'::regclass, 'commit'::regclass, 'log'::regclass, 'attempt'::regclass, 'lease'::regclass,
+     where c.contype = 'f' and c.confrelid in ('build'::regclass, 'commit'::regclass, 'log'::regclass, 'test_group'::regclass, 'attempt'::regclass, 'lease'::regclass,
          'recipe'::regclass, 'session'::regclass)
        and not exists (select from pg_index i where i.indrelid = c.conrelid and i.indkey[0] = c.conkey[1])
      order by 1`,

@@ -14,6 +14,9 @@ export async function mayBite(tx: Sql): Promise<boolean> {
   return row?.mine ?? false;
 }
 
+/** Tests that go with their builds in one bite, beside those of the first of these. */
+const TESTS_AT_ONCE = 20_000;
+
 /** The logs of the builds in `doomed`. */
 const LOGS = `
   select s.log_id as id from doomed join attempt a on a.build_id = doomed.id join step s on s.attempt_id = a.id where s.log_id is not null
@@ -94,11 +97,16 @@ export interface Walked<W> {
   readonly deleted: number;
 }
 
-/** Looks at the next `limit` builds that ended before `before`, and deletes those that nothing needs, with all that they were. */
+/** Looks at the next builds that ended before `before`, at most `limit` and fewer when they have many tests, and deletes those that nothing needs, with all that they were. */
 export async function deleteBuilds(sql: Sql, from: Walk, before: EpochMs, limit: number): Promise<Walked<Walk>> {
   const looked = await sql.query<{ id: number; at: EpochMs }>(
-    `select id, ended_at as at from build
-     where state = 'ended' and ended_at < $3 and ended_at >= $1 and (ended_at, id) > ($1, $2) order by ended_at, id limit $4`,
+    `select id, at from (
+       select b.id, b.ended_at as at, sum(t.total) over (order by b.ended_at, b.id) - t.total as tests_before
+       from (
+         select id, ended_at from build
+         where state = 'ended' and ended_at < $3 and ended_at >= $1 and (ended_at, id) > ($1, $2) order by ended_at, id limit $4
+       ) b cross join lateral (select coalesce((select total from test_run where build_id = b.id), 0) as total) t
+     ) b where tests_before < ${TESTS_AT_ONCE} order by at, id`,
     [at(from.at), from.id, at(before), limit],
   );
   const last = looked.at(-1);

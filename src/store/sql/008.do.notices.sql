@@ -74,5 +74,7 @@ create index standing_green_commit on standing (green_commit);
 create index machine_change_at on machine_change (at);
 create index session_closed on session (closed_at) where closed_at is not null;
 create index lease_without_attempt on lease (ended_at) where state = 'ended' and kind = 'probe';
+-- Tests and their groups come and go with their build.
+alter table test drop constraint test_group_id_fkey, drop constraint test_failed_group_fkey;
 -- A lease outlives the row of the session that held it.
 alter table lease drop constraint lease_session_id_fkey;
