@@ -2,14 +2,16 @@
  * From what a person wrote to the farm in force, or to the list of everything that is wrong with it.
  *
  * Two passes that do not wait for each other, so that nobody mends a configuration one mistake at a time: the shape of each
- * field (shapes.ts), and what fields have to do with each other, which reads whatever of the farm is there.
+ * field (shapes/), and what fields have to do with each other, which reads whatever of the farm is there.
  */
 import type { Step } from "../farm/build.ts";
 import type { FarmConfig, TestsConfig } from "./effective.ts";
 import { isGlob, matches } from "./globs.ts";
 import { ConfigError, type Mistake, mistake, type Path } from "./mistakes.ts";
 import { didYouMean } from "./names.ts";
-import { type FarmShape, readShape, type StepShape, type TestsShape } from "./shapes.ts";
+import { type FarmShape, readShape } from "./shapes/farm.ts";
+import type { StepShape } from "./shapes/step.ts";
+import type { TestsShape } from "./shapes/tests.ts";
 import { keepsSecret } from "./urls.ts";
 
 /** The effective farm. Throws ConfigError with every mistake. `input` is a `FarmInput`, or whatever a file exported. */

@@ -1,0 +1,108 @@
+/**
+ * The shape of a farm: which fields there are, what each may hold and what it is when left out. What one field has to do with
+ * another is check.ts's.
+ *
+ * Every rule is a sentence for the person who broke it. Objects are strict: a field that nobody knows is a mistake, since
+ * most are misspelt ones that would otherwise silently do nothing.
+ */
+import * as z from "zod";
+import { ms } from "../../farm/ids.ts";
+import type { FarmConfig, HostConfig, RepoConfig } from "../effective.ts";
+import type { Policy } from "../input.ts";
+import { hostArchFault, hostArchOf } from "../names.ts";
+import { openPolicy } from "../policy.ts";
+import { urlFault, webUrlFault } from "../urls.ts";
+import { type BuilderShape, builder } from "./builder.ts";
+import { faultsOf, type ShapeFault } from "./faults.ts";
+import { notify, owner, retention } from "./notify.ts";
+import { checked, env, globs, listOf, name, oneLine, secret, span, text, whole, yesNo } from "./values.ts";
+
+/** A farm whose fields are each right by themselves. */
+export interface FarmShape extends Omit<FarmConfig, "builders"> {
+  readonly builders: readonly BuilderShape[];
+}
+
+const repo: z.ZodType<RepoConfig> = z
+  .strictObject(
+    {
+      name,
+      url: checked("want a folder or a URL", urlFault),
+      branches: globs.default(["HEAD"]),
+      releaseBranches: globs.default(["release-branch*", "release/*"]),
+      poll: span("1s", "24h").default(ms(15_000)),
+      depth: whole(1, 10_000).default(10),
+      history: whole(1, 10_000).optional(),
+      webhook: secret.nullable().default(null),
+      token: secret.nullable().default(null),
+      tokenUser: oneLine.default("x-access-token"),
+    },
+    "want { name, url }",
+  )
+  .transform(({ poll, history, ...rest }) => ({
+    ...rest,
+    pollMs: poll,
+    history: history ?? Math.max(100, rest.depth),
+  }));
+
+const host: z.ZodType<HostConfig> = z
+  .strictObject(
+    {
+      hostType: name,
+      hostArch: checked("want GOOS-GOARCH[-variant]", hostArchFault).optional(),
+      expect: whole(0, 100_000).default(0),
+      env,
+      owners: listOf(owner, "want a list of { name, contact }").default([]),
+      missingAfter: span("1m", "168h").default(ms(900_000)),
+      notes: text("many lines").default(""),
+      pool: z.enum(["reverse", "local"], 'want "reverse" or "local"').default("reverse"),
+      trust: z.enum(["team", "community"], 'want "team" or "community"').optional(),
+      sharedKey: yesNo.default(true),
+      hermetic: yesNo.default(false),
+    },
+    "want { hostType }",
+  )
+  .transform(({ missingAfter, ...given }, context) => {
+    const hostArch = given.hostArch ?? hostArchOf(given.hostType);
+    if (hostArch === undefined) {
+      const message = "want host-GOOS-GOARCH[-anything], or a hostArch beside it";
+      context.addIssue({ code: "custom", message, path: ["hostType"] });
+      return z.NEVER;
+    }
+    // Whoever lends a machine has not agreed to run what nobody has looked at.
+    const trust = given.trust ?? (given.pool === "local" ? "team" : "community");
+    return { ...given, hostArch, trust, missingAfterMs: missingAfter };
+  });
+
+const policy = z.custom<Policy>(
+  (value) =>
+    typeof value === "object" &&
+    value !== null &&
+    "name" in value &&
+    typeof value.name === "string" &&
+    "refuses" in value &&
+    typeof value.refuses === "function" &&
+    "byDefault" in value &&
+    typeof value.byDefault === "function",
+  "want { name, refuses, byDefault }, such as goPolicy",
+);
+
+const farm: z.ZodType<FarmShape> = z.strictObject(
+  {
+    repos: z.array(repo, "want a list of repositories"),
+    hosts: z.array(host, "want a list of host types"),
+    builders: z.array(builder, "want a list of builders"),
+    policy: policy.default(openPolicy),
+    publicUrl: checked("want an address", webUrlFault)
+      .transform((url) => url.replace(/\/+$/, ""))
+      .nullable()
+      .default(null),
+    notify: notify.prefault({}),
+    retention: retention.prefault({}),
+  },
+  "want { repos, hosts, builders }",
+);
+
+export function readShape(input: unknown): { readonly farm: FarmShape } | { readonly faults: readonly ShapeFault[] } {
+  const read = farm.safeParse(input);
+  return read.success ? { farm: read.data } : { faults: faultsOf(read.error, "") };
+}
