@@ -19,6 +19,8 @@ export class FakeProcess {
   readonly instance: string = randomBytes(16).toString("hex");
   /** Commands in the order in which they started, each as often as it did. */
   readonly started: string[] = [];
+  /** Whoever asked for an execution, in order: its id, and from which byte on. */
+  readonly attached: { readonly id: string; readonly from: number }[] = [];
   readonly #runs = new Map<string, Run>();
   readonly #atOnce: ((cmd: string) => string) | undefined;
 
@@ -30,6 +32,11 @@ export class FakeProcess {
   /** The execution whose command is `cmd`; undefined before it started. */
   idOf(cmd: string): string | undefined {
     return [...this.#runs].find(([, run]) => run.command.cmd === cmd)?.[0];
+  }
+
+  /** Executions that have not ended. */
+  get running(): { readonly id: string; readonly command: Command }[] {
+    return [...this.#runs].flatMap(([id, { command, state }]) => (state === undefined ? [{ id, command }] : []));
   }
 
   print(cmd: string, text: string): void {
@@ -61,6 +68,7 @@ export class FakeProcess {
         this.exit(command.cmd);
       }
     }
+    this.attached.push({ id, from });
     began?.(ms(0));
     for (let at = Math.min(from, run.output.length); ; ) {
       signal.throwIfAborted();
@@ -95,7 +103,7 @@ export class FakeProcess {
   }
 
   #of(cmd: string): Run {
-    const run = this.#runs.get(this.idOf(cmd) ?? "");
+    const run = this.#runs.get(cmd) ?? this.#runs.get(this.idOf(cmd) ?? "");
     if (!run) throw new Error(`Cannot find the command ${cmd}`);
     return run;
   }

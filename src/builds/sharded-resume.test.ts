@@ -1,0 +1,144 @@
+/** What becomes of groups of tests whose coordinator or connection goes away, on machines that resume. */
+import { expect, test, vi } from "vitest";
+import { ms } from "../farm/ids.ts";
+import { systemClock } from "../store/system-clock.ts";
+import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
+import { addHostType } from "../store/testing/farm.ts";
+import { Recovery } from "./recovery.ts";
+import { FakeProcess } from "./testing/fake-process.ts";
+import { TestFarm } from "./testing/farm.ts";
+import { endedBuild, marked, planTests, testsOf, testsSpec, trees } from "./testing/tests.ts";
+
+const NAMES = Array.from("abcdefghijkl");
+const until = (check: () => Promise<void> | void) => vi.waitFor(check, { timeout: 10_000, interval: 5 });
+
+/** The group that a process runs now: its execution, and its tests. */
+function groupOf(process: FakeProcess) {
+  const [run] = process.running.filter(({ command }) => command.cmd === "run");
+  if (run === undefined) throw new Error("It runs no group");
+  return { ...run, names: run.command.args };
+}
+
+/** The rest of a group whose first test is begun already, or not. */
+function finish(process: FakeProcess, failing: readonly string[], begun = false): void {
+  const { id, command, names } = groupOf(process);
+  const lines = names.flatMap((name, i) => {
+    const end = [failing.includes(name) ? "fail" : "pass", name] as const;
+    return begun && i === 0 ? [`rest of ${name}\n`, end] : [["begin", name] as const, `all of ${name}\n`, end];
+  });
+  process.print(id, marked(command, lines));
+  process.exit(id, names.some((name) => failing.includes(name)) ? "exit status 1" : "ok");
+}
+
+async function groupLogs(database: TestDatabase, farm: TestFarm): Promise<Map<string, string>> {
+  const rows = await database.sql.query<{ id: number; log: number }>(
+    "select id, log_id as log from test_group order by id",
+  );
+  const logs = new Map<string, string>();
+  for (const { id, log } of rows) {
+    const parts: Buffer[] = [];
+    for await (const part of farm.logs.read(log as never)) parts.push(part);
+    logs.set(`g${id}`, Buffer.concat(parts).toString());
+  }
+  return logs;
+}
+
+test.each(["was stopped", "stood still and was declared dead"])(
+  "[coordinator 70] a coordinator that %s in the middle of groups: each is taken up by its execution at the byte where its log ends, and settled once",
+  async (end) => {
+    await using database = await freshDatabase();
+    await addHostType(database.sql, "linux");
+    await using stack = new AsyncDisposableStack();
+    const options = { snapshots: trees(), elsewhereFirst: ms(50) };
+    const first = await TestFarm.open(database, { ...options, coordinator: "P00000001" });
+    stack.defer(() => first[Symbol.asyncDispose]());
+    const spec = testsSpec(NAMES, { helpers: 1, results: "markers", groupTargetMs: 6000 });
+    const [main, helper] = [new FakeProcess(), new FakeProcess()];
+    await first.connect("linux", "main", { process: main });
+    const id = await planTests(database, spec);
+    await until(() => main.exit("make"));
+    await first.connect("linux", "helper", { process: helper });
+    const begun = new Map<string, string>();
+    for (const process of [main, helper]) {
+      await until(() => expect(groupOf(process).names.length).toBe(2));
+      const { id: execution, command, names } = groupOf(process);
+      const text = marked(command, [["begin", names[0] ?? ""], `beginning of ${names[0]}\n`]);
+      process.print(execution, text);
+      begun.set(execution, text);
+    }
+    await until(async () => expect(await groupLogs(database, first)).toEqual(begun));
+
+    if (end === "was stopped") await first[Symbol.asyncDispose]();
+    const second = stack.use(await TestFarm.open(database, { ...options, coordinator: "P00000002" }));
+    const { sql, bus } = database;
+    const recovery = { sql, bus, clock: systemClock, log: quiet, coordinator: second.coordinator };
+    expect(await new Recovery({ ...recovery, alone: true, lost: () => {} }).look()).toBe(0);
+    const back = await second.connect("linux", "main", { process: main });
+    await second.connect("linux", "helper", { process: helper });
+    const leases = () => sql.query("select epoch, parked_until from lease where state = 'held' order by id");
+    await until(async () => {
+      expect(await leases()).toEqual([1, 2].map(() => ({ epoch: 2, parked_until: null })));
+      for (const [execution, text] of begun) {
+        const process = [main, helper].find((one) => groupOf(one).id === execution);
+        const from = process?.attached.filter((one) => one.id === execution).map((one) => one.from);
+        expect(from).toEqual([0, Buffer.byteLength(text)]);
+      }
+    });
+    expect(back.calls).toEqual(["exec run"]); // nothing was cleaned, made or listed again
+
+    // The first coordinator, where it still stands there, hears all of this too, and tries to store it.
+    const failing = [groupOf(helper).names[0] ?? ""];
+    for (const process of [main, helper]) finish(process, failing, true);
+    await vi.waitFor(
+      async () => {
+        for (const process of [main, helper]) if (process.running.length > 0) finish(process, []);
+        const [build] = await sql.query<{ state: string }>("select state from build where id = $1", [id]);
+        expect(build?.state).toBe("ended");
+      },
+      { timeout: 10_000, interval: 5 },
+    );
+    expect(await endedBuild(database, id)).toMatchObject({ outcome: "success", flaky_tests: 1 });
+    const tests = await testsOf(database, id);
+    expect(tests.map(({ outcome, failures, losses }) => [outcome, failures, losses])).toEqual(
+      tests.map(({ name }) => (failing.includes(name) ? ["flaky", 1, 0] : ["success", 0, 0])),
+    );
+    await until(() => expect([first.builds.running, second.builds.running]).toEqual([0, 0]));
+
+    const logs = await groupLogs(database, second);
+    const executions = [main, helper].flatMap(({ attached }) => attached.map((one) => one.id));
+    expect(new Set(executions.filter((one) => one.startsWith("g")))).toEqual(new Set(logs.keys()));
+    expect([main, helper].flatMap(({ started }) => started).toSorted()).toEqual(
+      ["make", ...Array.from(logs, () => "run")].toSorted(),
+    );
+    for (const [execution, text] of begun) {
+      expect(logs.get(execution)?.startsWith(text)).toBe(true);
+      expect(logs.get(execution)?.match(/rest of/g)?.length).toBe(1);
+    }
+    const [sums] = await sql.query("select waiting, running, failed, flaky, known_ms, unknown from test_run");
+    expect(sums).toEqual({ waiting: 0, running: 0, failed: 0, flaky: 1, known_ms: 0, unknown: 0 });
+  },
+);
+
+test("a helper whose connection was cut goes on with its group over the next one, and its build does not wait for it meanwhile", async () => {
+  await using database = await freshDatabase();
+  await addHostType(database.sql, "linux");
+  await using farm = await TestFarm.open(database, { snapshots: trees(), elsewhereFirst: ms(50) });
+  const [main, helper] = [new FakeProcess(), new FakeProcess()];
+  await farm.connect("linux", "main", { process: main });
+  const id = await planTests(database, testsSpec(NAMES, { helpers: 1, results: "markers", groupTargetMs: 6000 }));
+  await until(() => main.exit("make"));
+  const before = await farm.connect("linux", "helper", { process: helper });
+  await until(() => expect(groupOf(helper).names.length).toBe(2));
+  const { id: execution, names } = groupOf(helper);
+  await farm.disconnect(before);
+  const left = () => database.sql.query("select name from test where state <> 'ended' order by number");
+  await until(async () => {
+    if (main.running.length > 0) finish(main, []);
+    expect(await left()).toEqual(names.map((name) => ({ name })));
+  });
+  await farm.connect("linux", "helper", { process: helper });
+  await until(() => expect(helper.attached.map((one) => one.id)).toEqual([execution, execution]));
+  finish(helper, []);
+  expect(await endedBuild(database, id)).toMatchObject({ outcome: "success", flaky_tests: 0 });
+  expect(helper.started).toEqual(["run"]);
+});
