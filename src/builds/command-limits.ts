@@ -4,17 +4,52 @@
  * Spans are measured on the monotonic clock, so nobody's wall clock kills a command. A command that another coordinator started tells how
  * long it has run already (`ran`). While the log takes no more bytes the command is not silent: it is us who do not listen (`hold`).
  */
+import type { Recipe, Step } from "../farm/build.ts";
 import type { Clock } from "../farm/clock.ts";
 import { FarmError } from "../farm/errors.ts";
-import { type Ms, ms } from "../farm/ids.ts";
+import { type EpochMs, type Ms, minutes, ms } from "../farm/ids.ts";
 import { durationText } from "./duration-text.ts";
+
+/** A command that prints nothing for so long is stopped, where the builder has no limit of its own. */
+export const SILENCE_LIMIT: Ms = minutes(30);
+/** A whole build, the same. */
+export const BUILD_LIMIT: Ms = minutes(6 * 60);
+/** An attempt that seems to have run for more than this over its limit was begun by a clock that was wrong, or is looked at by one. */
+const CREDIBLE: Ms = minutes(60);
 
 export interface CommandLimits {
   readonly time: Ms;
   /** Without any output. */
   readonly silence: Ms;
   /** Of the build that it belongs to: when that must be over, on the monotonic clock, and what it was allowed. */
-  readonly build?: { readonly endsAt: number; readonly limit: Ms };
+  readonly build?: BuildLimit;
+}
+
+export interface BuildLimit {
+  readonly endsAt: number;
+  readonly limit: Ms;
+}
+
+/** When the whole build must be over. The wall clock tells only what an earlier driver used up, and only while that can be true. */
+export function buildLimit(clock: Clock, { limits }: Recipe, startedAt: EpochMs): BuildLimit {
+  const limit = ms(limits?.buildMs ?? BUILD_LIMIT);
+  const used = clock.now() - startedAt;
+  const credible = used >= 0 && used <= limit + CREDIBLE;
+  return { endsAt: clock.monotonic() + limit - (credible ? used : 0), limit };
+}
+
+/** What stops a command of a recipe. */
+export function limitsOf(
+  { limits }: Recipe,
+  { timeLimitMs }: Pick<Step, "timeLimitMs">,
+  build: BuildLimit,
+): CommandLimits {
+  return { time: ms(timeLimitMs), silence: ms(limits?.silenceMs ?? SILENCE_LIMIT), build };
+}
+
+/** In words for whoever wrote the builder. */
+export function buildLateText({ limit }: BuildLimit): string {
+  return `timed out: its build has ${durationText(limit)}`;
 }
 
 export class LimitWatch implements Disposable {
@@ -85,7 +120,7 @@ export class LimitWatch implements Disposable {
       { due: this.#began + time, words: `timed out after ${durationText(time)}` },
       { due: heard + silence, words: `timed out: it printed nothing for ${durationText(silence)}` },
     ];
-    if (build) limits.push({ due: build.endsAt, words: `timed out: its build has ${durationText(build.limit)}` });
+    if (build) limits.push({ due: build.endsAt, words: buildLateText(build) });
     return limits.reduce((first, other) => (other.due < first.due ? other : first));
   }
 }

@@ -18,24 +18,16 @@
  */
 import type { Outcome, Step } from "../farm/build.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
-import { type Ms, minutes, ms } from "../farm/ids.ts";
 import type { LogWriter, SealedLog } from "../logs/writer.ts";
 import type { Begun } from "../store/attempts.ts";
 import type { LogEnd, OpenLog } from "../store/logs.ts";
 import { commandOf } from "./command.ts";
-import type { CommandLimits } from "./command-limits.ts";
+import { buildLimit, type CommandLimits, limitsOf } from "./command-limits.ts";
 import { type CommandRan, runCommand } from "./command-run.ts";
 import type { BuildMachine } from "./machine.ts";
 import { clean, runSourceStep, type SourceDeps } from "./source-step.ts";
 import { otherIsMade } from "./sources.ts";
 import { TESTS_STEP, type TestsEnd } from "./tests-step.ts";
-
-/** A step that prints nothing for so long is stopped, where the builder has no limit of its own. */
-export const SILENCE_LIMIT: Ms = minutes(30);
-/** A whole build, the same. */
-export const BUILD_LIMIT: Ms = minutes(6 * 60);
-/** An attempt that seems to have run for more than this over its limit was begun by a clock that was wrong, or is looked at by one. */
-const CREDIBLE: Ms = minutes(60);
 
 export interface DriveDeps extends SourceDeps {
   readonly writer: (log: OpenLog) => LogWriter;
@@ -76,7 +68,7 @@ export async function drive(
   signal: AbortSignal,
 ): Promise<Finished | Parked> {
   const { steps, tests } = begun.recipe;
-  const build = buildLimit(deps, begun);
+  const build = buildLimit(deps.clock, begun.recipe, begun.startedAt);
   let log = begun.log;
   let status = "ok";
   for (let number = begun.at; log !== undefined; number++) {
@@ -164,21 +156,10 @@ async function runStep(
     id: `a${attempt}.${number}`,
     from: writer.next,
     writer,
-    limits: { time: ms(step.timeLimitMs), silence: ms(recipe.limits?.silenceMs ?? SILENCE_LIMIT), build },
+    limits: limitsOf(recipe, step, build),
     what: `step "${step.name}"`,
   };
   return await runCommand(deps.clock, run, signal);
-}
-
-/** When the whole build must be over. The wall clock tells only what an earlier driver used up, and only while that can be true. */
-function buildLimit(
-  { clock }: DriveDeps,
-  { recipe, startedAt }: Begun,
-): { readonly endsAt: number; readonly limit: Ms } {
-  const limit = ms(recipe.limits?.buildMs ?? BUILD_LIMIT);
-  const used = clock.now() - startedAt;
-  const credible = used >= 0 && used <= limit + CREDIBLE;
-  return { endsAt: clock.monotonic() + limit - (credible ? used : 0), limit };
 }
 
 /** Whether what the machine runs can be taken up later: it went away, or we do. */

@@ -11,6 +11,7 @@
 import { FarmError, messageOf } from "../farm/errors.ts";
 import type { Lease } from "../farm/lease.ts";
 import { type HelperJob, heldGroup, helperJob } from "../store/tests.ts";
+import { buildLateText, buildLimit } from "./command-limits.ts";
 import type { BuildMachine } from "./machine.ts";
 import type { Snapshots } from "./snapshots.ts";
 import { clean } from "./source-step.ts";
@@ -53,9 +54,21 @@ export async function help(
     }
     const { build, recipe } = job;
     const helpers = helpersOf(spec, lease);
-    const work = { build, recipe, spec, worker, machine, role: "helper", helpers, tell: async () => {} } as const;
+    const limit = buildLimit(clock, recipe, job.startedAt);
+    const work = {
+      build,
+      recipe,
+      spec,
+      worker,
+      machine,
+      limit,
+      role: "helper",
+      helpers,
+      tell: async () => {},
+    } as const;
     const { why } = await workOff(deps, work, signal);
     if (why === "unfit") return { reason: "a test was stopped on it", parked: false, machineFine: false };
+    if (why === "late") return { reason: buildLateText(limit), parked: false, machineFine: true };
     const reason = why === "left" ? "there was nothing left to help with" : "the tests have ended";
     return { reason, parked: false, machineFine: true };
   } catch (error) {

@@ -333,7 +333,12 @@ test("what a machine says after it lost its lease counts for nothing", async () 
   let runs = 0;
   const script = runScript(() => {
     if (runs++ > 0) return { state: "exit status 1" };
-    return { started: async () => (started.resolve(), await gate.promise) };
+    return {
+      started: () => {
+        started.resolve();
+        return gate.promise;
+      },
+    };
   });
   await farm.connect("linux", "m1", { script });
   const id = await planTests(database, testsSpec(["a"], { keepGoing: true }));

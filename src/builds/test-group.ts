@@ -14,7 +14,7 @@ import { matches } from "../config/globs.ts";
 import type { Recipe, TestsSpec } from "../farm/build.ts";
 import type { Clock } from "../farm/clock.ts";
 import { FarmError } from "../farm/errors.ts";
-import { type Ms, minutes, ms } from "../farm/ids.ts";
+import { type Ms, minutes } from "../farm/ids.ts";
 import type { LogWriter } from "../logs/writer.ts";
 import type { TestGroup, TestRan } from "../store/tests.ts";
 import { parseLsLine } from "../wire/buildlet-api/ls-line.ts";
@@ -257,10 +257,4 @@ async function unpacked(packed: Readable, patterns: readonly string[]): Promise<
     packed.destroy();
   }
   return files;
-}
-
-/** What stops a group: its own limit, and silence where the recipe has one. */
-export function groupLimits(recipe: Recipe, spec: TestsSpec): CommandLimits {
-  const time = ms(spec.run.timeLimitMs);
-  return { time, silence: ms(recipe.limits?.silenceMs ?? time) };
 }

@@ -2,10 +2,11 @@
 import { matches } from "../config/globs.ts";
 import type { Recipe, TestList, TestsSpec } from "../farm/build.ts";
 import type { Clock } from "../farm/clock.ts";
-import { type Ms, minutes, ms } from "../farm/ids.ts";
+import { type Ms, minutes } from "../farm/ids.ts";
 import type { LogWriter } from "../logs/writer.ts";
 import { parseLsLine } from "../wire/buildlet-api/ls-line.ts";
 import { commandOf } from "./command.ts";
+import { type BuildLimit, limitsOf } from "./command-limits.ts";
 import { runCommand } from "./command-run.ts";
 import { olderName } from "./go-dist.ts";
 import type { BuildMachine } from "./machine.ts";
@@ -18,6 +19,7 @@ export interface ListJob {
   readonly recipe: Recipe;
   readonly spec: TestsSpec;
   readonly machine: BuildMachine;
+  readonly limit: BuildLimit;
   readonly writer: LogWriter;
   /** Of the list command, as one of runCommand. */
   readonly id: string;
@@ -48,7 +50,7 @@ function patternName({ dialect }: TestsSpec, name: string): string {
 async function listedBy(clock: Clock, job: ListJob, list: TestList, signal: AbortSignal): Promise<Listed | string> {
   if ("names" in list) return { names: list.names, doubled: 0 };
   if ("foldersWith" in list) return foldersWith(clock, job, list.foldersWith, signal);
-  const { recipe, machine, writer, before, id } = job;
+  const { recipe, machine, writer, before, id, limit } = job;
   const names = new TestNames();
   let from = 0;
   for await (const chunk of before) {
@@ -62,8 +64,7 @@ async function listedBy(clock: Clock, job: ListJob, list: TestList, signal: Abor
     },
   };
   const command = await commandOf(recipe, list.command, machine.client, AbortSignal.any([machine.gone, signal]));
-  const time = ms(list.command.timeLimitMs);
-  const limits = { time, silence: ms(recipe.limits?.silenceMs ?? time) };
+  const limits = limitsOf(recipe, list.command, limit);
   const run = { machine, command, id, from, writer: taken, limits, what: "the list of tests" };
   const ran = await runCommand(clock, run, signal);
   return ran.ok ? names.end() : ran.state;

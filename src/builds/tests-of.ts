@@ -10,6 +10,7 @@ import type { LogWriter } from "../logs/writer.ts";
 import type { Begun } from "../store/attempts.ts";
 import type { OpenLog } from "../store/logs.ts";
 import type { Sql } from "../store/sql.ts";
+import { buildLimit } from "./command-limits.ts";
 import { helpersOf } from "./help.ts";
 import type { BuildMachine } from "./machine.ts";
 import type { Snapshots } from "./snapshots.ts";
@@ -62,6 +63,7 @@ export function testsOf(
     spec: recipe.tests,
     worker: { build: build.id, lease: lease.id, epoch: lease.epoch, machine: lease.machineId },
     helpers: helpersOf(recipe.tests, lease),
+    limit: buildLimit(deps.clock, recipe, begun.startedAt),
     id: `a${attempt}.${number}`,
     before: deps.logs.read(log.id, 0, log.length),
     keep: (): Keeping => {

@@ -15,6 +15,7 @@ import type { LogWriter } from "../logs/writer.ts";
 import { troubledTests } from "../store/pages-tests.ts";
 import { expectedTimes, helpersMayCome, storeTests, type TestCounts, testCounts } from "../store/tests.ts";
 import { folderOf } from "./command.ts";
+import { buildLateText } from "./command-limits.ts";
 import { durationText } from "./duration-text.ts";
 import { isAlone, listTests } from "./test-list.ts";
 import { within } from "./within.ts";
@@ -70,6 +71,11 @@ export async function runTests(deps: TestsDeps, step: TestsStep, signal: AbortSi
     if (worked.why === "over") {
       await summary(deps, step, worked.counts, say);
       return { settled: true, status: "ok", counts: worked.counts };
+    }
+    if (worked.why === "late") {
+      const status = buildLateText(step.limit);
+      await say(`\nbarnraiser: the tests were stopped: ${status}\n`);
+      return { settled: false, status };
     }
     if (worked.why === "unfit") {
       throw new FarmError("machine-broken", `a test was stopped on ${machine.name}, which is not used again`);

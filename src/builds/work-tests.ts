@@ -3,7 +3,9 @@
  *
  *   working -nothing for it now-> waiting -others settled something-> working
  *   working, waiting -the last test ended-> over, with the verdict written by whoever ended it
+ *   working -others ended the last test-> over   what it runs had been late, was run once more elsewhere, and is killed here
  *   waiting -a helper has had nothing for LINGER-> left: it is given back
+ *   working, waiting -the build has used up its time-> late   nothing more is begun here
  *   working -it had to be stopped, and is not ours-> unfit: what it still does nobody knows
  *
  * Every machine of a build does this alike, the one that made the tree and the helpers, at whichever coordinator each is connected; they
@@ -13,6 +15,7 @@
 import type { Recipe, TestsSpec } from "../farm/build.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus } from "../farm/deps.ts";
+import { FarmError } from "../farm/errors.ts";
 import { type EpochMs, type Ms, ms, seconds } from "../farm/ids.ts";
 import type { LogWriter } from "../logs/writer.ts";
 import type { BuildRef } from "../store/builds.ts";
@@ -27,11 +30,13 @@ import {
   type TurnRules,
   testTurn,
 } from "../store/tests.ts";
+import { type BuildLimit, limitsOf } from "./command-limits.ts";
 import { durationText } from "./duration-text.ts";
 import type { BuildMachine } from "./machine.ts";
-import { type GroupRun, groupLimits, runGroup } from "./test-group.ts";
+import { LONG_WAIT } from "./said-wait.ts";
+import { type GroupRun, runGroup } from "./test-group.ts";
 
-/** A helper that finds nothing to do stays so long for what may come back, and then helps somebody else. */
+/** A helper that finds nothing to do stays so long for what may come back, as long again for what is going to, and then helps somebody else. */
 export const LINGER: Ms = seconds(5);
 /** A word from others may get lost. */
 export const LOOK_AGAIN: Ms = seconds(5);
@@ -67,6 +72,8 @@ export interface TestsJob {
   readonly spec: TestsSpec;
   readonly worker: TestWorker;
   readonly machine: BuildMachine;
+  /** Of the build. */
+  readonly limit: BuildLimit;
   readonly role: "main" | "helper";
   /** How many further machines the build may have. */
   readonly helpers: number;
@@ -76,7 +83,8 @@ export interface TestsJob {
 
 export type Worked =
   | { readonly why: "over"; readonly counts: TestCounts }
-  | { readonly why: "left" | "lost" | "unfit" };
+  /** `late`: the build has used up its time. */
+  | { readonly why: "left" | "lost" | "unfit" | "late" };
 
 /** Works until there is nothing more for this machine. Rejects when the machine, the database or `signal` ends first. */
 export async function workOff(deps: TestsDeps, job: TestsJob, signal: AbortSignal): Promise<Worked> {
@@ -84,31 +92,73 @@ export async function workOff(deps: TestsDeps, job: TestsJob, signal: AbortSigna
   const over = new AbortController();
   using _ = { [Symbol.dispose]: () => over.abort() };
   const news = new News(deps, job.build.id, over.signal);
+  const ends = endOf(deps, job.build.id, over.signal);
   let held = await patiently(() => heldGroup(sql, job.worker));
   let begun = held !== undefined;
   let takes = true;
-  for (let idleSince: number | undefined; ; ) {
-    const ended = held && (await group(deps, job, held, begun, signal));
+  const idle = new Idle(clock);
+  for (;;) {
+    let ended: Ended | undefined;
+    try {
+      ended = held && (await group(deps, job, held, begun, AbortSignal.any([signal, ends])));
+    } catch (error) {
+      if (error !== ends.reason || signal.aborted) throw error;
+      if (job.machine.agent === "original") return { why: "unfit" };
+    }
     begun = false;
     if (ended?.stopped && job.machine.agent === "original") takes = false;
     news.heard = false;
-    const rules = rulesOf(deps, job, takes);
+    const rules = rulesOf(deps, job, takes && clock.monotonic() < job.limit.endsAt);
     const turn = await patiently(() => testTurn(sql, job.worker, ended?.end, rules, clock.now()));
     await ended?.stored(turn);
     publish(deps, job, turn, ended !== undefined);
     if (turn.next === "over") return { why: "over", counts: turn.counts };
     if (turn.next === "lost") return { why: "lost" };
     if (!takes) return { why: "unfit" };
+    if (turn.next === "wait" && clock.monotonic() >= job.limit.endsAt) return { why: "late" };
     held = turn.next === "group" ? turn.group : undefined;
     if (turn.next === "group") {
-      idleSince = undefined;
+      idle.end();
       continue;
     }
-    idleSince ??= clock.monotonic();
-    const linger = idleSince + LINGER - clock.monotonic();
-    if (job.role === "helper" && linger <= 0) return { why: "left" };
-    const limit = job.role === "helper" ? Math.min(LOOK_AGAIN, linger) : LOOK_AGAIN;
+    const waited = idle.forLong();
+    if (waited !== undefined) {
+      await job.tell(`waiting for ${turn.running} tests on other machines, ${durationText(waited)} so far\n`);
+    }
+    const linger = LINGER - idle.since();
+    const soon = turn.again !== null && turn.again - clock.now() <= LINGER;
+    if (job.role === "helper" && linger <= 0 && !soon) return { why: "left" };
+    const limit = job.role === "helper" && linger > 0 ? Math.min(LOOK_AGAIN, linger) : LOOK_AGAIN;
     await news.wait(limited(limit, turn.again, clock.now()), AbortSignal.any([signal, job.machine.gone]));
+  }
+}
+
+/** How long a machine has had nothing to do. */
+class Idle {
+  readonly #clock: Clock;
+  #began: number | undefined;
+  #due: Ms = LONG_WAIT;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  since(): Ms {
+    this.#began ??= this.#clock.monotonic();
+    return ms(this.#clock.monotonic() - this.#began);
+  }
+
+  /** When it is time to tell of it: how long. */
+  forLong(): Ms | undefined {
+    const since = this.since();
+    if (since < this.#due) return undefined;
+    this.#due = ms(this.#due * 2);
+    return since;
+  }
+
+  end(): void {
+    this.#began = undefined;
+    this.#due = LONG_WAIT;
   }
 }
 
@@ -148,7 +198,7 @@ async function group(
   const { recipe, spec, machine } = job;
   const { writer, before } = deps.open(held, begun);
   const since = clock.monotonic();
-  const limits = groupLimits(recipe, spec);
+  const limits = limitsOf(recipe, spec.run, job.limit);
   let run: GroupRun;
   try {
     run = await runGroup(clock, { recipe, spec, group: held, machine, writer, before, limits }, signal);
@@ -173,8 +223,24 @@ function publish({ bus }: TestsDeps, { build }: TestsJob, turn: Turn, settled: b
   if (turn.next === "lost") return;
   if (settled || turn.next !== "wait") bus.publish(`build:${build.id}`);
   if (settled || turn.next === "over") bus.publish(`tests:${build.id}`);
-  if (turn.next === "over") bus.publish(`grid:${build.repo}`);
+  if (turn.next === "over") {
+    bus.publish(`${OVER}${build.id}`);
+    bus.publish(`grid:${build.repo}`);
+  }
   if (turn.next !== "over" && turn.helpersWanted) bus.publish(`queue:${build.hostType}`);
+}
+
+/** Topic of builds whose last test has ended. */
+const OVER = "tests-over:";
+
+/** Aborts when somebody says that the last test of the build has ended; a word that gets lost is replaced by the lease being lost. */
+function endOf({ bus }: TestsDeps, build: BuildRef["id"], signal: AbortSignal): AbortSignal {
+  const ended = new AbortController();
+  const listener = (heard: string): void => {
+    if (heard === `${OVER}${build}`) ended.abort(new FarmError("canceled", "others have ended the last test"));
+  };
+  bus.subscribe(OVER, listener, signal);
+  return ended.signal;
 }
 
 /** Whether somebody said that the tests of a build have changed. */

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import {
   type GroupRules,
+  lateAfter,
   leftMs,
   median,
   nextGroup,
@@ -122,4 +123,10 @@ test("property: with right expectations no schedule ends later than sum / machin
       expect(Math.max(...free)).toBeLessThanOrEqual(all / machines + Math.max(longest, RULES.targetMs / 20));
     }),
   );
+});
+
+test("lateAfter() allows a group twice what was expected, and never less than half the target", () => {
+  expect([lateAfter(0, 10_000), lateAfter(10_000, 10_000), lateAfter(60_000, 10_000)]).toEqual([
+    5_000, 25_000, 125_000,
+  ]);
 });

@@ -2,7 +2,8 @@
  * The tests of a build in the database: listed once, taken in groups by whichever machine is free, settled once.
  *
  *   waiting  nobody runs it; after a failure or a loss it avoids that machine for a while
- *   running  in a group that a lease holds
+ *   running  in a group that a lease holds; in two, when the first is late and another machine has nothing else to do: the first to end
+ *            decides, and what the other says then counts for nothing
  *   ended    has an outcome
  *
  *   waiting -taken-> running -passed, failed twice, failed for good-> ended
@@ -29,6 +30,7 @@ import {
 } from "../farm/ids.ts";
 import {
   type GroupRules,
+  lateAfter,
   leftMs,
   median,
   nextGroup,
@@ -122,7 +124,7 @@ export interface TestCounts {
 export type Turn =
   | { readonly next: "group"; readonly group: TestGroup; readonly helpersWanted: boolean }
   /** Others run what is left, or what waits is not for this machine before `again`. */
-  | { readonly next: "wait"; readonly again: EpochMs | null; readonly helpersWanted: boolean }
+  | { readonly next: "wait"; readonly again: EpochMs | null; readonly running: number; readonly helpersWanted: boolean }
   /** All tests have ended, and the build with them. */
   | { readonly next: "over"; readonly counts: TestCounts }
   /** The lease is not held any more, or nobody wants the build. */
@@ -249,6 +251,8 @@ export interface HelperJob {
   readonly build: BuildRef;
   readonly hash: string;
   readonly recipe: Recipe;
+  /** When its last attempt began. */
+  readonly startedAt: EpochMs;
 }
 
 /** What a helper's lease is for; undefined: nobody needs it any more. */
@@ -261,14 +265,16 @@ export async function helperJob(sql: Sql, lease: LeaseId): Promise<HelperJob | u
     host_type: string;
     hash: string;
     recipe: Recipe;
+    started_at: number;
   }>(
-    `select b.id, b.repo, b.commit_id, b.builder, b.host_type, c.hash, r.body as recipe
+    `select b.id, b.repo, b.commit_id, b.builder, b.host_type, c.hash, r.body as recipe,
+       coalesce((select max(started_at) from attempt where build_id = b.id), t.listed_at) as started_at
      from helper h join lease l on l.id = h.lease_id join build b on b.id = h.build_id join test_run t on t.build_id = b.id
        join commit c on c.id = b.commit_id join recipe r on r.digest = b.recipe
      where h.lease_id = $1 and l.state = 'held' and b.state <> 'ended' and t.ended_at is null and (t.waiting > 0 or t.running > 0)`,
     [lease],
   );
-  return row && { build: buildRef(row), hash: row.hash, recipe: row.recipe };
+  return row && { build: buildRef(row), hash: row.hash, recipe: row.recipe, startedAt: epochMs(row.started_at) };
 }
 
 /** The group that `lease` was given and has not told the end of. From now on whoever drives it in `epoch` writes its log. */
@@ -321,12 +327,17 @@ export async function testTurn(
     }
     const unknownMs = unknownTime(rules.spec.unknownMs, run.learned, run.learned_ms);
     const given = run.given ? await heldGroup(tx, worker) : undefined; // by this very turn, whose answer got lost
-    const group =
-      given ?? (run.stopped || !rules.takes ? undefined : await hand(tx, worker, rules, working, run, unknownMs, now));
+    const nothingNew = run.stopped || !rules.takes;
+    const group = given ?? (nothingNew ? undefined : await hand(tx, worker, rules, working, run, unknownMs, now));
     const helpersWanted = await adjustHelpers(tx, rules, working, run, unknownMs, now);
     await saveRun(tx, run);
     if (group) return { next: "group", group, helpersWanted };
-    return { next: "wait", again: run.waiting > 0 ? await nextTry(tx, worker, now) : null, helpersWanted };
+    const late = nothingNew ? NONE_LATE : await lateTests(tx, worker, rules, unknownMs, now);
+    const again = await handLate(tx, worker, late.tests, rules, working, unknownMs, now);
+    if (again) return { next: "group", group: again, helpersWanted };
+    const tries = [late.next, run.waiting > 0 ? await nextTry(tx, worker, now) : null].filter((each) => each !== null);
+    const next = tries.length === 0 ? null : epochMs(Math.min(...tries));
+    return { next: "wait", again: next, running: run.running, helpersWanted };
   });
 }
 
@@ -393,12 +404,12 @@ async function settle(
        failures = t.failures + (r.result = 'failure')::integer,
        avoid = case when r.result = 'failure' then $16 else t.avoid end,
        avoid_until = case when r.result = 'failure' then $17 else t.avoid_until end,
-       duration_ms = r.duration, from_byte = r.from_byte, to_byte = r.to_byte,
+       group_id = r.group_id, duration_ms = r.duration, from_byte = r.from_byte, to_byte = r.to_byte,
        failed_group = case when r.result = 'failure' and t.failures = 0 then r.group_id else t.failed_group end,
        failed_from = case when r.result = 'failure' and t.failures = 0 then r.from_byte else t.failed_from end,
        failed_to = case when r.result = 'failure' and t.failures = 0 then r.to_byte else t.failed_to end
      from ran r
-     where t.build_id = $18 and t.number = any ($19::integer[]) and t.number = r.number and t.state = 'running' and t.group_id = r.group_id
+     where t.build_id = $18 and t.number = any ($19::integer[]) and t.number = r.number and t.state = 'running'
      returning t.number, t.name, t.state, t.outcome, t.expected_ms, t.duration_ms, r.result = 'success' as passed`,
     [
       ...endLogParams(done.log),
@@ -488,6 +499,25 @@ async function hand(
   const left: TestsLeft = { knownMs: run.known_ms, unknown: run.unknown, machines: working.main + working.helpers };
   const groupRules: GroupRules = { ...rules, targetMs: rules.spec.groupTargetMs, unknownMs };
   const numbers = nextGroup(offered, left, groupRules);
+  const group = await insertGroup(tx, worker, offered, numbers, rules, now);
+  for (const { expectedMs } of group?.tests ?? []) {
+    if (expectedMs === null) run.unknown--;
+    else run.known_ms -= expectedMs;
+  }
+  run.waiting -= numbers.length;
+  run.running += numbers.length;
+  return group;
+}
+
+/** Tests `numbers` of those offered, as a group that `worker` runs; undefined for none. */
+async function insertGroup(
+  tx: Sql,
+  worker: TestWorker,
+  offered: readonly WaitingTest[],
+  numbers: readonly number[],
+  { nonce }: TurnRules,
+  now: EpochMs,
+): Promise<TestGroup | undefined> {
   if (numbers.length === 0) return undefined;
   const [made] = await tx.query<{ id: number; log_id: number }>(
     `with l as (
@@ -499,21 +529,64 @@ async function hand(
        update test set state = 'running', group_id = g.id from g where build_id = $1 and number = any ($4::integer[])
      )
      select id, log_id from g`,
-    [worker.build, worker.lease, worker.machine, numbers, rules.nonce, at(now), worker.epoch],
+    [worker.build, worker.lease, worker.machine, numbers, nonce, at(now), worker.epoch],
   );
   if (!made) return undefined;
   const byNumber = new Map(offered.map((test) => [test.number, test]));
-  const tests: GroupTest[] = [];
-  for (const number of numbers) {
+  const tests = numbers.flatMap((number): GroupTest[] => {
     const each = byNumber.get(number);
-    if (!each) continue;
-    tests.push({ number, name: each.name, expectedMs: each.expectedMs });
-    if (each.expectedMs === null) run.unknown--;
-    else run.known_ms -= each.expectedMs;
-  }
-  run.waiting -= numbers.length;
-  run.running += numbers.length;
-  return { id: made.id, log: emptyLog(logId(made.log_id), worker.epoch), nonce: rules.nonce, tests };
+    return each ? [{ number, name: each.name, expectedMs: each.expectedMs }] : [];
+  });
+  return { id: made.id, log: emptyLog(logId(made.log_id), worker.epoch), nonce, tests };
+}
+
+/** What other machines run for longer than it should take, and when there is more of it. */
+interface LateTests {
+  readonly tests: readonly WaitingTest[];
+  readonly next: EpochMs | null;
+}
+
+const NONE_LATE: LateTests = { tests: [], next: null };
+
+async function lateTests(
+  tx: Sql,
+  { build, machine }: TestWorker,
+  { spec }: TurnRules,
+  unknownMs: number,
+  now: EpochMs,
+): Promise<LateTests> {
+  const rows = await tx.query<WaitingTest & { startedAt: number; groupMs: number }>(
+    `select t.number, t.name, t.expected_ms as "expectedMs", t.alone, g.started_at as "startedAt",
+       (sum(coalesce(t.expected_ms, $4::double precision)) over (partition by g.id))::double precision as "groupMs"
+     from test_group g join test t on t.build_id = g.build_id and t.number = any (g.tests) and t.state = 'running' and t.group_id = g.id
+     where g.build_id = $1 and g.state = 'running' and g.machine_id <> $2
+       and (t.avoid_until is null or t.avoid_until <= $3 or t.avoid <> $2)
+       and not exists (select from test_group o where o.build_id = $1 and o.state = 'running' and o.id <> g.id and t.number = any (o.tests))`,
+    [build, machine, at(now), unknownMs],
+  );
+  const due = (row: (typeof rows)[number]): number => row.startedAt + lateAfter(row.groupMs, spec.groupTargetMs);
+  const later = rows.map(due).filter((time) => time > now);
+  return {
+    tests: rows.filter((row) => due(row) <= now),
+    next: later.length === 0 ? null : epochMs(Math.ceil(Math.min(...later))),
+  };
+}
+
+/** Some of what is late once more, for `worker`; the sums stay, since it is running already. */
+async function handLate(
+  tx: Sql,
+  worker: TestWorker,
+  late: readonly WaitingTest[],
+  rules: TurnRules,
+  { main, helpers }: Working,
+  unknownMs: number,
+  now: EpochMs,
+): Promise<TestGroup | undefined> {
+  const knownMs = late.reduce((sum, { expectedMs }) => sum + (expectedMs ?? 0), 0);
+  const unknown = late.filter(({ expectedMs }) => expectedMs === null).length;
+  const groupRules: GroupRules = { ...rules, targetMs: rules.spec.groupTargetMs, unknownMs };
+  const numbers = nextGroup(late, { knownMs, unknown, machines: main + helpers }, groupRules);
+  return insertGroup(tx, worker, late, numbers, rules, now);
 }
 
 /** $1 build, $2 machine, $3 now, $4 whether to take what avoids this machine, $5 how many of each kind. */
@@ -606,6 +679,11 @@ async function writeVerdict(tx: Sql, build: BuildId, run: RunRow, now: EpochMs):
        update test set state = 'ended', outcome = 'skipped' where build_id = $1 and state = 'waiting'
      ), r as (
        update test_run set waiting = 0, running = 0, failed = $5, flaky = $6, known_ms = 0, unknown = 0, stopped = $7, ended_at = $4 where build_id = $1
+     ), g as (
+       update test_group set state = 'ended', status = 'others had ended its tests', ended_at = $4
+       where build_id = $1 and state = 'running' returning log_id
+     ), logs as (
+       update log set ended = true from g where log.id = g.log_id and not log.ended
      ), a as (
        update attempt set state = 'ended', outcome = $2, reason = $3, ended_at = $4
        where build_id = $1 and state <> 'ended' returning id, lease_id

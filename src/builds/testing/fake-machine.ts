@@ -29,7 +29,7 @@ export interface FakeMachineOptions {
   readonly script?: (command: Command) => Script;
   /** Hangs up, or answers garbage, in the middle of these calls. */
   readonly dieIn?: "removeall" | "writetgz";
-  readonly garbageIn?: "removeall" | "writetgz";
+  readonly garbageIn?: "removeall" | "writetgz" | "write";
   /** Its tree packed, when it is asked for a snapshot; a small one when it says nothing. */
   readonly snapshot?: (exclude: readonly string[], signal: AbortSignal | undefined) => SnapshotBody;
   /** The agent process behind it, when its commands outlive connections; `script` is not asked then. */
@@ -68,6 +68,7 @@ export class FakeMachine implements BuildMachine {
       workDir: async () => "/work",
       writeFile: async (path, _mode, body) => {
         this.calls.push(`write ${path}`);
+        this.#trouble("write");
         this.files.set(path, Buffer.from(body));
       },
       ls: async (dir) => this.#ls(dir),
@@ -173,7 +174,7 @@ export class FakeMachine implements BuildMachine {
     return signal ? AbortSignal.any([signal, this.gone]) : this.gone;
   }
 
-  #trouble(call: "removeall" | "writetgz"): void {
+  #trouble(call: "removeall" | "writetgz" | "write"): void {
     if (this.#options.dieIn === call) {
       this.hangUp(`hung up in the middle of ${call}`);
       throw new FarmError("machine-gone", "hung up");

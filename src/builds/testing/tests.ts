@@ -1,6 +1,6 @@
 /** A build with tests: its recipe, a machine that knows how each test behaves, and what the database says in the end. */
 import { vi } from "vitest";
-import type { Step, TestsSpec } from "../../farm/build.ts";
+import type { Limits, Step, TestsSpec } from "../../farm/build.ts";
 import { type BuildId, type EpochMs, ms } from "../../farm/ids.ts";
 import type { Snapshot } from "../../store/snapshots.ts";
 import type { TestDatabase } from "../../store/testing/database.ts";
@@ -33,13 +33,18 @@ export interface PlanTests {
   readonly class?: "post-submit" | "try";
   readonly now?: EpochMs;
   readonly steps?: readonly string[];
+  readonly limits?: Limits;
 }
 
 export async function planTests(database: TestDatabase, tests: TestsSpec, over: PlanTests = {}): Promise<BuildId> {
   await addHostType(database.sql, "linux");
   const hash = Math.random().toString(16).slice(2).padEnd(40, "0");
   const commitId = await addCommit(database.sql, "tool", hash);
-  const recipe = { ...testRecipe(over.builder ?? "linux-amd64", "linux", over.steps ?? ["make"]), tests };
+  const recipe = {
+    ...testRecipe(over.builder ?? "linux-amd64", "linux", over.steps ?? ["make"]),
+    tests,
+    ...(over.limits && { limits: over.limits }),
+  };
   const common = { repo: "tool", commitId, committedAt: NOON, branch: "main", head: true } as const;
   const planned = { ...common, recipe, provenance: "submitted", class: over.class ?? "post-submit" } as const;
   const [build] = await insertPlanned(database.sql, [planned], over.now ?? NOON);

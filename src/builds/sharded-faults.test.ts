@@ -1,0 +1,175 @@
+/** Machines that hang, are slow, or answer what nobody can use, in the middle of a build's tests. */
+import { expect, test, vi } from "vitest";
+import { ms } from "../farm/ids.ts";
+import { systemClock } from "../store/system-clock.ts";
+import { freshDatabase, type TestDatabase } from "../store/testing/database.ts";
+import { addHostType } from "../store/testing/farm.ts";
+import type { Script } from "./testing/fake-machine.ts";
+import { TestFarm } from "./testing/farm.ts";
+import { endedBuild, type PlanTests, planTests, runScript, SOON, testsOf, testsSpec, trees } from "./testing/tests.ts";
+
+const NAMES = Array.from("abcdefghijkl");
+/** A group of two tests is late after a quarter of a second. */
+const QUICK = { helpers: 1, groupTargetMs: 100, unknownMs: 50 };
+
+async function opened(database: TestDatabase): Promise<TestFarm> {
+  await addHostType(database.sql, "linux");
+  const policy = { elsewhereFirst: ms(50), pause: () => ms(1) };
+  return TestFarm.open(database, { policy, elsewhereFirst: SOON, snapshots: trees() });
+}
+
+/** Waits until two machines have a group each. */
+function meeting(): () => Promise<void> {
+  const both = Promise.withResolvers<void>();
+  let met = 0;
+  return () => {
+    if (++met === 2) both.resolve();
+    return both.promise;
+  };
+}
+
+async function stepLog(farm: TestFarm): Promise<string> {
+  const [row] = await farm.database.sql.query<{ log: number }>("select log_id as log from step where name = 'tests'");
+  const parts: Buffer[] = [];
+  if (row) for await (const part of farm.logs.read(row.log as never)) parts.push(part);
+  return Buffer.concat(parts).toString();
+}
+
+/** The first group on `bad` does `what`, once both machines have one; everything else ends at once. */
+async function withBad(
+  farm: TestFarm,
+  bad: "main" | "helper",
+  what: Script,
+  over: Parameters<typeof testsSpec>[1] = {},
+  plan?: PlanTests,
+) {
+  const meet = meeting();
+  const script = (name: string) => {
+    let first = true;
+    return runScript(() => {
+      if (!first) return {};
+      first = false;
+      return { started: meet, ...(name === bad && what) };
+    });
+  };
+  await farm.connect("linux", "main", { script: script("main") });
+  const id = await planTests(farm.database, testsSpec(NAMES, { ...QUICK, ...over }), plan);
+  await farm.connect("linux", "helper", { script: script("helper") });
+  return id;
+}
+
+const outcomes = async (farm: TestFarm, id: Parameters<typeof testsOf>[1]) =>
+  new Map((await testsOf(farm.database, id)).map(({ name, outcome }) => [name, outcome]));
+const passed = new Map(NAMES.map((name) => [name, "success"]));
+
+test.each(["main", "helper"] as const)(
+  "%s hangs, or is slower by 100: what it runs is run once more on the other machine, and the build ends without it",
+  async (bad) => {
+    await using database = await freshDatabase();
+    await using farm = await opened(database);
+    const id = await withBad(farm, bad, { ends: "hang" });
+    expect(await endedBuild(database, id)).toMatchObject({ outcome: "success", flaky_tests: 0 });
+    expect(await outcomes(farm, id)).toEqual(passed);
+    const other = bad === "main" ? "helper" : "main";
+    expect(new Set((await testsOf(database, id)).map(({ machine }) => machine))).toEqual(new Set([other]));
+    await vi.waitFor(() => expect(farm.released.length).toBe(2)); // the slow one too, at once
+    expect(farm.released.map(({ how }) => how)).toEqual(["clean", "clean"]);
+    const groups = await database.sql.query("select state, count(*) as n from test_group group by 1");
+    expect(groups).toMatchObject([{ state: "ended" }]);
+    const logs = await database.sql.query("select from log where not ended");
+    expect(logs).toEqual([]);
+    expect(await stepLog(farm)).toMatch(/\n12 tests: 0 failed, 0 flaky\n$/);
+  },
+);
+
+test("of a group that ran twice the first to end decides, and what the other says counts for nothing", async () => {
+  await using database = await freshDatabase();
+  await using farm = await opened(database);
+  const slow = Promise.withResolvers<void>();
+  const meet = meeting();
+  let late: readonly string[] = [];
+  const helper = runScript((names) => {
+    if (late.length > 0) return {};
+    late = names;
+    return { started: () => Promise.all([meet(), slow.promise]).then(() => {}), state: "exit status 1" };
+  });
+  const last = Promise.withResolvers<void>();
+  let first = true;
+  const main = runScript((names) => {
+    if (first) {
+      first = false;
+      return { started: meet };
+    }
+    return late.includes(names[0] ?? "") ? { started: () => last.promise } : {};
+  });
+  await farm.connect("linux", "main", { script: main });
+  const id = await planTests(database, testsSpec(NAMES, QUICK));
+  await farm.connect("linux", "helper", { script: helper });
+  const twice = () =>
+    database.sql.query(
+      "select n from test_group, unnest(tests) as n where state = 'running' group by n having count(*) > 1",
+    );
+  await vi.waitFor(async () => expect((await twice()).length).toBeGreaterThan(0), { timeout: 5000 });
+  slow.resolve(); // it fails, being the first: of several nobody knows which, so each runs alone
+  await vi.waitFor(async () => expect(await twice()).toEqual([]));
+  last.resolve();
+  expect(await endedBuild(database, id)).toMatchObject({ outcome: "success" });
+  const [sums] = await database.sql.query("select waiting, running, failed, known_ms, unknown from test_run");
+  expect(sums).toEqual({ waiting: 0, running: 0, failed: 0, known_ms: 0, unknown: 0 });
+});
+
+test("a helper that answers garbage: its tests run elsewhere, and it is not used again", async () => {
+  await using database = await freshDatabase();
+  await using farm = await opened(database);
+  const id = await withBad(farm, "helper", { ends: "garbage" });
+  expect(await endedBuild(database, id)).toMatchObject({ outcome: "success", flaky_tests: 0 });
+  expect(await outcomes(farm, id)).toEqual(passed);
+  expect(farm.released).toContainEqual({ name: "helper", how: "broken" });
+});
+
+test("a helper that does not take the file of names: its tests run elsewhere", async () => {
+  await using database = await freshDatabase();
+  await using farm = await opened(database);
+  const gate = Promise.withResolvers<void>();
+  await farm.connect("linux", "main", { script: runScript(() => ({ started: () => gate.promise })) });
+  const id = await planTests(database, testsSpec(NAMES, { ...QUICK, names: "file" }));
+  await farm.connect("linux", "helper", { garbageIn: "write" });
+  await vi.waitFor(() => expect(farm.released).toContainEqual({ name: "helper", how: "broken" }));
+  gate.resolve();
+  expect(await endedBuild(database, id)).toMatchObject({ outcome: "success" });
+  expect(await outcomes(farm, id)).toEqual(passed);
+});
+
+test("a group that prints nothing for the builder's silence limit is stopped, and its test fails for good", async () => {
+  await using database = await freshDatabase();
+  await using farm = await opened(database);
+  await farm.connect("linux", "m", {
+    script: runScript((names) => (names.includes("b") ? { output: ["?"], ends: "hang" } : {})),
+  });
+  const id = await planTests(database, testsSpec(["a", "b", "c"]), { limits: { silenceMs: 100 } });
+  expect(await endedBuild(database, id)).toMatchObject({ outcome: "failure", reason: "1 of 3 tests failed: b" });
+  const [group] = await database.sql.query("select status from test_group order by id desc limit 1");
+  expect(await stepLog(farm)).toContain("m: b: timed out: it printed nothing for 100ms after ");
+  expect(group).toBeDefined();
+});
+
+test("a build that has used up its time begins no more tests and fails", async () => {
+  await using database = await freshDatabase();
+  await using farm = await opened(database);
+  const hang = runScript((names) => (names.includes("c") ? { ends: "hang" } : {}));
+  const machine = await farm.connect("linux", "m", { script: hang });
+
+  const id = await planTests(database, testsSpec(["a", "b", "c", "d"], { groupTargetMs: 100 }), {
+    limits: { buildMs: 700 },
+    now: systemClock.now(),
+  });
+  const reason = "timed out: its build has 700ms";
+  expect(await endedBuild(database, id)).toMatchObject({ outcome: "failure", reason, failed_step: "tests" });
+  expect(machine.commands.at(-1)?.args).toEqual(["c"]);
+  await vi.waitFor(async () => {
+    expect(await stepLog(farm)).toMatch(
+      /m: c: timed out: its build has 700ms after .*\n\nbarnraiser: the tests were stopped/,
+    );
+  });
+  expect(await database.sql.query("select from lease where state <> 'ended'")).toEqual([]);
+});

@@ -1,0 +1,55 @@
+import { expect, test } from "vitest";
+import type { GroupTest } from "../store/tests.ts";
+import { type GroupRan, resultsOf, type TestReport } from "./test-results.ts";
+
+const tests = (...names: string[]): GroupTest[] => names.map((name, i) => ({ number: i + 1, name, expectedMs: null }));
+const report = (outcome: TestReport["outcome"]): TestReport => ({ outcome, durationMs: 5, from: 10, to: 20 });
+const ran = (over: Partial<GroupRan>): GroupRan => ({
+  ...{ ok: true, stopped: false, durationMs: 100, length: 50, reported: undefined },
+  ...over,
+});
+const reported = (reports: Record<string, TestReport>, unended: Record<string, number> = {}) => ({
+  reported: { reports: new Map(Object.entries(reports)), unended: new Map(Object.entries(unended)) },
+});
+/** `success`, `failure`, `failure!` for one that is final. */
+const words = (of: readonly GroupTest[], over: Partial<GroupRan>) =>
+  resultsOf(of, ran(over), 10).map(({ result, final }) => `${result}${final ? "!" : ""}`);
+
+test("by its exit: well is success for all, in shares of its time; of several that failed each runs alone", () => {
+  const [a, b] = tests("a", "b");
+  if (!a || !b) throw new Error("two tests");
+  const shared = resultsOf([{ ...a, expectedMs: 30 }, b], ran({}), 10);
+  expect(shared.map(({ result, durationMs }) => [result, durationMs])).toEqual([
+    ["success", 75],
+    ["success", 25],
+  ]);
+  expect(words([a, b], { ok: false })).toEqual(["again", "again"]);
+  expect(words([a], { ok: false })).toEqual(["failure"]);
+  expect(words([a], { ok: false, stopped: true })).toEqual(["failure!"]);
+});
+
+test("by its report: as reported; what it says nothing about runs alone, and fails when alone it is not reported either", () => {
+  expect(words(tests("a", "b", "c"), reported({ a: report("success"), b: report("skipped") }))).toEqual([
+    "success",
+    "skipped",
+    "again",
+  ]);
+  expect(words(tests("c"), reported({}))).toEqual(["failure"]);
+  expect(words(tests("c"), { ...reported({}), ok: false, stopped: true })).toEqual(["failure!"]);
+});
+
+test("a failure of one is no failure of another, and one that began and never ended has failed with its command", () => {
+  const failed = { ...reported({ a: report("success"), b: report("failure") }), ok: false };
+  expect(words(tests("a", "b"), failed)).toEqual(["success", "failure"]);
+  const crashed = { ...reported({ a: report("success") }, { b: 30 }), ok: false };
+  expect(words(tests("a", "b", "c"), crashed)).toEqual(["success", "failure", "again"]);
+  expect(resultsOf(tests("a", "b"), ran(crashed), 10)[1]).toMatchObject({ from: 30, to: 50, durationMs: null });
+  expect(words(tests("a", "b"), { ...crashed, stopped: true })).toEqual(["success", "failure!"]);
+  expect(words(tests("a", "b"), reported({ a: report("success") }, { b: 30 }))).toEqual(["success", "again"]);
+});
+
+test("a command that did not end well and blames nobody is believed by its exit", () => {
+  const silent = { ...reported({ a: report("success"), b: report("success") }), ok: false };
+  expect(words(tests("a", "b"), silent)).toEqual(["again", "again"]);
+  expect(words(tests("a"), { ...reported({ a: report("success") }), ok: false })).toEqual(["failure"]);
+});
