@@ -7,10 +7,11 @@
  *   socket                   a private folder, in DATA/postgres or (long paths) in the temporary folder
  *
  * The server is a child of the coordinator in a process group of its own, so that Ctrl-C reaches the coordinator first. If the
- * server dies it is started again. If the coordinator was killed, its orphaned server is stopped by the next start.
+ * server dies it is started again. If the coordinator was killed, its server is taken over by the next start when it is just what would be
+ * started and answers, since stopping and starting one takes seconds in which the farm is away; otherwise it is stopped.
  * Whoever starts a server here must hold the data folder (data-folder.ts).
  */
-import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { chmod, chown, mkdir, open, readFile, rename, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -22,10 +23,19 @@ import type { Log } from "../farm/deps.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
 import { ms, seconds } from "../farm/ids.ts";
 import { findPostgres, type PostgresProgram } from "./postgres-program.ts";
+import {
+  runsCommand,
+  type ServerProcess,
+  serverChild,
+  serverLeft,
+  signalServer,
+  stopServer,
+} from "./server-process.ts";
 
 const USER = "farm";
 const READY_LIMIT = seconds(60);
-const STOP_LIMIT = seconds(30);
+/** A server that is well answers within this. */
+const ANSWER_LIMIT = seconds(5);
 const LOG_LIMIT_BYTES = 10 * 1024 * 1024;
 /** A socket's path must fit 107 bytes; the server appends `/.s.PGSQL.5432` and a lock suffix. */
 const SOCKET_FOLDER_LIMIT = 80;
@@ -95,9 +105,9 @@ export class EmbeddedServer implements AsyncDisposable {
   readonly #stopping = new AbortController();
   /** A coordinator that ends without disposing (its time to end was up) still takes the server with it. */
   readonly #onExit = () => {
-    if (this.#child?.pid !== undefined) kill(this.#child.pid, "SIGINT");
+    if (this.#process) signalServer(this.#process, "SIGINT");
   };
-  #child: ChildProcess | undefined;
+  #process: ServerProcess | undefined;
   #supervisor: Promise<void> = Promise.resolve();
 
   private constructor(options: EmbeddedServerOptions, program: PostgresProgram, files: Files, config: pg.ClientConfig) {
@@ -107,15 +117,14 @@ export class EmbeddedServer implements AsyncDisposable {
     this.connection = config;
   }
 
-  /** Starts the server, making its cluster the first time, and resolves when it takes connections. */
+  /** Starts the server or takes it over, making its cluster the first time, and resolves when it takes connections. */
   static async start(options: EmbeddedServerOptions): Promise<EmbeddedServer> {
     const program = await findPostgres();
     const files = await filesOf(program, options.data);
     await prepare(program, files);
-    await stopOrphan(files.cluster, options);
     const server = new EmbeddedServer(options, program, files, await connection(files));
     process.on("exit", server.#onExit);
-    await server.#spawn();
+    if (!(await server.#takeOver())) await server.#spawn();
     try {
       await server.#ready();
     } catch (error) {
@@ -128,48 +137,90 @@ export class EmbeddedServer implements AsyncDisposable {
 
   /** The server's process id, for tests that kill it. */
   get pid(): number | undefined {
-    return this.#child?.pid;
+    return this.#process?.pid;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopping.abort();
-    const child = this.#child;
-    if (child?.pid !== undefined) {
-      await stopProcess(child.pid, () => child.exitCode !== null || child.signalCode !== null, this.#options.clock);
-    }
+    if (this.#process && !(await this.#process.isGone())) await stopServer(this.#process, this.#options.clock);
     await this.#supervisor;
     process.off("exit", this.#onExit);
   }
 
+  get #args(): string[] {
+    const settings = { ...SETTINGS, unix_socket_directories: this.#files.socket, ...this.#options.settings };
+    return [
+      "-D",
+      this.#files.cluster,
+      ...Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`]),
+    ];
+  }
+
+  /** Goes on with the server that a killed coordinator left running; false: there is none, or there was one that is not good for that. */
+  async #takeOver(): Promise<boolean> {
+    const left = await serverLeft(this.#files.cluster, this.#options.clock);
+    if (left === undefined) return false;
+    if (!(await runsCommand(left.pid, this.#program.postgres, this.#args)) || !(await this.#answers())) {
+      await this.#stopLeft(left);
+      return false;
+    }
+    this.#options.log.info({ pid: left.pid }, "Going on with the PostgreSQL that an earlier coordinator left running");
+    this.#process = left;
+    return true;
+  }
+
+  async #stopLeft(left: ServerProcess): Promise<void> {
+    this.#options.log.info({ pid: left.pid }, "Stopping the PostgreSQL that an earlier coordinator left running");
+    await stopServer(left, this.#options.clock);
+  }
+
+  async #answers(): Promise<boolean> {
+    const client = this.#client({ query_timeout: ANSWER_LIMIT });
+    try {
+      await client.connect();
+      await client.query("select 1");
+      return true;
+    } catch {
+      return false;
+    } finally {
+      await client.end().catch(() => {});
+    }
+  }
+
+  #client(more: pg.ClientConfig = {}): pg.Client {
+    const config = { ...this.connection, database: "postgres", connectionTimeoutMillis: ANSWER_LIMIT, ...more };
+    const client = new pg.Client(config);
+    client.on("error", () => {}); // reported by the query that it breaks
+    return client;
+  }
+
   async #spawn(): Promise<void> {
-    const { log, socket, cluster } = this.#files;
+    const { log, cluster } = this.#files;
     const grown = await stat(log).catch(() => undefined);
     if (grown && grown.size > LOG_LIMIT_BYTES) await truncate(log);
     await using output = await open(log, "a", 0o600);
-    const settings = { ...SETTINGS, unix_socket_directories: socket, ...this.#options.settings };
-    const flags = Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
-    this.#child = spawn(this.#program.postgres, ["-D", cluster, ...flags], {
+    const child = spawn(this.#program.postgres, this.#args, {
       detached: true,
       stdio: ["ignore", output.fd, output.fd],
       cwd: cluster,
       ...this.#program.user,
     });
-    this.#child.on("error", (error) => this.#options.log.error({ error: messageOf(error) }, "Cannot run PostgreSQL"));
+    child.on("error", (error) => this.#options.log.error({ error: messageOf(error) }, "Cannot run PostgreSQL"));
+    this.#process = serverChild(child);
   }
 
   async #ready(): Promise<void> {
     const { clock } = this.#options;
     const limit = clock.monotonic() + READY_LIMIT;
     for (;;) {
-      const client = new pg.Client({ ...this.connection, database: "postgres", connectionTimeoutMillis: 2000 });
-      client.on("error", () => {}); // reported by the query that it breaks
+      const client = this.#client();
       try {
         await client.connect();
         const { rowCount } = await client.query("select 1 from pg_database where datname = $1", [USER]);
         if (rowCount === 0) await client.query(`create database ${USER}`);
         return;
       } catch (error) {
-        const died = this.#child?.exitCode != null || this.#child?.signalCode != null;
+        const died = (await this.#process?.isGone()) ?? true;
         if (died || clock.monotonic() > limit) {
           const said = (await readFile(this.#files.log, "utf8").catch(() => ""))
             .trimEnd()
@@ -193,14 +244,12 @@ export class EmbeddedServer implements AsyncDisposable {
   async #supervise(): Promise<void> {
     const { clock, log } = this.#options;
     for (;;) {
-      await this.#exited();
+      const end = await this.#process?.ended();
       if (this.#stopping.signal.aborted) return;
-      log.error(
-        { code: this.#child?.exitCode, signal: this.#child?.signalCode },
-        "PostgreSQL ended; starting it again",
-      );
+      log.error({ ...end }, "PostgreSQL ended; starting it again");
       try {
-        await stopOrphan(this.#files.cluster, this.#options);
+        const left = await serverLeft(this.#files.cluster, clock);
+        if (left) await this.#stopLeft(left);
         await clock.sleep(ms(200), this.#stopping.signal);
         await this.#spawn();
       } catch (error) {
@@ -209,13 +258,6 @@ export class EmbeddedServer implements AsyncDisposable {
         await clock.sleep(seconds(1), this.#stopping.signal).catch(() => {});
       }
     }
-  }
-
-  #exited(): Promise<void> {
-    const child = this.#child;
-    if (!child || child.pid === undefined || child.exitCode !== null || child.signalCode !== null)
-      return Promise.resolve();
-    return new Promise((resolve) => child.once("exit", () => resolve()));
   }
 }
 
@@ -257,50 +299,4 @@ async function prepare(program: PostgresProgram, files: Files): Promise<void> {
     });
   });
   await rename(draft, files.cluster);
-}
-
-/** Stops the server that a killed coordinator left behind, if it still runs. */
-async function stopOrphan(cluster: string, { clock, log }: EmbeddedServerOptions): Promise<void> {
-  const text = await readFile(join(cluster, "postmaster.pid"), "utf8").catch(() => undefined);
-  const pid = Number(text?.split("\n")[0]);
-  if (!Number.isSafeInteger(pid) || pid <= 1 || !(await isServerOf(pid, cluster))) return;
-  log.info({ pid }, "Stopping the PostgreSQL that an earlier coordinator left running");
-  await stopProcess(pid, () => !alive(pid), clock);
-}
-
-async function isServerOf(pid: number, cluster: string): Promise<boolean> {
-  if (!alive(pid)) return false;
-  const command = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => undefined);
-  return command === undefined ? process.platform !== "linux" : command.includes(cluster);
-}
-
-function alive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
-}
-
-/** Asks the server to stop fast, keeping every commit; after STOP_LIMIT insists (it then recovers at its next start). */
-async function stopProcess(pid: number, gone: () => boolean, clock: Clock): Promise<void> {
-  for (const signal of ["SIGINT", "SIGQUIT"] as const) {
-    kill(pid, signal);
-    const limit = clock.monotonic() + STOP_LIMIT;
-    while (!gone() && clock.monotonic() < limit) await clock.sleep(ms(10));
-    if (gone()) return;
-  }
-  throw new FarmError(
-    "timed-out",
-    `Cannot stop PostgreSQL (process ${pid}): it still runs after ${(2 * STOP_LIMIT) / 1000} s`,
-  );
-}
-
-function kill(pid: number, signal: NodeJS.Signals): void {
-  try {
-    process.kill(pid, signal);
-  } catch {
-    // it ended meanwhile
-  }
 }

@@ -1,0 +1,105 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { chmod, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import pg from "pg";
+import { expect, onTestFinished, test, vi } from "vitest";
+import { EmbeddedServer } from "./embedded-server.ts";
+import { systemClock } from "./system-clock.ts";
+import { quiet } from "./testing/database.ts";
+
+async function temporary(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), "barnraiser-test-"));
+  await chmod(folder, 0o711);
+  onTestFinished(() => rm(folder, { recursive: true, force: true, maxRetries: 3 }));
+  return folder;
+}
+
+/** A program that starts the server of `data` and is killed once that runs; returns the server's process id. */
+async function killedCoordinator(data: string, settings: Record<string, string> = {}): Promise<number> {
+  const room = new URL(".", import.meta.url).href;
+  const script = join(data, "coordinator.ts");
+  await writeFile(
+    script,
+    `import { EmbeddedServer } from "${room}embedded-server.ts";
+import { systemClock } from "${room}system-clock.ts";
+const log = { debug() {}, info() {}, warn() {}, error() {} };
+const server = await EmbeddedServer.start({ data: ${JSON.stringify(data)}, clock: systemClock, log, settings: ${JSON.stringify(settings)} });
+process.stdout.write(String(server.pid));
+setInterval(() => {}, 1000);
+`,
+  );
+  const child = spawn(process.execPath, [script], { stdio: ["ignore", "pipe", "inherit"] });
+  const [said] = await once(child.stdout, "data");
+  child.kill("SIGKILL");
+  await once(child, "exit");
+  return Number(said);
+}
+
+function start(data: string, settings: Record<string, string> = {}): Promise<EmbeddedServer> {
+  return EmbeddedServer.start({ data, clock: systemClock, log: quiet, settings });
+}
+
+async function ask(server: EmbeddedServer, text: string): Promise<unknown[]> {
+  const client = new pg.Client(server.connection);
+  await client.connect();
+  try {
+    return (await client.query(text)).rows;
+  } finally {
+    await client.end();
+  }
+}
+
+const lives = (pid: number) =>
+  readFile(`/proc/${pid}/cmdline`, "utf8").then(
+    (line) => line !== "",
+    () => false,
+  );
+
+test.runIf(process.platform === "linux")(
+  "the server of a coordinator that was killed is taken over: it goes on, is started again when it dies, and stops with its new owner",
+  async () => {
+    const data = await temporary();
+    const left = await killedCoordinator(data);
+    expect(await lives(left)).toBe(true);
+    {
+      await using server = await start(data);
+      expect(server.pid).toBe(left);
+      await ask(server, "create table kept (n integer)");
+      process.kill(left, "SIGKILL");
+      await vi.waitFor(async () => expect(await ask(server, "select n from kept")).toEqual([]), 30_000);
+      expect(server.pid).not.toBe(left);
+    }
+    const again = await killedCoordinator(data);
+    {
+      await using server = await start(data);
+      expect(server.pid).toBe(again);
+    }
+    expect(await lives(again)).toBe(false);
+  },
+  60_000,
+);
+
+test("a server with other settings is stopped and started anew", async () => {
+  const data = await temporary();
+  const other = await killedCoordinator(data, { work_mem: "5MB" });
+  {
+    await using server = await start(data);
+    expect(server.pid).not.toBe(other);
+    expect([await lives(other), await ask(server, "show work_mem")]).toEqual([false, [{ work_mem: "4MB" }]]);
+  }
+}, 60_000);
+
+test("the server of a coordinator that was killed together with it is started anew, with every commit", async () => {
+  const data = await temporary();
+  {
+    await using server = await start(data);
+    await ask(server, "create table kept (n integer)");
+  }
+  const both = await killedCoordinator(data);
+  process.kill(both, "SIGKILL");
+  await using server = await start(data);
+  expect(server.pid).not.toBe(both);
+  expect(await ask(server, "select n from kept")).toEqual([]);
+}, 60_000);

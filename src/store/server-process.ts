@@ -1,0 +1,109 @@
+/**
+ * The process of a PostgreSQL server, whoever started it.
+ *
+ *   child   of this program: its end is an event
+ *   left    by a coordinator that was killed: no child of ours, so its end can only be seen by looking (LOOK_EVERY). It is told from
+ *           another process that later got the same number by its command line, which names the cluster (where the system shows it: /proc)
+ */
+import type { ChildProcess } from "node:child_process";
+import { readFile, readlink, realpath } from "node:fs/promises";
+import { join } from "node:path";
+import type { Clock } from "../farm/clock.ts";
+import { FarmError } from "../farm/errors.ts";
+import { type Ms, ms, seconds } from "../farm/ids.ts";
+
+const LOOK_EVERY: Ms = ms(100);
+const STOP_LIMIT: Ms = seconds(30);
+
+export interface ServerProcess {
+  /** Undefined: it could not be started. */
+  readonly pid: number | undefined;
+  isGone(): Promise<boolean>;
+  /** Resolves once it is gone, with what is known of how it ended. */
+  ended(): Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>;
+}
+
+/** The server that `child` is. */
+export function serverChild(child: ChildProcess): ServerProcess {
+  const isGone = () => child.pid === undefined || child.exitCode !== null || child.signalCode !== null;
+  return {
+    pid: child.pid,
+    isGone: async () => isGone(),
+    async ended() {
+      if (!isGone()) await new Promise((resolve) => child.once("exit", resolve));
+      return { code: child.exitCode, signal: child.signalCode };
+    },
+  };
+}
+
+/** The server that runs on `cluster`, started by somebody else. */
+export async function serverLeft(
+  cluster: string,
+  clock: Clock,
+): Promise<(ServerProcess & { pid: number }) | undefined> {
+  const text = await readFile(join(cluster, "postmaster.pid"), "utf8").catch(() => undefined);
+  const pid = Number(text?.split("\n")[0]);
+  if (!Number.isSafeInteger(pid) || pid <= 1) return undefined;
+  const isGone = async () => !(await isServerOf(pid, cluster));
+  if (await isGone()) return undefined;
+  return {
+    pid,
+    isGone,
+    async ended() {
+      while (!(await isGone())) await clock.sleep(LOOK_EVERY);
+      return { code: null, signal: null };
+    },
+  };
+}
+
+/** Whether process `pid` was started by just this command and runs the program that is there now, not one that was there before an upgrade. */
+export async function runsCommand(pid: number, program: string, args: readonly string[]): Promise<boolean> {
+  try {
+    const command = await readFile(`/proc/${pid}/cmdline`, "utf8");
+    const running = await readlink(`/proc/${pid}/exe`); // of a file that was replaced it says "(deleted)"
+    return command === [program, ...args, ""].join("\0") && running === (await realpath(program));
+  } catch {
+    return false; // another system, or not ours to look at
+  }
+}
+
+/** Asks the server to stop fast, keeping every commit; after STOP_LIMIT insists (it then recovers at its next start). */
+export async function stopServer(server: ServerProcess, clock: Clock): Promise<void> {
+  for (const signal of ["SIGINT", "SIGQUIT"] as const) {
+    signalServer(server, signal);
+    const limit = clock.monotonic() + STOP_LIMIT;
+    while (!(await server.isGone()) && clock.monotonic() < limit) await clock.sleep(ms(10));
+    if (await server.isGone()) return;
+  }
+  throw new FarmError(
+    "timed-out",
+    `Cannot stop PostgreSQL (process ${server.pid}): it still runs after ${(2 * STOP_LIMIT) / 1000} s`,
+  );
+}
+
+export function signalServer({ pid }: ServerProcess, signal: NodeJS.Signals): void {
+  if (pid === undefined) return;
+  try {
+    process.kill(pid, signal);
+  } catch {
+    // it ended meanwhile
+  }
+}
+
+/** One that is dying shows no command line any more, but PostgreSQL counts it as running until it is quite gone. */
+async function isServerOf(pid: number, cluster: string): Promise<boolean> {
+  if (!isAlive(pid)) return false;
+  const command = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => undefined);
+  if (command === undefined) return process.platform !== "linux";
+  if (command !== "") return command.includes(cluster);
+  return (await readFile(`/proc/${pid}/stat`, "utf8").catch(() => "")).includes("(postgres)");
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
