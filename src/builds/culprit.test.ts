@@ -3,7 +3,18 @@ import { describe, expect, test } from "vitest";
 import type { Outcome } from "../farm/build.ts";
 import { buildId, epochMs } from "../farm/ids.ts";
 import type { LineBuild, LineCommit } from "../store/lines.ts";
-import { lineOfKey, newestRecipe, standingOf, standingRow, TRIES, unneeded, wanted } from "./culprit.ts";
+import {
+  type Edge,
+  lineOfKey,
+  newestRecipe,
+  standingOf,
+  standingRow,
+  TRIES,
+  unneeded,
+  unneededByAll,
+  wanted,
+  wantedForAll,
+} from "./culprit.ts";
 
 const NOW = epochMs(Date.UTC(2026, 10, 23, 12));
 
@@ -107,11 +118,11 @@ describe("standingOf()", () => {
   });
 
   test("a line without a verdict has no recipe to compare by", () => {
-    expect([newestRecipe(line(".is")), newestRecipe(line(".rG")), standingRow(standingOf(line("G"), "now"))]).toEqual([
-      undefined,
-      "old",
-      undefined,
-    ]);
+    expect([
+      newestRecipe(line(".is")),
+      newestRecipe(line(".rG")),
+      standingRow({ test: null, standing: standingOf(line("G"), "now") }),
+    ]).toEqual([undefined, "old", undefined]);
   });
 });
 
@@ -147,17 +158,80 @@ test("unneeded(): what waits outside of the range, and never what somebody asked
   expect([of("wRw.Gwq"), of("wGwR"), of("Rwwg"), of("R gw w")]).toEqual([[0, 50], [0, 20], [], [20]]);
 });
 
+/** `ab` failed by these, `-` by something else, `G` passed, `.` was not built, `w` waits; the newest first, which did not narrow anything. */
+function edges(text: string, tests: string): Edge[] {
+  const words = text.split(" ");
+  const commits = line(words.map((word, at) => (/^[.Gw]$/.test(word) ? word : at === 0 ? "R" : "n")).join(" "));
+  return [...tests].map((test) => {
+    const own = lineOfKey(commits, ({ id, outcome }) => {
+      const word = words[id / 10] ?? "";
+      return outcome === "success" ? "passed" : word === "-" ? "nothing" : word.includes(test) ? "failed" : "passed";
+    });
+    return { test, line: own, standing: standingOf(own, "now") };
+  });
+}
+
 test("lineOfKey(): each failing test has a line of its own", () => {
-  const commits = line("RRR.RG");
-  const failing: Record<number, string[]> = { 0: ["a", "b"], 10: ["b"], 20: ["a"] }; // the one at 40 did not get to its tests
-  const of = (key: string) => {
-    const own = lineOfKey(commits, key, (build) => failing[build] && new Set(failing[build]));
-    return standingOf(own, "now");
-  };
-  expect([of("a"), of("b")]).toMatchObject([
+  const [a, b] = edges("ab b a . - G", "ab");
+  expect([a?.standing, b?.standing]).toMatchObject([
     { kind: "commit", red: { at: 0 }, green: { at: 1 } },
     { kind: "commit", red: { at: 1 }, green: { at: 2 } },
   ]);
+  const [c] = edges("ab - G", "a");
+  expect([c?.standing, wantedForAll([c as Edge], "now", BACKGROUND)]).toMatchObject([
+    { kind: "range", between: 1 },
+    [], // built again it would not get to its tests either
+  ]);
+});
+
+test("wantedForAll(): a build answers for all tests, and at most so many are open for all together", () => {
+  const next = (text: string, wish: typeof BATCH) =>
+    wantedForAll(edges(text, "ab"), "now", wish).map(({ commitId }) => commitId);
+  expect([
+    next("ab . . . G", BACKGROUND), // both have this range
+    next("ab . . . b . . . G", BACKGROUND),
+    next("ab . . . b . . . G", { stride: false, atOnce: 2 }),
+    next("ab . w . b . . . G", BACKGROUND),
+    next("ab . w . b . . . G", { stride: false, atOnce: 2 }),
+  ]).toEqual([[2], [2], [2, 6], [], [6]]);
+});
+
+test("unneededByAll(): what one test needs stays", () => {
+  expect([unneededByAll(edges("ab w b w G", "ab")), unneededByAll(edges("a w G w b", "ab"))]).toEqual([[], [30]]);
+});
+
+test("the walk for several tests ends at the commit that broke each, never builds one twice, and costs at most what they cost one by one", () => {
+  const story = fc.record({
+    commits: fc.integer({ min: 2, max: 120 }),
+    breaks: fc.array(fc.nat(), { minLength: 1, maxLength: 10 }),
+    batch: fc.boolean(),
+  });
+  fc.assert(
+    fc.property(story, ({ commits, breaks, batch }) => {
+      const tests = breaks.map((_, i) => String.fromCharCode(97 + i));
+      const broken = breaks.map((n) => n % (commits - 1)); // the oldest commit, which is green, is not among them
+      const words = Array.from({ length: commits }, () => ".");
+      const build = (at: number): void => {
+        expect(words[at]).toBe(".");
+        words[at] = tests.filter((_, i) => at <= (broken[i] ?? 0)).join("") || "G";
+      };
+      build(0);
+      build(commits - 1);
+      let built = 0;
+      for (;;) {
+        const chosen = wantedForAll(edges(words.join(" "), tests.join("")), "now", batch ? BATCH : BACKGROUND);
+        expect(chosen.length).toBeLessThanOrEqual(batch ? 2 : 1);
+        if (chosen.length === 0) break;
+        for (const { commitId } of chosen) build(commitId);
+        built += chosen.length;
+      }
+      const ends = edges(words.join(" "), tests.join("")).map(({ standing }) => standing);
+      expect(ends).toMatchObject(broken.map((at) => ({ kind: "commit", red: { at }, green: { at: at + 1 } })));
+      const log2 = Math.ceil(Math.log2(commits + 1));
+      expect(built).toBeLessThanOrEqual(new Set(broken).size * (batch ? 2 * log2 + 2 : log2));
+    }),
+    { numRuns: 500 },
+  );
 });
 
 test("the walk ends at a true edge after about log2 builds, whatever the farm and the branch do meanwhile", () => {

@@ -17,6 +17,9 @@
  * began, so that a break just before the red is found after a few builds however old the green is. A commit that the farm could not build is
  * passed over, and tried once more when nothing else is left. The walk ends: each build either halves the range, or uses up one of the
  * TRIES of its commit.
+ *
+ * A test that fails has a line of its own (lineOfKey): the same builds, asked about that test. One build answers for all tests, so the
+ * ranges of several are narrowed together (wantedForAll).
  */
 import type { BuildId } from "../farm/ids.ts";
 import type { LineBuild, LineCommit, StandingRow } from "../store/lines.ts";
@@ -90,6 +93,23 @@ export function standingOf(line: readonly LineCommit[], recipe: string): Standin
   return red === undefined ? { kind: "green" } : { kind: "never green", red };
 }
 
+/** Where a line stands that is asked about one test, or about everything. */
+export interface Edge {
+  /** null: everything that the builder does. */
+  readonly test: string | null;
+  readonly line: readonly LineCommit[];
+  readonly standing: Standing;
+}
+
+/** The build that says that the newest known commit is red; undefined when it is green. */
+export function newestRed(line: readonly LineCommit[], recipe: string): BuildId | undefined {
+  for (const commit of line) {
+    const verdict = verdictOf(commit, recipe);
+    if (verdict !== undefined) return verdict.green ? undefined : verdict.build.id;
+  }
+  return undefined;
+}
+
 export interface Wish {
   /** Strides of 1, 2, 4, 8 first. */
   readonly stride: boolean;
@@ -118,6 +138,27 @@ export function wanted(line: readonly LineCommit[], standing: Standing, recipe: 
   return chosen.map(({ commit }) => commit);
 }
 
+/** The same for several edges of one line: the first ones first, a commit that lies in the ranges of several once, `atOnce` for all together. */
+export function wantedForAll(edges: readonly Edge[], recipe: string, wish: Wish): LineCommit[] {
+  const open = new Set(edges.flatMap(({ standing }) => (standing.kind === "range" ? standing.open : [])));
+  const chosen: { readonly at: number; readonly commit: LineCommit }[] = [];
+  for (const { line, standing } of edges) {
+    const free = wish.atOnce - open.size - chosen.length;
+    if (standing.kind !== "range" || free <= 0) continue;
+    if (chosen.some(({ at }) => standing.red.at < at && at <= standing.green.at)) continue;
+    for (const commit of wanted(line, standing, recipe, { ...wish, atOnce: standing.open.length + free })) {
+      chosen.push({ at: line.indexOf(commit), commit });
+    }
+  }
+  return chosen.map(({ commit }) => commit);
+}
+
+/** Of builds that narrow a range: those that wait and that no edge needs any more. */
+export function unneededByAll(edges: readonly Edge[]): BuildId[] {
+  const [first, ...others] = edges.map(({ line, standing }) => unneeded(line, standing));
+  return (first ?? []).filter((build) => others.every((each) => each.includes(build)));
+}
+
 /** Of builds that narrow a range: those that wait and that nobody needs any more as things stand. */
 export function unneeded(line: readonly LineCommit[], standing: Standing): BuildId[] {
   const needed = (at: number): boolean =>
@@ -132,11 +173,12 @@ export function unneeded(line: readonly LineCommit[], standing: Standing): Build
 }
 
 /** As the database keeps it; undefined: not red. */
-export function standingRow(standing: Standing): StandingRow | undefined {
+export function standingRow({ test, standing }: Pick<Edge, "test" | "standing">): StandingRow | undefined {
   if (standing.kind === "green") return undefined;
   const { kind, red } = standing;
   const green = standing.kind === "never green" ? null : standing.green;
   return {
+    test,
     kind,
     redBuild: red.build,
     redCommit: red.commitId,
@@ -146,22 +188,21 @@ export function standingRow(standing: Standing): StandingRow | undefined {
   };
 }
 
-/**
- * The line of one failing test (or whatever else has a name and fails): a build that failed without it passed for it, and one that failed
- * before it got so far says nothing. `failing`: the names that a failed build failed by; undefined: it did not get so far.
- */
+/** What a build says that says nothing about a test: it counts like one that somebody canceled, since another build of the commit says the same. */
+const SAYS_NOTHING = { outcome: "canceled", narrows: true } as const;
+
+/** The line of one test, or of whatever else has a name and fails. `says` is asked about builds that passed or failed. */
 export function lineOfKey(
   line: readonly LineCommit[],
-  key: string,
-  failing: (build: BuildId) => ReadonlySet<string> | undefined,
+  says: (build: LineBuild) => "passed" | "failed" | "nothing",
 ): LineCommit[] {
   return line.map((commit) => ({
     ...commit,
     builds: commit.builds.map((build): LineBuild => {
-      if (build.outcome !== "failure") return build;
-      const names = failing(build.id);
-      if (names === undefined) return { ...build, outcome: "skipped" };
-      return names.has(key) ? build : { ...build, outcome: "success" };
+      if (build.outcome !== "success" && build.outcome !== "failure") return build;
+      const said = says(build);
+      if (said === "nothing") return { ...build, ...SAYS_NOTHING };
+      return { ...build, outcome: said === "passed" ? "success" : "failure" };
     }),
   }));
 }

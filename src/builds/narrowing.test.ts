@@ -69,6 +69,25 @@ class Story {
     }
   }
 
+  /** The open build of `letter` ends as its tests do: "a+ b- c~" passed, failed, was flaky. `stopped`: at the first that failed. */
+  async test(letter: string, tests: string, stopped = false): Promise<void> {
+    const names = tests.split(" ").map((test) => test.slice(0, -1));
+    const outcomes = tests.split(" ").map((test) => OUTCOMES[test.at(-1) ?? ""] ?? "");
+    const failed = outcomes.filter((outcome) => outcome === "failure").length;
+    await this.sql.query(
+      `with b as (
+         select b.id from build b join commit c on c.id = b.commit_id where c.hash = $1 and b.state <> 'ended'
+       ), r as (
+         insert into test_run (build_id, listed_at, total, waiting, failed, known_ms, unknown, stopped, ended_at)
+         select id, $4, cardinality($2::text[]), 0, $5, 0, 0, $6, $4 from b returning build_id
+       )
+       insert into test (build_id, number, name, state, outcome)
+       select build_id, t.number, t.name, 'ended', t.outcome from r, unnest($2::text[], $3::text[]) with ordinality as t (name, outcome, number)`,
+      [hashOf(letter), names, outcomes, new Date(at("z")), failed, stopped],
+    );
+    await this.end(letter, failed > 0 ? "failure" : "success");
+  }
+
   /** `config`: of the coordinator that looks. */
   async look(what: "everything" | "the line" = "everything", config = this.config): Promise<void> {
     const { bus } = this.database;
@@ -88,16 +107,23 @@ class Story {
 
   /** "commit f after e". */
   async standing(): Promise<string> {
-    const rows = await this.sql.query<{ kind: string; red: string; green: string | null; between: number }>(
-      `select s.kind, left(r.hash, 2) as red, left(g.hash, 2) as green, s.between
-       from standing s join commit r on r.id = s.red_commit left join commit g on g.id = s.green_commit order by s.branch`,
+    const rows = await this.sql.query<{
+      test: string | null;
+      kind: string;
+      red: string;
+      green: string | null;
+      between: number;
+    }>(
+      `select s.test, s.kind, left(r.hash, 2) as red, left(g.hash, 2) as green, s.between
+       from standing s join commit r on r.id = s.red_commit left join commit g on g.id = s.green_commit order by s.branch, s.place`,
     );
     return rows
-      .map((s) => `${s.kind} ${letterOf(s.red)} after ${s.green === null ? "nothing" : letterOf(s.green)}${s.between > 0 ? ` (${s.between})` : ""}`) // biome-ignore format: one thought
+      .map((s) => `${s.test === null ? "" : `${s.test}: `}${s.kind} ${letterOf(s.red)} after ${s.green === null ? "nothing" : letterOf(s.green)}${s.between > 0 ? ` (${s.between})` : ""}`) // biome-ignore format: one thought
       .join(", ");
   }
 }
 
+const OUTCOMES: Readonly<Record<string, string>> = { "+": "success", "-": "failure", "~": "flaky", ".": "skipped" };
 const hashOf = (letter: string): string => letter.charCodeAt(0).toString(16).repeat(20);
 const letterOf = (start: string): string => String.fromCharCode(Number.parseInt(start, 16));
 const at = (letter: string): EpochMs => plus(NOON, minutes(letter.charCodeAt(0)));
@@ -331,6 +357,88 @@ describe("red after green", () => {
     await told.end("c", "failure");
     await told.look();
     expect([await told.builds(), await told.standing()]).toEqual(["c:failure", "never green c after nothing"]);
+  });
+});
+
+describe("tests that turned red", () => {
+  const TESTS = { tests: { list: ["a", "b", "c"], run: "./run" } };
+
+  /** `abcdefghi`, a passed all its tests and i failed by `tests`. */
+  async function redTests(tests: string, builder: object = {}): Promise<Story> {
+    const told = await story({ ...TESTS, ...builder });
+    await told.push("a");
+    await told.test("a", "a+ b+ c+");
+    await told.push("abcdefghi");
+    await told.test("i", tests);
+    await told.look();
+    return told;
+  }
+
+  test("each has an edge of its own, and one build answers for all", async () => {
+    const told = await redTests("a- b- c+");
+    expect(await told.standing()).toBe("a: range i after a (7), b: range i after a (7)");
+    await told.test("e", "a- b+ c-"); // c was red then, and is not any more
+    await told.look();
+    expect(await told.standing()).toBe("a: range e after a (3), b: range i after e (3)");
+    for (const [letter, tests] of [["c", "a+ b+ c+"], ["d", "a+ b+ c+"], ["g", "a- b- c+"], ["f", "a- b+ c~"]] as const) {
+      await told.test(letter, tests);
+      await told.look();
+    } // biome-ignore format: one thought
+    expect([await told.standing(), await told.builds()]).toEqual([
+      "a: commit e after d, b: commit g after f",
+      "a:success i:failure e:failure+ c:success+ d:success+ g:failure+ f:failure+",
+    ]);
+    await told.push("abcdefghij");
+    await told.test("j", "a+ b- c+");
+    await told.look();
+    expect(await told.standing()).toBe("b: commit g after f");
+    await told.push("abcdefghijk");
+    await told.test("k", "a+ b+ c+");
+    await told.look();
+    expect(await told.standing()).toBe("");
+  });
+
+  test("several coordinators that look at once build one commit once", async () => {
+    const told = await redTests("a- b- c+");
+    await told.test("e", "a- b+ c+");
+    await Promise.all(Array.from({ length: 8 }, () => told.look()));
+    expect(await told.builds()).toBe("a:success i:failure e:failure+ c:scheduled+");
+  });
+
+  test("a build that failed before its tests, that left a test out or does not have it, says nothing about the test, and is not repeated", async () => {
+    const told = await redTests("a- b+ c+");
+    await told.end("e", "failure");
+    await told.look();
+    await told.test("f", "b+ c-");
+    await told.look();
+    await told.test("d", "c- a. b+", true);
+    await told.look();
+    expect([await told.standing(), await told.builds()]).toEqual([
+      "a: range i after a (7)",
+      "a:success i:failure e:failure+ f:failure+ d:failure+ g:scheduled+",
+    ]);
+  });
+
+  test("a new test that fails has no green end: then the builder is looked at as a whole", async () => {
+    const told = await redTests("a+ b+ c+ n-");
+    expect([await told.standing(), await told.builds()]).toEqual([
+      "range i after a (7)",
+      "a:success i:failure e:scheduled+",
+    ]);
+  });
+
+  test("when very many fail at once they are one", async () => {
+    const many = Array.from({ length: 11 }, (_, n) => `t${n}`);
+    const told = await redTests(many.map((name) => `${name}-`).join(" "));
+    expect(await told.standing()).toBe("range i after a (7)");
+  });
+
+  test("what fails before the tests is the builder's", async () => {
+    const told = await redTests("a- b+ c+");
+    await told.push("abcdefghij");
+    await told.end("j", "failure");
+    await told.look();
+    expect(await told.standing()).toBe("range i after a (7)");
   });
 });
 

@@ -4,7 +4,7 @@
  * A line is one builder's answers about one branch. It is looked at when a build of it has ended, when its branch moved, when the configuration
  * changed, and every SWEEP for what got lost; each look asks culprit.ts where the line stands, keeps that in the table `standing`, wants the
  * builds that make its range smaller and takes back those that do not any more. Only what the configuration in force builds is narrowed, by
- * the recipe in force, and no builder whose failures are known.
+ * the recipe in force, and no builder whose failures are known. Where a few tests fail it is done for each (test-edges.ts).
  *
  *   background   one build at a time, for machines that have nothing else to do (the class sees to that)
  *   batch        two at a time and in the class of the builds that were skipped: without them a busy farm would never know
@@ -25,20 +25,30 @@ import { recipeDigest } from "../store/builds.ts";
 import {
   allBranches,
   insertNarrowing,
-  keepStanding,
+  keepStandings,
   type LineCommit,
   type LineName,
   linesOfBuilds,
   linesToLookAt,
   lockBranch,
   readLine,
+  type StandingRow,
   standingLines,
 } from "../store/lines.ts";
 import type { Sql } from "../store/sql.ts";
 import { skipBuilds } from "../store/superseded.ts";
 import { publishBuild } from "./builds.ts";
-import { newestRecipe, type Standing, standingOf, standingRow, unneeded, wanted } from "./culprit.ts";
+import {
+  type Edge,
+  lineOfPair,
+  newestRecipe,
+  standingOf,
+  standingRow,
+  unneededByAll,
+  wantedForAll,
+} from "./culprit.ts";
 import { plan } from "./plan.ts";
+import { redEdges } from "./test-edges.ts";
 
 export const SWEEP: Ms = seconds(60);
 /** What ends close together is looked at together. */
@@ -144,12 +154,12 @@ export async function look(deps: NarrowingDeps, lines: readonly LineName[] | "ev
   const named = all ? await everyLine(sql, config()) : lines;
   if (named.length === 0) return;
   for (const line of await linesToLookAt(sql, named, NEWEST)) {
-    await act(deps, line, all, decide(config(), line, await readLine(sql, line, LOOK_BACK), all));
+    await act(deps, line, all, await decide(sql, config(), line, await readLine(sql, line, LOOK_BACK), all));
   }
 }
 
 interface Decision {
-  readonly standing: Standing;
+  readonly standings: readonly StandingRow[];
   readonly unneeded: readonly BuildId[];
   readonly wanted: readonly LineCommit[];
   readonly recipe: Recipe | undefined;
@@ -157,21 +167,36 @@ interface Decision {
 }
 
 /** What is to be done about a line, whoever asks. `tidy`: also about builds that only the configuration speaks against. */
-function decide(config: FarmConfig, line: LineName, commits: readonly LineCommit[], tidy: boolean): Decision {
+async function decide(
+  sql: Sql,
+  config: FarmConfig,
+  line: LineName,
+  all: readonly LineCommit[],
+  tidy: boolean,
+): Promise<Decision> {
   const builder = config.builders.find(({ name }) => name === line.builder);
   const recipe = plan(config, line.repo, line.branch).find((each) => each.builder === line.builder);
+  const commits = lineOfPair(all, [null, null]);
   const newest = newestRecipe(commits);
-  const standing: Standing = newest === undefined ? { kind: "green" } : standingOf(commits, newest);
+  const edges = newest === undefined ? [] : await edgesOf(sql, commits, newest, recipe?.tests !== undefined);
   const batch = builder?.superseded === "batch";
   const may = recipe !== undefined && newest === recipeDigest(recipe).digest && worthwhile(builder);
   const wish = { stride: batch, atOnce: batch ? 2 : 1 };
+  const nothing: Edge = { test: null, line: commits, standing: { kind: "green" } };
   return {
-    standing: recipe ? standing : { kind: "green" },
-    unneeded: unneeded(commits, may || !tidy ? standing : { kind: "green" }),
-    wanted: may && newest !== undefined ? wanted(commits, standing, newest, wish) : [],
+    standings: recipe ? edges.flatMap((edge) => standingRow(edge) ?? []) : [],
+    unneeded: unneededByAll((may || !tidy) && edges.length > 0 ? edges : [nothing]),
+    wanted: may ? wantedForAll(edges, newest, wish) : [],
     recipe,
     batch,
   };
+}
+
+/** Of the tests that fail, or of the builder as a whole. */
+async function edgesOf(sql: Sql, line: readonly LineCommit[], recipe: string, tests: boolean): Promise<Edge[]> {
+  const standing = standingOf(line, recipe);
+  const edges = tests && standing.kind !== "green" ? await redEdges(sql, line, recipe) : [];
+  return edges.length > 0 ? edges : [{ test: null, line, standing }];
 }
 
 function worthwhile(builder: BuilderConfig | undefined): boolean {
@@ -183,10 +208,10 @@ async function act(deps: NarrowingDeps, line: LineName, tidy: boolean, seen: Dec
   const now = clock.now();
   const done = await sql.tx(async (tx) => {
     if (seen.wanted.length === 0 && seen.unneeded.length === 0) {
-      return { news: await keepStanding(tx, line, standingRow(seen.standing), now), skipped: [], made: [] };
+      return { news: await keepStandings(tx, line, seen.standings, now), skipped: [], made: [] };
     }
     await lockBranch(tx, line.repo, line.branch);
-    const decision = decide(deps.config(), line, await readLine(tx, line, LOOK_BACK), tidy);
+    const decision = await decide(tx, deps.config(), line, await readLine(tx, line, LOOK_BACK), tidy);
     const { recipe, batch } = decision;
     const { releaseBranches = [] } = deps.config().repos.find(({ name }) => name === line.repo) ?? {};
     const skipped = await skipBuilds(tx, decision.unneeded, "not needed any more to find the culprit", now);
@@ -205,7 +230,7 @@ async function act(deps: NarrowingDeps, line: LineName, tidy: boolean, seen: Dec
       } as const;
       made.push((await insertNarrowing(tx, wish, now)) ?? []);
     }
-    const news = await keepStanding(tx, line, standingRow(decision.standing), now);
+    const news = await keepStandings(tx, line, decision.standings, now);
     return { news, skipped, made: made.flat() };
   });
   for (const build of done.made) {

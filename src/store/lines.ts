@@ -162,8 +162,10 @@ export async function narrowingOfGone(sql: Sql, repo: string, branch: string): P
 
 export type StandingKind = "commit" | "recipe" | "range" | "never green";
 
-/** Since when a builder is red on a branch, as far as is known. */
+/** Since when a builder is red on a branch, or one of its tests, as far as is known. */
 export interface StandingRow {
+  /** null: the builder as a whole. */
+  readonly test: string | null;
   readonly kind: StandingKind;
   readonly redBuild: number;
   readonly redCommit: number;
@@ -173,42 +175,45 @@ export interface StandingRow {
   readonly between: number;
 }
 
-/** Keeps where a line stands; undefined: it is not red. Returns whether that is news. */
-export async function keepStanding(
+/** Keeps where a line stands, and nothing of it that is not in `standings`; none: it is not red. Returns whether that is news. */
+export async function keepStandings(
   sql: Sql,
   line: LineName,
-  standing: StandingRow | undefined,
+  standings: readonly StandingRow[],
   now: EpochMs,
 ): Promise<boolean> {
-  if (standing === undefined) {
-    const gone = await sql.query(
-      "delete from standing where repo = $1 and branch = $2 and builder = $3 returning kind",
-      [line.repo, line.branch, line.builder],
-    );
-    return gone.length > 0;
-  }
-  const kept = await sql.query(
-    `insert into standing as s (repo, branch, builder, kind, red_build, red_commit, green_build, green_commit, between, changed_at)
-     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-     on conflict (repo, branch, builder) do update set kind = excluded.kind, red_build = excluded.red_build, red_commit = excluded.red_commit,
-       green_build = excluded.green_build, green_commit = excluded.green_commit, between = excluded.between, changed_at = excluded.changed_at
-     where (s.kind, s.red_build, s.red_commit, s.green_build, s.green_commit, s.between)
-       is distinct from (excluded.kind, excluded.red_build, excluded.red_commit, excluded.green_build, excluded.green_commit, excluded.between)
-     returning kind`,
+  const [row] = await sql.query<{ news: number }>(
+    `with gone as (
+       delete from standing where repo = $1 and branch = $2 and builder = $3 and place >= $4 returning 1
+     ), kept as (
+       insert into standing as s (repo, branch, builder, place, test, kind, red_build, red_commit, green_build, green_commit, between, changed_at)
+       select $1, $2, $3, w.place - 1, w.test, w.kind, w.red_build, w.red_commit, w.green_build, w.green_commit, w.between, $5
+       from unnest($6::text[], $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::integer[])
+         with ordinality as w (test, kind, red_build, red_commit, green_build, green_commit, between, place)
+       on conflict (repo, branch, builder, place) do update set test = excluded.test, kind = excluded.kind, red_build = excluded.red_build,
+         red_commit = excluded.red_commit, green_build = excluded.green_build, green_commit = excluded.green_commit, between = excluded.between,
+         changed_at = excluded.changed_at
+       where (s.test, s.kind, s.red_build, s.red_commit, s.green_build, s.green_commit, s.between)
+         is distinct from (excluded.test, excluded.kind, excluded.red_build, excluded.red_commit, excluded.green_build, excluded.green_commit, excluded.between)
+       returning 1
+     )
+     select (select count(*) from gone) + (select count(*) from kept) as news`,
     [
       line.repo,
       line.branch,
       line.builder,
-      standing.kind,
-      standing.redBuild,
-      standing.redCommit,
-      standing.greenBuild,
-      standing.greenCommit,
-      standing.between,
+      standings.length,
       at(now),
+      standings.map(({ test }) => test),
+      standings.map(({ kind }) => kind),
+      standings.map(({ redBuild }) => redBuild),
+      standings.map(({ redCommit }) => redCommit),
+      standings.map(({ greenBuild }) => greenBuild),
+      standings.map(({ greenCommit }) => greenCommit),
+      standings.map(({ between }) => between),
     ],
   );
-  return kept.length > 0;
+  return (row?.news ?? 0) > 0;
 }
 
 /** Lines that are kept as standing, of builders or branches that nobody builds any more. */

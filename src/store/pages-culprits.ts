@@ -19,11 +19,23 @@ export async function commitNames(sql: Sql, ids: readonly number[]): Promise<Com
   );
 }
 
-/** A builder that is red, and since when. */
+/** Of builds of pairs: the commit that each was tested with. */
+export async function otherHashes(sql: Sql, builds: readonly number[]): Promise<Map<number, string>> {
+  const rows = await sql.query<{ build: number; hash: string }>(
+    `select b.id as build, r.with_hash as hash from build b join recipe r on r.digest = b.recipe
+     where b.id = any ($1::bigint[]) and r.with_hash is not null`,
+    [builds],
+  );
+  return new Map(rows.map(({ build, hash }) => [build, hash]));
+}
+
+/** A builder that is red, or one of its tests, and since when. */
 export interface RedRow {
   readonly repo: string;
   readonly branch: string;
   readonly builder: string;
+  /** null: the builder as a whole. */
+  readonly test: string | null;
   readonly kind: StandingKind;
   readonly between: number;
   readonly build: number;
@@ -35,20 +47,31 @@ export interface RedRow {
 }
 
 const RED = `
-  select s.repo, s.branch, s.builder, s.kind, s.between, s.red_build as build, c.hash, c.message, c.author_name as author, g.hash as "greenHash",
+  s.repo, s.branch, s.builder, s.test, s.kind, s.between, s.red_build as build, c.hash, c.message, c.author_name as author, g.hash as "greenHash",
     b.ended_at as "redAt"
   from standing s join commit c on c.id = s.red_commit join build b on b.id = s.red_build left join commit g on g.id = s.green_commit`;
 
-/** The red builders of a branch. */
+/** The red builders of a branch, each with its failing tests in their order. */
 export async function redBuilders(sql: Sql, repo: string, branch: string): Promise<RedRow[]> {
-  return sql.query(`${RED} where s.repo = $1 and s.branch = $2 order by s.builder`, [repo, branch]);
+  return sql.query(`select ${RED} where s.repo = $1 and s.branch = $2 order by s.builder, s.place`, [repo, branch]);
 }
 
-/** Builders that were green and turned red since `since`, the last first. */
+/** Builders that were green and turned red since `since`, the last first; of tests that broke together the first. */
 export async function newlyRed(sql: Sql, since: number, limit: number): Promise<RedRow[]> {
   return sql.query(
-    `${RED} where s.kind in ('commit', 'range') and b.ended_at >= $1 order by b.ended_at desc, s.builder limit $2`,
+    `select * from (
+       select distinct on (s.repo, s.branch, s.builder, s.red_build) ${RED} where s.kind in ('commit', 'range') and b.ended_at >= $1
+       order by s.repo, s.branch, s.builder, s.red_build, s.place
+     ) first order by "redAt" desc, builder limit $2`,
     [at(since as Parameters<typeof at>[0]), limit],
+  );
+}
+
+/** Tests that this commit broke and that are red since, by their builders. */
+export async function testsBrokenBy(sql: Sql, commitId: number): Promise<{ builder: string; test: string }[]> {
+  return sql.query(
+    `select distinct builder, test from standing where red_commit = $1 and kind = 'commit' and test is not null order by builder, test`,
+    [commitId],
   );
 }
 

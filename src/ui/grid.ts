@@ -45,6 +45,12 @@ export interface GridNow {
   readonly why: string;
 }
 
+/** A builder that a commit turned red, and that is red since; the tests that it broke where it is known. */
+export interface Broke {
+  readonly builder: string;
+  readonly tests: readonly string[];
+}
+
 export function cellHtml(cell: GridCell | undefined): string {
   if (cell === undefined) return "<td></td>";
   const look = STATUS[cell.status];
@@ -53,12 +59,11 @@ export function cellHtml(cell: GridCell | undefined): string {
   return `<td class=${css}><a href=/b/${cell.build} aria-label="${look.word}">${look.glyph}</a></td>`;
 }
 
-/** `broke`: builders that this commit turned red, and that are red since. */
 export function rowHtml(
   repo: string,
   commit: GridCommit,
   cells: readonly (GridCell | undefined)[],
-  broke: readonly string[] = [],
+  broke: readonly Broke[] = [],
 ): string {
   const href = `/p/${encodeURIComponent(repo)}/${commit.hash}`;
   const at = new Date(commit.committedAt);
@@ -71,11 +76,15 @@ export function rowHtml(
   );
 }
 
-function brokeHtml(broke: readonly string[]): string {
-  const [first = "", ...more] = broke.map((name) => escapeHtml(visible(name)));
+function brokeHtml(broke: readonly Broke[]): string {
+  const [first = "", ...more] = broke.map(({ builder }) => escapeHtml(visible(builder)));
   if (first === "") return "";
-  const title = `broke ${[first, ...more].join(", ")}`;
+  const title = `broke ${broke.map((one) => escapeHtml(visible(brokeText(one)))).join(", ")}`;
   return `<span class="broke no" title="${title}">✕ <span class=sr>broke </span><bdi>${first}</bdi>${more.length > 0 ? ` +${more.length}` : ""}</span> `;
+}
+
+function brokeText({ builder, tests }: Broke): string {
+  return tests.length === 0 ? builder : `${builder} (${tests.join(", ")})`;
 }
 
 function withHtml({ repo, branch, hash }: OtherCommit): string {

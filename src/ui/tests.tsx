@@ -8,6 +8,7 @@ import { type MachineRef, stepHref } from "./data.ts";
 import { groupName } from "./group-name.ts";
 import type { WhyLine } from "./pages/build.tsx";
 import { Machine, Mark, Name, Section, Table } from "./parts.tsx";
+import { type Since, TestSince } from "./since.tsx";
 import { plural, visible } from "./text.ts";
 import { duration } from "./time.ts";
 
@@ -21,6 +22,8 @@ export interface TestLine {
   readonly durationMs: number | null;
   readonly expectedMs: number | null;
   readonly group: number | null;
+  /** Of one that failed. */
+  readonly since: Since | null;
 }
 
 /** A test that failed, with the end of what it printed. */
@@ -72,6 +75,7 @@ export function TroubledTests(props: { build: number; tests: TestsData }): JSX.E
               )}
             </span>
           </h2>
+          <TestSince since={test.since} />
           {test.lines.length === 0 ? null : (
             <div class="why">
               {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard. */}
@@ -161,6 +165,7 @@ export function Tests(props: { build: number; tests: TestsData }): JSX.Element {
               <td class="wide">
                 <Mark status={test.status} /> <TestName build={build} test={test} />
                 {test.note === "" ? null : <span class="muted"> {test.note}</span>}
+                <TestSince since={test.since} />
               </td>
               <td class="right">{test.durationMs === null ? "" : duration(test.durationMs)}</td>
               <td class="right muted">{test.expectedMs === null ? "" : duration(test.expectedMs)}</td>

@@ -272,6 +272,61 @@ test("the culprit is named in the grid, on its own page and on the front page, a
   expect((await data(`/b/${web.seeded.failed}`)).topics).toContain("standing:app");
 });
 
+test("each failing test says since which commit it fails, the grid and the commit's page which tests it broke", async () => {
+  const { sql } = web.database;
+  const [, last = "", second = "", first = ""] = web.seeded.hashes;
+  const own = async (hash: string): Promise<number> => {
+    const [row] = await sql.query<{ id: number }>(
+      "select b.id from build b join commit c on c.id = b.commit_id where c.hash = $1 and b.builder = 'linux-amd64'",
+      [hash],
+    );
+    return row?.id ?? 0;
+  };
+  const tests = async (hash: string, outcomes: readonly string[]): Promise<void> => {
+    await sql.query(
+      `with r as (
+         insert into test_run (build_id, listed_at, total, waiting, failed, known_ms, unknown, ended_at)
+         select $1, now(), 3, 0, count(*) filter (where o = 'failure'), 0, 0, now() from unnest($2::text[]) o returning build_id
+       )
+       insert into test (build_id, number, name, state, outcome)
+       select build_id, n, (array['lexer', '<b>parser</b>', 'new'])[n], 'ended', o from r, unnest($2::text[]) with ordinality as t (o, n)`,
+      [await own(hash), outcomes],
+    );
+  };
+  await tests(web.seeded.hashes[4] ?? "", ["success", "success"]);
+  await tests(first, ["failure", "flaky"]);
+  await tests(second, ["failure", "failure", "failure"]);
+  await tests(last, ["failure", "failure", "failure"]);
+  await sql.query(
+    `insert into standing select repo, branch, builder, 1, 'b', kind, $1, (select commit_id from build where id = $1), red_build, red_commit, 0, changed_at
+     from standing where builder = 'linux-amd64'`,
+    [await own(second)],
+  );
+  await sql.query("update standing set test = 'lexer' where builder = 'linux-amd64' and place = 0");
+  const { page: failed } = await data(`/b/${web.seeded.failed}`);
+  if (failed.name !== "build") throw new Error(failed.name);
+  const { since, tests: shown } = failed.data;
+  expect(since).toMatchObject({ test: "lexer", kind: "commit", first: { hash: first }, merged: null });
+  expect(shown?.failures.map((test) => [test.name, test.since?.kind, test.since?.first.hash])).toEqual([
+    ["lexer", "commit", first],
+    ["<b>parser</b>", "commit", second],
+    ["new", "never green", second],
+  ]);
+  const said = plainText(await page(`/b/${web.seeded.failed}`));
+  expect(said).toMatch(new RegExp(`lexer red since ${first.slice(0, 8)} Fix the parser, part 26 by A. Author`));
+  expect(said).toContain(`since ${second.slice(0, 8)} `);
+  expect(said).toContain("has never passed before");
+  expect((await page("/p/app")).match(/title="broke [^"]*"/g)).toEqual([
+    'title="broke linux-amd64 (b)"',
+    'title="broke linux-amd64 (lexer)"',
+  ]);
+  expect(plainText(await page(`/p/app/${first}`))).toMatch(/broke .*linux-amd64 \(lexer\)/);
+  await sql.query("delete from standing where place = 1");
+  await sql.query("update standing set test = null");
+  await sql.query("delete from test");
+  await sql.query("delete from test_run");
+});
+
 test("a range says how far it is and what runs for it, a changed configuration that it was that, a merge what it brought", async () => {
   await using other = await testWeb({
     clock: new FakeClock(),

@@ -12,11 +12,14 @@ create unique index build_once on build (commit_id, builder, recipe) where rebui
 alter table build add column narrows boolean not null default false;
 create index build_narrowing on build (repo, branch, builder) where narrows and state <> 'ended';
 
--- Of each builder whose newest answer about a branch is red: since when, as far as is known. builds/narrowing.ts keeps it; what decides is builds/culprit.ts.
+-- Of each builder whose newest answer about a branch is red: since when, as far as is known; one row for each of its failing tests where few
+-- fail, else one for all that it does. builds/narrowing.ts keeps it; what decides is builds/culprit.ts.
 create table standing (
   repo         text not null,
   branch       text not null,
   builder      text not null,
+  place        integer not null default 0,                                -- 0, 1, ... in the order of the tests
+  test         text,                                                      -- null: the builder as a whole
   kind         text not null check (kind in ('commit', 'recipe', 'range', 'never green')),
   red_build    bigint not null references build (id) on delete cascade,   -- of the oldest commit that is known to be red
   red_commit   bigint not null references commit (id) on delete cascade,
@@ -24,5 +27,5 @@ create table standing (
   green_commit bigint references commit (id) on delete set null,
   between      integer not null,                        -- commits between the two that nobody knows about
   changed_at   timestamptz not null,
-  primary key (repo, branch, builder)
+  primary key (repo, branch, builder, place)
 );

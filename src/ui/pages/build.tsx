@@ -24,6 +24,7 @@ import {
   With,
   waitSentence,
 } from "../parts.tsx";
+import { type Since, SinceLine } from "../since.tsx";
 import { STATUS } from "../status.ts";
 import { Tests, type TestsData, TroubledTests } from "../tests.tsx";
 import { plural, visible } from "../text.ts";
@@ -56,29 +57,6 @@ export interface WhyLine {
   readonly line: number;
   readonly text: string;
   readonly marked: boolean;
-}
-
-/** Since when a red builder is red: the first commit that is known to be red, and the last green one before it. */
-export interface Since {
-  /** `commit`: the first red one did it. `recipe`: the configuration did, or `other`. `range`: one of those between, or the first red one. */
-  readonly kind: "commit" | "recipe" | "range" | "never green";
-  /** The repository that this one is tested with. */
-  readonly other: string | null;
-  readonly first: {
-    readonly hash: string;
-    readonly build: number;
-    /** It is the commit of this page. */
-    readonly here: boolean;
-    readonly subject: string;
-    readonly author: string;
-  };
-  readonly green: { readonly hash: string; readonly build: number } | null;
-  /** Commits between the two that say nothing. */
-  readonly between: number;
-  /** Builds that run or wait to find out. */
-  readonly looking: readonly number[];
-  /** How many commits it brought, when it is a merge. */
-  readonly merged: number | null;
 }
 
 export interface Mini {
@@ -273,63 +251,6 @@ function Line(props: { wait: Wait; build: BuildLine }): JSX.Element {
         : `By recent durations it begins three times in four in ${startsIn(estimate)}, half of the times within ${duration(estimate.aboutMs)}, if nothing comes that goes before it. `}
       <a href={`/queues#${encodeURIComponent(build.hostType)}`}>The whole queue</a>
     </p>
-  );
-}
-
-/** "red since a1b2c3d4 Fix the parser by A. Author (green before at 9f8e7d6c)". */
-function SinceLine(props: { since: Since | null; repo: string }): JSX.Element | null {
-  const { since, repo } = props;
-  if (since === null) return null;
-  const { first, green, between, looking, merged } = since;
-  const known = since.kind === "commit" && !first.here;
-  return (
-    <span class="since">
-      red since {since.kind === "recipe" ? `${visible(since.other ?? "the configuration")} changed, ` : null}
-      {first.here ? (
-        "this commit"
-      ) : (
-        <a href={`/b/${first.build}`} class="hash">
-          {first.hash.slice(0, 8)}
-        </a>
-      )}
-      {known ? (
-        <>
-          {" "}
-          <bdi>{first.subject}</bdi> by <Name text={first.author} />
-        </>
-      ) : null}
-      {merged !== null ? (
-        <>
-          , a merge{" "}
-          {merged > 0 ? <a href={`${commitHref(repo, first.hash)}#merged`}>of {plural(merged, "commit")}</a> : null}
-        </>
-      ) : null}{" "}
-      (
-      {green === null ? (
-        "never green before"
-      ) : (
-        <>
-          green {since.kind === "recipe" ? "with what was before" : "before"} at{" "}
-          <a href={`/b/${green.build}`} class="hash">
-            {green.hash.slice(0, 8)}
-          </a>
-          {between > 0 ? `, ${plural(between, "commit")} between` : ""}
-        </>
-      )}
-      )
-      {looking.length > 0 ? (
-        <>
-          , looking for the culprit:{" "}
-          {looking.map((build, i) => (
-            <span key={build}>
-              {i > 0 ? ", " : ""}
-              <a href={`/b/${build}`}>#{build}</a>
-            </span>
-          ))}
-        </>
-      ) : null}
-      {" · "}
-    </span>
   );
 }
 

@@ -2,6 +2,7 @@
 import type { JSX } from "preact";
 import type { Status } from "../../farm/build.ts";
 import { type MachineRef, type OtherCommit, repoHref } from "../data.ts";
+import type { Broke } from "../grid.ts";
 import { Builder, Empty, Machine, Mark, Name, Section, Span, Table, When, With } from "../parts.tsx";
 import { subject, visible, visibleLines } from "../text.ts";
 
@@ -27,9 +28,9 @@ export interface CommitData {
   readonly parents: readonly string[];
   readonly branches: readonly string[];
   readonly cells: readonly CommitCell[];
-  /** Builders that were green at its first parent and are red here, and the other way round. */
-  readonly broke: readonly string[];
-  readonly mended: readonly string[];
+  /** Builders that were green at its first parent and are red here, with the tests that are since, and the other way round. */
+  readonly broke: readonly Broke[];
+  readonly mended: readonly Broke[];
   /** What it brought, when it is a merge, newest first. */
   readonly merged: readonly { readonly hash: string; readonly subject: string; readonly author: string }[];
 }
@@ -142,20 +143,16 @@ export function CommitPage(props: { data: CommitData }): JSX.Element {
   );
 }
 
-function Turned(props: {
-  repo: string;
-  status: Status;
-  word: string;
-  builders: readonly string[];
-}): JSX.Element | null {
+function Turned(props: { repo: string; status: Status; word: string; builders: readonly Broke[] }): JSX.Element | null {
   if (props.builders.length === 0) return null;
   return (
     <p class="turned">
       <Mark status={props.status} /> {props.word}{" "}
-      {props.builders.map((builder, i) => (
+      {props.builders.map(({ builder, tests }, i) => (
         <span key={builder}>
           {i > 0 ? ", " : ""}
           <Builder name={builder} repo={props.repo} />
+          {tests.length === 0 ? null : <span class="muted"> ({tests.map(visible).join(", ")})</span>}
         </span>
       ))}
     </p>

@@ -37,6 +37,8 @@ export interface Hour {
 export interface RedLine {
   readonly repo: string;
   readonly builder: string;
+  /** null: it is the builder as a whole. */
+  readonly test: string | null;
   readonly build: number;
   readonly hash: string;
   readonly subject: string;
@@ -143,12 +145,17 @@ function RedRows(props: { red: readonly RedLine[] }): JSX.Element {
   return (
     <Table label="New failures" class="builds" head={["Builder", "Broken by", "Author", "#Since"]}>
       {props.red.map((row) => (
-        <tr key={`${row.repo} ${row.builder}`} data-row>
+        <tr key={`${row.builder} ${row.build}`} data-row>
           <td class="tight">
             <a href={`/b/${row.build}`} class="open">
               <Mark status="failure" />
             </a>{" "}
             <Builder name={row.builder} repo={row.repo} />
+            {row.test === null ? null : (
+              <span class="muted red-test">
+                <Name text={row.test} />
+              </span>
+            )}
           </td>
           <td>
             <Commit repo={row.repo} hash={row.hash} subject={row.subject} />

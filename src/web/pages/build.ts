@@ -6,6 +6,7 @@ import {
   type AttemptFacts,
   againOf,
   attemptsOf,
+  type BuildFacts,
   buildFacts,
   earlierOf,
   elsewhereOf,
@@ -22,13 +23,14 @@ import { groupOf } from "../../ui/group-name.ts";
 import type { LogData } from "../../ui/log-viewer.tsx";
 import type { BuildData, Mini } from "../../ui/pages/build.tsx";
 import { statusOf } from "../../ui/status.ts";
+import type { TestsData } from "../../ui/tests.tsx";
 import type { LogReader, WebDeps } from "../deps.ts";
 import { linesOf, machineRef, otherOf } from "../lines.ts";
 import { lastLines, linesFrom } from "../log-lines.ts";
 import { waitOfBuild } from "../queues.ts";
 import { LOOKED_AT, whyLines } from "../why.ts";
-import { sinceOf } from "./since.ts";
-import { type TestsAsked, testsData } from "./tests.ts";
+import { type Story, storyOf } from "./since.ts";
+import { failedNames, type TestsAsked, testsData, withSince } from "./tests.ts";
 
 const EARLIER = 30;
 /** Commits looked through for them. */
@@ -73,13 +75,13 @@ export async function buildData(
     step === undefined ? chosen(steps) : (steps.find((s) => s.name === step) ?? (await group(sql, id, step)));
   if (step !== undefined && !shown) return undefined;
   const latest = current?.number === attempts.at(-1)?.number;
-  const [log, why, wait, since, tests] = await Promise.all([
+  const [log, why, wait, { tests, story }] = await Promise.all([
     shown?.logId ? logData(deps, id, shown, latest ? "" : String(current?.number), from) : null,
     latest ? whyData(deps, build, steps) : null,
     build.status === "waiting" ? waitOfBuild(sql, buildId(id), build.hostType, now) : null,
-    facts.outcome === "failure" ? sinceOf(sql, facts, deps.merged) : null,
-    testsData(deps, id, asked),
+    testsAndStory(deps, facts, asked),
   ]);
+  const { since } = story;
   const mini = miniOf(config);
   const data: BuildData = {
     build,
@@ -118,6 +120,19 @@ export async function buildData(
   if (build.status === "waiting") topics.push(`queue:${build.hostType}`);
   if (since !== null) topics.push(`standing:${build.repo}`);
   return { data, topics };
+}
+
+/** The tests of a build, and when it and those that failed broke. */
+async function testsAndStory(
+  deps: BuildDeps,
+  facts: BuildFacts,
+  asked: TestsAsked,
+): Promise<{ readonly tests: TestsData | null; readonly story: Story }> {
+  const tests = await testsData(deps, facts.id, asked);
+  if (facts.outcome !== "failure") return { tests, story: { since: null, tests: new Map() } };
+  const names = tests === null ? [] : failedNames(tests);
+  const story = await storyOf(deps.sql, facts, names, tests?.failed ?? 0, deps.merged);
+  return { tests: tests && withSince(tests, story.tests), story };
 }
 
 /** The log of a group of tests is shown as that of a step. */

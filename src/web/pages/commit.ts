@@ -2,10 +2,11 @@
 import type { FarmConfig } from "../../config/effective.ts";
 import { buildsPostSubmit } from "../../config/policy.ts";
 import { againOf, commitFacts, elsewhereOf, logOfStep } from "../../store/pages-build.ts";
-import { turnedBy } from "../../store/pages-culprits.ts";
+import { type Turned, testsBrokenBy, turnedBy } from "../../store/pages-culprits.ts";
 import { buildLines } from "../../store/pages-lines.ts";
 import type { Sql } from "../../store/sql.ts";
 import { plain } from "../../ui/ansi.ts";
+import type { Broke } from "../../ui/grid.ts";
 import type { CommitCell, CommitData } from "../../ui/pages/commit.tsx";
 import { subject } from "../../ui/text.ts";
 import type { LogReader, WebDeps } from "../deps.ts";
@@ -22,9 +23,10 @@ export async function commitData(
 ): Promise<CommitData | undefined> {
   const commit = await commitFacts(sql, repo, prefix.toLowerCase());
   if (!commit) return undefined;
-  const [newest, turned, brought] = await Promise.all([
+  const [newest, turned, tests, brought] = await Promise.all([
     elsewhereOf(sql, commit.id),
     turnedBy(sql, commit.id),
+    testsBrokenBy(sql, commit.id),
     commit.parents.length > 1 ? merged(repo, commit.hash, MERGED) : [],
   ]);
   const lines = await linesOf(
@@ -64,10 +66,23 @@ export async function commitData(
   return {
     ...facts,
     cells,
-    broke: turned.filter((one) => !one.mended).map((one) => one.builder),
-    mended: turned.filter((one) => one.mended).map((one) => one.builder),
+    broke: brokeOf(turned, tests),
+    mended: turned.flatMap(({ builder, mended }) => (mended ? [{ builder, tests: [] }] : [])),
     merged: brought.map(({ hash, authorName, message }) => ({ hash, author: authorName, subject: subject(message) })),
   };
+}
+
+/** A builder may have been red before, by other tests. */
+function brokeOf(
+  turned: readonly Turned[],
+  tests: readonly { readonly builder: string; readonly test: string }[],
+): Broke[] {
+  const builders = new Set(turned.flatMap(({ builder, mended }) => (mended ? [] : [builder])));
+  for (const { builder } of tests) builders.add(builder);
+  return [...builders].sort().map((builder) => ({
+    builder,
+    tests: tests.filter((one) => one.builder === builder).map(({ test }) => test),
+  }));
 }
 
 /** The build that a cell shows, with the last three lines of a failure, and whether a later one was called off. */

@@ -9,7 +9,7 @@ import { createHash } from "node:crypto";
 import type { Status } from "../../farm/build.ts";
 import type { GridCommitRow } from "../../store/pages-grid.ts";
 import type { OtherCommit } from "../../ui/data.ts";
-import { type GridCell, type GridNow, nowHtml, rowHtml } from "../../ui/grid.ts";
+import { type Broke, type GridCell, type GridNow, nowHtml, rowHtml } from "../../ui/grid.ts";
 import { otherOf } from "../lines.ts";
 
 /** Rows kept: a grid of 200 commits for a handful of repositories and filters. */
@@ -53,7 +53,7 @@ export class GridRows {
     columns: readonly Column[],
     columnsKey: string,
     commit: GridCommitRow,
-    broke: readonly string[],
+    broke: readonly Broke[],
     usualMs: (builder: string) => number | null,
     now: number,
   ): Row {
@@ -62,7 +62,9 @@ export class GridRows {
     const other = otherOf(commit);
     const pair = other === null ? "" : `${other.repo} ${other.branch} ${other.hash}`;
     const { hash, codes, ids, builders } = commit;
-    const key = [repo, columnsKey, hash, pair, tick, codes, ids, commit.running, builders, broke.join(" ")].join("\t");
+    const key = [repo, columnsKey, hash, pair, tick, codes, ids, commit.running, builders, JSON.stringify(broke)].join(
+      "\t",
+    );
     const known = this.#kept.get(key);
     if (known) {
       this.#kept.delete(key);

@@ -6,7 +6,7 @@ import type { EpochMs } from "../../farm/ids.ts";
 import { type RedRow, redBuilders } from "../../store/pages-culprits.ts";
 import { branchesOf, type GridCommitRow, gridCommits, gridPairs, repoState } from "../../store/pages-grid.ts";
 import type { Sql } from "../../store/sql.ts";
-import { type GridCell, type GridColumn, headHtml, inColumnOrder } from "../../ui/grid.ts";
+import { type Broke, type GridCell, type GridColumn, headHtml, inColumnOrder } from "../../ui/grid.ts";
 import type { GridData } from "../../ui/pages/grid.tsx";
 import { subject } from "../../ui/text.ts";
 import { usualOf } from "../lines.ts";
@@ -48,11 +48,8 @@ export async function readGrid(
   const read = testsWith(config, repo).length > 0 ? gridPairs : gridCommits;
   const commits = await read(sql, repo, branch, like(filter.author), COMMITS);
   let columns = columnsOf(config, commits, repo, branch, filter.builders);
-  const red = new Map((await redBuilders(sql, repo, branch)).map((row) => [row.builder, row]));
-  const broke = Map.groupBy(
-    [...red.values()].filter((row) => row.kind === "commit"),
-    (row) => row.hash,
-  );
+  const red = await redBuilders(sql, repo, branch);
+  const broke = brokenBy(red);
   const running = new Set(commits.flatMap(runningIn));
   const usual = await usualOf(
     sql,
@@ -62,8 +59,9 @@ export async function readGrid(
     const key = columns.map((c) => `${c.name}${c.known ? "!" : ""}${c.skipped ? "-" : ""}`).join(",");
     const shown = new Set(columns.map((column) => column.name));
     return commits.map((commit) => {
-      const builders = (broke.get(commit.hash) ?? []).map((row) => row.builder).filter((name) => shown.has(name));
-      return kept.row(repo, columns, key, commit, builders, (builder) => usual({ repo, builder }), now);
+      const builders = idsOf(commit).flatMap((id) => broke.get(id) ?? []);
+      const marked = builders.filter(({ builder }) => shown.has(builder));
+      return kept.row(repo, columns, key, commit, marked, (builder) => usual({ repo, builder }), now);
     });
   };
   let rows = rowsOf();
@@ -77,10 +75,10 @@ export async function readGrid(
     rows = rowsOf();
   }
   const why = (builder: string): string => {
-    const row = red.get(builder);
+    const row = red.find((one) => one.builder === builder);
     return row === undefined ? "" : redSentence(row);
   };
-  return { branch, branches, columns, commits, red: [...red.values()], rows: [kept.now(rows, columns, why), ...rows] };
+  return { branch, branches, columns, commits, red, rows: [kept.now(rows, columns, why), ...rows] };
 }
 
 function columnsOf(
@@ -117,6 +115,24 @@ function columnsOf(
   return inColumnOrder(wanted.length === 0 ? columns : columns.filter((column) => matches(wanted, column.name)));
 }
 
+/** Builders with their tests by the build that shows that its commit broke them: of a commit with many pairs, one row has it. */
+function brokenBy(red: readonly RedRow[]): Map<string, Broke> {
+  const known = Map.groupBy(
+    red.filter(({ kind }) => kind === "commit"),
+    ({ build }) => String(build),
+  );
+  const broke = new Map<string, Broke>();
+  for (const [id, rows] of known) {
+    const [{ builder = "" } = {}] = rows;
+    broke.set(id, { builder, tests: rows.flatMap(({ test }) => test ?? []) });
+  }
+  return broke;
+}
+
+function idsOf({ ids }: GridCommitRow): string[] {
+  return ids.slice(1, -1).split(",");
+}
+
 function runningIn(commit: GridCommitRow): string[] {
   return commit.running === "" ? [] : commit.builders.split("\n").filter((_, i) => commit.codes[i] === "r");
 }
@@ -146,14 +162,14 @@ export async function gridData(sql: Sql, grid: Grid, repo: string, filter: GridF
 
 /**
  * For scripts, in the shape that upstream's dashboard has: one result per builder, "" while there is none, "ok", or the failure's address.
- * Ours besides: `red`, since when each red builder is, and what did it.
+ * Ours besides: `red`, since when each red builder is, or each of its failing tests, and what did it.
  */
 export function gridJson(grid: Grid, repo: string, origin: string): unknown {
   const [, ...rows] = grid.rows;
   return {
     builders: grid.columns.map((column) => column.name),
-    red: grid.red.map(({ builder, kind, hash, greenHash, between, build }) => {
-      return { builder, kind, revision: hash, green: greenHash, between, build: `${origin}/b/${build}` };
+    red: grid.red.map(({ builder, test, kind, hash, greenHash, between, build }) => {
+      return { builder, test, kind, revision: hash, green: greenHash, between, build: `${origin}/b/${build}` };
     }),
     revisions: grid.commits.map((commit, i) => ({
       repo,

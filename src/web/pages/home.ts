@@ -100,8 +100,8 @@ export async function homeData(deps: HomeDeps, now: EpochMs): Promise<HomeData> 
     running: runningBuilds,
     waiting,
     recent: recentBuilds,
-    red: red.map(({ repo, builder, build, hash, message, author, between, redAt }) => {
-      return { repo, builder, build, hash, subject: subject(message), author, between, at: redAt };
+    red: red.map(({ repo, builder, test, build, hash, message, author, between, redAt }) => {
+      return { repo, builder, test, build, hash, subject: subject(message), author, between, at: redAt };
     }),
     pools,
     checks: deps.checks,

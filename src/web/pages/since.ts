@@ -1,46 +1,116 @@
-/** Since when a builder is red, and what did it, for people: the sentence of a build's page, the marks of the grid, the list of the front page. */
-import { lineOfPair, standingOf } from "../../builds/culprit.ts";
+/** Since when a builder or a test is red, and what did it, for people: the sentences of a build's page, the marks of the grid, the list of the front page. */
+import { type Edge, lineOfPair, type Standing, standingOf } from "../../builds/culprit.ts";
 import { LOOK_BACK } from "../../builds/narrowing.ts";
-import { readLine } from "../../store/lines.ts";
+import { MOST_EDGES, MOST_FAILED, testEdges } from "../../builds/test-edges.ts";
+import { type LineCommit, readLine } from "../../store/lines.ts";
 import type { BuildFacts } from "../../store/pages-build.ts";
-import { commitNames, type RedRow } from "../../store/pages-culprits.ts";
+import { type CommitName, commitNames, otherHashes, type RedRow } from "../../store/pages-culprits.ts";
 import type { Sql } from "../../store/sql.ts";
-import type { Since } from "../../ui/pages/build.tsx";
+import type { Since } from "../../ui/since.tsx";
 import { plural, subject, visible } from "../../ui/text.ts";
 import type { WebDeps } from "../deps.ts";
 
 /** Commits of a merge that are listed; whoever wants more asks git. */
 export const MERGED = 50;
 
-/** Of a build that failed; null: its commit is green by another try, or not on its branch any more. */
-export async function sinceOf(sql: Sql, build: BuildFacts, merged: WebDeps["merged"]): Promise<Since | null> {
+/** What the page of a failed build says about when it broke. */
+export interface Story {
+  /** Of the first failing test where few fail, else of the builder; null: its commit is green by another try, or not on its branch any more. */
+  readonly since: Since | null;
+  /** Of those tests that were asked for and that are red. */
+  readonly tests: ReadonlyMap<string, Since>;
+}
+
+/** `tests`: names of failed tests of the build, in their order; `failed`: how many there are in all. */
+export async function storyOf(
+  sql: Sql,
+  build: BuildFacts,
+  tests: readonly string[],
+  failed: number,
+  merged: WebDeps["merged"],
+): Promise<Story> {
+  const nothing = { since: null, tests: new Map() };
   const line = await readLine(sql, build, LOOK_BACK, build.commitId);
   const own = line[0]?.builds.find(({ id }) => id === build.id);
-  if (own === undefined) return null;
-  const standing = standingOf(lineOfPair(line, own.pair), build.recipe);
-  if (standing.kind === "green") return null;
-  const { kind, red } = standing;
-  const [name] = await commitNames(sql, [red.commitId]);
-  const merge = kind === "commit" && name !== undefined && name.parents.length > 1;
+  if (own === undefined) return nothing;
+  const commits = lineOfPair(line, own.pair);
+  const whole: Edge = { test: null, line: commits, standing: standingOf(commits, build.recipe) };
+  if (whole.standing.kind === "green") return nothing;
+  const edges = failed > MOST_FAILED ? [] : await testEdges(sql, commits, build.recipe, tests);
+  const first = failed > MOST_EDGES ? undefined : edges.find(({ standing }) => "green" in standing);
+  const told = await tellerOf(sql, build, own.pair[0], [whole, ...edges]);
+  const head = told(first ?? whole);
+  const alike = new Set(edges.map(({ standing }) => ("red" in standing ? standing.red.build : 0))).size < 2;
   return {
-    kind,
-    other: own.pair[0],
-    first: {
-      hash: red.hash,
-      build: red.build,
-      here: red.commitId === build.commitId,
-      subject: subject(name?.message ?? ""),
-      author: name?.author ?? "",
-    },
-    green: kind === "never green" ? null : { hash: standing.green.hash, build: standing.green.build },
-    between: kind === "range" ? standing.between : 0,
-    looking: kind === "range" ? standing.open : [],
-    merged: merge ? (await merged(build.repo, red.hash, MERGED)).length : null,
+    since: head && { ...head, test: alike ? null : head.test, merged: await mergedBy(build.repo, head, merged) },
+    tests: new Map(edges.flatMap((edge) => (edge.standing.kind === "green" ? [] : [[edge.test, told(edge) as Since]]))),
   };
 }
 
-/** "red since a1b2c3d4 Fix the parser by A. Author, green before at 9f8e7d6c". */
+/** Puts edges of one build's line as a page shows them. */
+async function tellerOf(
+  sql: Sql,
+  build: BuildFacts,
+  other: string | null,
+  edges: readonly Edge[],
+): Promise<(edge: Edge) => Since | null> {
+  const reds = edges.flatMap(({ standing }) => ("red" in standing ? [standing] : []));
+  const ends = reds.flatMap((standing) => [standing.red.build, ..."green" in standing ? [standing.green.build] : []]); // biome-ignore format: one thought
+  const [names, hashes] = await Promise.all([
+    commitNames(sql, [...new Set(reds.map(({ red }) => red.commitId))]),
+    other === null ? new Map<number, string>() : otherHashes(sql, ends),
+  ]);
+  const nameOf = new Map(names.map((name) => [name.id, name]));
+  return ({ test, line, standing }) => {
+    if (standing.kind === "green") return null;
+    const { kind, red } = standing;
+    const name: CommitName | undefined = nameOf.get(red.commitId);
+    return {
+      test,
+      kind,
+      other: other === null ? null : { repo: other, ...otherMoved(line, standing, hashes) },
+      first: {
+        hash: red.hash,
+        build: red.build,
+        here: red.commitId === build.commitId,
+        subject: subject(name?.message ?? ""),
+        author: name?.author ?? "",
+        merge: (name?.parents.length ?? 0) > 1,
+      },
+      green: kind === "never green" ? null : { hash: standing.green.hash, build: standing.green.build },
+      between: kind === "range" ? standing.between : 0,
+      looking: kind === "range" ? standing.open : [],
+      merged: null,
+    };
+  };
+}
+
+/** From where to where the other repository moved between the two ends; null: it is known that it does not matter, or where it was. */
+function otherMoved(
+  line: readonly LineCommit[],
+  standing: Exclude<Standing, { readonly kind: "green" }>,
+  hashes: ReadonlyMap<number, string>,
+): { readonly from: string | null; readonly to: string | null } {
+  if (!("green" in standing)) return { from: null, to: null };
+  const { red, green } = standing;
+  const greenRecipe = line[green.at]?.builds.find(({ id }) => id === green.build)?.recipe;
+  const stayed = line[red.at]?.builds.some(({ outcome, recipe }) => outcome === "failure" && recipe === greenRecipe);
+  const [from, to] = [hashes.get(green.build), hashes.get(red.build)];
+  if (stayed || from === undefined || to === undefined || from === to) return { from: null, to: null };
+  return { from, to };
+}
+
+/** How many commits a merge brought that did it. */
+async function mergedBy(repo: string, { kind, first }: Since, merged: WebDeps["merged"]): Promise<number | null> {
+  return kind === "commit" && first.merge ? (await merged(repo, first.hash, MERGED)).length : null;
+}
+
+/** "red since a1b2c3d4 Fix the parser by A. Author, green before at 9f8e7d6c"; before it the test that it is about. */
 export function redSentence(red: RedRow): string {
+  return `${red.test === null ? "" : `${visible(red.test)} `}${sentenceOf(red)}`;
+}
+
+function sentenceOf(red: RedRow): string {
   const commit = `${red.hash.slice(0, 8)} ${visible(subject(red.message))} by ${visible(red.author)}`;
   const green = red.greenHash?.slice(0, 8) ?? "";
   switch (red.kind) {

@@ -14,6 +14,7 @@ import type { Sql } from "../../store/sql.ts";
 import { stepHref } from "../../ui/data.ts";
 import { groupName } from "../../ui/group-name.ts";
 import type { WhyLine } from "../../ui/pages/build.tsx";
+import type { Since } from "../../ui/since.tsx";
 import type { FailedTest, TestLine, TestsData } from "../../ui/tests.tsx";
 import type { LogReader } from "../deps.ts";
 import { machineRef } from "../lines.ts";
@@ -73,6 +74,21 @@ export async function testsData(
   };
 }
 
+/** Names of the failed tests that the page shows, in the order of the list. */
+export function failedNames({ failures, rows }: TestsData): string[] {
+  const failed = [...failures, ...rows.filter(({ status }) => status === "failure")];
+  return [...new Set(failed.toSorted((a, b) => a.number - b.number).map(({ name }) => name))];
+}
+
+/** With what is known about when each of them broke. */
+export function withSince(tests: TestsData, since: ReadonlyMap<string, Since>): TestsData {
+  const told = <T extends TestLine>(test: T): T => ({
+    ...test,
+    since: test.status === "failure" ? (since.get(test.name) ?? null) : null,
+  });
+  return { ...tests, failures: tests.failures.map(told), rows: tests.rows.map(told) };
+}
+
 /** Where `/b/BUILD/test/NUMBER` leads; undefined: no such test, or it has not run. */
 export async function testHref(
   { sql, logs }: { readonly sql: Sql; readonly logs: LogReader },
@@ -117,6 +133,7 @@ function lineOf(row: TestRow): TestLine {
     durationMs: row.durationMs,
     expectedMs: row.expectedMs,
     group: row.failedGroup ?? row.group,
+    since: null,
   };
 }
 

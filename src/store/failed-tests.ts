@@ -1,0 +1,56 @@
+/** The tests that failed in the builds of a line. A build may have 10^5 tests: of most builds only those that failed are read, by their index. */
+import { type BuildId, buildId } from "../farm/ids.ts";
+import type { Sql } from "./sql.ts";
+
+/** What a failed build says about some tests. */
+export interface FailedTests {
+  /** "many": more than were asked for one by one. */
+  readonly names: ReadonlySet<string> | "many";
+  /** All that it lists was run: it did not stop at the first that failed. */
+  readonly whole: boolean;
+}
+
+/** The tests that failed in a build, in the order of its list; none when it did not get to its tests, and when they are more than `most`. */
+export async function failedIn(sql: Sql, build: BuildId, most: number): Promise<string[]> {
+  const rows = await sql.query<{ name: string }>(
+    `select t.name from test_run r join test t on t.build_id = r.build_id
+     where r.build_id = $1 and r.ended_at is not null and r.failed <= $2 and t.outcome in ('failure', 'unschedulable') order by t.number`,
+    [build, most],
+  );
+  return rows.map(({ name }) => name);
+}
+
+/** Which of `names` failed in each of `builds`; a build that did not get to the end of its tests is left out. `most` are looked at in each. */
+export async function failedOf(
+  sql: Sql,
+  builds: readonly BuildId[],
+  names: readonly string[],
+  most: number,
+): Promise<Map<BuildId, FailedTests>> {
+  const rows = await sql.query<{ build: number; many: boolean; whole: boolean; names: string[] | null }>(
+    `select r.build_id as build, r.failed > $3 as many, not r.stopped as whole, t.names
+     from test_run r left join lateral (
+       select array_agg(name) as names from test
+       where r.failed <= $3 and build_id = r.build_id and outcome in ('failure', 'unschedulable') and name = any ($2::text[])
+     ) t on true
+     where r.build_id = any ($1::bigint[]) and r.ended_at is not null`,
+    [builds, names, most],
+  );
+  return new Map(
+    rows.map((row) => [buildId(row.build), { names: row.many ? "many" : new Set(row.names), whole: row.whole }]),
+  );
+}
+
+/** Which of `names` each of `builds` has run and passed. This reads whole lists: ask it for a few builds. */
+export async function passedIn(
+  sql: Sql,
+  builds: readonly BuildId[],
+  names: readonly string[],
+): Promise<Map<BuildId, ReadonlySet<string>>> {
+  const rows = await sql.query<{ build: number; names: string[] }>(
+    `select build_id as build, array_agg(name) as names from test
+     where build_id = any ($1::bigint[]) and name = any ($2::text[]) and outcome in ('success', 'flaky') group by build_id`,
+    [builds, names],
+  );
+  return new Map(rows.map((row) => [buildId(row.build), new Set(row.names)]));
+}
