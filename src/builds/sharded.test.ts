@@ -119,6 +119,21 @@ test("alone, a failed test runs once more on the same machine, at once", async (
   expect(await endedBuild(database, id)).toMatchObject({ outcome: "success", flaky_tests: 1 });
 });
 
+test("helpers stand in line as their build does: they take their repository's turns", async () => {
+  await using database = await freshDatabase();
+  await using farm = await opened(database, { ...QUICK, snapshots: trees() });
+  const gate = Promise.withResolvers<void>();
+  await farm.connect("linux", "m1", { script: runScript(() => ({ started: () => gate.promise })) });
+  const id = await planTests(database, testsSpec(NAMES, { helpers: 2, groupTargetMs: 1000 }));
+  const line = (kind: string) =>
+    database.sql.query("select distinct class, flow, repo, release, provenance, rank from lease where kind = $1", [
+      kind,
+    ]);
+  await vi.waitFor(async () => expect(await line("helper")).toEqual(await line("build")));
+  gate.resolve();
+  await endedBuild(database, id);
+});
+
 test("[coordinator 70] a helper that dies: its tests run elsewhere", async () => {
   await using database = await freshDatabase();
   await using farm = await opened(database, { ...QUICK, snapshots: trees() });

@@ -639,8 +639,8 @@ async function adjustHelpers(
 /** $1 build, $2 how many, $3 now. As the build's own lease, but never starving: a build does not wait for its helpers. */
 const WANT_HELPERS = `
 with l as (
-  insert into lease (kind, class, queue, provenance, rank, wanted_at, starves_at)
-  select 'helper', o.class, o.queue, o.provenance, o.rank, $3::timestamptz, $3::timestamptz + interval '1 year'
+  insert into lease (kind, class, queue, flow, repo, release, provenance, rank, wanted_at, starves_at)
+  select 'helper', o.class, o.queue, o.flow, o.repo, o.release, o.provenance, o.rank, $3::timestamptz, $3::timestamptz + interval '1 year'
   from (select l.* from attempt a join lease l on l.id = a.lease_id where a.build_id = $1 order by a.number desc limit 1) o,
     generate_series(1, $2::integer)
   returning id
