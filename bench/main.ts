@@ -12,6 +12,7 @@ import { dispatch } from "./dispatch.ts";
 import { estimate } from "./estimate.ts";
 import { formatFigure, isReached } from "./figure.ts";
 import { grid } from "./grid.ts";
+import { group } from "./group.ts";
 import { log } from "./log.ts";
 import { endAllProcesses } from "./program.ts";
 import { resources } from "./resources.ts";
@@ -35,6 +36,7 @@ const benches: readonly Bench[] = [
   scheduler,
   estimate,
   tests,
+  group,
   agent,
   resources,
 ];

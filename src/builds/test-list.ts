@@ -10,6 +10,7 @@ import { type BuildLimit, limitsOf } from "./command-limits.ts";
 import { runCommand } from "./command-run.ts";
 import { olderName } from "./go-dist.ts";
 import type { BuildMachine } from "./machine.ts";
+import { MARK_VARIABLE, markOf } from "./test-markers.ts";
 import { type Listed, TestNames } from "./test-names.ts";
 import { within } from "./within.ts";
 
@@ -50,8 +51,9 @@ function patternName({ dialect }: TestsSpec, name: string): string {
 async function listedBy(clock: Clock, job: ListJob, list: TestList, signal: AbortSignal): Promise<Listed | string> {
   if ("names" in list) return { names: list.names, doubled: 0 };
   if ("foldersWith" in list) return foldersWith(clock, job, list.foldersWith, signal);
-  const { recipe, machine, writer, before, id, limit } = job;
-  const names = new TestNames();
+  const { recipe, spec, machine, writer, before, id, limit } = job;
+  const mark = markOf(id);
+  const names = new TestNames(mark);
   let from = 0;
   for await (const chunk of before) {
     from += chunk.length;
@@ -65,7 +67,9 @@ async function listedBy(clock: Clock, job: ListJob, list: TestList, signal: Abor
   };
   const command = await commandOf(recipe, list.command, machine.client, AbortSignal.any([machine.gone, signal]));
   const limits = limitsOf(recipe, list.command, limit);
-  const run = { machine, command, id, from, writer: taken, limits, what: "the list of tests" };
+  // Go's own commands are asked just as its own farm asks them.
+  const env = spec.dialect === undefined ? [...command.env, `${MARK_VARIABLE}=${mark}`] : command.env;
+  const run = { machine, command: { ...command, env }, id, from, writer: taken, limits, what: "the list of tests" };
   const ran = await runCommand(clock, run, signal);
   return ran.ok ? names.end() : ran.state;
 }

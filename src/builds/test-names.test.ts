@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { TestNames } from "./test-names.ts";
 
 function listed(...chunks: (string | Buffer)[]) {
-  const names = new TestNames();
+  const names = new TestNames("##mark");
   for (const chunk of chunks) names.push(Buffer.from(chunk));
   return names.end();
 }
@@ -25,6 +25,16 @@ test.each<readonly [string, string | Buffer, string]>([
   ["a long name", `${"x".repeat(5000)}\n`, "line 1: want at most 4000 characters, it has 5000"],
 ])("a list with %s is refused", (_what, output, why) => {
   expect(listed(output)).toBe(why);
+});
+
+test("once a line is marked only marked lines are names, whatever was printed before and after", () => {
+  const noise = ["warning: old cache\n", Buffer.from([0xff, 0x0a]), "x".repeat(70_000), "\n", "##markname a\n"];
+  const marked = ["##mark name  Test A \r\n", "##mark name b\n", "##mark name b\n"];
+  expect(listed(...noise, ...marked, ...noise)).toEqual({ names: ["Test A", "b"], doubled: 1 });
+  expect(listed(...marked, "##mark name a\0\n", "c\n")).toBe(
+    "line 4: want no NUL and no line break in the name of a test",
+  );
+  expect(listed("a\n", " ##mark name b\n")).toEqual({ names: ["a", "##mark name b"], doubled: 0 });
 });
 
 test("100,000 names are a list, and 200,001 are not", () => {

@@ -4,6 +4,9 @@
  * A line is a name. Spaces around it and a CR at its end do not belong to it, inside it they do; a line with nothing else is none. A name
  * that comes twice is one test. Names go on as arguments and lines, so a NUL, half a character or an endless line is the end of it: the
  * command prints something else than names, and a guess at what it means would leave tests out without a word.
+ *
+ * A command that prints other things too, warnings for one, marks its names: `$BARNRAISER_MARK name NAME`. As soon as one line does, only such
+ * lines are names, whatever else was printed before or comes after.
  */
 import { MOST_TESTS, testNameFault } from "../config/names.ts";
 
@@ -23,22 +26,29 @@ export class TestNames {
   #line = 0;
   #doubled = 0;
   #fault: string | undefined;
+  /** What stands before a marked name. */
+  readonly #prefix: Buffer;
+  #marked = false;
+
+  constructor(mark: string) {
+    this.#prefix = Buffer.from(`${mark} name `);
+  }
 
   push(chunk: Buffer): void {
-    if (this.#fault !== undefined) return;
     let data = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
     for (let end = data.indexOf(LF); end >= 0; end = data.indexOf(LF)) {
       this.#take(data.subarray(0, end));
       data = data.subarray(end + 1);
-      if (this.#fault !== undefined) return;
     }
     this.#rest = data;
-    if (data.length > LINE_LIMIT) this.#fault = `line ${this.#line + 1} is longer than ${LINE_LIMIT} bytes`;
+    if (data.length <= LINE_LIMIT) return;
+    if (!this.#marked) this.#say(`line ${this.#line + 1} is longer than ${LINE_LIMIT} bytes`);
+    this.#rest = data.subarray(0, LINE_LIMIT); // enough to be refused at its end, or passed over
   }
 
   /** There is no more. A text says why this is no list of names. */
   end(): Listed | string {
-    if (this.#fault === undefined && this.#rest.length > 0) this.#take(this.#rest);
+    if (this.#rest.length > 0) this.#take(this.#rest);
     if (this.#fault !== undefined) return this.#fault;
     if (this.#names.size === 0) return "it printed no names";
     return { names: [...this.#names], doubled: this.#doubled };
@@ -46,14 +56,27 @@ export class TestNames {
 
   #take(line: Buffer): void {
     this.#line++;
-    const text = decoded(line);
+    const marked = line.subarray(0, this.#prefix.length).equals(this.#prefix);
+    if (marked && !this.#marked) {
+      this.#marked = true;
+      this.#names.clear();
+      this.#doubled = 0;
+      this.#fault = undefined;
+    }
+    if (marked !== this.#marked || this.#fault !== undefined) return;
+    const text = decoded(marked ? line.subarray(this.#prefix.length) : line);
     const name = text?.trim();
     if (name === "") return;
     const fault = name === undefined ? "want UTF-8" : testNameFault(name);
-    if (name === undefined || fault !== undefined) this.#fault = `line ${this.#line}: ${fault}`;
+    if (name === undefined || fault !== undefined) this.#say(`line ${this.#line}: ${fault}`);
     else if (this.#names.has(name)) this.#doubled++;
-    else if (this.#names.size === MOST_TESTS) this.#fault = `it printed more than ${MOST_TESTS} names`;
+    else if (this.#names.size === MOST_TESTS) this.#say(`it printed more than ${MOST_TESTS} names`);
     else this.#names.add(name);
+  }
+
+  /** The first fault is the one that is told; that of a line without a mark is forgotten when marks come. */
+  #say(fault: string): void {
+    this.#fault ??= fault;
   }
 }
 
