@@ -156,6 +156,7 @@ test("rebuild, cancel, drain and resume from the command line; without the token
     [["-resume", "host-nobody"], "host-nobody"],
     [["-resume", HOST, "-wait", "1s"], "-wait without -drain"],
     [["-cancel", "99"], "99"],
+    [["-cancel", "2"], "Cannot cancel build 2: it has ended already"],
     [["-rebuild", "x"], "x"],
     [["-drain", "nobody"], "nobody"],
     [["-cancel", "1", "-rebuild", "1"], "-rebuild and -cancel at once"],

@@ -19,7 +19,7 @@ export const BUILDLET_FLAGS: BuildletFlagTypes = {
   "reverse-type": text("", "host type of this machine; when given, the buildlet dials the coordinator"),
   coordinator: text("localhost:8119", "HOST:PORT of the coordinator"),
   hostname: text("", "name of this machine for people. Default: HOSTNAME, else the system's"),
-  "health-addr": text("0.0.0.0:8080", "in reverse mode, address that answers /healthz"),
+  "health-addr": text("127.0.0.1:8080", "in reverse mode, address that answers /healthz; empty: none"),
   reconnect: duration(
     minutes(5),
     "in reverse mode, how long commands go on and the coordinator is dialled again after the connection was lost; 0s: not at all",

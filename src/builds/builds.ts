@@ -155,12 +155,16 @@ export class Builds implements AsyncDisposable {
     return build.id;
   }
 
-  /** Ends a build that is open, for `who`; a command that runs is stopped and its machine freed. Throws `not-found`. */
-  async cancel(id: BuildId, who: string): Promise<void> {
+  /**
+   * Ends a build that is open, for `who`; a command that runs is stopped and its machine freed. False: it had ended already. Throws
+   * `not-found`.
+   */
+  async cancel(id: BuildId, who: string): Promise<boolean> {
     const { build, changed } = await cancelBuild(this.#deps.sql, id, who, this.#deps.clock.now());
-    if (!changed) return;
+    if (!changed) return false;
     this.#deps.bus.publish(`cancel:${id}`);
     this.#publish(build, false);
+    return true;
   }
 
   /** Stops driving everything that runs: parked where the machine resumes, else wanted again at once, by whichever coordinator. */

@@ -218,8 +218,8 @@ test.each<readonly [string, unknown, readonly string[]]>([
   ]],
   ["spans", { ...small, repos: [{ ...repo, poll: "10ms" }], builders: [{ ...builder, timeLimit: 10, steps: [{ command: "x", timeLimit: "10 minutes" }] }] }, [
     'repos[0].poll: "10ms": want a span between 1s and 24h',
-    'builders[0].steps[0].timeLimit: "10 minutes": want a span such as "90s", "10m" or "1h30m"',
-    'builders[0].timeLimit: 10: want a span such as "90s", "10m" or "1h30m"',
+    'builders[0].steps[0].timeLimit: "10 minutes": want a span such as "90s", "1h30m" or "30d"',
+    'builders[0].timeLimit: 10: want a span such as "90s", "1h30m" or "30d"',
   ]],
   ["names", { ...small, repos: [{ name: "", url: "." }, { name: "a/b", url: "." }, { name: "x\u202egnp", url: "." }, { name: "n".repeat(101), url: "." }, { name: "..", url: "." }] }, [
     'repos[0].name: "": want a name, it is empty',
@@ -292,7 +292,7 @@ test.each<readonly [string, unknown, readonly string[]]>([
     { ...builder, helpers: 1, tryHelpers: 2 },
     { ...builder, name: "b", helpers: 2, tests: { list: ["a", "b\0", "c\nd", "", " e", "a", 5, "\ud800"], run: "x", nmaes: "args" } },
     { ...builder, name: "c", skipSnapshot: true, snapshot: {}, tests: { list: [], run: "", names: "stdin", results: "tap", groupTarget: "1ms", unknown: 3, keepGoing: 1 } },
-    { ...builder, name: "d", tests: { list: { command: "l", timelimit: "1m" }, run: { command: "r", timeLimit: "0s" }, results: { junit: "../x" } }, snapshot: { exclude: [1], limit: "2GB", keep: "30d" } },
+    { ...builder, name: "d", tests: { list: { command: "l", timelimit: "1m" }, run: { command: "r", timeLimit: "0s" }, results: { junit: "../x" } }, snapshot: { exclude: [1], limit: "2GB", keep: "30days" } },
     { ...builder, name: "e", tests: { list: 7, run: "r", results: { junit: "a", x: 1 } }, snapshot: { limit: "2TiB", exlude: [] } },
     { ...builder, name: "f", tests: "go test" },
   ] }, [
@@ -308,14 +308,14 @@ test.each<readonly [string, unknown, readonly string[]]>([
     'builders[2].tests.names: "stdin": want "args", "file" or "dir"',
     'builders[2].tests.results: "tap": want "exit", "go-test-json", "markers" or { junit: "GLOB" }',
     'builders[2].tests.groupTarget: "1ms": want a span between 100ms and 24h',
-    'builders[2].tests.unknown: 3: want a span such as "90s", "10m" or "1h30m"',
+    'builders[2].tests.unknown: 3: want a span such as "90s", "1h30m" or "30d"',
     "builders[2].tests.keepGoing: 1: want true or false",
     'builders[3].tests.list.timelimit: "1m": there is no such field; did you mean "timeLimit"?',
     'builders[3].tests.run.timeLimit: "0s": want a span between 1s and 168h',
     "builders[3].tests.results.junit: \"../x\": want a folder inside the source tree, without '..'",
     "builders[3].snapshot.exclude[0]: 1: want text",
     'builders[3].snapshot.limit: "2GB": want a size such as "500MiB" or "2GiB"',
-    'builders[3].snapshot.keep: "30d": want a span such as "90s", "10m" or "1h30m"',
+    'builders[3].snapshot.keep: "30days": want a span such as "90s", "1h30m" or "30d"',
     "builders[4].tests.list: 7: want a command or { command }",
     'builders[4].tests.results: {"junit":"a","x":1}: want "exit", "go-test-json", "markers" or { junit: "GLOB" }',
     'builders[4].snapshot.limit: "2TiB": want a size between 1KiB and 1TiB',
@@ -465,7 +465,7 @@ test("checkFarm() says what is wrong with recipients, mail and retention, and pr
     'notify.mail.host: "a b": want the name or the address of a mail server',
     'notify.mail.password: "***": want { env: "VARIABLE" } or { file: "PATH" }, never the secret itself',
     'notify.mail.from: "Farm <f@example.org>": want a mail address, such as farm@example.org',
-    'retention.audit: "forever": want a span between 1h and 10000d, such as "30d" or "12h"',
+    'retention.audit: "forever": want a span such as "90s", "1h30m" or "30d"',
     'retention.green: "1d": there is no such field',
   ]);
   expect(mistakes({ ...small, retention: { logs: "1d" } })).toEqual([

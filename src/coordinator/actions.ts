@@ -54,7 +54,10 @@ export function actions({ sql, bus, clock, builds, coordinator }: ActionsDeps): 
   };
   return {
     rebuild: (build, who) => builds.rebuild(build, who),
-    cancel: (build, who) => builds.cancel(build, who),
+    async cancel(build, who) {
+      if (await builds.cancel(build, who)) return;
+      throw new FarmError("conflict", `Cannot cancel build ${build}: it has ended already`);
+    },
     async drainMachine(id, note, who) {
       const entry = { who, action: "drain", subject: `machine:${id}`, detail: note };
       machine(id, (await recorded(entry, (tx) => drainMachine(tx, machineId(id), note, clock.now()))).hostType);

@@ -48,7 +48,10 @@ export async function control(data: string, secrets: string, command: Command, c
       );
     }
     const text = (await response.text()).trim();
-    if (!response.ok) throw new FarmError("conflict", `Cannot ${command.do}: ${said(text) ?? response.statusText}`);
+    if (!response.ok) {
+      const reason = said(text) ?? response.statusText;
+      throw new FarmError("conflict", reason.startsWith("Cannot ") ? reason : `Cannot ${command.do}: ${reason}`);
+    }
     return text;
   };
   const { path, body, running } = request(command);

@@ -2,7 +2,7 @@
 import * as z from "zod";
 import type { MailConfig, NotifyConfig, OwnerConfig, Recipient, RetentionConfig } from "../effective.ts";
 import { isMailAddress, webUrlFault } from "../urls.ts";
-import { checked, keep, oneLine, secret, whole } from "./values.ts";
+import { checked, days, oneLine, secret, span, whole } from "./values.ts";
 
 const recipient = z.unknown().transform((value, context): Recipient => {
   const fault = (message: string, path: PropertyKey[] = []): never => {
@@ -63,15 +63,17 @@ export const notify: z.ZodType<NotifyConfig> = z.strictObject(
   "want { operators, mail }",
 );
 
+const kept = span("1h", "10000d");
+
 export const retention: z.ZodType<RetentionConfig> = z
   .strictObject(
     {
-      greenLogs: keep(30),
-      logs: keep(90),
-      builds: keep(365),
-      sessions: keep(180),
-      audit: keep(730),
-      notices: keep(30),
+      greenLogs: kept.default(days(30)),
+      logs: kept.default(days(90)),
+      builds: kept.default(days(365)),
+      sessions: kept.default(days(180)),
+      audit: kept.default(days(730)),
+      notices: kept.default(days(30)),
     },
     "want { greenLogs, logs, builds, sessions, audit, notices }",
   )

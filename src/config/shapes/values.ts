@@ -7,7 +7,11 @@ import type { Secret } from "../input.ts";
 import { envFault, nameFault, textFault } from "../names.ts";
 
 const DAY = 86_400_000;
-export const WEEK: Ms = ms(7 * DAY);
+export const WEEK: Ms = days(7);
+
+export function days(count: number): Ms {
+  return ms(count * DAY);
+}
 
 /** A string that `fault` finds nothing wrong with. */
 export function checked(rule: string, fault: (value: string) => string | undefined): z.ZodType<string> {
@@ -18,10 +22,10 @@ export function checked(rule: string, fault: (value: string) => string | undefin
 }
 
 export function span(least: string, most: string): z.ZodType<Ms> {
-  const rule = 'want a span such as "90s", "10m" or "1h30m"';
-  const [low, high] = [parseDuration(least) ?? ms(0), parseDuration(most) ?? WEEK];
+  const rule = 'want a span such as "90s", "1h30m" or "30d"';
+  const [low, high] = [spanOf(least) ?? ms(0), spanOf(most) ?? WEEK];
   return z.string(rule).transform((value, context) => {
-    const read = parseDuration(value);
+    const read = spanOf(value);
     if (read !== undefined && read >= low && read <= high) return read;
     context.addIssue({
       code: "custom",
@@ -31,19 +35,10 @@ export function span(least: string, most: string): z.ZodType<Ms> {
   });
 }
 
-/** A span in days, or as everywhere else. */
-export function keep(days: number): z.ZodType<Ms> {
-  const rule = 'want a span between 1h and 10000d, such as "30d" or "12h"';
-  return z
-    .string(rule)
-    .transform((value, context) => {
-      const inDays = /^(\d{1,5})d$/.exec(value)?.[1];
-      const read = inDays === undefined ? parseDuration(value) : ms(Number(inDays) * DAY);
-      if (read !== undefined && read >= 3_600_000 && read <= 10_000 * DAY) return read;
-      context.addIssue({ code: "custom", message: rule });
-      return z.NEVER;
-    })
-    .default(ms(days * DAY));
+/** A span as programs read it in flags, and in days. */
+function spanOf(text: string): Ms | undefined {
+  const count = /^(\d{1,5})d$/.exec(text)?.[1];
+  return count === undefined ? parseDuration(text) : days(Number(count));
 }
 
 export function whole(least: number, most: number): z.ZodType<number> {
