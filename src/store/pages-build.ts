@@ -1,5 +1,5 @@
 /** Reading for pages: one build with its attempts, steps and neighbours, and one commit. */
-import type { AttemptState, BuildState, Outcome, Provenance } from "../farm/build.ts";
+import type { AttemptState, BuildState, Outcome, Provenance, Recipe } from "../farm/build.ts";
 import type { LogId } from "../farm/ids.ts";
 import type { Sql } from "./sql.ts";
 
@@ -42,6 +42,15 @@ export async function buildFacts(sql: Sql, id: number): Promise<BuildFacts | und
        b.requested_by as "requestedBy", b.rebuild_of as "rebuildOf", r.with_branch as "otherBranch"
      from build b join commit c on c.id = b.commit_id join recipe r on r.digest = b.recipe where b.id = $1`,
     [id],
+  );
+  return row;
+}
+
+/** What a build was asked to do. */
+export async function recipeOf(sql: Sql, build: number): Promise<{ hash: string; recipe: Recipe } | undefined> {
+  const [row] = await sql.query<{ hash: string; recipe: Recipe }>(
+    "select c.hash, r.body as recipe from build b join commit c on c.id = b.commit_id join recipe r on r.digest = b.recipe where b.id = $1",
+    [build],
   );
   return row;
 }

@@ -229,6 +229,7 @@ test("/b/ID answers first: the sentence, since when, and the lines that say why"
   expect(html).toContain("linux-amd64 failed in “test” after 3m 06s");
   expect(html).toMatch(/red since [0-9a-f]{8} Fix the parser, part 26 by A\. Author \(green before at [0-9a-f]{8}\)/);
   expect(html).toContain("1291parser_test.c:41: error: expected 3, got 4");
+  expect(await page(`/b/${web.seeded.failed}`)).toMatch(/<summary>Reproduce “test” by hand.*checkout --detach/s);
   const { page: build } = await data(`/b/${web.seeded.failed}`);
   if (build.name !== "build") throw new Error(build.name);
   expect(build.data.why?.lines.filter((l) => l.marked).map((l) => l.line)).toEqual([1291, 1295]);

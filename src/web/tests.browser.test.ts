@@ -95,6 +95,7 @@ for (const colorScheme of ["light", "dark"] as const) {
         bypassCSP: true,
         viewport: { width, height: 900 },
       });
+      await page.locator(".by-hand summary").click();
       if (process.env["SCREENSHOTS"]) {
         await page.screenshot({
           path: `${process.env["SCREENSHOTS"]}/tests-${colorScheme}-${width}.png`,

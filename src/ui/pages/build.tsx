@@ -59,6 +59,12 @@ export interface WhyLine {
   readonly marked: boolean;
 }
 
+/** How to repeat by hand what failed: commands for a POSIX shell, without the variables of `hidden`; or why there are none. */
+export type Reproduce = { readonly step: string } & (
+  | { readonly commands: string; readonly hidden: readonly string[] }
+  | { readonly cannot: string }
+);
+
 export interface Mini {
   readonly build: number;
   readonly label: string;
@@ -75,6 +81,8 @@ export interface BuildData {
   /** Planned by the farm to find out which commit broke the builder. */
   readonly narrows: boolean;
   readonly since: Since | null;
+  /** null: none of its steps failed. */
+  readonly reproduce: Reproduce | null;
   readonly why: { readonly step: string; readonly lines: readonly WhyLine[] } | null;
   readonly wait: Wait | null;
   /** null: it has no tests of its own, or they are not listed yet. */
@@ -137,6 +145,7 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
         <Why why={data.why} build={build.id} attempt={data.attempt} last={data.attempts.length} />
       )}
       {data.tests === null ? null : <TroubledTests build={build.id} tests={data.tests} />}
+      {data.reproduce === null ? null : <ByHand reproduce={data.reproduce} />}
       <Bar data={data} />
       <Steps data={data} />
       {data.log !== null ? (
@@ -319,6 +328,30 @@ function Why(props: { why: NonNullable<BuildData["why"]>; build: number; attempt
         })}
       </section>
     </section>
+  );
+}
+
+/** The text is what is copied, and is all of it: nothing of ours is in it. */
+function ByHand({ reproduce }: { reproduce: Reproduce }): JSX.Element {
+  return (
+    <details class="by-hand">
+      <summary>Reproduce “{visible(reproduce.step)}” by hand</summary>
+      {"cannot" in reproduce ? (
+        <p class="muted">{visible(reproduce.cannot)}</p>
+      ) : (
+        <>
+          {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard. */}
+          <section class="commands" tabIndex={0} aria-label="Commands for a POSIX shell">
+            <pre>
+              <code dir="ltr">{reproduce.commands}</code>
+            </pre>
+          </section>
+          {reproduce.hidden.length === 0 ? null : (
+            <p class="muted">Not shown, since it may be secret: {visible(reproduce.hidden.join(", "))}</p>
+          )}
+        </>
+      )}
+    </details>
   );
 }
 

@@ -1,4 +1,5 @@
 /** Data of `/b/ID` and `/b/ID/STEP`. */
+import { reproduction } from "../../builds/reproduce.ts";
 import type { FarmConfig } from "../../config/effective.ts";
 import type { Status } from "../../farm/build.ts";
 import { buildId, type EpochMs } from "../../farm/ids.ts";
@@ -11,6 +12,7 @@ import {
   earlierOf,
   elsewhereOf,
   type NeighbourRow,
+  recipeOf,
   recipeSteps,
   type StepFacts,
   stepsOf,
@@ -21,7 +23,7 @@ import type { Sql } from "../../store/sql.ts";
 import { type BuildLine, stepHref } from "../../ui/data.ts";
 import { groupOf } from "../../ui/group-name.ts";
 import type { LogData } from "../../ui/log-viewer.tsx";
-import type { BuildData, Mini } from "../../ui/pages/build.tsx";
+import type { BuildData, Mini, Reproduce } from "../../ui/pages/build.tsx";
 import { statusOf } from "../../ui/status.ts";
 import type { TestsData } from "../../ui/tests.tsx";
 import type { LogReader, WebDeps } from "../deps.ts";
@@ -82,6 +84,7 @@ export async function buildData(
     testsAndStory(deps, facts, asked),
   ]);
   const { since } = story;
+  const reproduce = facts.outcome === "failure" ? await reproduceData(deps, facts, steps, tests) : null;
   const mini = miniOf(config);
   const data: BuildData = {
     build,
@@ -92,6 +95,7 @@ export async function buildData(
     knownIssues: (config.builders.find((b) => b.name === facts.builder)?.knownIssues ?? []).map(String),
     narrows: facts.narrows,
     since,
+    reproduce,
     why: tests !== null && tests.failures.length > 0 ? null : why,
     wait,
     tests,
@@ -133,6 +137,27 @@ async function testsAndStory(
   const names = tests === null ? [] : failedNames(tests);
   const story = await storyOf(deps.sql, facts, names, tests?.failed ?? 0, deps.merged);
   return { tests: tests && withSince(tests, story.tests), story };
+}
+
+/** null: no step of it failed. */
+async function reproduceData(
+  { sql, config }: BuildDeps,
+  facts: BuildFacts,
+  steps: readonly StepFacts[],
+  tests: TestsData | null,
+): Promise<Reproduce | null> {
+  const step = steps.find(({ outcome }) => outcome === "failure")?.name;
+  const asked = step === undefined ? undefined : await recipeOf(sql, facts.id);
+  if (step === undefined || asked === undefined) return null;
+  const { hash, recipe } = asked;
+  const names = (tests?.failures ?? []).map(({ name }) => name);
+  const hostArch = config.hosts.find(({ hostType }) => hostType === recipe.hostType)?.hostArch;
+  const [goos = ""] = (hostArch ?? recipe.hostType.replace(/^host-/, "")).split("-");
+  const urlOf = (repo: string): string | undefined => config.repos.find(({ name }) => name === repo)?.url;
+  return {
+    step,
+    ...reproduction(recipe, { build: facts.id, step, tests: names, repo: facts.repo, hash }, goos, urlOf),
+  };
 }
 
 /** The log of a group of tests is shown as that of a step. */

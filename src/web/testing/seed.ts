@@ -182,7 +182,13 @@ export async function seedFarm(sql: Sql, now: number, commits: number = 30): Pro
       ids.at(-1),
     ]);
   }
-  await sql.query(`insert into recipe (digest, body) values ('r', '{"steps":[]}')`, []);
+  const recipe = {
+    hostType: "host-linux-amd64-x",
+    env: ["GO_BUILDER_NAME=x", "NPM_TOKEN=x"],
+    sourceDir: "app",
+    steps: [],
+  };
+  await sql.query("insert into recipe (digest, body) values ('r', $1)", [JSON.stringify(recipe)]);
 
   let rank = 0;
   const log = async (text: string, ended: boolean): Promise<number> => {
