@@ -1,5 +1,5 @@
 /**
- * The farm's health as checkers see it, looked at every CHECK_EVERY and whenever something about it is published.
+ * The farm's health as checkers see it, looked at every CHECK_EVERY and soon after something about it is published, at most every LOOK_PAUSE.
  *
  *   database       answers a query within moments
  *   mirrors        each repository's remote answered last time
@@ -31,6 +31,8 @@ import { coordinatorCheck } from "./shared.ts";
 const CHECK_EVERY: Ms = seconds(10);
 /** A burst of changes is looked at once. */
 const SETTLE: Ms = ms(200);
+/** However much happens, a look costs the database something: with every build a machine becomes busy and idle again. */
+export const LOOK_PAUSE: Ms = seconds(2);
 /** Machines that were not seen for so long are forgotten by the checkers. */
 const REMEMBERED: Ms = minutes(24 * 60);
 /** Undelivered messages that are listed. */
@@ -78,6 +80,7 @@ export class Health implements AsyncDisposable {
     const { clock, bus } = this.#deps;
     const { signal } = this.#stop;
     while (!signal.aborted) {
+      const lookedAt = clock.monotonic();
       const before = JSON.stringify(this.#results);
       this.#results = await this.#look();
       if (JSON.stringify(this.#results) !== before) bus.publish("farm:");
@@ -87,7 +90,8 @@ export class Health implements AsyncDisposable {
       const rest = new AbortController();
       await Promise.race([woken, clock.sleep(CHECK_EVERY, AbortSignal.any([rest.signal, signal])).catch(() => {})]);
       rest.abort();
-      await clock.sleep(SETTLE, signal).catch(() => {});
+      const pause = Math.max(SETTLE, lookedAt + LOOK_PAUSE - clock.monotonic());
+      await clock.sleep(ms(pause), signal).catch(() => {});
     }
   }
 
