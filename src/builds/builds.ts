@@ -1,8 +1,8 @@
 /**
  * The life of a build, from a held lease to a verdict.
  *
- *   start(lease)   begin in the database, or go on from where it stands there; drive the machine (drive.ts); end in the database, or
- *                  park the lease when the machine or this coordinator goes away; give the machine back
+ *   start(lease)   begin in the database, or go on from where it stands there; drive the machine (attempt.ts, drive.ts); end in the
+ *                  database, or park the lease when the machine or this coordinator goes away; give the machine back
  *   cancel         ends the build in the database, then tells whoever runs it (topic `cancel:ID`) to stop
  *   rebuild        a further build of the same commit by the same recipe
  *
@@ -11,13 +11,11 @@
  * ended is not charged, up to MAX_ATTEMPTS in all. While the database is away a command goes on, its log fills its buffers
  * and then holds the machine back, and the end is written when the database is there again.
  *
- * A machine is given back (`release`) after its lease ended in the database, always, and exactly once per lease. One whose lease is parked
- * is not: it is gone, or we are about to let it go, and nothing may touch what it runs.
+ * A machine is given back (`release`) exactly once per epoch of a lease: after that ended in the database, or, when the database could not
+ * be told, by closing its session. One whose lease is parked is not: it is gone, or we are about to let it go, and nothing may touch what
+ * it runs.
  */
-import type { Readable } from "node:stream";
 import { INFRA_RETRIES } from "../farm/build.ts";
-import type { Clock } from "../farm/clock.ts";
-import type { Bus, Log } from "../farm/deps.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
 import {
   type BuildId,
@@ -31,32 +29,17 @@ import {
   seconds,
 } from "../farm/ids.ts";
 import type { Lease, LeaseKind } from "../farm/lease.ts";
-import type { Logs } from "../logs/logs.ts";
-import type { LogWriter } from "../logs/writer.ts";
 import { rankOf, starvesAt } from "../schedule/order.ts";
-import {
-  type Begun,
-  beginAttempt,
-  endAttempt,
-  endLeftLog,
-  type GiveUp,
-  giveUpAttempt,
-  nextStep,
-  type RetryPolicy,
-} from "../store/attempts.ts";
-import { type BuildRef, cancelBuild, insertRebuild } from "../store/builds.ts";
+import type { RetryPolicy } from "../store/attempts.ts";
+import { cancelBuild, insertRebuild } from "../store/builds.ts";
 import { endLease, goesOnElsewhere, heldLeases, lostLeases, parkLease } from "../store/leases.ts";
-import { emptyLog, type OpenLog } from "../store/logs.ts";
 import { patiently } from "../store/patience.ts";
-import { layOutAttempt } from "../store/snapshots.ts";
-import type { Sql } from "../store/sql.ts";
 import type { HelperJob } from "../store/tests.ts";
-import { drive, type Finished } from "./drive.ts";
+import { type AttemptDeps, type Back, workOnAttempt } from "./attempt.ts";
 import { help } from "./help.ts";
 import type { BuildMachine } from "./machine.ts";
-import type { Snapshots } from "./snapshots.ts";
-import { clean } from "./source-step.ts";
-import { type TestsOfDeps, testsDeps, testsOf } from "./tests-of.ts";
+import { publishBuild } from "./publish.ts";
+import { testsDeps } from "./tests-of.ts";
 
 export const MAX_ATTEMPTS = 20;
 /** How often the database is asked whether what runs here is still wanted, and whether a lease got lost on its way here. */
@@ -74,45 +57,38 @@ export const RETRY_POLICY: RetryPolicy = {
   pause: (failed) => seconds(2 ** failed),
 };
 
-export interface BuildsDeps {
-  readonly sql: Sql;
-  readonly bus: Bus;
-  readonly clock: Clock;
-  readonly log: Log;
-  readonly logs: Pick<Logs, "writer" | "read">;
+export interface BuildsDeps extends Omit<AttemptDeps, "policy" | "parkFor" | "patiently" | "stopping"> {
   readonly coordinator: CoordinatorId;
   readonly machine: (session: SessionId) => BuildMachine | undefined;
   /** The machine is not used any more over this session: clean it for the next build, drop it, or only forget the session. */
-  readonly release: (session: SessionId, how: "clean" | "broken" | "elsewhere") => Promise<void>;
-  /** The tree of a commit as a gzipped tar. */
-  readonly tarball: (repo: string, hash: string, signal: AbortSignal) => Promise<Readable>;
-  /** The trees of builds with tests, for whoever helps with them. */
-  readonly snapshots: Pick<Snapshots, "keep" | "find" | "about" | "restore" | "writeOther">;
+  readonly release: (session: SessionId, how: Exclude<Back, "parked">) => Promise<void>;
   readonly policy?: RetryPolicy;
-  /** How long a failed test waits for another machine. */
-  readonly elsewhereFirst?: Ms;
   readonly parkFor?: Ms;
 }
 
 interface Running {
   readonly lease: Lease;
   readonly stop: AbortController;
-  begun: Begun | undefined;
-  /** The build that a helper helps, once that is known. */
-  helps?: BuildId;
+  /** Once it is known. */
+  build?: BuildId;
   done: Promise<void>;
 }
 
 export class Builds implements AsyncDisposable {
-  readonly #deps: BuildsDeps;
-  readonly #policy: RetryPolicy;
+  readonly #deps: BuildsDeps & AttemptDeps;
   readonly #running = new Map<LeaseId, Running>();
   readonly #stop = new AbortController();
   readonly #checks: Promise<void>;
 
   constructor(deps: BuildsDeps) {
-    this.#deps = deps;
-    this.#policy = deps.policy ?? RETRY_POLICY;
+    this.#deps = {
+      policy: RETRY_POLICY,
+      parkFor: PARK_FOR,
+      ...deps,
+      // The database may be away for longer than one call waits; what happened is not forgotten meanwhile.
+      patiently: (call) => patiently(call, deps.clock, this.#stop.signal),
+      stopping: this.#stop.signal,
+    };
     deps.bus.subscribe("cancel:", (topic) => this.#canceled(topic), this.#stop.signal);
     this.#checks = this.#check();
   }
@@ -129,7 +105,7 @@ export class Builds implements AsyncDisposable {
   start(lease: Lease): void {
     const earlier = this.#running.get(lease.id);
     if (earlier && earlier.lease.epoch >= lease.epoch) return;
-    const running: Running = { lease, stop: new AbortController(), begun: undefined, done: Promise.resolve() };
+    const running: Running = { lease, stop: new AbortController(), done: Promise.resolve() };
     this.#running.set(lease.id, running);
     if (this.#stop.signal.aborted) running.stop.abort(stopping());
     earlier?.stop.abort(new FarmError("lease-lost", "its machine came back over another connection"));
@@ -151,7 +127,7 @@ export class Builds implements AsyncDisposable {
     const rank = rankOf("try", now, now);
     const rebuild = { of, who, class: "try", rank, starvesAt: starvesAt("try", now) } as const;
     const { build, made } = await insertRebuild(this.#deps.sql, rebuild, now);
-    if (made) this.#publish(build, true);
+    if (made) publishBuild(this.#deps.bus, build, true);
     return build.id;
   }
 
@@ -163,7 +139,7 @@ export class Builds implements AsyncDisposable {
     const { build, changed } = await cancelBuild(this.#deps.sql, id, who, this.#deps.clock.now());
     if (!changed) return false;
     this.#deps.bus.publish(`cancel:${id}`);
-    this.#publish(build, false);
+    publishBuild(this.#deps.bus, build, false);
     return true;
   }
 
@@ -176,189 +152,56 @@ export class Builds implements AsyncDisposable {
   }
 
   async #run(running: Running): Promise<void> {
-    if (running.lease.kind === "helper") return this.#help(running);
-    const { clock, sql, log, logs, tarball, snapshots } = this.#deps;
-    const { lease, stop } = running;
-    const machine = this.#deps.machine(lease.sessionId);
-    // What an adopted machine runs must go on; a machine just claimed is emptied while the database is told.
-    const cleaned = machine && lease.epoch === 1 ? clean(clock, machine, stop.signal) : undefined;
-    let how: "clean" | "broken" | "elsewhere" | "parked" = "clean";
+    const { log, machine, release } = this.#deps;
+    const { sessionId, kind } = running.lease;
+    // Unless all went well: the session is closed, and the machine comes back with what it runs, to be given its lease again.
+    let back: Back = "elsewhere";
     try {
-      const begun = await this.#patiently(() => beginAttempt(sql, lease, clock.now()));
-      if (!begun) {
-        if (await this.#isElsewhere(lease)) {
-          how = "elsewhere";
-          return;
-        }
-        await this.#patiently(() => endLease(sql, lease, clock.now(), "nobody needs it any more"));
-        await (cleaned ?? (machine && clean(clock, machine, stop.signal)))?.catch(() => {
-          how = "broken";
-        });
-        return;
-      }
-      running.begun = begun;
-      this.#publish(begun.build, false);
-      if (!machine) {
-        const reason = "machine gone: it hung up before the build began";
-        const none = { reason, counts: true, machineFault: false, end: undefined };
-        if (!(await this.#park(lease, begun, reason))) await this.#giveUp(lease, begun, none);
-        return;
-      }
-      this.#deps.bus.publish(`machine:${machine.machineId}`);
-      const deps = {
-        clock,
-        tarball,
-        writeOther: this.#deps.snapshots.writeOther.bind(this.#deps.snapshots),
-        writer: logs.writer.bind(logs),
-        tests: (number: number, own: OpenLog, writer: LogWriter, signal: AbortSignal) =>
-          testsOf(this.#testsDeps(), lease, begun, machine, { number, log: own, writer }, signal),
-        snapshots: {
-          find: (of: Begun) => this.#patiently(() => snapshots.find(of)),
-          about: snapshots.about.bind(snapshots),
-          restore: snapshots.restore.bind(snapshots),
-        },
-        layOut: async (from: "source" | "snapshot") => {
-          const at = { attempt: begun.attempt, epoch: lease.epoch };
-          const steps = begun.recipe.steps.map(({ name }) => name);
-          const live = await this.#patiently(() => layOutAttempt(sql, at, from, steps));
-          if (!live) throw new FarmError("lease-lost", "the build was taken back");
-          this.#deps.bus.publish(`build:${begun.build.id}`);
-        },
-        next: async (number: number, status: string, end: Parameters<typeof nextStep>[2]) => {
-          const step = { attempt: begun.attempt, epoch: lease.epoch, number, status, outcome: "success" } as const;
-          const next = await this.#patiently(() => nextStep(sql, step, end, clock.now()));
-          if (next === undefined) {
-            if (end) await this.#patiently(() => endLeftLog(sql, begun.attempt, end));
-            throw new FarmError("lease-lost", "the build was taken back");
-          }
-          this.#deps.bus.publish(`build:${begun.build.id}`);
-          return emptyLog(next, lease.epoch);
-        },
-      };
-      const driven = await drive(deps, begun, machine, cleaned, stop.signal);
-      if (driven.outcome === "parked") {
-        how = "parked";
-        await this.#park(lease, begun, driven.reason);
-      } else {
-        how = driven.machineFine ? "clean" : "broken";
-        const live = await this.#end(lease, begun, driven, stop.signal);
-        if (!live && (await this.#isElsewhere(lease))) how = "elsewhere";
-      }
-      this.#deps.bus.publish(`machine:${machine.machineId}`);
+      const taken = machine(sessionId);
+      back = await (kind === "helper" ? this.#help(running, taken) : this.#attempt(running, taken));
     } finally {
-      if (how !== "parked") {
-        await this.#deps.release(lease.sessionId, how).catch((error: unknown) => {
-          log.warn({ session: lease.sessionId, error: messageOf(error) }, "Could not give a machine back");
+      if (back !== "parked") {
+        await release(sessionId, back).catch((error: unknown) => {
+          log.warn({ session: sessionId, error: messageOf(error) }, "Could not give a machine back");
         });
       }
     }
+  }
+
+  #attempt(running: Running, machine: BuildMachine | undefined): Promise<Back> {
+    const began = ({ build }: { readonly build: { readonly id: BuildId } }): void => {
+      running.build = build.id;
+    };
+    return workOnAttempt(this.#deps, running.lease, machine, began, running.stop.signal);
   }
 
   /** A further machine for the tests of a build that another lease is for. */
-  async #help(running: Running): Promise<void> {
-    const { clock, sql, bus, log, snapshots, parkFor = PARK_FOR } = this.#deps;
+  async #help(running: Running, machine: BuildMachine | undefined): Promise<Back> {
+    const { clock, sql, bus, log, snapshots, parkFor, patiently } = this.#deps;
     const { lease, stop } = running;
-    const machine = this.#deps.machine(lease.sessionId);
-    let how: "clean" | "broken" | "elsewhere" | "parked" = "broken";
     const told = ({ build }: HelperJob): void => {
-      running.helps = build.id;
+      running.build = build.id;
       bus.publish(`build:${build.id}`);
       if (machine) bus.publish(`machine:${machine.machineId}`);
     };
-    try {
-      const gone = { reason: "machine gone: it hung up before it could help", parked: true } as const;
-      const deps = { ...testsDeps(this.#testsDeps()), snapshots };
-      const helped = machine ? await help(deps, lease, machine, told, stop.signal) : gone;
-      if (!helped.parked) how = helped.machineFine ? "clean" : "broken";
-      const parked = helped.parked && (await this.#patiently(() => parkLease(sql, lease, plus(clock.now(), parkFor))));
-      if (parked) how = "parked";
-      else if (await this.#isElsewhere(lease)) how = "elsewhere";
-      else await this.#patiently(() => endLease(sql, lease, clock.now(), helped.reason));
-      log.info({ build: running.helps, machine: machine?.name, reason: helped.reason, parked }, "A helper ended");
-      if (running.helps) bus.publish(`tests:${running.helps}`);
-      if (machine) bus.publish(`machine:${machine.machineId}`);
-    } finally {
-      if (how !== "parked") {
-        await this.#deps.release(lease.sessionId, how).catch((error: unknown) => {
-          log.warn({ session: lease.sessionId, error: messageOf(error) }, "Could not give a machine back");
-        });
-      }
-    }
-  }
-
-  #testsDeps(): TestsOfDeps {
-    return { ...this.#deps, patiently: (call) => this.#patiently(call) };
-  }
-
-  /** False: its machine is none that comes back with what it ran. */
-  async #park(lease: Lease, { build, attempt }: Begun, reason: string): Promise<boolean> {
-    const { sql, clock, log, parkFor = PARK_FOR } = this.#deps;
-    const parked = await this.#patiently(() => parkLease(sql, lease, plus(clock.now(), parkFor)));
-    if (!parked) return false;
-    log.info({ build: build.id, attempt, reason }, "An attempt waits for its machine to come back");
-    this.#publish(build, false);
-    return true;
-  }
-
-  /** The machine came back with what it runs over another session: nothing may be done to it over ours, which is dead. */
-  #isElsewhere(lease: Lease): Promise<boolean> {
-    return this.#patiently(() => goesOnElsewhere(this.#deps.sql, lease));
-  }
-
-  /** Returns whether the attempt was still ours. */
-  async #end(lease: Lease, begun: Begun, driven: Finished, stopped: AbortSignal): Promise<boolean> {
-    const { sql, clock } = this.#deps;
-    const { outcome, reason, sealed, step } = driven;
-    // If the attempt was ended by somebody else, the bytes still belong to its log; if it goes on elsewhere, they are fetched there.
-    const store = async (live: boolean): Promise<boolean> => {
-      const left = live ? undefined : sealed;
-      if (live || (left && (await this.#patiently(() => endLeftLog(sql, begun.attempt, left.end))))) sealed?.stored();
-      return live;
-    };
-    if (driven.settled) return await store(false);
-    if (outcome === "infra_failure") {
-      const counts = !(stopped.aborted && stopped.reason instanceof FarmError && stopped.reason.code === "unavailable");
-      const machineFault = counts && !driven.machineFine;
-      const given = { reason: reason ?? "", counts, machineFault, end: sealed?.end };
-      return await store(await this.#giveUp(lease, begun, given));
-    }
-    const verdict = { outcome, reason, failedStep: outcome === "failure" ? step.name : null };
-    const { attempt } = begun;
-    const end = { attempt, epoch: lease.epoch, number: step.number, status: step.status, outcome };
-    const now = clock.now();
-    const live = await this.#patiently(() => endAttempt(sql, end, sealed?.end, verdict, now));
-    if (live) this.#publish(begun.build, false);
-    return await store(live);
-  }
-
-  /** Returns whether the attempt was still open. */
-  async #giveUp(
-    { epoch }: Lease,
-    { build, attempt }: Begun,
-    why: Pick<GiveUp, "reason" | "counts" | "machineFault" | "end">,
-  ): Promise<boolean> {
-    const { sql, clock } = this.#deps;
-    const now = clock.now();
-    const giveUp = { attempt, epoch, by: "driver", ...why } as const;
-    const given = await this.#patiently(() => giveUpAttempt(sql, giveUp, this.#policy, now));
-    if (!given) return false;
-    this.#deps.log.info(
-      { build: build.id, attempt: giveUp.attempt, reason: giveUp.reason, again: given.again },
-      "An attempt failed for the farm's own reasons",
-    );
-    this.#publish(build, given.again);
-    return true;
-  }
-
-  /** Tells all who look at a build that it changed, and with `wanted` the machines that may take it. */
-  #publish(build: BuildRef, wanted: boolean): void {
-    publishBuild(this.#deps.bus, build, wanted);
+    const gone = { reason: "machine gone: it hung up before it could help", parked: true } as const;
+    const deps = { ...testsDeps(this.#deps), snapshots };
+    const helped = machine ? await help(deps, lease, machine, told, stop.signal) : gone;
+    let back: Back = helped.parked || !helped.machineFine ? "broken" : "clean";
+    const parked = helped.parked && (await patiently(() => parkLease(sql, lease, plus(clock.now(), parkFor))));
+    if (parked) back = "parked";
+    else if (await patiently(() => goesOnElsewhere(sql, lease))) back = "elsewhere";
+    else await patiently(() => endLease(sql, lease, clock.now(), helped.reason));
+    log.info({ build: running.build, machine: machine?.name, reason: helped.reason, parked }, "A helper ended");
+    if (running.build) bus.publish(`tests:${running.build}`);
+    if (machine) bus.publish(`machine:${machine.machineId}`);
+    return back;
   }
 
   #canceled(topic: string): void {
     const id = topic.slice("cancel:".length);
-    for (const { begun, helps, stop } of this.#running.values()) {
-      if (String(begun?.build.id ?? helps) === id) stop.abort(new FarmError("canceled", "canceled"));
+    for (const { build, stop } of this.#running.values()) {
+      if (String(build) === id) stop.abort(new FarmError("canceled", "canceled"));
     }
   }
 
@@ -388,20 +231,8 @@ export class Builds implements AsyncDisposable {
       }
     }
   }
-
-  /** The database may be away for longer than one call waits; what happened is not forgotten meanwhile. */
-  #patiently<T>(call: () => Promise<T>): Promise<T> {
-    return patiently(call, this.#deps.clock, this.#stop.signal);
-  }
 }
 
 function stopping(): FarmError {
   return new FarmError("unavailable", "the coordinator was stopped");
-}
-
-/** The topics of a build that changed; with `wanted` also its queue. */
-export function publishBuild(bus: Pick<Bus, "publish">, build: BuildRef, wanted: boolean): void {
-  bus.publish(`build:${build.id}`);
-  bus.publish(`grid:${build.repo}`);
-  if (wanted) bus.publish(`queue:${build.hostType}`);
 }

@@ -24,8 +24,8 @@ import type { LogEnd, OpenLog } from "../store/logs.ts";
 import { commandOf } from "./command.ts";
 import { buildLimit, type CommandLimits, limitsOf } from "./command-limits.ts";
 import { type CommandRan, runCommand } from "./command-run.ts";
-import type { BuildMachine } from "./machine.ts";
-import { clean, runSourceStep, type SourceDeps } from "./source-step.ts";
+import { type BuildMachine, isAgainstMachine } from "./machine.ts";
+import { runSourceStep, type SourceDeps } from "./source-step.ts";
 import { otherIsMade } from "./sources.ts";
 import { TESTS_STEP, type TestsEnd } from "./tests-step.ts";
 
@@ -57,14 +57,13 @@ export interface Parked {
 }
 
 /**
- * Runs what `begun` asks for, from where it stands. `cleaned`: the machine is being emptied already (see `clean`).
+ * Runs what `begun` asks for, from where it stands.
  * Never throws: `signal` (canceled, lease lost, coordinator stops) and a machine that goes away end it as infra_failure or parked.
  */
 export async function drive(
   deps: DriveDeps,
   begun: Begun,
   machine: BuildMachine,
-  cleaned: Promise<void> | undefined,
   signal: AbortSignal,
 ): Promise<Finished | Parked> {
   const { steps, tests } = begun.recipe;
@@ -81,14 +80,7 @@ export async function drive(
       if (isTests) return await runTestsStep(deps, number, log, writer, signal);
       if (step === undefined) {
         status = "ok";
-        const there = await runSourceStep(
-          deps,
-          begun,
-          machine,
-          cleaned ?? clean(deps.clock, machine, signal),
-          writer,
-          signal,
-        );
+        const there = await runSourceStep(deps, begun, machine, writer, signal);
         // On a made tree the steps that make it have nothing to do, and no rows.
         if (there === "snapshot") last = steps.length;
       } else {
@@ -183,7 +175,6 @@ async function infraFailure(
   signal: AbortSignal,
 ): Promise<Finished> {
   const reason = reasonOf(error, machine);
-  const told = error instanceof FarmError ? error.code : "internal";
   let sealed: SealedLog | undefined;
   try {
     await writer.write(Buffer.from(`\nbarnraiser: ${reason}\n`));
@@ -191,7 +182,7 @@ async function infraFailure(
   } catch {
     // The log was ended with the attempt, or the database is away: the attempt's reason says it.
   }
-  const ours = signal.aborted || ["unavailable", "lease-lost", "bad-request"].includes(told);
+  const ours = signal.aborted || !isAgainstMachine(error);
   const machineFine = ours && !machine.gone.aborted && (!signal.aborted || machine.agent === "barnraiser");
   return { outcome: "infra_failure", step: { ...step, status: reason }, reason, sealed, machineFine };
 }
@@ -199,7 +190,7 @@ async function infraFailure(
 function reasonOf(error: unknown, machine: BuildMachine): string {
   if (machine.gone.aborted) return `machine gone: ${messageOf(machine.gone.reason)}`;
   const message = messageOf(error);
-  if (!(error instanceof FarmError)) return `machine broken: ${message}`;
+  if (!(error instanceof FarmError)) return `the coordinator failed: ${message}`;
   if (error.code === "machine-gone") return `machine gone: ${message}`;
   if (error.code === "machine-broken") return `machine broken: ${message}`;
   return message;

@@ -12,7 +12,7 @@ import { FarmError, messageOf } from "../farm/errors.ts";
 import type { Lease } from "../farm/lease.ts";
 import { type HelperJob, heldGroup, helperJob } from "../store/tests.ts";
 import { buildLateText, buildLimit } from "./command-limits.ts";
-import type { BuildMachine } from "./machine.ts";
+import { type BuildMachine, isAgainstMachine } from "./machine.ts";
 import type { Snapshots } from "./snapshots.ts";
 import { clean } from "./source-step.ts";
 import { type TestsDeps, workOff } from "./work-tests.ts";
@@ -37,19 +37,17 @@ export async function help(
   signal: AbortSignal,
 ): Promise<Helped> {
   const { sql, clock, patiently } = deps;
-  // What an adopted machine runs must go on.
-  const cleaned = lease.epoch === 1 ? clean(clock, machine, signal) : undefined;
   try {
     const job = await patiently(() => helperJob(sql, lease.id));
     const spec = job?.recipe.tests;
     if (!job || !spec) {
-      await (cleaned ?? clean(clock, machine, signal));
+      await clean(clock, machine, signal);
       return { reason: "nobody needs it any more", parked: false, machineFine: true };
     }
     told(job);
     const worker = { build: job.build.id, lease: lease.id, epoch: lease.epoch, machine: lease.machineId };
     if ((await patiently(() => heldGroup(sql, worker))) === undefined) {
-      await (cleaned ?? clean(clock, machine, signal));
+      await clean(clock, machine, signal);
       await restored(deps, job, machine, signal);
     }
     const { build, recipe } = job;
@@ -75,7 +73,7 @@ export async function help(
     const stopped = signal.aborted && signal.reason instanceof FarmError && signal.reason.code === "unavailable";
     const reason = messageOf(machine.gone.aborted ? machine.gone.reason : error);
     if (machine.resumes && (stopped || (machine.gone.aborted && !signal.aborted))) return { reason, parked: true };
-    const ours = signal.aborted || (error instanceof FarmError && ["unavailable", "lease-lost"].includes(error.code));
+    const ours = signal.aborted || !isAgainstMachine(error);
     const machineFine = ours && !machine.gone.aborted && (!signal.aborted || machine.agent === "barnraiser");
     return { reason, parked: false, machineFine };
   }

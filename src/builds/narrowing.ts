@@ -37,7 +37,6 @@ import {
 } from "../store/lines.ts";
 import type { Sql } from "../store/sql.ts";
 import { skipBuilds } from "../store/superseded.ts";
-import { publishBuild } from "./builds.ts";
 import {
   type Edge,
   lineOfPair,
@@ -48,6 +47,7 @@ import {
   wantedForAll,
 } from "./culprit.ts";
 import { plan } from "./plan.ts";
+import { publishBuild } from "./publish.ts";
 import { redEdges } from "./test-edges.ts";
 
 export const SWEEP: Ms = seconds(60);

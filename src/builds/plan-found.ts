@@ -20,10 +20,10 @@ import { type BranchTip, type KnownCommit, lockedTips } from "../store/commits.t
 import { narrowingOfGone } from "../store/lines.ts";
 import type { Sql } from "../store/sql.ts";
 import { overtakenBuilds, skipBuilds, spareMachines } from "../store/superseded.ts";
-import { publishBuild } from "./builds.ts";
 import { insertPlanned, type PlannedBuild } from "./insert.ts";
 import { toSkip } from "./overtaken.ts";
 import { plan, type Tips } from "./plan.ts";
+import { publishBuild } from "./publish.ts";
 
 /** Who cancels what nobody wants any more. */
 const FARM = "a changed configuration";

@@ -24,8 +24,9 @@ import { coordinatorSeen, declareDead, otherCoordinators } from "../store/coordi
 import { endLease, type Left, leftLeases, parkOrphans } from "../store/leases.ts";
 import { endLeftLogs } from "../store/logs.ts";
 import type { Sql } from "../store/sql.ts";
-import { PARK_FOR, publishBuild, RETRY_POLICY } from "./builds.ts";
+import { PARK_FOR, RETRY_POLICY } from "./builds.ts";
 import { durationText } from "./duration-text.ts";
+import { publishBuild } from "./publish.ts";
 
 export const HEARTBEAT: Ms = seconds(10);
 export const DEAD_AFTER: Ms = seconds(45);

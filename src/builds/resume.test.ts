@@ -1,7 +1,8 @@
-import { expect, test, vi } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 import { type BuildId, type LogId, ms, seconds } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { FLUSH_AFTER } from "../logs/writer.ts";
+import { cancelBuild } from "../store/builds.ts";
 import { attemptsOf } from "../store/pages-build.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
@@ -9,7 +10,7 @@ import { addCommit, addHostType, NOON, testRecipe } from "../store/testing/farm.
 import { CHECK_EVERY, PARK_FOR } from "./builds.ts";
 import { insertPlanned } from "./insert.ts";
 import { Recovery } from "./recovery.ts";
-import { AwaySql, CutSql, SlowSql } from "./testing/cut-sql.ts";
+import { AwaySql, CutSql, FailingSql, SlowSql } from "./testing/cut-sql.ts";
 import { FakeProcess } from "./testing/fake-process.ts";
 import { TestFarm, type TestFarmOptions } from "./testing/farm.ts";
 
@@ -351,7 +352,7 @@ test("a coordinator killed at any of 32 points, before or after a statement: the
     expect(process.started, `point ${point}`).toEqual(["make", "test"]);
     for (const step of ["make", "test"]) expect(await logOf(database, next, id, step)).toBe(text(step));
   }
-}, 60_000);
+}, 120_000);
 
 test("while the database is away a command goes on, and nothing of it is lost", async () => {
   await using database = await freshDatabase();
@@ -369,4 +370,96 @@ test("while the database is away a command goes on, and nothing of it is lost", 
   sql.away = false;
   await soon(database, id, { state: "ended", outcome: "success", attempts: [{ outcome: "success" }] });
   expect(await logOf(database, farm, id, "make")).toBe("one\ntwo\n");
+});
+
+test("a log that cannot be stored is no fault of the machine, and nothing runs on there", async () => {
+  await using database = await freshDatabase();
+  const sql = new FailingSql(database.sql, ["insert into log_chunk"]);
+  await using farm = await farmOf(database, "P00000001", { sql });
+  const id = await plan(database, ["make"]);
+  const process = new FakeProcess();
+  await farm.connect("linux", "m1", { process });
+  await until(() => expect(process.started).toEqual(["make"]));
+  const execution = process.idOf("make");
+  sql.fails = true;
+  const printing = setInterval(() => process.idOf("make") === execution && process.print("make", "one\n"), 20);
+  onTestFinished(() => clearInterval(printing));
+  const reason = "the coordinator failed: no such file of the server";
+  await soon(database, id, { attempts: [{ outcome: "infra_failure", reason }, {}] });
+  await until(() => expect(farm.released[0]).toEqual({ name: "m1", how: "clean" }));
+  expect(process.idOf("make")).not.toBe(execution);
+  expect(await database.sql.query("select machine_fault from attempt order by id limit 1")).toEqual([
+    { machine_fault: false },
+  ]);
+});
+
+test("an attempt whose end could not be written goes on when its machine comes back, in the tree that it has", async () => {
+  await using database = await freshDatabase();
+  const sql = new FailingSql(database.sql, ["insert into log_chunk", "machine_fault"]);
+  await using farm = await farmOf(database, "P00000001", { sql });
+  const id = await plan(database, ["make"]);
+  const process = new FakeProcess();
+  await farm.connect("linux", "m1", { process });
+  await until(() => expect(process.started).toEqual(["make"]));
+  sql.fails = true;
+  let printed = "";
+  await until(() => {
+    process.print("make", "one\n");
+    printed += "one\n";
+    expect(farm.released).toEqual([{ name: "m1", how: "elsewhere" }]);
+  });
+  sql.fails = false;
+  const back = await farm.connect("linux", "m1", { process });
+  process.exit("make");
+  await soon(database, id, { state: "ended", outcome: "success", attempts: [{ outcome: "success" }] });
+  expect([process.started, back.calls]).toEqual([["make"], ["exec make"]]);
+  expect(await logOf(database, farm, id, "make")).toBe(printed);
+});
+
+test("a coordinator that stops while the database is away does not wait for it, and the next one goes on", async () => {
+  await using database = await freshDatabase();
+  const sql = new AwaySql(database.sql);
+  const farm = await farmOf(database, "P00000001", { sql });
+  const id = await plan(database, ["make"]);
+  const process = new FakeProcess();
+  await farm.connect("linux", "m1", { process });
+  await until(() => process.print("make", "one\n"));
+  sql.away = true;
+  process.print("make", "two\n");
+  await new Promise((resolve) => setTimeout(resolve, 100)); // the log has begun to wait for the database
+  await farm[Symbol.asyncDispose]();
+  await using next = await farmOf(database, "P00000002");
+  await recoveryOf(database, next).look();
+  await next.connect("linux", "m1", { process });
+  process.exit("make");
+  await soon(database, id, { state: "ended", outcome: "success", attempts: [{ outcome: "success" }] });
+  expect([await logOf(database, next, id, "make"), process.started]).toEqual(["one\ntwo\n", ["make"]]);
+}, 15_000);
+
+test("a build that was canceled by a word that got lost stops running before its machine is free", async () => {
+  await using database = await freshDatabase();
+  const clock = new FakeClock();
+  await using farm = await farmOf(database, "P00000001", { clock });
+  const id = await plan(database, ["make"]);
+  const process = new FakeProcess();
+  await farm.connect("linux", "m1", { process });
+  await until(() => expect(process.started).toEqual(["make"]));
+  await cancelBuild(database.sql, id, "Ada", clock.now());
+  await clock.advance(CHECK_EVERY);
+  await until(() => expect(farm.released).toEqual([{ name: "m1", how: "clean" }]));
+  expect(process.idOf("make")).toBeUndefined();
+});
+
+test("a lease whose machine left on its way here is given to another at once, and charged to nobody", async () => {
+  await using database = await freshDatabase();
+  const sql = new SlowSql(database.sql, "look_again_at");
+  await using farm = await farmOf(database, "P00000001", { sql });
+  const id = await plan(database, ["make"]);
+  const machine = await farm.connect("linux", "m1", { process: new FakeProcess() });
+  await until(() => expect(sql.waiting).toBe(1)); // claimed, and not heard of it yet
+  await farm.disconnect(machine);
+  sql.go();
+  await soon(database, id, { attempts: [{ outcome: "infra_failure", counts: false }, { outcome: null }] });
+  await farm.connect("linux", "m2", { process: new FakeProcess(() => "") });
+  await soon(database, id, { state: "ended", outcome: "success" });
 });

@@ -27,21 +27,18 @@ export interface SourceDeps extends Omit<SourcesDeps, "say"> {
   readonly layOut: (from: "source" | "snapshot") => Promise<void>;
 }
 
-/** The first call on a machine; to be started as soon as a machine is claimed. A rejection may be left unheard. */
+/** Empties the machine, and with that ends all that the farm runs on it. */
 export function clean(clock: Clock, machine: BuildMachine, signal: AbortSignal): Promise<void> {
-  const cleaned = within(clock, CLEAN_LIMIT, [machine.gone, signal], `cleaning ${machine.name}`, (limited) =>
+  return within(clock, CLEAN_LIMIT, [machine.gone, signal], `cleaning ${machine.name}`, (limited) =>
     machine.client.removeAll(["."], limited),
   );
-  cleaned.catch(() => {});
-  return cleaned;
 }
 
-/** Step 0, from its beginning, on a machine that `cleaned` is emptying. Resolves with what is there then: the source, or the made tree. */
+/** Step 0, from its beginning, on a machine with whatever was there before. Resolves with what is there then: the source, or the made tree. */
 export async function runSourceStep(
   deps: SourceDeps,
   begun: Begun,
   machine: BuildMachine,
-  cleaned: Promise<void>,
   writer: LogWriter,
   signal: AbortSignal,
 ): Promise<"source" | "snapshot"> {
@@ -52,7 +49,7 @@ export async function runSourceStep(
   if (anew) await say(`\nbegun anew: nobody was left who wrote the source to ${machine.name}`);
   const tree = { repo: build.repo, hash };
   await say(`${headline(recipe, tree)}\n`);
-  await saidWait(clock, writer, `${machine.name} to be cleaned`, cleaned);
+  await saidWait(clock, writer, `${machine.name} to be cleaned`, clean(clock, machine, signal));
   const snapshot = await deps.snapshots.find(begun);
   if (snapshot && (await restored(deps, snapshot, begun, machine, writer, signal))) return "snapshot";
   if (snapshot || (anew && keeps(recipe))) await deps.layOut("source");

@@ -177,7 +177,7 @@ export class Coordinator implements AsyncDisposable {
       ...(certFile === "" && { "CA certificate": fingerprint("CA certificate", await readFile(tls.caFile, "utf8")) }),
     };
     const agents = await readAgents(join(DIST, "agents"));
-    const logs = stack.use(new Logs({ sql, bus, clock }));
+    const logs = stack.use(new Logs({ sql, bus, clock, stopping: stop.signal }));
 
     // The configuration is followed before anything uses it, and acted on once everything is there.
     let act: (farm: FarmConfig) => Promise<void> = async () => {};
@@ -398,8 +398,10 @@ export class Coordinator implements AsyncDisposable {
       claims.wake();
     };
     await act(config.current);
-    // The first to end: nothing is claimed any more, builds stop while their machines are still there, machines hear why.
+    // The first to end: nothing is claimed any more, builds stop while their machines are still there, machines hear why. A database that
+    // is away is not waited for: recovery finds what could not be written.
     stack.defer(async () => {
+      database.hurry();
       stop.abort(new FarmError("unavailable", "The coordinator is stopping"));
       await builds[Symbol.asyncDispose]();
       await probes[Symbol.asyncDispose]();

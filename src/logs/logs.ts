@@ -45,11 +45,14 @@ export interface LogsDeps {
   readonly bus: Bus;
   readonly clock: Clock;
   readonly limitBytes?: number;
+  /** Aborts when the coordinator stops: from then on what cannot be stored is left with whoever has it. */
+  readonly stopping?: AbortSignal;
 }
 
 export class Logs implements AsyncDisposable {
   readonly #deps: LogsDeps;
   readonly #stop = new AbortController();
+  readonly #stopping: AbortSignal;
   readonly #cache = new ChunkCache(CACHE_BYTES);
   /** Logs written here: what is stored of them. */
   readonly #written = new Map<LogId, { length: number }>();
@@ -58,6 +61,7 @@ export class Logs implements AsyncDisposable {
 
   constructor(deps: LogsDeps) {
     this.#deps = deps;
+    this.#stopping = AbortSignal.any([this.#stop.signal, ...(deps.stopping ? [deps.stopping] : [])]);
     deps.bus.subscribe("log:", (topic) => this.#changed(topic), this.#stop.signal);
   }
 
@@ -216,6 +220,6 @@ export class Logs implements AsyncDisposable {
 
   /** The database may be away for longer than one call waits: the bytes stay here, and the writer holds its machine back. */
   #patiently<T>(call: () => Promise<T>): Promise<T> {
-    return patiently(call, this.#deps.clock, this.#stop.signal);
+    return patiently(call, this.#deps.clock, this.#stopping);
   }
 }

@@ -36,14 +36,28 @@ export class Database implements AsyncDisposable {
   readonly bus: Bus;
   /** The embedded server, where we started it. */
   readonly server: EmbeddedServer | undefined;
+  readonly #stop: AbortController;
   readonly #stack: AsyncDisposableStack;
 
-  constructor(sql: Sql, hurried: Sql, bus: Bus, server: EmbeddedServer | undefined, stack: AsyncDisposableStack) {
+  constructor(
+    sql: Sql,
+    hurried: Sql,
+    bus: Bus,
+    server: EmbeddedServer | undefined,
+    stop: AbortController,
+    stack: AsyncDisposableStack,
+  ) {
     this.sql = sql;
     this.hurried = hurried;
     this.bus = bus;
     this.server = server;
+    this.#stop = stop;
     this.#stack = stack;
+  }
+
+  /** From now on no call waits for a server that is away, nor those that wait already: whoever has it is about to end. */
+  hurry(): void {
+    this.#stop.abort();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -79,5 +93,5 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   const bus = stack.use(new PostgresBus(config, clock, log));
   const sql = new PooledSql({ pool, clock, patience: PATIENCE, signal: stop.signal });
   const hurried = new PooledSql({ pool, clock, patience: HURRY, signal: stop.signal });
-  return new Database(sql, hurried, bus, server, stack.move());
+  return new Database(sql, hurried, bus, server, stop, stack.move());
 }

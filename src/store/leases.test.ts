@@ -4,6 +4,7 @@ import type { Provenance, Trust } from "../farm/build.ts";
 import { type EpochMs, epochMs, leaseId, machineId, minutes, ms, plus } from "../farm/ids.ts";
 import { LEASE_CLASSES, type LeaseClass, type LeaseKind } from "../farm/lease.ts";
 import { bandOf, mayTake, next, rankOf, type Share, type Waiting } from "../schedule/order.ts";
+import { coordinatorEnded } from "./coordinators.ts";
 import { CLAIM, claimLease, endLease } from "./leases.ts";
 import { at, type Sql } from "./sql.ts";
 import { freshDatabase } from "./testing/database.ts";
@@ -117,6 +118,32 @@ test("claimLease() gives the same lease again while it is held, so that a lost a
   expect([await take(sql, machine), await take(sql, machine)]).toEqual([lease.id, lease.id]);
   const both = await Promise.all([take(sql, machine), take(sql, machine), take(sql, machine)]);
   expect(both).toEqual([lease.id, lease.id, lease.id]);
+});
+
+test("claimLease() adopts one lease at a time, over a session of a coordinator that lives", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  await oneMachine(sql);
+  const ours = await addCoordinator(sql, "P00000ours");
+  const dead = await addCoordinator(sql, "P00000dead");
+  const open = (coordinator: typeof ours) => addMachine(sql, "q", "m", coordinator, "i".repeat(32));
+  const sessions = [await open(ours), await open(ours), await open(ours), await open(dead)] as const;
+  const [one, two, back, late] = sessions;
+  const held = [(await want(sql, {})).id, (await want(sql, {})).id];
+  // Two sessions of one process that claimed, each before the database knew of the other's lease.
+  for (const [i, { id, machineId: machine }] of [one, two].entries()) {
+    await sql.query(
+      `update lease set state = 'held', session_id = $2, machine_id = $3, coordinator_id = $4, instance = $5, held_at = $6, epoch = 1
+       where id = $1`,
+      [held[i], id, machine, ours, "i".repeat(32), at(NOON)],
+    );
+  }
+  await coordinatorEnded(sql, dead, NOON);
+  expect(await take(sql, late)).toBeUndefined();
+  const first = await claimLease(sql, back.id, NOON);
+  if (!first.lease) throw new Error("not adopted");
+  await endLease(sql, first.lease, NOON, "done");
+  expect([first.lease.id, await take(sql, back)].toSorted()).toEqual(held);
 });
 
 test("claimLease() of one session many times at once holds one lease", async () => {

@@ -59,8 +59,7 @@ const ADOPTED = `
   update lease set session_id = s.id, coordinator_id = s.coordinator_id, epoch = epoch + 1, parked_until = null
   from session s join coordinator c on c.id = s.coordinator_id cross join lateral (
     select id from lease
-    where instance = s.instance and state = 'held' and machine_id = s.machine_id and session_id <> s.id
-    order by id limit 1 for update
+    where instance = s.instance and state = 'held' and machine_id = s.machine_id and session_id <> s.id limit 1 for update
   ) first
   where s.id = $1 and s.closed_at is null and c.ended_at is null and not exists (select from mine) and lease.id = first.id
   returning lease.id, lease.kind, lease.class, lease.queue, lease.provenance, lease.wanted_at, lease.session_id, lease.machine_id, lease.epoch`;

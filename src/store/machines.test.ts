@@ -60,6 +60,20 @@ test("registerSessions() makes machine, session and host type, and keeps what ch
   ]);
 });
 
+test("registerSessions() closes what its agent process had open before, wherever that was, and never what came later", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  for (const id of [US, OLD]) await coordinatorStarted(sql, { id, host: "h", pid: 1, version: "1" }, T);
+  const instance = "a".repeat(32);
+  await registerSessions(sql, OLD, [registered("s1", { instance })], T);
+  await registerSessions(sql, OLD, [registered("other", { instance: "b".repeat(32) })], T);
+  await registerSessions(sql, US, [registered("s3", { instance })], plus(T, minutes(2)));
+  await registerSessions(sql, OLD, [registered("s2", { instance })], plus(T, minutes(1))); // its database was away for so long
+  expect(await sql.query("select id from session where closed_at is null order by id")).toEqual(
+    ["other", "s2", "s3"].map((id) => ({ id })),
+  );
+});
+
 test("closeSessions() writes the reason once; closeLeftSessions() closes what ended coordinators left", async () => {
   await using database = await freshDatabase();
   const { sql } = database;

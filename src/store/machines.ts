@@ -28,7 +28,10 @@ export interface Registered {
 /** What the database says to a session that registers. */
 export interface Known {
   readonly machine: MachineId;
+  /** Its agent process holds a lease from before. */
   readonly holds: boolean;
+  /** What its agent process ran was ended while it was away, and may still run. */
+  readonly unneeded: boolean;
 }
 
 const REGISTER = `
@@ -70,15 +73,24 @@ with given as (
   select given.session, now_known.id, $2, given.address, $3, given.instance
   from given join now_known on now_known.host_type = given."hostType" and now_known.name = given.name
   on conflict (id) do nothing
+), superseded as (
+  update session set closed_at = $3, close_reason = 'the machine came back over a new connection'
+  from given join now_known on now_known.host_type = given."hostType" and now_known.name = given.name
+  where session.machine_id = now_known.id and session.instance = given.instance and session.closed_at is null
+    and session.opened_at <= $3 and session.id <> given.session
 )
 select given.session, now_known.id as machine, exists (
   select from lease l where l.instance = given.instance and l.state = 'held' and l.machine_id = now_known.id
-) as holds
+) as holds, coalesce((
+  select l.instance = given.instance and l.state = 'ended' and s.closed_at <= l.ended_at
+  from lease l join session s on s.id = l.session_id where l.machine_id = now_known.id order by l.held_at desc limit 1
+), false) as unneeded
 from given join now_known on now_known.host_type = given."hostType" and now_known.name = given.name`;
 
 /**
  * Machine and session rows for all of `given`, what changed since a machine was here last, and a row for host types that the
- * configuration does not have. Gives each session's machine, and whether its agent process holds a lease from before.
+ * configuration does not have. Gives each session's machine, and what is known of its agent process. That has one connection at a time:
+ * its sessions from before are closed, at whichever coordinator they are.
  */
 export async function registerSessions(
   sql: Sql,
@@ -87,13 +99,13 @@ export async function registerSessions(
   now: EpochMs,
 ): Promise<Map<SessionId, Known>> {
   const body = JSON.stringify(given.map((one, index) => ({ ...one, at: index })));
-  const rows = await sql.query<{ session: string; machine: number; holds: boolean }>(REGISTER, [
+  const rows = await sql.query<Omit<Known, "machine"> & { session: string; machine: number }>(REGISTER, [
     body,
     coordinator,
     at(now),
   ]);
   return new Map(
-    rows.map(({ session, machine, holds }) => [sessionId(session), { machine: machineId(machine), holds }]),
+    rows.map(({ session, machine, ...known }) => [sessionId(session), { ...known, machine: machineId(machine) }]),
   );
 }
 

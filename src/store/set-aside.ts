@@ -59,7 +59,7 @@ export async function setAsideIfFailing(sql: Sql, attempt: number, now: EpochMs)
 }
 
 /**
- * Holds a lease to probe each machine whose time has come and which has a free session at `coordinator`. Meanwhile, and in case that
+ * Holds a lease to probe each machine whose time has come, which has a free session at `coordinator` and is not drained. Meanwhile, and in case that
  * this coordinator dies, nobody else probes it for `limit`.
  */
 export async function wantProbes(sql: Sql, coordinator: CoordinatorId, limit: Ms, now: EpochMs): Promise<void> {
@@ -70,7 +70,9 @@ export async function wantProbes(sql: Sql, coordinator: CoordinatorId, limit: Ms
      ), due as (
        select distinct on (m.id) m.id as machine, m.host_type, s.id as session
        from machine m join session s on s.machine_id = m.id and s.closed_at is null and s.coordinator_id = $1
-       where m.set_aside_at is not null and m.set_aside_until <= $2 and m.drained_at is null
+         join coordinator c on c.id = s.coordinator_id join host_type t on t.name = m.host_type
+       where m.set_aside_at is not null and m.set_aside_until <= $2 and m.drained_at is null and t.drained_at is null
+         and c.drained_at is null and not exists (select from farm where drained_at is not null)
          and not exists (select from lease l where l.session_id = s.id and l.state = 'held')
        order by m.id, s.opened_at desc
      ), taken as (

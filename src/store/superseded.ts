@@ -30,7 +30,7 @@ export async function overtakenBuilds(
   );
 }
 
-/** Of each host type: machines that are free now, less the leases that wait for one, those of `except` not counted. */
+/** Of each host type: machines that are free now and would be given work, less the leases that wait for one, those of `except` not counted. */
 export async function spareMachines(
   sql: Sql,
   hostTypes: readonly string[],
@@ -39,7 +39,9 @@ export async function spareMachines(
   const rows = await sql.query<{ host_type: string; spare: number }>(
     `select t.name as host_type,
        (select count(*) from machine m join session s on s.machine_id = m.id and s.closed_at is null
-        where m.host_type = t.name and m.drained_at is null and t.drained_at is null
+          join coordinator c on c.id = s.coordinator_id
+        where m.host_type = t.name and m.drained_at is null and m.set_aside_at is null and t.drained_at is null
+          and c.drained_at is null and c.ended_at is null and not exists (select from farm where drained_at is not null)
           and not exists (select from lease where session_id = s.id and state = 'held'))
        - (select count(*) from lease l left join attempt a on a.lease_id = l.id
           where l.queue = t.name and l.state = 'wanted' and coalesce(a.build_id, 0) <> all ($2::bigint[])) as spare

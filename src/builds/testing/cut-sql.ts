@@ -90,3 +90,33 @@ export class SlowSql implements Sql {
     return this.#sql.tx(work);
   }
 }
+
+/** A database that answers statements that have one of `texts` in them with an error of its own kind, while the test says so. */
+export class FailingSql implements Sql {
+  fails = false;
+  readonly #texts: readonly string[];
+  readonly #sql: Sql;
+
+  constructor(sql: Sql, texts: readonly string[]) {
+    this.#sql = sql;
+    this.#texts = texts;
+  }
+
+  query<Row>(text: string, params?: readonly unknown[]): Promise<Row[]> {
+    return this.#on<Row>(this.#sql, text, params);
+  }
+
+  tx<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
+    return this.#sql.tx((inner) =>
+      work({
+        query: <Row>(text: string, params?: readonly unknown[]) => this.#on<Row>(inner, text, params),
+        tx: (nested) => nested(inner),
+      }),
+    );
+  }
+
+  async #on<Row>(sql: Sql, text: string, params?: readonly unknown[]): Promise<Row[]> {
+    if (this.fails && this.#texts.some((part) => text.includes(part))) throw new Error("no such file of the server");
+    return await sql.query<Row>(text, params);
+  }
+}

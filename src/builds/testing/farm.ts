@@ -53,7 +53,7 @@ export class TestFarm implements AsyncDisposable {
     const sql = options.sql ?? database.sql;
     const clock = options.clock ?? systemClock;
     this.#clock = clock;
-    this.logs = new Logs({ sql, bus, clock });
+    this.logs = new Logs({ sql, bus, clock, stopping: this.#stop.signal });
     this.builds = new Builds({
       sql,
       bus,

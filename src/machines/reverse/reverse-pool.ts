@@ -9,14 +9,23 @@
  * Two sessions of one name are both kept and shown, as their owner has to sort them out, not we.
  *
  * A machine whose commands outlive connections may come back with one that runs, over a new session: it says so by its agent's
- * instance (../../store/machines.ts `holds`), is asked for work at once, and nothing is done to it before that.
+ * instance (../../store/machines.ts `holds`), is asked for work at once, and nothing is done to it before that. One whose work was ended
+ * while it was away (`unneeded`) is emptied before it is offered.
  *
  * Always: `idle` is told of a session each time that it becomes free, and `gone` exactly once when it ends after having been offered;
  * a session that was taken is released once; every end has a reason in the database, in words for the machine's owner.
  */
 import { randomBytes } from "node:crypto";
 import { FarmError, messageOf } from "../../farm/errors.ts";
-import { type CoordinatorId, coordinatorId, type Ms, type SessionId, seconds, sessionId } from "../../farm/ids.ts";
+import {
+  type CoordinatorId,
+  coordinatorId,
+  type Ms,
+  minutes,
+  type SessionId,
+  seconds,
+  sessionId,
+} from "../../farm/ids.ts";
 import type { PickUp, Refusal } from "../../peers/forwarder.ts";
 import { endedMachineKeys } from "../../store/keys.ts";
 import { encodeResponseHead, type RequestHead } from "../../wire/revdial/http-head.ts";
@@ -35,6 +44,8 @@ import { afterBuild, BUSY_MISSES, CHECK_LIMIT, nextCheck, nextStep } from "./ses
 const TICK: Ms = seconds(1);
 /** How long a machine may take to go after it was told to. */
 const HALT_LIMIT: Ms = seconds(5);
+/** How long a machine may take to remove what was built on it. */
+const EMPTY_LIMIT: Ms = minutes(10);
 /** How long a machine that came back with a lease may take to be given it; the database may be slow. */
 const HOLDS_FOR: Ms = seconds(60);
 /** Machines sent to fetch a new agent program, per tick: not all at once. */
@@ -91,14 +102,14 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
   }
 
   /**
-   * Gives a session back after a build. `broken`: the build found that the machine does not do what it should. `elsewhere`: it has
-   * another session, over which the build goes on.
+   * Gives a session back after a build. `broken`: the build found that the machine does not do what it should. `elsewhere`: the build
+   * goes on over another session, which the machine has already or comes back with.
    */
   async release(id: SessionId, how: "clean" | "broken" | "elsewhere"): Promise<void> {
     const session = this.#sessions.get(id);
     if (session?.mode !== "busy") return; // it went away meanwhile
     if (how === "elsewhere") {
-      session.dialer.close("the machine came back over a new connection");
+      session.dialer.close("its build goes on over another connection");
       return;
     }
     const next = afterBuild(this.#situation(session), how);
@@ -224,7 +235,7 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
     });
   }
 
-  /** Until a session is offered: it lives, it speaks a version that we can drive, the database knows it. */
+  /** Until a session is offered: it lives, it speaks a version that we can drive, the database knows it, it runs nothing for nobody. */
   async #join(session: Session): Promise<void> {
     const { log } = this.#deps;
     const { introduction, dialer, agent } = session;
@@ -255,6 +266,7 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
       const known = await opened;
       session.machineId = known.machine;
       if (known.holds) session.holdsUntil = this.#deps.clock.monotonic() + HOLDS_FOR;
+      else if (known.unneeded) await this.#empty(session);
       if (dialer.closed) return;
       if (introduction.agent?.digest === this.#deps.agentDigest()) this.#sentFor.delete(session.machine);
       this.#enter(session, "idle");
@@ -383,15 +395,23 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
     session.checkAt = nextCheck(session.mode, this.#deps.clock.monotonic(), Math.random());
   }
 
-  /** GET /status, connection and all, within CHECK_LIMIT. */
-  async #status(session: Session): Promise<{ readonly version: number }> {
+  #status({ client }: Session): Promise<{ readonly version: number }> {
+    return this.#within(CHECK_LIMIT, "GET /status", (limited) => client.status(limited));
+  }
+
+  /** Ends what it runs for nobody, before it is seen as one that has nothing to do. */
+  #empty({ client }: Session): Promise<void> {
+    return this.#within(EMPTY_LIMIT, "POST /removeall", (limited) => client.removeAll(["."], limited));
+  }
+
+  /** A call, connection and all, within `span`. */
+  async #within<T>(span: Ms, what: string, call: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const limit = new AbortController();
     const done = new AbortController();
-    const late = () =>
-      limit.abort(new FarmError("machine-gone", `no answer to GET /status within ${CHECK_LIMIT / 1000} s`));
-    const timer = this.#deps.clock.sleep(CHECK_LIMIT, done.signal).then(late, () => {});
+    const late = () => limit.abort(new FarmError("machine-gone", `no answer to ${what} within ${span / 1000} s`));
+    const timer = this.#deps.clock.sleep(span, done.signal).then(late, () => {});
     try {
-      return await session.client.status(limit.signal);
+      return await call(limit.signal);
     } finally {
       done.abort();
       await timer;

@@ -11,3 +11,4 @@ create index lease_held_by_instance on lease (instance) where state = 'held' and
 create index lease_parked on lease (id) where state = 'held' and parked_until is not null;
 create index lease_held_at on lease (coordinator_id) where state = 'held';
 create index log_open on log (id) where not ended;
+create index session_open_of_instance on session (instance) where closed_at is null and instance is not null;

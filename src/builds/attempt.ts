@@ -1,0 +1,226 @@
+/**
+ * The lease of an attempt, from where the database stands to what becomes of the machine.
+ *
+ *   held -nobody needs it any more-> ended          canceled before it began; the machine is emptied
+ *   held -no machine, nothing had begun-> given up  it hung up, or left for a newer program, on the lease's way here; not charged
+ *   held -no machine-> parked                       until it comes back with what it runs
+ *   held -driven (drive.ts)-> ended, given up or parked
+ *
+ * Whether the machine is emptied first depends on where the attempt stands in the database, never on how the lease came here: an attempt that
+ * goes on needs what is there. What may still run there for nobody is ended, by emptying the machine, before it is given back.
+ */
+import type { Readable } from "node:stream";
+import type { Clock } from "../farm/clock.ts";
+import type { Bus, Log } from "../farm/deps.ts";
+import { FarmError } from "../farm/errors.ts";
+import { type Ms, plus } from "../farm/ids.ts";
+import type { Lease } from "../farm/lease.ts";
+import type { Logs } from "../logs/logs.ts";
+import type { LogWriter } from "../logs/writer.ts";
+import {
+  type Begun,
+  beginAttempt,
+  endAttempt,
+  endLeftLog,
+  type GiveUp,
+  giveUpAttempt,
+  nextStep,
+  type RetryPolicy,
+} from "../store/attempts.ts";
+import { endLease, goesOnElsewhere, parkLease } from "../store/leases.ts";
+import { emptyLog, type OpenLog } from "../store/logs.ts";
+import { layOutAttempt } from "../store/snapshots.ts";
+import type { Sql } from "../store/sql.ts";
+import { type DriveDeps, drive, type Finished } from "./drive.ts";
+import type { BuildMachine } from "./machine.ts";
+import { publishBuild } from "./publish.ts";
+import type { Snapshots } from "./snapshots.ts";
+import { clean } from "./source-step.ts";
+import { testsOf } from "./tests-of.ts";
+
+export interface AttemptDeps {
+  readonly sql: Sql;
+  readonly bus: Bus;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly logs: Pick<Logs, "writer" | "read">;
+  /** The tree of a commit as a gzipped tar. */
+  readonly tarball: (repo: string, hash: string, signal: AbortSignal) => Promise<Readable>;
+  /** The trees of builds with tests, for whoever helps with them. */
+  readonly snapshots: Pick<Snapshots, "keep" | "find" | "about" | "restore" | "writeOther">;
+  readonly policy: RetryPolicy;
+  /** How long a failed test waits for another machine. */
+  readonly elsewhereFirst?: Ms;
+  readonly parkFor: Ms;
+  /** Calls until the database is there, or this coordinator stops. */
+  readonly patiently: <T>(call: () => Promise<T>) => Promise<T>;
+  readonly stopping: AbortSignal;
+}
+
+/** What is to be done with a machine: clean it for the next build, drop it, only forget its session, or nothing at all. */
+export type Back = "clean" | "broken" | "elsewhere" | "parked";
+
+/** `began` is called once it is known which build it is. Rejects when the database could not be told how it ended. */
+export async function workOnAttempt(
+  deps: AttemptDeps,
+  lease: Lease,
+  machine: BuildMachine | undefined,
+  began: (begun: Begun) => void,
+  signal: AbortSignal,
+): Promise<Back> {
+  const { sql, bus, clock, patiently } = deps;
+  const begun = await patiently(() => beginAttempt(sql, lease, clock.now()));
+  if (!begun) {
+    if (await isElsewhere(deps, lease)) return "elsewhere";
+    await patiently(() => endLease(sql, lease, clock.now(), "nobody needs it any more"));
+    return machine ? await emptied(deps, machine) : "clean";
+  }
+  began(begun);
+  publishBuild(bus, begun.build, false);
+  if (!machine) return await withoutMachine(deps, lease, begun);
+  bus.publish(`machine:${machine.machineId}`);
+  const driven = await drive(driveDeps(deps, lease, begun, machine), begun, machine, signal);
+  if (driven.outcome === "parked") await park(deps, lease, begun, driven.reason);
+  const back = driven.outcome === "parked" ? "parked" : await ended(deps, lease, begun, machine, driven, signal);
+  bus.publish(`machine:${machine.machineId}`);
+  return back;
+}
+
+async function withoutMachine(deps: AttemptDeps, lease: Lease, begun: Begun): Promise<Back> {
+  const reason = "machine gone: it hung up before the build began";
+  const anything = begun.at > 0 || begun.log === undefined || begun.log.length > 0;
+  if (anything && (await park(deps, lease, begun, reason))) return "parked";
+  await giveUp(deps, lease, begun, { reason, counts: anything, machineFault: false, end: undefined });
+  return "clean";
+}
+
+function driveDeps(deps: AttemptDeps, lease: Lease, begun: Begun, machine: BuildMachine): DriveDeps {
+  const { sql, bus, clock, logs, snapshots, tarball, patiently } = deps;
+  const { epoch } = lease;
+  const { attempt, build, recipe } = begun;
+  return {
+    clock,
+    tarball,
+    writeOther: snapshots.writeOther.bind(snapshots),
+    writer: logs.writer.bind(logs),
+    tests: (number: number, own: OpenLog, writer: LogWriter, stop: AbortSignal) =>
+      testsOf(deps, lease, begun, machine, { number, log: own, writer }, stop),
+    snapshots: {
+      find: (of) => patiently(() => snapshots.find(of)),
+      about: snapshots.about.bind(snapshots),
+      restore: snapshots.restore.bind(snapshots),
+    },
+    layOut: async (from) => {
+      const steps = recipe.steps.map(({ name }) => name);
+      const live = await patiently(() => layOutAttempt(sql, { attempt, epoch }, from, steps));
+      if (!live) throw takenBack();
+      bus.publish(`build:${build.id}`);
+    },
+    next: async (number, status, end) => {
+      const step = { attempt, epoch, number, status, outcome: "success" } as const;
+      const next = await patiently(() => nextStep(sql, step, end, clock.now()));
+      if (next === undefined) {
+        await patiently(() => endLeftLog(sql, attempt, end));
+        throw takenBack();
+      }
+      bus.publish(`build:${build.id}`);
+      return emptyLog(next, epoch);
+    },
+  };
+}
+
+/** Stores how it went, and says what becomes of the machine. */
+async function ended(
+  deps: AttemptDeps,
+  lease: Lease,
+  begun: Begun,
+  machine: BuildMachine,
+  driven: Finished,
+  signal: AbortSignal,
+): Promise<Back> {
+  const { sealed } = driven;
+  const live = !driven.settled && (await stored(deps, lease, begun, driven, signal));
+  // If the attempt was ended by somebody else, the bytes still belong to its log; if it goes on elsewhere, they are fetched there.
+  const left = live ? undefined : sealed;
+  if (live || (left && (await deps.patiently(() => endLeftLog(deps.sql, begun.attempt, left.end))))) sealed?.stored();
+  if (!live && (await isElsewhere(deps, lease))) return "elsewhere";
+  if (!driven.machineFine) return "broken";
+  // A command that is canceled is killed at once (command-run.ts); one that we only stopped following is not.
+  const mayRun = driven.outcome === "infra_failure" && machine.resumes && !isFor(signal, "canceled");
+  return mayRun ? await emptied(deps, machine) : "clean";
+}
+
+/** Returns whether the attempt was still ours. */
+async function stored(
+  deps: AttemptDeps,
+  lease: Lease,
+  begun: Begun,
+  { outcome, reason, sealed, step, machineFine }: Finished,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const { sql, bus, clock, patiently } = deps;
+  if (outcome === "infra_failure") {
+    const counts = !isFor(signal, "unavailable");
+    const machineFault = counts && !machineFine;
+    return await giveUp(deps, lease, begun, { reason: reason ?? "", counts, machineFault, end: sealed?.end });
+  }
+  const verdict = { outcome, reason, failedStep: outcome === "failure" ? step.name : null };
+  const end = { attempt: begun.attempt, epoch: lease.epoch, number: step.number, status: step.status, outcome };
+  const now = clock.now();
+  const live = await patiently(() => endAttempt(sql, end, sealed?.end, verdict, now));
+  if (live) publishBuild(bus, begun.build, false);
+  return live;
+}
+
+/** Returns whether the attempt was still open. */
+async function giveUp(
+  { sql, bus, clock, log, policy, patiently }: AttemptDeps,
+  { epoch }: Lease,
+  { build, attempt }: Begun,
+  why: Pick<GiveUp, "reason" | "counts" | "machineFault" | "end">,
+): Promise<boolean> {
+  const now = clock.now();
+  const given = await patiently(() => giveUpAttempt(sql, { attempt, epoch, by: "driver", ...why }, policy, now));
+  if (!given) return false;
+  const { again } = given;
+  const about = { build: build.id, attempt, reason: why.reason, again };
+  log.info(about, "An attempt failed for the farm's own reasons");
+  publishBuild(bus, build, again);
+  return true;
+}
+
+/** False: its machine is none that comes back with what it ran, or others have parked it. */
+async function park(
+  { sql, bus, clock, log, parkFor, patiently }: AttemptDeps,
+  lease: Lease,
+  { build, attempt }: Begun,
+  reason: string,
+): Promise<boolean> {
+  const parked = await patiently(() => parkLease(sql, lease, plus(clock.now(), parkFor)));
+  if (!parked) return false;
+  log.info({ build: build.id, attempt, reason }, "An attempt waits for its machine to come back");
+  publishBuild(bus, build, false);
+  return true;
+}
+
+/** The machine came back with what it runs over another session: nothing may be done to it over ours, which is dead. */
+function isElsewhere({ sql, patiently }: AttemptDeps, lease: Lease): Promise<boolean> {
+  return patiently(() => goesOnElsewhere(sql, lease));
+}
+
+async function emptied({ clock, stopping }: AttemptDeps, machine: BuildMachine): Promise<"clean" | "broken"> {
+  try {
+    await clean(clock, machine, stopping);
+    return "clean";
+  } catch {
+    return "broken";
+  }
+}
+
+function isFor({ aborted, reason }: AbortSignal, code: FarmError["code"]): boolean {
+  return aborted && reason instanceof FarmError && reason.code === code;
+}
+
+function takenBack(): FarmError {
+  return new FarmError("lease-lost", "the build was taken back");
+}
