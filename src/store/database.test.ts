@@ -3,8 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { epochMs } from "../farm/ids.ts";
+import { openPool, PooledSql } from "./connection.ts";
 import { DataFolder } from "./data-folder.ts";
-import { openDatabase } from "./database.ts";
+import { openDatabase, PATIENCE } from "./database.ts";
 import { at } from "./sql.ts";
 import { systemClock } from "./system-clock.ts";
 import { freshDatabase, quiet } from "./testing/database.ts";
@@ -51,6 +52,16 @@ test("a server that is killed comes back, and calls made meanwhile succeed", asy
     { name: "after" },
     { name: "before" },
   ]);
+});
+
+test("a call that waits for a server that is away ends when it is told to hurry", async () => {
+  const pool = openPool({ host: await temporary(), user: "nobody" }, quiet);
+  const hurry = new AbortController();
+  const sql = new PooledSql({ pool, clock: systemClock, patience: PATIENCE, signal: hurry.signal });
+  const call = sql.query("select 1");
+  setTimeout(() => hurry.abort(), 100);
+  await expect(call).rejects.toMatchObject({ code: "unavailable" });
+  await pool.end();
 });
 
 test("the bus tells listeners here at once and those of another coordinator within moments", async () => {

@@ -5,7 +5,7 @@ import { type EpochMs, epochMs, leaseId, machineId, minutes, ms, plus } from "..
 import { LEASE_CLASSES, type LeaseClass, type LeaseKind } from "../farm/lease.ts";
 import { bandOf, mayTake, next, rankOf, type Share, type Waiting } from "../schedule/order.ts";
 import { coordinatorEnded } from "./coordinators.ts";
-import { CLAIM, claimLease, endLease } from "./leases.ts";
+import { CLAIM, claimLease, endLease, leftLeases, parkLease } from "./leases.ts";
 import { at, type Sql } from "./sql.ts";
 import { freshDatabase } from "./testing/database.ts";
 import { addCoordinator, addHostType, addMachine, closeSession, NOON, type TestMachine } from "./testing/farm.ts";
@@ -144,6 +144,26 @@ test("claimLease() adopts one lease at a time, over a session of a coordinator t
   if (!first.lease) throw new Error("not adopted");
   await endLease(sql, first.lease, NOON, "done");
   expect([first.lease.id, await take(sql, back)].toSorted()).toEqual(held);
+});
+
+test("leftLeases() knows a machine that was restarted, whatever clocks say, from another computer of its name", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  await addHostType(sql, "q");
+  const ours = await addCoordinator(sql);
+  const [instance, twin, next] = ["i", "t", "n"].map((letter) => letter.repeat(32)) as [string, string, string];
+  await addMachine(sql, "q", "m", ours, twin);
+  await want(sql, {});
+  const machine = await addMachine(sql, "q", "m", ours, instance);
+  const { lease } = await claimLease(sql, machine.id, NOON);
+  if (!lease) throw new Error("not claimed");
+  await parkLease(sql, lease, NOON);
+  await closeSession(sql, machine.id);
+  const restarted = async () => (await leftLeases(sql)).map((left) => left.restarted);
+  await addMachine(sql, "q", "m", ours, twin, plus(NOON, minutes(1)));
+  expect(await restarted()).toEqual([false]);
+  await addMachine(sql, "q", "m", ours, next, plus(NOON, minutes(-1))); // by a coordinator whose clock is behind
+  expect(await restarted()).toEqual([true]);
 });
 
 test("claimLease() of one session many times at once holds one lease", async () => {

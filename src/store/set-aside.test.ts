@@ -1,11 +1,14 @@
 import { expect, test } from "vitest";
-import { attemptId, type EpochMs, minutes, ms, plus } from "../farm/ids.ts";
+import { attemptId, type CoordinatorId, type EpochMs, minutes, ms, plus } from "../farm/ids.ts";
 import type { Lease } from "../farm/lease.ts";
 import { beginAttempt, endAttempt, giveUpAttempt, type RetryPolicy } from "./attempts.ts";
 import { insertBuilds } from "./builds.ts";
+import { drainCoordinator, drainFarm, resumeCoordinator, resumeFarm } from "./drain.ts";
 import { claimLease, heldLeases } from "./leases.ts";
+import { drainHostType, drainMachine, resumeHostType, resumeMachine } from "./machines.ts";
 import { endProbe, readmitMachine, wantProbes } from "./set-aside.ts";
 import type { Sql } from "./sql.ts";
+import { spareMachines } from "./superseded.ts";
 import { freshDatabase } from "./testing/database.ts";
 import {
   addCommit,
@@ -197,4 +200,33 @@ test("giving up an attempt a second time sets nobody aside", async () => {
   } as const;
   for (let i = 0; i < 3; i++) expect(await giveUpAttempt(sql, giveUp, POLICY, NOON)).toBeUndefined();
   expect((await aside(sql, board))?.at).toBeNull();
+});
+
+test("what is drained is not probed, nor counted as spare, and what is set aside is not spare either", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const board = await farm(sql);
+  const [{ id: coordinator }] = (await sql.query("select id from coordinator")) as [{ id: CoordinatorId }];
+  const spare = async () => (await spareMachines(sql, ["linux"], [])).get("linux");
+  const drains = [
+    [() => drainFarm(sql, "", NOON), () => resumeFarm(sql)],
+    [() => drainCoordinator(sql, coordinator, "", NOON), () => resumeCoordinator(sql, coordinator)],
+    [() => drainHostType(sql, "linux", "", NOON), () => resumeHostType(sql, "linux")],
+    [() => drainMachine(sql, board.machineId, "", NOON), () => resumeMachine(sql, board.machineId)],
+  ] as const;
+  expect(await spare()).toBe(1);
+  for (const [drain, resume] of drains) {
+    await drain();
+    expect(await spare()).toBe(0);
+    await resume();
+  }
+  for (let i = 0; i < 3; i++) await build(sql, board, "own failure", NOON);
+  expect(await spare()).toBe(0);
+  const due = plus(NOON, minutes(6));
+  for (const [drain, resume] of drains) {
+    await drain();
+    expect(await probeOf(sql, due)).toBeUndefined();
+    await resume();
+  }
+  expect(await probeOf(sql, due)).toBeDefined();
 });

@@ -9,8 +9,10 @@ import { ms, plus, seconds } from "../../farm/ids.ts";
 import { FakeClock } from "../../farm/testing/fake-clock.ts";
 import { revokeMachineKey } from "../../store/keys.ts";
 import { flappingMachines } from "../../store/machines.ts";
+import { at } from "../../store/sql.ts";
 import { systemClock } from "../../store/system-clock.ts";
 import { builderKey, DEV_MASTER_KEY } from "../../wire/builder-key/builder-key.ts";
+import { RESUME_VERSION } from "../../wire/buildlet-api/execution.ts";
 import { encodeRequestHead, fieldValues, type HeaderField, responseHeadReader } from "../../wire/revdial/http-head.ts";
 import { connPath, PONG_HEADER } from "../../wire/revdial/registration.ts";
 import { makeMachineKey } from "../keys.ts";
@@ -37,12 +39,12 @@ async function refusal(start: Promise<unknown>): Promise<string> {
 
 test("[coordinator 1, 8] a machine registers with empty Host, no ALPN and a port in its SNI; the 101 comes alone and calls work", async () => {
   await using farm = await farmOfMachines();
-  for (const [at, reads] of (["plain", "split", "coalesced"] as const).entries()) {
-    await using machine = await farm.machine({ name: `m${at}`, reads });
-    const session = await farm.session(at + 1);
+  for (const [i, reads] of (["plain", "split", "coalesced"] as const).entries()) {
+    await using machine = await farm.machine({ name: `m${i}`, reads });
+    const session = await farm.session(i + 1);
     expect(await session.client.workDir()).toBe("/tmp/workdir");
     expect([machine.head?.status, machine.head?.fields, machine.lost, session.agent, session.name]).toEqual([
-      101, [], "", "original", `m${at}`,
+      101, [], "", "original", `m${i}`,
     ]); // biome-ignore format: a row
   }
 });
@@ -496,6 +498,31 @@ test("a machine whose agent program is not the newest is sent for it when it is 
   await clock.advance(seconds(1));
   expect(await unchanged.ended).toBe(0);
   expect(farm.gone).toEqual([again.id]);
+});
+
+test("a machine whose work was ended while it was away is emptied before it is offered, and only then", async () => {
+  await using farm = await farmOfMachines();
+  const { sql } = farm.database;
+  const agent = { ...AGENT, instance: "a".repeat(32), resume: RESUME_VERSION };
+  const machine = await farm.machine({ agent });
+  const { id } = await farm.session();
+  await sql.query(
+    `insert into lease (kind, class, queue, provenance, rank, wanted_at, starves_at, state, epoch, instance, session_id, machine_id, coordinator_id, held_at)
+     select 'build', 2, $2, 'submitted', 0, $3, $3, 'held', 1, s.instance, s.id, s.machine_id, s.coordinator_id, $3 from session s where s.id = $1`,
+    [id, HOST_TYPE, at(systemClock.now())],
+  );
+  await machine.hangUp();
+  await until(async () => (await reasons(farm))[0] !== null, "the end");
+  {
+    await using holds = await farm.machine({ agent });
+    await farm.session(2);
+    expect(holds.calls).toEqual([]);
+  }
+  await until(async () => (await reasons(farm))[1] !== null, "the second end");
+  await sql.query("update lease set state = 'ended', ended_at = $1", [at(plus(systemClock.now(), seconds(1)))]);
+  await using back = await farm.machine({ agent });
+  await farm.session(3);
+  expect(back.calls).toEqual(["POST /removeall path=."]);
 });
 
 test("two machines of one name are both kept; one that keeps coming and going is seen, by every coordinator", async () => {
