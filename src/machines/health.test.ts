@@ -11,6 +11,7 @@ const host = (
 ) => ({
   hostType: "host-linux-riscv64-lent",
   expect,
+  drained: false,
   machines,
 });
 const lines = (hosts: ReturnType<typeof host>[], after = minutes(10)) =>
@@ -29,6 +30,11 @@ test("a missing machine is a note right after the start, then a warning, and an 
     [{ level: "warn", text }],
     [{ level: "error", text: "host-linux-riscv64-lent: 1 of 2 connected, 1 missing" }],
   ]);
+});
+
+test("nobody is missing of a host type that is drained, nor a machine that is drained and away", () => {
+  expect(lines([{ ...host(2, { name: "river", ...seen }), drained: true }])).toEqual([]);
+  expect(lines([host(2, { name: "river", ...seen }, { name: "pine", ...gone, drained: true })])).toEqual([]);
 });
 
 test("one name connected twice is an error, a machine that comes and goes a warning", () => {

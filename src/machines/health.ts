@@ -1,7 +1,8 @@
 /**
  * What is wrong with the farm's machines, for the status page and whoever is on call. Pure: facts in, lines out.
  *
- * A machine is missing when its host type expects more than are connected. During the first GRACE after a start machines are still
+ * A machine is missing when its host type expects more than are connected; nobody is expected of a host type that is drained, nor a
+ * machine that is drained and away. During the first GRACE after a start machines are still
  * coming back, so that is worth a note only; afterwards it is a warning, and an error once MANY_MISSING of all that are
  * expected are missing. One name connected twice is an error, since neither of the two is what it claims to be.
  */
@@ -31,8 +32,9 @@ export function machineChecks(facts: MachineFacts): readonly Check[] {
 }
 
 function missing({ hosts, startedAt, now }: MachineFacts): Check {
-  const expected = hosts.reduce((sum, host) => sum + host.expect, 0);
-  const short = hosts.flatMap((host) => {
+  const wanted = hosts.map((host) => ({ ...host, expect: expectedOf(host) }));
+  const expected = wanted.reduce((sum, host) => sum + host.expect, 0);
+  const short = wanted.flatMap((host) => {
     const here = host.machines.filter((machine) => machine.open > 0).length;
     return here < host.expect ? [{ host, here }] : [];
   });
@@ -40,7 +42,7 @@ function missing({ hosts, startedAt, now }: MachineFacts): Check {
   const level = now - startedAt < GRACE ? "info" : absent >= expected * MANY_MISSING ? "error" : "warn";
   const lines = short.map(({ host, here }) => {
     const away = host.machines
-      .filter((machine) => machine.open === 0)
+      .filter((machine) => machine.open === 0 && !machine.drained)
       .map((machine) => `${machine.name} (last seen ${utc(machine.lastSeenAt)})`);
     const who = away.length > 0 ? `: ${away.join(", ")}` : "";
     return {
@@ -49,6 +51,10 @@ function missing({ hosts, startedAt, now }: MachineFacts): Check {
     } as const;
   });
   return { id: "machines", title: "Machines that should be connected", lines };
+}
+
+function expectedOf({ drained, expect, machines }: HostTypeHealth): number {
+  return drained ? 0 : expect - machines.filter((machine) => machine.drained && machine.open === 0).length;
 }
 
 function twice({ hosts }: MachineFacts): Check {

@@ -9,6 +9,25 @@
 import type { CoordinatorId, EpochMs } from "../farm/ids.ts";
 import { at, type Sql } from "./sql.ts";
 
+/**
+ * What keeps machine `m` of host type `t` from new work, the nearest in front; no row: nothing. `o` is the coordinator that it is connected
+ * to, all null when it is to none. As SQL, to be joined `on true`.
+ */
+export const DRAINED_BY = `lateral (
+  select d.what, d.at, coalesce(d.note, '') as note from (
+    select 1 as place, 'machine' as what, m.drained_at as at, m.drain_note as note
+    union all select 2, 'host type', t.drained_at, t.drain_note
+    union all select 3, 'coordinator', o.drained_at, o.drain_note
+    union all select 4, 'farm', drained_at, drain_note from farm
+  ) d where d.at is not null order by d.place limit 1
+) d`;
+
+export interface DrainedBy {
+  readonly what: "machine" | "host type" | "coordinator" | "farm";
+  readonly at: number;
+  readonly note: string;
+}
+
 export interface Drain {
   readonly drainedAt: EpochMs;
   readonly note: string;

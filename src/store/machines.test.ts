@@ -129,6 +129,7 @@ test("host types follow the configuration; drain and resume take a note", async 
     {
       hostType: "host-a",
       expect: 3,
+      drained: true,
       machines: [
         { name: "m1", open: 1, lastSeenAt: T, drained: true },
         { name: "m2", open: 0, lastSeenAt: T, drained: false },

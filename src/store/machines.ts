@@ -222,6 +222,7 @@ export async function resumeHostType(sql: Sql, hostType: string): Promise<boolea
 export interface HostTypeHealth {
   readonly hostType: string;
   readonly expect: number;
+  readonly drained: boolean;
   readonly machines: readonly {
     readonly name: string;
     /** Open sessions, on all coordinators. */
@@ -245,10 +246,10 @@ export async function flappingMachines(
   );
 }
 
-/** Every host type that expects machines or has had one since `since`, with the machines seen since. */
+/** Every host type that expects machines or has had one since `since`, with the machines seen since and those that are drained. */
 export async function hostTypeHealth(sql: Sql, since: EpochMs): Promise<HostTypeHealth[]> {
   const rows = await sql.query<HostTypeHealth>(
-    `select t.name as "hostType", t.expect,
+    `select t.name as "hostType", t.expect, t.drained_at is not null as drained,
        coalesce(jsonb_agg(jsonb_build_object(
          'name', m.name, 'open', m.open, 'drained', m.drained_at is not null,
          'lastSeenAt', floor(extract(epoch from m.last_seen_at) * 1000)
@@ -259,10 +260,10 @@ export async function hostTypeHealth(sql: Sql, since: EpochMs): Promise<HostType
          select s.machine_id, count(*)::integer as open from session s
          join coordinator c on c.id = s.coordinator_id and c.ended_at is null where s.closed_at is null group by s.machine_id
        ) o on o.machine_id = machine.id
-       where o.open is not null or machine.last_seen_at >= $1
+       where o.open is not null or machine.last_seen_at >= $1 or machine.drained_at is not null
      ) m on m.host_type = t.name
      where t.expect > 0 or m.id is not null
-     group by t.name, t.expect order by t.name`,
+     group by t.name order by t.name`,
     [at(since)],
   );
   return rows;

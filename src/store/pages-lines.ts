@@ -76,13 +76,12 @@ export async function recentLines(sql: Sql, limit: number): Promise<BuildLineRow
   );
 }
 
-/** What a machine ran last: what runs first, then by when it ended, newest first. */
-export async function machineLines(sql: Sql, machine: number, limit: number): Promise<BuildLineRow[]> {
+/** What a machine runs now. */
+export async function machineRuns(sql: Sql, machine: number): Promise<BuildLineRow[]> {
   return sql.query(
-    `${LINE} join (select distinct build_id from (
-       select build_id from attempt where machine_id = $1 order by id desc limit $2) latest) mine on mine.build_id = b.id
-     order by b.ended_at desc nulls first, b.id desc`,
-    [machine, limit],
+    `${LINE} where b.id in (
+       select build_id from attempt a join lease l on l.id = a.lease_id where l.machine_id = $1 and l.state = 'held' and a.state = 'running')`,
+    [machine],
   );
 }
 

@@ -1,6 +1,10 @@
 /** Reading for pages: the list of machines, and one machine with its history. */
-import type { Trust } from "../farm/build.ts";
+import type { Outcome, Trust } from "../farm/build.ts";
+import { DRAINED_BY, type DrainedBy } from "./drain.ts";
 import { at, type Sql } from "./sql.ts";
+
+/** DrainedBy of what was joined. */
+const DRAIN = `case when d.what is not null then jsonb_build_object('what', d.what, 'at', floor(extract(epoch from d.at) * 1000), 'note', d.note) end`;
 
 type Instant = Parameters<typeof at>[0];
 
@@ -11,8 +15,7 @@ export interface MachineRow {
   readonly owner: string | null;
   readonly trust: Trust;
   readonly lastSeenAt: number;
-  readonly drainNote: string | null;
-  readonly drained: boolean;
+  readonly drain: DrainedBy | null;
   /** Why it is set aside; null: it is not. */
   readonly setAside: string | null;
   readonly open: boolean;
@@ -24,20 +27,22 @@ export interface MachineRow {
 /** One page of the list; `like` filters name, host type and owner. Connected machines first. */
 export async function machinesPage(sql: Sql, like: string, limit: number, offset: number): Promise<MachineRow[]> {
   return sql.query(
-    `select m.id, m.host_type as "hostType", m.name, m.owner, t.trust, m.last_seen_at as "lastSeenAt", m.drain_note as "drainNote",
-       m.drained_at is not null as drained, case when m.set_aside_at is not null then coalesce(m.set_aside_reason, '') end as "setAside", s.id is not null as open, b.id as build, b.builder,
+    `select m.id, m.host_type as "hostType", m.name, m.owner, t.trust, m.last_seen_at as "lastSeenAt",
+       ${DRAIN} as drain, case when m.set_aside_at is not null then coalesce(m.set_aside_reason, '') end as "setAside", s.id is not null as open, b.id as build, b.builder,
        case when s.id is null then (
          select close_reason from session where machine_id = m.id order by opened_at desc limit 1) end as "closeReason"
      from (
-       select m.*, o.id as open_session
+       select m.*, o.id as open_session, o.coordinator_id
        from machine m left join lateral (
-         select s.id from session s join coordinator c on c.id = s.coordinator_id and c.ended_at is null
+         select s.id, s.coordinator_id from session s join coordinator c on c.id = s.coordinator_id and c.ended_at is null
          where s.machine_id = m.id and s.closed_at is null order by s.opened_at desc limit 1
        ) o on true
        where $1 = '' or m.name ilike $1 or m.host_type ilike $1 or m.owner ilike $1
        order by o.id is null, m.host_type, m.name limit $2 offset $3
      ) m
        join host_type t on t.name = m.host_type
+       left join coordinator o on o.id = m.coordinator_id
+       left join ${DRAINED_BY} on true
        left join session s on s.id = m.open_session
        left join lease h on h.session_id = s.id and h.state = 'held'
        left join attempt a on a.lease_id = h.id
@@ -102,8 +107,9 @@ export interface MachineDetail {
   readonly address: string;
   readonly firstSeenAt: number;
   readonly lastSeenAt: number;
-  readonly drainedAt: number | null;
-  readonly drainNote: string | null;
+  readonly drain: DrainedBy | null;
+  /** It has a session that is open, on a coordinator that lives. */
+  readonly open: boolean;
   readonly setAsideAt: number | null;
   readonly setAsideUntil: number | null;
   readonly setAsideReason: string | null;
@@ -121,12 +127,18 @@ export interface MachineDetail {
 export async function machinesNamed(sql: Sql, name: string): Promise<MachineDetail[]> {
   return sql.query(
     `select m.id, m.host_type as "hostType", m.name, m.owner, t.trust, m.agent, m.version, m.agent_digest as "agentDigest", m.platform,
-       m.address, m.first_seen_at as "firstSeenAt", m.last_seen_at as "lastSeenAt", m.drained_at as "drainedAt", m.drain_note as "drainNote",
+       m.address, m.first_seen_at as "firstSeenAt", m.last_seen_at as "lastSeenAt",
+       ${DRAIN} as drain, o.id is not null as open,
        m.set_aside_at as "setAsideAt", m.set_aside_until as "setAsideUntil", m.set_aside_reason as "setAsideReason",
        m.probed_at as "probedAt", m.probe_error as "probeError",
        (select told_at from trouble where kind = 'missing' and subject = 'machine:' || m.id and told_to > 0 and well_at is null) as "toldAt",
        k.id as "keyId", k.made_at as "keyMadeAt", k.expires_at as "keyExpiresAt", k.revoked_at as "keyRevokedAt"
      from machine m join host_type t on t.name = m.host_type left join machine_key k on k.id = m.key_id
+       left join lateral (
+         select c.* from session s join coordinator c on c.id = s.coordinator_id and c.ended_at is null
+         where s.machine_id = m.id and s.closed_at is null order by s.opened_at desc limit 1
+       ) o on true
+       left join ${DRAINED_BY} on true
      where m.name = $1 order by m.last_seen_at desc`,
     [name],
   );
@@ -143,6 +155,41 @@ export async function machineSessions(
     `select s.id, s.address, s.opened_at as "openedAt", s.closed_at as "closedAt", s.close_reason as reason,
        (select count(*)::int from lease l where l.machine_id = $1 and l.session_id = s.id and l.held_at >= s.opened_at) as builds
      from session s where s.machine_id = $1 order by s.opened_at desc limit $2`,
+    [machine, limit],
+  );
+}
+
+/** What a machine was given to build: an attempt, whatever became of its build since. */
+export interface MachineAttemptRow {
+  readonly id: number;
+  readonly build: number;
+  readonly number: number;
+  readonly repo: string;
+  readonly builder: string;
+  readonly hash: string;
+  readonly message: string;
+  readonly outcome: Outcome | null;
+  readonly reason: string | null;
+  /** Of a failure: the step. */
+  readonly step: string | null;
+  /** The machine caused its end. */
+  readonly machineFault: boolean;
+  readonly startedAt: number | null;
+  readonly endedAt: number;
+  readonly flaky: number;
+}
+
+/** Its attempts that ended, newest first. */
+export async function machineAttempts(sql: Sql, machine: number, limit: number): Promise<MachineAttemptRow[]> {
+  return sql.query(
+    `select a.id, a.build_id as build, a.number, b.repo, b.builder, c.hash, c.message, a.outcome, a.reason,
+       case when a.outcome = 'failure' then b.failed_step end as step, a.machine_fault as "machineFault",
+       a.started_at as "startedAt", a.ended_at as "endedAt",
+       case when a.outcome = 'success' then coalesce(r.flaky, 0) else 0 end as flaky
+     from (
+       select * from attempt where machine_id = $1 and state = 'ended' order by id desc limit $2
+     ) a join build b on b.id = a.build_id join commit c on c.id = b.commit_id left join test_run r on r.build_id = b.id
+     order by a.ended_at desc, a.id desc`,
     [machine, limit],
   );
 }

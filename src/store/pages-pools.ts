@@ -1,5 +1,6 @@
 /** Reading for pages: host types, who is connected, and what they do. A session is connected while it is open and its coordinator lives. */
 import type { Trust } from "../farm/build.ts";
+import { DRAINED_BY } from "./drain.ts";
 import type { Sql } from "./sql.ts";
 
 export interface HostTypeRow {
@@ -29,7 +30,7 @@ export interface ConnectedRow {
   readonly address: string;
   readonly version: number;
   readonly openedAt: number;
-  /** By itself or with its coordinator. */
+  /** By itself or with whatever it belongs to. */
   readonly drained: boolean;
   readonly setAside: boolean;
   /** Since when it holds the lease; null while idle. */
@@ -46,11 +47,13 @@ export interface ConnectedRow {
 export async function connected(sql: Sql, hostType: string | null = null): Promise<ConnectedRow[]> {
   return sql.query(
     `select s.id as session, m.id as "machineId", m.name, m.host_type as "hostType", s.address, m.version, s.opened_at as "openedAt",
-       m.drained_at is not null or o.drained_at is not null as drained, m.set_aside_at is not null as "setAside", h.held_at as "heldAt", f.freed_at as "freedAt",
+       d.what is not null as drained, m.set_aside_at is not null as "setAside", h.held_at as "heldAt", f.freed_at as "freedAt",
        b.id as build, b.repo, b.builder, b.started_at as "startedAt"
      from session s
        join coordinator o on o.id = s.coordinator_id and o.ended_at is null
        join machine m on m.id = s.machine_id
+       join host_type t on t.name = m.host_type
+       left join ${DRAINED_BY} on true
        left join lease h on h.session_id = s.id and h.state = 'held'
        left join attempt a on a.lease_id = h.id
        left join build b on b.id = a.build_id

@@ -107,7 +107,7 @@ test("a machine is set aside by its third own failure in a row, and gets nothing
   expect(await aside(sql, board)).toEqual({
     at: NOON,
     until: plus(NOON, minutes(5)),
-    reason: "3 builds in a row failed on it; the last: machine gone: own failure",
+    reason: "3 attempts in a row failed on it; the last: machine gone: own failure",
     times: 1,
   });
   expect(await build(sql, board, "success", plus(NOON, minutes(10)))).toBe(false);

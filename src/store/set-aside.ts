@@ -52,7 +52,7 @@ export async function setAsideIfFailing(sql: Sql, attempt: number, now: EpochMs)
        ) f where f.failures = ${FAILURES}
      )
      update machine set set_aside_at = $2, set_aside_until = $2::timestamptz + ${SPAN("failing.times")}, set_aside_times = failing.times,
-       set_aside_reason = '${FAILURES} builds in a row failed on it; the last: ' || coalesce(failing.reason, 'not known'), probe_error = null
+       set_aside_reason = '${FAILURES} attempts in a row failed on it; the last: ' || coalesce(failing.reason, 'not known'), probe_error = null
      from failing where machine.id = failing.id`,
     [attempt, at(now)],
   );

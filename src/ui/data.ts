@@ -103,6 +103,14 @@ export interface Ahead {
   readonly builds: readonly number[];
 }
 
+/** A machine that failed again and again and gets no work for now. */
+export interface AsideLine {
+  readonly name: string;
+  readonly until: number;
+  /** What it failed with, in a few words. */
+  readonly reason: string;
+}
+
 /** Why a build has not begun, in the order of its queue. */
 export interface Wait {
   /** 1: next. */
@@ -114,6 +122,9 @@ export interface Wait {
   readonly machines: number;
   readonly busy: number;
   readonly known: number;
+  /** Of those known, who is set aside, and how many are connected and drained: they take nothing. */
+  readonly aside: readonly AsideLine[];
+  readonly resting: number;
   readonly drained: string | null;
   /** false: the configuration has no such host type any more. */
   readonly configured: boolean;

@@ -6,7 +6,7 @@ import { visible, visibleLines } from "./text.ts";
 
 const HEALTH: Readonly<Record<Level, { glyph: string; word: string; css: string }>> = {
   ok: { glyph: "✓", word: "all well", css: "ok" },
-  info: { glyph: "✓", word: "well, with notes", css: "ok" },
+  info: { glyph: "▲", word: "notes", css: "fl" },
   warn: { glyph: "▲", word: "warnings", css: "fl" },
   error: { glyph: "✕", word: "errors", css: "no" },
 };

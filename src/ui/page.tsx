@@ -18,7 +18,10 @@ export type Page =
   | { readonly name: "grid"; readonly data: GridData }
   | { readonly name: "commit"; readonly data: CommitData }
   | { readonly name: "build"; readonly data: BuildData }
-  | { readonly name: "machines"; readonly data: MachinesData & { readonly dial: string } }
+  | {
+      readonly name: "machines";
+      readonly data: MachinesData & { readonly dial: string; readonly hostType: string | null };
+    }
   | { readonly name: "machine"; readonly data: MachineData }
   | { readonly name: "queues"; readonly data: { readonly queues: readonly QueueData[] } }
   | { readonly name: "health"; readonly data: HealthData }
@@ -51,7 +54,7 @@ export function Body(props: { envelope: Envelope }): JSX.Element {
     case "build":
       return <BuildPage data={page.data} operator={frame.operator} />;
     case "machines":
-      return <MachinesPage data={page.data} dial={page.data.dial} />;
+      return <MachinesPage data={page.data} dial={page.data.dial} hostType={page.data.hostType} />;
     case "machine":
       return <MachinePage data={page.data} operator={frame.operator} />;
     case "queues":

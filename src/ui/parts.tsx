@@ -16,7 +16,7 @@ import {
 import { useNow } from "./now.ts";
 import { STATUS } from "./status.ts";
 import { grouped, plural, visible } from "./text.ts";
-import { about, ago, duration, range, running, utc } from "./time.ts";
+import { about, ago, duration, hour, range, running, utc } from "./time.ts";
 
 /** Glyph, colour and word. The word is for screen readers and hovering unless `word` is set. */
 export function Mark(props: { status: Status; word?: boolean }): JSX.Element {
@@ -208,8 +208,7 @@ export function waitSentence(wait: Wait, hostType: string): string {
     return `${visible(hostType)} is drained${wait.drained === "" ? "" : `: ${visible(wait.drained)}`}`;
   if (wait.known === 0 && !wait.configured) return `the configuration has no host type ${visible(hostType)}`;
   if (wait.known === 0) return `no machine of ${visible(hostType)} has ever connected`;
-  if (wait.machines === 0)
-    return `no machine of ${visible(hostType)} is connected (${plural(wait.known, "machine")} known)`;
+  if (wait.machines === 0) return nobodyServes(wait, `no machine of ${visible(hostType)}`);
   const place = wait.place === 1 ? "next in line" : `${wait.more ? "after the " : ""}${ordinal(wait.place)} in line`;
   const until = wait.estimate === null ? "" : `, ${startsIn(wait.estimate)}`;
   const starving = wait.starving ? ", waited so long that it goes first" : "";
@@ -219,6 +218,29 @@ export function waitSentence(wait: Wait, hostType: string): string {
   if (wait.busy >= wait.machines)
     return `${place}: all ${plural(wait.machines, "machine")} busy${until}${starving}${gone}`;
   return `${place}${until}${starving}${gone}`;
+}
+
+/** Why nobody can take what waits: those known are set aside, drained or not connected. `nobody` begins the sentence. */
+export function nobodyServes(
+  { aside, resting, known }: Pick<Wait, "aside" | "resting" | "known">,
+  nobody: string,
+): string {
+  const [first, ...others] = aside;
+  const away = known - aside.length - resting;
+  if (!first && resting === 0) return `${nobody} is connected (${plural(known, "machine")} known)`;
+  if (first && known === 1)
+    return `its only machine ${visible(first.name)} is set aside until ${hour(first.until)}: ${visible(first.reason)}`;
+  if (!first && known === 1) return "its only machine is drained";
+  const parts = [
+    ...(first
+      ? [
+          `${others.length === 0 ? visible(first.name) : `${aside.length} machines`} set aside until ${hour(first.until)}`,
+        ]
+      : []),
+    ...(resting > 0 ? [`${grouped(resting)} drained`] : []),
+    ...(away > 0 ? [`${grouped(away)} not connected`] : []),
+  ];
+  return `${nobody} takes work: ${parts.join(", ")}`;
 }
 
 export function startsIn(estimate: Estimate): string {

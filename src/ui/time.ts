@@ -68,6 +68,11 @@ export function utc(at: number): string {
     .replace(/\.\d+Z$/, " UTC");
 }
 
+/** `19:25 UTC`, of today or the next 24 hours. */
+export function hour(at: number): string {
+  return `${utc(at).slice(11, 16)} UTC`;
+}
+
 function pad(value: number): string {
   return String(value).padStart(2, "0");
 }

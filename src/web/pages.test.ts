@@ -2,6 +2,7 @@
 import { gunzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
+import { lendCommands } from "../ui/lend.tsx";
 import type { Envelope } from "../ui/page.tsx";
 import { SECURITY } from "./http.ts";
 import { LONG, MARKUP } from "./testing/seed.ts";
@@ -208,7 +209,7 @@ test("/ says what runs, what waits and why, and what ended", async () => {
   ]);
   const html = plainText(await page("/"));
   expect(html).toMatch(/next in line: macmini is busy with #\d+, about \d+ (s|min)/);
-  expect(html).toContain("no machine of host-freebsd-amd64-attic is connected (1 machine known)");
+  expect(html).toContain("its only machine is drained");
 });
 
 test("/ of a new farm gives the command that adds a machine", async () => {
@@ -216,10 +217,10 @@ test("/ of a new farm gives the command that adds a machine", async () => {
   await empty.database.sql.query("delete from machine_change");
   await empty.database.sql.query("delete from session");
   await empty.database.sql.query("delete from machine");
-  const html = plainText(await (await empty.get("/")).text());
-  expect(html).toContain(
-    "buildlet -coordinator=farm.example.org:8119 -reverse-type=host-linux-amd64-shed -reboot=false",
-  );
+  for (const path of ["/", "/machines"])
+    expect(plainText(await (await empty.get(path)).text())).toContain(
+      lendCommands("farm.example.org:8119", "host-linux-amd64-shed", "NAME").join("\n"),
+    );
   for (const path of ["/p/app", "/machines", "/queues", "/builders", "/search?q=nothing"])
     expect((await empty.get(path)).status).toBe(200);
 });
@@ -411,19 +412,19 @@ test("a machine that is set aside says why, until when and what its probe found;
   const { sql } = web.database;
   const until = new Date("2026-11-25T02:25:00Z");
   await sql.query(
-    `update machine set set_aside_at = now(), set_aside_until = $1, set_aside_reason = '3 builds in a row failed on it; the last: machine gone',
+    `update machine set set_aside_at = now(), set_aside_until = $1, set_aside_reason = '3 attempts in a row failed on it; the last: machine gone',
        probed_at = now(), probe_error = 'emptying its work folder: disk full' where name = 'shed-2'`,
     [until],
   );
   const html = plainText(await page("/machines/shed-2"));
   expect(html).toContain(
-    "3 builds in a row failed on it; the last: machine gone. It gets no work until a probe finds it well",
+    "3 attempts in a row failed on it; the last: machine gone. It gets no work until a probe finds it well",
   );
   expect(html).toMatch(/not before 2026-11-25 02:25/);
   expect(html).toContain("failed: emptying its work folder: disk full.");
   expect(html).not.toContain("Give it work again"); // that is the operator's
   const { page: list } = await data("/machines?q=shed-2");
-  expect(list).toMatchObject({ data: { machines: [{ mode: "set aside", note: /3 builds in a row/ }] } });
+  expect(list).toMatchObject({ data: { machines: [{ mode: "set aside", note: /3 attempts in a row/ }] } });
   const { page: home } = await data("/");
   expect(home).toMatchObject({ data: { numbers: { setAside: 1, idle: 1 } } });
   await sql.query("update machine set set_aside_at = null where name = 'shed-2'");
@@ -516,8 +517,55 @@ test("/machines/NAME compares builder by builder, and only with five successes o
 test("/machines/NAME lists what it ran by when that ended, newest first", async () => {
   const { page: machine } = await data("/machines/shed-1");
   if (machine.name !== "machine") throw new Error(machine.name);
-  const ended = machine.data.builds.map((b) => b.endedAt ?? 0);
+  const ended = machine.data.attempts.map((attempt) => attempt.endedAt);
   expect(ended).toEqual(ended.toSorted((a, b) => b - a));
+});
+
+test("/machines/NAME lists an attempt that failed on it, with the reason, whatever became of the build", async () => {
+  const { sql } = web.database;
+  await sql.query("update attempt set machine_fault = true where build_id = $1 and number = 1", [web.seeded.retried]);
+  const { page: machine } = await data("/machines/shed-2");
+  if (machine.name !== "machine") throw new Error(machine.name);
+  expect(machine.data.attempts.find((attempt) => attempt.build === web.seeded.retried)).toMatchObject({
+    number: 1,
+    status: "infra_failure",
+    reason: "the machine hung up",
+    machineFault: true,
+  });
+  expect(plainText(await page("/machines/shed-2"))).toContain("the machine hung up its own failure");
+  await sql.query("update attempt set machine_fault = false");
+});
+
+test("what drains a machine is said on every page that has it, whatever it belongs to that is drained", async () => {
+  const { sql } = web.database;
+  const drains = [
+    ["update coordinator set drained_at = $1, drain_note = $2", "Drained with the coordinator that it is connected to"],
+    ["update host_type set drained_at = $1, drain_note = $2", "Drained with all machines of its host type"],
+    ["update farm set drained_at = $1, drain_note = $2", "Drained with the whole farm"],
+  ] as const;
+  for (const [statement, said] of drains) {
+    await sql.query(statement, [new Date(), "upgrade"]);
+    const html = plainText(await page("/machines/shed-2"));
+    expect(html).toContain(said);
+    expect(html).toContain(": upgrade. It takes nothing new.");
+    expect((await data("/machines?q=shed-2")).page).toMatchObject({ data: { machines: [{ mode: "drained" }] } });
+    expect(plainText(await page("/"))).toMatch(
+      /shed-2 \(\S+ version 29, host-linux-amd64-shed: connected \S+ \S+, drained, idle for/,
+    );
+    await sql.query(statement, [null, null]);
+  }
+});
+
+test("what waits for a machine that is set aside says so, on every page", async () => {
+  const { sql } = web.database;
+  await sql.query(
+    `update machine set set_aside_at = now(), set_aside_until = $1, set_aside_reason = '3 attempts in a row failed on it; the last: it broke'
+     where name = 'macmini'`,
+    [new Date("2026-11-25T23:33:51Z")],
+  );
+  const why = "its only machine macmini is set aside until 23:33 UTC: 3 attempts in a row failed on it";
+  for (const path of ["/", "/queues", `/b/${web.seeded.waiting}`]) expect(plainText(await page(path))).toContain(why);
+  await sql.query("update machine set set_aside_at = null where name = 'macmini'");
 });
 
 test("/p/REPO?format=json has results only for what ended, failures with their whole address", async () => {

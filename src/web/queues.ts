@@ -8,9 +8,10 @@ import { buildLines, recentDurations } from "../store/pages-lines.ts";
 import { type ConnectedRow, connected, type HostTypeRow, hostTypes } from "../store/pages-pools.ts";
 import { boundTo, type Queued, queueLengths, queueLines, takerOf } from "../store/queue-line.ts";
 import type { Sql } from "../store/sql.ts";
+import { type AsideMachine, machinesSetAside } from "../store/troubles.ts";
 import { AHEAD_LIMIT, whyWaiting } from "../store/waiting.ts";
 import type { WaitingGroup } from "../ui/build-rows.tsx";
-import type { BuildLine, Estimate, Wait } from "../ui/data.ts";
+import type { AsideLine, BuildLine, Estimate, Wait } from "../ui/data.ts";
 import type { NextLease } from "../ui/pages/machine.tsx";
 import type { QueueData } from "../ui/pages/queues.tsx";
 import { linesOf } from "./lines.ts";
@@ -33,7 +34,11 @@ interface Item {
 
 interface Queue {
   readonly type: HostTypeRow;
+  /** Who takes from it, or would if it were not drained. */
   readonly serving: readonly ConnectedRow[];
+  /** Who does not: set aside, the first to come back in front; and how many are connected and drained. */
+  readonly aside: readonly AsideLine[];
+  readonly resting: number;
   readonly waiting: number;
   readonly oldest: number | null;
   readonly items: readonly Item[];
@@ -51,9 +56,10 @@ export async function readQueues(
   limit: number = SHOWN,
   only: string | null = null,
 ): Promise<Queues> {
-  const [types, sessions, lines, lengths] = await Promise.all([
+  const [types, sessions, away, lines, lengths] = await Promise.all([
     typesOf(sql),
     connected(sql, only),
+    machinesSetAside(sql),
     queueLines(sql, only === null ? null : [only], now, limit),
     queueLengths(sql),
   ]);
@@ -63,10 +69,16 @@ export async function readQueues(
   const all = types
     .filter((type) => only === null || type.name === only)
     .map((type): Queue => {
-      const serving = (byType.get(type.name) ?? []).filter((session) => !session.drained && !session.setAside);
+      const mine = (byType.get(type.name) ?? []).filter((session) => !session.setAside);
+      const serving = mine.filter((session) => !session.drained || type.drainedAt !== null);
+      const aside = away
+        .filter((machine) => machine.hostType === type.name)
+        .map(asideLine)
+        .toSorted((a, b) => a.until - b.until);
       const length = byName.get(type.name);
-      const items = itemsOf(type, serving, lines.get(type.name) ?? [], durations, now);
-      return { type, serving, waiting: length?.waiting ?? 0, oldest: length?.oldest ?? null, items };
+      const items = itemsOf(type, serving, aside.length, lines.get(type.name) ?? [], durations, now);
+      const resting = mine.length - serving.length;
+      return { type, serving, aside, resting, waiting: length?.waiting ?? 0, oldest: length?.oldest ?? null, items };
     });
   return { all, connected: sessions };
 }
@@ -79,9 +91,15 @@ async function typesOf(sql: Sql): Promise<readonly HostTypeRow[]> {
   return types.map((type) => ({ ...type, drainedAt: farm.drainedAt, drainNote }));
 }
 
+/** The reason without its last part, the error of the last failure, which the machine's own page has. */
+function asideLine({ name, until, reason }: AsideMachine): AsideLine {
+  return { name, until, reason: reason.split("; the last: ", 1)[0] ?? "" };
+}
+
 function itemsOf(
   type: HostTypeRow,
   serving: readonly ConnectedRow[],
+  aside: number,
   line: readonly Queued[],
   durations: (of: Built) => Durations,
   now: EpochMs,
@@ -99,7 +117,12 @@ function itemsOf(
     built.flatMap((each) => (each.builder !== null && durations(each).length === 0 ? [each.builder] : []));
   return line.map((row, i) => {
     const estimate = estimates[i] ?? null;
-    const doubts = () => ({ drained, machines: serving.length, untried: untried([...busy, ...line.slice(0, i)]) });
+    const doubts = () => ({
+      drained,
+      machines: serving.length,
+      aside,
+      untried: untried([...busy, ...line.slice(0, i)]),
+    });
     return {
       row,
       place: i + 1,
@@ -135,6 +158,8 @@ function waitOf(queue: Queue, item: Item): Wait {
     machines: serving.length,
     busy: serving.filter((session) => session.heldAt !== null).length,
     known: type.known,
+    aside: queue.aside,
+    resting: queue.resting,
     drained: type.drainedAt === null ? null : (type.drainNote ?? ""),
     configured: type.configured,
     starving: item.starving,
@@ -228,6 +253,8 @@ export async function queuesData(sql: Sql, config: FarmConfig, now: EpochMs): Pr
         machines: queue.serving.length,
         busy: queue.serving.filter((session) => session.heldAt !== null).length,
         known: queue.type.known,
+        aside: queue.aside,
+        resting: queue.resting,
         drained: queue.type.drainedAt === null ? null : (queue.type.drainNote ?? ""),
         waiting: queue.waiting,
         items: queue.items.map(({ row, place, starving: late, estimate, unknown }) => ({

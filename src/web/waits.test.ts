@@ -46,16 +46,18 @@ test("aheadOf() counts everything before a build once: what starves, its own rep
 });
 
 test("whyUnknown() names what is missing for an estimate", () => {
-  const doubts = { drained: false, machines: 2, untried: [] };
+  const doubts = { drained: false, machines: 2, aside: 0, untried: [] };
   expect([
     whyUnknown({ ...doubts, drained: true }),
     whyUnknown({ ...doubts, machines: 0 }),
+    whyUnknown({ ...doubts, machines: 0, aside: 1 }),
     whyUnknown({ ...doubts, untried: ["linux", "linux"] }),
     whyUnknown({ ...doubts, untried: ["linux", "darwin", "linux"] }),
     whyUnknown(doubts),
   ]).toEqual([
     "drained",
     "no machine is connected",
+    "its machine is set aside",
     "linux never ran before",
     "linux and 1 more never ran before",
     "nobody knows how long other work on its machines takes",

@@ -28,13 +28,16 @@ export function aheadOf(line: readonly Queued[], place: number, starving: (lease
 export interface Doubts {
   readonly drained: boolean;
   readonly machines: number;
+  /** How many are set aside. */
+  readonly aside: number;
   /** Builders that never gave a verdict, of what runs and of what stands before. */
   readonly untried: readonly string[];
 }
 
 /** Why there is no estimate, in words. */
-export function whyUnknown({ drained, machines, untried }: Doubts): string {
+export function whyUnknown({ drained, machines, aside, untried }: Doubts): string {
   if (drained) return "drained";
+  if (machines === 0 && aside > 0) return aside === 1 ? "its machine is set aside" : "its machines are set aside";
   if (machines === 0) return "no machine is connected";
   const [first, ...more] = new Set(untried);
   if (first === undefined) return "nobody knows how long other work on its machines takes";

@@ -215,7 +215,7 @@ function pageRoutes(app: Hono<Env>, deps: WebDeps, pages: Pages): void {
       c,
       200,
       "Machines",
-      { name: "machines", data: { ...data, dial: deps.dialAddress() } },
+      { name: "machines", data: { ...data, dial: deps.dialAddress(), hostType: config().hosts[0]?.hostType ?? null } },
       POOL_TOPICS,
     );
   });

@@ -2,6 +2,7 @@
 import type { JSX } from "preact";
 import { BuildRows, type WaitingGroup, WaitingRows } from "../build-rows.tsx";
 import { type BuildLine, type Check, repoHref } from "../data.ts";
+import { Lend } from "../lend.tsx";
 import { Builder, Columns, Commit, Empty, Mark, Name, Section, Table, When } from "../parts.tsx";
 import { grouped, plural } from "../text.ts";
 import { duration } from "../time.ts";
@@ -247,20 +248,9 @@ function OutcomeFigures(props: { numbers: Numbers; hours: readonly Hour[] }): JS
 }
 
 function FirstMachine(props: { start: HomeData["start"] }): JSX.Element {
-  const type = props.start.hostType ?? "host-linux-amd64";
   return (
     <Section title="No machine yet">
-      <p>
-        {props.start.hostType === null ? "Define a host type in the farm's configuration, then on" : "On"} the machine
-        that should build, with its key in <code>~/.gobuildkey-{type}</code>:
-      </p>
-      <pre class="command">
-        buildlet -coordinator={props.start.dial} -reverse-type={type} -reboot=false
-      </pre>
-      <p>
-        <code>genbuilderkey {type}</code> on the coordinator prints the key. The machine appears here, under Reverse
-        pool, as soon as it has dialled in.
-      </p>
+      <Lend dial={props.start.dial} hostType={props.start.hostType} />
     </Section>
   );
 }

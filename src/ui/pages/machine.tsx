@@ -1,8 +1,9 @@
 /** `/machines/NAME`: one lent or owned computer, for its owner: does it still help, and when it was away, why. */
 import type { ComponentChildren, JSX } from "preact";
+import type { Status } from "../../farm/build.ts";
 import { BuildRows } from "../build-rows.tsx";
 import type { BuildLine, MachineMode } from "../data.ts";
-import { Act, Builder, Empty, Mode, Name, Section, Span, Table, When } from "../parts.tsx";
+import { Act, Builder, Commit, Empty, Mark, Mode, Name, Section, Span, Table, When } from "../parts.tsx";
 import { grouped, plural, visible } from "../text.ts";
 import { duration, utc } from "../time.ts";
 import { Strip } from "./machines.tsx";
@@ -30,8 +31,12 @@ export interface MachineData {
   readonly address: string;
   readonly firstSeenAt: number;
   readonly lastSeenAt: number;
-  readonly drainedAt: number | null;
-  readonly drainNote: string | null;
+  /** What keeps it from new work: somebody drained it, or what it belongs to. */
+  readonly drain: {
+    readonly what: "machine" | "host type" | "coordinator" | "farm";
+    readonly at: number;
+    readonly note: string;
+  } | null;
   readonly setAsideAt: number | null;
   readonly setAsideUntil: number | null;
   readonly setAsideReason: string | null;
@@ -53,7 +58,7 @@ export interface MachineData {
     readonly became: string | null;
   }[];
   readonly sessions: readonly SessionRow[];
-  readonly builds: readonly BuildLine[];
+  readonly attempts: readonly AttemptLine[];
   readonly compare: {
     readonly builds: number;
     readonly infra: number;
@@ -67,6 +72,23 @@ export interface MachineData {
   readonly month: string;
   /** Of other machines with this name, under other host types. */
   readonly namesakes: readonly string[];
+}
+
+/** What it was given to build and how that ended, whatever became of the build since: one that failed here may wait again. */
+export interface AttemptLine {
+  readonly id: number;
+  readonly build: number;
+  readonly number: number;
+  readonly repo: string;
+  readonly builder: string;
+  readonly hash: string;
+  readonly subject: string;
+  readonly status: Status;
+  readonly reason: string | null;
+  readonly step: string | null;
+  readonly machineFault: boolean;
+  readonly startedAt: number | null;
+  readonly endedAt: number;
 }
 
 /** A lease that the machine takes soon. */
@@ -154,11 +176,7 @@ export function MachinePage(props: { data: MachineData; operator: boolean }): JS
       </dl>
       {props.operator ? <Operate machine={m} /> : null}
       <Section id="builds" title="Builds">
-        {m.builds.length === 0 ? (
-          <Empty>It has run no build yet.</Empty>
-        ) : (
-          <BuildRows label="Builds it ran" builds={m.builds} kind="ended" machine={false} />
-        )}
+        {m.attempts.length === 0 ? <Empty>It has run no build yet.</Empty> : <Attempts attempts={m.attempts} />}
       </Section>
       <Section id="sessions" title="Connections">
         <Sessions sessions={m.sessions} />
@@ -179,20 +197,22 @@ function Fact(props: { name: string; children: ComponentChildren }): JSX.Element
   );
 }
 
+const DRAINED = {
+  machine: "Drained",
+  "host type": "Drained with all machines of its host type",
+  coordinator: "Drained with the coordinator that it is connected to",
+  farm: "Drained with the whole farm",
+} as const;
+
 function State(props: { machine: MachineData }): JSX.Element {
   const { machine: m } = props;
   const [open] = m.sessions.filter((session) => session.closedAt === null);
-  if (m.mode === "drained")
+  if (m.drain)
     return (
       <>
-        Drained
-        {m.drainedAt === null ? null : (
-          <>
-            {" "}
-            <When at={m.drainedAt} />
-          </>
-        )}
-        {m.drainNote ? `: ${visible(m.drainNote)}` : ""}. It finishes what it runs and takes nothing new.
+        {DRAINED[m.drain.what]} <When at={m.drain.at} />
+        {m.drain.note === "" ? "" : `: ${visible(m.drain.note)}`}.{" "}
+        {m.mode === "busy" ? "It ends what it runs and takes nothing new." : "It takes nothing new."}
       </>
     );
   if (open)
@@ -270,13 +290,64 @@ function Operate(props: { machine: MachineData }): JSX.Element {
   const { machine: m } = props;
   return (
     <div class="operate">
-      {m.drainedAt === null ? (
+      {m.drain?.what !== "machine" ? (
         <Act action={`/machines/${m.id}/drain`} label="Drain" note="why (shown to everybody)" />
       ) : (
         <Act action={`/machines/${m.id}/resume`} label="Resume" />
       )}
       {m.setAsideAt === null ? null : <Act action={`/machines/${m.id}/readmit`} label="Give it work again" />}
     </div>
+  );
+}
+
+function Attempts(props: { attempts: MachineData["attempts"] }): JSX.Element {
+  const repos = new Set(props.attempts.map((attempt) => attempt.repo));
+  return (
+    <Table
+      label="Builds it ran"
+      class="builds"
+      head={[
+        "Build",
+        ...(repos.size > 1 ? ["Repository"] : []),
+        "Builder",
+        "Commit",
+        "Why it ended so",
+        "#Took",
+        "#Ended",
+      ]}
+    >
+      {props.attempts.map((attempt) => (
+        <tr key={attempt.id} data-row>
+          <td class="tight">
+            <a href={`/b/${attempt.build}?attempt=${attempt.number}`} class="open">
+              <Mark status={attempt.status} /> <span class="num">#{attempt.build}</span>
+            </a>
+          </td>
+          {repos.size > 1 ? (
+            <td class="tight">
+              <Name text={attempt.repo} />
+            </td>
+          ) : null}
+          <td class="builder">
+            <Builder name={attempt.builder} repo={attempt.repo} />
+          </td>
+          <td class="wide">
+            <Commit repo={attempt.repo} hash={attempt.hash} subject={attempt.subject} />
+          </td>
+          <td class="why-cell">
+            {attempt.step === null ? null : <Name text={attempt.step} />}
+            {attempt.reason === null || attempt.step !== null ? null : visible(attempt.reason)}
+            {attempt.machineFault ? <span class="fl"> its own failure</span> : null}
+          </td>
+          <td class="right took">
+            {attempt.startedAt === null ? null : <Span from={attempt.startedAt} to={attempt.endedAt} />}
+          </td>
+          <td class="right when">
+            <When at={attempt.endedAt} />
+          </td>
+        </tr>
+      ))}
+    </Table>
   );
 }
 

@@ -1,6 +1,7 @@
 /** `/machines`: every machine that ever dialled in, those that are wanted now first. */
 import type { JSX } from "preact";
 import type { MachineMode } from "../data.ts";
+import { Lend } from "../lend.tsx";
 import { Empty, Machine, Mode, Name, Table, When } from "../parts.tsx";
 import { grouped, plural, visible } from "../text.ts";
 
@@ -27,7 +28,7 @@ export interface MachinesData {
   readonly filter: string;
 }
 
-export function MachinesPage(props: { data: MachinesData; dial: string }): JSX.Element {
+export function MachinesPage(props: { data: MachinesData; dial: string; hostType: string | null }): JSX.Element {
   const { machines, total, filter, page, pages } = props.data;
   return (
     <>
@@ -44,16 +45,14 @@ export function MachinesPage(props: { data: MachinesData; dial: string }): JSX.E
         <button type="submit">Filter</button>
       </form>
       {machines.length === 0 ? (
-        <Empty>
-          {filter === "" ? (
-            <>
-              No machine has dialled in yet. On the machine:{" "}
-              <code>buildlet -coordinator={props.dial} -reverse-type=HOST-TYPE -reboot=false</code>
-            </>
-          ) : (
-            <>No machine matches “{visible(filter)}”.</>
-          )}
-        </Empty>
+        filter === "" ? (
+          <>
+            <Empty>No machine has dialled in yet.</Empty>
+            <Lend dial={props.dial} hostType={props.hostType} />
+          </>
+        ) : (
+          <Empty>No machine matches “{visible(filter)}”.</Empty>
+        )
       ) : (
         <Table
           label="Machines"

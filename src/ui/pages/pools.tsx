@@ -3,7 +3,7 @@
  * `name (ip:port) version V, TYPE: connected DUR, idle|working for DUR`.
  */
 import type { JSX } from "preact";
-import { machineHref } from "../data.ts";
+import { type MachineMode, machineHref } from "../data.ts";
 import { Empty, Section, Span } from "../parts.tsx";
 import { grouped, visible } from "../text.ts";
 import { utc } from "../time.ts";
@@ -12,7 +12,8 @@ export interface PoolLine {
   readonly hostType: string;
   readonly busy: number;
   readonly total: number;
-  readonly expect: number;
+  /** How many should be connected and are not, as notices count them. */
+  readonly absent: number;
   readonly trust: "team" | "community";
   readonly drained: boolean;
   readonly configured: boolean;
@@ -35,8 +36,9 @@ export interface SessionLine {
   readonly version: number;
   readonly hostType: string;
   readonly openedAt: number;
+  readonly mode: MachineMode;
   readonly build: number | null;
-  /** Since when it works, or stands idle. */
+  /** Since when it works, or does not. */
   readonly since: number;
 }
 
@@ -45,6 +47,14 @@ export interface PoolData {
   readonly sessions: readonly SessionLine[];
   readonly connected: number;
 }
+
+/** Of a machine that holds no work; what it is kept from it is said beside how long it has had none. */
+const DOING: Readonly<Record<Exclude<MachineMode, "busy">, string>> = {
+  idle: "idle",
+  away: "idle",
+  drained: "drained, idle",
+  "set aside": "set aside, idle",
+};
 
 export function Pools(props: { pools: PoolData }): JSX.Element {
   const { types, sessions, connected } = props.pools;
@@ -59,9 +69,9 @@ export function Pools(props: { pools: PoolData }): JSX.Element {
               <li key={type.hostType}>
                 <a href={`/builders#${encodeURIComponent(type.hostType)}`}>{visible(type.hostType)}</a>
                 {`: ${type.busy}/${type.total}`}
-                {type.total < type.expect ? (
+                {type.absent > 0 ? (
                   <span class="fl">
-                    {` (${type.expect - type.total} missing`}
+                    {` (${type.absent} missing`}
                     <Missing machines={type.missing} hostType={type.hostType} />)
                   </span>
                 ) : null}
@@ -89,7 +99,7 @@ export function Pools(props: { pools: PoolData }): JSX.Element {
                 </a>
                 {` (${visible(session.address)}) version ${session.version}, ${visible(session.hostType)}: connected `}
                 <Span from={session.openedAt} />
-                {session.build === null ? ", idle for " : ", working for "}
+                {`, ${session.mode === "busy" ? "working" : DOING[session.mode]} for `}
                 <Span from={session.since} />
                 {session.build === null ? null : (
                   <>

@@ -1,8 +1,8 @@
 /** `/queues`: per host type who could serve, who waits, in the order in which they will be served, and why in that order. */
 import type { JSX } from "preact";
-import type { Ahead, BuildLine, Estimate } from "../data.ts";
-import { Builder, Commit, Empty, Mark, Name, Section, Span, startsIn, Table } from "../parts.tsx";
-import { grouped, plural, visible } from "../text.ts";
+import type { Ahead, AsideLine, BuildLine, Estimate } from "../data.ts";
+import { Builder, Commit, Empty, Mark, Name, nobodyServes, Section, Span, startsIn, Table } from "../parts.tsx";
+import { grouped, visible } from "../text.ts";
 import { duration } from "../time.ts";
 
 export interface QueueItem {
@@ -29,6 +29,8 @@ export interface QueueData {
   readonly machines: number;
   readonly busy: number;
   readonly known: number;
+  readonly aside: readonly AsideLine[];
+  readonly resting: number;
   readonly drained: string | null;
   readonly waiting: number;
   readonly items: readonly QueueItem[];
@@ -62,9 +64,7 @@ export function QueuesPage(props: { data: { readonly queues: readonly QueueData[
 function usage(queue: QueueData): string {
   const parts = [`${queue.busy}/${queue.machines} in use`, `${grouped(queue.waiting)} waiting`];
   if (queue.machines === 0)
-    parts.push(
-      queue.known === 0 ? "no machine ever connected" : `${plural(queue.known, "machine")} known, none connected`,
-    );
+    parts.push(queue.known === 0 ? "no machine ever connected" : nobodyServes(queue, "no machine"));
   if (!queue.configured) parts.push("not in the configuration any more");
   if (queue.drained !== null) parts.push(queue.drained === "" ? "drained" : `drained: ${visible(queue.drained)}`);
   return parts.join(" · ");

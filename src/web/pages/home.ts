@@ -8,11 +8,12 @@ import type { ConnectedRow, HostTypeRow } from "../../store/pages-pools.ts";
 import { openBuilds } from "../../store/pages-search.ts";
 import type { Sql } from "../../store/sql.ts";
 import { type ShortHost, shortHosts, toldMissing } from "../../store/troubles.ts";
-import type { Check } from "../../ui/data.ts";
+import type { Check, MachineMode } from "../../ui/data.ts";
 import type { HomeData, Hour } from "../../ui/pages/home.tsx";
 import type { MissingLine, PoolData } from "../../ui/pages/pools.tsx";
 import { subject } from "../../ui/text.ts";
 import { linesOf } from "../lines.ts";
+import { modeOf } from "../machine-mode.ts";
 import { readQueues, waitingGroups } from "../queues.ts";
 
 const RUNNING = 50;
@@ -74,18 +75,16 @@ export async function homeData(deps: HomeDeps, now: EpochMs): Promise<HomeData> 
     queues.connected,
     missingOf(short, told),
   );
-  const busy = queues.connected.filter((s) => s.heldAt !== null).length;
-  const drained = queues.connected.filter((s) => s.heldAt === null && s.drained).length;
-  const setAside = queues.connected.filter((s) => s.heldAt === null && !s.drained && s.setAside).length;
+  const inMode = (mode: MachineMode) => queues.connected.filter((session) => sessionMode(session) === mode).length;
   const oldest = queues.all.flatMap((q) => q.oldest ?? []);
   return {
     numbers: {
       machines,
-      busy,
-      drained,
-      setAside,
-      idle: queues.connected.length - busy - drained - setAside,
-      missing: pools.types.reduce((sum, type) => sum + Math.max(0, type.expect - type.total), 0),
+      idle: inMode("idle"),
+      busy: inMode("busy"),
+      drained: inMode("drained"),
+      setAside: inMode("set aside"),
+      missing: pools.types.reduce((sum, type) => sum + type.absent, 0),
       running: open.running,
       waiting: queues.all.reduce((sum, q) => sum + q.waiting, 0),
       oldestWait: oldest.length === 0 ? null : Math.min(...oldest),
@@ -114,26 +113,27 @@ export async function homeData(deps: HomeDeps, now: EpochMs): Promise<HomeData> 
   };
 }
 
-/** By host type, who is missing. */
-function missingOf(
-  short: readonly ShortHost[],
-  told: Awaited<ReturnType<typeof toldMissing>>,
-): ReadonlyMap<string, readonly MissingLine[]> {
+/** By host type, how many are missing, and who as far as they are known. */
+type Missing = ReadonlyMap<string, { readonly count: number; readonly machines: readonly MissingLine[] }>;
+
+function missingOf(short: readonly ShortHost[], told: Awaited<ReturnType<typeof toldMissing>>): Missing {
   const toldAt = new Map(told.map((each) => [each.machine, each.toldAt]));
   return new Map(
-    short.map(({ hostType, away }) => [
-      hostType,
-      away.slice(0, MISSING).map(({ id, name, since }) => ({ name, since, toldAt: toldAt.get(id) ?? null })),
-    ]),
+    short.map(({ hostType, expect, connected, away }) => {
+      const machines = away
+        .slice(0, MISSING)
+        .map(({ id, name, since }) => ({ name, since, toldAt: toldAt.get(id) ?? null }));
+      return [hostType, { count: expect - connected, machines }];
+    }),
   );
 }
 
+function sessionMode({ heldAt, drained, setAside }: ConnectedRow): MachineMode {
+  return modeOf({ open: true, busy: heldAt !== null, drained, setAside });
+}
+
 /** Host types that somebody expects or that has somebody; sessions by type and name, as the rows come. */
-export function poolData(
-  types: readonly HostTypeRow[],
-  sessions: readonly ConnectedRow[],
-  missing: ReadonlyMap<string, readonly MissingLine[]> = new Map(),
-): PoolData {
+function poolData(types: readonly HostTypeRow[], sessions: readonly ConnectedRow[], missing: Missing): PoolData {
   return {
     connected: sessions.length,
     types: types
@@ -143,11 +143,11 @@ export function poolData(
           hostType: type.name,
           busy: mine.filter((s) => s.heldAt !== null).length,
           total: mine.length,
-          expect: type.configured ? type.expect : 0,
+          absent: missing.get(type.name)?.count ?? 0,
           trust: type.trust,
           drained: type.drainedAt !== null,
           configured: type.configured,
-          missing: missing.get(type.name) ?? [],
+          missing: missing.get(type.name)?.machines ?? [],
         };
       })
       .filter((type) => type.configured || type.total > 0),
@@ -158,6 +158,7 @@ export function poolData(
       version: s.version,
       hostType: s.hostType,
       openedAt: s.openedAt,
+      mode: sessionMode(s),
       build: s.build,
       since: s.heldAt ?? Math.max(s.freedAt ?? s.openedAt, s.openedAt),
     })),

@@ -1,10 +1,13 @@
 /** Data of `/machines` and `/machines/NAME`. */
 import type { FarmConfig } from "../../config/effective.ts";
 import { type EpochMs, machineId } from "../../farm/ids.ts";
-import { machineLines } from "../../store/pages-lines.ts";
+import type { DrainedBy } from "../../store/drain.ts";
+import { machineRuns } from "../../store/pages-lines.ts";
 import {
   countMachines,
+  type MachineAttemptRow,
   type MachineDetail,
+  machineAttempts,
   machineChanges,
   machineCompared,
   machineSessions,
@@ -13,15 +16,17 @@ import {
   machinesPage,
 } from "../../store/pages-machines.ts";
 import type { Sql } from "../../store/sql.ts";
-import type { MachineMode } from "../../ui/data.ts";
-import type { MachineData } from "../../ui/pages/machine.tsx";
+import type { AttemptLine, MachineData } from "../../ui/pages/machine.tsx";
 import type { MachinesData } from "../../ui/pages/machines.tsx";
+import { statusOf } from "../../ui/status.ts";
+import { subject } from "../../ui/text.ts";
 import { linesOf } from "../lines.ts";
+import { modeOf } from "../machine-mode.ts";
 import { nextOf } from "../queues.ts";
 
 const PAGE = 200;
 const HOUR_MS = 3600_000;
-const BUILDS = 50;
+const ATTEMPTS = 50;
 const SESSIONS = 50;
 const CHANGES = 100;
 
@@ -60,11 +65,16 @@ export async function machinesData(
           .join(", ") ||
           null),
       trust: row.trust,
-      mode: modeOf(row.open, row.drained, row.setAside !== null, row.build !== null),
+      mode: modeOf({
+        open: row.open,
+        busy: row.build !== null,
+        drained: row.drain !== null,
+        setAside: row.setAside !== null,
+      }),
       build: row.build,
       builder: row.builder,
       lastSeenAt: row.lastSeenAt,
-      note: row.drained ? (row.drainNote ?? "drained") : (row.setAside ?? (row.open ? null : row.closeReason)),
+      note: row.drain ? drainNote(row.drain) : (row.setAside ?? (row.open ? null : row.closeReason)),
       day: days.get(row.id) ?? "",
     })),
     total,
@@ -74,11 +84,14 @@ export async function machinesData(
   };
 }
 
-function modeOf(open: boolean, drained: boolean, setAside: boolean, busy: boolean): MachineMode {
-  if (open && busy) return "busy";
-  if (drained) return "drained";
-  if (setAside) return "set aside";
-  return open ? "idle" : "away";
+/** Why it gets nothing, for a list: whose drain it is, unless its own. */
+function drainNote({ what, note }: DrainedBy): string {
+  if (what === "machine") return note;
+  return `with its ${what}${note === "" ? "" : `: ${note}`}`;
+}
+
+function attemptOf({ message, outcome, flaky, ...row }: MachineAttemptRow): AttemptLine {
+  return { ...row, subject: subject(message), status: statusOf("ended", outcome, flaky) };
 }
 
 function ownersOf(
@@ -100,28 +113,30 @@ export async function machineData(
   const all = await machinesNamed(sql, name);
   const machine = type === undefined ? all[0] : all.find((m) => m.hostType === type);
   if (!machine) return undefined;
-  const [sessions, changes, compare, strips, rows] = await Promise.all([
+  const [sessions, changes, compare, strips, rows, attempts] = await Promise.all([
     machineSessions(sql, machine.id, SESSIONS),
     machineChanges(sql, machine.id, CHANGES),
     machineCompared(sql, machine.id, machine.hostType),
     machineStrips(sql, [machine.id], now, 30, 24 * HOUR_MS),
-    machineLines(sql, machine.id, BUILDS),
+    machineRuns(sql, machine.id),
+    machineAttempts(sql, machine.id, ATTEMPTS),
   ]);
-  const builds = await linesOf(sql, rows, config);
-  const open = sessions.some((session) => session.closedAt === null);
-  const running = builds.find(
-    (b) => b.status === "running" && b.machine?.name === machine.name && b.machine.hostType === machine.hostType,
-  );
+  const [running] = await linesOf(sql, rows, config);
   return {
     ...factsOf(machine),
-    mode: modeOf(open, machine.drainedAt !== null, machine.setAsideAt !== null, running !== undefined),
+    mode: modeOf({
+      open: machine.open,
+      busy: running !== undefined,
+      drained: machine.drain !== null,
+      setAside: machine.setAsideAt !== null,
+    }),
     owners: machine.owner !== null ? [{ name: machine.owner, contact: "" }] : ownersOf(config, machine.hostType),
     running: running ?? null,
     changes,
     sessions,
-    builds: builds.filter((build) => build.endedAt !== null),
+    attempts: attempts.map(attemptOf),
     compare,
-    next: open ? await nextOf(sql, config, machineId(machine.id), now) : [],
+    next: machine.open ? await nextOf(sql, config, machineId(machine.id), now) : [],
     month: strips[0]?.strip ?? "",
     namesakes: all.filter((m) => m.id !== machine.id).map((m) => m.hostType),
   };
@@ -131,9 +146,9 @@ function factsOf(
   machine: MachineDetail,
 ): Omit<
   MachineData,
-  "mode" | "owners" | "running" | "changes" | "sessions" | "builds" | "compare" | "next" | "month" | "namesakes"
+  "mode" | "owners" | "running" | "changes" | "sessions" | "attempts" | "compare" | "next" | "month" | "namesakes"
 > {
-  const { keyId, keyMadeAt, keyExpiresAt, keyRevokedAt, owner: _, ...facts } = machine;
+  const { keyId, keyMadeAt, keyExpiresAt, keyRevokedAt, owner: _, open: __, ...facts } = machine;
   return {
     ...facts,
     key:
