@@ -43,8 +43,8 @@ export interface TestRow {
 export const TEST_FILTERS = ["all", "failed", "flaky", "running", "waiting", "skipped", "passed"] as const;
 export type TestFilter = (typeof TEST_FILTERS)[number];
 
-/** Conditions on `t`; constant text, as a statement must be. */
-const FILTERS: Readonly<Record<TestFilter, string>> = {
+/** Conditions on `t`; constant text, as a statement must be. `rest`: what is none of those that people look for. */
+const FILTERS: Readonly<Record<TestFilter | "rest", string>> = {
   all: "true",
   failed: "t.outcome in ('failure', 'unschedulable')",
   flaky: "t.outcome = 'flaky'",
@@ -52,29 +52,44 @@ const FILTERS: Readonly<Record<TestFilter, string>> = {
   waiting: "t.state = 'waiting'",
   skipped: "t.outcome = 'skipped'",
   passed: "t.outcome = 'success'",
+  rest: "t.state <> 'running' and coalesce(t.outcome in ('success', 'skipped'), true)",
 };
 
+/** The order of the whole list. */
+const PARTS = ["failed", "flaky", "running", "rest"] as const;
+
+/** A place in a list: after test `number` of its part `part`. */
+export interface TestPosition {
+  readonly part: number;
+  readonly number: number;
+}
+
 /**
- * At most `limit` tests after `after`, in the order of the list; of those of which `q` is a part of the name. `t.number` is the primary key's
- * second half, so a page costs what is on it, whatever the list holds; a rare filter has an index of its own.
+ * At most `limit` tests after `after`, of which `q` is a part of the name: failed ones, flaky ones, those that run, and the rest, each in the
+ * order of the list. `number` is the primary key's second half, and outcomes have an index: a page costs what is on it, whatever the list holds.
  */
 export async function testRows(
   sql: Sql,
   build: number,
   filter: TestFilter,
   q: string,
-  after: number,
+  after: TestPosition,
   limit: number,
-): Promise<TestRow[]> {
-  const rows = await sql.query<TestRow & { machine_id: number | null }>(
-    `select t.number, t.name, t.state, t.outcome, t.failures, t.losses, t.expected_ms as "expectedMs", t.duration_ms as "durationMs",
-       m.name as machine, m.host_type as "machineType", t.group_id as "group", t.failed_group as "failedGroup"
-     from test t left join test_group g on g.id = t.group_id left join machine m on m.id = g.machine_id
-     where t.build_id = $1 and t.number > $2 and ($3 = '' or position(lower($3) in lower(t.name)) > 0) and ${FILTERS[filter]}
-     order by t.number limit $4`,
-    [build, after, q, limit],
+): Promise<(TestRow & TestPosition)[]> {
+  const parts = filter === "all" ? PARTS : [filter];
+  const some = parts.map(
+    (part, i) =>
+      `(select ${i} as part, t.* from test t
+        where t.build_id = $1 and ${i} >= $2 and (${i} > $2 or t.number > $3) and ($4 = '' or position(lower($4) in lower(t.name)) > 0)
+          and ${FILTERS[part]} order by t.number limit $5)`,
   );
-  return rows;
+  return sql.query(
+    `select t.part, t.number, t.name, t.state, t.outcome, t.failures, t.losses, t.expected_ms as "expectedMs", t.duration_ms as "durationMs",
+       m.name as machine, m.host_type as "machineType", t.group_id as "group", t.failed_group as "failedGroup"
+     from (${some.join(" union all ")}) t left join test_group g on g.id = t.group_id left join machine m on m.id = g.machine_id
+     order by t.part, t.number limit $5`,
+    [build, after.part, after.number, q, limit],
+  );
 }
 
 export interface TestSums {
@@ -139,6 +154,12 @@ export async function testPlaces(
 }
 
 export interface GroupFacts {
+  readonly machine: string;
+  readonly hostType: string;
+  /** How many tests it ran. */
+  readonly count: number;
+  /** Of these the one that was asked for, else the first ones. */
+  readonly names: readonly string[];
   readonly log: LogId;
   readonly status: string | null;
   readonly state: "running" | "ended";
@@ -147,12 +168,23 @@ export interface GroupFacts {
   readonly logDroppedAt: number | null;
 }
 
-/** A group of a build, to show its log under its own address. */
-export async function groupFacts(sql: Sql, build: number, group: number): Promise<GroupFacts | undefined> {
+/** Tests that stand for a whole group. */
+const NAMES = 3;
+
+/** A group of a build, to show its log under its own address; `test` is the one of its tests that somebody looks for. */
+export async function groupFacts(
+  sql: Sql,
+  build: number,
+  group: number,
+  test: number | undefined,
+): Promise<GroupFacts | undefined> {
   const [row] = await sql.query<GroupFacts>(
-    `select g.log_id as log, g.status, g.state, g.started_at as "startedAt", g.ended_at as "endedAt", l.dropped_at as "logDroppedAt"
-     from test_group g join log l on l.id = g.log_id where g.build_id = $1 and g.id = $2`,
-    [build, group],
+    `select g.log_id as log, g.status, g.state, g.started_at as "startedAt", g.ended_at as "endedAt", l.dropped_at as "logDroppedAt",
+       m.name as machine, m.host_type as "hostType", cardinality(g.tests) as count,
+       array(select t.name from test t where t.build_id = g.build_id and t.number = any (case when $3 = any (g.tests) then array[$3] else g.tests end)
+             order by t.number limit $4) as names
+     from test_group g join log l on l.id = g.log_id join machine m on m.id = g.machine_id where g.build_id = $1 and g.id = $2`,
+    [build, group, test ?? 0, NAMES],
   );
   return row;
 }

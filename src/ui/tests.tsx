@@ -4,8 +4,8 @@
  */
 import type { JSX } from "preact";
 import type { Status } from "../farm/build.ts";
-import { type MachineRef, stepHref } from "./data.ts";
-import { groupName } from "./group-name.ts";
+import type { MachineRef } from "./data.ts";
+import { testLogHref } from "./group-name.ts";
 import type { WhyLine } from "./pages/build.tsx";
 import { Machine, Mark, Name, Section, Table } from "./parts.tsx";
 import { type Since, TestSince } from "./since.tsx";
@@ -31,6 +31,14 @@ export interface FailedTest extends TestLine {
   readonly lines: readonly WhyLine[];
 }
 
+/** One run of some tests by one command on one machine. */
+export interface GroupData {
+  readonly machine: MachineRef;
+  readonly count: number;
+  /** The test that the address names, else the first ones. */
+  readonly names: readonly string[];
+}
+
 export interface TestsData {
   readonly total: number;
   readonly ended: number;
@@ -38,7 +46,7 @@ export interface TestsData {
   readonly failed: number;
   readonly flaky: number;
   readonly failures: readonly FailedTest[];
-  readonly flakes: readonly TestLine[];
+  readonly flakes: readonly FailedTest[];
   readonly machines: readonly (MachineRef & {
     readonly helper: boolean;
     readonly running: number;
@@ -47,82 +55,104 @@ export interface TestsData {
   readonly filter: string;
   readonly filters: readonly string[];
   readonly q: string;
-  readonly after: number;
+  /** Where this page begins; "": at the first test. */
+  readonly after: string;
   readonly rows: readonly TestLine[];
   /** The `after` of the next page. */
-  readonly next: number | null;
+  readonly next: string | null;
 }
 
 /** Failed and flaky tests, above the steps. */
 export function TroubledTests(props: { build: number; tests: TestsData }): JSX.Element | null {
   const { build, tests } = props;
   if (tests.failures.length === 0 && tests.flakes.length === 0) return null;
-  const hidden = tests.failed - tests.failures.length;
+  const more = (filter: "failed" | "flaky", hidden: number): JSX.Element | null =>
+    hidden <= 0 ? null : (
+      <p>
+        <a href={`/b/${build}?tests=${filter}#tests`}>{plural(hidden, `more ${filter} test`)}</a>
+      </p>
+    );
   return (
     <section class="troubled" aria-label="Failed and flaky tests">
       {tests.failures.map((test) => (
-        <article key={test.number} class="failed-test">
-          <h2>
-            <Mark status={test.status} /> <TestName build={build} test={test} />
-            <span class="muted took">
-              {test.durationMs === null ? "" : ` ${duration(test.durationMs)}`}
-              {test.note === "" ? "" : ` · ${test.note}`}
-              {test.machine === null ? null : (
-                <>
-                  {" · on "}
-                  <Machine machine={test.machine} />
-                </>
-              )}
-            </span>
-          </h2>
-          <TestSince since={test.since} />
-          {test.lines.length === 0 ? null : (
-            <div class="why">
-              {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard. */}
-              <section class="lines" tabIndex={0} aria-label={`Last lines of test ${test.number}`}>
-                {test.lines.map((line) => (
-                  <div key={line.line} class={line.marked ? "row hit" : "row"}>
-                    <a
-                      class="ln"
-                      href={`${stepHref(build, groupName(test.group ?? 0))}#L${line.line}`}
-                      aria-label={`line ${line.line}`}
-                    >
-                      {line.line}
-                    </a>
-                    <span class="tx">{line.text === "" ? " " : line.text}</span>
-                  </div>
-                ))}
-              </section>
-            </div>
-          )}
-        </article>
+        <Troubled key={test.number} build={build} test={test} />
       ))}
-      {hidden > 0 ? (
-        <p>
-          <a href={`/b/${build}?tests=failed#tests`}>{plural(hidden, "more failed test")}</a>
-        </p>
-      ) : null}
-      {tests.flakes.length > 0 ? (
-        <ul class="flakes">
-          {tests.flakes.map((test) => (
-            <li key={test.number}>
-              <Mark status="flaky" /> <TestName build={build} test={test} />{" "}
-              <span class="muted">failed once, then passed</span>
-            </li>
-          ))}
-        </ul>
-      ) : null}
+      {more("failed", tests.failed - tests.failures.length)}
+      {tests.flakes.map((test) => (
+        <Troubled key={test.number} build={build} test={test} />
+      ))}
+      {more("flaky", tests.flaky - tests.flakes.length)}
     </section>
+  );
+}
+
+/** One of them, with the last lines of what it printed when it failed first. */
+function Troubled(props: { build: number; test: FailedTest }): JSX.Element {
+  const { build, test } = props;
+  return (
+    <article class={test.status === "flaky" ? "failed-test flake" : "failed-test"}>
+      <h2>
+        <Mark status={test.status} /> <TestName build={build} test={test} />
+        <span class="muted took">
+          {test.durationMs === null ? "" : ` ${duration(test.durationMs)}`}
+          {test.note === "" ? "" : ` · ${test.note}`}
+          {test.machine === null ? null : (
+            <>
+              {" · on "}
+              <Machine machine={test.machine} />
+            </>
+          )}
+        </span>
+      </h2>
+      <TestSince since={test.since} />
+      {test.lines.length === 0 ? null : (
+        <div class="why">
+          {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard. */}
+          <section class="lines" tabIndex={0} aria-label={`Last lines of test ${test.number}`}>
+            {test.lines.map((line) => (
+              <div key={line.line} class={line.marked ? "row hit" : "row"}>
+                <a
+                  class="ln"
+                  href={`${testLogHref(build, test.group ?? 0, test.number)}#L${line.line}`}
+                  aria-label={`line ${line.line}`}
+                >
+                  {line.line}
+                </a>
+                <span class="tx">{line.text === "" ? " " : line.text}</span>
+              </div>
+            ))}
+          </section>
+        </div>
+      )}
+    </article>
+  );
+}
+
+/** Whose log it is: "parser_case_8 on pinecone, in a group of 4"; "parser_case_8, parser_case_9 and 2 more on pinecone". */
+export function GroupTitle(props: { group: GroupData }): JSX.Element {
+  const { machine, count, names } = props.group;
+  const one = names.length === 1;
+  return (
+    <h2 class="group-title">
+      {names.map((name, i) => (
+        <>
+          {i > 0 ? ", " : ""}
+          <Name text={name} />
+        </>
+      ))}
+      {!one && count > names.length ? ` and ${count - names.length} more` : ""} on <Machine machine={machine} />
+      {one && count > 1 ? `, in a group of ${count}` : ""}
+    </h2>
   );
 }
 
 /** The list, below the log. */
 export function Tests(props: { build: number; tests: TestsData }): JSX.Element {
   const { build, tests } = props;
-  const address = (more: Record<string, string | number>): string => {
+  const address = (more: Record<string, string>): string => {
     const query = new URLSearchParams();
     const all = { tests: tests.filter, q: tests.q, ...more };
-    for (const [key, value] of Object.entries(all)) if (value !== "" && value !== "all") query.set(key, String(value));
+    for (const [key, value] of Object.entries(all)) if (value !== "" && value !== "all") query.set(key, value);
     const text = query.toString();
     return `/b/${build}${text === "" ? "" : `?${text}`}#tests`;
   };
@@ -175,8 +205,8 @@ export function Tests(props: { build: number; tests: TestsData }): JSX.Element {
         </Table>
       )}
       <p>
-        {tests.after > 0 ? <a href={address({})}>First tests</a> : null}
-        {tests.after > 0 && tests.next !== null ? " · " : null}
+        {tests.after !== "" ? <a href={address({})}>First tests</a> : null}
+        {tests.after !== "" && tests.next !== null ? " · " : null}
         {tests.next === null ? null : <a href={address({ after: tests.next })}>More tests</a>}
       </p>
     </Section>

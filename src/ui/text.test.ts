@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { bytes, escapeHtml, grouped, plural, subject, visible, visibleLines } from "./text.ts";
-import { about, ago, duration, running } from "./time.ts";
+import { about, ago, atMost, duration, running } from "./time.ts";
 
 test("visible() shows what would hide, and leaves right-to-left letters and emoji alone", () => {
   expect(visible("a\u202eb\u0000\tc\u2066")).toBe("a⟨U+202E⟩b␀ c⟨U+2066⟩");
@@ -61,6 +61,14 @@ test("ago() and about() as people say them", () => {
     "yesterday",
     "5 days ago",
     "2026-12-06",
+  ]);
+  expect([-40_000, -200_000].map(back)).toEqual(["in about 40 s", "in about 3 min"]);
+  expect([0, 31_000, 55_000, 61_000, 240_000].map(atMost)).toEqual([
+    "up to 10 more seconds",
+    "up to 40 more seconds",
+    "up to 1 more minute",
+    "up to 2 more minutes",
+    "up to 4 more minutes",
   ]);
   expect([4_000, 44_000, 130_000, 3 * 3_600_000].map(about)).toEqual([
     "a few seconds",

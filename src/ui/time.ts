@@ -25,9 +25,10 @@ export function running(spanMs: number): string {
   return span < MINUTE ? `${Math.floor(span / SECOND)} s` : duration(Math.floor(span / SECOND) * SECOND);
 }
 
-/** `just now`, `40 s ago`, `4 min ago`, `3 h ago`, `5 days ago`, then the date. */
+/** `just now`, `40 s ago`, `4 min ago`, `3 h ago`, `5 days ago`, then the date; `in about 3 min` of a time to come. */
 export function ago(at: number, now: number): string {
   const span = now - at;
+  if (span < -5 * SECOND) return `in ${about(-span)}`;
   if (span < 5 * SECOND) return "just now";
   if (span < MINUTE) return `${Math.floor(span / (5 * SECOND)) * 5} s ago`;
   if (span < HOUR) return `${Math.floor(span / MINUTE)} min ago`;
@@ -43,6 +44,13 @@ export function about(spanMs: number): string {
   if (spanMs < 90 * SECOND) return `about ${Math.round(spanMs / (10 * SECOND)) * 10} s`;
   if (spanMs < 90 * MINUTE) return `about ${Math.round(spanMs / MINUTE)} min`;
   return `about ${Math.round(spanMs / HOUR)} h`;
+}
+
+/** `up to 4 more minutes`, `up to 40 more seconds`; rounded up, since it is a limit. */
+export function atMost(spanMs: number): string {
+  if (spanMs <= 50 * SECOND) return `up to ${Math.max(1, Math.ceil(spanMs / (10 * SECOND))) * 10} more seconds`;
+  const minutes = Math.ceil(spanMs / MINUTE);
+  return `up to ${minutes} more ${minutes === 1 ? "minute" : "minutes"}`;
 }
 
 /** `3 to 8 min`, `40 s to 5 min`, `about 4 min` where both ends round to the same: the range of an estimate. */

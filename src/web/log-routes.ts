@@ -80,7 +80,7 @@ export function logRoutes(deps: Pick<WebDeps, "sql" | "logs" | "bus" | "clock">,
 async function logOf(sql: Sql, build: number, step: string, attempt: number | null): Promise<LogId | undefined> {
   const group = groupOf(step);
   if (group === undefined) return logOfStep(sql, build, step, attempt);
-  return (await groupFacts(sql, build, group))?.log;
+  return (await groupFacts(sql, build, group, undefined))?.log;
 }
 
 /** One `bytes=A-B`, `bytes=A-` or `bytes=-N`; undefined: none, or one that we answer with the whole. */

@@ -265,7 +265,12 @@ function pageRoutes(app: Hono<Env>, deps: WebDeps, pages: Pages): void {
               c.req.param("step"),
               attempt,
               positive(c.req.query("from")),
-              { filter: c.req.query("tests"), q: c.req.query("q"), after: positive(c.req.query("after")) },
+              {
+                filter: c.req.query("tests"),
+                q: c.req.query("q"),
+                after: c.req.query("after"),
+                test: positive(c.req.query("test")),
+              },
               clock.now(),
             ),
           );

@@ -26,9 +26,12 @@ import {
 } from "../parts.tsx";
 import { type Since, SinceLine } from "../since.tsx";
 import { STATUS } from "../status.ts";
-import { Tests, type TestsData, TroubledTests } from "../tests.tsx";
+import { type GroupData, GroupTitle, Tests, type TestsData, TroubledTests } from "../tests.tsx";
 import { plural, visible } from "../text.ts";
-import { duration, utc } from "../time.ts";
+import { atMost, duration, utc } from "../time.ts";
+
+/** The step in which a build runs its tests. */
+const TESTS_STEP = "tests";
 
 export interface StepRow {
   readonly name: string;
@@ -92,7 +95,10 @@ export interface BuildData {
   /** Its machine is gone and may come back, until then, with the command that it runs. */
   readonly away: { readonly machine: string; readonly until: number } | null;
   readonly steps: readonly StepRow[];
+  /** The step, or the group of tests, whose log is shown. */
   readonly step: string | null;
+  /** Of a group of tests: what it ran and where. */
+  readonly group: GroupData | null;
   readonly log: LogData | null;
   /** When the log of `step` was deleted since it was old. */
   readonly logDroppedAt: number | null;
@@ -148,6 +154,7 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
       {data.reproduce === null ? null : <ByHand reproduce={data.reproduce} />}
       <Bar data={data} />
       <Steps data={data} />
+      {data.group === null ? null : <GroupTitle group={data.group} />}
       {data.log !== null ? (
         <LogViewer key={data.log.base + data.log.attempt} log={data.log} why={whyHere(data)} />
       ) : data.logDroppedAt !== null ? (
@@ -159,7 +166,7 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
         <LogToCome data={data} />
       ) : null}
       {data.tests === null ? null : <Tests build={build.id} tests={data.tests} />}
-      {data.attempts.length > 1 || data.attempts.some((a) => a.reason !== null) ? <Attempts data={data} /> : null}
+      {data.attempts.length > 1 ? <Attempts data={data} /> : null}
       <Minis title="Earlier results of this builder" minis={data.earlier} here={build.id} />
       <Minis title="The same commit elsewhere" minis={data.elsewhere} here={build.id} />
       {data.again.length > 1 ? (
@@ -188,7 +195,7 @@ function LogToCome(props: { data: BuildData }): JSX.Element {
 
 /** "linux-amd64 failed in “test” after 3m 02s". */
 function Sentence(props: { data: BuildData }): JSX.Element {
-  const { build, wait } = props.data;
+  const { build, wait, away } = props.data;
   const took = build.startedAt === null ? null : <Span from={build.startedAt} to={build.endedAt} />;
   const step = build.step === null ? null : <>“{visible(build.step)}”</>;
   const name = <Builder name={build.builder} repo={build.repo} />;
@@ -224,6 +231,12 @@ function Sentence(props: { data: BuildData }): JSX.Element {
     case "skipped":
       return <>{name} was skipped</>;
     case "running":
+      if (away !== null)
+        return (
+          <>
+            {name} waits for <Name text={away.machine} /> to come back <Limit at={away.until} />
+          </>
+        );
       return (
         <>
           {name} is running{step ? <> {step}</> : null}
@@ -237,6 +250,12 @@ function Sentence(props: { data: BuildData }): JSX.Element {
         </>
       );
   }
+}
+
+/** "(up to 4 more minutes)"; nothing once the time is over. */
+function Limit(props: { at: number }): JSX.Element | null {
+  const text = useNow((now) => (props.at > now ? `(${atMost(props.at - now)})` : ""));
+  return text === "" ? null : <>{text}</>;
 }
 
 /** Its line of the queue: what goes before it, and how sure the estimate is. */
@@ -265,9 +284,8 @@ function Line(props: { wait: Wait; build: BuildLine }): JSX.Element {
 
 /** What counts down or grows stands last, so that nothing after it moves. */
 function Facts(props: { data: BuildData }): JSX.Element {
-  const { build, attempt, attempts, requestedBy, rebuildOf, knownIssues, narrows, away, step } = props.data;
+  const { build, attempt, attempts, requestedBy, rebuildOf, knownIssues, narrows, away, steps, step } = props.data;
   const query = attempt === attempts.length ? "" : `?attempt=${attempt}`;
-  const snapshot = attempts.find((a) => a.number === attempt)?.snapshot ?? null;
   const facts = [
     <>build #{build.id}</>,
     build.machine && (
@@ -275,7 +293,7 @@ function Facts(props: { data: BuildData }): JSX.Element {
         on <Machine machine={build.machine} />
       </>
     ),
-    attempts.length > 1 && `attempt ${attempt} of ${attempts.length}`,
+    attempts.length > 1 && `attempt ${attempt}`,
     requestedBy !== null && (
       <>
         asked for by <Name text={requestedBy} />
@@ -288,22 +306,33 @@ function Facts(props: { data: BuildData }): JSX.Element {
       </>
     ),
     knownIssues.length > 0 && `known issue ${visible(knownIssues.join(", "))}`,
-    build.reason !== null && visible(build.reason),
-    away !== null && (
-      <>
-        waiting for {visible(away.machine)} to come back, until <When at={away.until} />
-      </>
+    build.reason !== null && !steps.some(({ exit }) => exit === build.reason) && (
+      <Reason reason={build.reason} repo={build.repo} />
     ),
-    snapshot !== null && `snapshot ${visible(snapshot)}`,
     step !== null && <a href={`${stepHref(build.id, step)}/log${query}`}>raw log</a>,
     build.endedAt !== null && (
       <>
         ended <When at={build.endedAt} />
       </>
     ),
-    build.status === "running" && build.usualMs !== null && <Left build={build} />,
+    build.status === "running" && away === null && build.usualMs !== null && <Left build={build} />,
   ].filter((fact) => fact !== null && fact !== false);
   return <>{facts.flatMap((fact, i) => (i === 0 ? [fact] : [" · ", fact]))}</>;
+}
+
+/** Why it ended, with the commit that overtook it as a link. */
+function Reason(props: { reason: string; repo: string }): JSX.Element {
+  const [, before, hash, after] = /^(overtaken by )([0-9a-f]{8})\b(.*)$/s.exec(props.reason) ?? [];
+  if (hash === undefined) return <>{visible(props.reason)}</>;
+  return (
+    <>
+      {before}
+      <a href={commitHref(props.repo, hash)} class="hash">
+        {hash}
+      </a>
+      {visible(after ?? "")}
+    </>
+  );
 }
 
 function Why(props: { why: NonNullable<BuildData["why"]>; build: number; attempt: number; last: number }): JSX.Element {
@@ -401,10 +430,13 @@ function Bar(props: { data: BuildData }): JSX.Element | null {
 }
 
 function Steps(props: { data: BuildData }): JSX.Element | null {
-  const { steps, build, attempt, attempts, step: shown } = props.data;
+  const { steps, build, attempt, attempts, group } = props.data;
+  const shown = group === null ? props.data.step : TESTS_STEP;
   const [live] = useState(build.endedAt === null); // decided once: what runs when the page is opened keeps its places
   if (steps.length === 0) return null;
   const current = attempts.find((a) => a.number === attempt);
+  // The tree is kept as the steps before the tests left it.
+  const made = steps.findLast((step) => step.name !== TESTS_STEP)?.name;
   const query = attempt === attempts.length ? "" : `?attempt=${attempt}`;
   return (
     <nav class={live ? "steps live" : "steps"} aria-label="Steps">
@@ -428,9 +460,10 @@ function Steps(props: { data: BuildData }): JSX.Element | null {
             {step.exit !== null && step.exit !== "ok" ? <span class="muted"> {visible(step.exit)}</span> : null}
           </>
         );
+        const title = step.name === made && current?.snapshot ? { title: `snapshot ${visible(current.snapshot)}` } : {};
         if (!step.hasLog)
           return (
-            <span key={step.name} class="step">
+            <span key={step.name} class="step" {...title}>
               {text}
             </span>
           );
@@ -439,6 +472,7 @@ function Steps(props: { data: BuildData }): JSX.Element | null {
             key={step.name}
             class="step"
             href={stepHref(build.id, step.name) + query}
+            {...title}
             {...(step.name === shown ? { "aria-current": "true" as const } : {})}
           >
             {text}

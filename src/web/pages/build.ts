@@ -25,7 +25,7 @@ import { groupOf } from "../../ui/group-name.ts";
 import type { LogData } from "../../ui/log-viewer.tsx";
 import type { BuildData, Mini, Reproduce } from "../../ui/pages/build.tsx";
 import { statusOf } from "../../ui/status.ts";
-import type { TestsData } from "../../ui/tests.tsx";
+import type { GroupData, TestsData } from "../../ui/tests.tsx";
 import type { LogReader, WebDeps } from "../deps.ts";
 import { linesOf, machineRef, otherOf } from "../lines.ts";
 import { lastLines, linesFrom } from "../log-lines.ts";
@@ -73,8 +73,10 @@ export async function buildData(
   if (!build || (attempt !== undefined && !current)) return undefined;
   const begun = current ? await stepsOf(sql, current.id) : [];
   const steps = begun.length > 0 || facts.state === "ended" ? begun : (await recipeSteps(sql, id)).map(notBegun);
-  const shown =
-    step === undefined ? chosen(steps) : (steps.find((s) => s.name === step) ?? (await group(sql, id, step)));
+  const shown: Shown | undefined =
+    step === undefined
+      ? chosen(steps)
+      : (steps.find((s) => s.name === step) ?? (await groupStep(sql, id, step, asked.test)));
   if (step !== undefined && !shown) return undefined;
   const latest = current?.number === attempts.at(-1)?.number;
   const [log, why, wait, { tests, story }] = await Promise.all([
@@ -114,6 +116,7 @@ export async function buildData(
       hasLog: s.logId !== null,
     })),
     step: shown?.name ?? null,
+    group: shown?.group ?? null,
     logDroppedAt: shown?.logDroppedAt ?? null,
     log,
     earlier: history.slice(0, EARLIER).map((row) => mini(row, row.hash.slice(0, 8))),
@@ -160,13 +163,16 @@ async function reproduceData(
   };
 }
 
-/** The log of a group of tests is shown as that of a step. */
-async function group(sql: Sql, build: number, name: string): Promise<StepFacts | undefined> {
+/** A step, or a group of tests, whose log is shown like a step's. */
+type Shown = StepFacts & { readonly group?: GroupData };
+
+async function groupStep(sql: Sql, build: number, name: string, test: number | undefined): Promise<Shown | undefined> {
   const number = groupOf(name);
-  const facts = number === undefined ? undefined : await groupFacts(sql, build, number);
+  const facts = number === undefined ? undefined : await groupFacts(sql, build, number, test);
   if (!facts) return undefined;
-  const { log: logId, status, startedAt, endedAt, logDroppedAt } = facts;
-  return { number: -1, name, logId, status, outcome: null, startedAt, endedAt, logDroppedAt };
+  const { log: logId, status, startedAt, endedAt, logDroppedAt, machine, hostType, count, names } = facts;
+  const group = { machine: { name: machine, hostType }, count, names };
+  return { number: -1, name, logId, status, outcome: null, startedAt, endedAt, logDroppedAt, group };
 }
 
 /** A step as it stands until there is an attempt that has it: the page is laid out before anything happens. */

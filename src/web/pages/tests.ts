@@ -4,6 +4,7 @@ import {
   TEST_FILTERS,
   type TestFilter,
   type TestPlace,
+  type TestPosition,
   type TestRow,
   testMachines,
   testPlaces,
@@ -11,8 +12,7 @@ import {
   testSums,
 } from "../../store/pages-tests.ts";
 import type { Sql } from "../../store/sql.ts";
-import { stepHref } from "../../ui/data.ts";
-import { groupName } from "../../ui/group-name.ts";
+import { testLogHref } from "../../ui/group-name.ts";
 import type { WhyLine } from "../../ui/pages/build.tsx";
 import type { Since } from "../../ui/since.tsx";
 import type { FailedTest, TestLine, TestsData } from "../../ui/tests.tsx";
@@ -23,9 +23,8 @@ import { whyLines } from "../why.ts";
 
 /** On one page. */
 const ROWS = 100;
-/** Failures that are shown with what they printed. */
-const FAILURES = 10;
-const FLAKES = 50;
+/** Failures, and flaky tests, that are shown with what they printed. */
+const SHOWN = 10;
 /** Of a failed test's output, from its end. */
 const LOOKED_AT = 200;
 
@@ -33,8 +32,12 @@ const LOOKED_AT = 200;
 export interface TestsAsked {
   readonly filter: string | undefined;
   readonly q: string | undefined;
-  readonly after: number | undefined;
+  readonly after: string | undefined;
+  /** The one that is looked for in the log of its group. */
+  readonly test: number | undefined;
 }
+
+const START: TestPosition = { part: 0, number: 0 };
 
 /** null: the build has no list of tests (yet). */
 export async function testsData(
@@ -46,15 +49,16 @@ export async function testsData(
   if (!sums) return null;
   const filter = TEST_FILTERS.find((each) => each === asked.filter) ?? "all";
   const q = (asked.q ?? "").slice(0, 200);
-  const after = asked.after ?? 0;
-  const rows = (which: TestFilter, limit: number): Promise<TestRow[]> => testRows(sql, build, which, "", 0, limit);
+  const after = positionOf(asked.after);
+  const rows = (which: TestFilter): Promise<TestRow[]> => testRows(sql, build, which, "", START, SHOWN);
   const [page, failed, flakes, machines] = await Promise.all([
     testRows(sql, build, filter, q, after, ROWS + 1),
-    sums.failed > 0 ? rows("failed", FAILURES) : [],
-    sums.flaky > 0 ? rows("flaky", FLAKES) : [],
+    sums.failed > 0 ? rows("failed") : [],
+    sums.flaky > 0 ? rows("flaky") : [],
     testMachines(sql, build),
   ]);
   const shown = page.slice(0, ROWS);
+  const last = shown.at(-1);
   const { total, ended, running } = sums;
   return {
     total,
@@ -62,16 +66,26 @@ export async function testsData(
     running,
     failed: sums.failed,
     flaky: sums.flaky,
-    failures: await failures(sql, logs, build, failed),
-    flakes: flakes.map(lineOf),
+    failures: await withLines(sql, logs, build, failed),
+    flakes: await withLines(sql, logs, build, flakes),
     machines,
     filter,
     filters: TEST_FILTERS,
     q,
-    after,
+    after: after === START ? "" : textOf(after),
     rows: shown.map(lineOf),
-    next: page.length > ROWS ? (shown.at(-1)?.number ?? null) : null,
+    next: page.length > ROWS && last ? textOf(last) : null,
   };
+}
+
+/** `3.150`; anything else is the start. */
+function positionOf(text: string | undefined): TestPosition {
+  const [, part, number] = /^(\d)\.(\d{1,9})$/.exec(text ?? "") ?? [];
+  return part === undefined || number === undefined ? START : { part: Number(part), number: Number(number) };
+}
+
+function textOf({ part, number }: TestPosition): string {
+  return `${part}.${number}`;
 }
 
 /** Names of the failed tests that the page shows, in the order of the list. */
@@ -97,10 +111,10 @@ export async function testHref(
 ): Promise<string | undefined> {
   const [place] = await testPlaces(sql, build, [number]);
   if (!place) return undefined;
-  return `${stepHref(build, groupName(place.group))}#L${await logs.lineOf(place.log, place.from)}`;
+  return `${testLogHref(build, place.group, number)}#L${await logs.lineOf(place.log, place.from)}`;
 }
 
-async function failures(sql: Sql, logs: LogReader, build: number, rows: readonly TestRow[]): Promise<FailedTest[]> {
+async function withLines(sql: Sql, logs: LogReader, build: number, rows: readonly TestRow[]): Promise<FailedTest[]> {
   const places = await testPlaces(
     sql,
     build,
@@ -144,6 +158,7 @@ function statusOfTest({ state, outcome }: TestRow): Status {
 
 function noteOf({ outcome, failures, losses }: TestRow): string {
   if (outcome === "unschedulable") return `unschedulable: ${losses} machines were lost while they ran it`;
+  if (outcome === "flaky") return "failed once, then passed";
   if (outcome === null && failures > 0) return "failed, runs once more";
   if (outcome === "failure") return failures > 1 ? "failed twice" : "failed for good";
   return losses > 0 ? `lost ${losses === 1 ? "a machine" : `${losses} machines`}` : "";
