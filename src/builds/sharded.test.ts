@@ -256,7 +256,7 @@ test("names in a file: one a line, beside the source tree", async () => {
   let read = "";
   const machine = await farm.connect("linux", "m1", {
     script: runScript(([file = ""]) => {
-      read += machine.files.get(file.slice("/work/".length))?.toString();
+      read += machine.files.get(file.slice("/build/".length))?.toString();
       return {};
     }),
   });
@@ -413,6 +413,8 @@ test("the next build of a builder knows what each test takes; another builder's 
   };
   expect(await expected("linux-amd64", ["a", "bb", "ccc"])).toEqual([1000, 2000, null]);
   expect(await expected("linux-arm64", ["a", "ccc", "dddd"])).toEqual([1000, 3000, null]);
+  const forgotten = "select name from test_time where seen_at < now() - interval '2 days'"; // to the day
+  expect(await database.sql.query(forgotten)).toEqual([]);
 });
 
 test("a canceled build stops its helpers too", async () => {

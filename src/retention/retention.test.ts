@@ -8,7 +8,7 @@ import { at, type Sql } from "../store/sql.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
 import { addCommit, addCoordinator, addHostType, addMachine, closeSession, NOON } from "../store/testing/farm.ts";
-import { Retention, retentionPass } from "./retention.ts";
+import { Retention, ROWS, retentionPass } from "./retention.ts";
 
 const DAY = minutes(24 * 60);
 const host = "host-linux-amd64-a";
@@ -251,6 +251,19 @@ test("connections, changes, probes, audit and messages go when they are old; a m
   );
   expect(await pass(database)).toEqual({ probes: 1, sessions: 1, changes: 2, audit: 1, notices: 6 });
   expect(await sql.query("select id from session")).toEqual([{ id: last.id }]);
+});
+
+test("what a test took is forgotten when it has not passed for as long as builds are kept, in several bites", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  await sql.query(
+    `insert into test_time (repo, name, builder, recent, seen_at)
+     select 'tool', 'renamed ' || n, 'b', array[10], $1::timestamptz from generate_series(1, $2::integer) n
+     union all select 'tool', 'still there', 'b', array[10], $3`,
+    [at(daysAgo(366)), ROWS + 1, at(daysAgo(364))],
+  );
+  expect(await pass(database)).toEqual({ testTimes: ROWS + 1 });
+  expect(await sql.query("select name from test_time")).toEqual([{ name: "still there" }]);
 });
 
 test("a coordinator that finds another at it leaves the pass to that one", async () => {

@@ -19,6 +19,7 @@ import {
   deleteProbes,
   deleteRecipes,
   deleteSessions,
+  deleteTestTimes,
   dropLogs,
   emptyLogs,
   mayBite,
@@ -151,6 +152,7 @@ function bites(
         return { deleted, more: next !== undefined };
       },
     ],
+    ["testTimes", upTo(ROWS, (tx) => deleteTestTimes(tx, before(buildsMs), ROWS))],
     ["probes", upTo(ROWS, (tx) => deleteProbes(tx, before(sessionsMs), ROWS))],
     ["sessions", upTo(ROWS, (tx) => deleteSessions(tx, before(sessionsMs), ROWS))],
     ["changes", upTo(ROWS, (tx) => deleteChanges(tx, before(sessionsMs), ROWS))],

@@ -189,6 +189,16 @@ export async function deleteRecipes(sql: Sql, from: string, limit: number): Prom
   return { next: last.digest, deleted: rows.length };
 }
 
+/** What tests took that have not passed since `before`: they were renamed or are gone, or their builder is. */
+export async function deleteTestTimes(sql: Sql, before: EpochMs, limit: number): Promise<number> {
+  const rows = await sql.query(
+    `delete from test_time where ctid = any (array(
+       select ctid from test_time where seen_at < $1 order by seen_at limit $2 for update skip locked)) returning 1`,
+    [at(before), limit],
+  );
+  return rows.length;
+}
+
 /** Connections that were closed before `before`, except for each machine's last, which says why it is away. */
 export async function deleteSessions(sql: Sql, before: EpochMs, limit: number): Promise<number> {
   const rows = await sql.query(

@@ -431,7 +431,7 @@ async function settle(
     run.learned++;
     run.learned_ms += duration_ms ?? 0;
   }
-  if (timed.length > 0) await remember(tx, worker.build, timed);
+  if (timed.length > 0) await remember(tx, worker.build, timed, now);
 }
 
 /** Tests leave `running`: the sums follow. */
@@ -448,12 +448,13 @@ function count(run: RunRow, rows: readonly Pick<SettledRow, "state" | "outcome" 
 }
 
 /** In the order of names, so that two builds that end at once do not wait for each other crosswise. */
-async function remember(tx: Sql, build: BuildId, timed: readonly SettledRow[]): Promise<void> {
+async function remember(tx: Sql, build: BuildId, timed: readonly SettledRow[], now: EpochMs): Promise<void> {
   await tx.query(
-    `insert into test_time as known (repo, name, builder, recent)
-     select b.repo, t.name, b.builder, array[t.ms] from build b, unnest($2::text[], $3::integer[]) as t (name, ms) where b.id = $1 order by t.name
-     on conflict (repo, name, builder) do update set recent = (excluded.recent || known.recent)[1:${RECENT}]`,
-    [build, timed.map(({ name }) => name), timed.map(({ duration_ms }) => duration_ms)],
+    `insert into test_time as known (repo, name, builder, recent, seen_at)
+     select b.repo, t.name, b.builder, array[t.ms], date_trunc('day', $4::timestamptz)
+     from build b, unnest($2::text[], $3::integer[]) as t (name, ms) where b.id = $1 order by t.name
+     on conflict (repo, name, builder) do update set recent = (excluded.recent || known.recent)[1:${RECENT}], seen_at = excluded.seen_at`,
+    [build, timed.map(({ name }) => name), timed.map(({ duration_ms }) => duration_ms), at(now)],
   );
 }
 

@@ -68,8 +68,10 @@ create table test_time (
   name    text not null,
   builder text not null,
   recent  integer[] not null,
+  seen_at timestamptz not null,                    -- when it passed last, to the day, so that an index follows once a day
   primary key (repo, name, builder)
 );
+create index test_time_seen on test_time (seen_at);
 
 -- Further machines for the tests of a build.
 create table helper (
