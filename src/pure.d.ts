@@ -3,11 +3,16 @@
  * `process`, `Buffer` and `setTimeout` are compile errors there.
  */
 declare class AbortSignal {
+  static any(signals: readonly AbortSignal[]): AbortSignal;
   readonly aborted: boolean;
   readonly reason: unknown;
   throwIfAborted(): void;
   addEventListener(type: "abort", listener: () => void, options?: { once?: boolean }): void;
   removeEventListener(type: "abort", listener: () => void): void;
+}
+declare class AbortController {
+  readonly signal: AbortSignal;
+  abort(reason?: unknown): void;
 }
 declare class TextDecoder {
   constructor(label?: string, options?: { fatal?: boolean; ignoreBOM?: boolean });

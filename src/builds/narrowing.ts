@@ -20,6 +20,7 @@ import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { messageOf } from "../farm/errors.ts";
 import { type BuildId, buildId, type Ms, ms, seconds } from "../farm/ids.ts";
+import { Wake } from "../farm/wake.ts";
 import { rankOf, starvesAt } from "../schedule/order.ts";
 import { recipeDigest } from "../store/builds.ts";
 import {
@@ -75,12 +76,13 @@ export class Narrowing implements AsyncDisposable {
   #changed = new Set<BuildId>();
   /** Anything may have changed. */
   #all = true;
-  #wake: () => void = () => {};
+  readonly #wake: Wake;
 
   /** Looks at everything at once, and from then on at what changes, until it is disposed of. */
   constructor(deps: NarrowingDeps) {
     this.#deps = deps;
-    const { bus } = deps;
+    const { bus, clock } = deps;
+    this.#wake = new Wake(clock, this.#stop.signal);
     bus.subscribe("build:", (topic) => this.#note(topic.slice("build:".length)), this.#stop.signal);
     bus.subscribe("config:", () => this.#note(""), this.#stop.signal);
     this.#loop = this.#run();
@@ -88,7 +90,6 @@ export class Narrowing implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
-    this.#wake();
     await this.#loop;
   }
 
@@ -96,43 +97,27 @@ export class Narrowing implements AsyncDisposable {
   #note(id: string): void {
     if (id === "") this.#all = true;
     else this.#changed.add(buildId(Number(id)));
-    this.#wake();
+    this.#wake.call();
   }
 
   async #run(): Promise<void> {
     const { sql, clock, log } = this.#deps;
     const stop = this.#stop.signal;
+    let sweepAt = clock.monotonic();
     while (!stop.aborted) {
-      const [all, changed] = [this.#all, [...this.#changed]];
+      const [all, changed] = [this.#all || clock.monotonic() >= sweepAt, [...this.#changed]];
       this.#all = false;
       this.#changed = new Set();
       try {
         await look(this.#deps, all ? "everything" : await linesOfBuilds(sql, changed));
+        if (all) sweepAt = clock.monotonic() + SWEEP;
       } catch (error) {
-        this.#all = true;
+        this.#note("");
         log.warn({ error: messageOf(error) }, "Could not look for culprits");
         await clock.sleep(SWEEP, stop).catch(() => {});
       }
-      await this.#changes();
-      await clock.sleep(GATHER, stop).catch(() => {});
+      await this.#wake.sleep(ms(Math.max(0, sweepAt - clock.monotonic())), GATHER);
     }
-  }
-
-  /** Something is to be looked at, or SWEEP has passed. */
-  async #changes(): Promise<void> {
-    if (this.#all || this.#changed.size > 0 || this.#stop.signal.aborted) return;
-    const rest = new AbortController();
-    const woken = new Promise<void>((resolve) => {
-      this.#wake = resolve;
-    });
-    const slept = this.#deps.clock.sleep(SWEEP, AbortSignal.any([rest.signal, this.#stop.signal])).then(
-      () => {
-        this.#all = true;
-      },
-      () => {}, // woken, or stopped
-    );
-    await Promise.race([woken, slept]);
-    rest.abort();
   }
 }
 

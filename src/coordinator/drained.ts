@@ -3,6 +3,7 @@ import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { messageOf } from "../farm/errors.ts";
 import { type CoordinatorId, type Ms, seconds } from "../farm/ids.ts";
+import { Wake } from "../farm/wake.ts";
 import { drains } from "../store/drain.ts";
 import type { Sql } from "../store/sql.ts";
 import type { Banner } from "../ui/data.ts";
@@ -21,13 +22,14 @@ export class Drained implements AsyncDisposable {
   readonly #deps: DrainedDeps;
   readonly #stop = new AbortController();
   readonly #loop: Promise<void>;
+  readonly #wake: Wake;
   #now: Awaited<ReturnType<typeof drains>>;
-  #wake: () => void = () => {};
 
   private constructor(deps: DrainedDeps, now: Awaited<ReturnType<typeof drains>>) {
     this.#deps = deps;
     this.#now = now;
-    deps.bus.subscribe("drain:", () => this.#wake(), this.#stop.signal);
+    this.#wake = new Wake(deps.clock, this.#stop.signal);
+    deps.bus.subscribe("drain:", () => this.#wake.call(), this.#stop.signal);
     this.#loop = this.#run();
   }
 
@@ -46,21 +48,14 @@ export class Drained implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
-    this.#wake();
     await this.#loop;
   }
 
   async #run(): Promise<void> {
-    const { sql, bus, clock, log, coordinator } = this.#deps;
-    const { signal } = this.#stop;
-    while (!signal.aborted) {
-      const woken = new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
-      const rest = new AbortController();
-      await Promise.race([woken, clock.sleep(LOOK_EVERY, AbortSignal.any([rest.signal, signal])).catch(() => {})]);
-      rest.abort();
-      if (signal.aborted) return;
+    const { sql, bus, log, coordinator } = this.#deps;
+    for (;;) {
+      await this.#wake.sleep(LOOK_EVERY);
+      if (this.#stop.signal.aborted) return;
       try {
         const before = JSON.stringify(this.#now);
         this.#now = await drains(sql, coordinator);

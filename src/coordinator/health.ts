@@ -12,17 +12,14 @@ import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { messageOf } from "../farm/errors.ts";
 import { type EpochMs, type Ms, minutes, ms, plus, seconds } from "../farm/ids.ts";
+import { Wake } from "../farm/wake.ts";
 import { machineChecks } from "../machines/health.ts";
-
 import { utc } from "../notices/message.ts";
 import { recipientLabel } from "../notices/recipients.ts";
-
 import type { RepoStanding } from "../source/repo-watch.ts";
 import { livingCoordinators } from "../store/coordinators.ts";
 import { flappingMachines, hostTypeHealth } from "../store/machines.ts";
-
 import { type DeadNotice, deadNotices } from "../store/notices.ts";
-
 import type { Sql } from "../store/sql.ts";
 import { type AsideMachine, machinesSetAside } from "../store/troubles.ts";
 import type { CheckResult } from "../web/deps.ts";
@@ -37,7 +34,6 @@ export const LOOK_PAUSE: Ms = seconds(2);
 const REMEMBERED: Ms = minutes(24 * 60);
 /** Undelivered messages that are listed. */
 const NOTICES = 20;
-
 /** Sessions within FLAPPING_WITHIN that make a machine flap. */
 const FLAPPING_SESSIONS = 4;
 const FLAPPING_WITHIN: Ms = minutes(10);
@@ -55,13 +51,14 @@ export class Health implements AsyncDisposable {
   readonly #deps: HealthDeps;
   readonly #stop = new AbortController();
   readonly #loop: Promise<void>;
+  readonly #wake: Wake;
   #results: readonly CheckResult[] = [];
-  #wake: () => void = () => {};
 
   constructor(deps: HealthDeps) {
     this.#deps = deps;
+    this.#wake = new Wake(deps.clock, this.#stop.signal);
     for (const prefix of ["machine:", "repo:", "config:"])
-      deps.bus.subscribe(prefix, () => this.#wake(), this.#stop.signal);
+      deps.bus.subscribe(prefix, () => this.#wake.call(), this.#stop.signal);
     this.#loop = this.#run();
   }
 
@@ -72,7 +69,6 @@ export class Health implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
-    this.#wake();
     await this.#loop;
   }
 
@@ -80,18 +76,11 @@ export class Health implements AsyncDisposable {
     const { clock, bus } = this.#deps;
     const { signal } = this.#stop;
     while (!signal.aborted) {
-      const lookedAt = clock.monotonic();
       const before = JSON.stringify(this.#results);
       this.#results = await this.#look();
       if (JSON.stringify(this.#results) !== before) bus.publish("farm:");
-      const woken = new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
-      const rest = new AbortController();
-      await Promise.race([woken, clock.sleep(CHECK_EVERY, AbortSignal.any([rest.signal, signal])).catch(() => {})]);
-      rest.abort();
-      const pause = Math.max(SETTLE, lookedAt + LOOK_PAUSE - clock.monotonic());
-      await clock.sleep(ms(pause), signal).catch(() => {});
+      await clock.sleep(LOOK_PAUSE, signal).catch(() => {});
+      await this.#wake.sleep(CHECK_EVERY, SETTLE);
     }
   }
 

@@ -9,6 +9,7 @@ import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { messageOf } from "../farm/errors.ts";
 import { type EpochMs, type Ms, minutes, ms, plus, seconds } from "../farm/ids.ts";
+import { Wake } from "../farm/wake.ts";
 import { noticeFailed, noticeSent, type TakenNotice, takeNotices } from "../store/notices.ts";
 import type { Sql } from "../store/sql.ts";
 import { SEND_LIMIT } from "./channels.ts";
@@ -41,11 +42,12 @@ export class Post implements AsyncDisposable {
   readonly #deps: PostDeps;
   readonly #stop = new AbortController();
   readonly #loop: Promise<void>;
-  #wake: () => void = () => {};
+  readonly #wake: Wake;
 
   constructor(deps: PostDeps) {
     this.#deps = deps;
-    deps.bus.subscribe("notice:", () => this.#wake(), this.#stop.signal);
+    this.#wake = new Wake(deps.clock, this.#stop.signal);
+    deps.bus.subscribe("notice:", () => this.#wake.call(), this.#stop.signal);
     this.#loop = this.#run();
   }
 
@@ -64,7 +66,6 @@ export class Post implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
-    this.#wake();
     await this.#loop;
   }
 
@@ -91,20 +92,13 @@ export class Post implements AsyncDisposable {
   }
 
   async #run(): Promise<void> {
-    const { clock, log } = this.#deps;
-    const { signal } = this.#stop;
-    while (!signal.aborted) {
-      const woken = new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
+    while (!this.#stop.signal.aborted) {
       try {
         await this.round();
       } catch (error) {
-        log.warn({ error: messageOf(error) }, "Could not look for messages to send");
+        this.#deps.log.warn({ error: messageOf(error) }, "Could not look for messages to send");
       }
-      const rest = new AbortController();
-      await Promise.race([woken, clock.sleep(LOOK_EVERY, AbortSignal.any([rest.signal, signal])).catch(() => {})]);
-      rest.abort();
+      await this.#wake.sleep(LOOK_EVERY);
     }
   }
 }
