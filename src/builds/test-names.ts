@@ -8,7 +8,7 @@
  * A command that prints other things too, warnings for one, marks its names: `$BARNRAISER_MARK name NAME`. As soon as one line does, only such
  * lines are names, whatever else was printed before or comes after.
  */
-import { MOST_TESTS, testNameFault } from "../config/names.ts";
+import { MOST_TEST_NAMES, testNameFault } from "../config/names.ts";
 
 /** Longer lines are refused before they are read to their end. */
 const LINE_LIMIT = 64 * 1024;
@@ -70,7 +70,7 @@ export class TestNames {
     const fault = name === undefined ? "want UTF-8" : testNameFault(name);
     if (name === undefined || fault !== undefined) this.#say(`line ${this.#line}: ${fault}`);
     else if (this.#names.has(name)) this.#doubled++;
-    else if (this.#names.size === MOST_TESTS) this.#say(`it printed more than ${MOST_TESTS} names`);
+    else if (this.#names.size === MOST_TEST_NAMES) this.#say(`it printed more than ${MOST_TEST_NAMES} names`);
     else this.#names.add(name);
   }
 

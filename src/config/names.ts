@@ -26,7 +26,7 @@ export function textFault(value: string, lines: "one line" | "many lines"): stri
 
 export const LONGEST_TEST_NAME = 4000;
 /** More names than any list of tests has that is meant to be one. */
-export const MOST_TESTS = 200_000;
+export const MOST_TEST_NAMES = 200_000;
 
 /** For the names of tests: a line each, and an argument each. Anything else is theirs to choose. */
 export function testNameFault(value: string): string | undefined {

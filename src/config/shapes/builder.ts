@@ -6,6 +6,7 @@ import type { BuilderConfig } from "../effective.ts";
 import type { Builds } from "../input.ts";
 import { folderFault, nameFault, platformOf } from "../names.ts";
 import { urlFault } from "../urls.ts";
+import { fields } from "./faults.ts";
 import { type StepShape, step } from "./step.ts";
 import { type TestsShape, tests } from "./tests.ts";
 import { checked, env, globs, listOf, name, oneLine, size, span, text, UNITS, WEEK, whole, yesNo } from "./values.ts";
@@ -23,31 +24,29 @@ const placeBelowWorkDir = checked("want a folder", (value) =>
     : folderFault(value)?.replace("the source tree", "the work folder"),
 );
 
-const source = z
-  .strictObject(
-    {
-      dir: placeBelowWorkDir,
-      name: checked("want a name", nameFault).optional(),
-      commit: z.enum(["own", "other"], 'want "own" or "other"').optional(),
-      file: placeBelowWorkDir.optional(),
-      text: z.string("want text").max(1_000_000, "want at most 1000000 characters").optional(),
-      url: checked("want an http(s) address", (value) =>
-        /^https?:\/\/[^\s\p{C}]+$/u.test(value) ? urlFault(value) : "want an http(s) address",
-      ).optional(),
-    },
-    "want { dir, commit }, { dir, file, text } or { dir, url }",
-  )
-  .transform(({ dir, name: named, commit, file, text: content, url }, context): SourcePart => {
-    const place = { dir, ...(named !== undefined && { name: named }) };
-    const given = [commit, file, url].filter((one) => one !== undefined);
-    if (given.length === 1 && (file === undefined) === (content === undefined)) {
-      if (commit !== undefined) return { ...place, commit };
-      if (url !== undefined) return { ...place, url };
-      if (file !== undefined && content !== undefined) return { ...place, file, text: content };
-    }
-    context.addIssue({ code: "custom", message: "want one of commit, url, or file with text" });
-    return z.NEVER;
-  });
+const source = fields(
+  {
+    dir: placeBelowWorkDir,
+    name: checked("want a name", nameFault).optional(),
+    commit: z.enum(["own", "other"], 'want "own" or "other"').optional(),
+    file: placeBelowWorkDir.optional(),
+    text: z.string("want text").max(1_000_000, "want at most 1000000 characters").optional(),
+    url: checked("want an http(s) address", (value) =>
+      /^https?:\/\/[^\s\p{C}]+$/u.test(value) ? urlFault(value) : "want an http(s) address",
+    ).optional(),
+  },
+  "want { dir, commit }, { dir, file, text } or { dir, url }",
+).transform(({ dir, name: named, commit, file, text: content, url }, context): SourcePart => {
+  const place = { dir, ...(named !== undefined && { name: named }) };
+  const given = [commit, file, url].filter((one) => one !== undefined);
+  if (given.length === 1 && (file === undefined) === (content === undefined)) {
+    if (commit !== undefined) return { ...place, commit };
+    if (url !== undefined) return { ...place, url };
+    if (file !== undefined && content !== undefined) return { ...place, file, text: content };
+  }
+  context.addIssue({ code: "custom", message: "want one of commit, url, or file with text" });
+  return z.NEVER;
+});
 
 const sources = z
   .array(source, "want a list of sources")
@@ -57,27 +56,25 @@ const sources = z
   );
 
 /** Everything is kept, for as long as somebody may still ask for the build again. */
-const snapshot: z.ZodType<SnapshotSpec> = z
-  .strictObject(
-    {
-      exclude: z
-        .preprocess(
-          (value) => (typeof value === "string" ? [value] : value),
-          listOf(oneLine, "want a pattern or a list of them"),
-        )
-        .default([]),
-      remove: z.array(checked("want a folder", folderFault), "want a list of folders").optional(),
-      limit: size("1KiB", "1TiB").default(2 * UNITS.GiB),
-      keep: span("1m", "8760h").default(WEEK),
-    },
-    "want { exclude, limit, keep }",
-  )
-  .transform(({ exclude, remove, limit, keep }) => ({
-    exclude,
-    ...(remove && { remove }),
-    limitBytes: limit,
-    keepMs: keep,
-  }));
+const snapshot: z.ZodType<SnapshotSpec> = fields(
+  {
+    exclude: z
+      .preprocess(
+        (value) => (typeof value === "string" ? [value] : value),
+        listOf(oneLine, "want a pattern or a list of them"),
+      )
+      .default([]),
+    remove: z.array(checked("want a folder", folderFault), "want a list of folders").optional(),
+    limit: size("1KiB", "1TiB").default(2 * UNITS.GiB),
+    keep: span("1m", "8760h").default(WEEK),
+  },
+  "want { exclude, limit, keep }",
+).transform(({ exclude, remove, limit, keep }) => ({
+  exclude,
+  ...(remove && { remove }),
+  limitBytes: limit,
+  keepMs: keep,
+}));
 const DEFAULT_SNAPSHOT: SnapshotSpec = { exclude: [], limitBytes: 2 * UNITS.GiB, keepMs: WEEK };
 
 const knownIssue = z.unknown().transform((value, context): number | string => {
@@ -96,62 +93,55 @@ function limitsOf(given: { readonly [name in keyof Limits]: Ms | undefined }): {
   return Object.keys(limits).length === 0 ? {} : { limits };
 }
 
-export const builder: z.ZodType<BuilderShape> = z
-  .strictObject(
-    {
-      name,
-      host: z.string("want a hostType"),
-      repos: globs.nullable().default(null),
-      branches: globs.nullable().default(null),
-      builds: z
-        .custom<Builds>((value) => typeof value === "function", "want a function (repo, branch) => boolean")
-        .nullable()
-        .default(null),
-      steps: z
-        .array(step, "want a list of steps")
-        .min(1, "want at least one step")
-        .max(1000, "want at most 1000 steps"),
-      sources: sources.optional(),
-      against: z
-        .strictObject(
-          { repo: name, branches: globs.default(["**"]), builtBy: name.exactOptional() },
-          "want { repo, branches }",
-        )
-        .optional(),
-      env,
-      baseEnv: env.optional(),
-      needs: z
-        .array(z.string(hashRule).regex(/^([0-9a-f]{40}|[0-9a-f]{64})$/, hashRule), "want a list of commits")
-        .optional(),
-      flakyNet: yesNo.optional(),
-      minimumGoVersion: z
-        .string(goVersionRule)
-        .regex(/^1\.\d{1,4}$/, goVersionRule)
-        .optional(),
-      knownIssues: listOf(knownIssue, "want a list of issues").default([]),
-      notes: text("many lines").default(""),
-      superseded: z.enum(["every", "newest", "batch"], 'want "every", "newest" or "batch"').default("every"),
-      tryOnly: yesNo.default(false),
-      tests: tests.nullable().default(null),
-      snapshot: snapshot.nullable().default(null),
-      skipSnapshot: yesNo.default(false),
-      stopAfterMake: yesNo.default(false),
-      compileOnly: yesNo.default(false),
-      helpers: whole(0, 1000).default(0),
-      tryHelpers: whole(0, 1000).optional(),
-      timeLimit: span("1s", "168h").default(ms(3_600_000)),
-      buildTimeLimit: span("1s", "168h").optional(),
-      silenceLimit: span("1s", "168h").optional(),
-      uploadTimeLimit: span("1s", "168h").optional(),
-    },
-    "want { name, host, steps }",
-  )
-  .transform(({ timeLimit, buildTimeLimit, silenceLimit, uploadTimeLimit, minimumGoVersion, ...rest }) => ({
-    ...rest,
-    ...limitsOf({ buildMs: buildTimeLimit, silenceMs: silenceLimit, uploadMs: uploadTimeLimit }),
-    ...platformOf(rest.name),
-    minimumGoMinor: minimumGoVersion === undefined ? undefined : Number(minimumGoVersion.slice(2)),
-    snapshot: rest.snapshot ?? (rest.tests === null || rest.skipSnapshot ? null : DEFAULT_SNAPSHOT),
-    tryHelpers: rest.tryHelpers ?? rest.helpers,
-    timeLimitMs: timeLimit,
-  }));
+export const builder: z.ZodType<BuilderShape> = fields(
+  {
+    name,
+    host: z.string("want a hostType"),
+    repos: globs.nullable().default(null),
+    branches: globs.nullable().default(null),
+    builds: z
+      .custom<Builds>((value) => typeof value === "function", "want a function (repo, branch) => boolean")
+      .nullable()
+      .default(null),
+    steps: z.array(step, "want a list of steps").min(1, "want at least one step").max(1000, "want at most 1000 steps"),
+    sources: sources.optional(),
+    against: fields(
+      { repo: name, branches: globs.default(["**"]), builtBy: name.exactOptional() },
+      "want { repo, branches }",
+    ).optional(),
+    env,
+    baseEnv: env.optional(),
+    needs: z
+      .array(z.string(hashRule).regex(/^([0-9a-f]{40}|[0-9a-f]{64})$/, hashRule), "want a list of commits")
+      .optional(),
+    flakyNet: yesNo.optional(),
+    minimumGoVersion: z
+      .string(goVersionRule)
+      .regex(/^1\.\d{1,4}$/, goVersionRule)
+      .optional(),
+    knownIssues: listOf(knownIssue, "want a list of issues").default([]),
+    notes: text("many lines").default(""),
+    superseded: z.enum(["every", "newest", "batch"], 'want "every", "newest" or "batch"').default("every"),
+    tryOnly: yesNo.default(false),
+    tests: tests.nullable().default(null),
+    snapshot: snapshot.nullable().default(null),
+    skipSnapshot: yesNo.default(false),
+    stopAfterMake: yesNo.default(false),
+    compileOnly: yesNo.default(false),
+    helpers: whole(0, 1000).default(0),
+    tryHelpers: whole(0, 1000).optional(),
+    timeLimit: span("1s", "168h").default(ms(3_600_000)),
+    buildTimeLimit: span("1s", "168h").optional(),
+    silenceLimit: span("1s", "168h").optional(),
+    uploadTimeLimit: span("1s", "168h").optional(),
+  },
+  "want { name, host, steps }",
+).transform(({ timeLimit, buildTimeLimit, silenceLimit, uploadTimeLimit, minimumGoVersion, ...rest }) => ({
+  ...rest,
+  ...limitsOf({ buildMs: buildTimeLimit, silenceMs: silenceLimit, uploadMs: uploadTimeLimit }),
+  ...platformOf(rest.name),
+  minimumGoMinor: minimumGoVersion === undefined ? undefined : Number(minimumGoVersion.slice(2)),
+  snapshot: rest.snapshot ?? (rest.tests === null || rest.skipSnapshot ? null : DEFAULT_SNAPSHOT),
+  tryHelpers: rest.tryHelpers ?? rest.helpers,
+  timeLimitMs: timeLimit,
+}));

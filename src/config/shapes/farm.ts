@@ -13,7 +13,7 @@ import { hostArchFault, hostArchOf } from "../names.ts";
 import { openPolicy } from "../policy.ts";
 import { urlFault, webUrlFault } from "../urls.ts";
 import { type BuilderShape, builder } from "./builder.ts";
-import { faultsOf, type ShapeFault } from "./faults.ts";
+import { faultsOf, fields, type ShapeFault } from "./faults.ts";
 import { notify, owner, retention } from "./notify.ts";
 import { checked, env, globs, listOf, name, oneLine, secret, span, text, whole, yesNo } from "./values.ts";
 
@@ -22,56 +22,52 @@ export interface FarmShape extends Omit<FarmConfig, "builders"> {
   readonly builders: readonly BuilderShape[];
 }
 
-const repo: z.ZodType<RepoConfig> = z
-  .strictObject(
-    {
-      name,
-      url: checked("want a folder or a URL", urlFault),
-      branches: globs.default(["HEAD"]),
-      releaseBranches: globs.default(["release-branch*", "release/*"]),
-      poll: span("1s", "24h").default(ms(15_000)),
-      depth: whole(1, 10_000).default(10),
-      history: whole(1, 10_000).optional(),
-      webhook: secret.nullable().default(null),
-      token: secret.nullable().default(null),
-      tokenUser: oneLine.default("x-access-token"),
-    },
-    "want { name, url }",
-  )
-  .transform(({ poll, history, ...rest }) => ({
-    ...rest,
-    pollMs: poll,
-    history: history ?? Math.max(100, rest.depth),
-  }));
+const repo: z.ZodType<RepoConfig> = fields(
+  {
+    name,
+    url: checked("want a folder or a URL", urlFault),
+    branches: globs.default(["HEAD"]),
+    releaseBranches: globs.default(["release-branch*", "release/*"]),
+    poll: span("1s", "24h").default(ms(15_000)),
+    depth: whole(1, 10_000).default(10),
+    history: whole(1, 10_000).optional(),
+    webhook: secret.nullable().default(null),
+    token: secret.nullable().default(null),
+    tokenUser: oneLine.default("x-access-token"),
+  },
+  "want { name, url }",
+).transform(({ poll, history, ...rest }) => ({
+  ...rest,
+  pollMs: poll,
+  history: history ?? Math.max(100, rest.depth),
+}));
 
-const host: z.ZodType<HostConfig> = z
-  .strictObject(
-    {
-      hostType: name,
-      hostArch: checked("want GOOS-GOARCH[-variant]", hostArchFault).optional(),
-      expect: whole(0, 100_000).default(0),
-      env,
-      owners: listOf(owner, "want a list of { name, contact }").default([]),
-      missingAfter: span("1m", "168h").default(ms(900_000)),
-      notes: text("many lines").default(""),
-      pool: z.enum(["reverse", "local"], 'want "reverse" or "local"').default("reverse"),
-      trust: z.enum(["team", "community"], 'want "team" or "community"').optional(),
-      sharedKey: yesNo.default(true),
-      hermetic: yesNo.default(false),
-    },
-    "want { hostType }",
-  )
-  .transform(({ missingAfter, ...given }, context) => {
-    const hostArch = given.hostArch ?? hostArchOf(given.hostType);
-    if (hostArch === undefined) {
-      const message = "want host-GOOS-GOARCH[-anything], or a hostArch beside it";
-      context.addIssue({ code: "custom", message, path: ["hostType"] });
-      return z.NEVER;
-    }
-    // Whoever lends a machine has not agreed to run what nobody has looked at.
-    const trust = given.trust ?? (given.pool === "local" ? "team" : "community");
-    return { ...given, hostArch, trust, missingAfterMs: missingAfter };
-  });
+const host: z.ZodType<HostConfig> = fields(
+  {
+    hostType: name,
+    hostArch: checked("want GOOS-GOARCH[-variant]", hostArchFault).optional(),
+    expect: whole(0, 100_000).default(0),
+    env,
+    owners: listOf(owner, "want a list of { name, contact }").default([]),
+    missingAfter: span("1m", "168h").default(ms(900_000)),
+    notes: text("many lines").default(""),
+    pool: z.enum(["reverse", "local"], 'want "reverse" or "local"').default("reverse"),
+    trust: z.enum(["team", "community"], 'want "team" or "community"').optional(),
+    sharedKey: yesNo.default(true),
+    hermetic: yesNo.default(false),
+  },
+  "want { hostType }",
+).transform(({ missingAfter, ...given }, context) => {
+  const hostArch = given.hostArch ?? hostArchOf(given.hostType);
+  if (hostArch === undefined) {
+    const message = "want host-GOOS-GOARCH[-anything], or a hostArch beside it";
+    context.addIssue({ code: "custom", message, path: ["hostType"] });
+    return z.NEVER;
+  }
+  // Whoever lends a machine has not agreed to run what nobody has looked at.
+  const trust = given.trust ?? (given.pool === "local" ? "team" : "community");
+  return { ...given, hostArch, trust, missingAfterMs: missingAfter };
+});
 
 const policy = z.custom<Policy>(
   (value) =>
@@ -86,7 +82,7 @@ const policy = z.custom<Policy>(
   "want { name, refuses, byDefault }, such as goPolicy",
 );
 
-const farm: z.ZodType<FarmShape> = z.strictObject(
+const farm: z.ZodType<FarmShape> = fields(
   {
     repos: z.array(repo, "want a list of repositories"),
     hosts: z.array(host, "want a list of host types"),
@@ -104,5 +100,5 @@ const farm: z.ZodType<FarmShape> = z.strictObject(
 
 export function readShape(input: unknown): { readonly farm: FarmShape } | { readonly faults: readonly ShapeFault[] } {
   const read = farm.safeParse(input);
-  return read.success ? { farm: read.data } : { faults: faultsOf(read.error, "") };
+  return read.success ? { farm: read.data } : { faults: faultsOf(read.error) };
 }

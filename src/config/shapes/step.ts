@@ -3,6 +3,7 @@ import * as z from "zod";
 import type { Step } from "../../farm/build.ts";
 import type { Ms } from "../../farm/ids.ts";
 import { stepFolderFault, textFault } from "../names.ts";
+import { fields } from "./faults.ts";
 import { checked, env, listOf, oneLine, span, yesNo } from "./values.ts";
 
 /** A step before it is known which shell and which limit it gets. */
@@ -33,32 +34,30 @@ const command = z.unknown().transform((value, context): string | string[] => {
 
 export const step: z.ZodType<StepShape> = z.preprocess(
   (value) => (typeof value === "string" ? { command: value } : value),
-  z
-    .strictObject(
-      {
-        name: oneLine.optional(),
-        command,
-        dir: checked("want a folder", stepFolderFault).default(""),
-        env,
-        path: listOf(
-          checked("want a PATH element", (value) =>
-            value === "" ? "want a PATH element, it is empty" : textFault(value, "one line"),
-          ),
-          "want a list of PATH elements",
-        ).default([]),
-        timeLimit: span("1s", "168h").nullable().default(null),
-        showCommand: yesNo.default(false),
-        makesOther: yesNo.default(false),
-      },
-      "want a command or { command }",
-    )
-    .transform(({ timeLimit, showCommand, makesOther, ...rest }) => ({
-      ...rest,
-      ...(showCommand && { showCommand }),
-      ...(makesOther && { makesOther }),
-      name: rest.name ?? nameOf(rest.command),
-      timeLimitMs: timeLimit,
-    })),
+  fields(
+    {
+      name: oneLine.optional(),
+      command,
+      dir: checked("want a folder", stepFolderFault).default(""),
+      env,
+      path: listOf(
+        checked("want a PATH element", (value) =>
+          value === "" ? "want a PATH element, it is empty" : textFault(value, "one line"),
+        ),
+        "want a list of PATH elements",
+      ).default([]),
+      timeLimit: span("1s", "168h").nullable().default(null),
+      showCommand: yesNo.default(false),
+      makesOther: yesNo.default(false),
+    },
+    "want a command or { command }",
+  ).transform(({ timeLimit, showCommand, makesOther, ...rest }) => ({
+    ...rest,
+    ...(showCommand && { showCommand }),
+    ...(makesOther && { makesOther }),
+    name: rest.name ?? nameOf(rest.command),
+    timeLimitMs: timeLimit,
+  })),
 );
 
 const LONGEST_STEP_NAME = 60;
