@@ -14,7 +14,6 @@ import { fileURLToPath } from "node:url";
 import { Blobs } from "../blobs/blobs.ts";
 import { Builds } from "../builds/builds.ts";
 import { Narrowing } from "../builds/narrowing.ts";
-import { plan } from "../builds/plan.ts";
 import { planFound } from "../builds/plan-found.ts";
 import { Recovery } from "../builds/recovery.ts";
 import { Snapshots } from "../builds/snapshots.ts";
@@ -24,7 +23,7 @@ import { effectiveFarm } from "../config/effective-farm.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { FarmError } from "../farm/errors.ts";
-import { coordinatorId, type LogId } from "../farm/ids.ts";
+import { coordinatorId } from "../farm/ids.ts";
 import type { Lease, LeaseKind } from "../farm/lease.ts";
 import { Logs } from "../logs/logs.ts";
 import { Keys } from "../machines/keys.ts";
@@ -39,10 +38,8 @@ import { PeerBlobs } from "../peers/peer-blobs.ts";
 import { certificateDigest, Peers } from "../peers/peers.ts";
 import { Retention } from "../retention/retention.ts";
 import { Claims } from "../schedule/claims.ts";
-import type { RepoStanding } from "../source/repo-watch.ts";
 import { secretReader } from "../source/secrets.ts";
 import { Source } from "../source/source.ts";
-import { recipeDigest } from "../store/builds.ts";
 import {
   coordinatorEnded,
   coordinatorReachable,
@@ -55,7 +52,6 @@ import { openDatabase } from "../store/database.ts";
 import { exclusively, SECRETS_LOCK } from "../store/exclusively.ts";
 import { claimLease } from "../store/leases.ts";
 import { closeLeftSessions, configureHostTypes } from "../store/machines.ts";
-import { type BuildLine, newestBuilds, type Wanted } from "../store/progress.ts";
 import type { Sql } from "../store/sql.ts";
 import { readAgents, serveAgents } from "../web/agent-files.ts";
 import { loadAssets } from "../web/assets.ts";
@@ -71,6 +67,7 @@ import { type ConfigOrigin, LiveConfig } from "./config-file.ts";
 import { Drained } from "./drained.ts";
 import { type Address, addressText, isLoopback, peerAddress } from "./flags.ts";
 import { Health } from "./health.ts";
+import { Newest } from "./newest.ts";
 import { operatorToken } from "./operator-token.ts";
 import { pushReceiver } from "./push.ts";
 import { fingerprint } from "./shared.ts";
@@ -113,9 +110,8 @@ export class Coordinator implements AsyncDisposable {
   /** Address of the TLS port. */
   readonly machines: string;
   readonly caFile: string;
+  readonly newest: Newest;
   readonly #config: LiveConfig;
-  readonly #logs: Logs;
-  readonly #source: Source;
   readonly #stack: AsyncDisposableStack;
 
   private constructor(parts: {
@@ -124,9 +120,8 @@ export class Coordinator implements AsyncDisposable {
     readonly pages: string;
     readonly machines: string;
     readonly caFile: string;
+    readonly newest: Newest;
     readonly config: LiveConfig;
-    readonly logs: Logs;
-    readonly source: Source;
     readonly stack: AsyncDisposableStack;
   }) {
     this.sql = parts.sql;
@@ -134,9 +129,8 @@ export class Coordinator implements AsyncDisposable {
     this.pages = parts.pages;
     this.machines = parts.machines;
     this.caFile = parts.caFile;
+    this.newest = parts.newest;
     this.#config = parts.config;
-    this.#logs = parts.logs;
-    this.#source = parts.source;
     this.#stack = parts.stack;
   }
 
@@ -413,9 +407,8 @@ export class Coordinator implements AsyncDisposable {
       pages,
       machines,
       caFile: tls.caFile,
+      newest: new Newest({ sql, logs, source, config: () => config.current }),
       config,
-      logs,
-      source,
       stack: stack.move(),
     });
   }
@@ -427,37 +420,9 @@ export class Coordinator implements AsyncDisposable {
     );
   }
 
-  /** What this process has seen of each configured repository. */
-  get repos(): readonly RepoStanding[] {
-    return this.#source.standings();
-  }
-
-  /** The builds that the configuration wants of the commits that watched branches stand at, pairs left out; undefined: not planned yet. */
-  async newestBuilds(): Promise<readonly (BuildLine | undefined)[]> {
-    const wanted = this.repos.flatMap(({ name: repo, heads }) =>
-      [...heads].flatMap(([branch, hash]) =>
-        plan(this.#config.current, repo, branch).map((recipe) => {
-          return { repo, hash, builder: recipe.builder, recipe: recipeDigest(recipe).digest };
-        }),
-      ),
-    );
-    const found = await newestBuilds(this.sql, wanted);
-    const same = (build: BuildLine, one: Wanted) =>
-      build.repo === one.repo && build.hash === one.hash && build.builder === one.builder;
-    return wanted.map((one) => found.find((build) => same(build, one)));
-  }
-
   /** Takes the configuration up again. */
   reload(): Promise<void> {
     return this.#config.reload();
-  }
-
-  /** The last bytes of a log. */
-  async tailOfLog(log: LogId, bytes: number): Promise<Buffer> {
-    const { length } = await this.#logs.state(log);
-    const chunks: Buffer[] = [];
-    for await (const chunk of this.#logs.read(log, Math.max(0, length - bytes))) chunks.push(chunk);
-    return Buffer.concat(chunks);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

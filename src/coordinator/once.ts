@@ -9,10 +9,11 @@
 import { stripVTControlCharacters } from "node:util";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus } from "../farm/deps.ts";
-import { type LogId, ms } from "../farm/ids.ts";
+import { ms } from "../farm/ids.ts";
 import type { RepoStanding } from "../source/repo-watch.ts";
 import type { BuildLine } from "../store/progress.ts";
 import { visibleLines } from "../ui/text.ts";
+import type { Newest } from "./newest.ts";
 
 const LAST_LINES = 20;
 const TAIL_BYTES = 64 * 1024;
@@ -21,19 +22,14 @@ const SAFETY_NET = ms(1000);
 export interface OnceDeps {
   readonly bus: Bus;
   readonly clock: Clock;
-  /** What this process has seen of each repository that is configured now. */
-  readonly repos: () => readonly RepoStanding[];
-  /** The builds that the configuration wants of what was seen; undefined where one is not planned yet. */
-  readonly builds: () => Promise<readonly (BuildLine | undefined)[]>;
+  readonly newest: Newest;
   readonly out: { write(text: string): unknown };
   readonly pages: string;
-  /** The last `bytes` of a log. */
-  readonly tail: (log: LogId, bytes: number) => Promise<Buffer>;
 }
 
 /** Resolves with the exit status of `-once`. Rejects with `signal.reason` when aborted. */
 export async function once(deps: OnceDeps, signal: AbortSignal): Promise<0 | 1 | 2> {
-  const { bus, clock, out } = deps;
+  const { bus, clock, newest, out } = deps;
   let wake = (): void => {};
   for (const prefix of ["build:", "repo:", "grid:"]) bus.subscribe(prefix, () => wake(), signal);
   for (;;) {
@@ -41,9 +37,9 @@ export async function once(deps: OnceDeps, signal: AbortSignal): Promise<0 | 1 |
     const woken = new Promise<void>((resolve) => {
       wake = resolve;
     });
-    const repos = deps.repos();
+    const { repos } = newest;
     if (repos.length > 0 && repos.every((repo) => repo.looked)) {
-      const builds = await deps.builds();
+      const builds = await newest.builds();
       const refusal = whyNothing(repos, builds.length);
       if (refusal !== undefined) {
         out.write(refusal);
@@ -75,7 +71,7 @@ async function report(deps: OnceDeps, builds: readonly BuildLine[]): Promise<0 |
     if (build.outcome === "success") continue;
     deps.out.write(`\n${build.builder} at ${build.hash.slice(0, 8)}: ${said(build)}\n`);
     if (build.stepLog !== null) {
-      const text = (await deps.tail(build.stepLog, TAIL_BYTES)).toString("utf8");
+      const text = (await deps.newest.tailOf(build.stepLog, TAIL_BYTES)).toString("utf8");
       const lines = text.replace(/\n$/, "").split("\n").slice(-LAST_LINES);
       for (const line of lines) deps.out.write(`  ${printable(line)}\n`);
     }

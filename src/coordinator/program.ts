@@ -117,11 +117,9 @@ export async function serve(options: ServeOptions): Promise<Ending> {
         {
           bus,
           clock: systemClock,
-          repos: () => farm.repos,
-          builds: () => farm.newestBuilds(),
+          newest: farm.newest,
           out,
           pages,
-          tail: (id, bytes) => farm.tailOfLog(id, bytes),
         },
         ended.signal,
       );
