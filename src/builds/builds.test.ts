@@ -1,6 +1,7 @@
 import { Readable } from "node:stream";
 import { expect, test, vi } from "vitest";
 import { type BuildId, epochMs, type LogId, ms, seconds } from "../farm/ids.ts";
+import { claimLease } from "../store/leases.ts";
 import { freshDatabase, type TestDatabase } from "../store/testing/database.ts";
 import { addCommit, addHostType, NOON, testRecipe } from "../store/testing/farm.ts";
 import { whyWaiting } from "../store/waiting.ts";
@@ -138,6 +139,23 @@ test("[coordinator 63] the first call of a build is removeall of the work dir; t
   expect(await logText(farm, rows[0]?.log_id)).toMatch(/^linux-amd64 at [0-9a-f]{40}\n\nwrote tool to m1 in .*\n$/);
   expect(await logText(farm, rows[2]?.log_id)).toBe("hello from test\n");
   await consistent(database);
+});
+
+test("[coordinator 59] without a connected machine of its host type a build waits, planned once however often it is found, and begins when one connects", async () => {
+  await using database = await freshDatabase();
+  await using farm = await TestFarm.open(database);
+  const { sql } = database;
+  await addHostType(sql, "riscv");
+  const other = await farm.connect("riscv", "m0");
+  const commitId = await addCommit(sql, "tool", "a".repeat(40));
+  const id = await plan(database, { commitId });
+  await expect(plan(database, { commitId })).rejects.toThrow("not planned");
+  expect((await claimLease(sql, other.id, NOON)).lease).toBeUndefined();
+  expect(await look(database, id)).toMatchObject({ state: "scheduled", attempts: [{ machine: null }] });
+  expect(await whyWaiting(sql, id, NOON)).toMatchObject({ hostType: "linux", connected: 0 });
+  await farm.connect("linux", "m1");
+  expect(await ended(database, id)).toMatchObject({ outcome: "success", attempts: [{ machine: "m1" }] });
+  expect(await sql.query("select id from build")).toEqual([{ id }]);
 });
 
 test("[coordinator 62] a machine is given back once when its build has ended: ours for the next build, the original for good", async () => {

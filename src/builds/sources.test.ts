@@ -38,7 +38,7 @@ function slowMachine() {
     gone: new AbortController().signal,
     client: {
       removeAll: async () => {},
-      workDir: async () => "/work",
+      workDir: async () => "/build",
       writeFile: async () => {},
       ls: async () => [],
       readTgz: async () => Readable.from([]),

@@ -27,10 +27,18 @@ export interface GridCommitRow {
   readonly otherHash: string | null;
 }
 
-const NO_OTHER = `null as "otherRepo", null as "otherBranch", null as "otherHash"`;
 const CODE = `case state
   when 'ended' then case outcome when 'success' then case when flaky_tests > 0 then 'f' else 'o' end when 'failure' then 'x' when 'infra_failure' then 'i' when 'skipped' then 's' else 'c' end
   when 'running' then 'r' else 'w' end`;
+
+const COMMITS = `c.id, c.hash, c.author_name as author, c.committed_at as "committedAt", c.message,
+  coalesce(b.builders, '') as builders, coalesce(b.codes, '') as codes, coalesce(b.ids, '{}') as ids, coalesce(b.running, '') as running`;
+const HISTORY = `(
+  select h.commit_id, h.position from branch_commit h join commit c on c.id = h.commit_id
+  where h.repo = $1 and h.branch = $2 and ($3 = '' or c.author_name ilike $3 or c.author_email ilike $3)
+  order by h.position desc limit $4
+) h join commit c on c.id = h.commit_id`;
+const RUNNING = `string_agg(id || '@' || floor(extract(epoch from started_at)), ' ') filter (where state = 'running' and started_at is not null) as running`;
 
 /** The newest `limit` commits of a branch with all their builds, newest first. */
 export async function gridCommits(
@@ -41,19 +49,13 @@ export async function gridCommits(
   limit: number,
 ): Promise<GridCommitRow[]> {
   return sql.query(
-    `select c.id, c.hash, c.author_name as author, c.committed_at as "committedAt", c.message,
-       coalesce(b.builders, '') as builders, coalesce(b.codes, '') as codes, coalesce(b.ids, '{}') as ids, coalesce(b.running, '') as running, ${NO_OTHER}
-     from (
-       select h.commit_id, h.position from branch_commit h join commit c on c.id = h.commit_id
-       where h.repo = $1 and h.branch = $2 and ($3 = '' or c.author_name ilike $3 or c.author_email ilike $3)
-       order by h.position desc limit $4
-     ) h
-       join commit c on c.id = h.commit_id
+    `select ${COMMITS}, null as "otherRepo", null as "otherBranch", null as "otherHash"
+     from ${HISTORY}
        left join lateral (
          select string_agg(builder, E'\\n') as builders,
            string_agg(${CODE}, '') as codes,
            array_agg(id)::text as ids,
-           string_agg(id || '@' || floor(extract(epoch from started_at)), ' ') filter (where state = 'running' and started_at is not null) as running
+           ${RUNNING}
          from (
            select builder, state, outcome, flaky_tests, id, started_at from build where commit_id = h.commit_id order by builder, id desc
          ) one
@@ -75,21 +77,15 @@ export async function gridPairs(
   limit: number,
 ): Promise<GridCommitRow[]> {
   return sql.query(
-    `select c.id, c.hash, c.author_name as author, c.committed_at as "committedAt", c.message,
-       coalesce(b.builders, '') as builders, coalesce(b.codes, '') as codes, coalesce(b.ids, '{}') as ids, coalesce(b.running, '') as running,
+    `select ${COMMITS},
        b.with_repo as "otherRepo", b.with_branch as "otherBranch", b.with_hash as "otherHash"
-     from (
-       select h.commit_id, h.position from branch_commit h join commit c on c.id = h.commit_id
-       where h.repo = $1 and h.branch = $2 and ($3 = '' or c.author_name ilike $3 or c.author_email ilike $3)
-       order by h.position desc limit $4
-     ) h
-       join commit c on c.id = h.commit_id
+     from ${HISTORY}
        left join lateral (
          select with_repo, with_branch, with_hash,
            string_agg(builder, E'\\n' order by builder, id desc) as builders,
            string_agg(${CODE}, '' order by builder, id desc) as codes,
            array_agg(id order by builder, id desc)::text as ids,
-           string_agg(id || '@' || floor(extract(epoch from started_at)), ' ') filter (where state = 'running' and started_at is not null) as running
+           ${RUNNING}
          from (
            select builder, state, outcome, flaky_tests, build.id, started_at, with_repo, with_branch, with_hash,
              max(build.id) over (partition by with_repo, with_branch, with_hash) as newest_of_pair,

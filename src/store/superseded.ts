@@ -22,7 +22,7 @@ export async function overtakenBuilds(
      from build b join attempt a on a.build_id = b.id join lease l on l.id = a.lease_id
        join commit c on c.id = b.commit_id
        left join branch_commit h on h.repo = b.repo and h.branch = b.branch and h.commit_id = b.commit_id
-     where b.state <> 'ended' and b.state = 'scheduled' and b.repo = $1 and b.branch = $2 and b.builder = any ($3::text[])
+     where b.state = 'scheduled' and b.repo = $1 and b.branch = $2 and b.builder = any ($3::text[])
        and b.requested_by is null and not b.narrows and a.number = 1 and a.state = 'waiting' and l.state = 'wanted'
        and not exists (select from branch where repo = b.repo and head = c.hash)
      order by h.position desc nulls last, b.id desc`,

@@ -2,63 +2,24 @@
  * Pages in a real browser: that they come alive without a jump, that keys and links work, that nobody is shut out.
  * One browser and one farm for all; each test has a page of its own.
  */
-
-import sparticuz from "@sparticuz/chromium";
 import axe from "axe-core";
-import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core";
+import type { Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { emptyLog } from "../store/logs.ts";
-import { buildAssets, type TestWeb, TOKEN, testWeb } from "./testing/web.ts";
+import { shifted, type TestBrowser, testBrowser } from "./testing/browser.ts";
+import { type TestWeb, TOKEN } from "./testing/web.ts";
 
+let browser: TestBrowser;
 let web: TestWeb;
 let at: string;
-let browser: Browser;
-const complaints: string[] = [];
+const open: TestBrowser["open"] = (path, options) => browser.open(path, options);
 
 beforeAll(async () => {
-  [web, browser] = await Promise.all([
-    buildAssets().then((assets) => testWeb({ assets })),
-    sparticuz.executablePath().then((executablePath) =>
-      chromium.launch({
-        executablePath,
-        args: ["--no-sandbox", "--disable-gpu", "--hide-scrollbars"],
-        headless: true,
-      }),
-    ),
-  ]);
-  at = await web.listen();
+  browser = await testBrowser();
+  ({ web, at } = browser);
 }, 60_000);
-afterAll(async () => {
-  await browser?.close();
-  await web?.[Symbol.asyncDispose]();
-});
+afterAll(() => browser?.[Symbol.asyncDispose]());
 
-async function open(path: string, options: BrowserContextOptions = {}): Promise<Page & AsyncDisposable> {
-  const context = await browser.newContext({
-    viewport: { width: 1280, height: 900 },
-    reducedMotion: "reduce",
-    ...options,
-  });
-  const page = await context.newPage();
-  page.setDefaultTimeout(10_000);
-  page.on("pageerror", (error) => complaints.push(`${path}: ${error.message}`));
-  page.on("console", (message) => {
-    if (message.type() === "error" && !/status of 40[34]/.test(message.text()))
-      complaints.push(`${path}: ${message.text()}`);
-  });
-  await page.addInitScript(() => {
-    const shifts = Object.assign(window, { shifted: 0 });
-    new PerformanceObserver((list) => {
-      for (const entry of list.getEntries()) shifts.shifted += (entry as PerformanceEntry & { value: number }).value;
-    }).observe({ type: "layout-shift", buffered: true });
-  });
-  await page.goto(at + path);
-  if (options.javaScriptEnabled !== false) await page.waitForSelector("html[data-ready=yes]");
-  return Object.assign(page, { [Symbol.asyncDispose]: () => context.close() });
-}
-
-const shifted = (page: Page): Promise<number> =>
-  page.evaluate(() => (window as unknown as { shifted: number }).shifted);
 const live = (page: Page): Promise<unknown> => page.waitForSelector("html[data-live=yes]");
 const text = (page: Page, selector: string): Promise<string> => page.locator(selector).innerText();
 
@@ -464,5 +425,5 @@ for (const colorScheme of ["light", "dark"] as const) {
 }
 
 test("no page complained in the browser's console", () => {
-  expect(complaints).toEqual([]);
+  expect(browser.complaints).toEqual([]);
 });

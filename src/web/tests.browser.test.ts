@@ -1,47 +1,22 @@
 /** The tests of a build on its page, in a real browser: what is seen first, filtering without script, both schemes, both widths. */
-import sparticuz from "@sparticuz/chromium";
 import axe from "axe-core";
-import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { type TestBrowser, testBrowser } from "./testing/browser.ts";
 import { seedTests } from "./testing/seed.ts";
-import { buildAssets, type TestWeb, testWeb } from "./testing/web.ts";
+import type { TestWeb } from "./testing/web.ts";
 
+let browser: TestBrowser;
 let web: TestWeb;
 let at: string;
-let browser: Browser;
+const open: TestBrowser["open"] = (path, options) => browser.open(path, options);
 
 beforeAll(async () => {
-  [web, browser] = await Promise.all([
-    buildAssets().then((assets) => testWeb({ assets })),
-    sparticuz.executablePath().then((executablePath) =>
-      chromium.launch({
-        executablePath,
-        args: ["--no-sandbox", "--disable-gpu", "--hide-scrollbars"],
-        headless: true,
-      }),
-    ),
-  ]);
-  at = await web.listen();
+  browser = await testBrowser();
+  ({ web, at } = browser);
   const { failed, failedLog, machine } = web.seeded;
   await seedTests(web.database.sql, failed, machine.id, failedLog);
 }, 60_000);
-afterAll(async () => {
-  await browser?.close();
-  await web?.[Symbol.asyncDispose]();
-});
-
-async function open(path: string, options: BrowserContextOptions = {}): Promise<Page & AsyncDisposable> {
-  const context = await browser.newContext({
-    viewport: { width: 1280, height: 900 },
-    reducedMotion: "reduce",
-    ...options,
-  });
-  const page = await context.newPage();
-  page.setDefaultTimeout(10_000);
-  await page.goto(at + path);
-  if (options.javaScriptEnabled !== false) await page.waitForSelector("html[data-ready=yes]");
-  return Object.assign(page, { [Symbol.asyncDispose]: () => context.close() });
-}
+afterAll(() => browser?.[Symbol.asyncDispose]());
 
 test("failed tests come first with their last lines, then flaky ones; the list is a page of 100", async () => {
   await using page = await open(`/b/${web.seeded.failed}`);
@@ -98,9 +73,9 @@ for (const colorScheme of ["light", "dark"] as const) {
         viewport: { width, height: 900 },
       });
       await page.locator(".by-hand summary").click();
-      if (process.env["SCREENSHOTS"]) {
+      if (process.env.SCREENSHOTS) {
         await page.screenshot({
-          path: `${process.env["SCREENSHOTS"]}/tests-${colorScheme}-${width}.png`,
+          path: `${process.env.SCREENSHOTS}/tests-${colorScheme}-${width}.png`,
           fullPage: true,
         });
       }
@@ -117,3 +92,7 @@ for (const colorScheme of ["light", "dark"] as const) {
     }, 30_000);
   }
 }
+
+test("no page complained in the browser's console", () => {
+  expect(browser.complaints).toEqual([]);
+});

@@ -65,7 +65,7 @@ export class FakeMachine implements BuildMachine {
     this.agent = options.agent ?? "barnraiser";
     this.resumes = options.process !== undefined;
     this.client = {
-      workDir: async () => "/work",
+      workDir: async () => "/build",
       writeFile: async (path, _mode, body) => {
         this.calls.push(`write ${path}`);
         this.#trouble("write");
