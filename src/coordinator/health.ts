@@ -76,10 +76,11 @@ export class Health implements AsyncDisposable {
     const { clock, bus } = this.#deps;
     const { signal } = this.#stop;
     while (!signal.aborted) {
+      const lookedAt = clock.monotonic();
       const before = JSON.stringify(this.#results);
       this.#results = await this.#look();
       if (JSON.stringify(this.#results) !== before) bus.publish("farm:");
-      await clock.sleep(LOOK_PAUSE, signal).catch(() => {});
+      await clock.sleep(ms(Math.max(0, lookedAt + LOOK_PAUSE - clock.monotonic())), signal).catch(() => {});
       await this.#wake.sleep(CHECK_EVERY, SETTLE);
     }
   }
