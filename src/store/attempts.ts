@@ -20,6 +20,7 @@ import {
 import type { Lease } from "../farm/lease.ts";
 import { type BuildRef, buildRef } from "./builds.ts";
 import { otherMachines } from "./leases.ts";
+import { leaveTests, lockTests } from "./left-tests.ts";
 import { endLog, endLogParams, endLogWhile, type LogEnd, type OpenLog } from "./logs.ts";
 import { setAsideIfFailing } from "./set-aside.ts";
 import { at, type Sql } from "./sql.ts";
@@ -255,6 +256,7 @@ export async function giveUpAttempt(
   now: EpochMs,
 ): Promise<GivenUp | undefined> {
   return sql.tx(async (tx) => {
+    await lockTests(tx, { attempt: giveUp.attempt });
     const [open] = await tx.query<OpenAttempt>(
       `with live as (
          select a.id, l.machine_id from attempt a join lease l on l.id = a.lease_id
@@ -306,6 +308,7 @@ export async function giveUpAttempt(
          where id in (select lease_id from helper where build_id = $1) and state = 'wanted'`,
         [build.id, giveUp.reason, at(now)],
       );
+      await leaveTests(tx, build.id, giveUp.reason, now);
       return { build, again };
     }
     const avoid = (past?.machines ?? []).map(machineId);

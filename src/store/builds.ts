@@ -18,6 +18,7 @@ import { FarmError } from "../farm/errors.ts";
 import { type BuildId, buildId, type EpochMs } from "../farm/ids.ts";
 import { LEASE_CLASSES, type LeaseClass } from "../farm/lease.ts";
 import { recordAudit } from "./audit.ts";
+import { leaveTests, lockTests } from "./left-tests.ts";
 import { at, type Sql } from "./sql.ts";
 
 export interface NewBuild {
@@ -276,6 +277,7 @@ export interface Canceled {
 /** Ends a build that is still open, and all that hangs on it. Throws `not-found`. */
 export async function cancelBuild(sql: Sql, id: BuildId, who: string, now: EpochMs): Promise<Canceled> {
   return sql.tx(async (tx) => {
+    await lockTests(tx, { build: id });
     // The attempt first, as everywhere: whoever ends a step at this moment is waited for.
     await tx.query("select id from attempt where build_id = $1 and state <> 'ended' for update", [id]);
     const reason = `canceled by ${who}`;
@@ -298,6 +300,7 @@ export async function cancelBuild(sql: Sql, id: BuildId, who: string, now: Epoch
     );
     if (!build) throw notFound(id);
     if (!build.changed) return { build: buildRef(build), changed: false };
+    await leaveTests(tx, id, reason, now);
     await recordAudit(tx, { at: now, who, action: "cancel", subject: `build:${id}`, detail: null });
     return { build: buildRef(build), changed: true };
   });
