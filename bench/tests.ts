@@ -9,6 +9,7 @@ import { randomBytes } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { random } from "../e2e/testing/random.ts";
 import { buildId, epochMs, leaseId, machineId, ms } from "../src/farm/ids.ts";
 import { openDatabase } from "../src/store/database.ts";
 import { at, type Sql } from "../src/store/sql.ts";
@@ -37,11 +38,11 @@ export const tests: Bench = {
     await prepare(sql);
     for (let run = 0; run < RUNS; run++) {
       context.signal.throwIfAborted();
-      const random = seeded(run + 1);
+      const next = random(run + 1);
       const times = Array.from({ length: TESTS }, () =>
-        Math.round(Math.min(60_000, 1500 * Math.exp(1.2 * normal(random)))),
+        Math.round(Math.min(60_000, 1500 * Math.exp(1.2 * normal(next)))),
       );
-      const noisy = times.map((time) => Math.max(1, Math.round(time * (0.5 + random()))));
+      const noisy = times.map((time) => Math.max(1, Math.round(time * (0.5 + next()))));
       known.push(await makespan(sql, times, noisy, turns));
       unknown.push(await makespan(sql, times, undefined, turns));
     }
@@ -165,15 +166,6 @@ async function makespan(
   return ended / best;
 }
 
-/** Numbers in [0, 1), the same for the same seed. */
-function seeded(seed: number): () => number {
-  let state = seed * 2654435761;
-  return () => {
-    state = (Math.imul(state ^ (state >>> 15), 2246822519) + 0x9e3779b9) | 0;
-    return ((state ^ (state >>> 13)) >>> 0) / 2 ** 32;
-  };
-}
-
-function normal(random: () => number): number {
-  return Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
+function normal(next: () => number): number {
+  return Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next());
 }
