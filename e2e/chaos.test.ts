@@ -1,13 +1,15 @@
 /**
- * Chaos: three coordinators and ten machines behind a balancer, and for CHAOS_MS something goes wrong at every moment that a seed draws:
- * coordinators are killed, stopped in order and paused, machines are killed and paused, connections are cut, the database is restarted.
- * Then nothing more happens, and when the farm has come to rest these must hold:
+ * Chaos: three coordinators and ten machines behind a balancer, and for a while something goes wrong at every moment that a seed draws:
+ * coordinators are killed, stopped in order and paused, machines are killed and paused, connections are cut, the database is restarted, builds
+ * are canceled, a host type is drained. Then nothing more happens, and when the farm has come to rest these must hold:
  *
- *   every build has ended, by exactly one verdict              no lease is held, by anybody or by nobody
+ *   every build has ended, by exactly one verdict              no lease is held or wanted, by anybody or by nobody
  *   every log of that verdict is what its command wrote        no session of a coordinator that ended is open
  *   no command ran twice within an attempt, and none that was begun on a machine of ours was begun again unless that machine was killed
+ *   canceled is what somebody canceled, and nothing else       each test of a build is settled once, and the verdict is theirs
+ *   each test ran once in a group that ended, and never twice in any
  *
- * A seed that failed once is in testdata/chaos-seeds.json and runs every time. CHAOS_SEED=N runs that one; what processes and networks make of it differs a
+ * A seed that failed once is in testdata/chaos-seeds.json and runs every time, at the same time as the new one and shorter. CHAOS_SEED=N runs that one; what processes and networks make of it differs a
  * little from run to run, so a seed says what was done to the farm, not what it did.
  */
 import { readFile } from "node:fs/promises";
@@ -15,9 +17,10 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { root, until } from "./testing/process.ts";
 import { random } from "./testing/random.ts";
-import { type Machine, ORIGINAL_TYPE, OUR_TYPE, outputOf, SeveralCoordinators } from "./testing/several.ts";
+import { type Machine, ORIGINAL_TYPE, OUR_TYPE, outputOf, SeveralCoordinators, TESTS } from "./testing/several.ts";
 
-const CHAOS_MS = 40_000;
+const CHAOS_MS = 25_000;
+const KEPT_CHAOS_MS = 15_000;
 /** A coordinator that died is noticed after 45 s; then what it ran on machines that do not resume is run again. */
 const REST_MS = 150_000;
 const COORDINATORS = 3;
@@ -28,18 +31,27 @@ const LINES = 60;
 const BUILDERS = `[
   ...["a", "b", "c"].map((name) => ({ name: "linux-amd64-" + name, host: "${OUR_TYPE}", steps: ["make", "test"].map((step) => ({ name: step, command: ["./work.sh", step, "${LINES}", "0.03"] })) })),
   { name: "linux-amd64-original", host: "${ORIGINAL_TYPE}", steps: [{ name: "make", command: ["./work.sh", "make", "${LINES}", "0.02"] }] },
+  { name: "linux-amd64-tests", host: "${OUR_TYPE}", helpers: 2, steps: [{ name: "make", command: ["./work.sh", "make", "${LINES}", "0.01"] }],
+    snapshot: { exclude: "*.tmp", limit: "1MiB" },
+    tests: { list: "./tests.sh list", run: "./tests.sh run", results: "markers", groupTarget: "1s", unknown: "500ms" } },
 ]`;
-const BUILDERS_COUNT = 4;
+const BUILDERS_COUNT = 5;
 
 const kept: readonly number[] = JSON.parse(await readFile(join(root, "e2e/testdata/chaos-seeds.json"), "utf8"));
 const given = process.env.CHAOS_SEED;
-const seeds = given === undefined ? [...kept, Date.now() % 2 ** 31] : [Number(given)];
+const fresh = given === undefined ? Date.now() % 2 ** 31 : Number(given);
+const runs = [
+  ...(given === undefined ? kept : []).map((seed) => ({ seed, forMs: KEPT_CHAOS_MS })),
+  { seed: fresh, forMs: CHAOS_MS },
+];
 
 const pause = (milliseconds: number) => new Promise<void>((resolve) => setTimeout(resolve, milliseconds));
 
 /** What is done to the farm, drawn by the seed; resolves when all that was stopped or paused runs again. */
 class Chaos {
   readonly done: string[] = [];
+  /** Builds that somebody wanted canceled: unless they had ended before, or the farm did not hear of it. */
+  readonly canceled = new Set<number>();
   readonly #farm: SeveralCoordinators;
   readonly #machines: readonly Machine[];
   readonly #next: () => number;
@@ -69,6 +81,8 @@ class Chaos {
       else if (drawn < 0.56) this.#coordinator(coordinator, "SIGSTOP", span);
       else if (drawn < 0.64 && machine) this.#machine(machine, "SIGKILL", span);
       else if (drawn < 0.74 && machine) this.#machine(machine, "SIGSTOP", span);
+      else if (drawn < 0.79) await this.#cancel(one);
+      else if (drawn < 0.83) this.#drain(one < 0.7 ? OUR_TYPE : ORIGINAL_TYPE, span);
       else if (drawn < 0.95) this.#note(`cut ${this.#farm.balancer.cut(one)} connections`);
       else if (restarts++ < 2) {
         const signal = one < 0.5 ? "SIGINT" : "SIGQUIT";
@@ -106,6 +120,26 @@ class Chaos {
     });
   }
 
+  async #cancel(one: number): Promise<void> {
+    const open = await this.#farm
+      .rows<{ id: number }>("select id::integer from build where state <> 'ended' order by id")
+      .catch(() => []);
+    const id = open[Math.floor(one * open.length)]?.id;
+    if (id === undefined) return;
+    this.canceled.add(id);
+    this.#hurtFor(`build ${id}`, "cancel", async () => {
+      await this.#farm.act(`/b/${id}/cancel`);
+    });
+  }
+
+  #drain(hostType: string, span: number): void {
+    this.#hurtFor(hostType, "drain", async () => {
+      await this.#farm.act(`/hosts/${hostType}/drain`);
+      await pause(span);
+      while (!(await this.#farm.act(`/hosts/${hostType}/resume`))) await pause(200);
+    });
+  }
+
   #hurtFor(whom: string, signal: string, work: () => Promise<void>): void {
     if (this.#hurt.has(whom)) return;
     this.#hurt.add(whom);
@@ -119,11 +153,22 @@ class Chaos {
   }
 }
 
-async function judge(farm: SeveralCoordinators, machines: readonly Machine[]): Promise<void> {
+async function judge(
+  farm: SeveralCoordinators,
+  machines: readonly Machine[],
+  canceled: ReadonlySet<number>,
+): Promise<void> {
   const unkilled = machines.filter(({ kills }) => kills === 0).map(({ name }) => `'${name}'`);
   expect({
     bad: await farm.rows(
-      `select builder, outcome, reason from build where outcome <> 'success' and host_type = '${OUR_TYPE}'`,
+      `select id, builder, outcome, reason from build where host_type = '${OUR_TYPE}' and outcome <> 'canceled' and outcome <> 'success'
+         and not (builder = 'linux-amd64-tests' and outcome = 'failure')`,
+    ),
+    canceledByNobody: await farm.rows(
+      `select id, builder, reason from build where outcome = 'canceled' and id not in (${[...canceled, 0].join(",")})`,
+    ),
+    canceledInVain: await farm.rows(
+      "select b.id, b.builder, b.outcome from build b join audit a on a.action = 'cancel' and a.subject = 'build:' || b.id where b.outcome <> 'canceled'",
     ),
     open: await farm.number("select count(*) as n from build where state <> 'ended'"),
     builds: await farm.number("select count(*) as n from build"),
@@ -145,6 +190,8 @@ async function judge(farm: SeveralCoordinators, machines: readonly Machine[]): P
     ),
   }).toEqual({
     bad: [],
+    canceledByNobody: [],
+    canceledInVain: [],
     open: 0,
     builds: farm.commits * BUILDERS_COUNT,
     severalVerdicts: [],
@@ -156,6 +203,72 @@ async function judge(farm: SeveralCoordinators, machines: readonly Machine[]): P
     givenUpUnkilled: [],
   });
   await logsAreWhole(farm);
+  await judgeTests(farm);
+}
+
+async function judgeTests(farm: SeveralCoordinators): Promise<void> {
+  const ended = "b.outcome <> 'canceled' and t.build_id = b.id";
+  expect({
+    unsettled: await farm.rows(
+      `select b.id as build, t.name, t.state, t.outcome from build b, test t where ${ended} and t.state <> 'ended'`,
+    ),
+    listed: await farm.rows(
+      `select b.id as build, count(*)::integer as tests from build b, test t where ${ended} group by 1 having count(*) <> ${TESTS.length}`,
+    ),
+    sums: await farm.rows(
+      `select * from (
+         select b.id as build, b.outcome, b.flaky_tests, t.total, t.waiting, t.running, t.failed, t.flaky, t.ended_at is not null as over,
+           (select count(*) from test where build_id = b.id and outcome in ('failure', 'unschedulable')) as failures,
+           (select count(*) from test where build_id = b.id and outcome = 'flaky') as passed_later
+         from build b, test_run t where ${ended}) r
+       where not over or waiting <> 0 or running <> 0 or total <> ${TESTS.length} or failed <> failures or flaky <> passed_later
+         or flaky_tests <> flaky or (outcome = 'failure') <> (failures > 0)`,
+    ),
+    unexplained: await farm.rows(
+      `select b.id as build, t.name, t.outcome, t.losses from build b join commit c on c.id = b.commit_id, test t
+       where ${ended} and t.losses < 3 and t.outcome <> 'success' and t.name <> 'flaky' and not (t.name = 'broken' and substr(c.message, 2)::integer % 3 = 0)`,
+    ),
+    running: await farm.rows("select id, build_id, lease_id, tests from test_group where state = 'running'"),
+    // A test that failed once was run once more, and no other: groups whose command ended by itself are those that count.
+    settledOften: await farm.rows(
+      `select b.id as build, t.name, t.outcome, t.failures, (${COUNTED})::integer as groups from build b, test t
+       where ${ended} and t.outcome in ('success', 'flaky', 'failure') and (${COUNTED}) <> t.failures + (t.outcome <> 'failure')::integer`,
+    ),
+    ranOften: await testsRanOften(farm),
+    helpedWithoutTree: await farm.rows(
+      `select g.id, g.build_id from test_group g join helper h on h.lease_id = g.lease_id where not exists (
+         select from build b join snapshot s on s.commit_id = b.commit_id and s.builder = b.builder where b.id = g.build_id and s.uses > 0)`,
+    ),
+  }).toEqual({
+    unsettled: [],
+    listed: [],
+    sums: [],
+    unexplained: [],
+    running: [],
+    settledOften: [],
+    ranOften: [],
+    helpedWithoutTree: [],
+  });
+}
+
+const ENDED_BY_ITSELF = "(g.status = 'ok' or g.status like 'exit status %')";
+const COUNTED = `select count(*) from test_group g where g.build_id = b.id and t.number = any (g.tests) and ${ENDED_BY_ITSELF}`;
+
+/** Tests that did not run once in a group whose command ended by itself, ran more than once in any, or in one that had not got them. */
+async function testsRanOften(farm: SeveralCoordinators): Promise<string[]> {
+  const given = await farm.rows<{ run: string; build: number; group: number; ended: boolean }>(
+    `select g.nonce || ' ' || t.name as run, g.build_id::integer as build, g.id::integer as group, g.status is not null and ${ENDED_BY_ITSELF} as ended
+     from test_group g join test t on t.build_id = g.build_id and t.number = any (g.tests)`,
+  );
+  const ran = await farm.testRuns();
+  const known = new Set(given.map(({ run }) => run));
+  return [
+    ...given
+      .map(({ run, build, group, ended }) => ({ run, build, group, ended, times: ran.get(run) ?? 0 }))
+      .filter(({ ended, times }) => times > 1 || (ended && times === 0))
+      .map(({ run, build, group, times }) => `build ${build}, group ${group}: ${run} ran ${times} times`),
+    ...[...ran.keys()].filter((run) => !known.has(run)).map((run) => `${run} ran, and nobody gave it`),
+  ];
 }
 
 /** Commands that ran more often than attempts began them. */
@@ -173,7 +286,7 @@ async function ranTwice(farm: SeveralCoordinators): Promise<string[]> {
 async function logsAreWhole(farm: SeveralCoordinators): Promise<void> {
   const steps = await farm.rows<{ build: number; name: string }>(
     `select b.id as build, s.name from build b join attempt a on a.build_id = b.id and a.outcome = 'success'
-     join step s on s.attempt_id = a.id and s.number > 0 order by b.id, s.number`,
+     join step s on s.attempt_id = a.id and s.number > 0 and s.name <> 'tests' order by b.id, s.number`,
   );
   const coordinators = [...farm.running.values()];
   const wrong: string[] = [];
@@ -186,9 +299,10 @@ async function logsAreWhole(farm: SeveralCoordinators): Promise<void> {
   expect(wrong).toEqual([]);
 }
 
-for (const seed of seeds) {
-  test(`three coordinators and ten machines come to rest in order after chaos (CHAOS_SEED=${seed})`, {
-    timeout: CHAOS_MS + REST_MS + 90_000,
+for (const { seed, forMs } of runs) {
+  // At the same time, since most of it is waiting: until a coordinator that was killed is known to be dead.
+  test.concurrent(`three coordinators and ten machines come to rest in order after chaos (CHAOS_SEED=${seed})`, {
+    timeout: forMs + REST_MS + 90_000,
   }, async () => {
     const next = random(seed);
     const starting = { coordinators: COORDINATORS, builders: BUILDERS, random: random(seed + 1) };
@@ -199,7 +313,7 @@ for (const seed of seeds) {
     for (let n = 1; n <= ORIGINALS; n++) owned.use(await farm.original(`o${n}`));
     const chaos = new Chaos(farm, machines, next);
     try {
-      await chaos.run(CHAOS_MS);
+      await chaos.run(forMs);
       await farm.ended(farm.commits * BUILDERS_COUNT, REST_MS);
       await until(
         async () =>
@@ -207,9 +321,9 @@ for (const seed of seeds) {
         60_000,
         () => "the dead are known to be dead",
       );
-      await judge(farm, machines);
+      await judge(farm, machines, chaos.canceled);
     } catch (error) {
-      const said = machines.map(({ name, output }) => `--- ${name}\n${output.slice(-600)}`).join("\n");
+      const said = machines.map(({ name, output }) => `--- ${name}\n${output.slice(-1200)}`).join("\n");
       const story = `CHAOS_SEED=${seed} (to be kept in e2e/testdata/chaos-seeds.json)\n${chaos.done.join("\n")}\n${said}`;
       throw new Error(`${story}\n${JSON.stringify(await farm.retries().catch(() => []), undefined, 1)}`, {
         cause: error,

@@ -3,7 +3,8 @@
  * machines that dial the balancer.
  *
  * Steps of its builds are `./work.sh STEP LINES PAUSE`, which writes one line into RUNS when it starts, so that every run of every command is known,
- * and prints numbered lines, so that a log can be compared with what was written.
+ * and prints numbered lines, so that a log can be compared with what was written. Tests are those of `./tests.sh`, which writes a line for each
+ * test that it begins, signed with the mark of its group.
  */
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -33,6 +34,7 @@ export class Machine implements AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #loop: Promise<void>;
   #process: Process;
+  #before = "";
   /** How often the agent was killed. */
   kills = 0;
 
@@ -49,8 +51,9 @@ export class Machine implements AsyncDisposable {
     this.#process.kill(signal);
   }
 
+  /** Of all its processes. */
   get output(): string {
-    return this.#process.output;
+    return this.#before + this.#process.output;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -61,9 +64,10 @@ export class Machine implements AsyncDisposable {
 
   async #supervise(): Promise<void> {
     for (;;) {
-      await this.#process.exited;
+      const ended = await this.#process.exited;
       await new Promise((resolve) => setTimeout(resolve, 200));
       if (this.#stop.signal.aborted) return;
+      this.#before = `${this.output}(${ended})\n`;
       this.#process = this.#start();
     }
   }
@@ -87,6 +91,37 @@ while [ $n -lt $2 ]; do
   echo "$1 $n of $2"
   sleep $3
 done
+`;
+
+/** Besides `t01` ... `t10`: one that fails the first time that it runs for a commit, and one that fails always for every third commit. */
+export const TESTS: readonly string[] = [
+  ...Array.from({ length: 10 }, (_, n) => `t${String(n + 1).padStart(2, "0")}`),
+  "flaky",
+  "broken",
+];
+
+const TEST_WORK = (folder: string) => `#!/bin/sh
+# list, or run NAME...
+if [ "$1" = list ]; then
+  printf '%s\\n' ${TESTS.join(" ")}
+  exit
+fi
+shift
+commit=$(cat commit.txt)
+status=0
+for name; do
+  echo "$BARNRAISER_MARK begin $name"
+  echo "\${BARNRAISER_MARK##*:} $name" >> ${folder}/tests
+  sleep 0.4
+  came=pass
+  case $name in
+    flaky) mkdir ${folder}/flaky-$commit 2> /dev/null && came=fail ;;
+    broken) [ $((\${commit#c} % 3)) = 0 ] && came=fail ;;
+  esac
+  echo "$BARNRAISER_MARK $came $name"
+  [ $came = pass ] || status=1
+done
+exit $status
 `;
 
 /** What `work.sh` prints. */
@@ -130,6 +165,7 @@ export class SeveralCoordinators implements AsyncDisposable {
     const balancer = stack.use(await Balancer.open(options.random));
     const repository = stack.use(await Repository.make());
     await writeFile(join(folder, "runs"), "");
+    await writeFile(join(folder, "tests"), "");
     await writeFile(
       join(folder, "farm.config.ts"),
       `export default { repos: [{ name: "app", url: ${JSON.stringify(repository.path)}, poll: "1s", depth: 100 }],
@@ -186,7 +222,8 @@ export class SeveralCoordinators implements AsyncDisposable {
   /** One more commit, which each builder builds. */
   async commit(): Promise<void> {
     const name = `c${++this.#commits}`;
-    await this.repository.commit(name, { "commit.txt": name, "work.sh": WORK(join(this.folder, "runs")) });
+    const files = { "work.sh": WORK(join(this.folder, "runs")), "tests.sh": TEST_WORK(this.folder) };
+    await this.repository.commit(name, { "commit.txt": name, ...files });
   }
 
   get commits(): number {
@@ -267,9 +304,28 @@ export class SeveralCoordinators implements AsyncDisposable {
   }
 
   /** How often each command ran: `BUILDER COMMIT STEP` -> times. */
-  async runs(): Promise<Map<string, number>> {
-    const lines = (await readFile(join(this.folder, "runs"), "utf8")).split("\n").filter(Boolean);
-    return new Map([...Map.groupBy(lines, (line) => line)].map(([line, all]) => [line, all.length]));
+  runs(): Promise<Map<string, number>> {
+    return this.#counted("runs");
+  }
+
+  /** How often each test ran in each group: `NONCE TEST` -> times. */
+  testRuns(): Promise<Map<string, number>> {
+    return this.#counted("tests");
+  }
+
+  /** As the operator, at any coordinator that answers. True: it was done, false: it was refused; undefined: nobody knows. */
+  async act(path: string): Promise<boolean | undefined> {
+    const token = (await readFile(join(this.folder, "secrets", "operator-token"), "utf8")).trim();
+    const headers = { authorization: `Bearer ${token}`, accept: "application/json" };
+    const [coordinator] = [...this.running.values()].toSorted(() => Math.random() - 0.5);
+    if (!coordinator) return undefined;
+    try {
+      const url = `${coordinator.http}${path}`;
+      const { status } = await fetch(url, { method: "POST", headers, signal: AbortSignal.timeout(10_000) });
+      return status < 500 ? status < 300 : undefined;
+    } catch {
+      return undefined;
+    }
   }
 
   /** Attempts that the farm itself failed, and why. */
@@ -283,16 +339,25 @@ export class SeveralCoordinators implements AsyncDisposable {
   /** Resolves once `count` builds have ended. */
   async ended(count: number, limitMs: number): Promise<void> {
     const open = () =>
-      this.rows(`select b.id, b.builder, b.state, a.number, a.state as attempt, a.reason, l.state as lease, l.queue from build b
-        join attempt a on a.build_id = b.id join lease l on l.id = a.lease_id where b.state <> 'ended' order by b.id, a.number`);
+      this.rows(`select b.id, b.builder, b.state, a.number, a.state as attempt, a.reason, l.state as lease, l.queue, l.epoch, l.parked_until, l.instance, m.name as machine,
+          (select jsonb_agg(jsonb_build_object('at', s.opened_at, 'closed', s.close_reason, 'instance', s.instance) order by s.number) from session s where s.machine_id = m.id) as sessions
+        from build b join attempt a on a.build_id = b.id join lease l on l.id = a.lease_id left join machine m on m.id = l.machine_id
+        where b.state <> 'ended' order by b.id, a.number`);
+    const database = () =>
+      this.rows(
+        "select pid, state, wait_event_type, wait_event, pg_blocking_pids(pid) as behind, now() - state_change as since, left(query, 300) as query from pg_stat_activity where state <> 'idle' and pid <> pg_backend_pid()",
+      );
     let last: unknown[] = [];
+    let busy: unknown[] = [];
     await until(
       async () => {
         last = await open().catch(() => last);
+        busy = await database().catch(() => busy);
         return (await this.number("select count(*) as n from build where state = 'ended'").catch(() => 0)) >= count;
       },
       limitMs,
-      () => `${count} builds ended; open are ${JSON.stringify(last, undefined, 1)}\n${this.said()}`,
+      () =>
+        `${count} builds ended; open are ${JSON.stringify(last, undefined, 1)}\nthe database does ${JSON.stringify(busy, undefined, 1)}\n${this.said()}`,
     );
   }
 
@@ -307,6 +372,12 @@ export class SeveralCoordinators implements AsyncDisposable {
     await Promise.all([...this.running.values()].map(({ process }) => process[Symbol.asyncDispose]()));
     await this.db.end();
     await this.#stack.disposeAsync();
+  }
+
+  /** The lines of a file, and how often each is there. */
+  async #counted(file: string): Promise<Map<string, number>> {
+    const lines = (await readFile(join(this.folder, file), "utf8")).split("\n").filter(Boolean);
+    return new Map([...Map.groupBy(lines, (line) => line)].map(([line, all]) => [line, all.length]));
   }
 
   #balance(): void {
