@@ -110,6 +110,25 @@ test("a test that fails and then passes elsewhere is flaky: the build succeeds a
   await vi.waitFor(async () => expect(await stepLog(farm, id)).toMatch(/flaky: c failed on m\d and then passed\n/));
 });
 
+test("a failed test runs once more on a machine that is free, though no helper was worth its start", async () => {
+  await using database = await freshDatabase();
+  await using farm = await opened(database, { ...QUICK, elsewhereFirst: ms(20_000), snapshots: trees() });
+  const gate = Promise.withResolvers<void>();
+  let tries = 0;
+  const script = runScript((names) => {
+    if (names.includes("last") && tries++ === 0) return { state: "exit status 1", started: () => gate.promise };
+    return {};
+  });
+  const m1 = await farm.connect("linux", "m1", { script });
+  const id = await planTests(database, testsSpec(["last"], { helpers: 1 }));
+  await vi.waitFor(() => expect(tries).toBe(1));
+  const m2 = await farm.connect("linux", "m2", { script });
+  gate.resolve();
+  expect(await endedBuild(database, id)).toMatchObject({ outcome: "success", flaky_tests: 1 });
+  const ran = [m1, m2].map(({ commands }) => commands.filter(({ args }) => args[0] === "last").length);
+  expect(ran).toEqual([1, 1]);
+});
+
 test("alone, a failed test runs once more on the same machine, at once", async () => {
   await using database = await freshDatabase();
   await using farm = await opened(database, { ...QUICK, elsewhereFirst: ms(60_000) });

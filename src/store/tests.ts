@@ -229,7 +229,7 @@ export async function helpersMayCome(
       at(now),
     ]);
     const unknownMs = unknownTime(rules.spec.unknownMs, run.learned, run.learned_ms);
-    return adjustHelpers(tx, rules, workingFor(run), { ...run, helpers: true }, unknownMs, now);
+    return adjustHelpers(tx, rules, workingFor(run), { ...run, helpers: true }, unknownMs, 0, now);
   });
 }
 
@@ -328,8 +328,12 @@ export async function testTurn(
     const unknownMs = unknownTime(rules.spec.unknownMs, run.learned, run.learned_ms);
     const given = run.given ? await heldGroup(tx, worker) : undefined; // by this very turn, whose answer got lost
     const nothingNew = run.stopped || !rules.takes;
-    const group = given ?? (nothingNew ? undefined : await hand(tx, worker, rules, working, run, unknownMs, now));
-    const helpersWanted = await adjustHelpers(tx, rules, working, run, unknownMs, now);
+    const failed = done?.tests.some(({ result }) => result === "failure") ?? false;
+    const least = failed || working.wanted > 0 ? await neededAnyway(tx, worker.build, working, now) : 0;
+    const others = working.main + working.helpers + working.wanted > 1 || least > 0;
+    const group =
+      given ?? (nothingNew ? undefined : await hand(tx, worker, rules, working, others, run, unknownMs, now));
+    const helpersWanted = await adjustHelpers(tx, rules, working, run, unknownMs, least, now);
     await saveRun(tx, run);
     if (group) return { next: "group", group, helpersWanted };
     const late = nothingNew ? NONE_LATE : await lateTests(tx, worker, rules, unknownMs, now);
@@ -365,9 +369,33 @@ function workingFor({ main, helping, wanted, made }: RunRow): Working {
   return { main, helpers: helping, wanted, made };
 }
 
-/** Whether there is, or will be, another machine for what one has failed. */
-function elsewhere({ main, helpers, wanted }: Working): boolean {
-  return main + helpers + wanted > 1;
+/** Whether another machine may take what this one has failed: one that works for the build, or a free one that may join. */
+async function anotherMay(
+  tx: Sql,
+  build: BuildId,
+  rules: Pick<TurnRules, "helpers">,
+  working: Working,
+  run: RunRow,
+): Promise<boolean> {
+  if (working.main + working.helpers + working.wanted > 1) return true;
+  if (!run.helpers || working.made >= rules.helpers * LEASES_PER_HELPER) return false;
+  const [free] = await tx.query(
+    `select from build b join machine m on m.host_type = b.host_type join session s on s.machine_id = m.id
+     where b.id = $1 and s.closed_at is null and m.drained_at is null and m.set_aside_at is null
+       and not exists (select from lease where session_id = s.id and state = 'held') limit 1`,
+    [build],
+  );
+  return free !== undefined;
+}
+
+/** 1 while a test waits for another machine than the only one that works for the build. */
+async function neededAnyway(tx: Sql, build: BuildId, { main, helpers }: Working, now: EpochMs): Promise<0 | 1> {
+  if (main + helpers > 1) return 0;
+  const [waits] = await tx.query(
+    "select from test where build_id = $1 and state = 'waiting' and avoid is not null and avoid_until > $2 limit 1",
+    [build, at(now)],
+  );
+  return waits === undefined ? 0 : 1;
 }
 
 /** What a group came to. Nothing, when it was taken from this lease in the meantime. */
@@ -388,6 +416,7 @@ async function settle(
     from_byte: from,
     to_byte: to,
   }));
+  const failed = ran.some(({ result, final }) => result === "failure" && !final);
   const rows = await tx.query<SettledRow>(
     `with ${endLogWhile("true")}, g as (
        update test_group set state = 'ended', status = $14, ended_at = $15
@@ -419,7 +448,7 @@ async function settle(
       done.status,
       at(now),
       worker.machine,
-      elsewhere(working) ? at(plus(now, rules.elsewhereFirst)) : null,
+      failed && (await anotherMay(tx, worker.build, rules, working, run)) ? at(plus(now, rules.elsewhereFirst)) : null,
       worker.build,
       ran.map(({ number }) => number),
     ],
@@ -485,18 +514,13 @@ async function hand(
   worker: TestWorker,
   rules: TurnRules,
   working: Working,
+  elsewhere: boolean,
   run: RunRow,
   unknownMs: number,
   now: EpochMs,
 ): Promise<TestGroup | undefined> {
   if (run.waiting === 0) return undefined;
-  const offered = await tx.query<WaitingTest>(OFFER, [
-    worker.build,
-    worker.machine,
-    at(now),
-    !elsewhere(working),
-    OFFERED,
-  ]);
+  const offered = await tx.query<WaitingTest>(OFFER, [worker.build, worker.machine, at(now), !elsewhere, OFFERED]);
   const left: TestsLeft = { knownMs: run.known_ms, unknown: run.unknown, machines: working.main + working.helpers };
   const groupRules: GroupRules = { ...rules, targetMs: rules.spec.groupTargetMs, unknownMs };
   const numbers = nextGroup(offered, left, groupRules);
@@ -616,10 +640,12 @@ async function adjustHelpers(
   working: Working,
   run: RunRow,
   unknownMs: number,
+  least: 0 | 1,
   now: EpochMs,
 ): Promise<boolean> {
   const left = leftMs({ knownMs: run.known_ms, unknown: run.unknown }, unknownMs);
-  const useful = run.stopped || !run.helpers ? 0 : usefulHelpers(left, rules.spec.groupTargetMs, rules.helpers);
+  const useful =
+    run.stopped || !run.helpers ? 0 : Math.max(least, usefulHelpers(left, rules.spec.groupTargetMs, rules.helpers));
   const helping = working.helpers + working.wanted;
   const more = Math.min(useful - helping, rules.helpers * LEASES_PER_HELPER - working.made);
   if (more > 0) {

@@ -60,6 +60,7 @@ create table test (
   check ((state = 'ended') = (outcome is not null))
 );
 create index test_waiting on test (build_id, expected_ms desc nulls last, number) where state = 'waiting';
+create index test_avoiding on test (build_id, avoid_until) where state = 'waiting' and avoid is not null;
 create index test_of_outcome on test (build_id, outcome, number);
 
 -- What a test took, the newest first, for the next builds to plan with.
