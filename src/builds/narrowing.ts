@@ -53,7 +53,7 @@ import { redEdges } from "./test-edges.ts";
 
 export const SWEEP: Ms = seconds(60);
 /** What ends close together is looked at together. */
-const GATHER: Ms = ms(100);
+const GATHER: Ms = seconds(1);
 /** Commits that a line goes back. */
 export const LOOK_BACK = 300;
 /** A builder that said nothing about so many of the newest commits says nothing about the branch. */

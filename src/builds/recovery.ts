@@ -35,7 +35,7 @@ const BLIND_AFTER: Ms = ms(2 * HEARTBEAT);
 /** Whoever drove what has ended stores the end of its log within moments, or not at all. */
 const LOG_LEFT_AFTER: Ms = minutes(1);
 /** Machines that register are heard of together: a whole farm may come back at once. */
-const TOGETHER: Ms = ms(250);
+const TOGETHER: Ms = seconds(1);
 
 export interface RecoveryDeps {
   readonly sql: Sql;
