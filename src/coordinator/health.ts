@@ -111,9 +111,12 @@ export class Health implements AsyncDisposable {
 function setAside(machines: readonly AsideMachine[]): CheckResult {
   const lines = machines.map(({ hostType, name, until, reason, probeError }) => {
     const probed = probeError === null ? "" : `; the last probe failed: ${probeError}`;
-    return { level: "warn", text: `${hostType}: ${name} until ${utc(until)}: ${reason}${probed}` } as const;
+    return {
+      level: "warn",
+      text: `${hostType}: ${name} gets no work until ${utc(until)}: ${reason}${probed}`,
+    } as const;
   });
-  return { id: "set-aside", title: "Machines set aside", lines };
+  return { id: "set-aside", title: "Machines fit for work", lines };
 }
 
 function undelivered(notices: readonly DeadNotice[]): CheckResult {
@@ -121,7 +124,7 @@ function undelivered(notices: readonly DeadNotice[]): CheckResult {
     const text = `${utc(at)}: ${recipientLabel(recipient)} was not told “${title}”: ${error}`;
     return { level: "warn", text } as const;
   });
-  return { id: "notices", title: "Messages that could not be delivered", lines };
+  return { id: "notices", title: "Delivery of messages", lines };
 }
 
 function mirrors(repos: readonly RepoStanding[]): CheckResult {

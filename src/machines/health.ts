@@ -50,7 +50,7 @@ function missing({ hosts, startedAt, now }: MachineFacts): Check {
       text: `${host.hostType}: ${here} of ${host.expect} connected, ${host.expect - here} missing${who}`,
     } as const;
   });
-  return { id: "machines", title: "Machines that should be connected", lines };
+  return { id: "machines", title: "Expected machines", lines };
 }
 
 function expectedOf({ drained, expect, machines }: HostTypeHealth): number {
@@ -66,7 +66,7 @@ function twice({ hosts }: MachineFacts): Check {
         text: `${host.hostType}: ${machine.name} is connected ${machine.open} times; give each machine a name of its own (-hostname)`,
       })),
   );
-  return { id: "duplicates", title: "Machines of the same name", lines };
+  return { id: "duplicates", title: "Names of machines", lines };
 }
 
 function flapping(facts: MachineFacts): Check {
@@ -74,7 +74,7 @@ function flapping(facts: MachineFacts): Check {
     level: "warn" as const,
     text: `${hostType}: ${name} connected ${sessions} times within 10 minutes; its log says why it ends`,
   }));
-  return { id: "flapping", title: "Machines that come and go", lines };
+  return { id: "flapping", title: "Steady connections", lines };
 }
 
 function utc(at: EpochMs): string {

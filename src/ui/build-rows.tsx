@@ -2,6 +2,7 @@
 import type { JSX } from "preact";
 import type { BuildLine, Wait } from "./data.ts";
 import { Builder, Commit, Left, Machine, Mark, Name, Span, Table, When, With, waitSentence } from "./parts.tsx";
+import { useRepository } from "./several.ts";
 import { plural, visible } from "./text.ts";
 
 export function BuildRows(props: {
@@ -12,13 +13,24 @@ export function BuildRows(props: {
   machine?: false;
 }): JSX.Element {
   const ended = props.kind === "ended";
+  const repository = useRepository(props.builds);
   return (
     <Table
       label={props.label}
       class="builds"
+      cols={[
+        "build",
+        ...(repository ? ["repo"] : []),
+        "builder",
+        "commit",
+        "why",
+        ...(props.machine === false ? [] : ["machine"]),
+        "took",
+        ended ? "when" : "left",
+      ]}
       head={[
         "Build",
-        "Repository",
+        ...(repository ? ["Repository"] : []),
         "Builder",
         "Commit",
         ended ? "Why" : "Step",
@@ -34,23 +46,23 @@ export function BuildRows(props: {
               <Mark status={build.status} /> <span class="num">#{build.id}</span>
             </a>
           </td>
-          <td class="tight">
-            <Name text={build.repo} />
-          </td>
-          <td class="tight">
+          {repository ? (
+            <td>
+              <Name text={build.repo} />
+            </td>
+          ) : null}
+          <td>
             <Builder name={build.builder} repo={build.repo} />
           </td>
           <td class="wide">
             <Commit repo={build.repo} hash={build.hash} subject={build.subject} />
             {build.other === null ? null : <With other={build.other} />}
           </td>
-          <td class="tight">
+          <td>
             <Why build={build} />
           </td>
           {props.machine === false ? null : (
-            <td class="tight">
-              {build.machine ? <Machine machine={build.machine} /> : <span class="muted">none</span>}
-            </td>
+            <td>{build.machine ? <Machine machine={build.machine} /> : <span class="muted">none</span>}</td>
           )}
           <td class="right took">
             {build.startedAt === null ? null : <Span from={build.startedAt} to={build.endedAt} />}
@@ -101,7 +113,12 @@ export interface WaitingGroup {
 
 export function WaitingRows(props: { groups: readonly WaitingGroup[] }): JSX.Element {
   return (
-    <Table label="Waiting builds" class="builds" head={["Waiting", "For", "Why", "Next", "#Oldest"]}>
+    <Table
+      label="Waiting builds"
+      class="builds"
+      cols={["waiting", "builder", "free", "next", "took"]}
+      head={["Waiting", "For", "Why", "Next", "#Oldest"]}
+    >
       {props.groups.map((group) => (
         <tr key={group.hostType} data-row>
           <td class="tight">
@@ -109,11 +126,11 @@ export function WaitingRows(props: { groups: readonly WaitingGroup[] }): JSX.Ele
               <Mark status="waiting" /> {plural(group.waiting, "build")}
             </a>
           </td>
-          <td class="tight">
+          <td>
             <Name text={group.hostType} />
           </td>
           <td>{waitSentence(group.wait, group.hostType)}</td>
-          <td class="tight">
+          <td>
             {group.next === null ? null : (
               <>
                 <a href={`/b/${group.next.id}`} class="num">

@@ -11,6 +11,7 @@ import { type MachineData, MachinePage } from "./pages/machine.tsx";
 import { type MachinesData, MachinesPage } from "./pages/machines.tsx";
 import { type Hit, LoginPage, type MessageData, MessagePage, SearchPage } from "./pages/messages.tsx";
 import { type QueueData, QueuesPage } from "./pages/queues.tsx";
+import { SeveralContext } from "./several.ts";
 
 export type Page =
   | { readonly name: "home"; readonly data: HomeData }
@@ -41,6 +42,14 @@ export interface Envelope {
 }
 
 export function Body(props: { envelope: Envelope }): JSX.Element {
+  return (
+    <SeveralContext.Provider value={props.envelope.frame.repos.length > 1}>
+      <Content envelope={props.envelope} />
+    </SeveralContext.Provider>
+  );
+}
+
+function Content(props: { envelope: Envelope }): JSX.Element {
   const { page, frame } = props.envelope;
   switch (page.name) {
     case "home":

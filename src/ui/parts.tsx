@@ -51,6 +51,13 @@ export function Mode(props: { mode: MachineMode }): JSX.Element {
   );
 }
 
+/** Why a machine's connection ended, in the words of somebody who lends one and has read nothing of ours. */
+export function machineWords(reason: string): string {
+  return reason
+    .replace(/(^|: )hung up\b/, "$1it closed the connection")
+    .replace(/(\d+) keep-alives missed/, "no answer to $1 questions in a row whether it is there");
+}
+
 /** Names are shown whole and on one line, unless they are absurd. */
 export function nameClass(text: string): string {
   return text.length > 40 ? "name long" : "name";
@@ -155,17 +162,28 @@ export function Empty(props: { children: ComponentChildren }): JSX.Element {
   return <p class="empty">{props.children}</p>;
 }
 
-/** A table that scrolls inside itself on a narrow screen rather than the page. */
+/**
+ * A table that scrolls inside itself on a narrow screen rather than the page. With `cols`, a class for each column, it has the widths that
+ * style.css gives them, whatever stands in it: nothing moves when a row comes or goes.
+ */
 export function Table(props: {
   label: string;
   class?: string;
+  cols?: readonly string[];
   head: readonly string[];
   children: ComponentChildren;
 }): JSX.Element {
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard.
     <section class="scroll" tabIndex={0} aria-label={props.label}>
-      <table class={props.class}>
+      <table class={props.cols ? `${props.class ?? ""} fixed` : props.class}>
+        {props.cols ? (
+          <colgroup>
+            {props.cols.map((col, i) => (
+              <col key={i} class={`c-${col}`} />
+            ))}
+          </colgroup>
+        ) : null}
         <thead>
           <tr>
             {props.head.map((title) => (

@@ -46,6 +46,37 @@ test("a build that ends is seen on / and on its own page without reload and with
   expect(await shifted(home)).toBeLessThan(0.1);
 });
 
+for (const width of [390, 1280])
+  test(`what comes and goes in lists leaves the columns where they are, ${width} px`, async () => {
+    const { sql, bus } = web.database;
+    const long = "linux-amd64-slowandsteadylongtestnoopt";
+    const name = async (from: string, to: string) => {
+      await sql.query("update build set builder = $2 where builder = $1", [from, to]);
+      for (const topic of ["build:1", "queue:", "machine:1"]) bus.publish(topic);
+    };
+    for (const path of ["/", "/queues", "/machines"]) {
+      await using page = await open(path, { viewport: { width, height: 900 } });
+      await live(page);
+      const before = await shifted(page);
+      const short = path === "/queues" ? "darwin-arm64-longtest" : "darwin-arm64";
+      await name(short, long);
+      await page.waitForSelector(`text=${long}`);
+      if (width > 800) {
+        const cells = await page
+          .locator(".builds td.wide .subject")
+          .evaluateAll((all) => all.map((one) => one.clientWidth));
+        expect([path, Math.min(160, ...cells)]).toEqual([path, 160]);
+        const cut = await page
+          .locator(".scroll")
+          .evaluateAll((all) => all.map((box) => box.scrollWidth - box.clientWidth));
+        expect([path, Math.max(0, ...cut)]).toEqual([path, 0]);
+      }
+      await name(long, short);
+      await page.waitForFunction((text) => !document.querySelector("main")?.textContent?.includes(text), long);
+      expect([path, (await shifted(page)) - before < 0.1]).toEqual([path, true]);
+    }
+  });
+
 test("a red build names what is found out about its culprit as soon as it is known", async () => {
   await using page = await open(`/b/${web.seeded.failed}`);
   await live(page);

@@ -16,7 +16,7 @@ export interface BuilderRow {
   /** Of each repository the newest build that ended with success or failure. */
   readonly latest: readonly LatestResult[];
   readonly hostType: string;
-  readonly owners: string;
+  readonly owners: readonly string[];
   readonly repos: string;
   readonly steps: readonly string[];
   readonly knownIssues: readonly string[];
@@ -71,7 +71,16 @@ export function BuildersPage(props: { data: BuildersData; operator: boolean }): 
                   <Name text={builder.hostType} />
                 </a>
               </td>
-              <td data-label="Owners">{visible(builder.owners)}</td>
+              <td data-label="Owners">
+                <span>
+                  {builder.owners.map((owner, i) => (
+                    <span key={owner} class="whole">
+                      {visible(owner)}
+                      {i < builder.owners.length - 1 ? ", " : ""}
+                    </span>
+                  ))}
+                </span>
+              </td>
               <td data-label="Builds">{visible(builder.repos)}</td>
               <td data-label="Steps">{visible(builder.steps.join(", "))}</td>
               <td {...labelled("Known issues", builder.knownIssues.length > 0)}>
@@ -110,7 +119,9 @@ export function BuildersPage(props: { data: BuildersData; operator: boolean }): 
                     <Name text={host.name} />
                   </a>
                 </th>
-                <td data-label="Platform">{visible(host.arch)}</td>
+                <td class="whole" data-label="Platform">
+                  {visible(host.arch)}
+                </td>
                 <td data-label="Pool">{host.pool}</td>
                 <td data-label="Trust">{host.trust}</td>
                 <td class="right num" data-label="Connected">
@@ -123,7 +134,8 @@ export function BuildersPage(props: { data: BuildersData; operator: boolean }): 
                   <div>
                     {host.owners.map((owner) => (
                       <div key={owner.name}>
-                        <bdi>{visible(owner.name)}</bdi> <span class="muted">{visible(owner.contact)}</span>
+                        <bdi class="whole">{visible(owner.name)}</bdi>{" "}
+                        <span class="muted">{visible(owner.contact)}</span>
                       </div>
                     ))}
                   </div>

@@ -113,11 +113,13 @@ export function HomePage(props: { data: HomeData; now: number }): JSX.Element {
           </a>
         }
       >
-        {data.waiting.groups.length === 0 ? (
-          <Empty>Nothing waits.</Empty>
-        ) : (
-          <WaitingRows groups={data.waiting.groups} />
-        )}
+        <div class="first-row">
+          {data.waiting.groups.length === 0 ? (
+            <Empty>Nothing waits.</Empty>
+          ) : (
+            <WaitingRows groups={data.waiting.groups} />
+          )}
+        </div>
       </Section>
       <Pools pools={data.pools} />
       <Section id="health" title="Health">
@@ -144,10 +146,15 @@ export function HomePage(props: { data: HomeData; now: number }): JSX.Element {
 
 function RedRows(props: { red: readonly RedLine[] }): JSX.Element {
   return (
-    <Table label="New failures" class="builds" head={["Builder", "Broken by", "Author", "#Since"]}>
+    <Table
+      label="New failures"
+      class="builds"
+      cols={["builder", "free", "author", "when"]}
+      head={["Builder", "Broken by", "Author", "#Since"]}
+    >
       {props.red.map((row) => (
         <tr key={`${row.builder} ${row.build}`} data-row>
-          <td class="tight">
+          <td>
             <a href={`/b/${row.build}`} class="open">
               <Mark status="failure" />
             </a>{" "}

@@ -3,7 +3,8 @@ import type { ComponentChildren, JSX } from "preact";
 import type { Status } from "../../farm/build.ts";
 import { BuildRows } from "../build-rows.tsx";
 import type { BuildLine, MachineMode } from "../data.ts";
-import { Act, Builder, Commit, Empty, Mark, Mode, Name, Section, Span, Table, When } from "../parts.tsx";
+import { Act, Builder, Commit, Empty, Mark, Mode, machineWords, Name, Section, Span, Table, When } from "../parts.tsx";
+import { useRepository } from "../several.ts";
 import { grouped, plural, visible } from "../text.ts";
 import { duration, utc } from "../time.ts";
 import { Strip } from "./machines.tsx";
@@ -105,7 +106,7 @@ export function MachinePage(props: { data: MachineData; operator: boolean }): JS
   return (
     <>
       <h1>
-        <Mode mode={m.mode} /> <Name text={m.name} />
+        <Name text={m.name} /> <Mode mode={m.mode} />
       </h1>
       <p class="lead">
         <State machine={m} />
@@ -225,7 +226,7 @@ function State(props: { machine: MachineData }): JSX.Element {
   return (
     <>
       Away since <When at={last?.closedAt ?? m.lastSeenAt} />
-      {last?.reason ? `: ${visible(last.reason)}` : ""}.
+      {last?.reason ? `: ${machineWords(visible(last.reason))}` : ""}.
       {m.toldAt === null ? null : (
         <>
           {" "}
@@ -241,12 +242,12 @@ function SetAside(props: { machine: MachineData; at: number }): JSX.Element {
   const { setAsideUntil, setAsideReason, probedAt, probeError } = props.machine;
   return (
     <p class="lead fl">
-      Set aside <When at={props.at} />: {visible(setAsideReason ?? "")}. It gets no work until a probe finds it well
-      {setAsideUntil === null ? "" : `, not before ${utc(setAsideUntil)}`}.
+      Set aside <When at={props.at} />: {machineWords(visible(setAsideReason ?? ""))}. It gets no work until the farm
+      has tried it and found it well{setAsideUntil === null ? "" : `, not before ${utc(setAsideUntil)}`}.
       {probeError === null || probedAt === null ? null : (
         <>
           {" "}
-          The last probe, <When at={probedAt} />, failed: {visible(probeError)}.
+          The last trial, <When at={probedAt} />, failed: {visible(probeError)}.
         </>
       )}
     </p>
@@ -301,20 +302,13 @@ function Operate(props: { machine: MachineData }): JSX.Element {
 }
 
 function Attempts(props: { attempts: MachineData["attempts"] }): JSX.Element {
-  const repos = new Set(props.attempts.map((attempt) => attempt.repo));
+  const repository = useRepository(props.attempts);
   return (
     <Table
       label="Builds it ran"
       class="builds"
-      head={[
-        "Build",
-        ...(repos.size > 1 ? ["Repository"] : []),
-        "Builder",
-        "Commit",
-        "Why it ended so",
-        "#Took",
-        "#Ended",
-      ]}
+      cols={["build", ...(repository ? ["repo"] : []), "builder", "commit", "reason", "took", "when"]}
+      head={["Build", ...(repository ? ["Repository"] : []), "Builder", "Commit", "Why it ended so", "#Took", "#Ended"]}
     >
       {props.attempts.map((attempt) => (
         <tr key={attempt.id} data-row>
@@ -323,20 +317,20 @@ function Attempts(props: { attempts: MachineData["attempts"] }): JSX.Element {
               <Mark status={attempt.status} /> <span class="num">#{attempt.build}</span>
             </a>
           </td>
-          {repos.size > 1 ? (
-            <td class="tight">
+          {repository ? (
+            <td>
               <Name text={attempt.repo} />
             </td>
           ) : null}
-          <td class="builder">
+          <td>
             <Builder name={attempt.builder} repo={attempt.repo} />
           </td>
           <td class="wide">
             <Commit repo={attempt.repo} hash={attempt.hash} subject={attempt.subject} />
           </td>
-          <td class="why-cell">
+          <td>
             {attempt.step === null ? null : <Name text={attempt.step} />}
-            {attempt.reason === null || attempt.step !== null ? null : visible(attempt.reason)}
+            {attempt.reason === null || attempt.step !== null ? null : machineWords(visible(attempt.reason))}
             {attempt.machineFault ? <span class="fl"> its own failure</span> : null}
           </td>
           <td class="right took">
@@ -364,7 +358,13 @@ function Sessions(props: { sessions: readonly SessionRow[] }): JSX.Element {
           </td>
           <td class="right num">{session.builds}</td>
           <td>{visible(session.address)}</td>
-          <td>{session.closedAt === null ? <span class="ok">open</span> : visible(session.reason ?? "not known")}</td>
+          <td>
+            {session.closedAt === null ? (
+              <span class="ok">open</span>
+            ) : (
+              machineWords(visible(session.reason ?? "not known"))
+            )}
+          </td>
         </tr>
       ))}
     </Table>

@@ -2,7 +2,7 @@
 import type { JSX } from "preact";
 import type { MachineMode } from "../data.ts";
 import { Lend } from "../lend.tsx";
-import { Empty, Machine, Mode, Name, Table, When } from "../parts.tsx";
+import { Empty, Machine, Mode, machineWords, Name, Table, When } from "../parts.tsx";
 import { grouped, plural, visible } from "../text.ts";
 
 export interface MachineLine {
@@ -57,6 +57,7 @@ export function MachinesPage(props: { data: MachinesData; dial: string; hostType
         <Table
           label="Machines"
           class="builds machines"
+          cols={["state", "builder", "host", "author", "trust", "free", "strip", "seen"]}
           head={["State", "Machine", "Host type", "Owner", "Trust", "Runs", "24 h", "#Last seen"]}
         >
           {machines.map((machine) => (
@@ -67,14 +68,14 @@ export function MachinesPage(props: { data: MachinesData; dial: string; hostType
               <th scope="row" class="open">
                 <Machine machine={machine} />
               </th>
-              <td class="tight">
+              <td>
                 <Name text={machine.hostType} />
               </td>
               <td>{machine.owner === null ? null : <Name text={machine.owner} />}</td>
               <td>{machine.trust}</td>
-              <td class="tight runs">
+              <td class="runs">
                 {machine.build === null ? (
-                  <span class="muted">{machine.note === null ? "" : visible(machine.note)}</span>
+                  <span class="muted">{machine.note === null ? "" : machineWords(visible(machine.note))}</span>
                 ) : (
                   <a href={`/b/${machine.build}`}>
                     #{machine.build} {visible(machine.builder ?? "")}

@@ -41,22 +41,25 @@ export function QueuesPage(props: { data: { readonly queues: readonly QueueData[
   return (
     <>
       <h1>Queues</h1>
-      <p class="lead">
-        What has waited too long goes first, the oldest before. Then by class: gomote, try, post-submit, background;
-        among tries release branches first; in each class whole builds before helpers. Within that, repositories (for
-        tries, people) take turns: next is who holds the fewest machines. Of one repository the newest commit goes
-        first, of one person what was asked for first.
-      </p>
-      <p class="muted">
-        “Starts in” plays the queue forward a hundred times, with durations drawn from each builder’s last 50 builds:
-        three times in four it begins within the range, if nothing comes that goes before it.
-      </p>
       {queues.length === 0 ? <Empty>No host type is configured, so nothing can wait.</Empty> : null}
       {queues.map((queue) => (
         <Section key={queue.hostType} id={queue.hostType} title={visible(queue.hostType)} aside={usage(queue)}>
           {queue.items.length === 0 ? <Empty>Nothing waits.</Empty> : <Items queue={queue} />}
         </Section>
       ))}
+      <details id="rules" class="rules">
+        <summary>Who goes first, and how “starts in” is reckoned</summary>
+        <p>
+          What has waited too long goes first, the oldest before. Then by class: gomote, try, post-submit, background;
+          among tries release branches first; in each class whole builds before helpers. Within that, repositories (for
+          tries, people) take turns: next is who holds the fewest machines. Of one repository the newest commit goes
+          first, of one person what was asked for first.
+        </p>
+        <p>
+          “Starts in” plays the queue forward a hundred times, with durations drawn from each builder’s last 50 builds:
+          three times in four it begins within the range, if nothing comes that goes before it.
+        </p>
+      </details>
     </>
   );
 }
@@ -87,6 +90,7 @@ function Items(props: { queue: QueueData }): JSX.Element {
       <Table
         label={`Queue of ${visible(queue.hostType)}`}
         class="builds"
+        cols={["place", "build", "builder", "commit", "class", "after", "took", "starts"]}
         head={["#Place", "Build", "Builder", "Commit", "Class", "After", "#Waits", "#Starts in"]}
       >
         {queue.items.map((item, place) => (
@@ -108,22 +112,24 @@ function Items(props: { queue: QueueData }): JSX.Element {
               )}
             </td>
             <td>
-              {item.class}
+              <span class="whole">{item.class}</span>
               {item.kind === "helper" ? " helper" : null}
               {item.release ? ", release branch" : null}
               {item.flow === item.repo || item.flow === "" ? null : (
                 <>
                   {" "}
-                  of <Name text={item.flow} />
+                  <span class="whole">
+                    of <Name text={item.flow} />
+                  </span>
                 </>
               )}
               {item.starving ? <span class="fl"> waited too long, goes first</span> : null}
             </td>
-            <td class="tight muted">{before(item)}</td>
+            <td class="muted">{before(item)}</td>
             <td class="right took">
               <Span from={item.wantedAt} />
             </td>
-            <td class={item.estimate === null ? "right" : "right tight"}>
+            <td class="right">
               {item.estimate === null ? (
                 <span class="muted">cannot say{item.unknown === null ? "" : `: ${visible(item.unknown)}`}</span>
               ) : (

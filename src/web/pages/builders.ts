@@ -22,9 +22,7 @@ export async function buildersData(sql: Sql, config: FarmConfig): Promise<Builde
           status: outcome === "failure" && builder.knownIssues.length > 0 ? "known_issue" : outcome,
         })),
       hostType: builder.host,
-      owners: (config.hosts.find((host) => host.hostType === builder.host)?.owners ?? [])
-        .map((owner) => owner.name)
-        .join(", "),
+      owners: (config.hosts.find((host) => host.hostType === builder.host)?.owners ?? []).map((owner) => owner.name),
       repos: reposOf(config, builder),
       steps: builder.steps.map((step) => step.name),
       knownIssues: builder.knownIssues.map(String),

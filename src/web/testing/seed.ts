@@ -132,7 +132,7 @@ export async function seedFarm(sql: Sql, now: number, commits: number = 30): Pro
     const session = (n: number): string => `${String(i).repeat(16)}${n}`.padEnd(32, "0");
     await sql.query(
       `insert into session (id, machine_id, coordinator_id, address, opened_at, closed_at, close_reason) values
-       ($1, $4, 'P000000001', $5, $6, $7, 'missed 2 keep-alives'), ($2, $4, 'P000000001', $5, $8, $9, 'hung up'), ($3, $4, 'P000000001', $5, $10, $11, $12)`,
+       ($1, $4, 'P000000001', $5, $6, $7, 'stopped answering: 2 keep-alives missed'), ($2, $4, 'P000000001', $5, $8, $9, 'hung up'), ($3, $4, 'P000000001', $5, $10, $11, $12)`,
       [
         session(1),
         session(2),
