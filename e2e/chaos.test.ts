@@ -21,8 +21,11 @@ import { type Machine, ORIGINAL_TYPE, OUR_TYPE, outputOf, SeveralCoordinators, T
 
 const CHAOS_MS = 25_000;
 const KEPT_CHAOS_MS = 15_000;
-/** A coordinator that died is noticed after 45 s; then what it ran on machines that do not resume is run again. */
-const REST_MS = 150_000;
+/**
+ * A coordinator that died is noticed after 45 s; then what it ran on machines that do not resume is run again. What ran on a machine that
+ * resumes and does not come back waits for it for 5 minutes, and only then runs elsewhere.
+ */
+const REST_MS = 420_000;
 const COORDINATORS = 3;
 const OUR_MACHINES = 6;
 const ORIGINALS = 4;
