@@ -90,7 +90,7 @@ export function Top(props: { frame: Frame }): JSX.Element {
           {detail === "" ? (
             visible(summary)
           ) : (
-            <details>
+            <details open={!detail.includes("\n")}>
               <summary>{visible(summary)}</summary>
               <p class="detail">{visibleLines(detail)}</p>
             </details>

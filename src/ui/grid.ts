@@ -125,8 +125,8 @@ export function nowHtml(states: readonly (GridNow | undefined)[], names: readonl
 }
 
 /**
- * OS, below it architecture, below it what else the name says; each over the columns that share it. A cell is 24 px wide, so what stands over a
- * single column shows its beginning only, and is written upwards with the rest of the name as well.
+ * OS, below it architecture, below it what else the name says; each over the columns that share it. A cell is 24 px wide, so what would stand
+ * over a single column is heard only: it is written upwards with the rest of the name.
  */
 export function headHtml(columns: readonly GridColumn[]): string {
   const goos = groupsOf(columns, (c) => c.goos);

@@ -2,7 +2,7 @@
  * One step's log: line numbers with addresses, colours, search with a count, wrapping, following.
  *
  * On the server it is the last lines, as plain rows, with a link to the whole text. In the browser only the rows in sight exist (log-source.ts,
- * scroll-map.ts), so that a log of 1 GB costs no more than a short one. The box has the same height in all cases: nothing below it moves.
+ * scroll-map.ts), so that a log of 1 GB costs no more than a short one. The box keeps its height while it is looked at: nothing below it moves.
  *
  * Follow: on while the log grows and the reader is at its end; scrolling up leaves it, scrolling to the end takes it up again.
  */
@@ -28,20 +28,30 @@ export interface LogData {
   readonly tail: readonly string[];
 }
 
+/** Lines of a log that is shown in whole. */
+const SHORT = 30;
+
 interface Found {
   readonly count: number;
   readonly lines: readonly number[];
   readonly complete: boolean;
 }
 
-/** `why`: lines, from 1 and in order, that are likely to say why it failed; marked here, and the first is what is shown at first. */
-export function LogViewer(props: { log: LogData; why?: readonly number[] }): JSX.Element {
-  const { log, why = [] } = props;
+/**
+ * `why`: lines, from 1 and in order, that are likely to say why it failed; marked here, and the first is what is shown at first. `room`: a log
+ * that has ended may have only the height that it needs, `fit`; on a page that is alive it has all of its place, which may be a `low` one.
+ */
+export function LogViewer(props: {
+  log: LogData;
+  why?: readonly number[];
+  room?: "fit" | "tall" | "low";
+}): JSX.Element {
+  const { log, why = [], room = "fit" } = props;
   const live = useContext(LiveContext);
   const box = useRef<HTMLDivElement>(null);
   const [awake, setAwake] = useState(false);
   const [, redraw] = useState(0);
-  const [short] = useState(log.ended && log.total <= 12); // decided once: a log that ends while somebody reads must not shrink
+  const [short] = useState(room === "fit" && log.ended && log.total <= SHORT); // decided once: a log that ends while somebody reads must not shrink
   const [wrap, setWrap] = useState(false);
   const [follow, setFollow] = useState(false);
   const [query, setQuery] = useState("");
@@ -217,7 +227,7 @@ export function LogViewer(props: { log: LogData; why?: readonly number[] }): JSX
         <a href={`${log.base}/log${log.attempt === "" ? "" : `?attempt=${log.attempt}`}`}>Raw text</a>
       </div>
       <section
-        class={`log-box${wrap ? " wrap" : ""}${short ? " short" : ""}`}
+        class={`log-box${wrap ? " wrap" : ""}${short ? " short" : ""}${room === "low" ? " low" : ""}`}
         ref={box}
         // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard.
         tabIndex={0}

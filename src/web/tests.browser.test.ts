@@ -1,7 +1,8 @@
 /** The tests of a build on its page, in a real browser: what is seen first, filtering without script, both schemes, both widths. */
 import axe from "axe-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type TestBrowser, testBrowser } from "./testing/browser.ts";
+import { emptyLog } from "../store/logs.ts";
+import { shifted, type TestBrowser, testBrowser } from "./testing/browser.ts";
 import { seedTests } from "./testing/seed.ts";
 import type { TestWeb } from "./testing/web.ts";
 
@@ -32,6 +33,54 @@ test("failed tests come first with their last lines, then flaky ones; the list i
   await page.waitForURL(/\/b\/\d+\/group-\d+\?test=\d+#L1$/);
   expect(await page.locator(".group-title").innerText()).toMatch(/^parser\/TestQuotes on riverboard/);
   expect(await page.locator(".log").count()).toBe(1);
+});
+
+test("a build that its tests made fail opens the log of the group that failed, once: a short one is above already", async () => {
+  const { failed, failedLog } = web.seeded;
+  await using page = await open(`/b/${failed}`);
+  expect(await page.locator(".group-title").innerText()).toMatch(/^parser\/TestQuotes on riverboard/);
+  const { sql } = web.database;
+  const short = await web.logs.create();
+  const writer = web.logs.writer(emptyLog(short, 0));
+  await writer.write(Buffer.from("=== RUN TestQuotes\nerror: no\n"));
+  await writer.close();
+  const [group] = await sql.query<{ id: number }>("update test_group set log_id = $1 where log_id = $2 returning id", [
+    short,
+    failedLog,
+  ]);
+  await page.goto(`${at}/b/${failed}`);
+  expect([await page.locator(".log").count(), (await page.locator(".failed-test .row").count()) > 1]).toEqual([
+    0,
+    true,
+  ]);
+  await page.goto(`${at}/b/${failed}/group-${group?.id}?test=1`);
+  expect((await page.locator(".log-box").boundingBox())?.height).toBeLessThan(60);
+  await sql.query("update test_group set log_id = $1 where log_id = $2", [failedLog, short]);
+});
+
+test("nothing moves while tests run, fail and end", async () => {
+  const { sql, bus } = web.database;
+  const { running, runningLog, machine } = web.seeded;
+  await sql.query(
+    "update step set name = 'tests' where name = 'test' and attempt_id = (select id from attempt where build_id = $1)",
+    [running],
+  );
+  await using page = await open(`/b/${running}`);
+  await page.waitForSelector("html[data-live=yes]");
+  await seedTests(sql, running, machine.id, runningLog);
+  bus.publish(`build:${running}`);
+  await page.waitForSelector(".troubles .failed-test");
+  await sql.query("update attempt set state = 'ended', outcome = 'failure', ended_at = now() where build_id = $1", [
+    running,
+  ]);
+  await sql.query(
+    "update build set state = 'ended', outcome = 'failure', failed_step = 'tests', reason = '3 of 250 tests failed', ended_at = now() where id = $1",
+    [running],
+  );
+  bus.publish(`build:${running}`);
+  await page.waitForFunction(() => document.querySelector("h1")?.textContent?.includes("failed in"));
+  // Words that come into a line push the rest of it; no line and no box moves.
+  expect(await shifted(page)).toBeLessThan(0.005);
 });
 
 test("the list is filtered and paged without script", async () => {

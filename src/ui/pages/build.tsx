@@ -1,11 +1,16 @@
 /**
  * `/b/ID` and `/b/ID/STEP`: one build. The answer first: what failed, where, since when, and the lines that say why; then steps, log, attempts
- * and what came before. The log is the step's that the address names, else the failing, the running or the last one's.
+ * and what came before. The log is the step's that the address names, else that of the test that failed first, else the failing, the running or
+ * the last step's.
+ *
+ * A page that is opened while its build waits or runs keeps the places of its things until it is left: what the end brings stands in room that
+ * was kept for it, or below the log.
  */
-import type { JSX } from "preact";
+import type { ComponentChildren, JSX } from "preact";
 import { useState } from "preact/hooks";
 import type { Status } from "../../farm/build.ts";
 import { type BuildLine, commitHref, type MachineRef, repoHref, stepHref, type Wait } from "../data.ts";
+import { groupName } from "../group-name.ts";
 import { type LogData, LogViewer } from "../log-viewer.tsx";
 import { useNow } from "../now.ts";
 import {
@@ -97,6 +102,8 @@ export interface BuildData {
   readonly steps: readonly StepRow[];
   /** The step, or the group of tests, whose log is shown. */
   readonly step: string | null;
+  /** Whether the address names it. */
+  readonly named: boolean;
   /** Of a group of tests: what it ran and where. */
   readonly group: GroupData | null;
   readonly log: LogData | null;
@@ -110,6 +117,18 @@ export interface BuildData {
 export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.Element {
   const { data } = props;
   const { build } = data;
+  const [opened] = useState(build.endedAt === null ? build.status : null);
+  const live = opened !== null;
+  const sharded = data.steps.some(({ name }) => name === TESTS_STEP);
+  // A short log that is here in whole is shown once: as a log where the address asks for it.
+  const twice = data.log !== null && !live && shownLines(data).length >= data.log.total && data.log.total > 0;
+  const hidden = twice && !data.named;
+  const why =
+    data.why === null || (twice && data.named) ? null : (
+      <Why why={data.why} build={build.id} attempt={data.attempt} last={data.attempts.length} />
+    );
+  const troubled = data.tests === null ? null : <TroubledTests build={build.id} tests={data.tests} />;
+  const byHand = data.reproduce === null ? null : <ByHand reproduce={data.reproduce} />;
   return (
     <>
       <header class={`outcome ${STATUS[build.status].css}`}>
@@ -133,9 +152,10 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
             </>
           )}
         </p>
-        <p class="lead">
+        <p class={opened === null ? "lead" : `lead room ${opened}`}>
           <SinceLine key={`${build.status} ${data.since?.kind}`} since={data.since} repo={build.repo} />
           <Facts key={build.status} data={data} />
+          {data.wait === null ? null : <Line wait={data.wait} build={build} />}
         </p>
         {props.operator ? (
           <div class="operate">
@@ -147,24 +167,37 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
           </div>
         ) : null}
       </header>
-      {data.why === null ? null : (
-        <Why why={data.why} build={build.id} attempt={data.attempt} last={data.attempts.length} />
-      )}
-      {data.tests === null ? null : <TroubledTests build={build.id} tests={data.tests} />}
-      {data.reproduce === null ? null : <ByHand reproduce={data.reproduce} />}
+      {!live ? (
+        <>
+          {why}
+          {troubled}
+          {byHand}
+        </>
+      ) : sharded ? (
+        <Troubles none={data.why === null && troubles(data) === 0}>
+          {why}
+          {troubled}
+        </Troubles>
+      ) : null}
       <Bar data={data} />
       <Steps data={data} />
-      {data.group === null ? null : <GroupTitle group={data.group} />}
-      {data.log !== null ? (
-        <LogViewer key={data.log.base + data.log.attempt} log={data.log} why={whyHere(data)} />
+      {data.group !== null && !hidden ? <GroupTitle group={data.group} /> : null}
+      {data.log !== null && hidden ? null : data.log !== null ? (
+        <LogViewer
+          key={data.log.base + data.log.attempt}
+          log={data.log}
+          why={markedHere(data)}
+          room={opened === "waiting" ? "low" : live ? "tall" : "fit"}
+        />
       ) : data.logDroppedAt !== null ? (
         <p class="empty">
           The log of “{visible(data.step ?? "")}” was deleted on {utc(data.logDroppedAt).slice(0, 10)}: it had been kept
           for as long as the farm keeps logs.
         </p>
       ) : build.endedAt === null ? (
-        <LogToCome data={data} />
+        <LogToCome low={opened === "waiting"} />
       ) : null}
+      {live ? byHand : null}
       {data.tests === null ? null : <Tests build={build.id} tests={data.tests} />}
       {data.attempts.length > 1 ? <Attempts data={data} /> : null}
       <Minis title="Earlier results of this builder" minis={data.earlier} here={build.id} />
@@ -176,19 +209,40 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
   );
 }
 
-/** The marked lines of the why box, when it is about the log that is shown. */
-function whyHere(data: BuildData): readonly number[] {
-  if (data.why === null || data.why.step !== data.step) return [];
-  return data.why.lines.filter((line) => line.marked).map((line) => line.line);
+/** Lines of the log that is shown which stand above it as well, in their order. */
+function shownLines({ why, tests, group, step }: BuildData): readonly WhyLine[] {
+  if (group === null) return why !== null && why.step === step ? why.lines : [];
+  const here = (tests?.failures ?? []).filter((test) => test.group !== null && groupName(test.group) === step);
+  const lines = new Map(here.flatMap((test) => test.lines).map((line) => [line.line, line]));
+  return [...lines.values()].toSorted((a, b) => a.line - b.line);
 }
 
-/** The place of a log that has not begun, as large as it will be; until then it says what the build waits for. */
-function LogToCome(props: { data: BuildData }): JSX.Element {
-  const { build, wait } = props.data;
+function markedHere(data: BuildData): readonly number[] {
+  return shownLines(data)
+    .filter((line) => line.marked)
+    .map((line) => line.line);
+}
+
+function troubles({ tests }: BuildData): number {
+  return tests === null ? 0 : tests.failures.length + tests.flakes.length;
+}
+
+/** Room for tests that fail while somebody looks on: it is as high before as after. */
+function Troubles(props: { none: boolean; children: ComponentChildren }): JSX.Element {
+  return (
+    // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard.
+    <section class="troubles" tabIndex={0} aria-label="What failed">
+      {props.none ? <p class="muted">No test has failed yet.</p> : props.children}
+    </section>
+  );
+}
+
+/** The place of a log that has not begun, as large as it will be. */
+function LogToCome(props: { low: boolean }): JSX.Element {
   return (
     <section class="log" aria-label="Log">
       <div class="log-bar muted">No output yet.</div>
-      <div class="log-box">{wait === null ? null : <Line wait={wait} build={build} />}</div>
+      <div class={`log-box to-come${props.low ? " low" : ""}`} />
     </section>
   );
 }
@@ -255,7 +309,7 @@ function Sentence(props: { data: BuildData }): JSX.Element {
 /** "(up to 4 more minutes)"; nothing once the time is over. */
 function Limit(props: { at: number }): JSX.Element | null {
   const text = useNow((now) => (props.at > now ? `(${atMost(props.at - now)})` : ""));
-  return text === "" ? null : <>{text}</>;
+  return text === "" ? null : <span>{text}</span>;
 }
 
 /** Its line of the queue: what goes before it, and how sure the estimate is. */
@@ -263,7 +317,7 @@ function Line(props: { wait: Wait; build: BuildLine }): JSX.Element {
   const { wait, build } = props;
   const { estimate, unknown, ahead } = wait;
   return (
-    <p class="line muted">
+    <span class="line muted">
       Before it{wait.more ? ", of the first thousand" : ""}: {aheadSentence(ahead, build.repo)}
       {ahead.builds.map((id, i) => (
         <>
@@ -278,7 +332,7 @@ function Line(props: { wait: Wait; build: BuildLine }): JSX.Element {
         ? `When it begins nobody can say: ${visible(unknown ?? "nothing is known")}. `
         : `By recent durations it begins three times in four in ${startsIn(estimate)}, half of the times within ${duration(estimate.aboutMs)}, if nothing comes that goes before it. `}
       <a href={`/queues#${encodeURIComponent(build.hostType)}`}>The whole queue</a>
-    </p>
+    </span>
   );
 }
 

@@ -21,7 +21,7 @@ import { buildLines } from "../../store/pages-lines.ts";
 import { groupFacts } from "../../store/pages-tests.ts";
 import type { Sql } from "../../store/sql.ts";
 import { type BuildLine, stepHref } from "../../ui/data.ts";
-import { groupOf } from "../../ui/group-name.ts";
+import { groupName, groupOf } from "../../ui/group-name.ts";
 import type { LogData } from "../../ui/log-viewer.tsx";
 import type { BuildData, Mini, Reproduce } from "../../ui/pages/build.tsx";
 import { statusOf } from "../../ui/status.ts";
@@ -73,17 +73,17 @@ export async function buildData(
   if (!build || (attempt !== undefined && !current)) return undefined;
   const begun = current ? await stepsOf(sql, current.id) : [];
   const steps = begun.length > 0 || facts.state === "ended" ? begun : (await recipeSteps(sql, id)).map(notBegun);
+  const latest = current?.number === attempts.at(-1)?.number;
+  const { tests, story } = await testsAndStory(deps, facts, asked);
   const shown: Shown | undefined =
     step === undefined
-      ? chosen(steps)
+      ? ((latest ? await failedGroup(sql, facts, tests) : undefined) ?? chosen(steps))
       : (steps.find((s) => s.name === step) ?? (await groupStep(sql, id, step, asked.test)));
   if (step !== undefined && !shown) return undefined;
-  const latest = current?.number === attempts.at(-1)?.number;
-  const [log, why, wait, { tests, story }] = await Promise.all([
+  const [log, why, wait] = await Promise.all([
     shown?.logId ? logData(deps, id, shown, latest ? "" : String(current?.number), from) : null,
     latest ? whyData(deps, build, steps) : null,
     build.status === "waiting" ? waitOfBuild(sql, buildId(id), build.hostType, now) : null,
-    testsAndStory(deps, facts, asked),
   ]);
   const { since } = story;
   const reproduce = facts.outcome === "failure" ? await reproduceData(deps, facts, steps, tests) : null;
@@ -116,6 +116,7 @@ export async function buildData(
       hasLog: s.logId !== null,
     })),
     step: shown?.name ?? null,
+    named: step !== undefined,
     group: shown?.group ?? null,
     logDroppedAt: shown?.logDroppedAt ?? null,
     log,
@@ -173,6 +174,13 @@ async function groupStep(sql: Sql, build: number, name: string, test: number | u
   const { log: logId, status, startedAt, endedAt, logDroppedAt, machine, hostType, count, names } = facts;
   const group = { machine: { name: machine, hostType }, count, names };
   return { number: -1, name, logId, status, outcome: null, startedAt, endedAt, logDroppedAt, group };
+}
+
+/** Of a build that its tests made fail: the group in which the first of them failed first. */
+async function failedGroup(sql: Sql, facts: BuildFacts, tests: TestsData | null): Promise<Shown | undefined> {
+  const [first] = tests?.failures ?? [];
+  if (facts.outcome !== "failure" || !first || first.group === null) return undefined;
+  return groupStep(sql, facts.id, groupName(first.group), first.number);
 }
 
 /** A step as it stands until there is an attempt that has it: the page is laid out before anything happens. */
