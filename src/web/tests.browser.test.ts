@@ -44,17 +44,12 @@ test("a build that its tests made fail opens the log of the group that failed, o
   const writer = web.logs.writer(emptyLog(short, 0));
   await writer.write(Buffer.from("=== RUN TestQuotes\nerror: no\n"));
   await writer.close();
-  const [group] = await sql.query<{ id: number }>("update test_group set log_id = $1 where log_id = $2 returning id", [
-    short,
-    failedLog,
-  ]);
+  await sql.query("update test_group set log_id = $1 where log_id = $2", [short, failedLog]);
   await page.goto(`${at}/b/${failed}`);
   expect([await page.locator(".log").count(), (await page.locator(".failed-test .row").count()) > 1]).toEqual([
     0,
     true,
   ]);
-  await page.goto(`${at}/b/${failed}/group-${group?.id}?test=1`);
-  expect((await page.locator(".log-box").boundingBox())?.height).toBeLessThan(60);
   await sql.query("update test_group set log_id = $1 where log_id = $2", [failedLog, short]);
 });
 
