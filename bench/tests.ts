@@ -1,5 +1,5 @@
 /**
- * makespan: 400 tests with a long-tailed distribution on 8 machines, as real turns in the database (store/tests.ts) and simulated time: a
+ * makespan: 400 tests with a long-tailed distribution on 8 machines, as real turns in the database (store/test-turn.ts) and simulated time: a
  * machine that was given a group is back after what its tests take. The ratio is that of the time until the last test ended to what no
  * schedule can beat, the longest test or the sum over 8. With history, noisy by half to both sides, and without.
  *
@@ -14,7 +14,8 @@ import { buildId, epochMs, leaseId, machineId, ms } from "../src/farm/ids.ts";
 import { openDatabase } from "../src/store/database.ts";
 import { at, type Sql } from "../src/store/sql.ts";
 import { systemClock } from "../src/store/system-clock.ts";
-import { type GroupEnd, storeTests, testTurn } from "../src/store/tests.ts";
+import { storeTests } from "../src/store/test-run.ts";
+import { type GroupEnd, testTurn } from "../src/store/test-turn.ts";
 import type { Bench } from "./bench.ts";
 import { atMost } from "./figure.ts";
 

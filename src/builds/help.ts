@@ -10,7 +10,8 @@
  */
 import { FarmError, messageOf } from "../farm/errors.ts";
 import type { Lease } from "../farm/lease.ts";
-import { type HelperJob, heldGroup, helperJob } from "../store/tests.ts";
+import { type HelperJob, helperJob } from "../store/helper-leases.ts";
+import { heldGroup } from "../store/test-groups.ts";
 import { buildLateText, buildLimit } from "./command-limits.ts";
 import { type BuildMachine, isAgainstMachine } from "./machine.ts";
 import type { Snapshots } from "./snapshots.ts";

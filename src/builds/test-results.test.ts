@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { GroupTest } from "../store/tests.ts";
+import type { GroupTest } from "../store/test-groups.ts";
 import { type GroupRan, resultsOf, type TestReport } from "./test-results.ts";
 
 const tests = (...names: string[]): GroupTest[] => names.map((name, i) => ({ number: i + 1, name, expectedMs: null }));

@@ -11,7 +11,8 @@
  *
  * A limit that ended the command is final for the test that ran into it: it is not run for so long once more.
  */
-import type { GroupTest, TestRan } from "../store/tests.ts";
+import type { GroupTest } from "../store/test-groups.ts";
+import type { TestRan } from "../store/test-turn.ts";
 
 export interface TestReport {
   readonly outcome: "success" | "failure" | "skipped";

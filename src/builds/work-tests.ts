@@ -9,7 +9,7 @@
  *   working -it had to be stopped, and is not ours-> unfit: what it still does nobody knows
  *
  * Every machine of a build does this alike, the one that made the tree and the helpers, at whichever coordinator each is connected; they
- * meet in the database only (store/tests.ts), and tell each other to look there (topic `tests:BUILD`). So nothing waits for a
+ * meet in the database only (store/test-turn.ts), and tell each other to look there (topic `tests:BUILD`). So nothing waits for a
  * helper, and a build goes on when the machine that began it is gone.
  */
 import type { Recipe, TestsSpec } from "../farm/build.ts";
@@ -20,16 +20,9 @@ import { type EpochMs, type Ms, ms, seconds } from "../farm/ids.ts";
 import type { LogWriter } from "../logs/writer.ts";
 import type { BuildRef } from "../store/builds.ts";
 import type { Sql } from "../store/sql.ts";
-import {
-  type GroupEnd,
-  heldGroup,
-  type TestCounts,
-  type TestGroup,
-  type TestWorker,
-  type Turn,
-  type TurnRules,
-  testTurn,
-} from "../store/tests.ts";
+import { heldGroup, type TestGroup, type TestWorker } from "../store/test-groups.ts";
+import type { TestCounts, TurnRules } from "../store/test-run.ts";
+import { type GroupEnd, type Turn, testTurn } from "../store/test-turn.ts";
 import { type BuildLimit, limitsOf } from "./command-limits.ts";
 import { durationText } from "./duration-text.ts";
 import type { BuildMachine } from "./machine.ts";

@@ -1,6 +1,6 @@
 /**
  * The tests of a build that ended without a verdict of theirs: it was canceled, or the farm gave it up. No turn comes after that
- * (store/tests.ts), so what was running then is let go here: its groups have ended, and the tests wait for good.
+ * (test-turn.ts), so what was running then is let go here: its groups have ended, and the tests wait for good.
  */
 import type { AttemptId, BuildId, EpochMs } from "../farm/ids.ts";
 import { at, type Sql } from "./sql.ts";

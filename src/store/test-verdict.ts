@@ -1,0 +1,58 @@
+/** The verdict of a build whose last test has ended. */
+import type { BuildId, EpochMs } from "../farm/ids.ts";
+import { at, type Sql } from "./sql.ts";
+import { countsOf, type RunRow, type TestCounts } from "./test-run.ts";
+
+/** A test that took so many machines with it fails the build. */
+export const LOSSES = 3;
+
+/** Of a test's name, in a sentence. */
+const NAME_SHOWN = 200;
+
+/** The build, its attempt, the step of its tests, and all its leases end together. */
+export async function writeVerdict(tx: Sql, build: BuildId, run: RunRow, now: EpochMs): Promise<TestCounts> {
+  const [bad] = await tx.query<{ name: string; outcome: string }>(
+    `select name, outcome from test where build_id = $1 and outcome in ('failure', 'unschedulable') order by outcome desc, number limit 1`,
+    [build],
+  );
+  const outcome = bad ? "failure" : "success";
+  await tx.query("select id from attempt where build_id = $1 and state <> 'ended' order by id for update", [build]);
+  await tx.query(
+    `with skipped as (
+       update test set state = 'ended', outcome = 'skipped' where build_id = $1 and state = 'waiting'
+     ), r as (
+       update test_run set waiting = 0, running = 0, failed = $5, flaky = $6, known_ms = 0, unknown = 0, stopped = $7, ended_at = $4 where build_id = $1
+     ), g as (
+       update test_group set state = 'ended', status = 'others had ended its tests', ended_at = $4
+       where build_id = $1 and state = 'running' returning log_id
+     ), logs as (
+       update log set ended = true from g where log.id = g.log_id and not log.ended
+     ), a as (
+       update attempt set state = 'ended', outcome = $2, reason = $3, ended_at = $4
+       where build_id = $1 and state <> 'ended' returning id, lease_id
+     ), s as (
+       update step set outcome = case when last.number = step.number then $2 else 'canceled' end,
+         status = case when last.number = step.number then coalesce($3, 'ok') else 'others had run the tests' end, ended_at = $4
+       from a, lateral (select max(number) as number from step where attempt_id = a.id) last
+       where step.attempt_id = a.id and step.started_at is not null and step.ended_at is null
+     ), b as (
+       update build set state = 'ended', outcome = $2, reason = $3, failed_step = case when $2 = 'failure' then 'tests' end, flaky_tests = $6, ended_at = $4
+       where id = $1 and state <> 'ended'
+     )
+     update lease set state = 'ended', end_reason = 'the tests have ended', ended_at = $4
+     where (id in (select lease_id from a) or id in (select lease_id from helper where build_id = $1)) and state <> 'ended'`,
+    [build, outcome, bad ? failedText(run, bad) : null, at(now), run.failed, run.flaky, run.stopped],
+  );
+  return countsOf({ ...run, waiting: 0, running: 0 });
+}
+
+function failedText(
+  { failed, total, stopped }: RunRow,
+  first: { readonly name: string; readonly outcome: string },
+): string {
+  const name = first.name.length > NAME_SHOWN ? `${first.name.slice(0, NAME_SHOWN - 1)}…` : first.name;
+  const why =
+    first.outcome === "unschedulable" ? `, unschedulable: ${LOSSES} machines were lost while they ran it` : "";
+  const others = failed === 1 ? "" : ` and ${failed - 1} more`;
+  return `${failed} of ${total} tests failed: ${name}${why}${others}${stopped ? "; the rest was not run" : ""}`;
+}
