@@ -158,7 +158,8 @@ test("rebuild, cancel, drain and resume from the command line; without the token
     [["-cancel", "99"], "99"],
     [["-cancel", "2"], "Cannot cancel build 2: it has ended already"],
     [["-rebuild", "x"], "x"],
-    [["-drain", "nobody"], "nobody"],
+    [["-drain", "nobody"], 'Cannot find machine or host type "nobody"'],
+    [["-drain", `${HOST}s`], `did you mean "${HOST}"?`],
     [["-cancel", "1", "-rebuild", "1"], "-rebuild and -cancel at once"],
   ] as const) {
     const refused = await command(farm, ...flags);

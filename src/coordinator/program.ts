@@ -7,6 +7,7 @@ import { constants } from "node:os";
 import pino from "pino";
 import type { Log } from "../farm/deps.ts";
 import { FarmError } from "../farm/errors.ts";
+import { usageError } from "../farm/flags.ts";
 import { systemClock } from "../store/system-clock.ts";
 import type { ConfigOrigin } from "./config-file.ts";
 import { Coordinator } from "./coordinator.ts";
@@ -19,10 +20,6 @@ import { VERSION } from "./version.ts";
 const END_LIMIT_MS = 30_000;
 
 type Ending = number | { readonly text: string; readonly exitCode: number };
-
-export function usageError(message: string): Ending {
-  return { text: `${message}\nTry -help.\n`, exitCode: 2 };
-}
 
 /** Runs a program's `main` and turns its result, or what it throws, into text and exit status. */
 export async function main(body: () => Promise<Ending>): Promise<void> {

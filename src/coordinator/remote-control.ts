@@ -83,10 +83,8 @@ function request(command: Command): { path: string; body: Record<string, string>
   const body = { note: command.note };
   const whole = command.target === "all" ? "farm" : command.target === "coordinator" ? "coordinator" : undefined;
   if (whole !== undefined) return { path: `/${whole}/${command.do}`, body, running: `/running?${whole}=` };
-  // A host type is named as in the configuration; anything else is a machine.
-  const kind = command.target.startsWith("host-") ? "hosts" : "machines";
   const target = encodeURIComponent(command.target);
-  return { path: `/${kind}/${target}/${command.do}`, body, running: `/running?${kind}=${target}` };
+  return { path: `/named/${target}/${command.do}`, body, running: `/running?named=${target}` };
 }
 
 function said(text: string): string | undefined {

@@ -70,3 +70,13 @@ export function ownPath(path: string | undefined): string {
 export function positive(text: string | undefined): number | undefined {
   return text !== undefined && /^[1-9]\d{0,14}$/.test(text) ? Number(text) : undefined;
 }
+
+/** The page that the button is on. */
+export function back(c: Ctx, otherwise: string): string {
+  try {
+    const from = new URL(c.req.header("referer") ?? "");
+    return from.host === new URL(c.req.url).host ? from.pathname + from.search : otherwise;
+  } catch {
+    return otherwise;
+  }
+}

@@ -10,7 +10,8 @@
 import { createHash, createHmac, timingSafeEqual } from "node:crypto";
 import { getCookie } from "hono/cookie";
 import type { Clock } from "../farm/clock.ts";
-import type { Ctx } from "./http.ts";
+import { FarmError } from "../farm/errors.ts";
+import { type Ctx, json, wantsJson } from "./http.ts";
 
 const COOKIE = "barnraiser_operator";
 const KEPT_MS = 30 * 24 * 3600_000;
@@ -97,6 +98,25 @@ export class Operator {
   #sign(text: string): string {
     return createHmac("sha256", this.#key).update(text).digest("base64url");
   }
+}
+
+/** Does `work` if whoever asks may, and answers with what was done (the command line), or by going to `to` (a button). */
+export type Act = (c: Ctx, to: string, work: () => Promise<{ message: string; to?: string }>) => Promise<Response>;
+
+export function acting(operator: Operator): Act {
+  return async (c, to, work) => {
+    const may = operator.mayAct(c);
+    if (may === "no-login")
+      throw new FarmError(
+        "unauthenticated",
+        "Cannot do this without the operator token: log in, or send it as a bearer",
+      );
+    if (may === "foreign")
+      throw new FarmError("forbidden", "Cannot do this for another site: use the button of the farm's own page");
+    const { message, to: result } = await work();
+    if (wantsJson(c)) return json(c, 200, { message });
+    return c.redirect(result ?? to, 303);
+  };
 }
 
 /** The request was made by one of our own pages. */

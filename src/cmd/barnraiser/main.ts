@@ -2,8 +2,8 @@
 import { endianness } from "node:os";
 import { farmForRepository } from "../../config/farm-for-repository.ts";
 import { addressFlags } from "../../coordinator/flags.ts";
-import { main, serve, usageError } from "../../coordinator/program.ts";
-import { bool, parseFlags, text, texts } from "../../farm/flags.ts";
+import { main, serve } from "../../coordinator/program.ts";
+import { bool, parseFlags, text, texts, usageError } from "../../farm/flags.ts";
 import { platformName } from "../../farm/go-platform.ts";
 
 const flags = {

@@ -4,10 +4,10 @@ import { effectiveFarm } from "../../config/effective-farm.ts";
 import { commandFlags, commandOf } from "../../coordinator/command-flags.ts";
 import { readFarm } from "../../coordinator/config-file.ts";
 import { addressFlags } from "../../coordinator/flags.ts";
-import { main, serve, usageError } from "../../coordinator/program.ts";
+import { main, serve } from "../../coordinator/program.ts";
 import { control } from "../../coordinator/remote-control.ts";
 import { testNotice } from "../../coordinator/test-notice.ts";
-import { bool, choice, parseFlags, text, texts } from "../../farm/flags.ts";
+import { bool, choice, parseFlags, text, texts, usageError } from "../../farm/flags.ts";
 import { systemClock } from "../../store/system-clock.ts";
 
 const flags = {
