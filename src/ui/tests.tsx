@@ -6,7 +6,7 @@ import type { JSX } from "preact";
 import type { Status } from "../farm/build.ts";
 import type { MachineRef } from "./data.ts";
 import { testLogHref } from "./group-name.ts";
-import type { WhyLine } from "./pages/build.tsx";
+import type { WhyLine } from "./pages/build-data.ts";
 import { Machine, Mark, Name, Section, Table } from "./parts.tsx";
 import { type Since, TestSince } from "./since.tsx";
 import { plural, visible } from "./text.ts";

@@ -3,7 +3,7 @@ import axe from "axe-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { emptyLog } from "../store/logs.ts";
 import { shifted, type TestBrowser, testBrowser } from "./testing/browser.ts";
-import { seedTests } from "./testing/seed.ts";
+import { seedTests } from "./testing/seed-tests.ts";
 import type { TestWeb } from "./testing/web.ts";
 
 let browser: TestBrowser;

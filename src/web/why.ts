@@ -1,6 +1,6 @@
 /** The lines of a failing step that are likely to say why it failed. */
 import { plain } from "../ui/ansi.ts";
-import type { WhyLine } from "../ui/pages/build.tsx";
+import type { WhyLine } from "../ui/pages/build-data.ts";
 
 /** Looked at, from the end. */
 export const LOOKED_AT = 400;

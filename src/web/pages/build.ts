@@ -23,7 +23,7 @@ import type { Sql } from "../../store/sql.ts";
 import { type BuildLine, stepHref } from "../../ui/data.ts";
 import { groupName, groupOf } from "../../ui/group-name.ts";
 import type { LogData } from "../../ui/log-viewer.tsx";
-import type { BuildData, Mini, Reproduce } from "../../ui/pages/build.tsx";
+import type { BuildData, Mini, Reproduce } from "../../ui/pages/build-data.ts";
 import { statusOf } from "../../ui/status.ts";
 import type { GroupData, TestsData } from "../../ui/tests.tsx";
 import type { LogReader, WebDeps } from "../deps.ts";

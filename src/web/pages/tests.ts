@@ -13,7 +13,7 @@ import {
 } from "../../store/pages-tests.ts";
 import type { Sql } from "../../store/sql.ts";
 import { testLogHref } from "../../ui/group-name.ts";
-import type { WhyLine } from "../../ui/pages/build.tsx";
+import type { WhyLine } from "../../ui/pages/build-data.ts";
 import type { Since } from "../../ui/since.tsx";
 import type { FailedTest, TestLine, TestsData } from "../../ui/tests.tsx";
 import type { LogReader } from "../deps.ts";
