@@ -87,7 +87,7 @@ export async function workOnAttempt(
 }
 
 async function withoutMachine(deps: AttemptDeps, lease: Lease, begun: Begun): Promise<Back> {
-  const reason = "machine gone: it hung up before the build began";
+  const reason = "machine gone: it closed the connection before the build began";
   const anything = begun.at > 0 || begun.log === undefined || begun.log.length > 0;
   if (anything && (await park(deps, lease, begun, reason))) return "parked";
   await giveUp(deps, lease, begun, { reason, counts: anything, machineFault: false, end: undefined });

@@ -184,7 +184,7 @@ export class Builds implements AsyncDisposable {
       bus.publish(`build:${build.id}`);
       if (machine) bus.publish(`machine:${machine.machineId}`);
     };
-    const gone = { reason: "machine gone: it hung up before it could help", parked: true } as const;
+    const gone = { reason: "machine gone: it closed the connection before it could help", parked: true } as const;
     const deps = { ...testsDeps(this.#deps), snapshots };
     const helped = machine ? await help(deps, lease, machine, told, stop.signal) : gone;
     let back: Back = helped.parked || !helped.machineFine ? "broken" : "clean";

@@ -120,7 +120,7 @@ function connected(peer: Peer, signal: AbortSignal): Promise<{ socket: TLSSocket
         cause: error,
       }),
     );
-  const onClose = () => onError(new Error("it hung up"));
+  const onClose = () => onError(new Error("it closed the connection"));
   const onAbort = () => {
     reject(signal.reason);
     socket.destroy();

@@ -51,13 +51,6 @@ export function Mode(props: { mode: MachineMode }): JSX.Element {
   );
 }
 
-/** Why a machine's connection ended, in the words of somebody who lends one and has read nothing of ours. */
-export function machineWords(reason: string): string {
-  return reason
-    .replace(/(^|: )hung up\b/, "$1it closed the connection")
-    .replace(/(\d+) keep-alives missed/, "no answer to $1 questions in a row whether it is there");
-}
-
 /** Names are shown whole and on one line, unless they are absurd. */
 export function nameClass(text: string): string {
   return text.length > 40 ? "name long" : "name";
@@ -218,6 +211,11 @@ export function Act(props: {
       </button>
     </form>
   );
+}
+
+/** What a lease is for that has no build, in a word. */
+export function purpose(kind: string): string {
+  return kind === "probe" ? "trial" : kind;
 }
 
 /** Why a build waits, in a sentence. */

@@ -404,7 +404,7 @@ async function trouble(over: "" | "over"): Promise<void> {
   await sql.query("update farm set drained_at = now(), drain_note = 'upgrade at noon'");
   await sql.query(
     `update machine set set_aside_at = now() - interval '1 hour', set_aside_until = now() + interval '10 minutes',
-       set_aside_reason = '3 attempts in a row failed on it; the last: machine gone: hung up in the middle of a command',
+       set_aside_reason = '3 attempts in a row failed on it; the last: machine gone: it closed the connection in the middle of a command',
        probed_at = now(), probe_error = 'emptying its work folder: disk full' where name in ('shed-2', 'riverboard')`,
   );
   await sql.query(

@@ -5,7 +5,7 @@ import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { lendCommands } from "../ui/lend.tsx";
 import type { Envelope } from "../ui/page.tsx";
 import { SECURITY } from "./http.ts";
-import { LONG, MARKUP } from "./testing/seed.ts";
+import { LONG, MARKUP } from "./testing/seed-config.ts";
 import { type TestWeb, testWeb } from "./testing/web.ts";
 
 let web: TestWeb;
@@ -399,7 +399,7 @@ test("/b/ID of a retried build shows both attempts with the reason; each attempt
   const { retried } = web.seeded;
   const html = plainText(await page(`/b/${retried}`));
   expect(html).toContain("attempt 2");
-  expect(html).toContain("the machine hung up");
+  expect(html).toContain("the machine closed the connection");
   expect((await web.get(`/b/${retried}?attempt=1`)).status).toBe(200);
   expect((await web.get(`/b/${retried}/make`)).status).toBe(200);
   expect((await web.get(`/b/${retried}?attempt=3`)).status).toBe(404);
@@ -553,10 +553,10 @@ test("/machines/NAME lists an attempt that failed on it, with the reason, whatev
   expect(machine.data.attempts.find((attempt) => attempt.build === web.seeded.retried)).toMatchObject({
     number: 1,
     status: "infra_failure",
-    reason: "the machine hung up",
+    reason: "the machine closed the connection",
     machineFault: true,
   });
-  expect(plainText(await page("/machines/shed-2"))).toContain("the machine hung up its own failure");
+  expect(plainText(await page("/machines/shed-2"))).toContain("the machine closed the connection its own failure");
   await sql.query("update attempt set machine_fault = false");
 });
 

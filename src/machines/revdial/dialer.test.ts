@@ -88,7 +88,7 @@ test("a machine that answers stays; one that does not is gone after 2 missed kee
     await pass(busy ? 60 : 33);
     expect(closed).toEqual([]);
     await pass(2);
-    expect(closed).toEqual([`stopped answering: ${busy ? 3 : 2} keep-alives missed`]);
+    expect(closed).toEqual([`stopped answering: no answer to ${busy ? 3 : 2} questions in a row whether it is there`]);
   }
 });
 
@@ -143,10 +143,10 @@ test("closing settles every dial with the reason, once, and so does a dial after
   const results = await Promise.allSettled([...dials, dialer.dial(stop.signal)]);
   dialer.close("again");
   expect(results.map((result) => (result.status === "rejected" ? String(result.reason.message) : "ok"))).toEqual([
-    'Machine "m" is gone: hung up',
+    'Machine "m" is gone: it closed the connection',
     "never mind",
     "never mind",
   ]);
   await expect(dialer.dial()).rejects.toMatchObject({ code: "machine-gone" });
-  expect(closed).toEqual(["hung up"]);
+  expect(closed).toEqual(["it closed the connection"]);
 });

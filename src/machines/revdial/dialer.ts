@@ -82,7 +82,7 @@ export class Dialer {
     this.#options = options;
     const { socket } = options;
     socket.on("error", (error) => this.close(`connection broke (${messageOf(error)})`));
-    socket.on("end", () => this.close("hung up"));
+    socket.on("end", () => this.close("it closed the connection"));
     socket.on("close", () => this.close("connection broke"));
   }
 
@@ -169,7 +169,7 @@ export class Dialer {
     if (pongs && this.#unanswered !== undefined) {
       const silent = now - this.#unanswered;
       if (silent >= (this.#busy ? SILENCE_BUSY : SILENCE_IDLE)) {
-        this.close(`stopped answering: ${this.#busy ? 3 : 2} keep-alives missed`);
+        this.close(`stopped answering: no answer to ${this.#busy ? 3 : 2} questions in a row whether it is there`);
         return;
       }
     }

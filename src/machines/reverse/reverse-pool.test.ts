@@ -461,8 +461,8 @@ test("[coordinator 65] an idle machine that falls silent is out within 35 s, our
   expect(await secondsUntil(clock, () => farm.gone.length === 2, 40)).toBeLessThanOrEqual(35);
   await until(async () => (await reasons(farm)).every((reason) => reason !== null), "reasons");
   expect((await reasons(farm)).toSorted()).toEqual([
-    "stopped answering: 2 keep-alives missed",
     "stopped answering: a health check failed",
+    "stopped answering: no answer to 2 questions in a row whether it is there",
   ]);
 });
 

@@ -261,7 +261,7 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
         ip: session.address.replace(/:[^:]*$/, ""),
         address: session.address,
       });
-      if (dialer.closed) this.#registry.close(session.id, this.#deps.clock.now(), "hung up");
+      if (dialer.closed) this.#registry.close(session.id, this.#deps.clock.now(), "it closed the connection");
       if (agent === "barnraiser") await session.alive.promise;
       const known = await opened;
       session.machineId = known.machine;

@@ -3,7 +3,7 @@ import type { ComponentChildren, JSX } from "preact";
 import type { Status } from "../../farm/build.ts";
 import { BuildRows } from "../build-rows.tsx";
 import type { BuildLine, MachineMode } from "../data.ts";
-import { Act, Builder, Commit, Empty, Mark, Mode, machineWords, Name, Section, Span, Table, When } from "../parts.tsx";
+import { Act, Builder, Commit, Empty, Mark, Mode, Name, purpose, Section, Span, Table, When } from "../parts.tsx";
 import { useRepository } from "../several.ts";
 import { grouped, plural, visible } from "../text.ts";
 import { duration, utc } from "../time.ts";
@@ -142,7 +142,7 @@ export function MachinePage(props: { data: MachineData; operator: boolean }): JS
             {m.next.map((lease) => (
               <div key={lease.lease}>
                 {lease.build === null ? (
-                  lease.kind
+                  purpose(lease.kind)
                 ) : (
                   <>
                     <a href={`/b/${lease.build.id}`} class="num">
@@ -226,7 +226,7 @@ function State(props: { machine: MachineData }): JSX.Element {
   return (
     <>
       Away since <When at={last?.closedAt ?? m.lastSeenAt} />
-      {last?.reason ? `: ${machineWords(visible(last.reason))}` : ""}.
+      {last?.reason ? `: ${visible(last.reason)}` : ""}.
       {m.toldAt === null ? null : (
         <>
           {" "}
@@ -242,8 +242,8 @@ function SetAside(props: { machine: MachineData; at: number }): JSX.Element {
   const { setAsideUntil, setAsideReason, probedAt, probeError } = props.machine;
   return (
     <p class="lead fl">
-      Set aside <When at={props.at} />: {machineWords(visible(setAsideReason ?? ""))}. It gets no work until the farm
-      has tried it and found it well{setAsideUntil === null ? "" : `, not before ${utc(setAsideUntil)}`}.
+      Set aside <When at={props.at} />: {visible(setAsideReason ?? "")}. It gets no work until the farm has tried it and
+      found it well{setAsideUntil === null ? "" : `, not before ${utc(setAsideUntil)}`}.
       {probeError === null || probedAt === null ? null : (
         <>
           {" "}
@@ -330,7 +330,7 @@ function Attempts(props: { attempts: MachineData["attempts"] }): JSX.Element {
           </td>
           <td>
             {attempt.step === null ? null : <Name text={attempt.step} />}
-            {attempt.reason === null || attempt.step !== null ? null : machineWords(visible(attempt.reason))}
+            {attempt.reason === null || attempt.step !== null ? null : visible(attempt.reason)}
             {attempt.machineFault ? <span class="fl"> its own failure</span> : null}
           </td>
           <td class="right took">
@@ -358,13 +358,7 @@ function Sessions(props: { sessions: readonly SessionRow[] }): JSX.Element {
           </td>
           <td class="right num">{session.builds}</td>
           <td>{visible(session.address)}</td>
-          <td>
-            {session.closedAt === null ? (
-              <span class="ok">open</span>
-            ) : (
-              machineWords(visible(session.reason ?? "not known"))
-            )}
-          </td>
+          <td>{session.closedAt === null ? <span class="ok">open</span> : visible(session.reason ?? "not known")}</td>
         </tr>
       ))}
     </Table>

@@ -1,7 +1,19 @@
 /** `/queues`: per host type who could serve, who waits, in the order in which they will be served, and why in that order. */
 import type { JSX } from "preact";
 import type { Ahead, AsideLine, BuildLine, Estimate } from "../data.ts";
-import { Builder, Commit, Empty, Mark, Name, nobodyServes, Section, Span, startsIn, Table } from "../parts.tsx";
+import {
+  Builder,
+  Commit,
+  Empty,
+  Mark,
+  Name,
+  nobodyServes,
+  purpose,
+  Section,
+  Span,
+  startsIn,
+  Table,
+} from "../parts.tsx";
 import { grouped, visible } from "../text.ts";
 import { duration } from "../time.ts";
 
@@ -98,7 +110,7 @@ function Items(props: { queue: QueueData }): JSX.Element {
             <td class="right num">{place + 1}</td>
             <td class="tight">
               {item.build === null ? (
-                item.kind
+                purpose(item.kind)
               ) : (
                 <a href={`/b/${item.build.id}`} class="open">
                   <Mark status="waiting" /> <span class="num">#{item.build.id}</span>
