@@ -17,6 +17,7 @@
  */
 import { INFRA_RETRIES } from "../farm/build.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
+import { every } from "../farm/every.ts";
 import {
   type BuildId,
   type CoordinatorId,
@@ -90,7 +91,7 @@ export class Builds implements AsyncDisposable {
       stopping: this.#stop.signal,
     };
     deps.bus.subscribe("cancel:", (topic) => this.#canceled(topic), this.#stop.signal);
-    this.#checks = this.#check();
+    this.#checks = every(CHECK_EVERY, () => this.#check(), "Could not check what runs here", deps, this.#stop.signal);
   }
 
   /** How many attempts run here. */
@@ -207,29 +208,15 @@ export class Builds implements AsyncDisposable {
 
   /** A word may get lost, and so may the answer to a claim: look by ourselves now and then. */
   async #check(): Promise<void> {
-    const { sql, clock, log, coordinator } = this.#deps;
-    while (!this.#stop.signal.aborted) {
-      await clock.sleep(CHECK_EVERY, this.#stop.signal).catch(() => {});
-      if (this.#stop.signal.aborted) return;
-      try {
-        const running = [...this.#running.values()];
-        const lost = new Set(
-          running.length === 0
-            ? []
-            : await lostLeases(
-                sql,
-                running.map((each) => each.lease),
-              ),
-        );
-        for (const { lease, stop } of running) {
-          if (lost.has(lease.id)) stop.abort(new FarmError("lease-lost", "the build was taken back"));
-        }
-        const before = plus(clock.now(), ms(-LOST_AFTER));
-        for (const lease of await heldLeases(sql, coordinator, KINDS, before)) this.start(lease);
-      } catch (error) {
-        log.warn({ error: messageOf(error) }, "Could not check what runs here");
-      }
+    const { sql, clock, coordinator } = this.#deps;
+    const running = [...this.#running.values()];
+    const leases = running.map((each) => each.lease);
+    const lost = new Set(leases.length === 0 ? [] : await lostLeases(sql, leases));
+    for (const { lease, stop } of running) {
+      if (lost.has(lease.id)) stop.abort(new FarmError("lease-lost", "the build was taken back"));
     }
+    const before = plus(clock.now(), ms(-LOST_AFTER));
+    for (const lease of await heldLeases(sql, coordinator, KINDS, before)) this.start(lease);
   }
 }
 

@@ -18,6 +18,7 @@
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { messageOf } from "../farm/errors.ts";
+import { every } from "../farm/every.ts";
 import { type CoordinatorId, type EpochMs, type LeaseId, type Ms, minutes, ms, plus, seconds } from "../farm/ids.ts";
 import { giveUpAttempt, type RetryPolicy } from "../store/attempts.ts";
 import { coordinatorSeen, declareDead, otherCoordinators } from "../store/coordinators.ts";
@@ -74,7 +75,10 @@ export class Recovery implements AsyncDisposable {
     this.#loops.push(this.#beat());
     await this.look();
     this.#deps.bus.subscribe("machine:", () => this.#woken.resolve(), this.#stop.signal);
-    this.#loops.push(this.#watch(), this.#follow());
+    this.#loops.push(
+      every(HEARTBEAT, () => this.look(), "Could not look after the other coordinators", this.#deps, this.#stop.signal),
+      this.#follow(),
+    );
   }
 
   /** One look at the others, and at what was left. Returns how many attempts were given up. */
@@ -187,19 +191,6 @@ export class Recovery implements AsyncDisposable {
         log.warn({ error: messageOf(error) }, "Could not give a sign of life");
       }
       await clock.sleep(HEARTBEAT, this.#stop.signal).catch(() => {});
-    }
-  }
-
-  async #watch(): Promise<void> {
-    const { clock, log } = this.#deps;
-    while (!this.#stop.signal.aborted) {
-      await clock.sleep(HEARTBEAT, this.#stop.signal).catch(() => {});
-      if (this.#stop.signal.aborted) return;
-      try {
-        await this.look();
-      } catch (error) {
-        log.warn({ error: messageOf(error) }, "Could not look after the other coordinators");
-      }
     }
   }
 }
