@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { epochMs } from "../farm/ids.ts";
+import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { openPool, PooledSql } from "./connection.ts";
 import { DataFolder } from "./data-folder.ts";
 import { openDatabase, PATIENCE } from "./database.ts";
@@ -57,9 +58,11 @@ test("a server that is killed comes back, and calls made meanwhile succeed", asy
 test("a call that waits for a server that is away ends when it is told to hurry", async () => {
   const pool = openPool({ host: await temporary(), user: "nobody" }, quiet);
   const hurry = new AbortController();
-  const sql = new PooledSql({ pool, clock: systemClock, patience: PATIENCE, signal: hurry.signal });
+  const clock = new FakeClock();
+  const sql = new PooledSql({ pool, clock, patience: PATIENCE, signal: hurry.signal });
   const call = sql.query("select 1");
-  setTimeout(() => hurry.abort(), 100);
+  await expect.poll(() => clock.sleeping).toBe(1); // before it tries again
+  hurry.abort();
   await expect(call).rejects.toMatchObject({ code: "unavailable" });
   await pool.end();
 });

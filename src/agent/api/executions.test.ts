@@ -13,6 +13,7 @@ import { ALONE_FOR, Execution } from "../exec/execution.ts";
 import { Spool } from "../exec/spool.ts";
 import { ANSWER_LIMIT } from "../reverse/switch-protocol.ts";
 import { OriginalCoordinator, replyOf } from "../testing/original-coordinator.ts";
+import { running } from "../testing/processes.ts";
 import { TestMachine } from "../testing/test-machine.ts";
 
 const FORM = { "Content-Type": "application/x-www-form-urlencoded" };
@@ -84,16 +85,14 @@ test("what cannot be gone on with is refused: a name that is not known, one that
 test("a command that nobody is attached to is killed after a while, with all that it started", async () => {
   const clock = new FakeClock();
   await using machine = await TestMachine.start({ clock });
-  const first = await ask(machine, "(while :; do date +%s%N > alive; sleep 0.02; done) & wait", "a1.1");
+  const word = `alone-${randomBytes(6).toString("hex")}`;
+  const first = await ask(machine, `bash -c 'exec -a ${word} sleep 300' & wait`, "a1.1");
   first.on("error", () => {});
-  const alive = async () => await readFile(join(machine.workDir, "alive"), "utf8").catch(() => "");
-  await until(async () => expect(await alive()).not.toBe(""));
+  await until(() => expect(running(word).length).toBe(2)); // the command, and what it started
   first.destroy();
   await until(async () => {
     await clock.advance(ALONE_FOR); // counted from when the end of the connection was heard of
-    const before = await alive();
-    await new Promise((resolve) => setTimeout(resolve, 100));
-    expect(await alive()).toBe(before);
+    expect(running(word)).toEqual([]);
   });
   expect((await outcome(ask(machine, "echo again", "a1.1")))[0]).toBe(410);
 }, 20_000);
