@@ -62,10 +62,10 @@ import { servePeers } from "../web/peer-files.ts";
 import { createWebApp } from "../web/web-app.ts";
 import { builderKey } from "../wire/builder-key/builder-key.ts";
 import { actions } from "./actions.ts";
+import { type Address, addressText, isLoopback, peerAddress } from "./address.ts";
 import { masterKey } from "./builder-keys.ts";
 import { type ConfigOrigin, LiveConfig } from "./config-file.ts";
 import { Drained } from "./drained.ts";
-import { type Address, addressText, isLoopback, peerAddress } from "./flags.ts";
 import { Health } from "./health.ts";
 import { Newest } from "./newest.ts";
 import { operatorToken } from "./operator-token.ts";
@@ -325,10 +325,7 @@ export class Coordinator implements AsyncDisposable {
         operatorToken: token,
         dialAddress: () => address,
         config: () => config.current,
-        banners: () => [
-          ...drained.banners(),
-          ...(config.problem === undefined ? [] : [brokenConfiguration(config.problem)]),
-        ],
+        banners: () => [...drained.banners(), ...config.banners()],
         checkers: () => health.results(),
         merged: (repo, hash, count) => source.merged(repo, hash, count),
         push: pushReceiver({
@@ -428,10 +425,4 @@ export class Coordinator implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#stack.disposeAsync();
   }
-}
-
-/** The first line of `problem` says how many mistakes there are, the rest which. */
-function brokenConfiguration(problem: string): { summary: string; detail: string } {
-  const [first = "", ...rest] = problem.split("\n");
-  return { summary: `${first.replace(/[:.]$/, "")}; the old one stays in force`, detail: rest.join("\n") };
 }
