@@ -205,12 +205,12 @@ test("a step over its time limit is stopped and fails, and its log says so", asy
   await farm.connect("linux", "m1", { script: () => ({ output: ["working\n"], ends: "hang" }) });
   expect(await ended(database, id)).toMatchObject({
     outcome: "failure",
-    reason: "timed out after 50ms",
+    reason: "timed out after 50 ms",
     failed_step: "slow",
   });
   const rows = await steps(database, id);
   expect(await logText(farm, rows[1]?.log_id)).toBe(
-    'working\n\nbarnraiser: step "slow" was stopped: timed out after 50ms\n',
+    'working\n\nbarnraiser: step "slow" was stopped: timed out after 50 ms\n',
   );
 });
 

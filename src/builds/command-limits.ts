@@ -6,9 +6,9 @@
  */
 import type { Recipe, Step } from "../farm/build.ts";
 import type { Clock } from "../farm/clock.ts";
+import { durationText } from "../farm/duration-text.ts";
 import { FarmError } from "../farm/errors.ts";
 import { type EpochMs, type Ms, minutes, ms } from "../farm/ids.ts";
-import { durationText } from "./duration-text.ts";
 
 /** A command that prints nothing for so long is stopped, where the builder has no limit of its own. */
 export const SILENCE_LIMIT: Ms = minutes(30);

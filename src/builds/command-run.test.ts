@@ -114,7 +114,7 @@ test("runCommand() stops a command that is silent for too long, and says for how
   const ran = runCommand(clock, run, never);
   await clock.advance(ms(1)); // it has printed
   await clock.advance(minutes(10));
-  const state = "timed out: it printed nothing for 10m0s";
+  const state = "timed out: it printed nothing for 10m 00s";
   expect(await ran).toEqual({ state, ok: false, stopped: true });
   expect(log()).toBe(`working\n\nbarnraiser: step "make" was stopped: ${state}\n`);
   expect(ended).toEqual(["a7.1"]);
@@ -145,12 +145,12 @@ test("runCommand() counts the time that a command ran before it was taken up, an
   const { machine } = machineOf([older, says("", "hang")]);
   const first = runCommand(clock, runOf(machine).run, never);
   await clock.advance(minutes(1));
-  expect(await first).toMatchObject({ state: "timed out after 1h0m0s", stopped: true });
+  expect(await first).toMatchObject({ state: "timed out after 1h 00m", stopped: true });
   const build = { endsAt: clock.monotonic() + 5000, limit: minutes(90) };
   const limits = { time: minutes(60), silence: minutes(10), build };
   const second = runCommand(clock, runOf(machine, { limits }).run, never);
   await clock.advance(ms(5000));
-  expect(await second).toMatchObject({ state: "timed out: its build has 1h30m0s", stopped: true });
+  expect(await second).toMatchObject({ state: "timed out: its build has 1h 30m", stopped: true });
 });
 
 test("runCommand() kills what is canceled, and leaves alone what another may take up", async () => {

@@ -17,6 +17,7 @@
  */
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
+import { durationText } from "../farm/duration-text.ts";
 import { messageOf } from "../farm/errors.ts";
 import { every } from "../farm/every.ts";
 import { type CoordinatorId, type EpochMs, type LeaseId, type Ms, minutes, ms, plus, seconds } from "../farm/ids.ts";
@@ -26,7 +27,6 @@ import { endLease, type Left, leftLeases, parkOrphans } from "../store/leases.ts
 import { endLeftLogs } from "../store/logs.ts";
 import type { Sql } from "../store/sql.ts";
 import { PARK_FOR, RETRY_POLICY } from "./builds.ts";
-import { durationText } from "./duration-text.ts";
 import { publishBuild } from "./publish.ts";
 
 export const HEARTBEAT: Ms = seconds(10);

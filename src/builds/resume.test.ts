@@ -170,7 +170,7 @@ test("what a machine left is waited for so long, whatever wall clocks say, and t
   expect(await recovery.look()).toBe(0);
   await clock.advance(ms(1));
   expect(await recovery.look()).toBe(1);
-  const reason = "machine gone: waited 5m0s in vain for m1 to come back";
+  const reason = "machine gone: waited 5m 00s in vain for m1 to come back";
   expect(await look(database, id)).toMatchObject({
     state: "scheduled",
     attempts: [{ outcome: "infra_failure", reason, counts: true }, {}],

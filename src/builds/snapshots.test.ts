@@ -146,11 +146,11 @@ test("keep() stores the tree that a machine packs; find() gives it to every buil
   const of = await farm.attempt();
   const maker = await farm.machine({ name: "maker" });
   expect(await farm.snapshots.find(of)).toBeUndefined();
-  expect(await farm.keep(of, maker)).toMatch(/^kept: 0 KiB in \d+ms$/);
+  expect(await farm.keep(of, maker)).toMatch(/^kept: 0 KiB in \d+ ms$/);
   const found = await farm.snapshots.find({ ...of, build: { ...of.build, id: buildId(99) } });
   if (!found) throw new Error("not found");
   expect(found).toMatchObject({ bytes: 13, build: of.build.id, machine: "maker" });
-  expect(farm.snapshots.about(found)).toMatch(/^snapshot: 0 KiB, made \d+ms ago by build 1 on maker$/);
+  expect(farm.snapshots.about(found)).toMatch(/^snapshot: 0 KiB, made \d+ ms ago by build 1 on maker$/);
   const helper = await farm.machine({ skippedLinks: 3 });
   expect(await farm.snapshots.restore(found, of.recipe, helper, farm.never)).toEqual({ skippedLinks: 3 });
   expect([helper.calls, String(helper.archives.get("src"))]).toEqual([["writetgz src"], "the made tree"]);
@@ -269,7 +269,7 @@ test("an upload slower than the tests holds its machine for LINGER; one that nev
   expect(finished).toBe(false);
   await clock.advance(ms(1));
   await finishing;
-  expect(await farm.note(of)).toBe("not kept: the build ended, and 30s later it was still under way");
+  expect(await farm.note(of)).toBe("not kept: the build ended, and 30 s later it was still under way");
   const endless = farm.snapshots.keep(of, await farm.machine(slow), farm.never);
   let over = false;
   void endless.kept.then(() => {
@@ -279,7 +279,7 @@ test("an upload slower than the tests holds its machine for LINGER; one that nev
     await clock.advance(UPLOAD_LIMIT);
     expect(over).toBe(true);
   });
-  expect(await farm.note(of)).toBe("not kept: its upload took longer than 15m0s");
+  expect(await farm.note(of)).toBe("not kept: its upload took longer than 15m 00s");
   const quick = farm.snapshots.keep(of, await farm.machine(), farm.never);
   await quick.finish();
   expect(await farm.note(of)).toMatch(/^kept/);

@@ -17,6 +17,7 @@ import type { Blobs } from "../blobs/blobs.ts";
 import type { OtherTree, Recipe, SnapshotSpec } from "../farm/build.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
+import { durationText } from "../farm/duration-text.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
 import { type CoordinatorId, type Ms, minutes, ms, plus, seconds } from "../farm/ids.ts";
 import type { Begun } from "../store/attempts.ts";
@@ -33,7 +34,6 @@ import {
   snapshotUsed,
 } from "../store/snapshots.ts";
 import type { Sql } from "../store/sql.ts";
-import { durationText } from "./duration-text.ts";
 import type { BuildMachine } from "./machine.ts";
 import { withoutExcluded } from "./snapshot-filter.ts";
 import { within } from "./within.ts";

@@ -6,11 +6,11 @@
  *   snapshot -it is damaged-> source          and the steps have their rows again
  */
 import type { Clock } from "../farm/clock.ts";
+import { durationText } from "../farm/duration-text.ts";
 import { type Ms, minutes, ms } from "../farm/ids.ts";
 import type { LogWriter } from "../logs/writer.ts";
 import type { Begun } from "../store/attempts.ts";
 import type { Snapshot } from "../store/snapshots.ts";
-import { durationText } from "./duration-text.ts";
 import type { BuildMachine } from "./machine.ts";
 import { saidWait } from "./said-wait.ts";
 import { keeps, type Snapshots } from "./snapshots.ts";

@@ -1,8 +1,8 @@
 /** Waiting with an end: every call to a machine has a limit, and whoever waits hears at once when it is over. */
 import type { Clock } from "../farm/clock.ts";
+import { durationText } from "../farm/duration-text.ts";
 import { FarmError } from "../farm/errors.ts";
 import type { Ms } from "../farm/ids.ts";
-import { durationText } from "./duration-text.ts";
 
 /**
  * `work` until it settles, or one of `signals` aborts, or `limit` has passed: then its signal aborts and the call rejects with the reason

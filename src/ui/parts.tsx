@@ -1,6 +1,7 @@
 /** The small pieces that every page is made of. */
 import type { ComponentChildren, JSX } from "preact";
 import type { Status } from "../farm/build.ts";
+import { durationText } from "../farm/duration-text.ts";
 import {
   type Ahead,
   type BuildLine,
@@ -16,7 +17,7 @@ import {
 import { useNow } from "./now.ts";
 import { STATUS } from "./status.ts";
 import { grouped, plural, visible } from "./text.ts";
-import { about, ago, duration, hour, range, running, utc } from "./time.ts";
+import { about, ago, hour, range, running, utc } from "./time.ts";
 
 /** Glyph, colour and word. The word is for screen readers and hovering unless `word` is set. */
 export function Mark(props: { status: Status; word?: boolean }): JSX.Element {
@@ -74,7 +75,7 @@ export function When(props: { at: number }): JSX.Element {
 /** How long since `from`, counting; or until `to`, standing. */
 export function Span(props: { from: number; to?: number | null }): JSX.Element {
   const text = useNow((now) =>
-    typeof props.to === "number" ? duration(props.to - props.from) : running(now - props.from),
+    typeof props.to === "number" ? durationText(props.to - props.from) : running(now - props.from),
   );
   return <span class="num">{text}</span>;
 }
@@ -284,7 +285,7 @@ export function Left(props: { build: BuildLine }): JSX.Element | null {
   const text = useNow((now) => {
     if (startedAt === null || usualMs === null) return "";
     const left = startedAt + usualMs - now;
-    return left > 0 ? `${about(left)} left` : `${duration(-left)} over its usual time`;
+    return left > 0 ? `${about(left)} left` : `${durationText(-left)} over its usual time`;
   });
   return text === "" ? null : <span class="muted">{text}</span>;
 }

@@ -4,13 +4,13 @@
  */
 import type { JSX } from "preact";
 import type { Status } from "../farm/build.ts";
+import { durationText } from "../farm/duration-text.ts";
 import type { MachineRef } from "./data.ts";
 import { testLogHref } from "./group-name.ts";
 import type { WhyLine } from "./pages/build-data.ts";
 import { Machine, Mark, Name, Section, Table } from "./parts.tsx";
 import { type Since, TestSince } from "./since.tsx";
 import { plural, visible } from "./text.ts";
-import { duration } from "./time.ts";
 
 export interface TestLine {
   readonly number: number;
@@ -94,7 +94,7 @@ function Troubled(props: { build: number; test: FailedTest }): JSX.Element {
       <h2>
         <Mark status={test.status} /> <TestName build={build} test={test} />
         <span class="muted took">
-          {test.durationMs === null ? "" : ` ${duration(test.durationMs)}`}
+          {test.durationMs === null ? "" : ` ${durationText(test.durationMs)}`}
           {test.note === "" ? "" : ` · ${test.note}`}
           {test.machine === null ? null : (
             <>
@@ -197,8 +197,8 @@ export function Tests(props: { build: number; tests: TestsData }): JSX.Element {
                 {test.note === "" ? null : <span class="muted"> {test.note}</span>}
                 <TestSince since={test.since} />
               </td>
-              <td class="right">{test.durationMs === null ? "" : duration(test.durationMs)}</td>
-              <td class="right muted">{test.expectedMs === null ? "" : duration(test.expectedMs)}</td>
+              <td class="right">{test.durationMs === null ? "" : durationText(test.durationMs)}</td>
+              <td class="right muted">{test.expectedMs === null ? "" : durationText(test.expectedMs)}</td>
               <td class="tight">{test.machine === null ? null : <Machine machine={test.machine} />}</td>
             </tr>
           ))}

@@ -3,10 +3,11 @@
  *
  * Rows are replaced one by one, by the server's own HTML for them. What is focused stays focused, by its place: row and column.
  */
+
+import { durationText } from "../../farm/duration-text.ts";
 import type { Live } from "../live.ts";
 import { STATUS } from "../status.ts";
 import { visible } from "../text.ts";
-import { duration } from "../time.ts";
 import { oneAtATime } from "./events.ts";
 
 /** Answer of `/p/REPO/rows`: all rows by id in order, and the HTML of those whose content the browser does not have. */
@@ -235,7 +236,7 @@ class Card {
     const look = STATUS[answer.status];
     const facts = [
       answer.step === null ? "" : `in ${visible(answer.step)}`,
-      answer.tookMs === null ? "" : duration(answer.tookMs),
+      answer.tookMs === null ? "" : durationText(answer.tookMs),
       answer.machine === null ? "" : `on ${visible(answer.machine)}`,
       answer.rebuildCanceled ? "rebuild canceled" : "",
       answer.reason === null ? "" : visible(answer.reason),

@@ -1,10 +1,11 @@
 /** What the head of a build's page says: how it stands, what goes before it while it waits, and the facts about it. */
 import type { JSX } from "preact";
+import { durationText } from "../../farm/duration-text.ts";
 import { type BuildLine, commitHref, stepHref, type Wait } from "../data.ts";
 import { useNow } from "../now.ts";
 import { aheadSentence, Builder, Left, Machine, Name, Span, startsIn, When, waitSentence } from "../parts.tsx";
 import { plural, visible } from "../text.ts";
-import { atMost, duration } from "../time.ts";
+import { atMost } from "../time.ts";
 import type { BuildData } from "./build-data.ts";
 
 /** "linux-amd64 failed in “test” after 3m 02s". */
@@ -90,7 +91,7 @@ export function Line(props: { wait: Wait; build: BuildLine }): JSX.Element {
       {ahead.builds.length === 0 ? "" : wait.place - 1 > ahead.builds.length ? ", …)" : ")"}.{" "}
       {estimate === null
         ? `When it begins nobody can say: ${visible(unknown ?? "nothing is known")}. `
-        : `By recent durations it begins three times in four in ${startsIn(estimate)}, half of the times within ${duration(estimate.aboutMs)}, if nothing comes that goes before it. `}
+        : `By recent durations it begins three times in four in ${startsIn(estimate)}, half of the times within ${durationText(estimate.aboutMs)}, if nothing comes that goes before it. `}
       <a href={`/queues#${encodeURIComponent(build.hostType)}`}>The whole queue</a>
     </span>
   );

@@ -1,12 +1,12 @@
 /** The steps of a build, to scale and by name, and the attempts that it took. */
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
+import { durationText } from "../../farm/duration-text.ts";
 import { stepHref } from "../data.ts";
 import { useNow } from "../now.ts";
 import { Machine, Mark, Name, Section, Span, Table } from "../parts.tsx";
 import { STATUS } from "../status.ts";
 import { visible } from "../text.ts";
-import { duration } from "../time.ts";
 import { type BuildData, TESTS_STEP } from "./build-data.ts";
 
 /**
@@ -29,7 +29,7 @@ export function Bar(props: { data: BuildData }): JSX.Element | null {
   const gone = parts.reduce((sum, part) => sum + part.span, 0);
   const whole = Math.max(gone, live ? (build.usualMs ?? 0) : 0);
   if (whole <= 0) return live ? <div class="timeline" /> : null;
-  const words = parts.map((part) => `${visible(part.name)} ${duration(part.span)}`).join(", ");
+  const words = parts.map((part) => `${visible(part.name)} ${durationText(part.span)}`).join(", ");
   let x = 0;
   return (
     <svg class="timeline" viewBox="0 0 1000 10" preserveAspectRatio="none" role="img" aria-label={`Time: ${words}`}>
@@ -46,7 +46,7 @@ export function Bar(props: { data: BuildData }): JSX.Element | null {
             width={Math.max(1, width - 2).toFixed(1)}
             height="10"
           >
-            <title>{`${visible(part.name)} ${duration(part.span)}`}</title>
+            <title>{`${visible(part.name)} ${durationText(part.span)}`}</title>
           </rect>
         );
       })}

@@ -1,12 +1,13 @@
 /** `/machines/NAME`: one lent or owned computer, for its owner: does it still help, and when it was away, why. */
 import type { ComponentChildren, JSX } from "preact";
 import type { Status } from "../../farm/build.ts";
+import { durationText } from "../../farm/duration-text.ts";
 import { BuildRows } from "../build-rows.tsx";
 import type { BuildLine, MachineMode } from "../data.ts";
 import { Act, Builder, Commit, Empty, Mark, Mode, Name, purpose, Section, Span, Table, When } from "../parts.tsx";
 import { useRepository } from "../several.ts";
 import { grouped, plural, visible } from "../text.ts";
-import { duration, utc } from "../time.ts";
+import { utc } from "../time.ts";
 import { Strip } from "./machines.tsx";
 
 export interface SessionRow {
@@ -275,7 +276,7 @@ function Compared(props: { data: MachineData }): JSX.Element {
   return (
     <>
       {plural(builds, "build")}, {grouped(infra)} ended by infrastructure
-      {medianMs === null ? "" : `, median ${duration(medianMs)}`}
+      {medianMs === null ? "" : `, median ${durationText(medianMs)}`}
       {ratio === null
         ? "; not enough builds to compare"
         : ratio > 1.05

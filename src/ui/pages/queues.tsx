@@ -1,5 +1,6 @@
 /** `/queues`: per host type who could serve, who waits, in the order in which they will be served, and why in that order. */
 import type { JSX } from "preact";
+import { durationText } from "../../farm/duration-text.ts";
 import type { Ahead, AsideLine, BuildLine, Estimate } from "../data.ts";
 import {
   Builder,
@@ -15,7 +16,6 @@ import {
   Table,
 } from "../parts.tsx";
 import { grouped, visible } from "../text.ts";
-import { duration } from "../time.ts";
 
 export interface QueueItem {
   readonly lease: number;
@@ -145,7 +145,7 @@ function Items(props: { queue: QueueData }): JSX.Element {
               {item.estimate === null ? (
                 <span class="muted">cannot say{item.unknown === null ? "" : `: ${visible(item.unknown)}`}</span>
               ) : (
-                <span title={`half of the times within ${duration(item.estimate.aboutMs)}`}>
+                <span title={`half of the times within ${durationText(item.estimate.aboutMs)}`}>
                   {startsIn(item.estimate)}
                 </span>
               )}
