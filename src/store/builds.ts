@@ -277,7 +277,7 @@ export interface Canceled {
 /** Ends a build that is still open, and all that hangs on it. Throws `not-found`. */
 export async function cancelBuild(sql: Sql, id: BuildId, who: string, now: EpochMs): Promise<Canceled> {
   return sql.tx(async (tx) => {
-    await lockTests(tx, { build: id });
+    await lockTests(tx, { builds: [id] });
     // The attempt first, as everywhere: whoever ends a step at this moment is waited for.
     await tx.query("select id from attempt where build_id = $1 and state <> 'ended' for update", [id]);
     const reason = `canceled by ${who}`;
@@ -300,7 +300,7 @@ export async function cancelBuild(sql: Sql, id: BuildId, who: string, now: Epoch
     );
     if (!build) throw notFound(id);
     if (!build.changed) return { build: buildRef(build), changed: false };
-    await leaveTests(tx, id, reason, now);
+    await leaveTests(tx, [id], reason, now);
     await recordAudit(tx, { at: now, who, action: "cancel", subject: `build:${id}`, detail: null });
     return { build: buildRef(build), changed: true };
   });
