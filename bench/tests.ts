@@ -116,7 +116,7 @@ async function makespan(
   if (!row) throw new Error("Cannot insert a build");
   const build = buildId(row.id);
   const list = times.map((_, i) => ({ name: `t${i + 1}`, expectedMs: expected?.[i] ?? null, alone: false }));
-  await storeTests(sql, build, list, epochMs(start));
+  await storeTests(sql, build, list, "", epochMs(start));
   const free = row.leases.map((lease, i) => ({
     lease,
     machine: i + 1,
@@ -152,6 +152,7 @@ async function makespan(
     next.done = {
       group: group.id,
       status: "ok",
+      line: "m: some tests: ok after 1s",
       log: undefined,
       tests: took.map(({ number, time }) => ({
         number,

@@ -64,6 +64,7 @@ export async function help(
       role: "helper",
       helpers,
       tell: async () => {},
+      say: async () => {},
     } as const;
     const { why } = await workOff(deps, work, signal);
     if (why === "unfit") return { reason: "a test was stopped on it", parked: false, machineFine: false };

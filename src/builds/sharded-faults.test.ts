@@ -149,7 +149,7 @@ test("a group that prints nothing for the builder's silence limit is stopped, an
   const id = await planTests(database, testsSpec(["a", "b", "c"]), { limits: { silenceMs: 100 } });
   expect(await endedBuild(database, id)).toMatchObject({ outcome: "failure", reason: "1 of 3 tests failed: b" });
   const [group] = await database.sql.query("select status from test_group order by id desc limit 1");
-  expect(await stepLog(farm)).toContain("m: b: timed out: it printed nothing for 100ms after ");
+  expect(await stepLog(farm)).toContain("m: b: timed out: it printed nothing for 100 ms after ");
   expect(group).toBeDefined();
 });
 
@@ -163,12 +163,12 @@ test("a build that has used up its time begins no more tests and fails", async (
     limits: { buildMs: 700 },
     now: systemClock.now(),
   });
-  const reason = "timed out: its build has 700ms";
+  const reason = "timed out: its build has 700 ms";
   expect(await endedBuild(database, id)).toMatchObject({ outcome: "failure", reason, failed_step: "tests" });
   expect(machine.commands.at(-1)?.args).toEqual(["c"]);
   await vi.waitFor(async () => {
     expect(await stepLog(farm)).toMatch(
-      /m: c: timed out: its build has 700ms after .*\n\nbarnraiser: the tests were stopped/,
+      /m: c: timed out: its build has 700 ms after .*\nfailed: c on m, for good\n\nbarnraiser: the tests were stopped/,
     );
   });
   expect(await database.sql.query("select from lease where state <> 'ended'")).toEqual([]);

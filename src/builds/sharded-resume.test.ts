@@ -7,7 +7,7 @@ import { addHostType } from "../store/testing/farm.ts";
 import { Recovery } from "./recovery.ts";
 import { FakeProcess } from "./testing/fake-process.ts";
 import { TestFarm } from "./testing/farm.ts";
-import { endedBuild, marked, planTests, testsOf, testsSpec, trees } from "./testing/tests.ts";
+import { endedBuild, marked, planTests, stepLogs, testsOf, testsSpec, trees } from "./testing/tests.ts";
 
 const NAMES = Array.from("abcdefghijkl");
 const until = (check: () => Promise<void> | void) => vi.waitFor(check, { timeout: 10_000, interval: 5 });
@@ -114,6 +114,10 @@ test.each(["was stopped", "stood still and was declared dead"])(
       expect(logs.get(execution)?.startsWith(text)).toBe(true);
       expect(logs.get(execution)?.match(/rest of/g)?.length).toBe(1);
     }
+    const lines = async () => [
+      ...((await stepLogs(second, id))[0]?.matchAll(/^(?:main|helper): .* after .*$/gm) ?? []),
+    ];
+    await until(async () => expect((await lines()).length).toBe(logs.size)); // each group once, whoever drove the build then
     const [sums] = await sql.query("select waiting, running, failed, flaky, known_ms, unknown from test_run");
     expect(sums).toEqual({ waiting: 0, running: 0, failed: 0, flaky: 1, known_ms: 0, unknown: 0 });
   },

@@ -60,7 +60,7 @@ test("tests are listed once, run in groups after the steps, and each has its out
   await vi.waitFor(() => expect(farm.released.length).toBe(1));
   const log = await stepLog(farm, id);
   expect(log.startsWith(list)).toBe(true);
-  expect(log).toContain("3 tests, 1 lines named one again, 3 never ran before, about 9s on one machine\n");
+  expect(log).toContain("3 tests, 1 lines named one again, 3 never ran before, about 9.0 s on one machine\n");
   expect(log).toMatch(/\n3 tests: 0 failed, 0 flaky\n$/);
   const steps = await database.sql.query("select name, outcome, status from step order by number");
   expect(steps).toEqual(["source", "make", "tests"].map((name) => ({ name, outcome: "success", status: "ok" })));
@@ -199,7 +199,7 @@ test.each(["barnraiser", "original"] as const)(
     const [slow] = await testsOf(database, id);
     expect(slow).toMatchObject({ failures: 1, outcome: "failure", machine: "m1" });
     expect(await text(farm, slow?.log_id ?? null)).toBe(
-      'so far\n\nbarnraiser: test "slow" was stopped: timed out after 100ms\n',
+      'so far\n\nbarnraiser: test "slow" was stopped: timed out after 100 ms\n',
     );
   },
 );

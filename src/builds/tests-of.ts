@@ -59,6 +59,7 @@ export function testsOf(
     build,
     recipe,
     machine,
+    log,
     writer,
     spec: recipe.tests,
     worker: { build: build.id, lease: lease.id, epoch: lease.epoch, machine: lease.machineId },

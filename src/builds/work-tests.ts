@@ -15,16 +15,17 @@
 import type { Recipe, TestsSpec } from "../farm/build.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus } from "../farm/deps.ts";
+import { durationText } from "../farm/duration-text.ts";
 import { FarmError } from "../farm/errors.ts";
 import { type EpochMs, type Ms, ms, seconds } from "../farm/ids.ts";
 import type { LogWriter } from "../logs/writer.ts";
 import type { BuildRef } from "../store/builds.ts";
 import type { Sql } from "../store/sql.ts";
 import { heldGroup, type TestGroup, type TestWorker } from "../store/test-groups.ts";
+import { shown } from "../store/test-lines.ts";
 import type { TestCounts, TurnRules } from "../store/test-run.ts";
 import { type GroupEnd, type Turn, testTurn } from "../store/test-turn.ts";
 import { type BuildLimit, limitsOf } from "./command-limits.ts";
-import { durationText } from "./duration-text.ts";
 import type { BuildMachine } from "./machine.ts";
 import { LONG_WAIT } from "./said-wait.ts";
 import { type GroupRun, runGroup } from "./test-group.ts";
@@ -70,8 +71,10 @@ export interface TestsJob {
   readonly role: "main" | "helper";
   /** How many further machines the build may have. */
   readonly helpers: number;
-  /** Told of each group that ended here, a line each. */
-  readonly tell: (line: string) => Promise<void>;
+  /** Brings what the turns of all machines said since (store/test-lines.ts) into the log of the tests; nothing for a helper. */
+  readonly tell: () => Promise<void>;
+  /** Says in that log what this machine waits for. */
+  readonly say: (line: string) => Promise<void>;
 }
 
 export type Worked =
@@ -90,6 +93,7 @@ export async function workOff(deps: TestsDeps, job: TestsJob, signal: AbortSigna
   let begun = held !== undefined;
   let takes = true;
   const idle = new Idle(clock);
+  await job.tell();
   for (;;) {
     let ended: Ended | undefined;
     try {
@@ -105,6 +109,7 @@ export async function workOff(deps: TestsDeps, job: TestsJob, signal: AbortSigna
     const turn = await patiently(() => testTurn(sql, job.worker, ended?.end, rules, clock.now()));
     await ended?.stored(turn);
     publish(deps, job, turn, ended !== undefined);
+    await job.tell();
     if (turn.next === "over") return { why: "over", counts: turn.counts };
     if (turn.next === "lost") return { why: "lost" };
     if (!takes) return { why: "unfit" };
@@ -116,7 +121,7 @@ export async function workOff(deps: TestsDeps, job: TestsJob, signal: AbortSigna
     }
     const waited = idle.forLong();
     if (waited !== undefined) {
-      await job.tell(`waiting for ${turn.running} tests on other machines, ${durationText(waited)} so far\n`);
+      await job.say(`waiting for ${turn.running} tests on other machines, ${durationText(waited)} so far\n`);
     }
     const linger = LINGER - idle.since();
     const soon = turn.again !== null && turn.again - clock.now() <= LINGER;
@@ -200,10 +205,16 @@ async function group(
     throw error;
   }
   const sealed = await writer.seal();
-  const count = held.tests.length === 1 ? held.tests[0]?.name : `${held.tests.length} tests`;
-  await job.tell(`${machine.name}: ${count}: ${run.status} after ${durationText(ms(clock.monotonic() - since))}\n`);
+  const what = held.tests.length === 1 ? shown(held.tests[0]?.name ?? "") : `${held.tests.length} tests`;
+  const took = durationText(ms(clock.monotonic() - since));
   return {
-    end: { group: held.id, status: run.status, log: sealed.end, tests: run.tests },
+    end: {
+      group: held.id,
+      status: run.status,
+      line: `${machine.name}: ${what}: ${run.status} after ${took}`,
+      log: sealed.end,
+      tests: run.tests,
+    },
     stopped: run.stopped,
     stored: async (turn) => {
       // Others have the group by now: its log is theirs, or ended.

@@ -1,29 +1,13 @@
 import { expect, test, vi } from "vitest";
 import { attemptId, ms } from "../farm/ids.ts";
 import { beginAttempt, endAttempt, giveUpAttempt, nextStep, type RetryPolicy } from "./attempts.ts";
-import { insertBuilds } from "./builds.ts";
 import { claimLease } from "./leases.ts";
 import { appendChunks } from "./logs.ts";
 import type { Sql } from "./sql.ts";
 import { freshDatabase, type TestDatabase } from "./testing/database.ts";
-import { addCommit, addCoordinator, addHostType, addMachine, NOON, testRecipe } from "./testing/farm.ts";
+import { addBuild, addCoordinator, addMachine, NOON } from "./testing/farm.ts";
 
 const POLICY: RetryPolicy = { retries: 3, attempts: 20, elsewhereFirst: ms(60_000), pause: () => ms(0) };
-
-async function oneBuild(sql: Sql): Promise<void> {
-  await addHostType(sql, "linux");
-  const commitId = await addCommit(sql, "tool", "a".repeat(40));
-  const build = {
-    repo: "tool",
-    commitId,
-    branch: "main",
-    head: true,
-    recipe: testRecipe("b", "linux"),
-    rank: 0,
-    starvesAt: NOON,
-  } as const;
-  await insertBuilds(sql, [{ ...build, provenance: "submitted", class: "post-submit" }], NOON);
-}
 
 /** Gives up attempt after attempt; returns how many there were. */
 async function giveUpAll(sql: Sql, counts: boolean): Promise<number> {
@@ -46,13 +30,13 @@ async function giveUpAll(sql: Sql, counts: boolean): Promise<number> {
 
 test("giveUpAttempt() charges failures to the budget: one attempt and three more", async () => {
   await using database = await freshDatabase();
-  await oneBuild(database.sql);
+  await addBuild(database.sql);
   expect(await giveUpAll(database.sql, true)).toBe(4);
 });
 
 test("giveUpAttempt() does not charge the farm's own restarts, but even they end after 20 attempts", async () => {
   await using database = await freshDatabase();
-  await oneBuild(database.sql);
+  await addBuild(database.sql);
   expect(await giveUpAll(database.sql, false)).toBe(20);
   const [build] = await database.sql.query("select state, outcome, reason from build");
   expect(build).toEqual({ state: "ended", outcome: "infra_failure", reason: "gone" });
@@ -78,7 +62,7 @@ async function twice<T>(database: TestDatabase, work: (sql: Sql) => Promise<T>):
 test("a try of a statement that was still under way when it was tried again is no reason to give anything up", async () => {
   await using database = await freshDatabase();
   const { sql } = database;
-  await oneBuild(sql);
+  await addBuild(sql);
   const machine = await addMachine(sql, "linux", "m1", await addCoordinator(sql));
   const { lease } = await claimLease(sql, machine.id, NOON);
   const begun = lease && (await beginAttempt(sql, lease, NOON));

@@ -308,7 +308,7 @@ export async function giveUpAttempt(
          where id in (select lease_id from helper where build_id = $1) and state = 'wanted'`,
         [build.id, giveUp.reason, at(now)],
       );
-      await leaveTests(tx, build.id, giveUp.reason, now);
+      await leaveTests(tx, [build.id], giveUp.reason, now);
       return { build, again };
     }
     const avoid = (past?.machines ?? []).map(machineId);

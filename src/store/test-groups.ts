@@ -4,7 +4,8 @@ import { type GroupRules, lateAfter, nextGroup, type TestsLeft, type WaitingTest
 import type { Working } from "./helper-leases.ts";
 import { emptyLog, type OpenLog } from "./logs.ts";
 import { at, type Sql } from "./sql.ts";
-import type { RunRow, TurnRules } from "./test-run.ts";
+import { againLine } from "./test-lines.ts";
+import type { Run, TurnRules } from "./test-run.ts";
 
 /** The longest of what waits, of which a group is chosen. */
 const OFFERED = 1000;
@@ -65,7 +66,7 @@ export async function hand(
   rules: TurnRules,
   working: Working,
   elsewhere: boolean,
-  run: RunRow,
+  run: Run,
   unknownMs: number,
   now: EpochMs,
 ): Promise<TestGroup | undefined> {
@@ -79,9 +80,23 @@ export async function hand(
     if (expectedMs === null) run.unknown--;
     else run.known_ms -= expectedMs;
   }
+  if (group && offered.some(({ number, alone }) => alone && number === numbers[0])) {
+    run.said.push(...(await againLines(tx, worker, numbers)));
+  }
   run.waiting -= numbers.length;
   run.running += numbers.length;
   return group;
+}
+
+/** Says of tests that failed where each runs again. */
+async function againLines(tx: Sql, worker: TestWorker, numbers: readonly number[]): Promise<string[]> {
+  const failed = await tx.query<{ name: string; failed_on: string; again_on: string }>(
+    `select t.name, m.name as failed_on, (select name from machine where id = $3) as again_on
+     from test t join test_group g on g.id = t.failed_group join machine m on m.id = g.machine_id
+     where t.build_id = $1 and t.number = any ($2::integer[]) order by t.number`,
+    [worker.build, numbers, worker.machine],
+  );
+  return failed.map(({ name, failed_on, again_on }) => againLine(name, failed_on, again_on));
 }
 
 /** Tests `numbers` of those offered, as a group that `worker` runs; undefined for none. */

@@ -33,13 +33,21 @@ export interface NewTest {
   readonly alone: boolean;
 }
 
-/** Stores the tests of a build, once: those that are there already stay as they are. */
-export async function storeTests(sql: Sql, build: BuildId, tests: readonly NewTest[], now: EpochMs): Promise<void> {
+/** Stores the tests of a build and what its log says of them, once: those that are there already stay as they are. */
+export async function storeTests(
+  sql: Sql,
+  build: BuildId,
+  tests: readonly NewTest[],
+  line: string,
+  now: EpochMs,
+): Promise<void> {
   await sql.query(
     `with r as (
        insert into test_run (build_id, listed_at, total, waiting, known_ms, unknown)
        select $1, $2, count(*), count(*), coalesce(sum(ms), 0), count(*) filter (where ms is null) from unnest($4::integer[]) as t (ms)
        on conflict do nothing returning build_id
+     ), l as (
+       insert into test_line (build_id, line) select build_id, $6 from r
      )
      insert into test (build_id, number, name, expected_ms, alone)
      select r.build_id, t.number, t.name, t.ms, t.alone
@@ -50,6 +58,7 @@ export async function storeTests(sql: Sql, build: BuildId, tests: readonly NewTe
       tests.map(({ name }) => name),
       tests.map(({ expectedMs }) => expectedMs),
       tests.map(({ alone }) => alone),
+      line,
     ],
   );
 }
@@ -61,6 +70,12 @@ export async function testCounts(sql: Sql, build: BuildId): Promise<TestCounts |
     [build],
   );
   return row;
+}
+
+/** What a turn works with. */
+export interface Run extends RunRow {
+  /** Lines that the log of the tests gets (test-lines.ts). */
+  readonly said: string[];
 }
 
 export interface RunRow {

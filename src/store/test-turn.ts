@@ -32,7 +32,15 @@ import {
   type TestGroup,
   type TestWorker,
 } from "./test-groups.ts";
-import { countsOf, LOCK_RUN, type RunRow, saveRun, type TestCounts, type TurnRules } from "./test-run.ts";
+import {
+  type LostGroup,
+  lostLine,
+  type SettledTest,
+  settledLines,
+  storeLines,
+  unschedulableLine,
+} from "./test-lines.ts";
+import { countsOf, LOCK_RUN, type Run, type RunRow, saveRun, type TestCounts, type TurnRules } from "./test-run.ts";
 import { remember } from "./test-times.ts";
 import { LOSSES, writeVerdict } from "./test-verdict.ts";
 
@@ -56,6 +64,8 @@ export interface TestRan {
 export interface GroupEnd {
   readonly group: number;
   readonly status: string;
+  /** Who ran it, what that was, and how it ended. */
+  readonly line: string;
   readonly log: LogEnd | undefined;
   readonly tests: readonly TestRan[];
 }
@@ -82,7 +92,7 @@ export async function testTurn(
     if (!row) return { next: "lost" };
     if (row.ended) return { next: "over", counts: countsOf(row) };
     if (!row.open || !row.held) return { next: "lost" };
-    const run = { ...row };
+    const run: Run = { ...row, said: [] };
     const working = workingFor(row);
     if (done) await settle(tx, worker, done, rules, working, run, now);
     if (run.lost) await takeBack(tx, worker.build, rules, run, now);
@@ -101,6 +111,7 @@ export async function testTurn(
       given ?? (nothingNew ? undefined : await hand(tx, worker, rules, working, others, run, unknownMs, now));
     const helpersWanted = await adjustHelpers(tx, rules, working, run, unknownMs, least, now);
     await saveRun(tx, run);
+    await storeLines(tx, worker.build, run.said);
     if (group) return { next: "group", group, helpersWanted };
     const late = nothingNew ? NONE_LATE : await lateTests(tx, worker, rules, unknownMs, now);
     const again = await handLate(tx, worker, late.tests, rules, working, unknownMs, now);
@@ -111,15 +122,14 @@ export async function testTurn(
   });
 }
 
-interface SettledRow {
-  number: number;
-  name: string;
-  state: "waiting" | "ended";
-  outcome: string | null;
-  expected_ms: number | null;
-  duration_ms: number | null;
-  passed: boolean;
+interface SettledRow extends SettledTest {
+  readonly number: number;
+  readonly expected_ms: number | null;
+  readonly duration_ms: number | null;
+  readonly passed: boolean;
 }
+
+type LostTest = Pick<SettledRow, "name" | "state" | "outcome" | "expected_ms">;
 
 /** What a group came to. Nothing, when it was taken from this lease in the meantime. */
 async function settle(
@@ -128,7 +138,7 @@ async function settle(
   done: GroupEnd,
   rules: TurnRules,
   working: Working,
-  run: RunRow,
+  run: Run,
   now: EpochMs,
 ): Promise<void> {
   const ran = done.tests.map(({ number, result, final, durationMs, from, to }) => ({
@@ -140,14 +150,14 @@ async function settle(
     to_byte: to,
   }));
   const failed = ran.some(({ result, final }) => result === "failure" && !final);
-  const rows = await tx.query<SettledRow>(
+  const [settled] = await tx.query<{ ended: boolean; tests: SettledRow[] }>(
     `with ${endLogWhile("true")}, g as (
        update test_group set state = 'ended', status = $14, ended_at = $15
        where id = $12 and lease_id = $13 and state = 'running' returning id, build_id
      ), ran as (
        select g.id as group_id, g.build_id, r.*
        from g, jsonb_to_recordset($11::jsonb) as r (number integer, result text, final boolean, duration integer, from_byte bigint, to_byte bigint)
-     )
+     ), t as (
      update test t set
        state = case when r.result = 'again' or (r.result = 'failure' and t.failures = 0 and not r.final) then 'waiting' else 'ended' end,
        outcome = case when r.result = 'again' or (r.result = 'failure' and t.failures = 0 and not r.final) then null
@@ -162,7 +172,11 @@ async function settle(
        failed_to = case when r.result = 'failure' and t.failures = 0 then r.to_byte else t.failed_to end
      from ran r
      where t.build_id = $18 and t.number = any ($19::integer[]) and t.number = r.number and t.state = 'running'
-     returning t.number, t.name, t.state, t.outcome, t.expected_ms, t.duration_ms, r.result = 'success' as passed`,
+     returning t.number, t.name, t.state, t.outcome, t.expected_ms, t.duration_ms, r.result = 'success' as passed, t.failures,
+       case when t.failures > 0 then (select m.name from test_group f join machine m on m.id = f.machine_id where f.id = t.failed_group) end as failed_on,
+       case when t.failures > 0 then (select name from machine where id = $16) end as ran_on
+     )
+     select exists (select from g) as ended, coalesce((select jsonb_agg(t order by t.number) from t), '[]') as tests`,
     [
       ...endLogParams(done.log),
       JSON.stringify(ran),
@@ -176,6 +190,9 @@ async function settle(
       ran.map(({ number }) => number),
     ],
   );
+  if (!settled?.ended) return; // by this very turn, whose answer got lost, or taken back
+  const rows = settled.tests;
+  run.said.push(...settledLines(done.line, done.tests.length, rows));
   count(run, rows);
   const timed = rows.filter((row) => row.passed && row.duration_ms !== null);
   for (const { expected_ms, duration_ms } of timed) {
@@ -187,7 +204,7 @@ async function settle(
 }
 
 /** Tests leave `running`: the sums follow. */
-function count(run: RunRow, rows: readonly Pick<SettledRow, "state" | "outcome" | "expected_ms">[]): void {
+function count(run: Run, rows: readonly Pick<SettledRow, "state" | "outcome" | "expected_ms">[]): void {
   for (const { state, outcome, expected_ms } of rows) {
     run.running--;
     if (state === "waiting") {
@@ -200,22 +217,31 @@ function count(run: RunRow, rows: readonly Pick<SettledRow, "state" | "outcome" 
 }
 
 /** What the leases that have ended were running is free again, or lost for good. */
-async function takeBack(tx: Sql, build: BuildId, rules: TurnRules, run: RunRow, now: EpochMs): Promise<void> {
-  const rows = await tx.query<SettledRow>(
+async function takeBack(tx: Sql, build: BuildId, rules: TurnRules, run: Run, now: EpochMs): Promise<void> {
+  const groups = await tx.query<LostGroup & { status: string; tests: LostTest[] }>(
     `with g as (
        update test_group set state = 'ended', status = coalesce(l.end_reason, 'its machine was lost'), ended_at = $2
        from lease l where test_group.build_id = $1 and test_group.state = 'running' and l.id = test_group.lease_id and l.state = 'ended'
-       returning test_group.id, test_group.log_id, test_group.machine_id, test_group.tests
+       returning test_group.id, test_group.log_id, test_group.machine_id, test_group.tests, test_group.status
      ), logs as (
        update log set ended = true from g where log.id = g.log_id and not log.ended
-     )
+     ), t as (
      update test t set losses = t.losses + 1, alone = true, avoid = g.machine_id, avoid_until = $3,
        state = case when t.losses + 1 >= ${LOSSES} then 'ended' else 'waiting' end,
        outcome = case when t.losses + 1 >= ${LOSSES} then 'unschedulable' end
      from g, unnest(g.tests) as n (number)
      where t.build_id = $1 and t.number = n.number and t.state = 'running' and t.group_id = g.id
-     returning t.number, t.name, t.state, t.outcome, t.expected_ms, t.duration_ms, false as passed`,
+     returning t.group_id, t.number, t.name, t.state, t.outcome, t.expected_ms
+     )
+     select m.name as machine, cardinality(g.tests) as count, g.status,
+       (select name from test where build_id = $1 and number = g.tests[1]) as first,
+       coalesce((select jsonb_agg(t order by t.number) from t where t.group_id = g.id), '[]') as tests
+     from g join machine m on m.id = g.machine_id order by g.id`,
     [build, at(now), at(plus(now, rules.elsewhereFirst))],
   );
-  count(run, rows);
+  for (const { tests, ...group } of groups) {
+    count(run, tests);
+    run.said.push(lostLine(group, group.status));
+    for (const { name, outcome } of tests) if (outcome !== null) run.said.push(unschedulableLine(name, LOSSES));
+  }
 }

@@ -1,21 +1,30 @@
 /** The verdict of a build whose last test has ended. */
 import type { BuildId, EpochMs } from "../farm/ids.ts";
 import { at, type Sql } from "./sql.ts";
-import { countsOf, type RunRow, type TestCounts } from "./test-run.ts";
+import { type LostGroup, lostLine, shown, storeLines } from "./test-lines.ts";
+import { countsOf, type Run, type RunRow, type TestCounts } from "./test-run.ts";
 
 /** A test that took so many machines with it fails the build. */
 export const LOSSES = 3;
 
-/** Of a test's name, in a sentence. */
-const NAME_SHOWN = 200;
+/** How a group ended whose tests ran twice. */
+const OTHERS_WERE_FIRST = "others had ended its tests";
 
 /** The build, its attempt, the step of its tests, and all its leases end together. */
-export async function writeVerdict(tx: Sql, build: BuildId, run: RunRow, now: EpochMs): Promise<TestCounts> {
+export async function writeVerdict(tx: Sql, build: BuildId, run: Run, now: EpochMs): Promise<TestCounts> {
   const [bad] = await tx.query<{ name: string; outcome: string }>(
     `select name, outcome from test where build_id = $1 and outcome in ('failure', 'unschedulable') order by outcome desc, number limit 1`,
     [build],
   );
   const outcome = bad ? "failure" : "success";
+  const late = await tx.query<LostGroup>(
+    `select m.name as machine, cardinality(g.tests) as count, (select name from test where build_id = $1 and number = g.tests[1]) as first
+     from test_group g join machine m on m.id = g.machine_id
+     where g.build_id = $1 and g.state = 'running' order by g.id`,
+    [build],
+  );
+  const stopped = late.map((group) => lostLine(group, OTHERS_WERE_FIRST));
+  await storeLines(tx, build, [...run.said, ...stopped]);
   await tx.query("select id from attempt where build_id = $1 and state <> 'ended' order by id for update", [build]);
   await tx.query(
     `with skipped as (
@@ -23,7 +32,7 @@ export async function writeVerdict(tx: Sql, build: BuildId, run: RunRow, now: Ep
      ), r as (
        update test_run set waiting = 0, running = 0, failed = $5, flaky = $6, known_ms = 0, unknown = 0, stopped = $7, ended_at = $4 where build_id = $1
      ), g as (
-       update test_group set state = 'ended', status = 'others had ended its tests', ended_at = $4
+       update test_group set state = 'ended', status = $8, ended_at = $4
        where build_id = $1 and state = 'running' returning log_id
      ), logs as (
        update log set ended = true from g where log.id = g.log_id and not log.ended
@@ -41,7 +50,7 @@ export async function writeVerdict(tx: Sql, build: BuildId, run: RunRow, now: Ep
      )
      update lease set state = 'ended', end_reason = 'the tests have ended', ended_at = $4
      where (id in (select lease_id from a) or id in (select lease_id from helper where build_id = $1)) and state <> 'ended'`,
-    [build, outcome, bad ? failedText(run, bad) : null, at(now), run.failed, run.flaky, run.stopped],
+    [build, outcome, bad ? failedText(run, bad) : null, at(now), run.failed, run.flaky, run.stopped, OTHERS_WERE_FIRST],
   );
   return countsOf({ ...run, waiting: 0, running: 0 });
 }
@@ -50,9 +59,8 @@ function failedText(
   { failed, total, stopped }: RunRow,
   first: { readonly name: string; readonly outcome: string },
 ): string {
-  const name = first.name.length > NAME_SHOWN ? `${first.name.slice(0, NAME_SHOWN - 1)}…` : first.name;
   const why =
     first.outcome === "unschedulable" ? `, unschedulable: ${LOSSES} machines were lost while they ran it` : "";
   const others = failed === 1 ? "" : ` and ${failed - 1} more`;
-  return `${failed} of ${total} tests failed: ${name}${why}${others}${stopped ? "; the rest was not run" : ""}`;
+  return `${failed} of ${total} tests failed: ${shown(first.name)}${why}${others}${stopped ? "; the rest was not run" : ""}`;
 }

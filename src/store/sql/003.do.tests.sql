@@ -63,6 +63,16 @@ create index test_waiting on test (build_id, expected_ms desc nulls last, number
 create index test_avoiding on test (build_id, avoid_until) where state = 'waiting' and avoid is not null;
 create index test_of_outcome on test (build_id, outcome, number);
 
+-- What the log of the tests' step is to tell and does not have yet; see store/test-lines.ts.
+create table test_line (
+  build_id bigint not null references build (id),
+  place    bigint generated always as identity,
+  line     text not null,
+  log_id   bigint,                                 -- it is on its way to that log, ...
+  to_byte  bigint,                                 -- ... which has it when it has come to this length
+  primary key (build_id, place)
+);
+
 -- What a test took, the newest first, for the next builds to plan with.
 create table test_time (
   repo    text not null,
