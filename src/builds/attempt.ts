@@ -139,7 +139,7 @@ async function ended(
   signal: AbortSignal,
 ): Promise<Back> {
   const { sealed } = driven;
-  const live = !driven.settled && (await stored(deps, lease, begun, driven, signal));
+  const live = !driven.settled && (await stored(deps, lease, begun, driven));
   // If the attempt was ended by somebody else, the bytes still belong to its log; if it goes on elsewhere, they are fetched there.
   const left = live ? undefined : sealed;
   if (live || (left && (await deps.patiently(() => endLeftLog(deps.sql, begun.attempt, left.end))))) sealed?.stored();
@@ -155,12 +155,11 @@ async function stored(
   deps: AttemptDeps,
   lease: Lease,
   begun: Begun,
-  { outcome, reason, sealed, step, machineFine }: Finished,
-  signal: AbortSignal,
+  { outcome, reason, sealed, step, machineFine, ownRestart }: Finished,
 ): Promise<boolean> {
   const { sql, bus, clock, patiently } = deps;
   if (outcome === "infra_failure") {
-    const counts = !isFor(signal, "unavailable");
+    const counts = !ownRestart;
     const machineFault = counts && !machineFine;
     return await giveUp(deps, lease, begun, { reason: reason ?? "", counts, machineFault, end: sealed?.end });
   }

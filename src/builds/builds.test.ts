@@ -236,6 +236,16 @@ test("[coordinator 66] an infra failure is no verdict: it is tried again, keeps 
   await consistent(database);
 });
 
+test("the end of a coordinator that passed a machine's connection on is not charged, and says nothing against the machine", async () => {
+  await using database = await freshDatabase();
+  await using farm = await TestFarm.open(database, { policy: QUICK });
+  const id = await plan(database);
+  await farm.connect("linux", "m1", { script: () => ({ ends: "carrier" }) });
+  await vi.waitFor(async () => expect((await look(database, id)).attempts.length).toBe(2));
+  const [first] = await database.sql.query("select reason, counts, machine_fault from attempt order by number");
+  expect(first).toEqual({ reason: "coordinator P1 ended", counts: false, machine_fault: false });
+});
+
 test("[coordinator 66] the budget: four attempts on four machines, then the build ends as infra_failure with the last reason", async () => {
   await using database = await freshDatabase();
   await addHostType(database.sql, "linux");

@@ -34,8 +34,9 @@ import { rankOf, starvesAt } from "../schedule/order.ts";
 import type { RetryPolicy } from "../store/attempts.ts";
 import { cancelBuild, insertRebuild } from "../store/builds.ts";
 import type { HelperJob } from "../store/helper-leases.ts";
-import { endLease, goesOnElsewhere, heldLeases, lostLeases, parkLease } from "../store/leases.ts";
+import { goesOnElsewhere, heldLeases, lostLeases, parkLease } from "../store/leases.ts";
 import { patiently } from "../store/patience.ts";
+import { endHelper } from "../store/set-aside.ts";
 import { type AttemptDeps, type Back, workOnAttempt } from "./attempt.ts";
 import { help } from "./help.ts";
 import type { BuildMachine } from "./machine.ts";
@@ -192,7 +193,10 @@ export class Builds implements AsyncDisposable {
     const parked = helped.parked && (await patiently(() => parkLease(sql, lease, plus(clock.now(), parkFor))));
     if (parked) back = "parked";
     else if (await patiently(() => goesOnElsewhere(sql, lease))) back = "elsewhere";
-    else await patiently(() => endLease(sql, lease, clock.now(), helped.reason));
+    else {
+      const fault = !helped.parked && helped.machineFault;
+      await patiently(() => endHelper(sql, lease, fault, helped.reason, clock.now()));
+    }
     log.info({ build: running.build, machine: machine?.name, reason: helped.reason, parked }, "A helper ended");
     if (running.build) bus.publish(`tests:${running.build}`);
     if (machine) bus.publish(`machine:${machine.machineId}`);

@@ -85,7 +85,7 @@ async function attended(
       const whole = machine.resumes ? { ...command, execution: { id, from: at, began } } : command;
       return await unless(stop, (limited) => machine.client.exec(whole, onOutput, limited));
     } catch (error) {
-      const cut = error instanceof FarmError && error.code === "machine-gone";
+      const cut = error instanceof FarmError && ["machine-gone", "carrier-gone"].includes(error.code);
       if (stop.aborted || !machine.resumes || !cut) throw error;
       if (at > since) cuts = 0;
       if (cuts === CUTS) throw error;

@@ -25,8 +25,8 @@ export interface HelpDeps extends TestsDeps {
 /** `parked`: the machine may come back with what it runs. */
 export type Helped = { readonly reason: string } & (
   | { readonly parked: true }
-  /** `machineFine`: it may be used again after it was cleaned. */
-  | { readonly parked: false; readonly machineFine: boolean }
+  /** `machineFine`: it may be used again after it was cleaned; `machineFault`: it went away or broke in the middle of its work. */
+  | { readonly parked: false; readonly machineFine: boolean; readonly machineFault: boolean }
 );
 
 /** `told` is called once it is known which build it is. Never throws. */
@@ -43,7 +43,7 @@ export async function help(
     const spec = job?.recipe.tests;
     if (!job || !spec) {
       await clean(clock, machine, signal);
-      return { reason: "nobody needs it any more", parked: false, machineFine: true };
+      return ended("nobody needs it any more");
     }
     told(job);
     const worker = { build: job.build.id, lease: lease.id, epoch: lease.epoch, machine: lease.machineId };
@@ -67,18 +67,21 @@ export async function help(
       say: async () => {},
     } as const;
     const { why } = await workOff(deps, work, signal);
-    if (why === "unfit") return { reason: "a test was stopped on it", parked: false, machineFine: false };
-    if (why === "late") return { reason: buildLateText(limit), parked: false, machineFine: true };
-    const reason = why === "left" ? "there was nothing left to help with" : "the tests have ended";
-    return { reason, parked: false, machineFine: true };
+    if (why === "unfit") return { ...ended("a test was stopped on it"), machineFine: false };
+    if (why === "late") return ended(buildLateText(limit));
+    return ended(why === "left" ? "there was nothing left to help with" : "the tests have ended");
   } catch (error) {
     const stopped = signal.aborted && signal.reason instanceof FarmError && signal.reason.code === "unavailable";
     const reason = messageOf(machine.gone.aborted ? machine.gone.reason : error);
     if (machine.resumes && (stopped || (machine.gone.aborted && !signal.aborted))) return { reason, parked: true };
     const ours = signal.aborted || !isAgainstMachine(error);
     const machineFine = ours && !machine.gone.aborted && (!signal.aborted || machine.agent === "barnraiser");
-    return { reason, parked: false, machineFine };
+    return { reason, parked: false, machineFine, machineFault: !machineFine && !stopped };
   }
+}
+
+function ended(reason: string): Helped & { readonly parked: false } {
+  return { reason, parked: false, machineFine: true, machineFault: false };
 }
 
 /** The tree of the build on a machine whose folder is empty. */

@@ -79,5 +79,7 @@ export interface BuildMachine {
  * from our own database, disk or code.
  */
 export function isAgainstMachine(error: unknown): boolean {
-  return error instanceof FarmError && !["unavailable", "lease-lost", "bad-request"].includes(error.code);
+  return (
+    error instanceof FarmError && !["unavailable", "carrier-gone", "lease-lost", "bad-request"].includes(error.code)
+  );
 }

@@ -25,6 +25,7 @@ import { giveUpAttempt, type RetryPolicy } from "../store/attempts.ts";
 import { coordinatorSeen, declareDead, otherCoordinators } from "../store/coordinators.ts";
 import { endLease, type Left, leftLeases, parkOrphans } from "../store/leases.ts";
 import { endLeftLogs } from "../store/logs.ts";
+import { endHelper } from "../store/set-aside.ts";
 import type { Sql } from "../store/sql.ts";
 import { PARK_FOR, RETRY_POLICY } from "./builds.ts";
 import { publishBuild } from "./publish.ts";
@@ -135,11 +136,12 @@ export class Recovery implements AsyncDisposable {
       const { id, epoch, attempt } = left;
       const reason = this.#whyGivenUp(left, now - (this.#left.get(id)?.since ?? now));
       if (reason === undefined) continue;
+      const charged = !left.orphaned;
       if (attempt === null) {
-        await endLease(sql, left, clock.now(), reason);
+        if (left.kind === "helper") await endHelper(sql, left, charged, reason, clock.now());
+        else await endLease(sql, left, clock.now(), reason);
         continue;
       }
-      const charged = !left.orphaned;
       const why = { reason, counts: charged, machineFault: charged, end: undefined };
       const given = await giveUpAttempt(sql, { attempt, epoch, by: "recovery", ...why }, policy, clock.now());
       if (!given) continue;

@@ -233,6 +233,7 @@ export class Coordinator implements AsyncDisposable {
             .join(", ") || null,
         agentDigest: () => agents.get(AGENT)?.sha256,
         forward: (pickUp) => forwarder.forward(pickUp),
+        peers,
         idle: (session, holds) => claims.offer({ id: session.id, queue: session.hostType, holds }),
         gone: (session) => claims.withdraw(session),
       }),

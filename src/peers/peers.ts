@@ -20,6 +20,7 @@ import type { Sql } from "../store/sql.ts";
 export const FRESH: Ms = seconds(5);
 /** Asked for whoever does not exist, the database is looked at this often at most. */
 const AT_MOST_EVERY = ms(100);
+const ANSWER_LIMIT = seconds(3);
 /** A peer that is silent is noticed by the system's own probes, which begin after this. */
 const PROBE_AFTER = seconds(15);
 
@@ -76,6 +77,16 @@ export class Peers {
       throw new FarmError("forbidden", `Cannot trust coordinator ${id}: another certificate is shown at its address`);
     }
     return socket;
+  }
+
+  /** Whether `id` takes connections; one that stops or was killed does not any more, long before its row says so. */
+  async answers(id: CoordinatorId): Promise<boolean> {
+    try {
+      (await this.connect(id, AbortSignal.timeout(ANSWER_LIMIT))).destroy();
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   async #lookAgain(id: CoordinatorId): Promise<Peer | undefined> {

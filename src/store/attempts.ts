@@ -246,6 +246,7 @@ interface OpenAttempt {
   host_type: string;
   number: number;
   lease_id: number;
+  machine_id: number | null;
 }
 
 /** The farm failed an attempt: it ends, and a new one is wanted while the budget lasts. undefined: it was not live any more. */
@@ -266,7 +267,7 @@ export async function giveUpAttempt(
          update attempt set state = 'ended', outcome = 'infra_failure', reason = $2, counts = $3, machine_fault = $7, ended_at = $4,
            machine_id = coalesce(attempt.machine_id, live.machine_id)
          from live where attempt.id = live.id
-         returning attempt.id, attempt.build_id, attempt.number, attempt.lease_id
+         returning attempt.id, attempt.build_id, attempt.number, attempt.lease_id, attempt.machine_id
        ), s as (
          update step set outcome = 'infra_failure', status = $2, ended_at = $4
          from a where attempt_id = a.id and step.started_at is not null and step.ended_at is null returning log_id
@@ -275,7 +276,7 @@ export async function giveUpAttempt(
        ), l as (
          update lease set state = 'ended', end_reason = $2, ended_at = $4 from a where lease.id = a.lease_id and lease.state <> 'ended'
        )
-       select b.id, b.repo, b.commit_id, b.builder, b.host_type, a.number, a.lease_id from a join build b on b.id = a.build_id`,
+       select b.id, b.repo, b.commit_id, b.builder, b.host_type, a.number, a.lease_id, a.machine_id from a join build b on b.id = a.build_id`,
       [
         giveUp.attempt,
         giveUp.reason,
@@ -289,7 +290,9 @@ export async function giveUpAttempt(
     );
     if (!open) return undefined;
     if (giveUp.end) await endLog(tx, giveUp.end);
-    if (giveUp.machineFault) await setAsideIfFailing(tx, giveUp.attempt, now);
+    if (giveUp.machineFault && open.machine_id !== null) {
+      await setAsideIfFailing(tx, machineId(open.machine_id), giveUp.reason, now);
+    }
     const build = buildRef(open);
     const [past] = await tx.query<{ charged: number; machines: number[] }>(
       `select count(*) filter (where counts) as charged,

@@ -284,6 +284,7 @@ export async function parkOrphans(sql: Sql, until: EpochMs): Promise<void> {
 
 /** A held lease that nobody drives. */
 export interface Left extends Held {
+  readonly kind: LeaseKind;
   /** Null: it is not that of an attempt. */
   readonly attempt: AttemptId | null;
   readonly coordinator: CoordinatorId;
@@ -305,7 +306,7 @@ export async function leftLeases(sql: Sql): Promise<Left[]> {
        select lease.* from coordinator c join lease on lease.coordinator_id = c.id
        where c.ended_at is not null and lease.state = 'held' and lease.parked_until is null and lease.instance is null
      )
-     select l.id, l.epoch, a.id as attempt, l.coordinator_id as coordinator, c.ended_at is not null as orphaned, m.name as machine,
+     select l.id, l.epoch, l.kind, a.id as attempt, l.coordinator_id as coordinator, c.ended_at is not null as orphaned, m.name as machine,
        l.instance is not null as resumes,
        exists (
          select from session own join session s on s.machine_id = own.machine_id and s.number > own.number

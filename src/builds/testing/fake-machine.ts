@@ -2,7 +2,7 @@
  * A machine in memory: the contract of a machine's client, with scripted commands.
  *
  * A script says what a command does: its output, then how it ends. `hang` never ends until aborted; `die` hangs up in the middle;
- * `garbage` answers what the protocol does not allow.
+ * `garbage` answers what the protocol does not allow; `carrier` is cut off by the end of the coordinator that passed its connection on.
  */
 import { Readable } from "node:stream";
 import { gzipSync } from "node:zlib";
@@ -15,7 +15,7 @@ import type { FakeProcess } from "./fake-process.ts";
 export interface Script {
   readonly output?: Iterable<Buffer | string>;
   readonly state?: string;
-  readonly ends?: "well" | "hang" | "die" | "garbage";
+  readonly ends?: "well" | "hang" | "die" | "garbage" | "carrier";
   /** Called when the command starts; the command goes on when it resolves. */
   readonly started?: () => void | Promise<void>;
 }
@@ -163,6 +163,7 @@ export class FakeMachine implements BuildMachine {
     signal?.throwIfAborted();
     if (script.ends === "die") this.hangUp("hung up in the middle of a command");
     if (script.ends === "garbage") throw new FarmError("machine-broken", "the answer has no Process-State");
+    if (script.ends === "carrier") throw new FarmError("carrier-gone", "coordinator P1 ended");
     if (script.ends === "die" || script.ends === "hang") {
       await new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason), { once: true }));
     }

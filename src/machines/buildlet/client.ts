@@ -201,7 +201,7 @@ export class HttpBuildlet implements BuildletClient {
       }
       whole = true;
     } catch (error) {
-      throw response.explain(error);
+      throw await response.explain(error);
     } finally {
       response.done(whole);
     }
