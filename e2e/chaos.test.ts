@@ -8,7 +8,7 @@
  *   every log of that verdict is what its command wrote        no session of a coordinator that ended is open
  *   no command ran twice within an attempt, and none that was begun on a machine of ours was begun again unless that machine was killed
  *   canceled is what somebody canceled, and nothing else       each test of a build is settled once, and the verdict is theirs
- *   each test ran once in a group that ended, and never twice in any
+ *   each test ran once in a group that ended, unless it was late, and never twice in any
  *
  * A seed that failed once is in testdata/chaos-seeds.json and runs every time, at the same time as the new one and shorter. CHAOS_SEED=N[,N...] runs those; what processes and networks make of it differs a
  * little from run to run, so a seed says what was done to the farm, not what it did.
@@ -234,10 +234,14 @@ async function judgeTests(farm: SeveralCoordinators): Promise<void> {
        where ${ended} and t.losses < 3 and t.outcome <> 'success' and t.name <> 'flaky' and not (t.name = 'broken' and substr(c.message, 2)::integer % 3 = 0)`,
     ),
     running: await farm.rows("select id, build_id, lease_id, tests from test_group where state = 'running'"),
-    // A test that failed once was run once more, and no other: groups whose command ended by itself are those that count.
+    // A test that failed once was run once more, and no other: groups whose command ended by itself are those that count. Of what was late, and
+    // begun once more elsewhere while it ran, either may have ended: those are left out.
     settledOften: await farm.rows(
       `select b.id as build, t.name, t.outcome, t.failures, (${COUNTED})::integer as groups from build b, test t
-       where ${ended} and t.outcome in ('success', 'flaky', 'failure') and (${COUNTED}) <> t.failures + (t.outcome <> 'failure')::integer`,
+       where ${ended} and t.outcome in ('success', 'flaky', 'failure') and (${COUNTED}) <> t.failures + (t.outcome <> 'failure')::integer
+         and not exists (
+           select from test_group g join test_group h on h.build_id = g.build_id and h.id > g.id and h.started_at < coalesce(g.ended_at, 'infinity')
+           where g.build_id = b.id and t.number = any (g.tests) and t.number = any (h.tests))`,
     ),
     ranOften: await testsRanOften(farm),
     helpedWithoutTree: await farm.rows(

@@ -2,10 +2,10 @@ import pg from "pg";
 import { expect, test, vi } from "vitest";
 import { type BuildId, type CoordinatorId, coordinatorId, seconds } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
-import { coordinatorSeen } from "../store/coordinators.ts";
+import { coordinatorEnded, coordinatorSeen } from "../store/coordinators.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
-import { addCommit, addCoordinator, addHostType, NOON, testRecipe } from "../store/testing/farm.ts";
+import { addCommit, addCoordinator, addHostType, addMachine, NOON, testRecipe } from "../store/testing/farm.ts";
 import { insertPlanned } from "./insert.ts";
 import { DEAD_AFTER, HEARTBEAT, Recovery } from "./recovery.ts";
 import { CutSql, SlowSql } from "./testing/cut-sql.ts";
@@ -97,6 +97,28 @@ test("a coordinator that is killed at any of 36 points loses no build, and none 
   );
   expect(left).toEqual([]);
 }, 60_000);
+
+test("a session that a coordinator opened with its last breath, after it was found dead, is closed; an open one of the living stays", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  await addHostType(sql, "linux");
+  const self = await addCoordinator(sql, "P000000001");
+  const other = await addCoordinator(sql, "P000000002");
+  const dead = await addCoordinator(sql, "P000000003");
+  await coordinatorEnded(sql, dead, NOON);
+  await addMachine(sql, "linux", "m1", dead);
+  await addMachine(sql, "linux", "m2", other);
+  await using looking = recovery(database, self, false);
+  await looking.look();
+  expect(
+    await sql.query(
+      "select m.name, s.close_reason as reason from session s join machine m on m.id = s.machine_id order by m.name",
+    ),
+  ).toEqual([
+    { name: "m1", reason: "the coordinator ended" },
+    { name: "m2", reason: null },
+  ]);
+});
 
 test("a slow coordinator whose build was given to another cannot write its verdict", async () => {
   await using database = await freshDatabase();

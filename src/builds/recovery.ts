@@ -11,6 +11,9 @@
  *               left that came back as another process. The attempt ends with the reason, and a new one is wanted; it is not charged
  *               when its coordinator ended
  *
+ * The sessions of the dead are closed at each look: a statement of theirs that waited for a lock, or for the database to be back, may open one
+ * when they are long gone, and a machine that seems to be connected is neither missed nor known to have come back as another process.
+ *
  * What was ended while nobody drove it (somebody canceled it) has a log that nobody ends: that is done here as well.
  *
  * A coordinator that was declared dead and is not learns it at its next heartbeat and must stop: `lost` is called.
@@ -25,6 +28,7 @@ import { giveUpAttempt, type RetryPolicy } from "../store/attempts.ts";
 import { coordinatorSeen, declareDead, otherCoordinators } from "../store/coordinators.ts";
 import { endLease, type Left, leftLeases, parkOrphans } from "../store/leases.ts";
 import { endLeftLogs } from "../store/logs.ts";
+import { closeLeftSessions } from "../store/machines.ts";
 import { endHelper } from "../store/set-aside.ts";
 import type { Sql } from "../store/sql.ts";
 import { PARK_FOR, RETRY_POLICY } from "./builds.ts";
@@ -84,8 +88,9 @@ export class Recovery implements AsyncDisposable {
 
   /** One look at the others, and at what was left. Returns how many attempts were given up. */
   async look(): Promise<number> {
-    const { sql, bus, clock, parkFor = PARK_FOR } = this.#deps;
+    const { sql, bus, clock, coordinator, alone, parkFor = PARK_FOR } = this.#deps;
     await this.#findDead();
+    await closeLeftSessions(sql, coordinator, alone, clock.now());
     await parkOrphans(sql, plus(clock.now(), parkFor));
     for (const id of await endLeftLogs(sql, plus(clock.now(), ms(-LOG_LEFT_AFTER)))) bus.publish(`log:${id}`);
     return this.#takeBack();

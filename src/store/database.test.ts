@@ -1,12 +1,15 @@
-import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { chmod, cp, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect, onTestFinished, test } from "vitest";
+import { fileURLToPath } from "node:url";
+import pg from "pg";
+import { expect, onTestFinished, test, vi } from "vitest";
 import { epochMs } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { openPool, PooledSql } from "./connection.ts";
 import { DataFolder } from "./data-folder.ts";
 import { openDatabase, PATIENCE } from "./database.ts";
+import { migrate } from "./migrate.ts";
 import { at } from "./sql.ts";
 import { systemClock } from "./system-clock.ts";
 import { freshDatabase, quiet } from "./testing/database.ts";
@@ -107,6 +110,31 @@ test("a data folder that cannot be made is refused, naming it", async () => {
 test("a database from a newer version is refused, saying both versions", async () => {
   await using database = await freshDatabase();
   await database.sql.query("insert into schema_version (version, name, md5, run_at) values (999, 'later', 'x', now())");
-  const { migrate } = await import("./migrate.ts");
   await expect(migrate(database.config)).rejects.toThrow(/schema is version 999, this program knows \d+/);
+});
+
+test("a migration that is in the way of a coordinator at work, and that in its, is tried again", async () => {
+  await using database = await freshDatabase();
+  const folder = await temporary();
+  const own = fileURLToPath(new URL("./sql", import.meta.url));
+  await cp(own, folder, { recursive: true });
+  const next = String((await readdir(own)).length + 1).padStart(3, "0");
+  const text = "alter table machine add column next text; alter table build add column next text;";
+  await writeFile(join(folder, `${next}.do.next.sql`), text);
+  const work = new pg.Client(database.config);
+  await work.connect();
+  try {
+    await work.query("begin; set local deadlock_timeout = '20s'; lock table build in row exclusive mode");
+    const migrated = migrate(database.config, folder);
+    const waits = "select from pg_locks where relation = 'build'::regclass and not granted";
+    await vi.waitFor(async () => expect((await database.sql.query(waits)).length).toBe(1));
+    await work.query("lock table machine in row exclusive mode"); // has to wait until the migration gives up
+    await work.query("commit");
+    await migrated;
+    expect(await database.sql.query("select version from schema_version order by version desc limit 1")).toEqual([
+      { version: Number(next) },
+    ]);
+  } finally {
+    await work.end();
+  }
 });
