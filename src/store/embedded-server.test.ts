@@ -133,7 +133,10 @@ test.runIf(process.platform === "linux")(
     process.kill(server, "SIGKILL");
     try {
       let passed = 0;
-      const clock = { ...systemClock, monotonic: () => passed, sleep: async (span: number) => void (passed += span) };
+      const sleep = async (span: number) => {
+        passed += span;
+      };
+      const clock = { ...systemClock, monotonic: () => passed, sleep };
       const log = quiet;
       await expect(EmbeddedServer.start({ data, clock, log })).rejects.toThrow(
         new RegExp(`Cannot start PostgreSQL in .*still run after 60 s \\(.*${backend}.*\\)`),
