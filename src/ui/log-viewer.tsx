@@ -6,7 +6,7 @@
  *
  * Follow: on while the log grows and the reader is at its end; scrolling up leaves it, scrolling to the end takes it up again.
  */
-import type { JSX } from "preact";
+import type { ComponentChildren, JSX } from "preact";
 import { useContext, useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { ansiState, type Span, spans } from "./ansi.ts";
 import { LiveContext } from "./live.ts";
@@ -40,13 +40,15 @@ interface Found {
 /**
  * `why`: lines, from 1 and in order, that are likely to say why it failed; marked here, and the first is what is shown at first. `room`: a log
  * that has ended may have only the height that it needs, `fit`; on a page that is alive it has all of its place, which may be a `low` one.
+ * `over`: the same lines, when they are found while somebody reads: over the end of the box until they are closed, so that no line moves.
  */
 export function LogViewer(props: {
   log: LogData;
   why?: readonly number[];
   room?: "fit" | "tall" | "low";
+  over?: ComponentChildren;
 }): JSX.Element {
-  const { log, why = [], room = "fit" } = props;
+  const { log, why = [], room = "fit", over = null } = props;
   const live = useContext(LiveContext);
   const box = useRef<HTMLDivElement>(null);
   const [awake, setAwake] = useState(false);
@@ -58,6 +60,7 @@ export function LogViewer(props: {
   const [found, setFound] = useState<Found | null>(null);
   const [hit, setHit] = useState(0);
   const [chosen, setChosen] = useState(0);
+  const [closed, setClosed] = useState(false);
   const state = useMemo(() => {
     const draw = (): void => redraw((n) => n + 1);
     const url = (path: string, query: Readonly<Record<string, string | number>>): string => {
@@ -226,31 +229,44 @@ export function LogViewer(props: {
         <CopyLink line={chosen} hidden={!awake} />
         <a href={`${log.base}/log${log.attempt === "" ? "" : `?attempt=${log.attempt}`}`}>Raw text</a>
       </div>
-      <section
-        class={`log-box${wrap ? " wrap" : ""}${short ? " short" : ""}${room === "low" ? " low" : ""}`}
-        ref={box}
-        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard.
-        tabIndex={0}
-        aria-label="Lines"
-        onScroll={onScroll}
-        onScrollEnd={onRest}
-      >
-        {awake ? (
-          <div class="log-space" style={{ height: `${map.height}px` }}>
-            <Rows
-              source={source}
-              map={map}
-              view={box.current?.clientHeight ?? 600}
-              chosen={chosen}
-              why={why}
-              query={found === null ? "" : query}
-              choose={setChosen}
-            />
+      <div class="log-frame">
+        <section
+          class={`log-box${wrap ? " wrap" : ""}${short ? " short" : ""}${room === "low" ? " low" : ""}`}
+          ref={box}
+          // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard.
+          tabIndex={0}
+          aria-label="Lines"
+          onScroll={onScroll}
+          onScrollEnd={onRest}
+        >
+          {awake ? (
+            <div class="log-space" style={{ height: `${map.height}px` }}>
+              <Rows
+                source={source}
+                map={map}
+                view={box.current?.clientHeight ?? 600}
+                chosen={chosen}
+                why={why}
+                query={found === null ? "" : query}
+                choose={setChosen}
+              />
+            </div>
+          ) : (
+            <StaticRows log={log} why={why} />
+          )}
+        </section>
+        {over === null || closed ? null : (
+          <div class="log-over">
+            <p>
+              <span class="no">✕ Why it failed</span>
+              <button type="button" onClick={() => setClosed(true)}>
+                Close
+              </button>
+            </p>
+            {over}
           </div>
-        ) : (
-          <StaticRows log={log} why={why} />
         )}
-      </section>
+      </div>
       {log.truncated ? <p class="fl">The command wrote more than is kept; the rest was dropped.</p> : null}
     </section>
   );

@@ -224,7 +224,6 @@ export function waitSentence(wait: Wait, hostType: string): string {
   if (wait.drained !== null)
     return `${visible(hostType)} is drained${wait.drained === "" ? "" : `: ${visible(wait.drained)}`}`;
   if (wait.known === 0 && !wait.configured) return `the configuration has no host type ${visible(hostType)}`;
-  if (wait.known === 0) return `no machine of ${visible(hostType)} has ever connected`;
   if (wait.machines === 0) return nobodyServes(wait, `no machine of ${visible(hostType)}`);
   const place = wait.place === 1 ? "next in line" : `${wait.more ? "after the " : ""}${ordinal(wait.place)} in line`;
   const until = wait.estimate === null ? "" : `, ${startsIn(wait.estimate)}`;
@@ -237,13 +236,15 @@ export function waitSentence(wait: Wait, hostType: string): string {
   return `${place}${until}${starving}${gone}`;
 }
 
-/** Why nobody can take what waits: those known are set aside, drained or not connected. `nobody` begins the sentence. */
+/** Why nobody can take what waits: those known are set aside, drained or not connected. `nobody` begins the sentence where they are several. */
 export function nobodyServes(
   { aside, resting, known }: Pick<Wait, "aside" | "resting" | "known">,
   nobody: string,
 ): string {
   const [first, ...others] = aside;
   const away = known - aside.length - resting;
+  if (known === 0) return `${nobody} has ever connected`;
+  if (away === 1 && known === 1) return "its only machine is not connected";
   if (!first && resting === 0) return `${nobody} is connected (${plural(known, "machine")} known)`;
   if (first && known === 1)
     return `its only machine ${visible(first.name)} is set aside until ${hour(first.until)}: ${visible(first.reason)}`;

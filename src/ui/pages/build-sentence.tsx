@@ -77,6 +77,7 @@ function Limit(props: { at: number }): JSX.Element | null {
 export function Line(props: { wait: Wait; build: BuildLine }): JSX.Element {
   const { wait, build } = props;
   const { estimate, unknown, ahead } = wait;
+  const served = wait.machines > 0 && wait.drained === null; // else the headline says why
   return (
     <span class="line muted">
       Before it{wait.more ? ", of the first thousand" : ""}: {aheadSentence(ahead, build.repo)}
@@ -90,18 +91,21 @@ export function Line(props: { wait: Wait; build: BuildLine }): JSX.Element {
       ))}
       {ahead.builds.length === 0 ? "" : wait.place - 1 > ahead.builds.length ? ", …)" : ")"}.{" "}
       {estimate === null
-        ? `When it begins nobody can say: ${visible(unknown ?? "nothing is known")}. `
+        ? `When it begins nobody can say${served && unknown !== null ? `: ${visible(unknown)}` : ""}. `
         : `By recent durations it begins three times in four in ${startsIn(estimate)}, half of the times within ${durationText(estimate.aboutMs)}, if nothing comes that goes before it. `}
       <a href={`/queues#${encodeURIComponent(build.hostType)}`}>The whole queue</a>
     </span>
   );
 }
 
-/** What counts down or grows stands last, so that nothing after it moves. */
+/** Why it ended stands first. What counts down or grows stands last, so that nothing after it moves. */
 export function Facts(props: { data: BuildData }): JSX.Element {
   const { build, attempt, attempts, requestedBy, rebuildOf, knownIssues, narrows, away, steps, step } = props.data;
   const query = attempt === attempts.length ? "" : `?attempt=${attempt}`;
   const facts = [
+    build.reason !== null && !steps.some(({ exit }) => exit === build.reason) && (
+      <Reason reason={build.reason} repo={build.repo} />
+    ),
     <>build #{build.id}</>,
     build.machine && (
       <>
@@ -121,9 +125,6 @@ export function Facts(props: { data: BuildData }): JSX.Element {
       </>
     ),
     knownIssues.length > 0 && `known issue ${visible(knownIssues.join(", "))}`,
-    build.reason !== null && !steps.some(({ exit }) => exit === build.reason) && (
-      <Reason reason={build.reason} repo={build.repo} />
-    ),
     step !== null && <a href={`${stepHref(build.id, step)}/log${query}`}>raw log</a>,
     build.endedAt !== null && (
       <>

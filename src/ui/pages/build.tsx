@@ -4,7 +4,7 @@
  * the last step's.
  *
  * A page that is opened while its build waits or runs keeps the places of its things until it is left: what the end brings stands in room that
- * was kept for it, or below the log.
+ * was kept for it, over the end of the log, of which it has the last lines itself, or below the log.
  */
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
@@ -35,6 +35,8 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
     data.why === null || (twice && data.named) ? null : (
       <Why why={data.why} build={build.id} attempt={data.attempt} last={data.attempts.length} />
     );
+  // A build without tests keeps no room: on the log of the step that failed the lines stand over its end.
+  const over = live && !sharded && data.why?.step === data.step;
   const troubled = data.tests === null ? null : <TroubledTests build={build.id} tests={data.tests} />;
   const byHand = data.reproduce === null ? null : <ByHand reproduce={data.reproduce} />;
   return (
@@ -96,6 +98,7 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
           log={data.log}
           why={markedHere(data)}
           room={opened === "waiting" ? "low" : live ? "tall" : "fit"}
+          over={over ? why : null}
         />
       ) : data.logDroppedAt !== null ? (
         <p class="empty">
@@ -105,6 +108,7 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
       ) : build.endedAt === null ? (
         <LogToCome low={opened === "waiting"} />
       ) : null}
+      {live && !sharded && !over ? why : null}
       {live ? byHand : null}
       {data.tests === null ? null : <Tests build={build.id} tests={data.tests} />}
       {data.attempts.length > 1 ? <Attempts data={data} /> : null}

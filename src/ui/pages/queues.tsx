@@ -78,8 +78,7 @@ export function QueuesPage(props: { data: { readonly queues: readonly QueueData[
 
 function usage(queue: QueueData): string {
   const parts = [`${queue.busy}/${queue.machines} in use`, `${grouped(queue.waiting)} waiting`];
-  if (queue.machines === 0)
-    parts.push(queue.known === 0 ? "no machine ever connected" : nobodyServes(queue, "no machine"));
+  if (queue.machines === 0) parts.push(nobodyServes(queue, "no machine"));
   if (!queue.configured) parts.push("not in the configuration any more");
   if (queue.drained !== null) parts.push(queue.drained === "" ? "drained" : `drained: ${visible(queue.drained)}`);
   return parts.join(" · ");

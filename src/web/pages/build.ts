@@ -241,7 +241,7 @@ async function logData(
 }
 
 async function whyData(deps: BuildDeps, build: BuildLine, steps: readonly StepFacts[]): Promise<BuildData["why"]> {
-  if (build.status !== "failure" && build.status !== "known_issue") return null;
+  if (build.endedAt !== null && build.status !== "failure" && build.status !== "known_issue") return null;
   const failed = steps.find((step) => step.outcome === "failure");
   if (!failed || failed.logId === null || failed.logDroppedAt !== null) return null;
   const { lines, from } = await lastLines(deps.logs, failed.logId, LOOKED_AT);
