@@ -821,8 +821,8 @@ test("404 suggests what may have been meant", async () => {
   expect(await response.text()).toContain('href="/machines/riverboard?type=host-linux-riscv64-lent"');
   const nosuch = await web.get("/p/nosuch");
   expect(nosuch.status).toBe(404);
-  expect(await nosuch.text()).toContain('<a href="/p/tools">tools</a>');
-  expect(await (await web.get(`/p/app/${"f".repeat(12)}`)).text()).toContain('<a href="/p/app">app</a>');
+  expect(await nosuch.text()).toContain('<a href="/p/tools" class="open">');
+  expect(await (await web.get(`/p/app/${"f".repeat(12)}`)).text()).toContain('<a href="/p/app" class="open">');
   expect((await web.get("/b/0")).status).toBe(404);
   expect((await web.get("/b/999999999999999999999")).status).toBe(404);
   expect((await web.get("/%E0%A4%A")).status).toBe(404);

@@ -112,7 +112,7 @@ export function Attempts(props: { data: BuildData }): JSX.Element {
   const { attempts, attempt: shown, build } = props.data;
   return (
     <Section id="attempts" title="Attempts">
-      <Table label="Attempts" head={["Attempt", "Machine", "#Waited", "#Ran", "Why it ended"]}>
+      <Table label="Attempts" class="config" head={["Attempt", "Machine", "#Waited", "#Ran", "Why it ended"]}>
         {attempts.map((attempt) => (
           <tr key={attempt.number}>
             <td class="tight">
@@ -123,14 +123,16 @@ export function Attempts(props: { data: BuildData }): JSX.Element {
                 <Mark status={attempt.status} /> attempt {attempt.number}
               </a>
             </td>
-            <td>{attempt.machine ? <Machine machine={attempt.machine} /> : <span class="muted">none</span>}</td>
-            <td class="right">
+            <td data-label="Machine">
+              {attempt.machine ? <Machine machine={attempt.machine} /> : <span class="muted">none</span>}
+            </td>
+            <td class="right" data-label="Waited">
               <Span from={attempt.createdAt} to={attempt.startedAt ?? attempt.endedAt} />
             </td>
-            <td class="right">
+            <td class="right" data-label="Ran">
               {attempt.startedAt === null ? null : <Span from={attempt.startedAt} to={attempt.endedAt} />}
             </td>
-            <td>{visible(attempt.reason ?? "")}</td>
+            <td {...(attempt.reason === null ? {} : { "data-label": "Ended" })}>{visible(attempt.reason ?? "")}</td>
           </tr>
         ))}
       </Table>

@@ -133,7 +133,7 @@ export function BuildersPage(props: { data: BuildersData; operator: boolean }): 
               "pool",
               "trust",
               "connected",
-              "author",
+              "owners",
               "builder",
               "notes",
               ...(props.operator ? ["drain"] : []),

@@ -348,18 +348,22 @@ function Attempts(props: { attempts: MachineData["attempts"] }): JSX.Element {
 
 function Sessions(props: { sessions: readonly SessionRow[] }): JSX.Element {
   return (
-    <Table label="Connections" head={["Opened", "#Lasted", "#Builds", "Address", "Why it ended"]}>
+    <Table label="Connections" class="config" head={["Opened", "#Lasted", "#Builds", "Address", "Why it ended"]}>
       {props.sessions.map((session) => (
         <tr key={session.id}>
-          <td>
+          <td data-label="Opened">
             <When at={session.openedAt} />
           </td>
-          <td class="right">
+          <td class="right" data-label="Lasted">
             <Span from={session.openedAt} to={session.closedAt} />
           </td>
-          <td class="right num">{session.builds}</td>
-          <td>{visible(session.address)}</td>
-          <td>{session.closedAt === null ? <span class="ok">open</span> : visible(session.reason ?? "not known")}</td>
+          <td class="right num" data-label="Builds">
+            {session.builds}
+          </td>
+          <td data-label="Address">{visible(session.address)}</td>
+          <td data-label="Ended">
+            {session.closedAt === null ? <span class="ok">open</span> : visible(session.reason ?? "not known")}
+          </td>
         </tr>
       ))}
     </Table>
@@ -368,15 +372,15 @@ function Sessions(props: { sessions: readonly SessionRow[] }): JSX.Element {
 
 function Changes(props: { changes: MachineData["changes"] }): JSX.Element {
   return (
-    <Table label="Changes" head={["When", "What", "Was", "Became"]}>
+    <Table label="Changes" class="config" head={["When", "What", "Was", "Became"]}>
       {props.changes.map((change) => (
         <tr key={`${change.at} ${change.field}`}>
           <td>
             <When at={change.at} />
           </td>
-          <td>{visible(change.field)}</td>
-          <td>{visible(change.was ?? "")}</td>
-          <td>{visible(change.became ?? "")}</td>
+          <td data-label="What">{visible(change.field)}</td>
+          <td data-label="Was">{visible(change.was ?? "")}</td>
+          <td data-label="Became">{visible(change.became ?? "")}</td>
         </tr>
       ))}
     </Table>
