@@ -17,7 +17,7 @@ import { bytes, grouped, plural } from "./text.ts";
 export interface LogData {
   /** `/b/12/test`; `/log`, `/lines` and `/find` are below it. */
   readonly base: string;
-  /** "" for the last attempt, else its number. */
+  /** The number of the attempt, so that another that begins meanwhile is another log; "" for the log of a group of tests. */
   readonly attempt: string;
   readonly total: number;
   readonly length: number;

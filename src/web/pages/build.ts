@@ -81,7 +81,7 @@ export async function buildData(
       : (steps.find((s) => s.name === step) ?? (await groupStep(sql, id, step, asked.test)));
   if (step !== undefined && !shown) return undefined;
   const [log, why, wait] = await Promise.all([
-    shown?.logId ? logData(deps, id, shown, latest ? "" : String(current?.number), from) : null,
+    shown?.logId ? logData(deps, id, shown, shown.group || !current ? "" : String(current.number), from) : null,
     latest ? whyData(deps, build, steps) : null,
     build.status === "waiting" ? waitOfBuild(sql, buildId(id), build.hostType, now) : null,
   ]);
