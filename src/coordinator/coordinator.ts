@@ -7,7 +7,6 @@
  * back, then machines are let go, and the database ends last.
  */
 import { randomBytes } from "node:crypto";
-import { mkdir, readFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -49,13 +48,11 @@ import {
 } from "../store/coordinators.ts";
 import { DataFolder } from "../store/data-folder.ts";
 import { openDatabase } from "../store/database.ts";
-import { exclusively, SECRETS_LOCK } from "../store/exclusively.ts";
 import { claimLease } from "../store/leases.ts";
 import { closeLeftSessions, configureHostTypes } from "../store/machines.ts";
 import type { Sql } from "../store/sql.ts";
 import { readAgents, serveAgents } from "../web/agent-files.ts";
 import { loadAssets } from "../web/assets.ts";
-import { certificate } from "../web/certificate.ts";
 import { CertificateKeeper } from "../web/certificate-keeper.ts";
 import { FrontDoor } from "../web/front-door.ts";
 import { servePeers } from "../web/peer-files.ts";
@@ -63,13 +60,12 @@ import { createWebApp } from "../web/web-app.ts";
 import { builderKey } from "../wire/builder-key/builder-key.ts";
 import { actions } from "./actions.ts";
 import { type Address, addressText, isLoopback, peerAddress } from "./address.ts";
-import { masterKey } from "./builder-keys.ts";
 import { type ConfigOrigin, LiveConfig } from "./config-file.ts";
 import { Drained } from "./drained.ts";
 import { Health } from "./health.ts";
 import { Newest } from "./newest.ts";
-import { operatorToken } from "./operator-token.ts";
 import { pushReceiver } from "./push.ts";
+import { openSecrets } from "./secrets.ts";
 import { fingerprint } from "./shared.ts";
 import { VERSION } from "./version.ts";
 
@@ -157,19 +153,13 @@ export class Coordinator implements AsyncDisposable {
     const secrets = options.secrets || data;
     const { certFile = "", keyFile = "", names = [] } = options.certificate ?? {};
     const tlsFiles = { folder: join(data, "tls"), caFolder: join(secrets, "tls"), names, certFile, keyFile };
-    const { master, token, tls } = await exclusively(sql, SECRETS_LOCK, async () => {
-      await mkdir(secrets, { recursive: true, mode: 0o700 });
-      return {
-        master: await masterKey(secrets, options.masterKeyFile ?? "", true),
-        token: await operatorToken(secrets),
-        tls: await certificate({ ...tlsFiles, now: startedAt }),
-      };
-    });
-    const shared = {
-      "master key": fingerprint("master key", master),
-      "operator token": fingerprint("operator token", token),
-      ...(certFile === "" && { "CA certificate": fingerprint("CA certificate", await readFile(tls.caFile, "utf8")) }),
-    };
+    const { master, token, tls, fingerprints } = await openSecrets(
+      sql,
+      secrets,
+      options.masterKeyFile ?? "",
+      tlsFiles,
+      startedAt,
+    );
     const agents = await readAgents(join(DIST, "agents"));
     const logs = stack.use(new Logs({ sql, bus, clock, stopping: stop.signal }));
 
@@ -183,7 +173,7 @@ export class Coordinator implements AsyncDisposable {
         taken: async (farm) => {
           await configureHostTypes(sql, farm.hosts);
           const configuration = fingerprint("configuration", JSON.stringify(effectiveFarm(farm)));
-          await coordinatorShares(sql, id, { ...shared, configuration });
+          await coordinatorShares(sql, id, { ...fingerprints, configuration });
           await act(farm);
           bus.publish("config:");
         },
