@@ -12,7 +12,7 @@
 import type { Readable } from "node:stream";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
-import { FarmError } from "../farm/errors.ts";
+import { FarmError, messageOf } from "../farm/errors.ts";
 import { type Ms, plus } from "../farm/ids.ts";
 import type { Lease } from "../farm/lease.ts";
 import type { Logs } from "../logs/logs.ts";
@@ -207,11 +207,12 @@ function isElsewhere({ sql, patiently }: AttemptDeps, lease: Lease): Promise<boo
   return patiently(() => goesOnElsewhere(sql, lease));
 }
 
-async function emptied({ clock, stopping }: AttemptDeps, machine: BuildMachine): Promise<"clean" | "broken"> {
+async function emptied({ clock, log, stopping }: AttemptDeps, machine: BuildMachine): Promise<"clean" | "broken"> {
   try {
     await clean(clock, machine, stopping);
     return "clean";
-  } catch {
+  } catch (error) {
+    log.warn({ machine: machine.name, error: messageOf(error) }, "Could not clean a machine; letting it go");
     return "broken";
   }
 }
