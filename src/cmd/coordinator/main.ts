@@ -22,7 +22,7 @@ const flags = {
   "allow-dev-key": bool(false, "accept the public development key on any address: anybody can then join"),
   "tls-cert": text("", "PEM `file` with a certificate chain to serve instead of the farm's own"),
   "tls-key": text("", "PEM `file` with its private key"),
-  "tls-name": texts("further host `name` for the farm's own certificate"),
+  "tls-name": texts("further host `name` for the farm's own certificate; give it once for each"),
   "farm-name": text("Barnraiser", "the `name` that pages show"),
 };
 
