@@ -12,10 +12,10 @@ import { Logs } from "../src/logs/logs.ts";
 import { openPool, PooledSql } from "../src/store/connection.ts";
 import { connectionOf } from "../src/store/embedded-server.ts";
 import { systemClock } from "../src/store/system-clock.ts";
-import { until } from "./testing/process.ts";
+import { builderKey } from "../src/wire/builder-key/builder-key.ts";
+import { Process, until } from "./testing/process.ts";
 import { random } from "./testing/random.ts";
 import { Repository, temporaryFolder } from "./testing/repository.ts";
-import { RestartableFarm } from "./testing/restartable.ts";
 
 const HOST_TYPE = "host-linux-amd64-e2e";
 const BUILDS = 50;
@@ -51,6 +51,8 @@ test(`the coordinator killed under ${BUILDS} running builds: all finish, logs ar
   await using repository = await Repository.make();
   await repository.commit("First", { "work.sh": WORK });
   await mkdir(join(folder, "wrote"));
+  const data = join(folder, "farm");
+  const config = join(folder, "farm.config.mjs");
   const builders = Array.from({ length: BUILDS }, (_, n) => ({
     name: `linux-amd64-b${n}`,
     host: HOST_TYPE,
@@ -60,30 +62,65 @@ test(`the coordinator killed under ${BUILDS} running builds: all finish, logs ar
       { name: "test", command: "./work.sh test 5" },
     ],
   }));
-  await using farm = await RestartableFarm.start({
-    folder,
-    hostType: HOST_TYPE,
-    repository: repository.path,
+  const farm = {
+    repos: [{ name: "app", url: repository.path, poll: "1s" }],
+    hosts: [{ hostType: HOST_TYPE, trust: "team" }],
     builders,
-  });
+  };
+  await writeFile(config, `export default ${JSON.stringify(farm)};\n`);
+  await writeFile(join(folder, "master.key"), "a master key for tests\n");
+  await writeFile(join(folder, "machine.key"), builderKey("a master key for tests", HOST_TYPE), { mode: 0o600 });
+  let addresses = { https: "https://127.0.0.1:0", http: "http://127.0.0.1:0" };
+  const start = async () => {
+    const program = Process.program("coordinator.js", [
+      ...["-config", config, "-data", data, "-masterkey", join(folder, "master.key")],
+      ...["-listen", new URL(addresses.https).host, "-http", new URL(addresses.http).host],
+    ]);
+    await program.says(/The farm runs/);
+    addresses = JSON.parse(await readFile(join(data, "coordinator.json"), "utf8"));
+    return program;
+  };
+  let coordinator = await start();
   await using stack = new AsyncDisposableStack();
-  const pool = openPool(await connectionOf(farm.data), { debug() {}, info() {}, warn() {}, error() {} });
+  stack.defer(() => coordinator[Symbol.asyncDispose]());
+  const pool = openPool(await connectionOf(data), { debug() {}, info() {}, warn() {}, error() {} });
   stack.defer(() => pool.end());
   const never = new AbortController().signal;
   const sql = new PooledSql({ pool, clock: systemClock, patience: seconds(20), signal: never });
+  const machines: Process[] = [];
+  const lend = async (n: number) => {
+    const work = join(folder, `work${n}`);
+    await mkdir(work);
+    const flags = [
+      `-coordinator=${new URL(addresses.https).host}`,
+      `-reverse-type=${HOST_TYPE}`,
+      `-hostname=m${n}`,
+      `-ca-file=${join(data, "tls/ca.pem")}`,
+      `-workdir=${work}`,
+      "-health-addr=127.0.0.1:0",
+      "-halt=false",
+    ];
+    const env = { GO_BUILD_KEY_PATH: join(folder, "machine.key") };
+    const machine = stack.use(Process.program("agents/buildlet.mjs", flags, { env }));
+    machines.push(machine);
+    await machine.says(/Registered/);
+  };
+  const said = () => `\n${coordinator.output}\n${machines.map((machine) => machine.output).join("\n")}`;
   const counted = (text: string, count: number) =>
     until(
       async () => (await sql.query(text)).length === count,
       60_000,
-      () => `${count} of ${text}\n${farm.output}`,
+      () => `${count} of ${text}${said()}`,
     );
   for (let n = 0; n < BUILDS; n += WAVE) {
-    await Promise.all(Array.from({ length: WAVE }, (_, at) => farm.machine(`m${n + at}`)));
+    await Promise.all(Array.from({ length: WAVE }, (_, at) => lend(n + at)));
   }
   await counted(RUNNING, BUILDS);
   const killed = async (withinMs: number) => {
     await new Promise((resolve) => setTimeout(resolve, next() * withinMs)); // the random point
-    await farm.killAndStart();
+    coordinator.kill("SIGKILL");
+    await coordinator.exited;
+    coordinator = await start();
   };
   for (let kill = 0; kill < KILLS; kill++) await killed(2000);
   await counted(RUNNING, BUILDS);
