@@ -85,7 +85,9 @@ export function Why(props: { build: BuildLine }): JSX.Element | null {
       <>
         {step === null ? null : <Name text={step} />}
         {tests === null ? null : (
-          <span class="num"> {status === "running" ? `${tests.ended}/${tests.total}` : `${tests.failed} failed`}</span>
+          <span class="num">
+            {status === "running" ? ` ${tests.ended}/${tests.total}` : `: ${tests.failed} failed`}
+          </span>
         )}
         {again}
       </>

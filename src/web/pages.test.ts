@@ -623,7 +623,7 @@ test("/p/REPO: a canceled rebuild leaves the result in sight, and the cell's car
     before.id,
   );
   const html = plainText(await page(`/p/app/${hash}`));
-  expect(html).toMatch(/Builders\d+ failure, 1 known issue, \d+ success, 1 skipped/);
+  expect(html).toMatch(/Builders\d+ failed, 1 known to fail, \d+ passed, 1 skipped/);
   expect(html).toContain("windows-amd64does not build this branch");
   await sql.query("delete from build where outcome = 'canceled' and rebuild_of = $1", [before.id]);
 });

@@ -5,7 +5,6 @@ import { Why } from "../build-rows.tsx";
 import { type BuildLine, type OtherCommit, repoHref } from "../data.ts";
 import type { Broke } from "../grid.ts";
 import { Builder, Empty, Left, Machine, Mark, Name, Section, Span, Table, When, With } from "../parts.tsx";
-import { STATUS } from "../status.ts";
 import { subject, visible, visibleLines } from "../text.ts";
 
 export interface CommitCell {
@@ -105,10 +104,22 @@ export function CommitPage(props: { data: CommitData }): JSX.Element {
   );
 }
 
-/** "1 failure, 2 running, 5 success". */
+const COUNTED: Readonly<Record<Status, string>> = {
+  failure: "failed",
+  infra_failure: "failed by the farm's fault",
+  known_issue: "known to fail",
+  success: "passed",
+  flaky: "flaky",
+  running: "running",
+  waiting: "waiting",
+  canceled: "canceled",
+  skipped: "skipped",
+};
+
+/** "1 failed, 2 running, 5 passed". */
 function sums(cells: readonly CommitCell[]): string {
   const counts = Map.groupBy(cells, (cell) => cell.status);
-  return [...counts].map(([status, all]) => `${all.length} ${STATUS[status].word}`).join(", ");
+  return [...counts].map(([status, all]) => `${all.length} ${COUNTED[status]}`).join(", ");
 }
 
 /** The commit's row of the grid, upright, as a list of builds. */
