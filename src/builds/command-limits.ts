@@ -5,7 +5,7 @@
  * long it has run already (`ran`). While the log takes no more bytes the command is not silent: it is us who do not listen (`hold`).
  */
 import type { Recipe, Step } from "../farm/build.ts";
-import type { Clock } from "../farm/clock.ts";
+import { type Clock, ENOUGH } from "../farm/clock.ts";
 import { durationText } from "../farm/duration-text.ts";
 import { FarmError } from "../farm/errors.ts";
 import { type EpochMs, type Ms, minutes, ms } from "../farm/ids.ts";
@@ -79,7 +79,7 @@ export class LimitWatch implements Disposable {
   ran(span: Ms): void {
     this.#heard = this.#clock.monotonic();
     this.#began = Math.min(this.#began, this.#heard - span);
-    this.#timer.abort();
+    this.#timer.abort(ENOUGH);
     this.#arm();
   }
 
@@ -93,8 +93,8 @@ export class LimitWatch implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#over.abort();
-    this.#timer.abort();
+    this.#over.abort(ENOUGH);
+    this.#timer.abort(ENOUGH);
   }
 
   #arm(): void {

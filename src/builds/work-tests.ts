@@ -13,7 +13,7 @@
  * helper, and a build goes on when the machine that began it is gone.
  */
 import type { Recipe, TestsSpec } from "../farm/build.ts";
-import type { Clock } from "../farm/clock.ts";
+import { type Clock, ENOUGH } from "../farm/clock.ts";
 import type { Bus } from "../farm/deps.ts";
 import { durationText } from "../farm/duration-text.ts";
 import { FarmError } from "../farm/errors.ts";
@@ -86,7 +86,7 @@ export type Worked =
 export async function workOff(deps: TestsDeps, job: TestsJob, signal: AbortSignal): Promise<Worked> {
   const { clock, sql, patiently } = deps;
   const over = new AbortController();
-  using _ = { [Symbol.dispose]: () => over.abort() };
+  using _ = { [Symbol.dispose]: () => over.abort(ENOUGH) };
   const news = new News(deps, job.build.id, over.signal);
   const ends = endOf(deps, job.build.id, over.signal);
   let held = await patiently(() => heldGroup(sql, job.worker));
@@ -275,7 +275,7 @@ class News {
     try {
       await Promise.race([heard, this.#clock.sleep(limit, AbortSignal.any([signal, done.signal]))]);
     } finally {
-      done.abort();
+      done.abort(ENOUGH);
       this.#wake = () => {};
     }
   }

@@ -9,7 +9,7 @@
  * Always: a client gets the bytes from its offset on, in order, each once; the newest client only.
  */
 import type { ServerResponse } from "node:http";
-import type { Clock } from "../../farm/clock.ts";
+import { type Clock, ENOUGH } from "../../farm/clock.ts";
 import { type Ms, minutes } from "../../farm/ids.ts";
 import { PROCESS_STATE } from "../../wire/buildlet-api/buildlet-api.ts";
 import type { OutputSink } from "./commands.ts";
@@ -71,7 +71,7 @@ export class Execution implements Disposable {
   /** `client`, whose head has been sent, gets the output from `from` on, and the end. */
   attach(client: ServerResponse, from: number): void {
     this.#client?.destroy();
-    this.#alone.abort();
+    this.#alone.abort(ENOUGH);
     this.#client = client;
     this.#at = from;
     this.#full = false;
@@ -92,7 +92,7 @@ export class Execution implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#alone.abort();
+    this.#alone.abort(ENOUGH);
     this.stop.abort(new Error("The execution was ended"));
     this.#client?.destroy();
     this.#spool[Symbol.dispose]();

@@ -9,7 +9,7 @@
  * to an upload) destroys its connection, and the machine stops what it was doing for it.
  */
 import { Readable } from "node:stream";
-import type { Clock } from "../../farm/clock.ts";
+import { type Clock, ENOUGH } from "../../farm/clock.ts";
 import { FarmError, messageOf } from "../../farm/errors.ts";
 import { type Ms, seconds } from "../../farm/ids.ts";
 import { encodeRequestHead, HeadError, type HeaderField, type ResponseHead } from "../../wire/revdial/http-head.ts";
@@ -166,7 +166,7 @@ export class Exchanges {
       upload.destroy();
       return { head: await early, whole: false };
     } finally {
-      limit.abort();
+      limit.abort(ENOUGH);
     }
   }
 
