@@ -5,7 +5,7 @@ import pg from "pg";
 import type { Clock } from "../farm/clock.ts";
 import type { Log } from "../farm/deps.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
-import { type Ms, ms, seconds } from "../farm/ids.ts";
+import { type Ms, minutes, ms, seconds } from "../farm/ids.ts";
 import type { Sql } from "./sql.ts";
 
 const POOL_SIZE = 12;
@@ -17,6 +17,8 @@ export const STATEMENT_LIMIT: Ms = seconds(50);
 const SILENT_LIMIT = seconds(10);
 /** A transaction that nobody goes on with, because its coordinator lost its power, keeps its locks no longer. */
 const IDLE_IN_TRANSACTION_LIMIT = seconds(60);
+/** A connection is dear: its first use of each statement costs more than many later ones. */
+const IDLE_CONNECTION_LIMIT = minutes(5);
 const FIRST_PAUSE = ms(20);
 const LONGEST_PAUSE = ms(500);
 const DEADLOCK_RETRIES = 5;
@@ -42,6 +44,7 @@ export function openPool(
     types,
     max: POOL_SIZE,
     connectionTimeoutMillis: 10_000,
+    idleTimeoutMillis: IDLE_CONNECTION_LIMIT,
     query_timeout: statementLimit + silentLimit,
     keepAlive: true,
     options: "-c timezone=UTC",
