@@ -7,7 +7,8 @@
  *   held -driven (drive.ts)-> ended, given up or parked
  *
  * Whether the machine is emptied first depends on where the attempt stands in the database, never on how the lease came here: an attempt that
- * goes on needs what is there. What may still run there for nobody is ended, by emptying the machine, before it is given back.
+ * goes on needs what is there. Only under a lease that was just wanted nothing can have begun, so that its machine is emptied while the
+ * database is told of the beginning. What may still run there for nobody is ended, by emptying the machine, before it is given back.
  */
 import type { Readable } from "node:stream";
 import type { Clock } from "../farm/clock.ts";
@@ -69,6 +70,8 @@ export async function workOnAttempt(
   signal: AbortSignal,
 ): Promise<Back> {
   const { sql, bus, clock, patiently } = deps;
+  const cleaning = lease.anew && machine ? clean(clock, machine, signal) : undefined;
+  cleaning?.catch(() => {}); // told to whoever waits for it
   const begun = await patiently(() => beginAttempt(sql, lease, clock.now()));
   if (!begun) {
     if (await isElsewhere(deps, lease)) return "elsewhere";
@@ -79,7 +82,7 @@ export async function workOnAttempt(
   publishBuild(bus, begun.build, false);
   if (!machine) return await withoutMachine(deps, lease, begun);
   bus.publish(`machine:${machine.machineId}`);
-  const driven = await drive(driveDeps(deps, lease, begun, machine), begun, machine, signal);
+  const driven = await drive(driveDeps(deps, lease, begun, machine, cleaning), begun, machine, signal);
   if (driven.outcome === "parked") await park(deps, lease, begun, driven.reason);
   const back = driven.outcome === "parked" ? "parked" : await ended(deps, lease, begun, machine, driven, signal);
   bus.publish(`machine:${machine.machineId}`);
@@ -94,12 +97,19 @@ async function withoutMachine(deps: AttemptDeps, lease: Lease, begun: Begun): Pr
   return "clean";
 }
 
-function driveDeps(deps: AttemptDeps, lease: Lease, begun: Begun, machine: BuildMachine): DriveDeps {
+function driveDeps(
+  deps: AttemptDeps,
+  lease: Lease,
+  begun: Begun,
+  machine: BuildMachine,
+  cleaning: Promise<void> | undefined,
+): DriveDeps {
   const { sql, bus, clock, logs, snapshots, tarball, patiently } = deps;
   const { epoch } = lease;
   const { attempt, build, recipe } = begun;
   return {
     clock,
+    cleaning,
     tarball,
     writeOther: snapshots.writeOther.bind(snapshots),
     writer: logs.writer.bind(logs),

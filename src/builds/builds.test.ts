@@ -6,6 +6,7 @@ import { freshDatabase, type TestDatabase } from "../store/testing/database.ts";
 import { addCommit, addHostType, NOON, testRecipe } from "../store/testing/farm.ts";
 import { whyWaiting } from "../store/waiting.ts";
 import { insertPlanned, type PlannedBuild } from "./insert.ts";
+import { SlowSql } from "./testing/cut-sql.ts";
 import type { Script } from "./testing/fake-machine.ts";
 import { TestFarm } from "./testing/farm.ts";
 
@@ -139,6 +140,18 @@ test("[coordinator 63] the first call of a build is removeall of the work dir; t
   expect(await logText(farm, rows[0]?.log_id)).toMatch(/^linux-amd64 at [0-9a-f]{40}\n\nwrote tool to m1 in .*\n$/);
   expect(await logText(farm, rows[2]?.log_id)).toBe("hello from test\n");
   await consistent(database);
+});
+
+test("the machine of a new build is emptied while the database is told of its beginning, and that once", async () => {
+  await using database = await freshDatabase();
+  const sql = new SlowSql(database.sql, "update attempt set state = 'running'");
+  await using farm = await TestFarm.open(database, { sql });
+  const id = await plan(database, {}, ["make"]);
+  const machine = await farm.connect("linux", "m1");
+  await vi.waitFor(() => expect([sql.waiting, machine.calls]).toEqual([1, ["removeall ."]]));
+  sql.go();
+  expect(await ended(database, id)).toMatchObject({ outcome: "success" });
+  expect(machine.calls).toEqual(["removeall .", "writetgz src", "exec make"]);
 });
 
 test("[coordinator 59] without a connected machine of its host type a build waits, planned once however often it is found, and begins when one connects", async () => {
