@@ -254,7 +254,7 @@ test("the end of a coordinator that passed a machine's connection on is not char
   await using farm = await TestFarm.open(database, { policy: QUICK });
   const id = await plan(database);
   await farm.connect("linux", "m1", { script: () => ({ ends: "carrier" }) });
-  await vi.waitFor(async () => expect((await look(database, id)).attempts.length).toBe(2));
+  await vi.waitFor(async () => expect((await look(database, id)).attempts.length).toBeGreaterThan(1));
   const [first] = await database.sql.query("select reason, counts, machine_fault from attempt order by number");
   expect(first).toEqual({ reason: "coordinator P1 ended", counts: false, machine_fault: false });
 });
