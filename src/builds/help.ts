@@ -76,7 +76,7 @@ export async function help(
     if (machine.resumes && (stopped || (machine.gone.aborted && !signal.aborted))) return { reason, parked: true };
     const ours = signal.aborted || !isAgainstMachine(error);
     const machineFine = ours && !machine.gone.aborted && (!signal.aborted || machine.agent === "barnraiser");
-    return { reason, parked: false, machineFine, machineFault: !machineFine && !stopped };
+    return { reason, parked: false, machineFine, machineFault: !machineFine && !signal.aborted };
   }
 }
 

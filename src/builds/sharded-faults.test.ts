@@ -125,9 +125,6 @@ test("a helper that answers garbage: its tests run elsewhere, and it is not used
   expect(await endedBuild(database, id)).toMatchObject({ outcome: "success", flaky_tests: 0 });
   expect(await outcomes(farm, id)).toEqual(passed);
   expect(farm.released).toContainEqual({ name: "helper", how: "broken" });
-  expect(
-    await database.sql.query("select m.name, h.machine_fault from helper h join machine m on m.id = h.machine_id"),
-  ).toEqual([{ name: "helper", machine_fault: true }]); // three in a row would set it aside
 });
 
 test("a helper that does not take the file of names: its tests run elsewhere", async () => {

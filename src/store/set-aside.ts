@@ -72,8 +72,8 @@ export async function setAsideIfFailing(sql: Sql, machine: MachineId, reason: st
 }
 
 /**
- * Ends the lease of a helper; `fault`: by its machine's fault. Otherwise it speaks for the machine if a group of tests ended on it. Nothing
- * happens when the lease was ended or adopted before.
+ * Ends the lease of a helper, if the end of its build has not; `fault`: by its machine's fault. Otherwise it speaks for the machine if a group
+ * of tests ended on it. Nothing happens a second time, or when the lease was adopted before.
  */
 export async function endHelper(
   sql: Sql,
@@ -85,14 +85,15 @@ export async function endHelper(
   await sql.tx(async (tx) => {
     const [ended] = await tx.query<{ machine: number | null }>(
       `with l as (
-         update lease set state = 'ended', ended_at = $3, end_reason = $4 where id = $1 and state <> 'ended' and epoch = $2
-         returning id, machine_id
+         select id, machine_id from lease where id = $1 and epoch = $2 for update
+       ), ended as (
+         update lease set state = 'ended', ended_at = $3, end_reason = $4 from l where lease.id = l.id and lease.state <> 'ended'
        )
        update helper set machine_id = l.machine_id, ended_at = $3, machine_fault = case
            when $5 then true
            when exists (select from test_group g where g.lease_id = l.id and (g.status = 'ok' or g.status like 'exit status %')) then false
          end
-       from l where helper.lease_id = l.id returning helper.machine_id as machine`,
+       from l where helper.lease_id = l.id and helper.ended_at is null returning helper.machine_id as machine`,
       [id, epoch, at(now), reason, fault],
     );
     if (fault && ended && ended.machine !== null) {
