@@ -159,6 +159,7 @@ async function makespan(
         result: "success",
         final: false,
         durationMs: time,
+        shareMs: null,
         from: 0,
         to: 0,
       })),

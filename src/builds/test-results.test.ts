@@ -15,14 +15,15 @@ const reported = (reports: Record<string, TestReport>, unended: Record<string, n
 const words = (of: readonly GroupTest[], over: Partial<GroupRan>) =>
   resultsOf(of, ran(over), 10).map(({ result, final }) => `${result}${final ? "!" : ""}`);
 
-test("by its exit: well is success for all, in shares of its time; of several that failed each runs alone", () => {
+test("by its exit: well is success for all, in shares of its time, which are no durations; of several that failed each runs alone", () => {
   const [a, b] = tests("a", "b");
   if (!a || !b) throw new Error("two tests");
   const shared = resultsOf([{ ...a, expectedMs: 30 }, b], ran({}), 10);
-  expect(shared.map(({ result, durationMs }) => [result, durationMs])).toEqual([
-    ["success", 75],
-    ["success", 25],
+  expect(shared.map(({ result, durationMs, shareMs }) => [result, durationMs, shareMs])).toEqual([
+    ["success", null, 75],
+    ["success", null, 25],
   ]);
+  expect(resultsOf([a], ran({}), 10)).toMatchObject([{ durationMs: 100, shareMs: null }]);
   expect(words([a, b], { ok: false })).toEqual(["again", "again"]);
   expect(words([a], { ok: false })).toEqual(["failure"]);
   expect(words([a], { ok: false, stopped: true })).toEqual(["failure!"]);

@@ -3,8 +3,9 @@
  *
  * Nobody passes who was not said to have passed, and nobody fails for what another one did:
  *
- *   the command says by its exit alone   well: all passed, and have shared its time as was expected of them. Not well: of one test that
- *                                        is its failure; of several each runs alone
+ *   the command says by its exit alone   well: all passed; what each of several took nobody knows, and its part of their time, by what was
+ *                                        expected, is a guess for the next builds. Not well: of one test that is its failure; of several
+ *                                        each runs alone
  *   it reports test by test              as reported. A test that began and has no end failed when the command did; one that was not
  *                                        reported at all runs alone, and fails when it is not reported then either. A command that
  *                                        did not end well, and reported no failure, is believed by its exit
@@ -52,7 +53,8 @@ function byExit(tests: readonly GroupTest[], ran: GroupRan, unknownMs: number): 
     number: test.number,
     result: ran.ok ? "success" : tests.length === 1 ? "failure" : "again",
     final: ran.stopped,
-    durationMs: ran.durationMs === null ? null : (ran.durationMs * expected(test)) / all,
+    durationMs: tests.length === 1 ? ran.durationMs : null,
+    shareMs: tests.length === 1 || ran.durationMs === null ? null : (ran.durationMs * expected(test)) / all,
     from: 0,
     to: ran.length,
   }));
@@ -76,12 +78,13 @@ function byReport(tests: readonly GroupTest[], ran: GroupRan, { reports, unended
       result: failed ? "failure" : "again",
       final: failed && ran.stopped,
       durationMs: single ? ran.durationMs : null,
+      shareMs: null,
       from: single ? 0 : from,
       to: ran.length,
     };
   });
 }
 
-function place({ durationMs, from, to }: TestReport): Pick<TestRan, "durationMs" | "from" | "to"> {
-  return { durationMs, from, to };
+function place({ durationMs, from, to }: TestReport): Pick<TestRan, "durationMs" | "shareMs" | "from" | "to"> {
+  return { durationMs, shareMs: null, from, to };
 }

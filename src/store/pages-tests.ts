@@ -32,7 +32,10 @@ export interface TestRow {
   readonly failures: number;
   readonly losses: number;
   readonly expectedMs: number | null;
+  /** null: it was not measured by itself. */
   readonly durationMs: number | null;
+  /** How many tests were in the group that ran it last. */
+  readonly groupOf: number | null;
   readonly machine: string | null;
   readonly machineType: string | null;
   /** The group that ran it last, and where it failed first. */
@@ -84,7 +87,7 @@ export async function testRows(
           and ${FILTERS[part]} order by t.number limit $5)`,
   );
   return sql.query(
-    `select t.part, t.number, t.name, t.state, t.outcome, t.failures, t.losses, t.expected_ms as "expectedMs", t.duration_ms as "durationMs",
+    `select t.part, t.number, t.name, t.state, t.outcome, t.failures, t.losses, t.expected_ms as "expectedMs", t.duration_ms as "durationMs", cardinality(g.tests) as "groupOf",
        m.name as machine, m.host_type as "machineType", t.group_id as "group", t.failed_group as "failedGroup"
      from (${some.join(" union all ")}) t left join test_group g on g.id = t.group_id left join machine m on m.id = g.machine_id
      order by t.part, t.number limit $5`,

@@ -57,6 +57,8 @@ export interface TestRan {
   readonly final: boolean;
   /** null: unknown. */
   readonly durationMs: number | null;
+  /** Its part, by what was expected, of the time of a group that does not say what each took; null: it does, or its time is unknown. */
+  readonly shareMs: number | null;
   readonly from: number;
   readonly to: number;
 }
@@ -126,6 +128,7 @@ interface SettledRow extends SettledTest {
   readonly number: number;
   readonly expected_ms: number | null;
   readonly duration_ms: number | null;
+  readonly share_ms: number | null;
   readonly passed: boolean;
 }
 
@@ -141,11 +144,12 @@ async function settle(
   run: Run,
   now: EpochMs,
 ): Promise<void> {
-  const ran = done.tests.map(({ number, result, final, durationMs, from, to }) => ({
+  const ran = done.tests.map(({ number, result, final, durationMs, shareMs, from, to }) => ({
     number,
     result,
     final,
-    duration: durationMs === null ? null : Math.min(Math.round(durationMs), 2 ** 31 - 1),
+    duration: stored(durationMs),
+    share: stored(shareMs),
     from_byte: from,
     to_byte: to,
   }));
@@ -156,7 +160,7 @@ async function settle(
        where id = $12 and lease_id = $13 and state = 'running' returning id, build_id
      ), ran as (
        select g.id as group_id, g.build_id, r.*
-       from g, jsonb_to_recordset($11::jsonb) as r (number integer, result text, final boolean, duration integer, from_byte bigint, to_byte bigint)
+       from g, jsonb_to_recordset($11::jsonb) as r (number integer, result text, final boolean, duration integer, share integer, from_byte bigint, to_byte bigint)
      ), t as (
      update test t set
        state = case when r.result = 'again' or (r.result = 'failure' and t.failures = 0 and not r.final) then 'waiting' else 'ended' end,
@@ -172,7 +176,7 @@ async function settle(
        failed_to = case when r.result = 'failure' and t.failures = 0 then r.to_byte else t.failed_to end
      from ran r
      where t.build_id = $18 and t.number = any ($19::integer[]) and t.number = r.number and t.state = 'running'
-     returning t.number, t.name, t.state, t.outcome, t.expected_ms, t.duration_ms, r.result = 'success' as passed, t.failures,
+     returning t.number, t.name, t.state, t.outcome, t.expected_ms, t.duration_ms, r.share as share_ms, r.result = 'success' as passed, t.failures,
        case when t.failures > 0 then (select m.name from test_group f join machine m on m.id = f.machine_id where f.id = t.failed_group) end as failed_on,
        case when t.failures > 0 then (select name from machine where id = $16) end as ran_on
      )
@@ -194,13 +198,18 @@ async function settle(
   const rows = settled.tests;
   run.said.push(...settledLines(done.line, done.tests.length, rows));
   count(run, rows);
-  const timed = rows.filter((row) => row.passed && row.duration_ms !== null);
-  for (const { expected_ms, duration_ms } of timed) {
+  const timed = rows.filter((row) => row.passed && (row.duration_ms ?? row.share_ms) !== null);
+  for (const { expected_ms, duration_ms, share_ms } of timed) {
     if (expected_ms !== null) continue;
     run.learned++;
-    run.learned_ms += duration_ms ?? 0;
+    run.learned_ms += duration_ms ?? share_ms ?? 0;
   }
   if (timed.length > 0) await remember(tx, worker.build, timed, now);
+}
+
+/** As a column takes it. */
+function stored(span: number | null): number | null {
+  return span === null ? null : Math.min(Math.round(span), 2 ** 31 - 1);
 }
 
 /** Tests leave `running`: the sums follow. */

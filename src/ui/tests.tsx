@@ -20,6 +20,8 @@ export interface TestLine {
   readonly note: string;
   readonly machine: MachineRef | null;
   readonly durationMs: number | null;
+  /** Of one that has run: of how many tests only the time of all is known; null where its own is, or it has not run. */
+  readonly groupOf: number | null;
   readonly expectedMs: number | null;
   readonly group: number | null;
   /** Of one that failed. */
@@ -94,7 +96,7 @@ function Troubled(props: { build: number; test: FailedTest }): JSX.Element {
       <h2>
         <Mark status={test.status} /> <TestName build={build} test={test} />
         <span class="muted took">
-          {test.durationMs === null ? "" : ` ${durationText(test.durationMs)}`}
+          {` ${tookText(test)}`}
           {test.note === "" ? "" : ` · ${test.note}`}
           {test.machine === null ? null : (
             <>
@@ -197,7 +199,7 @@ export function Tests(props: { build: number; tests: TestsData }): JSX.Element {
                 {test.note === "" ? null : <span class="muted"> {test.note}</span>}
                 <TestSince since={test.since} />
               </td>
-              <td class="right">{test.durationMs === null ? "" : durationText(test.durationMs)}</td>
+              <td class="right">{tookText(test)}</td>
               <td class="right muted">{test.expectedMs === null ? "" : durationText(test.expectedMs)}</td>
               <td class="tight">{test.machine === null ? null : <Machine machine={test.machine} />}</td>
             </tr>
@@ -211,6 +213,11 @@ export function Tests(props: { build: number; tests: TestsData }): JSX.Element {
       </p>
     </Section>
   );
+}
+
+function tookText({ durationMs, groupOf }: TestLine): string {
+  if (durationMs !== null) return durationText(durationMs);
+  return groupOf !== null && groupOf > 1 ? `in a group of ${groupOf}` : "";
 }
 
 function TestName(props: { build: number; test: TestLine }): JSX.Element {

@@ -78,7 +78,8 @@ create table test_time (
   repo    text not null,
   name    text not null,
   builder text not null,
-  recent  integer[] not null,
+  recent  integer[] not null default '{}',
+  shared  integer[] not null default '{}',         -- its part, by what was expected, of groups that said only what all took together
   seen_at timestamptz not null,                    -- when it passed last, to the day, so that an index follows once a day
   primary key (repo, name, builder)
 );

@@ -145,6 +145,7 @@ function lineOf(row: TestRow): TestLine {
     note: noteOf(row),
     machine: machineRef(row.machine, row.machineType),
     durationMs: row.durationMs,
+    groupOf: row.state === "ended" && row.durationMs === null ? row.groupOf : null,
     expectedMs: row.expectedMs,
     group: row.failedGroup ?? row.group,
     since: null,
