@@ -1,21 +1,27 @@
 /** Machines that hang, are slow, or answer what nobody can use, in the middle of a build's tests. */
 import { expect, test, vi } from "vitest";
 import { ms } from "../farm/ids.ts";
-import { systemClock } from "../store/system-clock.ts";
+import { FakeClock } from "../farm/testing/fake-clock.ts";
+import { FLUSH_AFTER } from "../logs/writer.ts";
 import { freshDatabase, type TestDatabase } from "../store/testing/database.ts";
 import { addHostType } from "../store/testing/farm.ts";
-import type { Script } from "./testing/fake-machine.ts";
-import { TestFarm } from "./testing/farm.ts";
+import type { FakeMachine, Script } from "./testing/fake-machine.ts";
+import { TestFarm, type TestFarmOptions } from "./testing/farm.ts";
 import { endedBuild, type PlanTests, planTests, runScript, SOON, testsOf, testsSpec, trees } from "./testing/tests.ts";
 
 const NAMES = Array.from("abcdefghijkl");
 /** A group of two tests is late after a quarter of a second. */
 const QUICK = { helpers: 1, groupTargetMs: 100, unknownMs: 50 };
 
-async function opened(database: TestDatabase): Promise<TestFarm> {
+async function opened(database: TestDatabase, options: TestFarmOptions = {}): Promise<TestFarm> {
   await addHostType(database.sql, "linux");
   const policy = { elsewhereFirst: ms(50), pause: () => ms(1) };
-  return TestFarm.open(database, { policy, elsewhereFirst: SOON, snapshots: trees() });
+  return TestFarm.open(database, { policy, elsewhereFirst: SOON, snapshots: trees(), ...options });
+}
+
+/** Waits until `machine` runs tests: it has the build then, and whoever comes can only help. */
+async function running(machine: FakeMachine): Promise<void> {
+  await vi.waitFor(() => expect(machine.calls).toContain("exec run"), { timeout: 5000 });
 }
 
 /** Waits until two machines have a group each. */
@@ -52,8 +58,9 @@ async function withBad(
       return { started: meet, ...(name === bad && what) };
     });
   };
-  await farm.connect("linux", "main", { script: script("main") });
+  const main = await farm.connect("linux", "main", { script: script("main") });
   const id = await planTests(farm.database, testsSpec(NAMES, { ...QUICK, ...over }), plan);
+  await running(main);
   await farm.connect("linux", "helper", { script: script("helper") });
   return id;
 }
@@ -124,15 +131,37 @@ test("a helper that answers garbage: its tests run elsewhere, and it is not used
   const id = await withBad(farm, "helper", { ends: "garbage" });
   expect(await endedBuild(database, id)).toMatchObject({ outcome: "success", flaky_tests: 0 });
   expect(await outcomes(farm, id)).toEqual(passed);
-  expect(farm.released).toContainEqual({ name: "helper", how: "broken" });
+  await vi.waitFor(() => expect(farm.released).toContainEqual({ name: "helper", how: "broken" }));
+  expect(
+    await database.sql.query("select m.name, h.machine_fault from helper h join machine m on m.id = h.machine_id"),
+  ).toEqual([{ name: "helper", machine_fault: true }]);
+});
+
+test("a machine that breaks three times in a row as a helper is set aside", async () => {
+  await using database = await freshDatabase();
+  await using farm = await opened(database);
+  const gate = Promise.withResolvers<void>();
+  const main = await farm.connect("linux", "main", { script: runScript(() => ({ started: () => gate.promise })) });
+  const id = await planTests(database, testsSpec(NAMES, { ...QUICK, helpers: 3 }));
+  await running(main);
+  const aside = () => database.sql.query("select name from machine where set_aside_at is not null");
+  for (let broken = 1; broken <= 3; broken++) {
+    expect(await aside()).toEqual([]);
+    await farm.connect("linux", "helper", { script: runScript(() => ({ ends: "garbage" })) });
+    await vi.waitFor(() => expect(farm.released.length).toBe(broken), { timeout: 5000 });
+  }
+  expect(await aside()).toEqual([{ name: "helper" }]);
+  gate.resolve();
+  expect(await endedBuild(database, id)).toMatchObject({ outcome: "success" });
 });
 
 test("a helper that does not take the file of names: its tests run elsewhere", async () => {
   await using database = await freshDatabase();
   await using farm = await opened(database);
   const gate = Promise.withResolvers<void>();
-  await farm.connect("linux", "main", { script: runScript(() => ({ started: () => gate.promise })) });
+  const main = await farm.connect("linux", "main", { script: runScript(() => ({ started: () => gate.promise })) });
   const id = await planTests(database, testsSpec(NAMES, { ...QUICK, names: "file" }));
+  await running(main);
   await farm.connect("linux", "helper", { garbageIn: "write" });
   await vi.waitFor(() => expect(farm.released).toContainEqual({ name: "helper", how: "broken" }));
   gate.resolve();
@@ -155,18 +184,25 @@ test("a group that prints nothing for the builder's silence limit is stopped, an
 
 test("a build that has used up its time begins no more tests and fails", async () => {
   await using database = await freshDatabase();
-  await using farm = await opened(database);
+  const clock = new FakeClock();
+  await using farm = await opened(database, { clock });
   const hang = runScript((names) => (names.includes("c") ? { ends: "hang" } : {}));
   const machine = await farm.connect("linux", "m", { script: hang });
 
   const id = await planTests(database, testsSpec(["a", "b", "c", "d"], { groupTargetMs: 100 }), {
     limits: { buildMs: 700 },
-    now: systemClock.now(),
+    now: clock.now(),
   });
+  await vi.waitFor(() => expect(machine.commands.at(-1)?.args).toEqual(["c"]), { timeout: 5000 });
+  await clock.advance(ms(699));
+  const [begun] = await database.sql.query("select state from build where id = $1", [id]);
+  expect(begun).toEqual({ state: "running" });
+  await clock.advance(ms(1));
   const reason = "timed out: its build has 700 ms";
   expect(await endedBuild(database, id)).toMatchObject({ outcome: "failure", reason, failed_step: "tests" });
   expect(machine.commands.at(-1)?.args).toEqual(["c"]);
   await vi.waitFor(async () => {
+    await clock.advance(FLUSH_AFTER);
     expect(await stepLog(farm)).toMatch(
       /m: c: timed out: its build has 700 ms after .*\nfailed: c on m, for good\n\nbarnraiser: the tests were stopped/,
     );
