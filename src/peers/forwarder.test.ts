@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { createServer } from "node:net";
+import { type AddressInfo, createServer } from "node:net";
 import { Readable } from "node:stream";
 import tls from "node:tls";
 import { expect, test } from "vitest";
@@ -45,7 +45,7 @@ class Two implements AsyncDisposable {
     return new Two({ first, second, forwarder }, stack.move());
   }
 
-  machine(options: Pick<OriginalBuildletOptions, "exec"> = {}) {
+  machine(options: Pick<OriginalBuildletOptions, "exec" | "pickUpPort"> = {}) {
     return this.first.machine({ name: "m1", pickUpPort: () => this.second.port, ...options });
   }
 
@@ -132,6 +132,19 @@ test("when the coordinator that passed a connection on ends, whoever uses it hea
     code: "carrier-gone",
     message: `Coordinator ${OTHER}, which passed its connection on, ended in the middle of POST /exec`,
   });
+});
+
+test("a pick-up that reached a coordinator which was just stopped is asked for again, and the call goes on", async () => {
+  await using two = await Two.start();
+  const stopped = createServer();
+  await once(stopped.listen(0, "127.0.0.1"), "listening");
+  const { port } = stopped.address() as AddressInfo;
+  await once(stopped.close(), "close");
+  let pickUps = 0;
+  await using _ = await two.machine({ pickUpPort: () => (++pickUps === 2 ? port : two.second.port) });
+  const { client } = await two.first.session(); // it was asked for its status over the first
+  const answers = await Promise.all([client.workDir(), client.status()]);
+  expect([answers, pickUps]).toEqual([["/tmp/workdir", { version: 29 }], 3]);
 });
 
 test("a pick-up that is replayed gets nothing: each is good once, wherever it arrives", async () => {

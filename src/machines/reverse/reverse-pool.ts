@@ -237,7 +237,7 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
     const client = new HttpBuildlet({
       name: introduction.name,
       clock,
-      dial: (signal) => dialer.dial(signal),
+      dial: (signal) => dialer.connection(signal),
       gone: gone.signal,
       carrierEnded: (used) => this.#carrierEnded(used),
     });
