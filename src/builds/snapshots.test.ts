@@ -20,11 +20,11 @@ import { tarEnd, tarHeader, tarPadding } from "../wire/tar/tar-writer.ts";
 import { insertPlanned } from "./insert.ts";
 import {
   LEAVE_FREE,
-  LINGER,
   makeDigest,
   type SnapshotOf,
   Snapshots,
   type SnapshotsDeps,
+  UPLOAD_AFTER_BUILD,
   UPLOAD_LIMIT,
 } from "./snapshots.ts";
 import { FakeMachine, type FakeMachineOptions } from "./testing/fake-machine.ts";
@@ -253,7 +253,7 @@ function stalled(signal: AbortSignal | undefined): Readable {
   return body;
 }
 
-test("an upload slower than the tests holds its machine for LINGER; one that never ends is given up after UPLOAD_LIMIT", async () => {
+test("an upload slower than the tests holds its machine for UPLOAD_AFTER_BUILD; one that never ends is given up after UPLOAD_LIMIT", async () => {
   const clock = new FakeClock();
   await using farm = await Farm.open(clock);
   const of = await farm.attempt();
@@ -265,7 +265,7 @@ test("an upload slower than the tests holds its machine for LINGER; one that nev
   const finishing = upload.finish().then(() => {
     finished = true;
   });
-  await clock.advance(ms(LINGER - 1));
+  await clock.advance(ms(UPLOAD_AFTER_BUILD - 1));
   expect(finished).toBe(false);
   await clock.advance(ms(1));
   await finishing;

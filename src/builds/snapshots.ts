@@ -42,7 +42,7 @@ import { within } from "./within.ts";
 export const UPLOAD_LIMIT: Ms = minutes(15);
 export const UNPACK_LIMIT: Ms = minutes(30);
 /** A machine whose build has ended is kept so long for its upload. */
-export const LINGER: Ms = seconds(30);
+export const UPLOAD_AFTER_BUILD: Ms = seconds(30);
 /** So much of the disk is left to others: the database may be on it. */
 export const LEAVE_FREE: number = 1024 ** 3;
 const LOOK_AT_DISK_EVERY: number = 64 * 1024 ** 2;
@@ -73,7 +73,7 @@ export type Restored = { readonly skippedLinks: number } | { readonly bad: strin
 export interface Upload {
   /** Resolves when it has ended: whether there is a snapshot now. */
   readonly kept: Promise<boolean>;
-  /** The build has ended: the upload may take LINGER more, then it is given up. Resolves when it has ended. */
+  /** The build has ended: the upload may take UPLOAD_AFTER_BUILD more, then it is given up. Resolves when it has ended. */
   finish(): Promise<void>;
 }
 
@@ -187,10 +187,13 @@ export class Snapshots implements AsyncDisposable {
     const finish = async (): Promise<void> => {
       const done = new AbortController();
       const { clock } = this.#deps;
-      const late = clock.sleep(LINGER, done.signal).then(
+      const late = clock.sleep(UPLOAD_AFTER_BUILD, done.signal).then(
         () =>
           enough.abort(
-            new FarmError("timed-out", `the build ended, and ${durationText(LINGER)} later it was still under way`),
+            new FarmError(
+              "timed-out",
+              `the build ended, and ${durationText(UPLOAD_AFTER_BUILD)} later it was still under way`,
+            ),
           ),
         () => {},
       );

@@ -4,7 +4,7 @@
  *   working -nothing for it now-> waiting -others settled something-> working
  *   working, waiting -the last test ended-> over, with the verdict written by whoever ended it
  *   working -others ended the last test-> over   what it runs had been late, was run once more elsewhere, and is killed here
- *   waiting -a helper has had nothing for LINGER-> left: it is given back
+ *   waiting -a helper has had nothing for HELPER_IDLE_FOR-> left: it is given back
  *   working, waiting -the build has used up its time-> late   nothing more is begun here
  *   working -it had to be stopped, and is not ours-> unfit: what it still does nobody knows
  *
@@ -31,7 +31,7 @@ import { LONG_WAIT } from "./said-wait.ts";
 import { type GroupRun, runGroup } from "./test-group.ts";
 
 /** A helper that finds nothing to do stays so long for what may come back, as long again for what is going to, and then helps somebody else. */
-export const LINGER: Ms = seconds(5);
+export const HELPER_IDLE_FOR: Ms = seconds(5);
 /** A word from others may get lost. */
 export const LOOK_AGAIN: Ms = seconds(5);
 /** How long a failed test waits for another machine before it runs once more on the same. */
@@ -123,8 +123,8 @@ export async function workOff(deps: TestsDeps, job: TestsJob, signal: AbortSigna
     if (waited !== undefined) {
       await job.say(`waiting for ${turn.running} tests on other machines, ${durationText(waited)} so far\n`);
     }
-    const linger = LINGER - idle.since();
-    const soon = turn.again !== null && turn.again - clock.now() <= LINGER;
+    const linger = HELPER_IDLE_FOR - idle.since();
+    const soon = turn.again !== null && turn.again - clock.now() <= HELPER_IDLE_FOR;
     if (job.role === "helper" && linger <= 0 && !soon) return { why: "left" };
     const limit = job.role === "helper" && linger > 0 ? Math.min(LOOK_AGAIN, linger) : LOOK_AGAIN;
     await news.wait(limited(limit, turn.again, clock.now()), AbortSignal.any([signal, job.machine.gone]));
