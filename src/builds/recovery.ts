@@ -31,6 +31,7 @@ import { endLeftLogs } from "../store/logs.ts";
 import { closeLeftSessions } from "../store/machines.ts";
 import { endHelper } from "../store/set-aside.ts";
 import type { Sql } from "../store/sql.ts";
+import { endLeftTestLogs } from "../store/test-lines.ts";
 import { PARK_FOR, RETRY_POLICY } from "./builds.ts";
 import { publishBuild } from "./publish.ts";
 
@@ -92,7 +93,9 @@ export class Recovery implements AsyncDisposable {
     await this.#findDead();
     await closeLeftSessions(sql, coordinator, alone, clock.now());
     await parkOrphans(sql, plus(clock.now(), parkFor));
-    for (const id of await endLeftLogs(sql, plus(clock.now(), ms(-LOG_LEFT_AFTER)))) bus.publish(`log:${id}`);
+    const before = plus(clock.now(), ms(-LOG_LEFT_AFTER));
+    const ended = [...(await endLeftTestLogs(sql, before)), ...(await endLeftLogs(sql, before))];
+    for (const id of ended) bus.publish(`log:${id}`);
     return this.#takeBack();
   }
 

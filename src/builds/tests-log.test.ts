@@ -1,18 +1,22 @@
 /** What the log of the step `tests` tells of the groups of all machines. */
 import { expect, test, vi } from "vitest";
 import { ms } from "../farm/ids.ts";
-import { freshDatabase } from "../store/testing/database.ts";
+import { FakeClock } from "../farm/testing/fake-clock.ts";
+import { systemClock } from "../store/system-clock.ts";
+import { freshDatabase, quiet } from "../store/testing/database.ts";
 import { addHostType } from "../store/testing/farm.ts";
+import { Recovery } from "./recovery.ts";
+import { FakeProcess } from "./testing/fake-process.ts";
 import { TestFarm } from "./testing/farm.ts";
 import { endedBuild, planTests, runScript, stepLogs, testsSpec, trees } from "./testing/tests.ts";
 
-const QUICK = { policy: { elsewhereFirst: ms(50), pause: () => ms(1) }, snapshots: trees() };
+const quickly = () => ({ policy: { elsewhereFirst: ms(50), pause: () => ms(1) }, snapshots: trees() });
 const took = (log: string): string => log.replace(/ after [0-9.]+ m?s\b/g, " after a while");
 
 test("the log has a line for each group of every machine, in the order in which they ended, and says where a failed test runs again", async () => {
   await using database = await freshDatabase();
   await addHostType(database.sql, "linux");
-  await using farm = await TestFarm.open(database, { ...QUICK, elsewhereFirst: ms(20_000) });
+  await using farm = await TestFarm.open(database, { ...quickly(), elsewhereFirst: ms(20_000) });
   const spec = testsSpec(["long", "flaky", "bad"], { helpers: 1, groupTargetMs: 100 });
   const long = Promise.withResolvers<void>();
   let flaked = 0;
@@ -56,7 +60,7 @@ flaky: flaky failed on cellar-7 and then passed
 test("what helpers ended while the build's own machine was lost, and what that one ran, is in the log of the attempt that goes on", async () => {
   await using database = await freshDatabase();
   await addHostType(database.sql, "linux");
-  await using farm = await TestFarm.open(database, { ...QUICK, elsewhereFirst: ms(50) });
+  await using farm = await TestFarm.open(database, { ...quickly(), elsewhereFirst: ms(50) });
   const names = ["a", "b", "c", "d"];
   const last = Promise.withResolvers<void>();
   const main = await farm.connect("linux", "main", { script: runScript(() => ({ ends: "hang" })) });
@@ -85,4 +89,62 @@ test("what helpers ended while the build's own machine was lost, and what that o
   );
   expect(told).toEqual(groups.map(({ line }) => line).toSorted());
   expect(told).toContain("main: a: machine");
+});
+
+test("the log says of what is slow where it runs again", async () => {
+  await using database = await freshDatabase();
+  await addHostType(database.sql, "linux");
+  await using farm = await TestFarm.open(database, quickly());
+  const slow = await farm.connect("linux", "cellar-7", { script: runScript(() => ({ ends: "hang" })) });
+  const id = await planTests(database, testsSpec([..."abcdefgh"], { helpers: 1, groupTargetMs: 100, unknownMs: 50 }));
+  await vi.waitFor(() => expect(slow.commands.at(-1)?.cmd).toBe("run"));
+  await farm.connect("linux", "riverboard", { script: runScript(() => ({})) });
+  expect(await endedBuild(database, id)).toMatchObject({ outcome: "success" });
+  await vi.waitFor(async () => expect((await stepLogs(farm, id))[0]).toMatch(/flaky\n$/));
+  const [log = ""] = await stepLogs(farm, id);
+  expect(log.replace(/ (for|after) [0-9.]+ m?s\b/g, " $1 a while")).toContain(
+    "slow: a on cellar-7 for a while, runs again on riverboard\nriverboard: a: ok after a while\n",
+  );
+});
+
+test("the log that a lost machine left is ended with what helpers did since, when they ended the build, and stays open until then", async () => {
+  await using database = await freshDatabase();
+  const { sql, bus } = database;
+  await addHostType(sql, "linux");
+  await using farm = await TestFarm.open(database, quickly());
+  const process = new FakeProcess();
+  const id = await planTests(database, testsSpec(["a", "b"], { helpers: 1, groupTargetMs: 100 }));
+  const main = await farm.connect("linux", "main", { process });
+  await vi.waitFor(() => process.exit("make"));
+  await vi.waitFor(() => expect(process.started).toContain("run"));
+  const last = Promise.withResolvers<void>();
+  let groups = 0;
+  const script = runScript(() => (groups++ === 0 ? { started: () => last.promise } : {}));
+  await farm.connect("linux", "helper", { script });
+  await vi.waitFor(() => expect(groups).toBe(1));
+  await farm.disconnect(main);
+  await vi.waitFor(async () => {
+    expect(await sql.query("select from lease where parked_until is not null")).toHaveLength(1);
+  });
+  const clock = new FakeClock();
+  const look = async (after: number): Promise<unknown> => {
+    clock.jump(ms(systemClock.now() + after - clock.now()));
+    const { coordinator } = farm;
+    await using recovery = new Recovery({ sql, bus, clock, log: quiet, coordinator, alone: true, lost: () => {} });
+    await recovery.look();
+    return sql.query("select l.ended from log l join step s on s.log_id = l.id where s.name = 'tests'");
+  };
+  expect(await look(600_000)).toEqual([{ ended: false }]);
+  last.resolve();
+  expect(await endedBuild(database, id)).toMatchObject({ outcome: "success" });
+  expect(await look(0)).toEqual([{ ended: false }]);
+  expect(await look(61_000)).toEqual([{ ended: true }]);
+  const [log = ""] = await stepLogs(farm, id);
+  expect(took(log)).toMatch(
+    /^\n2 tests, .*\n\nhelper: b: ok after a while\nslow: a on main for .*, runs again on helper\nhelper: a: ok after a while\nmain: a: others had ended its tests\n$/,
+  );
+  const [row] = await sql.query(
+    "select length, lines from log l join step s on s.log_id = l.id where s.name = 'tests'",
+  );
+  expect(row).toEqual({ length: log.length, lines: log.split("\n").length - 1 });
 });

@@ -6,8 +6,8 @@
  *   listing -names-> working -the last test ended-> settled: the verdict is in the database
  *
  * An attempt that comes after one that was lost finds the list, and goes on with what is left of it. The log of the step has what the list
- * command printed, a line for each group that ended on any machine, in that order, where each test that failed runs again and what came
- * of it, and at the end the tests that did not simply pass. An attempt's log tells what happened since the one before it.
+ * command printed, a line for each group that ended on any machine, in that order, where each test that failed or is slow runs again, what
+ * came of it, and at the end the tests that did not simply pass. An attempt's log tells what happened since the one before it.
  */
 import type { Clock } from "../farm/clock.ts";
 import { durationText } from "../farm/duration-text.ts";

@@ -1,10 +1,11 @@
 /** Groups of tests that machines run: handed out, once more when they are late, and found again by whoever goes on with one. */
-import { type BuildId, type EpochMs, epochMs, type LeaseId, logId, type MachineId } from "../farm/ids.ts";
+import { durationText } from "../farm/duration-text.ts";
+import { type BuildId, type EpochMs, epochMs, type LeaseId, logId, type MachineId, ms } from "../farm/ids.ts";
 import { type GroupRules, lateAfter, nextGroup, type TestsLeft, type WaitingTest } from "../schedule/test-groups.ts";
 import type { Working } from "./helper-leases.ts";
 import { emptyLog, type OpenLog } from "./logs.ts";
 import { at, type Sql } from "./sql.ts";
-import { againLine } from "./test-lines.ts";
+import { againLine, slowLine } from "./test-lines.ts";
 import type { Run, TurnRules } from "./test-run.ts";
 
 /** The longest of what waits, of which a group is chosen. */
@@ -130,9 +131,17 @@ async function insertGroup(
   return { id: made.id, log: emptyLog(logId(made.log_id), worker.epoch), nonce, tests };
 }
 
+interface LateTest extends WaitingTest {
+  readonly startedAt: number;
+  readonly group: number;
+  readonly machine: string;
+  /** Whose turn it is. */
+  readonly here: string;
+}
+
 /** What other machines run for longer than it should take, and when there is more of it. */
 interface LateTests {
-  readonly tests: readonly WaitingTest[];
+  readonly tests: readonly LateTest[];
   readonly next: EpochMs | null;
 }
 
@@ -145,10 +154,12 @@ export async function lateTests(
   unknownMs: number,
   now: EpochMs,
 ): Promise<LateTests> {
-  const rows = await tx.query<WaitingTest & { startedAt: number; groupMs: number }>(
-    `select t.number, t.name, t.expected_ms as "expectedMs", t.alone, g.started_at as "startedAt",
+  const rows = await tx.query<LateTest & { groupMs: number }>(
+    `select t.number, t.name, t.expected_ms as "expectedMs", t.alone, g.started_at as "startedAt", g.id as "group", m.name as machine,
+       (select name from machine where id = $2) as here,
        (sum(coalesce(t.expected_ms, $4::double precision)) over (partition by g.id))::double precision as "groupMs"
      from test_group g join test t on t.build_id = g.build_id and t.number = any (g.tests) and t.state = 'running' and t.group_id = g.id
+       join machine m on m.id = g.machine_id
      where g.build_id = $1 and g.state = 'running' and g.machine_id <> $2
        and (t.avoid_until is null or t.avoid_until <= $3 or t.avoid <> $2)
        and not exists (select from test_group o where o.build_id = $1 and o.state = 'running' and o.id <> g.id and t.number = any (o.tests))`,
@@ -166,9 +177,10 @@ export async function lateTests(
 export async function handLate(
   tx: Sql,
   worker: TestWorker,
-  late: readonly WaitingTest[],
+  late: readonly LateTest[],
   rules: TurnRules,
   { main, helpers }: Working,
+  run: Run,
   unknownMs: number,
   now: EpochMs,
 ): Promise<TestGroup | undefined> {
@@ -176,7 +188,22 @@ export async function handLate(
   const unknown = late.filter(({ expectedMs }) => expectedMs === null).length;
   const groupRules: GroupRules = { ...rules, targetMs: rules.spec.groupTargetMs, unknownMs };
   const numbers = nextGroup(late, { knownMs, unknown, machines: main + helpers }, groupRules);
+  run.said.push(
+    ...slowLines(
+      late.filter(({ number }) => numbers.includes(number)),
+      now,
+    ),
+  );
   return insertGroup(tx, worker, late, numbers, rules, now);
+}
+
+/** One for each group of which something runs once more. */
+function slowLines(again: readonly LateTest[], now: EpochMs): string[] {
+  return [...Map.groupBy(again, ({ group }) => group).values()].flatMap(([first, ...others]) => {
+    if (first === undefined) return [];
+    const slow = { machine: first.machine, count: 1 + others.length, first: first.name };
+    return [slowLine(slow, durationText(ms(now - first.startedAt)), first.here)];
+  });
 }
 
 /** $1 build, $2 machine, $3 now, $4 whether to take what avoids this machine, $5 how many of each kind. */

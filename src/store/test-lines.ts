@@ -6,12 +6,13 @@
  *
  * A line is stored by the turn that makes it true (test-turn.ts), on whichever coordinator, and the log has one writer, so that one takes
  * what there is whenever it looks. It notes to which byte of its log each line will come; whether the line got there, the log's own length
- * says, to whoever goes on with that log and to the attempt after it. What no driver took before the build ended, recovery
- * adds to the log that was left (logs.ts).
+ * says, to whoever goes on with that log and to the attempt after it. When helpers ended the build and nobody drives its own machine, the
+ * log that was left gets the rest as it is ended. Where the attempt's driver had ended it and no other attempt came to its tests, nothing tells
+ * of what came after.
  */
-import type { BuildId } from "../farm/ids.ts";
-import type { OpenLog } from "./logs.ts";
-import type { Sql } from "./sql.ts";
+import { type BuildId, type EpochMs, type LogId, logId } from "../farm/ids.ts";
+import { endLog, type OpenLog } from "./logs.ts";
+import { at, type Sql } from "./sql.ts";
 
 /** Of a test's name, in a sentence. */
 const NAME_SHOWN = 200;
@@ -57,6 +58,28 @@ export async function takeLines(
   return Buffer.concat(rows.map(({ line, had }) => Buffer.from(line).subarray(had)));
 }
 
+/**
+ * Ends the logs of tests whose build ended before `before`, with all that was still to be told; whoever wrote them is gone. Returns them. What
+ * was interrupted is done again, and comes to the same.
+ */
+export async function endLeftTestLogs(sql: Sql, before: EpochMs): Promise<LogId[]> {
+  const left = await sql.query<{ build: BuildId; id: number; epoch: number; length: number; lines: number }>(
+    `select distinct on (b.id) b.id as build, l.id, l.epoch, l.length, l.lines
+     from log l join step s on s.log_id = l.id join attempt a on a.id = s.attempt_id join build b on b.id = a.build_id
+     where not l.ended and s.name = 'tests' and b.ended_at < $1 order by b.id, a.number desc`,
+    [at(before)],
+  );
+  for (const { build, ...row } of left) {
+    const log: OpenLog = { ...row, id: logId(row.id) };
+    const data = await takeLines(sql, build, log, log.length);
+    const chunk =
+      data.length === 0 ? undefined : { at: log.length, line: log.lines, length: data.length, packed: false, data };
+    const lines = log.lines + data.toString("latin1").split("\n").length - 1;
+    await endLog(sql, { ...log, chunk, length: log.length + data.length, lines, truncated: false });
+  }
+  return left.map(({ id }) => logId(id));
+}
+
 /** What the turn that settled a group says of its tests. */
 export interface SettledTest {
   readonly name: string;
@@ -91,16 +114,25 @@ export function againLine(name: string, failedOn: string, again: string): string
   return `failed: ${shown(name)} on ${failedOn}, runs again ${failedOn === again ? "there" : `on ${again}`}\n`;
 }
 
-/** A group that was not ended by its machine. */
-export interface LostGroup {
+/** Tests that run once more, since `machine` has been at them for longer than it should take. */
+export function slowLine(slow: RunningGroup, span: string, again: string): string {
+  return `slow: ${groupText(slow)} on ${slow.machine} for ${span}, ${slow.count === 1 ? "runs" : "run"} again on ${again}\n`;
+}
+
+/** A group that its machine has not ended. */
+export interface RunningGroup {
   readonly machine: string;
   readonly count: number;
   /** A test of it. */
   readonly first: string;
 }
 
-export function lostLine({ machine, count, first }: LostGroup, status: string): string {
-  return `${machine}: ${count === 1 ? shown(first) : `${count} tests`}: ${status}\n`;
+export function lostLine(lost: RunningGroup, status: string): string {
+  return `${lost.machine}: ${groupText(lost)}: ${status}\n`;
+}
+
+function groupText({ count, first }: RunningGroup): string {
+  return count === 1 ? shown(first) : `${count} tests`;
 }
 
 export function unschedulableLine(name: string, losses: number): string {

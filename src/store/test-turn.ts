@@ -33,8 +33,8 @@ import {
   type TestWorker,
 } from "./test-groups.ts";
 import {
-  type LostGroup,
   lostLine,
+  type RunningGroup,
   type SettledTest,
   settledLines,
   storeLines,
@@ -109,18 +109,17 @@ export async function testTurn(
     const failed = done?.tests.some(({ result }) => result === "failure") ?? false;
     const least = failed || working.wanted > 0 ? await neededAnyway(tx, worker.build, working, now) : 0;
     const others = working.main + working.helpers + working.wanted > 1 || least > 0;
-    const group =
+    const next =
       given ?? (nothingNew ? undefined : await hand(tx, worker, rules, working, others, run, unknownMs, now));
     const helpersWanted = await adjustHelpers(tx, rules, working, run, unknownMs, least, now);
     await saveRun(tx, run);
+    const late = next || nothingNew ? NONE_LATE : await lateTests(tx, worker, rules, unknownMs, now);
+    const group = next ?? (await handLate(tx, worker, late.tests, rules, working, run, unknownMs, now));
     await storeLines(tx, worker.build, run.said);
     if (group) return { next: "group", group, helpersWanted };
-    const late = nothingNew ? NONE_LATE : await lateTests(tx, worker, rules, unknownMs, now);
-    const again = await handLate(tx, worker, late.tests, rules, working, unknownMs, now);
-    if (again) return { next: "group", group: again, helpersWanted };
     const tries = [late.next, run.waiting > 0 ? await nextTry(tx, worker, now) : null].filter((each) => each !== null);
-    const next = tries.length === 0 ? null : epochMs(Math.min(...tries));
-    return { next: "wait", again: next, running: run.running, helpersWanted };
+    const again = tries.length === 0 ? null : epochMs(Math.min(...tries));
+    return { next: "wait", again, running: run.running, helpersWanted };
   });
 }
 
@@ -227,7 +226,7 @@ function count(run: Run, rows: readonly Pick<SettledRow, "state" | "outcome" | "
 
 /** What the leases that have ended were running is free again, or lost for good. */
 async function takeBack(tx: Sql, build: BuildId, rules: TurnRules, run: Run, now: EpochMs): Promise<void> {
-  const groups = await tx.query<LostGroup & { status: string; tests: LostTest[] }>(
+  const groups = await tx.query<RunningGroup & { status: string; tests: LostTest[] }>(
     `with g as (
        update test_group set state = 'ended', status = coalesce(l.end_reason, 'its machine was lost'), ended_at = $2
        from lease l where test_group.build_id = $1 and test_group.state = 'running' and l.id = test_group.lease_id and l.state = 'ended'

@@ -1,7 +1,7 @@
 /** The verdict of a build whose last test has ended. */
 import type { BuildId, EpochMs } from "../farm/ids.ts";
 import { at, type Sql } from "./sql.ts";
-import { type LostGroup, lostLine, shown, storeLines } from "./test-lines.ts";
+import { lostLine, type RunningGroup, shown, storeLines } from "./test-lines.ts";
 import { countsOf, type Run, type RunRow, type TestCounts } from "./test-run.ts";
 
 /** A test that took so many machines with it fails the build. */
@@ -17,7 +17,7 @@ export async function writeVerdict(tx: Sql, build: BuildId, run: Run, now: Epoch
     [build],
   );
   const outcome = bad ? "failure" : "success";
-  const late = await tx.query<LostGroup>(
+  const late = await tx.query<RunningGroup>(
     `select m.name as machine, cardinality(g.tests) as count, (select name from test where build_id = $1 and number = g.tests[1]) as first
      from test_group g join machine m on m.id = g.machine_id
      where g.build_id = $1 and g.state = 'running' order by g.id`,
