@@ -223,6 +223,32 @@ test("a machine that only calls itself like another gets none of its work, nor d
   expect(await look(database, id)).toMatchObject({ state: "running", lease: { epoch: 1, parked: true } });
 });
 
+test("a machine that joins under the name of one that works gets nothing of that, neither its lease nor its log, and does not disturb it", async () => {
+  await using database = await freshDatabase();
+  await using farm = await farmOf(database, "P00000001");
+  const { id, process } = await begun(database, farm);
+  await shows(database, farm, id, "make", "one\n");
+  const another = new FakeProcess();
+  const liar = await farm.connect("linux", "m1", { process: another });
+  const older = await farm.connect("linux", "m1", { agent: "original" });
+  database.bus.publish("machine:1");
+  await using recovery = recoveryOf(database, farm, false);
+  expect(await recovery.look()).toBe(0);
+  await until(() => expect(farm.claims.idle("linux")).toBe(2));
+  await farm.disconnect(liar); // nor does its end
+  await recovery.look();
+  process.print("make", "two\n");
+  process.exit("make");
+  await soon(database, id, {
+    state: "ended",
+    outcome: "success",
+    attempts: [{ outcome: "success" }],
+    lease: { epoch: 1 },
+  });
+  expect(await logOf(database, farm, id, "make")).toBe("one\ntwo\n");
+  expect([liar.calls, older.calls, another.started, process.started]).toEqual([[], [], [], ["make"]]);
+});
+
 test("a coordinator that stood still while its work was adopted elsewhere writes nothing more, and one result counts", async () => {
   await using database = await freshDatabase();
   const process = new FakeProcess();

@@ -1,8 +1,9 @@
 /** Machines that hang, are slow, or answer what nobody can use, in the middle of a build's tests. */
 import { expect, test, vi } from "vitest";
-import { ms } from "../farm/ids.ts";
+import { epochMs, ms } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { FLUSH_AFTER } from "../logs/writer.ts";
+import { systemClock } from "../store/system-clock.ts";
 import { freshDatabase, type TestDatabase } from "../store/testing/database.ts";
 import { addHostType } from "../store/testing/farm.ts";
 import type { FakeMachine, Script } from "./testing/fake-machine.ts";
@@ -124,6 +125,45 @@ test("of a group that ran twice the first to end decides, and what the other say
   const [sums] = await database.sql.query("select waiting, running, failed, known_ms, unknown from test_run");
   expect(sums).toEqual({ waiting: 0, running: 0, failed: 0, known_ms: 0, unknown: 0 });
 });
+
+test.each([-1, 1])(
+  "a machine whose clock is off by %i day, and is set right in the middle of a test: durations, order and history are the farm's own",
+  async (days) => {
+    await using database = await freshDatabase();
+    await using farm = await opened(database);
+    const now = epochMs(systemClock.now() + days * 86_400_000);
+    const timestamp = new Date(now).toISOString();
+    const machine = await farm.connect("linux", "m1", {
+      now,
+      script: runScript((names) => {
+        const cases = names.map((name) => `<testcase name="${name}" time="${name === "set" ? 86_400.5 : 0.5}"/>`);
+        machine.files.set(
+          "src/r.xml",
+          Buffer.from(`<testsuite timestamp="${timestamp}">${cases.join("")}</testsuite>`),
+        );
+        return {};
+      }),
+    });
+    const began = systemClock.now();
+    const id = await planTests(database, testsSpec(["one", "set", "two"], { results: { junit: "*.xml" } }));
+    expect(await endedBuild(database, id)).toMatchObject({ outcome: "success" });
+    expect((await testsOf(database, id)).map((test) => [test.name, test.duration_ms])).toEqual([
+      ["one", 500],
+      ["set", null],
+      ["two", 500],
+    ]);
+    expect(await database.sql.query("select name, recent from test_time order by name")).toEqual([
+      { name: "one", recent: [500] },
+      { name: "two", recent: [500] },
+    ]);
+    const times = await database.sql.query<{ time: number }>(
+      "select t.time from test_group, unnest(array[started_at, ended_at]) with ordinality as t (time, n) order by id, n",
+    );
+    expect([began, ...times.map(({ time }) => time), systemClock.now()]).toEqual(
+      [began, ...times.map(({ time }) => time), systemClock.now()].toSorted((a, b) => a - b),
+    );
+  },
+);
 
 test("a helper that answers garbage: its tests run elsewhere, and it is not used again", async () => {
   await using database = await freshDatabase();

@@ -439,6 +439,22 @@ test("a snapshot expires; one that is used lives on for as long again; expire() 
   expect(await farm.keep(of, await farm.machine())).toMatch(/^kept/); // in the place of one that expired and is still there
 });
 
+test.each([-1, 1])("a tree from a machine whose clock is off by %i day expires as any other", async (days) => {
+  const clock = new FakeClock();
+  await using farm = await Farm.open(clock);
+  const mtime = Math.floor(clock.now() / 1000) + days * 86_400;
+  const file = tarHeader({ name: "x", type: "file", mode: 0o644, size: 0, mtime });
+  const packed = gzipSync(Buffer.concat([file, tarEnd()]));
+  const of = await farm.attempt();
+  const machine = await farm.machine({ snapshot: () => ({ body: Readable.from([packed]), excluded: false }) });
+  expect(await farm.keep(of, machine)).toMatch(/^kept/);
+  expect((await farm.snapshots.find(of))?.madeAt).toBe(clock.now());
+  await clock.advance(minutes(59));
+  expect(await farm.snapshots.find(of)).toBeDefined();
+  await clock.advance(minutes(1));
+  expect(await farm.snapshots.find(of)).toBeUndefined();
+});
+
 test("sweep() deletes blobs that have no row, once they are old", async () => {
   const clock = new FakeClock();
   await using farm = await Farm.open(clock);

@@ -49,6 +49,13 @@ test("a failure of one is no failure of another, and one that began and never en
   expect(words(tests("a", "b"), reported({ a: report("success") }, { b: 30 }))).toEqual(["success", "again"]);
 });
 
+test("a time that the farm did not see pass is no duration", () => {
+  const took = (durationMs: number, seen: number | null) =>
+    resultsOf(tests("a"), ran({ durationMs: seen, ...reported({ a: { ...report("success"), durationMs } }) }), 10)[0]
+      ?.durationMs;
+  expect([took(1000, 900), took(86_400_000, 900), took(86_400_000, null)]).toEqual([1000, null, 86_400_000]);
+});
+
 test("a command that did not end well and blames nobody is believed by its exit", () => {
   const silent = { ...reported({ a: report("success"), b: report("success") }), ok: false };
   expect(words(tests("a", "b"), silent)).toEqual(["again", "again"]);

@@ -11,9 +11,14 @@
  *                                        did not end well, and reported no failure, is believed by its exit
  *
  * A limit that ended the command is final for the test that ran into it: it is not run for so long once more.
+ *
+ * What a test took is measured on the machine, whose clock may be set while it runs: what the farm did not see pass is no duration.
  */
 import type { GroupTest } from "../store/test-groups.ts";
 import type { TestRan } from "../store/test-turn.ts";
+
+/** A report may say so much more than the farm saw of the whole group: times are rounded, and results may come from a cache. */
+const BEYOND_SEEN_MS = 60_000;
 
 export interface TestReport {
   readonly outcome: "success" | "failure" | "skipped";
@@ -66,9 +71,9 @@ function byReport(tests: readonly GroupTest[], ran: GroupRan, { reports, unended
     ran.ok || tests.some(({ name }) => reports.get(name)?.outcome === "failure" || (unended.has(name) && !ran.ok));
   return tests.map(({ number, name }): TestRan => {
     const report = reports.get(name);
-    if (report?.outcome === "failure") return { number, result: "failure", final: false, ...place(report) };
+    if (report?.outcome === "failure") return { number, result: "failure", final: false, ...place(report, ran) };
     if (report !== undefined && (blamed || ran.stopped)) {
-      return { number, result: report.outcome, final: false, ...place(report) };
+      return { number, result: report.outcome, final: false, ...place(report, ran) };
     }
     const began = unended.get(name);
     const from = report?.from ?? began ?? 0;
@@ -85,6 +90,10 @@ function byReport(tests: readonly GroupTest[], ran: GroupRan, { reports, unended
   });
 }
 
-function place({ durationMs, from, to }: TestReport): Pick<TestRan, "durationMs" | "shareMs" | "from" | "to"> {
-  return { durationMs, shareMs: null, from, to };
+function place(
+  { durationMs, from, to }: TestReport,
+  seen: GroupRan,
+): Pick<TestRan, "durationMs" | "shareMs" | "from" | "to"> {
+  const tooLong = durationMs !== null && seen.durationMs !== null && durationMs > seen.durationMs + BEYOND_SEEN_MS;
+  return { durationMs: tooLong ? null : durationMs, shareMs: null, from, to };
 }

@@ -225,6 +225,33 @@ test("[coordinator 19] /revdial: unknown or malformed id 400, POST 405 with Allo
   expect(await session.client.workDir()).toBe("/tmp/workdir");
 });
 
+test("a machine gets no connection that another one was asked for, nor ends its wait: not under that one's name, nor by the number of the dial", async () => {
+  await using farm = await farmOfMachines();
+  await using machine = await farm.machine();
+  const session = await farm.session();
+  await using thief = await farm.machine();
+  await farm.session(2);
+  machine.behave.pickUp = "ignore";
+  const dials = () => machine.lines.flatMap((line) => line.connPath ?? []);
+  const before = dials().length;
+  const calls = ["a", "b", "c"].map((path) => session.client.removeAll([path])); // one may use the connection that was kept
+  await until(() => dials().length >= before + 2, "dials");
+  const asked = dials().slice(before);
+  const own = thief.lines.flatMap((line) => line.connPath ?? []).at(-1) ?? "";
+  for (const path of asked) {
+    const number = /dial=(\d+)$/.exec(path)?.[1] ?? "";
+    thief.send({ command: "pickup-failed", connPath: path, err: "so that it is tried again" });
+    expect(await thief.pickUp(own.replace(/\d+$/, number))).toBe(400);
+    expect(await thief.pickUp(connPath(randomBytes(16).toString("hex"), Number(number), COORDINATOR))).toBe(400);
+  }
+  for (const path of asked) expect(await machine.pickUp(path)).toBe(101);
+  await Promise.all(calls);
+  expect(thief.calls.filter((call) => call.startsWith("POST"))).toEqual([]);
+  expect(machine.calls.filter((call) => call.startsWith("POST")).toSorted()).toEqual(
+    ["a", "b", "c"].map((path) => `POST /removeall path=${path}`),
+  );
+});
+
 test("[coordinator 21] pickup-failed fails exactly its dial, also without saying which; the machine is asked again", async () => {
   const clock = new FakeClock();
   await using farm = await farmOfMachines({ clock });
