@@ -61,6 +61,7 @@ create table test (
 );
 create index test_waiting on test (build_id, expected_ms desc nulls last, number) where state = 'waiting';
 create index test_avoiding on test (build_id, avoid_until) where state = 'waiting' and avoid is not null;
+create index test_running on test (build_id, number) where state = 'running';
 create index test_of_outcome on test (build_id, outcome, number);
 
 -- What the log of the tests' step is to tell and does not have yet; see store/test-lines.ts.
