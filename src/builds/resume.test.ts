@@ -358,7 +358,7 @@ test("a coordinator killed at any of 32 points, before or after a statement: the
     expect(process.started, `point ${point}`).toEqual(["make", "test"]);
     for (const step of ["make", "test"]) expect(await logOf(database, next, id, step)).toBe(text(step));
   }
-}, 120_000);
+}, 300_000);
 
 test("while the database is away a command goes on, and nothing of it is lost", async () => {
   await using database = await freshDatabase();

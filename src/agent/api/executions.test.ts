@@ -175,7 +175,7 @@ test("a farm that is lost and then says later, or says nothing for a minute, is 
   await using coordinator = await OriginalCoordinator.start();
   coordinator.headers = "Barnraiser-Pong: 1\r\n";
   const clock = new FakeClock();
-  await using machine = await TestMachine.start({ coordinator, clock, flags: ["-reconnect=5m"] });
+  await using machine = await TestMachine.start({ coordinator, clock, flags: ["-reconnect=24h"] });
   const registrations = () => coordinator.seen.filter(({ raw }) => raw.startsWith("GET /reverse")).length;
   const control = await coordinator.registered();
   await coordinator.until(() => machine.log.some((line) => line.startsWith("Registered")));
@@ -187,12 +187,15 @@ test("a farm that is lost and then says later, or says nothing for a minute, is 
     "",
     refusal("412 Precondition Failed"),
   ];
-  for (const [at, answer] of answers.entries()) {
+  for (const answer of answers) {
     coordinator.answer = () => answer;
+    const before = registrations();
+    // In steps that leave a dial, whose limits are of the same clock, the time that it really takes.
     await until(async () => {
-      await clock.advance(answer === "" || answers[at - 1] !== "" ? seconds(1) : ANSWER_LIMIT);
-      expect(registrations()).toBe(at + 2);
+      await clock.advance(seconds(1));
+      expect(registrations()).toBeGreaterThan(before);
     });
+    if (answer === "") await clock.advance(ANSWER_LIMIT);
   }
   await machine.ended;
   expect(machine.log.at(-1)).toMatch(/^The session is over: the coordinator answered 412 Precondition Failed/);
