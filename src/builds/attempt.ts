@@ -38,6 +38,7 @@ import { publishBuild } from "./publish.ts";
 import type { Snapshots } from "./snapshots.ts";
 import { clean } from "./source-step.ts";
 import { testsOf } from "./tests-of.ts";
+import type { Turns } from "./turns.ts";
 
 export interface AttemptDeps {
   readonly sql: Sql;
@@ -55,6 +56,7 @@ export interface AttemptDeps {
   readonly parkFor: Ms;
   /** Calls until the database is there, or this coordinator stops. */
   readonly patiently: <T>(call: () => Promise<T>) => Promise<T>;
+  readonly turns: Turns;
   readonly stopping: AbortSignal;
 }
 

@@ -42,6 +42,7 @@ import { help } from "./help.ts";
 import type { BuildMachine } from "./machine.ts";
 import { publishBuild } from "./publish.ts";
 import { testsDeps } from "./tests-of.ts";
+import { Turns } from "./turns.ts";
 
 export const MAX_ATTEMPTS = 20;
 /** How often the database is asked whether what runs here is still wanted, and whether a lease got lost on its way here. */
@@ -59,7 +60,7 @@ export const RETRY_POLICY: RetryPolicy = {
   pause: (failed) => seconds(2 ** failed),
 };
 
-export interface BuildsDeps extends Omit<AttemptDeps, "policy" | "parkFor" | "patiently" | "stopping"> {
+export interface BuildsDeps extends Omit<AttemptDeps, "policy" | "parkFor" | "patiently" | "turns" | "stopping"> {
   readonly coordinator: CoordinatorId;
   readonly machine: (session: SessionId) => BuildMachine | undefined;
   /** The machine is not used any more over this session: clean it for the next build, drop it, or only forget the session. */
@@ -89,6 +90,7 @@ export class Builds implements AsyncDisposable {
       ...deps,
       // The database may be away for longer than one call waits; what happened is not forgotten meanwhile.
       patiently: (call) => patiently(call, deps.clock, this.#stop.signal),
+      turns: new Turns(),
       stopping: this.#stop.signal,
     };
     deps.bus.subscribe("cancel:", (topic) => this.#canceled(topic), this.#stop.signal);

@@ -3,6 +3,7 @@ import { expect, test, vi } from "vitest";
 import { type BuildId, type CoordinatorId, coordinatorId, seconds } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { coordinatorEnded, coordinatorSeen } from "../store/coordinators.ts";
+import type { Sql } from "../store/sql.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
 import { addCommit, addCoordinator, addHostType, addMachine, NOON, testRecipe } from "../store/testing/farm.ts";
@@ -12,12 +13,12 @@ import { CutSql, SlowSql } from "./testing/cut-sql.ts";
 import { TestFarm } from "./testing/farm.ts";
 
 function recovery(
-  { sql, bus }: Pick<TestDatabase, "sql" | "bus">,
+  { sql, bus, heart = sql }: Pick<TestDatabase, "sql" | "bus"> & { readonly heart?: Sql },
   coordinator: CoordinatorId,
   alone: boolean,
   clock = systemClock,
 ): Recovery {
-  return new Recovery({ sql, bus, clock, log: quiet, coordinator, alone, lost: () => {} });
+  return new Recovery({ sql, heart, bus, clock, log: quiet, coordinator, alone, lost: () => {} });
 }
 
 async function planMany(database: TestDatabase, count: number, tag: string): Promise<BuildId[]> {

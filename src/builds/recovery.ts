@@ -1,7 +1,7 @@
 /**
  * Held leases that nobody drives: what coordinators leave behind when they end, and what lost its machine.
  *
- *   heartbeat   each coordinator moves its `seen_at` every HEARTBEAT, whatever else there is to do here
+ *   heartbeat   each coordinator moves its `seen_at` every HEARTBEAT, whatever else there is to do here, and whatever locks the others hold
  *   dead        a `seen_at` that stood still for DEAD_AFTER of *our* time, while we read it every HEARTBEAT or so: neither a jump of
  *               somebody's wall clock nor a database that was away for all kills anybody. Beside an embedded database there is only
  *               one, so all others are dead when it starts
@@ -46,6 +46,8 @@ const TOGETHER: Ms = seconds(1);
 
 export interface RecoveryDeps {
   readonly sql: Sql;
+  /** A connection of its own for our sign of life. */
+  readonly heart: Sql;
   readonly bus: Bus;
   readonly clock: Clock;
   readonly log: Log;
@@ -190,10 +192,10 @@ export class Recovery implements AsyncDisposable {
 
   /** Waits for nothing but the database. */
   async #beat(): Promise<void> {
-    const { sql, clock, log, coordinator, lost } = this.#deps;
+    const { heart, clock, log, coordinator, lost } = this.#deps;
     while (!this.#stop.signal.aborted) {
       try {
-        if (!(await coordinatorSeen(sql, coordinator, clock.now()))) {
+        if (!(await coordinatorSeen(heart, coordinator, clock.now()))) {
           if (!this.#stop.signal.aborted) lost();
           return;
         }

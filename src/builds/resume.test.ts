@@ -76,7 +76,16 @@ function recoveryOf(
   alone = true,
   clock = systemClock,
 ): Recovery {
-  return new Recovery({ sql, bus, clock, log: quiet, coordinator: farm.coordinator, alone, lost: () => {} });
+  return new Recovery({
+    sql,
+    heart: sql,
+    bus,
+    clock,
+    log: quiet,
+    coordinator: farm.coordinator,
+    alone,
+    lost: () => {},
+  });
 }
 
 /** A build whose first command runs on m1 and has printed a line. */

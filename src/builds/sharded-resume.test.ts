@@ -71,7 +71,7 @@ test.each(["was stopped", "stood still and was declared dead"])(
     if (end === "was stopped") await first[Symbol.asyncDispose]();
     const second = stack.use(await TestFarm.open(database, { ...options, coordinator: "P00000002" }));
     const { sql, bus } = database;
-    const recovery = { sql, bus, clock: systemClock, log: quiet, coordinator: second.coordinator };
+    const recovery = { sql, heart: sql, bus, clock: systemClock, log: quiet, coordinator: second.coordinator };
     expect(await new Recovery({ ...recovery, alone: true, lost: () => {} }).look()).toBe(0);
     const back = await second.connect("linux", "main", { process: main });
     await second.connect("linux", "helper", { process: helper });

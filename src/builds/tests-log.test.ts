@@ -130,7 +130,16 @@ test("the log that a lost machine left is ended with what helpers did since, whe
   const look = async (after: number): Promise<unknown> => {
     clock.jump(ms(systemClock.now() + after - clock.now()));
     const { coordinator } = farm;
-    await using recovery = new Recovery({ sql, bus, clock, log: quiet, coordinator, alone: true, lost: () => {} });
+    await using recovery = new Recovery({
+      sql,
+      heart: sql,
+      bus,
+      clock,
+      log: quiet,
+      coordinator,
+      alone: true,
+      lost: () => {},
+    });
     await recovery.look();
     return sql.query("select l.ended from log l join step s on s.log_id = l.id where s.name = 'tests'");
   };

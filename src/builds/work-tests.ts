@@ -29,6 +29,7 @@ import { type BuildLimit, limitsOf } from "./command-limits.ts";
 import type { BuildMachine } from "./machine.ts";
 import { LONG_WAIT } from "./said-wait.ts";
 import { type GroupRun, runGroup } from "./test-group.ts";
+import type { Turns } from "./turns.ts";
 
 /** A helper that finds nothing to do stays so long for what may come back, as long again for what is going to, and then helps somebody else. */
 export const HELPER_IDLE_FOR: Ms = seconds(5);
@@ -52,6 +53,7 @@ export interface TestsDeps {
   readonly nonce: () => string;
   /** Calls until the database is there. */
   readonly patiently: <T>(call: () => Promise<T>) => Promise<T>;
+  readonly turns: Turns;
   readonly elsewhereFirst?: Ms;
 }
 
@@ -84,7 +86,8 @@ export type Worked =
 
 /** Works until there is nothing more for this machine. Rejects when the machine, the database or `signal` ends first. */
 export async function workOff(deps: TestsDeps, job: TestsJob, signal: AbortSignal): Promise<Worked> {
-  const { clock, sql, patiently } = deps;
+  const { clock, sql, patiently, turns } = deps;
+  const { build } = job.worker;
   const over = new AbortController();
   using _ = { [Symbol.dispose]: () => over.abort(ENOUGH) };
   const news = new News(deps, job.build.id, over.signal);
@@ -106,7 +109,8 @@ export async function workOff(deps: TestsDeps, job: TestsJob, signal: AbortSigna
     if (ended?.stopped && job.machine.agent === "original") takes = false;
     news.heard = false;
     const rules = rulesOf(deps, job, takes && clock.monotonic() < job.limit.endsAt);
-    const turn = await patiently(() => testTurn(sql, job.worker, ended?.end, rules, clock.now()));
+    const takeTurn = () => testTurn(sql, job.worker, ended?.end, rules, clock.now());
+    const turn = await patiently(() => turns.take(build, takeTurn));
     await ended?.stored(turn);
     publish(deps, job, turn, ended !== undefined);
     await job.tell();

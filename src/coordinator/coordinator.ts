@@ -277,7 +277,9 @@ export class Coordinator implements AsyncDisposable {
     bus.subscribe(QUEUE, (topic) => claims.wake(topic.slice(QUEUE.length) || undefined), stop.signal);
 
     const { lost } = options;
-    const recovery = stack.use(new Recovery({ sql, bus, clock, log, coordinator: id, alone, lost }));
+    const recovery = stack.use(
+      new Recovery({ sql, heart: database.heart, bus, clock, log, coordinator: id, alone, lost }),
+    );
     await recovery.start();
     stack.use(new Narrowing({ sql, bus, clock, log, config: () => planning }));
 

@@ -70,6 +70,23 @@ test("a call that waits for a server that is away ends when it is told to hurry"
   await pool.end();
 });
 
+test("all that waits for a lock keeps no sign of life waiting", async () => {
+  await using fresh = await freshDatabase();
+  await using database = await openDatabase({ data: "", url: fresh.url, clock: systemClock, log: quiet });
+  const holder = new pg.Client(fresh.config);
+  await holder.connect();
+  await holder.query("begin; lock table host_type in access exclusive mode");
+  const stuck = Array.from({ length: 40 }, () => database.sql.query("select from host_type"));
+  const waits = "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+  await vi.waitFor(async () => expect((await fresh.sql.query(waits)).length).toBe(12));
+  const came: string[] = [];
+  const other = database.sql.query("select 1").then(() => came.push("other"));
+  await database.heart.query("select 1").then(() => came.push("heart"));
+  expect(came).toEqual(["heart"]);
+  await holder.end();
+  await Promise.all([...stuck, other]);
+});
+
 test("the bus tells listeners here at once and those of another coordinator within moments", async () => {
   await using one = await freshDatabase();
   const { PostgresBus } = await import("./bus.ts");
