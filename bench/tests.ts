@@ -116,7 +116,9 @@ async function makespan(
   if (!row) throw new Error("Cannot insert a build");
   const build = buildId(row.id);
   const list = times.map((_, i) => ({ name: `t${i + 1}`, expectedMs: expected?.[i] ?? null, alone: false }));
-  await storeTests(sql, build, list, "", epochMs(start));
+  const [main] = row.leases;
+  if (main === undefined) throw new Error("Cannot insert leases");
+  await storeTests(sql, { build, lease: leaseId(main), epoch: 1 }, list, "", epochMs(start));
   const free = row.leases.map((lease, i) => ({
     lease,
     machine: i + 1,

@@ -86,7 +86,7 @@ export async function runTests(deps: TestsDeps, step: TestsStep, signal: AbortSi
     if (worked.why === "unfit") {
       throw new FarmError("machine-broken", `a test was stopped on ${machine.name}, which is not used again`);
     }
-    throw new FarmError("lease-lost", "the build was taken back");
+    throw takenBack();
   } finally {
     await keeping.finish();
     await invited.catch(() => {}); // the database was away until the coordinator stopped
@@ -125,7 +125,8 @@ async function list(
   if (expected.size < tests.length) parts.push(`${tests.length - expected.size} never ran before`);
   parts.push(`about ${durationText(ms(work))} on one machine`);
   if (helpers > 0) parts.push(`up to ${helpers} more may help`);
-  await patiently(() => storeTests(sql, build.id, tests, `\n${parts.join(", ")}\n\n`, clock.now()));
+  const line = `\n${parts.join(", ")}\n\n`;
+  if (!(await patiently(() => storeTests(sql, step.worker, tests, line, clock.now())))) throw takenBack();
   return undefined;
 }
 
@@ -150,4 +151,8 @@ async function summary(
   });
   const { total, failed, flaky } = counts;
   await say(`\n${lines.join("")}${total} tests: ${failed} failed, ${flaky} flaky\n`);
+}
+
+function takenBack(): FarmError {
+  return new FarmError("lease-lost", "the build was taken back");
 }

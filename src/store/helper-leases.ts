@@ -4,7 +4,7 @@ import { type BuildId, type EpochMs, epochMs, type LeaseId } from "../farm/ids.t
 import { leftMs, unknownTime, usefulHelpers } from "../schedule/test-groups.ts";
 import { type BuildRef, buildRef } from "./builds.ts";
 import { at, type Sql } from "./sql.ts";
-import { LOCK_RUN, type RunRow, type TurnRules } from "./test-run.ts";
+import { lockRun, type RunRow, type TurnRules } from "./test-run.ts";
 
 /** Helpers that broke are replaced, but not for ever. */
 const LEASES_PER_HELPER = 3;
@@ -31,7 +31,7 @@ export async function helpersMayCome(
   now: EpochMs,
 ): Promise<boolean> {
   return sql.tx(async (tx) => {
-    const [run] = await tx.query<RunRow>(LOCK_RUN, [build, null, null, null]);
+    const run = await lockRun(tx, build, undefined);
     if (!run || run.ended || !run.open) return false;
     await tx.query("update test_run set helpers_from = coalesce(helpers_from, $2) where build_id = $1", [
       build,
@@ -117,7 +117,7 @@ export async function adjustHelpers(
   const helping = working.helpers + working.wanted;
   const more = Math.min(useful - helping, rules.helpers * LEASES_PER_HELPER - working.made);
   if (more > 0) {
-    await tx.query(WANT_HELPERS, [run.build_id, more, at(now), useful]);
+    await tx.query(WANT_HELPERS, [run.build_id, more, at(now)]);
     return true;
   }
   if (working.wanted > 0 && useful < helping) {
@@ -131,17 +131,13 @@ export async function adjustHelpers(
   return false;
 }
 
-/**
- * $1 build, $2 how many, $3 now, $4 how many there may be: a turn that waited for another one has not seen those that it made. As the build's own lease, but never starving: a build does
- * not wait for its helpers.
- */
+/** $1 build, $2 how many, $3 now. As the build's own lease, but never starving: a build does not wait for its helpers. */
 const WANT_HELPERS = `
 with l as (
   insert into lease (kind, class, queue, flow, repo, release, provenance, rank, wanted_at, starves_at)
   select 'helper', o.class, o.queue, o.flow, o.repo, o.release, o.provenance, o.rank, $3::timestamptz, $3::timestamptz + interval '1 year'
   from (select l.* from attempt a join lease l on l.id = a.lease_id where a.build_id = $1 order by a.number desc limit 1) o,
-    generate_series(1, least($2::integer, $4::integer - (
-      select count(*)::integer from helper h join lease l on l.id = h.lease_id where h.build_id = $1 and l.state in ('wanted', 'held'))))
+    generate_series(1, $2::integer)
   returning id
 )
 insert into helper (lease_id, build_id) select id, $1 from l`;

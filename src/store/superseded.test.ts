@@ -34,7 +34,7 @@ test("skipBuilds() lets go of the tests of a build that is tried again: its help
   const main = await claimed("main");
   const begun = await beginAttempt(sql, main.whole, NOON);
   const tests = ["a", "b", "c"].map((name) => ({ name, expectedMs: 1000, alone: false }));
-  await storeTests(sql, build, tests, "", NOON);
+  await storeTests(sql, main, tests, "", NOON);
   await helpersMayCome(sql, build, RULES, NOON);
   const helper = await claimed("helper");
   for (const worker of [main, helper]) expect((await testTurn(sql, worker, undefined, RULES, NOON)).next).toBe("group");

@@ -40,7 +40,7 @@ import {
   storeLines,
   unschedulableLine,
 } from "./test-lines.ts";
-import { countsOf, LOCK_RUN, type Run, type RunRow, saveRun, type TestCounts, type TurnRules } from "./test-run.ts";
+import { countsOf, lockRun, type Run, saveRun, type TestCounts, type TurnRules } from "./test-run.ts";
 import { remember } from "./test-times.ts";
 import { LOSSES, writeVerdict } from "./test-verdict.ts";
 
@@ -90,7 +90,7 @@ export async function testTurn(
   now: EpochMs,
 ): Promise<Turn> {
   return sql.tx(async (tx) => {
-    const [row] = await tx.query<RunRow>(LOCK_RUN, [worker.build, worker.lease, worker.epoch, done?.group ?? null]);
+    const row = await lockRun(tx, worker.build, { ...worker, done: done?.group ?? null });
     if (!row) return { next: "lost" };
     if (row.ended) return { next: "over", counts: countsOf(row) };
     if (!row.open || !row.held) return { next: "lost" };
@@ -155,8 +155,9 @@ async function settle(
   const failed = ran.some(({ result, final }) => result === "failure" && !final);
   const [settled] = await tx.query<{ ended: boolean; tests: SettledRow[] }>(
     `with ${endLogWhile("true")}, g as (
-       update test_group set state = 'ended', status = $14, ended_at = $15
-       where id = $12 and lease_id = $13 and state = 'running' returning id, build_id
+       update test_group set state = 'ended', status = $14, ended_at = $15 from lease l
+       where test_group.id = $12 and lease_id = $13 and test_group.state = 'running' and l.id = lease_id and l.state = 'held' and l.epoch = $20
+       returning test_group.id, build_id
      ), ran as (
        select g.id as group_id, g.build_id, r.*
        from g, jsonb_to_recordset($11::jsonb) as r (number integer, result text, final boolean, duration integer, share integer, from_byte bigint, to_byte bigint)
@@ -191,6 +192,7 @@ async function settle(
       failed && (await anotherMay(tx, worker.build, rules, working, run)) ? at(plus(now, rules.elsewhereFirst)) : null,
       worker.build,
       ran.map(({ number }) => number),
+      worker.epoch,
     ],
   );
   if (!settled?.ended) return; // by this very turn, whose answer got lost, or taken back
