@@ -68,7 +68,7 @@ test("testTurn() hands nothing to a lease that was adopted while the turn waited
   expect(await groups(sql)).toEqual([]);
 });
 
-test("testTurn() counts what a machine that waited for another turn has run, as that turn left it", async () => {
+test("testTurn() gives two tries of one turn the same group, though one waited for the other", async () => {
   await using database = await freshDatabase();
   const { sql } = database;
   const worker = await running(sql);
