@@ -26,7 +26,8 @@ await main(async () => {
   if (!values.repo && (values.branch || values.run.length > 0)) return usageError("-branch and -run go with -repo");
   const platform = platformName(process.platform, process.arch, endianness());
   const branch = values.branch ? { branch: values.branch } : {};
-  const farm = () => farmForRepository({ url: values.repo, ...branch, commands: values.run, platform });
+  const at = { url: values.repo, from: process.cwd() };
+  const farm = () => farmForRepository({ ...at, ...branch, commands: values.run, platform });
   return serve({
     data: values.data,
     secrets: values.secrets,
