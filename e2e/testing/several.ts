@@ -98,6 +98,11 @@ function numbered(step: string, lines: number, count: number): string {
   return Array.from({ length: count }, (_, n) => `${step} ${n + 1} of ${lines}\n`).join("");
 }
 
+/** By which the database knows the connections of a coordinator. */
+export function nameOf(at: number): string {
+  return `coordinator-${at}`;
+}
+
 export class SeveralCoordinators implements AsyncDisposable {
   readonly folder: string;
   readonly database: SharedDatabase;
@@ -154,7 +159,7 @@ export class SeveralCoordinators implements AsyncDisposable {
         ...["-config", join(this.folder, "farm.config.ts"), "-data", data, "-secrets", join(this.folder, "secrets")],
         ...["-listen", "127.0.0.1:0", "-http", "127.0.0.1:0"],
       ],
-      { dist: this.dist, env: { DATABASE_URL: this.database.url } },
+      { dist: this.dist, env: { DATABASE_URL: `${this.database.url}&application_name=${nameOf(at)}` } },
     );
     try {
       await started.says(/"msg":"The farm runs"/);
