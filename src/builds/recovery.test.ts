@@ -3,6 +3,7 @@ import { expect, test, vi } from "vitest";
 import { type BuildId, type CoordinatorId, coordinatorId, seconds } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { coordinatorEnded, coordinatorSeen } from "../store/coordinators.ts";
+import { claimLease } from "../store/leases.ts";
 import type { Sql } from "../store/sql.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
@@ -98,6 +99,28 @@ test("a coordinator that is killed at any of 36 points loses no build, and none 
   );
   expect(left).toEqual([]);
 }, 60_000);
+
+test("an attempt that cannot be given up keeps recovery from no other, and is given up at a later look", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const ids = await planMany(database, 3, "poisoned");
+  const dead = await addCoordinator(sql, "P0000dead");
+  const self = await addCoordinator(sql, "P0000self");
+  for (const name of ["m1", "m2", "m3"]) await claimLease(sql, (await addMachine(sql, "linux", name, dead)).id, NOON);
+  await sql.query(
+    `create function poisoned() returns trigger as $$ begin raise 'disk of index "x" is bad'; end $$ language plpgsql`,
+  );
+  await sql.query(
+    `create trigger poisoned before update on attempt for each row when (old.build_id = ${ids[0]}) execute function poisoned()`,
+  );
+  await using looking = recovery(database, self, true);
+  const again = "select build_id as id from attempt where number = 2 order by 1";
+  expect(await looking.look()).toBe(2);
+  expect((await sql.query<{ id: number }>(again)).map(({ id }) => id)).toEqual(ids.slice(1));
+  await sql.query("drop trigger poisoned on attempt");
+  expect(await looking.look()).toBe(1);
+  expect((await sql.query<{ id: number }>(again)).map(({ id }) => id)).toEqual(ids);
+});
 
 test("a session that a coordinator opened with its last breath, after it was found dead, is closed; an open one of the living stays", async () => {
   await using database = await freshDatabase();

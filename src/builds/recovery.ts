@@ -14,6 +14,8 @@
  * The sessions of the dead are closed at each look: a statement of theirs that waited for a lock, or for the database to be back, may open one
  * when they are long gone, and a machine that seems to be connected is neither missed nor known to have come back as another process.
  *
+ * One that cannot be given up keeps no other: the failure is logged, and the next look tries again.
+ *
  * What was ended while nobody drove it (somebody canceled it) has a log that nobody ends: that is done here as well.
  *
  * A coordinator that was declared dead and is not learns it at its next heartbeat and must stop: `lost` is called.
@@ -132,7 +134,7 @@ export class Recovery implements AsyncDisposable {
 
   /** Gives up what nobody has driven for long enough. Returns how many attempts that were. */
   async #giveUpLeft(): Promise<number> {
-    const { sql, bus, clock, policy = RETRY_POLICY } = this.#deps;
+    const { sql, clock, log } = this.#deps;
     const known = this.#left;
     const now = clock.monotonic();
     const found = await leftLeases(sql);
@@ -143,22 +145,33 @@ export class Recovery implements AsyncDisposable {
     this.#left = new Map(waiting);
     let taken = 0;
     for (const left of found) {
-      const { id, epoch, attempt } = left;
+      const { id, attempt } = left;
       const reason = this.#whyGivenUp(left, now - (this.#left.get(id)?.since ?? now));
       if (reason === undefined) continue;
-      const charged = !left.orphaned;
-      if (attempt === null) {
-        if (left.kind === "helper") await endHelper(sql, left, charged, reason, clock.now());
-        else await endLease(sql, left, clock.now(), reason);
-        continue;
+      try {
+        if (await this.#giveUp(left, reason)) taken++;
+      } catch (error) {
+        log.warn({ lease: id, attempt, error: messageOf(error) }, "Could not give up what nobody drives; trying again");
       }
-      const why = { reason, counts: charged, machineFault: charged, end: undefined };
-      const given = await giveUpAttempt(sql, { attempt, epoch, by: "recovery", ...why }, policy, clock.now());
-      if (!given) continue;
-      taken++;
-      publishBuild(bus, given.build, given.again);
     }
     return taken;
+  }
+
+  /** Returns whether it was an attempt. */
+  async #giveUp(left: Left, reason: string): Promise<boolean> {
+    const { sql, bus, clock, policy = RETRY_POLICY } = this.#deps;
+    const { attempt, epoch } = left;
+    const charged = !left.orphaned;
+    if (attempt === null) {
+      if (left.kind === "helper") await endHelper(sql, left, charged, reason, clock.now());
+      else await endLease(sql, left, clock.now(), reason);
+      return false;
+    }
+    const why = { reason, counts: charged, machineFault: charged, end: undefined };
+    const given = await giveUpAttempt(sql, { attempt, epoch, by: "recovery", ...why }, policy, clock.now());
+    if (!given) return false;
+    publishBuild(bus, given.build, given.again);
+    return true;
   }
 
   /** Why a lease that nobody has driven for `waited` is waited for no longer; undefined: it is. */
