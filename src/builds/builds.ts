@@ -69,6 +69,11 @@ export interface BuildsDeps extends Omit<AttemptDeps, "policy" | "parkFor" | "pa
   readonly parkFor?: Ms;
 }
 
+export interface Rebuilt {
+  readonly build: BuildId;
+  readonly made: boolean;
+}
+
 interface Running {
   readonly lease: Lease;
   readonly stop: AbortController;
@@ -125,14 +130,14 @@ export class Builds implements AsyncDisposable {
       });
   }
 
-  /** A further build of the same commit, asked for by `who`; the one that is open already when there is one. Throws `not-found`. */
-  async rebuild(of: BuildId, who: string): Promise<BuildId> {
+  /** A further build of the same commit, asked for by `who`; not `made`: it is open already. Throws `not-found`. */
+  async rebuild(of: BuildId, who: string): Promise<Rebuilt> {
     const now = this.#deps.clock.now();
     const rank = rankOf("try", now, now);
     const rebuild = { of, who, class: "try", rank, starvesAt: starvesAt("try", now) } as const;
     const { build, made } = await insertRebuild(this.#deps.sql, rebuild, now);
     if (made) publishBuild(this.#deps.bus, build, true);
-    return build.id;
+    return { build: build.id, made };
   }
 
   /**

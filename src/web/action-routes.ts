@@ -19,6 +19,13 @@ import { acting, addressOf, type Operator, ownOrigin } from "./operator.ts";
 
 const TOKEN_LIMIT = 1000;
 
+function rebuiltText(of: number, build: number, made: boolean): string {
+  if (made) return `build ${of} is built once more as build ${build}`;
+  return build === of
+    ? `build ${of} has not ended: nothing new is begun`
+    : `build ${of} is being built once more already, as build ${build}: nothing new is begun`;
+}
+
 export function actionRoutes(
   deps: Pick<WebDeps, "actions" | "sql" | "log" | "coordinator">,
   operator: Operator,
@@ -31,8 +38,8 @@ export function actionRoutes(
   routes.post("/b/:id/rebuild", (c) =>
     act(c, `/b/${c.req.param("id")}`, async () => {
       const id = numberOf(c.req.param("id"), "build");
-      const made = await actions.rebuild(buildId(id), "operator");
-      return { message: `build ${id} is built once more as build ${made}`, to: `/b/${made}` };
+      const { build, made } = await actions.rebuild(buildId(id), "operator");
+      return { message: rebuiltText(id, build, made), to: `/b/${build}` };
     }),
   );
   routes.post("/b/:id/cancel", (c) =>

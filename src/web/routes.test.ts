@@ -245,6 +245,8 @@ describe("the operator", () => {
     const { id, hostType } = web.seeded.machine;
     for (const [path, body] of [
       ["/b/12/rebuild", {}],
+      ["/b/11/rebuild", {}],
+      ["/b/10/rebuild", {}],
       ["/b/12/cancel", {}],
       ["/machines/riverboard/drain", { note: "new disk" }],
       [`/machines/${web.seeded.machine.id}/resume`, {}],
@@ -263,6 +265,8 @@ describe("the operator", () => {
     }
     expect(answers).toEqual([
       [200, "build 12 is built once more as build 13"],
+      [200, "build 11 is being built once more already, as build 12: nothing new is begun"],
+      [200, "build 10 has not ended: nothing new is begun"],
       [200, "build 12 is canceled"],
       [200, "machine riverboard takes nothing new"],
       [200, `machine ${web.seeded.machine.id} takes work again`],
@@ -278,6 +282,8 @@ describe("the operator", () => {
     ]);
     expect(web.done).toEqual([
       "rebuild 12 operator",
+      "rebuild 11 operator",
+      "rebuild 10 operator",
       "cancel 12 operator",
       `drainMachine ${id} new disk operator`,
       `resumeMachine ${id} operator`,
