@@ -137,7 +137,7 @@ async function runStep(
   machine: BuildMachine,
   writer: LogWriter,
   signal: AbortSignal,
-): Promise<CommandRan> {
+): Promise<Pick<CommandRan, "state" | "ok" | "stopped">> {
   const { recipe, attempt } = begun;
   const either = AbortSignal.any([machine.gone, signal]);
   if (step.makesOther && recipe.with?.builtBy !== undefined && (await otherIsMade(machine, either))) {

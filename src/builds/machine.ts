@@ -21,8 +21,8 @@ export interface Execution {
   readonly id: string;
   /** Bytes of output that we have; more than there are means that the rest is not wanted, only the end. */
   readonly from: number;
-  /** Told, before any output, how long the command has been running. */
-  readonly began?: (age: Ms) => void;
+  /** Told, before any output, how long the command has been running, or ran, and how many bytes it has printed by now. */
+  readonly began?: (age: Ms, length: number) => void;
 }
 
 export interface CommandEnd {

@@ -199,7 +199,6 @@ async function group(
   const { clock } = deps;
   const { recipe, spec, machine } = job;
   const { writer, before } = deps.open(held, begun);
-  const since = clock.monotonic();
   const limits = limitsOf(recipe, spec.run, job.limit);
   let run: GroupRun;
   try {
@@ -210,7 +209,7 @@ async function group(
   }
   const sealed = await writer.seal();
   const what = held.tests.length === 1 ? shown(held.tests[0]?.name ?? "") : `${held.tests.length} tests`;
-  const took = durationText(ms(clock.monotonic() - since));
+  const took = durationText(run.durationMs);
   return {
     end: {
       group: held.id,

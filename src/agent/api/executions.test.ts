@@ -51,6 +51,20 @@ test("a command with a name goes on when its connection breaks, and is taken up 
   expect((await readFile(join(machine.workDir, "runs"), "utf8")).trim().split("\n").length).toBe(1);
 });
 
+test("whoever takes a command up hears how long it ran, to its end, and what it had printed by then", async () => {
+  const clock = new FakeClock();
+  await using machine = await TestMachine.start({ clock });
+  const taken = async (from: number) => {
+    const response = await ask(machine, "echo one", "a1.1", from);
+    const { "barnraiser-age": age, "barnraiser-length": length } = response.headers;
+    await replyOf(response);
+    return { age, length };
+  };
+  expect(await taken(0)).toEqual({ age: "0", length: "0" });
+  await clock.advance(seconds(60));
+  expect(await taken(2)).toEqual({ age: "0", length: "4" });
+});
+
 test("only the newest client is attached", async () => {
   await using machine = await TestMachine.start();
   const first = await ask(machine, "echo one; while [ ! -e go ]; do sleep 0.01; done; echo two", "a1.1");

@@ -30,6 +30,7 @@ export class Execution implements Disposable {
   readonly #clock: Clock;
   readonly #spool = new Spool();
   readonly #startedAt: number;
+  #endedAt: number | undefined;
   readonly #givenUp: () => void;
   #client: ServerResponse | undefined;
   /** The next byte that the client gets; beyond any output when it wants none. */
@@ -50,9 +51,14 @@ export class Execution implements Disposable {
     };
   }
 
-  /** Milliseconds since the command started. */
+  /** Milliseconds from the command's start to its end, or until now. */
   get age(): number {
-    return Math.floor(this.#clock.monotonic() - this.#startedAt);
+    return Math.floor((this.#endedAt ?? this.#clock.monotonic()) - this.#startedAt);
+  }
+
+  /** Bytes that it has printed. */
+  get length(): number {
+    return this.#spool.end;
   }
 
   get isOver(): boolean {
@@ -88,6 +94,7 @@ export class Execution implements Disposable {
   /** The command has ended. */
   end(state: string): void {
     this.#state = state;
+    this.#endedAt = this.#clock.monotonic();
     this.#pump();
   }
 
