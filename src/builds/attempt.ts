@@ -34,7 +34,7 @@ import { layOutAttempt } from "../store/snapshots.ts";
 import type { Sql } from "../store/sql.ts";
 import { type DriveDeps, drive, type Finished } from "./drive.ts";
 import type { BuildMachine } from "./machine.ts";
-import { publishBuild } from "./publish.ts";
+import { publishBuild, publishTestsOver } from "./publish.ts";
 import type { Snapshots } from "./snapshots.ts";
 import { clean } from "./source-step.ts";
 import { testsOf } from "./tests-of.ts";
@@ -178,8 +178,10 @@ async function stored(
   const verdict = { outcome, reason, failedStep: outcome === "failure" ? step.name : null };
   const end = { attempt: begun.attempt, epoch: lease.epoch, number: step.number, status: step.status, outcome };
   const now = clock.now();
-  const live = await patiently(() => endAttempt(sql, end, sealed?.end, verdict, now));
+  const hasTests = begun.recipe.tests !== undefined;
+  const live = await patiently(() => endAttempt(sql, end, sealed?.end, verdict, hasTests, now));
   if (live) publishBuild(bus, begun.build, false);
+  if (live && hasTests) publishTestsOver(bus, begun.build.id);
   return live;
 }
 
@@ -187,7 +189,7 @@ async function stored(
 async function giveUp(
   { sql, bus, clock, log, policy, patiently }: AttemptDeps,
   { epoch }: Lease,
-  { build, attempt }: Begun,
+  { build, attempt, recipe }: Begun,
   why: Pick<GiveUp, "reason" | "counts" | "machineFault" | "end">,
 ): Promise<boolean> {
   const now = clock.now();
@@ -197,6 +199,7 @@ async function giveUp(
   const about = { build: build.id, attempt, reason: why.reason, again };
   log.info(about, "An attempt failed for the farm's own reasons");
   publishBuild(bus, build, again);
+  if (!again && recipe.tests !== undefined) publishTestsOver(bus, build.id);
   return true;
 }
 

@@ -27,6 +27,7 @@ import type { TestCounts, TurnRules } from "../store/test-run.ts";
 import { type GroupEnd, type Turn, testTurn } from "../store/test-turn.ts";
 import { type BuildLimit, limitsOf } from "./command-limits.ts";
 import type { BuildMachine } from "./machine.ts";
+import { publishTestsOver, TESTS_OVER } from "./publish.ts";
 import { LONG_WAIT } from "./said-wait.ts";
 import { type GroupRun, runGroup } from "./test-group.ts";
 import type { Turns } from "./turns.ts";
@@ -229,24 +230,21 @@ async function group(
 function publish({ bus }: TestsDeps, { build }: TestsJob, turn: Turn, settled: boolean): void {
   if (turn.next === "lost") return;
   if (settled || turn.next !== "wait") bus.publish(`build:${build.id}`);
-  if (settled || turn.next === "over") bus.publish(`tests:${build.id}`);
+  if (settled) bus.publish(`tests:${build.id}`);
   if (turn.next === "over") {
-    bus.publish(`${OVER}${build.id}`);
+    publishTestsOver(bus, build.id);
     bus.publish(`grid:${build.repo}`);
   }
   if (turn.next !== "over" && turn.helpersWanted) bus.publish(`queue:${build.hostType}`);
 }
 
-/** Topic of builds whose last test has ended. */
-const OVER = "tests-over:";
-
-/** Aborts when somebody says that the last test of the build has ended; a word that gets lost is replaced by the lease being lost. */
+/** Aborts when somebody says that the tests of the build are over; a word that gets lost is replaced by the lease being lost. */
 function endOf({ bus }: TestsDeps, build: BuildRef["id"], signal: AbortSignal): AbortSignal {
   const ended = new AbortController();
   const listener = (heard: string): void => {
-    if (heard === `${OVER}${build}`) ended.abort(new FarmError("canceled", "others have ended the last test"));
+    if (heard === `${TESTS_OVER}${build}`) ended.abort(new FarmError("canceled", "others have ended the tests"));
   };
-  bus.subscribe(OVER, listener, signal);
+  bus.subscribe(TESTS_OVER, listener, signal);
   return ended.signal;
 }
 

@@ -76,5 +76,5 @@ test("a try of a statement that was still under way when it was tried again is n
   expect((await sql.query("select from log")).length).toBe(2); // of two steps: none that nobody writes
   const verdict = { outcome: "success", reason: null, failedStep: null } as const;
   const end = { ...step, number: 1 };
-  expect(await twice(database, (on) => endAttempt(on, end, undefined, verdict, NOON))).toEqual([true, true]);
+  expect(await twice(database, (on) => endAttempt(on, end, undefined, verdict, false, NOON))).toEqual([true, true]);
 });

@@ -10,6 +10,8 @@ import type { Outcome, Recipe } from "../farm/build.ts";
 import {
   type AttemptId,
   attemptId,
+  type BuildId,
+  buildId,
   type EpochMs,
   epochMs,
   type LogId,
@@ -20,7 +22,7 @@ import {
 import type { Lease } from "../farm/lease.ts";
 import { type BuildRef, buildRef } from "./builds.ts";
 import { otherMachines } from "./leases.ts";
-import { leaveTests, lockTests } from "./left-tests.ts";
+import { endTests, lockTests } from "./left-tests.ts";
 import { endLog, endLogParams, endLogWhile, type LogEnd, type OpenLog } from "./logs.ts";
 import { setAsideIfFailing } from "./set-aside.ts";
 import { at, type Sql } from "./sql.ts";
@@ -174,12 +176,16 @@ export interface Verdict {
   readonly failedStep: string | null;
 }
 
-/** The last step, its log, the attempt, the build and the lease end together. False: the attempt was not live any more. */
+/**
+ * The last step, its log, the attempt, the build and the lease end together, and with them what is left of its tests, if it `hasTests`: an
+ * attempt before this one may have begun them. False: the attempt was not live any more.
+ */
 export async function endAttempt(
   sql: Sql,
   step: StepEnd,
   end: LogEnd | undefined,
   verdict: Verdict,
+  hasTests: boolean,
   now: EpochMs,
 ): Promise<boolean> {
   const text = `with ${LIVE}, a as (
@@ -195,16 +201,25 @@ export async function endAttempt(
        update lease set state = 'ended', end_reason = $17, ended_at = $16
        from a where lease.id = a.lease_id and lease.state <> 'ended'
      )
-     select exists (select from a)
-       or exists (select from attempt where id = $11 and state = 'ended' and outcome = $17 and ended_at = $16) as live`;
+     select build_id as build from a
+     union all
+     select build_id from attempt where id = $11 and state = 'ended' and outcome = $17 and ended_at = $16`;
   const params = [...endLogParams(end), ...stepEndParams(step, now)];
   const { outcome, reason, failedStep } = verdict;
-  const finish = async (): Promise<boolean> => {
-    const [row] = await sql.query<{ live: boolean }>(text, [...params, outcome, reason, failedStep]);
-    return row?.live ?? false;
+  const finish = async (by: Sql): Promise<BuildId | undefined> => {
+    const [row] = await by.query<{ build: number }>(text, [...params, outcome, reason, failedStep]);
+    return row && buildId(row.build);
   };
   // As with the chunks of a log (logs.ts): a try of ours may have ended it while this one waited.
-  return (await finish()) || (await finish());
+  const finished = async (by: Sql): Promise<BuildId | undefined> => (await finish(by)) ?? (await finish(by));
+  if (!hasTests) return (await finished(sql)) !== undefined;
+  return sql.tx(async (tx) => {
+    await lockTests(tx, { attempt: step.attempt });
+    const build = await finished(tx);
+    if (build === undefined) return false;
+    await endTests(tx, [build], reason ?? "its build has ended", now);
+    return true;
+  });
 }
 
 export interface GiveUp {
@@ -304,14 +319,10 @@ export async function giveUpAttempt(
     const again = charged <= policy.retries && open.number < policy.attempts;
     if (!again) {
       await tx.query(
-        `with b as (
-           update build set state = 'ended', outcome = 'infra_failure', reason = $2, ended_at = $3 where id = $1 and state <> 'ended'
-         )
-         update lease set state = 'ended', end_reason = 'its build has ended', ended_at = $3
-         where id in (select lease_id from helper where build_id = $1) and state = 'wanted'`,
+        "update build set state = 'ended', outcome = 'infra_failure', reason = $2, ended_at = $3 where id = $1 and state <> 'ended'",
         [build.id, giveUp.reason, at(now)],
       );
-      await leaveTests(tx, [build.id], giveUp.reason, now);
+      await endTests(tx, [build.id], giveUp.reason, now);
       return { build, again };
     }
     const avoid = (past?.machines ?? []).map(machineId);

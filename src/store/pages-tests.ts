@@ -102,12 +102,14 @@ export interface TestSums {
   readonly running: number;
   readonly failed: number;
   readonly flaky: number;
-  readonly over: boolean;
+  /** They passed by being skipped, or were not run before the build ended. */
+  readonly skipped: number;
 }
 
 export async function testSums(sql: Sql, build: number): Promise<TestSums | undefined> {
   const [row] = await sql.query<TestSums>(
-    `select total, total - waiting - running as ended, running, failed, flaky, ended_at is not null as over
+    `select total, total - waiting - running as ended, running, failed, flaky,
+       (select count(*) from test where build_id = $1 and outcome = 'skipped') as skipped
      from test_run where build_id = $1`,
     [build],
   );

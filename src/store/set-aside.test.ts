@@ -48,6 +48,7 @@ async function build(sql: Sql, machine: TestMachine, fate: Fate, now: EpochMs): 
       { attempt, epoch: lease.epoch, number: 0, status: "ok", outcome: fate },
       undefined,
       verdict,
+      false,
       now,
     );
     return true;

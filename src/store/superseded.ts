@@ -1,7 +1,7 @@
 /** Builds that a newer commit of their branch overtook, and builds that nobody needs any more: found, and ended as `skipped`. */
 import type { BuildId, EpochMs } from "../farm/ids.ts";
 import { type BuildRef, buildRef } from "./builds.ts";
-import { leaveTests, lockTests } from "./left-tests.ts";
+import { endTests, lockTests } from "./left-tests.ts";
 import { at, type Sql } from "./sql.ts";
 
 /** A build that has never begun, that nobody asked for, and whose commit is not the head of a watched branch. */
@@ -78,14 +78,13 @@ export async function skipBuilds(
          update attempt set state = 'ended', outcome = 'skipped', reason = $2, ended_at = $3
          from b where attempt.build_id = b.id and attempt.state <> 'ended' returning attempt.lease_id
        ), l as (
-         update lease set state = 'ended', end_reason = $2, ended_at = $3
-         where (id in (select lease_id from a) or id in (select lease_id from helper where build_id in (select id from b))) and state <> 'ended'
+         update lease set state = 'ended', end_reason = $2, ended_at = $3 from a where lease.id = a.lease_id and lease.state <> 'ended'
        )
        select id, repo, commit_id, builder, host_type from b order by id`,
       [locked.map((row) => row.id), reason, at(now)],
     );
     const skipped = rows.map(buildRef);
-    await leaveTests(
+    await endTests(
       tx,
       skipped.map(({ id }) => id),
       reason,

@@ -1,5 +1,6 @@
 /** The verdict of a build whose last test has ended. */
 import type { BuildId, EpochMs } from "../farm/ids.ts";
+import { endTests } from "./left-tests.ts";
 import { at, type Sql } from "./sql.ts";
 import { lostLine, type RunningGroup, shown, storeLines } from "./test-lines.ts";
 import { countsOf, type Run, type RunRow, type TestCounts } from "./test-run.ts";
@@ -27,15 +28,8 @@ export async function writeVerdict(tx: Sql, build: BuildId, run: Run, now: Epoch
   await storeLines(tx, build, [...run.said, ...stopped]);
   await tx.query("select id from attempt where build_id = $1 and state <> 'ended' order by id for update", [build]);
   await tx.query(
-    `with skipped as (
-       update test set state = 'ended', outcome = 'skipped' where build_id = $1 and state = 'waiting'
-     ), r as (
-       update test_run set waiting = 0, running = 0, failed = $5, flaky = $6, known_ms = 0, unknown = 0, stopped = $7, ended_at = $4 where build_id = $1
-     ), g as (
-       update test_group set state = 'ended', status = $8, ended_at = $4
-       where build_id = $1 and state = 'running' returning log_id
-     ), logs as (
-       update log set ended = true from g where log.id = g.log_id and not log.ended
+    `with r as (
+       update test_run set failed = $5, flaky = $6, stopped = $7, ended_at = $4 where build_id = $1
      ), a as (
        update attempt set state = 'ended', outcome = $2, reason = $3, ended_at = $4
        where build_id = $1 and state <> 'ended' returning id, lease_id
@@ -48,10 +42,10 @@ export async function writeVerdict(tx: Sql, build: BuildId, run: Run, now: Epoch
        update build set state = 'ended', outcome = $2, reason = $3, failed_step = case when $2 = 'failure' then 'tests' end, flaky_tests = $6, ended_at = $4
        where id = $1 and state <> 'ended'
      )
-     update lease set state = 'ended', end_reason = 'the tests have ended', ended_at = $4
-     where (id in (select lease_id from a) or id in (select lease_id from helper where build_id = $1)) and state <> 'ended'`,
-    [build, outcome, bad ? failedText(run, bad) : null, at(now), run.failed, run.flaky, run.stopped, OTHERS_WERE_FIRST],
+     update lease set state = 'ended', end_reason = 'the tests have ended', ended_at = $4 from a where lease.id = a.lease_id and lease.state <> 'ended'`,
+    [build, outcome, bad ? failedText(run, bad) : null, at(now), run.failed, run.flaky, run.stopped],
   );
+  await endTests(tx, [build], OTHERS_WERE_FIRST, now);
   return countsOf({ ...run, waiting: 0, running: 0 });
 }
 

@@ -44,6 +44,7 @@ export interface GroupData {
 export interface TestsData {
   readonly total: number;
   readonly ended: number;
+  readonly skipped: number;
   readonly running: number;
   readonly failed: number;
   readonly flaky: number;
@@ -162,8 +163,9 @@ export function Tests(props: { build: number; tests: TestsData }): JSX.Element {
   return (
     <Section id="tests" title={`Tests ${ended}/${total}`}>
       <p class="muted">
-        {plural(failed, "failed test")}, {flaky} flaky{tests.running > 0 ? `, ${tests.running} running` : ""}.
-        {tests.machines.length > 0 ? " On " : ""}
+        {plural(failed, "failed test")}, {flaky} flaky
+        {tests.skipped > 0 ? `, ${tests.skipped} skipped` : ""}
+        {tests.running > 0 ? `, ${tests.running} running` : ""}.{tests.machines.length > 0 ? " On " : ""}
         {tests.machines.map((machine, i) => (
           <>
             {i > 0 ? ", " : ""}

@@ -66,6 +66,7 @@ export async function testsData(
     running,
     failed: sums.failed,
     flaky: sums.flaky,
+    skipped: sums.skipped,
     failures: await withLines(sql, logs, build, failed),
     flakes: await withLines(sql, logs, build, flakes),
     machines,
@@ -157,10 +158,12 @@ function statusOfTest({ state, outcome }: TestRow): Status {
   return outcome ?? (state === "running" ? "running" : "waiting");
 }
 
-function noteOf({ outcome, failures, losses }: TestRow): string {
+function noteOf({ outcome, failures, losses, group }: TestRow): string {
   if (outcome === "unschedulable") return `unschedulable: ${losses} machines were lost while they ran it`;
   if (outcome === "flaky") return "failed once, then passed";
   if (outcome === null && failures > 0) return "failed, runs once more";
+  if (outcome === "skipped" && failures > 0) return "failed, was not run again";
+  if (outcome === "skipped" && group === null) return "not run";
   if (outcome === "failure") return failures > 1 ? "failed twice" : "failed for good";
   return losses > 0 ? `lost ${losses === 1 ? "a machine" : `${losses} machines`}` : "";
 }
