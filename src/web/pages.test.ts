@@ -649,14 +649,17 @@ test("/machines with 10,000 rows is a page of 200", async () => {
   expect(html.match(/<tr/g)?.length).toBe(8);
 });
 
-test("/queues and the page of what waits there say why nobody serves, in the same words", async () => {
+test("/queues, in the heading of the queue, and the page of what waits there say why nobody serves, in the same words", async () => {
   const { sql } = web.database;
   const [build] = await sql.query<{ id: number }>(
     "select id from build where builder = 'freebsd-amd64' and state = 'scheduled'",
   );
   const attic = "(select id from machine where name = 'attic')";
   const said = async (why: string): Promise<void> => {
-    expect(plainText(await page("/queues"))).toContain(`cannot say: ${why}`);
+    const queues = await page("/queues");
+    expect(plainText(queues.slice(queues.indexOf('id="host-freebsd-amd64-attic"')))).toContain(`1 waiting · ${why}`);
+    expect(plainText(queues).split(why).length).toBe(2);
+    expect(plainText(queues)).not.toContain(`cannot say: ${why}`);
     const own = plainText(await page(`/b/${build?.id}`));
     expect(own).toContain(`freebsd-amd64 waits: ${why}`);
     expect(own).toContain("When it begins nobody can say. ");

@@ -96,6 +96,7 @@ function before({ ahead, repo }: QueueItem): string {
 
 function Items(props: { queue: QueueData }): JSX.Element {
   const { queue } = props;
+  const served = queue.machines > 0 && queue.drained === null; // else the heading says why
   return (
     <>
       <Table
@@ -142,7 +143,9 @@ function Items(props: { queue: QueueData }): JSX.Element {
             </td>
             <td class="right">
               {item.estimate === null ? (
-                <span class="muted">cannot say{item.unknown === null ? "" : `: ${visible(item.unknown)}`}</span>
+                <span class="muted">
+                  cannot say{served && item.unknown !== null ? `: ${visible(item.unknown)}` : ""}
+                </span>
               ) : (
                 <span title={`half of the times within ${durationText(item.estimate.aboutMs)}`}>
                   {startsIn(item.estimate)}
