@@ -4,7 +4,8 @@
  * On the server it is the last lines, as plain rows, with a link to the whole text. In the browser only the rows in sight exist (log-source.ts,
  * scroll-map.ts), so that a log of 1 GB costs no more than a short one. The box keeps its height while it is looked at: nothing below it moves.
  *
- * Follow: on while the log grows and the reader is at its end; scrolling up leaves it, scrolling to the end takes it up again.
+ * Follow: on while the log grows and the reader is at its end; scrolling up leaves it, scrolling to the end takes it up again. A log that has
+ * ended is not followed: the button then goes to its end, and no more.
  */
 import type { ComponentChildren, JSX } from "preact";
 import { useContext, useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
@@ -163,9 +164,10 @@ export function LogViewer(props: {
   const onRest = (): void => {
     if (box.current && awake) box.current.scrollTop = map.bar();
   };
+  const following = follow && !source.ended;
   const toggleFollow = (): void => {
-    setFollow(!follow);
-    if (!follow) show(source.total);
+    setFollow(!following && !source.ended);
+    if (!following) show(source.total);
   };
   const onKey = (event: KeyboardEvent): void => {
     if (event.target instanceof HTMLInputElement || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -223,7 +225,7 @@ export function LogViewer(props: {
         <button type="button" hidden={!awake} aria-pressed={wrap} onClick={() => setWrap(!wrap)}>
           Wrap
         </button>
-        <button type="button" hidden={!awake} aria-pressed={follow} onClick={toggleFollow}>
+        <button type="button" hidden={!awake} aria-pressed={following} onClick={toggleFollow}>
           Follow
         </button>
         <CopyLink line={chosen} hidden={!awake} />

@@ -233,8 +233,10 @@ test("the log follows what is written, leaves off when the reader scrolls up, an
   await page.keyboard.press("f");
   await page.waitForSelector(".row >> text=/^more$/");
   expect(await shifted(page)).toBe(0);
+  expect(await follow.getAttribute("aria-pressed")).toBe("true");
   await writer.close();
   await page.waitForFunction(() => !document.querySelector(".log-bar")?.textContent?.includes("growing"));
+  expect(await follow.getAttribute("aria-pressed")).toBe("false");
 });
 
 test("a build that waits is laid out as it will be: nothing moves when it begins and writes", async () => {
@@ -317,7 +319,8 @@ test("a failed build's log shows the first marked line; f, w and n work wherever
   await page.keyboard.press("n");
   await page.waitForSelector(".log-box .row.sel[data-line='1295']");
   await page.keyboard.press("f");
-  await page.waitForSelector(".log-bar button[aria-pressed='true'] >> text=Follow");
+  await page.waitForSelector(".log-box .row >> text=make: leaving directory");
+  expect(await page.locator(".log-bar button[aria-pressed='true']").allInnerTexts()).toEqual(["Wrap"]);
 });
 
 test("the grid is one stop of the Tab key, and arrows go on from there", async () => {
