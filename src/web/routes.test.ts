@@ -477,5 +477,7 @@ test("whyLines() marks what looks like the reason and brings it up from further 
   const why = whyLines(text, 101);
   expect(why.map((line) => line.line)).toEqual([120, 141, 142, 143, 144, 145, 146, 147, 148, 149, 150]);
   expect(why.filter((line) => line.marked).map((line) => line.line)).toEqual([120]);
+  const marker = `##barnraiser:${"0a".repeat(16)} pass t1`;
+  expect(whyLines(["error: no", marker], 7).map((line) => line.line)).toEqual([7]); // a marker says nothing of a test
   expect(whyLines([], 1)).toEqual([]);
 });

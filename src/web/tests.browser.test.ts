@@ -62,6 +62,32 @@ test("a build that its tests made fail opens the log of the group that failed, o
   expect((await page.locator(".log-box").boundingBox())?.height).toBeLessThan(60);
 });
 
+test("markers stand in a log as dim words, with script and without, and are found by them; the raw text has every byte", async () => {
+  const { sql } = web.database;
+  const { failed } = web.seeded;
+  const log = await web.logs.create();
+  const mark = `##barnraiser:${"0a".repeat(16)}`;
+  const bytes = `${mark} begin t7\nexpected 3, got 4\n${mark} fail t7\n`;
+  const writer = web.logs.writer(emptyLog(log, 0));
+  await writer.write(Buffer.from(bytes));
+  await writer.close();
+  const [group] = await sql.query<{ id: number }>(
+    `insert into test_group (build_id, lease_id, machine_id, log_id, tests, nonce, state, status, started_at, ended_at)
+     select build_id, lease_id, machine_id, $1, array[1], nonce, state, status, started_at, ended_at from test_group
+     where build_id = $2 order by id limit 1 returning id`,
+    [log, failed],
+  );
+  const path = `/b/${failed}/group-${group?.id}`;
+  for (const javaScriptEnabled of [true, false]) {
+    await using page = await open(path, { javaScriptEnabled });
+    expect(await page.locator(".log-box .tx").allInnerTexts()).toEqual(["begin t7", "expected 3, got 4", "fail t7"]);
+    expect(await page.locator(".log-box .mk").allInnerTexts()).toEqual(["begin t7", "fail t7"]);
+  }
+  expect(await (await fetch(`${at}${path}/log`)).text()).toBe(bytes);
+  expect(await (await fetch(`${at}${path}/find?q=fail`)).json()).toMatchObject({ lines: [3] });
+  expect(await (await fetch(`${at}${path}/find?q=barnraiser`)).json()).toMatchObject({ count: 0 });
+});
+
 test("a page that shows the log of an attempt goes on to the log of the next one when that begins, and mixes them never", async () => {
   const { sql, bus } = web.database;
   const { running } = web.seeded;
