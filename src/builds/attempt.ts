@@ -71,7 +71,7 @@ export async function workOnAttempt(
   began: (begun: Begun) => void,
   signal: AbortSignal,
 ): Promise<Back> {
-  const { sql, bus, clock, patiently } = deps;
+  const { sql, bus, clock, log, patiently } = deps;
   const cleaning = lease.anew && machine ? clean(clock, machine, signal) : undefined;
   cleaning?.catch(() => {}); // told to whoever waits for it
   const begun = await patiently(() => beginAttempt(sql, lease, clock.now()));
@@ -84,8 +84,10 @@ export async function workOnAttempt(
   publishBuild(bus, begun.build, false);
   if (!machine) return await withoutMachine(deps, lease, begun);
   bus.publish(`machine:${machine.machineId}`);
+  const first = begun.at === 0 && begun.log?.length === 0;
+  log.info(about(begun, machine), first ? "A build began" : "A build goes on");
   const driven = await drive(driveDeps(deps, lease, begun, machine, cleaning), begun, machine, signal);
-  if (driven.outcome === "parked") await park(deps, lease, begun, driven.reason);
+  if (driven.outcome === "parked") await park(deps, lease, begun, machine, driven.reason);
   const back = driven.outcome === "parked" ? "parked" : await ended(deps, lease, begun, machine, driven, signal);
   bus.publish(`machine:${machine.machineId}`);
   return back;
@@ -94,8 +96,8 @@ export async function workOnAttempt(
 async function withoutMachine(deps: AttemptDeps, lease: Lease, begun: Begun): Promise<Back> {
   const reason = "machine gone: it closed the connection before the build began";
   const anything = begun.at > 0 || begun.log === undefined || begun.log.length > 0;
-  if (anything && (await park(deps, lease, begun, reason))) return "parked";
-  await giveUp(deps, lease, begun, { reason, counts: anything, machineFault: false, end: undefined });
+  if (anything && (await park(deps, lease, begun, undefined, reason))) return "parked";
+  await giveUp(deps, lease, begun, undefined, { reason, counts: anything, machineFault: false, end: undefined });
   return "clean";
 }
 
@@ -151,9 +153,10 @@ async function ended(
   signal: AbortSignal,
 ): Promise<Back> {
   const { sealed } = driven;
-  const live = !driven.settled && (await stored(deps, lease, begun, driven));
+  const live = !driven.settled && (await stored(deps, lease, begun, machine, driven));
   // If the attempt was ended by somebody else, the bytes still belong to its log; if it goes on elsewhere, they are fetched there.
   const left = live ? undefined : sealed;
+  if (live || driven.settled) logEnd(deps, begun, machine, driven);
   if (live || (left && (await deps.patiently(() => endLeftLog(deps.sql, begun.attempt, left.end))))) sealed?.stored();
   if (!live && (await isElsewhere(deps, lease))) return "elsewhere";
   if (!driven.machineFine) return "broken";
@@ -162,18 +165,31 @@ async function ended(
   return mayRun ? await emptied(deps, machine) : "clean";
 }
 
+/** One that the farm failed is logged where it is given up. */
+function logEnd({ clock, log }: AttemptDeps, begun: Begun, machine: BuildMachine, { outcome, reason }: Finished): void {
+  if (outcome === "infra_failure") return;
+  const tookMs = clock.now() - begun.startedAt;
+  log.info({ ...about(begun, machine), outcome, ...(reason !== null && { reason }), tookMs }, "A build ended");
+}
+
+/** Which build that is, and what it runs on, for the log. */
+function about({ build, number }: Begun, machine: BuildMachine | undefined): object {
+  return { build: build.id, builder: build.builder, attempt: number, machine: machine?.name };
+}
+
 /** Returns whether the attempt was still ours. */
 async function stored(
   deps: AttemptDeps,
   lease: Lease,
   begun: Begun,
+  machine: BuildMachine,
   { outcome, reason, sealed, step, machineFine, ownRestart }: Finished,
 ): Promise<boolean> {
   const { sql, bus, clock, patiently } = deps;
   if (outcome === "infra_failure") {
     const counts = !ownRestart;
     const machineFault = counts && !machineFine;
-    return await giveUp(deps, lease, begun, { reason: reason ?? "", counts, machineFault, end: sealed?.end });
+    return await giveUp(deps, lease, begun, machine, { reason: reason ?? "", counts, machineFault, end: sealed?.end });
   }
   const verdict = { outcome, reason, failedStep: outcome === "failure" ? step.name : null };
   const end = { attempt: begun.attempt, epoch: lease.epoch, number: step.number, status: step.status, outcome };
@@ -189,15 +205,17 @@ async function stored(
 async function giveUp(
   { sql, bus, clock, log, policy, patiently }: AttemptDeps,
   { epoch }: Lease,
-  { build, attempt, recipe }: Begun,
+  begun: Begun,
+  machine: BuildMachine | undefined,
   why: Pick<GiveUp, "reason" | "counts" | "machineFault" | "end">,
 ): Promise<boolean> {
+  const { build, attempt, recipe } = begun;
   const now = clock.now();
   const given = await patiently(() => giveUpAttempt(sql, { attempt, epoch, by: "driver", ...why }, policy, now));
   if (!given) return false;
   const { again } = given;
-  const about = { build: build.id, attempt, reason: why.reason, again };
-  log.info(about, "An attempt failed for the farm's own reasons");
+  const how = { reason: why.reason, again, tookMs: now - begun.startedAt };
+  log.info({ ...about(begun, machine), ...how }, "An attempt failed for the farm's own reasons");
   publishBuild(bus, build, again);
   if (!again && recipe.tests !== undefined) publishTestsOver(bus, build.id);
   return true;
@@ -207,13 +225,14 @@ async function giveUp(
 async function park(
   { sql, bus, clock, log, parkFor, patiently }: AttemptDeps,
   lease: Lease,
-  { build, attempt }: Begun,
+  begun: Begun,
+  machine: BuildMachine | undefined,
   reason: string,
 ): Promise<boolean> {
   const parked = await patiently(() => parkLease(sql, lease, plus(clock.now(), parkFor)));
   if (!parked) return false;
-  log.info({ build: build.id, attempt, reason }, "An attempt waits for its machine to come back");
-  publishBuild(bus, build, false);
+  log.info({ ...about(begun, machine), reason }, "An attempt waits for its machine to come back");
+  publishBuild(bus, begun.build, false);
   return true;
 }
 

@@ -2,7 +2,7 @@ import { Readable } from "node:stream";
 import { expect, test, vi } from "vitest";
 import { type BuildId, epochMs, type LogId, ms, seconds } from "../farm/ids.ts";
 import { claimLease } from "../store/leases.ts";
-import { freshDatabase, type TestDatabase } from "../store/testing/database.ts";
+import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
 import { addCommit, addHostType, NOON, testRecipe } from "../store/testing/farm.ts";
 import { whyWaiting } from "../store/waiting.ts";
 import { insertPlanned, type PlannedBuild } from "./insert.ts";
@@ -190,6 +190,42 @@ test("[coordinator 62] a machine is given back once when its build has ended: ou
   await ended(database, third);
   await vi.waitFor(() => expect(original.gone.aborted).toBe(true));
   expect(original.calls.filter((call) => call === "removeall .").length).toBe(1);
+});
+
+test("the coordinator's log says when each build began, on what, and how and after how long it ended", async () => {
+  await using database = await freshDatabase();
+  const said: unknown[] = [];
+  const info = (fields: object, text: string) => said.push({ text, ...fields });
+  await using farm = await TestFarm.open(database, { log: { ...quiet, info }, policy: QUICK });
+  const id = await plan(database, {}, ["make", "test"]);
+  await farm.connect("linux", "leaver", { dieIn: "writetgz" });
+  await vi.waitFor(() => expect(said.length).toBe(2));
+  await farm.connect("linux", "m1", { script: ({ cmd }) => ({ state: cmd === "test" ? "exit status 1" : "ok" }) });
+  await ended(database, id);
+  const canceled = await plan(database);
+  await farm.builds.cancel(canceled, "ada");
+  const build = { build: id, builder: "linux-amd64" };
+  const tookMs = expect.any(Number);
+  await vi.waitFor(() =>
+    expect(said).toEqual([
+      { text: "A build began", ...build, attempt: 1, machine: "leaver" },
+      {
+        ...{ text: "An attempt failed for the farm's own reasons", ...build, attempt: 1, tookMs },
+        ...{ machine: "leaver", again: true, reason: expect.stringMatching(/^machine gone: /) },
+      },
+      { text: "A build began", ...build, attempt: 2, machine: "m1" },
+      {
+        text: "A build ended",
+        ...build,
+        attempt: 2,
+        machine: "m1",
+        outcome: "failure",
+        reason: "exit status 1",
+        tookMs,
+      },
+      { text: "A build was canceled", build: canceled, builder: "linux-amd64", who: "ada" },
+    ]),
+  );
 });
 
 test("a step that fails ends the build as failure, names the step and leaves the rest undone", async () => {

@@ -147,6 +147,7 @@ export class Builds implements AsyncDisposable {
   async cancel(id: BuildId, who: string): Promise<boolean> {
     const { build, changed } = await cancelBuild(this.#deps.sql, id, who, this.#deps.clock.now());
     if (!changed) return false;
+    this.#deps.log.info({ build: id, builder: build.builder, who }, "A build was canceled");
     this.#deps.bus.publish(`cancel:${id}`);
     publishBuild(this.#deps.bus, build, false);
     return true;
