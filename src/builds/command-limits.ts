@@ -14,7 +14,7 @@ import { type EpochMs, type Ms, minutes, ms } from "../farm/ids.ts";
 export const SILENCE_LIMIT: Ms = minutes(30);
 /** A whole build, the same. */
 export const BUILD_LIMIT: Ms = minutes(6 * 60);
-/** An attempt that seems to have run for more than this over its limit was begun by a clock that was wrong, or is looked at by one. */
+/** A build that seems to have run for more than this over its limit was begun by a clock that was wrong, or is looked at by one. */
 const CREDIBLE: Ms = minutes(60);
 
 export interface CommandLimits {
@@ -30,10 +30,10 @@ export interface BuildLimit {
   readonly limit: Ms;
 }
 
-/** When the whole build must be over. The wall clock tells only what an earlier driver used up, and only while that can be true. */
-export function buildLimit(clock: Clock, { limits }: Recipe, startedAt: EpochMs): BuildLimit {
+/** When the whole build must be over. The wall clock tells only what earlier drivers and attempts used up, and only while that can be true. */
+export function buildLimit(clock: Clock, { limits }: Recipe, countsFrom: EpochMs): BuildLimit {
   const limit = ms(limits?.buildMs ?? BUILD_LIMIT);
-  const used = clock.now() - startedAt;
+  const used = clock.now() - countsFrom;
   const credible = used >= 0 && used <= limit + CREDIBLE;
   return { endsAt: clock.monotonic() + limit - (credible ? used : 0), limit };
 }

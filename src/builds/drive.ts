@@ -69,7 +69,7 @@ export async function drive(
   signal: AbortSignal,
 ): Promise<Finished | Parked> {
   const { steps, tests } = begun.recipe;
-  const build = buildLimit(deps.clock, begun.recipe, begun.startedAt);
+  const build = buildLimit(deps.clock, begun.recipe, begun.countsFrom);
   let log = begun.log;
   let status = "ok";
   for (let number = begun.at; log !== undefined; number++) {

@@ -53,7 +53,7 @@ export async function help(
     }
     const { build, recipe } = job;
     const helpers = helpersOf(spec, lease);
-    const limit = buildLimit(clock, recipe, job.startedAt);
+    const limit = buildLimit(clock, recipe, job.countsFrom);
     const work = {
       build,
       recipe,

@@ -67,7 +67,7 @@ export function testsOf(
     spec: recipe.tests,
     worker: { build: build.id, lease: lease.id, epoch: lease.epoch, machine: lease.machineId },
     helpers: helpersOf(recipe.tests, lease),
-    limit: buildLimit(deps.clock, recipe, begun.startedAt),
+    limit: buildLimit(deps.clock, recipe, begun.countsFrom),
     id: `a${attempt}.${number}`,
     before: deps.logs.read(log.id, 0, log.length),
     keep: (): Keeping => {

@@ -1,9 +1,11 @@
 import { expect, test, vi } from "vitest";
-import { attemptId, ms } from "../farm/ids.ts";
+import { attemptId, type EpochMs, minutes, ms, plus } from "../farm/ids.ts";
 import { beginAttempt, endAttempt, giveUpAttempt, nextStep, type RetryPolicy } from "./attempts.ts";
+import { helperJob, helpersMayCome } from "./helper-leases.ts";
 import { claimLease } from "./leases.ts";
 import { appendChunks } from "./logs.ts";
 import type { Sql } from "./sql.ts";
+import { storeTests } from "./test-run.ts";
 import { freshDatabase, type TestDatabase } from "./testing/database.ts";
 import { addBuild, addCoordinator, addMachine, NOON } from "./testing/farm.ts";
 
@@ -40,6 +42,39 @@ test("giveUpAttempt() does not charge the farm's own restarts, but even they end
   expect(await giveUpAll(database.sql, false)).toBe(20);
   const [build] = await database.sql.query("select state, outcome, reason from build");
   expect(build).toEqual({ state: "ended", outcome: "infra_failure", reason: "gone" });
+});
+
+test("a build's time goes on over its attempts: what one took that was charged counts, what the farm's own restart ended does not, nor waiting", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const id = await addBuild(sql);
+  const coordinator = await addCoordinator(sql);
+  const minute = (n: number) => plus(NOON, minutes(n));
+  const begin = async (name: string, when: EpochMs) => {
+    const { lease } = await claimLease(sql, (await addMachine(sql, "linux", name, coordinator)).id, when);
+    const begun = lease && (await beginAttempt(sql, lease, when));
+    if (!lease || !begun) throw new Error("not begun");
+    return { ...begun, lease };
+  };
+  const giveUp = ({ attempt, lease }: Awaited<ReturnType<typeof begin>>, counts: boolean, when: EpochMs) => {
+    const why = { reason: "gone", counts, machineFault: counts, end: undefined };
+    return giveUpAttempt(sql, { attempt, epoch: lease.epoch, by: "driver", ...why }, POLICY, when);
+  };
+  const first = await begin("m1", minute(10));
+  expect(first.countsFrom).toBe(minute(10));
+  await giveUp(first, true, minute(30)); // 20 minutes
+  const second = await begin("m2", minute(60));
+  expect([second.startedAt, second.countsFrom]).toEqual([minute(60), minute(40)]);
+  await giveUp(second, false, minute(100));
+  const third = await begin("m3", minute(200));
+  expect(third.countsFrom).toBe(minute(180));
+  const by = { build: id, lease: third.lease.id, epoch: third.lease.epoch };
+  const tests = ["a", "b", "c"].map((name) => ({ name, expectedMs: 1000, alone: false }));
+  await storeTests(sql, by, tests, "", minute(200));
+  const spec = { groupTargetMs: 100, unknownMs: 1000, keepGoing: true };
+  await helpersMayCome(sql, id, { spec, helpers: 1 }, minute(200));
+  const { lease } = await claimLease(sql, (await addMachine(sql, "linux", "m4", coordinator)).id, minute(201));
+  expect(lease && (await helperJob(sql, lease.id))?.countsFrom).toBe(minute(180));
 });
 
 /** Two tries of one statement that were under way at once: the second began before the first had ended, and waited for it. */

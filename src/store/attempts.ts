@@ -20,6 +20,7 @@ import {
   machineId,
 } from "../farm/ids.ts";
 import type { Lease } from "../farm/lease.ts";
+import { COUNTS_FROM } from "./build-time.ts";
 import { type BuildRef, buildRef } from "./builds.ts";
 import { otherMachines } from "./leases.ts";
 import { endTests, lockTests } from "./left-tests.ts";
@@ -36,6 +37,8 @@ export interface Begun {
   readonly recipe: Recipe;
   /** When it began; earlier than now for one that is taken up again. */
   readonly startedAt: EpochMs;
+  /** From when on the build's time counts (build-time.ts). */
+  readonly countsFrom: EpochMs;
   /** The step to go on with: 0 for an attempt that has only begun, one more than there are when all have ended. */
   readonly at: number;
   /** Of that step, with what a driver before stored of it; undefined when all have ended. */
@@ -53,6 +56,7 @@ interface BegunRow {
   hash: string;
   recipe: Recipe;
   started_at: number;
+  counts_from: number;
   at: number;
   log_id: number | null;
   length: number;
@@ -93,7 +97,7 @@ export async function beginAttempt(sql: Sql, lease: Lease, now: EpochMs): Promis
      ), taken as (
        update log set epoch = $4 from unended where log.id = unended.log_id and not log.ended returning log.id, log.length, log.lines
      )
-     select a.id as attempt, a.number, a.started_at, b.id, b.repo, b.commit_id, b.builder, b.host_type, c.hash, r.body as recipe,
+     select a.id as attempt, a.number, a.started_at, ${COUNTS_FROM} as counts_from, b.id, b.repo, b.commit_id, b.builder, b.host_type, c.hash, r.body as recipe,
        coalesce(
          (select number from unended),
          case when exists (select from log0) then 0 else jsonb_array_length(r.body -> 'steps') + 1 end
@@ -112,6 +116,7 @@ export async function beginAttempt(sql: Sql, lease: Lease, now: EpochMs): Promis
     hash: row.hash,
     recipe: row.recipe,
     startedAt: epochMs(row.started_at),
+    countsFrom: epochMs(row.counts_from),
     at: row.at,
     log: row.log_id === null ? undefined : { id: logId(row.log_id), epoch: lease.epoch, length, lines },
   };
