@@ -50,6 +50,7 @@ import { DataFolder } from "../store/data-folder.ts";
 import { openDatabase } from "../store/database.ts";
 import { claimLease } from "../store/leases.ts";
 import { closeLeftSessions, configureHostTypes } from "../store/machines.ts";
+import type { Snapshot } from "../store/snapshots.ts";
 import type { Sql } from "../store/sql.ts";
 import { readAgents, serveAgents } from "../web/agent-files.ts";
 import { loadAssets } from "../web/assets.ts";
@@ -229,7 +230,8 @@ export class Coordinator implements AsyncDisposable {
       }),
     );
     const peerBlobs = new PeerBlobs({ peers, clock, log, masterKey: master, get: (key) => blobs.get(key) });
-    const elsewhere = ({ blob }: { readonly blob: string }, signal: AbortSignal) => peerBlobs.fetch(blob, signal);
+    const elsewhere = ({ blob, holder }: Pick<Snapshot, "blob" | "holder">, signal: AbortSignal) =>
+      peerBlobs.fetch(blob, holder, signal);
     const snapshots = stack.use(new Snapshots({ sql, bus, clock, log, blobs, coordinator: id, elsewhere }));
     snapshots.start();
     const builds = stack.use(
