@@ -13,6 +13,8 @@
 import { randomBytes } from "node:crypto";
 import { createServer, type Server } from "node:net";
 import { homedir } from "node:os";
+import { parseAddress } from "../dial/address.ts";
+import type { Environment } from "../dial/proxy.ts";
 import type { Clock } from "../farm/clock.ts";
 import { messageOf } from "../farm/errors.ts";
 import { seconds } from "../farm/ids.ts";
@@ -20,7 +22,6 @@ import { BUILDLET_VERSION } from "../wire/buildlet-api/buildlet-api.ts";
 import { RESUME_VERSION } from "../wire/buildlet-api/execution.ts";
 import type { HeaderField } from "../wire/revdial/http-head.ts";
 import { encodeAgentInfo, REGISTRATION_HEADERS, REVDIAL_VERSION } from "../wire/revdial/registration.ts";
-import { parseAddress } from "./address.ts";
 import { Connections } from "./api/connections.ts";
 import type { BuildletFlags } from "./buildlet-flags.ts";
 import { dialer, trustFor } from "./dial.ts";
@@ -30,7 +31,6 @@ import { type ListenSettings, listenSettings } from "./listen-settings.ts";
 import { goSystem, machineName, platformText, programDigest } from "./machine-info.ts";
 import { outboundNetworkSwitch } from "./outbound-network.ts";
 import { haltCommand, rebootCommand, runPowerCommand } from "./power.ts";
-import type { Environment } from "./proxy.ts";
 import { stayRegistered } from "./reverse/stay-registered.ts";
 import { openWorkDir } from "./work-dir.ts";
 

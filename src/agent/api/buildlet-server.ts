@@ -183,7 +183,7 @@ export class BuildletServer implements AsyncDisposable {
               if (there) return text(response, "SKIP");
               const url = (await readForm(request, query)).get("url") ?? "";
               if (url === "") throw new ApiError(400, "Cannot fetch: parameter url is missing");
-              const { fetchBody } = await import("../http-get.ts");
+              const { fetchBody } = await import("../../dial/http-get.ts");
               try {
                 body = await fetchBody(url);
               } catch (error) {

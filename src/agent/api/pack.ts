@@ -9,9 +9,9 @@
  */
 import { closeSync, constants, lstatSync, openSync, readlinkSync, readSync, type Stats } from "node:fs";
 import { readdir } from "node:fs/promises";
+import { errnoOf } from "../../farm/errors.ts";
 import { TAR_LIMITS } from "../../wire/tar/tar-reader.ts";
 import { tarEnd, tarHeader, tarPadding } from "../../wire/tar/tar-writer.ts";
-import { errnoOf } from "./api-error.ts";
 import { bytesOrText } from "./unpack.ts";
 
 const MEMBER = 1024 * 1024;
