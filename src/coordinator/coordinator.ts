@@ -36,6 +36,7 @@ import { Watch } from "../notices/watch.ts";
 import { Forwarder } from "../peers/forwarder.ts";
 import { PeerBlobs } from "../peers/peer-blobs.ts";
 import { certificateDigest, Peers } from "../peers/peers.ts";
+import { People } from "../people/people.ts";
 import { Retention } from "../retention/retention.ts";
 import { Claims } from "../schedule/claims.ts";
 import { secretReader } from "../source/secrets.ts";
@@ -304,6 +305,8 @@ export class Coordinator implements AsyncDisposable {
 
     stack.use(new Retention({ sql: database.hurried, clock, log, config: () => config.current }));
 
+    const people = new People({ sql: database.hurried, bus, clock, log });
+
     const health = stack.use(
       new Health({ sql: database.hurried, bus, clock, log, repos: () => source.standings(), startedAt }),
     );
@@ -318,6 +321,7 @@ export class Coordinator implements AsyncDisposable {
         assets: await loadAssets(join(DIST, "ui")),
         logs,
         actions: actions({ sql, bus, clock, builds, coordinator: id }),
+        people,
         farmName: options.farmName,
         version: VERSION,
         startedAt,

@@ -13,8 +13,9 @@ import { FarmError } from "../farm/errors.ts";
 import { buildId } from "../farm/ids.ts";
 import { type DrainTarget, runningOn } from "../store/drain.ts";
 import { machinesNamed } from "../store/pages-machines.ts";
+import type { Act } from "./acting.ts";
 import type { WebDeps } from "./deps.ts";
-import { type Ctx, type Env, json, ownPath, positive, wantsJson } from "./http.ts";
+import { type Ctx, type Env, json, ownPath, positive } from "./http.ts";
 import { addressOf, type Operator, ownOrigin } from "./operator.ts";
 
 const NOTE_LIMIT = 200;
@@ -23,25 +24,11 @@ const TOKEN_LIMIT = 1000;
 export function actionRoutes(
   deps: Pick<WebDeps, "actions" | "sql" | "log" | "coordinator">,
   operator: Operator,
+  act: Act,
   loginPage: (c: Ctx, status: number, back: string, problem: string) => Promise<Response>,
 ): Hono<Env> {
   const routes = new Hono<Env>();
   const { actions } = deps;
-
-  /** Does `work` if whoever asks may, and answers with `done`, or by going to `to`. */
-  const act = async (c: Ctx, to: string, work: () => Promise<{ message: string; to?: string }>): Promise<Response> => {
-    const may = operator.mayAct(c);
-    if (may === "no-login")
-      throw new FarmError(
-        "unauthenticated",
-        "Cannot do this without the operator token: log in, or send it as a bearer",
-      );
-    if (may === "foreign")
-      throw new FarmError("forbidden", "Cannot do this for another site: use the button of the farm's own page");
-    const { message, to: result } = await work();
-    if (wantsJson(c)) return json(c, 200, { message });
-    return c.redirect(result ?? to, 303);
-  };
 
   routes.post("/b/:id/rebuild", (c) =>
     act(c, `/b/${c.req.param("id")}`, async () => {

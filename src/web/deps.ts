@@ -12,6 +12,7 @@ import type { FarmConfig } from "../config/effective.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import type { BuildId, CoordinatorId, EpochMs, LogId } from "../farm/ids.ts";
+import type { People } from "../people/people.ts";
 import type { LogState } from "../store/logs.ts";
 import type { Sql } from "../store/sql.ts";
 import type { Banner } from "../ui/data.ts";
@@ -84,6 +85,7 @@ export interface WebDeps {
   readonly assets: Assets;
   readonly logs: LogReader;
   readonly actions: Actions;
+  readonly people: People;
   readonly farmName: string;
   readonly version: string;
   readonly startedAt: EpochMs;

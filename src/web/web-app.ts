@@ -20,6 +20,7 @@ import { queueLengths } from "../store/queue-line.ts";
 import type { Frame } from "../ui/data.ts";
 import type { Page } from "../ui/page.tsx";
 import { visible } from "../ui/text.ts";
+import { acting } from "./acting.ts";
 import { actionRoutes } from "./action-routes.ts";
 import type { WebDeps } from "./deps.ts";
 import { documentOf } from "./document.tsx";
@@ -37,6 +38,7 @@ import { Day, homeData } from "./pages/home.ts";
 import { machineData, machinesData } from "./pages/machines.ts";
 import { search, suggestions } from "./pages/search.ts";
 import { testHref } from "./pages/tests.ts";
+import { peopleRoutes } from "./people-routes.ts";
 import { queuesData } from "./queues.ts";
 import { activeJson, checkOf, checkText, reverseJson, worst } from "./shapes.ts";
 
@@ -72,10 +74,11 @@ export function createWebApp(deps: WebDeps): WebApp {
   app.route("/", logRoutes(deps, stop.signal));
   app.route(
     "/",
-    actionRoutes(deps, pages.operator, (c, status, back, problem) =>
+    actionRoutes(deps, pages.operator, acting(pages.operator), (c, status, back, problem) =>
       pages.answer(c, status, "Log in", { name: "login", data: { back, problem } }, []),
     ),
   );
+  app.route("/", peopleRoutes(deps, pages.operator));
   app.post("/hooks/push", (c) => push(c, deps));
   const listener = getRequestListener((request, env) => app.fetch(request, env), { overrideGlobalObjects: false });
   return {

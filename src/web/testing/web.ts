@@ -8,6 +8,7 @@ import type { Clock } from "../../farm/clock.ts";
 import { FarmError } from "../../farm/errors.ts";
 import { buildId, coordinatorId, epochMs } from "../../farm/ids.ts";
 import { Logs } from "../../logs/logs.ts";
+import { People } from "../../people/people.ts";
 import { systemClock } from "../../store/system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../../store/testing/database.ts";
 import type { Banner } from "../../ui/data.ts";
@@ -23,6 +24,7 @@ export interface TestWeb extends AsyncDisposable {
   readonly seeded: Seeded;
   readonly app: WebApp;
   readonly logs: Logs;
+  readonly people: People;
   readonly done: string[]; // what actions were called with
   readonly checks: CheckResult[];
   readonly banners: Banner[];
@@ -41,6 +43,7 @@ export async function testWeb(
   const database = stack.use(await freshDatabase());
   const seeded = await seedFarm(database.sql, clock.now(), options.empty ? 0 : options.commits);
   const logs = stack.use(new Logs({ sql: database.sql, bus: database.bus, clock }));
+  const people = new People({ sql: database.sql, bus: database.bus, clock, log: quiet });
   const done: string[] = [];
   const checks: CheckResult[] = [];
   const banners: Banner[] = [];
@@ -54,6 +57,7 @@ export async function testWeb(
       logs,
       assets: options.assets ?? assetsOf(new Map()),
       actions: recorded(done),
+      people,
       farmName: "The test farm",
       version: "0.1.0",
       startedAt: epochMs(clock.now() - 3600_000),
@@ -80,6 +84,7 @@ export async function testWeb(
     seeded,
     app,
     logs,
+    people,
     done,
     checks,
     banners,
