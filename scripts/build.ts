@@ -5,6 +5,7 @@
  *   dist/farm-config.js                             what `import ... from "barnraiser"` gives a configuration
  *   dist/sql/                                       migrations
  *   dist/agents/{buildlet,stage0}.mjs               machine-side programs, each one file that needs nothing but Node 20
+ *   dist/gomote.mjs                                 the command for developers' computers, one file as well
  *   dist/ui/                                        browser islands and style sheet
  */
 import { cp, mkdir, rename, rm } from "node:fs/promises";
@@ -32,6 +33,21 @@ const builtinsByRequire: esbuild.Plugin = {
   },
 };
 
+const REQUIRE = 'import{createRequire}from"node:module";const require=createRequire(import.meta.url);';
+
+/** Programs for computers that have nothing of ours but this file. */
+const oneFile = {
+  ...shared,
+  outExtension: { ".js": ".mjs" },
+  platform: "node",
+  format: "esm",
+  target: "node20",
+  minifySyntax: true,
+  minifyWhitespace: true,
+  plugins: [builtinsByRequire],
+  banner: { js: REQUIRE },
+} satisfies esbuild.BuildOptions;
+
 export async function build(): Promise<void> {
   const draft = `${root}dist.draft-${process.pid}`;
   await mkdir(draft, { recursive: true });
@@ -55,17 +71,15 @@ export async function build(): Promise<void> {
       jsxImportSource: "preact",
     }),
     esbuild.build({
-      ...shared,
+      ...oneFile,
       entryPoints: { buildlet: "src/cmd/buildlet/main.ts", stage0: "src/cmd/stage0/main.ts" },
       outdir: `${draft}/agents`,
-      outExtension: { ".js": ".mjs" },
-      platform: "node",
-      format: "esm",
-      target: "node20",
-      minifySyntax: true,
-      minifyWhitespace: true,
-      plugins: [builtinsByRequire],
-      banner: { js: 'import{createRequire}from"node:module";const require=createRequire(import.meta.url);' },
+    }),
+    esbuild.build({
+      ...oneFile,
+      entryPoints: { gomote: "src/cmd/gomote/main.ts" },
+      outdir: draft,
+      banner: { js: `#!/usr/bin/env node\n${REQUIRE}` },
     }),
     esbuild.build({
       ...shared,
