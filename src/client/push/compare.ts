@@ -5,7 +5,8 @@
  * listing tells only that it is one: it travels unless this computer sent it with the same target last time.
  *
  * Files of the instance that are not here are candidates for removal; who asks for the plan says which of them may go (push.ts). They go
- * after everything has arrived, so that a push which fails leaves no hole, but for those that stand where a file or a folder of another kind has to be.
+ * after everything has arrived, so that a push which fails leaves no hole, but for those that stand where something of another kind, or of
+ * another mode, has to be.
  */
 import { parseLsLine } from "../../wire/buildlet-api/ls-line.ts";
 import type { LocalFile } from "./digests.ts";
@@ -58,22 +59,27 @@ export function compare(
     if ("target" in file.content) return there?.kind !== "link" || links.get(file.name) !== file.content.target;
     return there?.sha1 !== file.content.sha1 || (modes && there.executable !== file.executable);
   });
-  const names = new Set(local.map(({ name }) => name));
-  const folders = new Set<string>();
-  for (const { name } of local) for (const folder of foldersOf(name)) folders.add(folder);
   const inTheWay: string[] = [];
+  for (const { name, content, executable } of send) {
+    const there = remote.get(name);
+    const kind = "target" in content ? "link" : "file";
+    // What is written over keeps its mode, and what is written to a link goes where that leads.
+    if (there && (there.kind !== kind || (modes && kind === "file" && there.executable !== executable)))
+      inTheWay.push(name);
+  }
+  const names = new Set(local.map(({ name }) => name));
+  const folders = new Set(local.flatMap(({ name }) => foldersOf(name)));
   const others: string[] = [];
   for (const [name, { kind }] of remote) {
-    if (names.has(name)) {
-      if (kind === "folder") inTheWay.push(name);
-    } else if (folders.has(name)) {
-      if (kind !== "folder") inTheWay.push(name);
-    } else others.push(kind === "folder" ? `${name}/` : name);
+    if (names.has(name)) continue;
+    if (!folders.has(name)) others.push(kind === "folder" ? `${name}/` : name);
+    else if (kind !== "folder") inTheWay.push(name);
   }
+  const gone = new Set(inTheWay);
   return {
     send,
     inTheWay: inTheWay.sort(),
-    others: others.filter((name) => !foldersOf(name).some((folder) => inTheWay.includes(folder))).sort(),
+    others: others.filter((name) => !foldersOf(name).some((folder) => gone.has(folder))).sort(),
     bytes: send.reduce((sum, { size }) => sum + size, 0),
   };
 }
@@ -86,12 +92,10 @@ export function wholeFolders(removable: readonly string[], staying: readonly str
   return going.filter((name) => !foldersOf(name).some((folder) => folders.has(`${folder}/`))).sort();
 }
 
-/** `a/b/c` is in `a` and in `a/b`. */
-function* foldersIn(name: string): Generator<string> {
-  const end = name.endsWith("/") ? name.length - 1 : name.length;
-  for (let at = name.indexOf("/"); at >= 0 && at < end; at = name.indexOf("/", at + 1)) yield name.slice(0, at);
-}
-
+/** `a/b/c` is in `a` and in `a/b`; so is `a/b/c/`. */
 function foldersOf(name: string): readonly string[] {
-  return [...foldersIn(name)];
+  const folders: string[] = [];
+  for (let at = name.indexOf("/"); at >= 0 && at < name.length - 1; at = name.indexOf("/", at + 1))
+    folders.push(name.slice(0, at));
+  return folders;
 }
