@@ -33,6 +33,12 @@ export function effectiveFarm(config: FarmConfig): object {
     retention: Object.fromEntries(
       Object.entries(config.retention).map(([name, span]) => [name.replace(/Ms$/, ""), inDays(span)]),
     ),
+    gomote: {
+      perPerson: config.gomote.perPerson,
+      idle: formatDuration(config.gomote.idleMs),
+      longest: inDays(config.gomote.longestMs),
+      wait: formatDuration(config.gomote.waitMs),
+    },
   };
 }
 

@@ -4,6 +4,7 @@
  */
 import type { Limits, SnapshotSpec, SourcePart, Step, Superseded, TestsSpec, Trust } from "../farm/build.ts";
 import type { Ms } from "../farm/ids.ts";
+import type { Gomote } from "../farm/lending.ts";
 import type { Builds, Policy, Secret } from "./input.ts";
 
 export interface FarmConfig {
@@ -15,6 +16,19 @@ export interface FarmConfig {
   readonly publicUrl: string | null;
   readonly notify: NotifyConfig;
   readonly retention: RetentionConfig;
+  readonly gomote: GomoteConfig;
+}
+
+/** Machines that people borrow. */
+export interface GomoteConfig {
+  /** Instances of one person, with those that they wait for. */
+  readonly perPerson: number;
+  /** An instance that its owner does not use ends after this. */
+  readonly idleMs: Ms;
+  /** And any instance after this. */
+  readonly longestMs: Ms;
+  /** Whoever waits for a machine is told after this that there is none. */
+  readonly waitMs: Ms;
 }
 
 export type Recipient =
@@ -86,6 +100,11 @@ export interface HostConfig {
   readonly trust: Trust;
   readonly sharedKey: boolean;
   readonly hermetic: boolean;
+  readonly gomote: Gomote;
+  /** So many of its machines are instances at once; null: all. */
+  readonly gomoteMost: number | null;
+  /** What the owner of its machines agrees to. */
+  readonly lend: { readonly gomote: boolean };
 }
 
 export interface BuilderConfig {

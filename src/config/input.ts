@@ -25,6 +25,19 @@ export interface FarmInput {
   readonly notify?: NotifyInput;
   /** How long things are kept. Each has a default. */
   readonly retention?: RetentionInput;
+  /** Machines that people borrow (`gomote`): how many, and for how long. Each has a default. */
+  readonly gomote?: GomoteInput;
+}
+
+export interface GomoteInput {
+  /** Machines that one person may have or wait for at a time. Default 20. */
+  readonly perPerson?: number;
+  /** A machine is taken back when its borrower has not used it for so long. Default `"30m"`. */
+  readonly idle?: Duration;
+  /** And after this in any case. Default `"7d"`. */
+  readonly longest?: Duration;
+  /** Whoever waits for a machine is told after this that none came free. Default `"4h"`. */
+  readonly wait?: Duration;
 }
 
 /**
@@ -128,6 +141,15 @@ export interface HostInput {
   readonly sharedKey?: boolean;
   /** Each connection is a freshly made machine. Default false. */
   readonly hermetic?: boolean;
+  /**
+   * Who may borrow its machines with `gomote`: `members` are all people that the farm knows, `team` those with the role `team` or `operator`.
+   * Default: `nobody` for `community` machines, else `members`.
+   */
+  readonly gomote?: "nobody" | "team" | "members";
+  /** So many of its machines may be lent at a time, those included that somebody waits for. Default: all. */
+  readonly gomoteMost?: number;
+  /** What the machines' owner agrees to. `gomote`: that people run there what they like. Default: false for `community` machines, else true. */
+  readonly lend?: { readonly gomote: boolean };
 }
 
 export interface StepInput {

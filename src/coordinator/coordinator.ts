@@ -67,6 +67,7 @@ import { masterKey } from "./builder-keys.ts";
 import { type ConfigOrigin, LiveConfig } from "./config-file.ts";
 import { Drained } from "./drained.ts";
 import { type Address, addressText, isLoopback, peerAddress } from "./flags.ts";
+import { openGomote } from "./gomote.ts";
 import { Health } from "./health.ts";
 import { Newest } from "./newest.ts";
 import { operatorToken } from "./operator-token.ts";
@@ -256,9 +257,25 @@ export class Coordinator implements AsyncDisposable {
         tarball: async (repo, hash, signal) => (await source.tarball(repo, hash, signal)).open(),
       }),
     );
+    const gomote = stack.use(
+      openGomote({
+        sql,
+        bus,
+        clock,
+        log,
+        coordinator: id,
+        config: () => config.current,
+        people: { identify: (bearer) => people.identify(bearer) },
+        peers,
+        machine: (session) => pool.take(session),
+        release: (session, how) => pool.release(session, how),
+        stopping: stop.signal,
+      }),
+    );
     const starters: Readonly<Record<LeaseKind, (lease: Lease) => void>> = {
       build: (lease) => builds.start(lease),
       helper: (lease) => builds.start(lease),
+      gomote: (lease) => gomote.instances.start(lease),
       probe: (lease) => probes.start(lease),
     };
     const claims = new Claims(
@@ -349,7 +366,7 @@ export class Coordinator implements AsyncDisposable {
         http: options.http,
         ...tls,
         machines: pool,
-        pages: serveAgents(agents, servePeers(peerBlobs, web.listener)),
+        pages: gomote.serve(serveAgents(agents, servePeers(peerBlobs, web.listener))),
         clock,
         log,
       }),
@@ -402,6 +419,7 @@ export class Coordinator implements AsyncDisposable {
       database.hurry();
       stop.abort(new FarmError("unavailable", "The coordinator is stopping"));
       await builds[Symbol.asyncDispose]();
+      await gomote.instances[Symbol.asyncDispose]();
       await probes[Symbol.asyncDispose]();
       await pool[Symbol.asyncDispose]();
     });

@@ -220,10 +220,11 @@ export async function deleteChanges(sql: Sql, before: EpochMs, limit: number): P
   return rows.length;
 }
 
+/** Leases that no build hangs on; with those of instances go the instances and what was run there. */
 export async function deleteProbes(sql: Sql, before: EpochMs, limit: number): Promise<number> {
   const rows = await sql.query(
     `delete from lease where id in (
-       select id from lease where state = 'ended' and kind = 'probe' and ended_at < $1 order by ended_at limit $2) returning 1`,
+       select id from lease where state = 'ended' and kind in ('probe', 'gomote') and ended_at < $1 order by ended_at limit $2) returning 1`,
     [at(before), limit],
   );
   return rows.length;

@@ -326,8 +326,15 @@ export class OriginalBuildlet implements AsyncDisposable {
     response.flushHeaders();
     const write = (output: string | Buffer) =>
       new Promise<void>((resolve) => {
-        if (response.write(output) || response.destroyed) resolve();
-        else response.once("drain", resolve).once("close", resolve);
+        if (response.write(output) || response.destroyed) {
+          resolve();
+          return;
+        }
+        const go = () => {
+          response.off("drain", go).off("close", go);
+          resolve();
+        };
+        response.on("drain", go).on("close", go);
       });
     if (misbehave === "drop") {
       await write("the beginning");

@@ -1,0 +1,69 @@
+/** Machines that people borrow: the parts of gomote/ put together, and the service beside the pages. */
+import type { FarmConfig } from "../config/effective.ts";
+import type { Clock } from "../farm/clock.ts";
+import type { Bus, Log } from "../farm/deps.ts";
+import { FarmError } from "../farm/errors.ts";
+import type { CoordinatorId, Ms } from "../farm/ids.ts";
+import { Creations } from "../gomote/creations.ts";
+import { Instances, type InstancesDeps } from "../gomote/instances.ts";
+import { Commands } from "../gomote/rpc/commands.ts";
+import type { Identify, SshKeys, Transfers } from "../gomote/rpc/faces.ts";
+import { gomoteService } from "../gomote/rpc/gomote-service.ts";
+import { PeerCalls } from "../gomote/rpc/peer-calls.ts";
+import { serveRpc } from "../gomote/rpc/serve-rpc.ts";
+import { WaitingRoom } from "../gomote/waiting-room.ts";
+import type { Peers } from "../peers/peers.ts";
+import { removedPeople } from "../store/people.ts";
+import type { Sql } from "../store/sql.ts";
+import type { RequestListener } from "../web/front-door.ts";
+
+export interface GomoteDeps extends Pick<InstancesDeps, "machine" | "release"> {
+  readonly sql: Sql;
+  readonly bus: Bus;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly coordinator: CoordinatorId;
+  readonly config: () => FarmConfig;
+  readonly people: Identify;
+  readonly peers: Peers;
+  readonly stopping: AbortSignal;
+  readonly transfers?: Transfers;
+  readonly sshKeys?: SshKeys;
+  readonly parkFor?: Ms;
+}
+
+export interface Gomote extends AsyncDisposable {
+  readonly instances: Instances;
+  /** Calls are answered, everything else is left to `others`. */
+  serve(others: RequestListener): RequestListener;
+}
+
+export function openGomote(deps: GomoteDeps): Gomote {
+  const { sql, bus, clock, log, coordinator, config, people, stopping } = deps;
+  const { transfers = NO_TRANSFERS, sshKeys = NO_SSH_KEYS } = deps;
+  const stack = new AsyncDisposableStack();
+  const peers = stack.use(new PeerCalls(deps));
+  const instances = stack.use(new Instances({ ...deps, removed: (of) => removedPeople(sql, of) }));
+  const waiting = stack.use(new WaitingRoom(deps));
+  const creations = new Creations({ sql, bus, clock, coordinator, config, instances, waiting });
+  const commands = new Commands({ sql, clock, log, config });
+  const service = gomoteService({ sql, clock, config, instances, creations, commands, transfers, sshKeys });
+  return {
+    instances,
+    serve: (others) => serveRpc({ people, peers, coordinator, log, stopping, service }, others),
+    [Symbol.asyncDispose]: () => stack.disposeAsync(),
+  };
+}
+
+function notHere(what: string): () => Promise<never> {
+  return async () => {
+    throw new FarmError("unavailable", `This coordinator has no ${what}.`);
+  };
+}
+
+const NO_TRANSFERS: Transfers = {
+  upload: notHere("place for uploads"),
+  keep: notHere("place for downloads"),
+  open: notHere("place for uploads"),
+};
+const NO_SSH_KEYS: SshKeys = { sign: notHere("ssh gateway") };

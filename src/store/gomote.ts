@@ -1,0 +1,254 @@
+/**
+ * Instances in the database: rows beside their leases. The lease is the state: `wanted` while somebody waits for a machine, `held` (with a
+ * machine that is made ready, and from `upAt` on is the person's), parked, `ended` with the reason for whoever asks.
+ *
+ * Names and quotas are given out under one lock, so that they hold however many ask at once, at whichever coordinators.
+ */
+import type { CoordinatorId, EpochMs, LeaseId, MachineId, PersonId, SessionId } from "../farm/ids.ts";
+import { LEASE_CLASSES, type Lease } from "../farm/lease.ts";
+import { rankOf, starvesAt } from "../schedule/order.ts";
+import { instanceName } from "../wire/gomote/gomote.ts";
+import type { Held } from "./leases.ts";
+import { at, type Sql } from "./sql.ts";
+
+/** Names and quotas. */
+const CREATE_LOCK = 0x676f6d6f; // "gomo"
+/** Machines that are tried one after the other. */
+export const MOST_LEASES = 3;
+
+export interface Instance {
+  readonly id: number;
+  readonly name: string;
+  readonly owner: PersonId;
+  readonly email: string;
+  readonly builderType: string;
+  readonly hostType: string;
+  readonly createdAt: EpochMs;
+  /** Null: it is still waited for. */
+  readonly upAt: EpochMs | null;
+  readonly expiresAt: EpochMs;
+  readonly limitAt: EpochMs | null;
+  readonly workingDir: string | null;
+  readonly lease: LeaseId;
+  readonly epoch: number;
+  readonly state: "wanted" | "held" | "ended";
+  readonly endReason: string | null;
+  /** Its machine is away, and may come back with it. */
+  readonly parked: boolean;
+  /** Where its machine is connected; null: it has none yet. */
+  readonly coordinator: CoordinatorId | null;
+  readonly session: SessionId | null;
+  readonly machineId: MachineId | null;
+  readonly machine: string | null;
+}
+
+const COLUMNS = `g.id, g.name, g.owner, g.email, g.builder_type as "builderType", g.host_type as "hostType", g.created_at as "createdAt",
+  g.up_at as "upAt", g.expires_at as "expiresAt", g.limit_at as "limitAt", g.working_dir as "workingDir", l.id as lease, l.epoch, l.state,
+  l.end_reason as "endReason", l.parked_until is not null as parked, l.coordinator_id as coordinator, l.session_id as session,
+  m.id as "machineId", m.name as machine`;
+const FROM = "gomote_instance g join lease l on l.id = g.lease_id left join machine m on m.id = l.machine_id";
+
+export interface WantedInstance {
+  readonly request: string;
+  readonly owner: PersonId;
+  readonly email: string;
+  /** The first part of its name. */
+  readonly user: string;
+  readonly builderType: string;
+  readonly hostType: string;
+  readonly coordinator: CoordinatorId;
+  /** When nobody waits any longer. */
+  readonly until: EpochMs;
+}
+
+export interface Quota {
+  readonly perPerson: number;
+  readonly perHostType: number | null;
+}
+
+/** What was wanted, or whose quota is used up. */
+export type InsertedInstance =
+  | { readonly id: number; readonly name: string }
+  | { readonly full: "person" | "host type" };
+
+/** A lease of a machine is wanted for a person from now on, unless they or the host type have enough. */
+export async function insertInstance(
+  sql: Sql,
+  wanted: WantedInstance,
+  quota: Quota,
+  now: EpochMs,
+): Promise<InsertedInstance> {
+  return sql.tx(async (tx) => {
+    await tx.query("select pg_advisory_xact_lock($1)", [CREATE_LOCK]);
+    const [before] = await tx.query<{ id: number; name: string }>(
+      "select id, name from gomote_instance where request = $1",
+      [wanted.request],
+    );
+    if (before) return before;
+    const [used] = await tx.query<{ person: number; hostType: number }>(
+      `select count(*) filter (where g.owner = $1)::int as person, count(*) filter (where g.host_type = $2)::int as "hostType"
+       from lease l join gomote_instance g on g.lease_id = l.id where l.kind = 'gomote' and l.state <> 'ended'`,
+      [wanted.owner, wanted.hostType],
+    );
+    if ((used?.person ?? 0) >= quota.perPerson) return { full: "person" };
+    if (quota.perHostType !== null && (used?.hostType ?? 0) >= quota.perHostType) return { full: "host type" };
+    const taken = await tx.query<{ name: string }>(
+      `select g.name from lease l join gomote_instance g on g.lease_id = l.id
+       where l.kind = 'gomote' and l.state <> 'ended' and starts_with(g.name, $1)`,
+      [`${wanted.user}-${wanted.builderType}-`],
+    );
+    const name = instanceName(wanted.user, wanted.builderType, new Set(taken.map((row) => row.name)));
+    const [made] = await tx.query<{ id: number }>(
+      `with l as (
+         insert into lease (kind, class, queue, flow, provenance, rank, wanted_at, starves_at)
+         values ('gomote', ${LEASE_CLASSES.gomote}, $1, $2, 'unreviewed', $3, $4, $5) returning id
+       )
+       insert into gomote_instance (request, lease_id, name, owner, email, builder_type, host_type, coordinator_id, created_at, expires_at)
+       select $6, l.id, $7, $2, $8, $9, $1, $10, $4, $11 from l returning id`,
+      [
+        wanted.hostType,
+        wanted.owner,
+        rankOf("gomote", now, now),
+        at(now),
+        at(starvesAt("gomote", now)),
+        wanted.request,
+        name,
+        wanted.email,
+        wanted.builderType,
+        wanted.coordinator,
+        at(wanted.until),
+      ],
+    );
+    return { id: made?.id ?? 0, name };
+  });
+}
+
+/** Those that live, in the order of their names: of `owner`, or of everybody. */
+export async function liveInstances(sql: Sql, owner: PersonId | null): Promise<Instance[]> {
+  return sql.query<Instance>(
+    `select ${COLUMNS} from ${FROM}
+     where l.kind = 'gomote' and l.state <> 'ended' and ($1::text is null or g.owner = $1) order by g.name collate "C"`,
+    [owner],
+  );
+}
+
+/** The one of this name that lives, waited for or up. */
+export async function instanceNamed(sql: Sql, name: string): Promise<Instance | undefined> {
+  const [row] = await sql.query<Instance>(`select ${COLUMNS} from ${FROM} where g.name = $1 and l.state <> 'ended'`, [
+    name,
+  ]);
+  return row;
+}
+
+export async function instancesById(sql: Sql, ids: readonly number[]): Promise<Instance[]> {
+  return sql.query<Instance>(`select ${COLUMNS} from ${FROM} where g.id = any ($1::bigint[])`, [ids]);
+}
+
+/** What a lease of kind `gomote` is for, while it is held in its epoch. Undefined: nobody needs it any more. */
+export async function instanceOfLease(sql: Sql, { id, epoch }: Held): Promise<Instance | undefined> {
+  const [row] = await sql.query<Instance>(
+    `select ${COLUMNS} from ${FROM} where l.id = $1 and l.epoch = $2 and l.state = 'held'`,
+    [id, epoch],
+  );
+  return row;
+}
+
+/** Its machine is ready. False: the lease was lost meanwhile. */
+export async function instanceUp(
+  sql: Sql,
+  { id, epoch }: Held,
+  up: { readonly workingDir: string; readonly expiresAt: EpochMs; readonly limitAt: EpochMs },
+  now: EpochMs,
+): Promise<boolean> {
+  const rows = await sql.query(
+    `update gomote_instance g set up_at = coalesce(g.up_at, $3), working_dir = $4, expires_at = $5, limit_at = $6
+     from lease l where l.id = g.lease_id and l.id = $1 and l.epoch = $2 and l.state = 'held' returning g.id`,
+    [id, epoch, at(now), up.workingDir, at(up.expiresAt), at(up.limitAt)],
+  );
+  return rows.length > 0;
+}
+
+/** Its owner uses it: it lives longer. Only theirs is renewed. */
+export async function renewInstances(
+  sql: Sql,
+  names: readonly string[],
+  owner: PersonId | null,
+  expiresAt: EpochMs,
+): Promise<void> {
+  await sql.query(
+    `update gomote_instance g set expires_at = greatest(g.expires_at, $3)
+     from lease l where l.id = g.lease_id and g.name = any ($1::text[]) and ($2::text is null or g.owner = $2)
+       and l.state = 'held' and g.up_at is not null`,
+    [names, owner, at(expiresAt)],
+  );
+}
+
+/**
+ * The machine of a lease could not be made ready: another is wanted in its place in the line, elsewhere first until `avoidUntil`. False: the
+ * lease was lost, or there were MOST_LEASES.
+ */
+export async function tryAnotherMachine(
+  sql: Sql,
+  lease: Lease,
+  reason: string,
+  avoidUntil: EpochMs,
+  now: EpochMs,
+): Promise<boolean> {
+  const rows = await sql.query(
+    `with lost as (
+       update lease set state = 'ended', ended_at = $3, end_reason = $4
+       from gomote_instance g
+       where lease.id = $1 and lease.epoch = $2 and lease.state = 'held' and g.lease_id = lease.id and g.up_at is null and g.leases < ${MOST_LEASES}
+       returning lease.*
+     ), again as (
+       insert into lease (kind, class, queue, flow, provenance, rank, wanted_at, starves_at, avoid, avoid_until)
+       select kind, class, queue, flow, provenance, rank, wanted_at, starves_at, avoid || machine_id, $5 from lost returning id
+     )
+     update gomote_instance g set lease_id = again.id, leases = g.leases + 1 from lost, again where g.lease_id = lost.id returning g.id`,
+    [lease.id, lease.epoch, at(now), reason, at(avoidUntil)],
+  );
+  return rows.length > 0;
+}
+
+/** An instance that has just ended, as it was. */
+export type EndedInstance = Pick<Instance, "id" | "name" | "owner" | "email" | "hostType" | "machineId"> & {
+  readonly reason: string;
+};
+
+const ENDED = `g.id, g.name, g.owner, g.email, g.host_type as "hostType", lease.machine_id as "machineId", lease.end_reason as reason`;
+
+/** Ends those of `ids` that live. */
+export async function endInstances(
+  sql: Sql,
+  ids: readonly number[],
+  reason: string,
+  now: EpochMs,
+): Promise<EndedInstance[]> {
+  return sql.query<EndedInstance>(
+    `update lease set state = 'ended', ended_at = $3, end_reason = $2, parked_until = null
+     from gomote_instance g where g.lease_id = lease.id and g.id = any ($1::bigint[]) and lease.state <> 'ended' returning ${ENDED}`,
+    [ids, reason, at(now)],
+  );
+}
+
+/**
+ * Ends what nobody used for as long as it may idle, what has reached its limit, what was waited for in vain, and what is waited for by clients
+ * of coordinators that have ended.
+ */
+export async function endOverdueInstances(sql: Sql, now: EpochMs): Promise<EndedInstance[]> {
+  return sql.query<EndedInstance>(
+    `with overdue as (
+       select l.id, case
+           when g.up_at is null and c.ended_at is not null then 'whoever waited for it is gone: coordinator ' || c.id || ' ended'
+           when g.up_at is null then 'no machine came free in time'
+           when g.limit_at <= $1 then 'it reached the longest time that an instance may last'
+           else 'nobody used it for as long as an instance may idle'
+         end as reason
+       from lease l join gomote_instance g on g.lease_id = l.id join coordinator c on c.id = g.coordinator_id
+       where l.kind = 'gomote' and l.state <> 'ended' and (g.expires_at <= $1 or g.limit_at <= $1 or g.up_at is null and c.ended_at is not null)
+     )
+     update lease set state = 'ended', ended_at = $1, end_reason = overdue.reason, parked_until = null
+     from overdue, gomote_instance g where lease.id = overdue.id and g.lease_id = lease.id and lease.state <> 'ended' returning ${ENDED}`,
+    [at(now)],
+  );
+}
