@@ -27,6 +27,7 @@ import { ensureWorkDir } from "../work-dir.ts";
 import type { ApiDeps } from "./api-deps.ts";
 import { ApiError, fsReason } from "./api-error.ts";
 import type { ExecHandler } from "./exec-handler.ts";
+import { KnownDigests } from "./known-digests.ts";
 import { HEALTH_BODY, STATUS_BODY, STATUS_TYPE } from "./quick-answer.ts";
 import { checkRelPath, readForm, type Target, targetOf } from "./request.ts";
 import { sameText } from "./same-text.ts";
@@ -44,9 +45,11 @@ export class BuildletServer implements AsyncDisposable {
   readonly #server: Server;
   #exec: Promise<ExecHandler> | undefined;
   readonly #routes: ReadonlyMap<string, Route>;
+  readonly #digests: KnownDigests;
 
   constructor(deps: ApiDeps, idle: IdleMemory) {
     this.#deps = deps;
+    this.#digests = new KnownDigests(deps.clock);
     this.#routes = this.#makeRoutes();
     this.#server = createServer(
       // The coordinator's Host is a machine name or empty; a build may be silent for hours.
@@ -256,7 +259,8 @@ export class BuildletServer implements AsyncDisposable {
           handle: async (_, response, { query }) => {
             const yes = (name: string) => parseBool(query.get(name) ?? "") ?? false;
             const { list } = await import("./list.ts");
-            const options = { recursive: yes("recursive"), digest: yes("digest"), skip: new Set(query.getAll("skip")) };
+            const digests = yes("digest") ? this.#digests : undefined;
+            const options = { recursive: yes("recursive"), digests, skip: new Set(query.getAll("skip")) };
             response.setHeader("Content-Type", "text/plain; charset=utf-8");
             const dir = dirOf(query);
             await orSay(`Cannot list ${JSON.stringify(query.get("dir") ?? "")}`, () =>

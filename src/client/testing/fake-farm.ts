@@ -16,9 +16,11 @@ import { pipeline } from "node:stream/promises";
 import type { TLSSocket } from "node:tls";
 import { Code, ConnectError, type ConnectRouter, type Interceptor } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
+import { KnownDigests } from "../../agent/api/known-digests.ts";
 import { list } from "../../agent/api/list.ts";
 import { pack } from "../../agent/api/pack.ts";
 import { unpack } from "../../agent/api/unpack.ts";
+import { systemClock } from "../../agent/system-clock.ts";
 import { epochMs } from "../../farm/ids.ts";
 import { certificate } from "../../web/certificate.ts";
 import { processState } from "../../wire/buildlet-api/process-state.ts";
@@ -52,6 +54,7 @@ export class FakeFarm implements AsyncDisposable {
   readonly #said: () => void;
   readonly #server: ReturnType<typeof createSecureServer>;
   readonly #sockets = new Set<TLSSocket>();
+  readonly #digests = new KnownDigests(systemClock);
   readonly #options: FakeFarmOptions;
   /** What /token says, one after the other. */
   readonly tokenAnswers: (readonly [number, object])[] = [];
@@ -139,7 +142,8 @@ export class FakeFarm implements AsyncDisposable {
       skip: readonly string[],
     ) => {
       const lines: string[] = [];
-      const found = list(join(this.#of(id), directory), { recursive, digest, skip: new Set(skip) });
+      const digests = digest ? this.#digests : undefined;
+      const found = list(join(this.#of(id), directory), { recursive, digests, skip: new Set(skip) });
       for await (const line of found) lines.push(...entriesOf(line.toString()));
       return lines;
     };
