@@ -35,16 +35,10 @@ export async function pushTo(
   const { clock, platform, signal } = session.computer;
   const client = await session.client();
   const note = (line: string) => session.output.note(line);
-  const windows = client
-    .instances()
-    .then(
-      (all) =>
-        new Set(all.filter((each) => /windows/.test(each.builderType + each.hostType)).map((each) => each.gomoteId)),
-    );
-  const [push, areWindows] = await Promise.all([
-    Push.prepare({ client, clock, platform, cacheFolder: session.cacheFolder, note }, tree),
-    windows,
-  ]);
+  const known = await client.instances();
+  const isWindows = (id: string) =>
+    known.some(({ gomoteId, builderType, hostType }) => gomoteId === id && /windows/.test(builderType + hostType));
+  const push = new Push({ client, clock, platform, cacheFolder: session.cacheFolder, note }, tree);
   note(`pushing ${tree.root} to ${ids.map((id) => `${id}:${tree.remote}`).join(", ")}`);
-  await forAll(ids, signal, (id) => push.to({ id, isWindows: areWindows.has(id) }, dryRun));
+  await forAll(ids, signal, (id) => push.to({ id, isWindows: isWindows(id) }, dryRun));
 }

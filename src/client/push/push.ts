@@ -43,49 +43,32 @@ export interface Target {
 export class Push {
   readonly #deps: PushDeps;
   readonly #tree: LocalTree;
-  readonly #files: readonly LocalFile[];
-  readonly #ignored: readonly string[];
+  /** Both are looked for while the instance is listed. */
+  readonly #files: Promise<readonly LocalFile[]>;
+  readonly #ignored: Promise<readonly string[]>;
 
-  private constructor(deps: PushDeps, tree: LocalTree, files: readonly LocalFile[], ignored: readonly string[]) {
+  constructor(deps: PushDeps, tree: LocalTree) {
     this.#deps = deps;
     this.#tree = tree;
-    this.#files = files;
-    this.#ignored = ignored;
-  }
-
-  /** Looks at the local files. */
-  static async prepare(deps: PushDeps, tree: LocalTree): Promise<Push> {
-    const [digests, names, ignored] = await Promise.all([
-      Digests.open(deps.cacheFolder, tree.root, deps.clock),
-      listTree(tree),
-      ignoredFolders(tree),
-    ]);
-    const { files, folders, odd } = await digests.scan(tree.root, names);
-    const inside = await Promise.all(folders.map((folder) => listSubmodule(tree, folder)));
-    const more = await digests.scan(tree.root, inside.flat());
-    await digests.save();
-    for (const name of [...odd, ...more.odd])
-      deps.note(`${JSON.stringify(name)} is not sent: it is no file that can be`);
-    const all = [...files, ...more.files].filter(({ name }) => !tree.isGo || !isMadeHere(name));
-    return new Push(deps, tree, all, ignored);
+    this.#files = scan(deps, tree);
+    this.#ignored = ignoredFolders(tree);
   }
 
   async to(target: Target, dryRun: boolean): Promise<void> {
     const { client, cacheFolder, note } = this.#deps;
     const { remote } = this.#tree;
-    const there = await this.#list(target.id);
-    const links = new SentLinks(cacheFolder, client.connection.server.name, target.id, remote);
-    const modes = this.#deps.platform !== "win32" && !target.isWindows;
-    const found = compare(this.#files, there, { modes, links: await links.read() });
+    const sent = new SentLinks(cacheFolder, client.connection.server.name, target.id, remote);
+    const [files, there, links] = await Promise.all([this.#files, this.#list(target.id), sent.read()]);
+    const found = compare(files, there, { modes: this.#deps.platform !== "win32" && !target.isWindows, links });
     const going = await this.#removable(found.others);
-    const made = await this.#made(there);
+    const made = await this.#made(files, there);
     this.#tell(target, found, going, made, dryRun);
     if (dryRun) return;
     const below = (name: string) => `${remote}/${name.replace(/\/$/, "")}`;
     if (found.inTheWay.length > 0) await client.remove(target.id, found.inTheWay.map(below));
     if (found.send.length + made.length > 0) await this.#send(target.id, found.send, made);
     if (going.length > 0) await client.remove(target.id, going.map(below));
-    await links.write(linksOf(this.#files));
+    await sent.write(linksOf(files));
     if (found.send.length + made.length + going.length + found.inTheWay.length === 0)
       note(`${target.id}: ${remote}/ is as it is here already`);
   }
@@ -109,7 +92,7 @@ export class Push {
     const skipped = folders.filter(
       (name) => name === ".git" || ignored.has(`${name}/`) || (this.#tree.isGo && isMadeThere(name)),
     );
-    const inside = this.#ignored.map((name) => name.slice(0, -1)).filter((name) => !skipped.includes(name));
+    const inside = (await this.#ignored).map((name) => name.slice(0, -1)).filter((name) => !skipped.includes(name));
     const skipFiles = [...skipped, ...inside].slice(0, MOST_SKIPPED);
     return readListing(await client.list(id, { directory, recursive: true, digest: true, skipFiles }));
   }
@@ -127,9 +110,9 @@ export class Push {
   }
 
   /** VERSION, for a Go tree that has none on either side. */
-  async #made(there: ReadonlyMap<string, RemoteEntry>): Promise<readonly MadeFile[]> {
+  async #made(files: readonly LocalFile[], there: ReadonlyMap<string, RemoteEntry>): Promise<readonly MadeFile[]> {
     const { isGo, root } = this.#tree;
-    if (!isGo || there.has("VERSION") || this.#files.some(({ name }) => name === "VERSION")) return [];
+    if (!isGo || there.has("VERSION") || files.some(({ name }) => name === "VERSION")) return [];
     return [{ name: "VERSION", text: await developmentVersion(root) }];
   }
 
@@ -165,6 +148,16 @@ export class Push {
       );
     for (const name of removed.slice(0, dryRun ? removed.length : SHOWN)) note(`  ${name}`);
   }
+}
+
+async function scan(deps: PushDeps, tree: LocalTree): Promise<readonly LocalFile[]> {
+  const [digests, names] = await Promise.all([Digests.open(deps.cacheFolder, tree.root, deps.clock), listTree(tree)]);
+  const { files, folders, odd } = await digests.scan(tree.root, names);
+  const inside = await Promise.all(folders.map((folder) => listSubmodule(tree, folder)));
+  const more = await digests.scan(tree.root, inside.flat());
+  await digests.save();
+  for (const name of [...odd, ...more.odd]) deps.note(`${JSON.stringify(name)} is not sent: it is no file that can be`);
+  return [...files, ...more.files].filter(({ name }) => !tree.isGo || !isMadeHere(name));
 }
 
 async function* messages(gomoteId: string, directory: string, chunks: AsyncIterable<Uint8Array>) {
