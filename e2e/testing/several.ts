@@ -78,6 +78,8 @@ export interface SeveralOptions {
   readonly random?: () => number;
   /** The `builders` of the configuration, as text. */
   readonly builders: string;
+  /** Its `hosts`; by default both types, of a community. */
+  readonly hosts?: string;
 }
 
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
@@ -169,7 +171,7 @@ export class SeveralCoordinators implements AsyncDisposable {
     await writeFile(
       join(folder, "farm.config.ts"),
       `export default { repos: [{ name: "app", url: ${JSON.stringify(repository.path)}, poll: "1s", depth: 100 }],
-        hosts: [{ hostType: "${OUR_TYPE}" }, { hostType: "${ORIGINAL_TYPE}" }], builders: ${options.builders} };\n`,
+        hosts: ${options.hosts ?? `[{ hostType: "${OUR_TYPE}" }, { hostType: "${ORIGINAL_TYPE}" }]`}, builders: ${options.builders} };\n`,
     );
     const several = new SeveralCoordinators({ folder, server, balancer, repository }, stack.move());
     await several.commit();

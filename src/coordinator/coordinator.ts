@@ -243,6 +243,8 @@ export class Coordinator implements AsyncDisposable {
     const elsewhere = ({ blob }: { readonly blob: string }, signal: AbortSignal) => peerBlobs.fetch(blob, signal);
     const snapshots = stack.use(new Snapshots({ sql, bus, clock, log, blobs, coordinator: id, elsewhere }));
     snapshots.start();
+    const tarball = async (repo: string, hash: string, signal: AbortSignal) =>
+      (await source.tarball(repo, hash, signal)).open();
     const builds = stack.use(
       new Builds({
         snapshots,
@@ -254,7 +256,7 @@ export class Coordinator implements AsyncDisposable {
         coordinator: id,
         machine: (session) => pool.take(session),
         release: (session, how) => pool.release(session, how),
-        tarball: async (repo, hash, signal) => (await source.tarball(repo, hash, signal)).open(),
+        tarball,
       }),
     );
     const gomote = stack.use(
@@ -269,6 +271,7 @@ export class Coordinator implements AsyncDisposable {
         peers,
         machine: (session) => pool.take(session),
         release: (session, how) => pool.release(session, how),
+        tarball,
         stopping: stop.signal,
       }),
     );

@@ -9,7 +9,9 @@ import { Instances, type InstancesDeps } from "../gomote/instances.ts";
 import { Commands } from "../gomote/rpc/commands.ts";
 import type { Identify, SshKeys, Transfers } from "../gomote/rpc/faces.ts";
 import { gomoteService } from "../gomote/rpc/gomote-service.ts";
+import { type OwnServiceDeps, ownService } from "../gomote/rpc/own-service.ts";
 import { PeerCalls } from "../gomote/rpc/peer-calls.ts";
+import { recordsOf } from "../gomote/rpc/requests.ts";
 import { serveRpc } from "../gomote/rpc/serve-rpc.ts";
 import { WaitingRoom } from "../gomote/waiting-room.ts";
 import type { Peers } from "../peers/peers.ts";
@@ -27,6 +29,8 @@ export interface GomoteDeps extends Pick<InstancesDeps, "machine" | "release"> {
   readonly people: Identify;
   readonly peers: Peers;
   readonly stopping: AbortSignal;
+  readonly tarball: OwnServiceDeps["tarball"];
+  readonly ssh?: OwnServiceDeps["ssh"];
   readonly transfers?: Transfers;
   readonly sshKeys?: SshKeys;
   readonly parkFor?: Ms;
@@ -40,17 +44,19 @@ export interface Gomote extends AsyncDisposable {
 
 export function openGomote(deps: GomoteDeps): Gomote {
   const { sql, bus, clock, log, coordinator, config, people, stopping } = deps;
-  const { transfers = NO_TRANSFERS, sshKeys = NO_SSH_KEYS } = deps;
+  const { tarball, ssh = () => undefined, transfers = NO_TRANSFERS, sshKeys = NO_SSH_KEYS } = deps;
   const stack = new AsyncDisposableStack();
   const peers = stack.use(new PeerCalls(deps));
   const instances = stack.use(new Instances({ ...deps, removed: (of) => removedPeople(sql, of) }));
   const waiting = stack.use(new WaitingRoom(deps));
   const creations = new Creations({ sql, bus, clock, coordinator, config, instances, waiting });
   const commands = new Commands({ sql, clock, log, config });
-  const service = gomoteService({ sql, clock, config, instances, creations, commands, transfers, sshKeys });
+  const records = recordsOf(sql, clock);
+  const service = gomoteService({ config, instances, creations, commands, records, transfers, sshKeys });
+  const own = ownService({ sql, clock, config, instances, commands, records, tarball, ssh });
   return {
     instances,
-    serve: (others) => serveRpc({ people, peers, coordinator, log, stopping, service }, others),
+    serve: (others) => serveRpc({ people, peers, coordinator, log, stopping, service, own }, others),
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
   };
 }

@@ -47,7 +47,8 @@ export function typeFor(config: Types, person: Person, name: string): InstanceTy
   return type;
 }
 
-function allTypes({ hosts, builders }: Types): InstanceType[] {
+/** All, sorted by name. */
+export function allTypes({ hosts, builders }: Types): InstanceType[] {
   const byName = new Map(hosts.map((host) => [host.hostType, host]));
   const types = new Map<string, InstanceType>();
   for (const host of hosts) types.set(host.hostType, { name: host.hostType, host, env: host.env, knownIssues: [] });

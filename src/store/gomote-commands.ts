@@ -54,6 +54,15 @@ export async function commandsOf(
   );
 }
 
+/** The command of this number, if it is one of the instance. */
+export async function commandOfInstance(sql: Sql, instance: number, number: string): Promise<RanCommand | undefined> {
+  const [row] = await sql.query<RanCommand>(
+    `select ${COLUMNS} from gomote_command c join gomote_instance g on g.id = c.instance_id where g.id = $1 and c.id::text = $2`,
+    [instance, number],
+  );
+  return row;
+}
+
 /** What PostgreSQL's text can hold, and a page can show. */
 function cut(text: string): string {
   const clean = text.replaceAll("\0", "\u{fffd}").toWellFormed();

@@ -116,9 +116,10 @@ function heldElsewhere(error: unknown): HeldElsewhere | undefined {
   return error instanceof Error && error.cause instanceof HeldElsewhere ? error.cause : undefined;
 }
 
+/** The first: no method reads more before it knows where the machine is. */
 async function* noted(messages: AsyncIterable<Message>, seen: Message[]): AsyncGenerator<Message> {
   for await (const message of messages) {
-    seen.push(message);
+    if (seen.length === 0) seen.push(message);
     yield message;
   }
 }

@@ -24,6 +24,7 @@ import type { ExecuteCommandRequest } from "../../wire/gomote/gen/gomote_pb.ts";
 import { typeNamed } from "../instance-types.ts";
 import type { HeldInstance } from "../instances.ts";
 import { OutputQueue } from "./output-queue.ts";
+import { auditText } from "./requests.ts";
 import { commandFailed } from "./rpc-error.ts";
 
 const WORK_DIR = "$WORKDIR";
@@ -71,9 +72,16 @@ export interface CommandsDeps {
 
 export class Commands {
   readonly #deps: CommandsDeps;
+  /** Those that run here, by their number in the database. */
+  readonly #running = new Map<number, AbortController>();
 
   constructor(deps: CommandsDeps) {
     this.#deps = deps;
+  }
+
+  /** Ends a command that runs here, with all that it started. */
+  kill(number: number): void {
+    this.#running.get(number)?.abort(new FarmError("canceled", "it was killed by whoever ran it"));
   }
 
   /** The output, as it comes. Throws when the command does not end well. */
@@ -91,11 +99,12 @@ export class Commands {
     const number = await sql.tx(async (tx) => {
       const subject = `gomote:${instance.name}`;
       const entry = { at: clock.now(), who: person.email, action: "gomote run", subject };
-      await recordAudit(tx, { ...entry, detail: words.replaceAll("\0", "").slice(0, 500).toWellFormed() });
+      await recordAudit(tx, { ...entry, detail: auditText(words) });
       const began = { instance: instance.id, who: person.email, command: words, dir: form.dir };
       return commandBegan(tx, began, clock.now());
     });
     const left = new AbortController();
+    this.#running.set(number, left);
     const leave = () => left.abort(new FarmError("canceled", "whoever ran it left"));
     context.signal.addEventListener("abort", leave, { once: true });
     if (context.signal.aborted) leave();
@@ -121,6 +130,7 @@ export class Commands {
       leave(); // does nothing to a command that has ended
       context.signal.removeEventListener("abort", leave);
       await ran;
+      this.#running.delete(number);
       await commandEnded(sql, number, state, clock.now()).catch((error: unknown) =>
         log.warn({ instance: instance.name, error: messageOf(error) }, "Could not write down how a command ended"),
       );

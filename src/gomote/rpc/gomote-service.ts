@@ -7,13 +7,9 @@
  */
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import type { FarmConfig } from "../../config/effective.ts";
-import type { Clock } from "../../farm/clock.ts";
 import { FarmError } from "../../farm/errors.ts";
 import type { Person } from "../../farm/person.ts";
-import { recordAudit } from "../../store/audit.ts";
 import type { Instance } from "../../store/gomote.ts";
-import type { Sql } from "../../store/sql.ts";
-import { isRelPath } from "../../wire/buildlet-api/rel-path.ts";
 import {
   CreateInstanceResponse_Status,
   type GomoteService,
@@ -26,29 +22,21 @@ import type { HeldInstance, Instances } from "../instances.ts";
 import { callerOf } from "./calls.ts";
 import { type Commands, execForm } from "./commands.ts";
 import type { SshKeys, Transfers } from "./faces.ts";
+import { type Records, want, wantBelow } from "./requests.ts";
 import { notDone } from "./rpc-error.ts";
 
 export interface GomoteServiceDeps {
-  readonly sql: Sql;
-  readonly clock: Clock;
   readonly config: () => FarmConfig;
   readonly instances: Instances;
   readonly creations: Creations;
   readonly commands: Commands;
+  readonly records: Records;
   readonly transfers: Transfers;
   readonly sshKeys: SshKeys;
 }
 
 export function gomoteService(deps: GomoteServiceDeps): ServiceImpl<typeof GomoteService> {
-  const { instances, creations, commands, transfers, sshKeys, config } = deps;
-  const record = (person: Person, action: string, instance: Pick<Instance, "name">, detail: string) =>
-    recordAudit(deps.sql, {
-      at: deps.clock.now(),
-      who: person.email,
-      action: `gomote ${action}`,
-      subject: `gomote:${instance.name}`,
-      detail: detail.slice(0, 500),
-    });
+  const { instances, creations, commands, records, transfers, sshKeys, config } = deps;
 
   /** Works with the machine of an instance, which is in use meanwhile; the signal ends with the call and with the instance. */
   async function withMachine<T>(
@@ -132,7 +120,7 @@ export function gomoteService(deps: GomoteServiceDeps): ServiceImpl<typeof Gomot
       const dir = directory || ".";
       return await withMachine(gomoteId, context, async ({ machine, instance }, person, signal) => {
         wantBelow(dir, instance);
-        await record(person, "read", instance, dir);
+        await records(person, "read", instance, dir);
         const body = await orAborted(machine.client.readTgz(dir, signal));
         return { url: await transfers.keep(person, `${instance.name}.tar.gz`, body, signal) };
       });
@@ -143,7 +131,7 @@ export function gomoteService(deps: GomoteServiceDeps): ServiceImpl<typeof Gomot
       want(paths.length > 0, "Cannot remove files without their paths.");
       return await withMachine(gomoteId, context, async ({ machine, instance }, person, signal) => {
         for (const path of paths) wantBelow(path, instance);
-        await record(person, "remove", instance, paths.join(" "));
+        await records(person, "remove", instance, paths.join(" "));
         await machine.client.removeAll(paths, signal);
         return {};
       });
@@ -153,7 +141,7 @@ export function gomoteService(deps: GomoteServiceDeps): ServiceImpl<typeof Gomot
       const person = callerOf(context);
       const instance = await instances.use(person, gomoteId);
       const signedPublicSshKey = await sshKeys.sign(person, instance, publicSshKey);
-      await record(person, "sign key", instance, "");
+      await records(person, "sign key", instance, "");
       return { signedPublicSshKey: new Uint8Array(signedPublicSshKey) };
     },
 
@@ -167,7 +155,7 @@ export function gomoteService(deps: GomoteServiceDeps): ServiceImpl<typeof Gomot
         want(url !== "", "Cannot write a file without the URL of its bytes.");
         wantBelow(filename, instance);
         want(mode <= 0o7777, `Cannot write a file with mode ${mode}: want permission bits.`);
-        await record(person, "write", instance, filename);
+        await records(person, "write", instance, filename);
         const body = await orAborted(transfers.open(person, url, signal));
         await orAborted(machine.client.writeFile(filename, mode || 0o644, body, signal));
         return {};
@@ -180,7 +168,7 @@ export function gomoteService(deps: GomoteServiceDeps): ServiceImpl<typeof Gomot
       return await withMachine(gomoteId, context, async ({ machine, instance }, person, signal) => {
         const dir = directory || ".";
         wantBelow(dir, instance);
-        await record(person, "write", instance, `${dir}/`);
+        await records(person, "write", instance, `${dir}/`);
         const body = await orRefused(transfers.open(person, url, signal));
         await orRefused(machine.client.writeTgz(dir === "." ? "" : dir, body, signal));
         return {};
@@ -197,19 +185,6 @@ function described(instance: Instance) {
     expires: BigInt(Math.floor(instance.expiresAt / 1000)),
     workingDir: instance.workingDir ?? "",
   };
-}
-
-function want(holds: boolean, sentence: string): void {
-  if (!holds) throw new FarmError("bad-request", sentence);
-}
-
-/** Before the machine is asked: what leads out of its work dir goes nowhere. */
-function wantBelow(path: string, { workingDir, name }: Instance): void {
-  const windows = /^[A-Za-z]:|\\/.test(workingDir ?? "");
-  want(
-    isRelPath(path, windows),
-    `Cannot use the path ${JSON.stringify(path.slice(0, 200))} on ${name}: want one below its work dir, without ".." that leads out of it.`,
-  );
 }
 
 /** A refusal that says nothing about the machine: the original command takes it for "not done". */

@@ -1,15 +1,20 @@
-/** Output between a command that writes and a caller that reads: a write resolves once it was taken, so one piece waits at most. */
+/** Output between a command that writes and a caller that reads: a write resolves once it was taken, so that each writer is held back. */
 
 /** Messages stay far below what a client takes. */
 const PIECE = 64 * 1024;
 
+interface Waiting {
+  readonly chunk: Buffer;
+  readonly taken: () => void;
+}
+
 export class OutputQueue {
   readonly #signal: AbortSignal;
-  #waiting: { readonly chunk: Buffer; readonly taken: () => void } | undefined;
+  readonly #waiting: Waiting[] = [];
   #ended: { readonly error: unknown } | undefined;
   #wake: () => void = () => {};
 
-  /** Once `signal` aborts, writes resolve at once, and nothing more is read. */
+  /** Once `signal` aborts, writes resolve at once, and what waits is not read any more. */
   constructor(signal: AbortSignal) {
     this.#signal = signal;
     signal.addEventListener("abort", () => this.#left(), { once: true });
@@ -18,7 +23,7 @@ export class OutputQueue {
   write(chunk: Uint8Array): Promise<void> {
     if (this.#signal.aborted) return Promise.resolve();
     return new Promise((taken) => {
-      this.#waiting = { chunk: Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength), taken };
+      this.#waiting.push({ chunk: Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength), taken });
       this.#wake();
     });
   }
@@ -31,9 +36,8 @@ export class OutputQueue {
 
   async *chunks(): AsyncGenerator<Uint8Array<ArrayBuffer>, void> {
     for (;;) {
-      const waiting = this.#waiting;
+      const waiting = this.#waiting.shift();
       if (waiting) {
-        this.#waiting = undefined;
         for (let at = 0; at < waiting.chunk.length; at += PIECE) {
           yield new Uint8Array(waiting.chunk.subarray(at, at + PIECE));
         }
@@ -51,7 +55,6 @@ export class OutputQueue {
   }
 
   #left(): void {
-    this.#waiting?.taken();
-    this.#waiting = undefined;
+    for (const { taken } of this.#waiting.splice(0)) taken();
   }
 }

@@ -6,33 +6,36 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { ServiceImpl } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
+import { Gomote } from "../../wire/gomote/gen/barnraiser_pb.ts";
 import { GomoteService } from "../../wire/gomote/gen/gomote_pb.ts";
 import { type CallsDeps, calls } from "./calls.ts";
 
 /** Of one message of a caller. */
 const MESSAGE_LIMIT = 4 * 1024 * 1024;
 
-const PATH = `/${GomoteService.typeName}/`;
+const PATHS: readonly string[] = [GomoteService, Gomote].map(({ typeName }) => `/${typeName}/`);
 
 type Listener = (request: IncomingMessage | Http2ServerRequest, response: ServerResponse | Http2ServerResponse) => void;
 
 export interface RpcOptions extends CallsDeps {
   readonly service: ServiceImpl<typeof GomoteService>;
+  readonly own: Partial<ServiceImpl<typeof Gomote>>;
   /** Aborts when the coordinator stops: then nobody is kept waiting. */
   readonly stopping: AbortSignal;
 }
 
-export function serveRpc({ service, stopping, ...deps }: RpcOptions, others: Listener): Listener {
+export function serveRpc({ service, own, stopping, ...deps }: RpcOptions, others: Listener): Listener {
   const serve = connectNodeAdapter({
     grpcWeb: false,
     connect: false,
     readMaxBytes: MESSAGE_LIMIT,
     shutdownSignal: stopping,
     interceptors: [calls(deps)],
-    routes: (router) => router.service(GomoteService, service),
+    routes: (router) => router.service(GomoteService, service).service(Gomote, own),
   });
   return (request, response) => {
-    const asked = (request.url ?? "").startsWith(PATH);
+    const { url = "" } = request;
+    const asked = PATHS.some((path) => url.startsWith(path));
     if (asked && request.httpVersionMajor === 2) serve(request, response);
     else others(request, response);
   };

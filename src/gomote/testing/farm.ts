@@ -157,6 +157,7 @@ export async function gomoteFarm(options: GomoteFarmOptions = {}): Promise<Gomot
     peers: new Peers({ sql, clock: systemClock, log: quiet, self: coordinator }),
     machine: (session) => machines.pool.take(session),
     release: (session, how) => machines.pool.release(session, how),
+    tarball: async () => Readable.from([Buffer.from("the tree")]),
     stopping: stop.signal,
     transfers,
     sshKeys: SSH_KEYS,

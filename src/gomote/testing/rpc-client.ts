@@ -103,6 +103,23 @@ export class RpcClient implements Disposable {
     };
   }
 
+  /** Sends `requests`; the answer, or how the call failed. */
+  upload<T extends Message>(method: string, requests: readonly Message[], service: string): Promise<T | Ended> {
+    const { path, requestSerialize, responseDeserialize } = definitionOf(service, method);
+    return new Promise((resolve) => {
+      const call = this.#client.makeClientStreamRequest(
+        path,
+        requestSerialize,
+        responseDeserialize,
+        this.#metadata(),
+        (error, answer) => resolve(error ? endOf(error) : (answer as T)),
+      );
+      call.on("error", () => {}); // the answer says the same
+      for (const request of requests) call.write(request);
+      call.end();
+    });
+  }
+
   [Symbol.dispose](): void {
     this.#client.close();
   }
