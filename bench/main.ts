@@ -11,6 +11,7 @@ import { type Bench, Recorder } from "./bench.ts";
 import { dispatch } from "./dispatch.ts";
 import { estimate } from "./estimate.ts";
 import { formatFigure, isReached } from "./figure.ts";
+import { gomote } from "./gomote.ts";
 import { grid } from "./grid.ts";
 import { group } from "./group.ts";
 import { log } from "./log.ts";
@@ -38,6 +39,7 @@ const benches: readonly Bench[] = [
   tests,
   group,
   agent,
+  gomote,
   resources,
 ];
 

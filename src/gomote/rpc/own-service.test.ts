@@ -126,7 +126,5 @@ test("a build's steps are told with what each needs, and its sources are written
   const laid = alice.stream<{ progress: string }>("LayOutBuild", { gomote_id, build: id }, OWN);
   expect((await laid.ended).code).toBe(OK);
   expect(machine.calls).toEqual(["PUT /writetgz dir=src"]);
-  expect(laid.messages.map(({ progress }) => progress)).toEqual([
-    expect.stringMatching(/^wrote app at c{8}.* to m1 in /),
-  ]);
+  expect(laid.messages.map(({ progress }) => progress)).toEqual([expect.stringMatching(/^wrote app to m1 in /)]);
 });
