@@ -71,7 +71,7 @@ async function fetched(url: string, ca: string): Promise<string> {
 }
 
 test("a developer fetches gomote, logs in, and has a machine: run, ls, push, ping, rm, destroy", {
-  timeout: 120_000,
+  timeout: 300_000,
 }, async () => {
   await using stack = new AsyncDisposableStack();
   const { folder, address, caFile, token } = await farm(stack);
@@ -120,6 +120,19 @@ test("a developer fetches gomote, logs in, and has a machine: run, ls, push, pin
   });
   expect((await gomote(["ls", id])).stdout).toMatch(/^-rw-r--r--\tsaid\t10\t/m);
   expect(await gomote(["run", id, "/bin/sh", "-c", "kill -TERM $$"])).toMatchObject({ status: 143 });
+
+  await using running = new Process(
+    process.execPath,
+    [program, "run", id, "/bin/sh", "-c", "echo $$ > pid; echo on; exec sleep 1000"],
+    {
+      env: { HOME: home, XDG_CONFIG_HOME: "", XDG_CACHE_HOME: "" },
+    },
+  );
+  await running.says(/on\n/);
+  running.kill("SIGINT");
+  expect(await running.exited).toBe(130);
+  const gone = "while kill -0 $(cat pid) 2> /dev/null; do sleep 0.05; done";
+  expect(await gomote(["run", id, "/bin/sh", "-c", gone])).toMatchObject({ status: 0 });
 
   execFileSync("git", ["-C", repository, "init", "-q"]);
   await writeFile(join(repository, "a.txt"), "hello\n");

@@ -1,6 +1,6 @@
 /**
  * A farm for tests of the command: the real protocol over real TLS, with folders for machines, processes of this computer for commands, and
- * the machine's own code for listing and unpacking. What is said here is what the service says; e2e/gomote.test.ts asks the real one.
+ * the machine's own code for listing and unpacking. What is said here is what the service says; e2e/gomote-command.test.ts asks the real one.
  */
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
