@@ -17,8 +17,9 @@ import {
 } from "../../wire/gomote/gen/gomote_pb.ts";
 import { batchesOf } from "../../wire/gomote/gomote.ts";
 import type { Creations } from "../creations.ts";
+import type { HeldInstance } from "../holdings.ts";
 import { typesFor } from "../instance-types.ts";
-import type { HeldInstance, Instances } from "../instances.ts";
+import type { Instances } from "../instances.ts";
 import { callerOf } from "./calls.ts";
 import { type Commands, execForm } from "./commands.ts";
 import type { SshKeys, Transfers } from "./faces.ts";
