@@ -9,12 +9,14 @@ import { FarmError } from "../farm/errors.ts";
 import { formatDuration } from "../farm/flags.ts";
 import { type CoordinatorId, plus } from "../farm/ids.ts";
 import type { Person } from "../farm/person.ts";
-import { recordAudit } from "../store/audit.ts";
-import { type InsertedInstance, insertInstance } from "../store/gomote.ts";
+import { Batch } from "../machines/batch.ts";
+import { type InsertedInstance, insertInstances, type WantedInstance } from "../store/gomote.ts";
 import type { Sql } from "../store/sql.ts";
 import { type InstanceType, typeFor } from "./instance-types.ts";
 import type { Instances } from "./instances.ts";
 import type { News, WaitingRoom } from "./waiting-room.ts";
+
+const ASKED_AT_ONCE = 200;
 
 export interface CreationsDeps {
   readonly sql: Sql;
@@ -28,9 +30,12 @@ export interface CreationsDeps {
 
 export class Creations {
   readonly #deps: CreationsDeps;
+  /** Thousands may ask in one moment. */
+  readonly #inserts: Batch<WantedInstance, ReadonlyMap<string, InsertedInstance>>;
 
   constructor(deps: CreationsDeps) {
     this.#deps = deps;
+    this.#inserts = new Batch(ASKED_AT_ONCE, (wanted) => insertInstances(deps.sql, wanted, deps.clock.now()));
   }
 
   /**
@@ -58,33 +63,30 @@ export class Creations {
         handedOver = news.kind === "up";
       }
     } finally {
-      if (!handedOver)
-        await instances.end([id], person.email, "destroy", "whoever asked for it left before it was there");
+      const reason = "whoever asked for it left before it was there";
+      if (!handedOver) await instances.end({ id, who: person.email, action: "destroy", reason });
     }
   }
 
   async #want(person: Person, type: InstanceType): Promise<{ readonly id: number; readonly name: string }> {
-    const { sql, bus, clock, coordinator, config } = this.#deps;
+    const { bus, clock, coordinator, config } = this.#deps;
     const { perPerson, waitMs } = config().gomote;
     const { hostType, gomoteMost } = type.host;
-    const now = clock.now();
-    const wanted = {
-      request: randomUUID(),
+    const request = randomUUID();
+    const all = await this.#inserts.add({
+      request,
       owner: person.id,
       email: person.email,
       user: person.name,
       builderType: type.name,
       hostType,
       coordinator,
-      until: plus(now, waitMs),
-    };
-    const inserted = await sql.tx(async (tx): Promise<InsertedInstance> => {
-      const made = await insertInstance(tx, wanted, { perPerson, perHostType: gomoteMost }, now);
-      if ("full" in made) return made;
-      const entry = { at: now, who: person.email, action: "gomote create", subject: `gomote:${made.name}` };
-      await recordAudit(tx, { ...entry, detail: type.name });
-      return made;
+      until: plus(clock.now(), waitMs),
+      perPerson,
+      perHostType: gomoteMost,
     });
+    const inserted = all.get(request);
+    if (!inserted) throw new FarmError("internal", "Cannot tell what became of a request for an instance");
     if ("full" in inserted)
       throw new FarmError(
         "too-large",

@@ -4,6 +4,7 @@ import { minutes, ms, personId, seconds } from "../farm/ids.ts";
 import { type Person, userName } from "../farm/person.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { until } from "../machines/testing/farm-of-machines.ts";
+import type { Behaviour } from "../machines/testing/original-buildlet.ts";
 import { type GomoteFarm, gomoteFarm, HOST_TYPE } from "./testing/farm.ts";
 import { type Ended, OK, type RpcClient } from "./testing/rpc-client.ts";
 
@@ -32,6 +33,19 @@ const leases = (farm: GomoteFarm) =>
 
 const ping = async (client: RpcClient, gomote_id: string) =>
   ((await client.call<Ended>("InstanceAlive", { gomote_id })) as Partial<Ended>).code ?? OK;
+
+/** Answers what it is asked when it joins, and from then on nothing, until it `answers`. */
+function joinsOnly(): Behaviour & { answers(): void } {
+  let left = 1;
+  return {
+    get silent() {
+      return left-- <= 0;
+    },
+    answers() {
+      left = Number.POSITIVE_INFINITY;
+    },
+  };
+}
 
 test("somebody who is removed loses what they have and what they wait for, and nobody else does", async () => {
   await using farm = await gomoteFarm();
@@ -69,7 +83,8 @@ test("the owner of the machine ends an instance: what runs there is told why, an
   const call = alice.stream("ExecuteCommand", { gomote_id: id, command: "long" });
   await call.have(1);
   const [instance] = await farm.gomote.instances.list(null);
-  await farm.gomote.instances.end([instance?.id ?? 0], "ann@example.org", "end", "the machine's owner took it back");
+  const reason = "the machine's owner took it back";
+  await farm.gomote.instances.end({ id: instance?.id ?? 0, who: "ann@example.org", action: "end", reason });
   expect(await call.ended).toEqual({
     code: CODE.notFound,
     details: `The instance "${id}" has ended: the machine's owner took it back.`,
@@ -87,13 +102,13 @@ test("whoever leaves before their instance is there leaves nothing behind: not w
   await waiting.have(1);
   waiting.cancel();
   await until(async () => (await leases(farm)).every(({ state }) => state === "ended"), "the lease to end");
-  const behave = { silent: true };
+  const behave = joinsOnly();
   const slow = await farm.machines.machine({ name: "slow", behave });
   const second = asked(alice);
   await until(() => slow.calls.includes("POST /removeall"), "the machine to be asked");
   second.cancel();
   await until(async () => (await leases(farm)).every(({ state }) => state === "ended"), "the lease to end");
-  behave.silent = false;
+  behave.answers();
   expect((await leases(farm)).map(({ reason }) => reason)).toEqual(
     Array(2).fill("whoever asked for it left before it was there"),
   );
@@ -105,7 +120,7 @@ test("[gomote 55] a machine that cannot be made ready is given up for another; a
   const alice = await farm.person("alice@example.org");
   /** One that hangs up when it is asked for anything. */
   const broken = async (name: string) => {
-    const machine = await farm.machines.machine({ name, behave: { silent: true } });
+    const machine = await farm.machines.machine({ name, behave: joinsOnly() });
     await until(() => machine.calls.includes("POST /removeall"), `${name} to be asked`);
     await machine.hangUp();
   };

@@ -18,21 +18,24 @@ import { FarmError, messageOf } from "../farm/errors.ts";
 import { type CoordinatorId, type Ms, type PersonId, plus, seconds } from "../farm/ids.ts";
 import type { Lease } from "../farm/lease.ts";
 import type { Person } from "../farm/person.ts";
-import { recordAudit } from "../store/audit.ts";
+import { Batch } from "../machines/batch.ts";
 import {
   type EndedInstance,
   endInstances,
   endOverdueInstances,
   type Instance,
+  type InstanceEnd,
   instanceNamed,
   liveInstances,
   renewInstances,
 } from "../store/gomote.ts";
-import type { Sql } from "../store/sql.ts";
 import { type HeldInstance, Holdings, type HoldingsDeps } from "./holdings.ts";
 
 /** What is in use is renewed this often. */
 export const RENEW_EVERY: Ms = seconds(60);
+const ENDED_AT_ONCE = 200;
+/** In the audit, who ends what nobody asked to end. */
+const FARM = "the farm";
 
 export interface InstancesDeps extends Omit<HoldingsDeps, "end"> {
   /** Who of these people is there no more. */
@@ -53,6 +56,8 @@ export class HeldElsewhere extends Error {
 export class Instances implements AsyncDisposable {
   readonly #deps: InstancesDeps;
   readonly #holdings: Holdings;
+  /** Thousands may leave in one moment. */
+  readonly #ends: Batch<InstanceEnd, void>;
   /** Instance -> how many things of its owner's are going on. */
   readonly #kept = new Map<string, number>();
   readonly #stop = new AbortController();
@@ -62,7 +67,10 @@ export class Instances implements AsyncDisposable {
   constructor(deps: InstancesDeps) {
     this.#deps = deps;
     this.#renewedAt = deps.clock.monotonic();
-    this.#holdings = new Holdings({ ...deps, end: (id, reason) => this.end([id], "the farm", "end", reason) });
+    this.#holdings = new Holdings({ ...deps, end: (id, reason) => this.end({ id, who: FARM, action: "end", reason }) });
+    this.#ends = new Batch(ENDED_AT_ONCE, async (ends) => {
+      this.#publishEnded(await endInstances(deps.sql, ends, deps.clock.now()));
+    });
     const { signal } = this.#stop;
     deps.bus.subscribe("person:", () => void this.#endOfRemoved().catch((error) => this.#warn(error)), signal);
     this.#checks = this.#check();
@@ -129,19 +137,12 @@ export class Instances implements AsyncDisposable {
   /** Its owner gives it back, also while they still wait for it. */
   async destroy(person: Person, name: string): Promise<void> {
     const { id } = await this.find(person, name);
-    await this.end([id], person.email, "destroy", "its owner destroyed it");
+    await this.end({ id, who: person.email, action: "destroy", reason: "its owner destroyed it" });
   }
 
-  /** Ends instances for `who`; those that have ended already are passed over. */
-  async end(ids: readonly number[], who: string, action: string, reason: string): Promise<void> {
-    const { sql, clock } = this.#deps;
-    const ended = await sql.tx(async (tx) => {
-      const now = clock.now();
-      const rows = await endInstances(tx, ids, reason, now);
-      for (const row of rows) await audit(tx, row, who, action, now);
-      return rows;
-    });
-    this.#publishEnded(ended);
+  /** Ends an instance, unless it has ended already. */
+  async end(end: InstanceEnd): Promise<void> {
+    await this.#ends.add(end);
   }
 
   /** Looks after what is overdue, what was lost, and whose owner is gone. */
@@ -151,12 +152,7 @@ export class Instances implements AsyncDisposable {
       this.#renewedAt = clock.monotonic();
       await renewInstances(sql, [...this.#kept.keys()], null, plus(clock.now(), config().gomote.idleMs));
     }
-    const overdue = await sql.tx(async (tx) => {
-      const rows = await endOverdueInstances(tx, clock.now());
-      for (const row of rows) await audit(tx, row, "the farm", "end", clock.now());
-      return rows;
-    });
-    this.#publishEnded(overdue);
+    this.#publishEnded(await endOverdueInstances(sql, clock.now()));
     await this.#endOfRemoved();
     await this.#holdings.look();
   }
@@ -164,6 +160,7 @@ export class Instances implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await Promise.all([this.#checks, this.#holdings[Symbol.asyncDispose]()]);
+    await this.#ends.settled();
   }
 
   #publishEnded(ended: readonly EndedInstance[]): void {
@@ -181,8 +178,9 @@ export class Instances implements AsyncDisposable {
     const live = await this.list(null);
     if (live.length === 0) return;
     const gone = new Set(await this.#deps.removed([...new Set(live.map(({ owner }) => owner))]));
-    const ids = live.filter(({ owner }) => gone.has(owner)).map(({ id }) => id);
-    if (ids.length > 0) await this.end(ids, "the farm", "end", "its owner was removed");
+    const theirs = live.filter(({ owner }) => gone.has(owner));
+    const reason = "its owner was removed";
+    await Promise.all(theirs.map(({ id }) => this.end({ id, who: FARM, action: "end", reason })));
   }
 
   async #check(): Promise<void> {
@@ -197,15 +195,4 @@ export class Instances implements AsyncDisposable {
   #warn(error: unknown): void {
     this.#deps.log.warn({ error: messageOf(error) }, "Could not look after instances; trying again");
   }
-}
-
-function audit(
-  tx: Sql,
-  { name, email, reason }: EndedInstance,
-  who: string,
-  action: string,
-  at: Parameters<typeof recordAudit>[1]["at"],
-) {
-  const of = who === email ? "" : `of ${email}: `;
-  return recordAudit(tx, { at, who, action: `gomote ${action}`, subject: `gomote:${name}`, detail: `${of}${reason}` });
 }

@@ -59,9 +59,7 @@ export interface WantedInstance {
   readonly coordinator: CoordinatorId;
   /** When nobody waits any longer. */
   readonly until: EpochMs;
-}
-
-export interface Quota {
+  /** Quotas, of instances and of what is waited for. Null: there is none. */
   readonly perPerson: number;
   readonly perHostType: number | null;
 }
@@ -71,56 +69,66 @@ export type InsertedInstance =
   | { readonly id: number; readonly name: string }
   | { readonly full: "person" | "host type" };
 
-/** A lease of a machine is wanted for a person from now on, unless they or the host type have enough. */
-export async function insertInstance(
+/**
+ * For each of `wanted`, by its request: a lease of a machine is wanted for a person from now on, unless they or the host type have enough.
+ * Those that come first go first. Many at once, since many ask at once.
+ */
+export async function insertInstances(
   sql: Sql,
-  wanted: WantedInstance,
-  quota: Quota,
+  wanted: readonly WantedInstance[],
   now: EpochMs,
-): Promise<InsertedInstance> {
+): Promise<ReadonlyMap<string, InsertedInstance>> {
   return sql.tx(async (tx) => {
     await tx.query("select pg_advisory_xact_lock($1)", [CREATE_LOCK]);
-    const [before] = await tx.query<{ id: number; name: string }>(
-      "select id, name from gomote_instance where request = $1",
-      [wanted.request],
+    const requests = wanted.map(({ request }) => request);
+    const before = await tx.query<{ request: string; id: number; name: string }>(
+      "select request, id, name from gomote_instance where request = any ($1::text[])",
+      [requests],
     );
-    if (before) return before;
-    const [used] = await tx.query<{ person: number; hostType: number }>(
-      `select count(*) filter (where g.owner = $1)::int as person, count(*) filter (where g.host_type = $2)::int as "hostType"
-       from lease l join gomote_instance g on g.lease_id = l.id where l.kind = 'gomote' and l.state <> 'ended'`,
-      [wanted.owner, wanted.hostType],
+    const live = await tx.query<Named>(
+      `select g.name, g.owner, g.host_type as "hostType" from lease l join gomote_instance g on g.lease_id = l.id
+       where l.kind = 'gomote' and l.state <> 'ended'`,
     );
-    if ((used?.person ?? 0) >= quota.perPerson) return { full: "person" };
-    if (quota.perHostType !== null && (used?.hostType ?? 0) >= quota.perHostType) return { full: "host type" };
-    const taken = await tx.query<{ name: string }>(
-      `select g.name from lease l join gomote_instance g on g.lease_id = l.id
-       where l.kind = 'gomote' and l.state <> 'ended' and starts_with(g.name, $1)`,
-      [`${wanted.user}-${wanted.builderType}-`],
-    );
-    const name = instanceName(wanted.user, wanted.builderType, new Set(taken.map((row) => row.name)));
-    const [made] = await tx.query<{ id: number }>(
-      `with l as (
-         insert into lease (kind, class, queue, flow, provenance, rank, wanted_at, starves_at)
-         values ('gomote', ${LEASE_CLASSES.gomote}, $1, $2, 'unreviewed', $3, $4, $5) returning id
-       )
-       insert into gomote_instance (request, lease_id, name, owner, email, builder_type, host_type, coordinator_id, created_at, expires_at)
-       select $6, l.id, $7, $2, $8, $9, $1, $10, $4, $11 from l returning id`,
-      [
-        wanted.hostType,
-        wanted.owner,
-        rankOf("gomote", now, now),
-        at(now),
-        at(starvesAt("gomote", now)),
-        wanted.request,
-        name,
-        wanted.email,
-        wanted.builderType,
-        wanted.coordinator,
-        at(wanted.until),
-      ],
-    );
-    return { id: made?.id ?? 0, name };
+    const results = new Map<string, InsertedInstance>(before.map(({ request, id, name }) => [request, { id, name }]));
+    const given: (WantedInstance & Named)[] = [];
+    for (const each of wanted) {
+      if (results.has(each.request)) continue;
+      const all: readonly Named[] = [...live, ...given];
+      const full = usedUp(each, all);
+      if (full) results.set(each.request, { full });
+      else
+        given.push({ ...each, name: instanceName(each.user, each.builderType, new Set(all.map(({ name }) => name))) });
+    }
+    for (const { request, id, name } of await insertGiven(tx, given, now)) results.set(request, { id, name });
+    return results;
   });
+}
+
+type Named = Pick<Instance, "name" | "owner" | "hostType">;
+
+function usedUp({ owner, hostType, perPerson, perHostType }: WantedInstance, all: readonly Named[]) {
+  if (all.filter((one) => one.owner === owner).length >= perPerson) return "person";
+  if (perHostType === null) return undefined;
+  return all.filter((one) => one.hostType === hostType).length >= perHostType ? "host type" : undefined;
+}
+
+function insertGiven(tx: Sql, given: readonly (WantedInstance & Named)[], now: EpochMs) {
+  return tx.query<{ request: string; id: number; name: string }>(
+    `with given as materialized (
+       select *, nextval(pg_get_serial_sequence('lease', 'id')) as lease, to_timestamp(until / 1000.0) as ends
+       from jsonb_to_recordset($1::jsonb) as g (
+         request text, owner text, email text, name text, "builderType" text, "hostType" text, coordinator text, until bigint)
+     ), l as (
+       insert into lease (id, kind, class, queue, flow, provenance, rank, wanted_at, starves_at) overriding system value
+       select lease, 'gomote', ${LEASE_CLASSES.gomote}, "hostType", owner, 'unreviewed', $2, $3, $4 from given
+     ), a as (
+       insert into audit (at, who, action, subject, detail)
+       select $3, email, 'gomote create', 'gomote:' || name, "builderType" from given
+     )
+     insert into gomote_instance (request, lease_id, name, owner, email, builder_type, host_type, coordinator_id, created_at, expires_at)
+     select request, lease, name, owner, email, "builderType", "hostType", coordinator, $3, ends from given returning request, id, name`,
+    [JSON.stringify(given), rankOf("gomote", now, now), at(now), at(starvesAt("gomote", now))],
+  );
 }
 
 /** Those that live, in the order of their names: of `owner`, or of everybody. */
@@ -217,17 +225,32 @@ export type EndedInstance = Pick<Instance, "id" | "name" | "owner" | "email" | "
 
 const ENDED = `g.id, g.name, g.owner, g.email, g.host_type as "hostType", lease.machine_id as "machineId", lease.end_reason as reason`;
 
-/** Ends those of `ids` that live. */
-export async function endInstances(
-  sql: Sql,
-  ids: readonly number[],
-  reason: string,
-  now: EpochMs,
-): Promise<EndedInstance[]> {
+/** Why an instance ends, and who says so. */
+export interface InstanceEnd {
+  readonly id: number;
+  readonly who: string;
+  readonly action: "destroy" | "end";
+  readonly reason: string;
+}
+
+/** What becomes of `ended`, which has `who` and `action`: a line in the audit for each. */
+const AUDITED = `
+  insert into audit (at, who, action, subject, detail)
+  select $1, who, 'gomote ' || action, 'gomote:' || name, case when who = email then '' else 'of ' || email || ': ' end || reason from ended`;
+
+/** Ends those that live, with a line in the audit for each. */
+export async function endInstances(sql: Sql, ends: readonly InstanceEnd[], now: EpochMs): Promise<EndedInstance[]> {
   return sql.query<EndedInstance>(
-    `update lease set state = 'ended', ended_at = $3, end_reason = $2, parked_until = null
-     from gomote_instance g where g.lease_id = lease.id and g.id = any ($1::bigint[]) and lease.state <> 'ended' returning ${ENDED}`,
-    [ids, reason, at(now)],
+    `with given as (
+       select distinct on (id) * from jsonb_to_recordset($2::jsonb) as g (id bigint, who text, action text, reason text)
+     ), ended as (
+       update lease set state = 'ended', ended_at = $1, end_reason = given.reason, parked_until = null
+       from given join gomote_instance g on g.id = given.id
+       where lease.id = g.lease_id and lease.state <> 'ended' returning given.who, given.action, ${ENDED}
+     ), a as (${AUDITED}
+     )
+     select * from ended`,
+    [at(now), JSON.stringify(ends)],
   );
 }
 
@@ -238,7 +261,7 @@ export async function endInstances(
 export async function endOverdueInstances(sql: Sql, now: EpochMs): Promise<EndedInstance[]> {
   return sql.query<EndedInstance>(
     `with overdue as (
-       select l.id, case
+       select l.id, 'the farm' as who, 'end' as action, case
            when g.up_at is null and c.ended_at is not null then 'whoever waited for it is gone: coordinator ' || c.id || ' ended'
            when g.up_at is null then 'no machine came free in time'
            when g.limit_at <= $1 then 'it reached the longest time that an instance may last'
@@ -247,8 +270,13 @@ export async function endOverdueInstances(sql: Sql, now: EpochMs): Promise<Ended
        from lease l join gomote_instance g on g.lease_id = l.id join coordinator c on c.id = g.coordinator_id
        where l.kind = 'gomote' and l.state <> 'ended' and (g.expires_at <= $1 or g.limit_at <= $1 or g.up_at is null and c.ended_at is not null)
      )
-     update lease set state = 'ended', ended_at = $1, end_reason = overdue.reason, parked_until = null
-     from overdue, gomote_instance g where lease.id = overdue.id and g.lease_id = lease.id and lease.state <> 'ended' returning ${ENDED}`,
+     , ended as (
+       update lease set state = 'ended', ended_at = $1, end_reason = overdue.reason, parked_until = null
+       from overdue, gomote_instance g where lease.id = overdue.id and g.lease_id = lease.id and lease.state <> 'ended'
+       returning overdue.who, overdue.action, ${ENDED}
+     ), a as (${AUDITED}
+     )
+     select * from ended`,
     [at(now)],
   );
 }

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { checkFarm } from "../config/check.ts";
 import { minutes, personId, plus } from "../farm/ids.ts";
-import { insertInstance, instanceUp } from "../store/gomote.ts";
+import { insertInstances, instanceUp } from "../store/gomote.ts";
 import { claimLease } from "../store/leases.ts";
 import { freshDatabase } from "../store/testing/database.ts";
 import { addCoordinator, addHostType, addMachine, NOON } from "../store/testing/farm.ts";
@@ -15,20 +15,11 @@ test("[gomote 54] /queues shows who waits for a machine, and which are lent", as
   await addHostType(sql, hostType);
   const machine = await addMachine(sql, hostType, "m1", coordinator);
   const until = plus(NOON, minutes(60));
-  for (const [user, builderType] of [
-    ["alice", "linux-amd64"],
-    ["bob", hostType],
-  ] as const) {
-    const wanted = {
-      request: user,
-      owner: personId(`U${user}`),
-      email: `${user}@example.org`,
-      user,
-      builderType,
-      hostType,
-    };
-    await insertInstance(sql, { ...wanted, coordinator, until }, { perPerson: 1, perHostType: null }, NOON);
-  }
+  const wanted = (user: string, builderType: string) => ({
+    ...{ request: user, owner: personId(`U${user}`), email: `${user}@example.org`, user, builderType, hostType },
+    ...{ coordinator, until, perPerson: 1, perHostType: null },
+  });
+  await insertInstances(sql, [wanted("alice", "linux-amd64"), wanted("bob", hostType)], NOON);
   const { lease } = await claimLease(sql, machine.id, NOON);
   if (!lease) throw new Error("There are two");
   expect(await instanceUp(sql, lease, { workingDir: "/w", expiresAt: until, limitAt: until }, NOON)).toBe(true);
