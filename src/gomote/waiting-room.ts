@@ -14,8 +14,9 @@ import { queueLines } from "../store/queue-line.ts";
 import type { Sql } from "../store/sql.ts";
 
 export const TOLD_EVERY: Ms = seconds(5);
-/** Places are looked at this often at most: with many who wait, the line changes all the time. */
+/** Places are looked at this often at most, and for at most one part in REST of the time: with many who wait, the line changes all the time. */
 const PLACES_EVERY: Ms = ms(250);
+const REST = 5;
 /** So many of a line are counted; who stands behind them is told this number. */
 const COUNTED = 2000;
 
@@ -48,6 +49,7 @@ export class WaitingRoom implements AsyncDisposable {
   readonly #loop: Promise<void>;
   #placesAt = Number.NEGATIVE_INFINITY;
   #placesDue = false;
+  #placesTook = 0;
 
   constructor(deps: WaitingRoomDeps) {
     this.#deps = deps;
@@ -131,10 +133,11 @@ export class WaitingRoom implements AsyncDisposable {
   async #places(waiting: readonly { readonly waiter: Waiter; readonly instance: Instance }[]): Promise<void> {
     const { sql, clock } = this.#deps;
     const since = this.#now - this.#placesAt;
-    if (since < PLACES_EVERY) {
+    const pause = Math.max(PLACES_EVERY, REST * this.#placesTook);
+    if (since < pause) {
       if (this.#placesDue) return;
       this.#placesDue = true;
-      clock.sleep(ms(PLACES_EVERY - since), this.#stop.signal).then(
+      clock.sleep(ms(pause - since), this.#stop.signal).then(
         () => {
           this.#placesDue = false;
           this.#wake.call();
@@ -143,10 +146,12 @@ export class WaitingRoom implements AsyncDisposable {
       );
       return;
     }
-    this.#placesAt = this.#now;
+    const began = this.#now;
     const queues = [...new Set(waiting.map(({ instance }) => instance.hostType))];
     const lines = await queueLines(sql, queues, clock.now(), COUNTED);
     const place = new Map([...lines.values()].flatMap((line) => line.map(({ id }, at): [number, number] => [id, at])));
+    this.#placesAt = this.#now;
+    this.#placesTook = this.#placesAt - began;
     for (const { waiter, instance } of waiting) {
       const ahead = instance.state === "held" ? 0 : (place.get(instance.lease) ?? COUNTED);
       if (ahead === waiter.ahead && this.#now - waiter.toldAt < TOLD_EVERY) continue;
