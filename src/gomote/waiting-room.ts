@@ -133,7 +133,7 @@ export class WaitingRoom implements AsyncDisposable {
   async #places(waiting: readonly { readonly waiter: Waiter; readonly instance: Instance }[]): Promise<void> {
     const { sql, clock } = this.#deps;
     const since = this.#now - this.#placesAt;
-    const pause = Math.max(PLACES_EVERY, REST * this.#placesTook);
+    const pause = Math.min(TOLD_EVERY, Math.max(PLACES_EVERY, REST * this.#placesTook));
     if (since < pause) {
       if (this.#placesDue) return;
       this.#placesDue = true;
