@@ -5,12 +5,14 @@
  *   dist/farm-config.js                             what `import ... from "barnraiser"` gives a configuration
  *   dist/sql/                                       migrations
  *   dist/agents/{buildlet,stage0}.mjs               machine-side programs, each one file that needs nothing but Node 20
+ *   dist/agents/pty-PLATFORM.tgz                    what an agent fetches for its first terminal
  *   dist/gomote.mjs                                 the command for developers' computers, one file as well
  *   dist/ui/                                        browser islands and style sheet
  */
 import { cp, mkdir, rename, rm } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import * as esbuild from "esbuild";
+import { packPty } from "./pty-packages.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
@@ -50,7 +52,7 @@ const oneFile = {
 
 export async function build(): Promise<void> {
   const draft = `${root}dist.draft-${process.pid}`;
-  await mkdir(draft, { recursive: true });
+  await mkdir(`${draft}/agents`, { recursive: true });
   await Promise.all([
     esbuild.build({
       ...shared,
@@ -94,6 +96,7 @@ export async function build(): Promise<void> {
       jsx: "automatic",
       jsxImportSource: "preact",
     }),
+    packPty(`${draft}/agents`),
     cp(`${root}src/store/sql`, `${draft}/sql`, { recursive: true }),
   ]);
   // A running farm serves dist/ui and dist/agents: it must never see half of a build.

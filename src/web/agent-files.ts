@@ -1,5 +1,6 @@
 /**
- * The programs for other people's computers: `GET` and `HEAD /agents/NAME` for machines, `/gomote.mjs` for developers.
+ * The programs for other people's computers, and what agents fetch when they need it: `GET` and `HEAD /agents/NAME` for machines,
+ * `/gomote.mjs` for developers.
  *
  * `stage0` fetches a program again only when its size or Last-Modified differ, and checks what it got against `Digest` (SHA-256,
  * base64); the same digest in hex is the ETag. Anybody may fetch them: they hold no secret.
@@ -70,7 +71,7 @@ function answerTo(
   return {
     status: 200,
     headers: {
-      "content-type": "text/javascript; charset=utf-8",
+      "content-type": name.endsWith(".tgz") ? "application/gzip" : "text/javascript; charset=utf-8",
       "content-length": String(file.body.length),
       "last-modified": file.modified.toUTCString(),
       etag,

@@ -43,13 +43,16 @@ interface Route {
 export class BuildletServer implements AsyncDisposable {
   readonly #deps: ApiDeps;
   readonly #server: Server;
+  readonly #endShells: () => Promise<void>;
   #exec: Promise<ExecHandler> | undefined;
   readonly #routes: ReadonlyMap<string, Route>;
   readonly #digests: KnownDigests;
 
-  constructor(deps: ApiDeps, idle: IdleMemory) {
+  /** `endShells`: the work dir is emptied, for somebody else. */
+  constructor(deps: ApiDeps, idle: IdleMemory, endShells: () => Promise<void>) {
     this.#deps = deps;
     this.#digests = new KnownDigests(deps.clock);
+    this.#endShells = endShells;
     this.#routes = this.#makeRoutes();
     this.#server = createServer(
       // The coordinator's Host is a machine name or empty; a build may be silent for hours.
@@ -281,6 +284,7 @@ export class BuildletServer implements AsyncDisposable {
               if (!isRelPath(path, windows)) checkRelPath("path", path, windows);
             }
             const { removeAll } = await import("./remove-all.ts");
+            if (paths.some((path) => cleanPath(path) === ".")) await this.#endShells();
             // What an earlier build left running would go on writing into the next one's work dir.
             if (this.#exec) {
               const exec = await this.#exec;
