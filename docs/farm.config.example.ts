@@ -275,6 +275,17 @@ export default defineFarm({
   // Machines that people borrow: how many one person may have or wait for, when an unused one is taken back, when any is, and how long
   // somebody waits for one. These are the defaults.
   gomote: { perPerson: 20, idle: "30m", longest: "7d", wait: "4h" },
+
+  // Where users log in on the pages (docs/gomote.md): an OpenID Connect provider that knows PUBLICURL/login/callback. Default: with tokens only.
+  // `allow`: who becomes a user by logging in; `roles`: given and taken at each login, default { member: "everybody" }.
+  login: {
+    issuer: "https://accounts.example.org",
+    clientId: "farm",
+    clientSecret: { env: "LOGIN_SECRET" },
+    name: "Example accounts",
+    allow: ["*@example.org"],
+    roles: { member: "everybody", team: { claim: "groups", is: "farm-team" } },
+  },
   // Rules over all builders. goPolicy is the Go project's; openPolicy, the default, refuses nothing.
   policy: openPolicy,
 });

@@ -30,7 +30,7 @@ test("users are added, listed, given roles and tokens, and removed; each refusal
   timeout: 60_000,
 }, async () => {
   await using stack = new AsyncDisposableStack();
-  const { run, coordinator } = await farm(stack);
+  const { run, coordinator, pages } = await farm(stack);
   const said = async (...flags: string[]) => (await run(...flags)).said;
   expect(await said("-list-users")).toBe("There are no users yet. -add-user EMAIL adds one.\n");
   expect(await run("-add-user", "alice@example.org", "-roles", "member,team")).toEqual({
@@ -80,6 +80,18 @@ test("users are added, listed, given roles and tokens, and removed; each refusal
     expect(refused.status, refused.said).toBe(2);
     expect(refused.said).toContain(why);
   }
+  // What the original command does with what it is told: it asks for the project, and for the token.
+  const told = await said("-gomote-env", "alice@example.org");
+  const [, host = ""] = /^export GCE_METADATA_HOST='([^']+)'$/m.exec(told) ?? [];
+  const metadata = new URL(`http://${host}/computeMetadata/v1/instance/service-accounts/default/identity?audience=x`);
+  const authorization = `Basic ${Buffer.from(`${metadata.username}:${metadata.password}`).toString("base64")}`;
+  const { origin, pathname, search } = metadata;
+  const identity = await fetch(`${origin}${pathname}${search}`, {
+    headers: { authorization, "metadata-flavor": "Google" },
+  });
+  expect([identity.status, await identity.text(), origin]).toEqual([200, metadata.password, pages]);
+  expect(told).toMatch(/^alias gomote='gomote -server=localhost:\d+'$/m);
+
   expect(await run("-remove-user", "alice@example.org")).toEqual({
     status: 0,
     said: "alice@example.org is no user any more; what they held is being ended\n",

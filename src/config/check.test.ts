@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { messageOf } from "../farm/errors.ts";
 import { checkFarm } from "./check.ts";
 import { effectiveFarm } from "./effective-farm.ts";
 import { defineFarm, script } from "./farm-config.ts";
@@ -29,6 +30,7 @@ test("checkFarm() fills in every default", () => {
   expect(checkFarm(defineFarm(small))).toEqual({
     policy: openPolicy,
     publicUrl: null,
+    login: null,
     notify: { operators: [], mail: null },
     gomote: { perPerson: 20, idleMs: 1_800_000, longestMs: 604_800_000, waitMs: 14_400_000 },
     retention: {
@@ -384,6 +386,7 @@ test("effectiveFarm() prints the farm as JSON, functions by a word", () => {
   expect(JSON.parse(JSON.stringify(printed))).toEqual({
     policy: "open",
     publicUrl: null,
+    login: null,
     notify: { operators: [], mail: null },
     retention: { greenLogs: "30d", logs: "90d", builds: "365d", sessions: "180d", audit: "730d", notices: "30d" },
     repos: [
@@ -487,4 +490,45 @@ test("checkFarm() says what is wrong with recipients, mail and retention, and pr
   expect(mistakes({ ...small, retention: { logs: "1d" } })).toEqual([
     'retention.logs: "1d": want at least greenLogs: what is green loses its logs first',
   ]);
+});
+
+test("a login is filled in, and every mistake in it named", () => {
+  const login = { issuer: "https://accounts.example.org/realm", clientId: "farm", clientSecret: { env: "SECRET" } };
+  const farm = (given: object) =>
+    checkFarm({ ...small, publicUrl: "https://farm.example.org", login: { ...login, ...given } });
+  expect(farm({}).login).toEqual({
+    ...login,
+    name: "accounts.example.org",
+    allow: [],
+    roles: [{ role: "member", claim: null, is: [] }],
+  });
+  expect(farm({ roles: { team: { claim: "groups", is: "farm" } } }).login?.roles).toEqual([
+    { role: "team", claim: "groups", is: ["farm"] },
+  ]);
+  const mistakes = (given: object): string => {
+    try {
+      farm(given);
+      return "none";
+    } catch (error) {
+      return messageOf(error);
+    }
+  };
+  for (const [given, said] of [
+    [
+      { issuer: "http://accounts.example.org" },
+      'login.issuer: "http://accounts.example.org": want an https:// address',
+    ],
+    [{ clientSecret: "hunter2" }, 'login.clientSecret: "***": want { env: "VARIABLE" }'],
+    [
+      { allow: ["example.org"] },
+      'login.allow[0]: "example.org": want a mail address, such as "alice@example.org", or all of a domain',
+    ],
+    [
+      { roles: { membre: "everybody" } },
+      'login.roles.membre: "everybody": there is no such field; did you mean "member"?',
+    ],
+    [{ roles: { team: "farm" } }, 'login.roles.team: "farm": want "everybody", or { claim, is }'],
+  ] as const)
+    expect(mistakes(given)).toContain(said);
+  expect(() => checkFarm({ ...small, login })).toThrow("publicUrl: missing: want it together with login");
 });

@@ -30,6 +30,7 @@ export function effectiveFarm(config: FarmConfig): object {
     })),
     publicUrl: config.publicUrl,
     notify: config.notify,
+    login: config.login,
     retention: Object.fromEntries(
       Object.entries(config.retention).map(([name, span]) => [name.replace(/Ms$/, ""), inDays(span)]),
     ),

@@ -5,6 +5,7 @@
 import type { Limits, SnapshotSpec, SourcePart, Step, Superseded, TestsSpec, Trust } from "../farm/build.ts";
 import type { Ms } from "../farm/ids.ts";
 import type { Gomote } from "../farm/lending.ts";
+import type { Role } from "../farm/person.ts";
 import type { Builds, Policy, Secret } from "./input.ts";
 
 export interface FarmConfig {
@@ -17,6 +18,8 @@ export interface FarmConfig {
   readonly notify: NotifyConfig;
   readonly retention: RetentionConfig;
   readonly gomote: GomoteConfig;
+  /** null: people log in with tokens only. */
+  readonly login: LoginConfig | null;
 }
 
 /** Machines that people borrow. */
@@ -29,6 +32,19 @@ export interface GomoteConfig {
   readonly longestMs: Ms;
   /** Whoever waits for a machine is told after this that there is none. */
   readonly waitMs: Ms;
+}
+
+/** With one of these there is always a `publicUrl`. */
+export interface LoginConfig {
+  readonly issuer: string;
+  readonly clientId: string;
+  readonly clientSecret: Secret;
+  /** What the button says. */
+  readonly name: string;
+  /** Mail addresses, and `*@DOMAIN`: who becomes a user by logging in. */
+  readonly allow: readonly string[];
+  /** At most one for each role; `claim` null: everybody who logs in has it. */
+  readonly roles: readonly { readonly role: Role; readonly claim: string | null; readonly is: readonly string[] }[];
 }
 
 export type Recipient =

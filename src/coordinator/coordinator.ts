@@ -18,7 +18,7 @@ import { planFound } from "../builds/plan-found.ts";
 import { Recovery } from "../builds/recovery.ts";
 import { Snapshots } from "../builds/snapshots.ts";
 import { shellOf } from "../config/check.ts";
-import type { FarmConfig } from "../config/effective.ts";
+import type { FarmConfig, LoginConfig } from "../config/effective.ts";
 import { effectiveFarm } from "../config/effective-farm.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
@@ -36,6 +36,7 @@ import { Watch } from "../notices/watch.ts";
 import { Forwarder } from "../peers/forwarder.ts";
 import { PeerBlobs } from "../peers/peer-blobs.ts";
 import { certificateDigest, Peers } from "../peers/peers.ts";
+import { OpenId } from "../people/openid.ts";
 import { People } from "../people/people.ts";
 import { Retention } from "../retention/retention.ts";
 import { Claims } from "../schedule/claims.ts";
@@ -332,6 +333,7 @@ export class Coordinator implements AsyncDisposable {
     );
     const drained = stack.use(await Drained.open({ sql: database.hurried, bus, clock, log, coordinator: id }));
     let address = "";
+    let httpPort = 0;
     const web = stack.use(
       createWebApp({
         sql: database.hurried,
@@ -342,12 +344,22 @@ export class Coordinator implements AsyncDisposable {
         logs,
         actions: actions({ sql, bus, clock, builds, coordinator: id }),
         people,
+        openid: new OpenId({
+          sql: database.hurried,
+          clock,
+          log,
+          people,
+          config: () => loginOf(config.current),
+          secret: secretReader(base, process.env),
+          key: token,
+        }),
         farmName: options.farmName,
         version: VERSION,
         startedAt,
         coordinator: id,
         operatorToken: token,
         dialAddress: () => address,
+        httpPort: () => httpPort,
         config: () => config.current,
         banners: () => [
           ...drained.banners(),
@@ -394,6 +406,7 @@ export class Coordinator implements AsyncDisposable {
     );
     const host = (given: Address) => given.host || "localhost";
     address = `${host(options.listen)}:${ports.tls}`;
+    httpPort = ports.http;
     const pages = `http://${host(options.http)}:${ports.http}`;
     const machines = `https://${address}`;
     await folder.announce({ http: pages, https: machines });
@@ -453,6 +466,10 @@ export class Coordinator implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#stack.disposeAsync();
   }
+}
+
+function loginOf({ login, publicUrl }: FarmConfig): { login: LoginConfig; publicUrl: string } | null {
+  return login && publicUrl !== null ? { login, publicUrl } : null;
 }
 
 /** The first line of `problem` says how many mistakes there are, the rest which. */

@@ -40,7 +40,13 @@ const tokensShape = z.object({
     }),
   ),
 });
-const madeShape = z.object({ id: z.string(), email: z.string(), token: z.string(), expiresAt: instant });
+const madeShape = z.object({
+  id: z.string(),
+  email: z.string(),
+  token: z.string(),
+  expiresAt: instant,
+  original: z.string(),
+});
 
 /** Carries out `command` on the farm of `data`. Throws FarmError saying why it cannot be done. */
 export async function controlPeople(
@@ -55,12 +61,13 @@ export async function controlPeople(
       return { text: userList(await ask("/people")) };
     case "list-tokens":
       return { text: tokenList(await ask(`/people/tokens?${new URLSearchParams({ email: command.email })}`), now) };
-    case "new-token": {
+    case "new-token":
+    case "gomote-env": {
       const { email, name, expires } = command;
       const body = { email, name, expires: formatDuration(expires) };
       const made = madeShape.parse(JSON.parse(await ask("/people/token", body)));
       return {
-        text: `${made.token}\n`,
+        text: command.do === "gomote-env" ? made.original : `${made.token}\n`,
         note: `${made.id} of ${made.email}, good until ${minute(made.expiresAt, "")} UTC. It is not shown again; -revoke-token ${made.id} ends it.\n`,
       };
     }

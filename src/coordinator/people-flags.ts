@@ -11,6 +11,7 @@ export const peopleFlags: {
   readonly "remove-user": Flag<string>;
   readonly "list-users": Flag<boolean>;
   readonly "new-token": Flag<string>;
+  readonly "gomote-env": Flag<string>;
   readonly "list-tokens": Flag<string>;
   readonly "revoke-token": Flag<string>;
   readonly roles: Flag<string>;
@@ -22,11 +23,15 @@ export const peopleFlags: {
   "remove-user": text("", "`email`: no user any more; their tokens are revoked, and what they hold is ended"),
   "list-users": bool(false, "print all users"),
   "new-token": text("", "`email`: print a new token of this user; it is shown this once"),
+  "gomote-env": text(
+    "",
+    "`email`: print what the original gomote command needs in its environment, with a new token of this user",
+  ),
   "list-tokens": text("", "`email`: print the tokens of this user"),
   "revoke-token": text("", "`id`: this token is good no more"),
   roles: text("", "with -add-user and -set-roles: `roles` with commas between: operator, team, member"),
-  name: text("", "with -new-token: the `name` by which it is known in lists"),
-  expires: duration(TOKEN_KEPT, "with -new-token: how long it is good"),
+  name: text("", "with -new-token and -gomote-env: the `name` by which it is known in lists"),
+  expires: duration(TOKEN_KEPT, "with -new-token and -gomote-env: how long it is good"),
 };
 
 const COMMANDS = [
@@ -35,6 +40,7 @@ const COMMANDS = [
   "remove-user",
   "list-users",
   "new-token",
+  "gomote-env",
   "list-tokens",
   "revoke-token",
 ] as const;
@@ -43,14 +49,14 @@ export type PeopleCommand =
   | { readonly do: "add-user" | "set-roles"; readonly email: string; readonly roles: string }
   | { readonly do: "remove-user" | "list-tokens"; readonly email: string }
   | { readonly do: "list-users" }
-  | { readonly do: "new-token"; readonly email: string; readonly name: string; readonly expires: Ms }
+  | { readonly do: "new-token" | "gomote-env"; readonly email: string; readonly name: string; readonly expires: Ms }
   | { readonly do: "revoke-token"; readonly id: string };
 
 /** What only goes with some commands -> which. */
 const BESIDE = {
   roles: ["add-user", "set-roles"],
-  name: ["new-token"],
-  expires: ["new-token"],
+  name: ["new-token", "gomote-env"],
+  expires: ["new-token", "gomote-env"],
 } as const;
 
 /** The one command about people that was given, if any; `given`: the flags that were. Throws FarmError when they do not go together. */
@@ -80,7 +86,10 @@ export function peopleCommandOf(
     case "list-users":
       return { do: what };
     case "new-token":
-      return { do: what, email: values[what], name: values.name || "made by the operator", expires: values.expires };
+    case "gomote-env": {
+      const name = values.name || (what === "gomote-env" ? "the original gomote" : "made by the operator");
+      return { do: what, email: values[what], name, expires: values.expires };
+    }
     case "revoke-token":
       return { do: what, id: values[what] };
   }

@@ -21,6 +21,7 @@ import { formatDuration } from "../farm/flags.ts";
 import { type EpochMs, epochMs, type Ms, minutes, ms, personId, plus } from "../farm/ids.ts";
 import { type Person, type Role, userName } from "../farm/person.ts";
 import { recordAudit } from "../store/audit.ts";
+import { deleteLoginsOf } from "../store/logins.ts";
 import {
   insertPerson,
   insertToken,
@@ -48,6 +49,7 @@ export const LONGEST_TOKEN: Ms = ms(400 * DAY);
 export const MOST_TOKENS = 50;
 /** When a token was last used is written this often at most. */
 export const USED_EVERY: Ms = minutes(1);
+const ANOTHER = "Make another one, or log in again.";
 /** Of a token, what lists show. */
 const BEGINS = 8;
 
@@ -57,6 +59,11 @@ export interface PeopleDeps {
   readonly clock: Clock;
   readonly log: Log;
 }
+
+export type TokenCheck =
+  | { readonly ok: true; readonly person: Person; readonly token: { readonly id: string; readonly expiresAt: EpochMs } }
+  /** `known`: it was good once, so whoever shows it does not guess. */
+  | { readonly ok: false; readonly known: boolean; readonly reason: string };
 
 export interface MadeToken {
   readonly id: string;
@@ -78,19 +85,26 @@ export class People {
 
   /** Whoever holds the token `bearer`. Throws FarmError `unauthenticated` saying whether it expired, was revoked, or is none. */
   async identify(bearer: string): Promise<Person> {
-    const refused = (why: string) => new FarmError("unauthenticated", `Cannot let you in with this token: ${why}`);
-    const unknown = () => refused("the farm does not know it. Make another one, or log in again.");
-    if (!looksLikeToken(bearer)) throw unknown();
+    const found = await this.check(bearer);
+    if (found.ok) return found.person;
+    throw new FarmError("unauthenticated", `Cannot let you in with this token: ${found.reason}`);
+  }
+
+  /** As `identify`, for whoever needs to know more. */
+  async check(bearer: string): Promise<TokenCheck> {
+    const unknown: TokenCheck = { ok: false, known: false, reason: `the farm does not know it. ${ANOTHER}` };
+    if (!looksLikeToken(bearer)) return unknown;
     const digest = sha256(bearer);
     const found = await tokenBySha256(this.#deps.sql, digest);
-    if (!found || !same(found.sha256, digest)) throw unknown();
+    if (!found || !same(found.sha256, digest)) return unknown;
+    const { id, email, personId, roles, removedAt, revokedAt, expiresAt } = found;
+    const refused = (reason: string): TokenCheck => ({ ok: false, known: true, reason });
     const now = this.#deps.clock.now();
-    const another = "Make another one, or log in again.";
-    if (found.removedAt !== null) throw refused(`${found.email} was removed on ${date(found.removedAt)}.`);
-    if (found.revokedAt !== null) throw refused(`${found.id} was revoked on ${date(found.revokedAt)}. ${another}`);
-    if (found.expiresAt <= now) throw refused(`${found.id} expired on ${date(found.expiresAt)}. ${another}`);
+    if (removedAt !== null) return refused(`${email} was removed on ${date(removedAt)}.`);
+    if (revokedAt !== null) return refused(`${id} was revoked on ${date(revokedAt)}. ${ANOTHER}`);
+    if (expiresAt <= now) return refused(`${id} expired on ${date(expiresAt)}. ${ANOTHER}`);
     this.#used(found, now);
-    return personOf({ id: found.personId, email: found.email, roles: found.roles });
+    return { ok: true, person: personOf({ id: personId, email, roles }), token: { id, expiresAt } };
   }
 
   /** Throws FarmError: not an address, or somebody has it. */
@@ -130,6 +144,7 @@ export class People {
       const now = clock.now();
       await removePerson(tx, found.id, now);
       await revokeTokensOf(tx, found.id, now);
+      await deleteLoginsOf(tx, found.id);
       await this.#record(tx, who, "remove user", found.id, found.email);
       return personOf(found);
     });
@@ -240,7 +255,7 @@ export function rolesText(roles: readonly Role[]): string {
   return roles.length === 0 ? "no role" : `${roles.length === 1 ? "role" : "roles"} ${roles.join(", ")}`;
 }
 
-function personOf({ id, email, roles }: Pick<PersonRow, "id" | "email" | "roles">): Person {
+export function personOf({ id, email, roles }: Pick<PersonRow, "id" | "email" | "roles">): Person {
   return { id, email, name: userName(email), roles };
 }
 

@@ -77,12 +77,17 @@ export function Top(props: { frame: Frame }): JSX.Element {
             <span aria-hidden="true">◑</span>
           </button>
         </form>
-        {frame.operator ? (
-          <form method="post" action="/logout">
-            <button type="submit">Log out</button>
-          </form>
-        ) : (
+        {frame.who === null ? (
           <a href={`/login?back=${encodeURIComponent(frame.path)}`}>Log in</a>
+        ) : (
+          <>
+            <a href="/me" class="who" title={visible(frame.who)} {...here("/me")}>
+              <bdi>{visible(frame.who)}</bdi>
+            </a>
+            <form method="post" action="/logout">
+              <button type="submit">Log out</button>
+            </form>
+          </>
         )}
       </header>
       {frame.banners.map(({ summary, detail }) => (

@@ -4,12 +4,14 @@ import type { BuildLine, Frame } from "./data.ts";
 import { type BuildData, BuildPage } from "./pages/build.tsx";
 import { type BuildersData, BuildersPage } from "./pages/builders.tsx";
 import { type CommitData, CommitPage } from "./pages/commit.tsx";
+import { type DeviceData, DevicePage } from "./pages/device.tsx";
 import { type GridData, GridPage } from "./pages/grid.tsx";
 import { type HealthData, HealthPage } from "./pages/health.tsx";
 import { type HomeData, HomePage } from "./pages/home.tsx";
 import { type MachineData, MachinePage } from "./pages/machine.tsx";
 import { type MachinesData, MachinesPage } from "./pages/machines.tsx";
-import { type Hit, LoginPage, type MessageData, MessagePage, SearchPage } from "./pages/messages.tsx";
+import { type MeData, MePage } from "./pages/me.tsx";
+import { type Hit, type LoginData, LoginPage, type MessageData, MessagePage, SearchPage } from "./pages/messages.tsx";
 import { type QueueData, QueuesPage } from "./pages/queues.tsx";
 import { SeveralContext } from "./several.ts";
 
@@ -31,7 +33,9 @@ export type Page =
       readonly data: { readonly q: string; readonly hits: readonly Hit[]; readonly builds: readonly BuildLine[] };
     }
   | { readonly name: "message"; readonly data: MessageData }
-  | { readonly name: "login"; readonly data: { readonly back: string; readonly problem: string | null } };
+  | { readonly name: "login"; readonly data: LoginData }
+  | { readonly name: "me"; readonly data: MeData }
+  | { readonly name: "device"; readonly data: DeviceData };
 
 /** A page with all that is around it: what `?format=json` answers, and what the browser begins with. */
 export interface Envelope {
@@ -76,5 +80,9 @@ function Content(props: { envelope: Envelope }): JSX.Element {
       return <MessagePage data={page.data} />;
     case "login":
       return <LoginPage data={page.data} />;
+    case "me":
+      return <MePage data={page.data} />;
+    case "device":
+      return <DevicePage data={page.data} />;
   }
 }

@@ -1,7 +1,9 @@
 /** What every action has in common: whether whoever asks may, and how it is answered. */
 import { FarmError } from "../farm/errors.ts";
-import { type Ctx, json, wantsJson } from "./http.ts";
-import type { Operator } from "./operator.ts";
+import type { EpochMs } from "../farm/ids.ts";
+import type { Person } from "../farm/person.ts";
+import { type Ctx, json, ownOrigin, wantsJson } from "./http.ts";
+import { type Identities, type Identity, isOperator, nameOf } from "./identity.ts";
 
 export interface Done {
   readonly message: string;
@@ -9,22 +11,45 @@ export interface Done {
   readonly to?: string;
 }
 
-/** Does `work` if whoever asks may, and answers with `done`, or by going to `to`. */
-export type Act = (c: Ctx, to: string, work: () => Promise<Done>) => Promise<Response>;
+/** Does `work` if whoever asks is an operator, and answers with what was done, or by going to `to`. `who` is for the audit. */
+export type Act = (c: Ctx, to: string, work: (who: string) => Promise<Done>) => Promise<Response>;
 
-export function acting(operator: Operator): Act {
+export function acting(identities: Identities): Act {
   return async (c, to, work) => {
-    mustBeOperator(operator, c);
-    const done = await work();
-    return wantsJson(c) ? json(c, 200, done) : c.redirect(done.to ?? to, 303);
+    const done = await work(await operatorOf(identities, c));
+    return wantsJson(c) ? json(c, 200, { message: done.message }) : c.redirect(done.to ?? to, 303);
   };
 }
 
-/** Throws FarmError saying why whoever asks may not change anything. */
-export function mustBeOperator(operator: Operator, c: Ctx): void {
-  const may = operator.mayAct(c);
-  if (may === "no-login")
-    throw new FarmError("unauthenticated", "Cannot do this without the operator token: log in, or send it as a bearer");
-  if (may === "foreign")
+/** Whoever asks, for the audit. Throws FarmError saying why they may not change anything of the farm. */
+export async function operatorOf(identities: Identities, c: Ctx): Promise<string> {
+  const identity = await acts(identities, c);
+  if (isOperator(identity.who)) return nameOf(identity.who);
+  throw new FarmError("forbidden", `Cannot do this as ${nameOf(identity.who)}: it takes the role operator`);
+}
+
+/** The person who asks, and until when what they make lasts at most. Throws FarmError saying why nobody is let do this. */
+export async function personOf(
+  identities: Identities,
+  c: Ctx,
+): Promise<{ readonly person: Person; readonly until: EpochMs | null }> {
+  const { who, until } = await acts(identities, c);
+  if (who.kind === "person") return { person: who.person, until };
+  throw new FarmError(
+    "forbidden",
+    "Cannot do this with the operator token, which is nobody's own: log in as a user, whom -add-user adds",
+  );
+}
+
+/** Somebody, who asks by a page of ours or with a bearer. A bearer needs no page: no browser adds it by itself. */
+async function acts(identities: Identities, c: Ctx): Promise<Identity> {
+  const identity = await identities.of(c);
+  if (identity.who.kind === "nobody")
+    throw (
+      identity.who.refusal ??
+      new FarmError("unauthenticated", "Cannot do this without logging in: log in, or send a token as a bearer")
+    );
+  if (identity.by === "cookie" && !ownOrigin(c))
     throw new FarmError("forbidden", "Cannot do this for another site: use the button of the farm's own page");
+  return identity;
 }

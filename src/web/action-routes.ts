@@ -1,7 +1,7 @@
 /**
- * What the operator does: POST only, by the buttons of a page (then back to that page) or by the command line (then JSON).
+ * What an operator does: POST only, by the buttons of a page (then back to that page) or by the command line (then JSON).
  *
- *   /login  /logout  /theme
+ *   /theme
  *   /b/ID/rebuild  /b/ID/cancel
  *   /machines/ID-OR-NAME/drain|resume|readmit   /hosts/TYPE/drain|resume   /farm/drain|resume   /coordinator/drain|resume
  *   /keys/ID/revoke
@@ -16,39 +16,32 @@ import { machinesNamed } from "../store/pages-machines.ts";
 import type { Act } from "./acting.ts";
 import type { WebDeps } from "./deps.ts";
 import { type Ctx, type Env, json, ownPath, positive } from "./http.ts";
-import { addressOf, type Operator, ownOrigin } from "./operator.ts";
 
 const NOTE_LIMIT = 200;
-const TOKEN_LIMIT = 1000;
 
-export function actionRoutes(
-  deps: Pick<WebDeps, "actions" | "sql" | "log" | "coordinator">,
-  operator: Operator,
-  act: Act,
-  loginPage: (c: Ctx, status: number, back: string, problem: string) => Promise<Response>,
-): Hono<Env> {
+export function actionRoutes(deps: Pick<WebDeps, "actions" | "sql" | "coordinator">, act: Act): Hono<Env> {
   const routes = new Hono<Env>();
   const { actions } = deps;
 
   routes.post("/b/:id/rebuild", (c) =>
-    act(c, `/b/${c.req.param("id")}`, async () => {
+    act(c, `/b/${c.req.param("id")}`, async (who) => {
       const id = numberOf(c.req.param("id"), "build");
-      const made = await actions.rebuild(buildId(id), "operator");
+      const made = await actions.rebuild(buildId(id), who);
       return { message: `build ${id} is built once more as build ${made}`, to: `/b/${made}` };
     }),
   );
   routes.post("/b/:id/cancel", (c) =>
-    act(c, `/b/${c.req.param("id")}`, async () => {
+    act(c, `/b/${c.req.param("id")}`, async (who) => {
       const id = numberOf(c.req.param("id"), "build");
-      await actions.cancel(buildId(id), "operator");
+      await actions.cancel(buildId(id), who);
       return { message: `build ${id} is canceled` };
     }),
   );
   routes.post("/machines/:machine/:do{drain|resume}", (c) =>
-    act(c, back(c, "/machines"), async () => {
+    act(c, back(c, "/machines"), async (who) => {
       const machine = await machineOf(deps.sql, c.req.param("machine"));
-      if (c.req.param("do") === "resume") await actions.resumeMachine(machine, "operator");
-      else await actions.drainMachine(machine, await noteOf(c), "operator");
+      if (c.req.param("do") === "resume") await actions.resumeMachine(machine, who);
+      else await actions.drainMachine(machine, await noteOf(c), who);
       return {
         message:
           c.req.param("do") === "resume"
@@ -58,24 +51,24 @@ export function actionRoutes(
     }),
   );
   routes.post("/machines/:machine/readmit", (c) =>
-    act(c, back(c, "/machines"), async () => {
-      await actions.readmitMachine(await machineOf(deps.sql, c.req.param("machine")), "operator");
+    act(c, back(c, "/machines"), async (who) => {
+      await actions.readmitMachine(await machineOf(deps.sql, c.req.param("machine")), who);
       return { message: `machine ${c.req.param("machine")} is not set aside any more` };
     }),
   );
   routes.post("/farm/:do{drain|resume}", (c) =>
-    act(c, back(c, "/status"), async () => {
-      if (c.req.param("do") === "resume") await actions.resumeFarm("operator");
-      else await actions.drainFarm(await noteOf(c), "operator");
+    act(c, back(c, "/status"), async (who) => {
+      if (c.req.param("do") === "resume") await actions.resumeFarm(who);
+      else await actions.drainFarm(await noteOf(c), who);
       return {
         message: c.req.param("do") === "resume" ? "the farm takes work again" : "the farm takes nothing new",
       };
     }),
   );
   routes.post("/coordinator/:do{drain|resume}", (c) =>
-    act(c, back(c, "/status"), async () => {
-      if (c.req.param("do") === "resume") await actions.resumeCoordinator("operator");
-      else await actions.drainCoordinator(await noteOf(c), "operator");
+    act(c, back(c, "/status"), async (who) => {
+      if (c.req.param("do") === "resume") await actions.resumeCoordinator(who);
+      else await actions.drainCoordinator(await noteOf(c), who);
       return {
         message:
           c.req.param("do") === "resume"
@@ -86,10 +79,10 @@ export function actionRoutes(
   );
   routes.get("/running", async (c) => json(c, 200, { running: await runningOn(deps.sql, await targetOf(deps, c)) }));
   routes.post("/hosts/:type/:do{drain|resume}", (c) =>
-    act(c, back(c, `/builders#${encodeURIComponent(c.req.param("type"))}`), async () => {
+    act(c, back(c, `/builders#${encodeURIComponent(c.req.param("type"))}`), async (who) => {
       const type = c.req.param("type");
-      if (c.req.param("do") === "resume") await actions.resumeHostType(type, "operator");
-      else await actions.drainHostType(type, await noteOf(c), "operator");
+      if (c.req.param("do") === "resume") await actions.resumeHostType(type, who);
+      else await actions.drainHostType(type, await noteOf(c), who);
       return {
         message:
           c.req.param("do") === "resume"
@@ -99,35 +92,12 @@ export function actionRoutes(
     }),
   );
   routes.post("/keys/:key/revoke", (c) =>
-    act(c, back(c, "/machines"), async () => {
-      await actions.revokeKey(c.req.param("key"), "operator");
+    act(c, back(c, "/machines"), async (who) => {
+      await actions.revokeKey(c.req.param("key"), who);
       return { message: `key ${c.req.param("key")} is revoked` };
     }),
   );
 
-  routes.post("/login", async (c) => {
-    const form = await c.req.parseBody();
-    const to = ownPath(typeof form.back === "string" ? form.back : undefined);
-    const address = addressOf(c);
-    const wait = operator.delay(address);
-    if (wait > 0) {
-      c.header("Retry-After", String(wait));
-      return loginPage(c, 429, to, `Too many wrong tokens. Try again in ${wait} s.`);
-    }
-    if (!ownOrigin(c)) return loginPage(c, 403, to, "Log in on the farm's own page.");
-    const token = form.token;
-    if (typeof token !== "string" || token.length > TOKEN_LIMIT || !operator.isToken(token.trim())) {
-      operator.wrong(address);
-      deps.log.warn({ address }, "Refused a login");
-      return loginPage(c, 403, to, "This is not the operator token.");
-    }
-    c.header("Set-Cookie", operator.cookie(c));
-    return c.redirect(to, 303);
-  });
-  routes.post("/logout", (c) => {
-    c.header("Set-Cookie", operator.noCookie(c));
-    return c.redirect("/", 303);
-  });
   routes.post("/theme", async (c) => {
     const form = await c.req.parseBody();
     const theme = form.theme === "light" || form.theme === "dark" ? form.theme : "system";

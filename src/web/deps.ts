@@ -12,6 +12,7 @@ import type { FarmConfig } from "../config/effective.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import type { BuildId, CoordinatorId, EpochMs, LogId } from "../farm/ids.ts";
+import type { OpenId } from "../people/openid.ts";
 import type { People } from "../people/people.ts";
 import type { LogState } from "../store/logs.ts";
 import type { Sql } from "../store/sql.ts";
@@ -86,6 +87,7 @@ export interface WebDeps {
   readonly logs: LogReader;
   readonly actions: Actions;
   readonly people: People;
+  readonly openid: OpenId;
   readonly farmName: string;
   readonly version: string;
   readonly startedAt: EpochMs;
@@ -94,6 +96,8 @@ export interface WebDeps {
   readonly operatorToken: string;
   /** HOST:PORT that machines dial, for the commands that pages print. */
   readonly dialAddress: () => string;
+  /** The port of plain HTTP on loopback. */
+  readonly httpPort: () => number;
   /** The configuration in force. */
   readonly config: () => FarmConfig;
   /** What everybody must know: a broken configuration. */

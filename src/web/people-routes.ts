@@ -10,16 +10,21 @@ import { FarmError } from "../farm/errors.ts";
 import { parseDuration } from "../farm/flags.ts";
 import { readRoles } from "../people/names.ts";
 import { rolesText } from "../people/people.ts";
-import { mustBeOperator } from "./acting.ts";
+import { operatorOf } from "./acting.ts";
 import type { WebDeps } from "./deps.ts";
-import { type Ctx, type Env, json } from "./http.ts";
-import type { Operator } from "./operator.ts";
+import { type Ctx, type Env, type Form, formOf, json } from "./http.ts";
+import type { Identities } from "./identity.ts";
+import { setupOf } from "./me-routes.ts";
 
-export function peopleRoutes({ people }: Pick<WebDeps, "people">, operator: Operator): Hono<Env> {
+export function peopleRoutes(
+  deps: Pick<WebDeps, "people" | "dialAddress" | "httpPort">,
+  identities: Identities,
+): Hono<Env> {
+  const { people } = deps;
   const routes = new Hono<Env>();
-  const asOperator = (work: (c: Ctx, form: Form) => Promise<object>) => async (c: Ctx) => {
-    mustBeOperator(operator, c);
-    return json(c, 200, await work(c, c.req.method === "GET" ? queryOf(c) : await formOf(c)), {
+  const asOperator = (work: (who: string, form: Form, c: Ctx) => Promise<object>) => async (c: Ctx) => {
+    const who = await operatorOf(identities, c);
+    return json(c, 200, await work(who, c.req.method === "GET" ? queryOf(c) : await formOf(c), c), {
       "Cache-Control": "no-store",
     });
   };
@@ -29,22 +34,22 @@ export function peopleRoutes({ people }: Pick<WebDeps, "people">, operator: Oper
   );
   routes.post(
     "/people",
-    asOperator(async (_, form) => {
-      const { email, roles } = await people.add(form("email"), readRoles(form("roles")), "operator");
+    asOperator(async (who, form) => {
+      const { email, roles } = await people.add(form("email"), readRoles(form("roles")), who);
       return { message: `${email} is a user now, with ${rolesText(roles)}` };
     }),
   );
   routes.post(
     "/people/roles",
-    asOperator(async (_, form) => {
-      const { email, roles } = await people.setRoles(form("email"), readRoles(form("roles")), "operator");
+    asOperator(async (who, form) => {
+      const { email, roles } = await people.setRoles(form("email"), readRoles(form("roles")), who);
       return { message: `${email} has ${rolesText(roles)} now` };
     }),
   );
   routes.post(
     "/people/remove",
-    asOperator(async (_, form) => {
-      const { email } = await people.remove(form("email"), "operator");
+    asOperator(async (who, form) => {
+      const { email } = await people.remove(form("email"), who);
       return { message: `${email} is no user any more; what they held is being ended` };
     }),
   );
@@ -54,43 +59,33 @@ export function peopleRoutes({ people }: Pick<WebDeps, "people">, operator: Oper
   );
   routes.post(
     "/people/token",
-    asOperator(async (_, form) => {
+    asOperator(async (who, form) => {
       const expires = parseDuration(form("expires"));
       if (expires === undefined)
         throw new FarmError(
           "bad-request",
           `Cannot read the span ${JSON.stringify(form("expires"))}: want one such as 2160h`,
         );
-      const made = await people.newToken(await people.find(form("email")), form("name"), expires, "operator");
+      const made = await people.newToken(await people.find(form("email")), form("name"), expires, who);
       return {
         id: made.id,
         email: made.person.email,
         name: made.person.name,
         token: made.token,
         expiresAt: made.expiresAt,
+        original: setupOf(deps, made),
       };
     }),
   );
   routes.post(
     "/tokens/:id/revoke",
-    asOperator(async (c) => {
+    asOperator(async (who, _, c) => {
       const id = c.req.param("id") ?? "";
-      await people.revokeToken(id, null, "operator");
+      await people.revokeToken(id, null, who);
       return { message: `token ${id} is revoked` };
     }),
   );
   return routes;
-}
-
-/** A field of the request; "" when it is not there. */
-type Form = (field: string) => string;
-
-async function formOf(c: Ctx): Promise<Form> {
-  const body = await c.req.parseBody();
-  return (field) => {
-    const value = body[field];
-    return typeof value === "string" ? value : "";
-  };
 }
 
 function queryOf(c: Ctx): Form {

@@ -14,6 +14,7 @@ import { openPolicy } from "../policy.ts";
 import { urlFault, webUrlFault } from "../urls.ts";
 import { type BuilderShape, builder } from "./builder.ts";
 import { faultsOf, fields, type ShapeFault } from "./faults.ts";
+import { login } from "./login.ts";
 import { notify, owner, retention } from "./notify.ts";
 import { checked, env, globs, listOf, name, oneLine, secret, span, text, WEEK, whole, yesNo } from "./values.ts";
 
@@ -110,6 +111,7 @@ const farm: z.ZodType<FarmShape> = fields(
     notify: notify.prefault({}),
     retention: retention.prefault({}),
     gomote: gomote.prefault({}),
+    login: login.nullable().default(null),
   },
   "want { repos, hosts, builders }",
 );

@@ -8,6 +8,7 @@ import type { Clock } from "../../farm/clock.ts";
 import { FarmError } from "../../farm/errors.ts";
 import { buildId, coordinatorId, epochMs } from "../../farm/ids.ts";
 import { Logs } from "../../logs/logs.ts";
+import { OpenId } from "../../people/openid.ts";
 import { People } from "../../people/people.ts";
 import { systemClock } from "../../store/system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../../store/testing/database.ts";
@@ -18,6 +19,8 @@ import { createWebApp, type WebApp } from "../web-app.ts";
 import { type Seeded, seedFarm } from "./seed.ts";
 
 export const TOKEN = "the-operator-token-of-tests";
+/** Of the farm at its login provider. */
+export const CLIENT_SECRET = "the-client-secret-of-tests";
 
 export interface TestWeb extends AsyncDisposable {
   readonly database: TestDatabase;
@@ -58,12 +61,25 @@ export async function testWeb(
       assets: options.assets ?? assetsOf(new Map()),
       actions: recorded(done),
       people,
+      openid: new OpenId({
+        sql: database.sql,
+        clock,
+        log: quiet,
+        people,
+        config: () => {
+          const { login, publicUrl } = web.config;
+          return login && publicUrl !== null ? { login, publicUrl } : null;
+        },
+        secret: async () => CLIENT_SECRET,
+        key: TOKEN,
+      }),
       farmName: "The test farm",
       version: "0.1.0",
       startedAt: epochMs(clock.now() - 3600_000),
       coordinator: coordinatorId("P000000001"),
       operatorToken: TOKEN,
       dialAddress: () => "farm.example.org:8119",
+      httpPort: () => 8118,
       config: () => web.config,
       banners: () => banners,
       checkers: () => checks,

@@ -1,0 +1,22 @@
+/** Text to take elsewhere, with a button that copies it. Without script it can be selected. */
+import type { JSX } from "preact";
+import { useState } from "preact/hooks";
+
+export function Copy(props: { label: string; text: string }): JSX.Element {
+  const [copied, setCopied] = useState(false);
+  const copy = async (): Promise<void> => {
+    await navigator.clipboard.writeText(props.text);
+    setCopied(true);
+  };
+  return (
+    <div class="copied-text">
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard. */}
+      <pre class="command" tabIndex={0} aria-label={props.label}>
+        {props.text}
+      </pre>
+      <button type="button" class="copy needs-script" aria-label={`Copy: ${props.label}`} onClick={() => void copy()}>
+        {copied ? "Copied" : "Copy"}
+      </button>
+    </div>
+  );
+}
