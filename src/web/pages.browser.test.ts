@@ -361,8 +361,6 @@ const everyPage = (): string[] => {
     "/status",
     "/search?q=parser",
     "/login",
-    "/device?user_code=none",
-    "/me",
     "/nowhere",
   ];
 };
