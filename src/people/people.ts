@@ -19,7 +19,7 @@ import type { Bus, Log } from "../farm/deps.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
 import { formatDuration } from "../farm/flags.ts";
 import { type EpochMs, epochMs, type Ms, minutes, ms, personId, plus } from "../farm/ids.ts";
-import { type Person, type Role, userName } from "../farm/person.ts";
+import { type Person, ROLES, type Role, userName } from "../farm/person.ts";
 import { recordAudit } from "../store/audit.ts";
 import { deleteLoginsOf } from "../store/logins.ts";
 import {
@@ -256,7 +256,7 @@ export function rolesText(roles: readonly Role[]): string {
 }
 
 export function personOf({ id, email, roles }: Pick<PersonRow, "id" | "email" | "roles">): Person {
-  return { id, email, name: userName(email), roles };
+  return { id, email, name: userName(email), roles: ROLES.filter((role) => roles.includes(role)) };
 }
 
 function date(instant: EpochMs): string {

@@ -8,14 +8,20 @@ export function Copy(props: { label: string; text: string }): JSX.Element {
     await navigator.clipboard.writeText(props.text);
     setCopied(true);
   };
+  const word = copied ? "Copied" : "Copy";
   return (
     <div class="copied-text">
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard. */}
       <pre class="command" tabIndex={0} aria-label={props.label}>
         {props.text}
       </pre>
-      <button type="button" class="copy needs-script" aria-label={`Copy: ${props.label}`} onClick={() => void copy()}>
-        {copied ? "Copied" : "Copy"}
+      <button
+        type="button"
+        class="copy needs-script"
+        aria-label={`${word}: ${props.label}`}
+        onClick={() => void copy()}
+      >
+        {word}
       </button>
     </div>
   );
