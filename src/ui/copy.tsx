@@ -11,10 +11,7 @@ export function Copy(props: { label: string; text: string }): JSX.Element {
   const word = copied ? "Copied" : "Copy";
   return (
     <div class="copied-text">
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard. */}
-      <pre class="command" tabIndex={0} aria-label={props.label}>
-        {props.text}
-      </pre>
+      <pre class="command">{props.text}</pre>
       <button
         type="button"
         class="copy needs-script"

@@ -138,22 +138,17 @@ function Made(props: {
 
 function Tokens(props: { label: string; tokens: readonly TokenLine[] }): JSX.Element {
   return (
-    <Table label={props.label} class="tokens" head={["Name", "Begins", "Made", "Last used", "Ends", "What"]}>
+    <Table label={props.label} class="tokens" head={["Name", "Ends", "What", "Last used", "Made", "Begins"]}>
       {props.tokens.map((token) => (
         <tr key={token.id} data-row>
           <th scope="row">
             <Name text={token.name} /> <span class="muted">{token.id}</span>
           </th>
           <td>
-            <code>{token.begins}…</code>
-          </td>
-          <td>
-            <When at={token.madeAt} />
-          </td>
-          <td>{token.lastUsedAt === null ? "never" : <When at={token.lastUsedAt} />}</td>
-          <td>
             {token.revokedAt === null ? (
-              utc(token.expiresAt)
+              <time datetime={new Date(token.expiresAt).toISOString()} title={utc(token.expiresAt)}>
+                {utc(token.expiresAt).slice(0, 10)}
+              </time>
             ) : (
               <>
                 revoked <When at={token.revokedAt} />
@@ -161,6 +156,13 @@ function Tokens(props: { label: string; tokens: readonly TokenLine[] }): JSX.Ele
             )}
           </td>
           <td>{token.good ? <Act action={`/me/tokens/${token.id}/revoke`} label="Revoke" danger /> : "ended"}</td>
+          <td>{token.lastUsedAt === null ? "never" : <When at={token.lastUsedAt} />}</td>
+          <td>
+            <When at={token.madeAt} />
+          </td>
+          <td>
+            <code>{token.begins}…</code>
+          </td>
         </tr>
       ))}
     </Table>
