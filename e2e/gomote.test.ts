@@ -4,8 +4,10 @@
  */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { expect, test } from "vitest";
 import { type Ended, OK, RpcClient } from "../src/gomote/testing/rpc-client.ts";
+import { tarEnd, tarHeader, tarPadding } from "../src/wire/tar/tar-writer.ts";
 import { Process, processesWith, until } from "./testing/process.ts";
 import { OUR_TYPE, SeveralCoordinators } from "./testing/several.ts";
 
@@ -43,6 +45,13 @@ async function create(client: RpcClient): Promise<string> {
   return call.messages.at(-1)?.instance?.gomote_id ?? "";
 }
 
+/** A tar.gz of one file. */
+function archive(name: string, text: string): Buffer {
+  const content = Buffer.from(text);
+  const header = tarHeader({ type: "file", name, mode: 0o644, size: content.length, mtime: 0 });
+  return gzipSync(Buffer.concat([header, content, tarPadding(content.length), tarEnd()]));
+}
+
 async function run(client: RpcClient, gomote_id: string, script: string): Promise<{ output: string; ended: Ended }> {
   const request = { gomote_id, command: "/bin/sh", args: ["-c", script], system_level: true };
   const call = client.stream<{ output: Buffer }>("ExecuteCommand", request);
@@ -77,6 +86,12 @@ test("an instance on a real machine, asked for at the coordinator that has it an
         args: ["x".repeat(1 << 20)],
       });
       expect(await long.ended).toMatchObject({ code: ABORTED, exit: { exit_status: 127 } });
+
+      // Files in one stream, through whichever coordinator.
+      const text = `pushed through ${client === one ? "one" : "the other"}\n`;
+      const pushed = [{ gomote_id: id, directory: "pushed" }, { tgz: archive("file", text) }];
+      expect(await client.upload("PushFiles", pushed, "barnraiser.Gomote")).toEqual({});
+      expect((await run(client, id, "cat pushed/file")).output).toBe(text);
 
       // Who leaves takes the command along, and all that it started.
       const word = `sleep-${client === one ? "one" : "other"}-${process.pid}`;
@@ -132,7 +147,7 @@ test("an instance on a real machine, asked for at the coordinator that has it an
     expect(again).toBe(id);
     expect((await run(one, again, "ls go many 2> /dev/null; true")).output).toBe("");
     expect(await farm.rows("select distinct action from audit where subject like 'gomote:%' order by action")).toEqual(
-      ["gomote create", "gomote destroy", "gomote remove", "gomote run"].map((action) => ({ action })),
+      ["gomote create", "gomote destroy", "gomote remove", "gomote run", "gomote write"].map((action) => ({ action })),
     );
   } finally {
     for (const client of clients) client[Symbol.dispose]();

@@ -89,19 +89,28 @@ async function streaming(
   headers: () => Headers,
   told: Told,
 ): Promise<UnaryResponse | StreamResponse> {
-  const seen: Message[] = [];
-  const response = await next({ ...request, message: noted(request.message, seen) });
+  const said = new Said(request.message);
+  /** A method says so before it has answered anything, and after it has read one message at most. */
+  const elsewhereOr = async (error: unknown): Promise<StreamResponse> => {
+    const elsewhere = heldElsewhere(error);
+    if (!elsewhere) throw told(error);
+    return await peers.stream(elsewhere.coordinator, { ...request, message: said.again() }, headers());
+  };
+  let response: UnaryResponse | StreamResponse;
+  try {
+    response = await next({ ...request, message: said });
+  } catch (error) {
+    return await elsewhereOr(error);
+  }
   if (!response.stream) return response;
+  const { message } = response;
   const whole = async function* () {
     try {
-      yield* response.message;
+      yield* message;
     } catch (error) {
-      const elsewhere = heldElsewhere(error);
-      if (!elsewhere) throw told(error);
-      // A method says so before it has answered anything.
-      const again = { ...request, message: replayed(seen, request.message) };
+      const other = await elsewhereOr(error);
       try {
-        yield* (await peers.stream(elsewhere.coordinator, again, headers())).message;
+        yield* other.message;
       } catch (failed) {
         throw told(failed);
       }
@@ -110,23 +119,36 @@ async function streaming(
   return { ...response, message: whole() };
 }
 
+/** What a caller says, which can be said to another once more: nobody has to keep more of it than the first message. */
+class Said implements AsyncIterable<Message> {
+  readonly #source: AsyncIterator<Message>;
+  #first: Message | undefined;
+
+  constructor(messages: AsyncIterable<Message>) {
+    this.#source = messages[Symbol.asyncIterator]();
+  }
+
+  /** Whoever stops reading does not end it for the next. */
+  [Symbol.asyncIterator](): AsyncIterator<Message> {
+    return {
+      next: async () => {
+        const result = await this.#source.next();
+        if (!result.done) this.#first ??= result.value;
+        return result;
+      },
+    };
+  }
+
+  async *again(): AsyncGenerator<Message> {
+    if (this.#first) yield this.#first;
+    for (let part = await this.#source.next(); !part.done; part = await this.#source.next()) yield part.value;
+  }
+}
+
 /** A handler's error arrives as it is, or as the cause of what the library made of it. */
 function heldElsewhere(error: unknown): HeldElsewhere | undefined {
   if (error instanceof HeldElsewhere) return error;
   return error instanceof Error && error.cause instanceof HeldElsewhere ? error.cause : undefined;
-}
-
-/** The first: no method reads more before it knows where the machine is. */
-async function* noted(messages: AsyncIterable<Message>, seen: Message[]): AsyncGenerator<Message> {
-  for await (const message of messages) {
-    if (seen.length === 0) seen.push(message);
-    yield message;
-  }
-}
-
-async function* replayed(seen: readonly Message[], rest: AsyncIterable<Message>): AsyncGenerator<Message> {
-  yield* seen;
-  yield* rest;
 }
 
 function bearerOf(header: Headers): string {
