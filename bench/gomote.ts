@@ -8,11 +8,9 @@
 import { readFile } from "node:fs/promises";
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
-import { minutes } from "../src/farm/ids.ts";
-import { People } from "../src/people/people.ts";
-import { systemClock } from "../src/store/system-clock.ts";
 import { GomoteService } from "../src/wire/gomote/gen/gomote_pb.ts";
 import type { Bench } from "./bench.ts";
+import { aliceToken } from "./borrower.ts";
 import { BenchFarm } from "./farm.ts";
 import { atMost, percentile } from "./figure.ts";
 import { delay } from "./wait.ts";
@@ -24,9 +22,6 @@ const WARM_UP = 10;
 const PAUSE_MS = 60;
 const TYPE = "linux-amd64-bench";
 
-const quiet = { debug() {}, info() {}, warn() {}, error() {} };
-const nobody = { publish() {}, subscribe() {} };
-
 export const gomote: Bench = {
   name: "gomote",
   about: "milliseconds until an idle machine is somebody's, and until a command has run there",
@@ -34,9 +29,7 @@ export const gomote: Bench = {
   async run(context) {
     await using farm = await BenchFarm.start(context);
     await using _machine = await farm.machine("idle");
-    const people = new People({ sql: farm.sql, bus: nobody, clock: systemClock, log: quiet });
-    const alice = await people.add("alice@example.org", ["member"], "bench");
-    const { token } = await people.newToken(alice, "bench", minutes(60), "bench");
+    const token = await aliceToken(farm);
     const ca = await readFile(farm.certificate.caFile);
     const transport = createGrpcTransport({ baseUrl: `https://localhost:${farm.port}`, nodeOptions: { ca } });
     const client = createClient(GomoteService, transport);

@@ -16,6 +16,7 @@ import { grid } from "./grid.ts";
 import { group } from "./group.ts";
 import { log } from "./log.ts";
 import { endAllProcesses } from "./program.ts";
+import { push } from "./push.ts";
 import { resources } from "./resources.ts";
 import { restart } from "./restart.ts";
 import { scheduler } from "./scheduler.ts";
@@ -40,6 +41,7 @@ const benches: readonly Bench[] = [
   group,
   agent,
   gomote,
+  push,
   resources,
 ];
 
