@@ -107,6 +107,7 @@ test("a developer fetches gomote, logs in, and has a machine: run, ls, push, pin
     stdout: `${id}\n`,
     stderr: "",
   });
+  expect(await gomote(["ls", id])).toEqual({ status: 0, stdout: "", stderr: "" });
   expect((await gomote(["list"])).stdout).toMatch(new RegExp(`^${id} \\(g\\)\t${TYPE}\t${TYPE}\texpires in `));
   expect(await gomote(["ping", id])).toMatchObject({ status: 0, stderr: `# ${id}: alive\n` });
 

@@ -250,6 +250,7 @@ export class BuildletServer implements AsyncDisposable {
               return;
             }
             const { pack } = await import("./pack.ts");
+            ensureWorkDir(workDir);
             await sendAll(response, pack(dir), "cut");
           },
         },
@@ -266,6 +267,7 @@ export class BuildletServer implements AsyncDisposable {
             const options = { recursive: yes("recursive"), digests, skip: new Set(query.getAll("skip")) };
             response.setHeader("Content-Type", "text/plain; charset=utf-8");
             const dir = dirOf(query);
+            ensureWorkDir(workDir); // after /removeall it may be missing: then there is nothing to list
             await orSay(`Cannot list ${JSON.stringify(query.get("dir") ?? "")}`, () =>
               sendAll(response, list(dir, options), "explain"),
             );

@@ -190,6 +190,21 @@ test("push goes to all instances of a group at once", async () => {
     expect(await readFile(join(t.farm.work(id), "project", "a.txt"), "utf8")).toBe("a\n");
 });
 
+test("create -setup pushes a Go tree and builds it; when that fails, says where its output is", async () => {
+  const make = "#!/bin/bash\necho building; [ ! -e go/fail ]\n";
+  await using t = await start({ ...GO, "src/make.bash": make });
+  await chmod(join(t.root, "src/make.bash"), 0o755);
+  const create = () => t.computer.gomote(["create", "-setup", "linux-amd64"], { cwd: t.root });
+  const built = await create();
+  expect([built.status, built.stdout]).toEqual([0, "alice-linux-amd64-1\nbuilding\n"]);
+  await t.write("fail", "");
+  const failed = await create();
+  expect([failed.status, failed.stdout]).toEqual([1, "alice-linux-amd64-2\nbuilding\n"]);
+  expect(failed.stderr).toMatch(
+    /# alice-linux-amd64-2: go\/src\/make.bash: exit status 1; see \S+alice-linux-amd64-2.stdout\n/,
+  );
+});
+
 test("compare() and wholeFolders() decide by digest, mode and kind", () => {
   const sha1 = "a".repeat(40);
   const file = (name: string, executable = false) => ({ name, size: 1, executable, content: { sha1 } });
