@@ -5,6 +5,7 @@
  * Routes marked `guarded` want the password in listen mode; in reverse mode there is none. Errors are plain text. The
  * parts that need much code are loaded at their first use, so that an idle agent stays small.
  */
+import { mkdirSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { join } from "node:path";
@@ -250,7 +251,7 @@ export class BuildletServer implements AsyncDisposable {
               return;
             }
             const { pack } = await import("./pack.ts");
-            ensureWorkDir(workDir);
+            mkdirSync(workDir, { recursive: true });
             await sendAll(response, pack(dir), "cut");
           },
         },
@@ -267,7 +268,7 @@ export class BuildletServer implements AsyncDisposable {
             const options = { recursive: yes("recursive"), digests, skip: new Set(query.getAll("skip")) };
             response.setHeader("Content-Type", "text/plain; charset=utf-8");
             const dir = dirOf(query);
-            ensureWorkDir(workDir); // after /removeall it may be missing: then there is nothing to list
+            mkdirSync(workDir, { recursive: true }); // nothing is in it after /removeall
             await orSay(`Cannot list ${JSON.stringify(query.get("dir") ?? "")}`, () =>
               sendAll(response, list(dir, options), "explain"),
             );
