@@ -39,6 +39,8 @@ export function effectiveFarm(config: FarmConfig): object {
       idle: formatDuration(config.gomote.idleMs),
       longest: inDays(config.gomote.longestMs),
       wait: formatDuration(config.gomote.waitMs),
+      fetch: config.gomote.fetch,
+      transferLimit: sizeText(config.gomote.transferLimitBytes),
     },
   };
 }

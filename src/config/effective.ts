@@ -32,6 +32,10 @@ export interface GomoteConfig {
   readonly longestMs: Ms;
   /** Whoever waits for a machine is told after this that there is none. */
   readonly waitMs: Ms;
+  /** What is fetched for people from URLs that are not the farm's. */
+  readonly fetch: "nothing" | "public";
+  /** Of one file on its way between a person and a machine. */
+  readonly transferLimitBytes: number;
 }
 
 /** With one of these there is always a `publicUrl`. */

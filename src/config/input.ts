@@ -41,6 +41,10 @@ export interface GomoteInput {
   readonly longest?: Duration;
   /** Whoever waits for a machine is told after this that none came free. Default `"4h"`. */
   readonly wait?: Duration;
+  /** What the coordinator fetches for a person who wants it on their machine: what anybody in the world can have, or `"nothing"`. Default `"public"`. */
+  readonly fetch?: "nothing" | "public";
+  /** The largest file that is taken on its way between a person and a machine. Default `"10GiB"`. */
+  readonly transferLimit?: string;
 }
 
 /**

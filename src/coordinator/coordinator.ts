@@ -68,7 +68,7 @@ import { masterKey } from "./builder-keys.ts";
 import { type ConfigOrigin, LiveConfig } from "./config-file.ts";
 import { Drained } from "./drained.ts";
 import { type Address, addressText, isLoopback, peerAddress } from "./flags.ts";
-import { openGomote } from "./gomote.ts";
+import { type Gomote, openGomote } from "./gomote.ts";
 import { Health } from "./health.ts";
 import { Newest } from "./newest.ts";
 import { operatorToken } from "./operator-token.ts";
@@ -240,7 +240,7 @@ export class Coordinator implements AsyncDisposable {
         gone: (session) => claims.withdraw(session),
       }),
     );
-    const peerBlobs = new PeerBlobs({ peers, clock, log, masterKey: master, get: (key) => blobs.get(key) });
+    const peerBlobs = new PeerBlobs({ peers, clock, log, masterKey: master, get: (key) => gomote.transfers.blob(key) });
     const elsewhere = ({ blob }: { readonly blob: string }, signal: AbortSignal) => peerBlobs.fetch(blob, signal);
     const snapshots = stack.use(new Snapshots({ sql, bus, clock, log, blobs, coordinator: id, elsewhere }));
     snapshots.start();
@@ -260,7 +260,7 @@ export class Coordinator implements AsyncDisposable {
         tarball,
       }),
     );
-    const gomote = stack.use(
+    const gomote: Gomote = stack.use(
       openGomote({
         sql,
         bus,
@@ -274,6 +274,9 @@ export class Coordinator implements AsyncDisposable {
         release: (session, how) => pool.release(session, how),
         tarball,
         stopping: stop.signal,
+        blobs,
+        elsewhere: (key, signal) => peerBlobs.fetch(key, signal),
+        masterKey: master,
       }),
     );
     const starters: Readonly<Record<LeaseKind, (lease: Lease) => void>> = {

@@ -7,19 +7,24 @@ import type { CoordinatorId, Ms } from "../farm/ids.ts";
 import { Creations } from "../gomote/creations.ts";
 import { Instances, type InstancesDeps } from "../gomote/instances.ts";
 import { Commands } from "../gomote/rpc/commands.ts";
-import type { Identify, SshKeys, Transfers } from "../gomote/rpc/faces.ts";
+import type { Identify, SshKeys } from "../gomote/rpc/faces.ts";
 import { gomoteService } from "../gomote/rpc/gomote-service.ts";
 import { type OwnServiceDeps, ownService } from "../gomote/rpc/own-service.ts";
 import { PeerCalls } from "../gomote/rpc/peer-calls.ts";
 import { recordsOf } from "../gomote/rpc/requests.ts";
 import { serveRpc } from "../gomote/rpc/serve-rpc.ts";
+import { WORLD, type World } from "../gomote/transfers/guarded-fetch.ts";
+import { serveTransfers } from "../gomote/transfers/serve-transfers.ts";
+import { Transfers, type TransfersDeps } from "../gomote/transfers/transfers.ts";
 import { WaitingRoom } from "../gomote/waiting-room.ts";
 import type { Peers } from "../peers/peers.ts";
 import { removedPeople } from "../store/people.ts";
 import type { Sql } from "../store/sql.ts";
 import type { RequestListener } from "../web/front-door.ts";
 
-export interface GomoteDeps extends Pick<InstancesDeps, "machine" | "release"> {
+export interface GomoteDeps
+  extends Pick<InstancesDeps, "machine" | "release">,
+    Pick<TransfersDeps, "blobs" | "elsewhere" | "masterKey"> {
   readonly sql: Sql;
   readonly bus: Bus;
   readonly clock: Clock;
@@ -31,32 +36,40 @@ export interface GomoteDeps extends Pick<InstancesDeps, "machine" | "release"> {
   readonly stopping: AbortSignal;
   readonly tarball: OwnServiceDeps["tarball"];
   readonly ssh?: OwnServiceDeps["ssh"];
-  readonly transfers?: Transfers;
+  readonly world?: World;
   readonly sshKeys?: SshKeys;
   readonly parkFor?: Ms;
 }
 
 export interface Gomote extends AsyncDisposable {
   readonly instances: Instances;
+  /** Files on their way, by the keys of their blobs. */
+  readonly transfers: Pick<Transfers, "blob">;
   /** Calls are answered, everything else is left to `others`. */
   serve(others: RequestListener): RequestListener;
 }
 
 export function openGomote(deps: GomoteDeps): Gomote {
   const { sql, bus, clock, log, coordinator, config, people, stopping } = deps;
-  const { tarball, ssh = () => undefined, transfers = NO_TRANSFERS, sshKeys = NO_SSH_KEYS } = deps;
+  const { tarball, ssh = () => undefined, world = WORLD, sshKeys = NO_SSH_KEYS } = deps;
   const stack = new AsyncDisposableStack();
   const peers = stack.use(new PeerCalls(deps));
   const instances = stack.use(new Instances({ ...deps, removed: (of) => removedPeople(sql, of) }));
   const waiting = stack.use(new WaitingRoom(deps));
   const creations = new Creations({ sql, bus, clock, coordinator, config, instances, waiting });
   const commands = new Commands({ sql, clock, log, config });
+  const transfers = new Transfers({ ...deps, world });
   const records = recordsOf(sql, clock);
   const service = gomoteService({ config, instances, creations, commands, records, transfers, sshKeys });
   const own = ownService({ sql, clock, config, instances, commands, records, tarball, ssh });
   return {
     instances,
-    serve: (others) => serveRpc({ people, peers, coordinator, log, stopping, service, own }, others),
+    transfers,
+    serve: (others) =>
+      serveRpc(
+        { people, peers, coordinator, log, stopping, service, own },
+        serveTransfers({ transfers, clock, log }, others),
+      ),
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
   };
 }
@@ -67,9 +80,4 @@ function notHere(what: string): () => Promise<never> {
   };
 }
 
-const NO_TRANSFERS: Transfers = {
-  upload: notHere("place for uploads"),
-  keep: notHere("place for downloads"),
-  open: notHere("place for uploads"),
-};
 const NO_SSH_KEYS: SshKeys = { sign: notHere("ssh gateway") };

@@ -1,11 +1,12 @@
 /**
- * Blobs that another coordinator has: snapshots, which only the one whose machine made them has in its folder.
+ * Blobs that another coordinator has: snapshots, which only the one whose machine made them has in its folder, and files on their way between
+ * people and machines, which lie where they arrived.
  *
  *   GET /peer/blobs/KEY     Authorization: Barnraiser-Peer ASKER TIME MAC
  *
  * MAC is an HMAC-SHA256 over the key, who is asked, who asks and when, under a key made from the farm's master key: so only a coordinator
- * of this farm can ask, and a request is good at one coordinator for one blob, for DATED around its time. Nothing but snapshots
- * is given out, over TLS alone, at most AT_ONCE at a time. Whoever asks checks the bytes against the snapshot's row.
+ * of this farm can ask, and a request is good at one coordinator for one blob, for DATED around its time. Nothing but these two
+ * kinds is given out, over TLS alone, at most AT_ONCE at a time. Whoever asks checks the bytes of a snapshot against its row.
  */
 import { createHmac, timingSafeEqual } from "node:crypto";
 import { type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
@@ -27,7 +28,7 @@ export const AT_ONCE = 8;
 const ANSWER_LIMIT: Ms = seconds(15);
 /** Either end gives up when nothing has moved for so long. */
 const IDLE_LIMIT: Ms = seconds(60);
-const KEY = /^snapshots\/[A-Za-z0-9][A-Za-z0-9._-]{0,300}$/;
+const KEY = /^(snapshots|transfers)\/[A-Za-z0-9][A-Za-z0-9._-]{0,300}$/;
 const SCHEME = "Barnraiser-Peer";
 
 export interface PeerBlobsDeps {

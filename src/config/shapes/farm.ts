@@ -16,7 +16,7 @@ import { type BuilderShape, builder } from "./builder.ts";
 import { faultsOf, fields, type ShapeFault } from "./faults.ts";
 import { login } from "./login.ts";
 import { notify, owner, retention } from "./notify.ts";
-import { checked, env, globs, listOf, name, oneLine, secret, span, text, WEEK, whole, yesNo } from "./values.ts";
+import { checked, env, globs, listOf, name, oneLine, secret, size, span, text, UNITS, WEEK, whole, yesNo } from "./values.ts";
 
 /** A farm whose fields are each right by themselves. */
 export interface FarmShape extends Omit<FarmConfig, "builders"> {
@@ -81,9 +81,18 @@ const gomote: z.ZodType<GomoteConfig> = fields(
     idle: span("1m", "7d").default(ms(30 * 60_000)),
     longest: span("5m", "30d").default(WEEK),
     wait: span("1m", "7d").default(ms(4 * 3_600_000)),
+    fetch: z.enum(["nothing", "public"], 'want "nothing" or "public"').default("public"),
+    transferLimit: size("1KiB", "1TiB").default(10 * UNITS.GiB),
   },
-  "want { perPerson, idle, longest, wait }",
-).transform(({ perPerson, idle, longest, wait }) => ({ perPerson, idleMs: idle, longestMs: longest, waitMs: wait }));
+  "want { perPerson, idle, longest, wait, fetch, transferLimit }",
+).transform(({ perPerson, idle, longest, wait, fetch, transferLimit }) => ({
+  perPerson,
+  idleMs: idle,
+  longestMs: longest,
+  waitMs: wait,
+  fetch,
+  transferLimitBytes: transferLimit,
+}));
 
 const policy = z.custom<Policy>(
   (value) =>

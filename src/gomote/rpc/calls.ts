@@ -30,6 +30,8 @@ import { rpcError } from "./rpc-error.ts";
 
 /** Says that a call was passed on, and by whom. */
 const PASSED_ON = "barnraiser-passed-on";
+/** And the farm's origin, as the caller knows it. */
+const ORIGIN = "barnraiser-origin";
 
 const CALLER: ContextKey<Person | undefined> = createContextKey<Person | undefined>(undefined);
 
@@ -47,11 +49,16 @@ export function callerOf(context: Pick<HandlerContext, "values">): Person {
   return person;
 }
 
+/** Where the caller reaches the farm, as it reached it for this call: `https://farm.example.org:8119`. */
+export function originOf({ requestHeader, url }: Pick<HandlerContext, "requestHeader" | "url">): string {
+  return new URL(requestHeader.get(ORIGIN) ?? url).origin;
+}
+
 export function calls(deps: CallsDeps): Interceptor {
   const { people, peers, coordinator, log } = deps;
   return (next) => async (request) => {
     const told = (reason: unknown) => rpcError(reason, request.method.name, log);
-    const headers = () => passedOn(request.header, coordinator);
+    const headers = () => passedOn(request, coordinator);
     try {
       const person = await people.identify(bearerOf(request.header));
       request.contextValues.set(CALLER, person);
@@ -164,14 +171,14 @@ function bearerOf(header: Headers): string {
   return bearer;
 }
 
-function passedOn(header: Headers, self: CoordinatorId): Headers {
+function passedOn({ header, url }: Pick<UnaryRequest, "header" | "url">, self: CoordinatorId): Headers {
   const before = header.get(PASSED_ON);
   if (before !== null)
     throw new FarmError(
       "unavailable",
       `Coordinator ${before} passed this call on, and its machine is not here either; try again.`,
     );
-  const headers = new Headers({ [PASSED_ON]: self });
+  const headers = new Headers({ [PASSED_ON]: self, [ORIGIN]: new URL(url).origin });
   const authorization = header.get("authorization");
   if (authorization !== null) headers.set("authorization", authorization);
   return headers;

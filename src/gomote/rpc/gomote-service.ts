@@ -7,7 +7,7 @@
  */
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import type { FarmConfig } from "../../config/effective.ts";
-import { FarmError } from "../../farm/errors.ts";
+import { type Code, FarmError } from "../../farm/errors.ts";
 import type { Person } from "../../farm/person.ts";
 import type { Instance } from "../../store/gomote.ts";
 import {
@@ -20,9 +20,11 @@ import type { Creations } from "../creations.ts";
 import type { HeldInstance } from "../holdings.ts";
 import { typesFor } from "../instance-types.ts";
 import type { Instances } from "../instances.ts";
-import { callerOf } from "./calls.ts";
+import { webUrl } from "../transfers/guarded-fetch.ts";
+import type { Transfers } from "../transfers/transfers.ts";
+import { callerOf, originOf } from "./calls.ts";
 import { type Commands, execForm } from "./commands.ts";
-import type { SshKeys, Transfers } from "./faces.ts";
+import type { SshKeys } from "./faces.ts";
 import { type Records, want, wantBelow } from "./requests.ts";
 import { notDone } from "./rpc-error.ts";
 
@@ -32,7 +34,7 @@ export interface GomoteServiceDeps {
   readonly creations: Creations;
   readonly commands: Commands;
   readonly records: Records;
-  readonly transfers: Transfers;
+  readonly transfers: Pick<Transfers, "upload" | "keep" | "open">;
   readonly sshKeys: SshKeys;
 }
 
@@ -119,12 +121,28 @@ export function gomoteService(deps: GomoteServiceDeps): ServiceImpl<typeof Gomot
 
     async readTGZToURL({ gomoteId, directory }, context) {
       const dir = directory || ".";
-      return await withMachine(gomoteId, context, async ({ machine, instance }, person, signal) => {
-        wantBelow(dir, instance);
-        await records(person, "read", instance, dir);
-        const body = await orAborted(machine.client.readTgz(dir, signal));
-        return { url: await transfers.keep(person, `${instance.name}.tar.gz`, body, signal) };
-      });
+      const person = callerOf(context);
+      const { machine, instance, over } = await instances.held(person, gomoteId);
+      wantBelow(dir, instance);
+      await records(person, "read", instance, dir);
+      // The archive goes on arriving when the call has ended, and the instance is in use until it has come.
+      const inUse = instances.keep(instance);
+      const done = () => inUse[Symbol.dispose]();
+      const left = new AbortController();
+      const leave = () => left.abort(new FarmError("canceled", "Whoever asked for the archive left"));
+      context.signal.addEventListener("abort", leave, { once: true });
+      try {
+        const body = await orAborted(machine.client.readTgz(dir, AbortSignal.any([left.signal, over])));
+        const name = `${instance.name}.tar.gz`;
+        const { url, whole } = await orAborted(transfers.keep(person, originOf(context), name, body));
+        whole.then(done, done);
+        return { url };
+      } catch (error) {
+        done();
+        throw error;
+      } finally {
+        context.signal.removeEventListener("abort", leave);
+      }
     },
 
     async removeFiles({ gomoteId, paths }, context) {
@@ -147,13 +165,14 @@ export function gomoteService(deps: GomoteServiceDeps): ServiceImpl<typeof Gomot
     },
 
     async uploadFile(_, context) {
-      const { url, fields, objectName } = await transfers.upload(callerOf(context));
+      const { url, fields, objectName } = await transfers.upload(callerOf(context), originOf(context));
       return { url, fields: { ...fields }, objectName };
     },
 
     async writeFileFromURL({ gomoteId, url, filename, mode }, context) {
       return await withMachine(gomoteId, context, async ({ machine, instance }, person, signal) => {
         want(url !== "", "Cannot write a file without the URL of its bytes.");
+        webUrl(url);
         wantBelow(filename, instance);
         want(mode <= 0o7777, `Cannot write a file with mode ${mode}: want permission bits.`);
         await records(person, "write", instance, filename);
@@ -166,6 +185,7 @@ export function gomoteService(deps: GomoteServiceDeps): ServiceImpl<typeof Gomot
     async writeTGZFromURL({ gomoteId, url, directory }, context) {
       want(gomoteId !== "", "Cannot write an archive without a gomote_id.");
       want(url !== "", "Cannot write an archive without its URL.");
+      webUrl(url);
       return await withMachine(gomoteId, context, async ({ machine, instance }, person, signal) => {
         const dir = directory || ".";
         wantBelow(dir, instance);
@@ -188,6 +208,9 @@ function described(instance: Instance) {
   };
 }
 
+/** Of these a caller hears what became of the work; the other codes are told as they are. */
+const NOT_DONE: ReadonlySet<Code> = new Set(["bad-request", "not-found", "gone", "timed-out", "machine-broken"]);
+
 /** A refusal that says nothing about the machine: the original command takes it for "not done". */
 async function orAborted<T>(work: Promise<T>): Promise<T> {
   return await orElse(work, (error) => {
@@ -205,8 +228,7 @@ async function orElse<T>(work: Promise<T>, refuse: (error: FarmError) => never):
   try {
     return await work;
   } catch (error) {
-    if (error instanceof FarmError && ["bad-request", "not-found", "machine-broken"].includes(error.code))
-      refuse(error);
+    if (error instanceof FarmError && NOT_DONE.has(error.code)) refuse(error);
     throw error;
   }
 }

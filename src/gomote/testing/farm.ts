@@ -1,6 +1,8 @@
 /** A farm that lends machines: a real front door and database, machines that dial in, claims and the service as a coordinator wires them. */
-import { Readable } from "node:stream";
-import { buffer } from "node:stream/consumers";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Blobs } from "../../blobs/blobs.ts";
 import { checkFarm } from "../../config/check.ts";
 import type { FarmInput } from "../../config/input.ts";
 import { type Gomote, openGomote } from "../../coordinator/gomote.ts";
@@ -13,7 +15,9 @@ import {
   type FarmOfMachines,
   farmOfMachines,
   HOST_TYPE,
+  MASTER_KEY,
 } from "../../machines/testing/farm-of-machines.ts";
+import { PeerBlobs } from "../../peers/peer-blobs.ts";
 import { Peers } from "../../peers/peers.ts";
 import { People } from "../../people/people.ts";
 import { Claims } from "../../schedule/claims.ts";
@@ -22,8 +26,10 @@ import { configureHostTypes } from "../../store/machines.ts";
 import { systemClock } from "../../store/system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../../store/testing/database.ts";
 import type { RequestListener } from "../../web/front-door.ts";
-import type { SshKeys, Transfers } from "../rpc/faces.ts";
+import { servePeers } from "../../web/peer-files.ts";
+import type { SshKeys } from "../rpc/faces.ts";
 import { RpcClient } from "./rpc-client.ts";
+import { TestWorld } from "./test-world.ts";
 
 export { HOST_TYPE };
 /** Lent to the team; machines of COMMUNITY to nobody. */
@@ -44,30 +50,6 @@ export const FARM: FarmInput = {
     { name: "linux-riscv64", host: COMMUNITY, steps: ["true"] },
   ],
 };
-
-/** Files that a test put at a URL, and those that the service keeps. */
-export class FakeTransfers implements Transfers {
-  readonly files = new Map<string, { readonly owner: string | null; readonly bytes: Buffer }>();
-
-  async upload(person: Person) {
-    const objectName = `object-${this.files.size}`;
-    this.files.set(`https://farm/t/${objectName}`, { owner: person.id, bytes: Buffer.alloc(0) });
-    return { url: "https://farm/t/", fields: { key: objectName }, objectName };
-  }
-
-  async keep(person: Person, fileName: string, body: Readable): Promise<string> {
-    const url = `https://farm/d/${fileName}`;
-    this.files.set(url, { owner: person.id, bytes: await buffer(body) });
-    return url;
-  }
-
-  async open(person: Person, url: string): Promise<Readable> {
-    const file = this.files.get(url);
-    if (!file) throw new FarmError("not-found", `Cannot fetch ${JSON.stringify(url)}: it answered 404`);
-    if (file.owner !== null && file.owner !== person.id) throw new FarmError("forbidden", "It is somebody else's");
-    return Readable.from([file.bytes]);
-  }
-}
 
 const SSH_KEYS: SshKeys = {
   async sign(person, instance, publicKey) {
@@ -92,14 +74,17 @@ export class GomoteFarm implements AsyncDisposable {
   readonly machines: FarmOfMachines;
   readonly gomote: Gomote;
   readonly people: People;
-  readonly transfers: FakeTransfers;
+  readonly world: TestWorld;
+  /** Where files on their way lie. */
+  readonly blobs: Blobs;
   readonly #stack: AsyncDisposableStack;
 
-  constructor(parts: Pick<GomoteFarm, "machines" | "gomote" | "people" | "transfers">, stack: AsyncDisposableStack) {
+  constructor(parts: Pick<GomoteFarm, "machines" | "gomote" | "people" | "world" | "blobs">, stack: AsyncDisposableStack) {
     this.machines = parts.machines;
     this.gomote = parts.gomote;
     this.people = parts.people;
-    this.transfers = parts.transfers;
+    this.world = parts.world;
+    this.blobs = parts.blobs;
     this.#stack = stack;
   }
 
@@ -145,8 +130,19 @@ export async function gomoteFarm(options: GomoteFarmOptions = {}): Promise<Gomot
   );
   const coordinator = options.coordinator ?? COORDINATOR;
   const people = new People({ sql, bus, clock: systemClock, log: quiet });
-  const transfers = new FakeTransfers();
-  const gomote = openGomote({
+  const peers = new Peers({ sql, clock: systemClock, log: quiet, self: coordinator });
+  const world = stack.use(await TestWorld.start());
+  const folder = await mkdtemp(join(tmpdir(), "barnraiser-gomote-"));
+  stack.defer(() => rm(folder, { recursive: true }));
+  const blobs = await Blobs.open(folder, clock.now());
+  const peerBlobs = new PeerBlobs({
+    peers,
+    clock: systemClock,
+    log: quiet,
+    masterKey: MASTER_KEY,
+    get: (key) => gomote.transfers.blob(key),
+  });
+  const gomote: Gomote = openGomote({
     sql,
     bus,
     clock,
@@ -154,12 +150,15 @@ export async function gomoteFarm(options: GomoteFarmOptions = {}): Promise<Gomot
     coordinator,
     config: () => config,
     people: { identify: options.identify ?? ((bearer) => people.identify(bearer)) },
-    peers: new Peers({ sql, clock: systemClock, log: quiet, self: coordinator }),
+    peers,
     machine: (session) => machines.pool.take(session),
     release: (session, how) => machines.pool.release(session, how),
     tarball: async () => Readable.from([Buffer.from("the tree")]),
     stopping: stop.signal,
-    transfers,
+    blobs,
+    elsewhere: (key, signal) => peerBlobs.fetch(key, signal),
+    masterKey: MASTER_KEY,
+    world,
     sshKeys: SSH_KEYS,
     ...(options.parkFor && { parkFor: options.parkFor }),
   });
@@ -173,13 +172,14 @@ export async function gomoteFarm(options: GomoteFarmOptions = {}): Promise<Gomot
     stop.signal,
   );
   bus.subscribe("queue:", (topic) => claims.wake(topic.slice("queue:".length) || undefined), stop.signal);
-  listener = gomote.serve((_, response) => {
+  const pages: RequestListener = (_, response) => {
     response.statusCode = 200;
     response.end("a page\n");
-  });
+  };
+  listener = gomote.serve(servePeers(peerBlobs, pages));
   stack.defer(async () => {
     stop.abort(new FarmError("unavailable", "The coordinator is stopping"));
     await gomote[Symbol.asyncDispose]();
   });
-  return new GomoteFarm({ machines, gomote, people, transfers }, stack.move());
+  return new GomoteFarm({ machines, gomote, people, world, blobs }, stack.move());
 }
