@@ -39,6 +39,7 @@ import { certificateDigest, Peers } from "../peers/peers.ts";
 import { OpenId } from "../people/openid.ts";
 import { People } from "../people/people.ts";
 import { Retention } from "../retention/retention.ts";
+import { ExpiredTransfers } from "../retention/transfers.ts";
 import { Claims } from "../schedule/claims.ts";
 import { secretReader } from "../source/secrets.ts";
 import { Source } from "../source/source.ts";
@@ -57,6 +58,7 @@ import { closeLeftSessions, configureHostTypes } from "../store/machines.ts";
 import type { Sql } from "../store/sql.ts";
 import { readAgents, serveAgents } from "../web/agent-files.ts";
 import { loadAssets } from "../web/assets.ts";
+import { limitBodies } from "../web/body-limit.ts";
 import { certificate } from "../web/certificate.ts";
 import { CertificateKeeper } from "../web/certificate-keeper.ts";
 import { FrontDoor } from "../web/front-door.ts";
@@ -328,6 +330,7 @@ export class Coordinator implements AsyncDisposable {
     );
 
     stack.use(new Retention({ sql: database.hurried, clock, log, config: () => config.current }));
+    stack.use(new ExpiredTransfers({ sql: database.hurried, clock, log, blobs }));
 
     const people = new People({ sql: database.hurried, bus, clock, log });
 
@@ -384,7 +387,7 @@ export class Coordinator implements AsyncDisposable {
         http: options.http,
         ...tls,
         machines: pool,
-        pages: gomote.serve(serveAgents(agents, servePeers(peerBlobs, web.listener))),
+        pages: gomote.serve(limitBodies(clock, serveAgents(agents, servePeers(peerBlobs, web.listener)))),
         clock,
         log,
       }),

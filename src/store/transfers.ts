@@ -8,6 +8,9 @@
 import type { CoordinatorId, EpochMs, PersonId } from "../farm/ids.ts";
 import { at, type Sql } from "./sql.ts";
 
+/** What the keys of their blobs begin with, before `/ID`. */
+export const TRANSFER_BLOBS = "transfers";
+
 export interface Transfer {
   readonly id: string;
   readonly owner: PersonId;

@@ -73,6 +73,8 @@ export class FrontDoor implements AsyncDisposable {
       allowHTTP1: true,
       handshakeTimeout: HANDSHAKE_LIMIT,
     });
+    // Files take as long as they take (gomote/transfers/), and Node's limit knows no exceptions: body-limit.ts bounds the others.
+    Object.assign(this.#tls, { requestTimeout: 0 });
     this.#tls.on("request", pages);
     const [toHttp] = this.#tls.listeners("secureConnection");
     if (typeof toHttp !== "function")
@@ -91,7 +93,7 @@ export class FrontDoor implements AsyncDisposable {
     });
     this.#tls.on("sessionError", (error) => options.log.debug({ error: messageOf(error) }, "An HTTP/2 session failed"));
     this.#plain = http.createServer(
-      { keepAliveTimeout: KEEP_ALIVE, headersTimeout: HEAD_LIMIT },
+      { keepAliveTimeout: KEEP_ALIVE, headersTimeout: HEAD_LIMIT, requestTimeout: 0 },
       (request, response) => {
         const path = (request.url ?? "").split("?", 1)[0];
         if (path === REVERSE_PATH || path === REVDIAL_PATH) {

@@ -16,7 +16,22 @@ import { type BuilderShape, builder } from "./builder.ts";
 import { faultsOf, fields, type ShapeFault } from "./faults.ts";
 import { login } from "./login.ts";
 import { notify, owner, retention } from "./notify.ts";
-import { checked, env, globs, listOf, name, oneLine, secret, size, span, text, UNITS, WEEK, whole, yesNo } from "./values.ts";
+import {
+  checked,
+  env,
+  globs,
+  listOf,
+  name,
+  oneLine,
+  secret,
+  size,
+  span,
+  text,
+  UNITS,
+  WEEK,
+  whole,
+  yesNo,
+} from "./values.ts";
 
 /** A farm whose fields are each right by themselves. */
 export interface FarmShape extends Omit<FarmConfig, "builders"> {

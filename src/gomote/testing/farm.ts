@@ -2,6 +2,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import { Blobs } from "../../blobs/blobs.ts";
 import { checkFarm } from "../../config/check.ts";
 import type { FarmInput } from "../../config/input.ts";
@@ -79,7 +80,10 @@ export class GomoteFarm implements AsyncDisposable {
   readonly blobs: Blobs;
   readonly #stack: AsyncDisposableStack;
 
-  constructor(parts: Pick<GomoteFarm, "machines" | "gomote" | "people" | "world" | "blobs">, stack: AsyncDisposableStack) {
+  constructor(
+    parts: Pick<GomoteFarm, "machines" | "gomote" | "people" | "world" | "blobs">,
+    stack: AsyncDisposableStack,
+  ) {
     this.machines = parts.machines;
     this.gomote = parts.gomote;
     this.people = parts.people;

@@ -60,7 +60,8 @@ export async function guardedFetch(
   for (let hop = 0; hop <= HOPS; hop++) {
     const answer = await answerOf(url, clock, world, signal);
     const { statusCode = 0, headers } = answer;
-    if (statusCode === OK) return metered(answer, new Meter({ clock, what: `what ${shown(url)} sends`, limitBytes }), signal);
+    if (statusCode === OK)
+      return metered(answer, new Meter({ clock, what: `what ${shown(url)} sends`, limitBytes }), signal);
     answer.destroy();
     if (!REDIRECTS.has(statusCode) || headers.location === undefined)
       throw new FarmError("not-found", `Cannot fetch ${shown(url)}: it answered ${statusCode}`);
@@ -96,7 +97,8 @@ async function answerOf(url: URL, clock: Clock, world: World, signal: AbortSigna
   const limit = new AbortController();
   const done = new AbortController();
   clock.sleep(ANSWER_LIMIT, done.signal).then(
-    () => limit.abort(new FarmError("timed-out", `Cannot fetch ${shown(url)}: no answer within ${ANSWER_LIMIT / 1000} s`)),
+    () =>
+      limit.abort(new FarmError("timed-out", `Cannot fetch ${shown(url)}: no answer within ${ANSWER_LIMIT / 1000} s`)),
     () => {},
   );
   const either = AbortSignal.any([signal, limit.signal]);

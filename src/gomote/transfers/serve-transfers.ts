@@ -113,7 +113,12 @@ async function readOut(request: Request, clock: Clock): Promise<void> {
   else request.destroy();
 }
 
-function say(response: Response, status: number, sentence: string, fields: Readonly<Record<string, string>> = {}): void {
+function say(
+  response: Response,
+  status: number,
+  sentence: string,
+  fields: Readonly<Record<string, string>> = {},
+): void {
   const body = `${sentence}\n`;
   const length = String(Buffer.byteLength(body));
   head(response, status, { ...fields, "content-type": "text/plain; charset=utf-8", "content-length": length });

@@ -36,7 +36,11 @@ export class SignedUrls {
   }
 
   /** Lets whoever has them post one file as `owner`'s. */
-  uploadFields(id: string, owner: PersonId, expires: EpochMs): Readonly<Record<"key" | "owner" | "expires" | "signature", string>> {
+  uploadFields(
+    id: string,
+    owner: PersonId,
+    expires: EpochMs,
+  ): Readonly<Record<"key" | "owner" | "expires" | "signature", string>> {
     const signature = this.#mac("upload", id, owner, String(expires));
     return { key: id, owner, expires: String(expires), signature };
   }
@@ -56,7 +60,10 @@ export class SignedUrls {
 
   /** Where whoever has the URL can fetch something. */
   download(origin: string, id: string, fileName: string, expires: EpochMs): string {
-    const query = new URLSearchParams({ expires: String(expires), signature: this.#mac("download", id, String(expires)) });
+    const query = new URLSearchParams({
+      expires: String(expires),
+      signature: this.#mac("download", id, String(expires)),
+    });
     return `${origin}${TRANSFERS_PATH}${id}/${encodeURIComponent(fileName)}?${query}`;
   }
 
@@ -75,7 +82,10 @@ export class SignedUrls {
     if (mac.length !== right.length || !timingSafeEqual(mac, right))
       throw new FarmError("forbidden", `Cannot ${what}: this farm did not sign the URL, or it was changed since`);
     if (epochMs(Number(expires)) < now)
-      throw new FarmError("gone", `Cannot ${what}: the URL expired at ${new Date(Number(expires)).toISOString()}; ask for another`);
+      throw new FarmError(
+        "gone",
+        `Cannot ${what}: the URL expired at ${new Date(Number(expires)).toISOString()}; ask for another`,
+      );
   }
 
   #mac(...parts: readonly string[]): string {

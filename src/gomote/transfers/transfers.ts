@@ -22,15 +22,20 @@ import { type CoordinatorId, type EpochMs, type Ms, minutes, type PersonId, plus
 import type { Person } from "../../farm/person.ts";
 import { sizeText } from "../../farm/size-text.ts";
 import type { Sql } from "../../store/sql.ts";
-import { findTransfer, type Transfer, transferBegan, transferDropped, transferKept } from "../../store/transfers.ts";
-import { guardedFetch, webUrl, type World } from "./guarded-fetch.ts";
+import {
+  findTransfer,
+  TRANSFER_BLOBS,
+  type Transfer,
+  transferBegan,
+  transferDropped,
+  transferKept,
+} from "../../store/transfers.ts";
+import { guardedFetch, type World, webUrl } from "./guarded-fetch.ts";
 import { LONGEST, Meter } from "./meter.ts";
 import { newTransferId, ownKeyOf, SignedUrls, TRANSFERS_PATH } from "./signed-urls.ts";
 import type { UploadForm } from "./upload-form.ts";
 
 export const EXPIRY: Ms = minutes(10);
-/** Of the keys of blobs. */
-export const PREFIX = "transfers";
 
 export interface TransfersDeps {
   readonly sql: Sql;
@@ -109,7 +114,8 @@ export class Transfers {
     const id = ownKeyOf(webUrl(given));
     if (id !== undefined) return await this.#read(await this.#owned(person.id, id), signal);
     if (fetch === "nothing") {
-      const text = "This farm fetches nothing from elsewhere (gomote.fetch in its configuration): upload the file instead";
+      const text =
+        "This farm fetches nothing from elsewhere (gomote.fetch in its configuration): upload the file instead";
       throw new FarmError("forbidden", text);
     }
     return await guardedFetch(given, { clock, world, limitBytes: transferLimitBytes }, signal);
@@ -127,7 +133,8 @@ export class Transfers {
 
   async #owned(owner: PersonId, id: string): Promise<string> {
     const transfer = await this.#find(id);
-    if (transfer.owner !== owner) throw new FarmError("forbidden", `Cannot use ${id}: it was uploaded by somebody else`);
+    if (transfer.owner !== owner)
+      throw new FarmError("forbidden", `Cannot use ${id}: it was uploaded by somebody else`);
     if (transfer.fileName === null && transfer.bytes === null)
       throw new FarmError("not-found", `Cannot use ${id}: its upload has not ended`);
     return id;
@@ -165,7 +172,10 @@ export class Transfers {
     const row = { ...what, coordinator, expiresAt: plus(clock.now(), LONGEST) };
     try {
       if (!(await transferBegan(sql, row, arrival)))
-        throw new FarmError("conflict", "Cannot upload: this form was used before, and is good for one file only; ask for another");
+        throw new FarmError(
+          "conflict",
+          "Cannot upload: this form was used before, and is good for one file only; ask for another",
+        );
     } catch (error) {
       body.destroy();
       throw error;
@@ -215,5 +225,5 @@ async function* approvedOf(body: Readable, approved: Promise<void> | undefined):
 }
 
 function keyOf(id: string): string {
-  return `${PREFIX}/${id}`;
+  return `${TRANSFER_BLOBS}/${id}`;
 }

@@ -55,7 +55,9 @@ export function readUploadForm(body: Readable, contentType: string): Promise<Upl
     file = stream;
     begun.resolve({ fields, file, end: end.promise });
   });
-  parser.on("finish", () => (file ? end.resolve() : fail(refused(`the form has no file; want a part named "${FILE_FIELD}"`))));
+  parser.on("finish", () =>
+    file ? end.resolve() : fail(refused(`the form has no file; want a part named "${FILE_FIELD}"`)),
+  );
   parser.on("fieldsLimit", () => fail(refused(`the form has more than ${MOST_FIELDS} fields`)));
   parser.on("error", (error) => fail(refused(`the form cannot be read: ${messageOf(error)}`)));
   finished(body, { writable: false }, (error) => {

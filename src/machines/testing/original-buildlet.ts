@@ -5,6 +5,7 @@
  * an HTTP server on the connections that it opens when asked; it ends with code 0 when the control connection closes and with 1 when
  * it is refused. `behave` is looked at all the time, so a test can let it go wrong whenever it likes. With `agent` it poses as our own.
  */
+import { createHash } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { buffer } from "node:stream/consumers";
 import { connect, type TLSSocket } from "node:tls";
@@ -45,6 +46,8 @@ export interface Behaviour {
   exec?: "drop" | "no-trailer";
   /** Uploads: cut the connection, or refuse, after this many bytes. */
   upload?: { readonly after: number; readonly how: "drop" | "refuse" };
+  /** Between the two halves of what /tgz sends: wait, or throw to cut the connection. */
+  tgz?: () => Promise<void>;
   /** Keep-alives are not answered (as our own agent, it should). */
   mute?: boolean;
 }
@@ -102,6 +105,8 @@ export class OriginalBuildlet implements AsyncDisposable {
   pickedUp = 0;
   /** Bytes of uploads that were read whole. */
   uploads: number[] = [];
+  /** And their SHA-256. */
+  digests: string[] = [];
   /** The exit code: 0 after the control connection ended. */
   readonly ended: Promise<number>;
   readonly #end: (code: number) => void;
@@ -270,6 +275,7 @@ export class OriginalBuildlet implements AsyncDisposable {
         case "/tgz":
           this.calls.push(`${note} ${searchParams}`);
           response.write(gzipSync(TREE.subarray(0, MEMBER)));
+          await this.behave.tgz?.();
           response.end(gzipSync(TREE.subarray(MEMBER)));
           return;
         case "/ls":
@@ -303,8 +309,10 @@ export class OriginalBuildlet implements AsyncDisposable {
     }
     this.calls.push(note);
     let length = 0;
+    const hash = createHash("sha256");
     for await (const chunk of request as AsyncIterable<Buffer>) {
       length += chunk.length;
+      hash.update(chunk);
       const { upload } = this.behave;
       if (!upload || length < upload.after) continue;
       if (upload.how === "refuse") response.writeHead(400).end("bad archive\n");
@@ -312,6 +320,7 @@ export class OriginalBuildlet implements AsyncDisposable {
       return;
     }
     this.uploads.push(length);
+    this.digests.push(hash.digest("hex"));
     response.end("OK");
   }
 
