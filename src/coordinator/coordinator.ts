@@ -278,6 +278,7 @@ export class Coordinator implements AsyncDisposable {
         stopping: stop.signal,
         blobs,
         elsewhere: (key, signal) => peerBlobs.fetch(key, signal),
+        plainPort: () => door.ports.http,
         masterKey: master,
       }),
     );

@@ -33,6 +33,7 @@ export interface GomoteDeps
   readonly config: () => FarmConfig;
   readonly people: Identify;
   readonly peers: Peers;
+  readonly plainPort: () => number;
   readonly stopping: AbortSignal;
   readonly tarball: OwnServiceDeps["tarball"];
   readonly ssh?: OwnServiceDeps["ssh"];
@@ -50,7 +51,7 @@ export interface Gomote extends AsyncDisposable {
 }
 
 export function openGomote(deps: GomoteDeps): Gomote {
-  const { sql, bus, clock, log, coordinator, config, people, stopping } = deps;
+  const { sql, bus, clock, log, coordinator, config, people, plainPort, stopping } = deps;
   const { tarball, ssh = () => undefined, world = WORLD, sshKeys = NO_SSH_KEYS } = deps;
   const stack = new AsyncDisposableStack();
   const peers = stack.use(new PeerCalls(deps));
@@ -67,7 +68,7 @@ export function openGomote(deps: GomoteDeps): Gomote {
     transfers,
     serve: (others) =>
       serveRpc(
-        { people, peers, coordinator, log, stopping, service, own },
+        { people, peers, coordinator, plainPort, log, stopping, service, own },
         serveTransfers({ transfers, clock, log }, others),
       ),
     [Symbol.asyncDispose]: () => stack.disposeAsync(),

@@ -31,14 +31,19 @@ import { rpcError } from "./rpc-error.ts";
 /** Says that a call was passed on, and by whom. */
 const PASSED_ON = "barnraiser-passed-on";
 /** And the farm's origin, as the caller knows it. */
-const ORIGIN = "barnraiser-origin";
+const ORIGIN_FIELD = "barnraiser-origin";
+/** The library of the original command. */
+const ORIGINAL = /^grpc-go\//;
 
 const CALLER: ContextKey<Person | undefined> = createContextKey<Person | undefined>(undefined);
+const ORIGIN: ContextKey<string> = createContextKey("");
 
 export interface CallsDeps {
   readonly people: Identify;
   readonly peers: Pick<PeerCalls, "unary" | "stream">;
   readonly coordinator: CoordinatorId;
+  /** Of the pages without TLS. */
+  readonly plainPort: () => number;
   readonly log: Log;
 }
 
@@ -50,15 +55,29 @@ export function callerOf(context: Pick<HandlerContext, "values">): Person {
 }
 
 /** Where the caller reaches the farm, as it reached it for this call: `https://farm.example.org:8119`. */
-export function originOf({ requestHeader, url }: Pick<HandlerContext, "requestHeader" | "url">): string {
-  return new URL(requestHeader.get(ORIGIN) ?? url).origin;
+export function originOf(context: Pick<HandlerContext, "values">): string {
+  return context.values.get(ORIGIN);
+}
+
+/**
+ * As `originOf`. The original command takes any certificate of a `localhost` that it calls, and none that the farm made for files from there: it is
+ * given the plain port, which it needs for its token anyway.
+ */
+function originFor({ header, url }: Pick<UnaryRequest, "header" | "url">, plainPort: number): string {
+  const passed = header.get(ORIGIN_FIELD);
+  if (passed !== null) return new URL(passed).origin;
+  const { hostname, origin } = new URL(url);
+  if (hostname !== "localhost" || !ORIGINAL.test(header.get("user-agent") ?? "")) return origin;
+  return `http://localhost:${plainPort}`;
 }
 
 export function calls(deps: CallsDeps): Interceptor {
   const { people, peers, coordinator, log } = deps;
   return (next) => async (request) => {
     const told = (reason: unknown) => rpcError(reason, request.method.name, log);
-    const headers = () => passedOn(request, coordinator);
+    const origin = originFor(request, deps.plainPort());
+    request.contextValues.set(ORIGIN, origin);
+    const headers = () => passedOn(request.header, coordinator, origin);
     try {
       const person = await people.identify(bearerOf(request.header));
       request.contextValues.set(CALLER, person);
@@ -171,14 +190,14 @@ function bearerOf(header: Headers): string {
   return bearer;
 }
 
-function passedOn({ header, url }: Pick<UnaryRequest, "header" | "url">, self: CoordinatorId): Headers {
+function passedOn(header: Headers, self: CoordinatorId, origin: string): Headers {
   const before = header.get(PASSED_ON);
   if (before !== null)
     throw new FarmError(
       "unavailable",
       `Coordinator ${before} passed this call on, and its machine is not here either; try again.`,
     );
-  const headers = new Headers({ [PASSED_ON]: self, [ORIGIN]: new URL(url).origin });
+  const headers = new Headers({ [PASSED_ON]: self, [ORIGIN_FIELD]: origin });
   const authorization = header.get("authorization");
   if (authorization !== null) headers.set("authorization", authorization);
   return headers;

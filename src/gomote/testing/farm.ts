@@ -103,8 +103,8 @@ export class GomoteFarm implements AsyncDisposable {
     return this.client(token);
   }
 
-  client(token: string | undefined): RpcClient {
-    return this.#stack.use(new RpcClient(this.machines.port, token));
+  client(token: string | undefined, agent?: string): RpcClient {
+    return this.#stack.use(new RpcClient(this.machines.port, token, agent));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -161,6 +161,7 @@ export async function gomoteFarm(options: GomoteFarmOptions = {}): Promise<Gomot
     stopping: stop.signal,
     blobs,
     elsewhere: (key, signal) => peerBlobs.fetch(key, signal),
+    plainPort: () => machines.door.ports.http,
     masterKey: MASTER_KEY,
     world,
     sshKeys: SSH_KEYS,

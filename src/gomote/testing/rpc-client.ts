@@ -40,8 +40,9 @@ export class RpcClient implements Disposable {
   readonly #client: Client;
   readonly #token: string | undefined;
 
-  constructor(port: number, token: string | undefined) {
-    const options = { "grpc.max_receive_message_length": 4 * 1024 * 1024 };
+  /** `agent`: what it says first in User-Agent. */
+  constructor(port: number, token: string | undefined, agent = "") {
+    const options = { "grpc.max_receive_message_length": 4 * 1024 * 1024, "grpc.primary_user_agent": agent };
     const secure = credentials.createSsl(null, null, null, { rejectUnauthorized: false });
     this.#client = new Client(`localhost:${port}`, secure, options);
     this.#token = token;

@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { gunzipSync } from "node:zlib";
 import { expect, test } from "vitest";
-import { coordinatorId, seconds } from "../../farm/ids.ts";
+import { coordinatorId, minutes, seconds } from "../../farm/ids.ts";
 import { FakeClock } from "../../farm/testing/fake-clock.ts";
 import { until } from "../../machines/testing/farm-of-machines.ts";
 import { TREE } from "../../machines/testing/original-buildlet.ts";
@@ -69,6 +69,16 @@ test("a form may be posted to the plain port too, and an empty file is a file", 
   const plain = `http://localhost:${farm.machines.door.ports.http}${new URL(place.url).pathname}`;
   expect((await post(plain, [...fieldsOf(place), ["file", ""]])).status).toBe(204);
   expect(await findTransfer(farm.database.sql, place.object_name)).toMatchObject({ bytes: 0, fileName: null });
+});
+
+test("the original command on the coordinator's own computer is given the plain port, since it would take no certificate of ours", async () => {
+  await using farm = await gomoteFarm();
+  const alice = await farm.people.add("alice@example.org", ["member"], "test");
+  const { token } = await farm.people.newToken(alice, "test", minutes(60), "test");
+  const place = await placeFor(farm.client(token, "grpc-go/1.67.1"));
+  expect(place.url).toBe(`http://localhost:${farm.machines.door.ports.http}/gomote/files/`);
+  expect((await post(place.url, [...fieldsOf(place), ["file", "x"]])).status).toBe(204);
+  expect((await placeFor(farm.client(token))).url).toMatch(/^https:/);
 });
 
 test("a form that is not as it should be is refused with a sentence, and nothing of it is kept", async () => {
