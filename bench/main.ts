@@ -25,6 +25,7 @@ import { snapshot } from "./snapshot.ts";
 import { source } from "./source.ts";
 import { tests } from "./tests.ts";
 import { throughput } from "./throughput.ts";
+import { transfer } from "./transfer.ts";
 
 const benches: readonly Bench[] = [
   dispatch,
@@ -42,6 +43,7 @@ const benches: readonly Bench[] = [
   agent,
   gomote,
   push,
+  transfer,
   resources,
 ];
 
