@@ -8,11 +8,13 @@
 import { readFile } from "node:fs/promises";
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
+import { Gomote } from "../src/wire/gomote/gen/barnraiser_pb.ts";
 import { GomoteService } from "../src/wire/gomote/gen/gomote_pb.ts";
 import type { Bench } from "./bench.ts";
 import { aliceToken } from "./borrower.ts";
 import { BenchFarm } from "./farm.ts";
 import { atMost, percentile } from "./figure.ts";
+import { measureShell } from "./gomote-shell.ts";
 import { delay } from "./wait.ts";
 
 const RUNS = 5;
@@ -24,10 +26,11 @@ const TYPE = "linux-amd64-bench";
 
 export const gomote: Bench = {
   name: "gomote",
-  about: "milliseconds until an idle machine is somebody's, and until a command has run there",
+  about:
+    "milliseconds until an idle machine is somebody's, until a command has run there, and until a key is echoed in its shell",
   limitMs: 120_000,
   async run(context) {
-    await using farm = await BenchFarm.start(context);
+    await using farm = await BenchFarm.start({ signal: context.signal, flags: ["-listen-ssh", "127.0.0.1:0"] });
     await using _machine = await farm.machine("idle");
     const token = await aliceToken(farm);
     const ca = await readFile(farm.certificate.caFile);
@@ -73,5 +76,12 @@ export const gomote: Bench = {
     }
     context.report({ figure: "create-p50", unit: "ms", values: created, goal: atMost(50) });
     context.report({ figure: "run-p50", unit: "ms", values: ran, goal: atMost(40) });
+
+    const gomoteId = await create();
+    const own = createClient(Gomote, transport);
+    const { sshAddress: address } = await own.describeInstance({ gomoteId }, options);
+    const sign = async (publicSshKey: Uint8Array) =>
+      (await client.signSSHKey({ gomoteId, publicSshKey: new Uint8Array(publicSshKey) }, options)).signedPublicSshKey;
+    await measureShell(context, { gomoteId, address, sign });
   },
 };

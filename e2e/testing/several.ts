@@ -80,6 +80,8 @@ export interface SeveralOptions {
   readonly builders: string;
   /** Its `hosts`; by default both types, of a community. */
   readonly hosts?: string;
+  /** Further flags of each coordinator. */
+  readonly flags?: readonly string[];
 }
 
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
@@ -140,12 +142,15 @@ export class SeveralCoordinators implements AsyncDisposable {
   /** Those that run, by number. */
   readonly running = new Map<number, Coordinator>();
   readonly #stack: AsyncDisposableStack;
+  readonly #flags: readonly string[];
   #commits = 0;
 
   private constructor(
     parts: Pick<SeveralCoordinators, "folder" | "server" | "balancer" | "repository">,
     stack: AsyncDisposableStack,
+    flags: readonly string[],
   ) {
+    this.#flags = flags;
     this.folder = parts.folder;
     this.server = parts.server;
     this.balancer = parts.balancer;
@@ -173,7 +178,11 @@ export class SeveralCoordinators implements AsyncDisposable {
       `export default { repos: [{ name: "app", url: ${JSON.stringify(repository.path)}, poll: "1s", depth: 100 }],
         hosts: ${options.hosts ?? `[{ hostType: "${OUR_TYPE}" }, { hostType: "${ORIGINAL_TYPE}" }]`}, builders: ${options.builders} };\n`,
     );
-    const several = new SeveralCoordinators({ folder, server, balancer, repository }, stack.move());
+    const several = new SeveralCoordinators(
+      { folder, server, balancer, repository },
+      stack.move(),
+      options.flags ?? [],
+    );
     await several.commit();
     await Promise.all(Array.from({ length: options.coordinators }, (_, at) => several.startCoordinator(at)));
     return several;
@@ -189,7 +198,7 @@ export class SeveralCoordinators implements AsyncDisposable {
       "coordinator.js",
       [
         ...["-config", join(this.folder, "farm.config.ts"), "-data", data, "-secrets", join(this.folder, "secrets")],
-        ...["-listen", "127.0.0.1:0", "-http", "127.0.0.1:0"],
+        ...["-listen", "127.0.0.1:0", "-http", "127.0.0.1:0", ...this.#flags],
       ],
       { env: { DATABASE_URL: url } },
     );

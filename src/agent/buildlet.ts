@@ -14,7 +14,7 @@ import { randomBytes } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { createServer, type Server } from "node:net";
 import { homedir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { type Address, formatAddress, parseAddress } from "../dial/address.ts";
 import type { Environment } from "../dial/proxy.ts";
 import type { Clock } from "../farm/clock.ts";
@@ -83,7 +83,7 @@ export async function runBuildlet(flags: BuildletFlags, deps: BuildletDeps, sign
       void halt(flags, deps).then(() => halted.abort(new Error("halted")));
     },
     program: deps.program,
-    cacheFolder: deps.program === undefined ? join(workDir, "..", "barnraiser-cache") : dirname(deps.program),
+    cacheFolder: join(deps.env.XDG_CACHE_HOME || join(deps.env.HOME || homedir(), ".cache"), "barnraiser"),
     agentFile: reverse?.agentFile,
     disableOutboundNetwork: outboundNetworkSwitch(flags.compatible && deps.platform === "linux", log),
   });

@@ -25,6 +25,9 @@ import type { Bus, Log } from "../farm/deps.ts";
 import { FarmError } from "../farm/errors.ts";
 import { coordinatorId } from "../farm/ids.ts";
 import type { Lease, LeaseKind } from "../farm/lease.ts";
+import { PEER_SHELL_PATH } from "../gomote/machine-lines.ts";
+import type { SshGateway } from "../gomote/ssh/gateway.ts";
+import { openGatewayKeys } from "../gomote/ssh/keys.ts";
 import { Logs } from "../logs/logs.ts";
 import { Keys } from "../machines/keys.ts";
 import { LocalMachines } from "../machines/local/local-machines.ts";
@@ -35,6 +38,7 @@ import { Post } from "../notices/post.ts";
 import { Watch } from "../notices/watch.ts";
 import { Forwarder } from "../peers/forwarder.ts";
 import { PeerBlobs } from "../peers/peer-blobs.ts";
+import { PeerSignature } from "../peers/peer-signature.ts";
 import { certificateDigest, Peers } from "../peers/peers.ts";
 import { OpenId } from "../people/openid.ts";
 import { People } from "../people/people.ts";
@@ -69,7 +73,7 @@ import { actions } from "./actions.ts";
 import { masterKey } from "./builder-keys.ts";
 import { type ConfigOrigin, LiveConfig } from "./config-file.ts";
 import { Drained } from "./drained.ts";
-import { type Address, addressText, isLoopback, peerAddress } from "./flags.ts";
+import { type Address, addressText, isLoopback, peerAddress, sshAddress } from "./flags.ts";
 import { type Gomote, openGomote } from "./gomote.ts";
 import { Health } from "./health.ts";
 import { Newest } from "./newest.ts";
@@ -93,6 +97,8 @@ export interface CoordinatorOptions {
   /** Where the farm's other coordinators reach the TLS port; undefined: worked out from `listen`. */
   readonly peer: Address | undefined;
   readonly http: Address;
+  /** Of the ssh gateway; undefined: there is none. */
+  readonly listenSsh?: Address | undefined;
   readonly origin: ConfigOrigin;
   /** On loopback, also accept keys made from the protocol's public development master key. */
   readonly dev: boolean;
@@ -117,6 +123,7 @@ export class Coordinator implements AsyncDisposable {
   readonly caFile: string;
   readonly newest: Newest;
   readonly #config: LiveConfig;
+  readonly #ssh: string | undefined;
   readonly #stack: AsyncDisposableStack;
 
   private constructor(parts: {
@@ -127,6 +134,7 @@ export class Coordinator implements AsyncDisposable {
     readonly caFile: string;
     readonly newest: Newest;
     readonly config: LiveConfig;
+    readonly ssh: string | undefined;
     readonly stack: AsyncDisposableStack;
   }) {
     this.sql = parts.sql;
@@ -136,6 +144,7 @@ export class Coordinator implements AsyncDisposable {
     this.caFile = parts.caFile;
     this.newest = parts.newest;
     this.#config = parts.config;
+    this.#ssh = parts.ssh;
     this.#stack = parts.stack;
   }
 
@@ -242,7 +251,8 @@ export class Coordinator implements AsyncDisposable {
         gone: (session) => claims.withdraw(session),
       }),
     );
-    const peerBlobs = new PeerBlobs({ peers, clock, log, masterKey: master, get: (key) => gomote.transfers.blob(key) });
+    const signature = new PeerSignature({ self: id, clock, masterKey: master });
+    const peerBlobs = new PeerBlobs({ peers, clock, log, signature, get: (key) => gomote.transfers.blob(key) });
     const elsewhere = ({ blob }: { readonly blob: string }, signal: AbortSignal) => peerBlobs.fetch(blob, signal);
     const snapshots = stack.use(new Snapshots({ sql, bus, clock, log, blobs, coordinator: id, elsewhere }));
     snapshots.start();
@@ -262,6 +272,7 @@ export class Coordinator implements AsyncDisposable {
         tarball,
       }),
     );
+    let gateway: SshGateway | undefined;
     const gomote: Gomote = stack.use(
       openGomote({
         sql,
@@ -275,6 +286,8 @@ export class Coordinator implements AsyncDisposable {
         machine: (session) => pool.take(session),
         release: (session, how) => pool.release(session, how),
         tarball,
+        ssh: () => gateway && { address: sshAddress(options.listenSsh, gateway.port), hostKeys: gateway.hostKeys },
+        ...(options.listenSsh && { shells: { signature, keys: await openGatewayKeys(sql, master, startedAt) } }),
         stopping: stop.signal,
         blobs,
         elsewhere: (key, signal) => peerBlobs.fetch(key, signal),
@@ -388,6 +401,12 @@ export class Coordinator implements AsyncDisposable {
         http: options.http,
         ...tls,
         machines: pool,
+        carried: new Map([
+          [
+            PEER_SHELL_PATH,
+            (socket, head, rest) => (gomote.lines ? void gomote.lines.serve(socket, head, rest) : socket.destroy()),
+          ],
+        ]),
         pages: gomote.serve(limitBodies(clock, serveAgents(agents, servePeers(peerBlobs, web.listener)))),
         clock,
         log,
@@ -411,6 +430,7 @@ export class Coordinator implements AsyncDisposable {
         },
       }),
     );
+    if (options.listenSsh) gateway = stack.use(await gomote.listenSsh(options.listenSsh));
     const host = (given: Address) => given.host || "localhost";
     address = `${host(options.listen)}:${ports.tls}`;
     httpPort = ports.http;
@@ -454,8 +474,14 @@ export class Coordinator implements AsyncDisposable {
       caFile: tls.caFile,
       newest: new Newest({ sql, logs, source, config: () => config.current }),
       config,
+      ssh: gateway && sshAddress(options.listenSsh, gateway.port),
       stack: stack.move(),
     });
+  }
+
+  /** Where `ssh` reaches people's instances. */
+  get gateway(): { readonly ssh?: string } {
+    return this.#ssh === undefined ? {} : { ssh: this.#ssh };
   }
 
   /** What is watched, one line per repository. */

@@ -6,6 +6,7 @@ import { FarmError } from "../farm/errors.ts";
 import type { CoordinatorId, Ms } from "../farm/ids.ts";
 import { Creations } from "../gomote/creations.ts";
 import { Instances, type InstancesDeps } from "../gomote/instances.ts";
+import { MachineLines } from "../gomote/machine-lines.ts";
 import { Commands } from "../gomote/rpc/commands.ts";
 import type { Identify, SshKeys } from "../gomote/rpc/faces.ts";
 import { gomoteService } from "../gomote/rpc/gomote-service.ts";
@@ -13,10 +14,14 @@ import { type OwnServiceDeps, ownService } from "../gomote/rpc/own-service.ts";
 import { PeerCalls } from "../gomote/rpc/peer-calls.ts";
 import { recordsOf } from "../gomote/rpc/requests.ts";
 import { serveRpc } from "../gomote/rpc/serve-rpc.ts";
+import { Gate } from "../gomote/ssh/gate.ts";
+import { type GatewayDeps, SshGateway } from "../gomote/ssh/gateway.ts";
+import type { GatewayKeys } from "../gomote/ssh/keys.ts";
 import { WORLD, type World } from "../gomote/transfers/guarded-fetch.ts";
 import { serveTransfers } from "../gomote/transfers/serve-transfers.ts";
 import { Transfers, type TransfersDeps } from "../gomote/transfers/transfers.ts";
 import { WaitingRoom } from "../gomote/waiting-room.ts";
+import type { PeerSignature } from "../peers/peer-signature.ts";
 import type { Peers } from "../peers/peers.ts";
 import { removedPeople } from "../store/people.ts";
 import type { Sql } from "../store/sql.ts";
@@ -39,6 +44,8 @@ export interface GomoteDeps
   readonly ssh?: OwnServiceDeps["ssh"];
   readonly world?: World;
   readonly sshKeys?: SshKeys;
+  /** What shells need; undefined: there are none. */
+  readonly shells?: { readonly keys: GatewayKeys; readonly signature: PeerSignature };
   readonly parkFor?: Ms;
 }
 
@@ -46,16 +53,24 @@ export interface Gomote extends AsyncDisposable {
   readonly instances: Instances;
   /** Files on their way, by the keys of their blobs. */
   readonly transfers: Pick<Transfers, "blob">;
+  /** Undefined: there are no shells. */
+  readonly lines: MachineLines | undefined;
+  /** Opens the ssh gateway. Throws FarmError. */
+  listenSsh(listen: GatewayDeps["listen"]): Promise<SshGateway>;
   /** Calls are answered, everything else is left to `others`. */
   serve(others: RequestListener): RequestListener;
 }
 
 export function openGomote(deps: GomoteDeps): Gomote {
   const { sql, bus, clock, log, coordinator, config, people, plainPort, stopping } = deps;
-  const { tarball, ssh = () => undefined, world = WORLD, sshKeys = NO_SSH_KEYS } = deps;
+  const { tarball, ssh = () => undefined, world = WORLD, shells } = deps;
   const stack = new AsyncDisposableStack();
   const peers = stack.use(new PeerCalls(deps));
   const instances = stack.use(new Instances({ ...deps, removed: (of) => removedPeople(sql, of) }));
+  const clientKey = shells?.keys.client.publicLine ?? "";
+  const lines = shells && new MachineLines({ ...deps, ...shells, instances, clientKey });
+  const gate = shells && new Gate({ sql, clock, log, instances, authority: shells.keys.authority });
+  const sshKeys = deps.sshKeys ?? gate ?? NO_SSH_KEYS;
   const waiting = stack.use(new WaitingRoom(deps));
   const creations = new Creations({ sql, bus, clock, coordinator, config, instances, waiting });
   const commands = new Commands({ sql, clock, log, config });
@@ -65,6 +80,12 @@ export function openGomote(deps: GomoteDeps): Gomote {
   const own = ownService({ sql, clock, config, instances, commands, records, tarball, ssh });
   return {
     instances,
+    lines,
+    listenSsh: async (listen) => {
+      if (!shells || !lines || !gate) return await notHere("shells")();
+      const { host, client } = shells.keys;
+      return await SshGateway.open({ sql, bus, clock, log, config, instances, lines, gate, host, client, listen });
+    },
     transfers,
     serve: (others) =>
       serveRpc(

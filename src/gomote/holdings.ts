@@ -93,6 +93,14 @@ export class Holdings implements AsyncDisposable {
     return running?.lease.epoch === epoch && !running.held?.over.aborted ? running.held : undefined;
   }
 
+  /** The one of this number, when it is up and its machine is connected here. */
+  instance(id: number): HeldInstance | undefined {
+    for (const running of this.#running.values()) {
+      if (running.id === id && running.held && !running.held.over.aborted) return running.held;
+    }
+    return undefined;
+  }
+
   /** Lets go of what was lost or has ended, and takes up what got lost on its way here. */
   async look(): Promise<void> {
     const { sql, clock, coordinator } = this.#deps;

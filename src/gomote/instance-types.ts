@@ -7,6 +7,9 @@ import { didYouMean } from "../config/names.ts";
 import { FarmError } from "../farm/errors.ts";
 import { mayNotBorrow } from "../farm/lending.ts";
 import type { Person } from "../farm/person.ts";
+import type { Instance } from "../store/gomote.ts";
+
+const WORK_DIR = "$WORKDIR";
 
 export interface InstanceType {
   readonly name: string;
@@ -48,6 +51,14 @@ export function typeFor(config: Types, person: Person, name: string): InstanceTy
 }
 
 /** All, sorted by name. */
+/** What commands on an instance find in their environment, beside what the machine has. */
+export function environmentOn(
+  config: Types,
+  { builderType, workingDir }: Pick<Instance, "builderType" | "workingDir">,
+): readonly string[] {
+  return (typeNamed(config, builderType)?.env ?? []).map((pair) => pair.replaceAll(WORK_DIR, workingDir ?? ""));
+}
+
 export function allTypes({ hosts, builders }: Types): InstanceType[] {
   const byName = new Map(hosts.map((host) => [host.hostType, host]));
   const types = new Map<string, InstanceType>();

@@ -53,6 +53,9 @@ export class HeldElsewhere extends Error {
   }
 }
 
+/** Whose it must be. */
+type Owner = Pick<Person, "id">;
+
 export class Instances implements AsyncDisposable {
   readonly #deps: InstancesDeps;
   readonly #holdings: Holdings;
@@ -82,7 +85,7 @@ export class Instances implements AsyncDisposable {
   }
 
   /** The instance of this name, which is `person`'s. Throws FarmError `not-found` or `forbidden`; nothing is renewed. */
-  async find(person: Person, name: string): Promise<Instance> {
+  async find(person: Owner, name: string): Promise<Instance> {
     const found = name === "" ? undefined : await instanceNamed(this.#deps.sql, name);
     const given = JSON.stringify(name.slice(0, 200));
     if (!found) throw new FarmError("not-found", `There is no instance ${given}. "gomote list" shows yours.`);
@@ -91,7 +94,7 @@ export class Instances implements AsyncDisposable {
   }
 
   /** The same, and it is renewed. Throws `conflict` while it is still waited for. */
-  async use(person: Person, name: string): Promise<Instance> {
+  async use(person: Owner, name: string): Promise<Instance> {
     const found = await this.find(person, name);
     if (found.upAt === null)
       throw new FarmError("conflict", `The instance ${JSON.stringify(name)} still waits for a machine.`);
@@ -104,7 +107,7 @@ export class Instances implements AsyncDisposable {
    * The same, with its machine. Throws HeldElsewhere when that is connected to another coordinator, `unavailable` when it is away for the
    * moment.
    */
-  async held(person: Person, name: string): Promise<HeldInstance> {
+  async held(person: Owner, name: string): Promise<HeldInstance> {
     const instance = await this.use(person, name);
     const here = this.#holdings.machineOf(instance);
     if (here) return { ...here, instance };
@@ -114,6 +117,11 @@ export class Instances implements AsyncDisposable {
       "unavailable",
       `The machine ${machine} of ${JSON.stringify(name)} lost its connection and is waited for; try again in a moment.`,
     );
+  }
+
+  /** The one of this number, when it is up and its machine is connected here. */
+  here(id: number): HeldInstance | undefined {
+    return this.#holdings.instance(id);
   }
 
   /** While it is not disposed of, the instance is in use by its owner. */

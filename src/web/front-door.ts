@@ -43,6 +43,8 @@ export interface FrontDoorOptions {
   readonly cert: string;
   readonly key: string;
   readonly machines: MachineDoor;
+  /** Path -> who gets connections whose first request is for it, and which are no HTTP from then on. */
+  readonly carried?: ReadonlyMap<string, (socket: TLSSocket, head: RequestHead, rest: Uint8Array) => void>;
   readonly pages: RequestListener;
   readonly clock: Clock;
   readonly log: Log;
@@ -210,6 +212,11 @@ export class FrontDoor implements AsyncDisposable {
     } else if (path === REVDIAL_PATH) {
       machines.revdial(socket, read.head, read.rest);
     } else {
+      const carry = this.#options.carried?.get(path ?? "");
+      if (carry) {
+        carry(socket, read.head, read.rest);
+        return;
+      }
       socket.unshift(reader.bytes);
       this.#toHttp(socket);
     }

@@ -52,7 +52,7 @@ export interface PtyPackageDeps {
   readonly agentFile:
     | ((name: string, method: "GET" | "HEAD", signal: AbortSignal) => Promise<IncomingMessage>)
     | undefined;
-  /** Where what was fetched is kept. */
+  /** Where what was fetched is kept, if it can be made. */
   readonly cacheFolder: string;
 }
 
@@ -100,14 +100,18 @@ export class PtyLoader implements AsyncDisposable {
     const head = await get("HEAD");
     head.resume();
     if (head.statusCode !== 200) return { missing: `the farm has none for ${process.platform}-${process.arch}` };
-    await mkdir(cacheFolder, { recursive: true, mode: 0o700 });
-    const file = join(cacheFolder, name);
+    const unpacked = await mkdtemp(join(tmpdir(), "barnraiser-pty-"));
+    this.#folder = unpacked;
+    const kept = await mkdir(cacheFolder, { recursive: true, mode: 0o700 }).then(
+      () => cacheFolder,
+      () => unpacked, // its user has no home: fetched by each process
+    );
+    const file = join(kept, name);
     await download(file, { clock, log, get }, head);
-    this.#folder = await mkdtemp(join(tmpdir(), "barnraiser-pty-"));
     const nowSeconds = () => clock.now() / 1000;
     const options = { platform: process.platform, limits: TAR_LIMITS, nowSeconds, keepLinks: false };
-    await unpack(createReadStream(file), this.#folder, options);
-    const pty: PtyModule = createRequire(join(this.#folder, "index.js"))("@lydell/node-pty");
+    await unpack(createReadStream(file), unpacked, options);
+    const pty: PtyModule = createRequire(join(unpacked, "index.js"))("@lydell/node-pty");
     return { pty };
   }
 }

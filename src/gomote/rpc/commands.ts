@@ -22,12 +22,11 @@ import { commandBegan, commandEnded } from "../../store/gomote-commands.ts";
 import type { Sql } from "../../store/sql.ts";
 import type { ExecuteCommandRequest } from "../../wire/gomote/gen/gomote_pb.ts";
 import type { HeldInstance } from "../holdings.ts";
-import { typeNamed } from "../instance-types.ts";
+import { environmentOn, typeNamed } from "../instance-types.ts";
 import { OutputQueue } from "./output-queue.ts";
 import { auditText } from "./requests.ts";
 import { commandFailed } from "./rpc-error.ts";
 
-const WORK_DIR = "$WORKDIR";
 /** Timers take no longer span; an instance's own limit is shorter. */
 const NO_LIMIT: Ms = ms(2 ** 31 - 1);
 
@@ -139,12 +138,12 @@ export class Commands {
 
   /** That of what the instance is, or of what it is to be taken for. */
   #environment({ instance }: HeldInstance, imitate: string): readonly string[] {
-    const type = typeNamed(this.#deps.config(), imitate || instance.builderType);
-    if (!type && imitate !== "")
+    const config = this.#deps.config();
+    if (imitate !== "" && !typeNamed(config, imitate))
       throw new FarmError(
         "bad-request",
         `Cannot run a command as on ${JSON.stringify(imitate.slice(0, 100))}: there is no such builder or host type.`,
       );
-    return (type?.env ?? []).map((pair) => pair.replaceAll(WORK_DIR, instance.workingDir ?? ""));
+    return environmentOn(config, { ...instance, builderType: imitate || instance.builderType });
   }
 }

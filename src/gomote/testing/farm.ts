@@ -19,6 +19,7 @@ import {
   MASTER_KEY,
 } from "../../machines/testing/farm-of-machines.ts";
 import { PeerBlobs } from "../../peers/peer-blobs.ts";
+import { PeerSignature } from "../../peers/peer-signature.ts";
 import { Peers } from "../../peers/peers.ts";
 import { People } from "../../people/people.ts";
 import { Claims } from "../../schedule/claims.ts";
@@ -29,6 +30,7 @@ import { freshDatabase, quiet, type TestDatabase } from "../../store/testing/dat
 import type { RequestListener } from "../../web/front-door.ts";
 import { servePeers } from "../../web/peer-files.ts";
 import type { SshKeys } from "../rpc/faces.ts";
+import { openGatewayKeys } from "../ssh/keys.ts";
 import { RpcClient } from "./rpc-client.ts";
 import { TestWorld } from "./test-world.ts";
 
@@ -67,6 +69,8 @@ export interface GomoteFarmOptions {
   readonly database?: TestDatabase;
   readonly coordinator?: CoordinatorId;
   readonly parkFor?: Ms;
+  /** Shells, and keys that are really signed for them. */
+  readonly shells?: boolean;
   /** Instead of the people in the database. */
   readonly identify?: (bearer: string) => Promise<Person>;
 }
@@ -139,11 +143,13 @@ export async function gomoteFarm(options: GomoteFarmOptions = {}): Promise<Gomot
   const folder = await mkdtemp(join(tmpdir(), "barnraiser-gomote-"));
   stack.defer(() => rm(folder, { recursive: true }));
   const blobs = await Blobs.open(folder, clock.now());
+  const signature = new PeerSignature({ self: coordinator, clock: systemClock, masterKey: MASTER_KEY });
+  const shells = options.shells && { signature, keys: await openGatewayKeys(sql, MASTER_KEY, clock.now()) };
   const peerBlobs = new PeerBlobs({
     peers,
     clock: systemClock,
     log: quiet,
-    masterKey: MASTER_KEY,
+    signature,
     get: (key) => gomote.transfers.blob(key),
   });
   const gomote: Gomote = openGomote({
@@ -164,7 +170,7 @@ export async function gomoteFarm(options: GomoteFarmOptions = {}): Promise<Gomot
     plainPort: () => machines.door.ports.http,
     masterKey: MASTER_KEY,
     world,
-    sshKeys: SSH_KEYS,
+    ...(shells ? { shells } : { sshKeys: SSH_KEYS }),
     ...(options.parkFor && { parkFor: options.parkFor }),
   });
   const claims = new Claims(

@@ -157,7 +157,7 @@ export class HttpBuildlet implements BuildletClient {
   }
 
   async openShell(signal?: AbortSignal): Promise<Duplex> {
-    return await switched(this.#options, { target: SHELL_PATH, protocol: SHELL_UPGRADE }, signal);
+    return (await switched(this.#options, { target: SHELL_PATH, protocol: SHELL_UPGRADE }, signal)).socket;
   }
 
   async connectSsh(user: string, authorizedKey: string, signal?: AbortSignal): Promise<Duplex> {
@@ -165,7 +165,7 @@ export class HttpBuildlet implements BuildletClient {
       ["X-Go-Ssh-User", user],
       ["X-Go-Authorized-Key", authorizedKey],
     ] as const;
-    return await switched(this.#options, { target: "/connect-ssh", protocol: "ssh", fields }, signal);
+    return (await switched(this.#options, { target: "/connect-ssh", protocol: "ssh", fields }, signal)).socket;
   }
 
   async halt(): Promise<void> {

@@ -5,6 +5,7 @@ import { FarmError, messageOf } from "../../farm/errors.ts";
 import { type Ms, seconds } from "../../farm/ids.ts";
 import {
   encodeRequestHead,
+  fieldValues,
   type HeaderField,
   type ResponseHead,
   responseHeadReader,
@@ -30,15 +31,22 @@ export interface SwitchRequest {
   readonly fields?: readonly HeaderField[];
 }
 
+export interface Switched {
+  /** The caller's from then on. */
+  readonly socket: Duplex;
+  /** What the other side says that it speaks now. */
+  readonly protocol: string;
+}
+
 /**
- * The connection, once the other side has switched; the caller's from then on. Throws FarmError: `not-found` for a 404, `bad-request` for
+ * The connection, once the other side has switched. Throws FarmError: `not-found` for a 404, `bad-request` for
  * another refusal, `machine-broken` for a 5xx, `machine-gone` when it hung up or did not answer, or the reason of a signal.
  */
 export async function switched(
   { name, clock, dial, gone }: SwitchOptions,
   { target, protocol, fields = [] }: SwitchRequest,
   signal?: AbortSignal,
-): Promise<Duplex> {
+): Promise<Switched> {
   const what = `POST ${target.split("?", 1)[0]}`;
   const late = new AbortController();
   const done = new AbortController();
@@ -64,7 +72,7 @@ export async function switched(
     const taken = socket;
     gone.addEventListener("abort", () => taken.destroy(), { once: true });
     if (gone.aborted) taken.destroy();
-    return taken;
+    return { socket: taken, protocol: fieldValues(head, "Upgrade")[0] ?? "" };
   } catch (error) {
     socket?.destroy();
     if (stop.aborted) throw stop.reason;

@@ -61,6 +61,8 @@ export interface OriginalBuildletOptions {
   readonly version?: number;
   /** Runs a command: gives its Process-State. Default: prints "ran CMD" and ends "ok". */
   readonly exec?: (request: ExecForm, io: ExecIo) => string | Promise<string>;
+  /** Its ssh server, on the connection of a POST /connect-ssh. */
+  readonly ssh?: (socket: TLSSocket, user: string, key: string) => void;
   /** Poses as our own agent. */
   readonly agent?: AgentInfo;
   /** Changes the header fields of the registration. */
@@ -122,6 +124,12 @@ export class OriginalBuildlet implements AsyncDisposable {
     this.#end = resolve;
     this.#server = createServer((request, response) => void this.#serve(request, response));
     this.#server.keepAliveTimeout = 0;
+    this.#server.on("upgrade", ({ headers }: IncomingMessage, socket: TLSSocket) => {
+      const [user, key] = [String(headers["x-go-ssh-user"]), String(headers["x-go-authorized-key"])];
+      this.calls.push(`POST /connect-ssh ${user}`);
+      socket.write("HTTP/1.1 101 Switching Protocols\r\nUpgrade: ssh\r\nConnection: Upgrade\r\n\r\n");
+      this.options.ssh?.(socket, user, key);
+    });
   }
 
   async register(): Promise<void> {
