@@ -22,6 +22,7 @@ import { type Instance, instanceOfLease, instancesById, instanceUp, tryAnotherMa
 import { endLease, goesOnElsewhere, heldLeases, lostLeases, parkLease } from "../store/leases.ts";
 import { patiently } from "../store/patience.ts";
 import type { Sql } from "../store/sql.ts";
+import { emptyWorkDir } from "./work-dir.ts";
 
 /** To empty a machine and to ask it for its work dir, before and after somebody had it. */
 const READY_LIMIT: Ms = minutes(10);
@@ -181,7 +182,7 @@ export class Holdings implements AsyncDisposable {
       [over],
       `making ${machine.name} ready`,
       async (limited: AbortSignal) => {
-        await machine.client.removeAll(["."], limited);
+        await emptyWorkDir(machine, limited);
         return machine.client.workDir(limited);
       },
     );

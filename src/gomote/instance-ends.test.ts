@@ -228,3 +228,20 @@ test("1,000 creates at once: each person gets one before anybody gets two, all h
     return left?.count === 0;
   }, "nobody to wait any more");
 });
+
+test("an original buildlet has its work dir again after it was emptied, before and by its person; our agent keeps it by itself", async () => {
+  await using farm = await gomoteFarm();
+  const machine = await farm.machines.machine();
+  const alice = await farm.person("alice@example.org");
+  const gomote_id = await create(alice);
+  const emptied = ["POST /removeall path=.", "PUT /writetgz dir="];
+  const asked = () => machine.calls.filter((call) => !call.startsWith("GET "));
+  expect(asked()).toEqual(emptied);
+  expect(await alice.call("RemoveFiles", { gomote_id, paths: ["./"] })).toEqual({});
+  expect(asked()).toEqual([...emptied, ...emptied]);
+  expect(await alice.call("DestroyInstance", { gomote_id })).toEqual({});
+  const agent = { digest: "", platform: "linux/amd64", instance: "a".repeat(32), resume: 1 };
+  const ours = await farm.machines.machine({ name: "m2", agent });
+  await create(alice);
+  expect(ours.calls.filter((call) => call.startsWith("PUT "))).toEqual([]);
+});

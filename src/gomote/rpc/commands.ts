@@ -11,11 +11,12 @@
 import type { HandlerContext } from "@connectrpc/connect";
 import { runCommand } from "../../builds/command-run.ts";
 import type { Command } from "../../builds/machine.ts";
+import { within } from "../../builds/within.ts";
 import type { FarmConfig } from "../../config/effective.ts";
 import type { Clock } from "../../farm/clock.ts";
 import type { Log } from "../../farm/deps.ts";
 import { FarmError, messageOf } from "../../farm/errors.ts";
-import { type Ms, ms } from "../../farm/ids.ts";
+import { type Ms, ms, seconds } from "../../farm/ids.ts";
 import type { Person } from "../../farm/person.ts";
 import { recordAudit } from "../../store/audit.ts";
 import { commandBegan, commandEnded } from "../../store/gomote-commands.ts";
@@ -27,6 +28,7 @@ import { OutputQueue } from "./output-queue.ts";
 import { auditText } from "./requests.ts";
 import { commandFailed } from "./rpc-error.ts";
 
+const KILL_LIMIT: Ms = seconds(15);
 /** Timers take no longer span; an instance's own limit is shorter. */
 const NO_LIMIT: Ms = ms(2 ** 31 - 1);
 
@@ -78,9 +80,23 @@ export class Commands {
     this.#deps = deps;
   }
 
-  /** Ends a command that runs here, with all that it started. */
-  kill(number: number): void {
-    this.#running.get(number)?.abort(new FarmError("canceled", "it was killed by whoever ran it"));
+  /**
+   * Ends a command of an instance, with all that it started: one that is attended to here, and one whose coordinator ended or lost the machine
+   * before, which goes on there until it is missed.
+   */
+  async kill({ instance, machine, over }: HeldInstance, number: number): Promise<void> {
+    const { sql, clock } = this.#deps;
+    const why = "it was killed by whoever ran it";
+    const here = this.#running.get(number);
+    if (here) {
+      here.abort(new FarmError("canceled", why));
+      return;
+    }
+    if (machine.resumes)
+      await within(clock, KILL_LIMIT, [over], `killing a command on ${machine.name}`, (limited) =>
+        machine.client.endExecution(executionOf(instance.id, number), limited),
+      );
+    await commandEnded(sql, number, why, clock.now());
   }
 
   /** The output, as it comes. Throws when the command does not end well. */
@@ -109,7 +125,7 @@ export class Commands {
     if (context.signal.aborted) leave();
     const output = new OutputQueue(left.signal);
     const limits = { time: NO_LIMIT, silence: NO_LIMIT };
-    const id = `g${instance.id}.${number}`;
+    const id = executionOf(instance.id, number);
     const run = { machine, command, id, from: 0, writer: output, limits, what: "the command" };
     let state = "it was left";
     const ran = runCommand(clock, run, AbortSignal.any([left.signal, over])).then(
@@ -146,4 +162,9 @@ export class Commands {
       );
     return environmentOn(config, { ...instance, builderType: imitate || instance.builderType });
   }
+}
+
+/** What the machine knows a command by, whichever coordinator asks. */
+function executionOf(instance: number, number: number): string {
+  return `g${instance}.${number}`;
 }

@@ -22,6 +22,7 @@ import { typesFor } from "../instance-types.ts";
 import type { Instances } from "../instances.ts";
 import { webUrl } from "../transfers/guarded-fetch.ts";
 import type { Transfers } from "../transfers/transfers.ts";
+import { emptyWorkDir, isWorkDir } from "../work-dir.ts";
 import { callerOf, originOf } from "./calls.ts";
 import { type Commands, execForm } from "./commands.ts";
 import type { SshKeys } from "./faces.ts";
@@ -151,7 +152,8 @@ export function gomoteService(deps: GomoteServiceDeps): ServiceImpl<typeof Gomot
       return await withMachine(gomoteId, context, async ({ machine, instance }, person, signal) => {
         for (const path of paths) wantBelow(path, instance);
         await records(person, "remove", instance, paths.join(" "));
-        await machine.client.removeAll(paths, signal);
+        if (paths.some(isWorkDir)) await emptyWorkDir(machine, signal);
+        else await machine.client.removeAll(paths, signal);
         return {};
       });
     },

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { insertPlanned } from "../../builds/insert.ts";
 import { until } from "../../machines/testing/farm-of-machines.ts";
+import { commandBegan } from "../../store/gomote-commands.ts";
 import { addCommit, NOON, testRecipe } from "../../store/testing/farm.ts";
 import { BUILDER, COMMUNITY, type GomoteFarm, gomoteFarm, HOST_TYPE, TEAM_TYPE } from "../testing/farm.ts";
 import { type Ended, OK, type RpcClient } from "../testing/rpc-client.ts";
@@ -86,12 +87,31 @@ test("commands that run and ran are listed for their owner, who may kill one", a
   );
 });
 
+test("a command that another coordinator started, or one before a restart, is killed on the machine where it still runs", async () => {
+  await using farm = await gomoteFarm();
+  const agent = { digest: "", platform: "linux/amd64", instance: "a".repeat(32), resume: 1 };
+  const machine = await farm.machines.machine({ agent });
+  const alice = await farm.person("alice@example.org");
+  const gomote_id = await create(alice);
+  const { sql } = farm.database;
+  const left = { instance: 1, who: "alice@example.org", command: "long", dir: "" };
+  const execution_id = String(await commandBegan(sql, left, NOON));
+  expect(await alice.call("KillExecution", { gomote_id, execution_id }, OWN)).toEqual({});
+  expect(machine.calls).toContain(`POST /exec-end id=g1.${execution_id}`);
+  const { executions } = (await alice.call("ListExecutions", { gomote_id }, OWN)) as { executions: readonly object[] };
+  expect(executions).toMatchObject([{ process_state: "it was killed by whoever ran it" }]);
+  machine.calls.length = 0;
+  expect(await alice.call("KillExecution", { gomote_id, execution_id }, OWN)).toEqual({}); // it has ended
+  expect(machine.calls).not.toContain(`POST /exec-end id=g1.${execution_id}`);
+});
+
 test("files are pushed in one stream as they come, and only below the work dir of one's own", async () => {
   await using farm = await gomoteFarm();
   const machine = await farm.machines.machine();
   const [alice, bob] = [await farm.person("alice@example.org"), await farm.person("bob@example.org")];
   const gomote_id = await create(alice);
   machine.calls.length = 0;
+  machine.uploads.length = 0;
   const push = (client: RpcClient, first: object) => {
     const tgz = Array.from({ length: 8 }, () => ({ tgz: Buffer.alloc(1 << 20, "x") }));
     return client.upload("PushFiles", [first, ...tgz], OWN);

@@ -70,14 +70,14 @@ export function ownService(deps: OwnServiceDeps): Pick<ServiceImpl<typeof Gomote
     },
 
     async killExecution({ gomoteId, executionId }, context) {
-      const { instance } = await instances.held(callerOf(context), gomoteId);
-      const ran = await commandOfInstance(sql, instance.id, executionId);
+      const held = await instances.held(callerOf(context), gomoteId);
+      const ran = await commandOfInstance(sql, held.instance.id, executionId);
       if (!ran)
         throw new FarmError(
           "not-found",
           `There is no command ${JSON.stringify(executionId.slice(0, 100))} of ${gomoteId}.`,
         );
-      commands.kill(ran.id);
+      if (ran.endedAt === null) await commands.kill(held, ran.id);
       return {};
     },
 

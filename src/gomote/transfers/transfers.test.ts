@@ -34,6 +34,7 @@ async function withInstance(farm: GomoteFarm) {
   expect((await call.ended).code).toBe(OK);
   const gomote_id = call.messages.at(-1)?.instance?.gomote_id ?? "";
   machine.calls.length = 0;
+  machine.digests.length = 0;
   return { machine, alice, gomote_id };
 }
 

@@ -290,6 +290,7 @@ export class OriginalBuildlet implements AsyncDisposable {
           this.calls.push(`${note} ${searchParams}`);
           response.end("drwxr-xr-x\td/\n-rw-r--r--\td/x\t3\t2026-11-23T17:00:05Z\n");
           return;
+        case "/exec-end":
         case "/removeall":
           this.calls.push(`${note} ${decodeURIComponent((await buffer(request)).toString())}`);
           response.end();

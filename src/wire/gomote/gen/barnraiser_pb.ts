@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file barnraiser.proto.
  */
 export const file_barnraiser: GenFile = /*@__PURE__*/
-  fileDesc("ChBiYXJucmFpc2VyLnByb3RvEgpiYXJucmFpc2VyIjkKC0NvbW1hbmRFeGl0EhMKC2V4aXRfc3RhdHVzGAEgASgFEhUKDXByb2Nlc3Nfc3RhdGUYAiABKAkiggEKCUV4ZWN1dGlvbhIKCgJpZBgBIAEoCRIRCglnb21vdGVfaWQYAiABKAkSDAoEYXJndhgDIAMoCRIRCglkaXJlY3RvcnkYBCABKAkSDwoHc3RhcnRlZBgFIAEoAxINCgVlbmRlZBgGIAEoAxIVCg1wcm9jZXNzX3N0YXRlGAcgASgJIioKFUxpc3RFeGVjdXRpb25zUmVxdWVzdBIRCglnb21vdGVfaWQYASABKAkiQwoWTGlzdEV4ZWN1dGlvbnNSZXNwb25zZRIpCgpleGVjdXRpb25zGAEgAygLMhUuYmFybnJhaXNlci5FeGVjdXRpb24iTwoWQXR0YWNoRXhlY3V0aW9uUmVxdWVzdBIRCglnb21vdGVfaWQYASABKAkSFAoMZXhlY3V0aW9uX2lkGAIgASgJEgwKBGZyb20YAyABKAMiKQoXQXR0YWNoRXhlY3V0aW9uUmVzcG9uc2USDgoGb3V0cHV0GAEgASgMIj8KFEtpbGxFeGVjdXRpb25SZXF1ZXN0EhEKCWdvbW90ZV9pZBgBIAEoCRIUCgxleGVjdXRpb25faWQYAiABKAkiFwoVS2lsbEV4ZWN1dGlvblJlc3BvbnNlIkYKCkZpbGVEaWdlc3QSDAoEcGF0aBgBIAEoCRIMCgRtb2RlGAIgASgNEg4KBnNoYTI1NhgDIAEoDBIMCgRsaW5rGAQgASgIImIKE0NvbXBhcmVGaWxlc1JlcXVlc3QSEQoJZ29tb3RlX2lkGAEgASgJEhEKCWRpcmVjdG9yeRgCIAEoCRIlCgVmaWxlcxgDIAMoCzIWLmJhcm5yYWlzZXIuRmlsZURpZ2VzdCI3ChRDb21wYXJlRmlsZXNSZXNwb25zZRIPCgdtaXNzaW5nGAEgAygNEg4KBm90aGVycxgCIAMoCSJFChBQdXNoRmlsZXNSZXF1ZXN0EhEKCWdvbW90ZV9pZBgBIAEoCRIRCglkaXJlY3RvcnkYAiABKAkSCwoDdGd6GAMgASgMIhMKEVB1c2hGaWxlc1Jlc3BvbnNlIiYKFUdldEJ1aWxkTGF5b3V0UmVxdWVzdBINCgVidWlsZBgBIAEoAyJ8ChZHZXRCdWlsZExheW91dFJlc3BvbnNlEhQKDGJ1aWxkZXJfdHlwZRgBIAEoCRIRCglob3N0X3R5cGUYAiABKAkSEwoLZW52aXJvbm1lbnQYAyADKAkSJAoFc3RlcHMYBCADKAsyFS5iYXJucmFpc2VyLkJ1aWxkU3RlcCJtCglCdWlsZFN0ZXASDAoEbmFtZRgBIAEoCRIMCgRhcmd2GAIgAygJEhEKCWRpcmVjdG9yeRgDIAEoCRITCgtlbnZpcm9ubWVudBgEIAMoCRIMCgRwYXRoGAUgAygJEg4KBmZhaWxlZBgGIAEoCCI2ChJMYXlPdXRCdWlsZFJlcXVlc3QSEQoJZ29tb3RlX2lkGAEgASgJEg0KBWJ1aWxkGAIgASgDIicKE0xheU91dEJ1aWxkUmVzcG9uc2USEAoIcHJvZ3Jlc3MYASABKAkiIQoQSG9sZEJ1aWxkUmVxdWVzdBINCgVidWlsZBgBIAEoAyI4ChFIb2xkQnVpbGRSZXNwb25zZRIQCghwcm9ncmVzcxgBIAEoCRIRCglnb21vdGVfaWQYAiABKAkiLAoXRGVzY3JpYmVJbnN0YW5jZVJlcXVlc3QSEQoJZ29tb3RlX2lkGAEgASgJIuQBChhEZXNjcmliZUluc3RhbmNlUmVzcG9uc2USFAoMYnVpbGRlcl90eXBlGAEgASgJEhEKCWhvc3RfdHlwZRgCIAEoCRIPCgdtYWNoaW5lGAMgASgJEhMKC3dvcmtpbmdfZGlyGAQgASgJEgwKBGdvb3MYBSABKAkSDgoGZ29hcmNoGAYgASgJEg8KB2NyZWF0ZWQYByABKAMSDwoHZXhwaXJlcxgIIAEoAxINCgVsaW1pdBgJIAEoAxITCgtzc2hfYWRkcmVzcxgKIAEoCRIVCg1zc2hfaG9zdF9rZXlzGAsgAygJIhIKEExpc3RUeXBlc1JlcXVlc3QiPAoRTGlzdFR5cGVzUmVzcG9uc2USJwoFdHlwZXMYASADKAsyGC5iYXJucmFpc2VyLkluc3RhbmNlVHlwZSJoCgxJbnN0YW5jZVR5cGUSFAoMYnVpbGRlcl90eXBlGAEgASgJEhEKCWhvc3RfdHlwZRgCIAEoCRIPCgdyZWZ1c2FsGAMgASgJEhAKCG1hY2hpbmVzGAQgASgFEgwKBGlkbGUYBSABKAUy1gYKBkdvbW90ZRJXCg5MaXN0RXhlY3V0aW9ucxIhLmJhcm5yYWlzZXIuTGlzdEV4ZWN1dGlvbnNSZXF1ZXN0GiIuYmFybnJhaXNlci5MaXN0RXhlY3V0aW9uc1Jlc3BvbnNlElwKD0F0dGFjaEV4ZWN1dGlvbhIiLmJhcm5yYWlzZXIuQXR0YWNoRXhlY3V0aW9uUmVxdWVzdBojLmJhcm5yYWlzZXIuQXR0YWNoRXhlY3V0aW9uUmVzcG9uc2UwARJUCg1LaWxsRXhlY3V0aW9uEiAuYmFybnJhaXNlci5LaWxsRXhlY3V0aW9uUmVxdWVzdBohLmJhcm5yYWlzZXIuS2lsbEV4ZWN1dGlvblJlc3BvbnNlElMKDENvbXBhcmVGaWxlcxIfLmJhcm5yYWlzZXIuQ29tcGFyZUZpbGVzUmVxdWVzdBogLmJhcm5yYWlzZXIuQ29tcGFyZUZpbGVzUmVzcG9uc2UoARJKCglQdXNoRmlsZXMSHC5iYXJucmFpc2VyLlB1c2hGaWxlc1JlcXVlc3QaHS5iYXJucmFpc2VyLlB1c2hGaWxlc1Jlc3BvbnNlKAESVwoOR2V0QnVpbGRMYXlvdXQSIS5iYXJucmFpc2VyLkdldEJ1aWxkTGF5b3V0UmVxdWVzdBoiLmJhcm5yYWlzZXIuR2V0QnVpbGRMYXlvdXRSZXNwb25zZRJQCgtMYXlPdXRCdWlsZBIeLmJhcm5yYWlzZXIuTGF5T3V0QnVpbGRSZXF1ZXN0Gh8uYmFybnJhaXNlci5MYXlPdXRCdWlsZFJlc3BvbnNlMAESSgoJSG9sZEJ1aWxkEhwuYmFybnJhaXNlci5Ib2xkQnVpbGRSZXF1ZXN0Gh0uYmFybnJhaXNlci5Ib2xkQnVpbGRSZXNwb25zZTABEl0KEERlc2NyaWJlSW5zdGFuY2USIy5iYXJucmFpc2VyLkRlc2NyaWJlSW5zdGFuY2VSZXF1ZXN0GiQuYmFybnJhaXNlci5EZXNjcmliZUluc3RhbmNlUmVzcG9uc2USSAoJTGlzdFR5cGVzEhwuYmFybnJhaXNlci5MaXN0VHlwZXNSZXF1ZXN0Gh0uYmFybnJhaXNlci5MaXN0VHlwZXNSZXNwb25zZWIGcHJvdG8z");
+  fileDesc("ChBiYXJucmFpc2VyLnByb3RvEgpiYXJucmFpc2VyIjkKC0NvbW1hbmRFeGl0EhMKC2V4aXRfc3RhdHVzGAEgASgFEhUKDXByb2Nlc3Nfc3RhdGUYAiABKAkiggEKCUV4ZWN1dGlvbhIKCgJpZBgBIAEoCRIRCglnb21vdGVfaWQYAiABKAkSDAoEYXJndhgDIAMoCRIRCglkaXJlY3RvcnkYBCABKAkSDwoHc3RhcnRlZBgFIAEoAxINCgVlbmRlZBgGIAEoAxIVCg1wcm9jZXNzX3N0YXRlGAcgASgJIioKFUxpc3RFeGVjdXRpb25zUmVxdWVzdBIRCglnb21vdGVfaWQYASABKAkiQwoWTGlzdEV4ZWN1dGlvbnNSZXNwb25zZRIpCgpleGVjdXRpb25zGAEgAygLMhUuYmFybnJhaXNlci5FeGVjdXRpb24iTwoWQXR0YWNoRXhlY3V0aW9uUmVxdWVzdBIRCglnb21vdGVfaWQYASABKAkSFAoMZXhlY3V0aW9uX2lkGAIgASgJEgwKBGZyb20YAyABKAMiKQoXQXR0YWNoRXhlY3V0aW9uUmVzcG9uc2USDgoGb3V0cHV0GAEgASgMIj8KFEtpbGxFeGVjdXRpb25SZXF1ZXN0EhEKCWdvbW90ZV9pZBgBIAEoCRIUCgxleGVjdXRpb25faWQYAiABKAkiFwoVS2lsbEV4ZWN1dGlvblJlc3BvbnNlIkUKEFB1c2hGaWxlc1JlcXVlc3QSEQoJZ29tb3RlX2lkGAEgASgJEhEKCWRpcmVjdG9yeRgCIAEoCRILCgN0Z3oYAyABKAwiEwoRUHVzaEZpbGVzUmVzcG9uc2UiJgoVR2V0QnVpbGRMYXlvdXRSZXF1ZXN0Eg0KBWJ1aWxkGAEgASgDInwKFkdldEJ1aWxkTGF5b3V0UmVzcG9uc2USFAoMYnVpbGRlcl90eXBlGAEgASgJEhEKCWhvc3RfdHlwZRgCIAEoCRITCgtlbnZpcm9ubWVudBgDIAMoCRIkCgVzdGVwcxgEIAMoCzIVLmJhcm5yYWlzZXIuQnVpbGRTdGVwIm0KCUJ1aWxkU3RlcBIMCgRuYW1lGAEgASgJEgwKBGFyZ3YYAiADKAkSEQoJZGlyZWN0b3J5GAMgASgJEhMKC2Vudmlyb25tZW50GAQgAygJEgwKBHBhdGgYBSADKAkSDgoGZmFpbGVkGAYgASgIIjYKEkxheU91dEJ1aWxkUmVxdWVzdBIRCglnb21vdGVfaWQYASABKAkSDQoFYnVpbGQYAiABKAMiJwoTTGF5T3V0QnVpbGRSZXNwb25zZRIQCghwcm9ncmVzcxgBIAEoCSIhChBIb2xkQnVpbGRSZXF1ZXN0Eg0KBWJ1aWxkGAEgASgDIjgKEUhvbGRCdWlsZFJlc3BvbnNlEhAKCHByb2dyZXNzGAEgASgJEhEKCWdvbW90ZV9pZBgCIAEoCSIsChdEZXNjcmliZUluc3RhbmNlUmVxdWVzdBIRCglnb21vdGVfaWQYASABKAki5AEKGERlc2NyaWJlSW5zdGFuY2VSZXNwb25zZRIUCgxidWlsZGVyX3R5cGUYASABKAkSEQoJaG9zdF90eXBlGAIgASgJEg8KB21hY2hpbmUYAyABKAkSEwoLd29ya2luZ19kaXIYBCABKAkSDAoEZ29vcxgFIAEoCRIOCgZnb2FyY2gYBiABKAkSDwoHY3JlYXRlZBgHIAEoAxIPCgdleHBpcmVzGAggASgDEg0KBWxpbWl0GAkgASgDEhMKC3NzaF9hZGRyZXNzGAogASgJEhUKDXNzaF9ob3N0X2tleXMYCyADKAkiEgoQTGlzdFR5cGVzUmVxdWVzdCI8ChFMaXN0VHlwZXNSZXNwb25zZRInCgV0eXBlcxgBIAMoCzIYLmJhcm5yYWlzZXIuSW5zdGFuY2VUeXBlImgKDEluc3RhbmNlVHlwZRIUCgxidWlsZGVyX3R5cGUYASABKAkSEQoJaG9zdF90eXBlGAIgASgJEg8KB3JlZnVzYWwYAyABKAkSEAoIbWFjaGluZXMYBCABKAUSDAoEaWRsZRgFIAEoBTKBBgoGR29tb3RlElcKDkxpc3RFeGVjdXRpb25zEiEuYmFybnJhaXNlci5MaXN0RXhlY3V0aW9uc1JlcXVlc3QaIi5iYXJucmFpc2VyLkxpc3RFeGVjdXRpb25zUmVzcG9uc2USXAoPQXR0YWNoRXhlY3V0aW9uEiIuYmFybnJhaXNlci5BdHRhY2hFeGVjdXRpb25SZXF1ZXN0GiMuYmFybnJhaXNlci5BdHRhY2hFeGVjdXRpb25SZXNwb25zZTABElQKDUtpbGxFeGVjdXRpb24SIC5iYXJucmFpc2VyLktpbGxFeGVjdXRpb25SZXF1ZXN0GiEuYmFybnJhaXNlci5LaWxsRXhlY3V0aW9uUmVzcG9uc2USSgoJUHVzaEZpbGVzEhwuYmFybnJhaXNlci5QdXNoRmlsZXNSZXF1ZXN0Gh0uYmFybnJhaXNlci5QdXNoRmlsZXNSZXNwb25zZSgBElcKDkdldEJ1aWxkTGF5b3V0EiEuYmFybnJhaXNlci5HZXRCdWlsZExheW91dFJlcXVlc3QaIi5iYXJucmFpc2VyLkdldEJ1aWxkTGF5b3V0UmVzcG9uc2USUAoLTGF5T3V0QnVpbGQSHi5iYXJucmFpc2VyLkxheU91dEJ1aWxkUmVxdWVzdBofLmJhcm5yYWlzZXIuTGF5T3V0QnVpbGRSZXNwb25zZTABEkoKCUhvbGRCdWlsZBIcLmJhcm5yYWlzZXIuSG9sZEJ1aWxkUmVxdWVzdBodLmJhcm5yYWlzZXIuSG9sZEJ1aWxkUmVzcG9uc2UwARJdChBEZXNjcmliZUluc3RhbmNlEiMuYmFybnJhaXNlci5EZXNjcmliZUluc3RhbmNlUmVxdWVzdBokLmJhcm5yYWlzZXIuRGVzY3JpYmVJbnN0YW5jZVJlc3BvbnNlEkgKCUxpc3RUeXBlcxIcLmJhcm5yYWlzZXIuTGlzdFR5cGVzUmVxdWVzdBodLmJhcm5yYWlzZXIuTGlzdFR5cGVzUmVzcG9uc2ViBnByb3RvMw");
 
 /**
  * In the details of a status ABORTED of ExecuteCommand: the command ran, or could not be started, and did not end well. Any other
@@ -214,99 +214,6 @@ export const KillExecutionResponseSchema: GenMessage<KillExecutionResponse> = /*
   messageDesc(file_barnraiser, 7);
 
 /**
- * @generated from message barnraiser.FileDigest
- */
-export type FileDigest = Message<"barnraiser.FileDigest"> & {
-  /**
-   * Below the directory of the request, `/` between names.
-   *
-   * @generated from field: string path = 1;
-   */
-  path: string;
-
-  /**
-   * Permission bits; of a link, only its target counts.
-   *
-   * @generated from field: uint32 mode = 2;
-   */
-  mode: number;
-
-  /**
-   * SHA-256 of the bytes, 32 bytes; of a link, of its target's text.
-   *
-   * @generated from field: bytes sha256 = 3;
-   */
-  sha256: Uint8Array;
-
-  /**
-   * @generated from field: bool link = 4;
-   */
-  link: boolean;
-};
-
-/**
- * Describes the message barnraiser.FileDigest.
- * Use `create(FileDigestSchema)` to create a new message.
- */
-export const FileDigestSchema: GenMessage<FileDigest> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 8);
-
-/**
- * @generated from message barnraiser.CompareFilesRequest
- */
-export type CompareFilesRequest = Message<"barnraiser.CompareFilesRequest"> & {
-  /**
-   * In the first message.
-   *
-   * @generated from field: string gomote_id = 1;
-   */
-  gomoteId: string;
-
-  /**
-   * @generated from field: string directory = 2;
-   */
-  directory: string;
-
-  /**
-   * @generated from field: repeated barnraiser.FileDigest files = 3;
-   */
-  files: FileDigest[];
-};
-
-/**
- * Describes the message barnraiser.CompareFilesRequest.
- * Use `create(CompareFilesRequestSchema)` to create a new message.
- */
-export const CompareFilesRequestSchema: GenMessage<CompareFilesRequest> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 9);
-
-/**
- * @generated from message barnraiser.CompareFilesResponse
- */
-export type CompareFilesResponse = Message<"barnraiser.CompareFilesResponse"> & {
-  /**
-   * Indexes into the files of all messages together, ascending.
-   *
-   * @generated from field: repeated uint32 missing = 1;
-   */
-  missing: number[];
-
-  /**
-   * What the directory holds beside the files named, sorted; a directory of which nothing is named ends in `/` and stands for all in it.
-   *
-   * @generated from field: repeated string others = 2;
-   */
-  others: string[];
-};
-
-/**
- * Describes the message barnraiser.CompareFilesResponse.
- * Use `create(CompareFilesResponseSchema)` to create a new message.
- */
-export const CompareFilesResponseSchema: GenMessage<CompareFilesResponse> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 10);
-
-/**
  * @generated from message barnraiser.PushFilesRequest
  */
 export type PushFilesRequest = Message<"barnraiser.PushFilesRequest"> & {
@@ -333,7 +240,7 @@ export type PushFilesRequest = Message<"barnraiser.PushFilesRequest"> & {
  * Use `create(PushFilesRequestSchema)` to create a new message.
  */
 export const PushFilesRequestSchema: GenMessage<PushFilesRequest> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 11);
+  messageDesc(file_barnraiser, 8);
 
 /**
  * @generated from message barnraiser.PushFilesResponse
@@ -346,7 +253,7 @@ export type PushFilesResponse = Message<"barnraiser.PushFilesResponse"> & {
  * Use `create(PushFilesResponseSchema)` to create a new message.
  */
 export const PushFilesResponseSchema: GenMessage<PushFilesResponse> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 12);
+  messageDesc(file_barnraiser, 9);
 
 /**
  * @generated from message barnraiser.GetBuildLayoutRequest
@@ -363,7 +270,7 @@ export type GetBuildLayoutRequest = Message<"barnraiser.GetBuildLayoutRequest"> 
  * Use `create(GetBuildLayoutRequestSchema)` to create a new message.
  */
 export const GetBuildLayoutRequestSchema: GenMessage<GetBuildLayoutRequest> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 13);
+  messageDesc(file_barnraiser, 10);
 
 /**
  * @generated from message barnraiser.GetBuildLayoutResponse
@@ -395,7 +302,7 @@ export type GetBuildLayoutResponse = Message<"barnraiser.GetBuildLayoutResponse"
  * Use `create(GetBuildLayoutResponseSchema)` to create a new message.
  */
 export const GetBuildLayoutResponseSchema: GenMessage<GetBuildLayoutResponse> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 14);
+  messageDesc(file_barnraiser, 11);
 
 /**
  * @generated from message barnraiser.BuildStep
@@ -439,7 +346,7 @@ export type BuildStep = Message<"barnraiser.BuildStep"> & {
  * Use `create(BuildStepSchema)` to create a new message.
  */
 export const BuildStepSchema: GenMessage<BuildStep> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 15);
+  messageDesc(file_barnraiser, 12);
 
 /**
  * @generated from message barnraiser.LayOutBuildRequest
@@ -461,7 +368,7 @@ export type LayOutBuildRequest = Message<"barnraiser.LayOutBuildRequest"> & {
  * Use `create(LayOutBuildRequestSchema)` to create a new message.
  */
 export const LayOutBuildRequestSchema: GenMessage<LayOutBuildRequest> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 16);
+  messageDesc(file_barnraiser, 13);
 
 /**
  * @generated from message barnraiser.LayOutBuildResponse
@@ -480,7 +387,7 @@ export type LayOutBuildResponse = Message<"barnraiser.LayOutBuildResponse"> & {
  * Use `create(LayOutBuildResponseSchema)` to create a new message.
  */
 export const LayOutBuildResponseSchema: GenMessage<LayOutBuildResponse> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 17);
+  messageDesc(file_barnraiser, 14);
 
 /**
  * @generated from message barnraiser.HoldBuildRequest
@@ -497,7 +404,7 @@ export type HoldBuildRequest = Message<"barnraiser.HoldBuildRequest"> & {
  * Use `create(HoldBuildRequestSchema)` to create a new message.
  */
 export const HoldBuildRequestSchema: GenMessage<HoldBuildRequest> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 18);
+  messageDesc(file_barnraiser, 15);
 
 /**
  * @generated from message barnraiser.HoldBuildResponse
@@ -521,7 +428,7 @@ export type HoldBuildResponse = Message<"barnraiser.HoldBuildResponse"> & {
  * Use `create(HoldBuildResponseSchema)` to create a new message.
  */
 export const HoldBuildResponseSchema: GenMessage<HoldBuildResponse> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 19);
+  messageDesc(file_barnraiser, 16);
 
 /**
  * @generated from message barnraiser.DescribeInstanceRequest
@@ -538,7 +445,7 @@ export type DescribeInstanceRequest = Message<"barnraiser.DescribeInstanceReques
  * Use `create(DescribeInstanceRequestSchema)` to create a new message.
  */
 export const DescribeInstanceRequestSchema: GenMessage<DescribeInstanceRequest> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 20);
+  messageDesc(file_barnraiser, 17);
 
 /**
  * @generated from message barnraiser.DescribeInstanceResponse
@@ -613,7 +520,7 @@ export type DescribeInstanceResponse = Message<"barnraiser.DescribeInstanceRespo
  * Use `create(DescribeInstanceResponseSchema)` to create a new message.
  */
 export const DescribeInstanceResponseSchema: GenMessage<DescribeInstanceResponse> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 21);
+  messageDesc(file_barnraiser, 18);
 
 /**
  * @generated from message barnraiser.ListTypesRequest
@@ -626,7 +533,7 @@ export type ListTypesRequest = Message<"barnraiser.ListTypesRequest"> & {
  * Use `create(ListTypesRequestSchema)` to create a new message.
  */
 export const ListTypesRequestSchema: GenMessage<ListTypesRequest> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 22);
+  messageDesc(file_barnraiser, 19);
 
 /**
  * @generated from message barnraiser.ListTypesResponse
@@ -643,7 +550,7 @@ export type ListTypesResponse = Message<"barnraiser.ListTypesResponse"> & {
  * Use `create(ListTypesResponseSchema)` to create a new message.
  */
 export const ListTypesResponseSchema: GenMessage<ListTypesResponse> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 23);
+  messageDesc(file_barnraiser, 20);
 
 /**
  * @generated from message barnraiser.InstanceType
@@ -682,7 +589,7 @@ export type InstanceType = Message<"barnraiser.InstanceType"> & {
  * Use `create(InstanceTypeSchema)` to create a new message.
  */
 export const InstanceTypeSchema: GenMessage<InstanceType> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 24);
+  messageDesc(file_barnraiser, 21);
 
 /**
  * Rules for identity, existence and ownership are those of protos.GomoteService.
@@ -717,16 +624,6 @@ export const Gomote: GenService<{
     methodKind: "unary";
     input: typeof KillExecutionRequestSchema;
     output: typeof KillExecutionResponseSchema;
-  },
-  /**
-   * Of the files named, those that the machine does not have so. For `push`: only these travel.
-   *
-   * @generated from rpc barnraiser.Gomote.CompareFiles
-   */
-  compareFiles: {
-    methodKind: "client_streaming";
-    input: typeof CompareFilesRequestSchema;
-    output: typeof CompareFilesResponseSchema;
   },
   /**
    * Unpacks one tar.gz, as it arrives, below a directory of the work dir.
