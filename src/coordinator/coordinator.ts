@@ -373,6 +373,7 @@ export class Coordinator implements AsyncDisposable {
           secret: secretReader(base, process.env),
           key: token,
         }),
+        lending: { ...gomote, peers },
         farmName: options.farmName,
         version: VERSION,
         startedAt,

@@ -12,7 +12,7 @@ import type { Identify, SshKeys } from "../gomote/rpc/faces.ts";
 import { gomoteService } from "../gomote/rpc/gomote-service.ts";
 import { type OwnServiceDeps, ownService } from "../gomote/rpc/own-service.ts";
 import { PeerCalls } from "../gomote/rpc/peer-calls.ts";
-import { recordsOf } from "../gomote/rpc/requests.ts";
+import { type Records, recordsOf } from "../gomote/rpc/requests.ts";
 import { serveRpc } from "../gomote/rpc/serve-rpc.ts";
 import { Gate } from "../gomote/ssh/gate.ts";
 import { type GatewayDeps, SshGateway } from "../gomote/ssh/gateway.ts";
@@ -51,6 +51,8 @@ export interface GomoteDeps
 
 export interface Gomote extends AsyncDisposable {
   readonly instances: Instances;
+  readonly creations: Creations;
+  readonly records: Records;
   /** Files on their way, by the keys of their blobs. */
   readonly transfers: Pick<Transfers, "blob">;
   /** Undefined: there are no shells. */
@@ -73,7 +75,7 @@ export function openGomote(deps: GomoteDeps): Gomote {
   const sshKeys = deps.sshKeys ?? gate ?? NO_SSH_KEYS;
   const waiting = stack.use(new WaitingRoom(deps));
   const creations = new Creations({ sql, bus, clock, coordinator, config, instances, waiting });
-  const commands = new Commands({ sql, clock, log, config });
+  const commands = new Commands({ sql, bus, clock, log, config });
   const transfers = new Transfers({ ...deps, world });
   const records = recordsOf(sql, clock);
   const service = gomoteService({ config, instances, creations, commands, records, transfers, sshKeys });
@@ -86,6 +88,8 @@ export function openGomote(deps: GomoteDeps): Gomote {
       const { host, client } = shells.keys;
       return await SshGateway.open({ sql, bus, clock, log, config, instances, lines, gate, host, client, listen });
     },
+    creations,
+    records,
     transfers,
     serve: (others) =>
       serveRpc(

@@ -42,11 +42,13 @@ export interface Instance {
   readonly machine: string | null;
 }
 
-const COLUMNS = `g.id, g.name, g.owner, g.email, g.builder_type as "builderType", g.host_type as "hostType", g.created_at as "createdAt",
+/** Of an Instance, in INSTANCES. */
+export const INSTANCE_COLUMNS: string = `g.id, g.name, g.owner, g.email, g.builder_type as "builderType", g.host_type as "hostType", g.created_at as "createdAt",
   g.up_at as "upAt", g.expires_at as "expiresAt", g.limit_at as "limitAt", g.working_dir as "workingDir", l.id as lease, l.epoch, l.state,
   l.end_reason as "endReason", l.parked_until is not null as parked, l.coordinator_id as coordinator, l.session_id as session,
   m.id as "machineId", m.name as machine`;
-const FROM = "gomote_instance g join lease l on l.id = g.lease_id left join machine m on m.id = l.machine_id";
+export const INSTANCES: string =
+  "gomote_instance g join lease l on l.id = g.lease_id left join machine m on m.id = l.machine_id";
 
 export interface WantedInstance {
   readonly request: string;
@@ -134,7 +136,7 @@ function insertGiven(tx: Sql, given: readonly (WantedInstance & Named)[], now: E
 /** Those that live, in the order of their names: of `owner`, or of everybody. */
 export async function liveInstances(sql: Sql, owner: PersonId | null): Promise<Instance[]> {
   return sql.query<Instance>(
-    `select ${COLUMNS} from ${FROM}
+    `select ${INSTANCE_COLUMNS} from ${INSTANCES}
      where l.kind = 'gomote' and l.state <> 'ended' and ($1::text is null or g.owner = $1) order by g.name collate "C"`,
     [owner],
   );
@@ -142,20 +144,21 @@ export async function liveInstances(sql: Sql, owner: PersonId | null): Promise<I
 
 /** The one of this name that lives, waited for or up. */
 export async function instanceNamed(sql: Sql, name: string): Promise<Instance | undefined> {
-  const [row] = await sql.query<Instance>(`select ${COLUMNS} from ${FROM} where g.name = $1 and l.state <> 'ended'`, [
-    name,
-  ]);
+  const [row] = await sql.query<Instance>(
+    `select ${INSTANCE_COLUMNS} from ${INSTANCES} where g.name = $1 and l.state <> 'ended'`,
+    [name],
+  );
   return row;
 }
 
 export async function instancesById(sql: Sql, ids: readonly number[]): Promise<Instance[]> {
-  return sql.query<Instance>(`select ${COLUMNS} from ${FROM} where g.id = any ($1::bigint[])`, [ids]);
+  return sql.query<Instance>(`select ${INSTANCE_COLUMNS} from ${INSTANCES} where g.id = any ($1::bigint[])`, [ids]);
 }
 
 /** What a lease of kind `gomote` is for, while it is held in its epoch. Undefined: nobody needs it any more. */
 export async function instanceOfLease(sql: Sql, { id, epoch }: Held): Promise<Instance | undefined> {
   const [row] = await sql.query<Instance>(
-    `select ${COLUMNS} from ${FROM} where l.id = $1 and l.epoch = $2 and l.state = 'held'`,
+    `select ${INSTANCE_COLUMNS} from ${INSTANCES} where l.id = $1 and l.epoch = $2 and l.state = 'held'`,
     [id, epoch],
   );
   return row;

@@ -41,6 +41,8 @@ export interface Frame {
   readonly operator: boolean;
   /** Who is logged in: "operator", or a mail address. */
   readonly who: string | null;
+  /** There are machines that people borrow, or this person may borrow one. */
+  readonly gomotes: boolean;
   readonly theme: "light" | "dark" | "system";
 }
 

@@ -50,6 +50,11 @@ export function Top(props: { frame: Frame }): JSX.Element {
           <a href="/queues" {...here("/queues")}>
             Queues
           </a>
+          {frame.gomotes ? (
+            <a href="/gomotes" {...here("/gomotes")}>
+              Gomotes
+            </a>
+          ) : null}
           <a href="/status" {...here("/status")}>
             Health {healthMark(frame.health)}
           </a>
@@ -131,6 +136,7 @@ const KEYS: readonly (readonly [string, string])[] = [
   ["g b", "builders"],
   ["g m", "machines"],
   ["g q", "queues"],
+  ["g o", "gomotes"],
   ["j  k", "next, previous row"],
   ["← ↑ ↓ →", "move in the grid"],
   ["Enter", "open"],

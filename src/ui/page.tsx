@@ -5,6 +5,9 @@ import { type BuildData, BuildPage } from "./pages/build.tsx";
 import { type BuildersData, BuildersPage } from "./pages/builders.tsx";
 import { type CommitData, CommitPage } from "./pages/commit.tsx";
 import { type DeviceData, DevicePage } from "./pages/device.tsx";
+import { type GomoteData, GomotePage } from "./pages/gomote.tsx";
+import { type GomoteFilesData, GomoteFilesPage } from "./pages/gomote-files.tsx";
+import { type GomotesData, GomotesPage } from "./pages/gomotes.tsx";
 import { type GridData, GridPage } from "./pages/grid.tsx";
 import { type HealthData, HealthPage } from "./pages/health.tsx";
 import { type HomeData, HomePage } from "./pages/home.tsx";
@@ -35,7 +38,10 @@ export type Page =
   | { readonly name: "message"; readonly data: MessageData }
   | { readonly name: "login"; readonly data: LoginData }
   | { readonly name: "me"; readonly data: MeData }
-  | { readonly name: "device"; readonly data: DeviceData };
+  | { readonly name: "device"; readonly data: DeviceData }
+  | { readonly name: "gomotes"; readonly data: GomotesData }
+  | { readonly name: "gomote"; readonly data: GomoteData }
+  | { readonly name: "gomote-files"; readonly data: GomoteFilesData };
 
 /** A page with all that is around it: what `?format=json` answers, and what the browser begins with. */
 export interface Envelope {
@@ -84,5 +90,11 @@ function Content(props: { envelope: Envelope }): JSX.Element {
       return <MePage data={page.data} />;
     case "device":
       return <DevicePage data={page.data} />;
+    case "gomotes":
+      return <GomotesPage data={page.data} />;
+    case "gomote":
+      return <GomotePage data={page.data} />;
+    case "gomote-files":
+      return <GomoteFilesPage data={page.data} />;
   }
 }

@@ -23,7 +23,7 @@ export function acting(identities: Identities): Act {
 
 /** Whoever asks, for the audit. Throws FarmError saying why they may not change anything of the farm. */
 export async function operatorOf(identities: Identities, c: Ctx): Promise<string> {
-  const identity = await acts(identities, c);
+  const identity = await actorOf(identities, c);
   if (isOperator(identity.who)) return nameOf(identity.who);
   throw new FarmError("forbidden", `Cannot do this as ${nameOf(identity.who)}: it takes the role operator`);
 }
@@ -33,7 +33,7 @@ export async function personOf(
   identities: Identities,
   c: Ctx,
 ): Promise<{ readonly person: Person; readonly until: EpochMs | null }> {
-  const { who, until } = await acts(identities, c);
+  const { who, until } = await actorOf(identities, c);
   if (who.kind === "person") return { person: who.person, until };
   throw new FarmError(
     "forbidden",
@@ -42,7 +42,7 @@ export async function personOf(
 }
 
 /** Somebody, who asks by a page of ours or with a bearer. A bearer needs no page: no browser adds it by itself. */
-async function acts(identities: Identities, c: Ctx): Promise<Identity> {
+export async function actorOf(identities: Identities, c: Ctx): Promise<Identity> {
   const identity = await identities.of(c);
   if (identity.who.kind === "nobody")
     throw (

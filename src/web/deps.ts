@@ -12,6 +12,10 @@ import type { FarmConfig } from "../config/effective.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import type { BuildId, CoordinatorId, EpochMs, LogId } from "../farm/ids.ts";
+import type { Creations } from "../gomote/creations.ts";
+import type { Instances } from "../gomote/instances.ts";
+import type { Records } from "../gomote/rpc/requests.ts";
+import type { Peers } from "../peers/peers.ts";
 import type { OpenId } from "../people/openid.ts";
 import type { People } from "../people/people.ts";
 import type { LogState } from "../store/logs.ts";
@@ -78,6 +82,16 @@ export interface Assets {
   get(name: string): Asset | undefined;
 }
 
+/** Machines that people borrow. */
+export interface Lending {
+  readonly instances: Pick<Instances, "use" | "held" | "keep" | "destroy" | "end">;
+  readonly creations: Pick<Creations, "create">;
+  /** Into the audit. */
+  readonly records: Records;
+  /** Connections to the farm's other coordinators. */
+  readonly peers: Pick<Peers, "connect">;
+}
+
 export interface WebDeps {
   readonly sql: Sql;
   readonly bus: Bus;
@@ -88,6 +102,7 @@ export interface WebDeps {
   readonly actions: Actions;
   readonly people: People;
   readonly openid: OpenId;
+  readonly lending: Lending;
   readonly farmName: string;
   readonly version: string;
   readonly startedAt: EpochMs;

@@ -20,6 +20,8 @@ import { actionRoutes } from "./action-routes.ts";
 import { Pages } from "./answering.ts";
 import type { WebDeps } from "./deps.ts";
 import { events } from "./events.ts";
+import { gomoteRoutes } from "./gomote-routes.ts";
+import { Waits } from "./gomote-waits.ts";
 import { type Ctx, type Env, json, positive, SECURITY, send, tabbed, text, wantsJson } from "./http.ts";
 import { logRoutes } from "./log-routes.ts";
 import { Metrics } from "./metrics.ts";
@@ -66,6 +68,8 @@ export function createWebApp(deps: WebDeps): WebApp {
   app.route("/", logRoutes(deps, stop.signal));
   app.route("/", actionRoutes(deps, acting(pages.identities)));
   app.route("/", peoplePages(deps, pages));
+  const waits = new Waits({ creations: deps.lending.creations, log: deps.log });
+  app.route("/", gomoteRoutes({ ...deps, waits }, pages));
   app.post("/hooks/push", (c) => push(c, deps));
   const listener = getRequestListener((request, env) => app.fetch(request, env), { overrideGlobalObjects: false });
   return {
@@ -73,6 +77,7 @@ export function createWebApp(deps: WebDeps): WebApp {
     listener: (request, response) => void listener(request as IncomingMessage, response as ServerResponse),
     async [Symbol.asyncDispose]() {
       stop.abort();
+      await waits[Symbol.asyncDispose]();
     },
   };
 }
@@ -113,7 +118,10 @@ function pageRoutes(app: Hono<Env>, deps: WebDeps, pages: Pages): void {
     );
   });
   app.get("/machines/:name", async (c) => {
-    const data = await pages.load(machineData(sql, config(), c.req.param("name"), c.req.query("type"), clock.now()));
+    const { who } = await pages.identities.of(c);
+    const data = await pages.load(
+      machineData(sql, config(), c.req.param("name"), c.req.query("type"), who, clock.now()),
+    );
     if (!data) return pages.notFound(c, `There is no machine ${c.req.param("name")}.`);
     return pages.answer(c, 200, data.name, { name: "machine", data }, [`machine:${data.id}`, "session:"]);
   });

@@ -14,7 +14,7 @@ import type { Command } from "../../builds/machine.ts";
 import { within } from "../../builds/within.ts";
 import type { FarmConfig } from "../../config/effective.ts";
 import type { Clock } from "../../farm/clock.ts";
-import type { Log } from "../../farm/deps.ts";
+import type { Bus, Log } from "../../farm/deps.ts";
 import { FarmError, messageOf } from "../../farm/errors.ts";
 import { type Ms, ms, seconds } from "../../farm/ids.ts";
 import type { Person } from "../../farm/person.ts";
@@ -66,6 +66,7 @@ export function execForm(request: ExecuteCommandRequest): ExecForm {
 
 export interface CommandsDeps {
   readonly sql: Sql;
+  readonly bus: Bus;
   readonly clock: Clock;
   readonly log: Log;
   readonly config: () => Pick<FarmConfig, "hosts" | "builders">;
@@ -106,7 +107,7 @@ export class Commands {
     { imitate, ...form }: ExecForm,
     context: Pick<HandlerContext, "signal">,
   ): AsyncGenerator<Uint8Array<ArrayBuffer>, void> {
-    const { sql, clock, log } = this.#deps;
+    const { sql, bus, clock, log } = this.#deps;
     const { instance, machine, over } = held;
     if (form.cmd === "") throw commandFailed("there is no command to run");
     const command = { ...form, env: [...this.#environment(held, imitate), ...form.env] };
@@ -118,6 +119,7 @@ export class Commands {
       const began = { instance: instance.id, who: person.email, command: words, dir: form.dir };
       return commandBegan(tx, began, clock.now());
     });
+    bus.publish(`gomote:${instance.id}`);
     const left = new AbortController();
     this.#running.set(number, left);
     const leave = () => left.abort(new FarmError("canceled", "whoever ran it left"));
@@ -149,6 +151,7 @@ export class Commands {
       await commandEnded(sql, number, state, clock.now()).catch((error: unknown) =>
         log.warn({ instance: instance.name, error: messageOf(error) }, "Could not write down how a command ended"),
       );
+      bus.publish(`gomote:${instance.id}`);
     }
   }
 

@@ -14,7 +14,7 @@ import { systemClock } from "../../store/system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../../store/testing/database.ts";
 import type { Banner } from "../../ui/data.ts";
 import { assetsOf } from "../assets.ts";
-import type { Actions, Assets, CheckResult, WebDeps } from "../deps.ts";
+import type { Actions, Assets, CheckResult, Lending, WebDeps } from "../deps.ts";
 import { createWebApp, type WebApp } from "../web-app.ts";
 import { type Seeded, seedFarm } from "./seed.ts";
 
@@ -73,6 +73,7 @@ export async function testWeb(
         secret: async () => CLIENT_SECRET,
         key: TOKEN,
       }),
+      lending: lending(done),
       farmName: "The test farm",
       version: "0.1.0",
       startedAt: epochMs(clock.now() - 3600_000),
@@ -139,6 +140,35 @@ function recorded(done: string[]): Actions {
     drainHostType: note("drainHostType"),
     resumeHostType: note("resumeHostType"),
     revokeKey: note("revokeKey"),
+  };
+}
+
+/** Nothing is connected. */
+function lending(done: string[]): Lending {
+  const away = async (): Promise<never> => {
+    throw new FarmError("unavailable", "Its machine is away");
+  };
+  return {
+    instances: {
+      use: away,
+      held: away,
+      keep: () => ({ [Symbol.dispose]() {} }),
+      async destroy(person, name) {
+        done.push(`destroy ${name} ${person.email}`);
+      },
+      async end({ id, who, reason }) {
+        done.push(`end ${id} ${who}: ${reason}`);
+      },
+    },
+    creations: {
+      async *create(person, type) {
+        if (type === "") throw new FarmError("bad-request", "Cannot create an instance: want a name");
+        done.push(`create ${type} ${person.email}`);
+        yield { kind: "waiting", ahead: 1 };
+      },
+    },
+    records: async () => {},
+    peers: { connect: away },
   };
 }
 
