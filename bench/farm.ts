@@ -303,7 +303,7 @@ export class BenchFarm implements AsyncDisposable {
     const stack = new AsyncDisposableStack();
     this.#connections = stack;
     const config = await connectionOf(this.data);
-    const pool = openPool(config, quiet, minutes(30)); // seeding a million rows is one statement
+    const pool = openPool(config, quiet, { statementLimit: minutes(30) }); // seeding a million rows is one statement
     stack.defer(() => pool.end());
     this.#sql = new PooledSql({ pool, clock: systemClock, patience: seconds(20), signal: this.#signal });
     this.#bus = stack.use(new PostgresBus(config, systemClock, quiet));

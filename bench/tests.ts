@@ -1,5 +1,5 @@
 /**
- * makespan: 400 tests with a long-tailed distribution on 8 machines, as real turns in the database (store/tests.ts) and simulated time: a
+ * makespan: 400 tests with a long-tailed distribution on 8 machines, as real turns in the database (store/test-turn.ts) and simulated time: a
  * machine that was given a group is back after what its tests take. The ratio is that of the time until the last test ended to what no
  * schedule can beat, the longest test or the sum over 8. With history, noisy by half to both sides, and without.
  *
@@ -14,7 +14,8 @@ import { buildId, epochMs, leaseId, machineId, ms } from "../src/farm/ids.ts";
 import { openDatabase } from "../src/store/database.ts";
 import { at, type Sql } from "../src/store/sql.ts";
 import { systemClock } from "../src/store/system-clock.ts";
-import { type GroupEnd, storeTests, testTurn } from "../src/store/tests.ts";
+import { storeTests } from "../src/store/test-run.ts";
+import { type GroupEnd, testTurn } from "../src/store/test-turn.ts";
 import type { Bench } from "./bench.ts";
 import { atMost } from "./figure.ts";
 
@@ -115,7 +116,9 @@ async function makespan(
   if (!row) throw new Error("Cannot insert a build");
   const build = buildId(row.id);
   const list = times.map((_, i) => ({ name: `t${i + 1}`, expectedMs: expected?.[i] ?? null, alone: false }));
-  await storeTests(sql, build, list, epochMs(start));
+  const [main] = row.leases;
+  if (main === undefined) throw new Error("Cannot insert leases");
+  await storeTests(sql, { build, lease: leaseId(main), epoch: 1 }, list, "", epochMs(start));
   const free = row.leases.map((lease, i) => ({
     lease,
     machine: i + 1,
@@ -151,12 +154,14 @@ async function makespan(
     next.done = {
       group: group.id,
       status: "ok",
+      line: "m: some tests: ok after 1s",
       log: undefined,
       tests: took.map(({ number, time }) => ({
         number,
         result: "success",
         final: false,
         durationMs: time,
+        shareMs: null,
         from: 0,
         to: 0,
       })),

@@ -66,3 +66,25 @@ test("genbuilderkey makes, lists and revokes keys of machines, with no coordinat
   expect((await run(folder, "-data", data, "-list")).out).toMatch(/riverboard .* revoked /);
   expect(await run(folder, "-data", data, "-revoke", "K000000000")).toMatchObject({ code: 2, out: "" });
 });
+
+test("genbuilderkey warns of a host type that the configuration does not have, and prints the key all the same", async () => {
+  const folder = await home();
+  await writeFile(join(folder, "master"), "gophers rule\n");
+  const key = (...args: string[]) => run(folder, "-masterkey", join(folder, "master"), ...args);
+  const missing = await key("-config", "elsewhere.ts", "host-linux-amd64-lent");
+  expect(missing).toMatchObject({
+    code: 0,
+    err: expect.stringMatching(/^Warning: cannot tell .*elsewhere\.ts: there is no/),
+  });
+  await writeFile(
+    join(folder, "farm.config.ts"),
+    'export default { repos: [{ name: "a", url: "." }], hosts: [{ hostType: "host-linux-amd64-lent" }], builders: [] };',
+  );
+  const slip = await key("host-linux-amd46-lent");
+  expect(slip).toEqual({
+    code: 0,
+    out: expect.stringMatching(/^[0-9a-f]{32}\n$/),
+    err: 'Warning: farm.config.ts has no host type "host-linux-amd46-lent"; did you mean "host-linux-amd64-lent"?\n',
+  });
+  expect((await key("host-linux-amd64-lent")).err).toBe("");
+});

@@ -141,7 +141,7 @@ test("rebuild, cancel, drain and resume from the command line; without the token
   expect(await command(farm, "-rebuild", "2")).toMatchObject({ status: 0 });
   await shows(farm, "/b/4", /at work/);
   const early = await command(farm, "-drain", "all", "-note", "upgrade at noon", "-wait", "1s");
-  expect(early).toMatchObject({ status: 2, said: expect.stringContaining("1 machine is still at work after 1s") });
+  expect(early).toMatchObject({ status: 2, said: expect.stringContaining("1 machine is still at work after 1 s") });
   await shows(farm, "/queues", /The farm is drained: nothing new is begun \(upgrade at noon\)/);
   expect(await command(farm, "-rebuild", "1")).toMatchObject({ status: 0 });
   await using waiting = Process.program("coordinator.js", ["-data", farm.data, "-drain", "all", "-wait", "1m"]);
@@ -158,7 +158,8 @@ test("rebuild, cancel, drain and resume from the command line; without the token
     [["-cancel", "99"], "99"],
     [["-cancel", "2"], "Cannot cancel build 2: it has ended already"],
     [["-rebuild", "x"], "x"],
-    [["-drain", "nobody"], "nobody"],
+    [["-drain", "nobody"], 'Cannot find machine or host type "nobody"'],
+    [["-drain", `${HOST}s`], `did you mean "${HOST}"?`],
     [["-cancel", "1", "-rebuild", "1"], "-rebuild and -cancel at once"],
   ] as const) {
     const refused = await command(farm, ...flags);

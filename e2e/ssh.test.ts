@@ -11,8 +11,9 @@ import { join } from "node:path";
 import { spawn as spawnInTerminal } from "@lydell/node-pty";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { OK, RpcClient } from "../src/gomote/testing/rpc-client.ts";
+import type { Machine } from "./testing/machine.ts";
 import { Process, processesWith, until } from "./testing/process.ts";
-import { type Machine, OUR_TYPE, SeveralCoordinators } from "./testing/several.ts";
+import { OUR_TYPE, SeveralCoordinators } from "./testing/several.ts";
 
 const OPTIONS = {
   coordinators: 2,

@@ -3,14 +3,14 @@
  * middle, one test that fails and one that only failed first. What the pages say of it, and a rebuild that makes nothing again.
  */
 import { existsSync } from "node:fs";
-import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import pg from "pg";
 import { expect, onTestFinished, test } from "vitest";
 import { connectionOf } from "../src/store/embedded-server.ts";
-import { builderKey } from "../src/wire/builder-key/builder-key.ts";
 import { Process, until } from "./testing/process.ts";
 import { Repository, temporaryFolder } from "./testing/repository.ts";
+import { RestartableFarm } from "./testing/restartable.ts";
 
 const HOST = "host-linux-amd64-e2e";
 const TESTS = 40;
@@ -57,8 +57,7 @@ test("one build on three machines, through the loss of a helper and of the coord
   onTestFinished(() => rm(folder, { recursive: true, force: true }));
   await using repository = await Repository.make();
   await repository.commit("First", FILES);
-  const [data, runs, key] = [join(folder, "farm"), join(folder, "runs"), join(folder, "machine.key")];
-  const config = join(folder, "farm.config.mjs");
+  const runs = join(folder, "runs");
   const builder = {
     name: "linux-amd64",
     host: HOST,
@@ -69,39 +68,16 @@ test("one build on three machines, through the loss of a helper and of the coord
     helpers: 2,
     tryHelpers: 2,
   };
-  const repos = [{ name: "app", url: repository.path, poll: "1s" }];
-  const farm = { repos, hosts: [{ hostType: HOST, trust: "team" }], builders: [builder] };
-  await writeFile(config, `export default ${JSON.stringify(farm)};\n`);
-  await writeFile(join(folder, "master.key"), "a master key for tests\n");
-  await writeFile(key, builderKey("a master key for tests", HOST), { mode: 0o600 });
-  let addresses = { https: "https://127.0.0.1:0", http: "http://127.0.0.1:0" };
-  const start = async (): Promise<Process> => {
-    const program = Process.program("coordinator.js", [
-      ...["-config", config, "-data", data, "-masterkey", join(folder, "master.key")],
-      ...["-listen", new URL(addresses.https).host, "-http", new URL(addresses.http).host],
-    ]);
-    await program.says(/The farm runs/);
-    addresses = JSON.parse(await readFile(join(data, "coordinator.json"), "utf8"));
-    return program;
-  };
-  let coordinator = await start();
-  await using stack = new AsyncDisposableStack();
-  stack.defer(() => coordinator[Symbol.asyncDispose]());
-  const machine = async (name: string): Promise<Process> => {
-    const work = join(folder, name);
-    await mkdir(work);
-    const flags = [
-      ...[`-coordinator=${new URL(addresses.https).host}`, `-reverse-type=${HOST}`, `-hostname=${name}`],
-      ...[`-ca-file=${join(data, "tls/ca.pem")}`, `-workdir=${work}`, "-health-addr=127.0.0.1:0", "-halt=false"],
-    ];
-    const started = Process.program("agents/buildlet.mjs", flags, { env: { GO_BUILD_KEY_PATH: key } });
-    stack.use(started);
-    await started.says(/Registered/);
-    return started;
-  };
+  await using farm = await RestartableFarm.start({
+    folder,
+    hostType: HOST,
+    repository: repository.path,
+    builders: [builder],
+  });
   const machines = new Map<string, Process>();
-  for (const name of ["m1", "m2", "m3"]) machines.set(name, await machine(name));
-  const db = new pg.Client(await connectionOf(data));
+  for (const name of ["m1", "m2", "m3"]) machines.set(name, await farm.machine(name));
+  await using stack = new AsyncDisposableStack();
+  const db = new pg.Client(await connectionOf(farm.data));
   await db.connect();
   stack.defer(() => db.end().catch(() => {}));
   db.on("error", () => {}); // the database may end with its coordinator
@@ -113,24 +89,21 @@ test("one build on three machines, through the loss of a helper and of the coord
       `select m.name from test_group g join machine m on m.id = g.machine_id join helper h on h.lease_id = g.lease_id
        where g.state = 'running' order by 1`,
     );
-  const said = () => [coordinator, ...machines.values()].map(({ output }) => output).join("\n");
   await until(
     async () => (await helping()).length === 2,
     60_000,
-    () => `two helpers at work\n${said()}`,
+    () => `two helpers at work\n${farm.output}`,
   );
   const [lost] = await helping();
   machines.get(lost.name)?.kill("SIGKILL"); // it does not come back
-  coordinator.kill("SIGKILL");
-  await coordinator.exited;
-  coordinator = await start();
+  await farm.killAndStart();
 
   const page = async (path: string) =>
-    (await fetch(`${addresses.http}${path}${path.includes("?") ? "&" : "?"}format=json`)).json();
+    (await fetch(`${farm.pages}${path}${path.includes("?") ? "&" : "?"}format=json`)).json();
   const build = async (id: number) => (await page(`/b/${id}`)).page.data;
   const over = async (id: number): Promise<void> => {
     const reached = async () => ["success", "failure", "flaky"].includes((await build(id)).build.status);
-    await until(reached, 60_000, () => `build ${id} to end\n${said()}`);
+    await until(reached, 60_000, () => `build ${id} to end\n${farm.output}`);
   };
   await over(1);
   const ended = await build(1);
@@ -142,9 +115,9 @@ test("one build on three machines, through the loss of a helper and of the coord
   expect(lines.map(({ name, status }) => [name, status])).toEqual(wanted);
   expect(ended.tests.machines.filter(({ helper }: { helper: boolean }) => helper).length).toBe(2);
   for (const { number, name } of lines) {
-    const found = await fetch(`${addresses.http}/b/1/test/${number}`, { redirect: "manual" });
+    const found = await fetch(`${farm.pages}/b/1/test/${number}`, { redirect: "manual" });
     const [, path, line] = /^(.*)\?test=\d+#L(\d+)$/.exec(found.headers.get("location") ?? "") ?? [];
-    const shown = await (await fetch(`${addresses.http}${path}/lines?from=${line}&count=1`)).json();
+    const shown = await (await fetch(`${farm.pages}${path}/lines?from=${line}&count=1`)).json();
     expect(shown.lines[0]).toMatch(new RegExp(`^${name} in .*: made$`));
   }
   const ran = (await readFile(runs, "utf8")).trim().split("\n");
@@ -153,7 +126,7 @@ test("one build on three machines, through the loss of a helper and of the coord
   expect(ran.filter((line) => line === FAILS).length).toBeGreaterThanOrEqual(2);
   expect(existsSync(join(folder, "flaked"))).toBe(true);
 
-  const asked = Process.program("coordinator.js", ["-data", data, "-rebuild", "1"]);
+  const asked = Process.program("coordinator.js", ["-data", farm.data, "-rebuild", "1"]);
   expect(await asked.exited, asked.output).toBe(0);
   await over(2);
   expect((await build(2)).build.status).toBe("failure");

@@ -11,6 +11,8 @@ const LIMIT_MS = 60_000;
 export interface RunOptions {
   readonly cwd?: string;
   readonly env?: NodeJS.ProcessEnv;
+  /** Where the program was built to; our own `dist`. */
+  readonly dist?: string;
   readonly user?: { readonly uid: number; readonly gid: number };
 }
 
@@ -42,9 +44,9 @@ export class Process implements AsyncDisposable {
     });
   }
 
-  /** Node running one of our programs from dist/. */
+  /** Node running one of our programs. */
   static program(name: string, args: readonly string[], options: RunOptions = {}): Process {
-    return new Process(process.execPath, [`${root}dist/${name}`, ...args], options);
+    return new Process(process.execPath, [`${options.dist ?? `${root}dist`}/${name}`, ...args], options);
   }
 
   /** Resolves with the match once the output has it; rejects, showing the output, when the process ends or the limit passes first. */

@@ -2,20 +2,22 @@
  * A farm of several coordinators: real processes on one PostgreSQL of the test's own, behind a balancer, with one secrets folder, and
  * machines that dial the balancer.
  *
- * Steps of its builds are `./work.sh STEP LINES PAUSE`, which writes one line into RUNS when it starts, so that every run of every command is known,
- * and prints numbered lines, so that a log can be compared with what was written. Tests are those of `./tests.sh`, which writes a line for each
+ * Steps of its builds are `./work.sh STEP LINES PAUSE [FILE]`, which writes one line into RUNS when it starts, so that every run of every command is
+ * known, and prints numbered lines, so that a log can be compared with what was written: LINES, and more until FILE exists, with their number at the
+ * end. Tests are those of `./tests.sh`, which writes a line for each
  * test that it begins, signed with the mark of its group.
  */
+import { existsSync } from "node:fs";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import pg from "pg";
 import { type OriginalBuildlet, startOriginalBuildlet } from "../../src/machines/testing/original-buildlet.ts";
-import { EmbeddedServer } from "../../src/store/embedded-server.ts";
-import { systemClock } from "../../src/store/system-clock.ts";
 import { builderKey } from "../../src/wire/builder-key/builder-key.ts";
 import { Balancer } from "./balancer.ts";
-import { Process, until } from "./process.ts";
+import { Machine } from "./machine.ts";
+import { Process, root, until } from "./process.ts";
 import { Repository, temporaryFolder } from "./repository.ts";
+import { SharedDatabase } from "./shared-database.ts";
 
 export const OUR_TYPE = "host-linux-amd64-ours";
 export const ORIGINAL_TYPE = "host-linux-amd64-original";
@@ -25,52 +27,6 @@ export interface Coordinator {
   readonly process: Process;
   readonly http: string;
   readonly tlsPort: number;
-}
-
-/** A machine whose agent is started again whenever it ends. */
-export class Machine implements AsyncDisposable {
-  readonly name: string;
-  readonly #start: () => Process;
-  readonly #stop = new AbortController();
-  readonly #loop: Promise<void>;
-  #process: Process;
-  #before = "";
-  /** How often the agent was killed. */
-  kills = 0;
-
-  constructor(name: string, start: () => Process) {
-    this.name = name;
-    this.#start = start;
-    this.#process = start();
-    this.#loop = this.#supervise();
-  }
-
-  /** SIGKILL is for good for what it ran; SIGSTOP and SIGCONT are a pause. */
-  kill(signal: "SIGKILL" | "SIGSTOP" | "SIGCONT"): void {
-    if (signal === "SIGKILL") this.kills++;
-    this.#process.kill(signal);
-  }
-
-  /** Of all its processes. */
-  get output(): string {
-    return this.#before + this.#process.output;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#stop.abort();
-    await this.#process[Symbol.asyncDispose]();
-    await this.#loop;
-  }
-
-  async #supervise(): Promise<void> {
-    for (;;) {
-      const ended = await this.#process.exited;
-      await new Promise((resolve) => setTimeout(resolve, 200));
-      if (this.#stop.signal.aborted) return;
-      this.#before = `${this.output}(${ended})\n`;
-      this.#process = this.#start();
-    }
-  }
 }
 
 export interface SeveralOptions {
@@ -84,17 +40,16 @@ export interface SeveralOptions {
   readonly flags?: readonly string[];
 }
 
-const quiet = { debug() {}, info() {}, warn() {}, error() {} };
-
 const WORK = (runs: string) => `#!/bin/sh
-# STEP LINES PAUSE
+# STEP LINES PAUSE [FILE]
 echo "$GO_BUILDER_NAME $(cat commit.txt) $1" >> ${runs}
 n=0
-while [ $n -lt $2 ]; do
+while [ $n -lt $2 ] || ! [ -e "\${4:-.}" ]; do
   n=$((n+1))
   echo "$1 $n of $2"
   sleep $3
 done
+[ -z "$4" ] || echo "$1 ended after $n"
 `;
 
 /** Besides `t01` ... `t10`: one that fails the first time that it runs for a commit, and one that fails always for every third commit. */
@@ -128,35 +83,56 @@ done
 exit $status
 `;
 
+/** How many builds of commits have ended; none as long as any build is open. */
+const ENDED =
+  "select case when bool_and(state = 'ended') then count(*) filter (where not narrows) else 0 end as n from build";
+
 /** What `work.sh` prints. */
 export function outputOf(step: string, lines: number): string {
-  return Array.from({ length: lines }, (_, n) => `${step} ${n + 1} of ${lines}\n`).join("");
+  return numbered(step, lines, lines);
+}
+
+/** What `work.sh` prints that waits for a file, as far as it can be told from `log`: which is whole when it is this. */
+export function waitingOutputOf(step: string, lines: number, log: string): string {
+  const count = Number(/ended after (\d+)\n$/.exec(log)?.[1] ?? 0);
+  return `${numbered(step, lines, Math.max(lines, count))}${step} ended after ${count}\n`;
+}
+
+function numbered(step: string, lines: number, count: number): string {
+  return Array.from({ length: count }, (_, n) => `${step} ${n + 1} of ${lines}\n`).join("");
+}
+
+/** By which the database knows the connections of a coordinator. */
+export function nameOf(at: number): string {
+  return `coordinator-${at}`;
 }
 
 export class SeveralCoordinators implements AsyncDisposable {
   readonly folder: string;
-  readonly server: EmbeddedServer;
+  readonly database: SharedDatabase;
   readonly balancer: Balancer;
   readonly repository: Repository;
   readonly db: pg.Pool;
   /** Those that run, by number. */
   readonly running = new Map<number, Coordinator>();
+  /** What coordinators and agents are started from, from now on. */
+  dist = `${root}dist`;
   readonly #stack: AsyncDisposableStack;
   readonly #flags: readonly string[];
   #commits = 0;
 
   private constructor(
-    parts: Pick<SeveralCoordinators, "folder" | "server" | "balancer" | "repository">,
+    parts: Pick<SeveralCoordinators, "folder" | "database" | "balancer" | "repository">,
     stack: AsyncDisposableStack,
     flags: readonly string[],
   ) {
     this.#flags = flags;
     this.folder = parts.folder;
-    this.server = parts.server;
+    this.database = parts.database;
     this.balancer = parts.balancer;
     this.repository = parts.repository;
     this.#stack = stack;
-    this.db = new pg.Pool({ ...parts.server.connection, max: 3 });
+    this.db = new pg.Pool({ ...parts.database.connection, max: 3 });
     this.db.on("error", () => {}); // the test restarts the server
   }
 
@@ -164,11 +140,7 @@ export class SeveralCoordinators implements AsyncDisposable {
     await using stack = new AsyncDisposableStack();
     const folder = await temporaryFolder();
     stack.defer(() => rm(folder, { recursive: true, force: true, maxRetries: 3 }));
-    const settings = { max_connections: "120" };
-    await mkdir(join(folder, "db"));
-    const server = stack.use(
-      await EmbeddedServer.start({ data: join(folder, "db"), clock: systemClock, log: quiet, settings }),
-    );
+    const database = stack.use(await SharedDatabase.start(join(folder, "db")));
     const balancer = stack.use(await Balancer.open(options.random));
     const repository = stack.use(await Repository.make());
     await writeFile(join(folder, "runs"), "");
@@ -179,7 +151,7 @@ export class SeveralCoordinators implements AsyncDisposable {
         hosts: ${options.hosts ?? `[{ hostType: "${OUR_TYPE}" }, { hostType: "${ORIGINAL_TYPE}" }]`}, builders: ${options.builders} };\n`,
     );
     const several = new SeveralCoordinators(
-      { folder, server, balancer, repository },
+      { folder, database, balancer, repository },
       stack.move(),
       options.flags ?? [],
     );
@@ -192,15 +164,13 @@ export class SeveralCoordinators implements AsyncDisposable {
   async startCoordinator(at: number, tries = 20): Promise<Coordinator> {
     const data = join(this.folder, `coordinator-${at}`);
     await rm(join(data, "coordinator.json"), { force: true });
-    const { host, user, password, database } = this.server.connection;
-    const url = `postgres://${user}:${password}@localhost/${database}?host=${encodeURIComponent(host ?? "")}`;
     const started = Process.program(
       "coordinator.js",
       [
         ...["-config", join(this.folder, "farm.config.ts"), "-data", data, "-secrets", join(this.folder, "secrets")],
         ...["-listen", "127.0.0.1:0", "-http", "127.0.0.1:0", ...this.#flags],
       ],
-      { env: { DATABASE_URL: url } },
+      { dist: this.dist, env: { DATABASE_URL: `${this.database.url}&application_name=${nameOf(at)}` } },
     );
     try {
       await started.says(/"msg":"The farm runs"/);
@@ -258,7 +228,7 @@ export class SeveralCoordinators implements AsyncDisposable {
           "-halt=false",
           "-health-addr=127.0.0.1:0",
         ],
-        { env: { HOME: home, TMPDIR: home, GO_BUILD_KEY_PATH: join(home, "key") } },
+        { dist: this.dist, env: { HOME: home, TMPDIR: home, GO_BUILD_KEY_PATH: join(home, "key") } },
       ),
     );
   }
@@ -269,11 +239,13 @@ export class SeveralCoordinators implements AsyncDisposable {
     const stop = new AbortController();
     let now: OriginalBuildlet | undefined;
     const exec: OriginalBuildlet["options"]["exec"] = async ({ args }, { write, signal }) => {
-      const [, , , step = "", lines = "0", pause = "0"] = ["", "", "", ...args];
-      for (let n = 1; n <= Number(lines) && !signal.aborted; n++) {
-        await write(`${step} ${n} of ${lines}\n`);
+      const [step = "", lines = "0", pause = "0", file] = args;
+      let n = 0;
+      while ((n < Number(lines) || !existsSync(file ?? this.folder)) && !signal.aborted) {
+        await write(`${step} ${++n} of ${lines}\n`);
         await new Promise((resolve) => setTimeout(resolve, Number(pause) * 1000));
       }
+      if (file) await write(`${step} ended after ${n}\n`);
       return "ok";
     };
     const loop = (async () => {
@@ -295,11 +267,6 @@ export class SeveralCoordinators implements AsyncDisposable {
         await loop;
       },
     };
-  }
-
-  /** The database ends in an orderly way (SIGINT) or at once (SIGQUIT), and is started again by itself. */
-  restartDatabase(signal: "SIGINT" | "SIGQUIT"): void {
-    if (this.server.pid !== undefined) process.kill(this.server.pid, signal);
   }
 
   async key(hostType: string): Promise<string> {
@@ -347,7 +314,7 @@ export class SeveralCoordinators implements AsyncDisposable {
     );
   }
 
-  /** Resolves once `count` builds have ended. */
+  /** Resolves once `count` builds have ended, and with them those that the farm wanted by itself. */
   async ended(count: number, limitMs: number): Promise<void> {
     const open = () =>
       this.rows(`select b.id, b.builder, b.state, a.number, a.state as attempt, a.reason, l.state as lease, l.queue, l.epoch, l.parked_until, l.instance, m.name as machine,
@@ -364,7 +331,7 @@ export class SeveralCoordinators implements AsyncDisposable {
       async () => {
         last = await open().catch(() => last);
         busy = await database().catch(() => busy);
-        return (await this.number("select count(*) as n from build where state = 'ended'").catch(() => 0)) >= count;
+        return (await this.number(ENDED).catch(() => 0)) >= count;
       },
       limitMs,
       () =>

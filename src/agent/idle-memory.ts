@@ -2,7 +2,7 @@
  * Gives memory back when the machine has nothing to do: five seconds after the last request has ended, unless V8 was
  * started without `--expose-gc` (stage0 starts it with). Status questions do not count.
  */
-import type { Clock } from "../farm/clock.ts";
+import { type Clock, ENOUGH } from "../farm/clock.ts";
 import { type Ms, seconds } from "../farm/ids.ts";
 
 const QUIET: Ms = seconds(5);
@@ -20,7 +20,7 @@ export class IdleMemory implements Disposable {
   /** Work begins; the function given ends it. */
   begin(): () => void {
     this.#busy++;
-    this.#wait.abort();
+    this.#wait.abort(ENOUGH);
     return () => {
       if (--this.#busy === 0) this.#collectSoon();
     };
@@ -28,7 +28,7 @@ export class IdleMemory implements Disposable {
 
   [Symbol.dispose](): void {
     this.#busy++;
-    this.#wait.abort();
+    this.#wait.abort(ENOUGH);
   }
 
   #collectSoon(): void {

@@ -30,6 +30,8 @@ export class BlobCache {
   readonly #known = new Map<string, Written>();
   readonly #making = new Map<string, Cached & { readonly begun: Promise<void> }>();
   #bytes = 0;
+  /** That this one was used is what the folder was told last: its order is right until another one is. */
+  #newest: string | undefined;
 
   private constructor(options: BlobCacheOptions) {
     this.#options = options;
@@ -60,8 +62,9 @@ export class BlobCache {
     const known = this.#known.get(name);
     if (known) {
       this.#remember(name, known);
-      const lost = await this.#touch(name, known);
-      if (!lost) return { open: () => this.#open(name, known), written: Promise.resolve(known) };
+      if (name !== this.#newest) await this.#touch(name, known);
+      const there = await this.#options.blobs.stat(this.#key(name, known.digest));
+      if (there) return { open: () => this.#open(name, known), written: Promise.resolve(known) };
       this.#forget(name); // somebody tidied the folder by hand
     }
     const making = this.#making.get(name) ?? this.#make(name, make);
@@ -90,11 +93,10 @@ export class BlobCache {
     return this.#options.blobs.get(this.#key(name, digest));
   }
 
-  /** True when the blob is not in the folder any more. */
-  async #touch(name: string, { digest }: Written): Promise<boolean> {
-    const key = this.#key(name, digest);
-    await this.#options.blobs.touch(key, this.#options.clock.now()).catch(() => {}); // its age is only a hint
-    return (await this.#options.blobs.stat(key)) === undefined;
+  async #touch(name: string, { digest }: Written): Promise<void> {
+    const { blobs, clock } = this.#options;
+    this.#newest = name;
+    await blobs.touch(this.#key(name, digest), clock.now()).catch(() => {}); // its age is only a hint
   }
 
   #remember(name: string, written: Written): void {

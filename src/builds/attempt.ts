@@ -7,12 +7,13 @@
  *   held -driven (drive.ts)-> ended, given up or parked
  *
  * Whether the machine is emptied first depends on where the attempt stands in the database, never on how the lease came here: an attempt that
- * goes on needs what is there. What may still run there for nobody is ended, by emptying the machine, before it is given back.
+ * goes on needs what is there. Only under a lease that was just wanted nothing can have begun, so that its machine is emptied while the
+ * database is told of the beginning. What may still run there for nobody is ended, by emptying the machine, before it is given back.
  */
 import type { Readable } from "node:stream";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
-import { FarmError } from "../farm/errors.ts";
+import { FarmError, messageOf } from "../farm/errors.ts";
 import { type Ms, plus } from "../farm/ids.ts";
 import type { Lease } from "../farm/lease.ts";
 import type { Logs } from "../logs/logs.ts";
@@ -33,10 +34,11 @@ import { layOutAttempt } from "../store/snapshots.ts";
 import type { Sql } from "../store/sql.ts";
 import { type DriveDeps, drive, type Finished } from "./drive.ts";
 import type { BuildMachine } from "./machine.ts";
-import { publishBuild } from "./publish.ts";
+import { publishBuild, publishTestsOver } from "./publish.ts";
 import type { Snapshots } from "./snapshots.ts";
 import { clean } from "./source-step.ts";
 import { testsOf } from "./tests-of.ts";
+import type { Turns } from "./turns.ts";
 
 export interface AttemptDeps {
   readonly sql: Sql;
@@ -54,6 +56,7 @@ export interface AttemptDeps {
   readonly parkFor: Ms;
   /** Calls until the database is there, or this coordinator stops. */
   readonly patiently: <T>(call: () => Promise<T>) => Promise<T>;
+  readonly turns: Turns;
   readonly stopping: AbortSignal;
 }
 
@@ -68,7 +71,9 @@ export async function workOnAttempt(
   began: (begun: Begun) => void,
   signal: AbortSignal,
 ): Promise<Back> {
-  const { sql, bus, clock, patiently } = deps;
+  const { sql, bus, clock, log, patiently } = deps;
+  const cleaning = lease.anew && machine ? clean(clock, machine, signal) : undefined;
+  cleaning?.catch(() => {}); // told to whoever waits for it
   const begun = await patiently(() => beginAttempt(sql, lease, clock.now()));
   if (!begun) {
     if (await isElsewhere(deps, lease)) return "elsewhere";
@@ -79,27 +84,36 @@ export async function workOnAttempt(
   publishBuild(bus, begun.build, false);
   if (!machine) return await withoutMachine(deps, lease, begun);
   bus.publish(`machine:${machine.machineId}`);
-  const driven = await drive(driveDeps(deps, lease, begun, machine), begun, machine, signal);
-  if (driven.outcome === "parked") await park(deps, lease, begun, driven.reason);
+  const first = begun.at === 0 && begun.log?.length === 0;
+  log.info(about(begun, machine), first ? "A build began" : "A build goes on");
+  const driven = await drive(driveDeps(deps, lease, begun, machine, cleaning), begun, machine, signal);
+  if (driven.outcome === "parked") await park(deps, lease, begun, machine, driven.reason);
   const back = driven.outcome === "parked" ? "parked" : await ended(deps, lease, begun, machine, driven, signal);
   bus.publish(`machine:${machine.machineId}`);
   return back;
 }
 
 async function withoutMachine(deps: AttemptDeps, lease: Lease, begun: Begun): Promise<Back> {
-  const reason = "machine gone: it hung up before the build began";
+  const reason = "machine gone: it closed the connection before the build began";
   const anything = begun.at > 0 || begun.log === undefined || begun.log.length > 0;
-  if (anything && (await park(deps, lease, begun, reason))) return "parked";
-  await giveUp(deps, lease, begun, { reason, counts: anything, machineFault: false, end: undefined });
+  if (anything && (await park(deps, lease, begun, undefined, reason))) return "parked";
+  await giveUp(deps, lease, begun, undefined, { reason, counts: anything, machineFault: false, end: undefined });
   return "clean";
 }
 
-function driveDeps(deps: AttemptDeps, lease: Lease, begun: Begun, machine: BuildMachine): DriveDeps {
+function driveDeps(
+  deps: AttemptDeps,
+  lease: Lease,
+  begun: Begun,
+  machine: BuildMachine,
+  cleaning: Promise<void> | undefined,
+): DriveDeps {
   const { sql, bus, clock, logs, snapshots, tarball, patiently } = deps;
   const { epoch } = lease;
   const { attempt, build, recipe } = begun;
   return {
     clock,
+    cleaning,
     tarball,
     writeOther: snapshots.writeOther.bind(snapshots),
     writer: logs.writer.bind(logs),
@@ -139,9 +153,10 @@ async function ended(
   signal: AbortSignal,
 ): Promise<Back> {
   const { sealed } = driven;
-  const live = !driven.settled && (await stored(deps, lease, begun, driven, signal));
+  const live = !driven.settled && (await stored(deps, lease, begun, machine, driven));
   // If the attempt was ended by somebody else, the bytes still belong to its log; if it goes on elsewhere, they are fetched there.
   const left = live ? undefined : sealed;
+  if (live || driven.settled) logEnd(deps, begun, machine, driven);
   if (live || (left && (await deps.patiently(() => endLeftLog(deps.sql, begun.attempt, left.end))))) sealed?.stored();
   if (!live && (await isElsewhere(deps, lease))) return "elsewhere";
   if (!driven.machineFine) return "broken";
@@ -150,25 +165,39 @@ async function ended(
   return mayRun ? await emptied(deps, machine) : "clean";
 }
 
+/** One that the farm failed is logged where it is given up. */
+function logEnd({ clock, log }: AttemptDeps, begun: Begun, machine: BuildMachine, { outcome, reason }: Finished): void {
+  if (outcome === "infra_failure") return;
+  const tookMs = clock.now() - begun.startedAt;
+  log.info({ ...about(begun, machine), outcome, ...(reason !== null && { reason }), tookMs }, "A build ended");
+}
+
+/** Which build that is, and what it runs on, for the log. */
+function about({ build, number }: Begun, machine: BuildMachine | undefined): object {
+  return { build: build.id, builder: build.builder, attempt: number, machine: machine?.name };
+}
+
 /** Returns whether the attempt was still ours. */
 async function stored(
   deps: AttemptDeps,
   lease: Lease,
   begun: Begun,
-  { outcome, reason, sealed, step, machineFine }: Finished,
-  signal: AbortSignal,
+  machine: BuildMachine,
+  { outcome, reason, sealed, step, machineFine, ownRestart }: Finished,
 ): Promise<boolean> {
   const { sql, bus, clock, patiently } = deps;
   if (outcome === "infra_failure") {
-    const counts = !isFor(signal, "unavailable");
+    const counts = !ownRestart;
     const machineFault = counts && !machineFine;
-    return await giveUp(deps, lease, begun, { reason: reason ?? "", counts, machineFault, end: sealed?.end });
+    return await giveUp(deps, lease, begun, machine, { reason: reason ?? "", counts, machineFault, end: sealed?.end });
   }
   const verdict = { outcome, reason, failedStep: outcome === "failure" ? step.name : null };
   const end = { attempt: begun.attempt, epoch: lease.epoch, number: step.number, status: step.status, outcome };
   const now = clock.now();
-  const live = await patiently(() => endAttempt(sql, end, sealed?.end, verdict, now));
+  const hasTests = begun.recipe.tests !== undefined;
+  const live = await patiently(() => endAttempt(sql, end, sealed?.end, verdict, hasTests, now));
   if (live) publishBuild(bus, begun.build, false);
+  if (live && hasTests) publishTestsOver(bus, begun.build.id);
   return live;
 }
 
@@ -176,16 +205,19 @@ async function stored(
 async function giveUp(
   { sql, bus, clock, log, policy, patiently }: AttemptDeps,
   { epoch }: Lease,
-  { build, attempt }: Begun,
+  begun: Begun,
+  machine: BuildMachine | undefined,
   why: Pick<GiveUp, "reason" | "counts" | "machineFault" | "end">,
 ): Promise<boolean> {
+  const { build, attempt, recipe } = begun;
   const now = clock.now();
   const given = await patiently(() => giveUpAttempt(sql, { attempt, epoch, by: "driver", ...why }, policy, now));
   if (!given) return false;
   const { again } = given;
-  const about = { build: build.id, attempt, reason: why.reason, again };
-  log.info(about, "An attempt failed for the farm's own reasons");
+  const how = { reason: why.reason, again, tookMs: now - begun.startedAt };
+  log.info({ ...about(begun, machine), ...how }, "An attempt failed for the farm's own reasons");
   publishBuild(bus, build, again);
+  if (!again && recipe.tests !== undefined) publishTestsOver(bus, build.id);
   return true;
 }
 
@@ -193,13 +225,14 @@ async function giveUp(
 async function park(
   { sql, bus, clock, log, parkFor, patiently }: AttemptDeps,
   lease: Lease,
-  { build, attempt }: Begun,
+  begun: Begun,
+  machine: BuildMachine | undefined,
   reason: string,
 ): Promise<boolean> {
   const parked = await patiently(() => parkLease(sql, lease, plus(clock.now(), parkFor)));
   if (!parked) return false;
-  log.info({ build: build.id, attempt, reason }, "An attempt waits for its machine to come back");
-  publishBuild(bus, build, false);
+  log.info({ ...about(begun, machine), reason }, "An attempt waits for its machine to come back");
+  publishBuild(bus, begun.build, false);
   return true;
 }
 
@@ -208,11 +241,12 @@ function isElsewhere({ sql, patiently }: AttemptDeps, lease: Lease): Promise<boo
   return patiently(() => goesOnElsewhere(sql, lease));
 }
 
-async function emptied({ clock, stopping }: AttemptDeps, machine: BuildMachine): Promise<"clean" | "broken"> {
+async function emptied({ clock, log, stopping }: AttemptDeps, machine: BuildMachine): Promise<"clean" | "broken"> {
   try {
     await clean(clock, machine, stopping);
     return "clean";
-  } catch {
+  } catch (error) {
+    log.warn({ machine: machine.name, error: messageOf(error) }, "Could not clean a machine; letting it go");
     return "broken";
   }
 }

@@ -2,10 +2,11 @@ import { Readable } from "node:stream";
 import { expect, test, vi } from "vitest";
 import { type BuildId, epochMs, type LogId, ms, seconds } from "../farm/ids.ts";
 import { claimLease } from "../store/leases.ts";
-import { freshDatabase, type TestDatabase } from "../store/testing/database.ts";
+import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
 import { addCommit, addHostType, NOON, testRecipe } from "../store/testing/farm.ts";
 import { whyWaiting } from "../store/waiting.ts";
 import { insertPlanned, type PlannedBuild } from "./insert.ts";
+import { SlowSql } from "./testing/cut-sql.ts";
 import type { Script } from "./testing/fake-machine.ts";
 import { TestFarm } from "./testing/farm.ts";
 
@@ -141,6 +142,18 @@ test("[coordinator 63] the first call of a build is removeall of the work dir; t
   await consistent(database);
 });
 
+test("the machine of a new build is emptied while the database is told of its beginning, and that once", async () => {
+  await using database = await freshDatabase();
+  const sql = new SlowSql(database.sql, "update attempt set state = 'running'");
+  await using farm = await TestFarm.open(database, { sql });
+  const id = await plan(database, {}, ["make"]);
+  const machine = await farm.connect("linux", "m1");
+  await vi.waitFor(() => expect([sql.waiting, machine.calls]).toEqual([1, ["removeall ."]]));
+  sql.go();
+  expect(await ended(database, id)).toMatchObject({ outcome: "success" });
+  expect(machine.calls).toEqual(["removeall .", "writetgz src", "exec make"]);
+});
+
 test("[coordinator 59] without a connected machine of its host type a build waits, planned once however often it is found, and begins when one connects", async () => {
   await using database = await freshDatabase();
   await using farm = await TestFarm.open(database);
@@ -179,6 +192,42 @@ test("[coordinator 62] a machine is given back once when its build has ended: ou
   expect(original.calls.filter((call) => call === "removeall .").length).toBe(1);
 });
 
+test("the coordinator's log says when each build began, on what, and how and after how long it ended", async () => {
+  await using database = await freshDatabase();
+  const said: unknown[] = [];
+  const info = (fields: object, text: string) => said.push({ text, ...fields });
+  await using farm = await TestFarm.open(database, { log: { ...quiet, info }, policy: QUICK });
+  const id = await plan(database, {}, ["make", "test"]);
+  await farm.connect("linux", "leaver", { dieIn: "writetgz" });
+  await vi.waitFor(() => expect(said.length).toBe(2));
+  await farm.connect("linux", "m1", { script: ({ cmd }) => ({ state: cmd === "test" ? "exit status 1" : "ok" }) });
+  await ended(database, id);
+  const canceled = await plan(database);
+  await farm.builds.cancel(canceled, "ada");
+  const build = { build: id, builder: "linux-amd64" };
+  const tookMs = expect.any(Number);
+  await vi.waitFor(() =>
+    expect(said).toEqual([
+      { text: "A build began", ...build, attempt: 1, machine: "leaver" },
+      {
+        ...{ text: "An attempt failed for the farm's own reasons", ...build, attempt: 1, tookMs },
+        ...{ machine: "leaver", again: true, reason: expect.stringMatching(/^machine gone: /) },
+      },
+      { text: "A build began", ...build, attempt: 2, machine: "m1" },
+      {
+        text: "A build ended",
+        ...build,
+        attempt: 2,
+        machine: "m1",
+        outcome: "failure",
+        reason: "exit status 1",
+        tookMs,
+      },
+      { text: "A build was canceled", build: canceled, builder: "linux-amd64", who: "ada" },
+    ]),
+  );
+});
+
 test("a step that fails ends the build as failure, names the step and leaves the rest undone", async () => {
   await using database = await freshDatabase();
   await using farm = await TestFarm.open(database);
@@ -205,12 +254,12 @@ test("a step over its time limit is stopped and fails, and its log says so", asy
   await farm.connect("linux", "m1", { script: () => ({ output: ["working\n"], ends: "hang" }) });
   expect(await ended(database, id)).toMatchObject({
     outcome: "failure",
-    reason: "timed out after 50ms",
+    reason: "timed out after 50 ms",
     failed_step: "slow",
   });
   const rows = await steps(database, id);
   expect(await logText(farm, rows[1]?.log_id)).toBe(
-    'working\n\nbarnraiser: step "slow" was stopped: timed out after 50ms\n',
+    'working\n\nbarnraiser: step "slow" was stopped: timed out after 50 ms\n',
   );
 });
 
@@ -234,6 +283,16 @@ test("[coordinator 66] an infra failure is no verdict: it is tried again, keeps 
   await farm.connect("linux", "good");
   expect(await ended(database, id)).toMatchObject({ outcome: "success", reason: null });
   await consistent(database);
+});
+
+test("the end of a coordinator that passed a machine's connection on is not charged, and says nothing against the machine", async () => {
+  await using database = await freshDatabase();
+  await using farm = await TestFarm.open(database, { policy: QUICK });
+  const id = await plan(database);
+  await farm.connect("linux", "m1", { script: () => ({ ends: "carrier" }) });
+  await vi.waitFor(async () => expect((await look(database, id)).attempts.length).toBeGreaterThan(1));
+  const [first] = await database.sql.query("select reason, counts, machine_fault from attempt order by number");
+  expect(first).toEqual({ reason: "coordinator P1 ended", counts: false, machine_fault: false });
 });
 
 test("[coordinator 66] the budget: four attempts on four machines, then the build ends as infra_failure with the last reason", async () => {
@@ -386,8 +445,9 @@ test("rebuild() makes one further build however often it is asked for while that
   await ended(database, id);
   await database.sql.query("update machine set drained_at = now()");
   const again = await Promise.all([1, 2, 3].map(() => farm.builds.rebuild(id, "ada")));
-  expect(new Set(again).size).toBe(1);
-  const of = again[0] as BuildId;
+  expect(new Set(again.map(({ build }) => build)).size).toBe(1);
+  expect(again.filter(({ made }) => made).length).toBe(1);
+  const of = again[0]?.build as BuildId;
   expect(of).not.toBe(id);
   expect(await whyWaiting(database.sql, of, NOON)).toMatchObject({
     ahead: 0,

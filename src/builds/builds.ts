@@ -17,6 +17,7 @@
  */
 import { INFRA_RETRIES } from "../farm/build.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
+import { every } from "../farm/every.ts";
 import {
   type BuildId,
   type CoordinatorId,
@@ -32,14 +33,16 @@ import type { Lease, LeaseKind } from "../farm/lease.ts";
 import { rankOf, starvesAt } from "../schedule/order.ts";
 import type { RetryPolicy } from "../store/attempts.ts";
 import { cancelBuild, insertRebuild } from "../store/builds.ts";
-import { endLease, goesOnElsewhere, heldLeases, lostLeases, parkLease } from "../store/leases.ts";
+import type { HelperJob } from "../store/helper-leases.ts";
+import { goesOnElsewhere, heldLeases, lostLeases, parkLease } from "../store/leases.ts";
 import { patiently } from "../store/patience.ts";
-import type { HelperJob } from "../store/tests.ts";
+import { endHelper } from "../store/set-aside.ts";
 import { type AttemptDeps, type Back, workOnAttempt } from "./attempt.ts";
 import { help } from "./help.ts";
 import type { BuildMachine } from "./machine.ts";
 import { publishBuild } from "./publish.ts";
 import { testsDeps } from "./tests-of.ts";
+import { Turns } from "./turns.ts";
 
 export const MAX_ATTEMPTS = 20;
 /** How often the database is asked whether what runs here is still wanted, and whether a lease got lost on its way here. */
@@ -57,13 +60,18 @@ export const RETRY_POLICY: RetryPolicy = {
   pause: (failed) => seconds(2 ** failed),
 };
 
-export interface BuildsDeps extends Omit<AttemptDeps, "policy" | "parkFor" | "patiently" | "stopping"> {
+export interface BuildsDeps extends Omit<AttemptDeps, "policy" | "parkFor" | "patiently" | "turns" | "stopping"> {
   readonly coordinator: CoordinatorId;
   readonly machine: (session: SessionId) => BuildMachine | undefined;
   /** The machine is not used any more over this session: clean it for the next build, drop it, or only forget the session. */
   readonly release: (session: SessionId, how: Exclude<Back, "parked">) => Promise<void>;
   readonly policy?: RetryPolicy;
   readonly parkFor?: Ms;
+}
+
+export interface Rebuilt {
+  readonly build: BuildId;
+  readonly made: boolean;
 }
 
 interface Running {
@@ -87,10 +95,11 @@ export class Builds implements AsyncDisposable {
       ...deps,
       // The database may be away for longer than one call waits; what happened is not forgotten meanwhile.
       patiently: (call) => patiently(call, deps.clock, this.#stop.signal),
+      turns: new Turns(),
       stopping: this.#stop.signal,
     };
     deps.bus.subscribe("cancel:", (topic) => this.#canceled(topic), this.#stop.signal);
-    this.#checks = this.#check();
+    this.#checks = every(CHECK_EVERY, () => this.#check(), "Could not check what runs here", deps, this.#stop.signal);
   }
 
   /** How many attempts run here. */
@@ -121,14 +130,14 @@ export class Builds implements AsyncDisposable {
       });
   }
 
-  /** A further build of the same commit, asked for by `who`; the one that is open already when there is one. Throws `not-found`. */
-  async rebuild(of: BuildId, who: string): Promise<BuildId> {
+  /** A further build of the same commit, asked for by `who`; not `made`: it is open already. Throws `not-found`. */
+  async rebuild(of: BuildId, who: string): Promise<Rebuilt> {
     const now = this.#deps.clock.now();
     const rank = rankOf("try", now, now);
     const rebuild = { of, who, class: "try", rank, starvesAt: starvesAt("try", now) } as const;
     const { build, made } = await insertRebuild(this.#deps.sql, rebuild, now);
     if (made) publishBuild(this.#deps.bus, build, true);
-    return build.id;
+    return { build: build.id, made };
   }
 
   /**
@@ -138,6 +147,7 @@ export class Builds implements AsyncDisposable {
   async cancel(id: BuildId, who: string): Promise<boolean> {
     const { build, changed } = await cancelBuild(this.#deps.sql, id, who, this.#deps.clock.now());
     if (!changed) return false;
+    this.#deps.log.info({ build: id, builder: build.builder, who }, "A build was canceled");
     this.#deps.bus.publish(`cancel:${id}`);
     publishBuild(this.#deps.bus, build, false);
     return true;
@@ -184,14 +194,17 @@ export class Builds implements AsyncDisposable {
       bus.publish(`build:${build.id}`);
       if (machine) bus.publish(`machine:${machine.machineId}`);
     };
-    const gone = { reason: "machine gone: it hung up before it could help", parked: true } as const;
+    const gone = { reason: "machine gone: it closed the connection before it could help", parked: true } as const;
     const deps = { ...testsDeps(this.#deps), snapshots };
     const helped = machine ? await help(deps, lease, machine, told, stop.signal) : gone;
     let back: Back = helped.parked || !helped.machineFine ? "broken" : "clean";
     const parked = helped.parked && (await patiently(() => parkLease(sql, lease, plus(clock.now(), parkFor))));
     if (parked) back = "parked";
     else if (await patiently(() => goesOnElsewhere(sql, lease))) back = "elsewhere";
-    else await patiently(() => endLease(sql, lease, clock.now(), helped.reason));
+    else {
+      const fault = !helped.parked && helped.machineFault;
+      await patiently(() => endHelper(sql, lease, fault, helped.reason, clock.now()));
+    }
     log.info({ build: running.build, machine: machine?.name, reason: helped.reason, parked }, "A helper ended");
     if (running.build) bus.publish(`tests:${running.build}`);
     if (machine) bus.publish(`machine:${machine.machineId}`);
@@ -207,29 +220,15 @@ export class Builds implements AsyncDisposable {
 
   /** A word may get lost, and so may the answer to a claim: look by ourselves now and then. */
   async #check(): Promise<void> {
-    const { sql, clock, log, coordinator } = this.#deps;
-    while (!this.#stop.signal.aborted) {
-      await clock.sleep(CHECK_EVERY, this.#stop.signal).catch(() => {});
-      if (this.#stop.signal.aborted) return;
-      try {
-        const running = [...this.#running.values()];
-        const lost = new Set(
-          running.length === 0
-            ? []
-            : await lostLeases(
-                sql,
-                running.map((each) => each.lease),
-              ),
-        );
-        for (const { lease, stop } of running) {
-          if (lost.has(lease.id)) stop.abort(new FarmError("lease-lost", "the build was taken back"));
-        }
-        const before = plus(clock.now(), ms(-LOST_AFTER));
-        for (const lease of await heldLeases(sql, coordinator, KINDS, before)) this.start(lease);
-      } catch (error) {
-        log.warn({ error: messageOf(error) }, "Could not check what runs here");
-      }
+    const { sql, clock, coordinator } = this.#deps;
+    const running = [...this.#running.values()];
+    const leases = running.map((each) => each.lease);
+    const lost = new Set(leases.length === 0 ? [] : await lostLeases(sql, leases));
+    for (const { lease, stop } of running) {
+      if (lost.has(lease.id)) stop.abort(new FarmError("lease-lost", "the build was taken back"));
     }
+    const before = plus(clock.now(), ms(-LOST_AFTER));
+    for (const lease of await heldLeases(sql, coordinator, KINDS, before)) this.start(lease);
   }
 }
 

@@ -5,16 +5,16 @@
  * long it has run already (`ran`). While the log takes no more bytes the command is not silent: it is us who do not listen (`hold`).
  */
 import type { Recipe, Step } from "../farm/build.ts";
-import type { Clock } from "../farm/clock.ts";
+import { type Clock, ENOUGH } from "../farm/clock.ts";
+import { durationText } from "../farm/duration-text.ts";
 import { FarmError } from "../farm/errors.ts";
 import { type EpochMs, type Ms, minutes, ms } from "../farm/ids.ts";
-import { durationText } from "./duration-text.ts";
 
 /** A command that prints nothing for so long is stopped, where the builder has no limit of its own. */
 export const SILENCE_LIMIT: Ms = minutes(30);
 /** A whole build, the same. */
 export const BUILD_LIMIT: Ms = minutes(6 * 60);
-/** An attempt that seems to have run for more than this over its limit was begun by a clock that was wrong, or is looked at by one. */
+/** A build that seems to have run for more than this over its limit was begun by a clock that was wrong, or is looked at by one. */
 const CREDIBLE: Ms = minutes(60);
 
 export interface CommandLimits {
@@ -30,10 +30,10 @@ export interface BuildLimit {
   readonly limit: Ms;
 }
 
-/** When the whole build must be over. The wall clock tells only what an earlier driver used up, and only while that can be true. */
-export function buildLimit(clock: Clock, { limits }: Recipe, startedAt: EpochMs): BuildLimit {
+/** When the whole build must be over. The wall clock tells only what earlier drivers and attempts used up, and only while that can be true. */
+export function buildLimit(clock: Clock, { limits }: Recipe, countsFrom: EpochMs): BuildLimit {
   const limit = ms(limits?.buildMs ?? BUILD_LIMIT);
-  const used = clock.now() - startedAt;
+  const used = clock.now() - countsFrom;
   const credible = used >= 0 && used <= limit + CREDIBLE;
   return { endsAt: clock.monotonic() + limit - (credible ? used : 0), limit };
 }
@@ -79,7 +79,7 @@ export class LimitWatch implements Disposable {
   ran(span: Ms): void {
     this.#heard = this.#clock.monotonic();
     this.#began = Math.min(this.#began, this.#heard - span);
-    this.#timer.abort();
+    this.#timer.abort(ENOUGH);
     this.#arm();
   }
 
@@ -93,8 +93,8 @@ export class LimitWatch implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#over.abort();
-    this.#timer.abort();
+    this.#over.abort(ENOUGH);
+    this.#timer.abort(ENOUGH);
   }
 
   #arm(): void {

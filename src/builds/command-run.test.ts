@@ -81,7 +81,7 @@ test("runCommand() goes on from the byte that the log has when only the connecti
   const { run, log } = runOf(machine, { from: 100 });
   const ran = runCommand(clock, run, never);
   for (let cuts = 1; cuts <= 2; cuts++) await clock.advance(seconds(1));
-  expect(await ran).toEqual({ state: "ok", ok: true, stopped: false });
+  expect(await ran).toMatchObject({ state: "ok", ok: true, stopped: false, unbroken: false });
   expect(log()).toBe("one two three");
   expect(asked).toEqual([
     { id: "a7.1", from: 100 },
@@ -89,6 +89,23 @@ test("runCommand() goes on from the byte that the log has when only the connecti
     { id: "a7.1", from: 108 },
   ]);
   expect(ended).toEqual([]);
+});
+
+test("runCommand() says for how long a command ran that ended while nobody listened, and what it had printed by then", async () => {
+  const clock = new FakeClock();
+  const attached =
+    (age: number, length: number, answer: Exec): Exec =>
+    (command, ...rest) => {
+      command.execution?.began?.(ms(age), length);
+      return answer(command, ...rest);
+    };
+  const { machine } = machineOf([attached(0, 0, says("one ", "cut")), attached(150, 9, says("two three", "ok"))]);
+  const taken: number[] = [];
+  const ran = runCommand(clock, runOf(machine, { takenUp: (length) => taken.push(length) }).run, never);
+  await clock.advance(ms(1)); // it was cut
+  await clock.advance(seconds(30));
+  expect(await ran).toMatchObject({ ok: true, durationMs: 150, unbroken: false });
+  expect(taken).toEqual([0, 9]);
 });
 
 test("runCommand() gives up a machine that is there and never lets a command be followed", async () => {
@@ -114,8 +131,9 @@ test("runCommand() stops a command that is silent for too long, and says for how
   const ran = runCommand(clock, run, never);
   await clock.advance(ms(1)); // it has printed
   await clock.advance(minutes(10));
-  const state = "timed out: it printed nothing for 10m0s";
-  expect(await ran).toEqual({ state, ok: false, stopped: true });
+  const state = "timed out: it printed nothing for 10m 00s";
+  const durationMs = minutes(10) + 1;
+  expect(await ran).toEqual({ state, ok: false, stopped: true, durationMs, unbroken: true });
   expect(log()).toBe(`working\n\nbarnraiser: step "make" was stopped: ${state}\n`);
   expect(ended).toEqual(["a7.1"]);
 });
@@ -139,18 +157,18 @@ test("runCommand() does not take a command for silent while its output cannot be
 test("runCommand() counts the time that a command ran before it was taken up, and what its build has left", async () => {
   const clock = new FakeClock();
   const older: Exec = (command, onOutput, signal) => {
-    command.execution?.began?.(minutes(59));
+    command.execution?.began?.(minutes(59), 0);
     return says("working\n", "hang")(command, onOutput, signal);
   };
   const { machine } = machineOf([older, says("", "hang")]);
   const first = runCommand(clock, runOf(machine).run, never);
   await clock.advance(minutes(1));
-  expect(await first).toMatchObject({ state: "timed out after 1h0m0s", stopped: true });
+  expect(await first).toMatchObject({ state: "timed out after 1h 00m", stopped: true });
   const build = { endsAt: clock.monotonic() + 5000, limit: minutes(90) };
   const limits = { time: minutes(60), silence: minutes(10), build };
   const second = runCommand(clock, runOf(machine, { limits }).run, never);
   await clock.advance(ms(5000));
-  expect(await second).toMatchObject({ state: "timed out: its build has 1h30m0s", stopped: true });
+  expect(await second).toMatchObject({ state: "timed out: its build has 1h 30m", stopped: true });
 });
 
 test("runCommand() kills what is canceled, and leaves alone what another may take up", async () => {

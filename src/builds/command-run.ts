@@ -37,29 +37,46 @@ export interface CommandRun {
   readonly limits: CommandLimits;
   /** What the log calls it: `step "make"`. */
   readonly what: string;
+  /** Told, whenever the command is taken up, up to which byte its output was printed before: that comes in one burst. */
+  readonly takenUp?: (length: number) => void;
 }
 
 export interface CommandRan extends CommandEnd {
   /** A limit ended it; `state` says which. */
   readonly stopped: boolean;
+  /** How long it ran: from its own start, whoever started it. */
+  readonly durationMs: Ms;
+  /** Nothing of this call's part of it was missed: its connection held. */
+  readonly unbroken: boolean;
+}
+
+/** When a command started, on our clock, as far as is known by now. */
+interface Watched {
+  startedAt: number;
+  unbroken: boolean;
 }
 
 /** Runs or takes up a command, until it has ended. Rejects when the machine, the log or `signal` ends first. */
 export async function runCommand(clock: Clock, run: CommandRun, signal: AbortSignal): Promise<CommandRan> {
   const { machine, writer, what } = run;
   const unstored = new AbortController(); // the log takes no more
+  const watched: Watched = { startedAt: clock.monotonic(), unbroken: true };
+  const span = (): Pick<CommandRan, "durationMs" | "unbroken"> => ({
+    durationMs: ms(clock.monotonic() - watched.startedAt),
+    unbroken: watched.unbroken,
+  });
   using limits = new LimitWatch(clock, run.limits);
   const stop = AbortSignal.any([machine.gone, signal, unstored.signal, limits.signal]);
   try {
-    const end = await attended(clock, run, limits, unstored, stop);
-    return { ...end, stopped: false };
+    const end = await attended(clock, run, limits, watched, unstored, stop);
+    return { ...end, stopped: false, ...span() };
   } catch (error) {
     if (!(error instanceof FarmError)) throw error;
     const late = limits.signal.aborted && error === limits.signal.reason;
     if (late || error.code === "canceled") await kill(clock, run);
     if (!late) throw error;
     await writer.write(Buffer.from(`\nbarnraiser: ${what} was stopped: ${error.message}\n`));
-    return { state: error.message, ok: false, stopped: true };
+    return { state: error.message, ok: false, stopped: true, ...span() };
   }
 }
 
@@ -68,6 +85,7 @@ async function attended(
   clock: Clock,
   run: CommandRun,
   limits: LimitWatch,
+  watched: Watched,
   unstored: AbortController,
   stop: AbortSignal,
 ): Promise<CommandEnd> {
@@ -79,14 +97,19 @@ async function attended(
     const taken = limits.hold();
     return writer.write(chunk).then(taken, (error: unknown) => unstored.abort(error));
   };
-  const began = (age: Ms): void => limits.ran(age);
+  const began = (age: Ms, length: number): void => {
+    limits.ran(age);
+    watched.startedAt = clock.monotonic() - age;
+    run.takenUp?.(length);
+  };
   for (let cuts = 0, since = at; ; cuts++) {
     try {
       const whole = machine.resumes ? { ...command, execution: { id, from: at, began } } : command;
       return await unless(stop, (limited) => machine.client.exec(whole, onOutput, limited));
     } catch (error) {
-      const cut = error instanceof FarmError && error.code === "machine-gone";
+      const cut = error instanceof FarmError && ["machine-gone", "carrier-gone"].includes(error.code);
       if (stop.aborted || !machine.resumes || !cut) throw error;
+      watched.unbroken = false;
       if (at > since) cuts = 0;
       if (cuts === CUTS) throw error;
       since = at;

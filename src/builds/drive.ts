@@ -48,6 +48,8 @@ export interface Finished {
   readonly settled?: true;
   /** The machine may be used again after it was cleaned. */
   readonly machineFine: boolean;
+  /** The farm's own restart ended it: not charged to the budget. */
+  readonly ownRestart?: true;
 }
 
 /** Not over: the machine may come back with what it runs. */
@@ -67,7 +69,7 @@ export async function drive(
   signal: AbortSignal,
 ): Promise<Finished | Parked> {
   const { steps, tests } = begun.recipe;
-  const build = buildLimit(deps.clock, begun.recipe, begun.startedAt);
+  const build = buildLimit(deps.clock, begun.recipe, begun.countsFrom);
   let log = begun.log;
   let status = "ok";
   for (let number = begun.at; log !== undefined; number++) {
@@ -135,7 +137,7 @@ async function runStep(
   machine: BuildMachine,
   writer: LogWriter,
   signal: AbortSignal,
-): Promise<CommandRan> {
+): Promise<Pick<CommandRan, "state" | "ok" | "stopped">> {
   const { recipe, attempt } = begun;
   const either = AbortSignal.any([machine.gone, signal]);
   if (step.makesOther && recipe.with?.builtBy !== undefined && (await otherIsMade(machine, either))) {
@@ -184,7 +186,11 @@ async function infraFailure(
   }
   const ours = signal.aborted || !isAgainstMachine(error);
   const machineFine = ours && !machine.gone.aborted && (!signal.aborted || machine.agent === "barnraiser");
-  return { outcome: "infra_failure", step: { ...step, status: reason }, reason, sealed, machineFine };
+  // Ours, which stops, or that of another coordinator, over which the machine was connected.
+  const stops = signal.aborted && signal.reason instanceof FarmError && signal.reason.code === "unavailable";
+  const carrierGone = !signal.aborted && error instanceof FarmError && error.code === "carrier-gone";
+  const ended = { step: { ...step, status: reason }, reason, sealed, machineFine };
+  return { outcome: "infra_failure", ...ended, ...((stops || carrierGone) && { ownRestart: true }) };
 }
 
 function reasonOf(error: unknown, machine: BuildMachine): string {

@@ -85,7 +85,7 @@ class Farm implements AsyncDisposable {
   }
 
   async rebuilt(): Promise<BuildId> {
-    const again = await this.farm.builds.rebuild(this.build, "somebody");
+    const { build: again } = await this.farm.builds.rebuild(this.build, "somebody");
     expect((await endedBuild(this.database, again)).outcome).toBe("success");
     return again;
   }

@@ -10,7 +10,8 @@
  */
 import { FarmError, messageOf } from "../farm/errors.ts";
 import type { Lease } from "../farm/lease.ts";
-import { type HelperJob, heldGroup, helperJob } from "../store/tests.ts";
+import { type HelperJob, helperJob } from "../store/helper-leases.ts";
+import { heldGroup } from "../store/test-groups.ts";
 import { buildLateText, buildLimit } from "./command-limits.ts";
 import { type BuildMachine, isAgainstMachine } from "./machine.ts";
 import type { Snapshots } from "./snapshots.ts";
@@ -24,8 +25,8 @@ export interface HelpDeps extends TestsDeps {
 /** `parked`: the machine may come back with what it runs. */
 export type Helped = { readonly reason: string } & (
   | { readonly parked: true }
-  /** `machineFine`: it may be used again after it was cleaned. */
-  | { readonly parked: false; readonly machineFine: boolean }
+  /** `machineFine`: it may be used again after it was cleaned; `machineFault`: it went away or broke in the middle of its work. */
+  | { readonly parked: false; readonly machineFine: boolean; readonly machineFault: boolean }
 );
 
 /** `told` is called once it is known which build it is. Never throws. */
@@ -42,7 +43,7 @@ export async function help(
     const spec = job?.recipe.tests;
     if (!job || !spec) {
       await clean(clock, machine, signal);
-      return { reason: "nobody needs it any more", parked: false, machineFine: true };
+      return ended("nobody needs it any more");
     }
     told(job);
     const worker = { build: job.build.id, lease: lease.id, epoch: lease.epoch, machine: lease.machineId };
@@ -52,7 +53,7 @@ export async function help(
     }
     const { build, recipe } = job;
     const helpers = helpersOf(spec, lease);
-    const limit = buildLimit(clock, recipe, job.startedAt);
+    const limit = buildLimit(clock, recipe, job.countsFrom);
     const work = {
       build,
       recipe,
@@ -63,20 +64,24 @@ export async function help(
       role: "helper",
       helpers,
       tell: async () => {},
+      say: async () => {},
     } as const;
     const { why } = await workOff(deps, work, signal);
-    if (why === "unfit") return { reason: "a test was stopped on it", parked: false, machineFine: false };
-    if (why === "late") return { reason: buildLateText(limit), parked: false, machineFine: true };
-    const reason = why === "left" ? "there was nothing left to help with" : "the tests have ended";
-    return { reason, parked: false, machineFine: true };
+    if (why === "unfit") return { ...ended("a test was stopped on it"), machineFine: false };
+    if (why === "late") return ended(buildLateText(limit));
+    return ended(why === "left" ? "there was nothing left to help with" : "the tests have ended");
   } catch (error) {
     const stopped = signal.aborted && signal.reason instanceof FarmError && signal.reason.code === "unavailable";
     const reason = messageOf(machine.gone.aborted ? machine.gone.reason : error);
     if (machine.resumes && (stopped || (machine.gone.aborted && !signal.aborted))) return { reason, parked: true };
     const ours = signal.aborted || !isAgainstMachine(error);
     const machineFine = ours && !machine.gone.aborted && (!signal.aborted || machine.agent === "barnraiser");
-    return { reason, parked: false, machineFine };
+    return { reason, parked: false, machineFine, machineFault: !machineFine && !signal.aborted };
   }
+}
+
+function ended(reason: string): Helped & { readonly parked: false } {
+  return { reason, parked: false, machineFine: true, machineFault: false };
 }
 
 /** The tree of the build on a machine whose folder is empty. */

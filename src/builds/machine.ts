@@ -23,8 +23,8 @@ export interface Execution {
   readonly id: string;
   /** Bytes of output that we have; more than there are means that the rest is not wanted, only the end. */
   readonly from: number;
-  /** Told, before any output, how long the command has been running. */
-  readonly began?: (age: Ms) => void;
+  /** Told, before any output, how long the command has been running, or ran, and how many bytes it has printed by now. */
+  readonly began?: (age: Ms, length: number) => void;
 }
 
 export interface CommandEnd {
@@ -81,5 +81,7 @@ export interface BuildMachine {
  * from our own database, disk or code.
  */
 export function isAgainstMachine(error: unknown): boolean {
-  return error instanceof FarmError && !["unavailable", "lease-lost", "bad-request"].includes(error.code);
+  return (
+    error instanceof FarmError && !["unavailable", "carrier-gone", "lease-lost", "bad-request"].includes(error.code)
+  );
 }

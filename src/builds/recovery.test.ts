@@ -2,22 +2,24 @@ import pg from "pg";
 import { expect, test, vi } from "vitest";
 import { type BuildId, type CoordinatorId, coordinatorId, seconds } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
-import { coordinatorSeen } from "../store/coordinators.ts";
+import { coordinatorEnded, coordinatorSeen } from "../store/coordinators.ts";
+import { claimLease } from "../store/leases.ts";
+import type { Sql } from "../store/sql.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
-import { addCommit, addCoordinator, addHostType, NOON, testRecipe } from "../store/testing/farm.ts";
+import { addCommit, addCoordinator, addHostType, addMachine, NOON, testRecipe } from "../store/testing/farm.ts";
 import { insertPlanned } from "./insert.ts";
 import { DEAD_AFTER, HEARTBEAT, Recovery } from "./recovery.ts";
 import { CutSql, SlowSql } from "./testing/cut-sql.ts";
 import { TestFarm } from "./testing/farm.ts";
 
 function recovery(
-  { sql, bus }: Pick<TestDatabase, "sql" | "bus">,
+  { sql, bus, heart = sql }: Pick<TestDatabase, "sql" | "bus"> & { readonly heart?: Sql },
   coordinator: CoordinatorId,
   alone: boolean,
   clock = systemClock,
 ): Recovery {
-  return new Recovery({ sql, bus, clock, log: quiet, coordinator, alone, lost: () => {} });
+  return new Recovery({ sql, heart, bus, clock, log: quiet, coordinator, alone, lost: () => {} });
 }
 
 async function planMany(database: TestDatabase, count: number, tag: string): Promise<BuildId[]> {
@@ -97,6 +99,50 @@ test("a coordinator that is killed at any of 36 points loses no build, and none 
   );
   expect(left).toEqual([]);
 }, 60_000);
+
+test("an attempt that cannot be given up keeps recovery from no other, and is given up at a later look", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const ids = await planMany(database, 3, "poisoned");
+  const dead = await addCoordinator(sql, "P0000dead");
+  const self = await addCoordinator(sql, "P0000self");
+  for (const name of ["m1", "m2", "m3"]) await claimLease(sql, (await addMachine(sql, "linux", name, dead)).id, NOON);
+  await sql.query(
+    `create function poisoned() returns trigger as $$ begin raise 'disk of index "x" is bad'; end $$ language plpgsql`,
+  );
+  await sql.query(
+    `create trigger poisoned before update on attempt for each row when (old.build_id = ${ids[0]}) execute function poisoned()`,
+  );
+  await using looking = recovery(database, self, true);
+  const again = "select build_id as id from attempt where number = 2 order by 1";
+  expect(await looking.look()).toBe(2);
+  expect((await sql.query<{ id: number }>(again)).map(({ id }) => id)).toEqual(ids.slice(1));
+  await sql.query("drop trigger poisoned on attempt");
+  expect(await looking.look()).toBe(1);
+  expect((await sql.query<{ id: number }>(again)).map(({ id }) => id)).toEqual(ids);
+});
+
+test("a session that a coordinator opened with its last breath, after it was found dead, is closed; an open one of the living stays", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  await addHostType(sql, "linux");
+  const self = await addCoordinator(sql, "P000000001");
+  const other = await addCoordinator(sql, "P000000002");
+  const dead = await addCoordinator(sql, "P000000003");
+  await coordinatorEnded(sql, dead, NOON);
+  await addMachine(sql, "linux", "m1", dead);
+  await addMachine(sql, "linux", "m2", other);
+  await using looking = recovery(database, self, false);
+  await looking.look();
+  expect(
+    await sql.query(
+      "select m.name, s.close_reason as reason from session s join machine m on m.id = s.machine_id order by m.name",
+    ),
+  ).toEqual([
+    { name: "m1", reason: "the coordinator ended" },
+    { name: "m2", reason: null },
+  ]);
+});
 
 test("a slow coordinator whose build was given to another cannot write its verdict", async () => {
   await using database = await freshDatabase();

@@ -1,7 +1,7 @@
 /**
  * Held leases that nobody drives: what coordinators leave behind when they end, and what lost its machine.
  *
- *   heartbeat   each coordinator moves its `seen_at` every HEARTBEAT, whatever else there is to do here
+ *   heartbeat   each coordinator moves its `seen_at` every HEARTBEAT, whatever else there is to do here, and whatever locks the others hold
  *   dead        a `seen_at` that stood still for DEAD_AFTER of *our* time, while we read it every HEARTBEAT or so: neither a jump of
  *               somebody's wall clock nor a database that was away for all kills anybody. Beside an embedded database there is only
  *               one, so all others are dead when it starts
@@ -11,21 +11,30 @@
  *               left that came back as another process. The attempt ends with the reason, and a new one is wanted; it is not charged
  *               when its coordinator ended
  *
+ * The sessions of the dead are closed at each look: a statement of theirs that waited for a lock, or for the database to be back, may open one
+ * when they are long gone, and a machine that seems to be connected is neither missed nor known to have come back as another process.
+ *
+ * One that cannot be given up keeps no other: the failure is logged, and the next look tries again.
+ *
  * What was ended while nobody drove it (somebody canceled it) has a log that nobody ends: that is done here as well.
  *
  * A coordinator that was declared dead and is not learns it at its next heartbeat and must stop: `lost` is called.
  */
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
+import { durationText } from "../farm/duration-text.ts";
 import { messageOf } from "../farm/errors.ts";
+import { every } from "../farm/every.ts";
 import { type CoordinatorId, type EpochMs, type LeaseId, type Ms, minutes, ms, plus, seconds } from "../farm/ids.ts";
 import { giveUpAttempt, type RetryPolicy } from "../store/attempts.ts";
 import { coordinatorSeen, declareDead, otherCoordinators } from "../store/coordinators.ts";
 import { endLease, type Left, leftLeases, parkOrphans } from "../store/leases.ts";
 import { endLeftLogs } from "../store/logs.ts";
+import { closeLeftSessions } from "../store/machines.ts";
+import { endHelper } from "../store/set-aside.ts";
 import type { Sql } from "../store/sql.ts";
+import { endLeftTestLogs } from "../store/test-lines.ts";
 import { PARK_FOR, RETRY_POLICY } from "./builds.ts";
-import { durationText } from "./duration-text.ts";
 import { publishBuild } from "./publish.ts";
 
 export const HEARTBEAT: Ms = seconds(10);
@@ -39,6 +48,8 @@ const TOGETHER: Ms = seconds(1);
 
 export interface RecoveryDeps {
   readonly sql: Sql;
+  /** A connection of its own for our sign of life. */
+  readonly heart: Sql;
   readonly bus: Bus;
   readonly clock: Clock;
   readonly log: Log;
@@ -74,15 +85,21 @@ export class Recovery implements AsyncDisposable {
     this.#loops.push(this.#beat());
     await this.look();
     this.#deps.bus.subscribe("machine:", () => this.#woken.resolve(), this.#stop.signal);
-    this.#loops.push(this.#watch(), this.#follow());
+    this.#loops.push(
+      every(HEARTBEAT, () => this.look(), "Could not look after the other coordinators", this.#deps, this.#stop.signal),
+      this.#follow(),
+    );
   }
 
   /** One look at the others, and at what was left. Returns how many attempts were given up. */
   async look(): Promise<number> {
-    const { sql, bus, clock, parkFor = PARK_FOR } = this.#deps;
+    const { sql, bus, clock, coordinator, alone, parkFor = PARK_FOR } = this.#deps;
     await this.#findDead();
+    await closeLeftSessions(sql, coordinator, alone, clock.now());
     await parkOrphans(sql, plus(clock.now(), parkFor));
-    for (const id of await endLeftLogs(sql, plus(clock.now(), ms(-LOG_LEFT_AFTER)))) bus.publish(`log:${id}`);
+    const before = plus(clock.now(), ms(-LOG_LEFT_AFTER));
+    const ended = [...(await endLeftTestLogs(sql, before)), ...(await endLeftLogs(sql, before))];
+    for (const id of ended) bus.publish(`log:${id}`);
     return this.#takeBack();
   }
 
@@ -117,7 +134,7 @@ export class Recovery implements AsyncDisposable {
 
   /** Gives up what nobody has driven for long enough. Returns how many attempts that were. */
   async #giveUpLeft(): Promise<number> {
-    const { sql, bus, clock, policy = RETRY_POLICY } = this.#deps;
+    const { sql, clock, log } = this.#deps;
     const known = this.#left;
     const now = clock.monotonic();
     const found = await leftLeases(sql);
@@ -128,21 +145,33 @@ export class Recovery implements AsyncDisposable {
     this.#left = new Map(waiting);
     let taken = 0;
     for (const left of found) {
-      const { id, epoch, attempt } = left;
+      const { id, attempt } = left;
       const reason = this.#whyGivenUp(left, now - (this.#left.get(id)?.since ?? now));
       if (reason === undefined) continue;
-      if (attempt === null) {
-        await endLease(sql, left, clock.now(), reason);
-        continue;
+      try {
+        if (await this.#giveUp(left, reason)) taken++;
+      } catch (error) {
+        log.warn({ lease: id, attempt, error: messageOf(error) }, "Could not give up what nobody drives; trying again");
       }
-      const charged = !left.orphaned;
-      const why = { reason, counts: charged, machineFault: charged, end: undefined };
-      const given = await giveUpAttempt(sql, { attempt, epoch, by: "recovery", ...why }, policy, clock.now());
-      if (!given) continue;
-      taken++;
-      publishBuild(bus, given.build, given.again);
     }
     return taken;
+  }
+
+  /** Returns whether it was an attempt. */
+  async #giveUp(left: Left, reason: string): Promise<boolean> {
+    const { sql, bus, clock, policy = RETRY_POLICY } = this.#deps;
+    const { attempt, epoch } = left;
+    const charged = !left.orphaned;
+    if (attempt === null) {
+      if (left.kind === "helper") await endHelper(sql, left, charged, reason, clock.now());
+      else await endLease(sql, left, clock.now(), reason);
+      return false;
+    }
+    const why = { reason, counts: charged, machineFault: charged, end: undefined };
+    const given = await giveUpAttempt(sql, { attempt, epoch, by: "recovery", ...why }, policy, clock.now());
+    if (!given) return false;
+    publishBuild(bus, given.build, given.again);
+    return true;
   }
 
   /** Why a lease that nobody has driven for `waited` is waited for no longer; undefined: it is. */
@@ -176,10 +205,10 @@ export class Recovery implements AsyncDisposable {
 
   /** Waits for nothing but the database. */
   async #beat(): Promise<void> {
-    const { sql, clock, log, coordinator, lost } = this.#deps;
+    const { heart, clock, log, coordinator, lost } = this.#deps;
     while (!this.#stop.signal.aborted) {
       try {
-        if (!(await coordinatorSeen(sql, coordinator, clock.now()))) {
+        if (!(await coordinatorSeen(heart, coordinator, clock.now()))) {
           if (!this.#stop.signal.aborted) lost();
           return;
         }
@@ -187,19 +216,6 @@ export class Recovery implements AsyncDisposable {
         log.warn({ error: messageOf(error) }, "Could not give a sign of life");
       }
       await clock.sleep(HEARTBEAT, this.#stop.signal).catch(() => {});
-    }
-  }
-
-  async #watch(): Promise<void> {
-    const { clock, log } = this.#deps;
-    while (!this.#stop.signal.aborted) {
-      await clock.sleep(HEARTBEAT, this.#stop.signal).catch(() => {});
-      if (this.#stop.signal.aborted) return;
-      try {
-        await this.look();
-      } catch (error) {
-        log.warn({ error: messageOf(error) }, "Could not look after the other coordinators");
-      }
     }
   }
 }

@@ -76,16 +76,43 @@ function recoveryOf(
   alone = true,
   clock = systemClock,
 ): Recovery {
-  return new Recovery({ sql, bus, clock, log: quiet, coordinator: farm.coordinator, alone, lost: () => {} });
+  return new Recovery({
+    sql,
+    heart: sql,
+    bus,
+    clock,
+    log: quiet,
+    coordinator: farm.coordinator,
+    alone,
+    lost: () => {},
+  });
+}
+
+/** A build whose first command runs on m1 and has printed a line. */
+async function begun(
+  database: TestDatabase,
+  farm: TestFarm,
+  steps: readonly [string, ...string[]] = ["make"],
+  process: FakeProcess = new FakeProcess(),
+) {
+  const id = await plan(database, steps);
+  const machine = await farm.connect("linux", "m1", { process });
+  await until(() => process.print(steps[0], "one\n"));
+  return { id, process, machine };
+}
+
+/** The same, after which its machine went away. */
+async function left(database: TestDatabase, farm: TestFarm) {
+  const { id, process, machine } = await begun(database, farm);
+  await farm.disconnect(machine);
+  await soon(database, id, { lease: { parked: true } });
+  return { id, process };
 }
 
 test("a machine that lost its connection in the middle of output goes on where the log ends, and runs nothing twice", async () => {
   await using database = await freshDatabase();
   await using farm = await farmOf(database, "P00000001");
-  const id = await plan(database, ["make", "test"]);
-  const process = new FakeProcess();
-  const before = await farm.connect("linux", "m1", { process });
-  await until(() => process.print("make", "one\n"));
+  const { id, process, machine: before } = await begun(database, farm, ["make", "test"]);
   await shows(database, farm, id, "make", "one\n");
   before.hangUp("cut");
   await soon(database, id, { state: "running", lease: { state: "held", epoch: 1, parked: true } });
@@ -107,10 +134,7 @@ test("a machine that lost its connection in the middle of output goes on where t
 test("a machine that comes back before anybody knew that it was gone is taken up over its new connection", async () => {
   await using database = await freshDatabase();
   await using farm = await farmOf(database, "P00000001");
-  const id = await plan(database, ["make"]);
-  const process = new FakeProcess();
-  await farm.connect("linux", "m1", { process });
-  await until(() => process.print("make", "one\n"));
+  const { id, process } = await begun(database, farm);
   await shows(database, farm, id, "make", "one\n");
   await farm.connect("linux", "m1", { process });
   await soon(database, id, { state: "running", lease: { state: "held", epoch: 2, parked: false } });
@@ -147,12 +171,7 @@ test("what a machine left is waited for so long, whatever wall clocks say, and t
   await using database = await freshDatabase();
   const clock = new FakeClock();
   await using farm = await farmOf(database, "P00000001");
-  const id = await plan(database, ["make"]);
-  const process = new FakeProcess();
-  const machine = await farm.connect("linux", "m1", { process });
-  await until(() => process.print("make", "one\n"));
-  await farm.disconnect(machine);
-  await soon(database, id, { lease: { parked: true } });
+  const { id } = await left(database, farm);
   const recovery = recoveryOf(database, farm, false, clock);
   expect(await recovery.look()).toBe(0);
   clock.jump(seconds(86_400));
@@ -160,7 +179,7 @@ test("what a machine left is waited for so long, whatever wall clocks say, and t
   expect(await recovery.look()).toBe(0);
   await clock.advance(ms(1));
   expect(await recovery.look()).toBe(1);
-  const reason = "machine gone: waited 5m0s in vain for m1 to come back";
+  const reason = "machine gone: waited 5m 00s in vain for m1 to come back";
   expect(await look(database, id)).toMatchObject({
     state: "scheduled",
     attempts: [{ outcome: "infra_failure", reason, counts: true }, {}],
@@ -171,12 +190,7 @@ test("two looks at once at what machines left do not make it wait any longer", a
   await using database = await freshDatabase();
   const clock = new FakeClock();
   await using farm = await farmOf(database, "P00000001");
-  const id = await plan(database, ["make"]);
-  const process = new FakeProcess();
-  const machine = await farm.connect("linux", "m1", { process });
-  await until(() => process.print("make", "one\n"));
-  await farm.disconnect(machine);
-  await soon(database, id, { lease: { parked: true } });
+  await left(database, farm);
   const sql = new SlowSql(database.sql, "as restarted");
   const recovery = recoveryOf({ sql, bus: database.bus }, farm, false, clock);
   const first = recovery.look();
@@ -192,12 +206,7 @@ test("two looks at once at what machines left do not make it wait any longer", a
 test("a machine that comes back as another process is not waited for", async () => {
   await using database = await freshDatabase();
   await using farm = await farmOf(database, "P00000001");
-  const id = await plan(database, ["make"]);
-  const process = new FakeProcess();
-  const machine = await farm.connect("linux", "m1", { process });
-  await until(() => process.print("make", "one\n"));
-  await farm.disconnect(machine);
-  await soon(database, id, { lease: { parked: true } });
+  const { id } = await left(database, farm);
   await using recovery = recoveryOf(database, farm, false);
   await recovery.start();
   expect((await look(database, id)).attempts.length).toBe(1);
@@ -213,12 +222,7 @@ test("a machine that comes back as another process is not waited for", async () 
 test("a machine that only calls itself like another gets none of its work, nor does another machine with its process's number", async () => {
   await using database = await freshDatabase();
   await using farm = await farmOf(database, "P00000001");
-  const id = await plan(database, ["make"]);
-  const process = new FakeProcess();
-  const machine = await farm.connect("linux", "m1", { process });
-  await until(() => process.print("make", "one\n"));
-  await farm.disconnect(machine);
-  await soon(database, id, { lease: { parked: true } });
+  const { id, process } = await left(database, farm);
   const liar = await farm.connect("linux", "m1", { process: new FakeProcess() });
   const thief = await farm.connect("linux", "m2", { process });
   const older = await farm.connect("linux", "m1");
@@ -228,13 +232,37 @@ test("a machine that only calls itself like another gets none of its work, nor d
   expect(await look(database, id)).toMatchObject({ state: "running", lease: { epoch: 1, parked: true } });
 });
 
+test("a machine that joins under the name of one that works gets nothing of that, neither its lease nor its log, and does not disturb it", async () => {
+  await using database = await freshDatabase();
+  await using farm = await farmOf(database, "P00000001");
+  const { id, process } = await begun(database, farm);
+  await shows(database, farm, id, "make", "one\n");
+  const another = new FakeProcess();
+  const liar = await farm.connect("linux", "m1", { process: another });
+  const older = await farm.connect("linux", "m1", { agent: "original" });
+  database.bus.publish("machine:1");
+  await using recovery = recoveryOf(database, farm, false);
+  expect(await recovery.look()).toBe(0);
+  await until(() => expect(farm.claims.idle("linux")).toBe(2));
+  await farm.disconnect(liar); // nor does its end
+  await recovery.look();
+  process.print("make", "two\n");
+  process.exit("make");
+  await soon(database, id, {
+    state: "ended",
+    outcome: "success",
+    attempts: [{ outcome: "success" }],
+    lease: { epoch: 1 },
+  });
+  expect(await logOf(database, farm, id, "make")).toBe("one\ntwo\n");
+  expect([liar.calls, older.calls, another.started, process.started]).toEqual([[], [], [], ["make"]]);
+});
+
 test("a coordinator that stood still while its work was adopted elsewhere writes nothing more, and one result counts", async () => {
   await using database = await freshDatabase();
   const process = new FakeProcess();
   await using slow = await farmOf(database, "P00000001");
-  const id = await plan(database, ["make", "test"]);
-  await slow.connect("linux", "m1", { process });
-  await until(() => process.print("make", "one\n"));
+  const { id } = await begun(database, slow, ["make", "test"], process);
   await shows(database, slow, id, "make", "one\n");
   await using farm = await farmOf(database, "P00000002");
   expect(await recoveryOf(database, farm).look()).toBe(0); // declared dead, its lease parked
@@ -258,9 +286,7 @@ test("a coordinator that was declared dead leaves alone what was parked, and the
   const process = new FakeProcess();
   const clock = new FakeClock();
   await using slow = await farmOf(database, "P00000001", { clock });
-  const id = await plan(database, ["make"]);
-  const before = await slow.connect("linux", "m1", { process });
-  await until(() => process.print("make", "one\n"));
+  const { id, machine: before } = await begun(database, slow, ["make"], process);
   await until(async () => {
     await clock.advance(FLUSH_AFTER);
     expect(await logOf(database, slow, id, "make")).toBe("one\n");
@@ -282,10 +308,7 @@ test("the log of a build that was canceled while nobody drove it ends a minute l
   await using database = await freshDatabase();
   const clock = new FakeClock();
   await using farm = await farmOf(database, "P00000001");
-  const id = await plan(database, ["make"]);
-  const process = new FakeProcess();
-  const machine = await farm.connect("linux", "m1", { process });
-  await until(() => process.print("make", "one\n"));
+  const { id, machine } = await begun(database, farm);
   await shows(database, farm, id, "make", "one\n");
   await farm.disconnect(machine);
   await soon(database, id, { lease: { parked: true } });
@@ -304,12 +327,7 @@ test("the log of a build that was canceled while nobody drove it ends a minute l
 test("a build that is canceled while nobody drives it ends, and its machine is cleaned before it works again", async () => {
   await using database = await freshDatabase();
   await using farm = await farmOf(database, "P00000001");
-  const id = await plan(database, ["make"]);
-  const process = new FakeProcess();
-  const machine = await farm.connect("linux", "m1", { process });
-  await until(() => process.print("make", "one\n"));
-  await farm.disconnect(machine);
-  await soon(database, id, { lease: { parked: true } });
+  const { id, process } = await left(database, farm);
   await farm.builds.cancel(id, "Ada");
   expect(await look(database, id)).toMatchObject({ state: "ended", outcome: "canceled", lease: { state: "ended" } });
   const other = await plan(database, ["other"]);
@@ -323,10 +341,7 @@ test("a build that is canceled while nobody drives it ends, and its machine is c
 test("canceling kills the command on a machine that resumes, and the machine goes on to the next build", async () => {
   await using database = await freshDatabase();
   await using farm = await farmOf(database, "P00000001");
-  const id = await plan(database, ["make"]);
-  const process = new FakeProcess();
-  const machine = await farm.connect("linux", "m1", { process });
-  await until(() => process.print("make", "one\n"));
+  const { id, process, machine } = await begun(database, farm);
   await farm.builds.cancel(id, "Ada");
   await until(() => expect(farm.released).toEqual([{ name: "m1", how: "clean" }]));
   expect(machine.calls.at(-1)).toMatch(/^end a\d+\.1$/);
@@ -352,23 +367,27 @@ test("a coordinator killed at any of 32 points, before or after a statement: the
     expect(process.started, `point ${point}`).toEqual(["make", "test"]);
     for (const step of ["make", "test"]) expect(await logOf(database, next, id, step)).toBe(text(step));
   }
-}, 120_000);
+}, 300_000);
 
 test("while the database is away a command goes on, and nothing of it is lost", async () => {
   await using database = await freshDatabase();
   const sql = new AwaySql(database.sql);
-  await using farm = await farmOf(database, "P00000001", { sql });
-  const id = await plan(database, ["make"]);
-  const process = new FakeProcess();
-  await farm.connect("linux", "m1", { process });
-  await until(() => process.print("make", "one\n"));
+  const clock = new FakeClock();
+  await using farm = await farmOf(database, "P00000001", { sql, clock });
+  const { id, process } = await begun(database, farm);
+  const meanwhile = (check: () => Promise<void> | void) =>
+    until(async () => {
+      await clock.advance(seconds(1));
+      await check();
+    });
   sql.away = true;
   process.print("make", "two\n");
   process.exit("make");
-  await new Promise((resolve) => setTimeout(resolve, 1500)); // as long as it was away
+  await meanwhile(() => expect(sql.refused).toBeGreaterThan(10));
   expect(await look(database, id)).toMatchObject({ state: "running" });
   sql.away = false;
-  await soon(database, id, { state: "ended", outcome: "success", attempts: [{ outcome: "success" }] });
+  const done = { state: "ended", outcome: "success", attempts: [{ outcome: "success" }] };
+  await meanwhile(async () => expect(await look(database, id)).toMatchObject(done));
   expect(await logOf(database, farm, id, "make")).toBe("one\ntwo\n");
 });
 
@@ -420,13 +439,10 @@ test("a coordinator that stops while the database is away does not wait for it, 
   await using database = await freshDatabase();
   const sql = new AwaySql(database.sql);
   const farm = await farmOf(database, "P00000001", { sql });
-  const id = await plan(database, ["make"]);
-  const process = new FakeProcess();
-  await farm.connect("linux", "m1", { process });
-  await until(() => process.print("make", "one\n"));
+  const { id, process } = await begun(database, farm);
   sql.away = true;
   process.print("make", "two\n");
-  await new Promise((resolve) => setTimeout(resolve, 100)); // the log has begun to wait for the database
+  await until(() => expect(sql.refused).toBeGreaterThan(0)); // the log waits for the database
   await farm[Symbol.asyncDispose]();
   await using next = await farmOf(database, "P00000002");
   await recoveryOf(database, next).look();

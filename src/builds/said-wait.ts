@@ -1,8 +1,8 @@
 /** A wait that a log tells of when it is long, so that silence never has to be guessed at. */
-import type { Clock } from "../farm/clock.ts";
+import { type Clock, ENOUGH } from "../farm/clock.ts";
+import { durationText } from "../farm/duration-text.ts";
 import { type Ms, ms, seconds } from "../farm/ids.ts";
 import type { LogWriter } from "../logs/writer.ts";
-import { durationText } from "./duration-text.ts";
 
 /** The first line comes after so long; each further one when it has taken twice as long as at the one before. */
 export const LONG_WAIT: Ms = seconds(10);
@@ -26,6 +26,6 @@ export async function saidWait<T>(
   try {
     return await work;
   } finally {
-    done.abort();
+    done.abort(ENOUGH);
   }
 }

@@ -1,21 +1,28 @@
 /** Machines that hang, are slow, or answer what nobody can use, in the middle of a build's tests. */
 import { expect, test, vi } from "vitest";
-import { ms } from "../farm/ids.ts";
+import { epochMs, ms } from "../farm/ids.ts";
+import { FakeClock } from "../farm/testing/fake-clock.ts";
+import { FLUSH_AFTER } from "../logs/writer.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { freshDatabase, type TestDatabase } from "../store/testing/database.ts";
 import { addHostType } from "../store/testing/farm.ts";
-import type { Script } from "./testing/fake-machine.ts";
-import { TestFarm } from "./testing/farm.ts";
+import type { FakeMachine, Script } from "./testing/fake-machine.ts";
+import { TestFarm, type TestFarmOptions } from "./testing/farm.ts";
 import { endedBuild, type PlanTests, planTests, runScript, SOON, testsOf, testsSpec, trees } from "./testing/tests.ts";
 
 const NAMES = Array.from("abcdefghijkl");
 /** A group of two tests is late after a quarter of a second. */
 const QUICK = { helpers: 1, groupTargetMs: 100, unknownMs: 50 };
 
-async function opened(database: TestDatabase): Promise<TestFarm> {
+async function opened(database: TestDatabase, options: TestFarmOptions = {}): Promise<TestFarm> {
   await addHostType(database.sql, "linux");
   const policy = { elsewhereFirst: ms(50), pause: () => ms(1) };
-  return TestFarm.open(database, { policy, elsewhereFirst: SOON, snapshots: trees() });
+  return TestFarm.open(database, { policy, elsewhereFirst: SOON, snapshots: trees(), ...options });
+}
+
+/** Waits until `machine` runs tests: it has the build then, and whoever comes can only help. */
+async function running(machine: FakeMachine): Promise<void> {
+  await vi.waitFor(() => expect(machine.calls).toContain("exec run"), { timeout: 5000 });
 }
 
 /** Waits until two machines have a group each. */
@@ -52,8 +59,9 @@ async function withBad(
       return { started: meet, ...(name === bad && what) };
     });
   };
-  await farm.connect("linux", "main", { script: script("main") });
+  const main = await farm.connect("linux", "main", { script: script("main") });
   const id = await planTests(farm.database, testsSpec(NAMES, { ...QUICK, ...over }), plan);
+  await running(main);
   await farm.connect("linux", "helper", { script: script("helper") });
   return id;
 }
@@ -118,21 +126,81 @@ test("of a group that ran twice the first to end decides, and what the other say
   expect(sums).toEqual({ waiting: 0, running: 0, failed: 0, known_ms: 0, unknown: 0 });
 });
 
+test.each([-1, 1])(
+  "a machine whose clock is off by %i day, and is set right in the middle of a test: durations, order and history are the farm's own",
+  async (days) => {
+    await using database = await freshDatabase();
+    await using farm = await opened(database);
+    const now = epochMs(systemClock.now() + days * 86_400_000);
+    const timestamp = new Date(now).toISOString();
+    const machine = await farm.connect("linux", "m1", {
+      now,
+      script: runScript((names) => {
+        const cases = names.map((name) => `<testcase name="${name}" time="${name === "set" ? 86_400.5 : 0.5}"/>`);
+        machine.files.set(
+          "src/r.xml",
+          Buffer.from(`<testsuite timestamp="${timestamp}">${cases.join("")}</testsuite>`),
+        );
+        return {};
+      }),
+    });
+    const began = systemClock.now();
+    const id = await planTests(database, testsSpec(["one", "set", "two"], { results: { junit: "*.xml" } }));
+    expect(await endedBuild(database, id)).toMatchObject({ outcome: "success" });
+    expect((await testsOf(database, id)).map((test) => [test.name, test.duration_ms])).toEqual([
+      ["one", 500],
+      ["set", null],
+      ["two", 500],
+    ]);
+    expect(await database.sql.query("select name, recent from test_time order by name")).toEqual([
+      { name: "one", recent: [500] },
+      { name: "two", recent: [500] },
+    ]);
+    const times = await database.sql.query<{ time: number }>(
+      "select t.time from test_group, unnest(array[started_at, ended_at]) with ordinality as t (time, n) order by id, n",
+    );
+    const told = [began, ...times.map(({ time }) => time), systemClock.now()];
+    expect(told).toEqual(told.toSorted((a, b) => a - b));
+  },
+);
+
 test("a helper that answers garbage: its tests run elsewhere, and it is not used again", async () => {
   await using database = await freshDatabase();
   await using farm = await opened(database);
   const id = await withBad(farm, "helper", { ends: "garbage" });
   expect(await endedBuild(database, id)).toMatchObject({ outcome: "success", flaky_tests: 0 });
   expect(await outcomes(farm, id)).toEqual(passed);
-  expect(farm.released).toContainEqual({ name: "helper", how: "broken" });
+  await vi.waitFor(() => expect(farm.released).toContainEqual({ name: "helper", how: "broken" }));
+  expect(
+    await database.sql.query("select m.name, h.machine_fault from helper h join machine m on m.id = h.machine_id"),
+  ).toEqual([{ name: "helper", machine_fault: true }]);
+});
+
+test("a machine that breaks three times in a row as a helper is set aside", async () => {
+  await using database = await freshDatabase();
+  await using farm = await opened(database);
+  const gate = Promise.withResolvers<void>();
+  const main = await farm.connect("linux", "main", { script: runScript(() => ({ started: () => gate.promise })) });
+  const id = await planTests(database, testsSpec(NAMES, { ...QUICK, helpers: 3 }));
+  await running(main);
+  const aside = () => database.sql.query("select name from machine where set_aside_at is not null");
+  for (let broken = 1; broken <= 3; broken++) {
+    expect(await aside()).toEqual([]);
+    await farm.connect("linux", "helper", { script: runScript(() => ({ ends: "garbage" })) });
+    await vi.waitFor(() => expect(farm.released.length).toBe(broken), { timeout: 5000 });
+  }
+  expect(await aside()).toEqual([{ name: "helper" }]);
+  gate.resolve();
+  expect(await endedBuild(database, id)).toMatchObject({ outcome: "success" });
 });
 
 test("a helper that does not take the file of names: its tests run elsewhere", async () => {
   await using database = await freshDatabase();
   await using farm = await opened(database);
   const gate = Promise.withResolvers<void>();
-  await farm.connect("linux", "main", { script: runScript(() => ({ started: () => gate.promise })) });
+  const main = await farm.connect("linux", "main", { script: runScript(() => ({ started: () => gate.promise })) });
   const id = await planTests(database, testsSpec(NAMES, { ...QUICK, names: "file" }));
+  await running(main);
   await farm.connect("linux", "helper", { garbageIn: "write" });
   await vi.waitFor(() => expect(farm.released).toContainEqual({ name: "helper", how: "broken" }));
   gate.resolve();
@@ -149,26 +217,33 @@ test("a group that prints nothing for the builder's silence limit is stopped, an
   const id = await planTests(database, testsSpec(["a", "b", "c"]), { limits: { silenceMs: 100 } });
   expect(await endedBuild(database, id)).toMatchObject({ outcome: "failure", reason: "1 of 3 tests failed: b" });
   const [group] = await database.sql.query("select status from test_group order by id desc limit 1");
-  expect(await stepLog(farm)).toContain("m: b: timed out: it printed nothing for 100ms after ");
+  expect(await stepLog(farm)).toContain("m: b: timed out: it printed nothing for 100 ms after ");
   expect(group).toBeDefined();
 });
 
 test("a build that has used up its time begins no more tests and fails", async () => {
   await using database = await freshDatabase();
-  await using farm = await opened(database);
+  const clock = new FakeClock();
+  await using farm = await opened(database, { clock });
   const hang = runScript((names) => (names.includes("c") ? { ends: "hang" } : {}));
   const machine = await farm.connect("linux", "m", { script: hang });
 
   const id = await planTests(database, testsSpec(["a", "b", "c", "d"], { groupTargetMs: 100 }), {
     limits: { buildMs: 700 },
-    now: systemClock.now(),
+    now: clock.now(),
   });
-  const reason = "timed out: its build has 700ms";
+  await vi.waitFor(() => expect(machine.commands.at(-1)?.args).toEqual(["c"]), { timeout: 5000 });
+  await clock.advance(ms(699));
+  const [begun] = await database.sql.query("select state from build where id = $1", [id]);
+  expect(begun).toEqual({ state: "running" });
+  await clock.advance(ms(1));
+  const reason = "timed out: its build has 700 ms";
   expect(await endedBuild(database, id)).toMatchObject({ outcome: "failure", reason, failed_step: "tests" });
   expect(machine.commands.at(-1)?.args).toEqual(["c"]);
   await vi.waitFor(async () => {
+    await clock.advance(FLUSH_AFTER);
     expect(await stepLog(farm)).toMatch(
-      /m: c: timed out: its build has 700ms after .*\n\nbarnraiser: the tests were stopped/,
+      /m: c: timed out: its build has 700 ms after .*\nfailed: c on m, for good\n\nbarnraiser: the tests were stopped/,
     );
   });
   expect(await database.sql.query("select from lease where state <> 'ended'")).toEqual([]);

@@ -1,13 +1,13 @@
 /** What becomes of groups of tests whose coordinator or connection goes away, on machines that resume. */
 import { expect, test, vi } from "vitest";
-import { ms } from "../farm/ids.ts";
+import { ms, seconds } from "../farm/ids.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
 import { addHostType } from "../store/testing/farm.ts";
 import { Recovery } from "./recovery.ts";
 import { FakeProcess } from "./testing/fake-process.ts";
 import { TestFarm } from "./testing/farm.ts";
-import { endedBuild, marked, planTests, testsOf, testsSpec, trees } from "./testing/tests.ts";
+import { endedBuild, marked, planTests, stepLogs, testsOf, testsSpec, trees } from "./testing/tests.ts";
 
 const NAMES = Array.from("abcdefghijkl");
 const until = (check: () => Promise<void> | void) => vi.waitFor(check, { timeout: 10_000, interval: 5 });
@@ -71,7 +71,7 @@ test.each(["was stopped", "stood still and was declared dead"])(
     if (end === "was stopped") await first[Symbol.asyncDispose]();
     const second = stack.use(await TestFarm.open(database, { ...options, coordinator: "P00000002" }));
     const { sql, bus } = database;
-    const recovery = { sql, bus, clock: systemClock, log: quiet, coordinator: second.coordinator };
+    const recovery = { sql, heart: sql, bus, clock: systemClock, log: quiet, coordinator: second.coordinator };
     expect(await new Recovery({ ...recovery, alone: true, lost: () => {} }).look()).toBe(0);
     const back = await second.connect("linux", "main", { process: main });
     await second.connect("linux", "helper", { process: helper });
@@ -114,6 +114,10 @@ test.each(["was stopped", "stood still and was declared dead"])(
       expect(logs.get(execution)?.startsWith(text)).toBe(true);
       expect(logs.get(execution)?.match(/rest of/g)?.length).toBe(1);
     }
+    const lines = async () => [
+      ...((await stepLogs(second, id))[0]?.matchAll(/^(?:main|helper): .* after .*$/gm) ?? []),
+    ];
+    await until(async () => expect((await lines()).length).toBe(logs.size)); // each group once, whoever drove the build then
     const [sums] = await sql.query("select waiting, running, failed, flaky, known_ms, unknown from test_run");
     expect(sums).toEqual({ waiting: 0, running: 0, failed: 0, flaky: 1, known_ms: 0, unknown: 0 });
   },
@@ -141,4 +145,44 @@ test("a helper whose connection was cut goes on with its group over the next one
   finish(helper, []);
   expect(await endedBuild(database, id)).toMatchObject({ outcome: "success", flaky_tests: 0 });
   expect(helper.started).toEqual(["run"]);
+});
+
+test("what a group printed while nobody listened says nothing about how long its tests take, and its line says how long it ran", async () => {
+  await using database = await freshDatabase();
+  await addHostType(database.sql, "linux");
+  await using farm = await TestFarm.open(database, { snapshots: trees(), elsewhereFirst: ms(50) });
+  const process = new FakeProcess();
+  const before = await farm.connect("linux", "main", { process });
+  const id = await planTests(database, testsSpec(NAMES, { results: "markers", groupTargetMs: 9000 }));
+  await until(() => process.exit("make"));
+  await until(() => expect(groupOf(process).names.length).toBe(3));
+  const { id: execution, command, names } = groupOf(process);
+  const [a = "", b = "", c = ""] = names;
+  process.print(execution, marked(command, [["begin", a]]));
+  await until(async () => expect((await groupLogs(database, farm)).get(execution)).toContain(`begin ${a}`));
+  await farm.disconnect(before);
+  const missed = [
+    ["pass", a],
+    ["begin", b],
+    ["pass", b],
+    ["begin", c],
+  ] as const;
+  process.print(execution, marked(command, missed));
+  process.older(execution, seconds(40));
+  await farm.connect("linux", "main", { process });
+  await until(async () => expect((await groupLogs(database, farm)).get(execution)).toContain(`begin ${c}`));
+  process.print(execution, marked(command, [["pass", c]]));
+  process.exit(execution);
+  await until(async () => {
+    if (process.running.length > 0) finish(process, []);
+    expect(await database.sql.query("select id from build where id = $1 and outcome = 'success'", [id])).toEqual([
+      { id },
+    ]);
+  });
+  const times = (await testsOf(database, id)).map(({ name, duration_ms }) => [name, duration_ms !== null]);
+  expect(times).toEqual(NAMES.map((name) => [name, !names.includes(name)]));
+  const timed = await database.sql.query("select name from test_time order by name");
+  expect(timed).toEqual(NAMES.filter((name) => !names.includes(name)).map((name) => ({ name })));
+  const [log] = await stepLogs(farm, id);
+  expect(log).toMatch(/^main: 3 tests: ok after [45]\d s$/m);
 });

@@ -20,11 +20,11 @@ import { tarEnd, tarHeader, tarPadding } from "../wire/tar/tar-writer.ts";
 import { insertPlanned } from "./insert.ts";
 import {
   LEAVE_FREE,
-  LINGER,
   makeDigest,
   type SnapshotOf,
   Snapshots,
   type SnapshotsDeps,
+  UPLOAD_AFTER_BUILD,
   UPLOAD_LIMIT,
 } from "./snapshots.ts";
 import { FakeMachine, type FakeMachineOptions } from "./testing/fake-machine.ts";
@@ -146,11 +146,11 @@ test("keep() stores the tree that a machine packs; find() gives it to every buil
   const of = await farm.attempt();
   const maker = await farm.machine({ name: "maker" });
   expect(await farm.snapshots.find(of)).toBeUndefined();
-  expect(await farm.keep(of, maker)).toMatch(/^kept: 0 KiB in \d+ms$/);
+  expect(await farm.keep(of, maker)).toMatch(/^kept: 0 KiB in \d+ ms$/);
   const found = await farm.snapshots.find({ ...of, build: { ...of.build, id: buildId(99) } });
   if (!found) throw new Error("not found");
   expect(found).toMatchObject({ bytes: 13, build: of.build.id, machine: "maker" });
-  expect(farm.snapshots.about(found)).toMatch(/^snapshot: 0 KiB, made \d+ms ago by build 1 on maker$/);
+  expect(farm.snapshots.about(found)).toMatch(/^snapshot: 0 KiB, made \d+ ms ago by build 1 on maker$/);
   const helper = await farm.machine({ skippedLinks: 3 });
   expect(await farm.snapshots.restore(found, of.recipe, helper, farm.never)).toEqual({ skippedLinks: 3 });
   expect([helper.calls, String(helper.archives.get("src"))]).toEqual([["writetgz src"], "the made tree"]);
@@ -253,7 +253,7 @@ function stalled(signal: AbortSignal | undefined): Readable {
   return body;
 }
 
-test("an upload slower than the tests holds its machine for LINGER; one that never ends is given up after UPLOAD_LIMIT", async () => {
+test("an upload slower than the tests holds its machine for UPLOAD_AFTER_BUILD; one that never ends is given up after UPLOAD_LIMIT", async () => {
   const clock = new FakeClock();
   await using farm = await Farm.open(clock);
   const of = await farm.attempt();
@@ -265,11 +265,11 @@ test("an upload slower than the tests holds its machine for LINGER; one that nev
   const finishing = upload.finish().then(() => {
     finished = true;
   });
-  await clock.advance(ms(LINGER - 1));
+  await clock.advance(ms(UPLOAD_AFTER_BUILD - 1));
   expect(finished).toBe(false);
   await clock.advance(ms(1));
   await finishing;
-  expect(await farm.note(of)).toBe("not kept: the build ended, and 30s later it was still under way");
+  expect(await farm.note(of)).toBe("not kept: the build ended, and 30 s later it was still under way");
   const endless = farm.snapshots.keep(of, await farm.machine(slow), farm.never);
   let over = false;
   void endless.kept.then(() => {
@@ -279,7 +279,7 @@ test("an upload slower than the tests holds its machine for LINGER; one that nev
     await clock.advance(UPLOAD_LIMIT);
     expect(over).toBe(true);
   });
-  expect(await farm.note(of)).toBe("not kept: its upload took longer than 15m0s");
+  expect(await farm.note(of)).toBe("not kept: its upload took longer than 15m 00s");
   const quick = farm.snapshots.keep(of, await farm.machine(), farm.never);
   await quick.finish();
   expect(await farm.note(of)).toMatch(/^kept/);
@@ -437,6 +437,22 @@ test("a snapshot expires; one that is used lives on for as long again; expire() 
   expect(await farm.files()).toEqual([used.blob.slice("snapshots/".length)]);
   await clock.advance(minutes(60));
   expect(await farm.keep(of, await farm.machine())).toMatch(/^kept/); // in the place of one that expired and is still there
+});
+
+test.each([-1, 1])("a tree from a machine whose clock is off by %i day expires as any other", async (days) => {
+  const clock = new FakeClock();
+  await using farm = await Farm.open(clock);
+  const mtime = Math.floor(clock.now() / 1000) + days * 86_400;
+  const file = tarHeader({ name: "x", type: "file", mode: 0o644, size: 0, mtime });
+  const packed = gzipSync(Buffer.concat([file, tarEnd()]));
+  const of = await farm.attempt();
+  const machine = await farm.machine({ snapshot: () => ({ body: Readable.from([packed]), excluded: false }) });
+  expect(await farm.keep(of, machine)).toMatch(/^kept/);
+  expect((await farm.snapshots.find(of))?.madeAt).toBe(clock.now());
+  await clock.advance(minutes(59));
+  expect(await farm.snapshots.find(of)).toBeDefined();
+  await clock.advance(minutes(1));
+  expect(await farm.snapshots.find(of)).toBeUndefined();
 });
 
 test("sweep() deletes blobs that have no row, once they are old", async () => {

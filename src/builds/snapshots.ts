@@ -17,6 +17,7 @@ import type { Blobs } from "../blobs/blobs.ts";
 import type { OtherTree, Recipe, SnapshotSpec } from "../farm/build.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
+import { durationText } from "../farm/duration-text.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
 import { type CoordinatorId, type Ms, minutes, ms, plus, seconds } from "../farm/ids.ts";
 import { sizeText } from "../farm/size-text.ts";
@@ -34,7 +35,6 @@ import {
   snapshotUsed,
 } from "../store/snapshots.ts";
 import type { Sql } from "../store/sql.ts";
-import { durationText } from "./duration-text.ts";
 import type { BuildMachine } from "./machine.ts";
 import { withoutExcluded } from "./snapshot-filter.ts";
 import { within } from "./within.ts";
@@ -43,7 +43,7 @@ import { within } from "./within.ts";
 export const UPLOAD_LIMIT: Ms = minutes(15);
 export const UNPACK_LIMIT: Ms = minutes(30);
 /** A machine whose build has ended is kept so long for its upload. */
-export const LINGER: Ms = seconds(30);
+export const UPLOAD_AFTER_BUILD: Ms = seconds(30);
 /** So much of the disk is left to others: the database may be on it. */
 export const LEAVE_FREE: number = 1024 ** 3;
 const LOOK_AT_DISK_EVERY: number = 64 * 1024 ** 2;
@@ -74,7 +74,7 @@ export type Restored = { readonly skippedLinks: number } | { readonly bad: strin
 export interface Upload {
   /** Resolves when it has ended: whether there is a snapshot now. */
   readonly kept: Promise<boolean>;
-  /** The build has ended: the upload may take LINGER more, then it is given up. Resolves when it has ended. */
+  /** The build has ended: the upload may take UPLOAD_AFTER_BUILD more, then it is given up. Resolves when it has ended. */
   finish(): Promise<void>;
 }
 
@@ -188,10 +188,13 @@ export class Snapshots implements AsyncDisposable {
     const finish = async (): Promise<void> => {
       const done = new AbortController();
       const { clock } = this.#deps;
-      const late = clock.sleep(LINGER, done.signal).then(
+      const late = clock.sleep(UPLOAD_AFTER_BUILD, done.signal).then(
         () =>
           enough.abort(
-            new FarmError("timed-out", `the build ended, and ${durationText(LINGER)} later it was still under way`),
+            new FarmError(
+              "timed-out",
+              `the build ended, and ${durationText(UPLOAD_AFTER_BUILD)} later it was still under way`,
+            ),
           ),
         () => {},
       );

@@ -6,11 +6,11 @@
  *   snapshot -it is damaged-> source          and the steps have their rows again
  */
 import type { Clock } from "../farm/clock.ts";
+import { durationText } from "../farm/duration-text.ts";
 import { type Ms, minutes, ms } from "../farm/ids.ts";
 import type { LogWriter } from "../logs/writer.ts";
 import type { Begun } from "../store/attempts.ts";
 import type { Snapshot } from "../store/snapshots.ts";
-import { durationText } from "./duration-text.ts";
 import type { BuildMachine } from "./machine.ts";
 import { saidWait } from "./said-wait.ts";
 import { keeps, type Snapshots } from "./snapshots.ts";
@@ -22,6 +22,8 @@ export const CLEAN_LIMIT: Ms = minutes(10);
 export const UPLOAD_LIMIT: Ms = minutes(30);
 
 export interface SourceDeps extends Omit<SourcesDeps, "say"> {
+  /** Emptying the machine, where that has begun already. */
+  readonly cleaning: Promise<void> | undefined;
   readonly snapshots: Pick<Snapshots, "find" | "about" | "restore">;
   /** What the rows of the attempt's steps begin with. Throws `lease-lost`. */
   readonly layOut: (from: "source" | "snapshot") => Promise<void>;
@@ -42,14 +44,14 @@ export async function runSourceStep(
   writer: LogWriter,
   signal: AbortSignal,
 ): Promise<"source" | "snapshot"> {
-  const { clock } = deps;
+  const { clock, cleaning } = deps;
   const { build, hash, recipe } = begun;
   const say = (line: string): Promise<void> => writer.write(Buffer.from(`${line}\n`));
   const anew = writer.next > 0;
   if (anew) await say(`\nbegun anew: nobody was left who wrote the source to ${machine.name}`);
   const tree = { repo: build.repo, hash };
   await say(`${headline(recipe, tree)}\n`);
-  await saidWait(clock, writer, `${machine.name} to be cleaned`, clean(clock, machine, signal));
+  await saidWait(clock, writer, `${machine.name} to be cleaned`, cleaning ?? clean(clock, machine, signal));
   const snapshot = await deps.snapshots.find(begun);
   if (snapshot && (await restored(deps, snapshot, begun, machine, writer, signal))) return "snapshot";
   if (snapshot || (anew && keeps(recipe))) await deps.layOut("source");

@@ -90,7 +90,7 @@ test("writeSources() writes the parts of a folder in order, and different folder
   const at = "  2026-11-23T12:00:00.000Z ";
   expect(said.toSorted()).toEqual(
     ["write_version_tar", "write_go_src_tar", "write_go_bootstrap_tar"]
-      .flatMap((name) => [`${at}${name}`, `${at}finish_${name} after 0ms`])
+      .flatMap((name) => [`${at}${name}`, `${at}finish_${name} after 0 ms`])
       .toSorted(),
   );
 });
@@ -102,7 +102,7 @@ test("writeSources() of a recipe without sources writes the commit's tree to its
   await until(1);
   gate("src 0")?.resolve();
   await done;
-  expect({ calls, said }).toEqual({ calls: ["src 0"], said: ["wrote go to m1 in 0ms"] });
+  expect({ calls, said }).toEqual({ calls: ["src 0"], said: ["wrote go to m1 in 0 ms"] });
 });
 
 test("a part that cannot be written ends the others, and is the reason", async () => {

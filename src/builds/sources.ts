@@ -13,11 +13,11 @@ import { Readable } from "node:stream";
 import { gzipSync } from "node:zlib";
 import type { OtherTree, Recipe, SourcePart } from "../farm/build.ts";
 import type { Clock } from "../farm/clock.ts";
+import { durationText } from "../farm/duration-text.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
 import { type EpochMs, ms } from "../farm/ids.ts";
 import { parseLsLine } from "../wire/buildlet-api/ls-line.ts";
 import { tarEnd, tarHeader, tarPadding } from "../wire/tar/tar-writer.ts";
-import { durationText } from "./duration-text.ts";
 import type { BuildMachine, Unpacked } from "./machine.ts";
 
 export interface SourcesDeps {

@@ -6,7 +6,7 @@
  *   reports    of earlier groups are removed before, those of this one are fetched after
  *
  * A group that a coordinator left running is taken up again (command-run.ts): the bytes that the log has are read once more, so that nothing
- * is missed which they say about the tests. Nothing here knows whether the group still counts; that is decided when its end is stored.
+ * is missed which they say about the tests; only what these took is not known of those that it printed while nobody listened. Nothing here knows whether the group still counts; that is decided when its end is stored.
  */
 import type { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
@@ -16,7 +16,8 @@ import type { Clock } from "../farm/clock.ts";
 import { FarmError } from "../farm/errors.ts";
 import { type Ms, minutes } from "../farm/ids.ts";
 import type { LogWriter } from "../logs/writer.ts";
-import type { TestGroup, TestRan } from "../store/tests.ts";
+import type { TestGroup } from "../store/test-groups.ts";
+import type { TestRan } from "../store/test-turn.ts";
 import { parseLsLine } from "../wire/buildlet-api/ls-line.ts";
 import { TarReader } from "../wire/tar/tar-reader.ts";
 import { GoTestJsonReader } from "../wire/test-report/go-test-json.ts";
@@ -52,6 +53,8 @@ export interface GroupJob {
 
 export interface GroupRun {
   readonly status: string;
+  /** From its start, whoever started it. */
+  readonly durationMs: Ms;
   readonly tests: readonly TestRan[];
   /** A limit ended the command. */
   readonly stopped: boolean;
@@ -65,7 +68,8 @@ export async function runGroup(clock: Clock, job: GroupJob, signal: AbortSignal)
   if (before) {
     for await (const chunk of before) {
       length += chunk.length;
-      reader.replay(chunk);
+      reader.behind(length);
+      reader.push(chunk);
     }
   } else await prepare(clock, job, signal);
   const command = await groupCommand(clock, job, signal);
@@ -74,14 +78,15 @@ export async function runGroup(clock: Clock, job: GroupJob, signal: AbortSignal)
     reader.push(chunk);
     return writer.write(chunk);
   };
-  const began = clock.monotonic();
+  const takenUp = (printed: number): void => reader.behind(printed);
   const what = group.tests.length === 1 ? `test "${group.tests[0]?.name}"` : `group ${group.id}`;
   const ran = await runCommand(
     clock,
-    { machine, command, id: `g${group.id}`, from: length, writer: { write }, limits, what },
+    { machine, command, id: `g${group.id}`, from: length, writer: { write }, limits, what, takenUp },
     signal,
   );
-  const durationMs = before ? null : clock.monotonic() - began;
+  // The clock of the machine tells what we did not see, and may be set: good enough for a line of the log.
+  const durationMs = before || !ran.unbroken ? null : ran.durationMs;
   const reported = await reader.end(
     ran,
     length,
@@ -91,6 +96,7 @@ export async function runGroup(clock: Clock, job: GroupJob, signal: AbortSignal)
   const { ok, stopped } = ran;
   return {
     status: ran.state,
+    durationMs: ran.durationMs,
     stopped,
     tests: resultsOf(group.tests, { ok, stopped, durationMs, length, reported }, spec.unknownMs),
   };
@@ -98,7 +104,8 @@ export async function runGroup(clock: Clock, job: GroupJob, signal: AbortSignal)
 
 /** How a kind of results is read off the output, and off what is there afterwards. */
 interface ResultsReader {
-  replay(chunk: Buffer): void;
+  /** The output up to byte `length` was printed before it could be read: when, nobody knows. */
+  behind(length: number): void;
   push(chunk: Buffer): void;
   /** `length` is that of the log; what `add` is given comes after it. */
   end(
@@ -115,11 +122,11 @@ interface NamedFile {
 }
 
 function readerOf({ results }: TestsSpec, group: TestGroup, clock: Clock): ResultsReader {
-  if (results === "exit") return { replay: () => {}, push: () => {}, end: async () => undefined };
+  if (results === "exit") return { behind: () => {}, push: () => {}, end: async () => undefined };
   if (results === "markers") {
     const markers = new MarkerReader(group.nonce, () => clock.monotonic());
     return {
-      replay: (chunk) => markers.replay(chunk),
+      behind: (length) => markers.behind(length),
       push: (chunk) => markers.push(chunk),
       end: async () => ({ reports: markers.reports, unended: markers.unended }),
     };
@@ -128,13 +135,13 @@ function readerOf({ results }: TestsSpec, group: TestGroup, clock: Clock): Resul
   if (results === "go-test-json") {
     const events = new GoTestJsonReader({ onTest: (test) => named.take(test) });
     return {
-      replay: (chunk) => events.push(chunk),
+      behind: () => {},
       push: (chunk) => events.push(chunk),
       end: (_ran, length, add) => named.end([events.end().trouble], length, add),
     };
   }
   return {
-    replay: () => {},
+    behind: () => {},
     push: () => {},
     end: async (_ran, length, add, reports) => {
       const troubles: (string | undefined)[] = [];

@@ -50,6 +50,22 @@ test("of several ends of one test a failure counts, whichever comes first", () =
   expect([ends("pass", "fail"), ends("fail", "pass"), ends("skip", "pass")]).toEqual(["failure", "failure", "success"]);
 });
 
+test("a test that began or ended in output that was printed before has no duration", () => {
+  const line = (word: string, name: string) => Buffer.from(`${mark} ${word} ${name}\n`);
+  const old = [line("begin", "a"), line("pass", "a"), line("begin", "b")];
+  const fresh = [line("pass", "b"), line("begin", "c"), line("pass", "c"), line("begin", "d")];
+  let time = 0;
+  const reader = new MarkerReader(NONCE, () => (time += 100));
+  const bytes = Buffer.concat([...old, ...fresh]);
+  reader.behind(Buffer.concat(old).length);
+  reader.push(bytes);
+  const cut = bytes.length + line("pass", "d").length;
+  reader.behind(cut);
+  reader.push(Buffer.concat([line("pass", "d"), line("begin", "e"), line("pass", "e")]));
+  const durations = [...reader.reports].map(([name, { durationMs }]) => [name, durationMs]);
+  expect(Object.fromEntries(durations)).toEqual({ a: null, b: null, c: 100, d: null, e: 100 });
+});
+
 test("property: nothing depends on how the output is cut", () => {
   const piece = fc.oneof(
     fc.constantFrom(

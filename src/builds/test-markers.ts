@@ -7,6 +7,9 @@
  * The mark is in the environment of the program, and new for each run. A line counts when it begins with the mark; whatever else a test
  * prints is output, also when it looks just like a marker, since it cannot know the mark. A test's output is what stands between the line
  * that begins it and the one that ends it. An end without a begin is an end; of several ends of one test a failure is the one that counts.
+ *
+ * What a test took is the time between the two lines as they come, so only of what comes as it is printed: of output that was waiting to be
+ * fetched nobody knows when it was written.
  */
 import { LONGEST_TEST_NAME } from "../config/names.ts";
 import type { TestReport } from "./test-results.ts";
@@ -30,7 +33,8 @@ export class MarkerReader {
   #at = 0;
   /** The unfinished line, while it may still be a marker; undefined: it is none. */
   #rest: Buffer | undefined = Buffer.alloc(0);
-  #replayed = false;
+  /** Up to here the output was printed before it came. */
+  #behind = 0;
 
   constructor(nonce: string, monotonic: () => number) {
     this.#mark = Buffer.from(`${markOf(nonce)} `);
@@ -38,11 +42,9 @@ export class MarkerReader {
     this.#limit = this.#mark.length + LONGEST_TEST_NAME * 4 + 16;
   }
 
-  /** Output that was read before: it tells nothing about how long a test takes. */
-  replay(chunk: Buffer): void {
-    this.#replayed = true;
-    this.push(chunk);
-    this.#replayed = false;
+  /** The output up to byte `length` was printed before: it tells nothing about how long a test takes. */
+  behind(length: number): void {
+    this.#behind = length;
   }
 
   push(chunk: Buffer): void {
@@ -81,7 +83,7 @@ export class MarkerReader {
     const space = text.indexOf(" ");
     if (space < 0) return;
     const [word, name] = [text.slice(0, space), text.slice(space + 1).trim()];
-    const now = this.#replayed ? null : this.#monotonic();
+    const now = this.#at <= this.#behind ? null : this.#monotonic();
     if (word === "begin") {
       this.#begun.set(name, { from: this.#at, at: now });
       return;

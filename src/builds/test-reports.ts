@@ -5,7 +5,7 @@
  * among several decides. What failed is written into the log under its full name, since the report is the only place where a person
  * would find it, and the listed test's place in the log is there.
  */
-import type { GroupTest } from "../store/tests.ts";
+import type { GroupTest } from "../store/test-groups.ts";
 import { fullName, type ReportedTest } from "../wire/test-report/test-report.ts";
 import type { Reported, TestReport } from "./test-results.ts";
 

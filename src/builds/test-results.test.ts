@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { GroupTest } from "../store/tests.ts";
+import type { GroupTest } from "../store/test-groups.ts";
 import { type GroupRan, resultsOf, type TestReport } from "./test-results.ts";
 
 const tests = (...names: string[]): GroupTest[] => names.map((name, i) => ({ number: i + 1, name, expectedMs: null }));
@@ -15,14 +15,15 @@ const reported = (reports: Record<string, TestReport>, unended: Record<string, n
 const words = (of: readonly GroupTest[], over: Partial<GroupRan>) =>
   resultsOf(of, ran(over), 10).map(({ result, final }) => `${result}${final ? "!" : ""}`);
 
-test("by its exit: well is success for all, in shares of its time; of several that failed each runs alone", () => {
+test("by its exit: well is success for all, in shares of its time, which are no durations; of several that failed each runs alone", () => {
   const [a, b] = tests("a", "b");
   if (!a || !b) throw new Error("two tests");
   const shared = resultsOf([{ ...a, expectedMs: 30 }, b], ran({}), 10);
-  expect(shared.map(({ result, durationMs }) => [result, durationMs])).toEqual([
-    ["success", 75],
-    ["success", 25],
+  expect(shared.map(({ result, durationMs, shareMs }) => [result, durationMs, shareMs])).toEqual([
+    ["success", null, 75],
+    ["success", null, 25],
   ]);
+  expect(resultsOf([a], ran({}), 10)).toMatchObject([{ durationMs: 100, shareMs: null }]);
   expect(words([a, b], { ok: false })).toEqual(["again", "again"]);
   expect(words([a], { ok: false })).toEqual(["failure"]);
   expect(words([a], { ok: false, stopped: true })).toEqual(["failure!"]);
@@ -46,6 +47,13 @@ test("a failure of one is no failure of another, and one that began and never en
   expect(resultsOf(tests("a", "b"), ran(crashed), 10)[1]).toMatchObject({ from: 30, to: 50, durationMs: null });
   expect(words(tests("a", "b"), { ...crashed, stopped: true })).toEqual(["success", "failure!"]);
   expect(words(tests("a", "b"), reported({ a: report("success") }, { b: 30 }))).toEqual(["success", "again"]);
+});
+
+test("a time that the farm did not see pass is no duration", () => {
+  const took = (durationMs: number, seen: number | null) =>
+    resultsOf(tests("a"), ran({ durationMs: seen, ...reported({ a: { ...report("success"), durationMs } }) }), 10)[0]
+      ?.durationMs;
+  expect([took(1000, 900), took(86_400_000, 900), took(86_400_000, null)]).toEqual([1000, null, 86_400_000]);
 });
 
 test("a command that did not end well and blames nobody is believed by its exit", () => {

@@ -3,15 +3,22 @@
  *
  * Nobody passes who was not said to have passed, and nobody fails for what another one did:
  *
- *   the command says by its exit alone   well: all passed, and have shared its time as was expected of them. Not well: of one test that
- *                                        is its failure; of several each runs alone
+ *   the command says by its exit alone   well: all passed; what each of several took nobody knows, and its part of their time, by what was
+ *                                        expected, is a guess for the next builds. Not well: of one test that is its failure; of several
+ *                                        each runs alone
  *   it reports test by test              as reported. A test that began and has no end failed when the command did; one that was not
  *                                        reported at all runs alone, and fails when it is not reported then either. A command that
  *                                        did not end well, and reported no failure, is believed by its exit
  *
  * A limit that ended the command is final for the test that ran into it: it is not run for so long once more.
+ *
+ * What a test took is measured on the machine, whose clock may be set while it runs: what the farm did not see pass is no duration.
  */
-import type { GroupTest, TestRan } from "../store/tests.ts";
+import type { GroupTest } from "../store/test-groups.ts";
+import type { TestRan } from "../store/test-turn.ts";
+
+/** A report may say so much more than the farm saw of the whole group: times are rounded, and results may come from a cache. */
+const BEYOND_SEEN_MS = 60_000;
 
 export interface TestReport {
   readonly outcome: "success" | "failure" | "skipped";
@@ -51,7 +58,8 @@ function byExit(tests: readonly GroupTest[], ran: GroupRan, unknownMs: number): 
     number: test.number,
     result: ran.ok ? "success" : tests.length === 1 ? "failure" : "again",
     final: ran.stopped,
-    durationMs: ran.durationMs === null ? null : (ran.durationMs * expected(test)) / all,
+    durationMs: tests.length === 1 ? ran.durationMs : null,
+    shareMs: tests.length === 1 || ran.durationMs === null ? null : (ran.durationMs * expected(test)) / all,
     from: 0,
     to: ran.length,
   }));
@@ -63,9 +71,9 @@ function byReport(tests: readonly GroupTest[], ran: GroupRan, { reports, unended
     ran.ok || tests.some(({ name }) => reports.get(name)?.outcome === "failure" || (unended.has(name) && !ran.ok));
   return tests.map(({ number, name }): TestRan => {
     const report = reports.get(name);
-    if (report?.outcome === "failure") return { number, result: "failure", final: false, ...place(report) };
+    if (report?.outcome === "failure") return { number, result: "failure", final: false, ...place(report, ran) };
     if (report !== undefined && (blamed || ran.stopped)) {
-      return { number, result: report.outcome, final: false, ...place(report) };
+      return { number, result: report.outcome, final: false, ...place(report, ran) };
     }
     const began = unended.get(name);
     const from = report?.from ?? began ?? 0;
@@ -75,12 +83,17 @@ function byReport(tests: readonly GroupTest[], ran: GroupRan, { reports, unended
       result: failed ? "failure" : "again",
       final: failed && ran.stopped,
       durationMs: single ? ran.durationMs : null,
+      shareMs: null,
       from: single ? 0 : from,
       to: ran.length,
     };
   });
 }
 
-function place({ durationMs, from, to }: TestReport): Pick<TestRan, "durationMs" | "from" | "to"> {
-  return { durationMs, from, to };
+function place(
+  { durationMs, from, to }: TestReport,
+  seen: GroupRan,
+): Pick<TestRan, "durationMs" | "shareMs" | "from" | "to"> {
+  const tooLong = durationMs !== null && seen.durationMs !== null && durationMs > seen.durationMs + BEYOND_SEEN_MS;
+  return { durationMs: tooLong ? null : durationMs, shareMs: null, from, to };
 }

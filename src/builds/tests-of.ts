@@ -15,6 +15,7 @@ import { helpersOf } from "./help.ts";
 import type { BuildMachine } from "./machine.ts";
 import type { Snapshots } from "./snapshots.ts";
 import { type Keeping, runTests, type TestsEnd } from "./tests-step.ts";
+import type { Turns } from "./turns.ts";
 import type { TestsDeps } from "./work-tests.ts";
 
 export interface TestsOfDeps {
@@ -26,14 +27,16 @@ export interface TestsOfDeps {
   /** How long a failed test waits for another machine. */
   readonly elsewhereFirst?: Ms;
   readonly patiently: <T>(call: () => Promise<T>) => Promise<T>;
+  readonly turns: Turns;
 }
 
-export function testsDeps({ clock, sql, bus, logs, patiently, elsewhereFirst }: TestsOfDeps): TestsDeps {
+export function testsDeps({ clock, sql, bus, logs, patiently, turns, elsewhereFirst }: TestsOfDeps): TestsDeps {
   return {
     clock,
     sql,
     bus,
     patiently,
+    turns,
     open: ({ log }, begun) => ({
       writer: logs.writer(log),
       before: begun ? logs.read(log.id, 0, log.length) : undefined,
@@ -59,11 +62,12 @@ export function testsOf(
     build,
     recipe,
     machine,
+    log,
     writer,
     spec: recipe.tests,
     worker: { build: build.id, lease: lease.id, epoch: lease.epoch, machine: lease.machineId },
     helpers: helpersOf(recipe.tests, lease),
-    limit: buildLimit(deps.clock, recipe, begun.startedAt),
+    limit: buildLimit(deps.clock, recipe, begun.countsFrom),
     id: `a${attempt}.${number}`,
     before: deps.logs.read(log.id, 0, log.length),
     keep: (): Keeping => {

@@ -6,17 +6,22 @@
  *   listing -names-> working -the last test ended-> settled: the verdict is in the database
  *
  * An attempt that comes after one that was lost finds the list, and goes on with what is left of it. The log of the step has what the list
- * command printed, a line for each group that ran on this machine, and at the end the tests that did not simply pass.
+ * command printed, a line for each group that ended on any machine, in that order, where each test that failed or is slow runs again, what
+ * came of it, and at the end the tests that did not simply pass. An attempt's log tells what happened since the one before it.
  */
 import type { Clock } from "../farm/clock.ts";
+import { durationText } from "../farm/duration-text.ts";
 import { FarmError } from "../farm/errors.ts";
 import { type Ms, minutes, ms } from "../farm/ids.ts";
 import type { LogWriter } from "../logs/writer.ts";
+import { helpersMayCome } from "../store/helper-leases.ts";
+import type { OpenLog } from "../store/logs.ts";
 import { troubledTests } from "../store/pages-tests.ts";
-import { expectedTimes, helpersMayCome, storeTests, type TestCounts, testCounts } from "../store/tests.ts";
+import { takeLines } from "../store/test-lines.ts";
+import { storeTests, type TestCounts, testCounts } from "../store/test-run.ts";
+import { expectedTimes } from "../store/test-times.ts";
 import { folderOf } from "./command.ts";
 import { buildLateText } from "./command-limits.ts";
-import { durationText } from "./duration-text.ts";
 import { isAlone, listTests } from "./test-list.ts";
 import { within } from "./within.ts";
 import { type TestsDeps, type TestsJob, workOff } from "./work-tests.ts";
@@ -27,7 +32,8 @@ const TROUBLED_NAMED = 100;
 
 export const TESTS_STEP = "tests";
 
-export interface TestsStep extends Omit<TestsJob, "role" | "tell"> {
+export interface TestsStep extends Omit<TestsJob, "role" | "tell" | "say"> {
+  readonly log: OpenLog;
   readonly writer: LogWriter;
   /** Of the list command. */
   readonly id: string;
@@ -67,7 +73,7 @@ export async function runTests(deps: TestsDeps, step: TestsStep, signal: AbortSi
     if (wanted) bus.publish(`queue:${build.hostType}`);
   });
   try {
-    const worked = await workOff(deps, { ...step, role: "main", tell: say }, signal);
+    const worked = await workOff(deps, { ...step, role: "main", tell: () => tell(deps, step), say }, signal);
     if (worked.why === "over") {
       await summary(deps, step, worked.counts, say);
       return { settled: true, status: "ok", counts: worked.counts };
@@ -80,7 +86,7 @@ export async function runTests(deps: TestsDeps, step: TestsStep, signal: AbortSi
     if (worked.why === "unfit") {
       throw new FarmError("machine-broken", `a test was stopped on ${machine.name}, which is not used again`);
     }
-    throw new FarmError("lease-lost", "the build was taken back");
+    throw takenBack();
   } finally {
     await keeping.finish();
     await invited.catch(() => {}); // the database was away until the coordinator stopped
@@ -113,15 +119,22 @@ async function list(
   const { names, doubled } = listed;
   const expected = await patiently(() => expectedTimes(sql, build.repo, build.builder, names));
   const tests = names.map((name) => ({ name, expectedMs: expected.get(name) ?? null, alone: isAlone(spec, name) }));
-  await patiently(() => storeTests(sql, build.id, tests, clock.now()));
   const work = tests.reduce((sum, { expectedMs }) => sum + (expectedMs ?? spec.unknownMs), 0);
   const parts = [`${tests.length} tests`];
   if (doubled > 0) parts.push(`${doubled} lines named one again`);
   if (expected.size < tests.length) parts.push(`${tests.length - expected.size} never ran before`);
   parts.push(`about ${durationText(ms(work))} on one machine`);
   if (helpers > 0) parts.push(`up to ${helpers} more may help`);
-  await say(`\n${parts.join(", ")}\n\n`);
+  const line = `\n${parts.join(", ")}\n\n`;
+  if (!(await patiently(() => storeTests(sql, step.worker, tests, line, clock.now())))) throw takenBack();
   return undefined;
+}
+
+/** What turns have said since. */
+async function tell({ sql, patiently }: TestsDeps, { build, log, writer }: TestsStep): Promise<void> {
+  if (writer.next === Number.MAX_SAFE_INTEGER) return; // it takes no more
+  const lines = await patiently(() => takeLines(sql, build.id, log, writer.next));
+  if (lines.length > 0) await writer.write(lines);
 }
 
 async function summary(
@@ -138,4 +151,8 @@ async function summary(
   });
   const { total, failed, flaky } = counts;
   await say(`\n${lines.join("")}${total} tests: ${failed} failed, ${flaky} flaky\n`);
+}
+
+function takenBack(): FarmError {
+  return new FarmError("lease-lost", "the build was taken back");
 }

@@ -1,8 +1,8 @@
 /** Waiting with an end: every call to a machine has a limit, and whoever waits hears at once when it is over. */
-import type { Clock } from "../farm/clock.ts";
+import { type Clock, ENOUGH } from "../farm/clock.ts";
+import { durationText } from "../farm/duration-text.ts";
 import { FarmError } from "../farm/errors.ts";
 import type { Ms } from "../farm/ids.ts";
-import { durationText } from "./duration-text.ts";
 
 /**
  * `work` until it settles, or one of `signals` aborts, or `limit` has passed: then its signal aborts and the call rejects with the reason
@@ -24,7 +24,7 @@ export async function within<T>(
   try {
     return await unless(AbortSignal.any([...signals, stop.signal]), work);
   } finally {
-    done.abort();
+    done.abort(ENOUGH);
   }
 }
 

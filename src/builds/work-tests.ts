@@ -4,40 +4,36 @@
  *   working -nothing for it now-> waiting -others settled something-> working
  *   working, waiting -the last test ended-> over, with the verdict written by whoever ended it
  *   working -others ended the last test-> over   what it runs had been late, was run once more elsewhere, and is killed here
- *   waiting -a helper has had nothing for LINGER-> left: it is given back
+ *   waiting -a helper has had nothing for HELPER_IDLE_FOR-> left: it is given back
  *   working, waiting -the build has used up its time-> late   nothing more is begun here
  *   working -it had to be stopped, and is not ours-> unfit: what it still does nobody knows
  *
  * Every machine of a build does this alike, the one that made the tree and the helpers, at whichever coordinator each is connected; they
- * meet in the database only (store/tests.ts), and tell each other to look there (topic `tests:BUILD`). So nothing waits for a
+ * meet in the database only (store/test-turn.ts), and tell each other to look there (topic `tests:BUILD`). So nothing waits for a
  * helper, and a build goes on when the machine that began it is gone.
  */
 import type { Recipe, TestsSpec } from "../farm/build.ts";
-import type { Clock } from "../farm/clock.ts";
+import { type Clock, ENOUGH } from "../farm/clock.ts";
 import type { Bus } from "../farm/deps.ts";
+import { durationText } from "../farm/duration-text.ts";
 import { FarmError } from "../farm/errors.ts";
 import { type EpochMs, type Ms, ms, seconds } from "../farm/ids.ts";
 import type { LogWriter } from "../logs/writer.ts";
 import type { BuildRef } from "../store/builds.ts";
 import type { Sql } from "../store/sql.ts";
-import {
-  type GroupEnd,
-  heldGroup,
-  type TestCounts,
-  type TestGroup,
-  type TestWorker,
-  type Turn,
-  type TurnRules,
-  testTurn,
-} from "../store/tests.ts";
+import { heldGroup, type TestGroup, type TestWorker } from "../store/test-groups.ts";
+import { shown } from "../store/test-lines.ts";
+import type { TestCounts, TurnRules } from "../store/test-run.ts";
+import { type GroupEnd, type Turn, testTurn } from "../store/test-turn.ts";
 import { type BuildLimit, limitsOf } from "./command-limits.ts";
-import { durationText } from "./duration-text.ts";
 import type { BuildMachine } from "./machine.ts";
+import { publishTestsOver, TESTS_OVER } from "./publish.ts";
 import { LONG_WAIT } from "./said-wait.ts";
 import { type GroupRun, runGroup } from "./test-group.ts";
+import type { Turns } from "./turns.ts";
 
 /** A helper that finds nothing to do stays so long for what may come back, as long again for what is going to, and then helps somebody else. */
-export const LINGER: Ms = seconds(5);
+export const HELPER_IDLE_FOR: Ms = seconds(5);
 /** A word from others may get lost. */
 export const LOOK_AGAIN: Ms = seconds(5);
 /** How long a failed test waits for another machine before it runs once more on the same. */
@@ -58,6 +54,7 @@ export interface TestsDeps {
   readonly nonce: () => string;
   /** Calls until the database is there. */
   readonly patiently: <T>(call: () => Promise<T>) => Promise<T>;
+  readonly turns: Turns;
   readonly elsewhereFirst?: Ms;
 }
 
@@ -77,8 +74,10 @@ export interface TestsJob {
   readonly role: "main" | "helper";
   /** How many further machines the build may have. */
   readonly helpers: number;
-  /** Told of each group that ended here, a line each. */
-  readonly tell: (line: string) => Promise<void>;
+  /** Brings what the turns of all machines said since (store/test-lines.ts) into the log of the tests; nothing for a helper. */
+  readonly tell: () => Promise<void>;
+  /** Says in that log what this machine waits for. */
+  readonly say: (line: string) => Promise<void>;
 }
 
 export type Worked =
@@ -88,15 +87,17 @@ export type Worked =
 
 /** Works until there is nothing more for this machine. Rejects when the machine, the database or `signal` ends first. */
 export async function workOff(deps: TestsDeps, job: TestsJob, signal: AbortSignal): Promise<Worked> {
-  const { clock, sql, patiently } = deps;
+  const { clock, sql, patiently, turns } = deps;
+  const { build } = job.worker;
   const over = new AbortController();
-  using _ = { [Symbol.dispose]: () => over.abort() };
+  using _ = { [Symbol.dispose]: () => over.abort(ENOUGH) };
   const news = new News(deps, job.build.id, over.signal);
   const ends = endOf(deps, job.build.id, over.signal);
   let held = await patiently(() => heldGroup(sql, job.worker));
   let begun = held !== undefined;
   let takes = true;
   const idle = new Idle(clock);
+  await job.tell();
   for (;;) {
     let ended: Ended | undefined;
     try {
@@ -109,9 +110,11 @@ export async function workOff(deps: TestsDeps, job: TestsJob, signal: AbortSigna
     if (ended?.stopped && job.machine.agent === "original") takes = false;
     news.heard = false;
     const rules = rulesOf(deps, job, takes && clock.monotonic() < job.limit.endsAt);
-    const turn = await patiently(() => testTurn(sql, job.worker, ended?.end, rules, clock.now()));
+    const takeTurn = () => testTurn(sql, job.worker, ended?.end, rules, clock.now());
+    const turn = await patiently(() => turns.take(build, takeTurn));
     await ended?.stored(turn);
     publish(deps, job, turn, ended !== undefined);
+    await job.tell();
     if (turn.next === "over") return { why: "over", counts: turn.counts };
     if (turn.next === "lost") return { why: "lost" };
     if (!takes) return { why: "unfit" };
@@ -123,10 +126,10 @@ export async function workOff(deps: TestsDeps, job: TestsJob, signal: AbortSigna
     }
     const waited = idle.forLong();
     if (waited !== undefined) {
-      await job.tell(`waiting for ${turn.running} tests on other machines, ${durationText(waited)} so far\n`);
+      await job.say(`waiting for ${turn.running} tests on other machines, ${durationText(waited)} so far\n`);
     }
-    const linger = LINGER - idle.since();
-    const soon = turn.again !== null && turn.again - clock.now() <= LINGER;
+    const linger = HELPER_IDLE_FOR - idle.since();
+    const soon = turn.again !== null && turn.again - clock.now() <= HELPER_IDLE_FOR;
     if (job.role === "helper" && linger <= 0 && !soon) return { why: "left" };
     const limit = job.role === "helper" && linger > 0 ? Math.min(LOOK_AGAIN, linger) : LOOK_AGAIN;
     await news.wait(limited(limit, turn.again, clock.now()), AbortSignal.any([signal, job.machine.gone]));
@@ -197,7 +200,6 @@ async function group(
   const { clock } = deps;
   const { recipe, spec, machine } = job;
   const { writer, before } = deps.open(held, begun);
-  const since = clock.monotonic();
   const limits = limitsOf(recipe, spec.run, job.limit);
   let run: GroupRun;
   try {
@@ -207,10 +209,16 @@ async function group(
     throw error;
   }
   const sealed = await writer.seal();
-  const count = held.tests.length === 1 ? held.tests[0]?.name : `${held.tests.length} tests`;
-  await job.tell(`${machine.name}: ${count}: ${run.status} after ${durationText(ms(clock.monotonic() - since))}\n`);
+  const what = held.tests.length === 1 ? shown(held.tests[0]?.name ?? "") : `${held.tests.length} tests`;
+  const took = durationText(run.durationMs);
   return {
-    end: { group: held.id, status: run.status, log: sealed.end, tests: run.tests },
+    end: {
+      group: held.id,
+      status: run.status,
+      line: `${machine.name}: ${what}: ${run.status} after ${took}`,
+      log: sealed.end,
+      tests: run.tests,
+    },
     stopped: run.stopped,
     stored: async (turn) => {
       // Others have the group by now: its log is theirs, or ended.
@@ -222,24 +230,21 @@ async function group(
 function publish({ bus }: TestsDeps, { build }: TestsJob, turn: Turn, settled: boolean): void {
   if (turn.next === "lost") return;
   if (settled || turn.next !== "wait") bus.publish(`build:${build.id}`);
-  if (settled || turn.next === "over") bus.publish(`tests:${build.id}`);
+  if (settled) bus.publish(`tests:${build.id}`);
   if (turn.next === "over") {
-    bus.publish(`${OVER}${build.id}`);
+    publishTestsOver(bus, build.id);
     bus.publish(`grid:${build.repo}`);
   }
   if (turn.next !== "over" && turn.helpersWanted) bus.publish(`queue:${build.hostType}`);
 }
 
-/** Topic of builds whose last test has ended. */
-const OVER = "tests-over:";
-
-/** Aborts when somebody says that the last test of the build has ended; a word that gets lost is replaced by the lease being lost. */
+/** Aborts when somebody says that the tests of the build are over; a word that gets lost is replaced by the lease being lost. */
 function endOf({ bus }: TestsDeps, build: BuildRef["id"], signal: AbortSignal): AbortSignal {
   const ended = new AbortController();
   const listener = (heard: string): void => {
-    if (heard === `${OVER}${build}`) ended.abort(new FarmError("canceled", "others have ended the last test"));
+    if (heard === `${TESTS_OVER}${build}`) ended.abort(new FarmError("canceled", "others have ended the tests"));
   };
-  bus.subscribe(OVER, listener, signal);
+  bus.subscribe(TESTS_OVER, listener, signal);
   return ended.signal;
 }
 
@@ -271,7 +276,7 @@ class News {
     try {
       await Promise.race([heard, this.#clock.sleep(limit, AbortSignal.any([signal, done.signal]))]);
     } finally {
-      done.abort();
+      done.abort(ENOUGH);
       this.#wake = () => {};
     }
   }

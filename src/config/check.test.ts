@@ -299,6 +299,7 @@ test.each<readonly [string, unknown, readonly string[]]>([
     { ...builder, name: "d", tests: { list: { command: "l", timelimit: "1m" }, run: { command: "r", timeLimit: "0s" }, results: { junit: "../x" } }, snapshot: { exclude: [1], limit: "2GB", keep: "30days" } },
     { ...builder, name: "e", tests: { list: 7, run: "r", results: { junit: "a", x: 1 } }, snapshot: { limit: "2TiB", exlude: [] } },
     { ...builder, name: "f", tests: "go test" },
+    { ...builder, name: "g", tests: { list: ["a", "b", "a", "b"], run: "r" } },
   ] }, [
     'builders[1].tests.list[1]: "b\\u0000": want no NUL and no line break in the name of a test',
     'builders[1].tests.list[2]: "c\\nd": want no NUL and no line break in the name of a test',
@@ -325,6 +326,8 @@ test.each<readonly [string, unknown, readonly string[]]>([
     'builders[4].snapshot.limit: "2TiB": want a size between 1KiB and 1TiB',
     'builders[4].snapshot.exlude: []: there is no such field; did you mean "exclude"?',
     'builders[5].tests: "go test": want { list, run }',
+    'builders[6].tests.list[2]: "a": is already list[0]',
+    'builders[6].tests.list[3]: "b": is already list[1]',
     "builders[0].helpers: 1: want tests beside it: helpers share the tests of a build, and there are none",
     "builders[0].tryHelpers: 2: want tests beside it: helpers share the tests of a build, and there are none",
     "builders[2].snapshot: {}: want none together with skipSnapshot, or no skipSnapshot",

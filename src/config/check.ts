@@ -5,10 +5,10 @@
  * field (shapes/), and what fields have to do with each other, which reads whatever of the farm is there.
  */
 import type { Step } from "../farm/build.ts";
+import { didYouMean } from "../farm/did-you-mean.ts";
 import type { FarmConfig, TestsConfig } from "./effective.ts";
 import { isGlob, matches } from "./globs.ts";
 import { ConfigError, type Mistake, mistake, type Path } from "./mistakes.ts";
-import { didYouMean } from "./names.ts";
 import { type FarmShape, readShape } from "./shapes/farm.ts";
 import type { StepShape } from "./shapes/step.ts";
 import type { TestsShape } from "./shapes/tests.ts";

@@ -11,6 +11,7 @@ test("farmForRepository() makes a farm of one repository on this computer", () =
   const farm = checkFarm(
     farmForRepository({
       url: "https://example.org/x/some thing.git",
+      from: "/home/me",
       branch: "dev",
       commands: ["a", "b c"],
       platform: "windows-amd64",
@@ -32,10 +33,15 @@ test("farmForRepository() makes a farm of one repository on this computer", () =
 });
 
 test("farmForRepository() names a repository after the end of its address, whatever that is", () => {
-  const name = (url: string) => farmForRepository({ url, commands: ["x"], platform: "linux-arm64" }).repos[0]?.name;
-  expect([".", "/", "git@h:a/b.git", "/x/y/", "C:\\src\\app", "ssh://h/~me/été"].map(name)).toEqual([
-    "repository", "repository", "b", "y", "app", "t-",
+  const name = (url: string, from = "/home/me/c#/my app") =>
+    farmForRepository({ url, from, commands: ["x"], platform: "linux-arm64" }).repos[0]?.name;
+  expect(["/", "git@h:a/b.git", "/x/y/", "C:\\src\\app", "ssh://h/~me/été"].map((url) => name(url))).toEqual([
+    "repository", "b", "y", "app", "t-",
   ]); // biome-ignore format: pairs
+  expect([".", "./", "..", "../", "../../x/..", "../b.git", "sub", "/x/app/.git"].map((url) => name(url))).toEqual([
+    "my-app", "my-app", "c-", "c-", "me", "b", "sub", "app",
+  ]); // biome-ignore format: pairs
+  expect([name(".", "C:\\src\\app"), name("..", "/app"), name(".", "/")]).toEqual(["app", "repository", "repository"]);
 });
 
 test("autodetect() runs what it finds, and says what to pass when it finds nothing", async () => {

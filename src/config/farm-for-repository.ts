@@ -1,10 +1,13 @@
 /** The farm of `npm start -- -repo URL [-branch NAME] [-run COMMAND]...`: one repository, built on this computer. */
 import type { FarmInput } from "./input.ts";
 import { autodetect, script } from "./presets.ts";
+import { urlKind } from "./urls.ts";
 
 export interface OneRepository {
   /** A folder or a URL. */
   readonly url: string;
+  /** The folder that `url` is seen from, when it is a folder. */
+  readonly from: string;
   /** Default: the repository's own default branch. */
   readonly branch?: string | undefined;
   /** Each a step, in order. None: `autodetect()`. */
@@ -13,25 +16,29 @@ export interface OneRepository {
   readonly platform: string;
 }
 
-export function farmForRepository({ url, branch, commands, platform }: OneRepository): FarmInput {
+export function farmForRepository({ url, from, branch, commands, platform }: OneRepository): FarmInput {
   const hostType = `host-${platform}-local`;
   return {
     // One commit: the newest is built at once, and from then on whatever comes.
-    repos: [{ name: repoName(url), url, ...(branch ? { branches: [branch] } : {}), depth: 1 }],
+    repos: [{ name: repoName(url, from), url, ...(branch ? { branches: [branch] } : {}), depth: 1 }],
     hosts: [{ hostType, pool: "local", expect: 1, notes: "The computer that the coordinator runs on." }],
     builders: [{ name: platform, host: hostType, steps: commands.length > 0 ? script(...commands) : autodetect() }],
   };
 }
 
-/** The last part of an address, as a name. */
-function repoName(url: string): string {
-  const last = url
+/** The last part of an address, as a name; for `.` and `..` that of the folder that is meant. */
+function repoName(url: string, from: string): string {
+  const address = url
     .replace(/[?#].*$/, "")
     .replace(/[\\/]+$/, "")
-    .replace(/\.git$/, "")
-    .split(/[\\/:]/)
-    .at(-1);
-  const name = (last ?? "")
+    .replace(/\.git$/, "");
+  const relative = urlKind(url) === "path" && !/^([\\/]|[A-Za-z]:)/.test(url);
+  const parts: string[] = [];
+  for (const part of (relative ? `${from}/${address}` : address).split(/[\\/:]/)) {
+    if (part === "..") parts.pop();
+    else if (part !== "." && part !== "") parts.push(part);
+  }
+  const name = (parts.at(-1) ?? "")
     .replace(/[^A-Za-z0-9._-]+/g, "-")
     .replace(/^[^A-Za-z0-9]+/, "")
     .slice(0, 100);

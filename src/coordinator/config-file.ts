@@ -17,6 +17,7 @@ import type { Clock } from "../farm/clock.ts";
 import type { Log } from "../farm/deps.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
 import { ms, seconds } from "../farm/ids.ts";
+import type { Banner } from "../ui/data.ts";
 
 /** Writing a file takes an editor several steps; the last one counts. */
 const SETTLE = ms(100);
@@ -146,6 +147,14 @@ export class LiveConfig implements AsyncDisposable {
   /** Why the file as it is now is not in force; undefined when it is. */
   get problem(): string | undefined {
     return this.#problem;
+  }
+
+  banners(): readonly Banner[] {
+    if (this.#problem === undefined) return [];
+    // The first line says how many mistakes there are, the rest which.
+    const [first = "", ...rest] = this.#problem.split("\n");
+    const summary = `${first.replace(/[:.]$/, "")}; the old one stays in force`;
+    return [{ summary, detail: rest.join("\n") }];
   }
 
   /** Takes the file up again; resolves when its newest content is in force or refused. */

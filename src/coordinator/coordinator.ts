@@ -7,7 +7,6 @@
  * back, then machines are let go, and the database ends last.
  */
 import { randomBytes } from "node:crypto";
-import { mkdir, readFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -56,29 +55,26 @@ import {
 } from "../store/coordinators.ts";
 import { DataFolder } from "../store/data-folder.ts";
 import { openDatabase } from "../store/database.ts";
-import { exclusively, SECRETS_LOCK } from "../store/exclusively.ts";
 import { claimLease } from "../store/leases.ts";
 import { closeLeftSessions, configureHostTypes } from "../store/machines.ts";
 import type { Sql } from "../store/sql.ts";
 import { readAgents, serveAgents } from "../web/agent-files.ts";
 import { loadAssets } from "../web/assets.ts";
 import { limitBodies } from "../web/body-limit.ts";
-import { certificate } from "../web/certificate.ts";
 import { CertificateKeeper } from "../web/certificate-keeper.ts";
 import { FrontDoor } from "../web/front-door.ts";
 import { servePeers } from "../web/peer-files.ts";
 import { createWebApp } from "../web/web-app.ts";
 import { builderKey } from "../wire/builder-key/builder-key.ts";
 import { actions } from "./actions.ts";
-import { masterKey } from "./builder-keys.ts";
+import { type Address, addressText, isLoopback, peerAddress, sshAddress } from "./address.ts";
 import { type ConfigOrigin, LiveConfig } from "./config-file.ts";
 import { Drained } from "./drained.ts";
-import { type Address, addressText, isLoopback, peerAddress, sshAddress } from "./flags.ts";
 import { type Gomote, openGomote } from "./gomote.ts";
 import { Health } from "./health.ts";
 import { Newest } from "./newest.ts";
-import { operatorToken } from "./operator-token.ts";
 import { pushReceiver } from "./push.ts";
+import { openSecrets } from "./secrets.ts";
 import { fingerprint } from "./shared.ts";
 import { VERSION } from "./version.ts";
 
@@ -171,19 +167,13 @@ export class Coordinator implements AsyncDisposable {
     const secrets = options.secrets || data;
     const { certFile = "", keyFile = "", names = [] } = options.certificate ?? {};
     const tlsFiles = { folder: join(data, "tls"), caFolder: join(secrets, "tls"), names, certFile, keyFile };
-    const { master, token, tls } = await exclusively(sql, SECRETS_LOCK, async () => {
-      await mkdir(secrets, { recursive: true, mode: 0o700 });
-      return {
-        master: await masterKey(secrets, options.masterKeyFile ?? "", true),
-        token: await operatorToken(secrets),
-        tls: await certificate({ ...tlsFiles, now: startedAt }),
-      };
-    });
-    const shared = {
-      "master key": fingerprint("master key", master),
-      "operator token": fingerprint("operator token", token),
-      ...(certFile === "" && { "CA certificate": fingerprint("CA certificate", await readFile(tls.caFile, "utf8")) }),
-    };
+    const { master, token, tls, fingerprints } = await openSecrets(
+      sql,
+      secrets,
+      options.masterKeyFile ?? "",
+      tlsFiles,
+      startedAt,
+    );
     const agents = await readAgents(join(DIST, "agents"));
     const logs = stack.use(new Logs({ sql, bus, clock, stopping: stop.signal }));
 
@@ -197,7 +187,7 @@ export class Coordinator implements AsyncDisposable {
         taken: async (farm) => {
           await configureHostTypes(sql, farm.hosts);
           const configuration = fingerprint("configuration", JSON.stringify(effectiveFarm(farm)));
-          await coordinatorShares(sql, id, { ...shared, configuration });
+          await coordinatorShares(sql, id, { ...fingerprints, configuration });
           await act(farm);
           bus.publish("config:");
         },
@@ -247,6 +237,7 @@ export class Coordinator implements AsyncDisposable {
             .join(", ") || null,
         agentDigest: () => agents.get(AGENT)?.sha256,
         forward: (pickUp) => forwarder.forward(pickUp),
+        peers,
         idle: (session, holds) => claims.offer({ id: session.id, queue: session.hostType, holds }),
         gone: (session) => claims.withdraw(session),
       }),
@@ -327,7 +318,9 @@ export class Coordinator implements AsyncDisposable {
     bus.subscribe(QUEUE, (topic) => claims.wake(topic.slice(QUEUE.length) || undefined), stop.signal);
 
     const { lost } = options;
-    const recovery = stack.use(new Recovery({ sql, bus, clock, log, coordinator: id, alone, lost }));
+    const recovery = stack.use(
+      new Recovery({ sql, heart: database.heart, bus, clock, log, coordinator: id, alone, lost }),
+    );
     await recovery.start();
     stack.use(new Narrowing({ sql, bus, clock, log, config: () => planning }));
 
@@ -382,10 +375,7 @@ export class Coordinator implements AsyncDisposable {
         dialAddress: () => address,
         httpPort: () => httpPort,
         config: () => config.current,
-        banners: () => [
-          ...drained.banners(),
-          ...(config.problem === undefined ? [] : [brokenConfiguration(config.problem)]),
-        ],
+        banners: () => [...drained.banners(), ...config.banners()],
         checkers: () => health.results(),
         merged: (repo, hash, count) => source.merged(repo, hash, count),
         push: pushReceiver({
@@ -504,10 +494,4 @@ export class Coordinator implements AsyncDisposable {
 
 function loginOf({ login, publicUrl }: FarmConfig): { login: LoginConfig; publicUrl: string } | null {
   return login && publicUrl !== null ? { login, publicUrl } : null;
-}
-
-/** The first line of `problem` says how many mistakes there are, the rest which. */
-function brokenConfiguration(problem: string): { summary: string; detail: string } {
-  const [first = "", ...rest] = problem.split("\n");
-  return { summary: `${first.replace(/[:.]$/, "")}; the old one stays in force`, detail: rest.join("\n") };
 }

@@ -110,10 +110,10 @@ export class Health implements AsyncDisposable {
 
 function setAside(machines: readonly AsideMachine[]): CheckResult {
   const lines = machines.map(({ hostType, name, until, reason, probeError }) => {
-    const probed = probeError === null ? "" : `; the last probe failed: ${probeError}`;
+    const tried = probeError === null ? "" : `; the last trial failed: ${probeError}`;
     return {
       level: "warn",
-      text: `${hostType}: ${name} gets no work until ${utc(until)}: ${reason}${probed}`,
+      text: `${hostType}: ${name} gets no work until ${utc(until)}: ${reason}${tried}`,
     } as const;
   });
   return { id: "set-aside", title: "Machines fit for work", lines };

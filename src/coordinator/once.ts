@@ -72,7 +72,7 @@ async function report(deps: OnceDeps, builds: readonly BuildLine[]): Promise<0 |
     deps.out.write(`\n${build.builder} at ${build.hash.slice(0, 8)}: ${said(build)}\n`);
     if (build.stepLog !== null) {
       const text = (await deps.newest.tailOf(build.stepLog, TAIL_BYTES)).toString("utf8");
-      const lines = text.replace(/\n$/, "").split("\n").slice(-LAST_LINES);
+      const lines = text === "" ? [] : text.replace(/\n$/, "").split("\n").slice(-LAST_LINES);
       for (const line of lines) deps.out.write(`  ${printable(line)}\n`);
     }
     deps.out.write(`  ${deps.pages}/b/${build.id}\n`);

@@ -7,10 +7,11 @@ import { constants } from "node:os";
 import pino from "pino";
 import type { Log } from "../farm/deps.ts";
 import { FarmError } from "../farm/errors.ts";
+import { usageError } from "../farm/flags.ts";
 import { systemClock } from "../store/system-clock.ts";
+import { parseAddress } from "./address.ts";
 import type { ConfigOrigin } from "./config-file.ts";
 import { Coordinator } from "./coordinator.ts";
-import { parseAddress } from "./flags.ts";
 import { once } from "./once.ts";
 import { showBuilds } from "./terminal.ts";
 import { VERSION } from "./version.ts";
@@ -19,10 +20,6 @@ import { VERSION } from "./version.ts";
 const END_LIMIT_MS = 30_000;
 
 type Ending = number | { readonly text: string; readonly exitCode: number };
-
-export function usageError(message: string): Ending {
-  return { text: `${message}\nTry -help.\n`, exitCode: 2 };
-}
 
 /** Runs a program's `main` and turns its result, or what it throws, into text and exit status. */
 export async function main(body: () => Promise<Ending>): Promise<void> {
@@ -106,45 +103,41 @@ export async function serve(options: ServeOptions): Promise<Ending> {
     process.on("SIGHUP", hangUp);
     if (options.terminal) process.stdout.write(heading(farm));
     else log.info({ pages: farm.pages, machines: farm.machines, ...farm.gateway, version: VERSION }, "The farm runs");
-    const shown = options.terminal
-      ? showBuilds(
-          { sql: farm.sql, bus: farm.bus, clock: systemClock, out: process.stdout, pages: farm.pages },
-          ended.signal,
-        )
-      : undefined;
     try {
-      if (!options.once) {
-        await aborted(ended.signal);
-        return 0;
-      }
-      const { bus, pages } = farm;
-      const out = { write: (text: string) => (verdict += text) };
-      let verdict = "";
-      const status = await once(
-        {
-          bus,
-          clock: systemClock,
-          newest: farm.newest,
-          out,
-          pages,
-        },
-        ended.signal,
-      );
-      ended.abort("done");
-      await shown;
-      process.stdout.write(verdict);
-      return status;
+      return await follow(farm, options, ended);
     } finally {
       process.off("SIGHUP", hangUp);
-      ended.abort("done");
-      await shown;
-      if (options.terminal && !options.once) process.stdout.write("Ending what runs here…\n");
     }
   } catch (error) {
     if (error === "SIGINT" || error === "SIGTERM") return { text: "", exitCode: 2 }; // -once, and it was not let finish
     throw error;
   } finally {
     process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
+  }
+}
+
+/** Shows what the farm does until `ended`, with `once` until it has done it; resolves with the exit status. */
+async function follow(farm: Coordinator, options: ServeOptions, ended: AbortController): Promise<number> {
+  const { sql, bus, pages, newest } = farm;
+  const shown = options.terminal
+    ? showBuilds({ sql, bus, clock: systemClock, out: process.stdout, pages }, ended.signal)
+    : undefined;
+  try {
+    if (!options.once) {
+      await aborted(ended.signal);
+      return 0;
+    }
+    let verdict = "";
+    const out = { write: (text: string) => (verdict += text) };
+    const status = await once({ bus, clock: systemClock, newest, out, pages }, ended.signal);
+    ended.abort("done");
+    await shown; // the verdict stands below the last line
+    process.stdout.write(verdict);
+    return status;
+  } finally {
+    ended.abort("done");
+    await shown;
+    if (options.terminal && !options.once) process.stdout.write("Ending what runs here…\n");
   }
 }
 

@@ -5,8 +5,8 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../farm/clock.ts";
+import { durationText } from "../farm/duration-text.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
-import { formatDuration } from "../farm/flags.ts";
 import { type Ms, ms } from "../farm/ids.ts";
 import { holderOf } from "../store/data-folder.ts";
 
@@ -71,7 +71,7 @@ export async function control(data: string, secrets: string, command: Command, c
     if (count === 0) return `${answer}; nothing runs there any more`;
     if (clock.monotonic() >= until) {
       const left = count === 1 ? "1 machine is" : `${count} machines are`;
-      throw new FarmError("timed-out", `${answer}, but ${left} still at work after ${formatDuration(command.waitMs)}`);
+      throw new FarmError("timed-out", `${answer}, but ${left} still at work after ${durationText(command.waitMs)}`);
     }
     await clock.sleep(LOOK_AGAIN);
   }
@@ -91,10 +91,8 @@ function request(command: Command): { path: string; body: Record<string, string>
   const body = { note: command.note };
   const whole = command.target === "all" ? "farm" : command.target === "coordinator" ? "coordinator" : undefined;
   if (whole !== undefined) return { path: `/${whole}/${command.do}`, body, running: `/running?${whole}=` };
-  // A host type is named as in the configuration; anything else is a machine.
-  const kind = command.target.startsWith("host-") ? "hosts" : "machines";
   const target = encodeURIComponent(command.target);
-  return { path: `/${kind}/${target}/${command.do}`, body, running: `/running?${kind}=${target}` };
+  return { path: `/named/${target}/${command.do}`, body, running: `/running?named=${target}` };
 }
 
 /** What the coordinator said in its answer. */

@@ -7,12 +7,12 @@ import { styleText } from "node:util";
 import type { Status } from "../farm/build.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus } from "../farm/deps.ts";
+import { durationText } from "../farm/duration-text.ts";
 import { type EpochMs, ms } from "../farm/ids.ts";
 import { type BuildLine, buildsSince } from "../store/progress.ts";
 import type { Sql } from "../store/sql.ts";
 import { STATUS, statusOf } from "../ui/status.ts";
 import { visible } from "../ui/text.ts";
-import { duration } from "../ui/time.ts";
 
 const REDRAW = ms(250);
 const SAFETY_NET = ms(2000);
@@ -95,7 +95,7 @@ function line(build: BuildLine, now: EpochMs, pages: string, colours: boolean, c
   const subject = visible(build.message.split("\n")[0] ?? "");
   const detail = build.outcome === null ? progress(build) : ending(build);
   const from = build.startedAt ?? build.createdAt;
-  const took = duration((build.endedAt ?? now) - from);
+  const took = durationText((build.endedAt ?? now) - from);
   const facts = [visible(build.builder), build.hash.slice(0, 8), detail, took].filter(Boolean).join("  ");
   const link = `${pages}/b/${build.id}`;
   const room = columns - glyph.length - word.length - facts.length - link.length - 9;

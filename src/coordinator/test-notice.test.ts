@@ -37,5 +37,8 @@ test("-test-notice tells each operator and says what became of it", async () => 
     2,
     `told ${hook.replace("/secret", "/…")}\ncould not tell ops@example.org: Cannot send mail: the configuration has no notify.mail, which names the mail server\n`,
   ]);
-  expect(await run({})).toEqual([2, `Cannot tell anybody: ${file} has no notify.operators\n`]);
+  expect(await run({})).toEqual([
+    2,
+    `Cannot tell anybody: ${file} has no notify.operators. Name somebody there, and try again.\n`,
+  ]);
 });

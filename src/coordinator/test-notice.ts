@@ -18,7 +18,7 @@ export async function testNotice(
   const farm = await readFarm({ file }, clock);
   const { operators, mail } = farm.notify;
   if (operators.length === 0) {
-    out.write(`Cannot tell anybody: ${file} has no notify.operators\n`);
+    out.write(`Cannot tell anybody: ${file} has no notify.operators. Name somebody there, and try again.\n`);
     return 2;
   }
   const folder = dirname(resolve(file));

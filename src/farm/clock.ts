@@ -13,3 +13,6 @@ export interface Clock {
   /** Resolves after `span`; rejects with `signal.reason` when aborted first. */
   sleep(span: Ms, signal?: AbortSignal): Promise<void>;
 }
+
+/** What ends a wait that nobody waits for any more. An abort without a reason makes an error with a stack, a good part of a short wait. */
+export const ENOUGH = "nobody waits for this any more";

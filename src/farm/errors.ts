@@ -14,6 +14,7 @@ export const CODES = {
   "lease-lost": { http: 409, grpc: 10, retry: false }, // the work was given to another machine or coordinator
   "too-large": { http: 413, grpc: 8, retry: false }, // over a limit that the message names
   "machine-gone": { http: 503, grpc: 14, retry: true }, // the machine hung up or stopped answering; another may do
+  "carrier-gone": { http: 503, grpc: 14, retry: true }, // a coordinator ended that passed a machine's connection on to us; the machine is well
   "machine-broken": { http: 502, grpc: 13, retry: true }, // the machine answered what the protocol does not allow
   "timed-out": { http: 504, grpc: 4, retry: true }, // a limit of ours ran out; the message names it
   unavailable: { http: 503, grpc: 14, retry: true }, // the database or another part is away for the moment

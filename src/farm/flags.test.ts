@@ -30,7 +30,7 @@ function parse(...argv: string[]) {
 
 function refuse(...argv: string[]): string | undefined {
   const parsed = parseFlags("usage: try [flags]", FLAGS, argv);
-  return parsed.kind === "stop" ? `${parsed.exitCode} ${parsed.text.split("\n")[0]}` : undefined;
+  return parsed.kind === "stop" ? `${parsed.exitCode} ${parsed.text}` : undefined;
 }
 
 test("parseFlags() reads one and two dashes, with and without =", () => {
@@ -69,9 +69,10 @@ test("parseFlags() ends at the first argument and at --, and knows what was give
   expect(parse("-").args).toEqual(["-"]);
 });
 
-test("parseFlags() refuses with exit 2 and says what is wrong", () => {
+test("parseFlags() refuses with exit 2, says what is wrong, and does not bury it under the list", () => {
   expect([
     refuse("-nope"),
+    refuse("--hatl"),
     refuse("-coordinator"),
     refuse("-halt=maybe"),
     refuse("-wait=30"),
@@ -79,16 +80,19 @@ test("parseFlags() refuses with exit 2 and says what is wrong", () => {
     refuse("---x"),
     refuse("-=x"),
     refuse("-toString"),
-  ]).toEqual([
-    "2 flag provided but not defined: -nope",
-    "2 flag needs an argument: -coordinator",
-    '2 invalid value "maybe" for flag -halt: want true or false',
-    '2 invalid value "30" for flag -wait: want duration',
-    '2 invalid value "test" for flag -mode: want dev|prod',
-    "2 bad flag syntax: ---x",
-    "2 bad flag syntax: -=x",
-    "2 flag provided but not defined: -toString",
-  ]);
+  ]).toEqual(
+    [
+      "2 flag provided but not defined: -nope",
+      '2 flag provided but not defined: -hatl; did you mean "-halt"?',
+      "2 flag needs an argument: -coordinator",
+      '2 invalid value "maybe" for flag -halt: want true or false',
+      '2 invalid value "30" for flag -wait: want duration',
+      '2 invalid value "test" for flag -mode: want dev|prod',
+      "2 bad flag syntax: ---x",
+      "2 bad flag syntax: -=x",
+      "2 flag provided but not defined: -toString",
+    ].map((said) => `${said}\nTry -help.\n`),
+  );
 });
 
 test("parseFlags() lists every flag for -help and -h, exit 0", () => {

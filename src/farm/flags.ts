@@ -3,13 +3,14 @@
  *
  * `-x v`, `-x=v`, `--x v` and `--x=v` mean the same. A bool needs no value and takes one only after `=`. A flag given
  * twice keeps the last value, except `texts`, which collects. Flags end at `--` or at the first argument that is not
- * one; what follows is handed back. `-help` and `-h` list all flags (exit 0); anything wrong says what, then lists
- * them (exit 2). Nothing here prints or exits: `main.ts` does, with `write` of the text to stderr.
+ * one; what follows is handed back. `-help` and `-h` list all flags (exit 0); anything wrong says what, and where the list is,
+ * which would push it off the screen (exit 2). Nothing here prints or exits: `main.ts` does.
  *
  *   const parsed = parseFlags("usage: coordinator [flags]", { listen: text(":8119", "address for machines") }, argv);
  *   if (parsed.kind === "stop") { process.stderr.write(parsed.text); process.exit(parsed.exitCode); }
  *   parsed.values.listen
  */
+import { didYouMean } from "./did-you-mean.ts";
 import { type Ms, ms } from "./ids.ts";
 
 export interface Flag<T> {
@@ -34,7 +35,19 @@ export type ParsedFlags<F extends Flags> =
       /** Names of the flags that were given at all. */
       readonly given: ReadonlySet<string>;
     }
-  | { readonly kind: "stop"; readonly text: string; readonly exitCode: 0 | 2 };
+  | Stop;
+
+/** The program ends at once, saying `text`. */
+export interface Stop {
+  readonly kind: "stop";
+  readonly text: string;
+  readonly exitCode: 0 | 2;
+}
+
+/** The end of a program that was not called as it wants to be. */
+export function usageError(message: string): Stop {
+  return { kind: "stop", text: `${message}\nTry -help.\n`, exitCode: 2 };
+}
 
 export function text(initial: string, help: string): Flag<string> {
   return { takes: "string", initial, help, read: (given) => given };
@@ -69,11 +82,6 @@ export function choice<const T extends string>(choices: readonly T[], initial: T
 export function parseFlags<F extends Flags>(usage: string, flags: F, argv: readonly string[]): ParsedFlags<F> {
   const values = new Map<string, unknown>(Object.entries(flags).map(([name, flag]) => [name, flag.initial]));
   const given = new Set<string>();
-  const wrong = (message: string): ParsedFlags<F> => ({
-    kind: "stop",
-    text: `${message}\n${listFlags(usage, flags)}`,
-    exitCode: 2,
-  });
   let at = 0;
   for (; at < argv.length; at++) {
     const argument = argv[at] ?? "";
@@ -83,23 +91,30 @@ export function parseFlags<F extends Flags>(usage: string, flags: F, argv: reado
     }
     if (!argument.startsWith("-") || argument === "-") break;
     const [, name = "", attached] = /^--?([^=]*)(?:=([\s\S]*))?$/.exec(argument) ?? [];
-    if (name === "" || name.startsWith("-")) return wrong(`bad flag syntax: ${argument}`);
+    if (name === "" || name.startsWith("-")) return usageError(`bad flag syntax: ${argument}`);
     const flag = Object.hasOwn(flags, name) ? flags[name] : undefined;
     if (flag === undefined) {
       if (name === "help" || name === "h") return { kind: "stop", text: listFlags(usage, flags), exitCode: 0 };
-      return wrong(`flag provided but not defined: -${name}`);
+      return usageError(
+        `flag provided but not defined: -${name}${didYouMean(
+          `-${name}`,
+          Object.keys(flags).map((each) => `-${each}`),
+        )}`,
+      );
     }
     let value = attached;
     if (value === undefined) {
       if (flag.takes === "") value = "true";
       else {
         value = argv[++at];
-        if (value === undefined) return wrong(`flag needs an argument: -${name}`);
+        if (value === undefined) return usageError(`flag needs an argument: -${name}`);
       }
     }
     const read = flag.read(value, values.get(name));
     if (read === undefined) {
-      return wrong(`invalid value ${JSON.stringify(value)} for flag -${name}: want ${flag.takes || "true or false"}`);
+      return usageError(
+        `invalid value ${JSON.stringify(value)} for flag -${name}: want ${flag.takes || "true or false"}`,
+      );
     }
     values.set(name, read);
     given.add(name);

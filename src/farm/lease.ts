@@ -44,4 +44,6 @@ export interface Lease {
   readonly machineId: MachineId;
   /** Counts its claims and adoptions. Whoever drives it writes only while this is its epoch in the database. */
   readonly epoch: number;
+  /** It was wanted until this claim: nobody has driven it, and nothing runs for it. */
+  readonly anew: boolean;
 }

@@ -1,5 +1,5 @@
 /** A loop's sleep: until it is called, or for so long. A call while the loop is at work ends its next sleep, so that none gets lost. */
-import type { Clock } from "./clock.ts";
+import { type Clock, ENOUGH } from "./clock.ts";
 import { type Ms, ms } from "./ids.ts";
 
 export class Wake {
@@ -23,7 +23,7 @@ export class Wake {
   async sleep(span: Ms, gather: Ms = ms(0)): Promise<void> {
     if (!this.#called) {
       const rest = new AbortController();
-      this.#rouse = () => rest.abort();
+      this.#rouse = () => rest.abort(ENOUGH);
       await this.#clock.sleep(span, AbortSignal.any([rest.signal, this.#stop])).catch(() => {}); // called, or stopped
     }
     if (gather > 0) await this.#clock.sleep(gather, this.#stop).catch(() => {});

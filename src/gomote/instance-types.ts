@@ -3,7 +3,7 @@
  */
 import { environmentOf } from "../builds/plan.ts";
 import type { FarmConfig, HostConfig } from "../config/effective.ts";
-import { didYouMean } from "../config/names.ts";
+import { didYouMean } from "../farm/did-you-mean.ts";
 import { FarmError } from "../farm/errors.ts";
 import { mayNotBorrow } from "../farm/lending.ts";
 import type { Person } from "../farm/person.ts";

@@ -9,7 +9,7 @@
  * Offsets are bytes from the start of the log and never change: a reader that lost its connection goes on from the byte it has.
  * Lines are counted by LF. Always: bytes that a reader has seen are in the database.
  */
-import type { Clock } from "../farm/clock.ts";
+import { type Clock, ENOUGH } from "../farm/clock.ts";
 import type { Bus } from "../farm/deps.ts";
 import { FarmError } from "../farm/errors.ts";
 import { type LogId, logId, type Ms, seconds } from "../farm/ids.ts";
@@ -215,7 +215,7 @@ export class Logs implements AsyncDisposable {
     const timer = new AbortController();
     this.#deps.clock.sleep(LOOK_AGAIN, timer.signal).then(wake, () => {});
     await news;
-    timer.abort();
+    timer.abort(ENOUGH);
   }
 
   /** The database may be away for longer than one call waits: the bytes stay here, and the writer holds its machine back. */

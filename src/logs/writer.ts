@@ -11,7 +11,7 @@
  * Over `limit` bytes the rest is counted and dropped, and the log says so in a line of its own.
  * An error while storing ends the writer: every later call rejects with it.
  */
-import type { Clock } from "../farm/clock.ts";
+import { type Clock, ENOUGH } from "../farm/clock.ts";
 import { FarmError } from "../farm/errors.ts";
 import { type Ms, ms } from "../farm/ids.ts";
 import { APPEND_AT_ONCE, type LogEnd, type NewChunk, type OpenLog } from "../store/logs.ts";
@@ -121,7 +121,7 @@ export class ChunkedWriter implements LogWriter {
 
   async leave(): Promise<void> {
     this.#closed = true;
-    this.#stop.abort();
+    this.#stop.abort(ENOUGH);
     this.#cut();
     await this.#storing;
     this.#deps.gone();
@@ -133,7 +133,7 @@ export class ChunkedWriter implements LogWriter {
       this.#closed = true;
       if (this.#dropped > 0) this.#push(Buffer.from(`barnraiser: ${this.#dropped} bytes were dropped\n`));
     }
-    this.#stop.abort();
+    this.#stop.abort(ENOUGH);
     const raw = this.#takePending();
     const at = this.#at;
     const line = this.#lines;

@@ -28,7 +28,7 @@ export interface ExecRequest {
     /** Output before this byte is not sent. */
     readonly from: number;
     /** Told, before any output, how long the command has been running. */
-    readonly began?: (age: Ms) => void;
+    readonly began?: (age: Ms, length: number) => void;
   };
 }
 

@@ -8,6 +8,7 @@
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
+import { every } from "../farm/every.ts";
 import { type CoordinatorId, type LeaseId, type Ms, minutes, ms, plus, type SessionId, seconds } from "../farm/ids.ts";
 import type { Lease } from "../farm/lease.ts";
 import { heldLeases } from "../store/leases.ts";
@@ -42,7 +43,7 @@ export class Probes implements AsyncDisposable {
 
   constructor(deps: ProbesDeps) {
     this.#deps = deps;
-    this.#loop = this.#run();
+    this.#loop = every(LOOK_EVERY, () => this.look(), "Could not look for machines to probe", deps, this.#stop.signal);
   }
 
   /** One look: begins what is due. */
@@ -102,18 +103,5 @@ export class Probes implements AsyncDisposable {
     }
     bus.publish(`machine:${machineId}`);
     bus.publish(`queue:${queue}`);
-  }
-
-  async #run(): Promise<void> {
-    const { clock, log } = this.#deps;
-    while (!this.#stop.signal.aborted) {
-      await clock.sleep(LOOK_EVERY, this.#stop.signal).catch(() => {});
-      if (this.#stop.signal.aborted) return;
-      try {
-        await this.look();
-      } catch (error) {
-        log.warn({ error: messageOf(error) }, "Could not look for machines to probe");
-      }
-    }
   }
 }

@@ -81,7 +81,8 @@ const ADVICE: Readonly<Record<TroubleKind, string>> = {
     "purpose, ask the operator to drain it.",
   short: "Start them, or lower `expect` at the host type.",
   "set-aside":
-    "Its page lists the builds. It gets no work until a probe finds it well, which the farm tries by itself, less and less often; whoever is logged in can end this there.",
+    "Its page says what failed on it. It gets no work until the farm has tried it and found it well, which it does by itself, less and less " +
+    "often; whoever is logged in can give it work again there.",
   repo: "Builds of what is known go on; new commits are not seen until it can be fetched again.",
   key: "Make a new key with genbuilderkey and give it to the machine before then; afterwards it is refused.",
   config: "Mend the file; the old configuration stays in force until then.",

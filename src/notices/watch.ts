@@ -9,7 +9,7 @@
 import type { FarmConfig } from "../config/effective.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
-import { messageOf } from "../farm/errors.ts";
+import { every } from "../farm/every.ts";
 import { type EpochMs, epochMs, type Ms, minutes, ms, plus, seconds } from "../farm/ids.ts";
 import { insertNotices, type NewNotice } from "../store/notices.ts";
 import type { Sql } from "../store/sql.ts";
@@ -59,7 +59,7 @@ export class Watch implements AsyncDisposable {
 
   constructor(deps: WatchDeps) {
     this.#deps = deps;
-    this.#loop = this.#run();
+    this.#loop = every(LOOK_EVERY, () => this.look(), "Could not look for trouble", deps, this.#stop.signal);
   }
 
   /** One look; false when another coordinator was at it. */
@@ -99,19 +99,6 @@ export class Watch implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await this.#loop;
-  }
-
-  async #run(): Promise<void> {
-    const { clock, log } = this.#deps;
-    while (!this.#stop.signal.aborted) {
-      await clock.sleep(LOOK_EVERY, this.#stop.signal).catch(() => {});
-      if (this.#stop.signal.aborted) return;
-      try {
-        await this.look();
-      } catch (error) {
-        log.warn({ error: messageOf(error) }, "Could not look for trouble");
-      }
-    }
   }
 
   /** One message per recipient with all that concerns it, and how many hear of each trouble. */

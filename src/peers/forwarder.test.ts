@@ -1,15 +1,16 @@
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { createServer } from "node:net";
+import { type AddressInfo, createServer } from "node:net";
 import { Readable } from "node:stream";
 import tls from "node:tls";
 import { expect, test } from "vitest";
 import { coordinatorId, epochMs, seconds } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { COORDINATOR, type FarmOfMachines, farmOfMachines, until } from "../machines/testing/farm-of-machines.ts";
+import type { OriginalBuildletOptions } from "../machines/testing/original-buildlet.ts";
 import { coordinatorEnded, coordinatorReachable } from "../store/coordinators.ts";
 import { systemClock } from "../store/system-clock.ts";
-import { quiet } from "../store/testing/database.ts";
+import { freshDatabase, quiet } from "../store/testing/database.ts";
 import { encodeRequestHead, type HeaderField, responseHeadReader } from "../wire/revdial/http-head.ts";
 import { connPath, FORWARDED_HEADER } from "../wire/revdial/registration.ts";
 import { ASK_LIMIT, Forwarder, LOOK_EVERY } from "./forwarder.ts";
@@ -33,17 +34,19 @@ class Two implements AsyncDisposable {
 
   static async start(clock = systemClock): Promise<Two> {
     await using stack = new AsyncDisposableStack();
-    const first = stack.use(await farmOfMachines());
-    const { database } = first;
-    const peers = new Peers({ sql: database.sql, clock: systemClock, log: quiet, self: OTHER });
+    const database = stack.use(await freshDatabase());
+    const { sql } = database;
+    const firstPeers = new Peers({ sql, clock: systemClock, log: quiet, self: COORDINATOR });
+    const first = stack.use(await farmOfMachines({ database, pool: { peers: firstPeers } }));
+    const peers = new Peers({ sql, clock: systemClock, log: quiet, self: OTHER });
     const forwarder = stack.use(new Forwarder({ peers, clock, log: quiet }));
     const pool = { forward: (pickUp: Parameters<Forwarder["forward"]>[0]) => forwarder.forward(pickUp) };
     const second = stack.use(await farmOfMachines({ database, coordinator: OTHER, pool }));
     return new Two({ first, second, forwarder }, stack.move());
   }
 
-  machine(name = "m1") {
-    return this.first.machine({ name, pickUpPort: () => this.second.port });
+  machine(options: Pick<OriginalBuildletOptions, "exec" | "pickUpPort"> = {}) {
+    return this.first.machine({ name: "m1", pickUpPort: () => this.second.port, ...options });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -105,6 +108,43 @@ test("a pick-up for a coordinator that has ended, that nobody knows, or that was
   expect(await ask(late.second.port, path(COORDINATOR))).toBe(
     `404 Cannot reach coordinator ${COORDINATOR}: it has ended.`,
   );
+});
+
+test("when the coordinator that passed a connection on ends, whoever uses it hears that, and not that the machine failed", async () => {
+  await using two = await Two.start();
+  let running = 0;
+  const exec: OriginalBuildletOptions["exec"] = async (_, { signal }) => {
+    running++;
+    await once(signal, "abort");
+    return "signal: killed";
+  };
+  await using machine = await two.machine({ exec });
+  const session = await two.first.session();
+  const run = () => session.client.exec({ cmd: "./hang", args: [], env: [], path: [] }, () => {}).catch((e) => e);
+  machine.behave.exec = "drop";
+  expect(await run()).toMatchObject({ code: "machine-gone" }); // the other coordinator lives: it was the machine
+  delete machine.behave.exec;
+  const left = run();
+  await until(() => running === 1, "a command that runs");
+  await two.second.door[Symbol.asyncDispose]();
+  await two.forwarder[Symbol.asyncDispose]();
+  expect(await left).toMatchObject({
+    code: "carrier-gone",
+    message: `Coordinator ${OTHER}, which passed its connection on, ended in the middle of POST /exec`,
+  });
+});
+
+test("a pick-up that reached a coordinator which was just stopped is asked for again, and the call goes on", async () => {
+  await using two = await Two.start();
+  const stopped = createServer();
+  await once(stopped.listen(0, "127.0.0.1"), "listening");
+  const { port } = stopped.address() as AddressInfo;
+  await once(stopped.close(), "close");
+  let pickUps = 0;
+  await using _ = await two.machine({ pickUpPort: () => (++pickUps === 2 ? port : two.second.port) });
+  const { client } = await two.first.session(); // it was asked for its status over the first
+  const answers = await Promise.all([client.workDir(), client.status()]);
+  expect([answers, pickUps]).toEqual([["/tmp/workdir", { version: 29 }], 3]);
 });
 
 test("a pick-up that is replayed gets nothing: each is good once, wherever it arrives", async () => {

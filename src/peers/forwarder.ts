@@ -161,7 +161,7 @@ async function answerOf(
       );
     }
   };
-  const onClose = () => reject(new FarmError("unavailable", `Coordinator ${owner} hung up`));
+  const onClose = () => reject(new FarmError("unavailable", `Coordinator ${owner} closed the connection`));
   const onAbort = () => reject(signal.reason);
   upstream.on("readable", onReadable).on("end", onClose).on("close", onClose);
   signal.addEventListener("abort", onAbort, { once: true });
@@ -177,7 +177,8 @@ async function answerOf(
 /** Resolves once `bytes` have left, so that nothing else gets into their record. */
 function written(socket: Duplex, bytes: Uint8Array): Promise<void> {
   return new Promise((resolve, reject) => {
-    const failed = (cause: unknown) => reject(new FarmError("machine-gone", "The machine hung up", { cause }));
+    const failed = (cause: unknown) =>
+      reject(new FarmError("machine-gone", "The machine closed the connection", { cause }));
     if (socket.destroyed) failed(undefined);
     else socket.write(bytes, (error) => (error ? failed(error) : resolve()));
   });

@@ -20,6 +20,7 @@ import type { Sql } from "../store/sql.ts";
 export const FRESH: Ms = seconds(5);
 /** Asked for whoever does not exist, the database is looked at this often at most. */
 const AT_MOST_EVERY = ms(100);
+const ANSWER_LIMIT = seconds(3);
 /** A peer that is silent is noticed by the system's own probes, which begin after this. */
 const PROBE_AFTER = seconds(15);
 
@@ -78,6 +79,16 @@ export class Peers {
     return socket;
   }
 
+  /** Whether `id` takes connections; one that stops or was killed does not any more, long before its row says so. */
+  async answers(id: CoordinatorId): Promise<boolean> {
+    try {
+      (await this.connect(id, AbortSignal.timeout(ANSWER_LIMIT))).destroy();
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
   async #lookAgain(id: CoordinatorId): Promise<Peer | undefined> {
     await this.#look();
     return this.#known.get(id);
@@ -129,7 +140,7 @@ function connected(
         cause: error,
       }),
     );
-  const onClose = () => onError(new Error("it hung up"));
+  const onClose = () => onError(new Error("it closed the connection"));
   const onAbort = () => {
     reject(signal.reason);
     socket.destroy();

@@ -1,5 +1,6 @@
 /** What people and their tokens may be called, and what was probably meant. Each `read...` throws FarmError saying what is wrong. */
-import { didYouMean, textFault } from "../config/names.ts";
+import { textFault } from "../config/names.ts";
+import { didYouMean } from "../farm/did-you-mean.ts";
 import { FarmError } from "../farm/errors.ts";
 import { ROLES, type Role, userName } from "../farm/person.ts";
 

@@ -13,9 +13,10 @@
  *
  *   coordinator -add-user alice@example.org -roles member && coordinator -new-token alice@example.org
  */
-import { didYouMean } from "../config/names.ts";
+
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
+import { didYouMean } from "../farm/did-you-mean.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
 import { formatDuration } from "../farm/flags.ts";
 import { type EpochMs, epochMs, type Ms, minutes, ms, personId, plus } from "../farm/ids.ts";

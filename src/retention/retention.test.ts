@@ -138,6 +138,23 @@ test("green builds lose their logs first, then the others; what is open and what
   expect(await pass(database)).toEqual({}); // nothing is left to do
 });
 
+test("what cannot be deleted keeps nothing else, and goes in a later pass", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  await start(database);
+  const green = await build(sql, { hash: "b", days: 31 });
+  await build(sql, { hash: "d", days: 91, outcome: "failure" });
+  await sql.query(
+    `create function poisoned() returns trigger as $$ begin raise 'disk of index "x" is bad'; end $$ language plpgsql`,
+  );
+  await sql.query(
+    `create trigger poisoned before update on build for each row when (old.id = ${green}) execute function poisoned()`,
+  );
+  expect(await pass(database)).toEqual({ logs: 1, logChunks: 1 });
+  await sql.query("drop trigger poisoned on build");
+  expect(await pass(database)).toEqual({ greenLogs: 1, logChunks: 1 });
+});
+
 test("a log of many chunks goes in several bites", async () => {
   await using database = await freshDatabase();
   const { sql } = database;

@@ -3,7 +3,8 @@
  *
  * Once per PASS_EVERY: logs of what succeeded, then other logs, then builds and what hung on them, then what machines and people left behind. All
  * of it in bites of a few rows, each in a transaction of its own; after a bite the database has at least four times as long for everybody
- * else. One coordinator at a time: whoever finds another at it leaves the pass to that one. A pass that is broken off is begun anew.
+ * else. One coordinator at a time: whoever finds another at it leaves the pass to that one. A pass that is broken off is begun anew. What cannot be
+ * deleted keeps nothing else: the failure is logged, and the next pass tries again.
  */
 import type { FarmConfig } from "../config/effective.ts";
 import type { Clock } from "../farm/clock.ts";
@@ -57,6 +58,9 @@ interface Bite {
   readonly more: boolean;
 }
 
+/** The others of its kind would fail alike. */
+const FAILED: Bite = { deleted: 0, more: false };
+
 export class Retention implements AsyncDisposable {
   readonly #deps: RetentionDeps;
   readonly #stop = new AbortController();
@@ -90,13 +94,19 @@ export class Retention implements AsyncDisposable {
 
 /** One pass over everything. undefined: another coordinator is at it. Rejects when `signal` aborts. */
 export async function retentionPass(deps: RetentionDeps, signal: AbortSignal): Promise<Deleted | undefined> {
-  const { sql, clock } = deps;
+  const { sql, clock, log } = deps;
   const deleted: Deleted = {};
   for (const [what, bite] of bites(deps, clock.now())) {
     for (let more = true; more; ) {
       signal.throwIfAborted();
       const began = clock.monotonic();
-      const done = await sql.tx(async (tx) => ((await mayBite(tx)) ? bite(tx) : undefined));
+      const done = await sql
+        .tx(async (tx) => ((await mayBite(tx)) ? bite(tx) : undefined))
+        .catch((error: unknown) => {
+          signal.throwIfAborted();
+          log.warn({ what, error: messageOf(error) }, "Could not delete some of what is old; trying again later");
+          return FAILED;
+        });
       if (!done) return undefined;
       if (done.deleted > 0) deleted[what] = (deleted[what] ?? 0) + done.deleted;
       more = done.more;

@@ -50,6 +50,7 @@ function leaseOf(n: number, session: SessionId): Lease {
     sessionId: session,
     machineId: machineId(n),
     epoch: 1,
+    anew: true,
   };
 }
 

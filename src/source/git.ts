@@ -11,7 +11,7 @@
 import { spawn } from "node:child_process";
 import { devNull } from "node:os";
 import type { Clock } from "../farm/clock.ts";
-import { formatDuration } from "../farm/flags.ts";
+import { durationText } from "../farm/duration-text.ts";
 import type { Ms } from "../farm/ids.ts";
 
 export interface GitRun {
@@ -127,7 +127,7 @@ export class Git {
       signal.throwIfAborted();
       const said = printable(stderr);
       if (overdue)
-        throw new GitError("limit", said, `git ${verbOf(args)} ran longer than ${formatDuration(options.limit)}`);
+        throw new GitError("limit", said, `git ${verbOf(args)} ran longer than ${durationText(options.limit)}`);
       if (failed) throw new GitError("missing", "", `Cannot run the git program: ${failed.message}`);
       if (code !== 0) throw new GitError("exit", said, `git ${verbOf(args)} ended with ${code}: ${said}`);
     } finally {

@@ -365,7 +365,7 @@ test("a server that never answers costs its time limit, not more", async () => {
   const limits = { ...MIRROR_LIMITS, list: ms(500) };
   await bench.open([{ name: "app", url: `${server.url}/x` }], { limits });
   expect(await bench.error()).toBe(
-    `Cannot fetch "app" from ${server.url}/x: it did not answer in time (git ls-remote ran longer than 500ms)`,
+    `Cannot fetch "app" from ${server.url}/x: it did not answer in time (git ls-remote ran longer than 500 ms)`,
   );
 });
 

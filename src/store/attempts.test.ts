@@ -1,29 +1,15 @@
 import { expect, test, vi } from "vitest";
-import { attemptId, ms } from "../farm/ids.ts";
+import { attemptId, type EpochMs, minutes, ms, plus } from "../farm/ids.ts";
 import { beginAttempt, endAttempt, giveUpAttempt, nextStep, type RetryPolicy } from "./attempts.ts";
-import { insertBuilds } from "./builds.ts";
+import { helperJob, helpersMayCome } from "./helper-leases.ts";
 import { claimLease } from "./leases.ts";
 import { appendChunks } from "./logs.ts";
 import type { Sql } from "./sql.ts";
+import { storeTests } from "./test-run.ts";
 import { freshDatabase, type TestDatabase } from "./testing/database.ts";
-import { addCommit, addCoordinator, addHostType, addMachine, NOON, testRecipe } from "./testing/farm.ts";
+import { addBuild, addCoordinator, addMachine, NOON } from "./testing/farm.ts";
 
 const POLICY: RetryPolicy = { retries: 3, attempts: 20, elsewhereFirst: ms(60_000), pause: () => ms(0) };
-
-async function oneBuild(sql: Sql): Promise<void> {
-  await addHostType(sql, "linux");
-  const commitId = await addCommit(sql, "tool", "a".repeat(40));
-  const build = {
-    repo: "tool",
-    commitId,
-    branch: "main",
-    head: true,
-    recipe: testRecipe("b", "linux"),
-    rank: 0,
-    starvesAt: NOON,
-  } as const;
-  await insertBuilds(sql, [{ ...build, provenance: "submitted", class: "post-submit" }], NOON);
-}
 
 /** Gives up attempt after attempt; returns how many there were. */
 async function giveUpAll(sql: Sql, counts: boolean): Promise<number> {
@@ -46,16 +32,49 @@ async function giveUpAll(sql: Sql, counts: boolean): Promise<number> {
 
 test("giveUpAttempt() charges failures to the budget: one attempt and three more", async () => {
   await using database = await freshDatabase();
-  await oneBuild(database.sql);
+  await addBuild(database.sql);
   expect(await giveUpAll(database.sql, true)).toBe(4);
 });
 
 test("giveUpAttempt() does not charge the farm's own restarts, but even they end after 20 attempts", async () => {
   await using database = await freshDatabase();
-  await oneBuild(database.sql);
+  await addBuild(database.sql);
   expect(await giveUpAll(database.sql, false)).toBe(20);
   const [build] = await database.sql.query("select state, outcome, reason from build");
   expect(build).toEqual({ state: "ended", outcome: "infra_failure", reason: "gone" });
+});
+
+test("a build's time goes on over its attempts: what one took that was charged counts, what the farm's own restart ended does not, nor waiting", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const id = await addBuild(sql);
+  const coordinator = await addCoordinator(sql);
+  const minute = (n: number) => plus(NOON, minutes(n));
+  const begin = async (name: string, when: EpochMs) => {
+    const { lease } = await claimLease(sql, (await addMachine(sql, "linux", name, coordinator)).id, when);
+    const begun = lease && (await beginAttempt(sql, lease, when));
+    if (!lease || !begun) throw new Error("not begun");
+    return { ...begun, lease };
+  };
+  const giveUp = ({ attempt, lease }: Awaited<ReturnType<typeof begin>>, counts: boolean, when: EpochMs) => {
+    const why = { reason: "gone", counts, machineFault: counts, end: undefined };
+    return giveUpAttempt(sql, { attempt, epoch: lease.epoch, by: "driver", ...why }, POLICY, when);
+  };
+  const first = await begin("m1", minute(10));
+  expect(first.countsFrom).toBe(minute(10));
+  await giveUp(first, true, minute(30)); // 20 minutes
+  const second = await begin("m2", minute(60));
+  expect([second.startedAt, second.countsFrom]).toEqual([minute(60), minute(40)]);
+  await giveUp(second, false, minute(100));
+  const third = await begin("m3", minute(200));
+  expect(third.countsFrom).toBe(minute(180));
+  const by = { build: id, lease: third.lease.id, epoch: third.lease.epoch };
+  const tests = ["a", "b", "c"].map((name) => ({ name, expectedMs: 1000, alone: false }));
+  await storeTests(sql, by, tests, "", minute(200));
+  const spec = { groupTargetMs: 100, unknownMs: 1000, keepGoing: true };
+  await helpersMayCome(sql, id, { spec, helpers: 1 }, minute(200));
+  const { lease } = await claimLease(sql, (await addMachine(sql, "linux", "m4", coordinator)).id, minute(201));
+  expect(lease && (await helperJob(sql, lease.id))?.countsFrom).toBe(minute(180));
 });
 
 /** Two tries of one statement that were under way at once: the second began before the first had ended, and waited for it. */
@@ -78,7 +97,7 @@ async function twice<T>(database: TestDatabase, work: (sql: Sql) => Promise<T>):
 test("a try of a statement that was still under way when it was tried again is no reason to give anything up", async () => {
   await using database = await freshDatabase();
   const { sql } = database;
-  await oneBuild(sql);
+  await addBuild(sql);
   const machine = await addMachine(sql, "linux", "m1", await addCoordinator(sql));
   const { lease } = await claimLease(sql, machine.id, NOON);
   const begun = lease && (await beginAttempt(sql, lease, NOON));
@@ -92,5 +111,5 @@ test("a try of a statement that was still under way when it was tried again is n
   expect((await sql.query("select from log")).length).toBe(2); // of two steps: none that nobody writes
   const verdict = { outcome: "success", reason: null, failedStep: null } as const;
   const end = { ...step, number: 1 };
-  expect(await twice(database, (on) => endAttempt(on, end, undefined, verdict, NOON))).toEqual([true, true]);
+  expect(await twice(database, (on) => endAttempt(on, end, undefined, verdict, false, NOON))).toEqual([true, true]);
 });

@@ -10,6 +10,8 @@ import type { Outcome, Recipe } from "../farm/build.ts";
 import {
   type AttemptId,
   attemptId,
+  type BuildId,
+  buildId,
   type EpochMs,
   epochMs,
   type LogId,
@@ -18,9 +20,10 @@ import {
   machineId,
 } from "../farm/ids.ts";
 import type { Lease } from "../farm/lease.ts";
+import { COUNTS_FROM } from "./build-time.ts";
 import { type BuildRef, buildRef } from "./builds.ts";
 import { otherMachines } from "./leases.ts";
-import { leaveTests, lockTests } from "./left-tests.ts";
+import { endTests, lockTests } from "./left-tests.ts";
 import { endLog, endLogParams, endLogWhile, type LogEnd, type OpenLog } from "./logs.ts";
 import { setAsideIfFailing } from "./set-aside.ts";
 import { at, type Sql } from "./sql.ts";
@@ -34,6 +37,8 @@ export interface Begun {
   readonly recipe: Recipe;
   /** When it began; earlier than now for one that is taken up again. */
   readonly startedAt: EpochMs;
+  /** From when on the build's time counts (build-time.ts). */
+  readonly countsFrom: EpochMs;
   /** The step to go on with: 0 for an attempt that has only begun, one more than there are when all have ended. */
   readonly at: number;
   /** Of that step, with what a driver before stored of it; undefined when all have ended. */
@@ -51,6 +56,7 @@ interface BegunRow {
   hash: string;
   recipe: Recipe;
   started_at: number;
+  counts_from: number;
   at: number;
   log_id: number | null;
   length: number;
@@ -91,7 +97,7 @@ export async function beginAttempt(sql: Sql, lease: Lease, now: EpochMs): Promis
      ), taken as (
        update log set epoch = $4 from unended where log.id = unended.log_id and not log.ended returning log.id, log.length, log.lines
      )
-     select a.id as attempt, a.number, a.started_at, b.id, b.repo, b.commit_id, b.builder, b.host_type, c.hash, r.body as recipe,
+     select a.id as attempt, a.number, a.started_at, ${COUNTS_FROM} as counts_from, b.id, b.repo, b.commit_id, b.builder, b.host_type, c.hash, r.body as recipe,
        coalesce(
          (select number from unended),
          case when exists (select from log0) then 0 else jsonb_array_length(r.body -> 'steps') + 1 end
@@ -110,6 +116,7 @@ export async function beginAttempt(sql: Sql, lease: Lease, now: EpochMs): Promis
     hash: row.hash,
     recipe: row.recipe,
     startedAt: epochMs(row.started_at),
+    countsFrom: epochMs(row.counts_from),
     at: row.at,
     log: row.log_id === null ? undefined : { id: logId(row.log_id), epoch: lease.epoch, length, lines },
   };
@@ -174,12 +181,16 @@ export interface Verdict {
   readonly failedStep: string | null;
 }
 
-/** The last step, its log, the attempt, the build and the lease end together. False: the attempt was not live any more. */
+/**
+ * The last step, its log, the attempt, the build and the lease end together, and with them what is left of its tests, if it `hasTests`: an
+ * attempt before this one may have begun them. False: the attempt was not live any more.
+ */
 export async function endAttempt(
   sql: Sql,
   step: StepEnd,
   end: LogEnd | undefined,
   verdict: Verdict,
+  hasTests: boolean,
   now: EpochMs,
 ): Promise<boolean> {
   const text = `with ${LIVE}, a as (
@@ -195,16 +206,25 @@ export async function endAttempt(
        update lease set state = 'ended', end_reason = $17, ended_at = $16
        from a where lease.id = a.lease_id and lease.state <> 'ended'
      )
-     select exists (select from a)
-       or exists (select from attempt where id = $11 and state = 'ended' and outcome = $17 and ended_at = $16) as live`;
+     select build_id as build from a
+     union all
+     select build_id from attempt where id = $11 and state = 'ended' and outcome = $17 and ended_at = $16`;
   const params = [...endLogParams(end), ...stepEndParams(step, now)];
   const { outcome, reason, failedStep } = verdict;
-  const finish = async (): Promise<boolean> => {
-    const [row] = await sql.query<{ live: boolean }>(text, [...params, outcome, reason, failedStep]);
-    return row?.live ?? false;
+  const finish = async (by: Sql): Promise<BuildId | undefined> => {
+    const [row] = await by.query<{ build: number }>(text, [...params, outcome, reason, failedStep]);
+    return row && buildId(row.build);
   };
   // As with the chunks of a log (logs.ts): a try of ours may have ended it while this one waited.
-  return (await finish()) || (await finish());
+  const finished = async (by: Sql): Promise<BuildId | undefined> => (await finish(by)) ?? (await finish(by));
+  if (!hasTests) return (await finished(sql)) !== undefined;
+  return sql.tx(async (tx) => {
+    await lockTests(tx, { attempt: step.attempt });
+    const build = await finished(tx);
+    if (build === undefined) return false;
+    await endTests(tx, [build], reason ?? "its build has ended", now);
+    return true;
+  });
 }
 
 export interface GiveUp {
@@ -246,6 +266,7 @@ interface OpenAttempt {
   host_type: string;
   number: number;
   lease_id: number;
+  machine_id: number | null;
 }
 
 /** The farm failed an attempt: it ends, and a new one is wanted while the budget lasts. undefined: it was not live any more. */
@@ -266,7 +287,7 @@ export async function giveUpAttempt(
          update attempt set state = 'ended', outcome = 'infra_failure', reason = $2, counts = $3, machine_fault = $7, ended_at = $4,
            machine_id = coalesce(attempt.machine_id, live.machine_id)
          from live where attempt.id = live.id
-         returning attempt.id, attempt.build_id, attempt.number, attempt.lease_id
+         returning attempt.id, attempt.build_id, attempt.number, attempt.lease_id, attempt.machine_id
        ), s as (
          update step set outcome = 'infra_failure', status = $2, ended_at = $4
          from a where attempt_id = a.id and step.started_at is not null and step.ended_at is null returning log_id
@@ -275,7 +296,7 @@ export async function giveUpAttempt(
        ), l as (
          update lease set state = 'ended', end_reason = $2, ended_at = $4 from a where lease.id = a.lease_id and lease.state <> 'ended'
        )
-       select b.id, b.repo, b.commit_id, b.builder, b.host_type, a.number, a.lease_id from a join build b on b.id = a.build_id`,
+       select b.id, b.repo, b.commit_id, b.builder, b.host_type, a.number, a.lease_id, a.machine_id from a join build b on b.id = a.build_id`,
       [
         giveUp.attempt,
         giveUp.reason,
@@ -289,7 +310,9 @@ export async function giveUpAttempt(
     );
     if (!open) return undefined;
     if (giveUp.end) await endLog(tx, giveUp.end);
-    if (giveUp.machineFault) await setAsideIfFailing(tx, giveUp.attempt, now);
+    if (giveUp.machineFault && open.machine_id !== null) {
+      await setAsideIfFailing(tx, machineId(open.machine_id), giveUp.reason, now);
+    }
     const build = buildRef(open);
     const [past] = await tx.query<{ charged: number; machines: number[] }>(
       `select count(*) filter (where counts) as charged,
@@ -301,14 +324,10 @@ export async function giveUpAttempt(
     const again = charged <= policy.retries && open.number < policy.attempts;
     if (!again) {
       await tx.query(
-        `with b as (
-           update build set state = 'ended', outcome = 'infra_failure', reason = $2, ended_at = $3 where id = $1 and state <> 'ended'
-         )
-         update lease set state = 'ended', end_reason = 'its build has ended', ended_at = $3
-         where id in (select lease_id from helper where build_id = $1) and state = 'wanted'`,
+        "update build set state = 'ended', outcome = 'infra_failure', reason = $2, ended_at = $3 where id = $1 and state <> 'ended'",
         [build.id, giveUp.reason, at(now)],
       );
-      await leaveTests(tx, build.id, giveUp.reason, now);
+      await endTests(tx, [build.id], giveUp.reason, now);
       return { build, again };
     }
     const avoid = (past?.machines ?? []).map(machineId);

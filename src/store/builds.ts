@@ -18,7 +18,7 @@ import { FarmError } from "../farm/errors.ts";
 import { type BuildId, buildId, type EpochMs } from "../farm/ids.ts";
 import { LEASE_CLASSES, type LeaseClass } from "../farm/lease.ts";
 import { recordAudit } from "./audit.ts";
-import { leaveTests, lockTests } from "./left-tests.ts";
+import { endTests, lockTests } from "./left-tests.ts";
 import { at, type Sql } from "./sql.ts";
 
 export interface NewBuild {
@@ -277,7 +277,7 @@ export interface Canceled {
 /** Ends a build that is still open, and all that hangs on it. Throws `not-found`. */
 export async function cancelBuild(sql: Sql, id: BuildId, who: string, now: EpochMs): Promise<Canceled> {
   return sql.tx(async (tx) => {
-    await lockTests(tx, { build: id });
+    await lockTests(tx, { builds: [id] });
     // The attempt first, as everywhere: whoever ends a step at this moment is waited for.
     await tx.query("select id from attempt where build_id = $1 and state <> 'ended' for update", [id]);
     const reason = `canceled by ${who}`;
@@ -292,15 +292,14 @@ export async function cancelBuild(sql: Sql, id: BuildId, who: string, now: Epoch
          from a where step.attempt_id = a.id and step.started_at is not null and step.ended_at is null
        ), l as (
          update lease set state = 'ended', end_reason = $2, ended_at = $3
-         from b where (lease.id in (select lease_id from a) or lease.id in (select lease_id from helper where build_id = b.id))
-           and lease.state <> 'ended'
+         from a where lease.id = a.lease_id and lease.state <> 'ended'
        )
        select id, repo, commit_id, builder, host_type, exists (select from b) as changed from build where id = $1`,
       [id, reason, at(now)],
     );
     if (!build) throw notFound(id);
     if (!build.changed) return { build: buildRef(build), changed: false };
-    await leaveTests(tx, id, reason, now);
+    await endTests(tx, [id], reason, now);
     await recordAudit(tx, { at: now, who, action: "cancel", subject: `build:${id}`, detail: null });
     return { build: buildRef(build), changed: true };
   });

@@ -5,18 +5,28 @@ import pg from "pg";
 import type { Clock } from "../farm/clock.ts";
 import type { Log } from "../farm/deps.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
-import { type Ms, ms, seconds } from "../farm/ids.ts";
+import { type Ms, minutes, ms, seconds } from "../farm/ids.ts";
 import type { Sql } from "./sql.ts";
 
-const POOL_SIZE = 12;
+const CONNECTIONS = 12;
 /**
  * A statement that takes longer is ended by the server, and a connection that says nothing for a little longer than that is given
  * up: a server that vanished without a word must not hold a loop for ever. Both are tried again like a server that is away.
  */
 export const STATEMENT_LIMIT: Ms = seconds(50);
 const SILENT_LIMIT = seconds(10);
-/** A transaction that nobody goes on with, because its coordinator lost its power, keeps its locks no longer. */
-const IDLE_IN_TRANSACTION_LIMIT = seconds(60);
+/**
+ * Whoever waits longer for a lock gives up its connection, and comes again: connections are few, and those of a coordinator that wait for
+ * what one holds that was stopped in the middle of a transaction must not be all that it has.
+ */
+export const LOCK_LIMIT: Ms = seconds(2);
+/**
+ * A transaction that nobody goes on with, because its coordinator was stopped or lost its power, keeps its locks no longer. What is done in
+ * the middle of one beside the database, looking into a mirror, takes moments.
+ */
+const IDLE_IN_TRANSACTION_LIMIT = seconds(10);
+/** A connection is dear: its first use of each statement costs more than many later ones. */
+const IDLE_CONNECTION_LIMIT = minutes(5);
 const FIRST_PAUSE = ms(20);
 const LONGEST_PAUSE = ms(500);
 const DEADLOCK_RETRIES = 5;
@@ -31,22 +41,27 @@ const types: pg.CustomTypesConfig = {
   },
 } as pg.CustomTypesConfig;
 
-export function openPool(
-  config: pg.ClientConfig,
-  log: Log,
-  statementLimit: Ms = STATEMENT_LIMIT,
-  silentLimit: Ms = SILENT_LIMIT,
-): pg.Pool {
+export interface PoolOptions {
+  readonly connections?: number;
+  readonly statementLimit?: Ms;
+  readonly silentLimit?: Ms;
+  readonly idleInTransactionLimit?: Ms;
+}
+
+export function openPool(config: pg.ClientConfig, log: Log, options: PoolOptions = {}): pg.Pool {
+  const { connections = CONNECTIONS, statementLimit = STATEMENT_LIMIT, silentLimit = SILENT_LIMIT } = options;
   const pool = new pg.Pool({
     ...config,
     types,
-    max: POOL_SIZE,
+    max: connections,
     connectionTimeoutMillis: 10_000,
+    idleTimeoutMillis: IDLE_CONNECTION_LIMIT,
     query_timeout: statementLimit + silentLimit,
     keepAlive: true,
     options: "-c timezone=UTC",
     statement_timeout: statementLimit,
-    idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_LIMIT,
+    lock_timeout: LOCK_LIMIT,
+    idle_in_transaction_session_timeout: options.idleInTransactionLimit ?? IDLE_IN_TRANSACTION_LIMIT,
     application_name: "barnraiser",
   });
   pool.on("error", (error) => {
@@ -169,8 +184,8 @@ const UNREACHABLE = [
   "EPIPE",
   "ETIMEDOUT",
 ];
-/** What a server says that will do it another time: a statement or an idle transaction over its limit, a standby that cannot write yet. */
-const NOT_NOW = ["57014", "25P03", "25006"];
+/** What a server says that will do it another time: a statement, a wait for a lock or an idle transaction over its limit, a standby that cannot write yet. */
+const NOT_NOW = ["57014", "55P03", "25P03", "25006"];
 
 /** Not reachable, shutting down, starting up, out of connections or space, or hung up in the middle of it. */
 function serverIsAway(error: unknown): boolean {

@@ -1,11 +1,15 @@
-import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { chmod, cp, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect, onTestFinished, test } from "vitest";
+import { fileURLToPath } from "node:url";
+import pg from "pg";
+import { expect, onTestFinished, test, vi } from "vitest";
 import { epochMs } from "../farm/ids.ts";
+import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { openPool, PooledSql } from "./connection.ts";
 import { DataFolder } from "./data-folder.ts";
 import { openDatabase, PATIENCE } from "./database.ts";
+import { migrate } from "./migrate.ts";
 import { at } from "./sql.ts";
 import { systemClock } from "./system-clock.ts";
 import { freshDatabase, quiet } from "./testing/database.ts";
@@ -57,11 +61,30 @@ test("a server that is killed comes back, and calls made meanwhile succeed", asy
 test("a call that waits for a server that is away ends when it is told to hurry", async () => {
   const pool = openPool({ host: await temporary(), user: "nobody" }, quiet);
   const hurry = new AbortController();
-  const sql = new PooledSql({ pool, clock: systemClock, patience: PATIENCE, signal: hurry.signal });
+  const clock = new FakeClock();
+  const sql = new PooledSql({ pool, clock, patience: PATIENCE, signal: hurry.signal });
   const call = sql.query("select 1");
-  setTimeout(() => hurry.abort(), 100);
+  await expect.poll(() => clock.sleeping).toBe(1); // before it tries again
+  hurry.abort();
   await expect(call).rejects.toMatchObject({ code: "unavailable" });
   await pool.end();
+});
+
+test("all that waits for a lock keeps no sign of life waiting", async () => {
+  await using fresh = await freshDatabase();
+  await using database = await openDatabase({ data: "", url: fresh.url, clock: systemClock, log: quiet });
+  const holder = new pg.Client(fresh.config);
+  await holder.connect();
+  await holder.query("begin; lock table host_type in access exclusive mode");
+  const stuck = Array.from({ length: 40 }, () => database.sql.query("select from host_type"));
+  const waits = "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+  await vi.waitFor(async () => expect((await fresh.sql.query(waits)).length).toBe(12));
+  const came: string[] = [];
+  const other = database.sql.query("select 1").then(() => came.push("other"));
+  await database.heart.query("select 1").then(() => came.push("heart"));
+  expect(came).toEqual(["heart"]);
+  await holder.end();
+  await Promise.all([...stuck, other]);
 });
 
 test("the bus tells listeners here at once and those of another coordinator within moments", async () => {
@@ -104,6 +127,31 @@ test("a data folder that cannot be made is refused, naming it", async () => {
 test("a database from a newer version is refused, saying both versions", async () => {
   await using database = await freshDatabase();
   await database.sql.query("insert into schema_version (version, name, md5, run_at) values (999, 'later', 'x', now())");
-  const { migrate } = await import("./migrate.ts");
   await expect(migrate(database.config)).rejects.toThrow(/schema is version 999, this program knows \d+/);
+});
+
+test("a migration that is in the way of a coordinator at work, and that in its, is tried again", async () => {
+  await using database = await freshDatabase();
+  const folder = await temporary();
+  const own = fileURLToPath(new URL("./sql", import.meta.url));
+  await cp(own, folder, { recursive: true });
+  const next = String((await readdir(own)).length + 1).padStart(3, "0");
+  const text = "alter table machine add column next text; alter table build add column next text;";
+  await writeFile(join(folder, `${next}.do.next.sql`), text);
+  const work = new pg.Client(database.config);
+  await work.connect();
+  try {
+    await work.query("begin; set local deadlock_timeout = '20s'; lock table build in row exclusive mode");
+    const migrated = migrate(database.config, folder);
+    const waits = "select from pg_locks where relation = 'build'::regclass and not granted";
+    await vi.waitFor(async () => expect((await database.sql.query(waits)).length).toBe(1));
+    await work.query("lock table machine in row exclusive mode"); // has to wait until the migration gives up
+    await work.query("commit");
+    await migrated;
+    expect(await database.sql.query("select version from schema_version order by version desc limit 1")).toEqual([
+      { version: Number(next) },
+    ]);
+  } finally {
+    await work.end();
+  }
 });

@@ -2,7 +2,8 @@
  * The farm's database: an embedded server in the data folder, or your own under `DATABASE_URL`.
  *
  * `sql` waits out a server that is away, for as long as PATIENCE: what loops and writers use. `hurried` gives up within
- * moments: what pages use, which would rather say so.
+ * moments: what pages use, which would rather say so. `heart` has a connection of its own, so that the coordinator's sign of life waits behind
+ * nothing that else is going on here.
  */
 import type pg from "pg";
 import type { Clock } from "../farm/clock.ts";
@@ -33,6 +34,7 @@ export interface DatabaseOptions {
 export class Database implements AsyncDisposable {
   readonly sql: Sql;
   readonly hurried: Sql;
+  readonly heart: Sql;
   readonly bus: Bus;
   /** The embedded server, where we started it. */
   readonly server: EmbeddedServer | undefined;
@@ -40,17 +42,15 @@ export class Database implements AsyncDisposable {
   readonly #stack: AsyncDisposableStack;
 
   constructor(
-    sql: Sql,
-    hurried: Sql,
-    bus: Bus,
-    server: EmbeddedServer | undefined,
+    parts: Pick<Database, "sql" | "hurried" | "heart" | "bus" | "server">,
     stop: AbortController,
     stack: AsyncDisposableStack,
   ) {
-    this.sql = sql;
-    this.hurried = hurried;
-    this.bus = bus;
-    this.server = server;
+    this.sql = parts.sql;
+    this.hurried = parts.hurried;
+    this.heart = parts.heart;
+    this.bus = parts.bus;
+    this.server = parts.server;
     this.#stop = stop;
     this.#stack = stack;
   }
@@ -89,9 +89,13 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   const stop = new AbortController();
   const pool = openPool(config, log);
   stack.defer(() => pool.end());
+  const own = openPool(config, log, { connections: 1 });
+  stack.defer(() => own.end());
   stack.defer(() => stop.abort());
   const bus = stack.use(new PostgresBus(config, clock, log));
-  const sql = new PooledSql({ pool, clock, patience: PATIENCE, signal: stop.signal });
-  const hurried = new PooledSql({ pool, clock, patience: HURRY, signal: stop.signal });
-  return new Database(sql, hurried, bus, server, stop, stack.move());
+  const { signal } = stop;
+  const sql = new PooledSql({ pool, clock, patience: PATIENCE, signal });
+  const hurried = new PooledSql({ pool, clock, patience: HURRY, signal });
+  const heart = new PooledSql({ pool: own, clock, patience: PATIENCE, signal });
+  return new Database({ sql, hurried, heart, bus, server }, stop, stack.move());
 }

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
 import { expect, onTestFinished, test, vi } from "vitest";
-import { EmbeddedServer } from "./embedded-server.ts";
+import { connectionOf, EmbeddedServer } from "./embedded-server.ts";
 import { systemClock } from "./system-clock.ts";
 import { quiet } from "./testing/database.ts";
 
@@ -90,6 +90,63 @@ test("a server with other settings is stopped and started anew", async () => {
     expect([await lives(other), await ask(server, "show work_mem")]).toEqual([false, [{ work_mem: "4MB" }]]);
   }
 }, 60_000);
+
+/** A backend of the server of `data` that hears of nothing, as in the middle of a long sort; returns its process id. */
+async function busyBackend(data: string): Promise<number> {
+  const client = new pg.Client(await connectionOf(data));
+  client.on("error", () => {});
+  await client.connect();
+  const { rows } = await client.query("select pg_backend_pid() as pid");
+  client.query("select count(*) from generate_series(1, 1000000000000)").catch(() => {});
+  onTestFinished(() => client.end().catch(() => {}));
+  return Number(rows[0]?.pid);
+}
+
+test.runIf(process.platform === "linux")(
+  "what an old server left at work is waited for when both were killed, and the start says so",
+  async () => {
+    const data = await temporary();
+    const server = await killedCoordinator(data);
+    const backend = await busyBackend(data);
+    process.kill(server, "SIGKILL");
+    await vi.waitFor(async () => expect(await lives(server)).toBe(false));
+    expect(await lives(backend)).toBe(true);
+    const said: unknown[] = [];
+    const log = { ...quiet, info: (...line: unknown[]) => said.push(line) };
+    await using again = await EmbeddedServer.start({ data, clock: systemClock, log });
+    expect([await lives(backend), await ask(again, "select 1 as one")]).toEqual([false, [{ one: 1 }]]);
+    expect(said).toContainEqual([
+      { pids: expect.arrayContaining([backend]) },
+      expect.stringMatching(/^Waiting for processes/),
+    ]);
+  },
+  60_000,
+);
+
+test.runIf(process.platform === "linux")(
+  "a process of an old server that does not end is named when it was waited for in vain",
+  async () => {
+    const data = await temporary();
+    const server = await killedCoordinator(data);
+    const backend = await busyBackend(data);
+    process.kill(backend, "SIGSTOP");
+    process.kill(server, "SIGKILL");
+    try {
+      let passed = 0;
+      const sleep = async (span: number) => {
+        passed += span;
+      };
+      const clock = { ...systemClock, monotonic: () => passed, sleep };
+      const log = quiet;
+      await expect(EmbeddedServer.start({ data, clock, log })).rejects.toThrow(
+        new RegExp(`Cannot start PostgreSQL in .*still run after 60 s \\(.*${backend}.*\\)`),
+      );
+    } finally {
+      process.kill(backend, "SIGKILL");
+    }
+  },
+  60_000,
+);
 
 test("the server of a coordinator that was killed together with it is started anew, with every commit", async () => {
   const data = await temporary();

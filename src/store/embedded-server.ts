@@ -24,6 +24,7 @@ import { FarmError, messageOf } from "../farm/errors.ts";
 import { ms, seconds } from "../farm/ids.ts";
 import { findPostgres, type PostgresProgram } from "./postgres-program.ts";
 import {
+  backendsEnded,
   runsCommand,
   type ServerProcess,
   serverChild,
@@ -124,8 +125,8 @@ export class EmbeddedServer implements AsyncDisposable {
     await prepare(program, files);
     const server = new EmbeddedServer(options, program, files, await connection(files));
     process.on("exit", server.#onExit);
-    if (!(await server.#takeOver())) await server.#spawn();
     try {
+      if (!(await server.#takeOver())) await server.#spawn();
       await server.#ready();
     } catch (error) {
       await server[Symbol.asyncDispose]();
@@ -196,6 +197,7 @@ export class EmbeddedServer implements AsyncDisposable {
 
   async #spawn(): Promise<void> {
     const { log, cluster } = this.#files;
+    await backendsEnded(cluster, this.#options.clock, this.#options.log);
     const grown = await stat(log).catch(() => undefined);
     if (grown && grown.size > LOG_LIMIT_BYTES) await truncate(log);
     await using output = await open(log, "a", 0o600);

@@ -151,6 +151,40 @@ test("claimLease() gives the same lease again while it is held, so that a lost a
   expect(both).toEqual([lease.id, lease.id, lease.id]);
 });
 
+test.each(["build", "helper"] as const)(
+  "claimLease() of a %s: only a build's does not wait for the disk",
+  async (kind) => {
+    await using database = await freshDatabase();
+    const { sql } = database;
+    const machine = await oneMachine(sql);
+    await want(sql, { kind });
+    const got = await sql.tx(async (tx) => {
+      const { lease } = await claimLease(tx, machine.id, NOON);
+      return [lease?.kind, lease?.anew, (await tx.query("show synchronous_commit"))[0]];
+    });
+    expect(got).toEqual([kind, true, { synchronous_commit: kind === "build" ? "off" : "on" }]);
+    expect((await claimLease(sql, machine.id, NOON)).lease?.anew).toBe(false);
+    expect(await sql.query("show synchronous_commit")).toEqual([{ synchronous_commit: "on" }]);
+  },
+);
+
+test("endLease() of a claim that a crash of the server took back leaves the lease to whoever has claimed it since", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const machine = await oneMachine(sql);
+  const next = await addMachine(sql, "q", "next", await addCoordinator(sql));
+  await want(sql, {});
+  const { lease } = await claimLease(sql, machine.id, NOON);
+  if (!lease) throw new Error("not claimed");
+  await sql.query(
+    `update lease set state = 'wanted', session_id = null, machine_id = null, coordinator_id = null, instance = null, held_at = null, epoch = 0`,
+  );
+  const since = await claimLease(sql, next.id, NOON);
+  expect(since.lease).toMatchObject({ id: lease.id, epoch: lease.epoch });
+  await endLease(sql, lease, NOON, "nobody needs it any more");
+  expect(await sql.query("select state, session_id from lease")).toEqual([{ state: "held", session_id: next.id }]);
+});
+
 test("claimLease() adopts one lease at a time, over a session of a coordinator that lives", async () => {
   await using database = await freshDatabase();
   const { sql } = database;

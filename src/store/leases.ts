@@ -3,6 +3,9 @@
  *
  * The rules of schedule/order.ts as one statement. Trust, drain and "elsewhere first" are in its predicates, so no caller can
  * forget them; `for update skip locked` lets any number of sessions and coordinators claim at once without waiting for each other.
+ *
+ * The claim of a build's lease does not wait for the disk: beginning the attempt (attempts.ts) does, for both, and asks for the session
+ * again. Until then the machine is at most emptied. A claim that a server's crash took back is therefore one that never was.
  */
 import type { Provenance } from "../farm/build.ts";
 import { FarmError } from "../farm/errors.ts";
@@ -38,6 +41,7 @@ interface ClaimRow {
   session_id: string;
   machine_id: number;
   epoch: number;
+  anew: boolean;
   waiting: boolean;
   look_again_at: number | null;
 }
@@ -173,10 +177,11 @@ with mine as (${MINE}
 ), best as (${BEST}
 ), claimed as (${CLAIMED}
 ), got as (
-  select * from mine union all select * from adopted union all select * from claimed
+  select *, false as anew from mine union all select *, false from adopted union all select *, true from claimed
 )
-select got.id, got.kind, got.class, got.queue, got.provenance, got.wanted_at, got.session_id, got.machine_id, got.epoch,
-  coalesce(rest.waiting, false) as waiting, rest.look_again_at
+select got.id, got.kind, got.class, got.queue, got.provenance, got.wanted_at, got.session_id, got.machine_id, got.epoch, got.anew,
+  coalesce(rest.waiting, false) as waiting, rest.look_again_at,
+  case when got.kind = 'build' then set_config('synchronous_commit', 'off', true) end
 from (select) one left join got on true left join (${REST}
 ) rest on true`;
 
@@ -218,6 +223,7 @@ function leaseOf(row: Omit<ClaimRow, "id" | "waiting" | "look_again_at"> & { rea
     sessionId: sessionId(row.session_id),
     machineId: machineId(row.machine_id),
     epoch: row.epoch,
+    anew: row.anew,
   };
 }
 
@@ -229,7 +235,7 @@ export async function heldLeases(
   before: EpochMs,
 ): Promise<Lease[]> {
   const rows = await sql.query<ClaimRow & { id: number }>(
-    `select l.id, l.kind, l.class, l.queue, l.provenance, l.wanted_at, l.session_id, l.machine_id, l.epoch
+    `select l.id, l.kind, l.class, l.queue, l.provenance, l.wanted_at, l.session_id, l.machine_id, l.epoch, false as anew
      from lease l join session s on s.id = l.session_id
      where l.state = 'held' and l.parked_until is null and s.coordinator_id = $1 and l.held_at < $2 and l.kind = any ($3::text[]) order by l.id`,
     [coordinator, at(before), kinds],
@@ -240,11 +246,17 @@ export async function heldLeases(
 /** A lease as somebody knows it. */
 export type Held = Pick<Lease, "id" | "epoch">;
 
-/** Ends a lease that nothing hangs on, so that its session may claim again. */
-export async function endLease(sql: Sql, { id, epoch }: Held, now: EpochMs, reason: string): Promise<void> {
+/** Ends a lease that nothing hangs on, so that its session may claim again; where a session is given, only that one's. */
+export async function endLease(
+  sql: Sql,
+  { id, epoch, sessionId: session }: Held & Partial<Pick<Lease, "sessionId">>,
+  now: EpochMs,
+  reason: string,
+): Promise<void> {
   await sql.query(
-    `update lease set state = 'ended', ended_at = $2, end_reason = $3 where id = $1 and state <> 'ended' and epoch = $4`,
-    [id, at(now), reason, epoch],
+    `update lease set state = 'ended', ended_at = $2, end_reason = $3
+     where id = $1 and state <> 'ended' and epoch = $4 and ($5::text is null or session_id = $5)`,
+    [id, at(now), reason, epoch, session ?? null],
   );
 }
 
@@ -289,6 +301,7 @@ export async function parkOrphans(sql: Sql, until: EpochMs): Promise<void> {
 
 /** A held lease that nobody drives. */
 export interface Left extends Held {
+  readonly kind: LeaseKind;
   /** Null: it is not that of an attempt. */
   readonly attempt: AttemptId | null;
   readonly coordinator: CoordinatorId;
@@ -310,7 +323,7 @@ export async function leftLeases(sql: Sql): Promise<Left[]> {
        select lease.* from coordinator c join lease on lease.coordinator_id = c.id
        where c.ended_at is not null and lease.state = 'held' and lease.parked_until is null and lease.instance is null
      )
-     select l.id, l.epoch, a.id as attempt, l.coordinator_id as coordinator, c.ended_at is not null as orphaned, m.name as machine,
+     select l.id, l.epoch, l.kind, a.id as attempt, l.coordinator_id as coordinator, c.ended_at is not null as orphaned, m.name as machine,
        l.instance is not null as resumes,
        exists (
          select from session own join session s on s.machine_id = own.machine_id and s.number > own.number

@@ -1,6 +1,10 @@
 /**
- * The tests of a build that ended without a verdict of theirs: it was canceled, or the farm gave it up. No turn comes after that
- * (store/tests.ts), so what was running then is let go here: its groups have ended, and the tests wait for good.
+ * What was left of the tests of a build when it ended: nothing of it goes on, whoever ended the build. Its verdict was written
+ * (test-verdict.ts), an attempt ended it before all tests had ended, it was canceled, skipped, or given up by the farm.
+ *
+ *   tests that had no outcome   are skipped: no turn comes after that (test-turn.ts)
+ *   groups that ran             have ended, and their logs
+ *   helpers                     are not needed: their leases end
  */
 import type { AttemptId, BuildId, EpochMs } from "../farm/ids.ts";
 import { at, type Sql } from "./sql.ts";
@@ -8,24 +12,33 @@ import { at, type Sql } from "./sql.ts";
 /** Turns of the tests wait from now on. To be called before the locks that it comes before: those of attempt, build and lease. */
 export async function lockTests(
   tx: Sql,
-  of: { readonly build: BuildId } | { readonly attempt: AttemptId },
+  of: { readonly builds: readonly BuildId[] } | { readonly attempt: AttemptId },
 ): Promise<void> {
-  if ("build" in of) await tx.query("select from test_run where build_id = $1 for update", [of.build]);
-  else {
+  if ("builds" in of) {
+    await tx.query("select from test_run where build_id = any ($1::bigint[]) order by build_id for update", [
+      of.builds,
+    ]);
+  } else {
     await tx.query("select from test_run where build_id = (select build_id from attempt where id = $1) for update", [
       of.attempt,
     ]);
   }
 }
 
-export async function leaveTests(tx: Sql, build: BuildId, reason: string, now: EpochMs): Promise<void> {
+/** To be called by whoever has ended `builds`, in the same transaction, after lockTests(). */
+export async function endTests(tx: Sql, builds: readonly BuildId[], reason: string, now: EpochMs): Promise<void> {
   await tx.query(
-    `with g as (
-       update test_group set state = 'ended', status = $2, ended_at = $3 where build_id = $1 and state = 'running'
+    `with r as (
+       update test_run set waiting = 0, running = 0, known_ms = 0, unknown = 0 where build_id = any ($1::bigint[])
      ), t as (
-       update test set state = 'waiting' where build_id = $1 and state = 'running'
+       update test set state = 'ended', outcome = 'skipped' where build_id = any ($1::bigint[]) and state <> 'ended'
+     ), g as (
+       update test_group set state = 'ended', status = $2, ended_at = $3 where build_id = any ($1::bigint[]) and state = 'running' returning log_id
+     ), logs as (
+       update log set ended = true from g where log.id = g.log_id and not log.ended
      )
-     update test_run set waiting = waiting + running, running = 0 where build_id = $1 and running > 0`,
-    [build, reason, at(now)],
+     update lease set state = 'ended', end_reason = $2, ended_at = $3
+     where id in (select lease_id from helper where build_id = any ($1::bigint[])) and state <> 'ended'`,
+    [builds, reason, at(now)],
   );
 }

@@ -118,12 +118,15 @@ export async function endLog(sql: Sql, end: LogEnd): Promise<void> {
 
 const END_LOG = endLogWhile("true");
 
-/** Ends the logs of what ended before `before`, as they are: nobody was left to do so. Returns them. */
+/**
+ * Ends the logs of what ended before `before`, as they are: nobody was left to do so. Returns them. That of an attempt's tests stays open for
+ * as long as others work on them, since it may get their last lines (test-lines.ts).
+ */
 export async function endLeftLogs(sql: Sql, before: EpochMs): Promise<LogId[]> {
   const rows = await sql.query<{ id: number }>(
     `update log set ended = true where not ended and id in (
-       select log.id from log join step s on s.log_id = log.id join attempt a on a.id = s.attempt_id
-       where not log.ended and a.ended_at < $1
+       select log.id from log join step s on s.log_id = log.id join attempt a on a.id = s.attempt_id join build b on b.id = a.build_id
+       where not log.ended and case when s.name = 'tests' then b.ended_at else a.ended_at end < $1
        union all
        select log.id from log join test_group g on g.log_id = log.id join build b on b.id = g.build_id
        where not log.ended and b.ended_at < $1

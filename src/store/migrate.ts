@@ -16,6 +16,8 @@ const FOLDER = fileURLToPath(new URL("./sql", import.meta.url));
 /** What a server says while it starts up or recovers. */
 const STARTING = "57P03";
 const START_LIMIT = seconds(60);
+const DEADLOCK = "40P01";
+const DEADLOCK_TRIES = 10;
 
 export async function migrate(
   config: pg.ClientConfig,
@@ -41,15 +43,36 @@ export async function migrate(
         `Cannot use this database: its schema is version ${found}, this program knows ${known}. Start it with the newer Barnraiser that made it.`,
       );
     }
-    // One transaction: a file and the note that it ran are there together, or neither is.
-    await client.query("begin");
-    await postgrator.migrate();
-    await client.query("commit");
+    for (let tries = 1; !(await migrated(client, postgrator)); tries++) {
+      if (tries === DEADLOCK_TRIES) {
+        throw new FarmError(
+          "unavailable",
+          `Cannot bring the database up to date: it is too busy for the locks that this takes, ${tries} times in a row. Start again.`,
+        );
+      }
+    }
   } catch (error) {
     if (error instanceof FarmError) throw error;
     throw new FarmError("unavailable", `Cannot bring the database up to date: ${messageOf(error)}`, { cause: error });
   } finally {
     await client.end();
+  }
+}
+
+/**
+ * All files that are missing in one transaction: a file and the note that it ran are there together, or neither is. False: nothing was
+ * done, as coordinators of the version before were at work on the same tables in another order (a deadlock).
+ */
+async function migrated(client: pg.Client, postgrator: Postgrator): Promise<boolean> {
+  try {
+    await client.query("begin");
+    await postgrator.migrate();
+    await client.query("commit");
+    return true;
+  } catch (error) {
+    await client.query("rollback");
+    if (error instanceof Error && "code" in error && error.code === DEADLOCK) return false;
+    throw error;
   }
 }
 

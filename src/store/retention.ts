@@ -140,6 +140,8 @@ export async function deleteBuilds(sql: Sql, from: Walk, before: EpochMs, limit:
        delete from test using doomed where test.build_id = doomed.id
      ), tg as (
        delete from test_group using doomed where test_group.build_id = doomed.id
+     ), tl as (
+       delete from test_line using doomed where test_line.build_id = doomed.id
      ), tr as (
        delete from test_run using doomed where test_run.build_id = doomed.id
      ), he as (

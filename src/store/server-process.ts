@@ -4,16 +4,21 @@
  *   child   of this program: its end is an event
  *   left    by a coordinator that was killed: no child of ours, so its end can only be seen by looking (LOOK_EVERY). It is told from
  *           another process that later got the same number by its command line, which names the cluster (where the system shows it: /proc)
+ *   backends of a server that was killed: they end by themselves, but not before the statement that they are at; as long as one
+ *           lives, no other server can start on its cluster. They are known by the folder that they run in (/proc)
  */
 import type { ChildProcess } from "node:child_process";
-import { readFile, readlink, realpath } from "node:fs/promises";
-import { join } from "node:path";
+import { readdir, readFile, readlink, realpath } from "node:fs/promises";
+import { basename, join } from "node:path";
 import type { Clock } from "../farm/clock.ts";
+import type { Log } from "../farm/deps.ts";
 import { FarmError } from "../farm/errors.ts";
 import { type Ms, ms, seconds } from "../farm/ids.ts";
 
 const LOOK_EVERY: Ms = ms(100);
 const STOP_LIMIT: Ms = seconds(30);
+/** Longer than any statement of ours may take (connection.ts STATEMENT_LIMIT), for a backend that hears of nothing before its end. */
+const BACKENDS_LIMIT: Ms = seconds(60);
 
 export interface ServerProcess {
   /** Undefined: it could not be started. */
@@ -81,7 +86,45 @@ export async function stopServer(server: ServerProcess, clock: Clock): Promise<v
   );
 }
 
-export function signalServer({ pid }: ServerProcess, signal: NodeJS.Signals): void {
+/** Waits for backends on `cluster`, whose server has ended, telling them to end. Throws `timed-out` naming those that stay. */
+export async function backendsEnded(cluster: string, clock: Clock, log: Log): Promise<void> {
+  const limit = clock.monotonic() + BACKENDS_LIMIT;
+  for (let told = ""; ; ) {
+    const pids = await processesIn(cluster);
+    if (pids.length === 0) return;
+    const named = pids.join(", ");
+    if (named !== told) {
+      told = named;
+      log.info({ pids }, "Waiting for processes of the PostgreSQL before, which must end before another can start");
+    }
+    if (clock.monotonic() > limit) {
+      throw new FarmError(
+        "timed-out",
+        `Cannot start PostgreSQL in ${cluster}: processes of the one before it still run after ${BACKENDS_LIMIT / 1000} s (${named}). End them, then start again.`,
+      );
+    }
+    for (const pid of pids) signalServer({ pid }, "SIGTERM");
+    await clock.sleep(LOOK_EVERY);
+  }
+}
+
+/** PostgreSQL processes that run in the folder `cluster`, as all do that belong to it; none where the system does not show them. */
+async function processesIn(cluster: string): Promise<number[]> {
+  const folder = await realpath(cluster);
+  const pids = (await readdir("/proc").catch(() => [])).filter((name) => /^\d+$/.test(name));
+  const runsHere = async (pid: string): Promise<boolean> => {
+    try {
+      if ((await readlink(`/proc/${pid}/cwd`)) !== folder) return false;
+      return /^postgres\b/.test(basename(await readlink(`/proc/${pid}/exe`)));
+    } catch {
+      return false; // it ended meanwhile, or is somebody else's
+    }
+  };
+  const found = await Promise.all(pids.map(async (pid) => ((await runsHere(pid)) ? [Number(pid)] : [])));
+  return found.flat();
+}
+
+export function signalServer({ pid }: Pick<ServerProcess, "pid">, signal: NodeJS.Signals): void {
   if (pid === undefined) return;
   try {
     process.kill(pid, signal);

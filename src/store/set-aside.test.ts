@@ -6,7 +6,7 @@ import { insertBuilds } from "./builds.ts";
 import { drainCoordinator, drainFarm, resumeCoordinator, resumeFarm } from "./drain.ts";
 import { claimLease, heldLeases } from "./leases.ts";
 import { drainHostType, drainMachine, resumeHostType, resumeMachine } from "./machines.ts";
-import { endProbe, readmitMachine, wantProbes } from "./set-aside.ts";
+import { endHelper, endProbe, readmitMachine, wantProbes } from "./set-aside.ts";
 import type { Sql } from "./sql.ts";
 import { spareMachines } from "./superseded.ts";
 import { freshDatabase } from "./testing/database.ts";
@@ -48,6 +48,7 @@ async function build(sql: Sql, machine: TestMachine, fate: Fate, now: EpochMs): 
       { attempt, epoch: lease.epoch, number: 0, status: "ok", outcome: fate },
       undefined,
       verdict,
+      false,
       now,
     );
     return true;
@@ -65,6 +66,33 @@ async function build(sql: Sql, machine: TestMachine, fate: Fate, now: EpochMs): 
   } as const;
   await giveUpAttempt(sql, giveUp, POLICY, now);
   return true;
+}
+
+type Helped = "own failure" | "not its fault" | "ran a group";
+
+/** A helper's lease on `machine` that ends so, of the build that was made last. */
+async function help(sql: Sql, machine: TestMachine, fate: Helped, now: EpochMs): Promise<void> {
+  await sql.query(
+    `with b as (
+       select max(id) as id from build
+     ), l as (
+       insert into lease (kind, class, queue, provenance, rank, wanted_at, starves_at, state, session_id, machine_id, coordinator_id, held_at)
+       select 'helper', 2, 'linux', 'submitted', 0, $3, $3, 'held', $1, $2, coordinator_id, $3 from session where id = $1 returning id
+     ), log_of as (
+       insert into log (epoch) values (0) returning id
+     ), ran as (
+       insert into test_group (build_id, lease_id, machine_id, log_id, tests, nonce, state, status, started_at)
+       select b.id, l.id, $2, log_of.id, '{1}', 'n', 'ended', case when $4 then 'exit status 1' else 'machine gone: it hung up' end, $3 from b, l, log_of
+     )
+     insert into helper (lease_id, build_id) select l.id, b.id from l, b`,
+    [machine.id, machine.machineId, new Date(now), fate === "ran a group"],
+  );
+  const [lease] = await sql.query<Pick<Lease, "id" | "epoch">>(
+    "select id, epoch from lease where kind = 'helper' order by id desc limit 1",
+  );
+  if (!lease) throw new Error("no lease");
+  await endHelper(sql, lease, fate === "own failure", `machine gone: ${fate}, helping`, now);
+  await endHelper(sql, lease, true, "a second time", now); // nothing happens
 }
 
 interface Aside {
@@ -122,6 +150,24 @@ test("failures that are not the machine's stand between without counting", async
   expect((await aside(sql, board))?.at).toBeNull();
   await build(sql, board, "own failure", NOON);
   expect((await aside(sql, board))?.at).toBe(NOON);
+});
+
+test("what a machine does as a helper counts as well: its own failures, and a group of tests that ended", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const board = await farm(sql);
+  await build(sql, board, "own failure", NOON);
+  for (const fate of ["own failure", "ran a group", "own failure", "not its fault"] as const) {
+    await help(sql, board, fate, NOON);
+  }
+  await build(sql, board, "own failure", NOON);
+  expect((await aside(sql, board))?.at).toBeNull();
+  await help(sql, board, "own failure", NOON);
+  expect(await aside(sql, board)).toMatchObject({
+    at: NOON,
+    reason: "3 attempts in a row failed on it; the last: machine gone: own failure, helping",
+    times: 1,
+  });
 });
 
 test("it is probed when its time has come, set aside for twice as long each time, at most a day, and comes back when well", async () => {

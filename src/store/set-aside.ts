@@ -5,9 +5,9 @@
  *   set aside  -until has passed-> probed; well again, or set aside for twice as long
  *   set aside  -an operator says so-> well
  *
- * What happened is read from the attempts, so nothing is counted twice and nothing is forgotten. An own failure is one that the machine
- * caused (`machine_fault`); attempts that say nothing about it (canceled, the source missing, the farm's restart) stand between without
- * counting. A machine that is set aside gets nothing by the claim (leases.ts); a probe holds a lease like any other work.
+ * What happened is read from the attempts and from the helpers, so nothing is counted twice and nothing is forgotten. An own failure is one
+ * that the machine caused (`machine_fault`); what says nothing about it (canceled, the source missing, the farm's restart, a helper that
+ * had nothing to do) stands between without counting. A machine that is set aside gets nothing by the claim (leases.ts); a probe holds a lease like any other work.
  */
 import {
   type CoordinatorId,
@@ -15,11 +15,13 @@ import {
   type LeaseId,
   type MachineId,
   type Ms,
+  machineId,
   minutes,
   ms,
   plus,
 } from "../farm/ids.ts";
 import { LEASE_CLASSES } from "../farm/lease.ts";
+import type { Held } from "./leases.ts";
 import type { Drained } from "./machines.ts";
 import { at, type Sql } from "./sql.ts";
 
@@ -33,29 +35,71 @@ export const LONGEST: Ms = ms(86_400_000);
 const SPAN = (times: string) =>
   `make_interval(secs => least(${LONGEST / 1000}, ${FIRST / 1000} * power(2, least(${times}, 20) - 1)))`;
 
-/** To be called when `attempt` has just ended by its machine's fault: sets the machine aside if that was once too often. */
-export async function setAsideIfFailing(sql: Sql, attempt: number, now: EpochMs): Promise<void> {
+/** What the machine `m` did last, newest first, as far as it says something about it. */
+const LATEST = `
+  select machine_fault from (
+    (select machine_fault, ended_at, lease_id from attempt
+     where machine_id = m.id and state = 'ended' and (machine_fault or outcome in ('success', 'failure')) and ended_at > m.since
+     order by id desc limit ${FAILURES})
+    union all
+    (select machine_fault, ended_at, lease_id from helper
+     where machine_id = m.id and machine_fault is not null and ended_at > m.since order by ended_at desc, lease_id desc limit ${FAILURES})
+  ) work order by ended_at desc, lease_id desc limit ${FAILURES}`;
+
+/** To be called when something has just ended by the fault of `machine`, for `reason`: sets it aside if that was once too often. */
+export async function setAsideIfFailing(sql: Sql, machine: MachineId, reason: string, now: EpochMs): Promise<void> {
   await sql.query(
-    `with m as (
-       select m.id, coalesce(m.well_since, '-infinity') as since, a.reason,
+    `with known as (
+       select id, coalesce(well_since, '-infinity') as since, set_aside_times from machine where id = $1 and set_aside_at is null
+     ), m as (
+       select id, since,
          1 + case when exists (
-           select from attempt g where g.machine_id = m.id and g.outcome in ('success', 'failure') and g.ended_at > coalesce(m.well_since, '-infinity')
-         ) then 0 else m.set_aside_times end as times
-       from attempt a join machine m on m.id = a.machine_id where a.id = $1 and m.set_aside_at is null
+           select from attempt where machine_id = known.id and outcome in ('success', 'failure') and ended_at > known.since
+         ) or exists (
+           select from helper where machine_id = known.id and not machine_fault and ended_at > known.since
+         ) then 0 else set_aside_times end as times
+       from known
      ), failing as (
        select m.* from m cross join lateral (
-         select count(*) filter (where latest.machine_fault) as failures from (
-           select machine_fault from attempt
-           where machine_id = m.id and state = 'ended' and (machine_fault or outcome in ('success', 'failure')) and ended_at > m.since
-           order by id desc limit ${FAILURES}
-         ) latest
+         select count(*) filter (where latest.machine_fault) as failures from (${LATEST}) latest
        ) f where f.failures = ${FAILURES}
      )
-     update machine set set_aside_at = $2, set_aside_until = $2::timestamptz + ${SPAN("failing.times")}, set_aside_times = failing.times,
-       set_aside_reason = '${FAILURES} attempts in a row failed on it; the last: ' || coalesce(failing.reason, 'not known'), probe_error = null
+     update machine set set_aside_at = $3, set_aside_until = $3::timestamptz + ${SPAN("failing.times")}, set_aside_times = failing.times,
+       set_aside_reason = '${FAILURES} attempts in a row failed on it; the last: ' || $2::text, probe_error = null
      from failing where machine.id = failing.id`,
-    [attempt, at(now)],
+    [machine, reason, at(now)],
   );
+}
+
+/**
+ * Ends the lease of a helper, if the end of its build has not; `fault`: by its machine's fault. Otherwise it speaks for the machine if a group
+ * of tests ended on it. Nothing happens a second time, or when the lease was adopted before.
+ */
+export async function endHelper(
+  sql: Sql,
+  { id, epoch }: Held,
+  fault: boolean,
+  reason: string,
+  now: EpochMs,
+): Promise<void> {
+  await sql.tx(async (tx) => {
+    const [ended] = await tx.query<{ machine: number | null }>(
+      `with l as (
+         select id, machine_id from lease where id = $1 and epoch = $2 for update
+       ), ended as (
+         update lease set state = 'ended', ended_at = $3, end_reason = $4 from l where lease.id = l.id and lease.state <> 'ended'
+       )
+       update helper set machine_id = l.machine_id, ended_at = $3, machine_fault = case
+           when $5 then true
+           when exists (select from test_group g where g.lease_id = l.id and (g.status = 'ok' or g.status like 'exit status %')) then false
+         end
+       from l where helper.lease_id = l.id and helper.ended_at is null returning helper.machine_id as machine`,
+      [id, epoch, at(now), reason, fault],
+    );
+    if (fault && ended && ended.machine !== null) {
+      await setAsideIfFailing(tx, machineId(ended.machine), reason, now);
+    }
+  });
 }
 
 /**

@@ -1,6 +1,7 @@
 /** Builds that a newer commit of their branch overtook, and builds that nobody needs any more: found, and ended as `skipped`. */
 import type { BuildId, EpochMs } from "../farm/ids.ts";
 import { type BuildRef, buildRef } from "./builds.ts";
+import { endTests, lockTests } from "./left-tests.ts";
 import { at, type Sql } from "./sql.ts";
 
 /** A build that has never begun, that nobody asked for, and whose commit is not the head of a watched branch. */
@@ -60,6 +61,8 @@ export async function skipBuilds(
 ): Promise<BuildRef[]> {
   if (builds.length === 0) return [];
   return sql.tx(async (tx) => {
+    // One that was begun by an attempt that was lost may have tests, and helpers that run them.
+    await lockTests(tx, { builds });
     // The attempt first, as everywhere. A lease that is claimed at this moment is waited for, and then its build is not skipped.
     const locked = await tx.query<{ id: number }>(
       `select a.build_id as id from attempt a join lease l on l.id = a.lease_id join build b on b.id = a.build_id
@@ -80,6 +83,13 @@ export async function skipBuilds(
        select id, repo, commit_id, builder, host_type from b order by id`,
       [locked.map((row) => row.id), reason, at(now)],
     );
-    return rows.map(buildRef);
+    const skipped = rows.map(buildRef);
+    await endTests(
+      tx,
+      skipped.map(({ id }) => id),
+      reason,
+      now,
+    );
+    return skipped;
   });
 }

@@ -1,17 +1,22 @@
 /** Real time. Only programs' main wires it; everything below takes a Clock. */
-import { setTimeout as delay } from "node:timers/promises";
 import type { Clock } from "../farm/clock.ts";
-import { epochMs, type Ms } from "../farm/ids.ts";
+import { epochMs } from "../farm/ids.ts";
 
 export const systemClock: Clock = {
   now: () => epochMs(Date.now()),
   monotonic: () => performance.now(),
-  async sleep(span: Ms, signal?: AbortSignal) {
-    try {
-      await delay(span, undefined, signal ? { signal } : undefined);
-    } catch (error) {
-      signal?.throwIfAborted(); // the caller's reason, not Node's AbortError around it
-      throw error;
-    }
-  },
+  // Not that of node:timers, which makes an error of its own, stack and all, for each of the many waits that end early.
+  sleep: (span, signal) =>
+    new Promise((resolve, reject) => {
+      if (signal?.aborted) return reject(signal.reason);
+      const abort = () => {
+        clearTimeout(timer);
+        reject(signal?.reason);
+      };
+      const timer = setTimeout(() => {
+        signal?.removeEventListener("abort", abort);
+        resolve();
+      }, span);
+      signal?.addEventListener("abort", abort, { once: true });
+    }),
 };

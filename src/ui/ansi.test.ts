@@ -1,4 +1,6 @@
+import { randomBytes } from "node:crypto";
 import { expect, test } from "vitest";
+import { markOf } from "../builds/test-markers.ts";
 import { ansiState, plain, spans } from "./ansi.ts";
 
 const one = (line: string): unknown => spans(line, ansiState()).map((s) => [s.css, s.text]);
@@ -37,6 +39,18 @@ test("spans() makes control characters and turns of direction visible", () => {
 test("spans() shows what a progress bar wrote last", () => {
   expect(one("10 %\r50 %\r100 %\r")).toEqual([["", "100 %"]]);
   expect(plain("x\r\u001b[32mok\u001b[m\r")).toBe("ok");
+});
+
+test("spans() shows a marker of tests as its dim words, whatever the colour before it, and nothing else so", () => {
+  const mark = markOf(randomBytes(16).toString("hex"));
+  const state = ansiState();
+  spans("\u001b[31mred", state);
+  expect(spans(`${mark} begin t7\r`, state)).toEqual([{ css: "mk", text: "begin t7" }]);
+  expect(spans("still", state)).toEqual([{ css: "f1", text: "still" }]);
+  expect(one(`${mark} fail a b\u001b[1m\u0007c`)).toEqual([["mk", "fail a b␇c"]]);
+  expect(plain(`${mark} pass t7`)).toBe("pass t7");
+  for (const other of [mark, `${mark} `, ` ${mark} begin t7`, `x\r${mark} begin t7`, "##barnraiser:7 begin t7"])
+    expect(one(other)).toEqual([["", other.replace("x\r", "")]]);
 });
 
 test("spans() is linear in the length of hostile lines", () => {

@@ -2,6 +2,9 @@
  * A log line as spans of text with classes: colours and weights (SGR) are kept, every other control sequence is taken out, other control
  * characters are made visible, and a line that a progress bar wrote over with CR shows what a terminal would show last.
  *
+ * A marker, by which a program that runs tests says which one begins or ends, is shown as its words, `begin NAME`, without the mark, which is for
+ * the farm alone. Whether it is one of this run is not asked here: bytes and raw text have the whole line.
+ *
  * The 256 and the 16 million colours become the nearest of the 16, whose shades style.css has chosen to be readable in light and dark.
  * Colours carry from line to line through `AnsiState`, as tools expect. Unknown numbers in an SGR sequence change nothing.
  */
@@ -33,8 +36,16 @@ const ESCAPE =
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control sequences are what this looks for.
   /\u001b(?:\[([0-9;:<=>?]*)[ -/]*([@-~])|\][^\u0007\u001b]*(?:\u0007|\u001b\\)?|[PX^_][^\u001b]*(?:\u001b\\)?|[ -/]*[0-~])?/g;
 
+/** The mark with which such a line begins, of whatever run. */
+const MARK = /^##barnraiser:[0-9a-f]{32} (?=[a-z]+ )/;
+
+export function isMarker(line: string): boolean {
+  return MARK.test(line);
+}
+
 /** The spans of one line (without its LF). `state` is changed to what the next line begins with. */
 export function spans(line: string, state: AnsiState): Span[] {
+  if (isMarker(line)) return [{ text: plain(line), css: "mk" }];
   const shown = lastWritten(line);
   const out: Span[] = [];
   let from = 0;
@@ -57,7 +68,7 @@ export function spans(line: string, state: AnsiState): Span[] {
 
 /** The text of a line as `spans` shows it, for searching and for plain readers. */
 export function plain(line: string): string {
-  return keepTabs(lastWritten(line).replace(ESCAPE, ""));
+  return keepTabs(lastWritten(line.replace(MARK, "")).replace(ESCAPE, ""));
 }
 
 /** After `a CR b`, a terminal shows b; a CR at the end of the line is a line end of another system. */

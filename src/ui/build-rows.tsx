@@ -76,15 +76,18 @@ export function BuildRows(props: {
   );
 }
 
-function Why(props: { build: BuildLine }): JSX.Element | null {
+/** The step that runs or failed, what its tests came to, or why it ended as it did. */
+export function Why(props: { build: BuildLine }): JSX.Element | null {
   const { status, step, reason, attempts, tests } = props.build;
   const again = attempts > 1 ? <span class="muted"> attempt {attempts}</span> : null;
-  if (status === "running" || status === "failure") {
+  if (status === "running" || status === "failure" || status === "known_issue") {
     return (
       <>
         {step === null ? null : <Name text={step} />}
         {tests === null ? null : (
-          <span class="num"> {status === "running" ? `${tests.ended}/${tests.total}` : `${tests.failed} failed`}</span>
+          <span class="num">
+            {status === "running" ? ` ${tests.ended}/${tests.total}` : `: ${tests.failed} failed`}
+          </span>
         )}
         {again}
       </>

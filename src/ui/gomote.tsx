@@ -1,10 +1,10 @@
 /** What the pages about instances have in common: machines that people borrow. */
 import type { JSX } from "preact";
+import { durationText } from "../farm/duration-text.ts";
 import type { MachineRef } from "./data.ts";
 import { useNow } from "./now.ts";
 import { Machine, Name, Span, Table, When } from "./parts.tsx";
 import { plural, visible } from "./text.ts";
-import { duration } from "./time.ts";
 
 export type InstanceState = "waiting" | "up" | "away" | "ended";
 
@@ -67,7 +67,7 @@ export function instanceHref({ id, name, state }: Pick<InstanceLine, "id" | "nam
 
 /** How long until `at`, counting down. */
 export function Until(props: { at: number }): JSX.Element {
-  const text = useNow((now) => (props.at > now ? duration(Math.ceil((props.at - now) / 1000) * 1000) : "a moment"));
+  const text = useNow((now) => (props.at > now ? durationText(Math.ceil((props.at - now) / 1000) * 1000) : "a moment"));
   return <span class="num">{text}</span>;
 }
 

@@ -4,9 +4,10 @@
  * On the server it is the last lines, as plain rows, with a link to the whole text. In the browser only the rows in sight exist (log-source.ts,
  * scroll-map.ts), so that a log of 1 GB costs no more than a short one. The box keeps its height while it is looked at: nothing below it moves.
  *
- * Follow: on while the log grows and the reader is at its end; scrolling up leaves it, scrolling to the end takes it up again.
+ * Follow: on while the log grows and the reader is at its end; scrolling up leaves it, scrolling to the end takes it up again. A log that has
+ * ended is not followed: the button then goes to its end, and no more.
  */
-import type { JSX } from "preact";
+import type { ComponentChildren, JSX } from "preact";
 import { useContext, useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { ansiState, type Span, spans } from "./ansi.ts";
 import { LiveContext } from "./live.ts";
@@ -17,7 +18,7 @@ import { bytes, grouped, plural } from "./text.ts";
 export interface LogData {
   /** `/b/12/test`; `/log`, `/lines` and `/find` are below it. */
   readonly base: string;
-  /** "" for the last attempt, else its number. */
+  /** The number of the attempt, so that another that begins meanwhile is another log; "" for the log of a group of tests. */
   readonly attempt: string;
   readonly total: number;
   readonly length: number;
@@ -40,13 +41,15 @@ interface Found {
 /**
  * `why`: lines, from 1 and in order, that are likely to say why it failed; marked here, and the first is what is shown at first. `room`: a log
  * that has ended may have only the height that it needs, `fit`; on a page that is alive it has all of its place, which may be a `low` one.
+ * `over`: the same lines, when they are found while somebody reads: over the end of the box until they are closed, so that no line moves.
  */
 export function LogViewer(props: {
   log: LogData;
   why?: readonly number[];
   room?: "fit" | "tall" | "low";
+  over?: ComponentChildren;
 }): JSX.Element {
-  const { log, why = [], room = "fit" } = props;
+  const { log, why = [], room = "fit", over = null } = props;
   const live = useContext(LiveContext);
   const box = useRef<HTMLDivElement>(null);
   const [awake, setAwake] = useState(false);
@@ -58,6 +61,7 @@ export function LogViewer(props: {
   const [found, setFound] = useState<Found | null>(null);
   const [hit, setHit] = useState(0);
   const [chosen, setChosen] = useState(0);
+  const [closed, setClosed] = useState(false);
   const state = useMemo(() => {
     const draw = (): void => redraw((n) => n + 1);
     const url = (path: string, query: Readonly<Record<string, string | number>>): string => {
@@ -160,9 +164,10 @@ export function LogViewer(props: {
   const onRest = (): void => {
     if (box.current && awake) box.current.scrollTop = map.bar();
   };
+  const following = follow && !source.ended;
   const toggleFollow = (): void => {
-    setFollow(!follow);
-    if (!follow) show(source.total);
+    setFollow(!following && !source.ended);
+    if (!following) show(source.total);
   };
   const onKey = (event: KeyboardEvent): void => {
     if (event.target instanceof HTMLInputElement || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -220,37 +225,50 @@ export function LogViewer(props: {
         <button type="button" hidden={!awake} aria-pressed={wrap} onClick={() => setWrap(!wrap)}>
           Wrap
         </button>
-        <button type="button" hidden={!awake} aria-pressed={follow} onClick={toggleFollow}>
+        <button type="button" hidden={!awake} aria-pressed={following} onClick={toggleFollow}>
           Follow
         </button>
         <CopyLink line={chosen} hidden={!awake} />
         <a href={`${log.base}/log${log.attempt === "" ? "" : `?attempt=${log.attempt}`}`}>Raw text</a>
       </div>
-      <section
-        class={`log-box${wrap ? " wrap" : ""}${short ? " short" : ""}${room === "low" ? " low" : ""}`}
-        ref={box}
-        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard.
-        tabIndex={0}
-        aria-label="Lines"
-        onScroll={onScroll}
-        onScrollEnd={onRest}
-      >
-        {awake ? (
-          <div class="log-space" style={{ height: `${map.height}px` }}>
-            <Rows
-              source={source}
-              map={map}
-              view={box.current?.clientHeight ?? 600}
-              chosen={chosen}
-              why={why}
-              query={found === null ? "" : query}
-              choose={setChosen}
-            />
+      <div class="log-frame">
+        <section
+          class={`log-box${wrap ? " wrap" : ""}${short ? " short" : ""}${room === "low" ? " low" : ""}`}
+          ref={box}
+          // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard.
+          tabIndex={0}
+          aria-label="Lines"
+          onScroll={onScroll}
+          onScrollEnd={onRest}
+        >
+          {awake ? (
+            <div class="log-space" style={{ height: `${map.height}px` }}>
+              <Rows
+                source={source}
+                map={map}
+                view={box.current?.clientHeight ?? 600}
+                chosen={chosen}
+                why={why}
+                query={found === null ? "" : query}
+                choose={setChosen}
+              />
+            </div>
+          ) : (
+            <StaticRows log={log} why={why} />
+          )}
+        </section>
+        {over === null || closed ? null : (
+          <div class="log-over">
+            <p>
+              <span class="no">✕ Why it failed</span>
+              <button type="button" onClick={() => setClosed(true)}>
+                Close
+              </button>
+            </p>
+            {over}
           </div>
-        ) : (
-          <StaticRows log={log} why={why} />
         )}
-      </section>
+      </div>
       {log.truncated ? <p class="fl">The command wrote more than is kept; the rest was dropped.</p> : null}
     </section>
   );

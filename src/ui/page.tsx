@@ -1,7 +1,8 @@
 /** All pages by name, so that the server and the browser show the same component for the same data. */
 import type { JSX } from "preact";
 import type { BuildLine, Frame } from "./data.ts";
-import { type BuildData, BuildPage } from "./pages/build.tsx";
+import { BuildPage } from "./pages/build.tsx";
+import type { BuildData } from "./pages/build-data.ts";
 import { type BuildersData, BuildersPage } from "./pages/builders.tsx";
 import { type CommitData, CommitPage } from "./pages/commit.tsx";
 import { type DeviceData, DevicePage } from "./pages/device.tsx";

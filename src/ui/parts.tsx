@@ -1,6 +1,7 @@
 /** The small pieces that every page is made of. */
 import type { ComponentChildren, JSX } from "preact";
 import type { Status } from "../farm/build.ts";
+import { durationText } from "../farm/duration-text.ts";
 import {
   type Ahead,
   type BuildLine,
@@ -16,7 +17,7 @@ import {
 import { useNow } from "./now.ts";
 import { STATUS } from "./status.ts";
 import { grouped, plural, visible } from "./text.ts";
-import { about, ago, duration, hour, range, running, utc } from "./time.ts";
+import { about, ago, hour, range, running, utc } from "./time.ts";
 
 /** Glyph, colour and word. The word is for screen readers and hovering unless `word` is set. */
 export function Mark(props: { status: Status; word?: boolean }): JSX.Element {
@@ -51,13 +52,6 @@ export function Mode(props: { mode: MachineMode }): JSX.Element {
   );
 }
 
-/** Why a machine's connection ended, in the words of somebody who lends one and has read nothing of ours. */
-export function machineWords(reason: string): string {
-  return reason
-    .replace(/(^|: )hung up\b/, "$1it closed the connection")
-    .replace(/(\d+) keep-alives missed/, "no answer to $1 questions in a row whether it is there");
-}
-
 /** Names are shown whole and on one line, unless they are absurd. */
 export function nameClass(text: string): string {
   return text.length > 40 ? "name long" : "name";
@@ -81,7 +75,7 @@ export function When(props: { at: number }): JSX.Element {
 /** How long since `from`, counting; or until `to`, standing. */
 export function Span(props: { from: number; to?: number | null }): JSX.Element {
   const text = useNow((now) =>
-    typeof props.to === "number" ? duration(props.to - props.from) : running(now - props.from),
+    typeof props.to === "number" ? durationText(props.to - props.from) : running(now - props.from),
   );
   return <span class="num">{text}</span>;
 }
@@ -220,12 +214,16 @@ export function Act(props: {
   );
 }
 
+/** What a lease is for that has no build, in a word. */
+export function purpose(kind: string): string {
+  return kind === "probe" ? "trial" : kind;
+}
+
 /** Why a build waits, in a sentence. */
 export function waitSentence(wait: Wait, hostType: string): string {
   if (wait.drained !== null)
     return `${visible(hostType)} is drained${wait.drained === "" ? "" : `: ${visible(wait.drained)}`}`;
   if (wait.known === 0 && !wait.configured) return `the configuration has no host type ${visible(hostType)}`;
-  if (wait.known === 0) return `no machine of ${visible(hostType)} has ever connected`;
   if (wait.machines === 0) return nobodyServes(wait, `no machine of ${visible(hostType)}`);
   const place = wait.place === 1 ? "next in line" : `${wait.more ? "after the " : ""}${ordinal(wait.place)} in line`;
   const until = wait.estimate === null ? "" : `, ${startsIn(wait.estimate)}`;
@@ -238,13 +236,15 @@ export function waitSentence(wait: Wait, hostType: string): string {
   return `${place}${until}${starving}${gone}`;
 }
 
-/** Why nobody can take what waits: those known are set aside, drained or not connected. `nobody` begins the sentence. */
+/** Why nobody can take what waits: those known are set aside, drained or not connected. `nobody` begins the sentence where they are several. */
 export function nobodyServes(
   { aside, resting, known }: Pick<Wait, "aside" | "resting" | "known">,
   nobody: string,
 ): string {
   const [first, ...others] = aside;
   const away = known - aside.length - resting;
+  if (known === 0) return `${nobody} has ever connected`;
+  if (away === 1 && known === 1) return "its only machine is not connected";
   if (!first && resting === 0) return `${nobody} is connected (${plural(known, "machine")} known)`;
   if (first && known === 1)
     return `its only machine ${visible(first.name)} is set aside until ${hour(first.until)}: ${visible(first.reason)}`;
@@ -286,7 +286,7 @@ export function Left(props: { build: BuildLine }): JSX.Element | null {
   const text = useNow((now) => {
     if (startedAt === null || usualMs === null) return "";
     const left = startedAt + usualMs - now;
-    return left > 0 ? `${about(left)} left` : `${duration(-left)} over its usual time`;
+    return left > 0 ? `${about(left)} left` : `${durationText(-left)} over its usual time`;
   });
   return text === "" ? null : <span class="muted">{text}</span>;
 }

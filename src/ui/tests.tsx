@@ -4,13 +4,13 @@
  */
 import type { JSX } from "preact";
 import type { Status } from "../farm/build.ts";
+import { durationText } from "../farm/duration-text.ts";
 import type { MachineRef } from "./data.ts";
 import { testLogHref } from "./group-name.ts";
-import type { WhyLine } from "./pages/build.tsx";
+import type { WhyLine } from "./pages/build-data.ts";
 import { Machine, Mark, Name, Section, Table } from "./parts.tsx";
 import { type Since, TestSince } from "./since.tsx";
 import { plural, visible } from "./text.ts";
-import { duration } from "./time.ts";
 
 export interface TestLine {
   readonly number: number;
@@ -20,6 +20,8 @@ export interface TestLine {
   readonly note: string;
   readonly machine: MachineRef | null;
   readonly durationMs: number | null;
+  /** Of one that has run: of how many tests only the time of all is known; null where its own is, or it has not run. */
+  readonly groupOf: number | null;
   readonly expectedMs: number | null;
   readonly group: number | null;
   /** Of one that failed. */
@@ -42,6 +44,7 @@ export interface GroupData {
 export interface TestsData {
   readonly total: number;
   readonly ended: number;
+  readonly skipped: number;
   readonly running: number;
   readonly failed: number;
   readonly flaky: number;
@@ -94,7 +97,7 @@ function Troubled(props: { build: number; test: FailedTest }): JSX.Element {
       <h2>
         <Mark status={test.status} /> <TestName build={build} test={test} />
         <span class="muted took">
-          {test.durationMs === null ? "" : ` ${duration(test.durationMs)}`}
+          {` ${tookText(test)}`}
           {test.note === "" ? "" : ` · ${test.note}`}
           {test.machine === null ? null : (
             <>
@@ -160,8 +163,9 @@ export function Tests(props: { build: number; tests: TestsData }): JSX.Element {
   return (
     <Section id="tests" title={`Tests ${ended}/${total}`}>
       <p class="muted">
-        {plural(failed, "failed test")}, {flaky} flaky{tests.running > 0 ? `, ${tests.running} running` : ""}.
-        {tests.machines.length > 0 ? " On " : ""}
+        {plural(failed, "failed test")}, {flaky} flaky
+        {tests.skipped > 0 ? `, ${tests.skipped} skipped` : ""}
+        {tests.running > 0 ? `, ${tests.running} running` : ""}.{tests.machines.length > 0 ? " On " : ""}
         {tests.machines.map((machine, i) => (
           <>
             {i > 0 ? ", " : ""}
@@ -197,8 +201,8 @@ export function Tests(props: { build: number; tests: TestsData }): JSX.Element {
                 {test.note === "" ? null : <span class="muted"> {test.note}</span>}
                 <TestSince since={test.since} />
               </td>
-              <td class="right">{test.durationMs === null ? "" : duration(test.durationMs)}</td>
-              <td class="right muted">{test.expectedMs === null ? "" : duration(test.expectedMs)}</td>
+              <td class="right">{tookText(test)}</td>
+              <td class="right muted">{test.expectedMs === null ? "" : durationText(test.expectedMs)}</td>
               <td class="tight">{test.machine === null ? null : <Machine machine={test.machine} />}</td>
             </tr>
           ))}
@@ -211,6 +215,11 @@ export function Tests(props: { build: number; tests: TestsData }): JSX.Element {
       </p>
     </Section>
   );
+}
+
+function tookText({ durationMs, groupOf }: TestLine): string {
+  if (durationMs !== null) return durationText(durationMs);
+  return groupOf !== null && groupOf > 1 ? `in a group of ${groupOf}` : "";
 }
 
 function TestName(props: { build: number; test: TestLine }): JSX.Element {

@@ -1,28 +1,16 @@
 /** Times as people say them. The exact instant, in UTC, is one hover away (parts.tsx, When). */
 
+import { durationText } from "../farm/duration-text.ts";
+
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
-/** `250 ms`, `2.1 s`, `45 s`, `3m 02s`, `4h 10m`, `3d 4h`. A span that a jumping clock made negative is 0. */
-export function duration(spanMs: number): string {
-  const span = Math.max(0, spanMs);
-  if (span < 995) return `${Math.round(span)} ms`;
-  if (span < 9_950) return `${(span / SECOND).toFixed(1)} s`;
-  if (span < MINUTE - 500) return `${Math.round(span / SECOND)} s`;
-  if (span < HOUR) {
-    const whole = Math.round(span / SECOND);
-    return `${Math.floor(whole / 60)}m ${pad(whole % 60)}s`;
-  }
-  if (span < DAY) return `${Math.floor(span / HOUR)}h ${pad(Math.floor((span % HOUR) / MINUTE))}m`;
-  return `${Math.floor(span / DAY)}d ${Math.floor((span % DAY) / HOUR)}h`;
-}
-
 /** A span that counts while one looks: whole seconds, so that it does not flicker. */
 export function running(spanMs: number): string {
   const span = Math.max(0, spanMs);
-  return span < MINUTE ? `${Math.floor(span / SECOND)} s` : duration(Math.floor(span / SECOND) * SECOND);
+  return span < MINUTE ? `${Math.floor(span / SECOND)} s` : durationText(Math.floor(span / SECOND) * SECOND);
 }
 
 /** `just now`, `40 s ago`, `4 min ago`, `3 h ago`, `5 days ago`, then the date; `in about 3 min` of a time to come. */
@@ -79,8 +67,4 @@ export function utc(at: number): string {
 /** `19:25 UTC`, of today or the next 24 hours. */
 export function hour(at: number): string {
   return `${utc(at).slice(11, 16)} UTC`;
-}
-
-function pad(value: number): string {
-  return String(value).padStart(2, "0");
 }

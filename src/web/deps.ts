@@ -52,7 +52,8 @@ export interface LogReader {
 
 /** What the operator may do. Each rejects with a FarmError that says why not; `who` goes into the audit. */
 export interface Actions {
-  rebuild(build: BuildId, who: string): Promise<BuildId>;
+  /** Not `made`: another build of the same is open already, and is the one that was asked for. */
+  rebuild(build: BuildId, who: string): Promise<{ readonly build: BuildId; readonly made: boolean }>;
   cancel(build: BuildId, who: string): Promise<void>;
   drainMachine(machine: number, note: string, who: string): Promise<void>;
   resumeMachine(machine: number, who: string): Promise<void>;

@@ -113,3 +113,13 @@ export async function formOf(c: Ctx): Promise<Form> {
     return typeof value === "string" ? value : "";
   };
 }
+
+/** The page that the button is on. */
+export function back(c: Ctx, otherwise: string): string {
+  try {
+    const from = new URL(c.req.header("referer") ?? "");
+    return from.host === new URL(c.req.url).host ? from.pathname + from.search : otherwise;
+  } catch {
+    return otherwise;
+  }
+}

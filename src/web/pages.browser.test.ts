@@ -119,20 +119,54 @@ test("the grid takes up a result in its one cell, keeps the focus, and nothing m
   await page.waitForURL(`**/b/${build?.id}`);
 });
 
-test("a new commit appears on top of the grid", async () => {
-  await using page = await open("/p/app");
-  await live(page);
+async function push(digit: string, position: number, message: string): Promise<void> {
   const { sql, bus } = web.database;
   await sql.query(
     `with c as (insert into commit (repo, hash, parents, author_name, author_email, committed_at, message, found_at)
-       values ('app', $1, '{}', 'N. Ew', 'n@example.org', now(), 'Brand new', now()) returning id)
-     insert into branch_commit (repo, branch, position, commit_id) select 'app', 'main', 1000, id from c`,
-    ["f".repeat(40)],
+       values ('app', $1, '{}', 'N. Ew', 'n@example.org', now(), $3, now()) returning id)
+     insert into branch_commit (repo, branch, position, commit_id) select 'app', 'main', $2, id from c`,
+    [digit.repeat(40), position, message],
   );
   bus.publish("grid:app");
+}
+
+test("a new commit appears on top of the grid", async () => {
+  await using page = await open("/p/app");
+  await live(page);
+  await push("f", 1000, "Brand new");
   await page.waitForSelector("#now + tr:has-text('Brand new')");
   expect(await page.locator(".grid tbody tr").count()).toBe(32);
 });
+
+for (const [i, width] of [390, 1280].entries())
+  test(`whoever looks at older commits is told of newer ones, not moved, and goes up with a click, ${width} px`, async () => {
+    const { sql, bus } = web.database;
+    await using page = await open("/p/app", { viewport: { width, height: 500 } });
+    await live(page);
+    const older = page.locator(`#c${web.seeded.hashes[20]?.slice(0, 12)}`);
+    const rows = await page.locator(".grid tbody tr").count();
+    if (width > 800) await page.locator("#grid").evaluate((box) => box.scrollTo(0, 240));
+    else await older.scrollIntoViewIfNeeded();
+    const top = (): Promise<number> => older.evaluate((row) => row.getBoundingClientRect().top);
+    const before = await top();
+    await push(`${i + 1}`, 1001 + 2 * i, `First of two, ${width}`);
+    await page.getByRole("button", { name: "1 newer commit" }).waitFor();
+    await push(`${i + 3}`, 1002 + 2 * i, `Second of two, ${width}`);
+    await page.getByRole("button", { name: "2 newer commits" }).waitFor();
+    const [done] = await sql.query<{ id: number }>(
+      "update build set outcome = 'canceled' where builder = 'linux-riscv64' and commit_id = (select id from commit where hash = $1) returning id",
+      [web.seeded.hashes[20]],
+    );
+    bus.publish("grid:app");
+    await page.waitForSelector(`td.ca a[href="/b/${done?.id}"]`, { state: "attached" });
+    expect([await page.locator(".grid tbody tr").count(), await top()]).toEqual([rows, before]);
+    expect(await shifted(page)).toBe(0);
+    await page.getByRole("button", { name: "2 newer commits" }).click();
+    await page.waitForSelector(`#now + tr:has-text('Second of two, ${width}') + tr:has-text('First of two')`);
+    expect(await page.evaluate(() => document.activeElement?.closest("tr")?.textContent)).toContain("Second of two");
+    expect(await page.locator(".newer button").count()).toBe(0);
+    await sql.query("update build set outcome = 'success' where id = $1", [done?.id]);
+  });
 
 test("every cell is a link under the pointer, with a card that says more", async () => {
   await using page = await open("/p/app");
@@ -199,8 +233,10 @@ test("the log follows what is written, leaves off when the reader scrolls up, an
   await page.keyboard.press("f");
   await page.waitForSelector(".row >> text=/^more$/");
   expect(await shifted(page)).toBe(0);
+  expect(await follow.getAttribute("aria-pressed")).toBe("true");
   await writer.close();
   await page.waitForFunction(() => !document.querySelector(".log-bar")?.textContent?.includes("growing"));
+  expect(await follow.getAttribute("aria-pressed")).toBe("false");
 });
 
 test("a build that waits is laid out as it will be: nothing moves when it begins and writes", async () => {
@@ -227,6 +263,51 @@ test("a build that waits is laid out as it will be: nothing moves when it begins
   await writer.close();
 });
 
+for (const reader of ["at its end", "further up"] as const)
+  test(`what says why a step failed appears when it ends, over the end of its log, and moves nothing: a reader ${reader}`, async () => {
+    const { sql, bus } = web.database;
+    const log = await web.logs.create();
+    const [build] = await sql.query<{ id: number; attempt: number }>(
+      `update step set log_id = $1, outcome = null, status = null, ended_at = null from attempt a, build b
+       where step.name = 'test' and step.attempt_id = a.id and a.build_id = b.id and b.state = 'running' and b.builder = 'linux-amd64'
+       returning b.id, a.id as attempt`,
+      [log],
+    );
+    const writer = web.logs.writer(emptyLog(log, 0));
+    for (let i = 1; i <= 200; i++) await writer.write(Buffer.from(`line ${i}\n`));
+    await writer.write(Buffer.from("parser.c:41: error: expected 3, got 4\nmake: leaving\n"));
+    await using page = await open(`/b/${build?.id}`);
+    await live(page);
+    await page.waitForSelector(".log-box .row >> text=make: leaving");
+    if (reader === "further up") {
+      await page.locator(".log-box").hover();
+      await page.mouse.wheel(0, -800);
+      await page.waitForSelector(".log-box .row >> text=/^line 150$/");
+    }
+    const rows = () =>
+      page
+        .locator(".log-box .row")
+        .evaluateAll((all) => all.map((row) => [row.textContent, row.getBoundingClientRect().top]));
+    const before = await rows();
+    const shift = await shifted(page);
+    await writer.close();
+    await sql.query(
+      "update step set outcome = 'failure', status = 'exit status 2', ended_at = now() where attempt_id = $1 and name = 'test'",
+      [build?.attempt],
+    );
+    bus.publish(`build:${build?.id}`);
+    await page.waitForSelector(".log-over .row.hit >> text=expected 3, got 4");
+    expect(await rows()).toEqual(before);
+    expect(await shifted(page)).toBe(shift);
+    expect(await page.locator(".log-over .row").last().innerText()).toContain("make: leaving");
+    await page.getByRole("button", { name: "Close" }).click();
+    expect(await page.locator(".log-over").count()).toBe(0);
+    await sql.query(
+      "update step set outcome = null, status = null, ended_at = null where attempt_id = $1 and name = 'test'",
+      [build?.attempt],
+    );
+  });
+
 test("a failed build's log shows the first marked line; f, w and n work wherever the focus is", async () => {
   await using page = await open(`/b/${web.seeded.failed}`);
   await page.waitForSelector(".log-box .row.hit[data-line='1291']");
@@ -238,7 +319,8 @@ test("a failed build's log shows the first marked line; f, w and n work wherever
   await page.keyboard.press("n");
   await page.waitForSelector(".log-box .row.sel[data-line='1295']");
   await page.keyboard.press("f");
-  await page.waitForSelector(".log-bar button[aria-pressed='true'] >> text=Follow");
+  await page.waitForSelector(".log-box .row >> text=make: leaving directory");
+  expect(await page.locator(".log-bar button[aria-pressed='true']").allInnerTexts()).toEqual(["Wrap"]);
 });
 
 test("the grid is one stop of the Tab key, and arrows go on from there", async () => {
@@ -340,7 +422,7 @@ test("without script everything can be read, and links lead on", async () => {
   expect(await page.getByRole("link", { name: "later lines" }).count()).toBe(1);
   await page.goto(`${at}/p/app`);
   expect(await page.locator(".grid td").count()).toBeGreaterThan(200);
-  await page.locator(".grid tbody th .hash").nth(1).click();
+  await page.locator(`#c${web.seeded.hashes[0]?.slice(0, 12)} th .hash`).click();
   expect(await text(page, "#builders")).toContain("linux-amd64");
 });
 
@@ -381,11 +463,19 @@ test("on 390 pixels no list has to be scrolled sideways, whatever its names", as
     [web.seeded.hashes[0]],
   );
   await using page = await open("/login", { viewport: { width: 390, height: 844 } });
-  for (const path of ["/", "/builders", "/queues", "/machines/riverboard", `/p/app/${web.seeded.hashes[1]}`]) {
+  for (const path of [
+    "/",
+    "/builders",
+    "/queues",
+    "/status",
+    "/machines/riverboard",
+    `/p/app/${web.seeded.hashes[1]}`,
+    `/b/${web.seeded.retried}`,
+  ]) {
     await page.goto(at + path);
     await page.waitForSelector("html[data-ready=yes]");
     const over = await page.evaluate(() =>
-      [...document.querySelectorAll(".scroll:has(.builds, .config)")].map((box) => box.scrollWidth - box.clientWidth),
+      [...document.querySelectorAll(".scroll")].map((box) => box.scrollWidth - box.clientWidth),
     );
     expect([path, Math.max(0, ...over)]).toEqual([path, 0]);
   }
@@ -404,7 +494,7 @@ async function trouble(over: "" | "over"): Promise<void> {
   await sql.query("update farm set drained_at = now(), drain_note = 'upgrade at noon'");
   await sql.query(
     `update machine set set_aside_at = now() - interval '1 hour', set_aside_until = now() + interval '10 minutes',
-       set_aside_reason = '3 attempts in a row failed on it; the last: machine gone: hung up in the middle of a command',
+       set_aside_reason = '3 attempts in a row failed on it; the last: machine gone: it closed the connection in the middle of a command',
        probed_at = now(), probe_error = 'emptying its work folder: disk full' where name in ('shed-2', 'riverboard')`,
   );
   await sql.query(

@@ -5,7 +5,7 @@ import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { lendCommands } from "../ui/lend.tsx";
 import type { Envelope } from "../ui/page.tsx";
 import { SECURITY } from "./http.ts";
-import { LONG, MARKUP } from "./testing/seed.ts";
+import { LONG, MARKUP } from "./testing/seed-config.ts";
 import { type TestWeb, testWeb } from "./testing/web.ts";
 
 let web: TestWeb;
@@ -399,7 +399,7 @@ test("/b/ID of a retried build shows both attempts with the reason; each attempt
   const { retried } = web.seeded;
   const html = plainText(await page(`/b/${retried}`));
   expect(html).toContain("attempt 2");
-  expect(html).toContain("the machine hung up");
+  expect(html).toContain("the machine closed the connection");
   expect((await web.get(`/b/${retried}?attempt=1`)).status).toBe(200);
   expect((await web.get(`/b/${retried}/make`)).status).toBe(200);
   expect((await web.get(`/b/${retried}?attempt=3`)).status).toBe(404);
@@ -553,10 +553,10 @@ test("/machines/NAME lists an attempt that failed on it, with the reason, whatev
   expect(machine.data.attempts.find((attempt) => attempt.build === web.seeded.retried)).toMatchObject({
     number: 1,
     status: "infra_failure",
-    reason: "the machine hung up",
+    reason: "the machine closed the connection",
     machineFault: true,
   });
-  expect(plainText(await page("/machines/shed-2"))).toContain("the machine hung up its own failure");
+  expect(plainText(await page("/machines/shed-2"))).toContain("the machine closed the connection its own failure");
   await sql.query("update attempt set machine_fault = false");
 });
 
@@ -619,7 +619,12 @@ test("/p/REPO: a canceled rebuild leaves the result in sight, and the cell's car
   );
   expect([before.rebuildCanceled, await cell()]).toEqual([false, { ...before, rebuildCanceled: true }]);
   const { page: commit } = await data(`/p/app/${hash}`);
-  expect(commit.name === "commit" && commit.data.cells.find((c) => c.builder === "linux-386")?.build).toBe(before.id);
+  expect(commit.name === "commit" && commit.data.cells.find((c) => c.builder === "linux-386")?.build?.id).toBe(
+    before.id,
+  );
+  const html = plainText(await page(`/p/app/${hash}`));
+  expect(html).toMatch(/Builders\d+ failed, 1 known to fail, \d+ passed, 1 skipped/);
+  expect(html).toContain("windows-amd64does not build this branch");
   await sql.query("delete from build where outcome = 'canceled' and rebuild_of = $1", [before.id]);
 });
 
@@ -642,6 +647,36 @@ test("/machines with 10,000 rows is a page of 200", async () => {
   const html = await (await big.get("/machines?page=51")).text();
   expect(plainText(html)).toContain("page 51 of 51");
   expect(html.match(/<tr/g)?.length).toBe(8);
+});
+
+test("/queues, in the heading of the queue, and the page of what waits there say why nobody serves, in the same words", async () => {
+  const { sql } = web.database;
+  const [build] = await sql.query<{ id: number }>(
+    "select id from build where builder = 'freebsd-amd64' and state = 'scheduled'",
+  );
+  const attic = "(select id from machine where name = 'attic')";
+  const said = async (why: string): Promise<void> => {
+    const queues = await page("/queues");
+    expect(plainText(queues.slice(queues.indexOf('id="host-freebsd-amd64-attic"')))).toContain(`1 waiting · ${why}`);
+    expect(plainText(queues).split(why).length).toBe(2);
+    expect(plainText(queues)).not.toContain(`cannot say: ${why}`);
+    const own = plainText(await page(`/b/${build?.id}`));
+    expect(own).toContain(`freebsd-amd64 waits: ${why}`);
+    expect(own).toContain("When it begins nobody can say. ");
+  };
+  await said("its only machine is drained");
+  const [open] = await sql.query<{ id: string }>(
+    `update session set closed_at = now(), close_reason = 'it closed the connection' where machine_id = ${attic} and closed_at is null returning id`,
+  );
+  await said("its only machine is not connected");
+  await sql.query("update session set closed_at = null, close_reason = null where id = $1", [open?.id]);
+  await sql.query(
+    `update machine set set_aside_at = now(), set_aside_until = '2030-01-01T15:30Z', set_aside_reason = '3 attempts in a row failed on it' where id = ${attic}`,
+  );
+  await said("its only machine attic is set aside until 15:30 UTC: 3 attempts in a row failed on it");
+  await sql.query(
+    `update machine set set_aside_at = null, set_aside_until = null, set_aside_reason = null where id = ${attic}`,
+  );
 });
 
 test("/queues shows each queue in its order", async () => {
@@ -787,7 +822,10 @@ test("404 suggests what may have been meant", async () => {
   const response = await web.get("/machine/riverboard");
   expect(response.status).toBe(404);
   expect(await response.text()).toContain('href="/machines/riverboard?type=host-linux-riscv64-lent"');
-  expect((await web.get("/p/nosuch")).status).toBe(404);
+  const nosuch = await web.get("/p/nosuch");
+  expect(nosuch.status).toBe(404);
+  expect(await nosuch.text()).toContain('<a href="/p/tools" class="open">');
+  expect(await (await web.get(`/p/app/${"f".repeat(12)}`)).text()).toContain('<a href="/p/app" class="open">');
   expect((await web.get("/b/0")).status).toBe(404);
   expect((await web.get("/b/999999999999999999999")).status).toBe(404);
   expect((await web.get("/%E0%A4%A")).status).toBe(404);

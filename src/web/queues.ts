@@ -77,8 +77,9 @@ export async function readQueues(
         .map(asideLine)
         .toSorted((a, b) => a.until - b.until);
       const length = byName.get(type.name);
-      const items = itemsOf(type, serving, aside.length, lines.get(type.name) ?? [], durations, now);
       const resting = mine.length - serving.length;
+      const idle = { known: type.known, aside, resting };
+      const items = itemsOf(type, serving, idle, lines.get(type.name) ?? [], durations, now);
       return { type, serving, aside, resting, waiting: length?.waiting ?? 0, oldest: length?.oldest ?? null, items };
     });
   return { all, connected: sessions };
@@ -100,7 +101,7 @@ function asideLine({ name, until, reason }: AsideMachine): AsideLine {
 function itemsOf(
   type: HostTypeRow,
   serving: readonly ConnectedRow[],
-  aside: number,
+  idle: Pick<Wait, "known" | "aside" | "resting">,
   line: readonly Queued[],
   durations: (of: Built) => Durations,
   now: EpochMs,
@@ -119,9 +120,9 @@ function itemsOf(
   return line.map((row, i) => {
     const estimate = estimates[i] ?? null;
     const doubts = () => ({
+      ...idle,
       drained,
       machines: serving.length,
-      aside,
       untried: untried([...busy, ...line.slice(0, i)]),
     });
     return {

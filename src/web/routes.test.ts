@@ -242,13 +242,17 @@ describe("the operator", () => {
   test("may do everything from the command line, and is told what was done", async () => {
     web.done.length = 0;
     const answers: unknown[] = [];
+    const { id, hostType } = web.seeded.machine;
     for (const [path, body] of [
       ["/b/12/rebuild", {}],
+      ["/b/11/rebuild", {}],
+      ["/b/10/rebuild", {}],
       ["/b/12/cancel", {}],
       ["/machines/riverboard/drain", { note: "new disk" }],
       [`/machines/${web.seeded.machine.id}/resume`, {}],
-      ["/hosts/host-a/drain", { note: "heat" }],
-      ["/hosts/host-a/resume", {}],
+      ["/named/riverboard/resume", {}],
+      [`/hosts/${hostType}/drain`, { note: "heat" }],
+      [`/named/${hostType}/resume`, {}],
       ["/machines/riverboard/readmit", {}],
       ["/farm/drain", { note: "upgrade" }],
       ["/farm/resume", {}],
@@ -261,11 +265,14 @@ describe("the operator", () => {
     }
     expect(answers).toEqual([
       [200, "build 12 is built once more as build 13"],
+      [200, "build 11 is being built once more already, as build 12: nothing new is begun"],
+      [200, "build 10 has not ended: nothing new is begun"],
       [200, "build 12 is canceled"],
       [200, "machine riverboard takes nothing new"],
       [200, `machine ${web.seeded.machine.id} takes work again`],
-      [200, "machines of host-a take nothing new"],
-      [200, "machines of host-a take work again"],
+      [200, "machine riverboard takes work again"],
+      [200, `machines of ${hostType} take nothing new`],
+      [200, `machines of ${hostType} take work again`],
       [200, "machine riverboard is not set aside any more"],
       [200, "the farm takes nothing new"],
       [200, "the farm takes work again"],
@@ -273,14 +280,16 @@ describe("the operator", () => {
       [200, "machines of this coordinator take work again"],
       [200, "key K1 is revoked"],
     ]);
-    const id = web.seeded.machine.id;
     expect(web.done).toEqual([
       "rebuild 12 operator",
+      "rebuild 11 operator",
+      "rebuild 10 operator",
       "cancel 12 operator",
       `drainMachine ${id} new disk operator`,
       `resumeMachine ${id} operator`,
-      "drainHostType host-a heat operator",
-      "resumeHostType host-a operator",
+      `resumeMachine ${id} operator`,
+      `drainHostType ${hostType} heat operator`,
+      `resumeHostType ${hostType} operator`,
       `readmitMachine ${id} operator`,
       "drainFarm upgrade operator",
       "resumeFarm operator",
@@ -291,7 +300,25 @@ describe("the operator", () => {
     expect(await (await post("/b/999999/rebuild", bearer)).json()).toEqual({
       error: "Cannot rebuild 999999: there is no such build",
     });
-    expect((await post("/machines/nobody/drain", bearer)).status).toBe(404);
+  });
+
+  test("is told which name was probably meant, of a machine, of a host type, and of either", async () => {
+    const { hostType } = web.seeded.machine;
+    const refused = async (path: string) => {
+      const response = await post(path, bearer);
+      return [response.status, ((await response.json()) as { error: string }).error];
+    };
+    expect([
+      await refused("/machines/riverbord/drain"),
+      await refused("/hosts/host-linux-riscv46-lent/drain"),
+      await refused("/named/Riverboard/resume"),
+      await refused("/named/nobody/drain"),
+    ]).toEqual([
+      [404, 'Cannot find machine "riverbord"; did you mean "riverboard"?'],
+      [404, `Cannot find host type "host-linux-riscv46-lent"; did you mean "${hostType}"?`],
+      [404, 'Cannot find machine or host type "Riverboard"; did you mean "riverboard"?'],
+      [404, 'Cannot find machine or host type "nobody"'],
+    ]);
   });
 
   test("is told how many machines are at work where something is drained", async () => {
@@ -299,7 +326,8 @@ describe("the operator", () => {
     expect(await running("farm=")).toEqual({ running: 3 });
     expect(await running("coordinator=")).toEqual({ running: 3 });
     expect(await running("machines=riverboard")).toEqual({ running: 1 });
-    expect(await running("hosts=host-that-nobody-has")).toEqual({ running: 0 });
+    expect(await running("named=riverboard")).toEqual({ running: 1 });
+    expect((await web.get("/running?hosts=host-that-nobody-has")).status).toBe(404);
     expect((await web.get("/running?machines=nobody")).status).toBe(404);
   });
 
@@ -449,5 +477,7 @@ test("whyLines() marks what looks like the reason and brings it up from further 
   const why = whyLines(text, 101);
   expect(why.map((line) => line.line)).toEqual([120, 141, 142, 143, 144, 145, 146, 147, 148, 149, 150]);
   expect(why.filter((line) => line.marked).map((line) => line.line)).toEqual([120]);
+  const marker = `##barnraiser:${"0a".repeat(16)} pass t1`;
+  expect(whyLines(["error: no", marker], 7).map((line) => line.line)).toEqual([7]); // a marker says nothing of a test
   expect(whyLines([], 1)).toEqual([]);
 });

@@ -3,7 +3,7 @@ import axe from "axe-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { emptyLog } from "../store/logs.ts";
 import { shifted, type TestBrowser, testBrowser } from "./testing/browser.ts";
-import { seedTests } from "./testing/seed.ts";
+import { seedTests } from "./testing/seed-tests.ts";
 import type { TestWeb } from "./testing/web.ts";
 
 let browser: TestBrowser;
@@ -51,6 +51,80 @@ test("a build that its tests made fail opens the log of the group that failed, o
     true,
   ]);
   await sql.query("update test_group set log_id = $1 where log_id = $2", [failedLog, short]);
+  const [group] = await sql.query<{ id: number }>(
+    `insert into test_group (build_id, lease_id, machine_id, log_id, tests, nonce, state, status, started_at, ended_at)
+     select build_id, lease_id, machine_id, $1, array[1], nonce, state, status, started_at, ended_at from test_group
+     where build_id = $2 order by id limit 1 returning id`,
+    [short, failed],
+  );
+  await page.goto(`${at}/b/${failed}/group-${group?.id}?test=1`);
+  await page.waitForSelector("html[data-live=yes]");
+  expect((await page.locator(".log-box").boundingBox())?.height).toBeLessThan(60);
+});
+
+test("markers stand in a log as dim words, with script and without, and are found by them; the raw text has every byte", async () => {
+  const { sql } = web.database;
+  const { failed } = web.seeded;
+  const log = await web.logs.create();
+  const mark = `##barnraiser:${"0a".repeat(16)}`;
+  const bytes = `${mark} begin t7\nexpected 3, got 4\n${mark} fail t7\n`;
+  const writer = web.logs.writer(emptyLog(log, 0));
+  await writer.write(Buffer.from(bytes));
+  await writer.close();
+  const [group] = await sql.query<{ id: number }>(
+    `insert into test_group (build_id, lease_id, machine_id, log_id, tests, nonce, state, status, started_at, ended_at)
+     select build_id, lease_id, machine_id, $1, array[1], nonce, state, status, started_at, ended_at from test_group
+     where build_id = $2 order by id limit 1 returning id`,
+    [log, failed],
+  );
+  const path = `/b/${failed}/group-${group?.id}`;
+  for (const javaScriptEnabled of [true, false]) {
+    await using page = await open(path, { javaScriptEnabled });
+    expect(await page.locator(".log-box .tx").allInnerTexts()).toEqual(["begin t7", "expected 3, got 4", "fail t7"]);
+    expect(await page.locator(".log-box .mk").allInnerTexts()).toEqual(["begin t7", "fail t7"]);
+  }
+  expect(await (await fetch(`${at}${path}/log`)).text()).toBe(bytes);
+  expect(await (await fetch(`${at}${path}/find?q=fail`)).json()).toMatchObject({ lines: [3] });
+  expect(await (await fetch(`${at}${path}/find?q=barnraiser`)).json()).toMatchObject({ count: 0 });
+});
+
+test("a page that shows the log of an attempt goes on to the log of the next one when that begins, and mixes them never", async () => {
+  const { sql, bus } = web.database;
+  const { running } = web.seeded;
+  const [step] = await sql.query<{ name: string; lease: number; number: number }>(
+    `select s.name, a.lease_id as lease, a.number from attempt a join step s on s.attempt_id = a.id
+     where a.build_id = $1 and s.log_id is not null order by a.number desc, s.number desc limit 1`,
+    [running],
+  );
+  await using page = await open(`/b/${running}/${step?.name}`);
+  await page.waitForSelector("html[data-live=yes]");
+  const raw = () => page.locator("a", { hasText: "Raw text" }).getAttribute("href");
+  expect(await raw()).toBe(`/b/${running}/${step?.name}/log?attempt=${step?.number}`);
+  const text = "the next attempt\n";
+  const next = await web.logs.create();
+  const writer = web.logs.writer(emptyLog(next, 0));
+  await writer.write(Buffer.from(text));
+  await writer.close();
+  await sql.query(
+    `with l as (
+       insert into lease (kind, class, queue, provenance, rank, wanted_at, starves_at)
+       select kind, class, queue, provenance, rank, wanted_at, starves_at from lease where id = $3 returning id
+     ), a as (
+       insert into attempt (build_id, number, lease_id, state, created_at, started_at) select $1, $2, id, 'running', now(), now() from l returning id
+     ) insert into step (attempt_id, number, name, log_id, started_at) select id, 1, $4, $5, now() from a`,
+    [running, (step?.number ?? 0) + 1, step?.lease, step?.name, next],
+  );
+  bus.publish(`build:${running}`);
+  await page.waitForFunction(() => document.querySelector(".log-box")?.textContent?.includes("the next attempt"));
+  expect(await raw()).toBe(`/b/${running}/${step?.name}/log?attempt=${(step?.number ?? 0) + 1}`);
+  expect(await page.locator(".log-box .row").count()).toBeLessThan(4);
+  await sql.query(
+    `with s as (delete from step where log_id = $1 returning attempt_id), a as (
+       delete from attempt using s where id = s.attempt_id returning lease_id
+     ) delete from lease using a where id = a.lease_id`,
+    [next],
+  );
+  bus.publish(`build:${running}`);
 });
 
 test("nothing moves while tests run, fail and end", async () => {

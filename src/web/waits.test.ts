@@ -48,18 +48,27 @@ test("aheadOf() counts everything before a build once: what starves, its own rep
 });
 
 test("whyUnknown() names what is missing for an estimate", () => {
-  const doubts = { drained: false, machines: 2, aside: 0, untried: [] };
+  const doubts = { drained: false, machines: 2, known: 2, aside: [], resting: 0, untried: [] };
+  const aside = [{ name: "shed-1", until: Date.UTC(2026, 0, 2, 15, 30), reason: "3 attempts in a row failed on it" }];
   expect([
     whyUnknown({ ...doubts, drained: true }),
+    whyUnknown({ ...doubts, machines: 0, known: 0 }),
     whyUnknown({ ...doubts, machines: 0 }),
-    whyUnknown({ ...doubts, machines: 0, aside: 1 }),
+    whyUnknown({ ...doubts, machines: 0, known: 1 }),
+    whyUnknown({ ...doubts, machines: 0, known: 1, resting: 1 }),
+    whyUnknown({ ...doubts, machines: 0, known: 1, aside }),
+    whyUnknown({ ...doubts, machines: 0, known: 4, aside, resting: 2 }),
     whyUnknown({ ...doubts, untried: ["linux", "linux"] }),
     whyUnknown({ ...doubts, untried: ["linux", "darwin", "linux"] }),
     whyUnknown(doubts),
   ]).toEqual([
     "drained",
-    "no machine is connected",
-    "its machine is set aside",
+    "no machine has ever connected",
+    "no machine is connected (2 machines known)",
+    "its only machine is not connected",
+    "its only machine is drained",
+    "its only machine shed-1 is set aside until 15:30 UTC: 3 attempts in a row failed on it",
+    "no machine takes work: shed-1 set aside until 15:30 UTC, 2 drained, 1 not connected",
     "linux never ran before",
     "linux and 1 more never ran before",
     "nobody knows how long other work on its machines takes",

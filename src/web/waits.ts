@@ -1,6 +1,7 @@
 /** What goes before a build, counted, and why nobody can say when it begins. */
 import type { Queued } from "../store/queue-line.ts";
-import type { Ahead } from "../ui/data.ts";
+import type { Ahead, Wait } from "../ui/data.ts";
+import { nobodyServes } from "../ui/parts.tsx";
 
 /** Builds ahead that are named. */
 const NAMED = 3;
@@ -25,21 +26,18 @@ export function aheadOf(line: readonly Queued[], place: number, starving: (lease
   };
 }
 
-export interface Doubts {
+export interface Doubts extends Pick<Wait, "known" | "aside" | "resting"> {
   readonly drained: boolean;
   readonly machines: number;
-  /** How many are set aside. */
-  readonly aside: number;
   /** Builders that never gave a verdict, of what runs and of what stands before. */
   readonly untried: readonly string[];
 }
 
 /** Why there is no estimate, in words. */
-export function whyUnknown({ drained, machines, aside, untried }: Doubts): string {
-  if (drained) return "drained";
-  if (machines === 0 && aside > 0) return aside === 1 ? "its machine is set aside" : "its machines are set aside";
-  if (machines === 0) return "no machine is connected";
-  const [first, ...more] = new Set(untried);
+export function whyUnknown(doubts: Doubts): string {
+  if (doubts.drained) return "drained";
+  if (doubts.machines === 0) return nobodyServes(doubts, "no machine");
+  const [first, ...more] = new Set(doubts.untried);
   if (first === undefined) return "nobody knows how long other work on its machines takes";
   return more.length === 0 ? `${first} never ran before` : `${first} and ${more.length} more never ran before`;
 }

@@ -1,6 +1,6 @@
 /** The lines of a failing step that are likely to say why it failed. */
-import { plain } from "../ui/ansi.ts";
-import type { WhyLine } from "../ui/pages/build.tsx";
+import { isMarker, plain } from "../ui/ansi.ts";
+import type { WhyLine } from "../ui/pages/build-data.ts";
 
 /** Looked at, from the end. */
 export const LOOKED_AT = 400;
@@ -13,14 +13,16 @@ const SAYS_NOTHING = /\b(?:0|no) (?:errors?|failures?|failed)\b|\bwithout errors
 
 /** The last lines, and before them up to six earlier ones that look like an error; `first` is the number of `lines[0]`. */
 export function whyLines(lines: readonly string[], first: number): WhyLine[] {
-  const all = lines.map((line, i): WhyLine => {
+  const all: WhyLine[] = [];
+  for (const [i, line] of lines.entries()) {
+    if (isMarker(line)) continue; // between tests, and of none
     const text = plain(line);
-    return {
+    all.push({
       line: first + i,
       text: text.length > 400 ? `${text.slice(0, 400)} …` : text,
       marked: SAYS_WHY.test(text.slice(0, 400)) && !SAYS_NOTHING.test(text.slice(0, 400)),
-    };
-  });
+    });
+  }
   while (all.length > 0 && all.at(-1)?.text.trim() === "") all.pop();
   const tail = all.slice(-LAST);
   const before = all.slice(0, -LAST).filter((line) => line.marked);

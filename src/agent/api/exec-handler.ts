@@ -15,6 +15,7 @@ import {
   EXECUTION_HEADER,
   type ExecutionRef,
   FROM_HEADER,
+  LENGTH_HEADER,
   readExecution,
 } from "../../wire/buildlet-api/execution.ts";
 import { Commands } from "../exec/commands.ts";
@@ -98,6 +99,7 @@ export class ExecHandler implements AsyncDisposable {
       throw new ApiError(410, `Cannot go on with ${id}: ${why}`);
     }
     response.setHeader(AGE_HEADER, known.age);
+    response.setHeader(LENGTH_HEADER, known.length);
     response.flushHeaders();
     known.attach(response, from);
     return true;

@@ -1,11 +1,12 @@
 import { randomBytes } from "node:crypto";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { type ExecForm, encodeExecForm } from "../../wire/buildlet-api/exec-form.ts";
 import { type Reply, replyOf } from "../testing/original-coordinator.ts";
+import { running } from "../testing/processes.ts";
 import { TestMachine } from "../testing/test-machine.ts";
 
 let machine: TestMachine;
@@ -31,21 +32,6 @@ async function script(name: string, text: string): Promise<void> {
 
 function outcome(reply: Reply): readonly [number, string, string | undefined] {
   return [reply.status, reply.body.toString(), reply.trailers["process-state"]];
-}
-
-/** Living processes whose command line holds `word`. */
-function running(word: string): string[] {
-  return readdirSync("/proc").filter((pid) => {
-    if (!/^\d+$/.test(pid)) return false;
-    try {
-      return (
-        readFileSync(`/proc/${pid}/cmdline`, "latin1").includes(word) &&
-        !/\) [ZX] /.test(readFileSync(`/proc/${pid}/stat`, "latin1"))
-      );
-    } catch {
-      return false;
-    }
-  });
 }
 
 test("[coordinator 41] the trailer tells how the command ended", async () => {
@@ -204,7 +190,7 @@ test("a reader that stops reading stops the command, and memory does not grow", 
   const response = await start({ args: ["-c", "head -c 100000000 /dev/zero; echo; echo end"] });
   response.pause();
   const before = process.memoryUsage().rss;
-  await new Promise((resolve) => setTimeout(resolve, 300));
+  await new Promise((resolve) => setTimeout(resolve, 300)); // in which all of it would be in memory
   expect(process.memoryUsage().rss - before).toBeLessThan(48 * 1024 * 1024);
   let length = 0;
   for await (const chunk of response) length += chunk.length;

@@ -15,7 +15,7 @@ import { randomBytes } from "node:crypto";
 import { closeSync } from "node:fs";
 import { Socket } from "node:net";
 import type { Readable } from "node:stream";
-import type { Clock } from "../../farm/clock.ts";
+import { type Clock, ENOUGH } from "../../farm/clock.ts";
 import { errnoOf } from "../../farm/errors.ts";
 import { type Ms, ms, seconds } from "../../farm/ids.ts";
 import { processState, startErrorState } from "../../wire/buildlet-api/process-state.ts";
@@ -73,7 +73,7 @@ export class Commands implements AsyncDisposable {
    * A command that cannot be started ends with the reason as its state.
    */
   async run(command: Command, sink: OutputSink, signal: AbortSignal): Promise<string> {
-    this.#look.abort();
+    this.#look.abort(ENOUGH);
     this.#nobodyLeft = false;
     const mark = `${this.#id}.${++this.#count}`;
     this.#running.add(mark);
@@ -96,7 +96,7 @@ export class Commands implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#over.abort(new Error("The session ended"));
     await Promise.allSettled(this.#ends);
-    this.#look.abort();
+    this.#look.abort(ENOUGH);
     await this.killLeftovers();
     this.#pipes[Symbol.dispose]();
   }
@@ -174,7 +174,7 @@ export class Commands implements AsyncDisposable {
         if (until?.aborted) resolve();
       });
       changed = () => {};
-      timer.abort();
+      timer.abort(ENOUGH);
     };
     while (!over() && !signal.aborted) {
       if (exited === undefined) {

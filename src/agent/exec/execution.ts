@@ -9,7 +9,7 @@
  * Always: a client gets the bytes from its offset on, in order, each once; the newest client only.
  */
 import type { ServerResponse } from "node:http";
-import type { Clock } from "../../farm/clock.ts";
+import { type Clock, ENOUGH } from "../../farm/clock.ts";
 import { type Ms, minutes } from "../../farm/ids.ts";
 import { PROCESS_STATE } from "../../wire/buildlet-api/buildlet-api.ts";
 import type { OutputSink } from "./commands.ts";
@@ -30,6 +30,7 @@ export class Execution implements Disposable {
   readonly #clock: Clock;
   readonly #spool = new Spool();
   readonly #startedAt: number;
+  #endedAt: number | undefined;
   readonly #givenUp: () => void;
   #client: ServerResponse | undefined;
   /** The next byte that the client gets; beyond any output when it wants none. */
@@ -50,9 +51,14 @@ export class Execution implements Disposable {
     };
   }
 
-  /** Milliseconds since the command started. */
+  /** Milliseconds from the command's start to its end, or until now. */
   get age(): number {
-    return Math.floor(this.#clock.monotonic() - this.#startedAt);
+    return Math.floor((this.#endedAt ?? this.#clock.monotonic()) - this.#startedAt);
+  }
+
+  /** Bytes that it has printed. */
+  get length(): number {
+    return this.#spool.end;
   }
 
   get isOver(): boolean {
@@ -71,7 +77,7 @@ export class Execution implements Disposable {
   /** `client`, whose head has been sent, gets the output from `from` on, and the end. */
   attach(client: ServerResponse, from: number): void {
     this.#client?.destroy();
-    this.#alone.abort();
+    this.#alone.abort(ENOUGH);
     this.#client = client;
     this.#at = from;
     this.#full = false;
@@ -88,11 +94,12 @@ export class Execution implements Disposable {
   /** The command has ended. */
   end(state: string): void {
     this.#state = state;
+    this.#endedAt = this.#clock.monotonic();
     this.#pump();
   }
 
   [Symbol.dispose](): void {
-    this.#alone.abort();
+    this.#alone.abort(ENOUGH);
     this.stop.abort(new Error("The execution was ended"));
     this.#client?.destroy();
     this.#spool[Symbol.dispose]();

@@ -6,7 +6,7 @@
  * does not answer (it is stopped, or waits for its own database) is left after ANSWER_LIMIT.
  */
 import type { Duplex } from "node:stream";
-import type { Clock } from "../../farm/clock.ts";
+import { type Clock, ENOUGH } from "../../farm/clock.ts";
 import { type Ms, seconds } from "../../farm/ids.ts";
 import {
   encodeRequestHead,
@@ -75,7 +75,7 @@ export async function switchProtocol(
       await input.body(head, rest, REDIRECT_BODY_LIMIT, undefined);
     }
   } finally {
-    answered.abort();
+    answered.abort(ENOUGH);
     input.release();
   }
 }

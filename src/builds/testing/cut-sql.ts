@@ -44,6 +44,8 @@ export class CutSql implements Sql {
 /** A database that is away while the test says so. */
 export class AwaySql implements Sql {
   away = false;
+  /** Calls that it did not take. */
+  refused = 0;
   readonly #sql: Sql;
 
   constructor(sql: Sql) {
@@ -51,13 +53,19 @@ export class AwaySql implements Sql {
   }
 
   async query<Row>(text: string, params?: readonly unknown[]): Promise<Row[]> {
-    if (this.away) throw new FarmError("unavailable", "the database is away");
+    this.#answer();
     return await this.#sql.query<Row>(text, params);
   }
 
   async tx<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
-    if (this.away) throw new FarmError("unavailable", "the database is away");
+    this.#answer();
     return await this.#sql.tx(work);
+  }
+
+  #answer(): void {
+    if (!this.away) return;
+    this.refused++;
+    throw new FarmError("unavailable", "the database is away");
   }
 }
 

@@ -2,12 +2,13 @@
  * A machine in memory: the contract of a machine's client, with scripted commands.
  *
  * A script says what a command does: its output, then how it ends. `hang` never ends until aborted; `die` hangs up in the middle;
- * `garbage` answers what the protocol does not allow.
+ * `garbage` answers what the protocol does not allow; `carrier` is cut off by the end of the coordinator that passed its connection on.
  */
 import { Readable } from "node:stream";
 import { gzipSync } from "node:zlib";
 import { FarmError } from "../../farm/errors.ts";
-import type { MachineId, SessionId } from "../../farm/ids.ts";
+import { type EpochMs, epochMs, type MachineId, type SessionId } from "../../farm/ids.ts";
+import { formatLsTime } from "../../wire/buildlet-api/ls-line.ts";
 import { tarEnd, tarHeader, tarPadding } from "../../wire/tar/tar-writer.ts";
 import type { BuildClient, BuildMachine, Command, CommandEnd, SnapshotBody, Unpacked } from "../machine.ts";
 import type { FakeProcess } from "./fake-process.ts";
@@ -15,7 +16,7 @@ import type { FakeProcess } from "./fake-process.ts";
 export interface Script {
   readonly output?: Iterable<Buffer | string>;
   readonly state?: string;
-  readonly ends?: "well" | "hang" | "die" | "garbage";
+  readonly ends?: "well" | "hang" | "die" | "garbage" | "carrier";
   /** Called when the command starts; the command goes on when it resolves. */
   readonly started?: () => void | Promise<void>;
 }
@@ -34,6 +35,8 @@ export interface FakeMachineOptions {
   readonly snapshot?: (exclude: readonly string[], signal: AbortSignal | undefined) => SnapshotBody;
   /** The agent process behind it, when its commands outlive connections; `script` is not asked then. */
   readonly process?: FakeProcess;
+  /** What it takes for the time; its files are of then. */
+  readonly now?: EpochMs;
   /** What it says about the links of a tarball. */
   readonly skippedLinks?: number;
 }
@@ -106,14 +109,21 @@ export class FakeMachine implements BuildMachine {
   }
 
   #ls(dir: string): string[] {
-    return this.#below(dir).map(([name, body]) => `-rw-r--r--\t${name}\t${body.length}\t2026-11-23T12:00:00Z`);
+    const modified = formatLsTime(this.#options.now ?? epochMs(0));
+    return this.#below(dir).map(([name, body]) => `-rw-r--r--\t${name}\t${body.length}\t${modified}`);
   }
 
   #readTgz(dir: string): Readable {
     const parts: Buffer[] = [];
     for (const [name, body] of this.#below(dir)) {
       parts.push(
-        tarHeader({ name, type: "file", mode: 0o644, size: body.length, mtime: 0 }),
+        tarHeader({
+          name,
+          type: "file",
+          mode: 0o644,
+          size: body.length,
+          mtime: Math.floor((this.#options.now ?? 0) / 1000),
+        }),
         body,
         tarPadding(body.length),
       );
@@ -163,6 +173,7 @@ export class FakeMachine implements BuildMachine {
     signal?.throwIfAborted();
     if (script.ends === "die") this.hangUp("hung up in the middle of a command");
     if (script.ends === "garbage") throw new FarmError("machine-broken", "the answer has no Process-State");
+    if (script.ends === "carrier") throw new FarmError("carrier-gone", "coordinator P1 ended");
     if (script.ends === "die" || script.ends === "hang") {
       await new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason), { once: true }));
     }

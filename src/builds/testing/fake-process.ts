@@ -5,12 +5,16 @@
  */
 import { randomBytes } from "node:crypto";
 import { FarmError } from "../../farm/errors.ts";
-import { ms } from "../../farm/ids.ts";
+import { type Ms, ms } from "../../farm/ids.ts";
+import { systemClock } from "../../store/system-clock.ts";
 import type { Command, CommandEnd, Execution } from "../machine.ts";
 
 interface Run {
   readonly command: Command;
   output: Buffer;
+  /** When it was started, and when it ended. */
+  startedAt: number;
+  endedAt: number | undefined;
   state: string | undefined;
   changed: PromiseWithResolvers<void>;
 }
@@ -45,9 +49,15 @@ export class FakeProcess {
     this.#tell(run);
   }
 
+  /** The command started `by` earlier than it did. */
+  older(cmd: string, by: Ms): void {
+    this.#of(cmd).startedAt -= by;
+  }
+
   exit(cmd: string, state = "ok"): void {
     const run = this.#of(cmd);
     run.state = state;
+    run.endedAt = systemClock.monotonic();
     this.#tell(run);
   }
 
@@ -60,7 +70,8 @@ export class FakeProcess {
     let run = this.#runs.get(id);
     if (!run) {
       if (from > 0) throw new FarmError("bad-request", `answered 409: there is no execution ${id}`);
-      run = { command, output: Buffer.alloc(0), state: undefined, changed: Promise.withResolvers() };
+      const fresh = { startedAt: systemClock.monotonic(), endedAt: undefined, state: undefined };
+      run = { command, output: Buffer.alloc(0), ...fresh, changed: Promise.withResolvers() };
       this.#runs.set(id, run);
       this.started.push(command.cmd);
       if (this.#atOnce) {
@@ -69,7 +80,8 @@ export class FakeProcess {
       }
     }
     this.attached.push({ id, from });
-    began?.(ms(0));
+    const { endedAt = systemClock.monotonic(), startedAt } = run;
+    began?.(ms(Math.floor(endedAt - startedAt)), run.output.length);
     for (let at = Math.min(from, run.output.length); ; ) {
       signal.throwIfAborted();
       const { changed, output, state } = run;

@@ -1,6 +1,7 @@
 /** A farm of machines in memory on a real database: claims, builds and logs wired as a coordinator wires them. */
 import { Readable } from "node:stream";
 import type { Clock } from "../../farm/clock.ts";
+import type { Log } from "../../farm/deps.ts";
 import type { CoordinatorId, Ms, SessionId } from "../../farm/ids.ts";
 import { Logs } from "../../logs/logs.ts";
 import { Claims } from "../../schedule/claims.ts";
@@ -18,6 +19,7 @@ export interface TestFarmOptions {
   readonly clock?: Clock;
   /** Instead of the database's own, to break it. */
   readonly sql?: Sql;
+  readonly log?: Log;
   readonly policy?: Partial<RetryPolicy>;
   readonly parkFor?: Ms;
   /** What stands for snapshots; by default none is kept. */
@@ -58,7 +60,7 @@ export class TestFarm implements AsyncDisposable {
       sql,
       bus,
       clock,
-      log: quiet,
+      log: options.log ?? quiet,
       logs: this.logs,
       coordinator,
       machine: (id) => this.#machines.get(id)?.machine,

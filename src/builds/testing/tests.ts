@@ -1,7 +1,7 @@
 /** A build with tests: its recipe, a machine that knows how each test behaves, and what the database says in the end. */
 import { vi } from "vitest";
 import type { Limits, Step, TestsSpec } from "../../farm/build.ts";
-import { type BuildId, type EpochMs, ms } from "../../farm/ids.ts";
+import { type BuildId, type EpochMs, logId, ms } from "../../farm/ids.ts";
 import type { Snapshot } from "../../store/snapshots.ts";
 import type { TestDatabase } from "../../store/testing/database.ts";
 import { addCommit, addHostType, NOON, testRecipe } from "../../store/testing/farm.ts";
@@ -10,6 +10,7 @@ import { insertPlanned } from "../insert.ts";
 import type { Command } from "../machine.ts";
 import { MARK_VARIABLE } from "../test-markers.ts";
 import type { FakeMachine, Script } from "./fake-machine.ts";
+import type { TestFarm } from "./farm.ts";
 
 const STEP: Omit<Step, "name" | "command"> = { dir: "", env: [], path: [], timeLimitMs: 60_000 };
 
@@ -100,6 +101,22 @@ export async function testsOf(database: TestDatabase, id: BuildId): Promise<Ende
      where t.build_id = $1 order by t.number`,
     [id],
   );
+}
+
+/** The logs of the step `tests` of each attempt that came to it, as far as they are stored. */
+export async function stepLogs({ database, logs }: TestFarm, id: BuildId): Promise<string[]> {
+  const rows = await database.sql.query<{ log: number }>(
+    `select s.log_id as log from step s join attempt a on a.id = s.attempt_id
+     where a.build_id = $1 and s.name = 'tests' and s.log_id is not null order by a.number`,
+    [id],
+  );
+  const texts: string[] = [];
+  for (const { log } of rows) {
+    const parts: Buffer[] = [];
+    for await (const part of logs.read(logId(log))) parts.push(part);
+    texts.push(Buffer.concat(parts).toString());
+  }
+  return texts;
 }
 
 /** How often each test was in a group, by name. */

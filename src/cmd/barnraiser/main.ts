@@ -2,8 +2,8 @@
 import { endianness } from "node:os";
 import { farmForRepository } from "../../config/farm-for-repository.ts";
 import { addressFlags } from "../../coordinator/flags.ts";
-import { main, serve, usageError } from "../../coordinator/program.ts";
-import { bool, parseFlags, text, texts } from "../../farm/flags.ts";
+import { main, serve } from "../../coordinator/program.ts";
+import { bool, parseFlags, text, texts, usageError } from "../../farm/flags.ts";
 import { platformName } from "../../farm/go-platform.ts";
 
 const flags = {
@@ -26,7 +26,8 @@ await main(async () => {
   if (!values.repo && (values.branch || values.run.length > 0)) return usageError("-branch and -run go with -repo");
   const platform = platformName(process.platform, process.arch, endianness());
   const branch = values.branch ? { branch: values.branch } : {};
-  const farm = () => farmForRepository({ url: values.repo, ...branch, commands: values.run, platform });
+  const at = { url: values.repo, from: process.cwd() };
+  const farm = () => farmForRepository({ ...at, ...branch, commands: values.run, platform });
   return serve({
     data: values.data,
     secrets: values.secrets,

@@ -6,10 +6,10 @@ import { readFarm } from "../../coordinator/config-file.ts";
 import { addressFlags } from "../../coordinator/flags.ts";
 import { controlPeople } from "../../coordinator/people-control.ts";
 import { peopleCommandOf, peopleFlags } from "../../coordinator/people-flags.ts";
-import { main, serve, usageError } from "../../coordinator/program.ts";
+import { main, serve } from "../../coordinator/program.ts";
 import { control } from "../../coordinator/remote-control.ts";
 import { testNotice } from "../../coordinator/test-notice.ts";
-import { bool, choice, parseFlags, text, texts } from "../../farm/flags.ts";
+import { bool, choice, parseFlags, text, texts, usageError } from "../../farm/flags.ts";
 import { systemClock } from "../../store/system-clock.ts";
 
 const flags = {
@@ -26,7 +26,7 @@ const flags = {
   "allow-dev-key": bool(false, "accept the public development key on any address: anybody can then join"),
   "tls-cert": text("", "PEM `file` with a certificate chain to serve instead of the farm's own"),
   "tls-key": text("", "PEM `file` with its private key"),
-  "tls-name": texts("further host `name` for the farm's own certificate"),
+  "tls-name": texts("further host `name` for the farm's own certificate; give it once for each"),
   "farm-name": text("Barnraiser", "the `name` that pages show"),
 };
 

@@ -1,6 +1,6 @@
 /** Objects whose fields are known, and what zod found wrong as sentences at places. */
 import * as z from "zod";
-import { didYouMean } from "../names.ts";
+import { didYouMean } from "../../farm/did-you-mean.ts";
 
 export interface ShapeFault {
   readonly path: readonly PropertyKey[];

@@ -19,7 +19,7 @@ import {
   SYMLINKS_KEEP,
 } from "../../wire/buildlet-api/buildlet-api.ts";
 import { encodeExecForm } from "../../wire/buildlet-api/exec-form.ts";
-import { EXEC_END_PATH, executionAge, executionFields } from "../../wire/buildlet-api/execution.ts";
+import { EXEC_END_PATH, executionAge, executionFields, executionLength } from "../../wire/buildlet-api/execution.ts";
 import { PROCESS_OK } from "../../wire/buildlet-api/process-state.ts";
 import { SHELL_PATH, SHELL_UPGRADE } from "../../wire/buildlet-api/shell.ts";
 import { fieldValues } from "../../wire/revdial/http-head.ts";
@@ -142,7 +142,7 @@ export class HttpBuildlet implements BuildletClient {
       { method: "POST", target: "/exec", type: FORM, fields, body, headLimit: HEAD_LIMIT },
       signal,
     );
-    if (execution) execution.began?.(executionAge(response.head));
+    if (execution) execution.began?.(executionAge(response.head), executionLength(response.head));
     for await (const chunk of this.#pieces(response)) {
       const taken = onOutput(chunk);
       if (taken) await taken;
@@ -217,7 +217,7 @@ export class HttpBuildlet implements BuildletClient {
       }
       whole = true;
     } catch (error) {
-      throw response.explain(error);
+      throw await response.explain(error);
     } finally {
       response.done(whole);
     }

@@ -9,7 +9,7 @@
  * to an upload) destroys its connection, and the machine stops what it was doing for it.
  */
 import { Readable } from "node:stream";
-import type { Clock } from "../../farm/clock.ts";
+import { type Clock, ENOUGH } from "../../farm/clock.ts";
 import { FarmError, messageOf } from "../../farm/errors.ts";
 import { type Ms, seconds } from "../../farm/ids.ts";
 import { encodeRequestHead, HeadError, type HeaderField, type ResponseHead } from "../../wire/revdial/http-head.ts";
@@ -27,6 +27,8 @@ export interface ExchangesOptions {
   readonly dial: (signal: AbortSignal) => Promise<MachineSocket>;
   /** Aborts when the machine is gone, with the reason. */
   readonly gone: AbortSignal;
+  /** Of a connection that was cut: what to say when that was not the machine's end, but the end of the coordinator that passed it on. */
+  readonly carrierEnded: (socket: MachineSocket) => Promise<string | undefined>;
 }
 
 export interface Request {
@@ -46,7 +48,7 @@ export interface Response {
   /** Must be called once the response is not read any further; after reading the `whole` body the connection is kept if it can be. */
   done(whole: boolean): void;
   /** What a failure while reading the body means to the caller. */
-  explain(error: unknown): unknown;
+  explain(error: unknown): Promise<unknown>;
 }
 
 interface Connection {
@@ -76,22 +78,23 @@ export class Exchanges {
 
   /** Sends `request` and reads the head of its response. */
   async send(request: Request, signal?: AbortSignal): Promise<Response> {
-    const { gone, name } = this.#options;
+    const { gone, name, carrierEnded } = this.#options;
     const stop = signal ? AbortSignal.any([signal, gone]) : gone;
     const what = `${request.method} ${request.target.split("?", 1)[0]}`;
-    const explain = (error: unknown): unknown => {
+    let connection: Connection | undefined;
+    const explain = async (error: unknown): Promise<unknown> => {
       if (stop.aborted) return stop.reason;
-      if (error instanceof BrokenResponse || error instanceof HeadError) {
-        const message = `Machine ${JSON.stringify(name)} broke off ${what}: ${messageOf(error)}`;
-        // Cut off, it may well be gone: the end of its control connection may come a moment later.
-        const code = error instanceof BrokenResponse && error.kind === "cut" ? "machine-gone" : "machine-broken";
-        return new FarmError(code, message, { cause: error });
-      }
-      return error;
+      if (!(error instanceof BrokenResponse || error instanceof HeadError)) return error;
+      const cut = error instanceof BrokenResponse && error.kind === "cut";
+      const ended = cut && connection ? await carrierEnded(connection.socket) : undefined;
+      if (ended !== undefined)
+        return new FarmError("carrier-gone", `${ended} in the middle of ${what}`, { cause: error });
+      const message = `Machine ${JSON.stringify(name)} broke off ${what}: ${messageOf(error)}`;
+      // Cut off, it may well be gone: the end of its control connection may come a moment later.
+      return new FarmError(cut ? "machine-gone" : "machine-broken", message, { cause: error });
     };
     const upload = request.body instanceof Readable ? request.body : undefined;
     upload?.on("error", () => {}); // whoever reads it hears of it, also when it breaks before that
-    let connection: Connection | undefined;
     try {
       stop.throwIfAborted();
       connection = this.#take() ?? connect(await this.#options.dial(stop));
@@ -118,7 +121,7 @@ export class Exchanges {
     } catch (error) {
       upload?.destroy();
       connection?.socket.destroy();
-      throw explain(error);
+      throw await explain(error);
     }
   }
 
@@ -163,7 +166,7 @@ export class Exchanges {
       upload.destroy();
       return { head: await early, whole: false };
     } finally {
-      limit.abort();
+      limit.abort(ENOUGH);
     }
   }
 

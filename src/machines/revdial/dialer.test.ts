@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { seconds } from "../../farm/ids.ts";
 import { FakeClock } from "../../farm/testing/fake-clock.ts";
 import { ControlLineReader, encodeControlLine, MAX_CONTROL_LINE } from "../../wire/revdial/control-line.ts";
-import { DIAL_LIMIT, Dialer, KEEP_ALIVE_EVERY, WRITE_LIMIT } from "./dialer.ts";
+import { DIAL_LIMIT, Dialer, KEEP_ALIVE_EVERY, PICK_UP_PAUSE, PICK_UPS, WRITE_LIMIT } from "./dialer.ts";
 
 const ID = "79f91571b1c3c1b03429bbb5d727dd68";
 
@@ -88,7 +88,7 @@ test("a machine that answers stays; one that does not is gone after 2 missed kee
     await pass(busy ? 60 : 33);
     expect(closed).toEqual([]);
     await pass(2);
-    expect(closed).toEqual([`stopped answering: ${busy ? 3 : 2} keep-alives missed`]);
+    expect(closed).toEqual([`stopped answering: no answer to ${busy ? 3 : 2} questions in a row whether it is there`]);
   }
 });
 
@@ -134,6 +134,30 @@ test("[coordinator 21] a failure with a path fails that dial; one without fails 
   expect([settled[2], given.sent.map(String)]).toEqual(["c ok", ["HTTP/1.1 101 Switching Protocols\r\n\r\n"]]);
 });
 
+test("a machine that could not open a connection is asked again after a pause, a few times, and never once nobody wants it", async () => {
+  const { clock, dialer, hear, socket } = start(false);
+  const failed = async () => {
+    await hear('{"command":"pickup-failed","err":"503 stopping"}\n'); // as the original says it: which dial, it leaves out
+    await clock.advance(PICK_UP_PAUSE);
+  };
+  const dials = () => socket.lines().length - 1;
+  const had = dialer.connection();
+  for (let dial = 1; dial < PICK_UPS; dial++) await failed();
+  const given = new FakeSocket();
+  expect(dialer.deliver(PICK_UPS, given)).toBe(true);
+  expect([await had, dials()]).toEqual([given, PICK_UPS]);
+
+  const never = dialer.connection().catch((error: Error) => error.message);
+  for (let dial = 1; dial <= PICK_UPS; dial++) await failed();
+  expect([await never, dials()]).toEqual(['Machine "m" could not open a connection: 503 stopping', 2 * PICK_UPS]);
+
+  const stop = new AbortController();
+  const dropped = dialer.connection(stop.signal).catch((error: Error) => error.message);
+  await hear('{"command":"pickup-failed","err":"503 stopping"}\n');
+  stop.abort(new Error("never mind"));
+  expect([await dropped, dials()]).toEqual(["never mind", 2 * PICK_UPS + 1]);
+});
+
 test("closing settles every dial with the reason, once, and so does a dial afterwards or with an aborted signal", async () => {
   const { dialer, closed, socket } = start(false);
   const stop = new AbortController();
@@ -143,10 +167,10 @@ test("closing settles every dial with the reason, once, and so does a dial after
   const results = await Promise.allSettled([...dials, dialer.dial(stop.signal)]);
   dialer.close("again");
   expect(results.map((result) => (result.status === "rejected" ? String(result.reason.message) : "ok"))).toEqual([
-    'Machine "m" is gone: hung up',
+    'Machine "m" is gone: it closed the connection',
     "never mind",
     "never mind",
   ]);
   await expect(dialer.dial()).rejects.toMatchObject({ code: "machine-gone" });
-  expect(closed).toEqual(["hung up"]);
+  expect(closed).toEqual(["it closed the connection"]);
 });

@@ -10,6 +10,9 @@
  * A failure that does not say which dial it is about (the original machine leaves it out when its pick-up was refused)
  * fails a dial only when it can be about no other; otherwise the limit of each decides.
  *
+ * A machine that says that it could not open a connection is there, and nothing was sent: whoever wants one (`connection`) has it asked again,
+ * by a further dial. The farm's address leads to any coordinator, and the one that was reached may have been about to stop.
+ *
  * Liveness. We write a keep-alive at once, and again before the machine has heard nothing for too long. A machine of
  * ours answers each with a pong: silent for SILENCE after one that it left unanswered, it is gone. The original answers
  * nothing here and is asked over HTTP instead (../reverse/). A write that cannot be delivered for WRITE_LIMIT closes.
@@ -20,7 +23,7 @@
 import { timingSafeEqual } from "node:crypto";
 import type { Clock } from "../../farm/clock.ts";
 import { FarmError, messageOf } from "../../farm/errors.ts";
-import { type Ms, seconds } from "../../farm/ids.ts";
+import { type Ms, ms, seconds } from "../../farm/ids.ts";
 import { type ControlLine, ControlLineReader, encodeControlLine } from "../../wire/revdial/control-line.ts";
 import { encodeResponseHead } from "../../wire/revdial/http-head.ts";
 import { connPath } from "../../wire/revdial/registration.ts";
@@ -35,6 +38,9 @@ export const SILENCE_IDLE: Ms = seconds(20);
 export const SILENCE_BUSY: Ms = seconds(48);
 export const WRITE_LIMIT: Ms = seconds(10);
 export const DIAL_LIMIT: Ms = seconds(20);
+/** How often a machine is asked for one connection, and the pause between. */
+export const PICK_UPS = 5;
+export const PICK_UP_PAUSE: Ms = ms(300);
 /** How long a dial that was given up is remembered, for a failure that comes late. */
 const GIVEN_UP_FOR = seconds(60);
 
@@ -82,7 +88,7 @@ export class Dialer {
     this.#options = options;
     const { socket } = options;
     socket.on("error", (error) => this.close(`connection broke (${messageOf(error)})`));
-    socket.on("end", () => this.close("hung up"));
+    socket.on("end", () => this.close("it closed the connection"));
     socket.on("close", () => this.close("connection broke"));
   }
 
@@ -104,7 +110,19 @@ export class Dialer {
     this.#busy = busy;
   }
 
-  /** A fresh connection to the machine. */
+  /** A fresh connection to the machine, by as many dials as it takes, up to PICK_UPS. */
+  async connection(signal?: AbortSignal): Promise<MachineSocket> {
+    for (let dials = 1; ; dials++) {
+      try {
+        return await this.dial(signal);
+      } catch (error) {
+        if (!(error instanceof PickUpError) || dials === PICK_UPS) throw error;
+        await this.#options.clock.sleep(PICK_UP_PAUSE, signal);
+      }
+    }
+  }
+
+  /** Asks the machine for a connection once. */
   dial(signal?: AbortSignal): Promise<MachineSocket> {
     if (this.#closed) return Promise.reject(this.#closed);
     if (signal?.aborted) return Promise.reject(signal.reason);
@@ -145,7 +163,7 @@ export class Dialer {
     socket.write(encodeResponseHead(101, "Switching Protocols"), (error) => {
       if (error || !this.#waiting.delete(dial)) {
         socket.destroy();
-        if (error) this.#fail(dial, brokenPickUp(this.#options.name, messageOf(error)));
+        if (error) this.#fail(dial, new PickUpError(this.#options.name, messageOf(error)));
         return;
       }
       waiting.resolve(socket);
@@ -169,7 +187,7 @@ export class Dialer {
     if (pongs && this.#unanswered !== undefined) {
       const silent = now - this.#unanswered;
       if (silent >= (this.#busy ? SILENCE_BUSY : SILENCE_IDLE)) {
-        this.close(`stopped answering: ${this.#busy ? 3 : 2} keep-alives missed`);
+        this.close(`stopped answering: no answer to ${this.#busy ? 3 : 2} questions in a row whether it is there`);
         return;
       }
     }
@@ -222,7 +240,7 @@ export class Dialer {
   }
 
   #pickUpFailed(line: ControlLine): void {
-    const error = brokenPickUp(this.#options.name, line.err ?? "no reason given");
+    const error = new PickUpError(this.#options.name, line.err ?? "no reason given");
     if (line.connPath !== undefined) {
       const dial = Number(/[?&]barnraiser\.dial=(\d+)$/.exec(line.connPath)?.[1]);
       if (!this.#waiting.has(dial) && this.#refused > 0) this.#refused--;
@@ -235,7 +253,9 @@ export class Dialer {
       return;
     }
     const [first, ...more] = [...this.#waiting.keys(), ...this.#givenUp.keys()];
-    if (first !== undefined && more.length === 0) this.#fail(first, error);
+    if (first === undefined || more.length > 0) return;
+    this.#fail(first, error);
+    this.#givenUp.delete(first); // its failure has come
   }
 
   #fail(dial: number, reason: unknown): void {
@@ -252,6 +272,9 @@ function noPickUp(name: string): FarmError {
   return new FarmError("machine-gone", `Machine ${JSON.stringify(name)} did not open a connection within ${limit}`);
 }
 
-function brokenPickUp(name: string, why: string): FarmError {
-  return new FarmError("machine-gone", `Machine ${JSON.stringify(name)} could not open a connection: ${why}`);
+/** The machine said that it could not open the connection. */
+class PickUpError extends FarmError {
+  constructor(name: string, why: string) {
+    super("machine-gone", `Machine ${JSON.stringify(name)} could not open a connection: ${why}`);
+  }
 }

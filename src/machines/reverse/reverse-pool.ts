@@ -12,6 +12,8 @@
  * instance (../../store/machines.ts `holds`), is asked for work at once, and nothing is done to it before that. One whose work was ended
  * while it was away (`unneeded`) is emptied before it is offered.
  *
+ * A connection that another coordinator passed on to us ends when that one does. Whoever uses it is then told so: the machine is well.
+ *
  * Always: `idle` is told of a session each time that it becomes free, and `gone` exactly once when it ends after having been offered;
  * a session that was taken is released once; every end has a reason in the database, in words for the machine's owner.
  */
@@ -27,9 +29,10 @@ import {
   sessionId,
 } from "../../farm/ids.ts";
 import type { PickUp, Refusal } from "../../peers/forwarder.ts";
+import type { Peers } from "../../peers/peers.ts";
 import { endedMachineKeys } from "../../store/keys.ts";
-import { encodeResponseHead, type RequestHead } from "../../wire/revdial/http-head.ts";
-import { OLDEST_BUILDLET, PONG_HEADER, parseConnPath } from "../../wire/revdial/registration.ts";
+import { encodeResponseHead, fieldValues, type RequestHead } from "../../wire/revdial/http-head.ts";
+import { FORWARDED_HEADER, OLDEST_BUILDLET, PONG_HEADER, parseConnPath } from "../../wire/revdial/registration.ts";
 import { HttpBuildlet } from "../buildlet/client.ts";
 import type { MachineDoor, MachineSocket } from "../door.ts";
 import type { Claimant, KeyCheck } from "../keys.ts";
@@ -60,6 +63,7 @@ export interface ReversePoolDeps extends RegistryDeps {
   readonly agentDigest: () => string | undefined;
   /** Passes a pick-up on to the coordinator whose it is; resolves with what to answer when that cannot be done. */
   readonly forward: (pickUp: PickUp) => Promise<Refusal | undefined>;
+  readonly peers: Pick<Peers, "find" | "answers">;
   /** A session has no work, unless it `holds` some from before its machine came back. Offer it. */
   readonly idle: (session: MachineSession, holds: boolean) => void;
   /** A session that was offered is gone, or leaves. */
@@ -72,6 +76,8 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
   readonly #sessions = new Map<SessionId, Session>();
   /** Dialer id -> session. The ids are random, so looking one up tells nothing of another. */
   readonly #dialers = new Map<string, Session>();
+  /** Connections that other coordinators passed on to us, and which; undefined: none that lived, whatever the machine says. */
+  readonly #carriers = new WeakMap<MachineSocket, Promise<CoordinatorId | undefined>>();
   /** Machine -> digest of the agent program that it was last sent to fetch. */
   readonly #sentFor = new Map<string, string>();
   readonly #stop = new AbortController();
@@ -145,6 +151,8 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
       return;
     }
     if (rest.length > 0) socket.unshift(rest);
+    const [carrier] = fieldValues(head, FORWARDED_HEADER);
+    if (carrier !== undefined) this.#carriers.set(socket, this.#living(coordinatorId(carrier)));
     if (!session.dialer.deliver(path.dial, socket)) answer(socket, 400, "Nobody waits for this connection any more.");
   }
 
@@ -154,6 +162,16 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
     if (!refusal) return;
     this.#deps.log.info({ coordinator: owner, reason: refusal.reason }, "Could not pass a pick-up on");
     answer(socket, refusal.status, refusal.reason);
+  }
+
+  async #carrierEnded(socket: MachineSocket): Promise<string | undefined> {
+    const carrier = await this.#carriers.get(socket);
+    if (carrier === undefined || (await this.#deps.peers.answers(carrier))) return undefined;
+    return `Coordinator ${carrier}, which passed its connection on, ended`;
+  }
+
+  async #living(coordinator: CoordinatorId): Promise<CoordinatorId | undefined> {
+    return (await this.#deps.peers.find(coordinator)) && coordinator;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -219,8 +237,9 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
     const client = new HttpBuildlet({
       name: introduction.name,
       clock,
-      dial: (signal) => dialer.dial(signal),
+      dial: (signal) => dialer.connection(signal),
       gone: gone.signal,
+      carrierEnded: (used) => this.#carrierEnded(used),
     });
     const openedAt = clock.now();
     const session = new Session({ id, introduction, keyId, address, openedAt, dialer, client, gone });
@@ -261,7 +280,7 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
         ip: session.address.replace(/:[^:]*$/, ""),
         address: session.address,
       });
-      if (dialer.closed) this.#registry.close(session.id, this.#deps.clock.now(), "hung up");
+      if (dialer.closed) this.#registry.close(session.id, this.#deps.clock.now(), "it closed the connection");
       if (agent === "barnraiser") await session.alive.promise;
       const known = await opened;
       session.machineId = known.machine;

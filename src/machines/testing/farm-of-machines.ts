@@ -111,6 +111,7 @@ export async function farmOfMachines(options: FarmOfMachinesOptions = {}): Promi
       owner: () => null,
       agentDigest: () => undefined,
       forward: async () => ({ status: 503, reason: "There are no others." }),
+      peers: { find: async () => undefined, answers: async () => false },
       idle: (session) => offered.push(session),
       gone: (session) => gone.push(session),
       ...options.pool,

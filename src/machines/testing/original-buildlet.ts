@@ -103,6 +103,8 @@ export class OriginalBuildlet implements AsyncDisposable {
   readonly calls: string[] = [];
   /** Control lines with the time at which they came. */
   readonly lines: (ControlLine & { readonly at: number })[] = [];
+  /** Keep-alives whose answer is on its way. */
+  answered = 0;
   /** Connections that were opened for the coordinator. */
   pickedUp = 0;
   /** Bytes of uploads that were read whole. */
@@ -220,7 +222,9 @@ export class OriginalBuildlet implements AsyncDisposable {
 
   #take(line: ControlLine, pongs: boolean): void {
     this.lines.push({ ...line, at: performance.now() });
-    if (line.command === "keep-alive" && pongs && !this.behave.mute) this.send({ command: "pong" });
+    if (line.command === "keep-alive" && pongs && !this.behave.mute) {
+      this.#control?.write(encodeControlLine({ command: "pong" }), () => this.answered++);
+    }
     if (line.command !== "conn-ready" || line.connPath === undefined) return;
     const { connPath } = line;
     const { pickUp = "dial" } = this.behave;

@@ -61,14 +61,26 @@ create table test (
 );
 create index test_waiting on test (build_id, expected_ms desc nulls last, number) where state = 'waiting';
 create index test_avoiding on test (build_id, avoid_until) where state = 'waiting' and avoid is not null;
+create index test_running on test (build_id, number) where state = 'running';
 create index test_of_outcome on test (build_id, outcome, number);
+
+-- What the log of the tests' step is to tell and does not have yet; see store/test-lines.ts.
+create table test_line (
+  build_id bigint not null references build (id),
+  place    bigint generated always as identity,
+  line     text not null,
+  log_id   bigint,                                 -- it is on its way to that log, ...
+  to_byte  bigint,                                 -- ... which has it when it has come to this length
+  primary key (build_id, place)
+);
 
 -- What a test took, the newest first, for the next builds to plan with.
 create table test_time (
   repo    text not null,
   name    text not null,
   builder text not null,
-  recent  integer[] not null,
+  recent  integer[] not null default '{}',
+  shared  integer[] not null default '{}',         -- its part, by what was expected, of groups that said only what all took together
   seen_at timestamptz not null,                    -- when it passed last, to the day, so that an index follows once a day
   primary key (repo, name, builder)
 );

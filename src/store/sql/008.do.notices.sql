@@ -2,6 +2,11 @@
 
 -- The failure was the machine's own: it went away or broke in the middle of its work. What sets a machine aside is read from here.
 alter table attempt add column machine_fault boolean not null default false;
+alter table helper
+  add column machine_id    bigint references machine (id), -- all three when its lease ended
+  add column machine_fault boolean,                -- as of an attempt; null: nothing was learnt
+  add column ended_at      timestamptz;
+create index helper_of_machine on helper (machine_id, ended_at desc, lease_id desc) where machine_fault is not null;
 
 alter table machine
   add column set_aside_at     timestamptz,         -- null: it is not

@@ -2,6 +2,7 @@
 import { randomBytes } from "node:crypto";
 import type { Recipe, Trust } from "../../farm/build.ts";
 import {
+  type BuildId,
   type CoordinatorId,
   coordinatorId,
   type EpochMs,
@@ -11,6 +12,7 @@ import {
   type SessionId,
   sessionId,
 } from "../../farm/ids.ts";
+import { insertBuilds } from "../builds.ts";
 import { coordinatorStarted } from "../coordinators.ts";
 import { at, type Sql } from "../sql.ts";
 
@@ -75,6 +77,24 @@ export async function addCommit(sql: Sql, repo: string, hash: string, committedA
     [repo, hash, at(committedAt)],
   );
   return row?.id ?? 0;
+}
+
+/** A build that waits for its machine, of host type "linux". */
+export async function addBuild(sql: Sql): Promise<BuildId> {
+  await addHostType(sql, "linux");
+  const commitId = await addCommit(sql, "tool", "a".repeat(40));
+  const build = {
+    repo: "tool",
+    commitId,
+    branch: "main",
+    head: true,
+    recipe: testRecipe("b", "linux"),
+    rank: 0,
+    starvesAt: NOON,
+  } as const;
+  const [added] = await insertBuilds(sql, [{ ...build, provenance: "submitted", class: "post-submit" }], NOON);
+  if (!added) throw new Error("There is such a build");
+  return added.id;
 }
 
 export function testRecipe(builder: string, hostType: string, steps: readonly string[] = ["true"]): Recipe {

@@ -1,19 +1,15 @@
 /**
  * The grid in the browser: arrows move, Enter opens, a card says more about the cell in hand, and rows change as builds do.
  *
- * Rows are replaced one by one, by the server's own HTML for them. What is focused stays focused, by its place: row and column.
+ * Rows are replaced one by one, by the server's own HTML for them; new ones come where newer.ts says. What is focused stays focused, by its place: row and column.
  */
+
+import { durationText } from "../../farm/duration-text.ts";
 import type { Live } from "../live.ts";
 import { STATUS } from "../status.ts";
 import { visible } from "../text.ts";
-import { duration } from "../time.ts";
 import { oneAtATime } from "./events.ts";
-
-/** Answer of `/p/REPO/rows`: all rows by id in order, and the HTML of those whose content the browser does not have. */
-interface RowsAnswer {
-  readonly order: readonly (readonly [id: string, version: string])[];
-  readonly html: Readonly<Record<string, string>>;
-}
+import { Newer, type RowsAnswer } from "./newer.ts";
 
 interface CellAnswer {
   readonly id: number;
@@ -37,6 +33,11 @@ export function grid(box: HTMLElement, live: Live, topics: readonly string[]): v
   const card = new Card(box);
   times(body);
   cursor.oneStop(body);
+  const put = (rows: RowsAnswer): void => {
+    cursor.keep(() => replace(body, rows));
+    cursor.oneStop(body);
+  };
+  const newer = new Newer(box, body, put, () => cursor.toNewest());
   const versions = new Map<string, string>();
   const update = oneAtATime(async () => {
     const have = [...versions.values()].join(".");
@@ -44,8 +45,7 @@ export function grid(box: HTMLElement, live: Live, topics: readonly string[]): v
     const response = await fetch(`${at}${at.includes("?") ? "&" : "?"}have=${have}`);
     if (!response.ok) return;
     const answer = (await response.json()) as RowsAnswer;
-    cursor.keep(() => replace(body, answer));
-    cursor.oneStop(body);
+    newer.take(answer);
     versions.clear();
     for (const [id, version] of answer.order) versions.set(id, version);
   });
@@ -139,6 +139,11 @@ class Cursor {
     const inHand = this.#at?.isConnected ? this.#at.querySelector("a") : null;
     const stop = inHand ?? body.querySelector("td a") ?? links[0];
     for (const one of links) one.tabIndex = one === stop ? 0 : -1;
+  }
+
+  /** To the row below the one of how things stand now. */
+  toNewest(): void {
+    this.#focus(this.#table.tBodies[0]?.rows[1]?.cells[0]);
   }
 
   #key(event: KeyboardEvent): void {
@@ -235,7 +240,7 @@ class Card {
     const look = STATUS[answer.status];
     const facts = [
       answer.step === null ? "" : `in ${visible(answer.step)}`,
-      answer.tookMs === null ? "" : duration(answer.tookMs),
+      answer.tookMs === null ? "" : durationText(answer.tookMs),
       answer.machine === null ? "" : `on ${visible(answer.machine)}`,
       answer.rebuildCanceled ? "rebuild canceled" : "",
       answer.reason === null ? "" : visible(answer.reason),

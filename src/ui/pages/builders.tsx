@@ -43,6 +43,8 @@ export interface BuildersData {
 
 export function BuildersPage(props: { data: BuildersData; operator: boolean }): JSX.Element {
   const { builders, hosts } = props.data;
+  const issues = builders.some((builder) => builder.knownIssues.length > 0);
+  const notes = builders.some((builder) => builder.notes !== "");
   return (
     <>
       <h1>Builders</h1>
@@ -54,7 +56,26 @@ export function BuildersPage(props: { data: BuildersData; operator: boolean }): 
         <Table
           label="Builders"
           class="config"
-          head={["Builder", "Latest", "Host type", "Owners", "Builds", "Steps", "Known issues", "Notes"]}
+          cols={[
+            "builder",
+            "latest",
+            "host",
+            "author",
+            "repos",
+            "steps",
+            ...(issues ? ["issues"] : []),
+            ...(notes ? ["notes"] : []),
+          ]}
+          head={[
+            "Builder",
+            "Latest",
+            "Host type",
+            "Owners",
+            "Builds",
+            "Steps",
+            ...(issues ? ["Known issues"] : []),
+            ...(notes ? ["Notes"] : []),
+          ]}
         >
           {builders.map((builder) => (
             <tr key={builder.name} id={builder.name} data-row>
@@ -83,12 +104,18 @@ export function BuildersPage(props: { data: BuildersData; operator: boolean }): 
               </td>
               <td data-label="Builds">{visible(builder.repos)}</td>
               <td data-label="Steps">{visible(builder.steps.join(", "))}</td>
-              <td {...labelled("Known issues", builder.knownIssues.length > 0)}>
-                {builder.knownIssues.map((issue) => (
-                  <Issue key={issue} issue={issue} />
-                ))}
-              </td>
-              <td {...labelled("Notes", builder.notes !== "")}>{visible(builder.notes)}</td>
+              {issues ? (
+                <td {...labelled("Known issues", builder.knownIssues.length > 0)}>
+                  {builder.knownIssues.length === 0 ? null : (
+                    <div>
+                      {builder.knownIssues.map((issue) => (
+                        <Issue key={issue} issue={issue} />
+                      ))}
+                    </div>
+                  )}
+                </td>
+              ) : null}
+              {notes ? <td {...labelled("Notes", builder.notes !== "")}>{visible(builder.notes)}</td> : null}
             </tr>
           ))}
         </Table>
@@ -100,6 +127,17 @@ export function BuildersPage(props: { data: BuildersData; operator: boolean }): 
           <Table
             label="Host types"
             class="config"
+            cols={[
+              "host",
+              "platform",
+              "pool",
+              "trust",
+              "connected",
+              "owners",
+              "builder",
+              "notes",
+              ...(props.operator ? ["drain"] : []),
+            ]}
             head={[
               "Host type",
               "Platform",

@@ -1,9 +1,10 @@
 /** `/p/REPO/HASH`: one commit on every builder; the grid's row for a narrow screen and for a link in a message. */
 import type { JSX } from "preact";
 import type { Status } from "../../farm/build.ts";
-import { type MachineRef, type OtherCommit, repoHref } from "../data.ts";
+import { Why } from "../build-rows.tsx";
+import { type BuildLine, type OtherCommit, repoHref } from "../data.ts";
 import type { Broke } from "../grid.ts";
-import { Builder, Empty, Machine, Mark, Name, Section, Span, Table, When, With } from "../parts.tsx";
+import { Builder, Empty, Left, Machine, Mark, Name, Section, Span, Table, When, With } from "../parts.tsx";
 import { subject, visible, visibleLines } from "../text.ts";
 
 export interface CommitCell {
@@ -11,11 +12,8 @@ export interface CommitCell {
   /** Of a pair: what the commit is tested with. */
   readonly other: OtherCommit | null;
   readonly status: Status;
-  readonly build: number | null;
-  readonly step: string | null;
-  readonly startedAt: number | null;
-  readonly endedAt: number | null;
-  readonly machine: MachineRef | null;
+  /** null: there is none, the builder never builds the branch. */
+  readonly build: BuildLine | null;
 }
 
 export interface CommitData {
@@ -72,51 +70,14 @@ export function CommitPage(props: { data: CommitData }): JSX.Element {
       </p>
       <Turned repo={data.repo} status="failure" word="broke" builders={data.broke} />
       <Turned repo={data.repo} status="success" word="mended" builders={data.mended} />
+      <Section id="builders" title="Builders" aside={sums(cells)}>
+        {cells.length === 0 ? <Empty>No builder builds this commit.</Empty> : <Cells cells={cells} repo={data.repo} />}
+      </Section>
       {body === "" ? null : (
         <pre class="message">
           <bdi>{visibleLines(body)}</bdi>
         </pre>
       )}
-      <Section id="builders" title="Builders">
-        {cells.length === 0 ? (
-          <Empty>No builder builds this commit.</Empty>
-        ) : (
-          <Table
-            label="This commit on every builder"
-            class="builds"
-            head={["Outcome", "Builder", "Step", "Machine", "#Took", "#Ended"]}
-          >
-            {cells.map((cell) => (
-              <tr key={`${cell.builder} ${cell.other?.branch}`} data-row>
-                <td class="tight">
-                  {cell.build === null ? (
-                    <Mark status={cell.status} word />
-                  ) : (
-                    <a href={`/b/${cell.build}`} class="open">
-                      <Mark status={cell.status} word />
-                    </a>
-                  )}
-                </td>
-                <td>
-                  <Builder name={cell.builder} repo={data.repo} />
-                  {cell.other === null ? null : (
-                    <>
-                      {" "}
-                      <With other={cell.other} />
-                    </>
-                  )}
-                </td>
-                <td>{cell.step === null ? null : <Name text={cell.step} />}</td>
-                <td>{cell.machine ? <Machine machine={cell.machine} /> : null}</td>
-                <td class="right took">
-                  {cell.startedAt === null ? null : <Span from={cell.startedAt} to={cell.endedAt} />}
-                </td>
-                <td class="right when">{cell.endedAt === null ? null : <When at={cell.endedAt} />}</td>
-              </tr>
-            ))}
-          </Table>
-        )}
-      </Section>
       {data.merged.length === 0 ? null : (
         <Section id="merged" title="What it merged">
           <ul class="merged">
@@ -140,6 +101,63 @@ export function CommitPage(props: { data: CommitData }): JSX.Element {
         ))}
       </p>
     </>
+  );
+}
+
+const COUNTED: Readonly<Record<Status, string>> = {
+  failure: "failed",
+  infra_failure: "failed by the farm's fault",
+  known_issue: "known to fail",
+  success: "passed",
+  flaky: "flaky",
+  running: "running",
+  waiting: "waiting",
+  canceled: "canceled",
+  skipped: "skipped",
+};
+
+/** "1 failed, 2 running, 5 passed". */
+function sums(cells: readonly CommitCell[]): string {
+  const counts = Map.groupBy(cells, (cell) => cell.status);
+  return [...counts].map(([status, all]) => `${all.length} ${COUNTED[status]}`).join(", ");
+}
+
+/** The commit's row of the grid, upright, as a list of builds. */
+function Cells(props: { cells: readonly CommitCell[]; repo: string }): JSX.Element {
+  const pairs = props.cells.some((cell) => cell.other !== null);
+  return (
+    <Table
+      label="This commit on every builder"
+      class="builds"
+      cols={["build", "builder", ...(pairs ? ["next"] : []), "free", "machine", "took", "when"]}
+      head={["Build", "Builder", ...(pairs ? ["With"] : []), "Why", "Machine", "#Took", "#Ended"]}
+    >
+      {props.cells.map(({ builder, other, status, build }) => (
+        <tr key={`${builder} ${other?.repo} ${other?.branch}`} data-row>
+          <td class="tight">
+            {build === null ? (
+              <Mark status={status} />
+            ) : (
+              <a href={`/b/${build.id}`} class="open">
+                <Mark status={status} /> <span class="num">#{build.id}</span>
+              </a>
+            )}
+          </td>
+          <td>
+            <Builder name={builder} repo={props.repo} />
+          </td>
+          {pairs ? <td>{other === null ? null : <With other={other} />}</td> : null}
+          <td>{build === null ? <span class="muted">does not build this branch</span> : <Why build={build} />}</td>
+          <td>{build?.machine ? <Machine machine={build.machine} /> : null}</td>
+          <td class="right took">
+            {build === null || build.startedAt === null ? null : <Span from={build.startedAt} to={build.endedAt} />}
+          </td>
+          <td class="right when">
+            {build === null ? null : build.endedAt === null ? <Left build={build} /> : <When at={build.endedAt} />}
+          </td>
+        </tr>
+      ))}
+    </Table>
   );
 }
 

@@ -1,9 +1,9 @@
 /** `/gomotes`: the machines that I have borrowed, and the way to one more. */
 import type { JSX } from "preact";
+import { durationText } from "../../farm/duration-text.ts";
 import { type InstanceLine, InstanceRows } from "../gomote.tsx";
 import { Empty, Section } from "../parts.tsx";
 import { plural, visible } from "../text.ts";
-import { duration } from "../time.ts";
 
 /** What may be borrowed. */
 export interface TypeLine {
@@ -31,8 +31,8 @@ export function GomotesPage(props: { data: GomotesData }): JSX.Element {
     <>
       <h1>Gomotes</h1>
       <p class="lead">
-        Machines of the farm that people have to themselves for a while: back after {duration(idleMs)} without use, and
-        after {duration(longestMs)} at the latest.
+        Machines of the farm that people have to themselves for a while: back after {durationText(idleMs)} without use,
+        and after {durationText(longestMs)} at the latest.
       </p>
       {who === null ? (
         <Empty>

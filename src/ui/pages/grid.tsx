@@ -36,29 +36,7 @@ export function GridPage(props: { data: GridData }): JSX.Element {
         </span>
       </h1>
       {data.error === null ? null : <p class="banner">The repository could not be fetched: {visible(data.error)}</p>}
-      <form class="filter" action={repoHref(data.repo)}>
-        <label>
-          Branch{" "}
-          <select name="branch" aria-label="Branch">
-            {data.branches.map((branch) => (
-              <option key={branch} value={branch} selected={branch === data.branch}>
-                {visible(branch)}
-              </option>
-            ))}
-          </select>
-        </label>
-        <input
-          name="builders"
-          value={data.builders}
-          placeholder="builders, such as linux-*"
-          aria-label="Builders, such as linux-*"
-        />
-        <input name="author" value={data.author} placeholder="author" aria-label="Author" />
-        <label>
-          <input type="checkbox" name="failing" value="1" checked={data.failing} /> only failing
-        </label>
-        <button type="submit">Show</button>
-      </form>
+      {data.branches.length === 0 ? null : <Filter data={data} />}
       {data.commits === 0 || data.columns === 0 ? (
         <Empty>{empty(data)}</Empty>
       ) : (
@@ -77,11 +55,41 @@ export function GridPage(props: { data: GridData }): JSX.Element {
           />
         </section>
       )}
-      <p class="muted legend">
-        ✓ success, ✕ failure, <span class="ki">✕</span> known issue, ▲ infra failure, ≈ flaky, ◐ running, ○ waiting, ⊘
-        canceled, · skipped
-      </p>
+      {data.commits === 0 || data.columns === 0 ? null : (
+        <p class="muted legend">
+          ✓ success, ✕ failure, <span class="ki">✕</span> known issue, ▲ infra failure, ≈ flaky, ◐ running, ○ waiting, ⊘
+          canceled, · skipped
+        </p>
+      )}
     </>
+  );
+}
+
+function Filter({ data }: { data: GridData }): JSX.Element {
+  return (
+    <form class="filter" action={repoHref(data.repo)}>
+      <label>
+        Branch{" "}
+        <select name="branch" aria-label="Branch">
+          {data.branches.map((branch) => (
+            <option key={branch} value={branch} selected={branch === data.branch}>
+              {visible(branch)}
+            </option>
+          ))}
+        </select>
+      </label>
+      <input
+        name="builders"
+        value={data.builders}
+        placeholder="builders, such as linux-*"
+        aria-label="Builders, such as linux-*"
+      />
+      <input name="author" value={data.author} placeholder="author" aria-label="Author" />
+      <label>
+        <input type="checkbox" name="failing" value="1" checked={data.failing} /> only failing
+      </label>
+      <button type="submit">Show</button>
+    </form>
   );
 }
 

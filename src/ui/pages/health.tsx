@@ -83,6 +83,7 @@ export function HealthPage(props: { data: HealthData; operator: boolean }): JSX.
       <Section id="coordinators" title="Coordinators" aside={plural(coordinators.length, "process", "processes")}>
         <Table
           label="Coordinators"
+          class="config"
           head={["Coordinator", "Host", "Reached at", "Version", "#Up", "#Machines", "#Builds", "#Last seen"]}
         >
           {coordinators.map((one) => (
@@ -91,17 +92,25 @@ export function HealthPage(props: { data: HealthData; operator: boolean }): JSX.
                 {one.id}
                 {one.here ? <span class="muted"> this page</span> : null}
               </td>
-              <td>
-                {visible(one.host)} <span class="muted num">{one.pid}</span>
+              <td data-label="Host">
+                <span>
+                  {visible(one.host)} <span class="muted num">{one.pid}</span>
+                </span>
               </td>
-              <td>{one.peer === null ? <span class="muted">not yet</span> : visible(one.peer)}</td>
-              <td>{visible(one.version)}</td>
-              <td class="right took">
+              <td data-label="Reached at">
+                {one.peer === null ? <span class="muted">not yet</span> : visible(one.peer)}
+              </td>
+              <td data-label="Version">{visible(one.version)}</td>
+              <td class="right took" data-label="Up">
                 <Span from={one.startedAt} />
               </td>
-              <td class="right num">{one.machines}</td>
-              <td class="right num">{one.builds}</td>
-              <td class="right">
+              <td class="right num" data-label="Machines">
+                {one.machines}
+              </td>
+              <td class="right num" data-label="Builds">
+                {one.builds}
+              </td>
+              <td class="right" data-label="Last seen">
                 <When at={one.seenAt} />
               </td>
             </tr>

@@ -1,11 +1,11 @@
 /** `/`: what the farm is doing now. Numbers first, then what runs, waits and ended, then the machines and their health. */
 import type { JSX } from "preact";
+import { durationText } from "../../farm/duration-text.ts";
 import { BuildRows, type WaitingGroup, WaitingRows } from "../build-rows.tsx";
 import { type BuildLine, type Check, repoHref } from "../data.ts";
 import { Lend } from "../lend.tsx";
 import { Builder, Columns, Commit, Empty, Mark, Name, Section, Table, When } from "../parts.tsx";
 import { grouped, plural } from "../text.ts";
-import { duration } from "../time.ts";
 import { CheckList } from "./health.tsx";
 import { type PoolData, Pools } from "./pools.tsx";
 
@@ -213,7 +213,7 @@ function BuildFigures(props: { numbers: Numbers; hours: readonly Hour[]; now: nu
           <b>{grouped(n.running)}</b> running
         </a>
         <a href="#pending">{grouped(n.waiting)} waiting</a>
-        {n.oldestWait === null ? null : <span>oldest {duration(props.now - n.oldestWait)}</span>}
+        {n.oldestWait === null ? null : <span>oldest {durationText(props.now - n.oldestWait)}</span>}
       </p>
       <Columns
         title="Median wait before a build starts, hour by hour, 24 hours"

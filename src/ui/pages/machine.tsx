@@ -1,13 +1,14 @@
 /** `/machines/NAME`: one lent or owned computer, for its owner: does it still help, and when it was away, why. */
 import type { ComponentChildren, JSX } from "preact";
 import type { Status } from "../../farm/build.ts";
+import { durationText } from "../../farm/duration-text.ts";
 import { BuildRows } from "../build-rows.tsx";
 import type { BuildLine, MachineMode } from "../data.ts";
 import { type CommandLine, CommandRows, type InstanceLine, instanceHref, StateMark } from "../gomote.tsx";
-import { Act, Builder, Commit, Empty, Mark, Mode, machineWords, Name, Section, Span, Table, When } from "../parts.tsx";
+import { Act, Builder, Commit, Empty, Mark, Mode, Name, purpose, Section, Span, Table, When } from "../parts.tsx";
 import { useRepository } from "../several.ts";
 import { grouped, plural, visible } from "../text.ts";
-import { duration, utc } from "../time.ts";
+import { utc } from "../time.ts";
 import { Strip } from "./machines.tsx";
 
 export interface SessionRow {
@@ -151,7 +152,7 @@ export function MachinePage(props: { data: MachineData; operator: boolean }): JS
             {m.next.map((lease) => (
               <div key={lease.lease}>
                 {lease.build === null ? (
-                  lease.kind
+                  purpose(lease.kind)
                 ) : (
                   <>
                     <a href={`/b/${lease.build.id}`} class="num">
@@ -287,7 +288,7 @@ function State(props: { machine: MachineData }): JSX.Element {
   return (
     <>
       Away since <When at={last?.closedAt ?? m.lastSeenAt} />
-      {last?.reason ? `: ${machineWords(visible(last.reason))}` : ""}.
+      {last?.reason ? `: ${visible(last.reason)}` : ""}.
       {m.toldAt === null ? null : (
         <>
           {" "}
@@ -303,8 +304,8 @@ function SetAside(props: { machine: MachineData; at: number }): JSX.Element {
   const { setAsideUntil, setAsideReason, probedAt, probeError } = props.machine;
   return (
     <p class="lead fl">
-      Set aside <When at={props.at} />: {machineWords(visible(setAsideReason ?? ""))}. It gets no work until the farm
-      has tried it and found it well{setAsideUntil === null ? "" : `, not before ${utc(setAsideUntil)}`}.
+      Set aside <When at={props.at} />: {visible(setAsideReason ?? "")}. It gets no work until the farm has tried it and
+      found it well{setAsideUntil === null ? "" : `, not before ${utc(setAsideUntil)}`}.
       {probeError === null || probedAt === null ? null : (
         <>
           {" "}
@@ -336,7 +337,7 @@ function Compared(props: { data: MachineData }): JSX.Element {
   return (
     <>
       {plural(builds, "build")}, {grouped(infra)} ended by infrastructure
-      {medianMs === null ? "" : `, median ${duration(medianMs)}`}
+      {medianMs === null ? "" : `, median ${durationText(medianMs)}`}
       {ratio === null
         ? "; not enough builds to compare"
         : ratio > 1.05
@@ -391,7 +392,7 @@ function Attempts(props: { attempts: MachineData["attempts"] }): JSX.Element {
           </td>
           <td>
             {attempt.step === null ? null : <Name text={attempt.step} />}
-            {attempt.reason === null || attempt.step !== null ? null : machineWords(visible(attempt.reason))}
+            {attempt.reason === null || attempt.step !== null ? null : visible(attempt.reason)}
             {attempt.machineFault ? <span class="fl"> its own failure</span> : null}
           </td>
           <td class="right took">
@@ -408,23 +409,21 @@ function Attempts(props: { attempts: MachineData["attempts"] }): JSX.Element {
 
 function Sessions(props: { sessions: readonly SessionRow[] }): JSX.Element {
   return (
-    <Table label="Connections" head={["Opened", "#Lasted", "#Builds", "Address", "Why it ended"]}>
+    <Table label="Connections" class="config" head={["Opened", "#Lasted", "#Builds", "Address", "Why it ended"]}>
       {props.sessions.map((session) => (
         <tr key={session.id}>
-          <td>
+          <td data-label="Opened">
             <When at={session.openedAt} />
           </td>
-          <td class="right">
+          <td class="right" data-label="Lasted">
             <Span from={session.openedAt} to={session.closedAt} />
           </td>
-          <td class="right num">{session.builds}</td>
-          <td>{visible(session.address)}</td>
-          <td>
-            {session.closedAt === null ? (
-              <span class="ok">open</span>
-            ) : (
-              machineWords(visible(session.reason ?? "not known"))
-            )}
+          <td class="right num" data-label="Builds">
+            {session.builds}
+          </td>
+          <td data-label="Address">{visible(session.address)}</td>
+          <td data-label="Ended">
+            {session.closedAt === null ? <span class="ok">open</span> : visible(session.reason ?? "not known")}
           </td>
         </tr>
       ))}
@@ -434,15 +433,15 @@ function Sessions(props: { sessions: readonly SessionRow[] }): JSX.Element {
 
 function Changes(props: { changes: MachineData["changes"] }): JSX.Element {
   return (
-    <Table label="Changes" head={["When", "What", "Was", "Became"]}>
+    <Table label="Changes" class="config" head={["When", "What", "Was", "Became"]}>
       {props.changes.map((change) => (
         <tr key={`${change.at} ${change.field}`}>
           <td>
             <When at={change.at} />
           </td>
-          <td>{visible(change.field)}</td>
-          <td>{visible(change.was ?? "")}</td>
-          <td>{visible(change.became ?? "")}</td>
+          <td data-label="What">{visible(change.field)}</td>
+          <td data-label="Was">{visible(change.was ?? "")}</td>
+          <td data-label="Became">{visible(change.became ?? "")}</td>
         </tr>
       ))}
     </Table>

@@ -2,7 +2,7 @@
 import type { JSX } from "preact";
 import type { MachineMode } from "../data.ts";
 import { Lend } from "../lend.tsx";
-import { Empty, Machine, Mode, machineWords, Name, Table, When } from "../parts.tsx";
+import { Empty, Machine, Mode, Name, Table, When } from "../parts.tsx";
 import { grouped, plural, visible } from "../text.ts";
 
 export interface MachineLine {
@@ -75,7 +75,7 @@ export function MachinesPage(props: { data: MachinesData; dial: string; hostType
               <td>{machine.trust}</td>
               <td class="runs">
                 {machine.build === null ? (
-                  <span class="muted">{machine.note === null ? "" : machineWords(visible(machine.note))}</span>
+                  <span class="muted">{machine.note === null ? "" : visible(machine.note)}</span>
                 ) : (
                   <a href={`/b/${machine.build}`}>
                     #{machine.build} {visible(machine.builder ?? "")}

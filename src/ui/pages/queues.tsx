@@ -1,5 +1,6 @@
 /** `/queues`: per host type who could serve, who waits, in the order in which they will be served, and why in that order. */
 import type { JSX } from "preact";
+import { durationText } from "../../farm/duration-text.ts";
 import type { Ahead, AsideLine, BuildLine, Estimate } from "../data.ts";
 import { useNow } from "../now.ts";
 import {
@@ -10,13 +11,13 @@ import {
   Mark,
   Name,
   nobodyServes,
+  purpose,
   Section,
   Span,
   startsIn,
   Table,
 } from "../parts.tsx";
 import { grouped, visible } from "../text.ts";
-import { duration } from "../time.ts";
 
 export interface QueueItem {
   readonly lease: number;
@@ -94,8 +95,7 @@ export function QueuesPage(props: { data: { readonly queues: readonly QueueData[
 
 function usage(queue: QueueData): string {
   const parts = [`${queue.busy}/${queue.machines} in use`, `${grouped(queue.waiting)} waiting`];
-  if (queue.machines === 0)
-    parts.push(queue.known === 0 ? "no machine ever connected" : nobodyServes(queue, "no machine"));
+  if (queue.machines === 0) parts.push(nobodyServes(queue, "no machine"));
   if (!queue.configured) parts.push("not in the configuration any more");
   if (queue.drained !== null) parts.push(queue.drained === "" ? "drained" : `drained: ${visible(queue.drained)}`);
   return parts.join(" · ");
@@ -143,12 +143,13 @@ function Lent(props: { queue: QueueData }): JSX.Element {
 }
 
 function Until(props: { at: number }): JSX.Element {
-  const text = useNow((now) => (props.at > now ? duration(props.at - now) : "a moment"));
+  const text = useNow((now) => (props.at > now ? durationText(props.at - now) : "a moment"));
   return <span class="num">{text}</span>;
 }
 
 function Items(props: { queue: QueueData }): JSX.Element {
   const { queue } = props;
+  const served = queue.machines > 0 && queue.drained === null; // else the heading says why
   return (
     <>
       <Table
@@ -162,7 +163,7 @@ function Items(props: { queue: QueueData }): JSX.Element {
             <td class="right num">{place + 1}</td>
             <td class="tight">
               {item.build === null ? (
-                (item.instance?.name ?? item.kind)
+                (item.instance?.name ?? purpose(item.kind))
               ) : (
                 <a href={`/b/${item.build.id}`} class="open">
                   <Mark status="waiting" /> <span class="num">#{item.build.id}</span>
@@ -201,9 +202,11 @@ function Items(props: { queue: QueueData }): JSX.Element {
             </td>
             <td class="right">
               {item.estimate === null ? (
-                <span class="muted">cannot say{item.unknown === null ? "" : `: ${visible(item.unknown)}`}</span>
+                <span class="muted">
+                  cannot say{served && item.unknown !== null ? `: ${visible(item.unknown)}` : ""}
+                </span>
               ) : (
-                <span title={`half of the times within ${duration(item.estimate.aboutMs)}`}>
+                <span title={`half of the times within ${durationText(item.estimate.aboutMs)}`}>
                   {startsIn(item.estimate)}
                 </span>
               )}

@@ -23,7 +23,7 @@ import type { Sql } from "../../store/sql.ts";
 import { type BuildLine, stepHref } from "../../ui/data.ts";
 import { groupName, groupOf } from "../../ui/group-name.ts";
 import type { LogData } from "../../ui/log-viewer.tsx";
-import type { BuildData, Mini, Reproduce } from "../../ui/pages/build.tsx";
+import type { BuildData, Mini, Reproduce } from "../../ui/pages/build-data.ts";
 import { statusOf } from "../../ui/status.ts";
 import type { GroupData, TestsData } from "../../ui/tests.tsx";
 import type { LogReader, WebDeps } from "../deps.ts";
@@ -81,7 +81,7 @@ export async function buildData(
       : (steps.find((s) => s.name === step) ?? (await groupStep(sql, id, step, asked.test)));
   if (step !== undefined && !shown) return undefined;
   const [log, why, wait] = await Promise.all([
-    shown?.logId ? logData(deps, id, shown, latest ? "" : String(current?.number), from) : null,
+    shown?.logId ? logData(deps, id, shown, shown.group || !current ? "" : String(current.number), from) : null,
     latest ? whyData(deps, build, steps) : null,
     build.status === "waiting" ? waitOfBuild(sql, buildId(id), build.hostType, now) : null,
   ]);
@@ -241,7 +241,7 @@ async function logData(
 }
 
 async function whyData(deps: BuildDeps, build: BuildLine, steps: readonly StepFacts[]): Promise<BuildData["why"]> {
-  if (build.status !== "failure" && build.status !== "known_issue") return null;
+  if (build.endedAt !== null && build.status !== "failure" && build.status !== "known_issue") return null;
   const failed = steps.find((step) => step.outcome === "failure");
   if (!failed || failed.logId === null || failed.logDroppedAt !== null) return null;
   const { lines, from } = await lastLines(deps.logs, failed.logId, LOOKED_AT);

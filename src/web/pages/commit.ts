@@ -41,26 +41,13 @@ export async function commitData(
     builder: line.builder,
     other: line.other,
     status: line.status,
-    build: line.id,
-    step: line.status === "success" ? null : line.step,
-    startedAt: line.startedAt,
-    endedAt: line.endedAt,
-    machine: line.machine,
+    build: line,
   }));
   const built = new Set(cells.map((cell) => cell.builder));
   const [branch] = commit.branches;
   for (const builder of config.builders) {
     if (branch === undefined || built.has(builder.name) || buildsPostSubmit(config, builder, repo, branch)) continue;
-    cells.push({
-      builder: builder.name,
-      other: null,
-      status: "skipped",
-      build: null,
-      step: null,
-      startedAt: null,
-      endedAt: null,
-      machine: null,
-    });
+    cells.push({ builder: builder.name, other: null, status: "skipped", build: null });
   }
   const { id: _, ...facts } = commit;
   return {

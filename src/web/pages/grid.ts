@@ -59,7 +59,7 @@ export async function readGrid(
     const key = columns.map((c) => `${c.name}${c.known ? "!" : ""}${c.skipped ? "-" : ""}`).join(",");
     const shown = new Set(columns.map((column) => column.name));
     return commits.map((commit) => {
-      const builders = idsOf(commit).flatMap((id) => broke.get(id) ?? []);
+      const builders = broke.size === 0 ? [] : idsOf(commit).flatMap((id) => broke.get(id) ?? []);
       const marked = builders.filter(({ builder }) => shown.has(builder));
       return kept.row(repo, columns, key, commit, marked, (builder) => usual({ repo, builder }), now);
     });

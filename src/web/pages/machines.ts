@@ -77,7 +77,9 @@ export async function machinesData(
       build: row.build,
       builder: row.builder,
       lastSeenAt: row.lastSeenAt,
-      note: row.drain ? drainNote(row.drain) : (row.setAside ?? (row.open ? null : row.closeReason)),
+      note: row.drain
+        ? drainNote(row.drain)
+        : (row.setAside?.split("; the last: ", 1)[0] ?? (row.open ? null : row.closeReason)),
       day: days.get(row.id) ?? "",
     })),
     total,

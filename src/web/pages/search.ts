@@ -62,9 +62,11 @@ export async function search(
 
 /** Where somebody may have wanted to go who asked for `path`. */
 export async function suggestions(sql: Sql, config: FarmConfig, path: string): Promise<Hit[]> {
-  const last = path.split("/").filter(Boolean).at(-1) ?? "";
+  const parts = path.split("/").filter(Boolean);
+  const last = parts.at(-1) ?? "";
   const { hits, builds } = await search(sql, config, last);
   const pages: Hit[] = [
+    ...gridsFor(config, parts).map((repo): Hit => ({ kind: "grid", href: repoHref(repo), text: repo, more: "" })),
     { kind: "page", href: "/", text: "The farm now", more: "" },
     { kind: "page", href: "/builders", text: "Builders", more: "" },
     { kind: "page", href: "/machines", text: "Machines", more: "" },
@@ -74,4 +76,11 @@ export async function suggestions(sql: Sql, config: FarmConfig, path: string): P
     ...hits.slice(0, 8),
     ...pages,
   ];
+}
+
+/** Below `/p`: the grid of the repository that the address names, or of all when it names none. */
+function gridsFor(config: FarmConfig, [room, named]: readonly string[]): string[] {
+  if (room !== "p") return [];
+  const repos = config.repos.map(({ name }) => name);
+  return named !== undefined && repos.includes(named) ? [named] : repos.slice(0, 8);
 }

@@ -13,7 +13,7 @@ import {
 } from "../../store/pages-tests.ts";
 import type { Sql } from "../../store/sql.ts";
 import { testLogHref } from "../../ui/group-name.ts";
-import type { WhyLine } from "../../ui/pages/build.tsx";
+import type { WhyLine } from "../../ui/pages/build-data.ts";
 import type { Since } from "../../ui/since.tsx";
 import type { FailedTest, TestLine, TestsData } from "../../ui/tests.tsx";
 import type { LogReader } from "../deps.ts";
@@ -66,6 +66,7 @@ export async function testsData(
     running,
     failed: sums.failed,
     flaky: sums.flaky,
+    skipped: sums.skipped,
     failures: await withLines(sql, logs, build, failed),
     flakes: await withLines(sql, logs, build, flakes),
     machines,
@@ -145,6 +146,7 @@ function lineOf(row: TestRow): TestLine {
     note: noteOf(row),
     machine: machineRef(row.machine, row.machineType),
     durationMs: row.durationMs,
+    groupOf: row.state === "ended" && row.durationMs === null ? row.groupOf : null,
     expectedMs: row.expectedMs,
     group: row.failedGroup ?? row.group,
     since: null,
@@ -156,10 +158,12 @@ function statusOfTest({ state, outcome }: TestRow): Status {
   return outcome ?? (state === "running" ? "running" : "waiting");
 }
 
-function noteOf({ outcome, failures, losses }: TestRow): string {
+function noteOf({ outcome, failures, losses, group }: TestRow): string {
   if (outcome === "unschedulable") return `unschedulable: ${losses} machines were lost while they ran it`;
   if (outcome === "flaky") return "failed once, then passed";
   if (outcome === null && failures > 0) return "failed, runs once more";
+  if (outcome === "skipped" && failures > 0) return "failed, was not run again";
+  if (outcome === "skipped" && group === null) return "not run";
   if (outcome === "failure") return failures > 1 ? "failed twice" : "failed for good";
   return losses > 0 ? `lost ${losses === 1 ? "a machine" : `${losses} machines`}` : "";
 }

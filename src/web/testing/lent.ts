@@ -7,7 +7,7 @@ import { commandBegan, commandEnded } from "../../store/gomote-commands.ts";
 import { claimLease } from "../../store/leases.ts";
 import { configureHostTypes } from "../../store/machines.ts";
 import { addCoordinator, addMachine } from "../../store/testing/farm.ts";
-import { MARKUP } from "./seed.ts";
+import { MARKUP } from "./seed-config.ts";
 import type { TestWeb } from "./web.ts";
 
 export const LENT_TYPE = "host-linux-amd64-lent";

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { goarch, goos } from "../../farm/go-platform.ts";
 import { decodeExecForm, encodeExecForm } from "./exec-form.ts";
-import { executionAge, executionFields, readExecution } from "./execution.ts";
+import { executionAge, executionFields, executionLength, readExecution } from "./execution.ts";
 import { formatLsLine, formatLsTime, goFileMode, parseLsLine } from "./ls-line.ts";
 import { exitCodeOf, processState, startErrorState } from "./process-state.ts";
 import { isRelPath } from "./rel-path.ts";
@@ -99,7 +99,9 @@ test("readExecution() reads what executionFields() says, and refuses anything el
   for (const bad of ["-1", "1e3", "99999999999999999999", ""]) {
     expect(() => readExecution("a", bad)).toThrow("want a number of bytes");
   }
-  const head = (age: string) =>
-    ({ version: "HTTP/1.1", status: 200, reason: "OK", fields: [["Barnraiser-Age", age]] }) as const;
-  expect(["1500", "soon"].map((age) => executionAge(head(age)))).toEqual([1500, 0]);
+  const head = (name: string, value: string) =>
+    ({ version: "HTTP/1.1", status: 200, reason: "OK", fields: [[name, value]] }) as const;
+  expect(["1500", "soon"].map((age) => executionAge(head("Barnraiser-Age", age)))).toEqual([1500, 0]);
+  const lengths = [head("Barnraiser-Length", "9000"), head("Barnraiser-Length", "all"), head("Barnraiser-Age", "1500")];
+  expect(lengths.map(executionLength)).toEqual([9000, Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER]);
 });

@@ -3,8 +3,10 @@
  *
  *   POST /exec   Barnraiser-Execution: a7.2     names the command, 1 to 64 letters, digits, `.`, `-`, `_`
  *                Barnraiser-From: 4096          bytes of output that the client has; 0 when it has none
- *   200          Barnraiser-Age: 1500           milliseconds since the command started, 0 for one that this request starts;
- *                                               then its output from that byte on, and the trailer, as for any exec
+ *   200          Barnraiser-Age: 1500           for how many milliseconds the command has been running, or ran; 0 for one that this
+ *                                               request starts
+ *                Barnraiser-Length: 9000        bytes that it has printed by now: what comes up to there was printed before
+ *                                               then its output from the byte asked for on, and the trailer, as for any exec
  *   POST /exec-end   form field id              kills it with all that it started if it runs, and forgets it; 200 also when it is unknown
  *
  * An unknown name starts the command of the form; a known one, running or ended, is attached to, whatever the form says. One
@@ -23,6 +25,7 @@ export const RESUME_VERSION = 1;
 export const EXECUTION_HEADER = "Barnraiser-Execution";
 export const FROM_HEADER = "Barnraiser-From";
 export const AGE_HEADER = "Barnraiser-Age";
+export const LENGTH_HEADER = "Barnraiser-Length";
 export const EXEC_END_PATH = "/exec-end";
 
 export interface ExecutionRef {
@@ -51,8 +54,14 @@ export function readExecution(id: string | undefined, from: string | undefined):
   return { id, from: offset };
 }
 
-/** How long the command of a response has been running; 0 when it does not say. */
+/** How long the command of a response has been running, or ran; 0 when it does not say. */
 export function executionAge(head: ResponseHead): Ms {
   const [age = ""] = fieldValues(head, AGE_HEADER);
   return ms(/^\d{1,12}$/.test(age) ? Number(age) : 0);
+}
+
+/** How much the command of a response had printed before; when it does not say, everything that comes may be old. */
+export function executionLength(head: ResponseHead): number {
+  const [length = ""] = fieldValues(head, LENGTH_HEADER);
+  return /^\d{1,15}$/.test(length) ? Number(length) : Number.MAX_SAFE_INTEGER;
 }

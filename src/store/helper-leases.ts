@@ -1,0 +1,144 @@
+/** Further machines for the tests of a build: wanted while they are useful, and what a lease of one is for. */
+import type { Recipe } from "../farm/build.ts";
+import { type BuildId, type EpochMs, epochMs, type LeaseId } from "../farm/ids.ts";
+import { leftMs, unknownTime, usefulHelpers } from "../schedule/test-groups.ts";
+import { COUNTS_FROM } from "./build-time.ts";
+import { type BuildRef, buildRef } from "./builds.ts";
+import { at, type Sql } from "./sql.ts";
+import { lockRun, type RunRow, type TurnRules } from "./test-run.ts";
+
+/** Helpers that broke are replaced, but not for ever. */
+const LEASES_PER_HELPER = 3;
+
+/** Who works for a build. */
+export interface Working {
+  /** 1 while the build's own attempt has a machine. */
+  readonly main: number;
+  readonly helpers: number;
+  /** Helpers' leases that wait for a machine, and all that there were. */
+  readonly wanted: number;
+  readonly made: number;
+}
+
+export function workingFor({ main, helping, wanted, made }: RunRow): Working {
+  return { main, helpers: helping, wanted, made };
+}
+
+/** From now on helpers find what they start from. True: some are wanted. */
+export async function helpersMayCome(
+  sql: Sql,
+  build: BuildId,
+  rules: Pick<TurnRules, "spec" | "helpers">,
+  now: EpochMs,
+): Promise<boolean> {
+  return sql.tx(async (tx) => {
+    const run = await lockRun(tx, build, undefined);
+    if (!run || run.ended || !run.open) return false;
+    await tx.query("update test_run set helpers_from = coalesce(helpers_from, $2) where build_id = $1", [
+      build,
+      at(now),
+    ]);
+    const unknownMs = unknownTime(rules.spec.unknownMs, run.learned, run.learned_ms);
+    return adjustHelpers(tx, rules, workingFor(run), { ...run, helpers: true }, unknownMs, 0, now);
+  });
+}
+
+export interface HelperJob {
+  readonly build: BuildRef;
+  readonly hash: string;
+  readonly recipe: Recipe;
+  /** From when on the build's time counts (build-time.ts). */
+  readonly countsFrom: EpochMs;
+}
+
+/** What a helper's lease is for; undefined: nobody needs it any more. */
+export async function helperJob(sql: Sql, lease: LeaseId): Promise<HelperJob | undefined> {
+  const [row] = await sql.query<{
+    id: number;
+    repo: string;
+    commit_id: number;
+    builder: string;
+    host_type: string;
+    hash: string;
+    recipe: Recipe;
+    counts_from: number;
+  }>(
+    `select b.id, b.repo, b.commit_id, b.builder, b.host_type, c.hash, r.body as recipe,
+       coalesce((select ${COUNTS_FROM} from attempt a where a.build_id = b.id and a.started_at is not null order by a.number desc limit 1), t.listed_at) as counts_from
+     from helper h join lease l on l.id = h.lease_id join build b on b.id = h.build_id join test_run t on t.build_id = b.id
+       join commit c on c.id = b.commit_id join recipe r on r.digest = b.recipe
+     where h.lease_id = $1 and l.state = 'held' and b.state <> 'ended' and t.ended_at is null and (t.waiting > 0 or t.running > 0)`,
+    [lease],
+  );
+  return row && { build: buildRef(row), hash: row.hash, recipe: row.recipe, countsFrom: epochMs(row.counts_from) };
+}
+
+/** Whether another machine may take what this one has failed: one that works for the build, or a free one that may join. */
+export async function anotherMay(
+  tx: Sql,
+  build: BuildId,
+  rules: Pick<TurnRules, "helpers">,
+  working: Working,
+  run: RunRow,
+): Promise<boolean> {
+  if (working.main + working.helpers + working.wanted > 1) return true;
+  if (!run.helpers || working.made >= rules.helpers * LEASES_PER_HELPER) return false;
+  const [free] = await tx.query(
+    `select from build b join machine m on m.host_type = b.host_type join session s on s.machine_id = m.id
+     where b.id = $1 and s.closed_at is null and m.drained_at is null and m.set_aside_at is null
+       and not exists (select from lease where session_id = s.id and state = 'held') limit 1`,
+    [build],
+  );
+  return free !== undefined;
+}
+
+/** 1 while a test waits for another machine than the only one that works for the build. */
+export async function neededAnyway(tx: Sql, build: BuildId, { main, helpers }: Working, now: EpochMs): Promise<0 | 1> {
+  if (main + helpers > 1) return 0;
+  const [waits] = await tx.query(
+    "select from test where build_id = $1 and state = 'waiting' and avoid is not null and avoid_until > $2 limit 1",
+    [build, at(now)],
+  );
+  return waits === undefined ? 0 : 1;
+}
+
+/** Wants further machines while they are useful, and takes back what nobody has given yet when they are not. True: some are wanted anew. */
+export async function adjustHelpers(
+  tx: Sql,
+  rules: Pick<TurnRules, "spec" | "helpers">,
+  working: Working,
+  run: RunRow,
+  unknownMs: number,
+  least: 0 | 1,
+  now: EpochMs,
+): Promise<boolean> {
+  const left = leftMs({ knownMs: run.known_ms, unknown: run.unknown }, unknownMs);
+  const useful =
+    run.stopped || !run.helpers ? 0 : Math.max(least, usefulHelpers(left, rules.spec.groupTargetMs, rules.helpers));
+  const helping = working.helpers + working.wanted;
+  const more = Math.min(useful - helping, rules.helpers * LEASES_PER_HELPER - working.made);
+  if (more > 0) {
+    await tx.query(WANT_HELPERS, [run.build_id, more, at(now)]);
+    return true;
+  }
+  if (working.wanted > 0 && useful < helping) {
+    await tx.query(
+      `update lease set state = 'ended', ended_at = $3, end_reason = 'the tests are nearly done'
+       where id in (select h.lease_id from helper h join lease l on l.id = h.lease_id
+                    where h.build_id = $1 and l.state = 'wanted' order by h.lease_id desc limit $2 for update of l skip locked) and state = 'wanted'`,
+      [run.build_id, helping - useful, at(now)],
+    );
+  }
+  return false;
+}
+
+/** $1 build, $2 how many, $3 now. As the build's own lease, but never starving: a build does not wait for its helpers. */
+const WANT_HELPERS = `
+with l as (
+  insert into lease (kind, class, queue, flow, repo, release, provenance, rank, wanted_at, starves_at)
+  select 'helper', o.class, o.queue, o.flow, o.repo, o.release, o.provenance, o.rank, $3::timestamptz, $3::timestamptz + interval '1 year'
+  from (select l.* from attempt a join lease l on l.id = a.lease_id where a.build_id = $1 order by a.number desc limit 1) o,
+    generate_series(1, $2::integer)
+  returning id
+)
+insert into helper (lease_id, build_id) select id, $1 from l`;

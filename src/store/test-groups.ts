@@ -1,0 +1,226 @@
+/** Groups of tests that machines run: handed out, once more when they are late, and found again by whoever goes on with one. */
+import { durationText } from "../farm/duration-text.ts";
+import { type BuildId, type EpochMs, epochMs, type LeaseId, logId, type MachineId, ms } from "../farm/ids.ts";
+import { type GroupRules, lateAfter, nextGroup, type TestsLeft, type WaitingTest } from "../schedule/test-groups.ts";
+import type { Working } from "./helper-leases.ts";
+import { emptyLog, type OpenLog } from "./logs.ts";
+import { at, type Sql } from "./sql.ts";
+import { againLine, slowLine } from "./test-lines.ts";
+import type { Run, TurnRules } from "./test-run.ts";
+
+/** The longest of what waits, of which a group is chosen. */
+const OFFERED = 1000;
+
+/** A machine that works for a build. */
+export interface TestWorker {
+  readonly build: BuildId;
+  readonly lease: LeaseId;
+  /** Of the lease: what a machine does that was adopted since counts for nothing. */
+  readonly epoch: number;
+  readonly machine: MachineId;
+}
+
+export interface TestGroup {
+  readonly id: number;
+  readonly log: OpenLog;
+  readonly nonce: string;
+  readonly tests: readonly GroupTest[];
+}
+
+export interface GroupTest {
+  readonly number: number;
+  readonly name: string;
+  /** null: it never ran before. */
+  readonly expectedMs: number | null;
+}
+
+/** The group that `lease` was given and has not told the end of. From now on whoever drives it in `epoch` writes its log. */
+export async function heldGroup(
+  sql: Sql,
+  { lease, epoch }: Pick<TestWorker, "lease" | "epoch">,
+): Promise<TestGroup | undefined> {
+  const [row] = await sql.query<{ id: number; log_id: number; length: number; lines: number; nonce: string }>(
+    `with g as (
+       select g.id, g.log_id, g.nonce from test_group g join lease l on l.id = g.lease_id
+       where g.lease_id = $1 and g.state = 'running' and l.epoch = $2
+     ), taken as (
+       update log set epoch = $2 from g where log.id = g.log_id and not log.ended returning log.id, log.length, log.lines
+     )
+     select g.id, g.log_id, g.nonce, taken.length, taken.lines from g join taken on taken.id = g.log_id`,
+    [lease, epoch],
+  );
+  if (!row) return undefined;
+  const tests = await sql.query<GroupTest>(
+    `select t.number, t.name, t.expected_ms as "expectedMs"
+     from test_group g, unnest(g.tests) with ordinality as n (number, place) join test t on t.number = n.number
+     where g.id = $1 and t.build_id = g.build_id order by n.place`,
+    [row.id],
+  );
+  const { id, nonce, length, lines } = row;
+  return { id, log: { id: logId(row.log_id), epoch, length, lines }, nonce, tests };
+}
+
+/** The next group for `worker`, which runs it from now on; undefined when nothing is for this machine now. */
+export async function hand(
+  tx: Sql,
+  worker: TestWorker,
+  rules: TurnRules,
+  working: Working,
+  elsewhere: boolean,
+  run: Run,
+  unknownMs: number,
+  now: EpochMs,
+): Promise<TestGroup | undefined> {
+  if (run.waiting === 0) return undefined;
+  const offered = await tx.query<WaitingTest>(OFFER, [worker.build, worker.machine, at(now), !elsewhere, OFFERED]);
+  const left: TestsLeft = { knownMs: run.known_ms, unknown: run.unknown, machines: working.main + working.helpers };
+  const groupRules: GroupRules = { ...rules, targetMs: rules.spec.groupTargetMs, unknownMs };
+  const numbers = nextGroup(offered, left, groupRules);
+  const group = await insertGroup(tx, worker, offered, numbers, rules, now);
+  for (const { expectedMs } of group?.tests ?? []) {
+    if (expectedMs === null) run.unknown--;
+    else run.known_ms -= expectedMs;
+  }
+  if (group && offered.some(({ number, alone }) => alone && number === numbers[0])) {
+    run.said.push(...(await againLines(tx, worker, numbers)));
+  }
+  run.waiting -= numbers.length;
+  run.running += numbers.length;
+  return group;
+}
+
+/** Says of tests that failed where each runs again. */
+async function againLines(tx: Sql, worker: TestWorker, numbers: readonly number[]): Promise<string[]> {
+  const failed = await tx.query<{ name: string; failed_on: string; again_on: string }>(
+    `select t.name, m.name as failed_on, (select name from machine where id = $3) as again_on
+     from test t join test_group g on g.id = t.failed_group join machine m on m.id = g.machine_id
+     where t.build_id = $1 and t.number = any ($2::integer[]) order by t.number`,
+    [worker.build, numbers, worker.machine],
+  );
+  return failed.map(({ name, failed_on, again_on }) => againLine(name, failed_on, again_on));
+}
+
+/** Tests `numbers` of those offered, as a group that `worker` runs; undefined for none. */
+async function insertGroup(
+  tx: Sql,
+  worker: TestWorker,
+  offered: readonly WaitingTest[],
+  numbers: readonly number[],
+  { nonce }: TurnRules,
+  now: EpochMs,
+): Promise<TestGroup | undefined> {
+  if (numbers.length === 0) return undefined;
+  const [made] = await tx.query<{ id: number; log_id: number }>(
+    `with l as (
+       insert into log (epoch) values ($7) returning id
+     ), g as (
+       insert into test_group (build_id, lease_id, machine_id, log_id, tests, nonce, started_at)
+       select $1, $2, $3, l.id, $4::integer[], $5, $6 from l returning id, log_id
+     ), t as (
+       update test set state = 'running', group_id = g.id from g where build_id = $1 and number = any ($4::integer[])
+     )
+     select id, log_id from g`,
+    [worker.build, worker.lease, worker.machine, numbers, nonce, at(now), worker.epoch],
+  );
+  if (!made) return undefined;
+  const byNumber = new Map(offered.map((test) => [test.number, test]));
+  const tests = numbers.flatMap((number): GroupTest[] => {
+    const each = byNumber.get(number);
+    return each ? [{ number, name: each.name, expectedMs: each.expectedMs }] : [];
+  });
+  return { id: made.id, log: emptyLog(logId(made.log_id), worker.epoch), nonce, tests };
+}
+
+interface LateTest extends WaitingTest {
+  readonly startedAt: number;
+  readonly group: number;
+  readonly machine: string;
+  /** Whose turn it is. */
+  readonly here: string;
+}
+
+/** What other machines run for longer than it should take, and when there is more of it. */
+interface LateTests {
+  readonly tests: readonly LateTest[];
+  readonly next: EpochMs | null;
+}
+
+export const NONE_LATE: LateTests = { tests: [], next: null };
+
+export async function lateTests(
+  tx: Sql,
+  { build, machine }: TestWorker,
+  { spec }: TurnRules,
+  unknownMs: number,
+  now: EpochMs,
+): Promise<LateTests> {
+  const rows = await tx.query<LateTest & { groupMs: number }>(
+    `select t.number, t.name, t.expected_ms as "expectedMs", t.alone, g.started_at as "startedAt", g.id as "group", m.name as machine,
+       (select name from machine where id = $2) as here,
+       (sum(coalesce(t.expected_ms, $4::double precision)) over (partition by g.id))::double precision as "groupMs"
+     from test_group g join test t on t.build_id = g.build_id and t.number = any (g.tests) and t.state = 'running' and t.group_id = g.id
+       join machine m on m.id = g.machine_id
+     where g.build_id = $1 and g.state = 'running' and g.machine_id <> $2
+       and (t.avoid_until is null or t.avoid_until <= $3 or t.avoid <> $2)
+       and not exists (select from test_group o where o.build_id = $1 and o.state = 'running' and o.id <> g.id and t.number = any (o.tests))`,
+    [build, machine, at(now), unknownMs],
+  );
+  const due = (row: (typeof rows)[number]): number => row.startedAt + lateAfter(row.groupMs, spec.groupTargetMs);
+  const later = rows.map(due).filter((time) => time > now);
+  return {
+    tests: rows.filter((row) => due(row) <= now),
+    next: later.length === 0 ? null : epochMs(Math.ceil(Math.min(...later))),
+  };
+}
+
+/** Some of what is late once more, for `worker`; the sums stay, since it is running already. */
+export async function handLate(
+  tx: Sql,
+  worker: TestWorker,
+  late: readonly LateTest[],
+  rules: TurnRules,
+  { main, helpers }: Working,
+  run: Run,
+  unknownMs: number,
+  now: EpochMs,
+): Promise<TestGroup | undefined> {
+  const knownMs = late.reduce((sum, { expectedMs }) => sum + (expectedMs ?? 0), 0);
+  const unknown = late.filter(({ expectedMs }) => expectedMs === null).length;
+  const groupRules: GroupRules = { ...rules, targetMs: rules.spec.groupTargetMs, unknownMs };
+  const numbers = nextGroup(late, { knownMs, unknown, machines: main + helpers }, groupRules);
+  run.said.push(
+    ...slowLines(
+      late.filter(({ number }) => numbers.includes(number)),
+      now,
+    ),
+  );
+  return insertGroup(tx, worker, late, numbers, rules, now);
+}
+
+/** One for each group of which something runs once more. */
+function slowLines(again: readonly LateTest[], now: EpochMs): string[] {
+  return [...Map.groupBy(again, ({ group }) => group).values()].flatMap(([first, ...others]) => {
+    if (first === undefined) return [];
+    const slow = { machine: first.machine, count: 1 + others.length, first: first.name };
+    return [slowLine(slow, durationText(ms(now - first.startedAt)), first.here)];
+  });
+}
+
+/** $1 build, $2 machine, $3 now, $4 whether to take what avoids this machine, $5 how many of each kind. */
+const OFFER = `
+(select number, name, expected_ms as "expectedMs", alone from test
+ where build_id = $1 and state = 'waiting' and expected_ms is not null and ($4 or avoid_until is null or avoid_until <= $3 or avoid <> $2)
+ order by expected_ms desc nulls last, number limit $5)
+union all
+(select number, name, expected_ms, alone from test
+ where build_id = $1 and state = 'waiting' and expected_ms is null and ($4 or avoid_until is null or avoid_until <= $3 or avoid <> $2)
+ order by number limit $5)`;
+
+/** When the first of the tests that avoid this machine may run here after all. */
+export async function nextTry(tx: Sql, worker: TestWorker, now: EpochMs): Promise<EpochMs | null> {
+  const [row] = await tx.query<{ until: number | null }>(
+    "select min(avoid_until) as until from test where build_id = $1 and state = 'waiting' and avoid = $2 and avoid_until > $3",
+    [worker.build, worker.machine, at(now)],
+  );
+  return row?.until == null ? null : epochMs(row.until);
+}

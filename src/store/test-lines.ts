@@ -1,0 +1,150 @@
+/**
+ * What the log of a build's tests is to tell of them: of every machine, in the order in which it happened, each line once.
+ *
+ *   to tell -taken by the driver of the build's own machine-> on its way -that log has all of it-> gone
+ *   on its way -its driver is gone before the log had it-> to tell
+ *
+ * A line is stored by the turn that makes it true (test-turn.ts), on whichever coordinator, and the log has one writer, so that one takes
+ * what there is whenever it looks. It notes to which byte of its log each line will come; whether the line got there, the log's own length
+ * says, to whoever goes on with that log and to the attempt after it. When helpers ended the build and nobody drives its own machine, the
+ * log that was left gets the rest as it is ended. Where the attempt's driver had ended it and no other attempt came to its tests, nothing tells
+ * of what came after.
+ */
+import { type BuildId, type EpochMs, type LogId, logId } from "../farm/ids.ts";
+import { endLog, type OpenLog } from "./logs.ts";
+import { at, type Sql } from "./sql.ts";
+
+/** Of a test's name, in a sentence. */
+const NAME_SHOWN = 200;
+/** Of the names of failed tests, in a line. */
+const NAMED = 10;
+
+/** Stores what is to be told after all that is stored already. To be called while the tests of the build are locked. */
+export async function storeLines(tx: Sql, build: BuildId, lines: readonly string[]): Promise<void> {
+  if (lines.length === 0) return;
+  await tx.query(
+    `insert into test_line (build_id, line) select $1, line from unnest($2::text[]) with ordinality as t (line, number) order by number`,
+    [build, lines],
+  );
+}
+
+/**
+ * What is to be told next in `log`, whose writer wants byte `next`; it must write this at once. Nothing for a writer that was cut off. Calling
+ * it again when an answer got lost gives the same lines, since their bytes were not written.
+ */
+export async function takeLines(
+  sql: Sql,
+  build: BuildId,
+  { id, epoch }: Pick<OpenLog, "id" | "epoch">,
+  next: number,
+): Promise<Buffer> {
+  const rows = await sql.query<{ line: string; had: number }>(
+    `with mine as (
+       select id from log where id = $2 and epoch = $3 and not ended for share
+     ), told as (
+       delete from test_line t using log l where t.build_id = $1 and l.id = t.log_id and t.to_byte <= l.length
+     ), untold as (
+       select t.place, t.line, case when t.log_id = $2 then greatest(0, $4 - t.to_byte + octet_length(t.line)) else 0 end as had
+       from mine, test_line t left join log l on l.id = t.log_id
+       where t.build_id = $1 and (t.log_id is null or t.to_byte > case when t.log_id = $2 then $4 else l.length end)
+     ), taken as (
+       update test_line t set log_id = $2, to_byte = u.to_byte
+       from (select place, $4 + sum(octet_length(line) - had) over (order by place) as to_byte from untold) u
+       where t.build_id = $1 and t.place = u.place
+     )
+     select line, had from untold order by place`,
+    [build, id, epoch, next],
+  );
+  return Buffer.concat(rows.map(({ line, had }) => Buffer.from(line).subarray(had)));
+}
+
+/**
+ * Ends the logs of tests whose build ended before `before`, with all that was still to be told; whoever wrote them is gone. Returns them. What
+ * was interrupted is done again, and comes to the same.
+ */
+export async function endLeftTestLogs(sql: Sql, before: EpochMs): Promise<LogId[]> {
+  const left = await sql.query<{ build: BuildId; id: number; epoch: number; length: number; lines: number }>(
+    `select distinct on (b.id) b.id as build, l.id, l.epoch, l.length, l.lines
+     from log l join step s on s.log_id = l.id join attempt a on a.id = s.attempt_id join build b on b.id = a.build_id
+     where not l.ended and s.name = 'tests' and b.ended_at < $1 order by b.id, a.number desc`,
+    [at(before)],
+  );
+  for (const { build, ...row } of left) {
+    const log: OpenLog = { ...row, id: logId(row.id) };
+    const data = await takeLines(sql, build, log, log.length);
+    const chunk =
+      data.length === 0 ? undefined : { at: log.length, line: log.lines, length: data.length, packed: false, data };
+    const lines = log.lines + data.toString("latin1").split("\n").length - 1;
+    await endLog(sql, { ...log, chunk, length: log.length + data.length, lines, truncated: false });
+  }
+  return left.map(({ id }) => logId(id));
+}
+
+/** What the turn that settled a group says of its tests. */
+export interface SettledTest {
+  readonly name: string;
+  readonly state: "waiting" | "ended";
+  readonly outcome: string | null;
+  readonly failures: number;
+  /** Machines: where it failed first, and where it has just run. */
+  readonly failed_on: string | null;
+  readonly ran_on: string;
+}
+
+/** `group` says who ran what, and how it ended; `of` is how many tests it had. */
+export function settledLines(group: string, of: number, tests: readonly SettledTest[]): string[] {
+  if (tests.length === 0) return [`${group}; others had run its tests before\n`];
+  const failed = tests.filter(({ failures, outcome }) => failures > 0 && outcome !== "flaky");
+  const alone = tests.filter(({ state, failures }) => state === "waiting" && failures === 0).length;
+  const parts = [group];
+  if (of > 1 && failed.length > 0) parts.push(`failed: ${listed(failed.map(({ name }) => name))}`);
+  if (alone > 0) parts.push(of === 1 ? "runs once more" : `${alone} ${alone === 1 ? "runs" : "run"} alone now`);
+  return [`${parts.join("; ")}\n`, ...tests.flatMap(outcomeLine)];
+}
+
+/** What came of running a test once more, or why that is not done. */
+function outcomeLine({ name, outcome, failures, failed_on, ran_on }: SettledTest): string[] {
+  if (outcome === "flaky") return [`flaky: ${shown(name)} failed on ${failed_on} and passed on ${ran_on}\n`];
+  if (outcome !== "failure") return [];
+  if (failures === 1) return [`failed: ${shown(name)} on ${ran_on}, for good\n`];
+  return [`failed: ${shown(name)} on ${failed_on} and on ${ran_on}\n`];
+}
+
+export function againLine(name: string, failedOn: string, again: string): string {
+  return `failed: ${shown(name)} on ${failedOn}, runs again ${failedOn === again ? "there" : `on ${again}`}\n`;
+}
+
+/** Tests that run once more, since `machine` has been at them for longer than it should take. */
+export function slowLine(slow: RunningGroup, span: string, again: string): string {
+  return `slow: ${groupText(slow)} on ${slow.machine} for ${span}, ${slow.count === 1 ? "runs" : "run"} again on ${again}\n`;
+}
+
+/** A group that its machine has not ended. */
+export interface RunningGroup {
+  readonly machine: string;
+  readonly count: number;
+  /** A test of it. */
+  readonly first: string;
+}
+
+export function lostLine(lost: RunningGroup, status: string): string {
+  return `${lost.machine}: ${groupText(lost)}: ${status}\n`;
+}
+
+function groupText({ count, first }: RunningGroup): string {
+  return count === 1 ? shown(first) : `${count} tests`;
+}
+
+export function unschedulableLine(name: string, losses: number): string {
+  return `unschedulable: ${shown(name)}: ${losses} machines were lost while they ran it\n`;
+}
+
+/** A test's name in a sentence. */
+export function shown(name: string): string {
+  return name.length > NAME_SHOWN ? `${name.slice(0, NAME_SHOWN - 1)}…` : name;
+}
+
+function listed(names: readonly string[]): string {
+  const some = names.slice(0, NAMED).map(shown).join(", ");
+  return names.length > NAMED ? `${some} and ${names.length - NAMED} more` : some;
+}

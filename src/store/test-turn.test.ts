@@ -1,0 +1,133 @@
+import { expect, test, vi } from "vitest";
+import { ms } from "../farm/ids.ts";
+import { beginAttempt } from "./attempts.ts";
+import { cancelBuild } from "./builds.ts";
+import { claimLease } from "./leases.ts";
+import type { Sql } from "./sql.ts";
+import { storeTests } from "./test-run.ts";
+import { testTurn } from "./test-turn.ts";
+import { freshDatabase, type TestDatabase } from "./testing/database.ts";
+import { addBuild, addCoordinator, addMachine, NOON } from "./testing/farm.ts";
+
+const RULES = {
+  spec: { groupTargetMs: 100, unknownMs: 1000, keepGoing: true },
+  mostTests: 100,
+  mostBytes: 1000,
+  helpers: 1,
+  elsewhereFirst: ms(0),
+  nonce: "n",
+  takes: true,
+};
+const TESTS = ["a", "b", "c"].map((name) => ({ name, expectedMs: 1000, alone: false }));
+
+/** A build whose attempt runs. */
+async function running(sql: Sql) {
+  const coordinator = await addCoordinator(sql);
+  const build = await addBuild(sql);
+  const machine = await addMachine(sql, "linux", "main", coordinator);
+  const { lease } = await claimLease(sql, machine.id, NOON);
+  if (!lease || !(await beginAttempt(sql, lease, NOON))) throw new Error("There is nothing to do");
+  return { build, lease: lease.id, epoch: lease.epoch, machine: lease.machineId };
+}
+
+async function adopted(sql: Sql): Promise<void> {
+  await sql.query("update lease set epoch = epoch + 1");
+}
+
+function groups(sql: Sql): Promise<{ state: string }[]> {
+  return sql.query("select state from test_group order by id");
+}
+
+/** Resolves when a statement waits for a lock. */
+async function waits({ sql }: TestDatabase): Promise<void> {
+  await vi.waitFor(async () => {
+    const waiting = await sql.query(
+      "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+    );
+    expect(waiting.length).toBe(1);
+  });
+}
+
+test("testTurn() hands nothing to a lease that was adopted while the turn waited for another one", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const worker = await running(sql);
+  await storeTests(sql, worker, TESTS, "", NOON);
+  const other = await database.pool.connect();
+  try {
+    await other.query("begin");
+    await other.query("select from test_run for update");
+    const turn = testTurn(sql, worker, undefined, RULES, NOON);
+    await waits(database);
+    await adopted(sql);
+    await other.query("commit");
+    expect(await turn).toEqual({ next: "lost" });
+  } finally {
+    other.release();
+  }
+  expect(await groups(sql)).toEqual([]);
+});
+
+test("testTurn() gives two tries of one turn the same group, though one waited for the other", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const worker = await running(sql);
+  await storeTests(sql, worker, TESTS, "", NOON);
+  // Two tries of one turn, the first of which lost its connection: the second is given what the first was.
+  const [first, second] = await Promise.all([0, 1].map(() => testTurn(sql, worker, undefined, RULES, NOON)));
+  expect(first).toMatchObject({ next: "group", group: { id: 1 } });
+  expect(second).toMatchObject({ next: "group", group: { id: 1 } });
+  expect(await groups(sql)).toEqual([{ state: "running" }]);
+});
+
+test("testTurn() settles nothing of a lease that is adopted in the middle of the turn", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const worker = await running(sql);
+  await storeTests(sql, worker, TESTS, "", NOON);
+  const given = await testTurn(sql, worker, undefined, RULES, NOON);
+  if (given.next !== "group") throw new Error("There is no group");
+  const ran = { result: "success", final: false, durationMs: 1, shareMs: null, from: 0, to: 0 } as const;
+  const tests = given.group.tests.map(({ number }) => ({ number, ...ran }));
+  const done = { group: given.group.id, status: "ok", line: "", log: undefined, tests };
+  const late: Sql = {
+    query: (text, params) => sql.query(text, params),
+    tx: (work) =>
+      sql.tx((tx) =>
+        work({
+          tx: (inner) => tx.tx(inner),
+          query: async (text, params) => {
+            if (text.includes("update test_group")) await adopted(sql);
+            return tx.query(text, params);
+          },
+        }),
+      ),
+  };
+  await testTurn(late, worker, done, RULES, NOON);
+  const [group] = await groups(sql);
+  expect(group).toEqual({ state: "running" });
+  expect(await sql.query("select from test where state = 'ended'")).toEqual([]);
+});
+
+test.each([
+  ["was canceled", (sql: Sql, build: Parameters<typeof cancelBuild>[1]) => cancelBuild(sql, build, "you", NOON)],
+  ["goes on elsewhere", adopted],
+])("storeTests() stores nothing for a build that %s", async (_what, happens) => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const worker = await running(sql);
+  await happens(sql, worker.build);
+  expect(await storeTests(sql, worker, TESTS, "", NOON)).toBe(false);
+  expect(await sql.query("select from test_run union all select from test_line")).toEqual([]);
+});
+
+test("storeTests() stores a list once, and says so again when its answer got lost", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const worker = await running(sql);
+  for (let i = 0; i < 2; i++) expect(await storeTests(sql, worker, TESTS, "listed\n", NOON)).toBe(true);
+  const sums = await sql.query(
+    "select total, waiting, known_ms, (select count(*) from test_line) as lines from test_run",
+  );
+  expect(sums).toEqual([{ total: 3, waiting: 3, known_ms: 3000, lines: 1 }]);
+});

@@ -1,0 +1,257 @@
+/**
+ * The tests of a build in the database: listed once, taken in groups by whichever machine is free, settled once.
+ *
+ *   waiting  nobody runs it; after a failure or a loss it avoids that machine for a while
+ *   running  in a group that a lease holds; in two, when the first is late and another machine has nothing else to do: the first to end
+ *            decides, and what the other says then counts for nothing
+ *   ended    has an outcome
+ *
+ *   waiting -taken-> running -passed, failed twice, failed for good-> ended
+ *   running -failed once, no result of its own, machine lost-> waiting;  running -machine lost LOSSES times-> ended
+ *
+ * A turn is one transaction: it stores what a group came to, takes back what the leases that have ended were running, and hands out the next
+ * group, or writes the verdict when there is nothing left. All turns of a build follow one another (the lock of its `test_run`),
+ * so the sums there are right, and the last one is known to be the last. A turn is refused to a lease that is not held any more: what a
+ * machine says after it lost its lease counts for nothing, since others run its tests. Repeating a turn whose answer got lost is harmless:
+ * its group has ended, and the lease still has the group that it was given.
+ *
+ * Locks are taken in this order: test_run, attempt, build, lease.
+ */
+import { type BuildId, type EpochMs, epochMs, plus } from "../farm/ids.ts";
+import { unknownTime } from "../schedule/test-groups.ts";
+import { adjustHelpers, anotherMay, neededAnyway, type Working, workingFor } from "./helper-leases.ts";
+import { endLogParams, endLogWhile, type LogEnd } from "./logs.ts";
+import { at, type Sql } from "./sql.ts";
+import {
+  hand,
+  handLate,
+  heldGroup,
+  lateTests,
+  NONE_LATE,
+  nextTry,
+  type TestGroup,
+  type TestWorker,
+} from "./test-groups.ts";
+import {
+  lostLine,
+  type RunningGroup,
+  type SettledTest,
+  settledLines,
+  storeLines,
+  unschedulableLine,
+} from "./test-lines.ts";
+import { countsOf, lockRun, type Run, saveRun, type TestCounts, type TurnRules } from "./test-run.ts";
+import { remember } from "./test-times.ts";
+import { LOSSES, writeVerdict } from "./test-verdict.ts";
+
+/**
+ * What became of a test in its group.
+ *
+ *   success, skipped  it has passed
+ *   failure           it failed; once more, elsewhere, when that was the first time and it is not `final`
+ *   again             the group says nothing about it: it runs alone
+ */
+export interface TestRan {
+  readonly number: number;
+  readonly result: "success" | "skipped" | "failure" | "again";
+  readonly final: boolean;
+  /** null: unknown. */
+  readonly durationMs: number | null;
+  /** Its part, by what was expected, of the time of a group that does not say what each took; null: it does, or its time is unknown. */
+  readonly shareMs: number | null;
+  readonly from: number;
+  readonly to: number;
+}
+
+export interface GroupEnd {
+  readonly group: number;
+  readonly status: string;
+  /** Who ran it, what that was, and how it ended. */
+  readonly line: string;
+  readonly log: LogEnd | undefined;
+  readonly tests: readonly TestRan[];
+}
+
+export type Turn =
+  | { readonly next: "group"; readonly group: TestGroup; readonly helpersWanted: boolean }
+  /** Others run what is left, or what waits is not for this machine before `again`. */
+  | { readonly next: "wait"; readonly again: EpochMs | null; readonly running: number; readonly helpersWanted: boolean }
+  /** All tests have ended, and the build with them. */
+  | { readonly next: "over"; readonly counts: TestCounts }
+  /** The lease is not held any more, or nobody wants the build. */
+  | { readonly next: "lost" };
+
+/** See the head of this file. `done` is the group that `worker` has run since its last turn. */
+export async function testTurn(
+  sql: Sql,
+  worker: TestWorker,
+  done: GroupEnd | undefined,
+  rules: TurnRules,
+  now: EpochMs,
+): Promise<Turn> {
+  return sql.tx(async (tx) => {
+    const row = await lockRun(tx, worker.build, { ...worker, done: done?.group ?? null });
+    if (!row) return { next: "lost" };
+    if (row.ended) return { next: "over", counts: countsOf(row) };
+    if (!row.open || !row.held) return { next: "lost" };
+    const run: Run = { ...row, said: [] };
+    const working = workingFor(row);
+    if (done) await settle(tx, worker, done, rules, working, run, now);
+    if (run.lost) await takeBack(tx, worker.build, rules, run, now);
+    if (run.failed > 0 && !rules.spec.keepGoing) run.stopped = true;
+    if (run.running === 0 && (run.waiting === 0 || run.stopped)) {
+      const counts = await writeVerdict(tx, worker.build, run, now);
+      return { next: "over", counts };
+    }
+    const unknownMs = unknownTime(rules.spec.unknownMs, run.learned, run.learned_ms);
+    const given = run.given ? await heldGroup(tx, worker) : undefined; // by this very turn, whose answer got lost
+    const nothingNew = run.stopped || !rules.takes;
+    const failed = done?.tests.some(({ result }) => result === "failure") ?? false;
+    const least = failed || working.wanted > 0 ? await neededAnyway(tx, worker.build, working, now) : 0;
+    const others = working.main + working.helpers + working.wanted > 1 || least > 0;
+    const next =
+      given ?? (nothingNew ? undefined : await hand(tx, worker, rules, working, others, run, unknownMs, now));
+    const helpersWanted = await adjustHelpers(tx, rules, working, run, unknownMs, least, now);
+    await saveRun(tx, run);
+    const late = next || nothingNew ? NONE_LATE : await lateTests(tx, worker, rules, unknownMs, now);
+    const group = next ?? (await handLate(tx, worker, late.tests, rules, working, run, unknownMs, now));
+    await storeLines(tx, worker.build, run.said);
+    if (group) return { next: "group", group, helpersWanted };
+    const tries = [late.next, run.waiting > 0 ? await nextTry(tx, worker, now) : null].filter((each) => each !== null);
+    const again = tries.length === 0 ? null : epochMs(Math.min(...tries));
+    return { next: "wait", again, running: run.running, helpersWanted };
+  });
+}
+
+interface SettledRow extends SettledTest {
+  readonly number: number;
+  readonly expected_ms: number | null;
+  readonly duration_ms: number | null;
+  readonly share_ms: number | null;
+  readonly passed: boolean;
+}
+
+type LostTest = Pick<SettledRow, "name" | "state" | "outcome" | "expected_ms">;
+
+/** What a group came to. Nothing, when it was taken from this lease in the meantime. */
+async function settle(
+  tx: Sql,
+  worker: TestWorker,
+  done: GroupEnd,
+  rules: TurnRules,
+  working: Working,
+  run: Run,
+  now: EpochMs,
+): Promise<void> {
+  const ran = done.tests.map(({ number, result, final, durationMs, shareMs, from, to }) => ({
+    number,
+    result,
+    final,
+    duration: stored(durationMs),
+    share: stored(shareMs),
+    from_byte: from,
+    to_byte: to,
+  }));
+  const failed = ran.some(({ result, final }) => result === "failure" && !final);
+  const [settled] = await tx.query<{ ended: boolean; tests: SettledRow[] }>(
+    `with ${endLogWhile("true")}, g as (
+       update test_group set state = 'ended', status = $14, ended_at = $15 from lease l
+       where test_group.id = $12 and lease_id = $13 and test_group.state = 'running' and l.id = lease_id and l.state = 'held' and l.epoch = $20
+       returning test_group.id, build_id
+     ), ran as (
+       select g.id as group_id, g.build_id, r.*
+       from g, jsonb_to_recordset($11::jsonb) as r (number integer, result text, final boolean, duration integer, share integer, from_byte bigint, to_byte bigint)
+     ), t as (
+     update test t set
+       state = case when r.result = 'again' or (r.result = 'failure' and t.failures = 0 and not r.final) then 'waiting' else 'ended' end,
+       outcome = case when r.result = 'again' or (r.result = 'failure' and t.failures = 0 and not r.final) then null
+                      when r.result = 'failure' then 'failure' when t.failures > 0 then 'flaky' else r.result end,
+       alone = t.alone or r.result in ('again', 'failure'),
+       failures = t.failures + (r.result = 'failure')::integer,
+       avoid = case when r.result = 'failure' then $16 else t.avoid end,
+       avoid_until = case when r.result = 'failure' then $17 else t.avoid_until end,
+       group_id = r.group_id, duration_ms = r.duration, from_byte = r.from_byte, to_byte = r.to_byte,
+       failed_group = case when r.result = 'failure' and t.failures = 0 then r.group_id else t.failed_group end,
+       failed_from = case when r.result = 'failure' and t.failures = 0 then r.from_byte else t.failed_from end,
+       failed_to = case when r.result = 'failure' and t.failures = 0 then r.to_byte else t.failed_to end
+     from ran r
+     where t.build_id = $18 and t.number = any ($19::integer[]) and t.number = r.number and t.state = 'running'
+     returning t.number, t.name, t.state, t.outcome, t.expected_ms, t.duration_ms, r.share as share_ms, r.result = 'success' as passed, t.failures,
+       case when t.failures > 0 then (select m.name from test_group f join machine m on m.id = f.machine_id where f.id = t.failed_group) end as failed_on,
+       case when t.failures > 0 then (select name from machine where id = $16) end as ran_on
+     )
+     select exists (select from g) as ended, coalesce((select jsonb_agg(t order by t.number) from t), '[]') as tests`,
+    [
+      ...endLogParams(done.log),
+      JSON.stringify(ran),
+      done.group,
+      worker.lease,
+      done.status,
+      at(now),
+      worker.machine,
+      failed && (await anotherMay(tx, worker.build, rules, working, run)) ? at(plus(now, rules.elsewhereFirst)) : null,
+      worker.build,
+      ran.map(({ number }) => number),
+      worker.epoch,
+    ],
+  );
+  if (!settled?.ended) return; // by this very turn, whose answer got lost, or taken back
+  const rows = settled.tests;
+  run.said.push(...settledLines(done.line, done.tests.length, rows));
+  count(run, rows);
+  const timed = rows.filter((row) => row.passed && (row.duration_ms ?? row.share_ms) !== null);
+  for (const { expected_ms, duration_ms, share_ms } of timed) {
+    if (expected_ms !== null) continue;
+    run.learned++;
+    run.learned_ms += duration_ms ?? share_ms ?? 0;
+  }
+  if (timed.length > 0) await remember(tx, worker.build, timed, now);
+}
+
+/** As a column takes it. */
+function stored(span: number | null): number | null {
+  return span === null ? null : Math.min(Math.round(span), 2 ** 31 - 1);
+}
+
+/** Tests leave `running`: the sums follow. */
+function count(run: Run, rows: readonly Pick<SettledRow, "state" | "outcome" | "expected_ms">[]): void {
+  for (const { state, outcome, expected_ms } of rows) {
+    run.running--;
+    if (state === "waiting") {
+      run.waiting++;
+      if (expected_ms === null) run.unknown++;
+      else run.known_ms += expected_ms;
+    } else if (outcome === "flaky") run.flaky++;
+    else if (outcome === "failure" || outcome === "unschedulable") run.failed++;
+  }
+}
+
+/** What the leases that have ended were running is free again, or lost for good. */
+async function takeBack(tx: Sql, build: BuildId, rules: TurnRules, run: Run, now: EpochMs): Promise<void> {
+  const groups = await tx.query<RunningGroup & { status: string; tests: LostTest[] }>(
+    `with g as (
+       update test_group set state = 'ended', status = coalesce(l.end_reason, 'its machine was lost'), ended_at = $2
+       from lease l where test_group.build_id = $1 and test_group.state = 'running' and l.id = test_group.lease_id and l.state = 'ended'
+       returning test_group.id, test_group.log_id, test_group.machine_id, test_group.tests, test_group.status
+     ), logs as (
+       update log set ended = true from g where log.id = g.log_id and not log.ended
+     ), t as (
+     update test t set losses = t.losses + 1, alone = true, avoid = g.machine_id, avoid_until = $3,
+       state = case when t.losses + 1 >= ${LOSSES} then 'ended' else 'waiting' end,
+       outcome = case when t.losses + 1 >= ${LOSSES} then 'unschedulable' end
+     from g, unnest(g.tests) as n (number)
+     where t.build_id = $1 and t.number = n.number and t.state = 'running' and t.group_id = g.id
+     returning t.group_id, t.number, t.name, t.state, t.outcome, t.expected_ms
+     )
+     select m.name as machine, cardinality(g.tests) as count, g.status,
+       (select name from test where build_id = $1 and number = g.tests[1]) as first,
+       coalesce((select jsonb_agg(t order by t.number) from t where t.group_id = g.id), '[]') as tests
+     from g join machine m on m.id = g.machine_id order by g.id`,
+    [build, at(now), at(plus(now, rules.elsewhereFirst))],
+  );
+  for (const { tests, ...group } of groups) {
+    count(run, tests);
+    run.said.push(lostLine(group, group.status));
+    for (const { name, outcome } of tests) if (outcome !== null) run.said.push(unschedulableLine(name, LOSSES));
+  }
+}

@@ -1,0 +1,46 @@
+/** Machines and host types as an operator names them. A name that nothing has is refused with the one that was probably meant. */
+import { didYouMean } from "../farm/did-you-mean.ts";
+import { FarmError } from "../farm/errors.ts";
+import type { DrainTarget } from "../store/drain.ts";
+import { allNames, isHostType, machinesCalled } from "../store/names.ts";
+import type { Sql } from "../store/sql.ts";
+import { positive } from "./http.ts";
+
+/** A machine by number (as pages have it) or by name (as people say it). */
+export async function machineOf(sql: Sql, text: string): Promise<number> {
+  const machines = await machinesCalled(sql, text);
+  const [first, second] = machines;
+  if (second) {
+    const numbers = machines.map((machine) => `${machine.hostType} has number ${machine.id}`).join(", ");
+    throw new FarmError(
+      "conflict",
+      `Cannot tell which machine ${JSON.stringify(text)} is meant: ${numbers}. Give the number.`,
+    );
+  }
+  return first?.id ?? positive(text) ?? (await refuse(sql, "machine", text));
+}
+
+export async function hostTypeOf(sql: Sql, text: string): Promise<string> {
+  return (await isHostType(sql, text)) ? text : refuse(sql, "host type", text);
+}
+
+/** A host type, or else a machine. */
+export async function namedTarget(sql: Sql, text: string): Promise<DrainTarget> {
+  const [hostType, [machine]] = await Promise.all([isHostType(sql, text), machinesCalled(sql, text)]);
+  if (hostType && machine) {
+    throw new FarmError(
+      "conflict",
+      `Cannot tell whether the host type or the machine ${JSON.stringify(text)} is meant. The machine has number ${machine.id}; the host type has a button on /builders.`,
+    );
+  }
+  if (hostType) return { kind: "hostType", name: text };
+  if (!machine && positive(text) === undefined) return refuse(sql, "machine or host type", text);
+  return { kind: "machine", id: await machineOf(sql, text) };
+}
+
+async function refuse(sql: Sql, what: string, text: string): Promise<never> {
+  throw new FarmError(
+    "not-found",
+    `Cannot find ${what} ${JSON.stringify(text)}${didYouMean(text, await allNames(sql))}`,
+  );
+}
