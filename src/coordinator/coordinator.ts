@@ -261,6 +261,7 @@ export class Coordinator implements AsyncDisposable {
         machine: (session) => pool.take(session),
         release: (session, how) => pool.release(session, how),
         tarball,
+        failed: (build) => gomote.holds.keep(build),
       }),
     );
     let gateway: SshGateway | undefined;

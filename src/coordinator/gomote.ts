@@ -5,6 +5,7 @@ import type { Bus, Log } from "../farm/deps.ts";
 import { FarmError } from "../farm/errors.ts";
 import type { CoordinatorId, Ms } from "../farm/ids.ts";
 import { Creations } from "../gomote/creations.ts";
+import { Holds } from "../gomote/holds.ts";
 import { Instances, type InstancesDeps } from "../gomote/instances.ts";
 import { MachineLines } from "../gomote/machine-lines.ts";
 import { Commands } from "../gomote/rpc/commands.ts";
@@ -53,6 +54,8 @@ export interface Gomote extends AsyncDisposable {
   readonly instances: Instances;
   readonly creations: Creations;
   readonly records: Records;
+  /** Machines of builds that fail, for whoever waits for that. */
+  readonly holds: Holds;
   /** Files on their way, by the keys of their blobs. */
   readonly transfers: Pick<Transfers, "blob">;
   /** Undefined: there are no shells. */
@@ -75,13 +78,15 @@ export function openGomote(deps: GomoteDeps): Gomote {
   const sshKeys = deps.sshKeys ?? gate ?? NO_SSH_KEYS;
   const waiting = stack.use(new WaitingRoom(deps));
   const creations = new Creations({ sql, bus, clock, coordinator, config, instances, waiting });
+  const holds = new Holds({ sql, bus, clock, log, coordinator, config, instances, waiting });
   const commands = new Commands({ sql, bus, clock, log, config });
   const transfers = new Transfers({ ...deps, world });
   const records = recordsOf(sql, clock);
   const service = gomoteService({ config, instances, creations, commands, records, transfers, sshKeys });
-  const own = ownService({ sql, clock, config, instances, commands, records, tarball, ssh });
+  const own = ownService({ sql, clock, config, instances, holds, commands, records, tarball, ssh });
   return {
     instances,
+    holds,
     lines,
     listenSsh: async (listen) => {
       if (!shells || !lines || !gate) return await notHere("shells")();

@@ -1,7 +1,8 @@
 /**
  * Leases of kind `gomote` that this coordinator holds, each from the claim or the adoption to the machine given back.
  *
- *   ready?    the machine took the lease: it is emptied and asked for its work dir; one that cannot is given up for another, MOST_LEASES times
+ *   ready?    the machine took the lease: it is emptied (unless it is kept as a failed build left it) and asked for its work dir; one that
+ *             cannot is given up for another, MOST_LEASES times
  *   up        the person's, until the instance is over
  *   parked    the machine's connection or this coordinator is gone; our agent comes back with it, to whichever coordinator
  *   let go    what runs there is stopped, the machine emptied and given back
@@ -182,7 +183,7 @@ export class Holdings implements AsyncDisposable {
       [over],
       `making ${machine.name} ready`,
       async (limited: AbortSignal) => {
-        await emptyWorkDir(machine, limited);
+        if (!found.keeps) await emptyWorkDir(machine, limited);
         return machine.client.workDir(limited);
       },
     );

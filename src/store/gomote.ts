@@ -12,7 +12,7 @@ import type { Held } from "./leases.ts";
 import { at, type Sql } from "./sql.ts";
 
 /** Names and quotas. */
-const CREATE_LOCK = 0x676f6d6f; // "gomo"
+export const CREATE_LOCK = 0x676f6d6f; // "gomo"
 /** Machines that are tried one after the other. */
 export const MOST_LEASES = 3;
 
@@ -33,6 +33,8 @@ export interface Instance {
   readonly epoch: number;
   readonly state: "wanted" | "held" | "ended";
   readonly endReason: string | null;
+  /** What was on its machine before stays there: it is that of a build that failed. */
+  readonly keeps: boolean;
   /** Its machine is away, and may come back with it. */
   readonly parked: boolean;
   /** Where its machine is connected; null: it has none yet. */
@@ -44,7 +46,7 @@ export interface Instance {
 
 /** Of an Instance, in INSTANCES. */
 export const INSTANCE_COLUMNS: string = `g.id, g.name, g.owner, g.email, g.builder_type as "builderType", g.host_type as "hostType", g.created_at as "createdAt",
-  g.up_at as "upAt", g.expires_at as "expiresAt", g.limit_at as "limitAt", g.working_dir as "workingDir", l.id as lease, l.epoch, l.state,
+  g.up_at as "upAt", g.expires_at as "expiresAt", g.limit_at as "limitAt", g.working_dir as "workingDir", g.keeps, l.id as lease, l.epoch, l.state,
   l.end_reason as "endReason", l.parked_until is not null as parked, l.coordinator_id as coordinator, l.session_id as session,
   m.id as "machineId", m.name as machine`;
 export const INSTANCES: string =
@@ -87,10 +89,7 @@ export async function insertInstances(
       "select request, id, name from gomote_instance where request = any ($1::text[])",
       [requests],
     );
-    const live = await tx.query<Named>(
-      `select g.name, g.owner, g.host_type as "hostType" from lease l join gomote_instance g on g.lease_id = l.id
-       where l.kind = 'gomote' and l.state <> 'ended'`,
-    );
+    const live = await liveNames(tx);
     const results = new Map<string, InsertedInstance>(before.map(({ request, id, name }) => [request, { id, name }]));
     const given: (WantedInstance & Named)[] = [];
     for (const each of wanted) {
@@ -108,7 +107,18 @@ export async function insertInstances(
 
 type Named = Pick<Instance, "name" | "owner" | "hostType">;
 
-function usedUp({ owner, hostType, perPerson, perHostType }: WantedInstance, all: readonly Named[]) {
+/** What counts against quotas, and whose names are taken. Only under CREATE_LOCK does it stay so. */
+export function liveNames(tx: Sql): Promise<Named[]> {
+  return tx.query<Named>(
+    `select g.name, g.owner, g.host_type as "hostType" from lease l join gomote_instance g on g.lease_id = l.id
+     where l.kind = 'gomote' and l.state <> 'ended'`,
+  );
+}
+
+export function usedUp(
+  { owner, hostType, perPerson, perHostType }: Pick<WantedInstance, "owner" | "hostType" | "perPerson" | "perHostType">,
+  all: readonly Named[],
+): "person" | "host type" | undefined {
   if (all.filter((one) => one.owner === owner).length >= perPerson) return "person";
   if (perHostType === null) return undefined;
   return all.filter((one) => one.hostType === hostType).length >= perHostType ? "host type" : undefined;
@@ -209,7 +219,7 @@ export async function tryAnotherMachine(
     `with lost as (
        update lease set state = 'ended', ended_at = $3, end_reason = $4
        from gomote_instance g
-       where lease.id = $1 and lease.epoch = $2 and lease.state = 'held' and g.lease_id = lease.id and g.up_at is null and g.leases < ${MOST_LEASES}
+       where lease.id = $1 and lease.epoch = $2 and lease.state = 'held' and g.lease_id = lease.id and g.up_at is null and not g.keeps and g.leases < ${MOST_LEASES}
        returning lease.*
      ), again as (
        insert into lease (kind, class, queue, flow, provenance, rank, wanted_at, starves_at, avoid, avoid_until)

@@ -351,6 +351,6 @@ export async function otherMachines(sql: Sql, hostType: string, except: readonly
   return row?.count ?? 0;
 }
 
-function isUniqueViolation(error: unknown): boolean {
+export function isUniqueViolation(error: unknown): boolean {
   return error instanceof Error && "code" in error && error.code === "23505";
 }

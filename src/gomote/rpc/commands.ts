@@ -86,7 +86,7 @@ export class Commands {
    * before, which goes on there until it is missed.
    */
   async kill({ instance, machine, over }: HeldInstance, number: number): Promise<void> {
-    const { sql, clock } = this.#deps;
+    const { sql, bus, clock } = this.#deps;
     const why = "it was killed by whoever ran it";
     const here = this.#running.get(number);
     if (here) {
@@ -98,6 +98,7 @@ export class Commands {
         machine.client.endExecution(executionOf(instance.id, number), limited),
       );
     await commandEnded(sql, number, why, clock.now());
+    bus.publish(`gomote:${instance.id}`);
   }
 
   /** The output, as it comes. Throws when the command does not end well. */

@@ -1,6 +1,6 @@
 /**
  * barnraiser.Gomote: what our own command needs beyond the original's service (wire/gomote/barnraiser.proto). Rules are those of
- * gomote-service.ts. Methods that are not here are told as not implemented.
+ * gomote-service.ts.
  */
 import { Readable } from "node:stream";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
@@ -19,6 +19,7 @@ import { lastAttemptSteps, recipeOf } from "../../store/pages-build.ts";
 import { connected } from "../../store/pages-pools.ts";
 import type { Sql } from "../../store/sql.ts";
 import type { Gomote } from "../../wire/gomote/gen/barnraiser_pb.ts";
+import type { Holds } from "../holds.ts";
 import { allTypes } from "../instance-types.ts";
 import type { Instances } from "../instances.ts";
 import { callerOf } from "./calls.ts";
@@ -36,6 +37,7 @@ export interface OwnServiceDeps {
   readonly clock: Clock;
   readonly config: () => FarmConfig;
   readonly instances: Instances;
+  readonly holds: Holds;
   readonly commands: Commands;
   readonly records: Records;
   readonly tarball: SourcesDeps["tarball"];
@@ -43,17 +45,8 @@ export interface OwnServiceDeps {
   readonly ssh: () => { readonly address: string; readonly hostKeys: readonly string[] } | undefined;
 }
 
-type Offered =
-  | "listExecutions"
-  | "killExecution"
-  | "pushFiles"
-  | "getBuildLayout"
-  | "layOutBuild"
-  | "describeInstance"
-  | "listTypes";
-
-export function ownService(deps: OwnServiceDeps): Pick<ServiceImpl<typeof Gomote>, Offered> {
-  const { sql, clock, config, instances, commands, records, tarball, ssh } = deps;
+export function ownService(deps: OwnServiceDeps): ServiceImpl<typeof Gomote> {
+  const { sql, clock, config, instances, holds, commands, records, tarball, ssh } = deps;
 
   async function buildOf(build: bigint) {
     const found = await recipeOf(sql, Number(build));
@@ -141,6 +134,13 @@ export function ownService(deps: OwnServiceDeps): Pick<ServiceImpl<typeof Gomote
       );
       for await (const line of said.chunks()) yield { progress: Buffer.from(line).toString() };
       await written;
+    },
+
+    async *holdBuild({ build }, context) {
+      const { recipe } = await buildOf(build);
+      const held = { id: buildId(Number(build)), builder: recipe.builder, hostType: recipe.hostType };
+      for await (const news of holds.hold(callerOf(context), held, context.signal))
+        yield "instance" in news ? { gomoteId: news.instance.name } : news;
     },
 
     async describeInstance({ gomoteId }, context) {

@@ -19,7 +19,7 @@ type Listener = (request: IncomingMessage | Http2ServerRequest, response: Server
 
 export interface RpcOptions extends CallsDeps {
   readonly service: ServiceImpl<typeof GomoteService>;
-  readonly own: Partial<ServiceImpl<typeof Gomote>>;
+  readonly own: ServiceImpl<typeof Gomote>;
   /** Aborts when the coordinator stops: then nobody is kept waiting. */
   readonly stopping: AbortSignal;
 }

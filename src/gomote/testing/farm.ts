@@ -10,6 +10,7 @@ import { type Gomote, openGomote } from "../../coordinator/gomote.ts";
 import type { Clock } from "../../farm/clock.ts";
 import { FarmError } from "../../farm/errors.ts";
 import { type CoordinatorId, type Ms, minutes } from "../../farm/ids.ts";
+import type { Lease } from "../../farm/lease.ts";
 import type { Person, Role } from "../../farm/person.ts";
 import {
   COORDINATOR,
@@ -80,18 +81,21 @@ export class GomoteFarm implements AsyncDisposable {
   readonly gomote: Gomote;
   readonly people: People;
   readonly world: TestWorld;
+  /** Leases of builds: whoever tests them drives them. */
+  readonly builds: readonly Lease[];
   /** Where files on their way lie. */
   readonly blobs: Blobs;
   readonly #stack: AsyncDisposableStack;
 
   constructor(
-    parts: Pick<GomoteFarm, "machines" | "gomote" | "people" | "world" | "blobs">,
+    parts: Pick<GomoteFarm, "machines" | "gomote" | "people" | "world" | "blobs" | "builds">,
     stack: AsyncDisposableStack,
   ) {
     this.machines = parts.machines;
     this.gomote = parts.gomote;
     this.people = parts.people;
     this.world = parts.world;
+    this.builds = parts.builds;
     this.blobs = parts.blobs;
     this.#stack = stack;
   }
@@ -173,12 +177,13 @@ export async function gomoteFarm(options: GomoteFarmOptions = {}): Promise<Gomot
     ...(shells ? { shells } : { sshKeys: SSH_KEYS }),
     ...(options.parkFor && { parkFor: options.parkFor }),
   });
+  const builds: Lease[] = [];
   const claims = new Claims(
     {
       clock: systemClock,
       log: quiet,
       claim: (session) => claimLease(sql, session, clock.now()),
-      start: (lease) => gomote.instances.start(lease),
+      start: (lease) => (lease.kind === "gomote" ? gomote.instances.start(lease) : builds.push(lease)),
     },
     stop.signal,
   );
@@ -192,5 +197,5 @@ export async function gomoteFarm(options: GomoteFarmOptions = {}): Promise<Gomot
     stop.abort(new FarmError("unavailable", "The coordinator is stopping"));
     await gomote[Symbol.asyncDispose]();
   });
-  return new GomoteFarm({ machines, gomote, people, world, blobs }, stack.move());
+  return new GomoteFarm({ machines, gomote, people, world, blobs, builds }, stack.move());
 }

@@ -18,13 +18,29 @@ create table gomote_instance (
   up_at          timestamptz,                      -- its machine was made ready; null: not yet
   working_dir    text,
   expires_at     timestamptz not null,             -- unless it is used before; while it is waited for: when that ends
-  limit_at       timestamptz                       -- whatever happens; null: not up
+  limit_at       timestamptz,                      -- whatever happens; null: not up
+  keeps          boolean not null default false    -- its machine is that of a build that failed, and is not emptied
 );
 create index gomote_instance_name on gomote_instance (name);
 create index gomote_instance_owner on gomote_instance (owner, id);
 create index lease_gomote on lease (id) where kind = 'gomote' and state <> 'ended';
 -- What a person does with a machine is nobody's reviewed code.
 alter table lease add constraint lease_gomote_unreviewed check (kind <> 'gomote' or (class = 0 and provenance = 'unreviewed'));
+
+-- Who waits for a build to end, to have its machine as it is when it fails. Gone when they have their answer.
+create table gomote_hold (
+  build_id       bigint primary key references build (id) on delete cascade,
+  request        text not null unique,
+  owner          text not null,                    -- a person's id
+  email          text not null,
+  user_name      text not null,                    -- of the instance's name
+  builder_type   text not null,
+  host_type      text not null,
+  coordinator_id text not null references coordinator (id), -- to which the client is connected that waits
+  asked_at       timestamptz not null,
+  instance_id    bigint references gomote_instance (id) on delete set null, -- what came of it
+  refusal        text                              -- or why nothing does
+);
 
 create table gomote_command (
   id          bigint generated always as identity primary key,

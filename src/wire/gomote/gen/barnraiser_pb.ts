@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file barnraiser.proto.
  */
 export const file_barnraiser: GenFile = /*@__PURE__*/
-  fileDesc("ChBiYXJucmFpc2VyLnByb3RvEgpiYXJucmFpc2VyIjkKC0NvbW1hbmRFeGl0EhMKC2V4aXRfc3RhdHVzGAEgASgFEhUKDXByb2Nlc3Nfc3RhdGUYAiABKAkiggEKCUV4ZWN1dGlvbhIKCgJpZBgBIAEoCRIRCglnb21vdGVfaWQYAiABKAkSDAoEYXJndhgDIAMoCRIRCglkaXJlY3RvcnkYBCABKAkSDwoHc3RhcnRlZBgFIAEoAxINCgVlbmRlZBgGIAEoAxIVCg1wcm9jZXNzX3N0YXRlGAcgASgJIioKFUxpc3RFeGVjdXRpb25zUmVxdWVzdBIRCglnb21vdGVfaWQYASABKAkiQwoWTGlzdEV4ZWN1dGlvbnNSZXNwb25zZRIpCgpleGVjdXRpb25zGAEgAygLMhUuYmFybnJhaXNlci5FeGVjdXRpb24iTwoWQXR0YWNoRXhlY3V0aW9uUmVxdWVzdBIRCglnb21vdGVfaWQYASABKAkSFAoMZXhlY3V0aW9uX2lkGAIgASgJEgwKBGZyb20YAyABKAMiKQoXQXR0YWNoRXhlY3V0aW9uUmVzcG9uc2USDgoGb3V0cHV0GAEgASgMIj8KFEtpbGxFeGVjdXRpb25SZXF1ZXN0EhEKCWdvbW90ZV9pZBgBIAEoCRIUCgxleGVjdXRpb25faWQYAiABKAkiFwoVS2lsbEV4ZWN1dGlvblJlc3BvbnNlIkUKEFB1c2hGaWxlc1JlcXVlc3QSEQoJZ29tb3RlX2lkGAEgASgJEhEKCWRpcmVjdG9yeRgCIAEoCRILCgN0Z3oYAyABKAwiEwoRUHVzaEZpbGVzUmVzcG9uc2UiJgoVR2V0QnVpbGRMYXlvdXRSZXF1ZXN0Eg0KBWJ1aWxkGAEgASgDInwKFkdldEJ1aWxkTGF5b3V0UmVzcG9uc2USFAoMYnVpbGRlcl90eXBlGAEgASgJEhEKCWhvc3RfdHlwZRgCIAEoCRITCgtlbnZpcm9ubWVudBgDIAMoCRIkCgVzdGVwcxgEIAMoCzIVLmJhcm5yYWlzZXIuQnVpbGRTdGVwIm0KCUJ1aWxkU3RlcBIMCgRuYW1lGAEgASgJEgwKBGFyZ3YYAiADKAkSEQoJZGlyZWN0b3J5GAMgASgJEhMKC2Vudmlyb25tZW50GAQgAygJEgwKBHBhdGgYBSADKAkSDgoGZmFpbGVkGAYgASgIIjYKEkxheU91dEJ1aWxkUmVxdWVzdBIRCglnb21vdGVfaWQYASABKAkSDQoFYnVpbGQYAiABKAMiJwoTTGF5T3V0QnVpbGRSZXNwb25zZRIQCghwcm9ncmVzcxgBIAEoCSIhChBIb2xkQnVpbGRSZXF1ZXN0Eg0KBWJ1aWxkGAEgASgDIjgKEUhvbGRCdWlsZFJlc3BvbnNlEhAKCHByb2dyZXNzGAEgASgJEhEKCWdvbW90ZV9pZBgCIAEoCSIsChdEZXNjcmliZUluc3RhbmNlUmVxdWVzdBIRCglnb21vdGVfaWQYASABKAki5AEKGERlc2NyaWJlSW5zdGFuY2VSZXNwb25zZRIUCgxidWlsZGVyX3R5cGUYASABKAkSEQoJaG9zdF90eXBlGAIgASgJEg8KB21hY2hpbmUYAyABKAkSEwoLd29ya2luZ19kaXIYBCABKAkSDAoEZ29vcxgFIAEoCRIOCgZnb2FyY2gYBiABKAkSDwoHY3JlYXRlZBgHIAEoAxIPCgdleHBpcmVzGAggASgDEg0KBWxpbWl0GAkgASgDEhMKC3NzaF9hZGRyZXNzGAogASgJEhUKDXNzaF9ob3N0X2tleXMYCyADKAkiEgoQTGlzdFR5cGVzUmVxdWVzdCI8ChFMaXN0VHlwZXNSZXNwb25zZRInCgV0eXBlcxgBIAMoCzIYLmJhcm5yYWlzZXIuSW5zdGFuY2VUeXBlImgKDEluc3RhbmNlVHlwZRIUCgxidWlsZGVyX3R5cGUYASABKAkSEQoJaG9zdF90eXBlGAIgASgJEg8KB3JlZnVzYWwYAyABKAkSEAoIbWFjaGluZXMYBCABKAUSDAoEaWRsZRgFIAEoBTKBBgoGR29tb3RlElcKDkxpc3RFeGVjdXRpb25zEiEuYmFybnJhaXNlci5MaXN0RXhlY3V0aW9uc1JlcXVlc3QaIi5iYXJucmFpc2VyLkxpc3RFeGVjdXRpb25zUmVzcG9uc2USXAoPQXR0YWNoRXhlY3V0aW9uEiIuYmFybnJhaXNlci5BdHRhY2hFeGVjdXRpb25SZXF1ZXN0GiMuYmFybnJhaXNlci5BdHRhY2hFeGVjdXRpb25SZXNwb25zZTABElQKDUtpbGxFeGVjdXRpb24SIC5iYXJucmFpc2VyLktpbGxFeGVjdXRpb25SZXF1ZXN0GiEuYmFybnJhaXNlci5LaWxsRXhlY3V0aW9uUmVzcG9uc2USSgoJUHVzaEZpbGVzEhwuYmFybnJhaXNlci5QdXNoRmlsZXNSZXF1ZXN0Gh0uYmFybnJhaXNlci5QdXNoRmlsZXNSZXNwb25zZSgBElcKDkdldEJ1aWxkTGF5b3V0EiEuYmFybnJhaXNlci5HZXRCdWlsZExheW91dFJlcXVlc3QaIi5iYXJucmFpc2VyLkdldEJ1aWxkTGF5b3V0UmVzcG9uc2USUAoLTGF5T3V0QnVpbGQSHi5iYXJucmFpc2VyLkxheU91dEJ1aWxkUmVxdWVzdBofLmJhcm5yYWlzZXIuTGF5T3V0QnVpbGRSZXNwb25zZTABEkoKCUhvbGRCdWlsZBIcLmJhcm5yYWlzZXIuSG9sZEJ1aWxkUmVxdWVzdBodLmJhcm5yYWlzZXIuSG9sZEJ1aWxkUmVzcG9uc2UwARJdChBEZXNjcmliZUluc3RhbmNlEiMuYmFybnJhaXNlci5EZXNjcmliZUluc3RhbmNlUmVxdWVzdBokLmJhcm5yYWlzZXIuRGVzY3JpYmVJbnN0YW5jZVJlc3BvbnNlEkgKCUxpc3RUeXBlcxIcLmJhcm5yYWlzZXIuTGlzdFR5cGVzUmVxdWVzdBodLmJhcm5yYWlzZXIuTGlzdFR5cGVzUmVzcG9uc2ViBnByb3RvMw");
+  fileDesc("ChBiYXJucmFpc2VyLnByb3RvEgpiYXJucmFpc2VyIjkKC0NvbW1hbmRFeGl0EhMKC2V4aXRfc3RhdHVzGAEgASgFEhUKDXByb2Nlc3Nfc3RhdGUYAiABKAkiggEKCUV4ZWN1dGlvbhIKCgJpZBgBIAEoCRIRCglnb21vdGVfaWQYAiABKAkSDAoEYXJndhgDIAMoCRIRCglkaXJlY3RvcnkYBCABKAkSDwoHc3RhcnRlZBgFIAEoAxINCgVlbmRlZBgGIAEoAxIVCg1wcm9jZXNzX3N0YXRlGAcgASgJIioKFUxpc3RFeGVjdXRpb25zUmVxdWVzdBIRCglnb21vdGVfaWQYASABKAkiQwoWTGlzdEV4ZWN1dGlvbnNSZXNwb25zZRIpCgpleGVjdXRpb25zGAEgAygLMhUuYmFybnJhaXNlci5FeGVjdXRpb24iPwoUS2lsbEV4ZWN1dGlvblJlcXVlc3QSEQoJZ29tb3RlX2lkGAEgASgJEhQKDGV4ZWN1dGlvbl9pZBgCIAEoCSIXChVLaWxsRXhlY3V0aW9uUmVzcG9uc2UiRQoQUHVzaEZpbGVzUmVxdWVzdBIRCglnb21vdGVfaWQYASABKAkSEQoJZGlyZWN0b3J5GAIgASgJEgsKA3RnehgDIAEoDCITChFQdXNoRmlsZXNSZXNwb25zZSImChVHZXRCdWlsZExheW91dFJlcXVlc3QSDQoFYnVpbGQYASABKAMifAoWR2V0QnVpbGRMYXlvdXRSZXNwb25zZRIUCgxidWlsZGVyX3R5cGUYASABKAkSEQoJaG9zdF90eXBlGAIgASgJEhMKC2Vudmlyb25tZW50GAMgAygJEiQKBXN0ZXBzGAQgAygLMhUuYmFybnJhaXNlci5CdWlsZFN0ZXAibQoJQnVpbGRTdGVwEgwKBG5hbWUYASABKAkSDAoEYXJndhgCIAMoCRIRCglkaXJlY3RvcnkYAyABKAkSEwoLZW52aXJvbm1lbnQYBCADKAkSDAoEcGF0aBgFIAMoCRIOCgZmYWlsZWQYBiABKAgiNgoSTGF5T3V0QnVpbGRSZXF1ZXN0EhEKCWdvbW90ZV9pZBgBIAEoCRINCgVidWlsZBgCIAEoAyInChNMYXlPdXRCdWlsZFJlc3BvbnNlEhAKCHByb2dyZXNzGAEgASgJIiEKEEhvbGRCdWlsZFJlcXVlc3QSDQoFYnVpbGQYASABKAMiOAoRSG9sZEJ1aWxkUmVzcG9uc2USEAoIcHJvZ3Jlc3MYASABKAkSEQoJZ29tb3RlX2lkGAIgASgJIiwKF0Rlc2NyaWJlSW5zdGFuY2VSZXF1ZXN0EhEKCWdvbW90ZV9pZBgBIAEoCSLkAQoYRGVzY3JpYmVJbnN0YW5jZVJlc3BvbnNlEhQKDGJ1aWxkZXJfdHlwZRgBIAEoCRIRCglob3N0X3R5cGUYAiABKAkSDwoHbWFjaGluZRgDIAEoCRITCgt3b3JraW5nX2RpchgEIAEoCRIMCgRnb29zGAUgASgJEg4KBmdvYXJjaBgGIAEoCRIPCgdjcmVhdGVkGAcgASgDEg8KB2V4cGlyZXMYCCABKAMSDQoFbGltaXQYCSABKAMSEwoLc3NoX2FkZHJlc3MYCiABKAkSFQoNc3NoX2hvc3Rfa2V5cxgLIAMoCSISChBMaXN0VHlwZXNSZXF1ZXN0IjwKEUxpc3RUeXBlc1Jlc3BvbnNlEicKBXR5cGVzGAEgAygLMhguYmFybnJhaXNlci5JbnN0YW5jZVR5cGUiaAoMSW5zdGFuY2VUeXBlEhQKDGJ1aWxkZXJfdHlwZRgBIAEoCRIRCglob3N0X3R5cGUYAiABKAkSDwoHcmVmdXNhbBgDIAEoCRIQCghtYWNoaW5lcxgEIAEoBRIMCgRpZGxlGAUgASgFMqMFCgZHb21vdGUSVwoOTGlzdEV4ZWN1dGlvbnMSIS5iYXJucmFpc2VyLkxpc3RFeGVjdXRpb25zUmVxdWVzdBoiLmJhcm5yYWlzZXIuTGlzdEV4ZWN1dGlvbnNSZXNwb25zZRJUCg1LaWxsRXhlY3V0aW9uEiAuYmFybnJhaXNlci5LaWxsRXhlY3V0aW9uUmVxdWVzdBohLmJhcm5yYWlzZXIuS2lsbEV4ZWN1dGlvblJlc3BvbnNlEkoKCVB1c2hGaWxlcxIcLmJhcm5yYWlzZXIuUHVzaEZpbGVzUmVxdWVzdBodLmJhcm5yYWlzZXIuUHVzaEZpbGVzUmVzcG9uc2UoARJXCg5HZXRCdWlsZExheW91dBIhLmJhcm5yYWlzZXIuR2V0QnVpbGRMYXlvdXRSZXF1ZXN0GiIuYmFybnJhaXNlci5HZXRCdWlsZExheW91dFJlc3BvbnNlElAKC0xheU91dEJ1aWxkEh4uYmFybnJhaXNlci5MYXlPdXRCdWlsZFJlcXVlc3QaHy5iYXJucmFpc2VyLkxheU91dEJ1aWxkUmVzcG9uc2UwARJKCglIb2xkQnVpbGQSHC5iYXJucmFpc2VyLkhvbGRCdWlsZFJlcXVlc3QaHS5iYXJucmFpc2VyLkhvbGRCdWlsZFJlc3BvbnNlMAESXQoQRGVzY3JpYmVJbnN0YW5jZRIjLmJhcm5yYWlzZXIuRGVzY3JpYmVJbnN0YW5jZVJlcXVlc3QaJC5iYXJucmFpc2VyLkRlc2NyaWJlSW5zdGFuY2VSZXNwb25zZRJICglMaXN0VHlwZXMSHC5iYXJucmFpc2VyLkxpc3RUeXBlc1JlcXVlc3QaHS5iYXJucmFpc2VyLkxpc3RUeXBlc1Jlc3BvbnNlYgZwcm90bzM");
 
 /**
  * In the details of a status ABORTED of ExecuteCommand: the command ran, or could not be started, and did not end well. Any other
@@ -133,52 +133,6 @@ export const ListExecutionsResponseSchema: GenMessage<ListExecutionsResponse> = 
   messageDesc(file_barnraiser, 3);
 
 /**
- * @generated from message barnraiser.AttachExecutionRequest
- */
-export type AttachExecutionRequest = Message<"barnraiser.AttachExecutionRequest"> & {
-  /**
-   * @generated from field: string gomote_id = 1;
-   */
-  gomoteId: string;
-
-  /**
-   * @generated from field: string execution_id = 2;
-   */
-  executionId: string;
-
-  /**
-   * Bytes of output that the caller has.
-   *
-   * @generated from field: int64 from = 3;
-   */
-  from: bigint;
-};
-
-/**
- * Describes the message barnraiser.AttachExecutionRequest.
- * Use `create(AttachExecutionRequestSchema)` to create a new message.
- */
-export const AttachExecutionRequestSchema: GenMessage<AttachExecutionRequest> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 4);
-
-/**
- * @generated from message barnraiser.AttachExecutionResponse
- */
-export type AttachExecutionResponse = Message<"barnraiser.AttachExecutionResponse"> & {
-  /**
-   * @generated from field: bytes output = 1;
-   */
-  output: Uint8Array;
-};
-
-/**
- * Describes the message barnraiser.AttachExecutionResponse.
- * Use `create(AttachExecutionResponseSchema)` to create a new message.
- */
-export const AttachExecutionResponseSchema: GenMessage<AttachExecutionResponse> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 5);
-
-/**
  * @generated from message barnraiser.KillExecutionRequest
  */
 export type KillExecutionRequest = Message<"barnraiser.KillExecutionRequest"> & {
@@ -198,7 +152,7 @@ export type KillExecutionRequest = Message<"barnraiser.KillExecutionRequest"> & 
  * Use `create(KillExecutionRequestSchema)` to create a new message.
  */
 export const KillExecutionRequestSchema: GenMessage<KillExecutionRequest> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 6);
+  messageDesc(file_barnraiser, 4);
 
 /**
  * @generated from message barnraiser.KillExecutionResponse
@@ -211,7 +165,7 @@ export type KillExecutionResponse = Message<"barnraiser.KillExecutionResponse"> 
  * Use `create(KillExecutionResponseSchema)` to create a new message.
  */
 export const KillExecutionResponseSchema: GenMessage<KillExecutionResponse> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 7);
+  messageDesc(file_barnraiser, 5);
 
 /**
  * @generated from message barnraiser.PushFilesRequest
@@ -240,7 +194,7 @@ export type PushFilesRequest = Message<"barnraiser.PushFilesRequest"> & {
  * Use `create(PushFilesRequestSchema)` to create a new message.
  */
 export const PushFilesRequestSchema: GenMessage<PushFilesRequest> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 8);
+  messageDesc(file_barnraiser, 6);
 
 /**
  * @generated from message barnraiser.PushFilesResponse
@@ -253,7 +207,7 @@ export type PushFilesResponse = Message<"barnraiser.PushFilesResponse"> & {
  * Use `create(PushFilesResponseSchema)` to create a new message.
  */
 export const PushFilesResponseSchema: GenMessage<PushFilesResponse> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 9);
+  messageDesc(file_barnraiser, 7);
 
 /**
  * @generated from message barnraiser.GetBuildLayoutRequest
@@ -270,7 +224,7 @@ export type GetBuildLayoutRequest = Message<"barnraiser.GetBuildLayoutRequest"> 
  * Use `create(GetBuildLayoutRequestSchema)` to create a new message.
  */
 export const GetBuildLayoutRequestSchema: GenMessage<GetBuildLayoutRequest> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 10);
+  messageDesc(file_barnraiser, 8);
 
 /**
  * @generated from message barnraiser.GetBuildLayoutResponse
@@ -302,7 +256,7 @@ export type GetBuildLayoutResponse = Message<"barnraiser.GetBuildLayoutResponse"
  * Use `create(GetBuildLayoutResponseSchema)` to create a new message.
  */
 export const GetBuildLayoutResponseSchema: GenMessage<GetBuildLayoutResponse> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 11);
+  messageDesc(file_barnraiser, 9);
 
 /**
  * @generated from message barnraiser.BuildStep
@@ -346,7 +300,7 @@ export type BuildStep = Message<"barnraiser.BuildStep"> & {
  * Use `create(BuildStepSchema)` to create a new message.
  */
 export const BuildStepSchema: GenMessage<BuildStep> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 12);
+  messageDesc(file_barnraiser, 10);
 
 /**
  * @generated from message barnraiser.LayOutBuildRequest
@@ -368,7 +322,7 @@ export type LayOutBuildRequest = Message<"barnraiser.LayOutBuildRequest"> & {
  * Use `create(LayOutBuildRequestSchema)` to create a new message.
  */
 export const LayOutBuildRequestSchema: GenMessage<LayOutBuildRequest> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 13);
+  messageDesc(file_barnraiser, 11);
 
 /**
  * @generated from message barnraiser.LayOutBuildResponse
@@ -387,7 +341,7 @@ export type LayOutBuildResponse = Message<"barnraiser.LayOutBuildResponse"> & {
  * Use `create(LayOutBuildResponseSchema)` to create a new message.
  */
 export const LayOutBuildResponseSchema: GenMessage<LayOutBuildResponse> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 14);
+  messageDesc(file_barnraiser, 12);
 
 /**
  * @generated from message barnraiser.HoldBuildRequest
@@ -404,7 +358,7 @@ export type HoldBuildRequest = Message<"barnraiser.HoldBuildRequest"> & {
  * Use `create(HoldBuildRequestSchema)` to create a new message.
  */
 export const HoldBuildRequestSchema: GenMessage<HoldBuildRequest> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 15);
+  messageDesc(file_barnraiser, 13);
 
 /**
  * @generated from message barnraiser.HoldBuildResponse
@@ -428,7 +382,7 @@ export type HoldBuildResponse = Message<"barnraiser.HoldBuildResponse"> & {
  * Use `create(HoldBuildResponseSchema)` to create a new message.
  */
 export const HoldBuildResponseSchema: GenMessage<HoldBuildResponse> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 16);
+  messageDesc(file_barnraiser, 14);
 
 /**
  * @generated from message barnraiser.DescribeInstanceRequest
@@ -445,7 +399,7 @@ export type DescribeInstanceRequest = Message<"barnraiser.DescribeInstanceReques
  * Use `create(DescribeInstanceRequestSchema)` to create a new message.
  */
 export const DescribeInstanceRequestSchema: GenMessage<DescribeInstanceRequest> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 17);
+  messageDesc(file_barnraiser, 15);
 
 /**
  * @generated from message barnraiser.DescribeInstanceResponse
@@ -520,7 +474,7 @@ export type DescribeInstanceResponse = Message<"barnraiser.DescribeInstanceRespo
  * Use `create(DescribeInstanceResponseSchema)` to create a new message.
  */
 export const DescribeInstanceResponseSchema: GenMessage<DescribeInstanceResponse> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 18);
+  messageDesc(file_barnraiser, 16);
 
 /**
  * @generated from message barnraiser.ListTypesRequest
@@ -533,7 +487,7 @@ export type ListTypesRequest = Message<"barnraiser.ListTypesRequest"> & {
  * Use `create(ListTypesRequestSchema)` to create a new message.
  */
 export const ListTypesRequestSchema: GenMessage<ListTypesRequest> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 19);
+  messageDesc(file_barnraiser, 17);
 
 /**
  * @generated from message barnraiser.ListTypesResponse
@@ -550,7 +504,7 @@ export type ListTypesResponse = Message<"barnraiser.ListTypesResponse"> & {
  * Use `create(ListTypesResponseSchema)` to create a new message.
  */
 export const ListTypesResponseSchema: GenMessage<ListTypesResponse> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 20);
+  messageDesc(file_barnraiser, 18);
 
 /**
  * @generated from message barnraiser.InstanceType
@@ -589,7 +543,7 @@ export type InstanceType = Message<"barnraiser.InstanceType"> & {
  * Use `create(InstanceTypeSchema)` to create a new message.
  */
 export const InstanceTypeSchema: GenMessage<InstanceType> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 21);
+  messageDesc(file_barnraiser, 19);
 
 /**
  * Rules for identity, existence and ownership are those of protos.GomoteService.
@@ -606,16 +560,6 @@ export const Gomote: GenService<{
     methodKind: "unary";
     input: typeof ListExecutionsRequestSchema;
     output: typeof ListExecutionsResponseSchema;
-  },
-  /**
-   * Goes on with a command's output from a byte, and ends as ExecuteCommand does. A command that nobody is attached to is killed.
-   *
-   * @generated from rpc barnraiser.Gomote.AttachExecution
-   */
-  attachExecution: {
-    methodKind: "server_streaming";
-    input: typeof AttachExecutionRequestSchema;
-    output: typeof AttachExecutionResponseSchema;
   },
   /**
    * @generated from rpc barnraiser.Gomote.KillExecution
@@ -656,7 +600,8 @@ export const Gomote: GenService<{
     output: typeof LayOutBuildResponseSchema;
   },
   /**
-   * The very machine of a build that runs becomes an instance of the caller when the build fails.
+   * The very machine of a build becomes an instance of the caller, as it is, when the build fails, or if it has failed and nothing else had
+   * the machine since. FAILED_PRECONDITION says why not.
    *
    * @generated from rpc barnraiser.Gomote.HoldBuild
    */
