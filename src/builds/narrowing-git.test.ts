@@ -16,6 +16,11 @@ const FARM = checkFarm({
   builders: [{ name: "linux-amd64", host: HOST, steps: ["make"] }],
 });
 
+function everything({ sql }: Bench): Promise<void> {
+  const bus = { publish: () => {}, subscribe: () => {} };
+  return look({ sql, bus, clock: systemClock, log: quiet, config: () => FARM }, "everything");
+}
+
 /** `one`, `two`, a merge of `side 1` and `side 2`, `three`; the first is green, the last red. The farm is told of the rest in one push. */
 async function merged(bench: Bench) {
   const { sql } = bench;
@@ -35,8 +40,7 @@ async function merged(bench: Bench) {
       [message, outcome],
     );
     expect([message, ended.length]).toEqual([message, 1]);
-    const bus = { publish: () => {}, subscribe: () => {} };
-    await look({ sql, bus, clock: systemClock, log: quiet, config: () => FARM }, "everything");
+    await everything(bench);
   };
   await end("one", "success");
   await repo.git("checkout", "-q", "-b", "side");
@@ -65,7 +69,7 @@ async function merged(bench: Bench) {
       `select s.kind, r.message as red, g.message as green, s.between
        from standing s join commit r on r.id = s.red_commit left join commit g on g.id = s.green_commit`,
     );
-  return { narrow, standing };
+  return { repo, narrow, standing };
 }
 
 test("a merge is one step: what it brought is not built, and the merge is the culprit when its first parent is green", async () => {
@@ -75,6 +79,21 @@ test("a merge is one step: what it brought is not built, and the merge is the cu
   expect(await standing()).toEqual([{ kind: "range", red: "three", green: "one", between: 2 }]);
   expect(await narrow({ two: "success", merge: "failure" })).toEqual(["merge", "two"]);
   expect(await standing()).toEqual([{ kind: "commit", red: "merge", green: "two", between: 0 }]);
+});
+
+test("a branch that was deleted is not red any more, and what was wanted for its sake is taken back", async () => {
+  await using bench = await Bench.make();
+  const { repo, standing } = await merged(bench);
+  const open = () => bench.sql.query("select outcome from build where narrows order by id");
+  expect([await standing(), await open()]).toMatchObject([[{ kind: "range" }], [{ outcome: null }]]);
+  await repo.git("checkout", "-q", "side");
+  await repo.git("branch", "-q", "-D", "main");
+  await bench.look();
+  expect(await standing()).toEqual([]);
+  await everything(bench);
+  expect([await standing(), await open()]).toEqual([[], [{ outcome: "skipped" }]]);
+  await everything(bench);
+  expect(await open()).toEqual([{ outcome: "skipped" }]);
 });
 
 test.each([

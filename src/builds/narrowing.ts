@@ -4,7 +4,7 @@
  * A line is one builder's answers about one branch. It is looked at when a build of it has ended, when its branch moved, when the configuration
  * changed, and every SWEEP for what got lost; each look asks culprit.ts where the line stands, keeps that in the table `standing`, wants the
  * builds that make its range smaller and takes back those that do not any more. Only what the configuration in force builds is narrowed, by
- * the recipe in force, and no builder whose failures are known. Where a few tests fail it is done for each (test-edges.ts).
+ * the recipe in force, and no builder whose failures are known, nor a branch that is gone. Where a few tests fail it is done for each (test-edges.ts).
  *
  *   background   one build at a time, for machines that have nothing else to do (the class sees to that)
  *   batch        two at a time and in the class of the builds that were skipped: without them a busy farm would never know
@@ -23,6 +23,7 @@ import { type BuildId, buildId, type Ms, ms, seconds } from "../farm/ids.ts";
 import { Wake } from "../farm/wake.ts";
 import { rankOf, starvesAt } from "../schedule/order.ts";
 import { recipeDigest } from "../store/builds.ts";
+import { isGone } from "../store/commits.ts";
 import {
   allBranches,
   insertNarrowing,
@@ -160,7 +161,8 @@ async function decide(
   tidy: boolean,
 ): Promise<Decision> {
   const builder = config.builders.find(({ name }) => name === line.builder);
-  const recipe = plan(config, line.repo, line.branch).find((each) => each.builder === line.builder);
+  const gone = await isGone(sql, line.repo, line.branch);
+  const recipe = gone ? undefined : plan(config, line.repo, line.branch).find((each) => each.builder === line.builder);
   const commits = lineOfPair(all, [null, null]);
   const newest = newestRecipe(commits);
   const edges = newest === undefined ? [] : await edgesOf(sql, commits, newest, recipe?.tests !== undefined);

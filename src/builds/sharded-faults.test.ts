@@ -237,7 +237,7 @@ test("a build that has used up its time begins no more tests and fails", async (
   const [begun] = await database.sql.query("select state from build where id = $1", [id]);
   expect(begun).toEqual({ state: "running" });
   await clock.advance(ms(1));
-  const reason = "timed out: its build has 700 ms";
+  const reason = "timed out: its build has 700 ms; not ended: c";
   expect(await endedBuild(database, id)).toMatchObject({ outcome: "failure", reason, failed_step: "tests" });
   expect(machine.commands.at(-1)?.args).toEqual(["c"]);
   await vi.waitFor(async () => {
@@ -245,6 +245,38 @@ test("a build that has used up its time begins no more tests and fails", async (
     expect(await stepLog(farm)).toMatch(
       /m: c: timed out: its build has 700 ms after .*\nfailed: c on m, for good\n\nbarnraiser: the tests were stopped/,
     );
+  });
+  expect(await database.sql.query("select from lease where state <> 'ended'")).toEqual([]);
+});
+
+test("a build that has used up its time names what had not ended, on every machine, though none of it is known to hang", async () => {
+  await using database = await freshDatabase();
+  const clock = new FakeClock();
+  await using farm = await opened(database, { clock, snapshots: trees() });
+  const script = runScript(() => ({ ends: "hang" }));
+  for (const name of ["main", "helper"]) await farm.connect("linux", name, { script });
+  const id = await planTests(database, testsSpec(NAMES, { helpers: 1, groupTargetMs: 6000 }), {
+    limits: { buildMs: 60_000 },
+    now: clock.now(),
+  });
+  const groups = () => database.sql.query<{ tests: number[] }>("select tests from test_group order by id");
+  await vi.waitFor(
+    async () => {
+      await clock.advance(ms(10));
+      expect(await groups()).toHaveLength(2);
+    },
+    { timeout: 8000 },
+  );
+  const begun = (await groups()).map(({ tests }) => tests);
+  expect(Math.max(...begun.map((tests) => tests.length))).toBeGreaterThan(1);
+  await clock.advance(ms(60_000));
+  const names = begun.flat().toSorted((a, b) => a - b);
+  const reason = `timed out: its build has 1m 00s; not ended: ${names.map((number) => NAMES[number - 1]).join(", ")}`;
+  expect(await endedBuild(database, id)).toMatchObject({ outcome: "failure", reason, failed_step: "tests" });
+  expect(await database.sql.query("select from test where state <> 'ended' or outcome <> 'skipped'")).toEqual([]);
+  await vi.waitFor(async () => {
+    await clock.advance(FLUSH_AFTER);
+    expect(farm.released).toHaveLength(2);
   });
   expect(await database.sql.query("select from lease where state <> 'ended'")).toEqual([]);
 });

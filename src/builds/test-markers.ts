@@ -5,7 +5,8 @@
  *   $BARNRAISER_MARK pass NAME          or fail, or skip
  *
  * The mark is in the environment of the program, and new for each run. A line counts when it begins with the mark; whatever else a test
- * prints is output, also when it looks just like a marker, since it cannot know the mark. A test's output is what stands between the line
+ * prints is output, also when it looks just like a marker. So nobody imitates one by accident, nor by what an earlier run printed. It is no
+ * secret from the tests: they inherit the environment, unless the program takes it out for them. A test's output is what stands between the line
  * that begins it and the one that ends it. An end without a begin is an end; of several ends of one test a failure is the one that counts.
  *
  * What a test took is the time between the two lines as they come, so only of what comes as it is printed: of output that was waiting to be

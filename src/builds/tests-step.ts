@@ -15,9 +15,10 @@ import { FarmError } from "../farm/errors.ts";
 import { type Ms, minutes, ms } from "../farm/ids.ts";
 import type { LogWriter } from "../logs/writer.ts";
 import { helpersMayCome } from "../store/helper-leases.ts";
+import { unendedTests } from "../store/left-tests.ts";
 import type { OpenLog } from "../store/logs.ts";
 import { troubledTests } from "../store/pages-tests.ts";
-import { takeLines } from "../store/test-lines.ts";
+import { listed, takeLines } from "../store/test-lines.ts";
 import { storeTests, type TestCounts, testCounts } from "../store/test-run.ts";
 import { expectedTimes } from "../store/test-times.ts";
 import { folderOf } from "./command.ts";
@@ -79,7 +80,9 @@ export async function runTests(deps: TestsDeps, step: TestsStep, signal: AbortSi
       return { settled: true, status: "ok", counts: worked.counts };
     }
     if (worked.why === "late") {
-      const status = buildLateText(step.limit);
+      const late = buildLateText(step.limit);
+      const unended = await patiently(() => unendedTests(sql, build.id, late));
+      const status = unended.length === 0 ? late : `${late}; not ended: ${listed(unended)}`;
       await say(`\nbarnraiser: the tests were stopped: ${status}\n`);
       return { settled: false, status };
     }

@@ -57,6 +57,7 @@ import { DataFolder } from "../store/data-folder.ts";
 import { openDatabase } from "../store/database.ts";
 import { claimLease } from "../store/leases.ts";
 import { closeLeftSessions, configureHostTypes } from "../store/machines.ts";
+import type { Snapshot } from "../store/snapshots.ts";
 import type { Sql } from "../store/sql.ts";
 import { readAgents, serveAgents } from "../web/agent-files.ts";
 import { loadAssets } from "../web/assets.ts";
@@ -244,7 +245,8 @@ export class Coordinator implements AsyncDisposable {
     );
     const signature = new PeerSignature({ self: id, clock, masterKey: master });
     const peerBlobs = new PeerBlobs({ peers, clock, log, signature, get: (key) => gomote.transfers.blob(key) });
-    const elsewhere = ({ blob }: { readonly blob: string }, signal: AbortSignal) => peerBlobs.fetch(blob, signal);
+    const elsewhere = ({ blob, holder }: Pick<Snapshot, "blob" | "holder">, signal: AbortSignal) =>
+      peerBlobs.fetch(blob, holder, signal);
     const snapshots = stack.use(new Snapshots({ sql, bus, clock, log, blobs, coordinator: id, elsewhere }));
     snapshots.start();
     const tarball = async (repo: string, hash: string, signal: AbortSignal) =>
@@ -282,7 +284,7 @@ export class Coordinator implements AsyncDisposable {
         ...(options.listenSsh && { shells: { signature, keys: await openGatewayKeys(sql, master, startedAt) } }),
         stopping: stop.signal,
         blobs,
-        elsewhere: (key, signal) => peerBlobs.fetch(key, signal),
+        elsewhere: (key, holder, signal) => peerBlobs.fetch(key, holder, signal),
         plainPort: () => door.ports.http,
         masterKey: master,
       }),

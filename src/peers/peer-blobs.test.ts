@@ -8,7 +8,7 @@ import { buffer } from "node:stream/consumers";
 import { expect, test } from "vitest";
 import type { Clock } from "../farm/clock.ts";
 import { FarmError } from "../farm/errors.ts";
-import { coordinatorId, epochMs, minutes } from "../farm/ids.ts";
+import { type CoordinatorId, coordinatorId, epochMs, minutes } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { coordinatorEnded, coordinatorReachable, coordinatorStarted } from "../store/coordinators.ts";
 import { systemClock } from "../store/system-clock.ts";
@@ -22,6 +22,7 @@ import { certificateDigest, Peers } from "./peers.ts";
 
 const MASTER = "test master";
 const never = new AbortController().signal;
+const nobody = coordinatorId("P000000000");
 
 /** Coordinators of one farm, each with blobs of its own. */
 class Farm implements AsyncDisposable {
@@ -89,18 +90,31 @@ test("a snapshot is fetched from whichever coordinator has it, whole, and nobody
   const first = await farm.coordinator(1, new Map());
   await farm.coordinator(2, new Map());
   const third = await farm.coordinator(3, new Map([["snapshots/1-a.b", () => Readable.from([bytes])]]));
-  expect(await outcome(first.peerBlobs.fetch("snapshots/1-a.b", never))).toBe(
+  expect(await outcome(first.peerBlobs.fetch("snapshots/1-a.b", nobody, never))).toBe(
     createHash("sha256").update(bytes).digest("hex"),
   );
-  expect(await outcome(first.peerBlobs.fetch("snapshots/none", never))).toBe(
+  expect(await outcome(first.peerBlobs.fetch("snapshots/none", nobody, never))).toBe(
     'not-found: Cannot read "snapshots/none": no coordinator has it',
   );
   await coordinatorReachable(farm.database.sql, { id: third.self, address: "127.0.0.1:1", certificate: "00" });
   const late = await farm.coordinator(4, new Map());
-  expect(await outcome(late.peerBlobs.fetch("snapshots/1-a.b", never))).toMatch(/^unavailable: .*ECONNREFUSED/);
+  expect(await outcome(late.peerBlobs.fetch("snapshots/1-a.b", nobody, never))).toMatch(/^unavailable: .*ECONNREFUSED/);
   await coordinatorEnded(farm.database.sql, third.self, epochMs(Date.now()));
   const later = await farm.coordinator(5, new Map());
-  expect(await outcome(later.peerBlobs.fetch("snapshots/1-a.b", never))).toMatch(/^not-found/);
+  expect(await outcome(later.peerBlobs.fetch("snapshots/1-a.b", nobody, never))).toMatch(/^not-found/);
+});
+
+test("whoever should have a snapshot is asked before all others, which are asked when it has none", async () => {
+  await using farm = await Farm.start();
+  const has = (text: string) => new Map([["snapshots/a", () => Readable.from([Buffer.from(text)])]]);
+  const first = await farm.coordinator(1, new Map());
+  const second = await farm.coordinator(2, has("2"));
+  const third = await farm.coordinator(3, has("3"));
+  const empty = await farm.coordinator(4, new Map());
+  const from = async (holder: CoordinatorId) =>
+    (await buffer(await first.peerBlobs.fetch("snapshots/a", holder, never))).toString();
+  expect([await from(second.self), await from(third.self)]).toEqual(["2", "3"]);
+  for (const holder of [empty.self, nobody]) expect(await from(holder)).toMatch(/^[23]$/);
 });
 
 test("a transfer that is cut off is an error of its reader, not a short blob; one that is given up ends", async () => {
@@ -130,9 +144,9 @@ test("a transfer that is cut off is an error of its reader, not a short blob; on
       ],
     ]),
   );
-  await expect(first.peerBlobs.fetch("snapshots/cut", never).then(buffer)).rejects.toThrow();
+  await expect(first.peerBlobs.fetch("snapshots/cut", nobody, never).then(buffer)).rejects.toThrow();
   const given = new AbortController();
-  const body = await first.peerBlobs.fetch("snapshots/endless", given.signal);
+  const body = await first.peerBlobs.fetch("snapshots/endless", nobody, given.signal);
   const read = buffer(body);
   given.abort(new Error("given up"));
   await expect(read).rejects.toThrow();
@@ -175,10 +189,12 @@ test("only coordinators of this farm are given blobs, and of these nothing but s
     "over TLS only\n",
     "200 a page",
   ]);
-  expect(await outcome(friend.peerBlobs.fetch("snapshots/a", never))).toMatch(/^[0-9a-f]{64}$/);
-  expect(await outcome(friend.peerBlobs.fetch("tarballs/x", never))).toMatch(/^unavailable/);
-  expect(await outcome(friend.peerBlobs.fetch("snapshots/../tarballs/x", never))).toMatch(/^unavailable/);
-  expect(await outcome(stranger.peerBlobs.fetch("snapshots/a", never))).toMatch(/^unavailable: .* answered 403/);
+  expect(await outcome(friend.peerBlobs.fetch("snapshots/a", nobody, never))).toMatch(/^[0-9a-f]{64}$/);
+  expect(await outcome(friend.peerBlobs.fetch("tarballs/x", nobody, never))).toMatch(/^unavailable/);
+  expect(await outcome(friend.peerBlobs.fetch("snapshots/../tarballs/x", nobody, never))).toMatch(/^unavailable/);
+  expect(await outcome(stranger.peerBlobs.fetch("snapshots/a", nobody, never))).toMatch(
+    /^unavailable: .* answered 403/,
+  );
   clock.jump(minutes(6)); // a request from so long ago, replayed
-  expect(await outcome(friend.peerBlobs.fetch("snapshots/a", never))).toMatch(/^unavailable: .* answered 403/);
+  expect(await outcome(friend.peerBlobs.fetch("snapshots/a", nobody, never))).toMatch(/^unavailable: .* answered 403/);
 });

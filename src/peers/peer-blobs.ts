@@ -49,10 +49,11 @@ export class PeerBlobs {
     this.#deps = deps;
   }
 
-  /** The bytes of `key` from whichever peer has them. Throws `not-found` when none has, `unavailable` when that cannot be told now. */
-  async fetch(key: string, signal: AbortSignal): Promise<Readable> {
+  /** The bytes of `key` from whichever peer has them; `holder` should, and is asked first. Throws `not-found` when none has, `unavailable` when that cannot be told now. */
+  async fetch(key: string, holder: CoordinatorId, signal: AbortSignal): Promise<Readable> {
     let unreachable: unknown;
-    for (const { id } of await this.#deps.peers.all()) {
+    const peers = await this.#deps.peers.all();
+    for (const { id } of peers.toSorted((a, b) => Number(b.id === holder) - Number(a.id === holder))) {
       try {
         return await this.#fetchFrom(id, key, signal);
       } catch (error) {

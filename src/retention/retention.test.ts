@@ -342,3 +342,25 @@ test("deleting looks rows up by an index, never through a whole table that refer
   );
   expect(rows).toEqual([]);
 });
+
+test("a branch that is gone for as long as builds are kept is ended: its history, the newest result of each builder on it, and itself", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  await start(database);
+  await build(sql, { hash: "a", days: 500 });
+  await build(sql, { hash: "b", days: 450 });
+  await branch(sql, ["a", "b"]);
+  await pass(database);
+  const left = async () => [
+    (await sql.query("select from branch")).length,
+    (await sql.query("select from branch_commit")).length,
+    (await sql.query("select from build")).length,
+  ];
+  expect(await left()).toEqual([1, 2, 2]);
+  await sql.query("update branch set gone_at = $1", [at(NOON)]);
+  await pass(database);
+  expect(await left()).toEqual([1, 2, 2]);
+  await sql.query("update branch set gone_at = moved_at - interval '500 days'");
+  await pass(database);
+  expect(await left()).toEqual([0, 0, 0]);
+});

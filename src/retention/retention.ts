@@ -13,6 +13,7 @@ import { messageOf } from "../farm/errors.ts";
 import { type EpochMs, epochMs, type Ms, minutes, ms, plus } from "../farm/ids.ts";
 import {
   deleteAudit,
+  deleteBranches,
   deleteBuilds,
   deleteChanges,
   deleteCommits,
@@ -148,6 +149,7 @@ function bites(
         return { deleted, more: next !== undefined };
       },
     ],
+    ["branches", upTo(ROWS, (tx) => deleteBranches(tx, before(buildsMs), ROWS))],
     [
       "commits",
       async (tx) => {

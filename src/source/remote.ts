@@ -19,6 +19,8 @@ export interface WatchedBranch {
 
 export interface Choice {
   readonly watched: readonly WatchedBranch[];
+  /** The branch that HEAD stands for, as far as the remote tells or lets guess. */
+  readonly headBranch: string | undefined;
   /** What the configuration asks for and the remote does not have; null: nothing. */
   readonly problem: string | null;
 }
@@ -45,7 +47,8 @@ export function readRefs(output: string): RemoteRefs {
 
 /** Those branches of `refs` that `patterns` mean. */
 export function chooseBranches(patterns: readonly string[], refs: RemoteRefs): Choice {
-  if (refs.head === undefined && refs.branches.size === 0) return { watched: [], problem: "it has no commits yet" };
+  if (refs.head === undefined && refs.branches.size === 0)
+    return { watched: [], headBranch: undefined, problem: "it has no commits yet" };
   const problems: string[] = [];
   const unmatched: string[] = [];
   const named = patterns.filter((p) => p !== "HEAD");
@@ -66,7 +69,7 @@ export function chooseBranches(patterns: readonly string[], refs: RemoteRefs): C
   // Release branches may come later: a glob without any is told only where nothing at all is watched.
   if (watched.length === 0) problems.push(...unmatched);
   const problem = problems.length === 0 ? null : `${problems.join(", ")}; ${listed(refs.branches)}`;
-  return { watched, problem };
+  return { watched, headBranch: defaultBranch(refs), problem };
 }
 
 function anyMatches(pattern: string, refs: RemoteRefs): boolean {

@@ -4,6 +4,9 @@
  * A look asks the remote for its branches, fetches those that moved, and records each in one transaction together with the
  * builds planned for it: a coordinator that dies at any point has either done both or will do both. Looking twice is harmless.
  *
+ * A branch that the remote does not have any more is gone: it keeps what was built of it until retention ends it, and nobody builds anything
+ * for its sake. Pushed again, it is back.
+ *
  * Every coordinator of the farm watches. A branch that another one moved between reading where it stood and recording is left to it, and
  * looked at again at once. A commit that another one found, and that a machine of ours is to build, is brought here when it is asked for.
  *
@@ -19,7 +22,7 @@ import * as commits from "../store/commits.ts";
 import type { Sql } from "../store/sql.ts";
 import { GitError } from "./git.ts";
 import type { Mirror, Remote } from "./mirror.ts";
-import { chooseBranches, type WatchedBranch } from "./remote.ts";
+import { type Choice, chooseBranches, type WatchedBranch } from "./remote.ts";
 import { remoteTrouble } from "./remote-trouble.ts";
 
 export const LONGEST_WAIT: Ms = minutes(5);
@@ -128,22 +131,22 @@ export class RepoWatch implements AsyncDisposable {
     const { name, url } = this.config;
     try {
       await commits.recordRepo(sql, name, url);
-      const trouble = await this.#fetchAndRecord().catch((error: unknown) => {
+      const found = await this.#fetchAndRecord().catch((error: unknown) => {
         if (error instanceof GitError)
           return { failure: remoteTrouble(`fetch ${JSON.stringify(name)} from ${url}`, error) };
         if (error instanceof FarmError && error.code !== "internal") return { failure: error.message };
         throw error;
       });
-      if (typeof trouble === "object" && trouble !== null) {
-        log.warn({ repo: name, error: trouble.failure }, "Could not look for commits");
-        await commits.recordFailure(sql, name, trouble.failure, clock.now());
-        this.#standing = { ...this.#standing, looked: true, failure: trouble.failure };
+      if ("failure" in found) {
+        log.warn({ repo: name, error: found.failure }, "Could not look for commits");
+        await commits.recordFailure(sql, name, found.failure, clock.now());
+        this.#standing = { ...this.#standing, looked: true, failure: found.failure };
       } else {
-        await commits.recordAnswer(sql, name, trouble, clock.now());
-        this.#standing = { ...this.#standing, looked: true, failure: null, problem: trouble };
+        await commits.recordAnswer(sql, name, found.headBranch, found.problem, clock.now());
+        this.#standing = { ...this.#standing, looked: true, failure: null, problem: found.problem };
       }
       bus.publish(`repo:${name}`);
-      return typeof trouble !== "object" || trouble === null;
+      return !("failure" in found);
     } catch (error) {
       if (!this.#stop.signal.aborted)
         log.error({ repo: name, error: messageOf(error) }, "Could not record what was found");
@@ -151,16 +154,17 @@ export class RepoWatch implements AsyncDisposable {
     }
   }
 
-  /** What is wrong with what the remote has; null: nothing. */
-  async #fetchAndRecord(): Promise<string | null> {
-    const { mirror } = this.#deps;
+  /** What its HEAD is, and what is wrong with what it has; null: nothing. */
+  async #fetchAndRecord(): Promise<Pick<Choice, "headBranch" | "problem">> {
+    const { sql, bus, clock, mirror } = this.#deps;
     const { name, url, branches, history } = this.config;
     const stop = this.#stop.signal;
     const remote = await this.#deps.remote(this.config);
-    const choice = chooseBranches(branches, await mirror.list(remote, stop));
+    const refs = await mirror.list(remote, stop);
+    const choice = chooseBranches(branches, refs);
     if (choice.watched.length > 0) {
       const here = await mirror.fetch(remote, choice.watched, history, stop);
-      const heads = await commits.branchHeads(this.#deps.sql, name);
+      const heads = await commits.branchHeads(sql, name);
       const found = new Map(here.map((branch) => [branch.name, branch.head]));
       let moved = false;
       for (const branch of here) {
@@ -172,9 +176,13 @@ export class RepoWatch implements AsyncDisposable {
       this.#standing = { ...this.#standing, heads: found };
       if (moved) await mirror.tidy(stop).catch((error: unknown) => this.#untidy(error));
     }
-    return choice.problem === null
-      ? null
-      : `Cannot find everything in ${JSON.stringify(name)} at ${url}: ${choice.problem}`;
+    const present = [...refs.branches.keys(), ...choice.watched.map((branch) => branch.name)];
+    if (await commits.recordPresent(sql, name, present, clock.now())) {
+      for (const topic of [`grid:${name}`, `standing:${name}`]) bus.publish(topic);
+    }
+    const { headBranch, problem } = choice;
+    const words = `Cannot find everything in ${JSON.stringify(name)} at ${url}: ${problem}`;
+    return { headBranch, problem: problem === null ? null : words };
   }
 
   async #record(branch: WatchedBranch, recorded: string | undefined): Promise<void> {

@@ -3,6 +3,7 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { epochMs, ms } from "../farm/ids.ts";
+import { branchesOf } from "../store/pages-grid.ts";
 import { MIRROR_LIMITS } from "./mirror.ts";
 import { Bench } from "./testing/bench.ts";
 import { HttpRemote } from "./testing/http-remote.ts";
@@ -207,6 +208,36 @@ test("a remote that vanishes leaves everything as it was, and is taken up again 
     [{ error_since: null }],
     { main: ["two", "one"] },
   ]);
+});
+
+test("a branch that the remote does not have any more is gone, and back when it is pushed again; HEAD's branch comes first, whatever moved", async () => {
+  const { bench, repo } = await benchWith();
+  await using _ = bench;
+  await repo.commit("one");
+  await bench.open([{ name: "app", url: "origin", branches: ["main", "feature/*"] }]);
+  await repo.git("checkout", "-q", "-b", "feature/a");
+  const two = await repo.commit("two");
+  await repo.git("checkout", "-q", "main");
+  await bench.look();
+  const branches = () => branchesOf(bench.sql, "app");
+  expect(await branches()).toEqual(["main", "feature/a"]);
+  bench.topics.splice(0);
+  await repo.git("branch", "-q", "-D", "feature/a");
+  await bench.look();
+  await bench.look();
+  expect([await branches(), bench.topics]).toEqual([["main"], ["grid:app", "standing:app", "repo:app", "repo:app"]]);
+  expect(await bench.history()).toEqual({ main: ["one"], "feature/a": ["two", "one"] });
+  for (const [how, head] of [
+    ["as it was", two],
+    ["moved", await repo.git("rev-parse", "main")],
+  ] as const) {
+    await repo.git("branch", "-q", "feature/a", head);
+    await bench.look();
+    expect([how, await branches()]).toEqual([how, ["main", "feature/a"]]);
+    await repo.git("branch", "-q", "-D", "feature/a");
+    await bench.look();
+    expect([how, await branches()]).toEqual([how, ["main"]]);
+  }
 });
 
 test("a folder that is no repository says so", async () => {

@@ -40,14 +40,52 @@ export async function recordRepo(sql: Sql, name: string, url: string): Promise<v
   );
 }
 
-/** The remote answered. `error` is what is wrong nevertheless; null: nothing, and what was is forgotten. */
-export async function recordAnswer(sql: Sql, name: string, error: string | null, now: EpochMs): Promise<void> {
+/** The remote answered: its HEAD is `headBranch`, or nobody knows. `error` is what is wrong nevertheless; null: nothing, and what was is forgotten. */
+export async function recordAnswer(
+  sql: Sql,
+  name: string,
+  headBranch: string | undefined,
+  error: string | null,
+  now: EpochMs,
+): Promise<void> {
   await sql.query(
-    `update repo set fetched_at = $2::timestamptz, error = $3::text,
+    `update repo set fetched_at = $2::timestamptz, error = $3::text, head_branch = $4,
        error_since = case when $3::text is null then null else coalesce(error_since, $2::timestamptz) end
      where name = $1`,
-    [name, at(now), error],
+    [name, at(now), error, headBranch ?? null],
   );
+}
+
+/**
+ * The remote has `branches` of `repo` and no others: those that were recorded and are not among them are gone, and where they stand is not kept; those
+ * that were gone and are among them are back. Returns whether that is news.
+ */
+export async function recordPresent(
+  sql: Sql,
+  repo: string,
+  branches: readonly string[],
+  now: EpochMs,
+): Promise<boolean> {
+  const changed = await sql.query(
+    `with changed as (
+       update branch set gone_at = case when name = any ($2::text[]) then null else $3::timestamptz end
+       where repo = $1 and (gone_at is null) <> (name = any ($2::text[])) returning name, gone_at
+     ), forgotten as (
+       delete from standing using changed where repo = $1 and branch = changed.name and changed.gone_at is not null
+     )
+     select name from changed`,
+    [repo, branches, at(now)],
+  );
+  return changed.length > 0;
+}
+
+/** Whether the remote does not have the branch any more. */
+export async function isGone(sql: Sql, repo: string, branch: string): Promise<boolean> {
+  const rows = await sql.query("select from branch where repo = $1 and name = $2 and gone_at is not null", [
+    repo,
+    branch,
+  ]);
+  return rows.length > 0;
 }
 
 /** The remote did not answer, or not so that the farm could use it. */
@@ -65,7 +103,7 @@ export async function branchHeads(sql: Sql, repo: string): Promise<Map<string, s
   return new Map(rows.map((row) => [row.name, row.head]));
 }
 
-/** The newest commit of a branch that is or was watched. */
+/** The newest commit of a branch that is or was watched, and is there. */
 export interface BranchTip {
   readonly repo: string;
   readonly branch: string;
@@ -80,7 +118,7 @@ export async function lockedTips(sql: Sql, repos: readonly string[]): Promise<Br
   await sql.query("select pg_advisory_xact_lock(hashtext('pairs of commits'))");
   const rows = await sql.query<KnownRow & { repo: string; branch: string }>(
     `select b.repo, b.name as branch, c.id, c.hash, c.committed_at from branch b join commit c on c.repo = b.repo and c.hash = b.head
-     where b.repo = any ($1::text[]) order by b.repo, b.name`,
+     where b.gone_at is null and b.repo = any ($1::text[]) order by b.repo, b.name`,
     [repos],
   );
   return rows.map((row) => ({ repo: row.repo, branch: row.branch, commit: knownCommit(row) }));
@@ -109,7 +147,7 @@ export async function recordBranch(
   // First, since the row is the lock that keeps two coordinators apart which saw the same push.
   const [taken] = await sql.query(
     `insert into branch (repo, name, head, moved_at) values ($1, $2, $3, $4)
-     on conflict (repo, name) do update set head = excluded.head,
+     on conflict (repo, name) do update set head = excluded.head, gone_at = null,
        moved_at = case when branch.head = excluded.head then branch.moved_at else excluded.moved_at end
      where branch.head = $5
      returning head`,

@@ -42,3 +42,18 @@ export async function endTests(tx: Sql, builds: readonly BuildId[], reason: stri
     [builds, reason, at(now)],
   );
 }
+
+/**
+ * What the time of a build ran out on: tests that run, and those of groups that ended with `status`, which says that it did. Where such a
+ * group said which of its tests had begun and not ended, that one, which has failed; else all that it says nothing about.
+ */
+export async function unendedTests(sql: Sql, build: BuildId, status: string): Promise<string[]> {
+  const rows = await sql.query<{ name: string }>(
+    `select t.name from test t join test_group g on g.id = t.group_id
+     where t.build_id = $1 and (t.state = 'running' or (g.status = $2 and (t.outcome = 'failure' or (t.state = 'waiting' and
+       not exists (select from test f where f.build_id = $1 and f.outcome = 'failure' and f.group_id = g.id)))))
+     order by t.number`,
+    [build, status],
+  );
+  return rows.map(({ name }) => name);
+}

@@ -91,9 +91,9 @@ export async function linesToLookAt(sql: Sql, lines: readonly LineName[], limit:
   );
 }
 
-/** Every watched branch. */
+/** Every watched branch that is there. */
 export async function allBranches(sql: Sql): Promise<{ repo: string; branch: string }[]> {
-  return sql.query("select repo, name as branch from branch order by repo, name");
+  return sql.query("select repo, name as branch from branch where gone_at is null order by repo, name");
 }
 
 /** Keeps other coordinators and the planning of new commits away from the branch until the transaction ends. */

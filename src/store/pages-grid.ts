@@ -115,10 +115,11 @@ export async function repoState(
   return row;
 }
 
-/** Watched branches, the one that moved last first. */
+/** Watched branches that are there: the one that the remote's HEAD stands for, then the one that moved last. */
 export async function branchesOf(sql: Sql, repo: string): Promise<string[]> {
   const rows = await sql.query<{ name: string }>(
-    `select name from branch where repo = $1 order by moved_at desc, name`,
+    `select b.name from branch b join repo r on r.name = b.repo where b.repo = $1 and b.gone_at is null
+     order by b.name is distinct from r.head_branch, b.moved_at desc, b.name`,
     [repo],
   );
   return rows.map((row) => row.name);

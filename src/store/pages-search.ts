@@ -28,7 +28,10 @@ export async function commitsByText(sql: Sql, like: string, limit: number): Prom
 }
 
 export async function branchesLike(sql: Sql, like: string, limit: number): Promise<{ repo: string; name: string }[]> {
-  return sql.query(`select repo, name from branch where name ilike $1 order by moved_at desc limit $2`, [like, limit]);
+  return sql.query(
+    `select repo, name from branch where name ilike $1 and gone_at is null order by moved_at desc limit $2`,
+    [like, limit],
+  );
 }
 
 export async function machinesLike(

@@ -2,7 +2,7 @@
  * Deleting what is old, in small bites: each statement touches at most `limit` rows of the table that it is about, finds them by an index, and
  * waits for nobody (`skip locked`). Repeating one is harmless.
  *
- * Never deleted: what is open; the newest result of each builder on each branch; the newest build of each cell of a commit that a branch's history
+ * Never deleted: what is open; the newest result of each builder on each branch that is there; the newest build of each cell of a commit that a branch's history
  * still has; what a red builder's story rests on (`standing`); a build that another is a rebuild of.
  */
 import type { EpochMs } from "../farm/ids.ts";
@@ -64,7 +64,10 @@ export async function emptyLogs(sql: Sql, limit: number): Promise<number> {
   return row?.count ?? 0;
 }
 
-/** Takes commits that were found before `before` from the history of the branches of `repo`, except for the newest `history` of each. */
+/**
+ * Takes commits that were found before `before` from the history of the branches of `repo`, except for the newest `history` of each; of branches that
+ * were gone by then, all.
+ */
 export async function trimBranches(
   sql: Sql,
   repo: string,
@@ -78,11 +81,24 @@ export async function trimBranches(
        from branch b cross join lateral (
          select bc.repo, bc.branch, bc.position from branch_commit bc join commit c on c.id = bc.commit_id
          where bc.repo = b.repo and bc.branch = b.name and c.found_at < $3
-           and bc.position <= (select max(position) from branch_commit where repo = b.repo and branch = b.name) - $2
+           and (b.gone_at < $3 or bc.position <= (select max(position) from branch_commit where repo = b.repo and branch = b.name) - $2)
          order by bc.position limit $4
        ) old where b.repo = $1 limit $4
      ) returning 1`,
     [repo, history, at(before), limit],
+  );
+  return rows.length;
+}
+
+/** Forgets branches that were gone before `before` and of which neither history nor builds are left. */
+export async function deleteBranches(sql: Sql, before: EpochMs, limit: number): Promise<number> {
+  const rows = await sql.query(
+    `delete from branch where (repo, name) in (
+       select repo, name from branch b where gone_at < $1
+         and not exists (select from branch_commit where repo = b.repo and branch = b.name)
+         and not exists (select from build where repo = b.repo and branch = b.name) limit $2 for update skip locked
+     ) returning 1`,
+    [at(before), limit],
   );
   return rows.length;
 }
@@ -124,6 +140,7 @@ export async function deleteBuilds(sql: Sql, from: Walk, before: EpochMs, limit:
        select n.id from (select distinct repo, branch, builder from old) o cross join lateral (
          select id from build where repo = o.repo and builder = o.builder and branch = o.branch and outcome in ('success', 'failure')
          order by id desc limit 1) n
+       where not exists (select from branch br where br.repo = o.repo and br.name = o.branch and br.gone_at is not null)
      ), doomed as (
        select id from old where id not in (select id from newest)
      ), logs as (

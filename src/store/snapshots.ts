@@ -29,6 +29,8 @@ export interface NewSnapshot extends SnapshotKey {
 }
 
 export interface Snapshot extends NewSnapshot {
+  /** The coordinator that has the blobs/ now: that one, or whichever was started after it on its folder. */
+  readonly holder: CoordinatorId;
   readonly madeAt: EpochMs;
 }
 
@@ -37,6 +39,7 @@ interface SnapshotRow {
   bytes: number;
   sha256: string;
   coordinator_id: CoordinatorId;
+  holder: CoordinatorId;
   build_id: number;
   machine: string;
   made_at: number;
@@ -46,8 +49,11 @@ interface SnapshotRow {
 /** One that has not expired. */
 export async function findSnapshot(sql: Sql, key: SnapshotKey, now: EpochMs): Promise<Snapshot | undefined> {
   const [row] = await sql.query<SnapshotRow>(
-    `select blob, bytes, sha256, coordinator_id, build_id, machine, made_at, expires_at from snapshot
-     where commit_id = $1 and builder = $2 and make = $3 and expires_at > $4`,
+    `select blob, bytes, sha256, coordinator_id, build_id, machine, made_at, expires_at,
+       coalesce(
+         (select l.id from coordinator o join coordinator l on l.folder = o.folder and l.ended_at is null
+          where o.id = coordinator_id order by l.started_at desc limit 1), coordinator_id) as holder
+     from snapshot where commit_id = $1 and builder = $2 and make = $3 and expires_at > $4`,
     [key.commitId, key.builder, key.make, at(now)],
   );
   if (!row) return undefined;
@@ -59,6 +65,7 @@ export async function findSnapshot(sql: Sql, key: SnapshotKey, now: EpochMs): Pr
     bytes: row.bytes,
     sha256: row.sha256,
     coordinator: row.coordinator_id,
+    holder: row.holder,
     build: buildId(row.build_id),
     machine: row.machine,
     madeAt: epochMs(row.made_at),

@@ -25,7 +25,7 @@ export async function overtakenBuilds(
        left join branch_commit h on h.repo = b.repo and h.branch = b.branch and h.commit_id = b.commit_id
      where b.state = 'scheduled' and b.repo = $1 and b.branch = $2 and b.builder = any ($3::text[])
        and b.requested_by is null and not b.narrows and a.number = 1 and a.state = 'waiting' and l.state = 'wanted'
-       and not exists (select from branch where repo = b.repo and head = c.hash)
+       and not exists (select from branch where repo = b.repo and head = c.hash and gone_at is null)
      order by h.position desc nulls last, b.id desc`,
     [repo, branch, builders],
   );

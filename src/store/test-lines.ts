@@ -144,7 +144,8 @@ export function shown(name: string): string {
   return name.length > NAME_SHOWN ? `${name.slice(0, NAME_SHOWN - 1)}…` : name;
 }
 
-function listed(names: readonly string[]): string {
+/** Some of the names in a sentence, and how many more there are. */
+export function listed(names: readonly string[]): string {
   const some = names.slice(0, NAMED).map(shown).join(", ");
   return names.length > NAMED ? `${some} and ${names.length - NAMED} more` : some;
 }

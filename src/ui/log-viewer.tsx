@@ -40,13 +40,13 @@ interface Found {
 
 /**
  * `why`: lines, from 1 and in order, that are likely to say why it failed; marked here, and the first is what is shown at first. `room`: a log
- * that has ended may have only the height that it needs, `fit`; on a page that is alive it has all of its place, which may be a `low` one.
+ * that has ended may have only the height that it needs, `fit`; on a page that is alive it has all of its place.
  * `over`: the same lines, when they are found while somebody reads: over the end of the box until they are closed, so that no line moves.
  */
 export function LogViewer(props: {
   log: LogData;
   why?: readonly number[];
-  room?: "fit" | "tall" | "low";
+  room?: "fit" | "tall";
   over?: ComponentChildren;
 }): JSX.Element {
   const { log, why = [], room = "fit", over = null } = props;
@@ -233,7 +233,7 @@ export function LogViewer(props: {
       </div>
       <div class="log-frame">
         <section
-          class={`log-box${wrap ? " wrap" : ""}${short ? " short" : ""}${room === "low" ? " low" : ""}`}
+          class={`log-box${wrap ? " wrap" : ""}${short ? " short" : ""}`}
           ref={box}
           // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard.
           tabIndex={0}

@@ -239,29 +239,51 @@ test("the log follows what is written, leaves off when the reader scrolls up, an
   expect(await follow.getAttribute("aria-pressed")).toBe("false");
 });
 
-test("a build that waits is laid out as it will be: nothing moves when it begins and writes", async () => {
-  const { sql, bus } = web.database;
-  const id = web.seeded.waiting;
-  const log = await web.logs.create();
-  await using page = await open(`/b/${id}`);
-  await live(page);
-  const top = await page.locator(".log-box").evaluate((box) => box.getBoundingClientRect().top);
-  await sql.query("update attempt set state = 'running', started_at = now() where build_id = $1", [id]);
-  await sql.query("update build set state = 'running', started_at = now() where id = $1", [id]);
-  await sql.query(
-    `update step set log_id = $2, started_at = now() where name = 'source' and attempt_id = (select id from attempt where build_id = $1)`,
-    [id, log],
-  );
-  const writer = web.logs.writer(emptyLog(log, 0));
-  await writer.write(Buffer.from("first line\n"));
-  bus.publish(`build:${id}`);
-  await page.waitForSelector(".row >> text=/^first line$/");
-  await page.waitForSelector(".timeline rect.ru"); // the step that runs is in the bar
-  expect(await text(page, ".steps")).toMatch(/waited \d+m/);
-  expect(await page.locator(".log-box").evaluate((box) => box.getBoundingClientRect().top)).toBe(top);
-  expect(await shifted(page)).toBe(0);
-  await writer.close();
-});
+for (const width of [390, 1280])
+  test(`the page of a build that waits has no empty room, and what it has stays where it is when it begins and writes, ${width} px`, async () => {
+    const { sql, bus } = web.database;
+    const id = web.seeded.waiting;
+    const attempt = "(select id from attempt where build_id = $1)";
+    const log = await web.logs.create();
+    await sql.query(`update step set name = 'tests' where name = 'test' and attempt_id = ${attempt}`, [id]);
+    await using page = await open(`/b/${id}`, { viewport: { width, height: 900 } });
+    await live(page);
+    expect(await page.locator(".log-box, .troubles").count()).toBe(0);
+    expect(await text(page, "main")).not.toMatch(/No test has failed yet|No output yet/);
+    const tops = () =>
+      page
+        .locator("main h1, main .lead, main .timeline, main .steps, main h2, main .minis")
+        .evaluateAll((all) => all.map((one) => Math.round(one.getBoundingClientRect().top)));
+    const before = await tops();
+    // Of what stands below each other nothing is further apart than two lines.
+    const gaps = await page.locator("main").evaluate((main) => {
+      const boxes = [...main.querySelectorAll("h1, .lead > *, .timeline, .steps, h2, .minis")]
+        .map((one) => one.getBoundingClientRect())
+        .filter((box) => box.height > 0);
+      return boxes.slice(1).map((box, i) => box.top - Math.max(...boxes.slice(0, i + 1).map((each) => each.bottom)));
+    });
+    expect(Math.max(...gaps)).toBeLessThan(45);
+    await sql.query("update attempt set state = 'running', started_at = now() where build_id = $1", [id]);
+    await sql.query("update build set state = 'running', started_at = now() where id = $1", [id]);
+    await sql.query(
+      `update step set log_id = $2, started_at = now() where name = 'source' and attempt_id = ${attempt}`,
+      [id, log],
+    );
+    const writer = web.logs.writer(emptyLog(log, 0));
+    await writer.write(Buffer.from("first line\n"));
+    bus.publish(`build:${id}`);
+    await page.waitForSelector(".log-box .row >> text=/^first line$/");
+    await page.waitForSelector(".timeline rect.ru"); // the step that runs is in the bar
+    expect(await page.locator(".troubles").innerText()).toBe("No test has failed yet.");
+    expect(await text(page, ".steps")).toMatch(/waited \d+m/);
+    expect((await tops()).slice(0, before.length)).toEqual(before);
+    expect(await shifted(page)).toBeLessThan(0.1); // the foot of the page goes down, and nothing else
+    await writer.close();
+    await sql.query(`update step set name = 'test' where name = 'tests' and attempt_id = ${attempt}`, [id]);
+    await sql.query(`update step set log_id = null, started_at = null where attempt_id = ${attempt}`, [id]);
+    await sql.query("update attempt set state = 'waiting', started_at = null where build_id = $1", [id]);
+    await sql.query("update build set state = 'scheduled', started_at = null where id = $1", [id]);
+  });
 
 for (const reader of ["at its end", "further up"] as const)
   test(`what says why a step failed appears when it ends, over the end of its log, and moves nothing: a reader ${reader}`, async () => {

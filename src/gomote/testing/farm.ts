@@ -170,7 +170,7 @@ export async function gomoteFarm(options: GomoteFarmOptions = {}): Promise<Gomot
     tarball: async () => Readable.from([Buffer.from("the tree")]),
     stopping: stop.signal,
     blobs,
-    elsewhere: (key, signal) => peerBlobs.fetch(key, signal),
+    elsewhere: (key, holder, signal) => peerBlobs.fetch(key, holder, signal),
     plainPort: () => machines.door.ports.http,
     masterKey: MASTER_KEY,
     world,

@@ -42,8 +42,8 @@ export interface TransfersDeps {
   readonly clock: Clock;
   readonly coordinator: CoordinatorId;
   readonly blobs: Pick<Blobs, "begin" | "get" | "delete" | "free">;
-  /** The bytes of a blob that another coordinator has. Throws `not-found`, `unavailable`. */
-  readonly elsewhere: (key: string, signal: AbortSignal) => Promise<Readable>;
+  /** The bytes of a blob that another coordinator has, most likely `holder`. Throws `not-found`, `unavailable`. */
+  readonly elsewhere: (key: string, holder: CoordinatorId, signal: AbortSignal) => Promise<Readable>;
   readonly masterKey: string;
   readonly config: () => Pick<FarmConfig, "gomote">;
   readonly world: World;
@@ -104,7 +104,7 @@ export class Transfers {
   /** What may be fetched with `target`, a path of the farm with its query. Throws FarmError. */
   async fetch(target: string, signal: AbortSignal): Promise<{ readonly transfer: Transfer; readonly body: Readable }> {
     const transfer = await this.#find(this.#urls.readDownload(target, this.#deps.clock.now()));
-    return { transfer, body: await this.#read(transfer.id, signal) };
+    return { transfer, body: await this.#read(transfer, signal) };
   }
 
   /** What a URL holds: something that is `person`'s, or what the world has there, within the farm's policy. To be read or destroyed. */
@@ -131,13 +131,13 @@ export class Transfers {
     });
   }
 
-  async #owned(owner: PersonId, id: string): Promise<string> {
+  async #owned(owner: PersonId, id: string): Promise<Transfer> {
     const transfer = await this.#find(id);
     if (transfer.owner !== owner)
       throw new FarmError("forbidden", `Cannot use ${id}: it was uploaded by somebody else`);
     if (transfer.fileName === null && transfer.bytes === null)
       throw new FarmError("not-found", `Cannot use ${id}: its upload has not ended`);
-    return id;
+    return transfer;
   }
 
   async #find(id: string): Promise<Transfer> {
@@ -148,13 +148,13 @@ export class Transfers {
     return transfer;
   }
 
-  async #read(id: string, signal: AbortSignal): Promise<Readable> {
+  async #read({ id, coordinator }: Transfer, signal: AbortSignal): Promise<Readable> {
     const key = keyOf(id);
     try {
       return await this.blob(key);
     } catch (error) {
       if (!(error instanceof FarmError && error.code === "not-found")) throw error;
-      return await this.#deps.elsewhere(key, signal);
+      return await this.#deps.elsewhere(key, coordinator, signal);
     }
   }
 

@@ -29,3 +29,8 @@ create table standing (
   changed_at   timestamptz not null,
   primary key (repo, branch, builder, place)
 );
+
+-- Since when the remote does not have it any more; null: it has it. Nothing is built for the sake of a branch that is gone, and retention ends it.
+alter table branch add column gone_at timestamptz;
+-- The branch that the remote's HEAD stands for; null: it does not say.
+alter table repo add column head_branch text;

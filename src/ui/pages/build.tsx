@@ -3,11 +3,12 @@
  * and what came before. The log is the step's that the address names, else that of the test that failed first, else the failing, the running or
  * the last step's.
  *
- * A page that is opened while its build waits or runs keeps the places of its things until it is left: what the end brings stands in room that
- * was kept for it, over the end of the log, of which it has the last lines itself, or below the log.
+ * A page that is opened while its build runs keeps the places of its things until it is left: what the end brings stands in room that was kept
+ * for it, over the end of the log, of which it has the last lines itself, or below the log. While a build only waits, no room is kept for what
+ * cannot be yet: what a page that is opened then has to show comes first, and what the build brings once it begins comes after that.
  */
 import type { JSX } from "preact";
-import { useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { commitHref, repoHref } from "../data.ts";
 import { groupName } from "../group-name.ts";
 import { LogViewer } from "../log-viewer.tsx";
@@ -27,6 +28,15 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
   const { build } = data;
   const [opened] = useState(build.endedAt === null ? build.status : null);
   const live = opened !== null;
+  const [awaited] = useState(build.status === "waiting" && data.log === null);
+  const begun = useRef(!awaited);
+  begun.current ||= build.status !== "waiting"; // it may wait again, for another machine: what is there then stays
+  const head = useRef<HTMLElement>(null);
+  useLayoutEffect(() => {
+    // What goes before it is told no more once it begins.
+    for (const part of awaited ? (head.current?.querySelectorAll<HTMLElement>("h1, .lead") ?? []) : [])
+      part.style.minHeight = `${part.getBoundingClientRect().height}px`;
+  });
   const sharded = data.steps.some(({ name }) => name === TESTS_STEP);
   // A short log that is here in whole is shown once: as a log where the address asks for it.
   const twice = data.log !== null && !live && shownLines(data).length >= data.log.total && data.log.total > 0;
@@ -38,10 +48,26 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
   // A build without tests keeps no room: on the log of the step that failed the lines stand over its end.
   const over = live && !sharded && data.why?.step === data.step;
   const troubled = data.tests === null ? null : <TroubledTests build={build.id} tests={data.tests} />;
+  const around = (
+    <>
+      {data.attempts.length > 1 ? <Attempts data={data} /> : null}
+      <Minis title="Earlier results of this builder" minis={data.earlier} here={build.id} />
+      <Minis title="The same commit elsewhere" minis={data.elsewhere} here={build.id} />
+      {data.again.length > 1 ? (
+        <Minis title="This commit on this builder, again" minis={data.again} here={build.id} />
+      ) : null}
+    </>
+  );
+  const failed = sharded ? (
+    <Troubles none={data.why === null && troubles(data) === 0}>
+      {why}
+      {troubled}
+    </Troubles>
+  ) : null;
   const byHand = data.reproduce === null ? null : <ByHand reproduce={data.reproduce} />;
   return (
     <>
-      <header class={`outcome ${STATUS[build.status].css}`}>
+      <header class={`outcome ${STATUS[build.status].css}`} ref={head}>
         <h1>
           <Mark status={build.status} /> <Sentence key={`${build.status} ${build.step}`} data={data} />
         </h1>
@@ -62,7 +88,7 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
             </>
           )}
         </p>
-        <p class={opened === null ? "lead" : `lead room ${opened}`}>
+        <p class={live && !awaited ? "lead room" : "lead"}>
           <SinceLine key={`${build.status} ${data.since?.kind}`} since={data.since} repo={build.repo} />
           <Facts key={build.status} data={data} />
           {data.wait === null ? null : <Line wait={data.wait} build={build} />}
@@ -83,21 +109,20 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
           {troubled}
           {byHand}
         </>
-      ) : sharded ? (
-        <Troubles none={data.why === null && troubles(data) === 0}>
-          {why}
-          {troubled}
-        </Troubles>
-      ) : null}
+      ) : awaited ? null : (
+        failed
+      )}
       <Bar data={data} />
       <Steps data={data} />
+      {awaited ? around : null}
+      {awaited && begun.current ? failed : null}
       {data.group !== null && !hidden ? <GroupTitle group={data.group} /> : null}
       {data.log !== null && hidden ? null : data.log !== null ? (
         <LogViewer
           key={data.log.base + data.log.attempt}
           log={data.log}
           why={markedHere(data)}
-          room={opened === "waiting" ? "low" : live ? "tall" : "fit"}
+          room={live ? "tall" : "fit"}
           over={over ? why : null}
         />
       ) : data.logDroppedAt !== null ? (
@@ -105,18 +130,13 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
           The log of “{visible(data.step ?? "")}” was deleted on {utc(data.logDroppedAt).slice(0, 10)}: it had been kept
           for as long as the farm keeps logs.
         </p>
-      ) : build.endedAt === null ? (
-        <LogToCome low={opened === "waiting"} />
+      ) : build.endedAt === null && begun.current ? (
+        <LogToCome />
       ) : null}
       {live && !sharded && !over ? why : null}
       {live ? byHand : null}
       {data.tests === null ? null : <Tests build={build.id} tests={data.tests} />}
-      {data.attempts.length > 1 ? <Attempts data={data} /> : null}
-      <Minis title="Earlier results of this builder" minis={data.earlier} here={build.id} />
-      <Minis title="The same commit elsewhere" minis={data.elsewhere} here={build.id} />
-      {data.again.length > 1 ? (
-        <Minis title="This commit on this builder, again" minis={data.again} here={build.id} />
-      ) : null}
+      {awaited ? null : around}
     </>
   );
 }
@@ -140,11 +160,11 @@ function troubles({ tests }: BuildData): number {
 }
 
 /** The place of a log that has not begun, as large as it will be. */
-function LogToCome(props: { low: boolean }): JSX.Element {
+function LogToCome(): JSX.Element {
   return (
     <section class="log" aria-label="Log">
       <div class="log-bar muted">No output yet.</div>
-      <div class={`log-box to-come${props.low ? " low" : ""}`} />
+      <div class="log-box to-come" />
     </section>
   );
 }
