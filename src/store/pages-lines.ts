@@ -153,6 +153,8 @@ export async function latestResults(
 export interface HourRow {
   readonly hour: number; // 0 oldest, 23 the present one
   readonly success: number;
+  /** Successes with tests that failed at first: these are none of the above. */
+  readonly flaky: number;
   readonly failure: number;
   readonly infra: number;
   readonly busyMs: number;
@@ -163,7 +165,8 @@ export interface HourRow {
 export async function dayHours(sql: Sql, now: number): Promise<HourRow[]> {
   return sql.query(
     `select least(23, floor(extract(epoch from ended_at - $1::timestamptz) / 3600))::int as hour,
-       count(*) filter (where outcome = 'success')::int as success,
+       count(*) filter (where outcome = 'success' and flaky_tests = 0)::int as success,
+       count(*) filter (where outcome = 'success' and flaky_tests > 0)::int as flaky,
        count(*) filter (where outcome = 'failure')::int as failure,
        count(*) filter (where outcome = 'infra_failure')::int as infra,
        coalesce(sum(extract(epoch from ended_at - started_at)) * 1000, 0)::float8 as "busyMs",

@@ -70,6 +70,7 @@ export interface EndedRow {
   readonly endedAt: number;
   readonly builder: string;
   readonly hostType: string;
+  /** As the build's, and `flaky` for a success with tests that failed at first. */
   readonly outcome: string;
   readonly tookMs: number | null;
   /** From its last attempt being wanted to that holding a machine. */
@@ -85,7 +86,8 @@ export async function endedSince(
   limit: number,
 ): Promise<EndedRow[]> {
   return sql.query(
-    `select b.id, b.ended_at as "endedAt", b.builder, b.host_type as "hostType", b.outcome,
+    `select b.id, b.ended_at as "endedAt", b.builder, b.host_type as "hostType",
+       case when b.outcome = 'success' and b.flaky_tests > 0 then 'flaky' else b.outcome end as outcome,
        (extract(epoch from b.ended_at - b.started_at) * 1000)::float8 as "tookMs",
        (extract(epoch from l.held_at - l.wanted_at) * 1000)::float8 as "waitMs"
      from build b join lateral (select lease_id from attempt where build_id = b.id order by number desc limit 1) a on true

@@ -795,6 +795,14 @@ test("/metrics counts from the database: a gauge of what is gone says 0; ended b
     `barnraiser_builds_ended_total{outcome="success",host_type="host-linux-amd64-shed"} ${first}`,
   );
   const { sql } = web.database;
+  await using other = await testWeb();
+  await other.database.sql.query(
+    "update build set flaky_tests = 1 where state = 'ended' and outcome = 'success' and host_type = 'host-linux-amd64-shed'",
+  );
+  const text = await (await other.get("/metrics")).text();
+  expect(text).toContain(`barnraiser_builds_ended_total{outcome="flaky",host_type="host-linux-amd64-shed"} ${first}`);
+  expect(text).not.toContain('{outcome="success",host_type="host-linux-amd64-shed"}');
+  expect(plainText(await (await other.get("/")).text())).toMatch(/builds? in 24 h, [1-9]\d* flaky/);
   await sql.query("update session set closed_at = opened_at where machine_id = $1", [web.seeded.machine.id]);
   expect(await metrics()).toContain(`${line} 0`);
   await sql.query(

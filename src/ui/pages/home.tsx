@@ -22,6 +22,8 @@ export interface Numbers {
   readonly oldestWait: number | null;
   /** Of the builds that ended in the last 24 hours with something to say about the code. */
   readonly good: number;
+  /** Of the good ones, those with tests that failed at first. */
+  readonly flaky: number;
   readonly bad: number;
 }
 
@@ -30,6 +32,7 @@ export interface Hour {
   readonly busyMs: number;
   readonly waitMs: number;
   readonly success: number;
+  readonly flaky: number;
   readonly failure: number;
   readonly infra: number;
 }
@@ -237,7 +240,9 @@ function OutcomeFigures(props: { numbers: Numbers; hours: readonly Hour[] }): JS
             <a href="#completed">
               <b>{n.bad > 0 ? Math.min(99, Math.round((n.good / all) * 100)) : 100} %</b> green
             </a>
-            <span>of {plural(all, "build")} in 24 h</span>
+            <span>
+              of {plural(all, "build")} in 24 h{n.flaky > 0 ? `, ${n.flaky} flaky` : ""}
+            </span>
           </>
         )}
       </p>
@@ -245,6 +250,7 @@ function OutcomeFigures(props: { numbers: Numbers; hours: readonly Hour[] }): JS
         title="Builds ended, by outcome, hour by hour, 24 hours"
         series={hours.map((h) => [
           { css: "ok", value: h.success },
+          { css: "fl", value: h.flaky },
           { css: "no", value: h.failure },
           { css: "in", value: h.infra },
         ])}

@@ -88,13 +88,14 @@ export async function homeData(deps: HomeDeps, now: EpochMs): Promise<HomeData> 
       running: open.running,
       waiting: queues.all.reduce((sum, q) => sum + q.waiting, 0),
       oldestWait: oldest.length === 0 ? null : Math.min(...oldest),
-      good: hours.reduce((sum, h) => sum + h.success, 0),
+      good: hours.reduce((sum, h) => sum + h.success + h.flaky, 0),
+      flaky: hours.reduce((sum, h) => sum + h.flaky, 0),
       bad: hours.reduce((sum, h) => sum + h.failure, 0),
     },
     hours: Array.from({ length: 24 }, (_, hour): Hour => {
       const row = hours.find((h) => h.hour === hour);
-      const { busyMs = 0, waitMs = 0, success = 0, failure = 0, infra = 0 } = row ?? {};
-      return { busyMs, waitMs, success, failure, infra };
+      const { busyMs = 0, waitMs = 0, success = 0, flaky = 0, failure = 0, infra = 0 } = row ?? {};
+      return { busyMs, waitMs, success, flaky, failure, infra };
     }),
     running: runningBuilds,
     waiting,
