@@ -87,6 +87,7 @@ export async function build(): Promise<void> {
       ...shared,
       entryPoints: ["src/ui/islands/farm.tsx", "src/ui/style.css"],
       entryNames: "[name]",
+      chunkNames: "chunk-[name]-[hash]",
       outdir: `${draft}/ui`,
       platform: "browser",
       format: "esm",

@@ -401,6 +401,7 @@ export class Coordinator implements AsyncDisposable {
             (socket, head, rest) => (gomote.lines ? void gomote.lines.serve(socket, head, rest) : socket.destroy()),
           ],
         ]),
+        upgrades: web.upgrades,
         pages: gomote.serve(limitBodies(clock, serveAgents(agents, servePeers(peerBlobs, web.listener)))),
         clock,
         log,

@@ -18,6 +18,7 @@ import { serveRpc } from "../gomote/rpc/serve-rpc.ts";
 import { Gate } from "../gomote/ssh/gate.ts";
 import { type GatewayDeps, SshGateway } from "../gomote/ssh/gateway.ts";
 import type { GatewayKeys } from "../gomote/ssh/keys.ts";
+import { Terminals } from "../gomote/terminals/terminals.ts";
 import { WORLD, type World } from "../gomote/transfers/guarded-fetch.ts";
 import { serveTransfers } from "../gomote/transfers/serve-transfers.ts";
 import { Transfers, type TransfersDeps } from "../gomote/transfers/transfers.ts";
@@ -56,6 +57,7 @@ export interface Gomote extends AsyncDisposable {
   readonly records: Records;
   /** Machines of builds that fail, for whoever waits for that. */
   readonly holds: Holds;
+  readonly terminals: Terminals;
   /** Files on their way, by the keys of their blobs. */
   readonly transfers: Pick<Transfers, "blob">;
   /** Undefined: there are no shells. */
@@ -82,6 +84,7 @@ export function openGomote(deps: GomoteDeps): Gomote {
   const commands = new Commands({ sql, bus, clock, log, config });
   const transfers = new Transfers({ ...deps, world });
   const records = recordsOf(sql, clock);
+  const terminals = stack.use(new Terminals({ sql, bus, clock, log, instances }));
   const service = gomoteService({ config, instances, creations, commands, records, transfers, sshKeys });
   const own = ownService({ sql, clock, config, instances, holds, commands, records, tarball, ssh });
   return {
@@ -95,6 +98,7 @@ export function openGomote(deps: GomoteDeps): Gomote {
     },
     creations,
     records,
+    terminals,
     transfers,
     serve: (others) =>
       serveRpc(

@@ -11,6 +11,7 @@ import type { Clock } from "../farm/clock.ts";
 import type { Log } from "../farm/deps.ts";
 import { messageOf } from "../farm/errors.ts";
 import { type EpochMs, epochMs, type Ms, minutes, ms, plus } from "../farm/ids.ts";
+import { deleteRecordings } from "../store/recordings.ts";
 import {
   deleteAudit,
   deleteBranches,
@@ -167,6 +168,7 @@ function bites(
       },
     ],
     ["testTimes", upTo(ROWS, (tx) => deleteTestTimes(tx, before(buildsMs), ROWS))],
+    ["recordings", upTo(ROWS, (tx) => deleteRecordings(tx, before(logsMs), ROWS))],
     ["probes", upTo(ROWS, (tx) => deleteProbes(tx, before(sessionsMs), ROWS))],
     ["sessions", upTo(ROWS, (tx) => deleteSessions(tx, before(sessionsMs), ROWS))],
     ["changes", upTo(ROWS, (tx) => deleteChanges(tx, before(sessionsMs), ROWS))],

@@ -15,9 +15,12 @@ export interface RanCommand {
   readonly endedAt: EpochMs | null;
   /** Null: it runs. */
   readonly state: string | null;
+  /** What it printed was recorded, and is there still. */
+  readonly recorded: boolean;
 }
 
-const COLUMNS = `c.id, g.name as instance, c.who, c.command, c.dir, c.started_at as "startedAt", c.ended_at as "endedAt", c.state`;
+const COLUMNS = `c.id, g.name as instance, c.who, c.command, c.dir, c.started_at as "startedAt", c.ended_at as "endedAt", c.state,
+  exists (select from gomote_recording r where r.command_id = c.id) as recorded`;
 
 /** The number that it has from now on. */
 export async function commandBegan(

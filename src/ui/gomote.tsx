@@ -39,6 +39,7 @@ export interface CommandLine {
   readonly startedAt: number;
   readonly endedAt: number | null;
   readonly state: string | null;
+  readonly recorded: boolean;
 }
 
 const STATES: Readonly<Record<InstanceState, { glyph: string; css: string; word: string }>> = {

@@ -15,6 +15,7 @@ import type { BuildId, CoordinatorId, EpochMs, LogId } from "../farm/ids.ts";
 import type { Creations } from "../gomote/creations.ts";
 import type { Instances } from "../gomote/instances.ts";
 import type { Records } from "../gomote/rpc/requests.ts";
+import type { Terminals } from "../gomote/terminals/terminals.ts";
 import type { Peers } from "../peers/peers.ts";
 import type { OpenId } from "../people/openid.ts";
 import type { People } from "../people/people.ts";
@@ -87,6 +88,7 @@ export interface Assets {
 export interface Lending {
   readonly instances: Pick<Instances, "use" | "held" | "keep" | "destroy" | "end">;
   readonly creations: Pick<Creations, "create">;
+  readonly terminals: Pick<Terminals, "open" | "find" | "show">;
   /** Into the audit. */
   readonly records: Records;
   /** Connections to the farm's other coordinators. */

@@ -6,10 +6,14 @@
  *     /extend  /destroy             POST, by its borrower                    /end  POST, by whoever looks after its machine
  *     /files?path=FOLDER            what lies there                          PUT: path of a file, whose bytes are the body
  *     /download?path=FOLDER         the folder as a tar.gz
+ *     /recordings/COMMAND.cast      what a shell printed, an asciicast
+ *     /shell                        the shell itself: terminal-door.ts
  *
  * Files go between the browser and the machine as they come; nothing is kept here. Who may what: gomote/access.ts.
  */
 import { Readable } from "node:stream";
+import { promisify } from "node:util";
+import { gunzip } from "node:zlib";
 import { Hono } from "hono";
 import { FarmError } from "../farm/errors.ts";
 import type { Person } from "../farm/person.ts";
@@ -18,15 +22,17 @@ import type { HeldInstance } from "../gomote/holdings.ts";
 import { HeldElsewhere } from "../gomote/instances.ts";
 import { wantBelow } from "../gomote/rpc/requests.ts";
 import type { InstanceRow } from "../store/pages-gomote.ts";
+import { recordingOf } from "../store/recordings.ts";
 import { actorOf, personOf } from "./acting.ts";
 import type { Pages } from "./answering.ts";
 import type { WebDeps } from "./deps.ts";
 import type { Waits } from "./gomote-waits.ts";
-import { type Ctx, type Env, formOf, json, wantsJson } from "./http.ts";
+import { type Ctx, type Env, formOf, json, send, wantsJson } from "./http.ts";
 import { type Identity, nameOf } from "./identity.ts";
 import { filesData, gomoteData, gomotesData, hostOf, instanceAt } from "./pages/gomotes.ts";
 import { passOn } from "./pass-on.ts";
 
+const unpacked = promisify(gunzip);
 const NOTE_LIMIT = 200;
 /** What concerns one person is kept by no cache. */
 const OWN = { "Cache-Control": "no-store" };
@@ -154,6 +160,15 @@ export function gomoteRoutes(deps: GomoteRoutesDeps, pages: Pages): Hono<Env> {
         },
       });
     });
+  });
+
+  routes.get("/gomotes/:id/recordings/:command{[1-9][0-9]*\\.cast}", async (c) => {
+    const [{ id }] = await seen(c, await identities.of(c));
+    const command = Number(c.req.param("command").slice(0, -".cast".length));
+    const parts = await recordingOf(sql, id, command);
+    if (!parts) throw new FarmError("not-found", `There is no recording ${command} of this instance any more.`);
+    const text = (await Promise.all(parts.map((part) => unpacked(part)))).join("");
+    return send(c, 200, "application/x-asciicast", text, OWN);
   });
 
   /** Reading needs no page of ours, only somebody who is logged in. */

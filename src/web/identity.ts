@@ -10,6 +10,7 @@
  * Strict one would not be sent on the very next page.
  */
 import { getCookie } from "hono/cookie";
+import { parse } from "hono/utils/cookie";
 import type { Clock } from "../farm/clock.ts";
 import { FarmError } from "../farm/errors.ts";
 import type { EpochMs } from "../farm/ids.ts";
@@ -67,6 +68,12 @@ export class Identities {
     const found = this.#find(c);
     c.set("identity", found);
     return found;
+  }
+
+  /** The person whose browser sent these cookies, for what is no request of a page. */
+  async signedIn(cookies: string): Promise<Person | undefined> {
+    const secret = parse(cookies, COOKIE)[COOKIE];
+    return secret === undefined ? undefined : (await this.#deps.logins.person(secret))?.person;
   }
 
   /** Signs the browser in; `c` gets the cookie. */

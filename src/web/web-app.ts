@@ -20,6 +20,7 @@ import { actionRoutes } from "./action-routes.ts";
 import { Pages } from "./answering.ts";
 import type { WebDeps } from "./deps.ts";
 import { events } from "./events.ts";
+import type { Upgrades } from "./front-door.ts";
 import { gomoteRoutes } from "./gomote-routes.ts";
 import { Waits } from "./gomote-waits.ts";
 import { type Ctx, type Env, json, positive, SECURITY, send, tabbed, text, wantsJson } from "./http.ts";
@@ -37,12 +38,15 @@ import { testHref } from "./pages/tests.ts";
 import { peoplePages } from "./people-pages.ts";
 import { queuesData } from "./queues.ts";
 import { activeJson, checkOf, checkText, reverseJson } from "./shapes.ts";
+import { TerminalDoor } from "./terminal-door.ts";
 
 const CORS = { "Access-Control-Allow-Origin": "*" };
 
 export type { WebDeps };
 
 export interface WebApp extends AsyncDisposable {
+  /** Requests to upgrade that are for here. */
+  readonly upgrades: Upgrades;
   readonly fetch: (request: Request) => Response | Promise<Response>;
   readonly listener: (
     request: IncomingMessage | Http2ServerRequest,
@@ -71,12 +75,19 @@ export function createWebApp(deps: WebDeps): WebApp {
   const waits = new Waits({ creations: deps.lending.creations, log: deps.log });
   app.route("/", gomoteRoutes({ ...deps, waits }, pages));
   app.post("/hooks/push", (c) => push(c, deps));
+  const door = new TerminalDoor({
+    ...deps,
+    ...deps.lending,
+    signedIn: ({ headers }) => pages.identities.signedIn(headers.cookie ?? ""),
+  });
   const listener = getRequestListener((request, env) => app.fetch(request, env), { overrideGlobalObjects: false });
   return {
+    upgrades: door,
     fetch: (request) => app.fetch(request),
     listener: (request, response) => void listener(request as IncomingMessage, response as ServerResponse),
     async [Symbol.asyncDispose]() {
       stop.abort();
+      door[Symbol.dispose]();
       await waits[Symbol.asyncDispose]();
     },
   };

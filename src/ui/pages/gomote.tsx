@@ -11,7 +11,10 @@ import {
   Until,
 } from "../gomote.tsx";
 import { Act, Empty, Machine, Name, Section, Span, When } from "../parts.tsx";
+import { PlayerBox } from "../player-box.tsx";
+import { ShellBox } from "../shell-box.tsx";
 import { visible } from "../text.ts";
+import { utc } from "../time.ts";
 
 export interface GomoteData {
   readonly line: InstanceLine;
@@ -26,6 +29,7 @@ export interface GomoteData {
 
 export function GomotePage(props: { data: GomoteData }): JSX.Element {
   const { line, workingDir, use, commands } = props.data;
+  const recorded = commands.filter((command) => command.recorded && command.endedAt !== null);
   const lives = line.state !== "ended";
   return (
     <>
@@ -59,6 +63,9 @@ export function GomotePage(props: { data: GomoteData }): JSX.Element {
       </dl>
       {use && line.state === "up" ? (
         <>
+          <Section id="shell" title="Shell">
+            <ShellBox instance={line.name} />
+          </Section>
           <Section id="files" title="Files">
             <form action={`${instanceHref(line)}/files`} class="filter">
               <label>
@@ -72,6 +79,16 @@ export function GomotePage(props: { data: GomoteData }): JSX.Element {
           </Section>
         </>
       ) : null}
+      {recorded.length === 0 ? null : (
+        <Section id="recordings" title="Recorded shells">
+          {recorded.map(({ id, who, startedAt, endedAt }) => (
+            <div key={id} class="recording">
+              <Name text={who} /> <When at={startedAt} />, for <Span from={startedAt} to={endedAt} />
+              <PlayerBox href={`/gomotes/${line.id}/recordings/${id}.cast`} label={`the shell of ${utc(startedAt)}`} />
+            </div>
+          ))}
+        </Section>
+      )}
       <Section id="commands" title="Commands">
         {commands.length === 0 ? (
           <Empty>Nothing was run on it{lives ? " yet" : ""}.</Empty>

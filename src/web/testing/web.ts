@@ -167,6 +167,7 @@ function lending(done: string[]): Lending {
         yield { kind: "waiting", ahead: 1 };
       },
     },
+    terminals: { open: away, find: () => undefined, show: () => () => {} },
     records: async () => {},
     peers: { connect: away },
   };
@@ -182,6 +183,8 @@ export async function buildAssets(): Promise<Assets> {
     outdir: ui,
     write: false,
     bundle: true,
+    splitting: true,
+    chunkNames: "chunk-[name]-[hash]",
     platform: "browser",
     format: "esm",
     target: "es2022",
