@@ -191,7 +191,7 @@ test("a shell in the browser, at either coordinator; nobody else's, no other sit
       await other.context().close();
 
       await type("exit 3");
-      await page.getByText("The shell has ended, with exit status 3.").waitFor();
+      await page.getByText("The shell has ended, with exit status 3.").first().waitFor();
       const plays = page.getByRole("button", { name: /^Play/ }); // the newest first; of the other page there are two
       await until(
         async () => {
@@ -228,7 +228,7 @@ test("a shell in the browser, at either coordinator; nobody else's, no other sit
         await page.getByRole("button", { name: "Open a shell" }).click();
         await page.getByText("Connected.").waitFor();
         await type("rm -f hello.txt; exit");
-        await page.getByText("The shell has ended.").waitFor();
+        await page.getByText("The shell has ended.").first().waitFor();
       }
       await page.context().close();
     }
