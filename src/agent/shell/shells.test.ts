@@ -252,7 +252,7 @@ const lives = (pid: number) => {
 test.runIf(LINUX).each(["connection", "work dir"])("a shell and all that it started die with the %s", async (what) => {
   const { workDir } = world;
   const shell = await world.open({ ...plain, command: null, terminal: TERMINAL });
-  shell.type("setsid sleep 1000 & echo pids $! $$ end\n");
+  shell.type("SHELL_PID=$$ setsid sh -c 'echo pids $$ $SHELL_PID end; exec sleep 1000' &\n");
   await shell.until(() => /pids \d+ \d+ end/.test(shell.out));
   const pids = (/pids (\d+) (\d+) end/.exec(shell.out) ?? []).slice(1).map(Number);
   expect(pids.map(lives)).toEqual([true, true]);
