@@ -103,7 +103,13 @@ function simulate(kind: Kind, random: () => number): Guess[] {
     }));
   const take = (): void => {
     while (machines.length < MACHINES) {
-      const taker = { machineId: machineId(1), trust: "team", drained: false, setAside: false } as const;
+      const taker = {
+        machineId: machineId(1),
+        trust: "team",
+        gomoteLent: true,
+        drained: false,
+        setAside: false,
+      } as const;
       const job = next(waiting, shares(), taker, now) as Job | undefined;
       if (!job) return;
       waiting.splice(waiting.indexOf(job), 1);

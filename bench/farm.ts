@@ -35,6 +35,8 @@ export interface FarmOptions {
   readonly fill?: (repository: Repository) => Promise<void>;
   /** Instead of one host type (HOST_TYPE) and one repository (REPO), whose commits nobody builds unless asked. */
   readonly config?: FarmInput;
+  /** Further flags of the coordinator. */
+  readonly flags?: readonly string[];
 }
 
 /** Work for `want`. */
@@ -53,6 +55,7 @@ export class BenchFarm implements AsyncDisposable {
   readonly repository: Repository;
   readonly key: string = builderKey(MASTER_KEY, HOST_TYPE);
   readonly #signal: AbortSignal;
+  readonly #flags: readonly string[];
   readonly #stack: AsyncDisposableStack;
   #coordinator: Program | undefined;
   #connections: AsyncDisposableStack | undefined;
@@ -62,7 +65,13 @@ export class BenchFarm implements AsyncDisposable {
   #https = "";
   #builds = 0;
 
-  private constructor(folder: string, repository: Repository, signal: AbortSignal, stack: AsyncDisposableStack) {
+  private constructor(
+    folder: string,
+    repository: Repository,
+    { signal, flags = [] }: FarmOptions,
+    stack: AsyncDisposableStack,
+  ) {
+    this.#flags = flags;
     this.folder = folder;
     this.data = join(folder, "data");
     this.repository = repository;
@@ -70,7 +79,8 @@ export class BenchFarm implements AsyncDisposable {
     this.#stack = stack;
   }
 
-  static async start({ signal, fill, config }: FarmOptions): Promise<BenchFarm> {
+  static async start(options: FarmOptions): Promise<BenchFarm> {
+    const { fill, config } = options;
     await using stack = new AsyncDisposableStack();
     const folder = await temporaryFolder();
     stack.defer(() => rm(folder, { recursive: true, force: true }));
@@ -84,7 +94,7 @@ export class BenchFarm implements AsyncDisposable {
     };
     await writeFile(join(folder, "farm.config.mjs"), `export default ${JSON.stringify(input, undefined, 2)};\n`);
     await writeFile(join(folder, "master.key"), `${MASTER_KEY}\n`);
-    const farm = new BenchFarm(folder, repository, signal, stack.move());
+    const farm = new BenchFarm(folder, repository, options, stack.move());
     try {
       await farm.startCoordinator();
     } catch (error) {
@@ -126,7 +136,7 @@ export class BenchFarm implements AsyncDisposable {
     const config = ["-config", join(this.folder, "farm.config.mjs"), "-masterkey", join(this.folder, "master.key")];
     const coordinator = await Program.start({
       command: process.execPath,
-      args: [`${root}dist/coordinator.js`, ...config, "-data", this.data, ...addresses],
+      args: [`${root}dist/coordinator.js`, ...config, "-data", this.data, ...addresses, ...this.#flags],
       output: join(this.folder, "coordinator.log"),
     });
     this.#coordinator = coordinator;

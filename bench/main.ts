@@ -11,10 +11,12 @@ import { type Bench, Recorder } from "./bench.ts";
 import { dispatch } from "./dispatch.ts";
 import { estimate } from "./estimate.ts";
 import { formatFigure, isReached } from "./figure.ts";
+import { gomote } from "./gomote.ts";
 import { grid } from "./grid.ts";
 import { group } from "./group.ts";
 import { log } from "./log.ts";
 import { endAllProcesses } from "./program.ts";
+import { push } from "./push.ts";
 import { resources } from "./resources.ts";
 import { restart } from "./restart.ts";
 import { scheduler } from "./scheduler.ts";
@@ -23,6 +25,7 @@ import { snapshot } from "./snapshot.ts";
 import { source } from "./source.ts";
 import { tests } from "./tests.ts";
 import { throughput } from "./throughput.ts";
+import { transfer } from "./transfer.ts";
 
 const benches: readonly Bench[] = [
   dispatch,
@@ -38,6 +41,9 @@ const benches: readonly Bench[] = [
   tests,
   group,
   agent,
+  gomote,
+  push,
+  transfer,
   resources,
 ];
 

@@ -15,8 +15,8 @@ import { atLeast } from "./figure.ts";
 import { numbers, textLikeSource } from "./text.ts";
 import { pipeOverTls } from "./tls-pipe.ts";
 
-const FILES = 1000;
-const FILE_BYTES = 200_000;
+export const FILES = 1000;
+export const FILE_BYTES = 200_000;
 const RUNS = 3;
 const BUILD_LIMIT_MS = 60_000;
 
@@ -26,7 +26,7 @@ export const source: Bench = {
   limitMs: 150_000,
   async run(context) {
     const { signal } = context;
-    await using farm = await BenchFarm.start({ signal, fill });
+    await using farm = await BenchFarm.start({ signal, fill: fillWithSource });
     await using _machine = await farm.machine("unpacker");
     const ratios: number[] = [];
     const kept: number[] = [];
@@ -67,7 +67,7 @@ function speed(ms: number): string {
 }
 
 /** Text that packs about as well as source does, the same at each time. */
-async function fill(repository: Repository): Promise<void> {
+export async function fillWithSource(repository: Repository): Promise<void> {
   // Making the commit is not what is measured: no search for deltas, little packing.
   await repository.git("config", "core.compression", "1");
   await repository.git("config", "pack.window", "0");

@@ -72,6 +72,13 @@ const hosts: HostInput[] = [
     sharedKey: false,
     // true: every connection is a freshly made machine (a virtual machine's image). Default false.
     hermetic: false,
+    // Who may borrow its machines with `gomote`: "members" are all people the farm knows, "team" those with the role team or operator.
+    // Default: nobody for community machines, else members.
+    gomote: "team",
+    // What their owner agrees to: that people run there what they like. Default: false for community machines, else true.
+    lend: { gomote: true },
+    // So many are lent at a time, those included that somebody waits for. Default: all.
+    gomoteMost: 1,
   },
   { hostType: "host-linux-amd64-rack", expect: 1, trust: "team" },
   { hostType: "host-windows-amd64-desk", trust: "team" },
@@ -265,6 +272,21 @@ export default defineFarm({
   // How long things are kept, in days (30d) or as elsewhere (36h): logs of what succeeded, other logs, builds, connections of machines, who
   // did what, messages that were sent. These are the defaults.
   retention: { greenLogs: "30d", logs: "90d", builds: "365d", sessions: "180d", audit: "730d", notices: "30d" },
+  // Machines that people borrow: how many one person may have or wait for, when an unused one is taken back, when any is, and how long
+  // somebody waits for one. What the coordinator fetches from elsewhere for them: "public" (what anybody in the world can have) or "nothing".
+  // And the largest file on its way to or from a machine. These are the defaults.
+  gomote: { perPerson: 20, idle: "30m", longest: "7d", wait: "4h", fetch: "public", transferLimit: "10GiB" },
+
+  // Where users log in on the pages (docs/gomote.md): an OpenID Connect provider that knows PUBLICURL/login/callback. Default: with tokens only.
+  // `allow`: who becomes a user by logging in; `roles`: given and taken at each login, default { member: "everybody" }.
+  login: {
+    issuer: "https://accounts.example.org",
+    clientId: "farm",
+    clientSecret: { env: "LOGIN_SECRET" },
+    name: "Example accounts",
+    allow: ["*@example.org"],
+    roles: { member: "everybody", team: { claim: "groups", is: "farm-team" } },
+  },
   // Rules over all builders. goPolicy is the Go project's; openPolicy, the default, refuses nothing.
   policy: openPolicy,
 });

@@ -5,11 +5,14 @@
  *   dist/farm-config.js                             what `import ... from "barnraiser"` gives a configuration
  *   dist/sql/                                       migrations
  *   dist/agents/{buildlet,stage0}.mjs               machine-side programs, each one file that needs nothing but Node 20
+ *   dist/agents/pty-PLATFORM.tgz                    what an agent fetches for its first terminal
+ *   dist/gomote.mjs                                 the command for developers' computers, one file as well
  *   dist/ui/                                        browser islands and style sheet
  */
 import { cp, mkdir, rename, rm } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import * as esbuild from "esbuild";
+import { packPty } from "./pty-packages.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
@@ -32,9 +35,24 @@ const builtinsByRequire: esbuild.Plugin = {
   },
 };
 
+const REQUIRE = 'import{createRequire}from"node:module";const require=createRequire(import.meta.url);';
+
+/** Programs for computers that have nothing of ours but this file. */
+const oneFile = {
+  ...shared,
+  outExtension: { ".js": ".mjs" },
+  platform: "node",
+  format: "esm",
+  target: "node20",
+  minifySyntax: true,
+  minifyWhitespace: true,
+  plugins: [builtinsByRequire],
+  banner: { js: REQUIRE },
+} satisfies esbuild.BuildOptions;
+
 export async function build(): Promise<void> {
   const draft = `${root}dist.draft-${process.pid}`;
-  await mkdir(draft, { recursive: true });
+  await mkdir(`${draft}/agents`, { recursive: true });
   await Promise.all([
     esbuild.build({
       ...shared,
@@ -55,22 +73,21 @@ export async function build(): Promise<void> {
       jsxImportSource: "preact",
     }),
     esbuild.build({
-      ...shared,
+      ...oneFile,
       entryPoints: { buildlet: "src/cmd/buildlet/main.ts", stage0: "src/cmd/stage0/main.ts" },
       outdir: `${draft}/agents`,
-      outExtension: { ".js": ".mjs" },
-      platform: "node",
-      format: "esm",
-      target: "node20",
-      minifySyntax: true,
-      minifyWhitespace: true,
-      plugins: [builtinsByRequire],
-      banner: { js: 'import{createRequire}from"node:module";const require=createRequire(import.meta.url);' },
+    }),
+    esbuild.build({
+      ...oneFile,
+      entryPoints: { gomote: "src/cmd/gomote/main.ts" },
+      outdir: draft,
+      banner: { js: `#!/usr/bin/env node\n${REQUIRE}` },
     }),
     esbuild.build({
       ...shared,
       entryPoints: ["src/ui/islands/farm.tsx", "src/ui/style.css"],
       entryNames: "[name]",
+      chunkNames: "chunk-[name]-[hash]",
       outdir: `${draft}/ui`,
       platform: "browser",
       format: "esm",
@@ -80,6 +97,7 @@ export async function build(): Promise<void> {
       jsx: "automatic",
       jsxImportSource: "preact",
     }),
+    packPty(`${draft}/agents`),
     cp(`${root}src/store/sql`, `${draft}/sql`, { recursive: true }),
   ]);
   // A running farm serves dist/ui and dist/agents: it must never see half of a build.

@@ -34,6 +34,10 @@ export interface SeveralOptions {
   readonly random?: () => number;
   /** The `builders` of the configuration, as text. */
   readonly builders: string;
+  /** Its `hosts`; by default both types, of a community. */
+  readonly hosts?: string;
+  /** Further flags of each coordinator. */
+  readonly flags?: readonly string[];
 }
 
 const WORK = (runs: string) => `#!/bin/sh
@@ -114,12 +118,15 @@ export class SeveralCoordinators implements AsyncDisposable {
   /** What coordinators and agents are started from, from now on. */
   dist = `${root}dist`;
   readonly #stack: AsyncDisposableStack;
+  readonly #flags: readonly string[];
   #commits = 0;
 
   private constructor(
     parts: Pick<SeveralCoordinators, "folder" | "database" | "balancer" | "repository">,
     stack: AsyncDisposableStack,
+    flags: readonly string[],
   ) {
+    this.#flags = flags;
     this.folder = parts.folder;
     this.database = parts.database;
     this.balancer = parts.balancer;
@@ -141,9 +148,13 @@ export class SeveralCoordinators implements AsyncDisposable {
     await writeFile(
       join(folder, "farm.config.ts"),
       `export default { repos: [{ name: "app", url: ${JSON.stringify(repository.path)}, poll: "1s", depth: 100 }],
-        hosts: [{ hostType: "${OUR_TYPE}" }, { hostType: "${ORIGINAL_TYPE}" }], builders: ${options.builders} };\n`,
+        hosts: ${options.hosts ?? `[{ hostType: "${OUR_TYPE}" }, { hostType: "${ORIGINAL_TYPE}" }]`}, builders: ${options.builders} };\n`,
     );
-    const several = new SeveralCoordinators({ folder, database, balancer, repository }, stack.move());
+    const several = new SeveralCoordinators(
+      { folder, database, balancer, repository },
+      stack.move(),
+      options.flags ?? [],
+    );
     await several.commit();
     await Promise.all(Array.from({ length: options.coordinators }, (_, at) => several.startCoordinator(at)));
     return several;
@@ -157,7 +168,7 @@ export class SeveralCoordinators implements AsyncDisposable {
       "coordinator.js",
       [
         ...["-config", join(this.folder, "farm.config.ts"), "-data", data, "-secrets", join(this.folder, "secrets")],
-        ...["-listen", "127.0.0.1:0", "-http", "127.0.0.1:0"],
+        ...["-listen", "127.0.0.1:0", "-http", "127.0.0.1:0", ...this.#flags],
       ],
       { dist: this.dist, env: { DATABASE_URL: `${this.database.url}&application_name=${nameOf(at)}` } },
     );

@@ -11,8 +11,12 @@
  * Exit codes: 0 the session is over or the machine was told to halt; 1 it could not begin, with the reason as last line.
  */
 import { randomBytes } from "node:crypto";
+import type { IncomingMessage } from "node:http";
 import { createServer, type Server } from "node:net";
 import { homedir } from "node:os";
+import { join } from "node:path";
+import { type Address, formatAddress, parseAddress } from "../dial/address.ts";
+import type { Environment } from "../dial/proxy.ts";
 import type { Clock } from "../farm/clock.ts";
 import { messageOf } from "../farm/errors.ts";
 import { seconds } from "../farm/ids.ts";
@@ -20,17 +24,15 @@ import { BUILDLET_VERSION } from "../wire/buildlet-api/buildlet-api.ts";
 import { RESUME_VERSION } from "../wire/buildlet-api/execution.ts";
 import type { HeaderField } from "../wire/revdial/http-head.ts";
 import { encodeAgentInfo, REGISTRATION_HEADERS, REVDIAL_VERSION } from "../wire/revdial/registration.ts";
-import { parseAddress } from "./address.ts";
 import { Connections } from "./api/connections.ts";
 import type { BuildletFlags } from "./buildlet-flags.ts";
-import { dialer, trustFor } from "./dial.ts";
+import { dialer, type TlsTrust, trustFor } from "./dial.ts";
 import { serveHealth } from "./health.ts";
 import { isProduction, keyInput, readKey, showsDevKey } from "./key.ts";
 import { type ListenSettings, listenSettings } from "./listen-settings.ts";
 import { goSystem, machineName, platformText, programDigest } from "./machine-info.ts";
 import { outboundNetworkSwitch } from "./outbound-network.ts";
 import { haltCommand, rebootCommand, runPowerCommand } from "./power.ts";
-import type { Environment } from "./proxy.ts";
 import { stayRegistered } from "./reverse/stay-registered.ts";
 import { openWorkDir } from "./work-dir.ts";
 
@@ -81,6 +83,8 @@ export async function runBuildlet(flags: BuildletFlags, deps: BuildletDeps, sign
       void halt(flags, deps).then(() => halted.abort(new Error("halted")));
     },
     program: deps.program,
+    cacheFolder: join(deps.env.XDG_CACHE_HOME || join(deps.env.HOME || homedir(), ".cache"), "barnraiser"),
+    agentFile: reverse?.agentFile,
     disableOutboundNetwork: outboundNetworkSwitch(flags.compatible && deps.platform === "linux", log),
   });
   if (listen) return await serveListener(server, listen, deps, ends);
@@ -134,7 +138,22 @@ function prepareReverse(flags: BuildletFlags, deps: BuildletDeps) {
     };
     fields.push([name.agent, encodeAgentInfo(info)]);
   }
-  return { dial: dialer(address, trust, deps.env), fields };
+  const agentFile = (name: string, method: "GET" | "HEAD", signal: AbortSignal) =>
+    fetched(address, trust, name, method, signal);
+  return { dial: dialer(address, trust, deps.env), fields, agentFile };
+}
+
+/** What the coordinator serves to machines. */
+async function fetched(
+  address: Address,
+  { verify, ca }: TlsTrust,
+  name: string,
+  method: "GET" | "HEAD",
+  signal: AbortSignal,
+): Promise<IncomingMessage> {
+  const { httpGet } = await import("../dial/http-get.ts");
+  const tls = { rejectUnauthorized: verify, ...(ca !== undefined && { ca }) };
+  return await httpGet(`https://${formatAddress(address)}/agents/${name}`, { method, tls, signal });
 }
 
 async function halt(flags: BuildletFlags, deps: BuildletDeps): Promise<void> {

@@ -10,12 +10,12 @@
  */
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { type Address, isLoopback } from "../dial/address.ts";
+import type { Environment } from "../dial/proxy.ts";
 import { messageOf } from "../farm/errors.ts";
 import { parseBool } from "../farm/flags.ts";
 import { builderKey, DEV_MASTER_KEY } from "../wire/builder-key/builder-key.ts";
-import { type Address, isLoopback } from "./address.ts";
 import type { BuildletFlags } from "./buildlet-flags.ts";
-import type { Environment } from "./proxy.ts";
 
 export interface KeyInput {
   readonly hostType: string;

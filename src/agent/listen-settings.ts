@@ -7,7 +7,7 @@
  */
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import type { Environment } from "./proxy.ts";
+import type { Environment } from "../dial/proxy.ts";
 
 export interface ListenSettings {
   /** undefined listens on all addresses. */

@@ -12,7 +12,7 @@
  */
 import { chmodSync, mkdirSync, readdirSync, readFileSync, realpathSync, rmSync, statSync } from "node:fs";
 import { join, resolve, sep } from "node:path";
-import { errnoOf } from "./api/api-error.ts";
+import { errnoOf } from "../farm/errors.ts";
 
 export const CACHE_DIRS = ["tmp", "gocache", "goplscache"] as const;
 

@@ -11,6 +11,8 @@ export interface Command {
   readonly path: readonly string[];
   /** The output begins with a line that tells what is run. */
   readonly debug?: boolean;
+  /** It is not looked for in the work dir. */
+  readonly system?: boolean;
   /** Only for a machine that resumes. */
   readonly execution?: Execution;
 }

@@ -53,11 +53,9 @@ interface Planned {
   readonly branch: string;
 }
 
-function recipeOf({ builder, host, repo, branch }: Planned, other: OtherTree | undefined): Recipe {
-  const sources = builder.sources?.map((part) => ({ ...part, dir: part.dir.replaceAll("$REPO", repo) }));
-  const sourceDir = sources?.find((part) => "commit" in part && part.commit === "own")?.dir ?? SOURCE_DIR;
-  // In this order, so that the narrower wins.
-  const env = [
+/** What the commands of a builder find in their environment, in this order, so that the narrower wins. */
+export function environmentOf(builder: BuilderConfig, host: HostConfig): readonly string[] {
+  return [
     `GO_BUILDER_NAME=${builder.name}`,
     ...(builder.flakyNet ? [FLAKY_NET] : []),
     ...(builder.compileOnly ? [COMPILE_ONLY] : []),
@@ -65,6 +63,12 @@ function recipeOf({ builder, host, repo, branch }: Planned, other: OtherTree | u
     ...host.env,
     ...builder.env,
   ];
+}
+
+function recipeOf({ builder, host, repo, branch }: Planned, other: OtherTree | undefined): Recipe {
+  const sources = builder.sources?.map((part) => ({ ...part, dir: part.dir.replaceAll("$REPO", repo) }));
+  const sourceDir = sources?.find((part) => "commit" in part && part.commit === "own")?.dir ?? SOURCE_DIR;
+  const env = environmentOf(builder, host);
   return {
     builder: builder.name,
     hostType: host.hostType,

@@ -20,6 +20,7 @@ import type { Bus, Log } from "../farm/deps.ts";
 import { durationText } from "../farm/duration-text.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
 import { type CoordinatorId, type Ms, minutes, ms, plus, seconds } from "../farm/ids.ts";
+import { sizeText } from "../farm/size-text.ts";
 import type { Begun } from "../store/attempts.ts";
 import {
   blobsWithoutSnapshot,
@@ -412,10 +413,4 @@ export function makeDigest({ tests, limits, stopAfterMake, snapshot, ...make }: 
 function inOneOrder(_: string, value: unknown): unknown {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
   return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)));
-}
-
-function sizeText(bytes: number): string {
-  const [unit, name] =
-    bytes >= 1024 ** 3 ? [1024 ** 3, "GiB"] : bytes >= 1024 ** 2 ? [1024 ** 2, "MiB"] : [1024, "KiB"];
-  return `${Number((bytes / unit).toFixed(1))} ${name}`;
 }

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { messageOf } from "../farm/errors.ts";
 import { checkFarm } from "./check.ts";
 import { effectiveFarm } from "./effective-farm.ts";
 import { defineFarm, script } from "./farm-config.ts";
@@ -29,7 +30,9 @@ test("checkFarm() fills in every default", () => {
   expect(checkFarm(defineFarm(small))).toEqual({
     policy: openPolicy,
     publicUrl: null,
+    login: null,
     notify: { operators: [], mail: null },
+    gomote: { perPerson: 20, idleMs: 1_800_000, longestMs: 604_800_000, waitMs: 14_400_000, fetch: "public", transferLimitBytes: 10 * 1024 ** 3 },
     retention: {
       greenLogsMs: 30 * DAY, logsMs: 90 * DAY, buildsMs: 365 * DAY, sessionsMs: 180 * DAY, auditMs: 730 * DAY, noticesMs: 30 * DAY,
     },
@@ -39,7 +42,7 @@ test("checkFarm() fills in every default", () => {
     hosts: [
       {
         hostType: "host-linux-amd64-x", hostArch: "linux-amd64", expect: 0, missingAfterMs: 900_000, env: [], owners: [], notes: "",
-        pool: "reverse", trust: "community", sharedKey: true, hermetic: false,
+        pool: "reverse", trust: "community", sharedKey: true, hermetic: false, gomote: "nobody", gomoteMost: null, lend: { gomote: false },
       },
     ],
     builders: [
@@ -58,7 +61,7 @@ test("checkFarm() takes every field as written", () => {
     hosts: [
       {
         hostType: "mac", hostArch: "darwin-arm64", expect: 2, env: { A: "1" }, owners: [{ name: "Zoë", contact: "z@example.org" }],
-        notes: "two\nlines", trust: "team", sharedKey: false, hermetic: true,
+        notes: "two\nlines", trust: "team", sharedKey: false, hermetic: true, gomote: "team", gomoteMost: 3, lend: { gomote: false },
       },
       { hostType: "host-windows-amd64-w", pool: "local" },
     ],
@@ -83,11 +86,12 @@ test("checkFarm() takes every field as written", () => {
       {
         hostType: "mac", hostArch: "darwin-arm64", expect: 2, missingAfterMs: 900_000, env: ["A=1"],
         owners: [{ name: "Zoë", contact: "z@example.org", notify: [{ kind: "mail", address: "z@example.org" }] }],
-        notes: "two\nlines", pool: "reverse", trust: "team", sharedKey: false, hermetic: true,
+        notes: "two\nlines", pool: "reverse", trust: "team", sharedKey: false, hermetic: true, gomote: "team", gomoteMost: 3,
+        lend: { gomote: false },
       },
       {
         hostType: "host-windows-amd64-w", hostArch: "windows-amd64", expect: 0, missingAfterMs: 900_000, env: [], owners: [], notes: "",
-        pool: "local", trust: "team", sharedKey: true, hermetic: false,
+        pool: "local", trust: "team", sharedKey: true, hermetic: false, gomote: "members", gomoteMost: null, lend: { gomote: true },
       },
     ],
     [
@@ -355,6 +359,19 @@ test.each<readonly [string, unknown, readonly string[]]>([
   expect(mistakes(input)).toEqual(lines);
 }); // biome-ignore format: a table
 
+test("checkFarm() says what is wrong with how machines are lent", () => {
+  const hosts = [{ ...host, gomote: "everybody", gomoteMost: 0, lend: { gomot: true } }];
+  expect(mistakes({ ...small, hosts, gomote: { perPerson: 0, idle: "1s", longest: "1y" } })).toEqual([
+    'hosts[0].gomote: "everybody": want "nobody", "team" or "members"',
+    "hosts[0].gomoteMost: 0: want a whole number between 1 and 100000",
+    "hosts[0].lend.gomote: missing: want true or false",
+    'hosts[0].lend.gomot: true: there is no such field; did you mean "gomote"?',
+    "gomote.perPerson: 0: want a whole number between 1 and 10000",
+    'gomote.idle: "1s": want a span between 1m and 7d',
+    'gomote.longest: "1y": want a span such as "90s", "1h30m" or "30d"',
+  ]);
+});
+
 test("checkFarm() says all mistakes in its message, and no password", () => {
   const refused = () => checkFarm({ ...small, repos: [{ name: "app", url: "https://u:hunter2@h/" }], hosts: 3 });
   expect(refused).toThrowError(
@@ -372,6 +389,7 @@ test("effectiveFarm() prints the farm as JSON, functions by a word", () => {
   expect(JSON.parse(JSON.stringify(printed))).toEqual({
     policy: "open",
     publicUrl: null,
+    login: null,
     notify: { operators: [], mail: null },
     retention: { greenLogs: "30d", logs: "90d", builds: "365d", sessions: "180d", audit: "730d", notices: "30d" },
     repos: [
@@ -380,9 +398,10 @@ test("effectiveFarm() prints the farm as JSON, functions by a word", () => {
     hosts: [
       {
         hostType: "host-linux-amd64-x", hostArch: "linux-amd64", expect: 0, missingAfter: "15m0s", env: [], owners: [], notes: "",
-        pool: "reverse", trust: "community", sharedKey: true, hermetic: false,
+        pool: "reverse", trust: "community", sharedKey: true, hermetic: false, gomote: "nobody", gomoteMost: null, lend: { gomote: false },
       },
     ],
+    gomote: { perPerson: 20, idle: "30m0s", longest: "7d", wait: "4h0m0s", fetch: "public", transferLimit: "10GiB" },
     builders: [
       {
         name: "linux-amd64", host: "host-linux-amd64-x", goos: "linux", goarch: "amd64", repos: null, branches: null, builds: "(function)",
@@ -474,4 +493,45 @@ test("checkFarm() says what is wrong with recipients, mail and retention, and pr
   expect(mistakes({ ...small, retention: { logs: "1d" } })).toEqual([
     'retention.logs: "1d": want at least greenLogs: what is green loses its logs first',
   ]);
+});
+
+test("a login is filled in, and every mistake in it named", () => {
+  const login = { issuer: "https://accounts.example.org/realm", clientId: "farm", clientSecret: { env: "SECRET" } };
+  const farm = (given: object) =>
+    checkFarm({ ...small, publicUrl: "https://farm.example.org", login: { ...login, ...given } });
+  expect(farm({}).login).toEqual({
+    ...login,
+    name: "accounts.example.org",
+    allow: [],
+    roles: [{ role: "member", claim: null, is: [] }],
+  });
+  expect(farm({ roles: { team: { claim: "groups", is: "farm" } } }).login?.roles).toEqual([
+    { role: "team", claim: "groups", is: ["farm"] },
+  ]);
+  const mistakes = (given: object): string => {
+    try {
+      farm(given);
+      return "none";
+    } catch (error) {
+      return messageOf(error);
+    }
+  };
+  for (const [given, said] of [
+    [
+      { issuer: "http://accounts.example.org" },
+      'login.issuer: "http://accounts.example.org": want an https:// address',
+    ],
+    [{ clientSecret: "hunter2" }, 'login.clientSecret: "***": want { env: "VARIABLE" }'],
+    [
+      { allow: ["example.org"] },
+      'login.allow[0]: "example.org": want a mail address, such as "alice@example.org", or all of a domain',
+    ],
+    [
+      { roles: { membre: "everybody" } },
+      'login.roles.membre: "everybody": there is no such field; did you mean "member"?',
+    ],
+    [{ roles: { team: "farm" } }, 'login.roles.team: "farm": want "everybody", or { claim, is }'],
+  ] as const)
+    expect(mistakes(given)).toContain(said);
+  expect(() => checkFarm({ ...small, login })).toThrow("publicUrl: missing: want it together with login");
 });

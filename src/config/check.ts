@@ -89,6 +89,10 @@ function crossCheck(input: unknown): Mistake[] {
   const builderNames = names(builders, "name");
   duplicates("builders", "name", builderNames, add);
 
+  if ((field(input, "login") ?? null) !== null && (field(input, "publicUrl") ?? null) === null) {
+    add(["publicUrl"], "want it together with login: the provider sends people back there");
+  }
+
   repos?.forEach((repo, i) => {
     const [url, depth, history] = [field(repo, "url"), field(repo, "depth"), field(repo, "history")];
     if (typeof depth === "number" && typeof history === "number" && history < depth) {

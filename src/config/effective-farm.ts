@@ -30,9 +30,18 @@ export function effectiveFarm(config: FarmConfig): object {
     })),
     publicUrl: config.publicUrl,
     notify: config.notify,
+    login: config.login,
     retention: Object.fromEntries(
       Object.entries(config.retention).map(([name, span]) => [name.replace(/Ms$/, ""), inDays(span)]),
     ),
+    gomote: {
+      perPerson: config.gomote.perPerson,
+      idle: formatDuration(config.gomote.idleMs),
+      longest: inDays(config.gomote.longestMs),
+      wait: formatDuration(config.gomote.waitMs),
+      fetch: config.gomote.fetch,
+      transferLimit: sizeText(config.gomote.transferLimitBytes),
+    },
   };
 }
 

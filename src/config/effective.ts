@@ -4,6 +4,8 @@
  */
 import type { Limits, SnapshotSpec, SourcePart, Step, Superseded, TestsSpec, Trust } from "../farm/build.ts";
 import type { Ms } from "../farm/ids.ts";
+import type { Gomote } from "../farm/lending.ts";
+import type { Role } from "../farm/person.ts";
 import type { Builds, Policy, Secret } from "./input.ts";
 
 export interface FarmConfig {
@@ -15,6 +17,38 @@ export interface FarmConfig {
   readonly publicUrl: string | null;
   readonly notify: NotifyConfig;
   readonly retention: RetentionConfig;
+  readonly gomote: GomoteConfig;
+  /** null: people log in with tokens only. */
+  readonly login: LoginConfig | null;
+}
+
+/** Machines that people borrow. */
+export interface GomoteConfig {
+  /** Instances of one person, with those that they wait for. */
+  readonly perPerson: number;
+  /** An instance that its owner does not use ends after this. */
+  readonly idleMs: Ms;
+  /** And any instance after this. */
+  readonly longestMs: Ms;
+  /** Whoever waits for a machine is told after this that there is none. */
+  readonly waitMs: Ms;
+  /** What is fetched for people from URLs that are not the farm's. */
+  readonly fetch: "nothing" | "public";
+  /** Of one file on its way between a person and a machine. */
+  readonly transferLimitBytes: number;
+}
+
+/** With one of these there is always a `publicUrl`. */
+export interface LoginConfig {
+  readonly issuer: string;
+  readonly clientId: string;
+  readonly clientSecret: Secret;
+  /** What the button says. */
+  readonly name: string;
+  /** Mail addresses, and `*@DOMAIN`: who becomes a user by logging in. */
+  readonly allow: readonly string[];
+  /** At most one for each role; `claim` null: everybody who logs in has it. */
+  readonly roles: readonly { readonly role: Role; readonly claim: string | null; readonly is: readonly string[] }[];
 }
 
 export type Recipient =
@@ -86,6 +120,11 @@ export interface HostConfig {
   readonly trust: Trust;
   readonly sharedKey: boolean;
   readonly hermetic: boolean;
+  readonly gomote: Gomote;
+  /** So many of its machines are instances at once; null: all. */
+  readonly gomoteMost: number | null;
+  /** What the owner of its machines agrees to. */
+  readonly lend: { readonly gomote: boolean };
 }
 
 export interface BuilderConfig {

@@ -17,6 +17,7 @@ export type {
   EnvInput,
   FarmInput,
   HostInput,
+  LoginInput,
   MailInput,
   NotifyInput,
   OwnerInput,

@@ -3,6 +3,7 @@
  * what cannot work, and gives the effective farm of `effective.ts`, which is all that the rest of the program sees.
  */
 import type { Superseded, Trust } from "../farm/build.ts";
+import type { Role } from "../farm/person.ts";
 
 /** A span: `"90s"`, `"10m"`, `"1h30m"`, `"250ms"`. */
 export type Duration = string;
@@ -25,6 +26,47 @@ export interface FarmInput {
   readonly notify?: NotifyInput;
   /** How long things are kept. Each has a default. */
   readonly retention?: RetentionInput;
+  /** Machines that people borrow (`gomote`): how many, and for how long. Each has a default. */
+  readonly gomote?: GomoteInput;
+  /** Where people log in on the pages; needs `publicUrl`. Left out: with tokens only. */
+  readonly login?: LoginInput;
+}
+
+export interface GomoteInput {
+  /** Machines that one person may have or wait for at a time. Default 20. */
+  readonly perPerson?: number;
+  /** A machine is taken back when its borrower has not used it for so long. Default `"30m"`. */
+  readonly idle?: Duration;
+  /** And after this in any case. Default `"7d"`. */
+  readonly longest?: Duration;
+  /** Whoever waits for a machine is told after this that none came free. Default `"4h"`. */
+  readonly wait?: Duration;
+  /** What the coordinator fetches for a person who wants it on their machine: what anybody in the world can have, or `"nothing"`. Default `"public"`. */
+  readonly fetch?: "nothing" | "public";
+  /** The largest file that is taken on its way between a person and a machine. Default `"10GiB"`. */
+  readonly transferLimit?: string;
+}
+
+/**
+ * An OpenID Connect provider, at which this farm is registered with the redirect address `PUBLICURL/login/callback`. Users log in there; whose mail
+ * address it has not verified is not let in.
+ */
+export interface LoginInput {
+  /** As in the provider's own `/.well-known/openid-configuration`. */
+  readonly issuer: string;
+  readonly clientId: string;
+  readonly clientSecret: Secret;
+  /** What the button says. Default: the host of `issuer`. */
+  readonly name?: string;
+  /** Who becomes a user by logging in: mail addresses, and `*@DOMAIN`. Default `[]`: only users whom an operator has added log in. */
+  readonly allow?: readonly string[];
+  /**
+   * Roles that are given, and taken, at each login: to `"everybody"`, or to whom the provider says so of in a claim, such as
+   * `{ claim: "groups", is: "farm-team" }`. Roles that are not named here are an operator's to give. Default `{ member: "everybody" }`.
+   */
+  readonly roles?: Partial<
+    Record<Role, "everybody" | { readonly claim: string; readonly is: string | readonly string[] }>
+  >;
 }
 
 /**
@@ -65,7 +107,7 @@ export interface RetentionInput {
    * each cell of the grid. Default `"365d"`, at least `logs`.
    */
   readonly builds?: Duration;
-  /** Connections of machines, and what they reported differently. Default `"180d"`. */
+  /** Connections of machines, what they reported differently, and tokens of users that are good no more. Default `"180d"`. */
   readonly sessions?: Duration;
   /** Who did what. Default `"730d"`. */
   readonly audit?: Duration;
@@ -128,6 +170,15 @@ export interface HostInput {
   readonly sharedKey?: boolean;
   /** Each connection is a freshly made machine. Default false. */
   readonly hermetic?: boolean;
+  /**
+   * Who may borrow its machines with `gomote`: `members` are all people that the farm knows, `team` those with the role `team` or `operator`.
+   * Default: `nobody` for `community` machines, else `members`.
+   */
+  readonly gomote?: "nobody" | "team" | "members";
+  /** So many of its machines may be lent at a time, those included that somebody waits for. Default: all. */
+  readonly gomoteMost?: number;
+  /** What the machines' owner agrees to. `gomote`: that people run there what they like. Default: false for `community` machines, else true. */
+  readonly lend?: { readonly gomote: boolean };
 }
 
 export interface StepInput {

@@ -36,7 +36,8 @@ export function mistake(input: unknown, path: Path, rule: string): Mistake {
     value = Reflect.get(value, key);
   }
   // Somebody who writes the secret itself there has made a mistake, and must not find it in a log as well.
-  const secret = typeof value === "string" && /^(webhook|token|password|secret)$/.test(String(walked.at(-1)));
+  const secret =
+    typeof value === "string" && /^(webhook|token|password|secret|clientSecret)$/.test(String(walked.at(-1)));
   return { path: pathText(walked), given: secret ? '"***"' : show(value), rule };
 }
 

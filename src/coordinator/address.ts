@@ -24,6 +24,12 @@ export function addressText({ host, port }: Address): string {
   return `${host.includes(":") ? `[${host}]` : host}:${port}`;
 }
 
+/** How people are told where a gateway is: without a host, at the coordinator that they know. */
+export function sshAddress(listen: Address | undefined, port: number): string {
+  const { host } = listen ?? { host: "" };
+  return addressText({ host: ["0.0.0.0", "::"].includes(host) ? "" : host, port });
+}
+
 /** Where the other coordinators of the farm reach a TLS port, when nobody says it: on every interface, then by one that others have. */
 export function peerAddress({ host }: Address, port: number): string {
   if (host !== "" && host !== "0.0.0.0" && host !== "::") return addressText({ host, port });

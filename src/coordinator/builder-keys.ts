@@ -9,13 +9,14 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import type { Log } from "../farm/deps.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
-import type { EpochMs, Ms } from "../farm/ids.ts";
+import type { Ms } from "../farm/ids.ts";
 import { makeMachineKey } from "../machines/keys.ts";
 import { DataFolder, holderOf } from "../store/data-folder.ts";
 import { type Database, openDatabase } from "../store/database.ts";
 import { listMachineKeys, type MachineKey, revokeMachineKey } from "../store/keys.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { builderKey } from "../wire/builder-key/builder-key.ts";
+import { minute, table } from "./table.ts";
 
 const silent: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
@@ -77,31 +78,19 @@ export async function issueKey(data: string, { machine, hostType, expires }: Key
 export async function listKeys(data: string): Promise<string> {
   const keys = await withDatabase(data, ({ sql }) => listMachineKeys(sql));
   if (keys.length === 0) return "No machine has a key of its own yet. genbuilderkey -machine NAME TYPE makes one.\n";
-  const rows = [["ID", "MACHINE", "TYPE", "MADE", "EXPIRES", "LAST USED", "STATE"], ...keys.map(row)];
-  const widths = rows[0]?.map((_, column) => Math.max(...rows.map((cells) => cells[column]?.length ?? 0))) ?? [];
-  return rows
-    .map(
-      (cells) =>
-        `${cells
-          .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-          .join("  ")
-          .trimEnd()}\n`,
-    )
-    .join("");
+  return table([["ID", "MACHINE", "TYPE", "MADE", "EXPIRES", "LAST USED", "STATE"], ...keys.map(row)]);
 }
 
 function row(key: MachineKey): string[] {
-  const day = (instant: EpochMs | null, none: string) =>
-    instant === null ? none : new Date(instant).toISOString().slice(0, 16).replace("T", " ");
   const expired = key.expiresAt !== null && key.expiresAt <= systemClock.now();
-  const state = key.revokedAt !== null ? `revoked ${day(key.revokedAt, "")}` : expired ? "expired" : "good";
+  const state = key.revokedAt !== null ? `revoked ${minute(key.revokedAt, "")}` : expired ? "expired" : "good";
   return [
     key.id,
     key.machine,
     key.hostType,
-    day(key.madeAt, ""),
-    day(key.expiresAt, "never"),
-    day(key.lastUsedAt, "never"),
+    minute(key.madeAt, ""),
+    minute(key.expiresAt, "never"),
+    minute(key.lastUsedAt, "never"),
     state,
   ];
 }

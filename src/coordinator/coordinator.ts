@@ -17,13 +17,16 @@ import { planFound } from "../builds/plan-found.ts";
 import { Recovery } from "../builds/recovery.ts";
 import { Snapshots } from "../builds/snapshots.ts";
 import { shellOf } from "../config/check.ts";
-import type { FarmConfig } from "../config/effective.ts";
+import type { FarmConfig, LoginConfig } from "../config/effective.ts";
 import { effectiveFarm } from "../config/effective-farm.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { FarmError } from "../farm/errors.ts";
 import { coordinatorId } from "../farm/ids.ts";
 import type { Lease, LeaseKind } from "../farm/lease.ts";
+import { PEER_SHELL_PATH } from "../gomote/machine-lines.ts";
+import type { SshGateway } from "../gomote/ssh/gateway.ts";
+import { openGatewayKeys } from "../gomote/ssh/keys.ts";
 import { Logs } from "../logs/logs.ts";
 import { Keys } from "../machines/keys.ts";
 import { LocalMachines } from "../machines/local/local-machines.ts";
@@ -34,8 +37,12 @@ import { Post } from "../notices/post.ts";
 import { Watch } from "../notices/watch.ts";
 import { Forwarder } from "../peers/forwarder.ts";
 import { PeerBlobs } from "../peers/peer-blobs.ts";
+import { PeerSignature } from "../peers/peer-signature.ts";
 import { certificateDigest, Peers } from "../peers/peers.ts";
+import { OpenId } from "../people/openid.ts";
+import { People } from "../people/people.ts";
 import { Retention } from "../retention/retention.ts";
+import { ExpiredTransfers } from "../retention/transfers.ts";
 import { Claims } from "../schedule/claims.ts";
 import { secretReader } from "../source/secrets.ts";
 import { Source } from "../source/source.ts";
@@ -54,15 +61,17 @@ import type { Snapshot } from "../store/snapshots.ts";
 import type { Sql } from "../store/sql.ts";
 import { readAgents, serveAgents } from "../web/agent-files.ts";
 import { loadAssets } from "../web/assets.ts";
+import { limitBodies } from "../web/body-limit.ts";
 import { CertificateKeeper } from "../web/certificate-keeper.ts";
 import { FrontDoor } from "../web/front-door.ts";
 import { servePeers } from "../web/peer-files.ts";
 import { createWebApp } from "../web/web-app.ts";
 import { builderKey } from "../wire/builder-key/builder-key.ts";
 import { actions } from "./actions.ts";
-import { type Address, addressText, isLoopback, peerAddress } from "./address.ts";
+import { type Address, addressText, isLoopback, peerAddress, sshAddress } from "./address.ts";
 import { type ConfigOrigin, LiveConfig } from "./config-file.ts";
 import { Drained } from "./drained.ts";
+import { type Gomote, openGomote } from "./gomote.ts";
 import { Health } from "./health.ts";
 import { Newest } from "./newest.ts";
 import { pushReceiver } from "./push.ts";
@@ -85,6 +94,8 @@ export interface CoordinatorOptions {
   /** Where the farm's other coordinators reach the TLS port; undefined: worked out from `listen`. */
   readonly peer: Address | undefined;
   readonly http: Address;
+  /** Of the ssh gateway; undefined: there is none. */
+  readonly listenSsh?: Address | undefined;
   readonly origin: ConfigOrigin;
   /** On loopback, also accept keys made from the protocol's public development master key. */
   readonly dev: boolean;
@@ -109,6 +120,7 @@ export class Coordinator implements AsyncDisposable {
   readonly caFile: string;
   readonly newest: Newest;
   readonly #config: LiveConfig;
+  readonly #ssh: string | undefined;
   readonly #stack: AsyncDisposableStack;
 
   private constructor(parts: {
@@ -119,6 +131,7 @@ export class Coordinator implements AsyncDisposable {
     readonly caFile: string;
     readonly newest: Newest;
     readonly config: LiveConfig;
+    readonly ssh: string | undefined;
     readonly stack: AsyncDisposableStack;
   }) {
     this.sql = parts.sql;
@@ -128,6 +141,7 @@ export class Coordinator implements AsyncDisposable {
     this.caFile = parts.caFile;
     this.newest = parts.newest;
     this.#config = parts.config;
+    this.#ssh = parts.ssh;
     this.#stack = parts.stack;
   }
 
@@ -229,11 +243,14 @@ export class Coordinator implements AsyncDisposable {
         gone: (session) => claims.withdraw(session),
       }),
     );
-    const peerBlobs = new PeerBlobs({ peers, clock, log, masterKey: master, get: (key) => blobs.get(key) });
+    const signature = new PeerSignature({ self: id, clock, masterKey: master });
+    const peerBlobs = new PeerBlobs({ peers, clock, log, signature, get: (key) => gomote.transfers.blob(key) });
     const elsewhere = ({ blob, holder }: Pick<Snapshot, "blob" | "holder">, signal: AbortSignal) =>
       peerBlobs.fetch(blob, holder, signal);
     const snapshots = stack.use(new Snapshots({ sql, bus, clock, log, blobs, coordinator: id, elsewhere }));
     snapshots.start();
+    const tarball = async (repo: string, hash: string, signal: AbortSignal) =>
+      (await source.tarball(repo, hash, signal)).open();
     const builds = stack.use(
       new Builds({
         snapshots,
@@ -245,12 +262,37 @@ export class Coordinator implements AsyncDisposable {
         coordinator: id,
         machine: (session) => pool.take(session),
         release: (session, how) => pool.release(session, how),
-        tarball: async (repo, hash, signal) => (await source.tarball(repo, hash, signal)).open(),
+        tarball,
+        failed: (build) => gomote.holds.keep(build),
+      }),
+    );
+    let gateway: SshGateway | undefined;
+    const gomote: Gomote = stack.use(
+      openGomote({
+        sql,
+        bus,
+        clock,
+        log,
+        coordinator: id,
+        config: () => config.current,
+        people: { identify: (bearer) => people.identify(bearer) },
+        peers,
+        machine: (session) => pool.take(session),
+        release: (session, how) => pool.release(session, how),
+        tarball,
+        ssh: () => gateway && { address: sshAddress(options.listenSsh, gateway.port), hostKeys: gateway.hostKeys },
+        ...(options.listenSsh && { shells: { signature, keys: await openGatewayKeys(sql, master, startedAt) } }),
+        stopping: stop.signal,
+        blobs,
+        elsewhere: (key, holder, signal) => peerBlobs.fetch(key, holder, signal),
+        plainPort: () => door.ports.http,
+        masterKey: master,
       }),
     );
     const starters: Readonly<Record<LeaseKind, (lease: Lease) => void>> = {
       build: (lease) => builds.start(lease),
       helper: (lease) => builds.start(lease),
+      gomote: (lease) => gomote.instances.start(lease),
       probe: (lease) => probes.start(lease),
     };
     const claims = new Claims(
@@ -298,12 +340,16 @@ export class Coordinator implements AsyncDisposable {
     );
 
     stack.use(new Retention({ sql: database.hurried, clock, log, config: () => config.current }));
+    stack.use(new ExpiredTransfers({ sql: database.hurried, clock, log, blobs }));
+
+    const people = new People({ sql: database.hurried, bus, clock, log });
 
     const health = stack.use(
       new Health({ sql: database.hurried, bus, clock, log, repos: () => source.standings(), startedAt }),
     );
     const drained = stack.use(await Drained.open({ sql: database.hurried, bus, clock, log, coordinator: id }));
     let address = "";
+    let httpPort = 0;
     const web = stack.use(
       createWebApp({
         sql: database.hurried,
@@ -313,12 +359,24 @@ export class Coordinator implements AsyncDisposable {
         assets: await loadAssets(join(DIST, "ui")),
         logs,
         actions: actions({ sql, bus, clock, builds, coordinator: id }),
+        people,
+        openid: new OpenId({
+          sql: database.hurried,
+          clock,
+          log,
+          people,
+          config: () => loginOf(config.current),
+          secret: secretReader(base, process.env),
+          key: token,
+        }),
+        lending: { ...gomote, peers },
         farmName: options.farmName,
         version: VERSION,
         startedAt,
         coordinator: id,
         operatorToken: token,
         dialAddress: () => address,
+        httpPort: () => httpPort,
         config: () => config.current,
         banners: () => [...drained.banners(), ...config.banners()],
         checkers: () => health.results(),
@@ -337,7 +395,14 @@ export class Coordinator implements AsyncDisposable {
         http: options.http,
         ...tls,
         machines: pool,
-        pages: serveAgents(agents, servePeers(peerBlobs, web.listener)),
+        carried: new Map([
+          [
+            PEER_SHELL_PATH,
+            (socket, head, rest) => (gomote.lines ? void gomote.lines.serve(socket, head, rest) : socket.destroy()),
+          ],
+        ]),
+        upgrades: web.upgrades,
+        pages: gomote.serve(limitBodies(clock, serveAgents(agents, servePeers(peerBlobs, web.listener)))),
         clock,
         log,
       }),
@@ -360,8 +425,10 @@ export class Coordinator implements AsyncDisposable {
         },
       }),
     );
+    if (options.listenSsh) gateway = stack.use(await gomote.listenSsh(options.listenSsh));
     const host = (given: Address) => given.host || "localhost";
     address = `${host(options.listen)}:${ports.tls}`;
+    httpPort = ports.http;
     const pages = `http://${host(options.http)}:${ports.http}`;
     const machines = `https://${address}`;
     await folder.announce({ http: pages, https: machines });
@@ -390,6 +457,7 @@ export class Coordinator implements AsyncDisposable {
       database.hurry();
       stop.abort(new FarmError("unavailable", "The coordinator is stopping"));
       await builds[Symbol.asyncDispose]();
+      await gomote.instances[Symbol.asyncDispose]();
       await probes[Symbol.asyncDispose]();
       await pool[Symbol.asyncDispose]();
     });
@@ -401,8 +469,14 @@ export class Coordinator implements AsyncDisposable {
       caFile: tls.caFile,
       newest: new Newest({ sql, logs, source, config: () => config.current }),
       config,
+      ssh: gateway && sshAddress(options.listenSsh, gateway.port),
       stack: stack.move(),
     });
+  }
+
+  /** Where `ssh` reaches people's instances. */
+  get gateway(): { readonly ssh?: string } {
+    return this.#ssh === undefined ? {} : { ssh: this.#ssh };
   }
 
   /** What is watched, one line per repository. */
@@ -420,4 +494,8 @@ export class Coordinator implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#stack.disposeAsync();
   }
+}
+
+function loginOf({ login, publicUrl }: FarmConfig): { login: LoginConfig; publicUrl: string } | null {
+  return login && publicUrl !== null ? { login, publicUrl } : null;
 }

@@ -43,6 +43,8 @@ export interface ServeOptions {
   /** "": worked out from `listen`. */
   readonly peer?: string;
   readonly http: string;
+  /** "": no ssh gateway. */
+  readonly listenSsh?: string;
   readonly origin: ConfigOrigin;
   readonly dev: boolean;
   readonly allowDevKey?: boolean;
@@ -64,6 +66,10 @@ export async function serve(options: ServeOptions): Promise<Ending> {
   if (options.peer && !peer?.host) {
     return usageError(`invalid value ${JSON.stringify(options.peer)} for flag -peer: want HOST:PORT`);
   }
+  const listenSsh = options.listenSsh ? parseAddress(options.listenSsh) : undefined;
+  if (options.listenSsh && !listenSsh) {
+    return usageError(`invalid value ${JSON.stringify(options.listenSsh)} for flag -listen-ssh: want HOST:PORT`);
+  }
   const log: Log = options.terminal
     ? pino({ level: process.env.BARNRAISER_LOG ?? "error" }, pino.destination({ dest: 2, sync: true }))
     : pino({ level: process.env.BARNRAISER_LOG ?? "info" }, pino.destination({ dest: 1, sync: true }));
@@ -84,6 +90,7 @@ export async function serve(options: ServeOptions): Promise<Ending> {
       listen,
       peer,
       http,
+      listenSsh,
       clock: systemClock,
       log,
       lost: () => {
@@ -95,7 +102,7 @@ export async function serve(options: ServeOptions): Promise<Ending> {
     const hangUp = options.terminal ? onSignal : () => void farm.reload();
     process.on("SIGHUP", hangUp);
     if (options.terminal) process.stdout.write(heading(farm));
-    else log.info({ pages: farm.pages, machines: farm.machines, version: VERSION }, "The farm runs");
+    else log.info({ pages: farm.pages, machines: farm.machines, ...farm.gateway, version: VERSION }, "The farm runs");
     try {
       return await follow(farm, options, ended);
     } finally {

@@ -17,20 +17,20 @@ export type Command =
   | { readonly do: "rebuild" | "cancel"; readonly build: string }
   | { readonly do: "drain" | "resume"; readonly target: string; readonly note: string; readonly waitMs: Ms };
 
-/**
- * Carries out `command`; resolves with what the coordinator answered, for a drain that waits once nothing runs there any more.
- * Throws FarmError saying why it cannot be done.
- */
-export async function control(data: string, secrets: string, command: Command, clock: Clock): Promise<string> {
+/** Asks the running coordinator for `path`, or with `body` does it; resolves with the answer. Throws FarmError saying why not. */
+export type Ask = (path: string, body?: Readonly<Record<string, string>>) => Promise<string>;
+
+/** The coordinator that runs on `data`. `what` is to be done, for messages. */
+export async function runningFarm(data: string, secrets: string, what: string): Promise<Ask> {
   const holder = await holderOf(data);
   if (!holder?.http) {
     throw new FarmError(
       "unavailable",
-      `Cannot ${command.do}: no coordinator runs on the data folder ${data}. Start one, or give its folder with -data.`,
+      `Cannot ${what}: no coordinator runs on the data folder ${data}. Start one, or give its folder with -data.`,
     );
   }
   const token = (await readFile(join(secrets, "operator-token"), "utf8")).trim();
-  const ask = async (path: string, body?: Record<string, string>): Promise<string> => {
+  return async (path, body) => {
     let response: Response;
     try {
       response = await fetch(`${holder.http}${path}`, {
@@ -43,17 +43,25 @@ export async function control(data: string, secrets: string, command: Command, c
     } catch (error) {
       throw new FarmError(
         "unavailable",
-        `Cannot ${command.do}: the coordinator at ${holder.http} does not answer: ${messageOf(error)}`,
+        `Cannot ${what}: the coordinator at ${holder.http} does not answer: ${messageOf(error)}`,
         { cause: error },
       );
     }
     const text = (await response.text()).trim();
     if (!response.ok) {
       const reason = said(text) ?? response.statusText;
-      throw new FarmError("conflict", reason.startsWith("Cannot ") ? reason : `Cannot ${command.do}: ${reason}`);
+      throw new FarmError("conflict", reason.startsWith("Cannot ") ? reason : `Cannot ${what}: ${reason}`);
     }
     return text;
   };
+}
+
+/**
+ * Carries out `command`; resolves with what the coordinator answered, for a drain that waits once nothing runs there any more.
+ * Throws FarmError saying why it cannot be done.
+ */
+export async function control(data: string, secrets: string, command: Command, clock: Clock): Promise<string> {
+  const ask = await runningFarm(data, secrets, command.do);
   const { path, body, running } = request(command);
   const answer = said(await ask(path, body)) ?? `${command.do}: done`;
   if (!("waitMs" in command) || command.waitMs === 0) return answer;
@@ -87,7 +95,8 @@ function request(command: Command): { path: string; body: Record<string, string>
   return { path: `/named/${target}/${command.do}`, body, running: `/running?named=${target}` };
 }
 
-function said(text: string): string | undefined {
+/** What the coordinator said in its answer. */
+export function said(text: string): string | undefined {
   try {
     const value: unknown = JSON.parse(text);
     if (typeof value !== "object" || value === null) return undefined;

@@ -44,3 +44,8 @@ export class FarmError extends Error {
 export function messageOf(reason: unknown): string {
   return reason instanceof Error ? reason.message : String(reason);
 }
+
+/** `ENOENT` and the like, "" for errors that the system did not make. */
+export function errnoOf(reason: unknown): string {
+  return reason instanceof Error && "code" in reason && typeof reason.code === "string" ? reason.code : "";
+}

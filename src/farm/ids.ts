@@ -24,6 +24,8 @@ export type SessionId = Brand<string, "SessionId">;
 export type CoordinatorId = Brand<string, "CoordinatorId">;
 /** One stream of output kept by `logs/`. */
 export type LogId = Brand<number, "LogId">;
+/** Somebody who uses the farm: `U` and 9 hex digits. */
+export type PersonId = Brand<string, "PersonId">;
 
 export function ms(value: number): Ms {
   return value as Ms;
@@ -61,4 +63,7 @@ export function coordinatorId(value: string): CoordinatorId {
 }
 export function logId(value: number): LogId {
   return value as LogId;
+}
+export function personId(value: string): PersonId {
+  return value as PersonId;
 }

@@ -23,6 +23,8 @@ export type LeaseKind =
   | "build"
   /** A further machine for the tests of a build. */
   | "helper"
+  /** A machine that a person has to themselves for a while. */
+  | "gomote"
   /** A look whether a machine that was set aside is well again; bound to that machine. */
   | "probe";
 

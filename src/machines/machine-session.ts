@@ -6,7 +6,7 @@
  * refused the request as such, `timed-out`, or the reason of the caller's signal. A call that is given up takes its
  * connection down with it, which stops a running command at the other end unless it is an execution (`endExecution` stops that).
  */
-import type { Readable } from "node:stream";
+import type { Duplex, Readable } from "node:stream";
 import type { MachineId, Ms, SessionId } from "../farm/ids.ts";
 
 export interface ExecRequest {
@@ -84,6 +84,10 @@ export interface BuildletClient {
   ): Promise<ExecResult>;
   /** Kills an execution with all that it started, if it runs, and forgets it. Only for a machine that resumes. */
   endExecution(id: string, signal?: AbortSignal): Promise<void>;
+  /** A connection for one shell (wire/buildlet-api/shell-line.ts); the caller's to end. Only our own agent has them. */
+  openShell(signal?: AbortSignal): Promise<Duplex>;
+  /** A connection to the machine's ssh server, which lets in whoever has this key; the caller's to end. */
+  connectSsh(user: string, authorizedKey: string, signal?: AbortSignal): Promise<Duplex>;
   /** Ends the session at the machine's side. Never rejects: the answer, if any, does not matter. */
   halt(): Promise<void>;
 }

@@ -17,6 +17,7 @@ import { certificate } from "../web/certificate.ts";
 import { FrontDoor } from "../web/front-door.ts";
 import { servePeers } from "../web/peer-files.ts";
 import { PeerBlobs } from "./peer-blobs.ts";
+import { PeerSignature } from "./peer-signature.ts";
 import { certificateDigest, Peers } from "./peers.ts";
 
 const MASTER = "test master";
@@ -50,7 +51,8 @@ class Farm implements AsyncDisposable {
       if (!body) throw new FarmError("not-found", `Cannot read ${key}`);
       return body;
     };
-    const peerBlobs = new PeerBlobs({ peers, clock, log: quiet, masterKey, get });
+    const signature = new PeerSignature({ self, clock, masterKey });
+    const peerBlobs = new PeerBlobs({ peers, clock, log: quiet, signature, get });
     const local = { host: "127.0.0.1", port: 0 };
     const door = this.#stack.use(
       await FrontDoor.open({

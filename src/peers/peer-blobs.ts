@@ -1,13 +1,12 @@
 /**
- * Blobs that another coordinator has: snapshots, which only the one whose machine made them has in its folder.
+ * Blobs that another coordinator has: snapshots, which only the one whose machine made them has in its folder, and files on their way between
+ * people and machines, which lie where they arrived.
  *
  *   GET /peer/blobs/KEY     Authorization: Barnraiser-Peer ASKER TIME MAC
  *
- * MAC is an HMAC-SHA256 over the key, who is asked, who asks and when, under a key made from the farm's master key: so only a coordinator
- * of this farm can ask, and a request is good at one coordinator for one blob, for DATED around its time. Nothing but snapshots
- * is given out, over TLS alone, at most AT_ONCE at a time. Whoever asks checks the bytes against the snapshot's row.
+ * The authorization is of the key (peer-signature.ts). Nothing but these two kinds is given out, over TLS alone, at most AT_ONCE at a time.
+ * Whoever asks checks the bytes of a snapshot against its row.
  */
-import { createHmac, timingSafeEqual } from "node:crypto";
 import { type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
 import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -15,27 +14,24 @@ import type { TLSSocket } from "node:tls";
 import type { Clock } from "../farm/clock.ts";
 import type { Log } from "../farm/deps.ts";
 import { CODES, FarmError, messageOf } from "../farm/errors.ts";
-import { type CoordinatorId, type Ms, minutes, seconds } from "../farm/ids.ts";
+import { type CoordinatorId, type Ms, seconds } from "../farm/ids.ts";
+import type { PeerSignature } from "./peer-signature.ts";
 import type { Peers } from "./peers.ts";
 
 export const PEER_BLOBS_PATH = "/peer/blobs/";
-/** How far the clocks of two coordinators may be apart. */
-export const DATED: Ms = minutes(5);
 /** Blobs given out at a time. */
 export const AT_ONCE = 8;
 /** To connect, and to begin to answer. */
 const ANSWER_LIMIT: Ms = seconds(15);
 /** Either end gives up when nothing has moved for so long. */
 const IDLE_LIMIT: Ms = seconds(60);
-const KEY = /^snapshots\/[A-Za-z0-9][A-Za-z0-9._-]{0,300}$/;
-const SCHEME = "Barnraiser-Peer";
+const KEY = /^(snapshots|transfers)\/[A-Za-z0-9][A-Za-z0-9._-]{0,300}$/;
 
 export interface PeerBlobsDeps {
-  readonly peers: Pick<Peers, "self" | "all" | "connect">;
+  readonly peers: Pick<Peers, "all" | "connect">;
   readonly clock: Clock;
   readonly log: Log;
-  /** From which the key of requests follows; never sent. */
-  readonly masterKey: string;
+  readonly signature: PeerSignature;
   /** Throws FarmError `not-found`. */
   readonly get: (key: string) => Promise<Readable>;
 }
@@ -47,12 +43,10 @@ interface Out extends NodeJS.WritableStream {
 
 export class PeerBlobs {
   readonly #deps: PeerBlobsDeps;
-  readonly #key: Buffer;
   #given = 0;
 
   constructor(deps: PeerBlobsDeps) {
     this.#deps = deps;
-    this.#key = createHmac("sha256", deps.masterKey).update("barnraiser peer 1").digest();
   }
 
   /** The bytes of `key` from whichever peer has them; `holder` should, and is asked first. Throws `not-found` when none has, `unavailable` when that cannot be told now. */
@@ -102,12 +96,8 @@ export class PeerBlobs {
   #refusal(method: string, key: string, authorization: string, secure: boolean) {
     if (!secure) return { status: 403, text: "over TLS only\n" };
     if (method !== "GET") return { status: 405, text: "only GET\n" };
-    const [, asker = "", time = "", mac = ""] = AUTHORIZATION.exec(authorization) ?? [];
-    const right = this.#mac(key, this.#deps.peers.self, asker, time);
-    if (mac.length !== right.length || !timingSafeEqual(Buffer.from(mac), Buffer.from(right)))
-      return { status: 403, text: "not signed by a coordinator of this farm\n" };
-    if (Math.abs(Number(time) - this.#deps.clock.now()) > DATED)
-      return { status: 403, text: "signed too long ago: are the clocks of the coordinators right?\n" };
+    const why = this.#deps.signature.refusal(key, authorization);
+    if (why !== undefined) return { status: 403, text: `${why}\n` };
     if (!KEY.test(key)) return { status: 404, text: "no such blob\n" };
     if (this.#given >= AT_ONCE) return { status: 503, text: "busy; try again\n" };
     return undefined;
@@ -125,8 +115,7 @@ export class PeerBlobs {
     let socket: TLSSocket | undefined;
     try {
       socket = await peers.connect(id, either);
-      const time = String(clock.now());
-      const authorization = `${SCHEME} ${peers.self} ${time} ${this.#mac(key, id, peers.self, time)}`;
+      const authorization = this.#deps.signature.authorization(key, id);
       const answer = await asked(socket, key, authorization, either);
       if (answer.statusCode === 200) {
         answer.setTimeout(IDLE_LIMIT, () =>
@@ -143,13 +132,7 @@ export class PeerBlobs {
       done.abort();
     }
   }
-
-  #mac(key: string, asked: string, asker: string, time: string): string {
-    return createHmac("sha256", this.#key).update([key, asked, asker, time].join("\n")).digest("hex");
-  }
 }
-
-const AUTHORIZATION = new RegExp(`^${SCHEME} (P[0-9a-f]{9}) (\\d{1,15}) ([0-9a-f]{64})$`);
 
 function refuse(out: Out, status: number, text: string): void {
   out.writeHead(status, { "content-type": "text/plain; charset=utf-8", "content-length": String(text.length) });

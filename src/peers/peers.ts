@@ -61,12 +61,12 @@ export class Peers {
 
   /**
    * A connection to `id`, which proved to be it. Throws FarmError: `not-found` when it does not live, `unavailable` when it cannot be
-   * reached, `forbidden` when somebody else answered, the reason of `signal` when that came first.
+   * reached, `forbidden` when somebody else answered, the reason of `signal` when that came first. `alpn`: what is to be spoken; left out: HTTP/1.1.
    */
-  async connect(id: CoordinatorId, signal: AbortSignal): Promise<TLSSocket> {
+  async connect(id: CoordinatorId, signal: AbortSignal, alpn?: "h2"): Promise<TLSSocket> {
     const peer = await this.find(id);
     if (!peer) throw new FarmError("not-found", `Cannot reach coordinator ${id}: it has ended`);
-    const { socket, certificate } = await connected(peer, signal);
+    const { socket, certificate } = await connected(peer, signal, alpn);
     // A certificate that was renewed a moment ago is in the row by now.
     if (certificate !== peer.certificate && (await this.#lookAgain(id))?.certificate !== certificate) {
       socket.destroy();
@@ -118,12 +118,21 @@ export function certificateDigest(certificate: Buffer | string): string {
 }
 
 /** A connection, and the certificate that was shown on it. */
-function connected(peer: Peer, signal: AbortSignal): Promise<{ socket: TLSSocket; certificate: string }> {
+function connected(
+  peer: Peer,
+  signal: AbortSignal,
+  alpn?: string,
+): Promise<{ socket: TLSSocket; certificate: string }> {
   const { promise, resolve, reject } = Promise.withResolvers<{ socket: TLSSocket; certificate: string }>();
   const { hostname, port } = new URL(`https://${peer.address}`);
   const host = hostname.replace(/^\[(.*)\]$/, "$1");
   // The certificate is compared with the one that is expected, which says more than any authority could.
-  const socket = connect({ host, port: Number(port || 443), rejectUnauthorized: false });
+  const socket = connect({
+    host,
+    port: Number(port || 443),
+    rejectUnauthorized: false,
+    ...(alpn && { ALPNProtocols: [alpn] }),
+  });
   socket.setNoDelay(true).setKeepAlive(true, PROBE_AFTER);
   const onError = (error: Error) =>
     reject(

@@ -11,17 +11,20 @@ import type { Clock } from "../farm/clock.ts";
 import type { Log } from "../farm/deps.ts";
 import { messageOf } from "../farm/errors.ts";
 import { type EpochMs, epochMs, type Ms, minutes, ms, plus } from "../farm/ids.ts";
+import { deleteRecordings } from "../store/recordings.ts";
 import {
   deleteAudit,
   deleteBranches,
   deleteBuilds,
   deleteChanges,
   deleteCommits,
+  deleteLogins,
   deleteNotices,
   deleteProbes,
   deleteRecipes,
   deleteSessions,
   deleteTestTimes,
+  deleteTokens,
   dropLogs,
   emptyLogs,
   mayBite,
@@ -165,9 +168,12 @@ function bites(
       },
     ],
     ["testTimes", upTo(ROWS, (tx) => deleteTestTimes(tx, before(buildsMs), ROWS))],
+    ["recordings", upTo(ROWS, (tx) => deleteRecordings(tx, before(logsMs), ROWS))],
     ["probes", upTo(ROWS, (tx) => deleteProbes(tx, before(sessionsMs), ROWS))],
     ["sessions", upTo(ROWS, (tx) => deleteSessions(tx, before(sessionsMs), ROWS))],
     ["changes", upTo(ROWS, (tx) => deleteChanges(tx, before(sessionsMs), ROWS))],
+    ["logins", upTo(ROWS, (tx) => deleteLogins(tx, clock.now(), ROWS))],
+    ["tokens", upTo(ROWS, (tx) => deleteTokens(tx, before(sessionsMs), ROWS))],
     ["audit", upTo(ROWS, (tx) => deleteAudit(tx, before(auditMs), ROWS))],
     ["notices", upTo(ROWS, (tx) => deleteNotices(tx, before(noticesMs), ROWS))],
   ];

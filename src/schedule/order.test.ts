@@ -26,7 +26,13 @@ function lease(id: number, over: Partial<Waiting> = {}): Waiting {
   };
 }
 
-const taker = { machineId: machineId(1), trust: "team", drained: false, setAside: false } as const satisfies Taker;
+const taker = {
+  machineId: machineId(1),
+  trust: "team",
+  gomoteLent: true,
+  drained: false,
+  setAside: false,
+} as const satisfies Taker;
 
 /** One queue and its machines: takes, gives back, and remembers whose turn it was. */
 class Farm {
@@ -66,6 +72,7 @@ function machines(count: number, trust: Trust = "team"): Taker[] {
   return Array.from({ length: count }, (_, i) => ({
     machineId: machineId(i + 1),
     trust,
+    gomoteLent: trust === "team",
     drained: false,
     setAside: false,
   }));

@@ -13,7 +13,8 @@
  *   rank      within a flow the lower goes first: the time of asking for people, so that they are served in turn; minus the
  *             commit time after submission, so that the newest commit goes first
  *
- * Always: a community machine takes `submitted` code only; a drained machine takes nothing, one that is set aside nothing but
+ * Always: a community machine takes `submitted` code only, and what people do on a machine that they borrow is not: they get one only of
+ * host types that are lent to them, whoever runs those. A drained machine takes nothing, one that is set aside nothing but
  * what is bound to it; a machine that failed some work (`avoid`) does not take it again before `avoidUntil`, so that another can. What one machine may not take never keeps it from
  * what stands behind. Turns are counted from what is held and was held, and nothing is kept besides: claims that run at the same
  * moment do not see each other, so a flow may get ahead by as many as there are, and makes up for it in the next ones.
@@ -53,6 +54,8 @@ export interface Waiting {
 export interface Taker {
   readonly machineId: MachineId;
   readonly trust: Trust;
+  /** Its host type is lent to people: nobody else decides who gets a machine of class gomote. */
+  readonly gomoteLent: boolean;
   readonly drained: boolean;
   /** It failed the farm too often; only a probe may bring it back. */
   readonly setAside: boolean;
@@ -86,7 +89,8 @@ export function bandOf(lease: Pick<Waiting, "kind" | "class" | "release">): numb
 
 export function mayTake(taker: Taker, lease: Waiting, now: EpochMs): boolean {
   if (taker.drained) return false;
-  if (taker.trust !== "team" && lease.provenance !== "submitted") return false;
+  const trusted = lease.class === "gomote" ? taker.gomoteLent : taker.trust === "team";
+  if (!trusted && lease.provenance !== "submitted") return false;
   if (lease.onlyMachine === null ? taker.setAside : lease.onlyMachine !== taker.machineId) return false;
   return lease.avoidUntil === null || lease.avoidUntil <= now || !lease.avoid.includes(taker.machineId);
 }

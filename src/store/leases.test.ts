@@ -109,6 +109,37 @@ test("[coordinator 74] a community machine never takes code that was not submitt
   expect(await claimLease(sql, machine.id, NOON)).toEqual({ lease: undefined, waiting: false, lookAgainAt: null });
 });
 
+test("[coordinator 74] a machine goes to people only where it is lent to them, and no other code comes with that", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const coordinator = await addCoordinator(sql);
+  const hosts = [
+    ["kept", "team", false],
+    ["team", "team", true],
+    ["strange", "community", false],
+    ["lent", "community", true],
+  ] as const;
+  const taken: Record<string, string[]> = {};
+  for (const [queue, trust, lent] of hosts) {
+    await addHostType(sql, queue, trust, lent);
+    const names = new Map<number, string>();
+    for (const starving of [false, true]) {
+      const starvesAt = plus(NOON, minutes(starving ? -1 : 600));
+      const one = await want(sql, { queue, kind: "gomote", class: "gomote", provenance: "unreviewed", starvesAt });
+      const reviewed = await want(sql, { queue, class: "try", provenance: "reviewed", starvesAt });
+      names.set(one.id, "gomote").set(reviewed.id, "try");
+    }
+    const machine = await addMachine(sql, queue, "m", coordinator);
+    taken[queue] = (await drainQueue(sql, machine)).map((id) => names.get(id) ?? "?");
+  }
+  expect(taken).toEqual({
+    kept: ["try", "try"],
+    team: ["gomote", "try", "gomote", "try"],
+    strange: [],
+    lent: ["gomote", "gomote"],
+  });
+});
+
 test("claimLease() gives the same lease again while it is held, so that a lost answer is harmless", async () => {
   await using database = await freshDatabase();
   const { sql } = database;
@@ -293,9 +324,10 @@ test("claimLease() takes what next() takes, on random farms, and never two machi
       fc.constantFrom<Trust>("team", "community"),
       fc.array(fc.boolean(), { minLength: 15, maxLength: 15 }),
       fc.boolean(),
-      async (leases, trust, givesBack, setAside) => {
+      fc.boolean(),
+      async (leases, trust, givesBack, setAside, gomoteLent) => {
         const queue = `q${round++}`;
-        await addHostType(sql, queue, trust);
+        await addHostType(sql, queue, trust, gomoteLent);
         const machines: TestMachine[] = [];
         for (const name of ["a", "b", "c"]) machines.push(await addMachine(sql, queue, name, coordinator));
         if (setAside) {
@@ -323,6 +355,7 @@ test("claimLease() takes what next() takes, on random farms, and never two machi
           const taker = {
             machineId: machine.machineId,
             trust,
+            gomoteLent,
             drained: false,
             setAside: setAside && machine === machines[0],
           };
@@ -360,7 +393,13 @@ test("claimLease() of many machines at once gives every lease to one machine, an
   await Promise.all(machines.map(async (machine) => got.push(...(await drainQueue(sql, machine)))));
   expect(got.length).toBe(40);
   expect(new Set(got).size).toBe(40);
-  const taker = { machineId: machineId(0), trust: "community", drained: false, setAside: false } as const;
+  const taker = {
+    machineId: machineId(0),
+    trust: "community",
+    gomoteLent: false,
+    drained: false,
+    setAside: false,
+  } as const;
   expect(got.every((id) => mayTake(taker, wanted.get(id) as Waiting, NOON))).toBe(true);
 });
 

@@ -70,7 +70,8 @@ const ADOPTED = `
 
 /** Who asks; `may`: anything at all, `well`: also what is not bound to the machine. */
 const WHO = `
-  select s.id as session_id, s.coordinator_id, s.instance, m.id as machine_id, m.host_type as queue, t.trust <> 'team' as submitted_only,
+  select s.id as session_id, s.coordinator_id, s.instance, m.id as machine_id, m.host_type as queue, t.trust <> 'team' as submitted_only, not t.gomote_lent as submitted_gomote,
+    t.trust <> 'team' and not t.gomote_lent as submitted_all,
     s.closed_at is null and c.ended_at is null and m.drained_at is null and c.drained_at is null
       and not exists (select from farm where drained_at is not null) and not exists (select from mine) and not exists (select from adopted) as may,
     m.set_aside_at is null as well
@@ -78,9 +79,13 @@ const WHO = `
     join coordinator c on c.id = s.coordinator_id
   where s.id = $1 and t.drained_at is null`;
 
+/** Trust. The first comparison is what the indexes know of it. */
+const TRUSTED = `
+  submitted >= who.submitted_all and submitted >= case when class = ${LEASE_CLASSES.gomote} then who.submitted_gomote else who.submitted_only end`;
+
 /** A lease that this machine may take, as far as the lease itself says. */
 const FOR_ME = `
-  state = 'wanted' and submitted >= who.submitted_only and (avoid_until is null or avoid_until <= $2 or who.machine_id <> all (avoid))`;
+  state = 'wanted' and ${TRUSTED} and (avoid_until is null or avoid_until <= $2 or who.machine_id <> all (avoid))`;
 
 const BOUND = `
   select l.id from who cross join lateral (
@@ -157,7 +162,7 @@ const CLAIMED = `
 /** For who got nothing: whether work waits that another machine may take, and when some of it becomes free to take. */
 const REST = `
   select (
-      select true from lease where queue = who.queue and submitted >= who.submitted_only and state = 'wanted' and only_machine is null
+      select true from lease where queue = who.queue and ${TRUSTED} and state = 'wanted' and only_machine is null
       order by starves_at, id limit 1
     ) as waiting,
     (select min(avoid_until) from lease where queue = who.queue and avoid_until > $2 and state = 'wanted') as look_again_at
@@ -346,6 +351,6 @@ export async function otherMachines(sql: Sql, hostType: string, except: readonly
   return row?.count ?? 0;
 }
 
-function isUniqueViolation(error: unknown): boolean {
+export function isUniqueViolation(error: unknown): boolean {
   return error instanceof Error && "code" in error && error.code === "23505";
 }

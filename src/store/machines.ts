@@ -4,6 +4,7 @@
  */
 import type { Trust } from "../farm/build.ts";
 import { type CoordinatorId, type EpochMs, type MachineId, machineId, type SessionId, sessionId } from "../farm/ids.ts";
+import { type Gomote, isLent } from "../farm/lending.ts";
 import { at, type Sql } from "./sql.ts";
 
 /** What is known of a machine when it has registered. */
@@ -159,21 +160,24 @@ export interface HostTypeRow {
   readonly hostType: string;
   readonly trust: Trust;
   readonly expect: number;
+  readonly gomote: Gomote;
+  readonly lend: { readonly gomote: boolean };
 }
 
 /** Brings host types in step with the configuration; those that it no longer has are kept as not configured. */
 export async function configureHostTypes(sql: Sql, hosts: readonly HostTypeRow[]): Promise<void> {
   await sql.query(
     `with given as (
-       select * from jsonb_to_recordset($1::jsonb) as g ("hostType" text, trust text, expect integer)
+       select * from jsonb_to_recordset($1::jsonb) as g ("hostType" text, trust text, expect integer, "gomoteLent" boolean)
      ), others as (
-       update host_type set configured = false, expect = 0, trust = 'community'
+       update host_type set configured = false, expect = 0, trust = 'community', gomote_lent = false
        where configured and name not in (select "hostType" from given)
      )
-     insert into host_type (name, trust, expect, configured)
-     select "hostType", trust, expect, true from given
-     on conflict (name) do update set trust = excluded.trust, expect = excluded.expect, configured = true`,
-    [JSON.stringify(hosts.map(({ hostType, trust, expect }) => ({ hostType, trust, expect })))],
+     insert into host_type (name, trust, expect, configured, gomote_lent)
+     select "hostType", trust, expect, true, "gomoteLent" from given
+     on conflict (name) do update set
+       trust = excluded.trust, expect = excluded.expect, configured = true, gomote_lent = excluded.gomote_lent`,
+    [JSON.stringify(hosts.map((host) => ({ ...host, gomoteLent: isLent(host) })))],
   );
 }
 

@@ -47,12 +47,27 @@ export async function buildFacts(sql: Sql, id: number): Promise<BuildFacts | und
 }
 
 /** What a build was asked to do. */
-export async function recipeOf(sql: Sql, build: number): Promise<{ hash: string; recipe: Recipe } | undefined> {
-  const [row] = await sql.query<{ hash: string; recipe: Recipe }>(
-    "select c.hash, r.body as recipe from build b join commit c on c.id = b.commit_id join recipe r on r.digest = b.recipe where b.id = $1",
+export async function recipeOf(
+  sql: Sql,
+  build: number,
+): Promise<{ repo: string; hash: string; recipe: Recipe } | undefined> {
+  const [row] = await sql.query<{ repo: string; hash: string; recipe: Recipe }>(
+    "select b.repo, c.hash, r.body as recipe from build b join commit c on c.id = b.commit_id join recipe r on r.digest = b.recipe where b.id = $1",
     [build],
   );
   return row;
+}
+
+/** The steps of a build's last attempt, and how those ended that did. */
+export async function lastAttemptSteps(
+  sql: Sql,
+  build: number,
+): Promise<{ readonly name: string; readonly outcome: Outcome | null }[]> {
+  return sql.query(
+    `select name, outcome from step
+     where attempt_id = (select id from attempt where build_id = $1 order by number desc limit 1) order by number`,
+    [build],
+  );
 }
 
 export interface AttemptFacts {

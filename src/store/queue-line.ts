@@ -21,6 +21,9 @@ export interface Queued extends Waiting {
   readonly wantedAt: EpochMs;
   readonly build: number | null;
   readonly builder: string | null;
+  /** What a person waits for, and as what. */
+  readonly instance: string | null;
+  readonly instanceType: string | null;
 }
 
 interface QueuedRow {
@@ -40,10 +43,15 @@ interface QueuedRow {
   wantedAt: EpochMs;
   build: number | null;
   builder: string | null;
+  instance: string | null;
+  instanceType: string | null;
 }
 
 const COLUMNS = `l.queue, l.id, l.kind, l.class, l.release, l.flow, l.repo, l.rank, l.provenance, l.starves_at as "starvesAt", l.avoid,
-  l.avoid_until as "avoidUntil", l.only_machine as "onlyMachine", l.wanted_at as "wantedAt", b.id as build, b.builder`;
+  l.avoid_until as "avoidUntil", l.only_machine as "onlyMachine", l.wanted_at as "wantedAt", b.id as build, b.builder, g.name as instance,
+  g.builder_type as "instanceType"`;
+const ABOUT = `left join attempt a on a.lease_id = l.id left join build b on b.id = a.build_id
+  left join gomote_instance g on g.lease_id = l.id`;
 
 /** The first `limit` of the line of every queue, or of `queues` only. A queue where nothing waits has no line. */
 export async function queueLines(
@@ -89,7 +97,7 @@ async function candidates(sql: Sql, queues: readonly string[] | null, now: Epoch
             order by rank, id limit $3
           ) first)
        ) mine
-       join lease l on l.id = mine.id left join attempt a on a.lease_id = l.id left join build b on b.id = a.build_id
+       join lease l on l.id = mine.id ${ABOUT}
      where $1::text[] is null or t.name = any ($1)`,
     [queues, at(now), limit],
   );
@@ -99,7 +107,7 @@ async function candidates(sql: Sql, queues: readonly string[] | null, now: Epoch
 /** What is bound to one machine, in the order in which it takes that. */
 export async function boundTo(sql: Sql, machine: MachineId): Promise<Queued[]> {
   const rows = await sql.query<QueuedRow>(
-    `select ${COLUMNS} from lease l left join attempt a on a.lease_id = l.id left join build b on b.id = a.build_id
+    `select ${COLUMNS} from lease l ${ABOUT}
      where l.only_machine = $1 and l.state = 'wanted' order by l.id`,
     [machine],
   );
@@ -109,7 +117,7 @@ export async function boundTo(sql: Sql, machine: MachineId): Promise<Queued[]> {
 /** A machine as the order sees it, and the queue that it takes from. */
 export async function takerOf(sql: Sql, machine: MachineId): Promise<(Taker & { readonly queue: string }) | undefined> {
   const [taker] = await sql.query<Taker & { queue: string }>(
-    `select m.id as "machineId", m.host_type as queue, t.trust, m.set_aside_at is not null as "setAside",
+    `select m.id as "machineId", m.host_type as queue, t.trust, t.gomote_lent as "gomoteLent", m.set_aside_at is not null as "setAside",
        m.drained_at is not null or t.drained_at is not null or exists (select from farm where drained_at is not null) as drained
      from machine m join host_type t on t.name = m.host_type where m.id = $1`,
     [machine],

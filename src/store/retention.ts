@@ -239,10 +239,11 @@ export async function deleteChanges(sql: Sql, before: EpochMs, limit: number): P
   return rows.length;
 }
 
+/** Leases that no build hangs on; with those of instances go the instances and what was run there. */
 export async function deleteProbes(sql: Sql, before: EpochMs, limit: number): Promise<number> {
   const rows = await sql.query(
     `delete from lease where id in (
-       select id from lease where state = 'ended' and kind = 'probe' and ended_at < $1 order by ended_at limit $2) returning 1`,
+       select id from lease where state = 'ended' and kind in ('probe', 'gomote') and ended_at < $1 order by ended_at limit $2) returning 1`,
     [at(before), limit],
   );
   return rows.length;
@@ -259,6 +260,33 @@ export async function deleteAudit(sql: Sql, before: EpochMs, limit: number): Pro
 export async function deleteNotices(sql: Sql, before: EpochMs, limit: number): Promise<number> {
   const rows = await sql.query(
     "delete from notice where id in (select id from notice where state <> 'waiting' and at < $1 order by at limit $2) returning 1",
+    [at(before), limit],
+  );
+  return rows.length;
+}
+
+/** Browsers whose session is over, and programs that nobody let in in time. */
+export async function deleteLogins(sql: Sql, before: EpochMs, limit: number): Promise<number> {
+  const [row] = await sql.query<{ count: number }>(
+    `with browsers as (
+       delete from browser_session where sha256 in (select sha256 from browser_session where expires_at < $1 order by expires_at limit $2) returning 1
+     ), devices as (
+       delete from device_login where sha256 in (select sha256 from device_login where expires_at < $1 order by expires_at limit $2) returning 1
+     )
+     select greatest((select count(*) from browsers), (select count(*) from devices))::int as count`,
+    [at(before), limit],
+  );
+  return row?.count ?? 0;
+}
+
+/** Tokens that were revoked or expired before `before`, and that no browser's session refers to. */
+export async function deleteTokens(sql: Sql, before: EpochMs, limit: number): Promise<number> {
+  const rows = await sql.query(
+    `delete from api_token where id in (
+       select t.id from api_token t where least(t.expires_at, t.revoked_at) < $1
+         and not exists (select from browser_session s where s.token_id = t.id)
+       order by least(t.expires_at, t.revoked_at) limit $2
+     ) returning 1`,
     [at(before), limit],
   );
   return rows.length;

@@ -37,7 +37,12 @@ export interface Frame {
   readonly repos: readonly string[];
   readonly banners: readonly Banner[];
   readonly health: Level;
+  /** May do what the buttons of pages do. */
   readonly operator: boolean;
+  /** Who is logged in: "operator", or a mail address. */
+  readonly who: string | null;
+  /** There are machines that people borrow, or this person may borrow one. */
+  readonly gomotes: boolean;
   readonly theme: "light" | "dark" | "system";
 }
 

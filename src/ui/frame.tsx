@@ -50,6 +50,11 @@ export function Top(props: { frame: Frame }): JSX.Element {
           <a href="/queues" {...here("/queues")}>
             Queues
           </a>
+          {frame.gomotes ? (
+            <a href="/gomotes" {...here("/gomotes")}>
+              Gomotes
+            </a>
+          ) : null}
           <a href="/status" {...here("/status")}>
             Health {healthMark(frame.health)}
           </a>
@@ -77,12 +82,17 @@ export function Top(props: { frame: Frame }): JSX.Element {
             <span aria-hidden="true">◑</span>
           </button>
         </form>
-        {frame.operator ? (
-          <form method="post" action="/logout">
-            <button type="submit">Log out</button>
-          </form>
-        ) : (
+        {frame.who === null ? (
           <a href={`/login?back=${encodeURIComponent(frame.path)}`}>Log in</a>
+        ) : (
+          <>
+            <a href="/me" class="who" title={visible(frame.who)} {...here("/me")}>
+              <bdi>{visible(frame.who)}</bdi>
+            </a>
+            <form method="post" action="/logout">
+              <button type="submit">Log out</button>
+            </form>
+          </>
         )}
       </header>
       {frame.banners.map(({ summary, detail }) => (
@@ -126,6 +136,7 @@ const KEYS: readonly (readonly [string, string])[] = [
   ["g b", "builders"],
   ["g m", "machines"],
   ["g q", "queues"],
+  ["g o", "gomotes"],
   ["j  k", "next, previous row"],
   ["← ↑ ↓ →", "move in the grid"],
   ["Enter", "open"],

@@ -5,12 +5,17 @@ import { BuildPage } from "./pages/build.tsx";
 import type { BuildData } from "./pages/build-data.ts";
 import { type BuildersData, BuildersPage } from "./pages/builders.tsx";
 import { type CommitData, CommitPage } from "./pages/commit.tsx";
+import { type DeviceData, DevicePage } from "./pages/device.tsx";
+import { type GomoteData, GomotePage } from "./pages/gomote.tsx";
+import { type GomoteFilesData, GomoteFilesPage } from "./pages/gomote-files.tsx";
+import { type GomotesData, GomotesPage } from "./pages/gomotes.tsx";
 import { type GridData, GridPage } from "./pages/grid.tsx";
 import { type HealthData, HealthPage } from "./pages/health.tsx";
 import { type HomeData, HomePage } from "./pages/home.tsx";
 import { type MachineData, MachinePage } from "./pages/machine.tsx";
 import { type MachinesData, MachinesPage } from "./pages/machines.tsx";
-import { type Hit, LoginPage, type MessageData, MessagePage, SearchPage } from "./pages/messages.tsx";
+import { type MeData, MePage } from "./pages/me.tsx";
+import { type Hit, type LoginData, LoginPage, type MessageData, MessagePage, SearchPage } from "./pages/messages.tsx";
 import { type QueueData, QueuesPage } from "./pages/queues.tsx";
 import { SeveralContext } from "./several.ts";
 
@@ -32,7 +37,12 @@ export type Page =
       readonly data: { readonly q: string; readonly hits: readonly Hit[]; readonly builds: readonly BuildLine[] };
     }
   | { readonly name: "message"; readonly data: MessageData }
-  | { readonly name: "login"; readonly data: { readonly back: string; readonly problem: string | null } };
+  | { readonly name: "login"; readonly data: LoginData }
+  | { readonly name: "me"; readonly data: MeData }
+  | { readonly name: "device"; readonly data: DeviceData }
+  | { readonly name: "gomotes"; readonly data: GomotesData }
+  | { readonly name: "gomote"; readonly data: GomoteData }
+  | { readonly name: "gomote-files"; readonly data: GomoteFilesData };
 
 /** A page with all that is around it: what `?format=json` answers, and what the browser begins with. */
 export interface Envelope {
@@ -77,5 +87,15 @@ function Content(props: { envelope: Envelope }): JSX.Element {
       return <MessagePage data={page.data} />;
     case "login":
       return <LoginPage data={page.data} />;
+    case "me":
+      return <MePage data={page.data} />;
+    case "device":
+      return <DevicePage data={page.data} />;
+    case "gomotes":
+      return <GomotesPage data={page.data} />;
+    case "gomote":
+      return <GomotePage data={page.data} />;
+    case "gomote-files":
+      return <GomoteFilesPage data={page.data} />;
   }
 }

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { mkdtemp, rm, utimes, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, utimes, writeFile } from "node:fs/promises";
 import http from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -9,8 +9,11 @@ import { expect, onTestFinished, test } from "vitest";
 import { readAgents, serveAgents } from "./agent-files.ts";
 
 test("programs are served with size, date and digest, and everything else is left to the pages", async () => {
-  const folder = await mkdtemp(join(tmpdir(), "barnraiser-agents-"));
-  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  const dist = await mkdtemp(join(tmpdir(), "barnraiser-agents-"));
+  onTestFinished(() => rm(dist, { recursive: true, force: true }));
+  const folder = join(dist, "agents");
+  await mkdir(folder);
+  await writeFile(join(dist, "gomote.mjs"), "console.log('typed')\n");
   const program = "console.log('at work')\n";
   await writeFile(join(folder, "buildlet.mjs"), program);
   await utimes(join(folder, "buildlet.mjs"), 1_700_000_000.75, 1_700_000_000.75);
@@ -47,7 +50,11 @@ test("programs are served with size, date and digest, and everything else is lef
   expect((await ask("/agents/buildlet.mjs", { method: "POST" })).status).toBe(405);
   for (const path of ["/agents/none", "/agents/", "/agents/..%2fcoordinator.js", "/agents/__proto__"]) {
     const missing = await ask(path);
-    expect([missing.status, await missing.text()]).toEqual([404, "no such program; there are: buildlet.mjs\n"]);
+    expect([missing.status, await missing.text()]).toEqual([
+      404,
+      "no such program; there are: buildlet.mjs, gomote.mjs\n",
+    ]);
   }
+  expect(await (await ask("/gomote.mjs")).text()).toBe("console.log('typed')\n");
   expect(await (await ask("/")).text()).toBe("page");
 });

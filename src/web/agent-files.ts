@@ -1,15 +1,18 @@
 /**
- * The machine-side programs, served to machines: `GET` and `HEAD /agents/NAME`.
+ * The programs for other people's computers, and what agents fetch when they need it: `GET` and `HEAD /agents/NAME` for machines,
+ * `/gomote.mjs` for developers.
  *
  * `stage0` fetches a program again only when its size or Last-Modified differ, and checks what it got against `Digest` (SHA-256,
  * base64); the same digest in hex is the ETag. Anybody may fetch them: they hold no secret.
  */
 import { createHash } from "node:crypto";
 import { readdir, readFile, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import type { RequestListener } from "./front-door.ts";
 
 export const AGENTS_PATH = "/agents/";
+/** The command that developers run, which is no machine's. */
+export const COMMAND_FILE = "gomote.mjs";
 
 export interface AgentFile {
   readonly body: Buffer;
@@ -18,33 +21,30 @@ export interface AgentFile {
   readonly modified: Date;
 }
 
-/** The programs in `folder` (dist/agents), by file name. */
+/** The programs in `folder` (dist/agents), by file name, and the one beside it for developers. */
 export async function readAgents(folder: string): Promise<ReadonlyMap<string, AgentFile>> {
   const files = new Map<string, AgentFile>();
-  for (const name of await readdir(folder)) {
+  for (const name of [...(await readdir(folder)), `../${COMMAND_FILE}`]) {
     const path = join(folder, name);
     const [body, { mtime }] = await Promise.all([readFile(path), stat(path)]);
     const sha256 = createHash("sha256").update(body).digest("hex");
     // HTTP dates have whole seconds, and a machine compares exactly.
-    files.set(name, { body, sha256, modified: new Date(Math.floor(mtime.getTime() / 1000) * 1000) });
+    files.set(basename(path), { body, sha256, modified: new Date(Math.floor(mtime.getTime() / 1000) * 1000) });
   }
   return files;
 }
 
-/** Answers requests below AGENTS_PATH and leaves all others to `next`. */
+/** Answers requests for programs and leaves all others to `next`. */
 export function serveAgents(files: ReadonlyMap<string, AgentFile>, next: RequestListener): RequestListener {
   return (request, response) => {
     const path = (request.url ?? "").split("?", 1)[0] ?? "";
-    if (!path.startsWith(AGENTS_PATH)) {
+    const isCommand = path === `/${COMMAND_FILE}`;
+    if (!isCommand && !path.startsWith(AGENTS_PATH)) {
       next(request, response);
       return;
     }
-    const answer = answerTo(
-      request.method ?? "",
-      path.slice(AGENTS_PATH.length),
-      request.headers["if-none-match"],
-      files,
-    );
+    const name = isCommand ? COMMAND_FILE : path.slice(AGENTS_PATH.length);
+    const answer = answerTo(request.method ?? "", name, request.headers["if-none-match"], files);
     const out = response as { writeHead(status: number, headers: object): unknown; end(body?: Buffer): unknown };
     out.writeHead(answer.status, answer.headers);
     out.end(request.method === "HEAD" ? undefined : answer.body);
@@ -71,7 +71,7 @@ function answerTo(
   return {
     status: 200,
     headers: {
-      "content-type": "text/javascript; charset=utf-8",
+      "content-type": name.endsWith(".tgz") ? "application/gzip" : "text/javascript; charset=utf-8",
       "content-length": String(file.body.length),
       "last-modified": file.modified.toUTCString(),
       etag,

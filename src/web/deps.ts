@@ -12,6 +12,13 @@ import type { FarmConfig } from "../config/effective.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import type { BuildId, CoordinatorId, EpochMs, LogId } from "../farm/ids.ts";
+import type { Creations } from "../gomote/creations.ts";
+import type { Instances } from "../gomote/instances.ts";
+import type { Records } from "../gomote/rpc/requests.ts";
+import type { Terminals } from "../gomote/terminals/terminals.ts";
+import type { Peers } from "../peers/peers.ts";
+import type { OpenId } from "../people/openid.ts";
+import type { People } from "../people/people.ts";
 import type { LogState } from "../store/logs.ts";
 import type { Sql } from "../store/sql.ts";
 import type { Banner } from "../ui/data.ts";
@@ -77,6 +84,17 @@ export interface Assets {
   get(name: string): Asset | undefined;
 }
 
+/** Machines that people borrow. */
+export interface Lending {
+  readonly instances: Pick<Instances, "use" | "held" | "keep" | "destroy" | "end">;
+  readonly creations: Pick<Creations, "create">;
+  readonly terminals: Pick<Terminals, "open" | "find" | "show">;
+  /** Into the audit. */
+  readonly records: Records;
+  /** Connections to the farm's other coordinators. */
+  readonly peers: Pick<Peers, "connect">;
+}
+
 export interface WebDeps {
   readonly sql: Sql;
   readonly bus: Bus;
@@ -85,6 +103,9 @@ export interface WebDeps {
   readonly assets: Assets;
   readonly logs: LogReader;
   readonly actions: Actions;
+  readonly people: People;
+  readonly openid: OpenId;
+  readonly lending: Lending;
   readonly farmName: string;
   readonly version: string;
   readonly startedAt: EpochMs;
@@ -93,6 +114,8 @@ export interface WebDeps {
   readonly operatorToken: string;
   /** HOST:PORT that machines dial, for the commands that pages print. */
   readonly dialAddress: () => string;
+  /** The port of plain HTTP on loopback. */
+  readonly httpPort: () => number;
   /** The configuration in force. */
   readonly config: () => FarmConfig;
   /** What everybody must know: a broken configuration. */

@@ -9,10 +9,10 @@
  */
 import { Hono } from "hono";
 import { type DrainTarget, runningOn } from "../store/drain.ts";
+import type { Act } from "./acting.ts";
 import type { Actions, WebDeps } from "./deps.ts";
 import { back, type Ctx, type Env, json } from "./http.ts";
 import { hostTypeOf, machineOf, namedTarget } from "./named.ts";
-import type { Act } from "./operator.ts";
 
 const NOTE_LIMIT = 200;
 
@@ -22,67 +22,79 @@ export function drainRoutes(deps: Pick<WebDeps, "actions" | "sql" | "coordinator
   const whole = { kind: "coordinator", id: deps.coordinator } as const;
 
   routes.post("/machines/:name/:do{drain|resume}", (c) =>
-    act(c, back(c, "/machines"), async () => {
+    act(c, back(c, "/machines"), async (who) => {
       const id = await machineOf(sql, c.req.param("name"));
-      return turn(actions, c, { kind: "machine", id }, `machine ${c.req.param("name")} takes`);
+      return turn(actions, who, c, { kind: "machine", id }, `machine ${c.req.param("name")} takes`);
     }),
   );
   routes.post("/hosts/:name/:do{drain|resume}", (c) =>
-    act(c, back(c, `/builders#${encodeURIComponent(c.req.param("name"))}`), async () => {
+    act(c, back(c, `/builders#${encodeURIComponent(c.req.param("name"))}`), async (who) => {
       const name = await hostTypeOf(sql, c.req.param("name"));
-      return turn(actions, c, { kind: "hostType", name }, `machines of ${name} take`);
+      return turn(actions, who, c, { kind: "hostType", name }, `machines of ${name} take`);
     }),
   );
   routes.post("/named/:name/:do{drain|resume}", (c) =>
-    act(c, back(c, "/machines"), async () => {
+    act(c, back(c, "/machines"), async (who) => {
       const name = c.req.param("name");
       const target = await namedTarget(sql, name);
-      return turn(actions, c, target, target.kind === "machine" ? `machine ${name} takes` : `machines of ${name} take`);
+      return turn(
+        actions,
+        who,
+        c,
+        target,
+        target.kind === "machine" ? `machine ${name} takes` : `machines of ${name} take`,
+      );
     }),
   );
   routes.post("/farm/:do{drain|resume}", (c) =>
-    act(c, back(c, "/status"), () => turn(actions, c, { kind: "farm" }, "the farm takes")),
+    act(c, back(c, "/status"), (who) => turn(actions, who, c, { kind: "farm" }, "the farm takes")),
   );
   routes.post("/coordinator/:do{drain|resume}", (c) =>
-    act(c, back(c, "/status"), () => turn(actions, c, whole, "machines of this coordinator take")),
+    act(c, back(c, "/status"), (who) => turn(actions, who, c, whole, "machines of this coordinator take")),
   );
   routes.get("/running", async (c) => json(c, 200, { running: await runningOn(sql, await targetOf(deps, c)) }));
   return routes;
 }
 
 /** Drains or resumes `target`, as the address says; `takes` begins the sentence that tells it. */
-async function turn(actions: Actions, c: Ctx, target: DrainTarget, takes: string): Promise<{ message: string }> {
+async function turn(
+  actions: Actions,
+  who: string,
+  c: Ctx,
+  target: DrainTarget,
+  takes: string,
+): Promise<{ message: string }> {
   if (c.req.param("do") === "resume") {
-    await resume(actions, target);
+    await resume(actions, target, who);
     return { message: `${takes} work again` };
   }
-  await drain(actions, target, await noteOf(c));
+  await drain(actions, target, await noteOf(c), who);
   return { message: `${takes} nothing new${target.kind === "coordinator" ? " until it is started again" : ""}` };
 }
 
-function drain(actions: Actions, target: DrainTarget, note: string): Promise<void> {
+function drain(actions: Actions, target: DrainTarget, note: string, who: string): Promise<void> {
   switch (target.kind) {
     case "farm":
-      return actions.drainFarm(note, "operator");
+      return actions.drainFarm(note, who);
     case "coordinator":
-      return actions.drainCoordinator(note, "operator");
+      return actions.drainCoordinator(note, who);
     case "hostType":
-      return actions.drainHostType(target.name, note, "operator");
+      return actions.drainHostType(target.name, note, who);
     case "machine":
-      return actions.drainMachine(target.id, note, "operator");
+      return actions.drainMachine(target.id, note, who);
   }
 }
 
-function resume(actions: Actions, target: DrainTarget): Promise<void> {
+function resume(actions: Actions, target: DrainTarget, who: string): Promise<void> {
   switch (target.kind) {
     case "farm":
-      return actions.resumeFarm("operator");
+      return actions.resumeFarm(who);
     case "coordinator":
-      return actions.resumeCoordinator("operator");
+      return actions.resumeCoordinator(who);
     case "hostType":
-      return actions.resumeHostType(target.name, "operator");
+      return actions.resumeHostType(target.name, who);
     case "machine":
-      return actions.resumeMachine(target.id, "operator");
+      return actions.resumeMachine(target.id, who);
   }
 }
 

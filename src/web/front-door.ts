@@ -13,6 +13,7 @@
 import http from "node:http";
 import http2 from "node:http2";
 import type { AddressInfo, Server, Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
 import type { Clock } from "../farm/clock.ts";
 import type { Log } from "../farm/deps.ts";
@@ -37,13 +38,23 @@ export type RequestListener = (
   response: http.ServerResponse | http2.Http2ServerResponse,
 ) => void;
 
+/** Who takes connections that become WebSockets. */
+export interface Upgrades {
+  isFor(request: http.IncomingMessage): boolean;
+  /** Has the connection from now on. Never throws. */
+  knock(request: http.IncomingMessage, socket: Duplex, head: Buffer): Promise<void>;
+}
+
 export interface FrontDoorOptions {
   readonly listen: { readonly host: string; readonly port: number };
   readonly http: { readonly host: string; readonly port: number };
   readonly cert: string;
   readonly key: string;
   readonly machines: MachineDoor;
+  /** Path -> who gets connections whose first request is for it, and which are no HTTP from then on. */
+  readonly carried?: ReadonlyMap<string, (socket: TLSSocket, head: RequestHead, rest: Uint8Array) => void>;
   readonly pages: RequestListener;
+  readonly upgrades?: Upgrades;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -66,14 +77,22 @@ export class FrontDoor implements AsyncDisposable {
       most: MAX_SILENT,
       late: (socket) => respond(socket, 408, "Request Timeout", `no whole request head within ${HEAD_LIMIT / 1000} s`),
     });
-    const { cert, key, pages } = options;
+    const { cert, key, pages, upgrades } = options;
+    // All other offers to upgrade are declined by answering the request as any other.
+    const shouldUpgradeCallback = (request: http.IncomingMessage) => upgrades?.isFor(request) === true;
+    const onUpgrade = (request: http.IncomingMessage, socket: Duplex, head: Buffer) => {
+      socket.on("error", () => {}); // a close follows
+      void upgrades?.knock(request, socket, head);
+    };
     this.#tls = http2.createSecureServer({
       cert,
       key,
       allowHTTP1: true,
       handshakeTimeout: HANDSHAKE_LIMIT,
     });
-    this.#tls.on("request", pages);
+    // Files take as long as they take (gomote/transfers/), and Node's limit knows no exceptions: body-limit.ts bounds the others.
+    Object.assign(this.#tls, { requestTimeout: 0, shouldUpgradeCallback });
+    this.#tls.on("request", pages).on("upgrade", onUpgrade);
     const [toHttp] = this.#tls.listeners("secureConnection");
     if (typeof toHttp !== "function")
       throw new TypeError("Cannot open the front door: Node's server has no secureConnection listener");
@@ -91,7 +110,7 @@ export class FrontDoor implements AsyncDisposable {
     });
     this.#tls.on("sessionError", (error) => options.log.debug({ error: messageOf(error) }, "An HTTP/2 session failed"));
     this.#plain = http.createServer(
-      { keepAliveTimeout: KEEP_ALIVE, headersTimeout: HEAD_LIMIT },
+      { keepAliveTimeout: KEEP_ALIVE, headersTimeout: HEAD_LIMIT, requestTimeout: 0, shouldUpgradeCallback },
       (request, response) => {
         const path = (request.url ?? "").split("?", 1)[0];
         if (path === REVERSE_PATH || path === REVDIAL_PATH) {
@@ -102,7 +121,7 @@ export class FrontDoor implements AsyncDisposable {
         pages(request, response);
       },
     );
-    this.#plain.on("connection", (socket) => this.#track(socket));
+    this.#plain.on("connection", (socket) => this.#track(socket)).on("upgrade", onUpgrade);
   }
 
   /** Opens both ports. Throws FarmError naming the address that cannot be had. */
@@ -208,6 +227,11 @@ export class FrontDoor implements AsyncDisposable {
     } else if (path === REVDIAL_PATH) {
       machines.revdial(socket, read.head, read.rest);
     } else {
+      const carry = this.#options.carried?.get(path ?? "");
+      if (carry) {
+        carry(socket, read.head, read.rest);
+        return;
+      }
       socket.unshift(reader.bytes);
       this.#toHttp(socket);
     }

@@ -3,8 +3,10 @@ import { promisify } from "node:util";
 import { gzip } from "node:zlib";
 import type { HttpBindings } from "@hono/node-server";
 import type { Context } from "hono";
+import type { ContentfulStatusCode } from "hono/utils/http-status";
+import type { Identity } from "./identity.ts";
 
-export type Env = { Bindings: Partial<HttpBindings>; Variables: { operator: boolean } };
+export type Env = { Bindings: Partial<HttpBindings>; Variables: { identity: Promise<Identity> | undefined } };
 export type Ctx = Context<Env>;
 
 const squeeze = promisify(gzip);
@@ -38,11 +40,12 @@ export async function send(
   const compressed = bytes.length >= WORTH_SQUEEZING && /\bgzip\b/.test(c.req.header("accept-encoding") ?? "");
   const sent = compressed ? await squeeze(bytes, { level: LEVEL }) : bytes;
   if (compressed) all["Content-Encoding"] = "gzip";
-  return new Response(new Uint8Array(sent), { status, headers: all });
+  // By the context, so that cookies and the like that were set on it are kept.
+  return c.body(new Uint8Array(sent), status as ContentfulStatusCode, all);
 }
 
-export function html(c: Ctx, status: number, text: string): Promise<Response> {
-  return send(c, status, "text/html; charset=utf-8", text);
+export function html(c: Ctx, status: number, text: string, headers: Record<string, string> = {}): Promise<Response> {
+  return send(c, status, "text/html; charset=utf-8", text, headers);
 }
 
 export function json(c: Ctx, status: number, value: unknown, headers: Record<string, string> = {}): Promise<Response> {
@@ -69,6 +72,46 @@ export function ownPath(path: string | undefined): string {
 
 export function positive(text: string | undefined): number | undefined {
   return text !== undefined && /^[1-9]\d{0,14}$/.test(text) ? Number(text) : undefined;
+}
+
+/** A cookie that no script reads, for our own pages; over TLS for TLS alone. */
+export function cookieText(
+  c: Ctx,
+  name: string,
+  value: string,
+  { seconds, site }: { readonly seconds: number; readonly site: "Strict" | "Lax" },
+): string {
+  return `${name}=${value}; Path=/; Max-Age=${seconds}; HttpOnly; SameSite=${site}${isSecure(c) ? "; Secure" : ""}`;
+}
+
+export function isSecure(c: Ctx): boolean {
+  return new URL(c.req.url).protocol === "https:";
+}
+
+/** The request was made by one of our own pages. */
+export function ownOrigin(c: Ctx): boolean {
+  const origin = c.req.header("origin");
+  if (origin === undefined) return c.req.header("sec-fetch-site") === "same-origin";
+  try {
+    return new URL(origin).host === new URL(c.req.url).host;
+  } catch {
+    return false; // "null", from a sandbox
+  }
+}
+
+export function addressOf(c: Ctx): string {
+  return c.env?.incoming?.socket?.remoteAddress ?? "unknown";
+}
+
+/** A field of a request; "" when it is not there, or is a file. */
+export type Form = (field: string) => string;
+
+export async function formOf(c: Ctx): Promise<Form> {
+  const body = await c.req.parseBody();
+  return (field) => {
+    const value = body[field];
+    return typeof value === "string" ? value : "";
+  };
 }
 
 /** The page that the button is on. */

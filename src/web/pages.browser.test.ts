@@ -413,10 +413,10 @@ test("keys: / searches, ? lists, g m goes, j walks rows, n finds the next failur
 test("the operator logs in, drains a machine by its button, and logs out; the theme is kept", async () => {
   await using page = await open("/machines/riverboard");
   await page.getByRole("link", { name: "Log in" }).click();
-  await page.getByLabel("Operator token").fill("wrong");
+  await page.getByLabel("Token").fill("wrong");
   await page.getByRole("button", { name: "Log in" }).click();
-  await page.getByText("This is not the operator token.").waitFor();
-  await page.getByLabel("Operator token").fill(TOKEN);
+  await page.getByText("This is neither the operator token nor a token of a user.").waitFor();
+  await page.getByLabel("Token").fill(TOKEN);
   await page.getByRole("button", { name: "Log in" }).click();
   await page.waitForURL("**/machines/riverboard");
   await page.getByLabel("why (shown to everybody)").fill("new disk");

@@ -4,6 +4,7 @@ import { type BuildId, type EpochMs, epochMs, type MachineId } from "../farm/ids
 import { type Durations, forecast } from "../schedule/forecast.ts";
 import { mayTake } from "../schedule/order.ts";
 import { farmDrain } from "../store/drain.ts";
+import { type Instance, liveInstances } from "../store/gomote.ts";
 import { buildLines, recentDurations } from "../store/pages-lines.ts";
 import { type ConnectedRow, connected, type HostTypeRow, hostTypes } from "../store/pages-pools.ts";
 import { boundTo, type Queued, queueLengths, queueLines, takerOf } from "../store/queue-line.ts";
@@ -13,7 +14,7 @@ import { AHEAD_LIMIT, whyWaiting } from "../store/waiting.ts";
 import type { WaitingGroup } from "../ui/build-rows.tsx";
 import type { AsideLine, BuildLine, Estimate, Wait } from "../ui/data.ts";
 import type { NextLease } from "../ui/pages/machine.tsx";
-import type { QueueData } from "../ui/pages/queues.tsx";
+import type { LentLine, QueueData } from "../ui/pages/queues.tsx";
 import { linesOf } from "./lines.ts";
 import { aheadOf, whyUnknown } from "./waits.ts";
 
@@ -237,6 +238,7 @@ export async function nextOf(sql: Sql, config: FarmConfig, machine: MachineId, n
 
 export async function queuesData(sql: Sql, config: FarmConfig, now: EpochMs): Promise<{ queues: QueueData[] }> {
   const many = (await queueLengths(sql)).length > MANY;
+  const lent = Map.groupBy(await liveInstances(sql, null), ({ hostType }) => hostType);
   const { all } = await readQueues(sql, now, many ? SHOWN_OF_MANY : SHOWN);
   const lines = await linesById(
     sql,
@@ -244,7 +246,7 @@ export async function queuesData(sql: Sql, config: FarmConfig, now: EpochMs): Pr
     config,
   );
   const queues = all
-    .filter((queue) => queue.type.configured || queue.waiting > 0 || queue.serving.length > 0)
+    .filter(({ type, waiting, serving }) => type.configured || waiting > 0 || serving.length > 0 || lent.has(type.name))
     .map((queue): QueueData => {
       const line = queue.items.map(({ row }) => row);
       const starving = new Set(queue.items.filter((item) => item.starving).map(({ row }) => row));
@@ -269,12 +271,18 @@ export async function queuesData(sql: Sql, config: FarmConfig, now: EpochMs): Pr
           starving: late,
           ahead: aheadOf(line, place - 1, (other) => starving.has(other)),
           build: lines.get(row.build ?? 0) ?? null,
+          instance: row.instance === null ? null : { name: row.instance, builderType: row.instanceType ?? "" },
           estimate,
           unknown,
         })),
+        lent: (lent.get(queue.type.name) ?? []).flatMap(lentLine),
       };
     });
   return { queues };
+}
+
+function lentLine({ name, builderType, machine, upAt, expiresAt, parked }: Instance): LentLine[] {
+  return machine === null || upAt === null ? [] : [{ instance: name, builderType, machine, upAt, expiresAt, parked }];
 }
 
 async function linesById(sql: Sql, ids: readonly number[], config: FarmConfig): Promise<Map<number, BuildLine>> {

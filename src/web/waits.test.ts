@@ -20,6 +20,8 @@ const lease = (id: number, over: Partial<Queued> = {}): Queued => ({
   wantedAt: epochMs(0),
   build: id,
   builder: "b",
+  instance: null,
+  instanceType: null,
   ...over,
 });
 

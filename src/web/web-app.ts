@@ -9,25 +9,23 @@ import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import { Readable } from "node:stream";
 import { getRequestListener } from "@hono/node-server";
 import { Hono } from "hono";
-import { getCookie } from "hono/cookie";
-import { CODES, FarmError } from "../farm/errors.ts";
-import { seconds } from "../farm/ids.ts";
+import { FarmError } from "../farm/errors.ts";
 import { livingCoordinators } from "../store/coordinators.ts";
 import { farmDrain } from "../store/drain.ts";
 import { connected, hostTypes } from "../store/pages-pools.ts";
 import { activePostSubmit } from "../store/pages-search.ts";
 import { queueLengths } from "../store/queue-line.ts";
-import type { Frame } from "../ui/data.ts";
-import type { Page } from "../ui/page.tsx";
-import { visible } from "../ui/text.ts";
+import { acting } from "./acting.ts";
 import { actionRoutes } from "./action-routes.ts";
+import { Pages } from "./answering.ts";
 import type { WebDeps } from "./deps.ts";
-import { documentOf } from "./document.tsx";
 import { events } from "./events.ts";
-import { type Ctx, type Env, html, json, ownPath, positive, SECURITY, send, tabbed, text, wantsJson } from "./http.ts";
+import type { Upgrades } from "./front-door.ts";
+import { gomoteRoutes } from "./gomote-routes.ts";
+import { Waits } from "./gomote-waits.ts";
+import { type Ctx, type Env, json, positive, SECURITY, send, tabbed, text, wantsJson } from "./http.ts";
 import { logRoutes } from "./log-routes.ts";
 import { Metrics } from "./metrics.ts";
-import { Operator } from "./operator.ts";
 import { buildData } from "./pages/build.ts";
 import { buildersData, buildersJson } from "./pages/builders.ts";
 import { cellData, commitData } from "./pages/commit.ts";
@@ -35,18 +33,20 @@ import { type GridFilter, gridData, gridJson, readGrid } from "./pages/grid.ts";
 import { GridRows } from "./pages/grid-rows.ts";
 import { Day, homeData } from "./pages/home.ts";
 import { machineData, machinesData } from "./pages/machines.ts";
-import { search, suggestions } from "./pages/search.ts";
+import { search } from "./pages/search.ts";
 import { testHref } from "./pages/tests.ts";
+import { peoplePages } from "./people-pages.ts";
 import { queuesData } from "./queues.ts";
-import { activeJson, checkOf, checkText, reverseJson, worst } from "./shapes.ts";
+import { activeJson, checkOf, checkText, reverseJson } from "./shapes.ts";
+import { TerminalDoor } from "./terminal-door.ts";
 
-/** A page waits this long for the database; then it says that it is away. */
-const PATIENCE = seconds(5);
 const CORS = { "Access-Control-Allow-Origin": "*" };
 
 export type { WebDeps };
 
 export interface WebApp extends AsyncDisposable {
+  /** Requests to upgrade that are for here. */
+  readonly upgrades: Upgrades;
   readonly fetch: (request: Request) => Response | Promise<Response>;
   readonly listener: (
     request: IncomingMessage | Http2ServerRequest,
@@ -70,118 +70,27 @@ export function createWebApp(deps: WebDeps): WebApp {
   app.get("/events", (c) => events(deps, c.req.queries("t") ?? [], AbortSignal.any([c.req.raw.signal, stop.signal])));
   app.get("/assets/:name", (c) => asset(c, deps));
   app.route("/", logRoutes(deps, stop.signal));
-  app.route(
-    "/",
-    actionRoutes(deps, pages.operator, (c, status, back, problem) =>
-      pages.answer(c, status, "Log in", { name: "login", data: { back, problem } }, []),
-    ),
-  );
+  app.route("/", actionRoutes(deps, acting(pages.identities)));
+  app.route("/", peoplePages(deps, pages));
+  const waits = new Waits({ creations: deps.lending.creations, log: deps.log });
+  app.route("/", gomoteRoutes({ ...deps, waits }, pages));
   app.post("/hooks/push", (c) => push(c, deps));
+  const door = new TerminalDoor({
+    ...deps,
+    ...deps.lending,
+    signedIn: ({ headers }) => pages.identities.signedIn(headers.cookie ?? ""),
+  });
   const listener = getRequestListener((request, env) => app.fetch(request, env), { overrideGlobalObjects: false });
   return {
+    upgrades: door,
     fetch: (request) => app.fetch(request),
     listener: (request, response) => void listener(request as IncomingMessage, response as ServerResponse),
     async [Symbol.asyncDispose]() {
       stop.abort();
+      door[Symbol.dispose]();
+      await waits[Symbol.asyncDispose]();
     },
   };
-}
-
-/** What every page has in common: its frame, its two forms, and what it says when it cannot be shown. */
-class Pages {
-  readonly #deps: WebDeps;
-  readonly operator: Operator;
-
-  constructor(deps: WebDeps) {
-    this.#deps = deps;
-    this.operator = new Operator(deps.operatorToken, deps.clock);
-  }
-
-  /** What `work` loads from the database, or FarmError `unavailable` when that takes too long. */
-  async load<T>(work: Promise<T>): Promise<T> {
-    const done = new AbortController();
-    const limit = this.#deps.clock.sleep(PATIENCE, done.signal).then(() => {
-      throw new FarmError("unavailable", "Cannot read the database: it does not answer");
-    });
-    limit.catch(() => {}); // aborted below, when the work was faster
-    work.catch(() => {}); // it may fail after nobody waits any more
-    try {
-      return await Promise.race([work, limit]);
-    } finally {
-      done.abort(new FarmError("canceled", "done"));
-    }
-  }
-
-  answer(c: Ctx, status: number, title: string, page: Page, topics: readonly string[]): Promise<Response> {
-    const envelope = { page, frame: this.#frame(c, title), topics };
-    return wantsJson(c) ? json(c, status, envelope) : html(c, status, documentOf(envelope, this.#deps.assets));
-  }
-
-  async notFound(c: Ctx, what?: string): Promise<Response> {
-    const path = decoded(new URL(c.req.url).pathname);
-    const line = what ?? `There is nothing at ${path}.`;
-    if (c.req.method !== "GET" && c.req.method !== "HEAD") return text(c, 404, `${line}\n`);
-    const hits = await this.load(suggestions(this.#deps.sql, this.#deps.config(), path)).catch(() => []);
-    return this.answer(
-      c,
-      404,
-      "Not found",
-      {
-        name: "message",
-        data: { title: "Not found", lines: [line, hits.length > 0 ? "You may have meant:" : ""].filter(Boolean), hits },
-      },
-      [],
-    );
-  }
-
-  async failed(c: Ctx, thrown: unknown): Promise<Response> {
-    const error = FarmError.from(thrown);
-    if (error.code === "not-found" && (c.req.method === "GET" || c.req.method === "HEAD") && !wantsJson(c))
-      return this.notFound(c, error.message);
-    if (error.code === "internal")
-      this.#deps.log.error(
-        { error: thrown instanceof Error ? thrown.stack : String(thrown), path: c.req.path },
-        "A request failed",
-      );
-    const said =
-      error.code === "internal" ? "Something went wrong here; the coordinator's log says more." : error.message;
-    const status = CODES[error.code].http;
-    if (wantsJson(c)) return json(c, status, { error: said });
-    const away = error.code === "unavailable";
-    const lines = away
-      ? [
-          said,
-          "What goes on meanwhile: machines stay connected, commands go on running, and their output is kept until it can be stored.",
-          "This page can be loaded again in a moment; nothing is lost.",
-        ]
-      : [said];
-    const title = away
-      ? "The database is away"
-      : error.code === "internal"
-        ? "This page failed"
-        : "This cannot be done";
-    return this.answer(c, status, title, { name: "message", data: { title, lines, hits: [] } }, []);
-  }
-
-  #frame(c: Ctx, title: string): Frame {
-    const { farmName, version, startedAt, clock, config, banners, checkers } = this.#deps;
-    const url = new URL(c.req.url);
-    url.searchParams.delete("format");
-    const theme = getCookie(c, "theme");
-    return {
-      farm: farmName,
-      version,
-      startedAt,
-      now: clock.now(),
-      path: url.pathname + url.search,
-      title: title === "" ? visible(farmName) : `${visible(title)} · ${visible(farmName)}`,
-      repos: config().repos.map((repo) => repo.name),
-      banners: banners(),
-      health: worst(checkers().map((check) => checkOf(check).level)),
-      operator: this.operator.is(c),
-      theme: theme === "light" || theme === "dark" ? theme : "system",
-    };
-  }
 }
 
 const POOL_TOPICS = ["machine:", "session:"];
@@ -220,7 +129,10 @@ function pageRoutes(app: Hono<Env>, deps: WebDeps, pages: Pages): void {
     );
   });
   app.get("/machines/:name", async (c) => {
-    const data = await pages.load(machineData(sql, config(), c.req.param("name"), c.req.query("type"), clock.now()));
+    const { who } = await pages.identities.of(c);
+    const data = await pages.load(
+      machineData(sql, config(), c.req.param("name"), c.req.query("type"), who, clock.now()),
+    );
     if (!data) return pages.notFound(c, `There is no machine ${c.req.param("name")}.`);
     return pages.answer(c, 200, data.name, { name: "machine", data }, [`machine:${data.id}`, "session:"]);
   });
@@ -244,9 +156,6 @@ function pageRoutes(app: Hono<Env>, deps: WebDeps, pages: Pages): void {
     if (only && !wantsJson(c)) return c.redirect(`/b/${only.id}`, 302);
     return pages.answer(c, 200, "Search", { name: "search", data }, []);
   });
-  app.get("/login", (c) =>
-    pages.answer(c, 200, "Log in", { name: "login", data: { back: ownPath(c.req.query("back")), problem: null } }, []),
-  );
   app.get("/b/:id/test/:number{[0-9]+}", async (c) => {
     const [id, number] = [positive(c.req.param("id")), positive(c.req.param("number"))];
     const where = id === undefined || number === undefined ? undefined : await pages.load(testHref(deps, id, number));
@@ -386,12 +295,4 @@ async function push(c: Ctx, deps: WebDeps): Promise<Response> {
   const body = c.req.raw.body;
   const { status, text: said } = await deps.push(body ? Readable.from(body) : Readable.from([]), c.req.raw.headers);
   return text(c, status, said);
-}
-
-function decoded(path: string): string {
-  try {
-    return decodeURIComponent(path);
-  } catch {
-    return path;
-  }
 }

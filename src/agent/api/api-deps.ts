@@ -1,10 +1,10 @@
 /** What the buildlet's API needs from the program around it. */
-import type { Clock } from "../../farm/clock.ts";
-import type { TarLimits } from "../../wire/tar/tar-reader.ts";
 
-export interface ApiDeps {
+import type { TarLimits } from "../../wire/tar/tar-reader.ts";
+import type { PtyPackageDeps } from "../shell/pty.ts";
+
+export interface ApiDeps extends PtyPackageDeps {
   readonly workDir: string;
-  readonly clock: Clock;
   readonly platform: NodeJS.Platform;
   /** `linux-amd64` */
   readonly system: string;
@@ -12,7 +12,6 @@ export interface ApiDeps {
   readonly sshPort: number;
   /** Of listen mode; "" lets everybody in. */
   readonly password: string;
-  readonly log: (line: string) => void;
   /** Ends the session or the machine, a second from now. */
   readonly halt: () => void;
   /** Keeps commands off the internet where that was asked for and the system can. */

@@ -18,8 +18,3 @@ export function fsReason(reason: unknown): string {
   const end = message.indexOf(`, ${reason.syscall}`);
   return end === -1 ? message : message.slice(0, end);
 }
-
-/** `ENOENT` and the like, "" for errors that the system did not make. */
-export function errnoOf(reason: unknown): string {
-  return reason instanceof Error && "code" in reason && typeof reason.code === "string" ? reason.code : "";
-}

@@ -5,6 +5,7 @@
  * Routes marked `guarded` want the password in listen mode; in reverse mode there is none. Errors are plain text. The
  * parts that need much code are loaded at their first use, so that an idle agent stays small.
  */
+import { mkdirSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { join } from "node:path";
@@ -27,6 +28,7 @@ import { ensureWorkDir } from "../work-dir.ts";
 import type { ApiDeps } from "./api-deps.ts";
 import { ApiError, fsReason } from "./api-error.ts";
 import type { ExecHandler } from "./exec-handler.ts";
+import { KnownDigests } from "./known-digests.ts";
 import { HEALTH_BODY, STATUS_BODY, STATUS_TYPE } from "./quick-answer.ts";
 import { checkRelPath, readForm, type Target, targetOf } from "./request.ts";
 import { sameText } from "./same-text.ts";
@@ -42,11 +44,16 @@ interface Route {
 export class BuildletServer implements AsyncDisposable {
   readonly #deps: ApiDeps;
   readonly #server: Server;
+  readonly #endShells: () => Promise<void>;
   #exec: Promise<ExecHandler> | undefined;
   readonly #routes: ReadonlyMap<string, Route>;
+  readonly #digests: KnownDigests;
 
-  constructor(deps: ApiDeps, idle: IdleMemory) {
+  /** `endShells`: the work dir is emptied, for somebody else. */
+  constructor(deps: ApiDeps, idle: IdleMemory, endShells: () => Promise<void>) {
     this.#deps = deps;
+    this.#digests = new KnownDigests(deps.clock);
+    this.#endShells = endShells;
     this.#routes = this.#makeRoutes();
     this.#server = createServer(
       // The coordinator's Host is a machine name or empty; a build may be silent for hours.
@@ -183,7 +190,7 @@ export class BuildletServer implements AsyncDisposable {
               if (there) return text(response, "SKIP");
               const url = (await readForm(request, query)).get("url") ?? "";
               if (url === "") throw new ApiError(400, "Cannot fetch: parameter url is missing");
-              const { fetchBody } = await import("../http-get.ts");
+              const { fetchBody } = await import("../../dial/http-get.ts");
               try {
                 body = await fetchBody(url);
               } catch (error) {
@@ -244,6 +251,7 @@ export class BuildletServer implements AsyncDisposable {
               return;
             }
             const { pack } = await import("./pack.ts");
+            mkdirSync(workDir, { recursive: true });
             await sendAll(response, pack(dir), "cut");
           },
         },
@@ -256,9 +264,11 @@ export class BuildletServer implements AsyncDisposable {
           handle: async (_, response, { query }) => {
             const yes = (name: string) => parseBool(query.get(name) ?? "") ?? false;
             const { list } = await import("./list.ts");
-            const options = { recursive: yes("recursive"), digest: yes("digest"), skip: new Set(query.getAll("skip")) };
+            const digests = yes("digest") ? this.#digests : undefined;
+            const options = { recursive: yes("recursive"), digests, skip: new Set(query.getAll("skip")) };
             response.setHeader("Content-Type", "text/plain; charset=utf-8");
             const dir = dirOf(query);
+            mkdirSync(workDir, { recursive: true }); // nothing is in it after /removeall
             await orSay(`Cannot list ${JSON.stringify(query.get("dir") ?? "")}`, () =>
               sendAll(response, list(dir, options), "explain"),
             );
@@ -277,6 +287,7 @@ export class BuildletServer implements AsyncDisposable {
               if (!isRelPath(path, windows)) checkRelPath("path", path, windows);
             }
             const { removeAll } = await import("./remove-all.ts");
+            if (paths.some((path) => cleanPath(path) === ".")) await this.#endShells();
             // What an earlier build left running would go on writing into the next one's work dir.
             if (this.#exec) {
               const exec = await this.#exec;

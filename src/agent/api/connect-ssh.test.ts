@@ -50,6 +50,8 @@ beforeEach(async () => {
       system: "test-test",
       sshPort: portOf(sshd),
       password: "",
+      agentFile: undefined,
+      cacheFolder: workDir,
       log: () => {},
       halt: () => {},
       disableOutboundNetwork: () => Promise.resolve(),

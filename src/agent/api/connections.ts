@@ -3,14 +3,17 @@
  *
  *   fresh -GET /status or /healthz-> answered here -> fresh      the HTTP server need not even be loaded
  *   fresh -POST /connect-ssh-> tunnel                            it needs the socket itself, which a server does not give back
+ *   fresh -POST /shell-> a shell (shell/shells.ts)               likewise
  *   fresh -anything else-> the HTTP server, until it ends
  *
  * Which of them it is can be told once the head of a request is there; it may come in any number of pieces. What is no head
  * that we can read is the HTTP server's to refuse.
  */
 import type { Socket } from "node:net";
+import { SHELL_PATH } from "../../wire/buildlet-api/shell.ts";
 import { HeadError, type ReadHead, type RequestHead, requestHeadReader } from "../../wire/revdial/http-head.ts";
 import { IdleMemory } from "../idle-memory.ts";
+import type { Shells } from "../shell/shells.ts";
 import type { ApiDeps } from "./api-deps.ts";
 import type { BuildletServer } from "./buildlet-server.ts";
 import { quickAnswer } from "./quick-answer.ts";
@@ -20,6 +23,7 @@ export class Connections implements AsyncDisposable {
   readonly #idle: IdleMemory;
   readonly #sockets = new Set<Socket>();
   #server: Promise<BuildletServer> | undefined;
+  #shells: Promise<Shells> | undefined;
 
   constructor(deps: ApiDeps) {
     this.#deps = deps;
@@ -38,12 +42,14 @@ export class Connections implements AsyncDisposable {
   /** Closes all connections; of commands, only those that may be taken up again go on. */
   async endSession(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
+    if (this.#shells) await (await this.#shells).clear();
     if (this.#server) await (await this.#server).endSession();
   }
 
   /** Kills all commands and closes all connections. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#idle[Symbol.dispose]();
+    if (this.#shells) await (await this.#shells)[Symbol.asyncDispose]();
     if (this.#server) await (await this.#server)[Symbol.asyncDispose]();
     for (const socket of this.#sockets) socket.destroy();
   }
@@ -72,12 +78,21 @@ export class Connections implements AsyncDisposable {
   }
 
   async #handOver(socket: Socket, bytes: Uint8Array, read: ReadHead<RequestHead> | undefined): Promise<void> {
-    if (read?.head.method === "POST" && read.head.target.split("?", 1)[0] === "/connect-ssh") {
+    const path = read?.head.target.split("?", 1)[0];
+    if (read?.head.method === "POST" && path === "/connect-ssh") {
       const { connectSsh } = await import("./connect-ssh.ts");
       return await connectSsh(socket, read, this.#deps);
     }
+    if (read?.head.method === "POST" && path === SHELL_PATH) {
+      socket.once("close", this.#idle.begin());
+      this.#shells ??= import("../shell/shells.ts").then(({ Shells }) => new Shells(this.#deps));
+      return (await this.#shells).accept(socket, read);
+    }
     this.#server ??= import("./buildlet-server.ts").then(
-      ({ BuildletServer }) => new BuildletServer(this.#deps, this.#idle),
+      ({ BuildletServer }) =>
+        new BuildletServer(this.#deps, this.#idle, async () => {
+          if (this.#shells) await (await this.#shells).clear();
+        }),
     );
     const server = await this.#server;
     socket.unshift(bytes);

@@ -5,9 +5,7 @@
  * goes out before the command starts, since the client waits for it 20 s only; whatever happens after that is 200.
  */
 import { once } from "node:events";
-import { stat } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { join } from "node:path";
 import { messageOf } from "../../farm/errors.ts";
 import { parseBool } from "../../farm/flags.ts";
 import { PROCESS_STATE } from "../../wire/buildlet-api/buildlet-api.ts";
@@ -21,7 +19,7 @@ import {
   readExecution,
 } from "../../wire/buildlet-api/execution.ts";
 import { Commands } from "../exec/commands.ts";
-import { execEnv } from "../exec/exec-env.ts";
+import { execEnv, gorootBootstrap } from "../exec/exec-env.ts";
 import { Executions } from "../exec/executions.ts";
 import { type Resolved, resolveExec } from "../exec/resolve.ts";
 import { ensureWorkDir } from "../work-dir.ts";
@@ -142,11 +140,4 @@ function debugLine(form: ExecForm, { program, dir }: Resolved, env: { readonly [
   const list = (items: readonly string[]) => `[${items.map((item) => JSON.stringify(item)).join(" ")}]`;
   const pairs = Object.entries(env).map(([name, value]) => `${name}=${value}`);
   return `:: Running ${program} with args ${list([program, ...form.args])} and env ${list(pairs)} in dir ${dir}\n\n`;
-}
-
-/** Decided at the first exec and kept: go1.4 of the work dir if it is there, else what the machine has. */
-async function gorootBootstrap(workDir: string): Promise<string | undefined> {
-  const own = join(workDir, "go1.4");
-  const found = await stat(own).catch(() => undefined);
-  return found ? own : process.env.GOROOT_BOOTSTRAP;
 }

@@ -454,6 +454,7 @@ test("[coordinator 39] /removeall checks all paths first; `.` empties the work d
   expect([existsSync(inWork("ro")), existsSync(inWork("keep"))]).toEqual([false, true]);
   expect(await post("/removeall?path=.", "")).toEqual([200, ""]);
   expect(existsSync(machine.workDir)).toBe(false);
+  expect(await get("/ls?dir=.")).toEqual([200, ""]);
   const form = { cmd: "/bin/sh", args: ["-c", "ls; pwd"], dir: "", env: [], path: [], system: true, debug: false };
   expect((await post("/exec", encodeExecForm(form)))[1]).toBe(`gocache\ngoplscache\ntmp\n${machine.workDir}\n`);
 });

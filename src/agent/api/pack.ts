@@ -1,6 +1,5 @@
 /**
- * GET /tgz: a folder as tar.gz. The stream is several gzip members, each of 1 MiB of tar, which are packed on several
- * threads at once, as fast as gzip can: whoever reads it must take more than one member. Links are stored as links.
+ * GET /tgz: a folder as tar.gz, in several gzip members (wire/tar/gzip-members.ts). Links are stored as links.
  *
  * What is packed is what was there at the beginning: names are listed first, and files are then read by plain calls, a few for each
  * and none waited for, as in unpack.ts. Anything that cannot be read ends the stream without its last chunk, so that nobody takes half
@@ -9,16 +8,13 @@
  */
 import { closeSync, constants, lstatSync, openSync, readlinkSync, readSync, type Stats } from "node:fs";
 import { readdir } from "node:fs/promises";
+import { errnoOf } from "../../farm/errors.ts";
+import { gzipMembers } from "../../wire/tar/gzip-members.ts";
 import { TAR_LIMITS } from "../../wire/tar/tar-reader.ts";
 import { tarEnd, tarHeader, tarPadding } from "../../wire/tar/tar-writer.ts";
-import { errnoOf } from "./api-error.ts";
 import { bytesOrText } from "./unpack.ts";
 
-const MEMBER = 1024 * 1024;
-/** Members in the making: one more than this machine's usual two cores keeps both busy. */
-const AHEAD = 3;
-/** The network is faster than any higher level. */
-const LEVEL = 1;
+const SCRATCH = 1024 * 1024;
 
 export interface PackOptions {
   /** Whether to leave out a name, and all that is below when it is a folder's; a folder's ends in `/`. */
@@ -29,23 +25,9 @@ export interface PackOptions {
 
 /** The archive of `dir`, in order. Throws where something cannot be read. */
 export async function* pack(dir: string, options: PackOptions = {}): AsyncGenerator<Buffer> {
-  const { gzip } = await import("node:zlib");
-  const zip = (member: Buffer) =>
-    new Promise<Buffer>((resolve, reject) =>
-      gzip(member, { level: LEVEL, chunkSize: MEMBER / 2 }, (error, out) => (error ? reject(error) : resolve(out))),
-    );
   const names: string[] = [];
   await list(dir, "", options, names);
-  const inWork: Promise<Buffer>[] = [];
-  try {
-    for (const member of members(dir, names, options.mayVanish ?? false)) {
-      inWork.push(zip(member));
-      if (inWork.length > AHEAD) yield (await inWork.shift()) ?? Buffer.alloc(0);
-    }
-    while (inWork.length > 0) yield (await inWork.shift()) ?? Buffer.alloc(0);
-  } finally {
-    await Promise.allSettled(inWork);
-  }
+  yield* gzipMembers(tar(dir, names, options.mayVanish ?? false));
 }
 
 /** Collects the names below `name` (one character per byte, a folder's ending in `/`): each folder before what is in it. */
@@ -67,29 +49,9 @@ async function list(dir: string, name: string, options: PackOptions, names: stri
   }
 }
 
-/** The tar in pieces of MEMBER bytes, the last one shorter. */
-function* members(dir: string, names: readonly string[], mayVanish: boolean): Generator<Buffer> {
-  let member = Buffer.allocUnsafe(MEMBER);
-  let filled = 0;
-  for (const piece of tar(dir, names, mayVanish)) {
-    for (let at = 0; at < piece.length; ) {
-      const take = Math.min(MEMBER - filled, piece.length - at);
-      member.set(piece.subarray(at, at + take), filled);
-      filled += take;
-      at += take;
-      if (filled === MEMBER) {
-        yield member;
-        member = Buffer.allocUnsafe(MEMBER);
-        filled = 0;
-      }
-    }
-  }
-  if (filled > 0) yield member.subarray(0, filled);
-}
-
 /** Pieces that hold until the next one is asked for. */
 function* tar(dir: string, names: readonly string[], mayVanish: boolean): Generator<Buffer> {
-  const scratch = Buffer.allocUnsafe(MEMBER);
+  const scratch = Buffer.allocUnsafe(SCRATCH);
   for (const name of names) {
     try {
       yield* entry(name, pathOf(dir, name), scratch);

@@ -19,10 +19,11 @@ import {
 } from "node:fs";
 import { dirname } from "node:path";
 import type { Readable } from "node:stream";
+import { errnoOf } from "../../farm/errors.ts";
 import { extractedTime, extraction } from "../../wire/tar/extract-rule.ts";
 import { TarError, type TarHeader, tarText } from "../../wire/tar/tar.ts";
 import { type TarLimits, TarReader } from "../../wire/tar/tar-reader.ts";
-import { ApiError, errnoOf, fsReason } from "./api-error.ts";
+import { ApiError, fsReason } from "./api-error.ts";
 
 const CHUNK = 512 * 1024;
 

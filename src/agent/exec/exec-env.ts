@@ -8,6 +8,7 @@
  *   5. PATH when the request has `path`: `$PATH`, `$WORKDIR`, `$EMPTY` replaced, empty elements dropped
  *   6. PWD
  */
+import { stat } from "node:fs/promises";
 import { delimiter, join } from "node:path";
 
 /** Where the agent finds its key and passwords, and what it tells itself: nothing for commands. */
@@ -58,4 +59,11 @@ export function execEnv(input: ExecEnvInput): { [name: string]: string } {
   }
   set("PWD", input.dir);
   return Object.fromEntries(env.values());
+}
+
+/** For rule 2: go1.4 of the work dir if it is there, else what the machine has. */
+export async function gorootBootstrap(workDir: string): Promise<string | undefined> {
+  const own = join(workDir, "go1.4");
+  const found = await stat(own).catch(() => undefined);
+  return found ? own : process.env.GOROOT_BOOTSTRAP;
 }

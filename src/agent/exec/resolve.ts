@@ -11,8 +11,9 @@
  */
 import { accessSync, closeSync, constants, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { delimiter, dirname, isAbsolute, join, normalize } from "node:path";
+import { errnoOf } from "../../farm/errors.ts";
 import type { ExecForm } from "../../wire/buildlet-api/exec-form.ts";
-import { ApiError, errnoOf } from "../api/api-error.ts";
+import { ApiError } from "../api/api-error.ts";
 import { checkRelPath } from "../api/request.ts";
 
 export interface Resolved {

@@ -1,5 +1,5 @@
 /** Starting the agent in stage0's place, or as its child where the system has no execve. */
-import type { Environment } from "../proxy.ts";
+import type { Environment } from "../../dial/proxy.ts";
 
 /**
  * V8 options that keep an idle agent small: it may collect its garbage when idle (../idle-memory.ts), and a compiler that

@@ -1,12 +1,12 @@
 /** What stage0 was told: its own flags, those of the agent, and the environment. */
 import { resolve } from "node:path";
+import { formatAddress, parseAddress } from "../../dial/address.ts";
+import type { Environment } from "../../dial/proxy.ts";
 import { bool, choice, duration, type Flag, type FlagValues } from "../../farm/flags.ts";
 import { ms } from "../../farm/ids.ts";
-import { formatAddress, parseAddress } from "../address.ts";
 import { BUILDLET_FLAGS } from "../buildlet-flags.ts";
 import { type TlsTrust, trustFor } from "../dial.ts";
 import { type KeyInput, keyInput, showsDevKey } from "../key.ts";
-import type { Environment } from "../proxy.ts";
 import type { Stage0Settings } from "./stage0.ts";
 import { UNIT_KINDS, type UnitKind } from "./unit.ts";
 

@@ -11,11 +11,11 @@
  * 1 (or by the signal that stopped it).
  */
 import type { IncomingMessage } from "node:http";
+import type { Environment } from "../../dial/proxy.ts";
 import type { Clock } from "../../farm/clock.ts";
 import { messageOf } from "../../farm/errors.ts";
 import { formatDuration } from "../../farm/flags.ts";
 import { type Ms, minutes, ms, seconds } from "../../farm/ids.ts";
-import type { Environment } from "../proxy.ts";
 import { checkFile, download } from "./download.ts";
 
 const PROBE_EVERY: Ms = seconds(1);

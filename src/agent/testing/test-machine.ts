@@ -2,11 +2,11 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Environment } from "../../dial/proxy.ts";
 import type { Clock } from "../../farm/clock.ts";
 import { parseFlags } from "../../farm/flags.ts";
 import { runBuildlet } from "../buildlet.ts";
 import { BUILDLET_FLAGS } from "../buildlet-flags.ts";
-import type { Environment } from "../proxy.ts";
 import { systemClock } from "../system-clock.ts";
 import { OriginalCoordinator } from "./original-coordinator.ts";
 

@@ -4,6 +4,8 @@ import { effectiveFarm } from "../../config/effective-farm.ts";
 import { commandFlags, commandOf } from "../../coordinator/command-flags.ts";
 import { readFarm } from "../../coordinator/config-file.ts";
 import { addressFlags } from "../../coordinator/flags.ts";
+import { controlPeople } from "../../coordinator/people-control.ts";
+import { peopleCommandOf, peopleFlags } from "../../coordinator/people-flags.ts";
 import { main, serve } from "../../coordinator/program.ts";
 import { control } from "../../coordinator/remote-control.ts";
 import { testNotice } from "../../coordinator/test-notice.ts";
@@ -13,6 +15,8 @@ import { systemClock } from "../../store/system-clock.ts";
 const flags = {
   ...addressFlags,
   ...commandFlags,
+  ...peopleFlags,
+  "listen-ssh": text("", "`address` of the ssh gateway, for shells on machines that people borrow (default: none)"),
   peer: text("", "`address` of this TLS port for the farm's other coordinators (default: from -listen)"),
   config: text("farm.config.ts", "the configuration `file`"),
   "test-notice": bool(false, "send one test message to each of notify.operators, print what became of it, and end"),
@@ -33,7 +37,7 @@ await main(async () => {
     process.argv.slice(2),
   );
   if (parsed.kind === "stop") return parsed;
-  const { values, args } = parsed;
+  const { values, args, given } = parsed;
   if (args.length > 0) return usageError(`unexpected argument ${JSON.stringify(args[0])}`);
   if (values.check) {
     process.stdout.write(
@@ -42,9 +46,18 @@ await main(async () => {
     return 0;
   }
   if (values["test-notice"]) return testNotice(values.config, values["farm-name"], systemClock, process.stdout);
+  const { data } = values;
+  const secrets = values.secrets || data;
+  const about = peopleCommandOf(values, given);
+  if (about) {
+    const { text, note = "" } = await controlPeople(data, secrets, about, systemClock.now());
+    process.stdout.write(text);
+    process.stderr.write(note);
+    return 0;
+  }
   const command = commandOf(values);
   if (command) {
-    process.stdout.write(`${await control(values.data, values.secrets || values.data, command, systemClock)}\n`);
+    process.stdout.write(`${await control(data, secrets, command, systemClock)}\n`);
     return 0;
   }
   return serve({
@@ -53,6 +66,7 @@ await main(async () => {
     listen: values.listen,
     peer: values.peer,
     http: values.http,
+    listenSsh: values["listen-ssh"],
     origin: { file: values.config },
     dev: values.mode === "dev",
     allowDevKey: values["allow-dev-key"],

@@ -3,7 +3,6 @@ import { realpathSync } from "node:fs";
 import { userInfo } from "node:os";
 import { agentLog } from "../../agent/agent-log.ts";
 import { explainCertificate } from "../../agent/dial.ts";
-import { httpGet } from "../../agent/http-get.ts";
 import { goSystem } from "../../agent/machine-info.ts";
 import { becomeProgram, commandFor, runChild } from "../../agent/stage0/launch.ts";
 import { agentFlags, planStage0, STAGE0_FLAGS } from "../../agent/stage0/settings.ts";
@@ -11,6 +10,7 @@ import { runLoop, runOnce, type Stage0Deps } from "../../agent/stage0/stage0.ts"
 import { printUnit } from "../../agent/stage0/unit.ts";
 import { stopSignals } from "../../agent/stop-signals.ts";
 import { systemClock } from "../../agent/system-clock.ts";
+import { httpGet } from "../../dial/http-get.ts";
 import { messageOf } from "../../farm/errors.ts";
 import { parseFlags } from "../../farm/flags.ts";
 

@@ -7,15 +7,31 @@
  */
 import * as z from "zod";
 import { ms } from "../../farm/ids.ts";
-import type { FarmConfig, HostConfig, RepoConfig } from "../effective.ts";
+import type { FarmConfig, GomoteConfig, HostConfig, RepoConfig } from "../effective.ts";
 import type { Policy } from "../input.ts";
 import { hostArchFault, hostArchOf } from "../names.ts";
 import { openPolicy } from "../policy.ts";
 import { urlFault, webUrlFault } from "../urls.ts";
 import { type BuilderShape, builder } from "./builder.ts";
 import { faultsOf, fields, type ShapeFault } from "./faults.ts";
+import { login } from "./login.ts";
 import { notify, owner, retention } from "./notify.ts";
-import { checked, env, globs, listOf, name, oneLine, secret, span, text, whole, yesNo } from "./values.ts";
+import {
+  checked,
+  env,
+  globs,
+  listOf,
+  name,
+  oneLine,
+  secret,
+  size,
+  span,
+  text,
+  UNITS,
+  WEEK,
+  whole,
+  yesNo,
+} from "./values.ts";
 
 /** A farm whose fields are each right by themselves. */
 export interface FarmShape extends Omit<FarmConfig, "builders"> {
@@ -55,6 +71,9 @@ const host: z.ZodType<HostConfig> = fields(
     trust: z.enum(["team", "community"], 'want "team" or "community"').optional(),
     sharedKey: yesNo.default(true),
     hermetic: yesNo.default(false),
+    gomote: z.enum(["nobody", "team", "members"], 'want "nobody", "team" or "members"').optional(),
+    gomoteMost: whole(1, 100_000).nullable().default(null),
+    lend: fields({ gomote: yesNo }, "want { gomote: true } or { gomote: false }").optional(),
   },
   "want { hostType }",
 ).transform(({ missingAfter, ...given }, context) => {
@@ -66,8 +85,29 @@ const host: z.ZodType<HostConfig> = fields(
   }
   // Whoever lends a machine has not agreed to run what nobody has looked at.
   const trust = given.trust ?? (given.pool === "local" ? "team" : "community");
-  return { ...given, hostArch, trust, missingAfterMs: missingAfter };
+  const gomote = given.gomote ?? (trust === "team" ? "members" : "nobody");
+  const lend = given.lend ?? { gomote: trust === "team" };
+  return { ...given, hostArch, trust, gomote, lend, missingAfterMs: missingAfter };
 });
+
+const gomote: z.ZodType<GomoteConfig> = fields(
+  {
+    perPerson: whole(1, 10_000).default(20),
+    idle: span("1m", "7d").default(ms(30 * 60_000)),
+    longest: span("5m", "30d").default(WEEK),
+    wait: span("1m", "7d").default(ms(4 * 3_600_000)),
+    fetch: z.enum(["nothing", "public"], 'want "nothing" or "public"').default("public"),
+    transferLimit: size("1KiB", "1TiB").default(10 * UNITS.GiB),
+  },
+  "want { perPerson, idle, longest, wait, fetch, transferLimit }",
+).transform(({ perPerson, idle, longest, wait, fetch, transferLimit }) => ({
+  perPerson,
+  idleMs: idle,
+  longestMs: longest,
+  waitMs: wait,
+  fetch,
+  transferLimitBytes: transferLimit,
+}));
 
 const policy = z.custom<Policy>(
   (value) =>
@@ -94,6 +134,8 @@ const farm: z.ZodType<FarmShape> = fields(
       .default(null),
     notify: notify.prefault({}),
     retention: retention.prefault({}),
+    gomote: gomote.prefault({}),
+    login: login.nullable().default(null),
   },
   "want { repos, hosts, builders }",
 );

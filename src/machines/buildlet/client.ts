@@ -5,7 +5,7 @@
  * not HTTP and a missing trailer become `machine-broken`. The machine's own words, up to 4 KiB of them, are in the message.
  * `status`, `workDir` and `exec` have to begin to answer within HEAD_LIMIT, the others take what their work takes.
  */
-import { Readable } from "node:stream";
+import { type Duplex, Readable } from "node:stream";
 import { FarmError } from "../../farm/errors.ts";
 import { type Ms, ms, seconds } from "../../farm/ids.ts";
 import {
@@ -21,9 +21,11 @@ import {
 import { encodeExecForm } from "../../wire/buildlet-api/exec-form.ts";
 import { EXEC_END_PATH, executionAge, executionFields, executionLength } from "../../wire/buildlet-api/execution.ts";
 import { PROCESS_OK } from "../../wire/buildlet-api/process-state.ts";
+import { SHELL_PATH, SHELL_UPGRADE } from "../../wire/buildlet-api/shell.ts";
 import { fieldValues } from "../../wire/revdial/http-head.ts";
 import type { BuildletClient, ExecRequest, ExecResult, LsOptions, SnapshotBody, Unpacked } from "../machine-session.ts";
 import { Exchanges, type ExchangesOptions, type Request, type Response } from "./exchange.ts";
+import { switched } from "./switched.ts";
 
 const HEAD_LIMIT: Ms = ms(EXEC_HEAD_LIMIT_MS);
 const HALT_LIMIT: Ms = seconds(2);
@@ -36,12 +38,14 @@ const EXCLUDE_LIMIT = 8 * 1024;
 const LS_LIMIT = 256 * 1024 * 1024;
 
 export class HttpBuildlet implements BuildletClient {
+  readonly #options: ExchangesOptions;
   readonly #name: string;
   readonly #exchanges: Exchanges;
   /** Asked for once: it is the same for as long as the session lasts. */
   #workDir: string | undefined;
 
   constructor(options: ExchangesOptions) {
+    this.#options = options;
     this.#name = options.name;
     this.#exchanges = new Exchanges(options);
   }
@@ -150,6 +154,18 @@ export class HttpBuildlet implements BuildletClient {
 
   async endExecution(id: string, signal?: AbortSignal): Promise<void> {
     await this.#post(EXEC_END_PATH, new URLSearchParams({ id }), signal);
+  }
+
+  async openShell(signal?: AbortSignal): Promise<Duplex> {
+    return (await switched(this.#options, { target: SHELL_PATH, protocol: SHELL_UPGRADE }, signal)).socket;
+  }
+
+  async connectSsh(user: string, authorizedKey: string, signal?: AbortSignal): Promise<Duplex> {
+    const fields = [
+      ["X-Go-Ssh-User", user],
+      ["X-Go-Authorized-Key", authorizedKey],
+    ] as const;
+    return (await switched(this.#options, { target: "/connect-ssh", protocol: "ssh", fields }, signal)).socket;
   }
 
   async halt(): Promise<void> {

@@ -9,7 +9,7 @@ import { coordinatorReachable, coordinatorStarted } from "../../store/coordinato
 import { systemClock } from "../../store/system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../../store/testing/database.ts";
 import { certificate } from "../../web/certificate.ts";
-import { FrontDoor } from "../../web/front-door.ts";
+import { FrontDoor, type RequestListener } from "../../web/front-door.ts";
 import { builderKey } from "../../wire/builder-key/builder-key.ts";
 import { Keys, type KeysDeps } from "../keys.ts";
 import type { MachineSession } from "../machine-session.ts";
@@ -27,6 +27,8 @@ export interface FarmOfMachinesOptions {
   readonly coordinator?: CoordinatorId;
   readonly keys?: Partial<KeysDeps>;
   readonly pool?: Partial<ReversePoolDeps>;
+  /** What answers requests of people. */
+  readonly pages?: RequestListener;
 }
 
 export class FarmOfMachines implements AsyncDisposable {
@@ -123,7 +125,7 @@ export async function farmOfMachines(options: FarmOfMachinesOptions = {}): Promi
       cert,
       key,
       machines: pool,
-      pages: () => {},
+      pages: options.pages ?? (() => {}),
       clock: systemClock,
       log: quiet,
     }),

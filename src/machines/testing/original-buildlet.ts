@@ -5,6 +5,7 @@
  * an HTTP server on the connections that it opens when asked; it ends with code 0 when the control connection closes and with 1 when
  * it is refused. `behave` is looked at all the time, so a test can let it go wrong whenever it likes. With `agent` it poses as our own.
  */
+import { createHash } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { buffer } from "node:stream/consumers";
 import { connect, type TLSSocket } from "node:tls";
@@ -45,6 +46,8 @@ export interface Behaviour {
   exec?: "drop" | "no-trailer";
   /** Uploads: cut the connection, or refuse, after this many bytes. */
   upload?: { readonly after: number; readonly how: "drop" | "refuse" };
+  /** Between the two halves of what /tgz sends: wait, or throw to cut the connection. */
+  tgz?: () => Promise<void>;
   /** Keep-alives are not answered (as our own agent, it should). */
   mute?: boolean;
 }
@@ -58,6 +61,8 @@ export interface OriginalBuildletOptions {
   readonly version?: number;
   /** Runs a command: gives its Process-State. Default: prints "ran CMD" and ends "ok". */
   readonly exec?: (request: ExecForm, io: ExecIo) => string | Promise<string>;
+  /** Its ssh server, on the connection of a POST /connect-ssh. */
+  readonly ssh?: (socket: TLSSocket, user: string, key: string) => void;
   /** Poses as our own agent. */
   readonly agent?: AgentInfo;
   /** Changes the header fields of the registration. */
@@ -104,6 +109,8 @@ export class OriginalBuildlet implements AsyncDisposable {
   pickedUp = 0;
   /** Bytes of uploads that were read whole. */
   uploads: number[] = [];
+  /** And their SHA-256. */
+  digests: string[] = [];
   /** The exit code: 0 after the control connection ended. */
   readonly ended: Promise<number>;
   readonly #end: (code: number) => void;
@@ -119,6 +126,12 @@ export class OriginalBuildlet implements AsyncDisposable {
     this.#end = resolve;
     this.#server = createServer((request, response) => void this.#serve(request, response));
     this.#server.keepAliveTimeout = 0;
+    this.#server.on("upgrade", ({ headers }: IncomingMessage, socket: TLSSocket) => {
+      const [user, key] = [String(headers["x-go-ssh-user"]), String(headers["x-go-authorized-key"])];
+      this.calls.push(`POST /connect-ssh ${user}`);
+      socket.write("HTTP/1.1 101 Switching Protocols\r\nUpgrade: ssh\r\nConnection: Upgrade\r\n\r\n");
+      this.options.ssh?.(socket, user, key);
+    });
   }
 
   async register(): Promise<void> {
@@ -274,12 +287,14 @@ export class OriginalBuildlet implements AsyncDisposable {
         case "/tgz":
           this.calls.push(`${note} ${searchParams}`);
           response.write(gzipSync(TREE.subarray(0, MEMBER)));
+          await this.behave.tgz?.();
           response.end(gzipSync(TREE.subarray(MEMBER)));
           return;
         case "/ls":
           this.calls.push(`${note} ${searchParams}`);
           response.end("drwxr-xr-x\td/\n-rw-r--r--\td/x\t3\t2026-11-23T17:00:05Z\n");
           return;
+        case "/exec-end":
         case "/removeall":
           this.calls.push(`${note} ${decodeURIComponent((await buffer(request)).toString())}`);
           response.end();
@@ -307,8 +322,10 @@ export class OriginalBuildlet implements AsyncDisposable {
     }
     this.calls.push(note);
     let length = 0;
+    const hash = createHash("sha256");
     for await (const chunk of request as AsyncIterable<Buffer>) {
       length += chunk.length;
+      hash.update(chunk);
       const { upload } = this.behave;
       if (!upload || length < upload.after) continue;
       if (upload.how === "refuse") response.writeHead(400).end("bad archive\n");
@@ -316,6 +333,7 @@ export class OriginalBuildlet implements AsyncDisposable {
       return;
     }
     this.uploads.push(length);
+    this.digests.push(hash.digest("hex"));
     response.end("OK");
   }
 
@@ -330,8 +348,15 @@ export class OriginalBuildlet implements AsyncDisposable {
     response.flushHeaders();
     const write = (output: string | Buffer) =>
       new Promise<void>((resolve) => {
-        if (response.write(output) || response.destroyed) resolve();
-        else response.once("drain", resolve).once("close", resolve);
+        if (response.write(output) || response.destroyed) {
+          resolve();
+          return;
+        }
+        const go = () => {
+          response.off("drain", go).off("close", go);
+          resolve();
+        };
+        response.on("drain", go).on("close", go);
       });
     if (misbehave === "drop") {
       await write("the beginning");

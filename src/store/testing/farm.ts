@@ -23,11 +23,16 @@ export async function addCoordinator(sql: Sql, id = "P000000001", now: EpochMs =
   return coordinatorId(id);
 }
 
-export async function addHostType(sql: Sql, name: string, trust: Trust = "team"): Promise<void> {
-  await sql.query("insert into host_type (name, trust, configured) values ($1, $2, true) on conflict do nothing", [
-    name,
-    trust,
-  ]);
+export async function addHostType(
+  sql: Sql,
+  name: string,
+  trust: Trust = "team",
+  gomoteLent = trust === "team",
+): Promise<void> {
+  await sql.query(
+    "insert into host_type (name, trust, configured, gomote_lent) values ($1, $2, true, $3) on conflict do nothing",
+    [name, trust, gomoteLent],
+  );
 }
 
 export interface TestMachine {

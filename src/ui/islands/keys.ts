@@ -6,6 +6,7 @@ export function keys(grid: string | undefined): void {
     b: "/builders",
     m: "/machines",
     q: "/queues",
+    o: "/gomotes",
     s: "/status",
   };
   let pending = false;

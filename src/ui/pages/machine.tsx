@@ -4,6 +4,7 @@ import type { Status } from "../../farm/build.ts";
 import { durationText } from "../../farm/duration-text.ts";
 import { BuildRows } from "../build-rows.tsx";
 import type { BuildLine, MachineMode } from "../data.ts";
+import { type CommandLine, CommandRows, type InstanceLine, instanceHref, StateMark } from "../gomote.tsx";
 import { Act, Builder, Commit, Empty, Mark, Mode, Name, purpose, Section, Span, Table, When } from "../parts.tsx";
 import { useRepository } from "../several.ts";
 import { grouped, plural, visible } from "../text.ts";
@@ -74,6 +75,14 @@ export interface MachineData {
   readonly month: string;
   /** Of other machines with this name, under other host types. */
   readonly namesakes: readonly string[];
+  /** For its owner and for operators; null: for nobody else, or it is not lent and never was. */
+  readonly lent: LentData | null;
+}
+
+/** Who had it to themselves, and what they ran, the newest first. */
+export interface LentData {
+  readonly instances: readonly InstanceLine[];
+  readonly commands: readonly CommandLine[];
 }
 
 /** What it was given to build and how that ended, whatever became of the build since: one that failed here may wait again. */
@@ -180,12 +189,64 @@ export function MachinePage(props: { data: MachineData; operator: boolean }): JS
       <Section id="builds" title="Builds">
         {m.attempts.length === 0 ? <Empty>It has run no build yet.</Empty> : <Attempts attempts={m.attempts} />}
       </Section>
+      {m.lent === null ? null : <Lent data={m.lent} />}
       <Section id="sessions" title="Connections">
         <Sessions sessions={m.sessions} />
       </Section>
       <Section id="changes" title="Changes">
         {m.changes.length === 0 ? <Empty>It has always reported the same.</Empty> : <Changes changes={m.changes} />}
       </Section>
+    </>
+  );
+}
+
+function Lent(props: { data: LentData }): JSX.Element {
+  const { instances, commands } = props.data;
+  return (
+    <>
+      <Section id="lent" title="Lent to people">
+        {instances.length === 0 ? (
+          <Empty>Nobody has borrowed it yet.</Empty>
+        ) : (
+          <Table label="Lent to people" class="instances" head={["Instance", "Who", "#From", "#For", "Why it ended"]}>
+            {instances.map((line) => (
+              <tr key={line.id} data-row>
+                <th scope="row">
+                  <a href={instanceHref(line)} class="open">
+                    <Name text={line.name} />
+                  </a>{" "}
+                  {line.state === "ended" ? null : <StateMark state={line.state} />}
+                </th>
+                <td>
+                  <Name text={line.email} />
+                </td>
+                <td class="right when">
+                  <When at={line.upAt ?? line.createdAt} />
+                </td>
+                <td class="right took">
+                  <Span from={line.upAt ?? line.createdAt} to={line.endedAt} />
+                </td>
+                <td>
+                  {line.state === "ended" ? (
+                    visible(line.endReason ?? "")
+                  ) : (
+                    <details class="sure">
+                      <summary>Take it back…</summary>
+                      <p>Whoever has it is told that it ended, and why; what is on it is deleted.</p>
+                      <Act action={`${instanceHref(line)}/end`} label="Take it back" note="why" danger />
+                    </details>
+                  )}
+                </td>
+              </tr>
+            ))}
+          </Table>
+        )}
+      </Section>
+      {commands.length === 0 ? null : (
+        <Section id="lent-commands" title="What people ran on it">
+          <CommandRows commands={commands} instances />
+        </Section>
+      )}
     </>
   );
 }

@@ -75,15 +75,28 @@ export function MessagePage(props: { data: MessageData }): JSX.Element {
   );
 }
 
-export function LoginPage(props: { data: { readonly back: string; readonly problem: string | null } }): JSX.Element {
+export interface LoginData {
+  readonly back: string;
+  readonly problem: string | null;
+  /** What the farm's login provider is called; null: there is none. */
+  readonly provider: string | null;
+}
+
+export function LoginPage(props: { data: LoginData }): JSX.Element {
+  const { back, problem, provider } = props.data;
   return (
     <>
       <h1>Log in</h1>
-      <p class="lead">
-        Reading needs no login. The operator token is in the file <code>operator-token</code> of the farm's data folder.
-      </p>
+      <p class="lead">Reading needs no login.</p>
+      {provider === null ? null : (
+        <p class="lead">
+          <a href={`/login/openid?back=${encodeURIComponent(back)}`} class="button">
+            Log in at {visible(provider)}
+          </a>
+        </p>
+      )}
       <form method="post" action="/login" class="login">
-        <input type="hidden" name="back" value={props.data.back} />
+        <input type="hidden" name="back" value={back} />
         <input
           type="text"
           name="username"
@@ -95,12 +108,16 @@ export function LoginPage(props: { data: { readonly back: string; readonly probl
           tabIndex={-1}
         />
         <label>
-          Operator token
-          <input type="password" name="token" autocomplete="current-password" required />
+          Token
+          <input type="password" name="token" autocomplete="current-password" required aria-describedby="token-help" />
         </label>
-        {props.data.problem === null ? null : (
+        <p id="token-help" class="muted">
+          One of yours (<code>brt_…</code>), or the operator token: the file <code>operator-token</code> of the farm's
+          data folder.
+        </p>
+        {problem === null ? null : (
           <p role="alert" class="no">
-            {props.data.problem}
+            {problem}
           </p>
         )}
         <button type="submit">Log in</button>

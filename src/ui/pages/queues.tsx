@@ -2,10 +2,12 @@
 import type { JSX } from "preact";
 import { durationText } from "../../farm/duration-text.ts";
 import type { Ahead, AsideLine, BuildLine, Estimate } from "../data.ts";
+import { useNow } from "../now.ts";
 import {
   Builder,
   Commit,
   Empty,
+  Machine,
   Mark,
   Name,
   nobodyServes,
@@ -30,6 +32,8 @@ export interface QueueItem {
   readonly starving: boolean;
   readonly ahead: Ahead;
   readonly build: BuildLine | null;
+  /** What a person waits for, and as what. */
+  readonly instance: { readonly name: string; readonly builderType: string } | null;
   readonly estimate: Estimate | null;
   /** Why there is no estimate. */
   readonly unknown: string | null;
@@ -46,6 +50,18 @@ export interface QueueData {
   readonly drained: string | null;
   readonly waiting: number;
   readonly items: readonly QueueItem[];
+  readonly lent: readonly LentLine[];
+}
+
+/** A machine that a person has to themselves. */
+export interface LentLine {
+  readonly instance: string;
+  readonly builderType: string;
+  readonly machine: string;
+  readonly upAt: number;
+  readonly expiresAt: number;
+  /** It lost its connection, and is waited for. */
+  readonly parked: boolean;
 }
 
 export function QueuesPage(props: { data: { readonly queues: readonly QueueData[] } }): JSX.Element {
@@ -57,6 +73,7 @@ export function QueuesPage(props: { data: { readonly queues: readonly QueueData[
       {queues.map((queue) => (
         <Section key={queue.hostType} id={queue.hostType} title={visible(queue.hostType)} aside={usage(queue)}>
           {queue.items.length === 0 ? <Empty>Nothing waits.</Empty> : <Items queue={queue} />}
+          {queue.lent.length === 0 ? null : <Lent queue={queue} />}
         </Section>
       ))}
       <details id="rules" class="rules">
@@ -94,6 +111,42 @@ function before({ ahead, repo }: QueueItem): string {
   return parts.join(", ");
 }
 
+function Lent(props: { queue: QueueData }): JSX.Element {
+  const { hostType, lent } = props.queue;
+  return (
+    <Table
+      label={`Machines of ${visible(hostType)} that people have`}
+      class="builds"
+      cols={["build", "builder", "machine", "took", "starts"]}
+      head={["Lent as", "Type", "Machine", "#For", "#Unless used, back in"]}
+    >
+      {lent.map((line) => (
+        <tr key={line.instance} data-row>
+          <td class="tight">
+            <Name text={line.instance} />
+          </td>
+          <td>{line.builderType}</td>
+          <td>
+            <Machine machine={{ name: line.machine, hostType }} />
+            {line.parked ? <span class="fl"> away, and waited for</span> : null}
+          </td>
+          <td class="right took">
+            <Span from={line.upAt} />
+          </td>
+          <td class="right">
+            <Until at={line.expiresAt} />
+          </td>
+        </tr>
+      ))}
+    </Table>
+  );
+}
+
+function Until(props: { at: number }): JSX.Element {
+  const text = useNow((now) => (props.at > now ? durationText(props.at - now) : "a moment"));
+  return <span class="num">{text}</span>;
+}
+
 function Items(props: { queue: QueueData }): JSX.Element {
   const { queue } = props;
   const served = queue.machines > 0 && queue.drained === null; // else the heading says why
@@ -110,14 +163,20 @@ function Items(props: { queue: QueueData }): JSX.Element {
             <td class="right num">{place + 1}</td>
             <td class="tight">
               {item.build === null ? (
-                purpose(item.kind)
+                (item.instance?.name ?? purpose(item.kind))
               ) : (
                 <a href={`/b/${item.build.id}`} class="open">
                   <Mark status="waiting" /> <span class="num">#{item.build.id}</span>
                 </a>
               )}
             </td>
-            <td>{item.build === null ? null : <Builder name={item.build.builder} repo={item.build.repo} />}</td>
+            <td>
+              {item.build === null ? (
+                item.instance?.builderType
+              ) : (
+                <Builder name={item.build.builder} repo={item.build.repo} />
+              )}
+            </td>
             <td class="wide">
               {item.build === null ? null : (
                 <Commit repo={item.build.repo} hash={item.build.hash} subject={item.build.subject} />
@@ -127,7 +186,7 @@ function Items(props: { queue: QueueData }): JSX.Element {
               <span class="whole">{item.class}</span>
               {item.kind === "helper" ? " helper" : null}
               {item.release ? ", release branch" : null}
-              {item.flow === item.repo || item.flow === "" ? null : (
+              {item.instance !== null || item.flow === item.repo || item.flow === "" ? null : (
                 <>
                   {" "}
                   <span class="whole">

@@ -1,6 +1,8 @@
 /** Data of `/machines` and `/machines/NAME`. */
 import type { FarmConfig } from "../../config/effective.ts";
 import { type EpochMs, machineId } from "../../farm/ids.ts";
+import { isLent } from "../../farm/lending.ts";
+import { looksAfter, type Visitor } from "../../gomote/access.ts";
 import type { DrainedBy } from "../../store/drain.ts";
 import { machineRuns } from "../../store/pages-lines.ts";
 import {
@@ -16,13 +18,14 @@ import {
   machinesPage,
 } from "../../store/pages-machines.ts";
 import type { Sql } from "../../store/sql.ts";
-import type { AttemptLine, MachineData } from "../../ui/pages/machine.tsx";
+import type { AttemptLine, LentData, MachineData } from "../../ui/pages/machine.tsx";
 import type { MachinesData } from "../../ui/pages/machines.tsx";
 import { statusOf } from "../../ui/status.ts";
 import { subject } from "../../ui/text.ts";
 import { linesOf } from "../lines.ts";
 import { modeOf } from "../machine-mode.ts";
 import { nextOf } from "../queues.ts";
+import { hostOf, lentData } from "./gomotes.ts";
 
 const PAGE = 200;
 const HOUR_MS = 3600_000;
@@ -110,6 +113,7 @@ export async function machineData(
   config: FarmConfig,
   name: string,
   type: string | undefined,
+  visitor: Visitor,
   now: EpochMs,
 ): Promise<MachineData | undefined> {
   const all = await machinesNamed(sql, name);
@@ -140,15 +144,40 @@ export async function machineData(
     compare,
     next: machine.open ? await nextOf(sql, config, machineId(machine.id), now) : [],
     month: strips[0]?.strip ?? "",
+    lent: await lentTo(sql, config, machine, visitor, now),
     namesakes: all.filter((m) => m.id !== machine.id).map((m) => m.hostType),
   };
+}
+
+/** Of a machine that is lent, or was, for whoever looks after it. */
+async function lentTo(
+  sql: Sql,
+  config: FarmConfig,
+  { id, hostType }: MachineDetail,
+  visitor: Visitor,
+  now: EpochMs,
+): Promise<LentData | null> {
+  const host = hostOf(config, hostType);
+  if (!looksAfter(visitor, host)) return null;
+  const lent = await lentData(sql, id, now);
+  return lent.instances.length > 0 || (host && isLent(host)) ? lent : null;
 }
 
 function factsOf(
   machine: MachineDetail,
 ): Omit<
   MachineData,
-  "mode" | "owners" | "running" | "changes" | "sessions" | "attempts" | "compare" | "next" | "month" | "namesakes"
+  | "mode"
+  | "owners"
+  | "running"
+  | "changes"
+  | "sessions"
+  | "attempts"
+  | "compare"
+  | "next"
+  | "month"
+  | "namesakes"
+  | "lent"
 > {
   const { keyId, keyMadeAt, keyExpiresAt, keyRevokedAt, owner: _, open: __, ...facts } = machine;
   return {

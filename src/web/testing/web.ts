@@ -8,21 +8,26 @@ import type { Clock } from "../../farm/clock.ts";
 import { FarmError } from "../../farm/errors.ts";
 import { buildId, coordinatorId, epochMs } from "../../farm/ids.ts";
 import { Logs } from "../../logs/logs.ts";
+import { OpenId } from "../../people/openid.ts";
+import { People } from "../../people/people.ts";
 import { systemClock } from "../../store/system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../../store/testing/database.ts";
 import type { Banner } from "../../ui/data.ts";
 import { assetsOf } from "../assets.ts";
-import type { Actions, Assets, CheckResult, WebDeps } from "../deps.ts";
+import type { Actions, Assets, CheckResult, Lending, WebDeps } from "../deps.ts";
 import { createWebApp, type WebApp } from "../web-app.ts";
 import { type Seeded, seedFarm } from "./seed.ts";
 
 export const TOKEN = "the-operator-token-of-tests";
+/** Of the farm at its login provider. */
+export const CLIENT_SECRET = "the-client-secret-of-tests";
 
 export interface TestWeb extends AsyncDisposable {
   readonly database: TestDatabase;
   readonly seeded: Seeded;
   readonly app: WebApp;
   readonly logs: Logs;
+  readonly people: People;
   readonly done: string[]; // what actions were called with
   readonly checks: CheckResult[];
   readonly banners: Banner[];
@@ -41,6 +46,7 @@ export async function testWeb(
   const database = stack.use(await freshDatabase());
   const seeded = await seedFarm(database.sql, clock.now(), options.empty ? 0 : options.commits);
   const logs = stack.use(new Logs({ sql: database.sql, bus: database.bus, clock }));
+  const people = new People({ sql: database.sql, bus: database.bus, clock, log: quiet });
   const done: string[] = [];
   const checks: CheckResult[] = [];
   const banners: Banner[] = [];
@@ -54,12 +60,27 @@ export async function testWeb(
       logs,
       assets: options.assets ?? assetsOf(new Map()),
       actions: recorded(done),
+      people,
+      openid: new OpenId({
+        sql: database.sql,
+        clock,
+        log: quiet,
+        people,
+        config: () => {
+          const { login, publicUrl } = web.config;
+          return login && publicUrl !== null ? { login, publicUrl } : null;
+        },
+        secret: async () => CLIENT_SECRET,
+        key: TOKEN,
+      }),
+      lending: lending(done),
       farmName: "The test farm",
       version: "0.1.0",
       startedAt: epochMs(clock.now() - 3600_000),
       coordinator: coordinatorId("P000000001"),
       operatorToken: TOKEN,
       dialAddress: () => "farm.example.org:8119",
+      httpPort: () => 8118,
       config: () => web.config,
       banners: () => banners,
       checkers: () => checks,
@@ -80,6 +101,7 @@ export async function testWeb(
     seeded,
     app,
     logs,
+    people,
     done,
     checks,
     banners,
@@ -121,6 +143,36 @@ function recorded(done: string[]): Actions {
   };
 }
 
+/** Nothing is connected. */
+function lending(done: string[]): Lending {
+  const away = async (): Promise<never> => {
+    throw new FarmError("unavailable", "Its machine is away");
+  };
+  return {
+    instances: {
+      use: away,
+      held: away,
+      keep: () => ({ [Symbol.dispose]() {} }),
+      async destroy(person, name) {
+        done.push(`destroy ${name} ${person.email}`);
+      },
+      async end({ id, who, reason }) {
+        done.push(`end ${id} ${who}: ${reason}`);
+      },
+    },
+    creations: {
+      async *create(person, type) {
+        if (type === "") throw new FarmError("bad-request", "Cannot create an instance: want a name");
+        done.push(`create ${type} ${person.email}`);
+        yield { kind: "waiting", ahead: 1 };
+      },
+    },
+    terminals: { open: away, find: () => undefined, show: () => () => {} },
+    records: async () => {},
+    peers: { connect: away },
+  };
+}
+
 const ui = fileURLToPath(new URL("../../ui/", import.meta.url));
 
 /** The islands and the sheet, built in memory. */
@@ -131,6 +183,8 @@ export async function buildAssets(): Promise<Assets> {
     outdir: ui,
     write: false,
     bundle: true,
+    splitting: true,
+    chunkNames: "chunk-[name]-[hash]",
     platform: "browser",
     format: "esm",
     target: "es2022",

@@ -48,6 +48,36 @@ export function exitCodeOf(state: string): number | undefined {
   return code === undefined ? undefined : Number(code);
 }
 
+/** Numbers of signals as Linux has them, whatever the machine: for a person's shell, which knows no other. */
+const SIGNAL_NUMBERS: { readonly [signal: string]: number } = {
+  SIGHUP: 1,
+  SIGINT: 2,
+  SIGQUIT: 3,
+  SIGILL: 4,
+  SIGTRAP: 5,
+  SIGABRT: 6,
+  SIGBUS: 7,
+  SIGFPE: 8,
+  SIGKILL: 9,
+  SIGUSR1: 10,
+  SIGSEGV: 11,
+  SIGUSR2: 12,
+  SIGPIPE: 13,
+  SIGALRM: 14,
+  SIGTERM: 15,
+  SIGXCPU: 24,
+  SIGXFSZ: 25,
+  SIGVTALRM: 26,
+  SIGPROF: 27,
+  SIGSYS: 31,
+};
+
+/** The number of the signal that `state` tells of; undefined when there was none, or none that is known. */
+export function signalOf(state: string): number | undefined {
+  const [, word] = /^signal: ([^(]+?)(?: \(core dumped\))?$/.exec(state) ?? [];
+  return Object.entries(SIGNAL_WORDS).flatMap(([signal, known]) => (known === word ? [SIGNAL_NUMBERS[signal]] : []))[0];
+}
+
 const ERRNO_WORDS: { readonly [code: string]: string } = {
   ENOENT: "no such file or directory",
   EACCES: "permission denied",

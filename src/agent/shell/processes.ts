@@ -1,0 +1,150 @@
+/**
+ * What a shell runs in: a pseudo-terminal, `script` in its place where the platform has no prebuilt package for one, or pipes.
+ *
+ *   running -exits-> ended       once its output is at its end too; a descendant that keeps it open is waited for HELD_OUTPUT
+ *   running -kill-> ended        with all that it started
+ *
+ * Output is held back, not kept, while whoever reads it is behind.
+ */
+import type { ChildProcess } from "node:child_process";
+import { constants } from "node:os";
+import type { Clock } from "../../farm/clock.ts";
+import { errnoOf, messageOf } from "../../farm/errors.ts";
+import { type Ms, seconds } from "../../farm/ids.ts";
+import type { Exit, Terminal } from "../../wire/buildlet-api/shell.ts";
+import type { Pty, PtyModule } from "./pty.ts";
+
+/** How long what a shell left in the background may keep its output open. */
+export const HELD_OUTPUT: Ms = seconds(2);
+
+export interface ShellCommand {
+  readonly program: string;
+  readonly args: readonly string[];
+  readonly dir: string;
+  readonly env: { readonly [name: string]: string };
+}
+
+/** Takes what a process says. False: no more until `resume` of the process is called. */
+export interface ShellSink {
+  output(kind: "data" | "errors", bytes: Buffer): boolean;
+  ended(exit: Exit): void;
+}
+
+export interface ShellProcess {
+  readonly pid: number | undefined;
+  /** False: `drained` should be waited for. */
+  write(bytes: Uint8Array): boolean;
+  drained(): Promise<void>;
+  /** No more input. A terminal has no end: its user types one. */
+  end(): void;
+  resize(columns: number, rows: number): void;
+  resume(): void;
+}
+
+export function inPty(
+  module: PtyModule,
+  { program, args, dir, env }: ShellCommand,
+  terminal: Terminal,
+  sink: ShellSink,
+): ShellProcess {
+  const { name, columns: cols, rows } = terminal;
+  const encoding = process.platform === "win32" ? "utf8" : null;
+  const pty: Pty = module.spawn(program, args, { name, cols, rows, cwd: dir, env, encoding });
+  let over = false;
+  pty.onData((data) => {
+    if (!sink.output("data", typeof data === "string" ? Buffer.from(data) : data)) pty.pause();
+  });
+  pty.onExit(({ exitCode, signal }) => {
+    over = true;
+    const name = signalName(signal);
+    sink.ended(
+      name === null ? { code: exitCode, signal: null, problem: "" } : { code: null, signal: name, problem: "" },
+    );
+  });
+  return {
+    pid: pty.pid,
+    write(bytes) {
+      if (!over) pty.write(encoding === null ? Buffer.from(bytes) : Buffer.from(bytes).toString("utf8"));
+      return true;
+    },
+    drained: () => Promise.resolve(),
+    end() {},
+    resize(columns, rows) {
+      if (!over) pty.resize(columns, rows);
+    },
+    resume: () => pty.resume(),
+  };
+}
+
+/** Throws what kept it from starting, as its errno. */
+export async function inPipes(command: ShellCommand, clock: Clock, sink: ShellSink): Promise<ShellProcess> {
+  const { spawn } = await import("node:child_process");
+  const child: ChildProcess = spawn(command.program, command.args, {
+    cwd: command.dir,
+    env: { ...command.env },
+    stdio: ["pipe", "pipe", "pipe"],
+    detached: process.platform !== "win32", // leads a session and group of its own
+    windowsHide: true,
+  });
+  const { stdin, stdout, stderr } = child;
+  await new Promise<void>((resolve, reject) => {
+    child.once("spawn", resolve);
+    child.once("error", (error) => reject(new Error(errnoOf(error) || messageOf(error), { cause: error })));
+  });
+  stdin?.on("error", () => {}); // it reads no more
+  const outputs = [["data", stdout] as const, ["errors", stderr] as const];
+  for (const [kind, stream] of outputs) {
+    stream?.on("data", (bytes: Buffer) => {
+      if (!sink.output(kind, bytes)) for (const [, each] of outputs) each?.pause();
+    });
+    stream?.on("error", () => {}); // a close follows
+  }
+  let exit: Exit | undefined;
+  const held = new AbortController();
+  child.once("exit", (code, signal) => {
+    exit = { code, signal: signal?.replace(/^SIG/, "") ?? null, problem: "" };
+    clock.sleep(HELD_OUTPUT, held.signal).then(
+      () => {
+        for (const [, stream] of outputs) stream?.destroy();
+      },
+      () => {},
+    );
+  });
+  child.once("close", () => {
+    held.abort();
+    sink.ended(exit ?? { code: null, signal: "KILL", problem: "" });
+  });
+  return {
+    pid: child.pid,
+    write: (bytes) => !stdin?.writable || stdin.write(bytes),
+    drained: () =>
+      new Promise((resolve) => {
+        if (!stdin?.writableNeedDrain) resolve();
+        else stdin.once("drain", resolve).once("close", resolve);
+      }),
+    end: () => void stdin?.end(),
+    resize() {},
+    resume: () => {
+      for (const [, stream] of outputs) stream?.resume();
+    },
+  };
+}
+
+/** `script` runs the command in a terminal of its own making, whose size stays what it is at the start. */
+export function byScript(script: string, command: ShellCommand, { name, columns, rows }: Terminal): ShellCommand {
+  const words = [command.program, ...command.args].map(quoted).join(" ");
+  const sized = `stty cols ${columns} rows ${rows} 2>/dev/null; exec ${words}`;
+  const args =
+    process.platform === "linux" ? ["-qfec", sized, "/dev/null"] : ["-q", "/dev/null", "/bin/sh", "-c", sized];
+  return { ...command, program: script, args, env: { ...command.env, TERM: name, SHELL: "/bin/sh" } };
+}
+
+function quoted(word: string): string {
+  return `'${word.replaceAll("'", `'\\''`)}'`;
+}
+
+function signalName(number: number | undefined): string | null {
+  if (!number) return null;
+  const [name] = Object.entries(constants.signals).find(([, value]) => value === number) ?? [];
+  return name?.replace(/^SIG/, "") ?? "KILL";
+}

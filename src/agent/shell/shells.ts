@@ -1,0 +1,269 @@
+/**
+ * POST /shell: what a person has of this machine while they borrow it (wire/buildlet-api/shell.ts). No sshd is needed, and nothing listens: a
+ * shell is reached over the very connection that it was asked for on, and by nobody else.
+ *
+ *   asked -open-> starting -> running -exits-> told, hung up
+ *   any -the connection breaks, the work dir is emptied, the agent ends-> killed, with all that it started
+ *
+ * A command finds what one of /exec finds: the same environment, the same work dir; TERM is added. So what works here works in a build.
+ */
+import { randomBytes } from "node:crypto";
+import { constants as access, accessSync } from "node:fs";
+import { STATUS_CODES } from "node:http";
+import type { Socket } from "node:net";
+import { constants } from "node:os";
+import { delimiter, isAbsolute, join } from "node:path";
+import { messageOf } from "../../farm/errors.ts";
+import { type Opening, SHELL_UPGRADE, type ShellFrame, type Started } from "../../wire/buildlet-api/shell.ts";
+import { ShellLine } from "../../wire/buildlet-api/shell-line.ts";
+import { encodeResponseHead, fieldValues, type ReadHead, type RequestHead } from "../../wire/revdial/http-head.ts";
+import type { ApiDeps } from "../api/api-deps.ts";
+import { sameText } from "../api/same-text.ts";
+import { execEnv, gorootBootstrap } from "../exec/exec-env.ts";
+import { killTree, MARK_VARIABLE } from "../exec/process-tree.ts";
+import { ensureWorkDir } from "../work-dir.ts";
+import type { Opened } from "./opened.ts";
+import { byScript, inPipes, inPty, type ShellCommand, type ShellProcess, type ShellSink } from "./processes.ts";
+import { PtyLoader } from "./pty.ts";
+
+/** Shells, file services and forwarded connections at a time. */
+export const MOST_SHELLS = 256;
+
+export class Shells implements AsyncDisposable {
+  readonly #deps: ApiDeps;
+  readonly #pty: PtyLoader;
+  readonly #id = randomBytes(8).toString("hex");
+  readonly #lines = new Set<ShellLine>();
+  readonly #ends = new Set<Promise<void>>();
+  #count = 0;
+
+  constructor(deps: ApiDeps) {
+    this.#deps = deps;
+    this.#pty = new PtyLoader(deps);
+  }
+
+  /** `head` was read from `socket` already, and `rest` behind it. */
+  accept(socket: Socket, { head, rest }: ReadHead<RequestHead>): void {
+    const problem = this.#problem(head);
+    if (problem) {
+      const body = Buffer.from(`${problem.text}\n`);
+      const fields = [
+        ["Content-Type", "text/plain; charset=utf-8"],
+        ["Content-Length", String(body.length)],
+        ["Connection", "close"],
+      ] as const;
+      socket.write(encodeResponseHead(problem.status, STATUS_CODES[problem.status] ?? "", fields));
+      socket.end(body);
+      return;
+    }
+    socket.write(
+      encodeResponseHead(101, "Switching Protocols", [
+        ["Upgrade", SHELL_UPGRADE],
+        ["Connection", "Upgrade"],
+      ]),
+    );
+    if (rest.length > 0) socket.unshift(rest);
+    const line = new ShellLine(socket);
+    this.#lines.add(line);
+    const end = this.#serve(line).finally(() => {
+      this.#lines.delete(line);
+      this.#ends.delete(end);
+    });
+    this.#ends.add(end);
+  }
+
+  /** Ends all, and resolves when nothing of them is left. */
+  async clear(): Promise<void> {
+    for (const line of this.#lines) line.destroy();
+    await Promise.allSettled(this.#ends);
+    if (this.#count > 0) await killTree({ pid: undefined, mark: `${this.#id}.` }, this.#deps.platform);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.clear();
+    await this.#pty[Symbol.asyncDispose]();
+  }
+
+  #problem(head: RequestHead): { readonly status: number; readonly text: string } | undefined {
+    const { password } = this.#deps;
+    const basic = Buffer.from(
+      (fieldValues(head, "Authorization")[0] ?? "").replace(/^Basic /, ""),
+      "base64",
+    ).toString();
+    if (password !== "" && !sameText(basic.replace(/^[^:]*:/, ""), password))
+      return { status: 403, text: "invalid password" };
+    if (fieldValues(head, "Upgrade")[0] !== SHELL_UPGRADE)
+      return { status: 400, text: `Cannot open a shell: want Upgrade: ${SHELL_UPGRADE}` };
+    if (this.#lines.size >= MOST_SHELLS)
+      return { status: 503, text: `Cannot open a shell: there are ${MOST_SHELLS} already; close some` };
+    return undefined;
+  }
+
+  /** Resolves once the connection is closed and nothing that was started over it is left. */
+  async #serve(line: ShellLine): Promise<void> {
+    const { promise: closed, resolve: close } = Promise.withResolvers<void>();
+    let opening: Promise<Opened | undefined> | undefined;
+    let take: ((frame: ShellFrame) => void) | undefined;
+    line.listen({
+      frame: (frame) => {
+        if (take) {
+          take(frame);
+          return;
+        }
+        if (frame.kind !== "open" || opening) {
+          line.destroy();
+          return;
+        }
+        line.pause(); // until somebody takes what follows
+        opening = this.#open(frame.opening, line).then(
+          (opened) => {
+            take = opened.take;
+            line.resume();
+            return opened;
+          },
+          (error) => {
+            line.send({ kind: "exit", exit: { code: 127, signal: null, problem: messageOf(error) } });
+            line.end();
+            return undefined;
+          },
+        );
+      },
+      closed: () => close(),
+    });
+    await closed;
+    await (await opening)?.kill(); // it may have hung up while it was being opened
+  }
+
+  async #open(opening: Opening, line: ShellLine): Promise<Opened> {
+    switch (opening.what) {
+      case "shell":
+        return await this.#shell(opening, line);
+      case "files": {
+        const { serveFiles } = await import("./files.ts");
+        ensureWorkDir(this.#deps.workDir);
+        return serveFiles(line, this.#deps);
+      }
+      case "dial": {
+        const { dialLoopback } = await import("./loopback.ts");
+        return await dialLoopback(opening.host, opening.port, line);
+      }
+    }
+  }
+
+  async #shell({ command, terminal, env }: Opening & { what: "shell" }, line: ShellLine): Promise<Opened> {
+    const { workDir, platform, clock } = this.#deps;
+    ensureWorkDir(workDir);
+    const mark = `${this.#id}.${++this.#count}`;
+    const whole = execEnv({
+      own: { ...process.env, WORKDIR: workDir },
+      workDir,
+      gorootBootstrap: await gorootBootstrap(workDir),
+      env,
+      path: [],
+      dir: workDir,
+      windows: platform === "win32",
+    });
+    const shell = shellOf(platform, whole);
+    const args = command === null ? [] : platform === "win32" ? ["/d", "/s", "/c", command] : ["-c", command];
+    const wanted: ShellCommand = { program: shell, args, dir: workDir, env: { ...whole, [MARK_VARIABLE]: mark } };
+    const sink: ShellSink = {
+      output: (kind, bytes) => {
+        if (line.send({ kind, bytes })) return true;
+        void line.drained().then(() => running?.resume());
+        return false;
+      },
+      ended: (exit) => {
+        void killTree({ pid: running?.pid, mark }, platform).then(() => {
+          line.send({ kind: "exit", exit });
+          line.end();
+        });
+      },
+    };
+    let running: ShellProcess | undefined;
+    const start = async (): Promise<Started> => {
+      if (terminal === null) {
+        running = await inPipes(wanted, clock, sink);
+        return { terminal: null, note: "" };
+      }
+      const loaded = await this.#pty.load();
+      if ("pty" in loaded) {
+        running = inPty(loaded.pty, { ...wanted, env: { ...wanted.env, TERM: terminal.name } }, terminal, sink);
+        return { terminal: "pty", note: "" };
+      }
+      const script = programOn(whole.PATH ?? "", "script");
+      if (script !== undefined) {
+        running = await inPipes(byScript(script, wanted, terminal), clock, sink);
+        const note = `No terminal of our own for this machine (${loaded.missing}): script(1) stands in, and the window keeps its size.`;
+        return { terminal: "script", note };
+      }
+      running = await inPipes(wanted, clock, sink);
+      const note = `No terminal for this machine (${loaded.missing}), and no script(1): you see no prompt and no line editing.`;
+      return { terminal: "pipe", note };
+    };
+    const started = await start();
+    line.send({ kind: "started", started });
+    return {
+      take: (frame) => {
+        if (running) takeInput(frame, running, line, platform);
+      },
+      kill: () => killTree({ pid: running?.pid, mark }, platform),
+    };
+  }
+}
+
+function takeInput(frame: ShellFrame, running: ShellProcess, line: ShellLine, platform: NodeJS.Platform): void {
+  switch (frame.kind) {
+    case "data":
+      if (running.write(frame.bytes)) return;
+      line.pause();
+      void running.drained().then(() => line.resume());
+      return;
+    case "eof":
+      running.end();
+      return;
+    case "resize":
+      running.resize(Math.max(frame.columns, 1), Math.max(frame.rows, 1));
+      return;
+    case "signal":
+      signalGroup(running.pid, frame.signal, platform);
+      return;
+    default:
+      line.destroy();
+  }
+}
+
+function signalGroup(pid: number | undefined, name: string, platform: NodeJS.Platform): void {
+  const signal = `SIG${name}`;
+  if (pid === undefined || !isSignal(signal)) return;
+  try {
+    process.kill(platform === "win32" ? pid : -pid, signal);
+  } catch {
+    // It has just ended.
+  }
+}
+
+function isSignal(name: string): name is NodeJS.Signals {
+  return Object.hasOwn(constants.signals, name);
+}
+
+/** As the original: bash where there is one on Linux, cmd on Windows, elsewhere what the agent's user has. */
+function shellOf(platform: NodeJS.Platform, env: { readonly [name: string]: string }): string {
+  if (platform === "win32") return env.COMSPEC ?? env.ComSpec ?? "cmd.exe";
+  const bash = platform === "linux" ? programOn(process.env.PATH ?? "", "bash") : undefined;
+  return bash ?? (env.SHELL || "/bin/sh");
+}
+
+function programOn(path: string, name: string): string | undefined {
+  return path
+    .split(delimiter)
+    .filter((dir) => isAbsolute(dir))
+    .map((dir) => join(dir, name))
+    .find((file) => {
+      try {
+        accessSync(file, access.X_OK);
+        return true;
+      } catch {
+        return false;
+      }
+    });
+}

@@ -1,0 +1,101 @@
+import { FarmError } from "../../farm/errors.ts";
+import { bool, count, text } from "../../farm/flags.ts";
+import type { BuildStep } from "../../wire/gomote/gen/barnraiser_pb.ts";
+import { type Command, command } from "../command.ts";
+import { forAll, type Session, UsageError } from "../session.ts";
+import { shellLine } from "../shell-line.ts";
+import { NotOffered } from "../trouble.ts";
+import { type CreateFlags, createAll } from "./create.ts";
+
+export const repro: Command = command({
+  name: "repro",
+  summary: "get a machine as a build had it",
+  args: "<build>",
+  help: `Creates an instance of the type of machine that the build ran on, writes the build's exact sources there, and prints the command that
+repeats each of its steps, with its environment. -hold keeps the very machine of a build that still runs, for the case that it fails.
+
+The build is its number, or the address of its page.`,
+  flags: {
+    hold: bool(false, "wait for the build to fail, and keep its machine as it is then"),
+    status: bool(true, "say every few seconds how long one waits, and how many are ahead"),
+    count: count(1, "how `many` instances"),
+    "new-group": text("", "`name` of a group to make for them"),
+  },
+  run: async (session, flags, args) => {
+    const build = buildOf(args);
+    const client = await session.client();
+    const layout = await client.ifOffered(`read build ${build}`, (own, options) =>
+      own.getBuildLayout({ build }, options),
+    );
+    if (!layout) throw new NotOffered(`Cannot reproduce a build: ${(await session.server()).name} does not offer that`);
+    const ids = flags.hold
+      ? [await hold(session, build)]
+      : await createAndLayOut(session, layout.builderType, build, flags);
+    for (const id of ids) tell(session, id, layout.environment, layout.steps);
+    return 0;
+  },
+});
+
+function buildOf([given, ...rest]: readonly string[]): bigint {
+  const [, number] = /^(?:b|https:\/\/[^/]+\/b\/)?(\d{1,15})(?:[/?#].*)?$/.exec(given ?? "") ?? [];
+  if (number === undefined || rest.length > 0)
+    throw new UsageError("want one build: its number, or the address of its page");
+  return BigInt(number);
+}
+
+async function createAndLayOut(
+  session: Session,
+  type: string,
+  build: bigint,
+  flags: CreateFlags,
+): Promise<readonly string[]> {
+  const ids = await createAll(session, type, [], flags);
+  const client = await session.client();
+  await forAll(ids, session.computer.signal, async (id, signal) => {
+    await client.ifOffered(`lay out build ${build} on ${id}`, async (own) => {
+      for await (const { progress } of own.layOutBuild({ gomoteId: id, build }, { signal }))
+        note(session, id, progress);
+    });
+  });
+  return ids;
+}
+
+/** The instance that the build's machine has become. */
+async function hold(session: Session, build: bigint): Promise<string> {
+  const client = await session.client();
+  const { signal } = session.computer;
+  const held = await client.ifOffered(`hold the machine of build ${build}`, async (own) => {
+    let gomoteId = "";
+    for await (const message of own.holdBuild({ build }, { signal })) {
+      if (message.progress !== "") note(session, `build ${build}`, message.progress);
+      gomoteId = message.gomoteId || gomoteId;
+    }
+    return gomoteId;
+  });
+  if (held === undefined)
+    throw new NotOffered("Cannot hold a machine: this farm does not offer that; without -hold a fresh one is laid out");
+  if (held === "") throw new FarmError("conflict", `Cannot hold the machine of build ${build}: it did not fail`);
+  await (await session.groups()).forget([held]);
+  await session.output.data(`${held}\n`);
+  return held;
+}
+
+function note(session: Session, what: string, progress: string): void {
+  session.output.note(`${what}: ${progress}`);
+}
+
+function tell(session: Session, id: string, environment: readonly string[], steps: readonly BuildStep[]): void {
+  session.output.note(`The steps of the build, each to be repeated by:`);
+  for (const step of steps)
+    session.output.note(`  ${stepLine(id, environment, step)}${step.failed ? "   (failed)" : ""}`);
+}
+
+/** What repeats `step` on the instance `id`. */
+export function stepLine(id: string, environment: readonly string[], step: BuildStep): string {
+  const flags = [
+    ...(step.directory === "" ? [] : [`-dir=${step.directory}`]),
+    ...(step.path.length === 0 ? [] : [`-path=${step.path.join(",")}`]),
+    ...[...environment, ...step.environment].flatMap((pair) => ["-e", pair]),
+  ];
+  return shellLine(["gomote", "run", ...flags, id, ...step.argv]);
+}

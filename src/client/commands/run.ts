@@ -1,0 +1,98 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { FarmError, messageOf } from "../../farm/errors.ts";
+import { bool, text, texts } from "../../farm/flags.ts";
+import { broadcast, type Outcome, outputFolder, worst } from "../broadcast.ts";
+import { type Command, command } from "../command.ts";
+import type { Command as RemoteCommand } from "../farm-client.ts";
+import { forAll, type Session, UsageError } from "../session.ts";
+import { download } from "../transfer.ts";
+
+export const run: Command = command({
+  name: "run",
+  summary: "run a command on instances",
+  args: "[instance] <cmd> [args...]",
+  help: `Runs the command in its own folder or in -dir, and shows what it prints; on several instances its output goes to a file for each.
+A command with a slash is one of the work dir, a plain word is looked for there and in PATH.
+
+Exit status: the command's own, of several the worst; 127 when it could not be started, 128 and the signal's number when one ended
+it, 255 when the farm or the machine failed. Ctrl-C stops the command on the instance, and a second one leaves at once.`,
+  flags: {
+    system: bool(false, "look for the command in the system only, and run it in the work dir"),
+    debug: bool(false, "begin the output with how the command is run"),
+    firewall: bool(false, "cut it off from the network"),
+    collect: bool(false, "keep outputs in the current folder, and fetch the work dir there afterwards"),
+    e: texts("`KEY=VALUE` for its environment"),
+    path: text("", "elements of its PATH, with commas between; $PATH, $WORKDIR"),
+    dir: text("", "the `folder` to run it in, relative to the work dir"),
+    builderenv: text("", "`type` of builder whose environment it is to have"),
+    until: text("", "run it again and again until its output matches this regular `expression`"),
+  },
+  run: async (session, flags, args) => {
+    const wrong = flags.e.find((pair) => !/^[^=]+=/.test(pair));
+    if (wrong !== undefined) throw new UsageError(`want KEY=VALUE for -e, not ${JSON.stringify(wrong)}`);
+    const until = flags.until === "" ? undefined : expressionOf(flags.until);
+    const { ids, words } = await session.instancesAndWords(args);
+    const [program, ...rest] = words;
+    if (program === undefined) throw new UsageError("want a command to run");
+    const remote: RemoteCommand = {
+      command: program,
+      args: rest,
+      directory: flags.dir,
+      systemLevel: flags.system || program.startsWith("/"),
+      debug: flags.debug,
+      imitateHostType: flags.builderenv,
+      appendEnvironment: [...flags.e, `GO_DISABLE_OUTBOUND_NETWORK=${flags.firewall}`],
+      path: flags.path === "" ? [] : flags.path === "EMPTY" ? ["$EMPTY"] : flags.path.split(","),
+    };
+    const folder = flags.collect ? session.computer.cwd : await outputFolder(session);
+    if (ids.length > 1 || flags.collect) session.output.note(`output goes to ${folder}`);
+    const outcomes = await rounds(session, ids, folder, remote, until);
+    for (const { id, failure } of outcomes) if (failure) session.output.note(`${id}: ${failure.message}`);
+    if (flags.collect) await collect(session, ids);
+    return until === undefined ? worst(outcomes) : 0;
+  },
+});
+
+/** Go's way to write flags at the beginning is understood, as far as both languages have them. */
+function expressionOf(given: string): RegExp {
+  const [, flags = "", pattern = ""] = /^(?:\(\?([ims]+)\))?([\s\S]*)$/.exec(given) ?? [];
+  try {
+    return new RegExp(pattern, flags);
+  } catch (error) {
+    throw new UsageError(`cannot use -until: ${messageOf(error)}`);
+  }
+}
+
+async function rounds(
+  session: Session,
+  ids: readonly string[],
+  folder: string,
+  remote: RemoteCommand,
+  until: RegExp | undefined,
+): Promise<readonly Outcome[]> {
+  const done: Outcome[] = [];
+  for (let left = ids; left.length > 0; ) {
+    const outcomes = await broadcast(session, left, folder, remote);
+    if (until === undefined) return outcomes;
+    const matches = await Promise.all(outcomes.map(async ({ file }) => until.test(await readFile(file, "utf8"))));
+    done.push(...outcomes.filter((_, at) => matches[at]));
+    left = outcomes.filter((_, at) => !matches[at]).map(({ id }) => id);
+    if (left.length > 0) session.output.note(`no match on ${left.join(", ")}; running again`);
+  }
+  return done;
+}
+
+async function collect(session: Session, ids: readonly string[]): Promise<void> {
+  const client = await session.client();
+  await forAll(ids, session.computer.signal, async (id, signal) => {
+    const file = join(session.computer.cwd, `${id}.tar.gz`);
+    try {
+      await download(await session.server(), await client.readTgz(id, "."), file, signal);
+      session.output.note(`${id}: its work dir is in ${file}`);
+    } catch (error) {
+      if (!(error instanceof FarmError)) throw error;
+      session.output.note(`${id}: ${error.message}`);
+    }
+  });
+}

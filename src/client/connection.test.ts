@@ -1,0 +1,148 @@
+import { chmod, readFile, stat, writeFile } from "node:fs/promises";
+import { createServer, type Server as TcpServer } from "node:net";
+import { join } from "node:path";
+import { createServer as createTlsServer } from "node:tls";
+import { expect, onTestFinished, test } from "vitest";
+import { epochMs, seconds } from "../farm/ids.ts";
+import { FakeClock } from "../farm/testing/fake-clock.ts";
+import { certificate } from "../web/certificate.ts";
+import { Connection } from "./connection.ts";
+import { FarmClient } from "./farm-client.ts";
+import { findServer } from "./server.ts";
+import { FakeFarm, TOKEN } from "./testing/fake-farm.ts";
+import { TestComputer } from "./testing/typed.ts";
+
+async function start() {
+  await using stack = new AsyncDisposableStack();
+  const farm = stack.use(await FakeFarm.start());
+  const computer = stack.use(await TestComputer.start(farm));
+  const moved = stack.move();
+  return { farm, computer, [Symbol.asyncDispose]: () => moved.disposeAsync() };
+}
+
+async function listen(server: TcpServer): Promise<string> {
+  await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
+  onTestFinished(() => void server.close());
+  return `localhost:${(server.address() as { port: number }).port}`;
+}
+
+/** Lets the time of each pause between two questions pass, once the command has gone to sleep. */
+async function pollUntilAnswered(farm: FakeFarm, clock: FakeClock): Promise<void> {
+  while (farm.tokenAnswers.length > 0) {
+    if (clock.sleeping > 0) await clock.advance(seconds(10));
+    await new Promise((next) => setImmediate(next));
+  }
+}
+
+test("a server that cannot be talked to is said at once, and why", async () => {
+  await using t = await start();
+  const list = async (env: { readonly [name: string]: string }) => {
+    const { status, stderr } = await t.computer.gomote(["list"], { env });
+    expect(status).toBe(1);
+    return stderr.replace(/localhost:\d+/g, "SERVER");
+  };
+  const nobody = createServer();
+  const gone = await listen(nobody);
+  await new Promise((closed) => nobody.close(closed));
+  expect(await list({ GOMOTE_SERVER: gone })).toMatch(/^# gomote list: Cannot talk to SERVER: .*ECONNREFUSED/);
+  expect(await list({ GOMOTE_CA_FILE: "" })).toMatch(
+    /its certificate cannot be trusted .*give the certificate of the farm's authority/,
+  );
+  await using other = await FakeFarm.start();
+  expect(await list({ GOMOTE_CA_FILE: other.caFile })).toContain(
+    "the certificates given with -ca-file do not vouch for it",
+  );
+  const named = await certificate({ folder: join(t.computer.home, "tls"), names: [], now: epochMs(Date.now()) });
+  const noAlpn = await listen(createTlsServer({ cert: named.cert, key: named.key }));
+  expect(await list({ GOMOTE_SERVER: noAlpn, GOMOTE_CA_FILE: named.caFile })).toContain(
+    "does not agree on HTTP/2 (ALPN h2)",
+  );
+  const plain = await listen(createServer((socket) => void socket.end("HTTP/1.1 400 Bad Request\r\n\r\n")));
+  expect(await list({ GOMOTE_SERVER: plain })).toContain("it does not speak TLS");
+  expect(await list({ GOMOTE_SERVER: "nope.invalid:1" })).toMatch(
+    /Cannot talk to nope.invalid:1: .*(ENOTFOUND|EAI_AGAIN)/,
+  );
+  expect(await list({ GOMOTE_SERVER: "a b" })).toContain('Cannot use server "a b": want HOST:PORT');
+  expect(await list({ GOMOTE_SERVER: "" })).toContain("Cannot tell which farm is meant: give -server=HOST:PORT");
+  expect(await list({ GOMOTE_TOKEN: "" })).toMatch(/SERVER does not know you .*run `gomote login`/);
+  expect(await list({ GOMOTE_CA_FILE: "/nope" })).toContain('Cannot read -ca-file "/nope"');
+});
+
+test("a connection that was cut is made again by a later call", async () => {
+  await using t = await start();
+  const id = await t.farm.instance();
+  const server = await findServer(t.computer.config, { server: "", "ca-file": "" }, t.computer.env);
+  await using connection = new Connection(server, t.computer.env, async () => TOKEN);
+  const client = new FarmClient(connection);
+  expect(await client.alive(id)).toBe(true);
+  t.farm.cut();
+  let answer: boolean | undefined;
+  // Until this side has heard of it a call fails.
+  while (answer === undefined) answer = await client.alive(id).catch(() => undefined);
+  expect([answer, t.farm.connections]).toEqual([true, 2]);
+});
+
+test("a farm that is cut off in the middle of a command is told of, with another status than a command has", async () => {
+  await using t = await start();
+  const id = await t.farm.instance();
+  const said = await t.computer.gomote(["run", id, "sh", "-c", "echo on; exec sleep 1000"], {
+    onData: () => t.farm.cut(),
+  });
+  expect([said.status, said.stdout]).toEqual([255, "on\n"]);
+  expect(said.stderr).toContain("# gomote run: Cannot run sh on alice-linux-amd64-0");
+});
+
+test("login shows a code, waits for the answer, and keeps the token for this farm alone, readable by its user alone", async () => {
+  await using t = await start();
+  const clock = new FakeClock();
+  const env = { GOMOTE_TOKEN: "" };
+  t.farm.tokenAnswers.push(
+    [400, { error: "authorization_pending" }],
+    [400, { error: "slow_down" }],
+    [200, { access_token: TOKEN }],
+  );
+  const login = t.computer.gomote(["login"], { env, clock });
+  await pollUntilAnswered(t.farm, clock);
+  const { status, stdout } = await login;
+  expect([status, stdout]).toEqual([
+    0,
+    `Please open https://${t.farm.name}/device in a browser and enter the code: BCDF-GHJK\n`,
+  ]);
+  const file = join(t.computer.config, "servers", t.farm.name.replace(":", "_"), "token");
+  expect([await readFile(file, "utf8"), (await stat(file)).mode & 0o777]).toEqual([`${TOKEN}\n`, 0o600]);
+  // Neither server nor certificate have to be said from now on.
+  const bare = { GOMOTE_TOKEN: "", GOMOTE_SERVER: "", GOMOTE_CA_FILE: "" };
+  expect((await t.computer.gomote(["list"], { env: bare })).status).toBe(0);
+  await using other = await FakeFarm.start();
+  const elsewhere = await t.computer.gomote([`-server=${other.name}`, `-ca-file=${other.caFile}`, "list"], {
+    env: bare,
+  });
+  expect(elsewhere.stderr).toContain("does not know you");
+  await chmod(file, 0o644);
+  expect((await t.computer.gomote(["list"], { env: bare })).stderr).toContain("others can read it. Run: chmod 600");
+});
+
+test("login fails when the answer is no, and takes a token that was given", async () => {
+  await using t = await start();
+  const env = { GOMOTE_TOKEN: "" };
+  t.farm.tokenAnswers.push([400, { error: "access_denied" }]);
+  const clock = new FakeClock();
+  const login = t.computer.gomote(["login"], { env, clock });
+  await pollUntilAnswered(t.farm, clock);
+  const said = await login;
+  expect([said.status, said.stderr]).toEqual([1, "# gomote login: Cannot log in: the answer in the browser was no\n"]);
+  expect((await t.computer.gomote(["login", "-token"], { env, stdin: "wrong\n" })).status).toBe(1);
+  expect((await t.computer.gomote(["list"], { env })).status).toBe(1);
+  expect((await t.computer.gomote(["login", "-token"], { env, stdin: `${TOKEN}\n` })).status).toBe(0);
+  expect((await t.computer.gomote(["list"], { env })).status).toBe(0);
+});
+
+test("a download that breaks leaves no file", async () => {
+  await using t = await start();
+  const id = await t.farm.instance();
+  await writeFile(join(t.computer.cwd, `${id}.tar.gz`), "older");
+  await writeFile(join(t.farm.work(id), "big"), Buffer.alloc(1 << 20));
+  const said = await t.computer.gomote(["gettar", "-dir=nope", id]);
+  expect(said.status).toBe(1);
+  expect(await readFile(join(t.computer.cwd, `${id}.tar.gz`), "utf8")).toBe("older");
+});

@@ -1,0 +1,182 @@
+/**
+ * What a farm can be asked about gomote instances, each call with a limit and with errors as sentences (trouble.ts).
+ *
+ * A call that streams has no limit as a whole, since commands run for hours: the connection is asked whether it lives, and a farm that does
+ * not say every now and then that one still waits for a machine has stopped.
+ */
+import { type CallOptions, type Client, createClient } from "@connectrpc/connect";
+import { FarmError } from "../farm/errors.ts";
+import { Gomote } from "../wire/gomote/gen/barnraiser_pb.ts";
+import {
+  CreateInstanceResponse_Status,
+  type ExecuteCommandRequest,
+  GomoteService,
+  type Instance,
+  type ListDirectoryRequest,
+  type UploadFileResponse,
+} from "../wire/gomote/gen/gomote_pb.ts";
+import type { Connection } from "./connection.ts";
+import { callTrouble, commandTrouble, NotOffered } from "./trouble.ts";
+
+/** For what the coordinator answers by itself. */
+const QUICK: CallOptions = { timeoutMs: 30_000 };
+/** For what a machine does with a lot of files. */
+const SLOW: CallOptions = { timeoutMs: 30 * 60_000 };
+/** The farm says every five seconds that one still waits. */
+const WAITING_LIMIT_MS = 120_000;
+
+export type Command = Omit<ExecuteCommandRequest, "$typeName" | "$unknown" | "gomoteId">;
+export type Listing = Omit<ListDirectoryRequest, "$typeName" | "$unknown" | "gomoteId">;
+
+export class FarmClient {
+  readonly connection: Connection;
+  readonly own: Client<typeof Gomote>;
+  readonly #service: Client<typeof GomoteService>;
+
+  constructor(connection: Connection) {
+    this.connection = connection;
+    this.#service = createClient(GomoteService, connection.transport);
+    this.own = createClient(Gomote, connection.transport);
+  }
+
+  /** Throws unless the farm knows who asks. */
+  async authenticate(): Promise<void> {
+    await this.#call("log in", () => this.#service.authenticate({}, QUICK));
+  }
+
+  /** Whether there is an instance of the caller's with this id; its time starts anew. */
+  async alive(id: string): Promise<boolean> {
+    try {
+      await this.#call(`ask for ${id}`, () => this.#service.instanceAlive({ gomoteId: id }, QUICK));
+      return true;
+    } catch (error) {
+      if (error instanceof FarmError && error.code === "not-found") return false;
+      throw error;
+    }
+  }
+
+  async instances(): Promise<readonly Instance[]> {
+    return (await this.#call("list instances", () => this.#service.listInstances({}, QUICK))).instances;
+  }
+
+  async builderTypes(): Promise<readonly string[]> {
+    return (await this.#call("list builder types", () => this.#service.listSwarmingBuilders({}, QUICK))).builders;
+  }
+
+  /** Waits for a machine; `waiting` is told how many are ahead each time the farm says so. */
+  async create(
+    builderType: string,
+    experiments: readonly string[],
+    waiting: (ahead: number) => void,
+    signal: AbortSignal,
+  ): Promise<Instance> {
+    const what = `create an instance of ${builderType}`;
+    const silent = new AbortController();
+    const restart = () =>
+      setTimeout(() => {
+        silent.abort(
+          new FarmError("timed-out", `Cannot ${what}: the farm has said nothing for ${WAITING_LIMIT_MS / 1000} s`),
+        );
+      }, WAITING_LIMIT_MS);
+    let limit = restart();
+    let made: Instance | undefined;
+    try {
+      const request = { builderType, experimentOption: [...experiments] };
+      const both = AbortSignal.any([signal, silent.signal]);
+      for await (const message of this.#service.createInstance(request, { signal: both })) {
+        clearTimeout(limit);
+        limit = restart();
+        if (message.status === CreateInstanceResponse_Status.COMPLETE) made = message.instance;
+        else waiting(Number(message.waitersAhead));
+      }
+    } catch (error) {
+      silent.signal.throwIfAborted();
+      throw callTrouble(error, what, this.connection.server.name);
+    } finally {
+      clearTimeout(limit);
+    }
+    if (made) return made;
+    throw new FarmError("internal", `Cannot ${what}: the farm said that it was done, and named no instance`);
+  }
+
+  async destroy(id: string): Promise<void> {
+    await this.#call(`destroy ${id}`, () => this.#service.destroyInstance({ gomoteId: id }, SLOW));
+  }
+
+  /** The output of a command as it comes. Ends when it succeeded; throws CommandFailed when it did not. */
+  async *run(id: string, command: Command, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+    try {
+      for await (const { output } of this.#service.executeCommand({ gomoteId: id, ...command }, { signal }))
+        yield output;
+    } catch (error) {
+      throw commandTrouble(error) ?? callTrouble(error, `run ${command.command} on ${id}`, this.connection.server.name);
+    }
+  }
+
+  /** Lines of a listing (wire/buildlet-api/ls-line.ts). */
+  async list(id: string, listing: Listing, signal?: AbortSignal): Promise<readonly string[]> {
+    const entries: string[] = [];
+    await this.#call(`list ${listing.directory} of ${id}`, async () => {
+      const options = signal ? { ...SLOW, signal } : SLOW;
+      for await (const part of this.#service.listDirectoryStreaming({ gomoteId: id, ...listing }, options))
+        for (const entry of part.entries) entries.push(entry);
+    });
+    return entries;
+  }
+
+  async remove(id: string, paths: readonly string[]): Promise<void> {
+    await this.#call(`remove files of ${id}`, () =>
+      this.#service.removeFiles({ gomoteId: id, paths: [...paths] }, SLOW),
+    );
+  }
+
+  /** A certificate for an OpenSSH public key, both as lines of authorized_keys. */
+  async signSshKey(id: string, publicKey: Uint8Array): Promise<Uint8Array> {
+    const signed = await this.#call(`sign a key for ${id}`, () =>
+      this.#service.signSSHKey({ gomoteId: id, publicSshKey: publicKey }, QUICK),
+    );
+    return signed.signedPublicSshKey;
+  }
+
+  /** Where a file can be posted to; `url` and `objectName` together name it for the two methods below. */
+  async uploadPlace(): Promise<UploadFileResponse> {
+    return await this.#call("upload", () => this.#service.uploadFile({}, QUICK));
+  }
+
+  async writeFile(id: string, url: string, filename: string, mode: number): Promise<void> {
+    const request = { gomoteId: id, url, filename, mode };
+    await this.#call(`write ${filename} on ${id}`, () => this.#service.writeFileFromURL(request, SLOW));
+  }
+
+  async writeTgz(id: string, url: string, directory: string): Promise<void> {
+    const request = { gomoteId: id, url, directory };
+    await this.#call(`unpack on ${id}`, () => this.#service.writeTGZFromURL(request, SLOW));
+  }
+
+  /** Where a folder of the instance can be fetched from as tar.gz. */
+  async readTgz(id: string, directory: string): Promise<string> {
+    const request = { gomoteId: id, directory };
+    return (await this.#call(`read ${directory} of ${id}`, () => this.#service.readTGZToURL(request, SLOW))).url;
+  }
+
+  /** The answer of a method that only our own farm has, undefined where it is not offered. */
+  async ifOffered<T>(
+    what: string,
+    call: (own: Client<typeof Gomote>, options: CallOptions) => Promise<T>,
+  ): Promise<T | undefined> {
+    try {
+      return await this.#call(what, () => call(this.own, SLOW));
+    } catch (error) {
+      if (error instanceof NotOffered) return undefined;
+      throw error;
+    }
+  }
+
+  async #call<T>(what: string, call: () => Promise<T>): Promise<T> {
+    try {
+      return await call();
+    } catch (error) {
+      throw callTrouble(error, what, this.connection.server.name);
+    }
+  }
+}

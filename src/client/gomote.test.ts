@@ -1,0 +1,292 @@
+import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
+import { expect, test } from "vitest";
+import { FakeFarm, type FakeFarmOptions } from "./testing/fake-farm.ts";
+import { TestComputer } from "./testing/typed.ts";
+
+async function start(options: FakeFarmOptions = {}) {
+  await using stack = new AsyncDisposableStack();
+  const farm = stack.use(await FakeFarm.start(options));
+  const computer = stack.use(await TestComputer.start(farm));
+  const moved = stack.move();
+  return { farm, computer, [Symbol.asyncDispose]: () => moved.disposeAsync() };
+}
+
+const groupFiles = async (computer: TestComputer, name: string) =>
+  (await readdir(join(computer.config, "groups", `${name}.instances`))).filter((file) => !file.startsWith("."));
+
+test("create prints ids alone on stdout, and says how many are ahead", async () => {
+  await using t = await start({ ahead: [3, 1] });
+  expect((await t.computer.gomote(["create", "-list"])).stdout).toBe("linux-amd64\nlinux-arm64\n");
+  const { status, stdout, stderr } = await t.computer.gomote(["create", "linux-amd64"]);
+  expect([status, stdout]).toEqual([0, "alice-linux-amd64-0\n"]);
+  expect(stderr.split("\n")).toEqual([
+    "# still creating linux-amd64 (1) after 0s; 3 ahead of it",
+    "# still creating linux-amd64 (1) after 0s; 1 ahead of it",
+    "",
+  ]);
+  const more = await t.computer.gomote(["create", "-status=false", "-count=2", "-new-group=pair", "linux-amd64"]);
+  expect([more.stdout.split("\n").sort(), more.stderr]).toEqual([
+    ["", "alice-linux-amd64-1", "alice-linux-amd64-2"],
+    "",
+  ]);
+  expect(await groupFiles(t.computer, "pair")).toEqual(["alice-linux-amd64-1", "alice-linux-amd64-2"]);
+  expect(await t.computer.gomote(["create", "nope"])).toEqual({
+    status: 1,
+    stdout: "",
+    stderr: '# gomote create: Cannot create an instance of nope: unknown builder type "nope"\n',
+  });
+  expect((await t.computer.gomote(["create"])).status).toBe(1);
+});
+
+test("[gomote 48] create makes the group that GOMOTE_GROUP names, with one empty file named by the id", async () => {
+  await using t = await start();
+  await t.computer.gomote(["create", "linux-amd64"], { env: { GOMOTE_GROUP: "g" } });
+  expect(await groupFiles(t.computer, "g")).toEqual(["alice-linux-amd64-0"]);
+  expect((await stat(join(t.computer.config, "groups", "g.instances", "alice-linux-amd64-0"))).size).toBe(0);
+});
+
+test("[gomote 49] group list shows the members that live, and files of dead ones go, but not while another farm is asked", async () => {
+  await using t = await start();
+  const env = { GOMOTE_GROUP: "g" };
+  await t.computer.gomote(["create", "-count=2", "linux-amd64"], { env });
+  t.farm.instances.delete("alice-linux-amd64-1");
+  await using other = await FakeFarm.start();
+  const elsewhere = await t.computer.gomote(["group", "list"], {
+    env: { GOMOTE_SERVER: other.name, GOMOTE_CA_FILE: other.caFile },
+  });
+  expect(elsewhere.stdout).toBe("Name\tInstances\t\ng\t(none)\t\n");
+  expect(await groupFiles(t.computer, "g")).toHaveLength(2);
+  expect((await t.computer.gomote(["group", "list"])).stdout).toBe("Name\tInstances\t\ng\talice-linux-amd64-0\t\n");
+  expect(await groupFiles(t.computer, "g")).toEqual(["alice-linux-amd64-0"]);
+});
+
+test("[gomote 50] a group that is given has to be there, one that only the environment names does not", async () => {
+  await using t = await start();
+  const given = await t.computer.gomote(["-group=nope", "list"]);
+  expect([given.status, given.stderr]).toEqual([1, expect.stringContaining('there is no group "nope"')]);
+  expect(given.stderr).toContain("usage: gomote list");
+  expect((await t.computer.gomote(["list"], { env: { GOMOTE_GROUP: "nope" } })).status).toBe(0);
+  const escaping = await t.computer.gomote(["-group=../x", "list"]);
+  expect([escaping.status, escaping.stderr]).toEqual([1, expect.stringContaining('Cannot use the group name "../x"')]);
+});
+
+test("[gomote 51] destroy -destroy-group ends all members and removes the group; destroy takes an id out of its groups", async () => {
+  await using t = await start();
+  await t.computer.gomote(["create", "-count=3", "-new-group=g", "linux-amd64"]);
+  await t.computer.gomote(["destroy", "alice-linux-amd64-1"]);
+  expect(await groupFiles(t.computer, "g")).toEqual(["alice-linux-amd64-0", "alice-linux-amd64-2"]);
+  const { status } = await t.computer.gomote(["-group=g", "destroy", "-destroy-group"]);
+  expect([status, t.farm.instances.size, await readdir(join(t.computer.config, "groups"))]).toEqual([0, 0, []]);
+  await t.farm.instance();
+  const nothing = await t.computer.gomote(["destroy"]);
+  expect([nothing.status, nothing.stdout]).toEqual([1, "possible instances:\n\talice-linux-amd64-0\n"]);
+});
+
+test("[gomote 52] ping says on stderr who lives, and exits 0 but with -strict", async () => {
+  await using t = await start();
+  const id = await t.farm.instance();
+  expect(await t.computer.gomote(["ping", id])).toEqual({ status: 0, stdout: "", stderr: `# ${id}: alive\n` });
+  const dead = { status: 0, stdout: "", stderr: "# x: there is no such instance\n" };
+  expect(await t.computer.gomote(["ping", "x"])).toEqual(dead);
+  expect(await t.computer.gomote(["ping", "-strict", "x"])).toEqual({ ...dead, status: 1 });
+});
+
+test("[gomote 53] list has three TABs in each line, the groups, and the time that is left; it pings nobody", async () => {
+  await using t = await start();
+  await t.computer.gomote(["create", "-new-group=g", "linux-amd64"]);
+  expect((await t.computer.gomote(["list"])).stdout).toMatch(
+    /^alice-linux-amd64-0 \(g\)\tlinux-amd64\thost-linux\texpires in (30m0s|29m5\ds)\n$/,
+  );
+});
+
+test("groups are made, filled, emptied and removed", async () => {
+  await using t = await start();
+  const id = await t.farm.instance();
+  const group = (...args: string[]) => t.computer.gomote(["group", ...args]);
+  expect((await group("list")).stdout).toBe("Name\tInstances\t\n(none)\t\t\n");
+  expect((await group("create", "g")).status).toBe(0);
+  expect((await group("create", "g")).stderr).toContain('Cannot create group "g": there is one');
+  const active = { env: { GOMOTE_GROUP: "g" } };
+  expect((await t.computer.gomote(["group", "add", id], active)).status).toBe(0);
+  expect((await t.computer.gomote(["group", "add", "x"], active)).stderr).toContain('Cannot add "x"');
+  expect((await group("add", id)).stderr).toContain("want a group");
+  expect((await t.computer.gomote(["group", "remove", id], active)).status).toBe(0);
+  expect((await group("list")).stdout).toBe("Name\tInstances\t\ng\t(none)\t\n");
+  expect((await t.computer.gomote(["group", "destroy", "g"], active)).stderr).toContain("GOMOTE_GROUP still names it");
+  expect((await group("destroy", "g")).status).toBe(1);
+  expect([(await group()).status, (await group("nope")).status]).toEqual([1, 1]);
+});
+
+test("[gomote 18] run shows and keeps what a command prints; its exit status is the command's", async () => {
+  await using t = await start();
+  const id = await t.farm.instance();
+  expect(await t.computer.gomote(["run", id, "/bin/echo", "hello"])).toMatchObject({ status: 0, stdout: "hello\n" });
+  const [folder = ""] = await readdir(join(t.computer.home, "temp"));
+  expect(await readFile(join(t.computer.home, "temp", folder, `${id}.stdout`), "utf8")).toBe("hello\n");
+  expect(await t.computer.gomote(["run", id, "sh", "-c", "echo out; exit 3"])).toEqual({
+    status: 3,
+    stdout: "out\n",
+    stderr: `# ${id}: exit status 3\n`,
+  });
+  expect((await t.computer.gomote(["run", id, "sh", "-c", "kill -9 $$"])).status).toBe(137);
+  expect((await t.computer.gomote(["run", id, "no-such-command"])).status).toBe(127);
+  expect((await t.computer.gomote(["run", "x", "true"])).stderr).toContain(
+    'Cannot find instance "x", and there is no group',
+  );
+});
+
+test("[gomote 21] in a group all commands end, the one that failed is named, and the worst status is the answer", async () => {
+  await using t = await start();
+  await t.computer.gomote(["create", "-count=2", "-new-group=g", "linux-amd64"]);
+  await writeFile(join(t.farm.work("alice-linux-amd64-1"), "bad"), "");
+  const { status, stdout, stderr } = await t.computer.gomote([
+    "-group=g",
+    "run",
+    "sh",
+    "-c",
+    "if [ -e bad ]; then exit 5; fi; sleep 0.2; echo good > done",
+  ]);
+  expect([status, stdout]).toEqual([5, ""]);
+  expect(stderr).toContain("# alice-linux-amd64-1: exit status 5\n");
+  expect(await readFile(join(t.farm.work("alice-linux-amd64-0"), "done"), "utf8")).toBe("good\n");
+});
+
+test("[gomote 22] [gomote 24] flags of run go into the request", async () => {
+  await using t = await start();
+  const id = await t.farm.instance();
+  await t.computer.gomote([
+    "run",
+    "-e",
+    "A=B",
+    "-firewall",
+    "-path=$WORKDIR/bin,$PATH",
+    "-dir=d",
+    "-debug",
+    id,
+    "/bin/echo",
+    "-n",
+    "x",
+  ]);
+  expect(t.farm.lastCommand).toMatchObject({
+    appendEnvironment: ["A=B", "GO_DISABLE_OUTBOUND_NETWORK=true"],
+    path: ["$WORKDIR/bin", "$PATH"],
+    directory: "d",
+    debug: true,
+    systemLevel: true,
+    command: "/bin/echo",
+    args: ["-n", "x"],
+  });
+  expect((await t.computer.gomote(["run", "-e", "A", id, "true"])).stderr).toContain('want KEY=VALUE for -e, not "A"');
+});
+
+test("run -until goes on until the output matches; -collect fetches the work dir", async () => {
+  await using t = await start();
+  const id = await t.farm.instance();
+  const counting = "echo x >> n; wc -l < n";
+  expect(
+    (await t.computer.gomote(["run", "-until=^ *3", "-collect", id, "sh", "-c", counting])).stdout.trim().split(/\s+/),
+  ).toEqual(["1", "2", "3"]);
+  expect((await readdir(t.computer.cwd)).sort()).toEqual([`${id}.stdout`, `${id}.tar.gz`]);
+  expect(gunzipSync(await readFile(join(t.computer.cwd, `${id}.tar.gz`))).toString("latin1")).toContain("x\nx\nx\n");
+  expect((await t.computer.gomote(["run", "-until=(", id, "true"])).status).toBe(1);
+});
+
+test("[gomote 23] Ctrl-C stops the command on the instance", async () => {
+  await using t = await start();
+  const id = await t.farm.instance();
+  const stop = new AbortController();
+  const said = await t.computer.gomote(["run", id, "sh", "-c", "echo on; exec sleep 1000"], {
+    signal: stop.signal,
+    onData: () => stop.abort(new Error("Ctrl-C")),
+  });
+  expect([said.status, said.stdout]).toEqual([130, "on\n"]);
+  await t.farm.killed;
+});
+
+test("a command makes one connection, whatever it asks for", async () => {
+  await using t = await start();
+  await t.computer.gomote(["create", "-count=3", "-new-group=g", "linux-amd64"]);
+  t.farm.connections = 0;
+  await t.computer.gomote(["-group=g", "run", "true"]);
+  expect(t.farm.connections).toBe(1);
+});
+
+test("put, puttar, gettar, ls and rm move files", async () => {
+  await using t = await start();
+  const id = await t.farm.instance();
+  const work = t.farm.work(id);
+  await writeFile(join(t.computer.cwd, "tool"), "#!/bin/sh\n", { mode: 0o755 });
+  expect((await t.computer.gomote(["put", id, "tool"])).status).toBe(0);
+  expect((await stat(join(work, "tool"))).mode & 0o777).toBe(0o755);
+  await t.computer.gomote(["put", "-mode=600", id, "-", "secret"], { stdin: "typed" });
+  expect(await readFile(join(work, "secret"), "utf8")).toBe("typed");
+  expect(t.farm.calls).toEqual(["upload", "write tool 755", "upload", "write secret 600"]);
+  expect((await t.computer.gomote(["put", id, "-"])).status).toBe(1);
+  expect((await t.computer.gomote(["put", "-mode=9", id, "tool"])).status).toBe(1);
+  expect((await t.computer.gomote(["ls", id])).stdout).toMatch(
+    /^-rw-------\tsecret\t5\t\S+Z\n-rwxr-xr-x\ttool\t10\t\S+Z\n$/,
+  );
+  expect((await t.computer.gomote(["gettar", id])).status).toBe(0);
+  expect((await t.computer.gomote(["puttar", "-dir=copy", id, `${id}.tar.gz`])).status).toBe(0);
+  expect(await readFile(join(work, "copy", "secret"), "utf8")).toBe("typed");
+  t.farm.calls.length = 0;
+  await t.computer.gomote(["puttar", id, "0123456789abcdef"]);
+  const archive = "https://go.googlesource.com/go/+archive/0123456789abcdef.tar.gz";
+  expect(t.farm.calls).toEqual(["upload", `unpack ${archive}`, "unpack "]);
+  expect(await readFile(join(work, "VERSION"), "utf8")).toBe("devel 0123456789abcdef");
+  await t.computer.gomote(["rm", id, "copy", "tool", "VERSION"]);
+  expect(await readdir(work)).toEqual(["secret"]);
+  expect([(await t.computer.gomote(["rm"])).status, (await t.computer.gomote(["rm", id])).status]).toEqual([1, 1]);
+  expect((await t.computer.gomote(["ls", "x"])).status).toBe(1);
+});
+
+test("repro lays a build out and prints a command for each step; -hold is refused where it is not offered", async () => {
+  await using t = await start({ own: true });
+  const { status, stdout, stderr } = await t.computer.gomote(["repro", "7"]);
+  expect([status, stdout]).toEqual([0, "alice-linux-amd64-0\n"]);
+  expect(t.farm.calls).toEqual(["create linux-amd64", "lay out 7 on alice-linux-amd64-0"]);
+  expect(stderr.split("\n").slice(1, -1)).toEqual([
+    "# The steps of the build, each to be repeated by:",
+    "#   gomote run -dir=src '-path=$WORKDIR/bin,$PATH' -e A=1 -e 'B=two words' alice-linux-amd64-0 ./make.bash",
+    "#   gomote run -dir=src '-path=$WORKDIR/bin,$PATH' -e A=1 -e 'B=two words' alice-linux-amd64-0 go test ./...   (failed)",
+  ]);
+  expect((await t.computer.gomote(["repro", "-hold", "7"])).stderr).toContain(
+    "Cannot hold a machine: this farm does not offer that",
+  );
+  expect((await t.computer.gomote(["repro", "8"])).stderr).toContain("no build 8");
+  expect([(await t.computer.gomote(["repro"])).status, (await t.computer.gomote(["repro", "x"])).status]).toEqual([
+    1, 1,
+  ]);
+  await using original = await start();
+  expect((await original.computer.gomote(["repro", "7"])).stderr).toContain("does not offer that");
+});
+
+test("ssh is run with the certificate and the gateway that the farm names, and leaves no file behind", async () => {
+  await using t = await start({ own: true });
+  const id = await t.farm.instance();
+  const bin = join(t.computer.home, "bin");
+  await mkdir(bin);
+  const script =
+    '#!/bin/sh\nfor a; do echo "$a"; case $a in CertificateFile=* | UserKnown*) cat $(echo "$a" | cut -d= -f2);; esac; done > $HOME/said\nexit 9\n';
+  await writeFile(join(bin, "ssh"), script, { mode: 0o755 });
+  await mkdir(join(t.computer.config, ".ssh"), { recursive: true });
+  for (const [name, text] of [
+    ["id_ed25519", "private"],
+    ["id_ed25519.pub", "public\n"],
+  ] as const)
+    await writeFile(join(t.computer.config, ".ssh", name), text);
+  const env = { PATH: `${bin}:${process.env.PATH}` };
+  const before = { PATH: process.env.PATH, HOME: process.env.HOME };
+  Object.assign(process.env, env, { HOME: t.computer.home }); // ssh is found as any program is
+  const { status } = await t.computer.gomote(["ssh", id, "-L", "1:localhost:2", "uname", "-a"], { env });
+  Object.assign(process.env, before);
+  expect(status).toBe(9);
+  const said = (await readFile(join(t.computer.home, "said"), "utf8")).split("\n");
+  expect(said.filter((line) => !line.includes("/"))).toEqual([
+    "-o", "signed public", "-i", "-p", "2022", "-o", "gomote-gateway ssh-ed25519 AAAA", "-o", "StrictHostKeyChecking=yes", "-o",
+    "HostKeyAlias=gomote-gateway", "-L", "1:localhost:2", `${id}@localhost`, "uname", "-a", "",
+  ]); // biome-ignore format: rows
+  expect(await readdir(join(t.computer.home, "temp"))).toEqual([]);
+});

@@ -1,0 +1,26 @@
+/**
+ * What a command says. Programs read stdout, so only data goes there: ids, listings, output of commands. Everything for people goes to
+ * stderr, each line with `# ` before it; the text that explains a command's usage goes there as it is.
+ */
+import type { Writable } from "node:stream";
+
+export interface Output {
+  /** Resolves when there is room for more, so that a slow reader slows down the farm and not this computer's memory. */
+  data(piece: string | Uint8Array): Promise<void>;
+  note(line: string): void;
+  usage(text: string): void;
+}
+
+export function outputTo(stdout: Writable, stderr: Writable): Output {
+  return {
+    data: async (piece) => {
+      if (!stdout.write(piece)) await new Promise<void>((resolve) => stdout.once("drain", resolve));
+    },
+    note: (line) => {
+      stderr.write(`${line.replace(/\n$/, "").replaceAll(/^/gm, "# ")}\n`);
+    },
+    usage: (text) => {
+      stderr.write(text);
+    },
+  };
+}

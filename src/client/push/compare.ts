@@ -1,0 +1,101 @@
+/**
+ * What a push has to do: the local files against a listing of the instance's folder. Pure.
+ *
+ * A file travels when the instance has none of that name, or another digest, or, where machines have it, another executable bit. Of a link the
+ * listing tells only that it is one: it travels unless this computer sent it with the same target last time.
+ *
+ * Files of the instance that are not here are candidates for removal; who asks for the plan says which of them may go (push.ts). They go
+ * after everything has arrived, so that a push which fails leaves no hole, but for those that stand where something of another kind, or of
+ * another mode, has to be.
+ */
+import { parseLsLine } from "../../wire/buildlet-api/ls-line.ts";
+import type { LocalFile } from "./digests.ts";
+
+export interface RemoteEntry {
+  readonly kind: "file" | "folder" | "link" | "other";
+  readonly executable: boolean;
+  /** Of a file. */
+  readonly sha1: string;
+}
+
+export interface Comparison {
+  readonly send: readonly LocalFile[];
+  /** Names that stand in the way of what is sent. */
+  readonly inTheWay: readonly string[];
+  /** What the instance has beyond the local files; a folder's name ends in `/`. */
+  readonly others: readonly string[];
+  readonly bytes: number;
+}
+
+/** Entries by name, without the slash of folders. Lines that are none are left out. */
+export function readListing(lines: readonly string[]): ReadonlyMap<string, RemoteEntry> {
+  const entries = new Map<string, RemoteEntry>();
+  for (const line of lines) {
+    const entry = parseLsLine(line);
+    if (entry === undefined) continue;
+    const name = entry.name.endsWith("/") ? entry.name.slice(0, -1) : entry.name;
+    const kind = entry.file ? "file" : KINDS[entry.mode[0] ?? ""];
+    entries.set(name, { kind: kind ?? "other", executable: entry.mode.includes("x"), sha1: entry.file?.sha1 ?? "" });
+  }
+  return entries;
+}
+
+const KINDS: { readonly [letter: string]: RemoteEntry["kind"] } = { d: "folder", L: "link" };
+
+export interface CompareOptions {
+  /** Not on Windows. */
+  readonly modes: boolean;
+  /** Targets by name, as they were sent last. */
+  readonly links: ReadonlyMap<string, string>;
+}
+
+export function compare(
+  local: readonly LocalFile[],
+  remote: ReadonlyMap<string, RemoteEntry>,
+  { modes, links }: CompareOptions,
+): Comparison {
+  const send = local.filter((file) => {
+    const there = remote.get(file.name);
+    if ("target" in file.content) return there?.kind !== "link" || links.get(file.name) !== file.content.target;
+    return there?.sha1 !== file.content.sha1 || (modes && there.executable !== file.executable);
+  });
+  const inTheWay: string[] = [];
+  for (const { name, content, executable } of send) {
+    const there = remote.get(name);
+    const kind = "target" in content ? "link" : "file";
+    // What is written over keeps its mode, and what is written to a link goes where that leads.
+    if (there && (there.kind !== kind || (modes && kind === "file" && there.executable !== executable)))
+      inTheWay.push(name);
+  }
+  const names = new Set(local.map(({ name }) => name));
+  const folders = new Set(local.flatMap(({ name }) => foldersOf(name)));
+  const others: string[] = [];
+  for (const [name, { kind }] of remote) {
+    if (names.has(name)) continue;
+    if (!folders.has(name)) others.push(kind === "folder" ? `${name}/` : name);
+    else if (kind !== "folder") inTheWay.push(name);
+  }
+  const gone = new Set(inTheWay);
+  return {
+    send,
+    inTheWay: inTheWay.sort(),
+    others: others.filter((name) => !foldersOf(name).some((folder) => gone.has(folder))).sort(),
+    bytes: send.reduce((sum, { size }) => sum + size, 0),
+  };
+}
+
+/** `removable` without what lies in a folder that goes as a whole; a folder in which something stays does not go. Sorted. */
+export function wholeFolders(removable: readonly string[], staying: readonly string[]): readonly string[] {
+  const kept = new Set(staying.flatMap((name) => [name, ...foldersOf(name).map((folder) => `${folder}/`)]));
+  const going = removable.filter((name) => !kept.has(name));
+  const folders = new Set(going.filter((name) => name.endsWith("/")));
+  return going.filter((name) => !foldersOf(name).some((folder) => folders.has(`${folder}/`))).sort();
+}
+
+/** `a/b/c` is in `a` and in `a/b`; so is `a/b/c/`. */
+function foldersOf(name: string): readonly string[] {
+  const folders: string[] = [];
+  for (let at = name.indexOf("/"); at >= 0 && at < name.length - 1; at = name.indexOf("/", at + 1))
+    folders.push(name.slice(0, at));
+  return folders;
+}

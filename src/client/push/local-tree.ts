@@ -1,0 +1,163 @@
+/**
+ * What `push` sends: the files of a git repository that git does not ignore, tracked or not, as they lie there.
+ *
+ * Which repository, and the folder of the instance that it goes to (-dir says another one):
+ *
+ *   -from DIR               the repository that DIR is in
+ *   else $GOROOT            the Go tree, as the original
+ *   else where one is       the repository that the current folder is in
+ *   else `go env GOROOT`    the Go tree
+ *
+ * A Go tree goes to `go`, any other to the name of its folder. A Go tree may be none of git's, as one unpacked from a release: then
+ * everything in it counts. What is never sent: `.git`, what editors leave behind, and of a Go tree `bin` and `pkg`.
+ * A repository in the repository (a submodule, or one that lies there) is sent with it.
+ */
+import { execFile, spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { lstat, readdir } from "node:fs/promises";
+import { basename, join, resolve } from "node:path";
+import { promisify } from "node:util";
+import type { Environment } from "../../dial/proxy.ts";
+import { FarmError, messageOf } from "../../farm/errors.ts";
+import { cleanPath, isRelPath } from "../../wire/buildlet-api/rel-path.ts";
+
+const run = promisify(execFile);
+const GIT_LIMIT_MS = 120_000;
+const GIT_OUTPUT = 1 << 30;
+
+export interface LocalTree {
+  readonly root: string;
+  /** The folder of the instance, relative to its work dir. */
+  readonly remote: string;
+  readonly isGo: boolean;
+  readonly isGit: boolean;
+}
+
+export interface TreeChoice {
+  readonly from: string;
+  readonly dir: string;
+}
+
+export async function findTree(choice: TreeChoice, cwd: string, env: Environment): Promise<LocalTree> {
+  const root = await findRoot(choice.from, cwd, env);
+  const isGo = existsSync(join(root, "src", "make.bash")) && existsSync(join(root, "src", "internal", "goversion"));
+  const remote = choice.dir === "" ? (isGo ? "go" : basename(root)) : cleanPath(choice.dir);
+  if (!isRelPath(remote, false) || remote === ".") {
+    throw new FarmError(
+      "bad-request",
+      `Cannot push to ${JSON.stringify(choice.dir || remote)}: give -dir=FOLDER below the work dir`,
+    );
+  }
+  return { root, remote, isGo, isGit: (await topOf(root)) === root };
+}
+
+async function findRoot(from: string, cwd: string, env: Environment): Promise<string> {
+  if (from !== "") {
+    const top = await topOf(resolve(cwd, from));
+    if (top !== undefined) return top;
+    throw new FarmError("bad-request", `Cannot push ${JSON.stringify(from)}: it is in no git repository`);
+  }
+  if (env.GOROOT) return resolve(env.GOROOT);
+  const top = await topOf(cwd);
+  if (top !== undefined) return top;
+  const go = await run("go", ["env", "GOROOT"], { cwd, timeout: GIT_LIMIT_MS }).catch(() => undefined);
+  const goroot = go?.stdout.trim();
+  if (goroot) return resolve(goroot);
+  throw new FarmError(
+    "bad-request",
+    `Cannot tell what to push: ${cwd} is in no git repository, and there is no Go; give -from=DIR`,
+  );
+}
+
+async function topOf(folder: string): Promise<string | undefined> {
+  const found = await run("git", ["-C", folder, "rev-parse", "--show-toplevel"], { timeout: GIT_LIMIT_MS }).catch(
+    () => undefined,
+  );
+  return found && resolve(found.stdout.replace(/\n$/, ""));
+}
+
+/** Names of the files to send, and of links, sorted; they may be gone by now. */
+export async function listTree(tree: LocalTree): Promise<readonly string[]> {
+  const names = tree.isGit ? await listGit(tree.root, "") : await walkAll(tree.root, "");
+  return names.filter((name) => !isLeftOut(name, tree.isGo)).sort();
+}
+
+/** What is never sent, whatever git says. */
+export function isLeftOut(name: string, isGo: boolean): boolean {
+  const base = name.slice(name.lastIndexOf("/") + 1);
+  if (name === ".git" || name.startsWith(".git/") || name.includes("/.git/") || base === ".git") return true;
+  if (isGo && /^(bin|pkg)(\/|$)/.test(name)) return true;
+  return /^\..*\.swp$|[~#]$|^#|^\.#/.test(base);
+}
+
+async function listGit(root: string, below: string): Promise<string[]> {
+  const args = ["-C", join(root, below), "ls-files", "-z", "--cached", "--others", "--exclude-standard"];
+  const { stdout } = await run("git", args, { timeout: GIT_LIMIT_MS, maxBuffer: GIT_OUTPUT }).catch(
+    (error: unknown) => {
+      throw new FarmError("internal", `Cannot list ${join(root, below)}: ${messageOf(error)}`, { cause: error });
+    },
+  );
+  const names: string[] = [];
+  for (const name of new Set(stdout.split("\0"))) {
+    if (name === "") continue;
+    // A repository that lies there untracked ends in a slash; of a submodule only lstat() tells (digests.ts gives it back).
+    if (name.endsWith("/")) names.push(...(await listGit(root, below + name)));
+    else names.push(below + name);
+  }
+  return names;
+}
+
+/** The files of a submodule, whose name `listTree` gave as if it were a file's. */
+export async function listSubmodule(tree: LocalTree, name: string): Promise<readonly string[]> {
+  if (!tree.isGit || !existsSync(join(tree.root, name, ".git"))) return [];
+  return (await listGit(tree.root, `${name}/`)).filter((file) => !isLeftOut(file, tree.isGo));
+}
+
+async function walkAll(root: string, below: string): Promise<string[]> {
+  const names: string[] = [];
+  for (const entry of await readdir(join(root, below), { withFileTypes: true })) {
+    const name = below + entry.name;
+    if (isLeftOut(name, true)) continue;
+    if (entry.isDirectory()) names.push(...(await walkAll(root, `${name}/`)));
+    else names.push(name);
+  }
+  return names;
+}
+
+/** Those of `names` (a folder's ends in `/`) that git would ignore, there or not. */
+export async function ignoredOf(tree: LocalTree, names: readonly string[]): Promise<ReadonlySet<string>> {
+  if (!tree.isGit || names.length === 0) return new Set();
+  const git = spawn("git", ["-C", tree.root, "check-ignore", "--stdin", "-z", "--no-index"], {
+    stdio: ["pipe", "pipe", "ignore"],
+    timeout: GIT_LIMIT_MS,
+  });
+  const chunks: Buffer[] = [];
+  git.stdout.on("data", (chunk: Buffer) => chunks.push(chunk));
+  const ended = new Promise<void>((done, failed) => {
+    git.once("error", failed);
+    // 1 says that none is ignored.
+    git.once("close", (code) =>
+      code === 0 || code === 1 ? done() : failed(new Error(`git check-ignore ended with ${code}`)),
+    );
+  });
+  git.stdin.on("error", () => {}); // it ended early, which is said above
+  git.stdin.end(names.map((name) => `${name}\0`).join(""));
+  await ended.catch((error: unknown) => {
+    // Nothing may be deleted on a guess.
+    throw new FarmError("internal", `Cannot tell which files git ignores: ${messageOf(error)}`, { cause: error });
+  });
+  return new Set(Buffer.concat(chunks).toString().split("\0"));
+}
+
+/** Folders on this computer that git ignores, each ending in `/`. */
+export async function ignoredFolders(tree: LocalTree): Promise<readonly string[]> {
+  if (!tree.isGit) return [];
+  const args = ["-C", tree.root, "ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory"];
+  const { stdout } = await run("git", args, { timeout: GIT_LIMIT_MS, maxBuffer: GIT_OUTPUT });
+  return stdout.split("\0").filter((name) => name.endsWith("/"));
+}
+
+/** Whether there is anything of that name on this computer. */
+export async function isHere(tree: LocalTree, name: string): Promise<boolean> {
+  return (await lstat(join(tree.root, name)).catch(() => undefined)) !== undefined;
+}

@@ -1,0 +1,83 @@
+/** What went wrong between this computer and the farm, as a sentence for whoever typed the command, with what to do about it. */
+import { Code, ConnectError } from "@connectrpc/connect";
+import { certificateTrouble } from "../dial/dial.ts";
+import { errnoOf, type Code as FarmCode, FarmError, messageOf } from "../farm/errors.ts";
+import { CommandExitSchema } from "../wire/gomote/gen/barnraiser_pb.ts";
+
+/** A remote command that ran and failed, or could not be started. */
+export class CommandFailed extends Error {
+  override readonly name = "CommandFailed";
+  /** 1 to 255. */
+  readonly exitStatus: number;
+
+  constructor(message: string, exitStatus: number) {
+    super(message);
+    this.exitStatus = exitStatus;
+  }
+}
+
+/** The farm has no such method: it is the original's, or older than this command. */
+export class NotOffered extends Error {
+  override readonly name = "NotOffered";
+}
+
+const FARM_CODES: ReadonlyMap<Code, FarmCode> = new Map([
+  [Code.InvalidArgument, "bad-request"],
+  [Code.Unauthenticated, "unauthenticated"],
+  [Code.PermissionDenied, "forbidden"],
+  [Code.NotFound, "not-found"],
+  [Code.FailedPrecondition, "conflict"],
+  [Code.Aborted, "lease-lost"],
+  [Code.ResourceExhausted, "too-large"],
+  [Code.DeadlineExceeded, "timed-out"],
+  [Code.Unavailable, "unavailable"],
+  [Code.Canceled, "canceled"],
+]);
+
+/** `error` of a call to `server` that was to `what`, such as "list alice-linux-0". */
+export function callTrouble(error: unknown, what: string, server: string): Error {
+  if (error instanceof FarmError) return error; // already said, while dialling
+  const { code, rawMessage, cause } = ConnectError.from(error);
+  if (cause instanceof FarmError) return cause;
+  const failed = (reason: string) =>
+    new FarmError(FARM_CODES.get(code) ?? "internal", `Cannot ${what}: ${reason}`, { cause: error });
+  switch (code) {
+    case Code.Unimplemented:
+      return new NotOffered(`Cannot ${what}: ${server} does not offer that`, { cause: error });
+    case Code.Unauthenticated:
+      return failed(`${server} does not know you (${rawMessage}); run \`gomote login\`, or set GOMOTE_TOKEN`);
+    case Code.DeadlineExceeded:
+      return failed(`${server} took too long`);
+    case Code.Unavailable:
+      return failed(`${rawMessage} (${server})`);
+    default:
+      return failed(rawMessage);
+  }
+}
+
+/** The failure of a remote command, undefined when it was the farm or the machine that failed. */
+export function commandTrouble(error: unknown): CommandFailed | undefined {
+  const failure = ConnectError.from(error);
+  if (failure.code !== Code.Aborted) return undefined;
+  const [exit] = failure.findDetails(CommandExitSchema);
+  return new CommandFailed(exit?.processState || failure.rawMessage, exit?.exitStatus || 1);
+}
+
+/** Why a connection to `server` could not be made. */
+export function dialTrouble(error: unknown, server: string, ownCa: boolean): FarmError {
+  const failed = (reason: string) =>
+    new FarmError("unavailable", `Cannot talk to ${server}: ${reason}`, { cause: error });
+  const code = certificateTrouble(error);
+  if (code === "ERR_TLS_CERT_ALTNAME_INVALID")
+    return failed(`its certificate is for another name (${messageOf(error)}); give -server a name that it is for`);
+  if (code === "CERT_HAS_EXPIRED") return failed("its certificate has expired; tell the farm's operator");
+  if (code !== undefined) {
+    const advice = ownCa
+      ? "the certificates given with -ca-file do not vouch for it"
+      : "give the certificate of the farm's authority (.farm/tls/ca.pem) with -ca-file";
+    return failed(`its certificate cannot be trusted (${messageOf(error)}); ${advice}`);
+  }
+  if (errnoOf(error).startsWith("ERR_SSL_") || errnoOf(error) === "EPROTO")
+    return failed("it does not speak TLS; -server wants the coordinator's TLS port");
+  return failed(messageOf(error).replace(/^Cannot dial \S+: /, ""));
+}

@@ -1,0 +1,49 @@
+/** Pure parts: folders, addresses, arguments of ssh. */
+import { expect, test } from "vitest";
+import { userFolder } from "./folders.ts";
+import { parseServer } from "./server.ts";
+import { shellLine } from "./shell-line.ts";
+import { firstWord, gatewayOf } from "./ssh.ts";
+
+test("userFolder() is where each system keeps what its users' programs know", () => {
+  const folders = (env: { readonly [name: string]: string }, platform: string) => [
+    userFolder("config", env, platform),
+    userFolder("cache", env, platform),
+  ];
+  expect(folders({ HOME: "/h" }, "linux")).toEqual(["/h/.config/gomote", "/h/.cache/gomote"]);
+  expect(folders({ XDG_CONFIG_HOME: "/c", XDG_CACHE_HOME: "/d" }, "freebsd")).toEqual(["/c/gomote", "/d/gomote"]);
+  expect(folders({ HOME: "/h" }, "darwin")).toEqual([
+    "/h/Library/Application Support/gomote",
+    "/h/Library/Caches/gomote",
+  ]);
+  expect(folders({ AppData: "C:\\a", LocalAppData: "C:\\b" }, "win32")).toEqual(["C:\\a\\gomote", "C:\\b\\gomote"]);
+  expect(folders({ home: "/usr/glenda" }, "plan9")).toEqual(["/usr/glenda/lib/gomote", "/usr/glenda/lib/cache/gomote"]);
+  expect(() => userFolder("config", {}, "linux")).toThrow("$HOME is not set");
+  expect(() => userFolder("config", { XDG_CONFIG_HOME: "c" }, "linux")).toThrow('Cannot use "c" of the environment');
+});
+
+test("parseServer() takes an address, with or without a port, and what a browser shows", () => {
+  expect(parseServer("farm.test")).toEqual({ host: "farm.test", port: 443 });
+  expect(parseServer("https://farm.test:8119/")).toEqual({ host: "farm.test", port: 8119 });
+  expect(parseServer("[::1]:8119")).toEqual({ host: "::1", port: 8119 });
+  for (const wrong of ["", "a b", "farm.test:0", "farm.test:70000", "http://farm.test", "farm.test/x"])
+    expect(() => parseServer(wrong)).toThrow(`Cannot use server ${JSON.stringify(wrong)}: want HOST:PORT`);
+});
+
+test("firstWord() finds where options of ssh end; gatewayOf() fills in what is not said", () => {
+  const split = (text: string) => {
+    const args = text.split(" ");
+    return args.slice(firstWord(args)).join(" ");
+  };
+  expect(split("-L 8080:localhost:80 -t uname -a")).toBe("uname -a");
+  expect(split("-tt -p22 -oBatchMode=yes ls")).toBe("ls");
+  expect(split("-vp 22 ls")).toBe("ls");
+  expect(split("ls -l")).toBe("ls -l");
+  expect(gatewayOf("", "farm.test")).toEqual({ host: "farm.test", port: 2222 });
+  expect(gatewayOf(":22", "farm.test")).toEqual({ host: "farm.test", port: 22 });
+  expect(gatewayOf("[::1]:22", "farm.test")).toEqual({ host: "::1", port: 22 });
+});
+
+test("shellLine() quotes what a shell would read otherwise", () => {
+  expect(shellLine(["a", "b c", "$HOME", "it's", ""])).toBe(`a 'b c' '$HOME' 'it'\\''s' ''`);
+});

@@ -1,0 +1,29 @@
+/** `gomote`: machines of the farm at a developer's fingertips. See `-help` and docs/gomote.md. */
+import { tmpdir } from "node:os";
+import { systemClock } from "../../agent/system-clock.ts";
+import { gomote } from "../../client/gomote.ts";
+import { outputTo } from "../../client/output.ts";
+
+const INTERRUPTED = 130;
+
+const stop = new AbortController();
+for (const name of ["SIGINT", "SIGTERM"] as const) {
+  process.on(name, () => {
+    if (stop.signal.aborted) process.exit(INTERRUPTED);
+    process.stderr.write("# stopping; once more to leave at once\n");
+    stop.abort(new Error(`told to stop by ${name}`));
+  });
+}
+// Whoever reads what is printed may have seen enough.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));
+
+process.exitCode = await gomote(process.argv.slice(2), {
+  env: process.env,
+  platform: process.platform,
+  cwd: process.cwd(),
+  tempFolder: tmpdir(),
+  clock: systemClock,
+  output: outputTo(process.stdout, process.stderr),
+  stdin: process.stdin,
+  signal: stop.signal,
+});

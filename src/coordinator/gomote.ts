@@ -1,0 +1,118 @@
+/** Machines that people borrow: the parts of gomote/ put together, and the service beside the pages. */
+import type { FarmConfig } from "../config/effective.ts";
+import type { Clock } from "../farm/clock.ts";
+import type { Bus, Log } from "../farm/deps.ts";
+import { FarmError } from "../farm/errors.ts";
+import type { CoordinatorId, Ms } from "../farm/ids.ts";
+import { Creations } from "../gomote/creations.ts";
+import { Holds } from "../gomote/holds.ts";
+import { Instances, type InstancesDeps } from "../gomote/instances.ts";
+import { MachineLines } from "../gomote/machine-lines.ts";
+import { Commands } from "../gomote/rpc/commands.ts";
+import type { Identify, SshKeys } from "../gomote/rpc/faces.ts";
+import { gomoteService } from "../gomote/rpc/gomote-service.ts";
+import { type OwnServiceDeps, ownService } from "../gomote/rpc/own-service.ts";
+import { PeerCalls } from "../gomote/rpc/peer-calls.ts";
+import { type Records, recordsOf } from "../gomote/rpc/requests.ts";
+import { serveRpc } from "../gomote/rpc/serve-rpc.ts";
+import { Gate } from "../gomote/ssh/gate.ts";
+import { type GatewayDeps, SshGateway } from "../gomote/ssh/gateway.ts";
+import type { GatewayKeys } from "../gomote/ssh/keys.ts";
+import { Terminals } from "../gomote/terminals/terminals.ts";
+import { WORLD, type World } from "../gomote/transfers/guarded-fetch.ts";
+import { serveTransfers } from "../gomote/transfers/serve-transfers.ts";
+import { Transfers, type TransfersDeps } from "../gomote/transfers/transfers.ts";
+import { WaitingRoom } from "../gomote/waiting-room.ts";
+import type { PeerSignature } from "../peers/peer-signature.ts";
+import type { Peers } from "../peers/peers.ts";
+import { removedPeople } from "../store/people.ts";
+import type { Sql } from "../store/sql.ts";
+import type { RequestListener } from "../web/front-door.ts";
+
+export interface GomoteDeps
+  extends Pick<InstancesDeps, "machine" | "release">,
+    Pick<TransfersDeps, "blobs" | "elsewhere" | "masterKey"> {
+  readonly sql: Sql;
+  readonly bus: Bus;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly coordinator: CoordinatorId;
+  readonly config: () => FarmConfig;
+  readonly people: Identify;
+  readonly peers: Peers;
+  readonly plainPort: () => number;
+  readonly stopping: AbortSignal;
+  readonly tarball: OwnServiceDeps["tarball"];
+  readonly ssh?: OwnServiceDeps["ssh"];
+  readonly world?: World;
+  readonly sshKeys?: SshKeys;
+  /** What shells need; undefined: there are none. */
+  readonly shells?: { readonly keys: GatewayKeys; readonly signature: PeerSignature };
+  readonly parkFor?: Ms;
+}
+
+export interface Gomote extends AsyncDisposable {
+  readonly instances: Instances;
+  readonly creations: Creations;
+  readonly records: Records;
+  /** Machines of builds that fail, for whoever waits for that. */
+  readonly holds: Holds;
+  readonly terminals: Terminals;
+  /** Files on their way, by the keys of their blobs. */
+  readonly transfers: Pick<Transfers, "blob">;
+  /** Undefined: there are no shells. */
+  readonly lines: MachineLines | undefined;
+  /** Opens the ssh gateway. Throws FarmError. */
+  listenSsh(listen: GatewayDeps["listen"]): Promise<SshGateway>;
+  /** Calls are answered, everything else is left to `others`. */
+  serve(others: RequestListener): RequestListener;
+}
+
+export function openGomote(deps: GomoteDeps): Gomote {
+  const { sql, bus, clock, log, coordinator, config, people, plainPort, stopping } = deps;
+  const { tarball, ssh = () => undefined, world = WORLD, shells } = deps;
+  const stack = new AsyncDisposableStack();
+  const peers = stack.use(new PeerCalls(deps));
+  const instances = stack.use(new Instances({ ...deps, removed: (of) => removedPeople(sql, of) }));
+  const clientKey = shells?.keys.client.publicLine ?? "";
+  const lines = shells && new MachineLines({ ...deps, ...shells, instances, clientKey });
+  const gate = shells && new Gate({ sql, clock, log, instances, authority: shells.keys.authority });
+  const sshKeys = deps.sshKeys ?? gate ?? NO_SSH_KEYS;
+  const waiting = stack.use(new WaitingRoom(deps));
+  const creations = new Creations({ sql, bus, clock, coordinator, config, instances, waiting });
+  const holds = new Holds({ sql, bus, clock, log, coordinator, config, instances, waiting });
+  const commands = new Commands({ sql, bus, clock, log, config });
+  const transfers = new Transfers({ ...deps, world });
+  const records = recordsOf(sql, clock);
+  const terminals = stack.use(new Terminals({ sql, bus, clock, log, instances }));
+  const service = gomoteService({ config, instances, creations, commands, records, transfers, sshKeys });
+  const own = ownService({ sql, clock, config, instances, holds, commands, records, tarball, ssh });
+  return {
+    instances,
+    holds,
+    lines,
+    listenSsh: async (listen) => {
+      if (!shells || !lines || !gate) return await notHere("shells")();
+      const { host, client } = shells.keys;
+      return await SshGateway.open({ sql, bus, clock, log, config, instances, lines, gate, host, client, listen });
+    },
+    creations,
+    records,
+    terminals,
+    transfers,
+    serve: (others) =>
+      serveRpc(
+        { people, peers, coordinator, plainPort, log, stopping, service, own },
+        serveTransfers({ transfers, clock, log }, others),
+      ),
+    [Symbol.asyncDispose]: () => stack.disposeAsync(),
+  };
+}
+
+function notHere(what: string): () => Promise<never> {
+  return async () => {
+    throw new FarmError("unavailable", `This coordinator has no ${what}.`);
+  };
+}
+
+const NO_SSH_KEYS: SshKeys = { sign: notHere("ssh gateway") };

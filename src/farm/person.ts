@@ -1,0 +1,29 @@
+/**
+ * A person who uses the farm: a mail address, and what they may.
+ *
+ * People are known by their mail address whatever its case. Names that people see and type (of an instance, of a file) begin with the part before
+ * its last `@`; two people may share that part, so nothing is decided by it.
+ */
+import type { PersonId } from "./ids.ts";
+
+/**
+ * What somebody may beyond reading, which is open. `operator`: everything that a button of a page does. `team` and `member`: borrow the machines that
+ * their host types lend to the team, or to members.
+ */
+export const ROLES = ["operator", "team", "member"] as const;
+export type Role = (typeof ROLES)[number];
+
+export interface Person {
+  readonly id: PersonId;
+  readonly email: string;
+  /** The part of the address before its last `@`. */
+  readonly name: string;
+  /** In the order of ROLES, without repetition. */
+  readonly roles: readonly Role[];
+}
+
+/** The part of `email` before its last `@`; "" when nothing stands before it or nothing behind it. */
+export function userName(email: string): string {
+  const at = email.lastIndexOf("@");
+  return at > 0 && at < email.length - 1 ? email.slice(0, at) : "";
+}

@@ -1,0 +1,76 @@
+/**
+ * Who sees an instance on its page, and what they may do with it there.
+ *
+ *   its borrower          sees it, uses it (shell, files, more time), destroys it
+ *   the machine's owner   sees it with all that is run on it, and may take the machine back
+ *   an operator           likewise
+ *   everybody else        sees nothing of it but that the machine is lent (/queues)
+ *
+ * Who looks after a machine sees what happens on it, and does not get into somebody else's shell.
+ */
+import type { HostConfig } from "../config/effective.ts";
+import { FarmError } from "../farm/errors.ts";
+import type { Person } from "../farm/person.ts";
+import type { Instance } from "../store/gomote.ts";
+
+/** Whoever looks; `operator` holds the token of the farm. */
+export type Visitor =
+  | { readonly kind: "nobody" }
+  | { readonly kind: "operator" }
+  | { readonly kind: "person"; readonly person: Person };
+
+export interface Rights {
+  /** It is theirs: shell, files, more time. */
+  readonly use: boolean;
+  /** As whom they may end it, and are told to have ended it. */
+  readonly as: "borrower" | "owner of the machine" | "operator";
+}
+
+type Machines = Pick<HostConfig, "hostType" | "owners">;
+
+/** What `visitor` may do with an instance on a machine of `host`; undefined: they do not even see it. */
+export function rightsOn(
+  visitor: Visitor,
+  { owner }: Pick<Instance, "owner">,
+  host: Machines | undefined,
+): Rights | undefined {
+  if (visitor.kind === "person" && visitor.person.id === owner) return { use: true, as: "borrower" };
+  if (isOwnerOf(visitor, host)) return { use: false, as: "owner of the machine" };
+  return isOperator(visitor) ? { use: false, as: "operator" } : undefined;
+}
+
+/** The same. Throws FarmError `unauthenticated` or `forbidden` with the reason when they do not see it. */
+export function rightsOrRefusal(
+  visitor: Visitor,
+  instance: Pick<Instance, "owner" | "name">,
+  host: Machines | undefined,
+): Rights {
+  const rights = rightsOn(visitor, instance, host);
+  if (rights) return rights;
+  const name = JSON.stringify(instance.name);
+  if (visitor.kind === "nobody")
+    throw new FarmError("unauthenticated", `Log in to see ${name}: an instance is shown to whoever borrows it.`);
+  throw new FarmError(
+    "forbidden",
+    `The instance ${name} is somebody else's: it is shown to them, to the owner of its machine and to operators.`,
+  );
+}
+
+/** Whether `visitor` may see what people do on machines of this host type. */
+export function looksAfter(visitor: Visitor, host: Machines | undefined): boolean {
+  return isOperator(visitor) || isOwnerOf(visitor, host);
+}
+
+function isOperator(visitor: Visitor): boolean {
+  return visitor.kind === "operator" || (visitor.kind === "person" && visitor.person.roles.includes("operator"));
+}
+
+/** The owner of a machine is a person here when they log in with an address under which the configuration has them. */
+function isOwnerOf(visitor: Visitor, host: Machines | undefined): boolean {
+  if (visitor.kind !== "person" || !host) return false;
+  const email = visitor.person.email.toLowerCase();
+  return host.owners.some(({ contact, notify }) => {
+    const mails = notify.flatMap((recipient) => (recipient.kind === "mail" ? [recipient.address] : []));
+    return [contact.replace(/^mailto:/i, ""), ...mails].some((address) => address.toLowerCase() === email);
+  });
+}

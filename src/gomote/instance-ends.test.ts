@@ -1,0 +1,247 @@
+/** How instances end, and what becomes of those who wait when there is none for them. */
+import { expect, test } from "vitest";
+import { minutes, ms, personId, seconds } from "../farm/ids.ts";
+import { type Person, userName } from "../farm/person.ts";
+import { FakeClock } from "../farm/testing/fake-clock.ts";
+import { until } from "../machines/testing/farm-of-machines.ts";
+import type { Behaviour } from "../machines/testing/original-buildlet.ts";
+import { type GomoteFarm, gomoteFarm, HOST_TYPE } from "./testing/farm.ts";
+import { type Ended, OK, type RpcClient } from "./testing/rpc-client.ts";
+
+const CODE = { canceled: 1, deadline: 4, notFound: 5, exhausted: 8, internal: 13 } as const;
+
+interface Created {
+  readonly status: "WAITING" | "COMPLETE";
+  readonly waiters_ahead: number;
+  readonly instance: { readonly gomote_id: string } | null;
+}
+
+const asked = (client: RpcClient, builder_type = HOST_TYPE) =>
+  client.stream<Created>("CreateInstance", { builder_type });
+
+async function create(client: RpcClient): Promise<string> {
+  const call = asked(client);
+  expect(await call.ended).toEqual({ code: OK, details: "" });
+  return call.messages.at(-1)?.instance?.gomote_id ?? "";
+}
+
+/** Leases by state, and why those ended that did. */
+const leases = (farm: GomoteFarm) =>
+  farm.database.sql.query<{ state: string; reason: string | null }>(
+    "select l.state, l.end_reason as reason from lease l join gomote_instance g on g.lease_id = l.id order by l.id",
+  );
+
+const ping = async (client: RpcClient, gomote_id: string) =>
+  ((await client.call<Ended>("InstanceAlive", { gomote_id })) as Partial<Ended>).code ?? OK;
+
+/** Answers what it is asked when it joins, and from then on nothing, until it `answers`. */
+function joinsOnly(): Behaviour & { answers(): void } {
+  let left = 1;
+  return {
+    get silent() {
+      return left-- <= 0;
+    },
+    answers() {
+      left = Number.POSITIVE_INFINITY;
+    },
+  };
+}
+
+test("somebody who is removed loses what they have and what they wait for, and nobody else does", async () => {
+  await using farm = await gomoteFarm();
+  const both = [await farm.machines.machine(), await farm.machines.machine({ name: "m2" })];
+  const [alice, bob] = [await farm.person("alice@example.org"), await farm.person("bob@example.org")];
+  await create(alice);
+  const his = await create(bob);
+  const waiting = asked(alice);
+  await waiting.have(1);
+  await farm.people.remove("alice@example.org", "test");
+  expect(await waiting.ended).toEqual({
+    code: CODE.canceled,
+    details: `Creation of alice-${HOST_TYPE}-1 failed: its owner was removed.`,
+  });
+  await until(() => both.some(({ calls }) => calls.includes("POST /halt")), "her machine to be given back");
+  expect(await leases(farm)).toEqual([
+    { state: "ended", reason: "its owner was removed" },
+    { state: "held", reason: null },
+    { state: "ended", reason: "its owner was removed" },
+  ]);
+  expect(await ping(bob, his)).toBe(OK);
+});
+
+test("the owner of the machine ends an instance: what runs there is told why, and the borrower cannot go on", async () => {
+  await using farm = await gomoteFarm();
+  await farm.machines.machine({
+    exec: async (_, io) => {
+      await io.write("begun\n");
+      await new Promise<void>((resolve) => io.signal.addEventListener("abort", () => resolve(), { once: true }));
+      return "ok";
+    },
+  });
+  const alice = await farm.person("alice@example.org");
+  const id = await create(alice);
+  const call = alice.stream("ExecuteCommand", { gomote_id: id, command: "long" });
+  await call.have(1);
+  const [instance] = await farm.gomote.instances.list(null);
+  const reason = "the machine's owner took it back";
+  await farm.gomote.instances.end({ id: instance?.id ?? 0, who: "ann@example.org", action: "end", reason });
+  expect(await call.ended).toEqual({
+    code: CODE.notFound,
+    details: `The instance "${id}" has ended: the machine's owner took it back.`,
+  });
+  expect(await ping(alice, id)).toBe(CODE.notFound);
+  expect(await farm.database.sql.query("select who, action, detail from audit where action = 'gomote end'")).toEqual([
+    { who: "ann@example.org", action: "gomote end", detail: "of alice@example.org: the machine's owner took it back" },
+  ]);
+});
+
+test("whoever leaves before their instance is there leaves nothing behind: not while they wait, not while it is made ready", async () => {
+  await using farm = await gomoteFarm();
+  const alice = await farm.person("alice@example.org");
+  const waiting = asked(alice);
+  await waiting.have(1);
+  waiting.cancel();
+  await until(async () => (await leases(farm)).every(({ state }) => state === "ended"), "the lease to end");
+  const behave = joinsOnly();
+  const slow = await farm.machines.machine({ name: "slow", behave });
+  const second = asked(alice);
+  await until(() => slow.calls.includes("POST /removeall"), "the machine to be asked");
+  second.cancel();
+  await until(async () => (await leases(farm)).every(({ state }) => state === "ended"), "the lease to end");
+  behave.answers();
+  expect((await leases(farm)).map(({ reason }) => reason)).toEqual(
+    Array(2).fill("whoever asked for it left before it was there"),
+  );
+  await until(() => slow.calls.includes("POST /halt"), "the machine to be given back");
+});
+
+test("[gomote 55] a machine that cannot be made ready is given up for another; after three the person is told, with the known issue", async () => {
+  await using farm = await gomoteFarm();
+  const alice = await farm.person("alice@example.org");
+  /** One that hangs up when it is asked for anything. */
+  const broken = async (name: string) => {
+    const machine = await farm.machines.machine({ name, behave: joinsOnly() });
+    await until(() => machine.calls.includes("POST /removeall"), `${name} to be asked`);
+    await machine.hangUp();
+  };
+  const call = asked(alice);
+  await broken("b1");
+  await broken("b2");
+  await farm.machines.machine({ name: "good" });
+  expect(await call.ended).toEqual({ code: OK, details: "" });
+  const known = asked(alice, "linux-amd64-known");
+  for (const name of ["b3", "b4", "b5"]) await broken(name);
+  expect(await known.ended).toEqual({
+    code: CODE.internal,
+    details: expect.stringMatching(
+      /^Creation of alice-linux-amd64-known-0 failed: the machine could not be made ready: .* known issues: 123\.$/,
+    ),
+  });
+});
+
+test("nobody waits for ever: after the farm's limit they are told so; an instance ends at its own limit, however much it is used", async () => {
+  const clock = new FakeClock();
+  await using farm = await gomoteFarm({ clock, config: { gomote: { wait: "1h", longest: "2h" } } });
+  const alice = await farm.person("alice@example.org");
+  const waiting = asked(alice);
+  await until(async () => (await leases(farm)).length === 1, "it to be wanted");
+  await clock.advance(minutes(61));
+  await farm.gomote.instances.look();
+  await until(async () => {
+    await clock.advance(seconds(5));
+    return (await Promise.race([waiting.ended, ms(0)])) !== 0;
+  }, "the wait to end");
+  expect(await waiting.ended).toEqual({
+    code: CODE.deadline,
+    details: `Cannot create alice-${HOST_TYPE}-0: no machine came free within 1h0m0s.`,
+  });
+  await farm.machines.machine();
+  const id = await create(alice);
+  for (let used = 0; used < 6; used++) {
+    expect(await ping(alice, id)).toBe(OK);
+    await clock.advance(minutes(20));
+    await farm.gomote.instances.look();
+  }
+  expect(await ping(alice, id)).toBe(CODE.notFound);
+  expect((await leases(farm)).at(-1)?.reason).toBe("it reached the longest time that an instance may last");
+});
+
+test("quotas: so many of one person, so many of a host type, what is waited for included", async () => {
+  const hosts = [{ hostType: HOST_TYPE, trust: "team", gomoteMost: 3 }] as const;
+  await using farm = await gomoteFarm({ config: { hosts, builders: [], gomote: { perPerson: 2 } } });
+  const [alice, bob] = [await farm.person("alice@example.org"), await farm.person("bob@example.org")];
+  await farm.machines.machine();
+  await create(alice);
+  const [second, his] = [asked(alice), asked(bob)];
+  await Promise.all([second.have(1), his.have(1)]);
+  expect(await asked(alice).ended).toEqual({
+    code: CODE.exhausted,
+    details:
+      "Cannot create an instance: you have, or wait for, 2 already, which is the most that one person may. Destroy one first.",
+  });
+  expect(await asked(bob).ended).toEqual({
+    code: CODE.exhausted,
+    details: `Cannot create an instance: 3 of ${HOST_TYPE} are lent or waited for already, which is the most at a time. Try later.`,
+  });
+  his.cancel();
+  await until(async () => (await leases(farm)).some(({ state }) => state === "ended"), "one to be free again");
+  const third = asked(bob);
+  await third.have(1);
+});
+
+test("[gomote 9] an instance is named after what stands before the last @ of an address; one that has nothing there gets none", async () => {
+  const identify = async (email: string): Promise<Person> => ({
+    id: personId(`U${email}`),
+    email,
+    name: userName(email),
+    roles: ["member"],
+  });
+  await using farm = await gomoteFarm({ identify });
+  await farm.machines.machine();
+  expect(await create(farm.client("a@b@c.org"))).toBe(`a@b-${HOST_TYPE}-0`);
+  for (const email of ["@c.org", "a@"]) expect((await asked(farm.client(email)).ended).code).toBe(CODE.internal);
+});
+
+test("1,000 creates at once: each person gets one before anybody gets two, all hear their place, and all go when they leave", {
+  timeout: 120_000,
+}, async () => {
+  const PEOPLE = 20;
+  await using farm = await gomoteFarm({ config: { gomote: { perPerson: 50 } } });
+  const people: RpcClient[] = [];
+  for (let n = 0; n < PEOPLE; n++) people.push(await farm.person(`p${n}@example.org`));
+  const calls = people.flatMap((person) => Array.from({ length: 50 }, () => asked(person)));
+  await Promise.all(calls.map((call) => call.have(1)));
+  expect((await asked(people[0] as RpcClient).ended).code).toBe(CODE.exhausted);
+  await until(
+    () => new Set(calls.map(({ messages }) => messages.at(-1)?.waiters_ahead)).size === 1000,
+    "everybody to hear a place of their own",
+  );
+  for (let n = 0; n < PEOPLE; n++) await farm.machines.machine({ name: `m${n}` });
+  const up = () => calls.flatMap(({ messages }) => messages.at(-1)?.instance?.gomote_id ?? []);
+  await until(() => up().length === PEOPLE, "all machines to be lent");
+  expect(new Set(up().map((id) => id.split("-")[0])).size).toBe(PEOPLE);
+  for (const call of calls) call.cancel();
+  await until(async () => {
+    const [left] = await farm.database.sql.query<{ count: number }>(
+      "select count(*) from lease where state = 'wanted'",
+    );
+    return left?.count === 0;
+  }, "nobody to wait any more");
+});
+
+test("an original buildlet has its work dir again after it was emptied, before and by its person; our agent keeps it by itself", async () => {
+  await using farm = await gomoteFarm();
+  const machine = await farm.machines.machine();
+  const alice = await farm.person("alice@example.org");
+  const gomote_id = await create(alice);
+  const emptied = ["POST /removeall path=.", "PUT /writetgz dir="];
+  const asked = () => machine.calls.filter((call) => !call.startsWith("GET "));
+  expect(asked()).toEqual(emptied);
+  expect(await alice.call("RemoveFiles", { gomote_id, paths: ["./"] })).toEqual({});
+  expect(asked()).toEqual([...emptied, ...emptied]);
+  expect(await alice.call("DestroyInstance", { gomote_id })).toEqual({});
+  const agent = { digest: "", platform: "linux/amd64", instance: "a".repeat(32), resume: 1 };
+  const ours = await farm.machines.machine({ name: "m2", agent });
+  await create(alice);
+  expect(ours.calls.filter((call) => call.startsWith("PUT "))).toEqual([]);
+});

@@ -1,0 +1,204 @@
+/**
+ * What every call has in common, as one interceptor around all methods:
+ *
+ *   who calls    `authorization: Bearer TOKEN`, before anything else is looked at
+ *   where        a method finds that the instance's machine is connected to another coordinator (HeldElsewhere): the same call, with the same
+ *                headers, is made there, and what comes back is passed on. That one asks for the token itself, so nothing is trusted
+ *   how it ends  every error as one of gRPC's, with a sentence
+ *
+ * A call is passed on once. When the caller leaves, so does the call at the other end.
+ */
+import type { Message } from "@bufbuild/protobuf";
+import {
+  type ContextKey,
+  createContextKey,
+  type HandlerContext,
+  type Interceptor,
+  type StreamRequest,
+  type StreamResponse,
+  type UnaryRequest,
+  type UnaryResponse,
+} from "@connectrpc/connect";
+import type { Log } from "../../farm/deps.ts";
+import { FarmError } from "../../farm/errors.ts";
+import type { CoordinatorId } from "../../farm/ids.ts";
+import type { Person } from "../../farm/person.ts";
+import { HeldElsewhere } from "../instances.ts";
+import type { Identify } from "./faces.ts";
+import type { PeerCalls } from "./peer-calls.ts";
+import { rpcError } from "./rpc-error.ts";
+
+/** Says that a call was passed on, and by whom. */
+const PASSED_ON = "barnraiser-passed-on";
+/** And the farm's origin, as the caller knows it. */
+const ORIGIN_FIELD = "barnraiser-origin";
+/** The library of the original command. */
+const ORIGINAL = /^grpc-go\//;
+
+const CALLER: ContextKey<Person | undefined> = createContextKey<Person | undefined>(undefined);
+const ORIGIN: ContextKey<string> = createContextKey("");
+
+export interface CallsDeps {
+  readonly people: Identify;
+  readonly peers: Pick<PeerCalls, "unary" | "stream">;
+  readonly coordinator: CoordinatorId;
+  /** Of the pages without TLS. */
+  readonly plainPort: () => number;
+  readonly log: Log;
+}
+
+/** Who calls; known in every method. */
+export function callerOf(context: Pick<HandlerContext, "values">): Person {
+  const person = context.values.get(CALLER);
+  if (!person) throw new FarmError("unauthenticated", "Nobody is known to call.");
+  return person;
+}
+
+/** Where the caller reaches the farm, as it reached it for this call: `https://farm.example.org:8119`. */
+export function originOf(context: Pick<HandlerContext, "values">): string {
+  return context.values.get(ORIGIN);
+}
+
+/**
+ * As `originOf`. The original command takes any certificate of a `localhost` that it calls, and none that the farm made for files from there: it is
+ * given the plain port, which it needs for its token anyway.
+ */
+function originFor({ header, url }: Pick<UnaryRequest, "header" | "url">, plainPort: number): string {
+  const passed = header.get(ORIGIN_FIELD);
+  if (passed !== null) return new URL(passed).origin;
+  const { hostname, origin } = new URL(url);
+  if (hostname !== "localhost" || !ORIGINAL.test(header.get("user-agent") ?? "")) return origin;
+  return `http://localhost:${plainPort}`;
+}
+
+export function calls(deps: CallsDeps): Interceptor {
+  const { people, peers, coordinator, log } = deps;
+  return (next) => async (request) => {
+    const told = (reason: unknown) => rpcError(reason, request.method.name, log);
+    const origin = originFor(request, deps.plainPort());
+    request.contextValues.set(ORIGIN, origin);
+    const headers = () => passedOn(request.header, coordinator, origin);
+    try {
+      const person = await people.identify(bearerOf(request.header));
+      request.contextValues.set(CALLER, person);
+      if (!request.stream) return await unary(request, next, peers, headers, told);
+      return await streaming(request, next, peers, headers, told);
+    } catch (error) {
+      throw told(error);
+    }
+  };
+}
+
+type Next = Parameters<Interceptor>[0];
+type Told = (reason: unknown) => Error;
+
+async function unary(
+  request: UnaryRequest,
+  next: Next,
+  peers: CallsDeps["peers"],
+  headers: () => Headers,
+  told: Told,
+): Promise<UnaryResponse | StreamResponse> {
+  try {
+    return await next(request);
+  } catch (error) {
+    const elsewhere = heldElsewhere(error);
+    if (!elsewhere) throw told(error);
+    return await peers.unary(elsewhere.coordinator, request, headers());
+  }
+}
+
+async function streaming(
+  request: StreamRequest,
+  next: Next,
+  peers: CallsDeps["peers"],
+  headers: () => Headers,
+  told: Told,
+): Promise<UnaryResponse | StreamResponse> {
+  const said = new Said(request.message);
+  /** A method says so before it has answered anything, and after it has read one message at most. */
+  const elsewhereOr = async (error: unknown): Promise<StreamResponse> => {
+    const elsewhere = heldElsewhere(error);
+    if (!elsewhere) throw told(error);
+    return await peers.stream(elsewhere.coordinator, { ...request, message: said.again() }, headers());
+  };
+  let response: UnaryResponse | StreamResponse;
+  try {
+    response = await next({ ...request, message: said });
+  } catch (error) {
+    return await elsewhereOr(error);
+  }
+  if (!response.stream) return response;
+  const { message } = response;
+  const whole = async function* () {
+    try {
+      yield* message;
+    } catch (error) {
+      const other = await elsewhereOr(error);
+      try {
+        yield* other.message;
+      } catch (failed) {
+        throw told(failed);
+      }
+    }
+  };
+  return { ...response, message: whole() };
+}
+
+/** What a caller says, which can be said to another once more: nobody has to keep more of it than the first message. */
+class Said implements AsyncIterable<Message> {
+  readonly #source: AsyncIterator<Message>;
+  #first: Message | undefined;
+
+  constructor(messages: AsyncIterable<Message>) {
+    this.#source = messages[Symbol.asyncIterator]();
+  }
+
+  /** Whoever stops reading does not end it for the next. */
+  [Symbol.asyncIterator](): AsyncIterator<Message> {
+    return {
+      next: async () => {
+        const result = await this.#source.next();
+        if (!result.done) this.#first ??= result.value;
+        return result;
+      },
+    };
+  }
+
+  async *again(): AsyncGenerator<Message> {
+    if (this.#first) yield this.#first;
+    for (let part = await this.#source.next(); !part.done; part = await this.#source.next()) yield part.value;
+  }
+}
+
+/** A handler's error arrives as it is, or as the cause of what the library made of it. */
+function heldElsewhere(error: unknown): HeldElsewhere | undefined {
+  if (error instanceof HeldElsewhere) return error;
+  return error instanceof Error && error.cause instanceof HeldElsewhere ? error.cause : undefined;
+}
+
+function bearerOf(header: Headers): string {
+  const given = header.get("authorization");
+  if (given === null)
+    throw new FarmError(
+      "unauthenticated",
+      `Cannot let you in without a token: want "authorization: Bearer TOKEN". "gomote login" gets one.`,
+    );
+  const [, bearer] = /^Bearer +(\S+) *$/i.exec(given) ?? [];
+  if (bearer === undefined)
+    throw new FarmError("unauthenticated", `Cannot let you in with this authorization: want "Bearer TOKEN".`);
+  return bearer;
+}
+
+function passedOn(header: Headers, self: CoordinatorId, origin: string): Headers {
+  const before = header.get(PASSED_ON);
+  if (before !== null)
+    throw new FarmError(
+      "unavailable",
+      `Coordinator ${before} passed this call on, and its machine is not here either; try again.`,
+    );
+  const headers = new Headers({ [PASSED_ON]: self, [ORIGIN_FIELD]: origin });
+  const authorization = header.get("authorization");
+  if (authorization !== null) headers.set("authorization", authorization);
+  return headers;
+}

@@ -1,0 +1,257 @@
+import { expect, test } from "vitest";
+import { minutes } from "../../farm/ids.ts";
+import { FakeClock } from "../../farm/testing/fake-clock.ts";
+import { until } from "../../machines/testing/farm-of-machines.ts";
+import type { OriginalBuildletOptions } from "../../machines/testing/original-buildlet.ts";
+import { commandsOf } from "../../store/gomote-commands.ts";
+import { BUILDER, type GomoteFarm, gomoteFarm, HOST_TYPE } from "../testing/farm.ts";
+import { type Ended, OK, type RpcClient } from "../testing/rpc-client.ts";
+
+const CODE = { invalid: 3, notFound: 5, exhausted: 8, precondition: 9, aborted: 10, unavailable: 14 } as const;
+
+/** Alice with an instance on a machine that runs commands as told. */
+async function withInstance(farm: GomoteFarm, exec?: OriginalBuildletOptions["exec"], builderType = HOST_TYPE) {
+  const machine = await farm.machines.machine(exec ? { exec } : {});
+  const alice = await farm.person("alice@example.org");
+  const call = alice.stream<{ instance: { gomote_id: string } | null }>("CreateInstance", {
+    builder_type: builderType,
+  });
+  expect(await call.ended).toEqual({ code: OK, details: "" });
+  const gomote_id = call.messages.at(-1)?.instance?.gomote_id ?? "";
+  machine.calls.length = 0;
+  return { machine, alice, gomote_id };
+}
+
+async function run(client: RpcClient, request: object): Promise<{ output: string; ended: Ended }> {
+  const call = client.stream<{ output: Buffer }>("ExecuteCommand", request);
+  const ended = await call.ended;
+  return { output: Buffer.concat(call.messages.map(({ output }) => output)).toString(), ended };
+}
+
+test("[gomote 19] [gomote 20] output comes before the end, and a command that fails is Aborted with its exit status", async () => {
+  await using farm = await gomoteFarm();
+  const states: Record<string, string> = { three: "exit status 3", killed: "signal: killed", well: "ok" };
+  const { alice, gomote_id } = await withInstance(farm, async ({ cmd }, io) => {
+    await io.write(`${cmd} was here\n`);
+    return states[cmd] ?? `fork/exec ${cmd}: no such file or directory`;
+  });
+  const ran = async (command: string) => await run(alice, { gomote_id, command });
+  expect(await ran("well")).toEqual({ output: "well was here\n", ended: { code: OK, details: "" } });
+  expect(await ran("three")).toEqual({
+    output: "three was here\n",
+    ended: {
+      code: CODE.aborted,
+      details: "exit status 3",
+      exit: { exit_status: 3, process_state: "exit status 3" },
+    },
+  });
+  expect((await ran("killed")).ended.exit).toEqual({ exit_status: 137, process_state: "signal: killed" });
+  expect((await ran("nothing")).ended).toMatchObject({ code: CODE.aborted, exit: { exit_status: 127 } });
+  expect((await ran("")).ended).toMatchObject({ code: CODE.aborted, exit: { exit_status: 127 } });
+  const sql = farm.database.sql;
+  const [instance] = await sql.query<{ id: number }>("select id from gomote_instance");
+  await until(
+    async () => (await sql.query("select from gomote_command where state is null")).length === 0,
+    "all to be ended",
+  );
+  const commands = await commandsOf(sql, { instance: instance?.id ?? 0 }, 10);
+  expect(commands.map(({ who, command, state }) => [who, command, state])).toEqual([
+    ["alice@example.org", "nothing", "fork/exec nothing: no such file or directory"],
+    ["alice@example.org", "killed", "signal: killed"],
+    ["alice@example.org", "three", "exit status 3"],
+    ["alice@example.org", "well", "ok"],
+  ]);
+});
+
+test("what is run finds the environment of what it was created as, then what it was given, and nothing is changed on the way", async () => {
+  await using farm = await gomoteFarm();
+  const seen: unknown[] = [];
+  const exec = (form: object) => {
+    seen.push(form);
+    return "ok";
+  };
+  const { alice, gomote_id } = await withInstance(farm, exec, BUILDER);
+  const request = {
+    gomote_id,
+    command: "go/bin/go",
+    args: ["test", "a b", ""],
+    directory: "go/src",
+    path: ["$WORKDIR/x", "$PATH"],
+  };
+  const given = ["A=B", "GO_DISABLE_OUTBOUND_NETWORK=true"];
+  await run(alice, { ...request, append_environment: given, debug: true, system_level: true });
+  await run(alice, { gomote_id, command: "x", imitate_host_type: HOST_TYPE });
+  expect(seen).toEqual([
+    {
+      cmd: "go/bin/go",
+      args: ["test", "a b", ""],
+      dir: "go/src",
+      env: [`GO_BUILDER_NAME=${BUILDER}`, "HOST=yes", "GOROOT=/tmp/workdir/go", ...given],
+      path: ["$WORKDIR/x", "$PATH"],
+      system: true,
+      debug: true,
+    },
+    { cmd: "x", args: [], dir: "", env: ["HOST=yes"], path: [], system: false, debug: false },
+  ]);
+});
+
+test("[gomote 23] a client that vanishes ends its command, and the instance goes on", async () => {
+  await using farm = await gomoteFarm();
+  let killed = false;
+  const { alice, gomote_id } = await withInstance(farm, async ({ cmd }, io) => {
+    await io.write("begun\n");
+    if (cmd === "short") return "ok";
+    await new Promise<void>((resolve) => io.signal.addEventListener("abort", () => resolve(), { once: true }));
+    killed = true;
+    return "signal: killed";
+  });
+  const call = alice.stream("ExecuteCommand", { gomote_id, command: "long" });
+  await call.have(1);
+  call.cancel();
+  await until(() => killed, "the command to be killed");
+  const ended = () =>
+    farm.database.sql.query<{ state: string }>("select state from gomote_command where ended_at is not null");
+  await until(async () => (await ended()).length === 1, "the command's end to be written down");
+  expect(await ended()).toEqual([{ state: "whoever ran it left" }]);
+  expect((await run(alice, { gomote_id, command: "short" })).output).toBe("begun\n");
+});
+
+test("[gomote 17] a command keeps its instance, however long it runs; what nobody reads holds it back", async () => {
+  const clock = new FakeClock();
+  await using farm = await gomoteFarm({ clock });
+  const paused = Promise.withResolvers<void>();
+  const end = Promise.withResolvers<void>();
+  let written = 0;
+  const { alice, gomote_id } = await withInstance(farm, async (_, io) => {
+    for (; written < 400; written++) {
+      await io.write(Buffer.alloc(1 << 18, "x"));
+      await paused.promise;
+    }
+    await end.promise;
+    return "ok";
+  });
+  const call = alice.stream<{ output: Buffer }>("ExecuteCommand", { gomote_id, command: "long" });
+  await call.have(1);
+  call.pause();
+  paused.resolve();
+  let before = 0;
+  await until(async () => {
+    const still = written > 1 && written === before;
+    before = written;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    return still;
+  }, "the command to be held back");
+  expect(written).toBeLessThan(300); // what the sockets between them hold is no more than that
+  call.resume();
+  for (let passed = 0; passed < 120; passed += 10) {
+    await clock.advance(minutes(10));
+    await farm.gomote.instances.look();
+  }
+  end.resolve();
+  expect(await call.ended).toEqual({ code: OK, details: "" });
+  expect(call.messages.reduce((sum, { output }) => sum + output.length, 0)).toBe(400 * (1 << 18));
+  expect(await alice.call("InstanceAlive", { gomote_id })).toEqual({});
+});
+
+test("[gomote 25] [gomote 26] [gomote 28] directories are listed, and bad arguments said", async () => {
+  await using farm = await gomoteFarm();
+  const { machine, alice, gomote_id } = await withInstance(farm);
+  const code = async (request: object) => (await alice.call<Ended>("ListDirectory", request)) as Ended;
+  expect(await code({ gomote_id })).toMatchObject({ code: CODE.invalid });
+  expect(await code({ directory: "." })).toMatchObject({ code: CODE.invalid });
+  expect(await code({ gomote_id, directory: "../x" })).toMatchObject({ code: CODE.invalid });
+  expect(machine.calls).toEqual([]);
+  const entries = ["drwxr-xr-x\td/", "-rw-r--r--\td/x\t3\t2026-11-23T17:00:05Z"];
+  const request = { gomote_id, directory: ".", recursive: true, digest: true, skip_files: ["go/pkg", ""] };
+  expect(await alice.call("ListDirectory", request)).toEqual({ entries });
+  const streamed = alice.stream<{ entries: string[] }>("ListDirectoryStreaming", request);
+  expect([await streamed.ended, streamed.messages]).toEqual([{ code: OK, details: "" }, [{ entries }]]);
+  expect(machine.calls[0]).toBe("GET /ls dir=.&recursive=true&digest=true&skip=go%2Fpkg");
+});
+
+test("[gomote 33] [gomote 34] files are written and removed, or refused", async () => {
+  await using farm = await gomoteFarm();
+  const { machine, alice, gomote_id } = await withInstance(farm);
+  farm.world.put("world.example/a", "hello");
+  const codes = async (method: string, requests: readonly object[]) =>
+    await Promise.all(
+      requests
+        .map(async (request) => (await alice.call<Ended>(method, request)) as Ended)
+        .map(async (end) => (await end).code),
+    );
+
+  const write = { gomote_id, url: "http://world.example/a", filename: "d/f", mode: 0o755 };
+  expect(await alice.call("WriteFileFromURL", write)).toEqual({});
+  expect(
+    await codes("WriteFileFromURL", [
+      { ...write, url: "http://world.example/404" },
+      { ...write, url: "ftp://world.example/a" },
+      { ...write, filename: "../f" },
+      { ...write, filename: "" },
+      { ...write, filename: "/etc/passwd" },
+      { ...write, mode: 0x8000_0000 },
+      { ...write, url: "" },
+    ]),
+  ).toEqual([CODE.aborted, CODE.invalid, CODE.invalid, CODE.invalid, CODE.invalid, CODE.invalid, CODE.invalid]);
+
+  const tgz = { gomote_id, url: "http://world.example/a", directory: "go" };
+  expect(await alice.call("WriteTGZFromURL", tgz)).toEqual({});
+  expect(
+    await codes("WriteTGZFromURL", [
+      { ...tgz, url: "" },
+      { ...tgz, url: "http://world.example/404" },
+      { ...tgz, directory: "a/../../b" },
+      { ...tgz, gomote_id: "" },
+    ]),
+  ).toEqual([CODE.invalid, CODE.precondition, CODE.invalid, CODE.invalid]);
+
+  expect(
+    await codes("RemoveFiles", [
+      { gomote_id },
+      { paths: ["x"] },
+      { gomote_id, paths: ["x", "../y"] },
+      { gomote_id, paths: [""] },
+    ]),
+  ).toEqual([CODE.invalid, CODE.invalid, CODE.invalid, CODE.invalid]);
+  expect(await alice.call("RemoveFiles", { gomote_id, paths: ["x", "y/z"] })).toEqual({});
+  expect(machine.calls).toEqual([
+    "PUT /write path=d%2Ff&mode=493",
+    "PUT /writetgz dir=go",
+    "POST /removeall path=x&path=y/z",
+  ]);
+
+  expect(await alice.call("AddBootstrap", { gomote_id })).toEqual({ bootstrap_go_url: "" });
+});
+
+test("arguments of 10 MB, a NUL in the environment and variables without a name are refused before the machine hears of them", async () => {
+  await using farm = await gomoteFarm();
+  const { machine, alice, gomote_id } = await withInstance(farm);
+  const end = async (request: object) => (await run(alice, { gomote_id, command: "x", ...request })).ended;
+  expect((await end({ args: ["y".repeat(10 << 20)] })).code).toBe(CODE.exhausted);
+  expect(await end({ append_environment: ["A=\0"] })).toEqual({
+    code: CODE.invalid,
+    details: 'Cannot run "x": there is a NUL in append_environment.',
+  });
+  expect((await end({ append_environment: ["=B"] })).code).toBe(CODE.invalid);
+  expect((await end({ imitate_host_type: "nope" })).code).toBe(CODE.invalid);
+  expect(machine.calls).toEqual([]);
+});
+
+test("a machine that goes away ends the command as Unavailable and an original's instance with it; who asks next is told", async () => {
+  await using farm = await gomoteFarm();
+  const { machine, alice, gomote_id } = await withInstance(farm, async (_, io) => {
+    await io.write("begun\n");
+    await new Promise<void>((resolve) => io.signal.addEventListener("abort", () => resolve(), { once: true }));
+    return "ok";
+  });
+  const call = alice.stream("ExecuteCommand", { gomote_id, command: "long" });
+  await call.have(1);
+  await machine.hangUp();
+  expect(await call.ended).toMatchObject({ code: CODE.unavailable });
+  await until(
+    async () => ((await alice.call<Ended>("InstanceAlive", { gomote_id })) as Ended).code === CODE.notFound,
+    "the instance to end",
+  );
+  const rows = await farm.database.sql.query<{ reason: string }>("select end_reason as reason from lease");
+  expect(rows.map(({ reason }) => reason)).toEqual([expect.stringMatching(/^its machine is gone: /)]);
+});

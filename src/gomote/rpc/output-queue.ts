@@ -1,0 +1,60 @@
+/** Output between a command that writes and a caller that reads: a write resolves once it was taken, so that each writer is held back. */
+
+/** Messages stay far below what a client takes. */
+const PIECE = 64 * 1024;
+
+interface Waiting {
+  readonly chunk: Buffer;
+  readonly taken: () => void;
+}
+
+export class OutputQueue {
+  readonly #signal: AbortSignal;
+  readonly #waiting: Waiting[] = [];
+  #ended: { readonly error: unknown } | undefined;
+  #wake: () => void = () => {};
+
+  /** Once `signal` aborts, writes resolve at once, and what waits is not read any more. */
+  constructor(signal: AbortSignal) {
+    this.#signal = signal;
+    signal.addEventListener("abort", () => this.#left(), { once: true });
+  }
+
+  write(chunk: Uint8Array): Promise<void> {
+    if (this.#signal.aborted) return Promise.resolve();
+    return new Promise((taken) => {
+      this.#waiting.push({ chunk: Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength), taken });
+      this.#wake();
+    });
+  }
+
+  /** Nothing more is written; the reader ends after what waits, with `error` when there is one. */
+  end(error: unknown): void {
+    this.#ended = { error };
+    this.#wake();
+  }
+
+  async *chunks(): AsyncGenerator<Uint8Array<ArrayBuffer>, void> {
+    for (;;) {
+      const waiting = this.#waiting.shift();
+      if (waiting) {
+        for (let at = 0; at < waiting.chunk.length; at += PIECE) {
+          yield new Uint8Array(waiting.chunk.subarray(at, at + PIECE));
+        }
+        waiting.taken();
+        continue;
+      }
+      if (this.#ended) {
+        if (this.#ended.error !== undefined) throw this.#ended.error;
+        return;
+      }
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+  }
+
+  #left(): void {
+    for (const { taken } of this.#waiting.splice(0)) taken();
+  }
+}

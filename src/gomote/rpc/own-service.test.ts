@@ -1,0 +1,150 @@
+import { expect, test } from "vitest";
+import { insertPlanned } from "../../builds/insert.ts";
+import { until } from "../../machines/testing/farm-of-machines.ts";
+import { commandBegan } from "../../store/gomote-commands.ts";
+import { addCommit, NOON, testRecipe } from "../../store/testing/farm.ts";
+import { BUILDER, COMMUNITY, type GomoteFarm, gomoteFarm, HOST_TYPE, TEAM_TYPE } from "../testing/farm.ts";
+import { type Ended, OK, type RpcClient } from "../testing/rpc-client.ts";
+
+const OWN = "barnraiser.Gomote";
+const CODE = { invalid: 3, notFound: 5, denied: 7, unauthenticated: 16 } as const;
+
+async function create(client: RpcClient): Promise<string> {
+  const call = client.stream<{ instance: { gomote_id: string } | null }>("CreateInstance", { builder_type: BUILDER });
+  expect((await call.ended).code).toBe(OK);
+  return call.messages.at(-1)?.instance?.gomote_id ?? "";
+}
+
+async function build(farm: GomoteFarm): Promise<number> {
+  const { sql } = farm.database;
+  const commitId = await addCommit(sql, "app", "c".repeat(40));
+  const recipe = testRecipe(BUILDER, HOST_TYPE, ["make", "check"]);
+  const planned = { repo: "app", commitId, committedAt: NOON, branch: "main", head: true, recipe } as const;
+  const [made] = await insertPlanned(sql, [{ ...planned, provenance: "submitted", class: "post-submit" }], NOON);
+  await sql.query("update lease set state = 'ended', ended_at = now() where kind = 'build'"); // nobody builds it here
+  return made?.id ?? 0;
+}
+
+test("an instance is described, and types tell why one may not have them", async () => {
+  await using farm = await gomoteFarm();
+  await farm.machines.machine();
+  const alice = await farm.person("alice@example.org");
+  const gomote_id = await create(alice);
+  expect(await alice.call("DescribeInstance", { gomote_id }, OWN)).toMatchObject({
+    builder_type: BUILDER,
+    host_type: HOST_TYPE,
+    machine: "m1",
+    working_dir: "/tmp/workdir",
+    goos: "linux",
+    goarch: "amd64",
+    ssh_address: "",
+  });
+  const { types } = (await alice.call("ListTypes", {}, OWN)) as { types: readonly Record<string, unknown>[] };
+  expect(types.find(({ builder_type }) => builder_type === BUILDER)).toMatchObject({
+    refusal: "",
+    machines: 1,
+    idle: 0,
+  });
+  const refused = types.filter(({ refusal }) => refusal !== "").map(({ builder_type }) => builder_type);
+  expect(refused).toEqual([TEAM_TYPE, COMMUNITY, "linux-riscv64"]);
+  expect(await farm.client(undefined).call("ListTypes", {}, OWN)).toMatchObject({ code: CODE.unauthenticated });
+});
+
+test("commands that run and ran are listed for their owner, who may kill one", async () => {
+  await using farm = await gomoteFarm();
+  await farm.machines.machine({
+    exec: async ({ cmd }, io) => {
+      if (cmd === "short") return "exit status 2";
+      await io.write("begun\n");
+      await new Promise<void>((resolve) => io.signal.addEventListener("abort", () => resolve(), { once: true }));
+      return "ok";
+    },
+  });
+  const [alice, bob] = [await farm.person("alice@example.org"), await farm.person("bob@example.org")];
+  const gomote_id = await create(alice);
+  await alice.stream("ExecuteCommand", { gomote_id, command: "short", args: ["a b"] }).ended;
+  const long = alice.stream("ExecuteCommand", { gomote_id, command: "long", directory: "go" });
+  await long.have(1);
+  interface Executions {
+    readonly executions: readonly { readonly id: string; readonly process_state: string }[];
+  }
+  const list = async () => ((await alice.call("ListExecutions", { gomote_id: "" }, OWN)) as Executions).executions;
+  expect(await list()).toMatchObject([
+    { gomote_id, argv: ["long"], directory: "go", ended: 0, process_state: "" },
+    { gomote_id, argv: ["short a b"], process_state: "exit status 2" },
+  ]);
+  const kill = { gomote_id, execution_id: (await list())[0]?.id };
+  expect(await bob.call("KillExecution", kill, OWN)).toMatchObject({ code: CODE.denied });
+  expect(await alice.call("KillExecution", { gomote_id, execution_id: "77" }, OWN)).toMatchObject({
+    code: CODE.notFound,
+  });
+  expect(await alice.call("KillExecution", kill, OWN)).toEqual({});
+  expect((await long.ended).code).not.toBe(OK);
+  await until(
+    async () => (await list())[0]?.process_state === "it was killed by whoever ran it",
+    "its end to be written down",
+  );
+});
+
+test("a command that another coordinator started, or one before a restart, is killed on the machine where it still runs", async () => {
+  await using farm = await gomoteFarm();
+  const agent = { digest: "", platform: "linux/amd64", instance: "a".repeat(32), resume: 1 };
+  const machine = await farm.machines.machine({ agent });
+  const alice = await farm.person("alice@example.org");
+  const gomote_id = await create(alice);
+  const { sql } = farm.database;
+  const left = { instance: 1, who: "alice@example.org", command: "long", dir: "" };
+  const execution_id = String(await commandBegan(sql, left, NOON));
+  expect(await alice.call("KillExecution", { gomote_id, execution_id }, OWN)).toEqual({});
+  expect(machine.calls).toContain(`POST /exec-end id=g1.${execution_id}`);
+  const { executions } = (await alice.call("ListExecutions", { gomote_id }, OWN)) as { executions: readonly object[] };
+  expect(executions).toMatchObject([{ process_state: "it was killed by whoever ran it" }]);
+  machine.calls.length = 0;
+  expect(await alice.call("KillExecution", { gomote_id, execution_id }, OWN)).toEqual({}); // it has ended
+  expect(machine.calls).not.toContain(`POST /exec-end id=g1.${execution_id}`);
+});
+
+test("files are pushed in one stream as they come, and only below the work dir of one's own", async () => {
+  await using farm = await gomoteFarm();
+  const machine = await farm.machines.machine();
+  const [alice, bob] = [await farm.person("alice@example.org"), await farm.person("bob@example.org")];
+  const gomote_id = await create(alice);
+  machine.calls.length = 0;
+  machine.uploads.length = 0;
+  const push = (client: RpcClient, first: object) => {
+    const tgz = Array.from({ length: 8 }, () => ({ tgz: Buffer.alloc(1 << 20, "x") }));
+    return client.upload("PushFiles", [first, ...tgz], OWN);
+  };
+  expect(await push(alice, { gomote_id, directory: "go" })).toEqual({});
+  const put = machine.calls.filter((call) => call !== "GET /status");
+  expect([put, machine.uploads]).toEqual([["PUT /writetgz dir=go"], [8 << 20]]);
+  expect(await push(bob, { gomote_id, directory: "go" })).toMatchObject({ code: CODE.denied });
+  expect(await push(alice, { gomote_id, directory: "../go" })).toMatchObject({ code: CODE.invalid });
+  machine.behave.upload = { after: 1 << 20, how: "refuse" };
+  expect(await push(alice, { gomote_id, directory: "go" })).toMatchObject({ code: CODE.invalid });
+});
+
+test("a build's steps are told with what each needs, and its sources are written as its own attempt wrote them", async () => {
+  await using farm = await gomoteFarm();
+  const machine = await farm.machines.machine();
+  const alice = await farm.person("alice@example.org");
+  const gomote_id = await create(alice);
+  const id = await build(farm);
+  expect(await alice.call("GetBuildLayout", { build: id }, OWN)).toMatchObject({
+    builder_type: BUILDER,
+    host_type: HOST_TYPE,
+    environment: [`GO_BUILDER_NAME=${BUILDER}`],
+    steps: [
+      { name: "make", argv: ["make", "arg"], directory: "src", failed: false },
+      { name: "check", argv: ["check", "arg"], directory: "src", failed: false },
+    ],
+  });
+  expect(await alice.call("GetBuildLayout", { build: 77 }, OWN)).toMatchObject({ code: CODE.notFound });
+  const nobody = await farm.person("nobody@example.org", []);
+  expect(await nobody.call<Ended>("GetBuildLayout", { build: id }, OWN)).toMatchObject({ code: CODE.denied });
+  machine.calls.length = 0;
+  const laid = alice.stream<{ progress: string }>("LayOutBuild", { gomote_id, build: id }, OWN);
+  expect((await laid.ended).code).toBe(OK);
+  expect(machine.calls).toEqual(["PUT /writetgz dir=src"]);
+  expect(laid.messages.map(({ progress }) => progress)).toEqual([expect.stringMatching(/^wrote app to m1 in /)]);
+});

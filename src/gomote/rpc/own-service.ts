@@ -1,0 +1,212 @@
+/**
+ * barnraiser.Gomote: what our own command needs beyond the original's service (wire/gomote/barnraiser.proto). Rules are those of
+ * gomote-service.ts.
+ */
+import { Readable } from "node:stream";
+import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import { folderOf } from "../../builds/command.ts";
+import { type SourcesDeps, writeSources } from "../../builds/sources.ts";
+import { TESTS_STEP } from "../../builds/tests-step.ts";
+import type { FarmConfig } from "../../config/effective.ts";
+import type { Step, TestsSpec } from "../../farm/build.ts";
+import type { Clock } from "../../farm/clock.ts";
+import { FarmError } from "../../farm/errors.ts";
+import { buildId } from "../../farm/ids.ts";
+import { mayNotBorrow } from "../../farm/lending.ts";
+import { failedIn } from "../../store/failed-tests.ts";
+import { commandOfInstance, commandsOf, type RanCommand } from "../../store/gomote-commands.ts";
+import { lastAttemptSteps, recipeOf } from "../../store/pages-build.ts";
+import { connected } from "../../store/pages-pools.ts";
+import type { Sql } from "../../store/sql.ts";
+import type { Gomote } from "../../wire/gomote/gen/barnraiser_pb.ts";
+import type { Holds } from "../holds.ts";
+import { allTypes } from "../instance-types.ts";
+import type { Instances } from "../instances.ts";
+import { callerOf } from "./calls.ts";
+import type { Commands } from "./commands.ts";
+import { OutputQueue } from "./output-queue.ts";
+import { type Records, want, wantBelow } from "./requests.ts";
+
+/** Named in the command that runs them. */
+const MOST_TESTS = 50;
+/** Commands told of, the newest first. */
+const TOLD = 200;
+
+export interface OwnServiceDeps {
+  readonly sql: Sql;
+  readonly clock: Clock;
+  readonly config: () => FarmConfig;
+  readonly instances: Instances;
+  readonly holds: Holds;
+  readonly commands: Commands;
+  readonly records: Records;
+  readonly tarball: SourcesDeps["tarball"];
+  /** Where `ssh` is to connect; undefined: nowhere. */
+  readonly ssh: () => { readonly address: string; readonly hostKeys: readonly string[] } | undefined;
+}
+
+export function ownService(deps: OwnServiceDeps): ServiceImpl<typeof Gomote> {
+  const { sql, clock, config, instances, holds, commands, records, tarball, ssh } = deps;
+
+  async function buildOf(build: bigint) {
+    const found = await recipeOf(sql, Number(build));
+    if (!found) throw new FarmError("not-found", `There is no build ${build}.`);
+    return found;
+  }
+
+  return {
+    async listExecutions({ gomoteId }, context) {
+      const person = callerOf(context);
+      const of = gomoteId === "" ? await instances.list(person) : [await instances.find(person, gomoteId)];
+      const ran = await Promise.all(of.map(({ id }) => commandsOf(sql, { instance: id }, TOLD)));
+      return { executions: ran.flat().map(described) };
+    },
+
+    async killExecution({ gomoteId, executionId }, context) {
+      const held = await instances.held(callerOf(context), gomoteId);
+      const ran = await commandOfInstance(sql, held.instance.id, executionId);
+      if (!ran)
+        throw new FarmError(
+          "not-found",
+          `There is no command ${JSON.stringify(executionId.slice(0, 100))} of ${gomoteId}.`,
+        );
+      if (ran.endedAt === null) await commands.kill(held, ran.id);
+      return {};
+    },
+
+    async pushFiles(messages, context) {
+      const parts = messages[Symbol.asyncIterator]();
+      const first = await parts.next();
+      want(first.done !== true, "Cannot push files without saying where to.");
+      if (first.done) return {};
+      const { gomoteId, directory, tgz } = first.value;
+      const person = callerOf(context);
+      const held = await instances.held(person, gomoteId);
+      using _ = instances.keep(held.instance);
+      wantBelow(directory || ".", held.instance);
+      await records(person, "write", held.instance, `${directory || "."}/`);
+      const body = Readable.from(rest(tgz, parts), { objectMode: false });
+      const dir = directory === "." ? "" : directory;
+      await held.machine.client.writeTgz(dir, body, AbortSignal.any([context.signal, held.over]));
+      return {};
+    },
+
+    async getBuildLayout({ build }, context) {
+      const { recipe } = await buildOf(build);
+      const host = config().hosts.find(({ hostType }) => hostType === recipe.hostType);
+      const refusal = host ? mayNotBorrow(callerOf(context), host) : `the farm has no ${recipe.hostType} any more.`;
+      if (refusal !== undefined) throw new FarmError("forbidden", `Cannot tell how build ${build} is made: ${refusal}`);
+      const ended = await lastAttemptSteps(sql, Number(build));
+      const failed = ended.find(({ outcome }) => outcome === "failure")?.name;
+      const { builders } = config();
+      const tests = recipe.tests
+        ? [testsStep(recipe.tests, await failedIn(sql, buildId(Number(build)), MOST_TESTS))]
+        : [];
+      return {
+        builderType: builders.some(({ name }) => name === recipe.builder) ? recipe.builder : recipe.hostType,
+        hostType: recipe.hostType,
+        environment: [...recipe.env],
+        steps: [...recipe.steps, ...tests].map((step) => ({
+          name: step.name,
+          argv: [...step.command],
+          directory: folderOf(recipe.sourceDir, step.dir),
+          environment: [...step.env],
+          path: [...step.path],
+          failed: step.name === failed,
+        })),
+      };
+    },
+
+    async *layOutBuild({ gomoteId, build }, context) {
+      const person = callerOf(context);
+      const { repo, hash, recipe } = await buildOf(build);
+      const held = await instances.held(person, gomoteId);
+      const { instance, machine, over } = held;
+      using _ = instances.keep(instance);
+      await records(person, "write", instance, `build ${build}`);
+      const said = new OutputQueue(context.signal);
+      const say = (line: string) => said.write(Buffer.from(line));
+      const tree = { repo, hash };
+      const signal = AbortSignal.any([context.signal, over]);
+      const written = writeSources({ clock, tarball, say }, tree, recipe, machine, signal).then(
+        () => said.end(undefined),
+        (error: unknown) => said.end(error),
+      );
+      for await (const line of said.chunks()) yield { progress: Buffer.from(line).toString() };
+      await written;
+    },
+
+    async *holdBuild({ build }, context) {
+      const { recipe } = await buildOf(build);
+      const held = { id: buildId(Number(build)), builder: recipe.builder, hostType: recipe.hostType };
+      for await (const news of holds.hold(callerOf(context), held, context.signal))
+        yield "instance" in news ? { gomoteId: news.instance.name } : news;
+    },
+
+    async describeInstance({ gomoteId }, context) {
+      const instance = await instances.use(callerOf(context), gomoteId);
+      const host = config().hosts.find(({ hostType }) => hostType === instance.hostType);
+      const [os = "", arch = ""] = (host?.hostArch ?? "").split("-");
+      const gateway = ssh();
+      return {
+        builderType: instance.builderType,
+        hostType: instance.hostType,
+        machine: instance.machine ?? "",
+        workingDir: instance.workingDir ?? "",
+        goos: os,
+        goarch: arch,
+        created: inSeconds(instance.createdAt),
+        expires: inSeconds(instance.expiresAt),
+        limit: inSeconds(instance.limitAt ?? 0),
+        sshAddress: gateway?.address ?? "",
+        sshHostKeys: [...(gateway?.hostKeys ?? [])],
+      };
+    },
+
+    async listTypes(_, context: HandlerContext) {
+      const person = callerOf(context);
+      const sessions = Map.groupBy(await connected(sql), ({ hostType }) => hostType);
+      return {
+        types: allTypes(config()).map(({ name, host }) => {
+          const there = (sessions.get(host.hostType) ?? []).filter(({ drained, setAside }) => !drained && !setAside);
+          return {
+            builderType: name,
+            hostType: host.hostType,
+            refusal: mayNotBorrow(person, host) ?? "",
+            machines: there.length,
+            idle: there.filter(({ heldAt }) => heldAt === null).length,
+          };
+        }),
+      };
+    },
+  };
+}
+
+/** What runs those tests that failed, where they are arguments. */
+function testsStep({ run, names }: TestsSpec, failed: readonly string[]): Step {
+  return { ...run, name: TESTS_STEP, command: [...run.command, ...(names === "args" ? failed : [])] };
+}
+
+async function* rest(
+  first: Uint8Array,
+  parts: AsyncIterator<{ readonly tgz: Uint8Array }>,
+): AsyncGenerator<Uint8Array> {
+  if (first.length > 0) yield first;
+  for (let part = await parts.next(); !part.done; part = await parts.next()) yield part.value.tgz;
+}
+
+function described(ran: RanCommand) {
+  return {
+    id: String(ran.id),
+    gomoteId: ran.instance,
+    argv: [ran.command],
+    directory: ran.dir,
+    started: inSeconds(ran.startedAt),
+    ended: inSeconds(ran.endedAt ?? 0),
+    processState: ran.state ?? "",
+  };
+}
+
+function inSeconds(instant: number): bigint {
+  return BigInt(Math.floor(instant / 1000));
+}

@@ -1,0 +1,78 @@
+/**
+ * Certificates for the ssh gateway: what is signed, and what is let in. Both pure.
+ *
+ * A certificate says for five minutes that whoever has the private key of it may connect to one instance, as one person. It is asked for over
+ * gRPC with a token, and only this farm's gateway takes it. Whoever is in stays in when it expires.
+ */
+import { randomBytes } from "node:crypto";
+import { type EpochMs, type Ms, minutes, type PersonId, seconds } from "../../farm/ids.ts";
+import {
+  type Certificate,
+  type CertificateBody,
+  encodeCertificateBody,
+  encodeSignature,
+  type PublicKey,
+  readPublicKey,
+  sshString,
+  USER_CERTIFICATE,
+} from "../../wire/gomote/ssh-wire.ts";
+import type { SshAuthority } from "./keys.ts";
+import { isSignedBy, keyObject, signedWithP256 } from "./signatures.ts";
+
+/** How long a certificate is good. */
+export const GOOD_FOR: Ms = minutes(5);
+/** So much may the clock of the coordinator that signed it be ahead of ours. */
+const SKEW: Ms = seconds(30);
+const DOMAIN = "@farmer.golang.org";
+/** What the gateway grants; anything else that ssh could ask for it refuses. */
+const EXTENSIONS = ["permit-port-forwarding", "permit-pty"];
+
+/** What the certificate is for. */
+export interface Subject {
+  readonly instance: string;
+  readonly owner: PersonId;
+}
+
+/** The certificate over `key`, as bytes. Throws SshWireError when the key is none. */
+export function signedFor(key: PublicKey, { instance, owner }: Subject, ca: SshAuthority, now: EpochMs): Buffer {
+  keyObject(key);
+  const since = BigInt(Math.floor(now / 1000));
+  const body: CertificateBody = {
+    key,
+    nonce: randomBytes(32),
+    serial: 1n,
+    kind: USER_CERTIFICATE,
+    keyId: "go_build",
+    principals: [`${instance}${DOMAIN}`, owner],
+    validAfter: since,
+    validBefore: since + BigInt(GOOD_FOR / 1000),
+    criticalOptions: [],
+    extensions: EXTENSIONS,
+    signatureKey: ca.publicKey,
+  };
+  const signed = encodeCertificateBody(body);
+  return Buffer.concat([signed, sshString(encodeSignature(signedWithP256(ca.privateKey, signed)))]);
+}
+
+/**
+ * Why `certificate` does not let `user` in now; undefined: it does, as far as it can tell. That the instance lives and whose it is only the
+ * database knows: see `isOwners`.
+ */
+export function refusal(certificate: Certificate, user: string, ca: SshAuthority, now: EpochMs): string | undefined {
+  const { kind, principals, criticalOptions, validAfter, validBefore } = certificate;
+  const seconds = BigInt(Math.floor(now / 1000));
+  if (!ca.publicKey.equals(certificate.signatureKey)) return "another authority signed it";
+  if (!isSignedBy(readPublicKey(ca.publicKey), certificate.signed, certificate.signature))
+    return "its signature is not the authority's";
+  if (kind !== USER_CERTIFICATE) return "it is not a user's";
+  if (criticalOptions.length > 0) return `it has the option ${JSON.stringify(criticalOptions[0])}`;
+  if (!principals.includes(`${user}${DOMAIN}`)) return "it is for another instance";
+  if (seconds + BigInt(SKEW / 1000) < validAfter) return "it is not valid yet";
+  if (seconds >= validBefore) return "it has expired";
+  return undefined;
+}
+
+/** Whether the certificate was made for the person whose instance it is. */
+export function isOwners({ principals }: Certificate, owner: PersonId): boolean {
+  return principals.includes(owner);
+}

@@ -1,0 +1,182 @@
+/**
+ * Channels of ssh carried over a shell's line to the machine (wire/buildlet-api/shell-line.ts).
+ *
+ * Bytes are neither kept nor looked at: when one side does not read, the other is held back. The exit status is the command's own, and a
+ * signal is told as one. What the gateway itself says to a person is a line that begins with `# `, on the terminal or, without one, on
+ * standard error, so that no program takes it for output.
+ */
+import type { ServerChannel } from "ssh2";
+import type { Instance } from "../../store/gomote.ts";
+import type { Exit, Opening, ShellFrame, Terminal } from "../../wire/buildlet-api/shell.ts";
+import type { ShellLine } from "../../wire/buildlet-api/shell-line.ts";
+
+/** What `ssh` itself says when the connection failed. */
+const FAILED = 255;
+
+export type Asked = { readonly what: "shell"; readonly command: string | null } | { readonly what: "files" };
+
+export type Session = Asked & {
+  readonly terminal: Terminal | null;
+  readonly env: readonly string[];
+  readonly instance: Instance;
+};
+
+/** A channel as far as others reach into it. */
+export interface Shown {
+  /** Says why nothing more comes, once, and closes it. */
+  tell(why: string): void;
+  resize(columns: number, rows: number): void;
+  signal(name: string): void;
+}
+
+export interface Served {
+  readonly shown: Shown;
+  /** Resolves once it is over, with why when the command has not ended by itself. */
+  readonly over: Promise<string | undefined>;
+}
+
+/** One that leads nowhere: only told something and closed. */
+export function ended(channel: ServerChannel, isTerminal: boolean): Shown {
+  let told = false;
+  return {
+    tell(why) {
+      if (told) return;
+      told = true;
+      say(channel, isTerminal, why);
+      channel.exit(FAILED);
+      channel.end();
+    },
+    resize() {},
+    signal() {},
+  };
+}
+
+/** A line of the gateway's own. */
+export function say(channel: ServerChannel, isTerminal: boolean, text: string): void {
+  if (isTerminal) channel.write(`\r\n# ${text}\r\n`);
+  else channel.stderr.write(`# ${text}\n`);
+}
+
+export function serveOverLine(channel: ServerChannel, line: ShellLine, session: Session): Served {
+  const { terminal } = session;
+  const { promise: over, resolve } = Promise.withResolvers<string | undefined>();
+  const plain = ended(channel, terminal !== null);
+  let exited = false;
+  const finish = (exit: Exit) => {
+    exited = true;
+    if (exit.problem !== "") say(channel, terminal !== null, exit.problem);
+    // Behind what standard error still has to say: the end of the channel does not wait for that.
+    channel.stderr.write("", () => {
+      if (exit.signal !== null) channel.exit(exit.signal, false, "");
+      else channel.exit(exit.code ?? FAILED);
+      channel.end();
+    });
+    resolve(undefined);
+  };
+  const held = (more: boolean, stream: { once(event: "drain", go: () => void): unknown }) => {
+    if (more) return;
+    line.pause();
+    stream.once("drain", () => line.resume());
+  };
+  line.listen({
+    frame: (frame) => {
+      switch (frame.kind) {
+        case "data":
+          return held(channel.write(frame.bytes), channel);
+        case "errors":
+          return held(channel.stderr.write(frame.bytes), channel.stderr);
+        case "started":
+          if (frame.started.note !== "") say(channel, terminal !== null, frame.started.note);
+          return;
+        case "exit":
+          return finish(frame.exit);
+        default:
+          return;
+      }
+    },
+    closed: (error) => {
+      if (!exited) resolve(error?.message ?? "The machine's connection was lost.");
+    },
+  });
+  line.send({ kind: "open", opening: openingOf(session) });
+  if (terminal && session.what === "shell" && session.command === null) welcome(channel, session.instance);
+  channel.on("data", (bytes: Buffer) => {
+    if (line.send({ kind: "data", bytes })) return;
+    channel.pause();
+    void line.drained().then(() => channel.resume());
+  });
+  channel.once("end", () => line.send({ kind: "eof" }));
+  channel.once("close", () => {
+    line.destroy();
+    resolve(undefined);
+  });
+  const shown: Shown = {
+    tell(why) {
+      if (!exited) plain.tell(why);
+      exited = true;
+      line.destroy();
+    },
+    resize: (columns, rows) => void line.send({ kind: "resize", columns, rows }),
+    signal: (signal) => void line.send({ kind: "signal", signal }),
+  };
+  return { shown, over };
+}
+
+/** Accepts the channel once the machine has connected. Resolves when it is closed. */
+export async function forward(
+  accept: () => ServerChannel,
+  reject: () => void,
+  line: ShellLine,
+  opening: Opening & { readonly what: "dial" },
+): Promise<void> {
+  const { promise: over, resolve } = Promise.withResolvers<void>();
+  let channel: ServerChannel | undefined;
+  const take = (frame: ShellFrame) => {
+    if (frame.kind === "started") {
+      channel = accept();
+      channel.on("error", () => {}); // a close follows
+      channel.on("data", (bytes: Buffer) => {
+        if (line.send({ kind: "data", bytes })) return;
+        channel?.pause();
+        void line.drained().then(() => channel?.resume());
+      });
+      channel.once("end", () => line.send({ kind: "eof" }));
+      channel.once("close", () => line.destroy());
+    } else if (frame.kind === "data" && channel) {
+      if (channel.write(frame.bytes)) return;
+      line.pause();
+      channel.once("drain", () => line.resume());
+    } else if (frame.kind === "eof" && channel) {
+      const half = channel;
+      half.write("", () => half.eof());
+    } else if (frame.kind === "exit") {
+      if (channel) channel.end();
+      else reject();
+    }
+  };
+  line.listen({
+    frame: take,
+    closed: () => {
+      channel?.end();
+      resolve();
+    },
+  });
+  line.send({ kind: "open", opening });
+  await over;
+}
+
+function openingOf({ terminal, env, ...asked }: Session): Opening {
+  if (asked.what === "files") return { what: "files" };
+  return { what: "shell", command: asked.command, terminal, env };
+}
+
+/** As the original's gateway: lines that begin with `# `. */
+export function welcome(channel: ServerChannel, { name, machine, workingDir, hostType }: Instance): void {
+  const dir = workingDir ?? "";
+  const lines = [
+    `Welcome to ${name}, the machine ${machine ?? ""} of ${hostType}.`,
+    `Work dir ${dir}; GOROOT is ${dir}/go and GOPATH is ${dir}/gopath where they were set up.`,
+    "It is yours while this shell is open; what it holds is deleted when the instance ends.",
+  ];
+  channel.write(lines.map((line) => `# ${line}\r\n`).join(""));
+}

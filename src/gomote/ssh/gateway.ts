@@ -1,0 +1,162 @@
+/**
+ * The ssh gateway: `-listen-ssh`, where the stock `ssh`, `scp`, `sftp` and `rsync` reach people's instances.
+ *
+ *   knocking -a certificate that gate.ts takes-> in -its instance ends, or it hangs up-> gone
+ *   knocking -LOGIN_LIMIT, or MOST_TRIES keys-> gone
+ *
+ * Whoever knocks costs memory before anybody knows them, so at most MOST_KNOCKING do at a time, MOST_KNOCKING_FROM of them from one address;
+ * beyond that new ones are hung up on. Who is in has at most MOST_CONNECTIONS, and is asked for a sign of life every 15 s, three times.
+ * What goes on over a connection: client.ts.
+ */
+import { createServer, type Server as Listener, type Socket } from "node:net";
+import ssh2, { type AuthContext, type Connection } from "ssh2";
+import { FarmError, messageOf } from "../../farm/errors.ts";
+import { type Ms, seconds } from "../../farm/ids.ts";
+import type { Instance } from "../../store/gomote.ts";
+import { SshClient, type SshClientDeps } from "./client.ts";
+import type { Gate } from "./gate.ts";
+import type { SshPair } from "./keys.ts";
+
+export const LOGIN_LIMIT: Ms = seconds(30);
+/** A client with many keys in its agent shows them one after another. */
+export const MOST_TRIES = 20;
+export const MOST_KNOCKING = 256;
+export const MOST_KNOCKING_FROM = 32;
+/** Of one person, to all their instances. */
+export const MOST_CONNECTIONS = 64;
+
+export interface GatewayDeps extends SshClientDeps {
+  readonly gate: Gate;
+  readonly host: SshPair;
+  readonly listen: { readonly host: string; readonly port: number };
+}
+
+export class SshGateway implements AsyncDisposable {
+  readonly #deps: GatewayDeps;
+  readonly #server: ssh2.Server;
+  readonly #listener: Listener;
+  /** By the address at their other end, by which the library names a connection. */
+  readonly #sockets = new Map<string, { readonly socket: Socket; readonly known: AbortController }>();
+  /** Address -> how many from there nobody knows yet. */
+  readonly #knocking = new Map<string, number>();
+  /** Person -> their connections. */
+  readonly #in = new Map<string, number>();
+
+  private constructor(deps: GatewayDeps) {
+    this.#deps = deps;
+    this.#server = new ssh2.Server({ hostKeys: [deps.host.privateKey], ident: "barnraiser" });
+    this.#server.on("connection", (connection, { ip, port }) => this.#connected(connection, `${ip} ${port}`));
+    this.#listener = createServer({ noDelay: true, keepAlive: true }, (socket) => this.#accepted(socket));
+  }
+
+  /** Throws FarmError naming the address that cannot be had. */
+  static async open(deps: GatewayDeps): Promise<SshGateway> {
+    const gateway = new SshGateway(deps);
+    const { host, port } = deps.listen;
+    await new Promise<void>((resolve, reject) => {
+      gateway.#listener.once("error", (error) => {
+        const why = `Cannot listen on ${host || "*"}:${port} for ssh: ${messageOf(error)}. Give another -listen-ssh.`;
+        reject(new FarmError("conflict", why, { cause: error }));
+      });
+      gateway.#listener.listen({ port, ...(host && { host }) }, resolve);
+    });
+    return gateway;
+  }
+
+  get port(): number {
+    const address = this.#listener.address();
+    return typeof address === "object" && address ? address.port : this.#deps.listen.port;
+  }
+
+  /** `TYPE BASE64` of its key. */
+  get hostKeys(): readonly string[] {
+    return [this.#deps.host.publicLine];
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.#listener.close(() => resolve()));
+    for (const { socket } of this.#sockets.values()) socket.destroy();
+    await closed;
+  }
+
+  #accepted(socket: Socket): void {
+    const from = socket.remoteAddress ?? "";
+    const [all, there] = [[...this.#knocking.values()].reduce((a, b) => a + b, 0), this.#knocking.get(from) ?? 0];
+    if (all >= MOST_KNOCKING || there >= MOST_KNOCKING_FROM) {
+      socket.destroy();
+      return;
+    }
+    const address = `${from} ${socket.remotePort}`;
+    const known = new AbortController();
+    this.#sockets.set(address, { socket, known });
+    count(this.#knocking, from, 1);
+    known.signal.addEventListener("abort", () => count(this.#knocking, from, -1), { once: true });
+    this.#deps.clock.sleep(LOGIN_LIMIT, known.signal).then(
+      () => socket.destroy(),
+      () => {},
+    );
+    socket.on("error", () => {}); // a close follows
+    socket.once("close", () => {
+      this.#sockets.delete(address);
+      known.abort();
+    });
+    this.#server.injectSocket(socket);
+  }
+
+  /** The client at `address` has said that it speaks ssh. */
+  #connected(connection: Connection, address: string): void {
+    const { gate, log } = this.#deps;
+    const found = this.#sockets.get(address);
+    if (!found) {
+      connection.end(); // it has just hung up
+      return;
+    }
+    const { socket, known } = found;
+    let instance: Instance | undefined;
+    let tries = 0;
+    connection.on("error", (error: Error) => log.debug({ error: messageOf(error) }, "An ssh connection broke"));
+    connection.on("authentication", (context) => {
+      if (++tries > MOST_TRIES) socket.destroy();
+      else
+        void this.#asked(context, gate).then(
+          (admitted) => {
+            if (!admitted) return context.reject(["publickey"]);
+            instance = admitted;
+            context.accept();
+          },
+          (error: unknown) => {
+            log.warn({ error: messageOf(error) }, "Could not look who an ssh client is");
+            context.reject(["publickey"]);
+          },
+        );
+    });
+    connection.on("ready", () => {
+      known.abort();
+      if (instance) this.#enter(connection, socket, instance);
+      else socket.destroy();
+    });
+  }
+
+  async #asked(context: AuthContext, gate: Gate): Promise<Instance | undefined> {
+    if (context.method !== "publickey") return undefined;
+    const { username: user, key, signature, blob } = context;
+    const proof = signature && blob ? { signature, over: blob } : undefined;
+    return await gate.admit({ user, key: key.data, proof });
+  }
+
+  #enter(connection: Connection, socket: Socket, instance: Instance): void {
+    const { owner } = instance;
+    const there = this.#in.get(owner) ?? 0;
+    const full = there >= MOST_CONNECTIONS;
+    count(this.#in, owner, 1);
+    socket.once("close", () => count(this.#in, owner, -1));
+    const refusal = full ? `You have ${there} connections already, which is the most. Close some.` : undefined;
+    new SshClient(this.#deps, { connection, socket, instance, refusal });
+  }
+}
+
+function count(counts: Map<string, number>, key: string, change: number): void {
+  const now = (counts.get(key) ?? 0) + change;
+  if (now <= 0) counts.delete(key);
+  else counts.set(key, now);
+}

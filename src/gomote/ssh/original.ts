@@ -1,0 +1,84 @@
+/**
+ * A shell on a machine with an original buildlet, which brings an ssh server of its own and wants a terminal: the gateway is that one's client,
+ * with a key of its own, over the tunnel that POST /connect-ssh gave. The server's key is not looked at: the tunnel is the machine's.
+ *
+ * Without a terminal there is one line and an end, as with the original's gateway; files and forwarded ports there are none.
+ */
+import type { Duplex } from "node:stream";
+import ssh2, { type ClientChannel, type ServerChannel } from "ssh2";
+import { messageOf } from "../../farm/errors.ts";
+import type { Instance } from "../../store/gomote.ts";
+import type { Terminal } from "../../wire/buildlet-api/shell.ts";
+import { BUILDLET_USER } from "../machine-lines.ts";
+import { type Asked, ended, type Served, type Shown, say, welcome } from "./channel.ts";
+
+const READY_LIMIT_MS = 15_000;
+
+export type OriginalSession = Asked & {
+  readonly terminal: Terminal | null;
+  readonly instance: Instance;
+  /** The private key that the machine was told of. */
+  readonly key: string;
+};
+
+export function serveOriginal(channel: ServerChannel, duplex: Duplex, session: OriginalSession): Served {
+  const { terminal, instance, key } = session;
+  const plain = ended(channel, terminal !== null);
+  const { promise: over, resolve } = Promise.withResolvers<string | undefined>();
+  if (terminal === null || session.what === "files") {
+    duplex.destroy();
+    plain.tell(
+      "scp etc. unsupported: this machine has an original buildlet, which gives shells with a terminal only (ssh -t).",
+    );
+    resolve(undefined);
+    return { shown: plain, over };
+  }
+  const client = new ssh2.Client();
+  let stream: ClientChannel | undefined;
+  let { columns, rows } = terminal;
+  const exit = (code: number) => {
+    channel.exit(code);
+    channel.end();
+    client.end();
+    resolve(undefined);
+  };
+  client.on("ready", () => {
+    const pty = { term: terminal.name, cols: columns, rows };
+    const opened = (error: Error | undefined, made: ClientChannel) => {
+      if (error) return resolve(`The machine opened no shell: ${messageOf(error)}`);
+      stream = made;
+      let code = 0;
+      made.on("exit", (status: number | null) => {
+        code = status ?? 1;
+      });
+      made.on("error", () => {}); // a close follows
+      made.once("close", () => exit(code));
+      made.pipe(channel, { end: false });
+      channel.pipe(made);
+    };
+    if (session.command === null) client.shell(pty, opened);
+    else client.exec(session.command, { pty }, opened);
+  });
+  client.on("error", (error) => resolve(`The machine's ssh server: ${messageOf(error)}`));
+  client.on("close", () => resolve("The machine's connection was lost."));
+  channel.once("close", () => {
+    client.end();
+    duplex.destroy();
+    resolve(undefined);
+  });
+  if (session.command === null) welcome(channel, instance);
+  else say(channel, true, "An original buildlet may open a shell instead of running the command.");
+  client.connect({ sock: duplex, username: BUILDLET_USER, privateKey: key, readyTimeout: READY_LIMIT_MS });
+  const shown: Shown = {
+    tell: (why) => {
+      plain.tell(why);
+      duplex.destroy();
+    },
+    resize: (width, height) => {
+      [columns, rows] = [width, height];
+      stream?.setWindow(height, width, 0, 0);
+    },
+    signal: (name) => stream?.signal(name),
+  };
+  return { shown, over };
+}

@@ -1,0 +1,64 @@
+import { gunzipSync } from "node:zlib";
+import { expect, test } from "vitest";
+import { FakeClock } from "../../farm/testing/fake-clock.ts";
+import { quiet } from "../../store/testing/database.ts";
+import { MOST, Recorder, WRITE_EVERY } from "./recorder.ts";
+
+/** Keeps what is written; `away`: the database is. */
+function parts() {
+  const kept: Buffer[] = [];
+  const state = { kept, away: false };
+  const sql = {
+    async query<Row>(text: string, values: readonly unknown[] = []): Promise<Row[]> {
+      if (state.away) throw new Error("away");
+      const [, , packed] = values;
+      if (text.includes("gomote_recording_part") && packed instanceof Uint8Array) kept.push(Buffer.from(packed));
+      return [];
+    },
+    tx: () => Promise.reject(new Error("none is needed")),
+  };
+  const lines = () =>
+    kept
+      .map((part) => gunzipSync(part).toString())
+      .join("")
+      .split("\n")
+      .filter(Boolean)
+      .map((line) => JSON.parse(line));
+  return { ...state, sql, lines, state };
+}
+
+test("what is printed becomes an asciicast, characters that came in two pieces whole, sizes only where they change", async () => {
+  const clock = new FakeClock();
+  const { sql, lines, state } = parts();
+  {
+    await using recorder = await Recorder.begin({ sql, clock, log: quiet }, 7, { columns: 80, rows: 24 });
+    clock.jump(WRITE_EVERY);
+    const bytes = Buffer.from("hé\r\n");
+    recorder.printed(bytes.subarray(0, 2));
+    recorder.printed(bytes.subarray(2));
+    recorder.resized({ columns: 80, rows: 24 });
+    state.away = true;
+    await clock.advance(WRITE_EVERY);
+    state.away = false;
+    recorder.resized({ columns: 100, rows: 30 });
+  }
+  const [head, ...events] = lines();
+  expect(head).toMatchObject({ version: 2, width: 80, height: 24 });
+  expect(events.map(([, ...rest]: unknown[]) => rest)).toEqual([
+    ["o", "h"],
+    ["o", "é\r\n"],
+    ["r", "100x30"],
+  ]);
+});
+
+test("a recording is as long as one may be, and says where it stops", async () => {
+  const clock = new FakeClock();
+  const { sql, lines } = parts();
+  {
+    await using recorder = await Recorder.begin({ sql, clock, log: quiet }, 7, { columns: 80, rows: 24 });
+    for (let bytes = 0; bytes < MOST + 1_000_000; bytes += 100_000) recorder.printed(Buffer.alloc(100_000, "x"));
+  }
+  const all = lines();
+  expect(JSON.stringify(all).length).toBeLessThan(MOST + 200_000);
+  expect(all.at(-1)?.[2]).toContain("The recording stops here");
+});

@@ -1,0 +1,139 @@
+/**
+ * Shells in browsers, of instances whose machines are connected to this coordinator.
+ *
+ * A shell is a command of its instance: it is in the audit and among the commands, it is recorded (recorder.ts), and while it is open the
+ * instance is in use. It can be come back to by the person who opened it, and by nobody else.
+ */
+import type { Clock } from "../../farm/clock.ts";
+import type { Bus, Log } from "../../farm/deps.ts";
+import { FarmError, messageOf } from "../../farm/errors.ts";
+import { type Ms, seconds } from "../../farm/ids.ts";
+import type { Person } from "../../farm/person.ts";
+import { recordAudit } from "../../store/audit.ts";
+import { commandBegan, commandEnded } from "../../store/gomote-commands.ts";
+import type { Sql } from "../../store/sql.ts";
+import { ShellLine } from "../../wire/buildlet-api/shell-line.ts";
+import type { Size } from "../../wire/gomote/terminal-message.ts";
+import type { HeldInstance } from "../holdings.ts";
+import type { Instances } from "../instances.ts";
+import { Recorder } from "./recorder.ts";
+import { type Screen, Terminal } from "./terminal.ts";
+
+/** Of one person, and of all, at a time. */
+export const MOST_OF_PERSON = 16;
+export const MOST = 1000;
+/** For the machine to answer. */
+const OPEN_LIMIT: Ms = seconds(20);
+const COMMAND = "a shell in the browser";
+
+export interface TerminalsDeps {
+  readonly sql: Sql;
+  readonly bus: Bus;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly instances: Pick<Instances, "held" | "keep">;
+}
+
+export class Terminals implements AsyncDisposable {
+  readonly #deps: TerminalsDeps;
+  readonly #open = new Map<string, Terminal>();
+  /** Of each that is open, and of those that are being written down. */
+  readonly #ends = new Set<Promise<void>>();
+
+  constructor(deps: TerminalsDeps) {
+    this.#deps = deps;
+  }
+
+  /** The shell `id` of `person` on their instance `name`, if it can be come back to. */
+  find(person: Person, name: string, id: string): Terminal | undefined {
+    const found = this.#open.get(id);
+    return found?.owner === person.id && found.instance === name ? found : undefined;
+  }
+
+  /** A new shell on `person`'s instance `name`. Throws HeldElsewhere, and FarmError saying why there is none. */
+  async open(person: Person, name: string, size: Size, signal: AbortSignal): Promise<Terminal> {
+    const { clock, instances } = this.#deps;
+    const held = await instances.held(person, name);
+    const { instance, machine, over } = held;
+    if (machine.agent === "original")
+      throw new FarmError(
+        "conflict",
+        `The machine ${machine.name} runs the original buildlet, which has no shell for a browser: use gomote ssh.`,
+      );
+    const mine = [...this.#open.values()].filter(({ owner }) => owner === person.id);
+    if (mine.length >= MOST_OF_PERSON || this.#open.size >= MOST)
+      throw new FarmError(
+        "too-large",
+        `You have ${mine.length} shells open, or the farm has ${MOST}: close one first.`,
+      );
+    const limit = new AbortController();
+    const done = new AbortController();
+    clock.sleep(OPEN_LIMIT, done.signal).then(
+      () => limit.abort(new FarmError("timed-out", `The machine ${machine.name} did not open a shell in time.`)),
+      () => {},
+    );
+    try {
+      const duplex = await machine.client.openShell(AbortSignal.any([signal, over, limit.signal]));
+      duplex.on("error", () => {}); // a close follows
+      const recorder = await this.#record(held, person, size);
+      const terminal = new Terminal(
+        {
+          clock,
+          line: new ShellLine(duplex),
+          owner: person.id,
+          instance: instance.name,
+          printed: (bytes) => recorder.printed(bytes),
+          resized: (to) => recorder.resized(to),
+        },
+        size,
+      );
+      this.#open.set(terminal.id, terminal);
+      const end = this.#follow(terminal, held, recorder).finally(() => this.#ends.delete(end));
+      this.#ends.add(end);
+      return terminal;
+    } finally {
+      done.abort();
+    }
+  }
+
+  /** Shows `terminal` on `screen` from byte `from` on; the answer is called when the screen's connection is gone. */
+  show(terminal: Terminal, screen: Screen, from: number, size: Size): () => void {
+    terminal.show(screen, from, size);
+    return () => terminal.leave(screen);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const terminal of this.#open.values()) terminal.end("The coordinator was stopped; open another shell.");
+    await Promise.all(this.#ends);
+  }
+
+  async #record({ instance }: HeldInstance, person: Person, size: Size): Promise<Recorder> {
+    const { sql, clock, bus, log } = this.#deps;
+    const now = clock.now();
+    const command = await sql.tx(async (tx) => {
+      const subject = `gomote:${instance.name}`;
+      await recordAudit(tx, { at: now, who: person.email, action: "gomote shell", subject, detail: "in the browser" });
+      return commandBegan(tx, { instance: instance.id, who: person.email, command: COMMAND, dir: "" }, now);
+    });
+    bus.publish(`gomote:${instance.id}`);
+    return await Recorder.begin({ sql, clock, log }, command, size);
+  }
+
+  async #follow(terminal: Terminal, { instance, over }: HeldInstance, recorder: Recorder): Promise<void> {
+    const { sql, bus, clock, log, instances } = this.#deps;
+    using _ = instances.keep(instance);
+    const ended = () => terminal.end(messageOf(over.reason));
+    over.addEventListener("abort", ended, { once: true });
+    if (over.aborted) ended();
+    const why = await terminal.over;
+    over.removeEventListener("abort", ended);
+    // Who was told nothing, since their connection was lost, may still come and hear it.
+    this.#open.delete(terminal.id);
+    await recorder[Symbol.asyncDispose]();
+    const state = why === "The shell has ended." ? "ok" : why;
+    await commandEnded(sql, recorder.command, state, clock.now()).catch((error: unknown) =>
+      log.warn({ instance: instance.name, error: messageOf(error) }, "Could not write down how a shell ended"),
+    );
+    bus.publish(`gomote:${instance.id}`);
+  }
+}

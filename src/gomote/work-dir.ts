@@ -1,0 +1,18 @@
+/**
+ * Emptying a machine's work dir. Our agent keeps the folder itself; the original removes it with what is in it, cannot list it then, and makes
+ * it again for whatever is written there next: it is given an archive of nothing.
+ */
+import { Readable } from "node:stream";
+import { gzipSync } from "node:zlib";
+import type { MachineSession } from "../machines/machine-session.ts";
+import { tarEnd } from "../wire/tar/tar-writer.ts";
+
+export async function emptyWorkDir({ agent, client }: MachineSession, signal: AbortSignal): Promise<void> {
+  await client.removeAll(["."], signal);
+  if (agent === "original") await client.writeTgz("", Readable.from([gzipSync(tarEnd())]), signal);
+}
+
+/** Whether `path`, which is below the work dir, is the work dir itself. */
+export function isWorkDir(path: string): boolean {
+  return path.split("/").every((part) => part === "" || part === ".");
+}

@@ -1,0 +1,137 @@
+/** Connections on which a machine, or another coordinator, stops speaking HTTP: one request, 101, and then bytes both ways. */
+import type { Duplex } from "node:stream";
+import type { Clock } from "../../farm/clock.ts";
+import { FarmError, messageOf } from "../../farm/errors.ts";
+import { type Ms, seconds } from "../../farm/ids.ts";
+import {
+  encodeRequestHead,
+  fieldValues,
+  type HeaderField,
+  type ResponseHead,
+  responseHeadReader,
+} from "../../wire/revdial/http-head.ts";
+
+/** From the request to the 101, the connection included. The original's sshd is tried for up to 5 s at its end. */
+export const SWITCH_LIMIT: Ms = seconds(20);
+const WORDS_LIMIT = 4096;
+
+export interface SwitchOptions {
+  /** How messages call the other side. */
+  readonly name: string;
+  readonly clock: Clock;
+  readonly dial: (signal: AbortSignal) => Promise<Duplex>;
+  /** Aborts when the other side is gone: then so is the connection. */
+  readonly gone: AbortSignal;
+}
+
+export interface SwitchRequest {
+  readonly target: string;
+  /** Value of Upgrade. */
+  readonly protocol: string;
+  readonly fields?: readonly HeaderField[];
+}
+
+export interface Switched {
+  /** The caller's from then on. */
+  readonly socket: Duplex;
+  /** What the other side says that it speaks now. */
+  readonly protocol: string;
+}
+
+/**
+ * The connection, once the other side has switched. Throws FarmError: `not-found` for a 404, `bad-request` for
+ * another refusal, `machine-broken` for a 5xx, `machine-gone` when it hung up or did not answer, or the reason of a signal.
+ */
+export async function switched(
+  { name, clock, dial, gone }: SwitchOptions,
+  { target, protocol, fields = [] }: SwitchRequest,
+  signal?: AbortSignal,
+): Promise<Switched> {
+  const what = `POST ${target.split("?", 1)[0]}`;
+  const late = new AbortController();
+  const done = new AbortController();
+  clock.sleep(SWITCH_LIMIT, done.signal).then(
+    () => late.abort(new FarmError("machine-gone", `${name} did not answer ${what} within ${SWITCH_LIMIT / 1000} s`)),
+    () => {},
+  );
+  const stop = AbortSignal.any([late.signal, gone, ...(signal ? [signal] : [])]);
+  let socket: Duplex | undefined;
+  try {
+    stop.throwIfAborted();
+    socket = await dial(stop);
+    const host: HeaderField = ["Host", name.replace(/[^\x21-\x7e]/g, "?")];
+    const length: HeaderField = ["Content-Length", "0"];
+    const upgrade: HeaderField[] = [
+      ["Connection", "Upgrade"],
+      ["Upgrade", protocol],
+    ];
+    socket.write(encodeRequestHead("POST", target, [host, length, ...upgrade, ...fields]));
+    const { head, rest } = await answerOf(socket, stop);
+    if (head.status !== 101) throw refusal(name, what, head, await wordsOf(socket, rest, stop));
+    if (rest.length > 0) socket.unshift(rest);
+    const taken = socket;
+    gone.addEventListener("abort", () => taken.destroy(), { once: true });
+    if (gone.aborted) taken.destroy();
+    return { socket: taken, protocol: fieldValues(head, "Upgrade")[0] ?? "" };
+  } catch (error) {
+    socket?.destroy();
+    if (stop.aborted) throw stop.reason;
+    if (error instanceof FarmError) throw error;
+    throw new FarmError("machine-gone", `${name} broke off ${what}: ${messageOf(error)}`, { cause: error });
+  } finally {
+    done.abort();
+  }
+}
+
+function refusal(name: string, what: string, { status }: ResponseHead, words: string): FarmError {
+  const code = status === 404 ? "not-found" : status < 500 ? "bad-request" : "machine-broken";
+  return new FarmError(code, `${name} answered ${what} with ${status}: ${words || "no reason given"}`);
+}
+
+/** The socket is left as it was found: nobody listens. */
+async function answerOf(
+  socket: Duplex,
+  signal: AbortSignal,
+): Promise<{ readonly head: ResponseHead; readonly rest: Uint8Array }> {
+  const reader = responseHeadReader();
+  for (;;) {
+    const chunk = await nextOf(socket, signal);
+    if (chunk === undefined) throw new Error("it hung up");
+    const read = reader.push(chunk);
+    if (read) return read;
+  }
+}
+
+async function wordsOf(socket: Duplex, rest: Uint8Array, signal: AbortSignal): Promise<string> {
+  const chunks: Uint8Array[] = [rest];
+  for (let length = rest.length; length < WORDS_LIMIT; ) {
+    const chunk = await nextOf(socket, signal).catch(() => undefined);
+    if (chunk === undefined) break;
+    chunks.push(chunk);
+    length += chunk.length;
+  }
+  return Buffer.concat(chunks).toString("utf8", 0, WORDS_LIMIT).trim();
+}
+
+/** The next bytes; undefined at the end. */
+function nextOf(socket: Duplex, signal: AbortSignal): Promise<Buffer | undefined> {
+  return new Promise((resolve, reject) => {
+    const settle = (end: () => void) => {
+      socket.off("readable", onReadable).off("end", onEnd).off("close", onEnd).off("error", onError);
+      signal.removeEventListener("abort", onAbort);
+      end();
+    };
+    const onReadable = () => {
+      const chunk: Buffer | null = socket.read();
+      if (chunk !== null) settle(() => resolve(chunk));
+    };
+    const onEnd = () => settle(() => resolve(undefined));
+    const onError = (error: Error) => settle(() => reject(error));
+    const onAbort = () => settle(() => reject(signal.reason));
+    socket.on("readable", onReadable).on("end", onEnd).on("close", onEnd).on("error", onError);
+    signal.addEventListener("abort", onAbort, { once: true });
+    if (signal.aborted) onAbort();
+    else if (socket.destroyed) onEnd();
+    else onReadable();
+  });
+}

@@ -1,0 +1,68 @@
+/**
+ * Browsers in which somebody is signed in.
+ *
+ * A browser holds a random secret in a cookie, the database its SHA-256. It is signed in until the session is over, its person signs out or is
+ * removed; and, where it signed in by showing a token, only while that token is good. What somebody may is looked up each time.
+ */
+import { randomBytes } from "node:crypto";
+import type { Clock } from "../farm/clock.ts";
+import { type EpochMs, epochMs, type Ms, ms, plus } from "../farm/ids.ts";
+import type { Person } from "../farm/person.ts";
+import { recordAudit } from "../store/audit.ts";
+import { deleteBrowserSession, insertBrowserSession, signedIn } from "../store/logins.ts";
+import type { Sql } from "../store/sql.ts";
+import { personOf } from "./people.ts";
+import { sha256 } from "./secret-text.ts";
+
+export const SESSION_KEPT: Ms = ms(30 * 86_400_000);
+const SECRET: RegExp = /^[A-Za-z0-9_-]{43}$/;
+
+export interface LoginsDeps {
+  readonly sql: Sql;
+  readonly clock: Clock;
+}
+
+/** How somebody showed who they are. */
+export type Proof =
+  | { readonly by: "token"; readonly id: string; readonly expiresAt: EpochMs }
+  | { readonly by: "openid"; readonly issuer: string };
+
+export class Logins {
+  readonly #deps: LoginsDeps;
+
+  constructor(deps: LoginsDeps) {
+    this.#deps = deps;
+  }
+
+  /** `secret` is for the browser's cookie alone. */
+  async signIn(person: Person, proof: Proof): Promise<{ readonly secret: string; readonly expiresAt: EpochMs }> {
+    const { sql, clock } = this.#deps;
+    const secret = randomBytes(32).toString("base64url");
+    const madeAt = clock.now();
+    const longest = plus(madeAt, SESSION_KEPT);
+    const expiresAt = proof.by === "token" ? epochMs(Math.min(longest, proof.expiresAt)) : longest;
+    const tokenId = proof.by === "token" ? proof.id : null;
+    await sql.tx(async (tx) => {
+      await insertBrowserSession(tx, { sha256: sha256(secret), personId: person.id, tokenId, madeAt, expiresAt });
+      await recordAudit(tx, {
+        at: madeAt,
+        who: person.email,
+        action: "login",
+        subject: `person:${person.id}`,
+        detail: proof.by === "token" ? `with ${proof.id}` : `by ${proof.issuer}`,
+      });
+    });
+    return { secret, expiresAt };
+  }
+
+  /** Who is signed in; `until`: what they allow or make ends then at the latest, with the token that they showed. */
+  async person(secret: string): Promise<{ readonly person: Person; readonly until: EpochMs | null } | undefined> {
+    if (!SECRET.test(secret)) return undefined;
+    const found = await signedIn(this.#deps.sql, sha256(secret), this.#deps.clock.now());
+    return found && { person: personOf(found), until: found.until };
+  }
+
+  async signOut(secret: string): Promise<void> {
+    if (SECRET.test(secret)) await deleteBrowserSession(this.#deps.sql, sha256(secret));
+  }
+}

@@ -1,0 +1,187 @@
+/**
+ * Holds: who wants the machine of a build, with all that is on it, once that fails.
+ *
+ *   asked   a row, while the client that asked for it waits for the build to end
+ *   kept    the session of the failed attempt holds a lease of kind `gomote` from now on, with an instance that `keeps` what is there
+ *   refused with the reason, for whoever waits
+ *
+ * The lease of the attempt ends with the build, and whoever drove it gives the machine back only after it has asked here; so nothing else
+ * takes the machine in between. That is why a machine that is idle still can be kept, too: as long as nothing else had it.
+ */
+import type { BuildId, CoordinatorId, EpochMs, PersonId } from "../farm/ids.ts";
+import { LEASE_CLASSES } from "../farm/lease.ts";
+import { rankOf, starvesAt } from "../schedule/order.ts";
+import { instanceName } from "../wire/gomote/gomote.ts";
+import { CREATE_LOCK, liveNames, usedUp } from "./gomote.ts";
+import { isUniqueViolation } from "./leases.ts";
+import { at, type Sql } from "./sql.ts";
+
+export interface WantedHold {
+  readonly build: BuildId;
+  readonly request: string;
+  readonly owner: PersonId;
+  readonly email: string;
+  /** The first part of the instance's name. */
+  readonly user: string;
+  readonly builderType: string;
+  readonly hostType: string;
+  /** To which the client is connected. */
+  readonly coordinator: CoordinatorId;
+}
+
+/** Undefined: it is asked for from now on. Otherwise the address of whoever asked first. One whose coordinator has ended asks no more. */
+export async function askHold(sql: Sql, hold: WantedHold, now: EpochMs): Promise<string | undefined> {
+  return sql.tx(async (tx) => {
+    const asked = await tx.query(
+      `insert into gomote_hold (build_id, request, owner, email, user_name, builder_type, host_type, coordinator_id, asked_at)
+       values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+       on conflict (build_id) do update set request = excluded.request, owner = excluded.owner, email = excluded.email,
+         user_name = excluded.user_name, builder_type = excluded.builder_type, host_type = excluded.host_type,
+         coordinator_id = excluded.coordinator_id, asked_at = excluded.asked_at, instance_id = null, refusal = null
+       where exists (select from coordinator c where c.id = gomote_hold.coordinator_id and c.ended_at is not null)
+       returning build_id`,
+      [
+        hold.build,
+        hold.request,
+        hold.owner,
+        hold.email,
+        hold.user,
+        hold.builderType,
+        hold.hostType,
+        hold.coordinator,
+        at(now),
+      ],
+    );
+    if (asked.length > 0) return undefined;
+    const [other] = await tx.query<{ email: string }>("select email from gomote_hold where build_id = $1", [
+      hold.build,
+    ]);
+    return other?.email ?? "somebody else";
+  });
+}
+
+/** How the build stands, and what became of a hold. */
+export interface HoldState {
+  readonly state: "scheduled" | "running" | "ended";
+  readonly outcome: string | null;
+  readonly instance: number | null;
+  readonly refusal: string | null;
+}
+
+/** Undefined: there is no such hold any more. */
+export async function holdState(sql: Sql, request: string): Promise<HoldState | undefined> {
+  const [row] = await sql.query<HoldState>(
+    `select b.state, b.outcome, h.instance_id as instance, h.refusal from gomote_hold h join build b on b.id = h.build_id where h.request = $1`,
+    [request],
+  );
+  return row;
+}
+
+/** Nobody waits for it any more. */
+export async function dropHold(sql: Sql, request: string): Promise<void> {
+  await sql.query("delete from gomote_hold where request = $1", [request]);
+}
+
+interface Facts {
+  readonly id: number;
+  readonly owner: PersonId;
+  readonly email: string;
+  readonly user: string;
+  readonly builderType: string;
+  readonly hostType: string;
+  readonly coordinator: CoordinatorId;
+  readonly lease: number | null;
+  readonly machine: string | null;
+  readonly resumes: boolean;
+  readonly there: boolean;
+  readonly given: boolean;
+  readonly drained: boolean;
+  readonly lent: boolean;
+}
+
+/** Why the machine of a failed build cannot be kept, as the end of a sentence. */
+function whyNot(facts: Facts): string | undefined {
+  const { lease, machine, resumes, there, given, drained, lent } = facts;
+  if (lease === null) return "no machine ran it to its end";
+  if (!resumes) return `${machine} runs an original buildlet, which ends with its build`;
+  if (!there) return `${machine} has hung up since`;
+  if (given) return `${machine} has been given to other work since`;
+  if (drained) return `${machine} is drained`;
+  return lent ? undefined : "its machines are lent to nobody";
+}
+
+export interface Quotas {
+  readonly perPerson: number;
+  /** Null: there is none. */
+  readonly perHostType: (hostType: string) => number | null;
+  /** When the instance ends that its machine could not be taken for. */
+  readonly until: EpochMs;
+}
+
+/**
+ * The machine of a build that has failed becomes an instance of whoever asked for it, or they are refused. Undefined: nobody has asked, or
+ * they have their answer.
+ */
+export async function keepMachine(
+  sql: Sql,
+  build: BuildId,
+  quotas: Quotas,
+  now: EpochMs,
+): Promise<{ readonly hostType: string } | undefined> {
+  const asked = await sql.query(`select from gomote_hold where build_id = $1 and ${OPEN}`, [build]);
+  if (asked.length === 0) return undefined;
+  try {
+    return await sql.tx((tx) => keep(tx, build, quotas, now));
+  } catch (error) {
+    // Between the look and the lease the session got another one.
+    if (!isUniqueViolation(error)) throw error;
+    return await sql.tx((tx) => keep(tx, build, quotas, now));
+  }
+}
+
+const OPEN = "instance_id is null and refusal is null";
+
+async function keep(tx: Sql, build: BuildId, quotas: Quotas, now: EpochMs) {
+  await tx.query("select pg_advisory_xact_lock($1)", [CREATE_LOCK]);
+  const [facts] = await tx.query<Facts>(
+    `select h.build_id as id, h.owner, h.email, h.user_name as user, h.builder_type as "builderType", h.host_type as "hostType",
+       h.coordinator_id as coordinator, l.id as lease, m.name as machine, l.instance is not null as resumes,
+       coalesce(s.closed_at is null and c.ended_at is null, false) as there,
+       exists (select from lease later where later.machine_id = l.machine_id and later.id <> l.id and later.held_at >= l.held_at) as given,
+       coalesce(m.drained_at is not null or t.drained_at is not null, false) as drained, coalesce(t.gomote_lent, false) as lent
+     from gomote_hold h left join attempt a on a.build_id = h.build_id and a.outcome = 'failure'
+       left join lease l on l.id = a.lease_id and l.state = 'ended' left join session s on s.id = l.session_id
+       left join coordinator c on c.id = s.coordinator_id left join machine m on m.id = l.machine_id
+       left join host_type t on t.name = m.host_type
+     where h.build_id = $1 and h.instance_id is null and h.refusal is null
+     order by a.number desc limit 1 for update of h`,
+    [build],
+  );
+  if (!facts) return undefined;
+  const { hostType, user, builderType } = facts;
+  const live = await liveNames(tx);
+  const full = usedUp({ ...facts, perPerson: quotas.perPerson, perHostType: quotas.perHostType(hostType) }, live);
+  const refusal = whyNot(facts) ?? (full && `as many are lent as one ${full} may have`);
+  if (refusal !== undefined) {
+    await tx.query("update gomote_hold set refusal = $2 where build_id = $1", [build, refusal]);
+    return { hostType };
+  }
+  const name = instanceName(user, builderType, new Set(live.map((one) => one.name)));
+  await tx.query(
+    `with h as (select * from gomote_hold where build_id = $1
+     ), l as (
+       insert into lease (kind, class, queue, flow, provenance, rank, wanted_at, starves_at, state, session_id, machine_id, coordinator_id, instance, held_at, epoch)
+       select 'gomote', ${LEASE_CLASSES.gomote}, h.host_type, h.owner, 'unreviewed', $3, $4, $5, 'held', s.id, s.machine_id, s.coordinator_id, s.instance, $4, 1
+       from h, lease before join session s on s.id = before.session_id where before.id = $2 returning id
+     ), g as (
+       insert into gomote_instance (request, lease_id, name, owner, email, builder_type, host_type, coordinator_id, created_at, expires_at, keeps)
+       select h.request, l.id, $6, h.owner, h.email, h.builder_type, h.host_type, h.coordinator_id, $4, $7, true from h, l returning id
+     ), a as (
+       insert into audit (at, who, action, subject, detail)
+       select $4, email, 'gomote hold', 'gomote:' || $6, 'the machine of build ' || build_id from h
+     )
+     update gomote_hold set instance_id = g.id from g where build_id = $1`,
+    [build, facts.lease, rankOf("gomote", now, now), at(now), at(starvesAt("gomote", now)), name, at(quotas.until)],
+  );
+  return { hostType };
+}

@@ -1,0 +1,295 @@
+/**
+ * Instances in the database: rows beside their leases. The lease is the state: `wanted` while somebody waits for a machine, `held` (with a
+ * machine that is made ready, and from `upAt` on is the person's), parked, `ended` with the reason for whoever asks.
+ *
+ * Names and quotas are given out under one lock, so that they hold however many ask at once, at whichever coordinators.
+ */
+import type { CoordinatorId, EpochMs, LeaseId, MachineId, PersonId, SessionId } from "../farm/ids.ts";
+import { LEASE_CLASSES, type Lease } from "../farm/lease.ts";
+import { rankOf, starvesAt } from "../schedule/order.ts";
+import { instanceName } from "../wire/gomote/gomote.ts";
+import type { Held } from "./leases.ts";
+import { at, type Sql } from "./sql.ts";
+
+/** Names and quotas. */
+export const CREATE_LOCK = 0x676f6d6f; // "gomo"
+/** Machines that are tried one after the other. */
+export const MOST_LEASES = 3;
+
+export interface Instance {
+  readonly id: number;
+  readonly name: string;
+  readonly owner: PersonId;
+  readonly email: string;
+  readonly builderType: string;
+  readonly hostType: string;
+  readonly createdAt: EpochMs;
+  /** Null: it is still waited for. */
+  readonly upAt: EpochMs | null;
+  readonly expiresAt: EpochMs;
+  readonly limitAt: EpochMs | null;
+  readonly workingDir: string | null;
+  readonly lease: LeaseId;
+  readonly epoch: number;
+  readonly state: "wanted" | "held" | "ended";
+  readonly endReason: string | null;
+  /** What was on its machine before stays there: it is that of a build that failed. */
+  readonly keeps: boolean;
+  /** Its machine is away, and may come back with it. */
+  readonly parked: boolean;
+  /** Where its machine is connected; null: it has none yet. */
+  readonly coordinator: CoordinatorId | null;
+  readonly session: SessionId | null;
+  readonly machineId: MachineId | null;
+  readonly machine: string | null;
+}
+
+/** Of an Instance, in INSTANCES. */
+export const INSTANCE_COLUMNS: string = `g.id, g.name, g.owner, g.email, g.builder_type as "builderType", g.host_type as "hostType", g.created_at as "createdAt",
+  g.up_at as "upAt", g.expires_at as "expiresAt", g.limit_at as "limitAt", g.working_dir as "workingDir", g.keeps, l.id as lease, l.epoch, l.state,
+  l.end_reason as "endReason", l.parked_until is not null as parked, l.coordinator_id as coordinator, l.session_id as session,
+  m.id as "machineId", m.name as machine`;
+export const INSTANCES: string =
+  "gomote_instance g join lease l on l.id = g.lease_id left join machine m on m.id = l.machine_id";
+
+export interface WantedInstance {
+  readonly request: string;
+  readonly owner: PersonId;
+  readonly email: string;
+  /** The first part of its name. */
+  readonly user: string;
+  readonly builderType: string;
+  readonly hostType: string;
+  readonly coordinator: CoordinatorId;
+  /** When nobody waits any longer. */
+  readonly until: EpochMs;
+  /** Quotas, of instances and of what is waited for. Null: there is none. */
+  readonly perPerson: number;
+  readonly perHostType: number | null;
+}
+
+/** What was wanted, or whose quota is used up. */
+export type InsertedInstance =
+  | { readonly id: number; readonly name: string }
+  | { readonly full: "person" | "host type" };
+
+/**
+ * For each of `wanted`, by its request: a lease of a machine is wanted for a person from now on, unless they or the host type have enough.
+ * Those that come first go first. Many at once, since many ask at once.
+ */
+export async function insertInstances(
+  sql: Sql,
+  wanted: readonly WantedInstance[],
+  now: EpochMs,
+): Promise<ReadonlyMap<string, InsertedInstance>> {
+  return sql.tx(async (tx) => {
+    await tx.query("select pg_advisory_xact_lock($1)", [CREATE_LOCK]);
+    const requests = wanted.map(({ request }) => request);
+    const before = await tx.query<{ request: string; id: number; name: string }>(
+      "select request, id, name from gomote_instance where request = any ($1::text[])",
+      [requests],
+    );
+    const live = await liveNames(tx);
+    const results = new Map<string, InsertedInstance>(before.map(({ request, id, name }) => [request, { id, name }]));
+    const given: (WantedInstance & Named)[] = [];
+    for (const each of wanted) {
+      if (results.has(each.request)) continue;
+      const all: readonly Named[] = [...live, ...given];
+      const full = usedUp(each, all);
+      if (full) results.set(each.request, { full });
+      else
+        given.push({ ...each, name: instanceName(each.user, each.builderType, new Set(all.map(({ name }) => name))) });
+    }
+    for (const { request, id, name } of await insertGiven(tx, given, now)) results.set(request, { id, name });
+    return results;
+  });
+}
+
+type Named = Pick<Instance, "name" | "owner" | "hostType">;
+
+/** What counts against quotas, and whose names are taken. Only under CREATE_LOCK does it stay so. */
+export function liveNames(tx: Sql): Promise<Named[]> {
+  return tx.query<Named>(
+    `select g.name, g.owner, g.host_type as "hostType" from lease l join gomote_instance g on g.lease_id = l.id
+     where l.kind = 'gomote' and l.state <> 'ended'`,
+  );
+}
+
+export function usedUp(
+  { owner, hostType, perPerson, perHostType }: Pick<WantedInstance, "owner" | "hostType" | "perPerson" | "perHostType">,
+  all: readonly Named[],
+): "person" | "host type" | undefined {
+  if (all.filter((one) => one.owner === owner).length >= perPerson) return "person";
+  if (perHostType === null) return undefined;
+  return all.filter((one) => one.hostType === hostType).length >= perHostType ? "host type" : undefined;
+}
+
+function insertGiven(tx: Sql, given: readonly (WantedInstance & Named)[], now: EpochMs) {
+  return tx.query<{ request: string; id: number; name: string }>(
+    `with given as materialized (
+       select *, nextval(pg_get_serial_sequence('lease', 'id')) as lease, to_timestamp(until / 1000.0) as ends
+       from jsonb_to_recordset($1::jsonb) as g (
+         request text, owner text, email text, name text, "builderType" text, "hostType" text, coordinator text, until bigint)
+     ), l as (
+       insert into lease (id, kind, class, queue, flow, provenance, rank, wanted_at, starves_at) overriding system value
+       select lease, 'gomote', ${LEASE_CLASSES.gomote}, "hostType", owner, 'unreviewed', $2, $3, $4 from given
+     ), a as (
+       insert into audit (at, who, action, subject, detail)
+       select $3, email, 'gomote create', 'gomote:' || name, "builderType" from given
+     )
+     insert into gomote_instance (request, lease_id, name, owner, email, builder_type, host_type, coordinator_id, created_at, expires_at)
+     select request, lease, name, owner, email, "builderType", "hostType", coordinator, $3, ends from given returning request, id, name`,
+    [JSON.stringify(given), rankOf("gomote", now, now), at(now), at(starvesAt("gomote", now))],
+  );
+}
+
+/** Those that live, in the order of their names: of `owner`, or of everybody. */
+export async function liveInstances(sql: Sql, owner: PersonId | null): Promise<Instance[]> {
+  return sql.query<Instance>(
+    `select ${INSTANCE_COLUMNS} from ${INSTANCES}
+     where l.kind = 'gomote' and l.state <> 'ended' and ($1::text is null or g.owner = $1) order by g.name collate "C"`,
+    [owner],
+  );
+}
+
+/** The one of this name that lives, waited for or up. */
+export async function instanceNamed(sql: Sql, name: string): Promise<Instance | undefined> {
+  const [row] = await sql.query<Instance>(
+    `select ${INSTANCE_COLUMNS} from ${INSTANCES} where g.name = $1 and l.state <> 'ended'`,
+    [name],
+  );
+  return row;
+}
+
+export async function instancesById(sql: Sql, ids: readonly number[]): Promise<Instance[]> {
+  return sql.query<Instance>(`select ${INSTANCE_COLUMNS} from ${INSTANCES} where g.id = any ($1::bigint[])`, [ids]);
+}
+
+/** What a lease of kind `gomote` is for, while it is held in its epoch. Undefined: nobody needs it any more. */
+export async function instanceOfLease(sql: Sql, { id, epoch }: Held): Promise<Instance | undefined> {
+  const [row] = await sql.query<Instance>(
+    `select ${INSTANCE_COLUMNS} from ${INSTANCES} where l.id = $1 and l.epoch = $2 and l.state = 'held'`,
+    [id, epoch],
+  );
+  return row;
+}
+
+/** Its machine is ready. False: the lease was lost meanwhile. */
+export async function instanceUp(
+  sql: Sql,
+  { id, epoch }: Held,
+  up: { readonly workingDir: string; readonly expiresAt: EpochMs; readonly limitAt: EpochMs },
+  now: EpochMs,
+): Promise<boolean> {
+  const rows = await sql.query(
+    `update gomote_instance g set up_at = coalesce(g.up_at, $3), working_dir = $4, expires_at = $5, limit_at = $6
+     from lease l where l.id = g.lease_id and l.id = $1 and l.epoch = $2 and l.state = 'held' returning g.id`,
+    [id, epoch, at(now), up.workingDir, at(up.expiresAt), at(up.limitAt)],
+  );
+  return rows.length > 0;
+}
+
+/** Its owner uses it: it lives longer. Only theirs is renewed. */
+export async function renewInstances(
+  sql: Sql,
+  names: readonly string[],
+  owner: PersonId | null,
+  expiresAt: EpochMs,
+): Promise<void> {
+  await sql.query(
+    `update gomote_instance g set expires_at = greatest(g.expires_at, $3)
+     from lease l where l.id = g.lease_id and g.name = any ($1::text[]) and ($2::text is null or g.owner = $2)
+       and l.state = 'held' and g.up_at is not null`,
+    [names, owner, at(expiresAt)],
+  );
+}
+
+/**
+ * The machine of a lease could not be made ready: another is wanted in its place in the line, elsewhere first until `avoidUntil`. False: the
+ * lease was lost, or there were MOST_LEASES.
+ */
+export async function tryAnotherMachine(
+  sql: Sql,
+  lease: Lease,
+  reason: string,
+  avoidUntil: EpochMs,
+  now: EpochMs,
+): Promise<boolean> {
+  const rows = await sql.query(
+    `with lost as (
+       update lease set state = 'ended', ended_at = $3, end_reason = $4
+       from gomote_instance g
+       where lease.id = $1 and lease.epoch = $2 and lease.state = 'held' and g.lease_id = lease.id and g.up_at is null and not g.keeps and g.leases < ${MOST_LEASES}
+       returning lease.*
+     ), again as (
+       insert into lease (kind, class, queue, flow, provenance, rank, wanted_at, starves_at, avoid, avoid_until)
+       select kind, class, queue, flow, provenance, rank, wanted_at, starves_at, avoid || machine_id, $5 from lost returning id
+     )
+     update gomote_instance g set lease_id = again.id, leases = g.leases + 1 from lost, again where g.lease_id = lost.id returning g.id`,
+    [lease.id, lease.epoch, at(now), reason, at(avoidUntil)],
+  );
+  return rows.length > 0;
+}
+
+/** An instance that has just ended, as it was. */
+export type EndedInstance = Pick<Instance, "id" | "name" | "owner" | "email" | "hostType" | "machineId"> & {
+  readonly reason: string;
+};
+
+const ENDED = `g.id, g.name, g.owner, g.email, g.host_type as "hostType", lease.machine_id as "machineId", lease.end_reason as reason`;
+
+/** Why an instance ends, and who says so. */
+export interface InstanceEnd {
+  readonly id: number;
+  readonly who: string;
+  readonly action: "destroy" | "end";
+  readonly reason: string;
+}
+
+/** What becomes of `ended`, which has `who` and `action`: a line in the audit for each. */
+const AUDITED = `
+  insert into audit (at, who, action, subject, detail)
+  select $1, who, 'gomote ' || action, 'gomote:' || name, case when who = email then '' else 'of ' || email || ': ' end || reason from ended`;
+
+/** Ends those that live, with a line in the audit for each. */
+export async function endInstances(sql: Sql, ends: readonly InstanceEnd[], now: EpochMs): Promise<EndedInstance[]> {
+  return sql.query<EndedInstance>(
+    `with given as (
+       select distinct on (id) * from jsonb_to_recordset($2::jsonb) as g (id bigint, who text, action text, reason text)
+     ), ended as (
+       update lease set state = 'ended', ended_at = $1, end_reason = given.reason, parked_until = null
+       from given join gomote_instance g on g.id = given.id
+       where lease.id = g.lease_id and lease.state <> 'ended' returning given.who, given.action, ${ENDED}
+     ), a as (${AUDITED}
+     )
+     select * from ended`,
+    [at(now), JSON.stringify(ends)],
+  );
+}
+
+/**
+ * Ends what nobody used for as long as it may idle, what has reached its limit, what was waited for in vain, and what is waited for by clients
+ * of coordinators that have ended.
+ */
+export async function endOverdueInstances(sql: Sql, now: EpochMs): Promise<EndedInstance[]> {
+  return sql.query<EndedInstance>(
+    `with overdue as (
+       select l.id, 'the farm' as who, 'end' as action, case
+           when g.up_at is null and c.ended_at is not null then 'whoever waited for it is gone: coordinator ' || c.id || ' ended'
+           when g.up_at is null then 'no machine came free in time'
+           when g.limit_at <= $1 then 'it reached the longest time that an instance may last'
+           else 'nobody used it for as long as an instance may idle'
+         end as reason
+       from lease l join gomote_instance g on g.lease_id = l.id join coordinator c on c.id = g.coordinator_id
+       where l.kind = 'gomote' and l.state <> 'ended' and (g.expires_at <= $1 or g.limit_at <= $1 or g.up_at is null and c.ended_at is not null)
+     )
+     , ended as (
+       update lease set state = 'ended', ended_at = $1, end_reason = overdue.reason, parked_until = null
+       from overdue, gomote_instance g where lease.id = overdue.id and g.lease_id = lease.id and lease.state <> 'ended'
+       returning overdue.who, overdue.action, ${ENDED}
+     ), a as (${AUDITED}
+     )
+     select * from ended`,
+    [at(now)],
+  );
+}

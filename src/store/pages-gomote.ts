@@ -1,0 +1,54 @@
+/** Reading for pages: instances that live and that ended, and what runs on them. */
+import type { EpochMs, MachineId } from "../farm/ids.ts";
+import { INSTANCE_COLUMNS, INSTANCES, type Instance } from "./gomote.ts";
+import type { Sql } from "./sql.ts";
+
+/** An instance whether it lives or not. */
+export type InstanceRow = Instance & { readonly endedAt: EpochMs | null };
+
+const ROW = `${INSTANCE_COLUMNS}, l.ended_at as "endedAt"`;
+
+/** The one of this name that lives; otherwise the last that did. */
+export async function lastNamed(sql: Sql, name: string): Promise<InstanceRow | undefined> {
+  const [row] = await sql.query<InstanceRow>(
+    `select ${ROW} from ${INSTANCES} where g.name = $1 order by l.state <> 'ended' desc, g.id desc limit 1`,
+    [name],
+  );
+  return row;
+}
+
+export async function instanceNumbered(sql: Sql, id: number): Promise<InstanceRow | undefined> {
+  const [row] = await sql.query<InstanceRow>(`select ${ROW} from ${INSTANCES} where g.id = $1`, [id]);
+  return row;
+}
+
+/** All that a machine was, the newest first. */
+export async function instancesOfMachine(sql: Sql, machine: MachineId, limit: number): Promise<InstanceRow[]> {
+  return sql.query<InstanceRow>(
+    `select ${ROW} from ${INSTANCES} where l.kind = 'gomote' and l.machine_id = $1 order by g.id desc limit $2`,
+    [machine, limit],
+  );
+}
+
+/** Whether any instance lives or is waited for. */
+export async function someInstance(sql: Sql): Promise<boolean> {
+  const [row] = await sql.query<{ some: boolean }>(
+    "select exists (select from lease where kind = 'gomote' and state <> 'ended') as some",
+  );
+  return row?.some ?? false;
+}
+
+export interface RunningCommand {
+  readonly instance: number;
+  readonly command: string;
+  readonly count: number;
+}
+
+/** What runs on these instances: of each the newest command, and how many there are. */
+export async function runningOnInstances(sql: Sql, instances: readonly number[]): Promise<RunningCommand[]> {
+  return sql.query<RunningCommand>(
+    `select distinct on (c.instance_id) c.instance_id as instance, c.command, count(*) over (partition by c.instance_id)::int as count
+     from gomote_command c where c.instance_id = any ($1::bigint[]) and c.state is null order by c.instance_id, c.id desc`,
+    [instances],
+  );
+}

@@ -1,0 +1,79 @@
+/**
+ * Files on their way between people and the machines that they have borrowed (gomote/transfers/).
+ *
+ *   arriving -kept-> kept;  arriving -dropped-> no row;  any -expired-> no row
+ *
+ * The row is there before the first byte and outlives the last: bytes without a row belong to nobody.
+ */
+import type { CoordinatorId, EpochMs, PersonId } from "../farm/ids.ts";
+import { at, type Sql } from "./sql.ts";
+
+/** What the keys of their blobs begin with, before `/ID`. */
+export const TRANSFER_BLOBS = "transfers";
+
+export interface Transfer {
+  readonly id: string;
+  readonly owner: PersonId;
+  /** Under which whoever has its URL fetches it; null: it was uploaded. */
+  readonly fileName: string | null;
+  readonly coordinator: CoordinatorId;
+  /** Null: it is still arriving. */
+  readonly bytes: number | null;
+  readonly expiresAt: EpochMs;
+}
+
+/** False when `id` was begun before, by another arrival. */
+export async function transferBegan(
+  sql: Sql,
+  { id, owner, fileName, coordinator, expiresAt }: Omit<Transfer, "bytes">,
+  arrival: string,
+): Promise<boolean> {
+  const rows = await sql.query(
+    `insert into gomote_transfer as t (id, owner, file_name, coordinator_id, arrival, state, expires_at)
+     values ($1, $2, $3, $4, $5, 'arriving', $6)
+     on conflict (id) do update set arrival = excluded.arrival where t.arrival = excluded.arrival returning 1`,
+    [id, owner, fileName, coordinator, arrival, at(expiresAt)],
+  );
+  return rows.length > 0;
+}
+
+/** False when it has expired meanwhile and is gone. */
+export async function transferKept(
+  sql: Sql,
+  { id, bytes, expiresAt }: Pick<Transfer, "id" | "bytes" | "expiresAt">,
+): Promise<boolean> {
+  const rows = await sql.query(
+    "update gomote_transfer set state = 'kept', bytes = $2, expires_at = $3 where id = $1 returning 1",
+    [id, bytes, at(expiresAt)],
+  );
+  return rows.length > 0;
+}
+
+/** What did not arrive whole can be begun anew. */
+export async function transferDropped(sql: Sql, id: string, arrival: string): Promise<void> {
+  await sql.query("delete from gomote_transfer where id = $1 and arrival = $2", [id, arrival]);
+}
+
+export async function findTransfer(sql: Sql, id: string): Promise<Transfer | undefined> {
+  const [row] = await sql.query<Transfer>(
+    `select id, owner, file_name as "fileName", coordinator_id as coordinator, bytes, expires_at as "expiresAt"
+     from gomote_transfer where id = $1`,
+    [id],
+  );
+  return row;
+}
+
+/** Those of `ids` that are still somebody's. */
+export async function livingTransfers(sql: Sql, ids: readonly string[]): Promise<ReadonlySet<string>> {
+  const rows = await sql.query<{ id: string }>("select id from gomote_transfer where id = any ($1::text[])", [ids]);
+  return new Set(rows.map(({ id }) => id));
+}
+
+export async function deleteTransfers(sql: Sql, now: EpochMs, limit: number): Promise<number> {
+  const rows = await sql.query(
+    `delete from gomote_transfer where id = any (array(
+       select id from gomote_transfer where expires_at < $1 order by expires_at limit $2 for update skip locked)) returning 1`,
+    [at(now), limit],
+  );
+  return rows.length;
+}

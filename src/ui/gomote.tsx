@@ -1,0 +1,169 @@
+/** What the pages about instances have in common: machines that people borrow. */
+import type { JSX } from "preact";
+import { durationText } from "../farm/duration-text.ts";
+import type { MachineRef } from "./data.ts";
+import { useNow } from "./now.ts";
+import { Machine, Name, Span, Table, When } from "./parts.tsx";
+import { plural, visible } from "./text.ts";
+
+export type InstanceState = "waiting" | "up" | "away" | "ended";
+
+/** One instance as a line of a table, and the top of its page. */
+export interface InstanceLine {
+  readonly id: number;
+  readonly name: string;
+  readonly email: string;
+  readonly builderType: string;
+  readonly hostType: string;
+  readonly machine: MachineRef | null;
+  readonly state: InstanceState;
+  readonly createdAt: number;
+  readonly upAt: number | null;
+  /** Unless it is used before; while it waits: when that ends. */
+  readonly expiresAt: number;
+  readonly limitAt: number | null;
+  readonly endedAt: number | null;
+  readonly endReason: string | null;
+  /** How many are before it while it waits. */
+  readonly ahead: number | null;
+  /** What runs there now, and how many more. */
+  readonly running: { readonly command: string; readonly more: number } | null;
+}
+
+export interface CommandLine {
+  readonly id: number;
+  readonly instance: string;
+  readonly who: string;
+  readonly command: string;
+  readonly dir: string;
+  readonly startedAt: number;
+  readonly endedAt: number | null;
+  readonly state: string | null;
+  readonly recorded: boolean;
+}
+
+const STATES: Readonly<Record<InstanceState, { glyph: string; css: string; word: string }>> = {
+  waiting: { glyph: "○", css: "wa", word: "waits for a machine" },
+  up: { glyph: "●", css: "ok", word: "up" },
+  away: { glyph: "▲", css: "fl", word: "its machine is away, and waited for" },
+  ended: { glyph: "·", css: "sk", word: "ended" },
+};
+
+export function StateMark(props: { state: InstanceState }): JSX.Element {
+  const look = STATES[props.state];
+  return (
+    <span class={`mark ${look.css}`}>
+      <span class="glyph" aria-hidden="true">
+        {look.glyph}
+      </span>
+      <span class="word">{look.word}</span>
+    </span>
+  );
+}
+
+/** The page of the one that lives has its name; afterwards another may have that, and the number stays. */
+export function instanceHref({ id, name, state }: Pick<InstanceLine, "id" | "name" | "state">): string {
+  return `/gomotes/${state === "ended" ? id : encodeURIComponent(name)}`;
+}
+
+/** How long until `at`, counting down. */
+export function Until(props: { at: number }): JSX.Element {
+  const text = useNow((now) => (props.at > now ? durationText(Math.ceil((props.at - now) / 1000) * 1000) : "a moment"));
+  return <span class="num">{text}</span>;
+}
+
+/** Its place in the line, in words. */
+export function placeText(ahead: number | null): string {
+  if (ahead === null) return "in line";
+  return ahead === 0 ? "next in line" : `${plural(ahead, "other")} before it`;
+}
+
+export function InstanceRows(props: { label: string; instances: readonly InstanceLine[]; who: boolean }): JSX.Element {
+  const { who } = props;
+  return (
+    <Table
+      label={props.label}
+      class="instances"
+      head={["Instance", ...(who ? ["Who"] : []), "Type", "Machine", "Runs now", "#Since", "#Time left"]}
+    >
+      {props.instances.map((line) => (
+        <tr key={line.id} data-row>
+          <th scope="row">
+            <a href={instanceHref(line)} class="open">
+              <Name text={line.name} />
+            </a>{" "}
+            {line.state === "up" ? null : <StateMark state={line.state} />}
+          </th>
+          {who ? (
+            <td>
+              <Name text={line.email} />
+            </td>
+          ) : null}
+          <td>{visible(line.builderType)}</td>
+          <td>
+            {line.machine === null ? (
+              <span class="muted">{placeText(line.ahead)}</span>
+            ) : (
+              <Machine machine={line.machine} />
+            )}
+          </td>
+          <td class="runs">
+            {line.running === null ? (
+              <span class="muted">nothing</span>
+            ) : (
+              <>
+                <code>{visible(line.running.command)}</code>
+                {line.running.more === 0 ? null : ` and ${line.running.more} more`}
+              </>
+            )}
+          </td>
+          <td class="right when">
+            <When at={line.upAt ?? line.createdAt} />
+          </td>
+          <td class="right took">
+            <Until at={line.expiresAt} />
+          </td>
+        </tr>
+      ))}
+    </Table>
+  );
+}
+
+/** Commands, the newest first; `instances`: of several. */
+export function CommandRows(props: { commands: readonly CommandLine[]; instances: boolean }): JSX.Element {
+  return (
+    <Table
+      label="Commands"
+      class="commands"
+      head={["Command", ...(props.instances ? ["Instance"] : []), "Who", "How it ended", "#Took", "#When"]}
+    >
+      {props.commands.map((line) => (
+        <tr key={line.id} data-row>
+          <td class="runs">
+            <code>{visible(line.command)}</code>
+            {line.dir === "" ? null : <span class="muted"> in {visible(line.dir)}</span>}
+          </td>
+          {props.instances ? (
+            <td>
+              <Name text={line.instance} />
+            </td>
+          ) : null}
+          <td>
+            <Name text={line.who} />
+          </td>
+          <td>{line.state === null ? <span class="ru">it runs</span> : ended(line.state)}</td>
+          <td class="right took">
+            <Span from={line.startedAt} to={line.endedAt} />
+          </td>
+          <td class="right when">
+            <When at={line.startedAt} />
+          </td>
+        </tr>
+      ))}
+    </Table>
+  );
+}
+
+function ended(state: string): JSX.Element {
+  return state === "ok" ? <span class="ok">ok</span> : <span class="no">{visible(state)}</span>;
+}

@@ -1,0 +1,54 @@
+/**
+ * The document as xterm gets it. xterm writes style elements and style attributes, which our Content-Security-Policy refuses, and rightly: here
+ * the same text becomes a constructed sheet, or single properties, which a policy allows since no markup can make them.
+ */
+
+export interface StrictDocument {
+  readonly document: Document;
+  /** What is made during `work` is made as here, also by parts of xterm that take the page's document whatever they are given. */
+  readonly during: (work: () => void) => void;
+  readonly drop: () => void;
+}
+
+export function strictDocument(real: Document): StrictDocument {
+  const make = Document.prototype.createElement.bind(real);
+  const sheets = new Set<CSSStyleSheet>();
+  const createElement = (name: string): HTMLElement => {
+    // An empty style element is refused too; this one is inert.
+    const element = make(name === "style" ? "template" : name);
+    if (name === "style") {
+      const sheet = new CSSStyleSheet();
+      sheets.add(sheet);
+      real.adoptedStyleSheets = [...real.adoptedStyleSheets, sheet];
+      Object.defineProperty(element, "textContent", { set: (text: string) => void sheet.replaceSync(text) });
+    } else if (name === "span") {
+      const set = element.setAttribute.bind(element);
+      element.setAttribute = (attribute, value) => {
+        if (attribute === "style") element.style.cssText = value;
+        else set(attribute, value);
+      };
+    }
+    return element;
+  };
+  const document = new Proxy(real, {
+    get(target, key) {
+      if (key === "createElement") return createElement;
+      const value: unknown = Reflect.get(target, key, target);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+  return {
+    document,
+    during: (work) => {
+      Object.defineProperty(real, "createElement", { value: createElement, configurable: true });
+      try {
+        work();
+      } finally {
+        Reflect.deleteProperty(real, "createElement");
+      }
+    },
+    drop: () => {
+      real.adoptedStyleSheets = real.adoptedStyleSheets.filter((sheet) => !sheets.has(sheet));
+    },
+  };
+}

@@ -1,0 +1,188 @@
+/**
+ * Pages of machines that people borrow, and their buttons.
+ *
+ *   /gomotes                        mine, and for operators everybody's      POST: type, borrows one
+ *   /gomotes/NAME-OR-NUMBER         one
+ *     /extend  /destroy             POST, by its borrower                    /end  POST, by whoever looks after its machine
+ *     /files?path=FOLDER            what lies there                          PUT: path of a file, whose bytes are the body
+ *     /download?path=FOLDER         the folder as a tar.gz
+ *     /recordings/COMMAND.cast      what a shell printed, an asciicast
+ *     /shell                        the shell itself: terminal-door.ts
+ *
+ * Files go between the browser and the machine as they come; nothing is kept here. Who may what: gomote/access.ts.
+ */
+import { Readable } from "node:stream";
+import { promisify } from "node:util";
+import { gunzip } from "node:zlib";
+import { Hono } from "hono";
+import { FarmError } from "../farm/errors.ts";
+import type { Person } from "../farm/person.ts";
+import { type Rights, rightsOrRefusal } from "../gomote/access.ts";
+import type { HeldInstance } from "../gomote/holdings.ts";
+import { HeldElsewhere } from "../gomote/instances.ts";
+import { wantBelow } from "../gomote/rpc/requests.ts";
+import type { InstanceRow } from "../store/pages-gomote.ts";
+import { recordingOf } from "../store/recordings.ts";
+import { actorOf, personOf } from "./acting.ts";
+import type { Pages } from "./answering.ts";
+import type { WebDeps } from "./deps.ts";
+import type { Waits } from "./gomote-waits.ts";
+import { type Ctx, type Env, formOf, json, send, wantsJson } from "./http.ts";
+import { type Identity, nameOf } from "./identity.ts";
+import { filesData, gomoteData, gomotesData, hostOf, instanceAt } from "./pages/gomotes.ts";
+import { passOn } from "./pass-on.ts";
+
+const unpacked = promisify(gunzip);
+const NOTE_LIMIT = 200;
+/** What concerns one person is kept by no cache. */
+const OWN = { "Cache-Control": "no-store" };
+
+export type GomoteRoutesDeps = Pick<WebDeps, "sql" | "clock" | "config" | "dialAddress" | "lending"> & {
+  readonly waits: Waits;
+};
+
+export function gomoteRoutes(deps: GomoteRoutesDeps, pages: Pages): Hono<Env> {
+  const { sql, clock, config, lending, waits } = deps;
+  const { instances, records } = lending;
+  const { identities } = pages;
+  const routes = new Hono<Env>();
+
+  /** The instance that an address means, if whoever asks sees it. */
+  const seen = async (c: Ctx, { who }: Pick<Identity, "who">): Promise<[InstanceRow, Rights]> => {
+    const text = c.req.param("id") ?? "";
+    const instance = await pages.load(instanceAt(sql, text));
+    if (!instance)
+      throw new FarmError("not-found", `There is no instance ${JSON.stringify(text.slice(0, 200))}, and was none.`);
+    return [instance, rightsOrRefusal(who, instance, hostOf(config(), instance.hostType))];
+  };
+
+  /** Works with the machine of somebody's instance, here or where it is. */
+  const withMachine = async (
+    c: Ctx,
+    person: Person,
+    work: (held: HeldInstance, signal: AbortSignal) => Promise<Response>,
+  ): Promise<Response> => {
+    try {
+      const held = await instances.held(person, c.req.param("id") ?? "");
+      using _ = instances.keep(held.instance);
+      return await work(held, AbortSignal.any([c.req.raw.signal, held.over]));
+    } catch (error) {
+      if (error instanceof HeldElsewhere) return await passOn(c, lending, error.coordinator);
+      throw error;
+    }
+  };
+
+  const done = (c: Ctx, message: string, to: string): Response | Promise<Response> =>
+    wantsJson(c) ? json(c, 200, { message }) : c.redirect(to, 303);
+
+  routes.get("/gomotes", async (c) => {
+    const { who } = await identities.of(c);
+    const data = await pages.load(gomotesData(sql, config(), who, clock.now()));
+    return pages.answer(c, 200, "Gomotes", { name: "gomotes", data }, ["gomote:", "queue:", "session:"], OWN);
+  });
+
+  routes.post("/gomotes", async (c) => {
+    const { person } = await personOf(identities, c);
+    const type = (await formOf(c))("type");
+    await waits.begin(person, type);
+    return done(c, `an instance of ${type} is asked for`, "/gomotes");
+  });
+
+  routes.get("/gomotes/:id", async (c) => {
+    const [instance, rights] = await seen(c, await identities.of(c));
+    const data = await pages.load(gomoteData(sql, instance, rights, deps.dialAddress(), clock.now()));
+    const topics = [`gomote:${instance.id}`, ...(instance.upAt === null ? ["queue:"] : [])];
+    return pages.answer(c, 200, instance.name, { name: "gomote", data }, topics, OWN);
+  });
+
+  routes.post("/gomotes/:id/extend", async (c) => {
+    const { person } = await personOf(identities, c);
+    const { name } = await instances.use(person, c.req.param("id"));
+    return done(c, `${name} has more time`, `/gomotes/${encodeURIComponent(name)}`);
+  });
+
+  routes.post("/gomotes/:id/destroy", async (c) => {
+    const { person } = await personOf(identities, c);
+    const name = c.req.param("id");
+    await instances.destroy(person, name);
+    return done(c, `${name} is destroyed`, "/gomotes");
+  });
+
+  routes.post("/gomotes/:id/end", async (c) => {
+    const actor = await actorOf(identities, c);
+    const [{ id, name, state }, { as }] = await seen(c, actor);
+    if (state === "ended") throw new FarmError("conflict", `${name} has ended already.`);
+    const note = (await formOf(c))("note").slice(0, NOTE_LIMIT);
+    const by = as === "borrower" ? "its owner ended it" : `the ${as} ended it`.replace("the operator", "an operator");
+    const reason = note === "" ? by : `${by}: ${note}`;
+    await lending.instances.end({ id, who: nameOf(actor.who), action: "end", reason });
+    return done(c, `${name} is ended`, `/gomotes/${id}`);
+  });
+
+  routes.get("/gomotes/:id/files", async (c) => {
+    const { person } = await borrowerOf(c);
+    const path = folderOf(c.req.query("path"));
+    return withMachine(c, person, async ({ instance, machine }, signal) => {
+      wantBelow(path || ".", instance);
+      const lines = await machine.client.ls(path || ".", {}, signal);
+      const data = filesData(instance.name, path, lines);
+      return pages.answer(c, 200, `Files of ${instance.name}`, { name: "gomote-files", data }, [], OWN);
+    });
+  });
+
+  routes.put("/gomotes/:id/files", async (c) => {
+    const { person } = await personOf(identities, c);
+    const path = folderOf(c.req.query("path"));
+    return withMachine(c, person, async ({ instance, machine }, signal) => {
+      if (path === "") throw new FarmError("bad-request", "Cannot write a file without its path.");
+      wantBelow(path, instance);
+      await records(person, "write", instance, path);
+      const { body } = c.req.raw;
+      const bytes = body === null ? Readable.from([]) : Readable.fromWeb(body as never);
+      await machine.client.writeFile(path, 0o644, bytes, signal);
+      return json(c, 200, { message: `${path} is on ${instance.name}` });
+    });
+  });
+
+  routes.get("/gomotes/:id/download", async (c) => {
+    const { person } = await borrowerOf(c);
+    const path = folderOf(c.req.query("path"));
+    return withMachine(c, person, async ({ instance, machine }, signal) => {
+      wantBelow(path || ".", instance);
+      await records(person, "read", instance, path || ".");
+      const body = await machine.client.readTgz(path || ".", signal);
+      const name = `${path.split("/").at(-1) || instance.name}.tar.gz`;
+      return new Response(Readable.toWeb(body) as ReadableStream, {
+        headers: {
+          ...OWN,
+          "Content-Type": "application/gzip",
+          "Content-Disposition": `attachment; filename*=UTF-8''${encodeURIComponent(name)}`,
+        },
+      });
+    });
+  });
+
+  routes.get("/gomotes/:id/recordings/:command{[1-9][0-9]*\\.cast}", async (c) => {
+    const [{ id }] = await seen(c, await identities.of(c));
+    const command = Number(c.req.param("command").slice(0, -".cast".length));
+    const parts = await recordingOf(sql, id, command);
+    if (!parts) throw new FarmError("not-found", `There is no recording ${command} of this instance any more.`);
+    const text = (await Promise.all(parts.map((part) => unpacked(part)))).join("");
+    return send(c, 200, "application/x-asciicast", text, OWN);
+  });
+
+  /** Reading needs no page of ours, only somebody who is logged in. */
+  async function borrowerOf(c: Ctx): Promise<{ readonly person: Person }> {
+    const { who } = await identities.of(c);
+    if (who.kind === "person") return { person: who.person };
+    throw new FarmError("unauthenticated", "Log in to see files of your instances.");
+  }
+
+  return routes;
+}
+
+/** As people type it: without slashes around, "." is the work folder. */
+function folderOf(text: string | undefined): string {
+  const path = (text ?? "").slice(0, 4000).replace(/^(\.?\/)+|\/+$/g, "");
+  return path === "." ? "" : path;
+}

@@ -1,0 +1,115 @@
+/** Pages of borrowed machines: who sees what, what they say, and what their buttons do. */
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { LENT_TYPE, type Lent, lend } from "./testing/lent.ts";
+import { type TestWeb, TOKEN, testWeb } from "./testing/web.ts";
+
+let web: TestWeb;
+let lent: Lent;
+
+beforeAll(async () => {
+  web = await testWeb();
+  lent = await lend(web);
+});
+afterAll(() => web?.[Symbol.asyncDispose]());
+
+type Who = keyof Lent["tokens"] | "token" | undefined;
+
+function headers(who: Who): Record<string, string> {
+  const bearer = who === "token" ? TOKEN : who === undefined ? undefined : lent.tokens[who];
+  return { accept: "application/json", ...(bearer && { authorization: `Bearer ${bearer}` }) };
+}
+
+async function ask(who: Who, path: string, init: RequestInit = {}) {
+  const answer = await web.get(path, { ...init, headers: { ...headers(who), ...init.headers } });
+  return { status: answer.status, body: (await answer.json()) as Record<string, unknown> };
+}
+
+const post = (who: Who, path: string, form: Record<string, string> = {}) =>
+  ask(who, path, { method: "POST", body: new URLSearchParams(form) });
+
+test("/gomotes shows mine with what runs, what waits with its place, types that I may borrow; all for operators", async () => {
+  const data = async (who: Who) => {
+    const { page, frame } = (await ask(who, "/gomotes")).body as {
+      page: { data: { who: string | null; mine: object[]; others: object[] | null; types: object[] } };
+      frame: { gomotes: boolean };
+    };
+    return { ...page.data, nav: frame.gomotes };
+  };
+  const alice = await data("alice");
+  expect(alice).toMatchObject({ who: "alice@example.org", others: null, nav: true });
+  expect(alice.mine).toMatchObject([
+    { name: lent.name, state: "up", machine: { name: "lent-0" }, running: { command: "sleep 600", more: 0 } },
+  ]);
+  expect(alice.types).toContainEqual({ name: LENT_TYPE, hostType: LENT_TYPE, machines: 1, idle: 0 });
+  expect((await data("bob")).mine).toMatchObject([{ name: `bob-${LENT_TYPE}-0`, state: "waiting", ahead: 0 }]);
+  const operator = await data("operator");
+  expect([operator.mine, operator.others?.length]).toEqual([[], 2]);
+  expect((await data("token")).others?.length).toBe(2);
+  expect(await data(undefined)).toMatchObject({ who: null, mine: [], others: null, types: [], nav: true });
+});
+
+test("an instance's page is for its borrower, its machine's owner and operators; others hear why not", async () => {
+  const path = `/gomotes/${lent.name}`;
+  const { status, body } = await ask("alice", path);
+  expect([status, (body.page as { data: object }).data]).toMatchObject([
+    200,
+    { use: true, as: "borrower", workingDir: "/home/agent/work", server: "farm.example.org:8119" },
+  ]);
+  for (const [who, as] of [
+    ["keeper", "owner of the machine"],
+    ["operator", "operator"],
+    ["token", "operator"],
+  ] as const)
+    expect((await ask(who, path)).body).toMatchObject({ page: { data: { use: false, as } } });
+  expect(await ask("bob", path)).toMatchObject({ status: 403, body: { error: expect.stringContaining("else's") } });
+  expect(await ask(undefined, path)).toMatchObject({ status: 401, body: { error: expect.stringContaining("Log in") } });
+  expect((await ask("alice", "/gomotes/nobody-x-0")).status).toBe(404);
+  const html = await (await web.get(path, { headers: { ...headers("alice"), accept: "text/html" } })).text();
+  expect(html).toContain(`gomote -server=farm.example.org:8119 ssh ${lent.name}`);
+  expect(html).not.toContain("<script>alert");
+  expect(html).toMatch(/It ends in <span class="num">2\dm/);
+});
+
+test("buttons borrow, destroy and end; each only for those who may, and by a cookie only from our own pages", async () => {
+  const path = `/gomotes/${lent.name}`;
+  web.done.length = 0;
+  expect((await post("alice", "/gomotes", { type: LENT_TYPE })).status).toBe(200);
+  expect(await post("alice", "/gomotes")).toMatchObject({ status: 400 });
+  expect(await post("token", "/gomotes", { type: LENT_TYPE })).toMatchObject({ status: 403 });
+  expect((await post("alice", `${path}/destroy`)).status).toBe(200);
+  expect((await post("bob", `${path}/end`)).status).toBe(403);
+  expect((await post(undefined, `${path}/end`)).status).toBe(401);
+  expect((await post("keeper", `${path}/end`, { note: "I need it" })).status).toBe(200);
+  expect((await post("token", `${path}/end`)).status).toBe(200);
+  expect(web.done).toEqual([
+    `create ${LENT_TYPE} alice@example.org`,
+    `destroy ${lent.name} alice@example.org`,
+    `end ${lent.id} keeper@example.org: the owner of the machine ended it: I need it`,
+    `end ${lent.id} operator: an operator ended it`,
+  ]);
+  for (const [who, where] of [
+    [undefined, "files"],
+    ["token", "download"],
+  ] as const)
+    expect((await ask(who, `${path}/${where}`)).status).toBe(401);
+});
+
+test("the machine's page shows its owner and operators who had it and what they ran, and nobody else", async () => {
+  const seen = async (who: Who) => {
+    const { body } = await ask(who, `/machines/${lent.machine}`);
+    return (body.page as { data: { lent: { instances: object[]; commands: object[] } | null } }).data.lent;
+  };
+  for (const who of ["keeper", "operator", "token"] as const) {
+    const shown = await seen(who);
+    expect(shown?.instances).toMatchObject([
+      { name: lent.name, email: "alice@example.org", state: "up" },
+      { name: lent.name, state: "ended", endReason: "its owner destroyed it" },
+    ]);
+    expect(shown?.commands).toMatchObject([
+      { who: "alice@example.org", command: "sleep 600", state: null },
+      { state: "exit status 1" },
+      { command: "./make.bash", dir: "go/src", state: "ok" },
+    ]);
+  }
+  expect([await seen("alice"), await seen("bob"), await seen(undefined)]).toEqual([null, null, null]);
+});

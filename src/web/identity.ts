@@ -1,0 +1,131 @@
+/**
+ * Who asks: the operator, a person, or nobody. Reading is open, so most requests ask nothing of this.
+ *
+ *   operator  holds the operator token: as a bearer, or in a browser that has shown it (operator.ts)
+ *   person    holds an API token: as a bearer; or is signed in in a browser (people/logins.ts)
+ *   nobody    neither; with why not, where something was shown that is good no more
+ *
+ * A request that changes something by a cookie must come from our own pages: what the cookie says (SameSite) and `Origin`, or
+ * `Sec-Fetch-Site`, must agree (acting.ts). The session's cookie is Lax, since it is set while a login provider sends somebody back to us, and a
+ * Strict one would not be sent on the very next page.
+ */
+import { getCookie } from "hono/cookie";
+import { parse } from "hono/utils/cookie";
+import type { Clock } from "../farm/clock.ts";
+import { FarmError } from "../farm/errors.ts";
+import type { EpochMs } from "../farm/ids.ts";
+import type { Person } from "../farm/person.ts";
+import type { Logins, Proof } from "../people/logins.ts";
+import type { People } from "../people/people.ts";
+import { looksLikeToken } from "../people/secret-text.ts";
+import type { Attempts } from "./attempts.ts";
+import { addressOf, type Ctx, cookieText } from "./http.ts";
+import type { Operator } from "./operator.ts";
+
+const COOKIE = "barnraiser_session";
+
+export type Who =
+  | { readonly kind: "nobody"; readonly refusal: FarmError | undefined }
+  | { readonly kind: "operator" }
+  | { readonly kind: "person"; readonly person: Person };
+
+export interface Identity {
+  readonly who: Who;
+  readonly by: "bearer" | "cookie" | "nothing";
+  /** What somebody makes or allows ends then at the latest: with the token that they showed. */
+  readonly until: EpochMs | null;
+}
+
+export function isOperator(who: Who): boolean {
+  return who.kind === "operator" || (who.kind === "person" && who.person.roles.includes("operator"));
+}
+
+/** For the audit, and for the person themselves. */
+export function nameOf(who: Who): string {
+  return who.kind === "person" ? who.person.email : who.kind;
+}
+
+export interface IdentitiesDeps {
+  readonly operator: Operator;
+  readonly people: People;
+  readonly logins: Logins;
+  /** Secrets that were wrong, by address. */
+  readonly wrong: Attempts;
+  readonly clock: Clock;
+}
+
+export class Identities {
+  readonly #deps: IdentitiesDeps;
+
+  constructor(deps: IdentitiesDeps) {
+    this.#deps = deps;
+  }
+
+  /** Looked up once per request. */
+  of(c: Ctx): Promise<Identity> {
+    const known = c.get("identity");
+    if (known) return known;
+    const found = this.#find(c);
+    c.set("identity", found);
+    return found;
+  }
+
+  /** The person whose browser sent these cookies, for what is no request of a page. */
+  async signedIn(cookies: string): Promise<Person | undefined> {
+    const secret = parse(cookies, COOKIE)[COOKIE];
+    return secret === undefined ? undefined : (await this.#deps.logins.person(secret))?.person;
+  }
+
+  /** Signs the browser in; `c` gets the cookie. */
+  async signIn(c: Ctx, person: Person, proof: Proof): Promise<void> {
+    const { secret, expiresAt } = await this.#deps.logins.signIn(person, proof);
+    const seconds = Math.max(0, Math.floor((expiresAt - this.#deps.clock.now()) / 1000));
+    c.header("Set-Cookie", cookieText(c, COOKIE, secret, { seconds, site: "Lax" }), { append: true });
+    c.header("Set-Cookie", this.#deps.operator.noCookie(c), { append: true });
+  }
+
+  async signOut(c: Ctx): Promise<void> {
+    const secret = getCookie(c, COOKIE);
+    if (secret !== undefined) await this.#deps.logins.signOut(secret);
+    c.header("Set-Cookie", cookieText(c, COOKIE, "", { seconds: 0, site: "Lax" }), { append: true });
+    c.header("Set-Cookie", this.#deps.operator.noCookie(c), { append: true });
+  }
+
+  async #find(c: Ctx): Promise<Identity> {
+    const nobody = (refusal?: FarmError): Identity => ({
+      who: { kind: "nobody", refusal },
+      by: "nothing",
+      until: null,
+    });
+    const { operator, logins } = this.#deps;
+    try {
+      const bearer = /^Bearer +(\S+)$/i.exec(c.req.header("authorization") ?? "")?.[1];
+      if (bearer !== undefined) return await this.#bearer(c, bearer);
+      if (operator.hasCookie(c)) return { who: { kind: "operator" }, by: "cookie", until: null };
+      const secret = getCookie(c, COOKIE);
+      const session = secret === undefined ? undefined : await logins.person(secret);
+      if (!session) return nobody();
+      return { who: { kind: "person", person: session.person }, by: "cookie", until: session.until };
+    } catch (error) {
+      // A page can be read while the database is away; whoever wants to change something hears why they cannot.
+      return nobody(FarmError.from(error));
+    }
+  }
+
+  async #bearer(c: Ctx, bearer: string): Promise<Identity> {
+    const { operator, people, wrong } = this.#deps;
+    if (looksLikeToken(bearer)) {
+      const found = await people.check(bearer);
+      if (found.ok)
+        return { who: { kind: "person", person: found.person }, by: "bearer", until: found.token.expiresAt };
+      throw new FarmError("unauthenticated", `Cannot let you in with this token: ${found.reason}`);
+    }
+    // The operator token may be a word that somebody chose; others cannot be guessed, and wait for nobody.
+    const address = addressOf(c);
+    const wait = wrong.delay(address);
+    if (wait > 0) throw new FarmError("unauthenticated", `Too many wrong tokens. Try again in ${wait} s.`);
+    if (operator.isToken(bearer)) return { who: { kind: "operator" }, by: "bearer", until: null };
+    wrong.count(address);
+    throw new FarmError("unauthenticated", "Cannot let you in: this is neither the operator token nor one of a user");
+  }
+}

@@ -1,0 +1,102 @@
+/** `/me`: who somebody is, and the tokens of their programs. A new token is shown by the answer to the form that made it, and never again. */
+import { Hono } from "hono";
+import type { Clock } from "../farm/clock.ts";
+import { FarmError } from "../farm/errors.ts";
+import { type EpochMs, ms } from "../farm/ids.ts";
+import type { Person } from "../farm/person.ts";
+import { originalClientSetup } from "../people/original-client.ts";
+import { isGood, type MadeToken, type People, TOKEN_KEPT } from "../people/people.ts";
+import type { MeData } from "../ui/pages/me.tsx";
+import { personOf } from "./acting.ts";
+import { type Ctx, type Env, formOf, json, wantsJson } from "./http.ts";
+import type { Identities } from "./identity.ts";
+
+const DAY = 86_400_000;
+
+export interface MeRoutesDeps {
+  readonly people: People;
+  readonly identities: Identities;
+  readonly clock: Clock;
+  /** HOST:PORT of the TLS port, and the port of plain HTTP on loopback. */
+  readonly dialAddress: () => string;
+  readonly httpPort: () => number;
+  readonly page: (c: Ctx, data: MeData) => Promise<Response>;
+}
+
+export function meRoutes(deps: MeRoutesDeps): Hono<Env> {
+  const { people, identities, clock } = deps;
+  const routes = new Hono<Env>();
+
+  const dataOf = async (person: Person, until: EpochMs | null, made: MadeToken | undefined): Promise<MeData> => {
+    const now = clock.now();
+    const tokens = await people.tokens(person);
+    return {
+      kind: "person",
+      email: person.email,
+      roles: person.roles,
+      until,
+      server: deps.dialAddress(),
+      tokens: tokens.map(({ id, name, begins, madeAt, expiresAt, revokedAt, lastUsedAt }) => ({
+        id,
+        name,
+        begins,
+        madeAt,
+        expiresAt,
+        revokedAt,
+        lastUsedAt,
+        good: isGood({ revokedAt, expiresAt }, now),
+      })),
+      made: made ? { id: made.id, name: made.name, token: made.token, original: setupOf(deps, made) } : null,
+    };
+  };
+
+  routes.get("/me", async (c) => {
+    const { who, until } = await identities.of(c);
+    if (who.kind === "nobody") return c.redirect("/login?back=/me", 303);
+    if (who.kind === "operator") return deps.page(c, { kind: "operator" });
+    return deps.page(c, await dataOf(who.person, until, undefined));
+  });
+
+  routes.get("/me/tokens", (c) => c.redirect(`/me${new URL(c.req.url).search}`, 303));
+  routes.post("/me/tokens", async (c) => {
+    const { person, until } = await personOf(identities, c);
+    const form = await formOf(c);
+    const days = form("days") === "" ? TOKEN_KEPT / DAY : Number(form("days"));
+    if (!Number.isInteger(days) || days < 1)
+      throw new FarmError(
+        "bad-request",
+        `Cannot make a token for ${JSON.stringify(form("days").slice(0, 20))} days: want a whole number`,
+      );
+    const span = until === null ? days * DAY : Math.min(days * DAY, until - clock.now());
+    const made = await people.newToken(person, form("name"), ms(span), person.email);
+    c.header("Cache-Control", "no-store");
+    if (wantsJson(c))
+      return json(
+        c,
+        200,
+        { id: made.id, token: made.token, expiresAt: made.expiresAt },
+        { "Cache-Control": "no-store" },
+      );
+    return deps.page(c, await dataOf(person, until, made));
+  });
+
+  routes.post("/me/tokens/:id/revoke", async (c) => {
+    const { person } = await personOf(identities, c);
+    const id = c.req.param("id");
+    await people.revokeToken(id, person, person.email);
+    return wantsJson(c) ? json(c, 200, { message: `token ${id} is revoked` }) : c.redirect("/me", 303);
+  });
+  return routes;
+}
+
+/** What the original command of whoever has this new token needs to be told. */
+export function setupOf(deps: Pick<MeRoutesDeps, "dialAddress" | "httpPort">, made: MadeToken): string {
+  const [, host = "", port = ""] = /^(.*):(\d+)$/.exec(deps.dialAddress()) ?? [];
+  return originalClientSetup({
+    person: made.person,
+    token: made.token,
+    httpPort: deps.httpPort(),
+    tlsPort: Number(port),
+    host: host === "localhost" ? "THE-COORDINATORS-COMPUTER" : host,
+  });
+}

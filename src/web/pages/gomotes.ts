@@ -1,0 +1,155 @@
+/** Data of `/gomotes`, `/gomotes/NAME` and its files, and what the page of a machine says of its borrowers. */
+import type { FarmConfig, HostConfig } from "../../config/effective.ts";
+import { type EpochMs, machineId } from "../../farm/ids.ts";
+import { mayNotBorrow } from "../../farm/lending.ts";
+import type { Rights, Visitor } from "../../gomote/access.ts";
+import { typesFor } from "../../gomote/instance-types.ts";
+import { type Instance, liveInstances } from "../../store/gomote.ts";
+import { commandsOf } from "../../store/gomote-commands.ts";
+import {
+  type InstanceRow,
+  instanceNumbered,
+  instancesOfMachine,
+  lastNamed,
+  runningOnInstances,
+} from "../../store/pages-gomote.ts";
+import { connected } from "../../store/pages-pools.ts";
+import { queueLines } from "../../store/queue-line.ts";
+import type { Sql } from "../../store/sql.ts";
+import type { InstanceLine, InstanceState } from "../../ui/gomote.tsx";
+import type { GomoteData } from "../../ui/pages/gomote.tsx";
+import type { FileLine, GomoteFilesData } from "../../ui/pages/gomote-files.tsx";
+import type { GomotesData, TypeLine } from "../../ui/pages/gomotes.tsx";
+import type { LentData } from "../../ui/pages/machine.tsx";
+import { parseLsLine } from "../../wire/buildlet-api/ls-line.ts";
+
+/** So far a line is looked at for somebody's place in it. */
+const COUNTED = 2000;
+const COMMANDS = 200;
+const OF_MACHINE = 50;
+/** Entries of a folder that a page shows. */
+const ENTRIES = 1000;
+
+export function hostOf(config: Pick<FarmConfig, "hosts">, hostType: string): HostConfig | undefined {
+  return config.hosts.find((host) => host.hostType === hostType);
+}
+
+export async function gomotesData(sql: Sql, config: FarmConfig, who: Visitor, now: EpochMs): Promise<GomotesData> {
+  const { idleMs, longestMs } = config.gomote;
+  const limits = { idleMs, longestMs };
+  const operator = who.kind === "operator" || (who.kind === "person" && who.person.roles.includes("operator"));
+  const person = who.kind === "person" ? who.person : null;
+  if (!person && !operator) return { who: null, mine: [], others: null, types: [], ...limits };
+  const live = await liveInstances(sql, operator ? null : (person?.id ?? null));
+  const lines = await instanceLines(sql, live.map(alive), now);
+  const owners = new Map(live.map(({ id, owner }) => [id, owner]));
+  const isMine = ({ id }: InstanceLine) => owners.get(id) === person?.id;
+  return {
+    who: person?.email ?? "operator",
+    mine: lines.filter(isMine),
+    others: operator ? lines.filter((line) => !isMine(line)) : null,
+    types: person ? await typeLines(sql, config, person) : [],
+    ...limits,
+  };
+}
+
+/** Whether `who` may borrow anything at all. */
+export function mayBorrowSome({ hosts }: Pick<FarmConfig, "hosts">, who: Visitor): boolean {
+  return who.kind === "person" && hosts.some((host) => mayNotBorrow(who.person, host) === undefined);
+}
+
+/** The instance that an address means: the one that lives under a name or the last that did, or the one of a number. */
+export function instanceAt(sql: Sql, text: string): Promise<InstanceRow | undefined> {
+  return /^[1-9]\d{0,14}$/.test(text) ? instanceNumbered(sql, Number(text)) : lastNamed(sql, text);
+}
+
+export async function gomoteData(
+  sql: Sql,
+  instance: InstanceRow,
+  rights: Rights,
+  server: string,
+  now: EpochMs,
+): Promise<GomoteData> {
+  const [lines, commands] = await Promise.all([
+    instanceLines(sql, [instance], now),
+    commandsOf(sql, { instance: instance.id }, COMMANDS),
+  ]);
+  const [line = lineOf(instance)] = lines;
+  return { line, workingDir: instance.workingDir, ...rights, commands, server };
+}
+
+/** What a folder holds, as the machine lists it. */
+export function filesData(instance: string, path: string, lines: readonly string[]): GomoteFilesData {
+  const all = lines.flatMap((line): FileLine[] => {
+    const entry = parseLsLine(line);
+    if (!entry || entry.name === "") return [];
+    const { mode, file } = entry;
+    return [{ name: entry.name, mode, size: file?.size ?? null, modified: file?.modified ?? null }];
+  });
+  return { instance, path, entries: all.slice(0, ENTRIES), count: all.length };
+}
+
+/** Who had a machine, and what they ran there, for whoever looks after it. */
+export async function lentData(sql: Sql, machine: number, now: EpochMs): Promise<LentData> {
+  const id = machineId(machine);
+  const [rows, commands] = await Promise.all([
+    instancesOfMachine(sql, id, OF_MACHINE),
+    commandsOf(sql, { machine: id }, COMMANDS),
+  ]);
+  return { instances: await instanceLines(sql, rows, now), commands };
+}
+
+async function instanceLines(sql: Sql, rows: readonly InstanceRow[], now: EpochMs): Promise<InstanceLine[]> {
+  const waiting = rows.filter((row) => stateOf(row) === "waiting");
+  const queues = [...new Set(waiting.map(({ hostType }) => hostType))];
+  const [lines, running] = await Promise.all([
+    queues.length === 0 ? null : queueLines(sql, queues, now, COUNTED),
+    runningOnInstances(
+      sql,
+      rows.filter(({ state }) => state === "held").map(({ id }) => id),
+    ),
+  ]);
+  const places = new Map<number, number>();
+  for (const line of lines?.values() ?? []) for (const [at, { id }] of line.entries()) places.set(id, at);
+  const runs = new Map(running.map(({ instance, command, count }) => [instance, { command, more: count - 1 }]));
+  return rows.map((row) => ({
+    ...lineOf(row),
+    ahead: row.state === "wanted" ? (places.get(row.lease) ?? null) : null,
+    running: runs.get(row.id) ?? null,
+  }));
+}
+
+function lineOf(row: InstanceRow): InstanceLine {
+  const { id, name, email, builderType, hostType, machine, createdAt, upAt, expiresAt, limitAt, endedAt } = row;
+  return {
+    ...{ id, name, email, builderType, hostType, createdAt, upAt, expiresAt, limitAt, endedAt },
+    machine: machine === null ? null : { name: machine, hostType },
+    state: stateOf(row),
+    endReason: row.endReason,
+    ahead: null,
+    running: null,
+  };
+}
+
+function stateOf({ state, upAt, parked }: Instance): InstanceState {
+  if (state === "ended") return "ended";
+  if (upAt === null) return "waiting";
+  return parked ? "away" : "up";
+}
+
+function alive(instance: Instance): InstanceRow {
+  return { ...instance, endedAt: null };
+}
+
+async function typeLines(sql: Sql, config: FarmConfig, person: Parameters<typeof typesFor>[1]): Promise<TypeLine[]> {
+  const sessions = Map.groupBy(await connected(sql), ({ hostType }) => hostType);
+  return typesFor(config, person).map(({ name, host }) => {
+    const there = (sessions.get(host.hostType) ?? []).filter(({ drained, setAside }) => !drained && !setAside);
+    return {
+      name,
+      hostType: host.hostType,
+      machines: there.length,
+      idle: there.filter(({ heldAt }) => heldAt === null).length,
+    };
+  });
+}
