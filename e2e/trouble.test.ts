@@ -1,7 +1,8 @@
 /**
  * Machines that fail or go missing, and who hears of it, through the real coordinator, a mail server and a receiver of webhooks: one that fails the farm
  * three times in a row is set aside, its owner told, and used again once a probe has found it well; one that is missing is reported once, also
- * after the coordinator was started again, and reported back when it returns. What takes minutes is a jump of the coordinator's clock.
+ * after the coordinator was started again, and reported back when it returns. A message whose coordinator is killed before it could note that it was
+ * sent comes once more under the same id; the receivers here tell such repeats by it, as real ones may. What takes minutes is a jump of the coordinator's clock.
  */
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -21,7 +22,7 @@ import { Repository, temporaryFolder } from "./testing/repository.ts";
 const TYPE = "host-linux-amd64-shelf";
 const EMPTY_TYPE = "host-linux-amd64-empty";
 
-/** Titles of what came to a mail server of its own, which demands TLS. */
+/** Titles of what came to a mail server of its own, which demands TLS; a repeat is known by its Message-ID. */
 async function mailServer(folder: string): Promise<{ port: number; caFile: string; titles: string[] }> {
   await mkdir(folder);
   const { cert, key, caFile } = await certificate({
@@ -32,6 +33,7 @@ async function mailServer(folder: string): Promise<{ port: number; caFile: strin
     now: systemClock.now(),
   });
   const titles: string[] = [];
+  const ids = new Set<string>();
   const server = new SMTPServer({
     cert,
     key,
@@ -43,7 +45,9 @@ async function mailServer(folder: string): Promise<{ port: number; caFile: strin
       });
       stream.on("end", () => {
         const to = envelope.rcptTo.map(({ address }) => address).join(", ");
-        titles.push(`${/^Subject: (.*)\r$/m.exec(text)?.[1]} (to ${to}${secure ? ", by TLS" : ""})`);
+        const id = /^Message-ID: (.*)\r$/m.exec(text)?.[1] ?? "";
+        if (!ids.has(id)) titles.push(`${/^Subject: (.*)\r$/m.exec(text)?.[1]} (to ${to}${secure ? ", by TLS" : ""})`);
+        ids.add(id);
         done();
       });
     },
@@ -54,13 +58,16 @@ async function mailServer(folder: string): Promise<{ port: number; caFile: strin
   return { port: (server.server.address() as AddressInfo).port, caFile, titles };
 }
 
-/** Titles of what came to a webhook. */
+/** Titles of what came to a webhook; a repeat is known by its Barnraiser-Delivery. */
 async function webhook(): Promise<{ url: string; titles: string[] }> {
   const titles: string[] = [];
+  const ids = new Set<string>();
   const server = createServer(async (request, response) => {
     let text = "";
     for await (const chunk of request) text += chunk;
-    titles.push(JSON.parse(text).title);
+    const id = String(request.headers["barnraiser-delivery"]);
+    if (!ids.has(id)) titles.push(JSON.parse(text).title);
+    ids.add(id);
     response.end();
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
