@@ -47,7 +47,12 @@ async function farm(stack: AsyncDisposableStack) {
         "-halt=false",
         "-health-addr=",
       ],
-      { env: { HOME: folder, GO_BUILD_KEY_PATH: await keyFile(folder, await beside("genbuilderkey.js", TYPE)) } },
+      {
+        env: {
+          HOME: folder,
+          GO_BUILD_KEY_PATH: await keyFile(folder, await beside("genbuilderkey.js", "-config", config, TYPE)),
+        },
+      },
     ),
   );
   await machine.says(/Registered/);
