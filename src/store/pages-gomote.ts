@@ -30,14 +30,6 @@ export async function instancesOfMachine(sql: Sql, machine: MachineId, limit: nu
   );
 }
 
-/** Whether any instance lives or is waited for. */
-export async function someInstance(sql: Sql): Promise<boolean> {
-  const [row] = await sql.query<{ some: boolean }>(
-    "select exists (select from lease where kind = 'gomote' and state <> 'ended') as some",
-  );
-  return row?.some ?? false;
-}
-
 export interface RunningCommand {
   readonly instance: number;
   readonly command: string;

@@ -177,6 +177,7 @@ test("what is bound to a machine stands in no line, and is taken by that machine
     trust: "team",
     drained: false,
     setAside: true,
+    gomoteLent: true,
   });
   expect(await takerOf(sql, machineId(4711))).toBeUndefined();
   expect(await claimLease(sql, other.id, NOON)).toEqual({ lease: undefined, waiting: false, lookAgainAt: null });

@@ -41,7 +41,7 @@ export interface Frame {
   readonly operator: boolean;
   /** Who is logged in: "operator", or a mail address. */
   readonly who: string | null;
-  /** There are machines that people borrow, or this person may borrow one. */
+  /** Pages lead to `/gomotes`: there is something for whoever looks. */
   readonly gomotes: boolean;
   readonly theme: "light" | "dark" | "system";
 }

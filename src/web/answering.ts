@@ -3,7 +3,6 @@ import { getCookie } from "hono/cookie";
 import { CODES, FarmError } from "../farm/errors.ts";
 import { seconds } from "../farm/ids.ts";
 import { Logins } from "../people/logins.ts";
-import { someInstance } from "../store/pages-gomote.ts";
 import type { Frame } from "../ui/data.ts";
 import type { Page } from "../ui/page.tsx";
 import { visible } from "../ui/text.ts";
@@ -13,14 +12,12 @@ import { documentOf } from "./document.tsx";
 import { type Ctx, html, json, text, wantsJson } from "./http.ts";
 import { Identities, isOperator, nameOf } from "./identity.ts";
 import { Operator } from "./operator.ts";
-import { mayBorrowSome } from "./pages/gomotes.ts";
+import { leadsToGomotes } from "./pages/gomotes.ts";
 import { suggestions } from "./pages/search.ts";
 import { checkOf, worst } from "./shapes.ts";
 
 /** A page waits this long for the database; then it says that it is away. */
 const PATIENCE = seconds(5);
-/** Whether there are pages of instances to lead to. */
-const LOOK_EVERY = seconds(5);
 
 export class Pages {
   readonly #deps: WebDeps;
@@ -28,8 +25,6 @@ export class Pages {
   readonly identities: Identities;
   /** Secrets and codes that were wrong. */
   readonly wrong: Attempts;
-  #lent = false;
-  #lookAt = Number.NEGATIVE_INFINITY;
 
   constructor(deps: WebDeps) {
     const { sql, clock, people } = deps;
@@ -114,21 +109,6 @@ export class Pages {
     return this.answer(c, status, title, { name: "message", data: { title, lines, hits: [] } }, []);
   }
 
-  /** Whether anything is lent, as it was when somebody last looked: no page waits for this. */
-  #some(): boolean {
-    const { sql, clock } = this.#deps;
-    if (clock.monotonic() >= this.#lookAt) {
-      this.#lookAt = clock.monotonic() + LOOK_EVERY;
-      someInstance(sql).then(
-        (lent) => {
-          this.#lent = lent;
-        },
-        () => {}, // the database is away
-      );
-    }
-    return this.#lent;
-  }
-
   async #frame(c: Ctx, title: string): Promise<Frame> {
     const { who } = await this.identities.of(c);
     const { farmName, version, startedAt, clock, config, banners, checkers } = this.#deps;
@@ -147,7 +127,7 @@ export class Pages {
       health: worst(checkers().map((check) => checkOf(check).level)),
       operator: isOperator(who),
       who: who.kind === "nobody" ? null : nameOf(who),
-      gomotes: mayBorrowSome(config(), who) || this.#some(),
+      gomotes: leadsToGomotes(config(), who),
       theme: theme === "light" || theme === "dark" ? theme : "system",
     };
   }

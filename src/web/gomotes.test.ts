@@ -45,7 +45,21 @@ test("/gomotes shows mine with what runs, what waits with its place, types that 
   const operator = await data("operator");
   expect([operator.mine, operator.others?.length]).toEqual([[], 2]);
   expect((await data("token")).others?.length).toBe(2);
-  expect(await data(undefined)).toMatchObject({ who: null, mine: [], others: null, types: [], nav: true });
+  expect(await data(undefined)).toMatchObject({ who: null, mine: [], others: null, types: [], nav: false });
+});
+
+test("pages lead to /gomotes whoever may borrow something or could become a user by logging in, and operators", async () => {
+  const { config } = web;
+  const nav = async (who: Who) => ((await ask(who, "/queues")).body.frame as { gomotes: boolean }).gomotes;
+  const all = async () => [await nav(undefined), await nav("alice"), await nav("operator"), await nav("token")];
+  expect(await all()).toEqual([false, true, true, true]);
+  const provider = { issuer: "https://id.example.org", clientId: "farm", name: "Example" };
+  const login = { ...provider, clientSecret: { env: "SECRET" }, allow: [], roles: [] };
+  web.config = { ...config, login };
+  expect(await all()).toEqual([true, true, true, true]);
+  web.config = { ...config, login, hosts: config.hosts.map((host) => ({ ...host, gomote: "nobody" })) };
+  expect(await all()).toEqual([false, false, true, true]);
+  web.config = config;
 });
 
 test("an instance's page is for its borrower, its machine's owner and operators; others hear why not", async () => {

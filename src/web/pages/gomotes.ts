@@ -1,7 +1,7 @@
 /** Data of `/gomotes`, `/gomotes/NAME` and its files, and what the page of a machine says of its borrowers. */
 import type { FarmConfig, HostConfig } from "../../config/effective.ts";
 import { type EpochMs, machineId } from "../../farm/ids.ts";
-import { mayNotBorrow } from "../../farm/lending.ts";
+import { isLent, mayNotBorrow } from "../../farm/lending.ts";
 import type { Rights, Visitor } from "../../gomote/access.ts";
 import { typesFor } from "../../gomote/instance-types.ts";
 import { type Instance, liveInstances } from "../../store/gomote.ts";
@@ -53,9 +53,14 @@ export async function gomotesData(sql: Sql, config: FarmConfig, who: Visitor, no
   };
 }
 
-/** Whether `who` may borrow anything at all. */
-export function mayBorrowSome({ hosts }: Pick<FarmConfig, "hosts">, who: Visitor): boolean {
-  return who.kind === "person" && hosts.some((host) => mayNotBorrow(who.person, host) === undefined);
+/**
+ * Whether pages lead `who` to `/gomotes`: whoever may borrow something, operators, and, where machines are lent, whoever could become a user by
+ * logging in at the farm's provider. Others would find nothing there that they may use.
+ */
+export function leadsToGomotes({ hosts, login }: Pick<FarmConfig, "hosts" | "login">, who: Visitor): boolean {
+  if (who.kind === "nobody") return login !== null && hosts.some(isLent);
+  if (who.kind === "operator" || who.person.roles.includes("operator")) return true;
+  return hosts.some((host) => mayNotBorrow(who.person, host) === undefined);
 }
 
 /** The instance that an address means: the one that lives under a name or the last that did, or the one of a number. */
