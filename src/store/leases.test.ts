@@ -451,6 +451,27 @@ test("claims at once: flows stay as even as claims that do not see each other ca
   expect(even?.spread).toBeLessThanOrEqual(1);
 });
 
+test("claims at once: of people each gets a machine before anybody gets two", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const coordinator = await addCoordinator(sql);
+  await addHostType(sql, "q");
+  const machines: TestMachine[] = [];
+  for (let i = 0; i < 15; i++) machines.push(await addMachine(sql, "q", `m${i}`, coordinator));
+  for (const flow of ["alice", "bob", "carol", "dave", "eve"]) {
+    for (let rank = 0; rank < 20; rank++) await want(sql, { class: "gomote", provenance: "unreviewed", flow, rank });
+  }
+  await want(sql, { flow: "app", repo: "app" });
+  for (const few of [machines.slice(0, 5), machines.slice(5, 12), machines.slice(12)]) {
+    await Promise.all(few.map((machine) => take(sql, machine)));
+    const [spread] = await sql.query<{ most: number; least: number }>(
+      `select max(n)::int as most, min(n)::int as least from (
+         select count(*) filter (where state = 'held') as n from lease where class = 0 group by flow) each`,
+    );
+    expect((spread?.most ?? 0) - (spread?.least ?? 0)).toBeLessThanOrEqual(1);
+  }
+});
+
 test("10,000 leases that a machine may not take, starving or not, keep it neither from the one behind them nor for long", async () => {
   await using database = await freshDatabase();
   const { sql } = database;
@@ -489,7 +510,7 @@ test("the claim reads its two indexes from the front, however much is wanted or 
   for (const analyzed of [false, true]) {
     if (analyzed) await sql.query("analyze lease");
     const plan = await sql.query<{ "QUERY PLAN": string }>(
-      `explain ${CLAIM.replaceAll("$1", `'${machine.id}'`).replaceAll("$2", "now()")}`,
+      `explain ${CLAIM.replaceAll("$1", `'${machine.id}'`).replaceAll("$2", "now()").replaceAll("$3", "false")}`,
     );
     const text = plan.map((row) => row["QUERY PLAN"]).join("\n");
     expect(text).toContain("Index Scan using lease_in_order on lease");

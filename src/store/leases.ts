@@ -6,6 +6,9 @@
  *
  * The claim of a build's lease does not wait for the disk: beginning the attempt (attempts.ts) does, for both, and asks for the session
  * again. Until then the machine is at most emptied. A claim that a server's crash took back is therefore one that never was.
+ *
+ * Claims that run at the same moment do not see each other. Where one of builds gets ahead by that, the next ones make up for it; people keep what
+ * they got for hours. So whoever could take a lease of class gomote says so instead, and claims once more under a lock of its queue.
  */
 import type { Provenance } from "../farm/build.ts";
 import { FarmError } from "../farm/errors.ts";
@@ -44,6 +47,7 @@ interface ClaimRow {
   anew: boolean;
   waiting: boolean;
   look_again_at: number | null;
+  turn: string | null;
 }
 
 /** What a session got, or what it found instead (schedule/claims.ts Claimed). */
@@ -51,7 +55,12 @@ export type ClaimResult =
   | { readonly lease: Lease }
   | { readonly lease: undefined; readonly waiting: boolean; readonly lookAgainAt: EpochMs | null };
 
-// The parts of the claim, each a query of its own name. $1 session, $2 now.
+/** The first band in which nobody is served one after the other. */
+const BEHIND_PEOPLE = (LEASE_CLASSES.gomote + 1) * 4;
+/** Beside the name of a queue: who claims there for people. */
+const TURN_LOCK = 0x7475726e; // "turn"
+
+// The parts of the claim, each a query of its own name. $1 session, $2 now, $3 nobody else claims in this queue for people meanwhile.
 
 /** What the session holds already: it gets that again, so that a lost answer is harmless. */
 const MINE = `
@@ -83,20 +92,31 @@ const WHO = `
 const TRUSTED = `
   submitted >= who.submitted_all and submitted >= case when class = ${LEASE_CLASSES.gomote} then who.submitted_gomote else who.submitted_only end`;
 
+/** A lease that nobody wants this machine to stay away from. */
+const NOT_AVOIDED = "(avoid_until is null or avoid_until <= $2 or who.machine_id <> all (avoid))";
+
 /** A lease that this machine may take, as far as the lease itself says. */
 const FOR_ME = `
-  state = 'wanted' and ${TRUSTED} and (avoid_until is null or avoid_until <= $2 or who.machine_id <> all (avoid))`;
+  state = 'wanted' and ${TRUSTED} and ${NOT_AVOIDED}`;
 
 const BOUND = `
   select l.id from who cross join lateral (
     select id from lease where only_machine = who.machine_id and ${FOR_ME} order by id limit 1 for update skip locked
   ) l where who.may`;
 
+/** It is people's turn, who are served one after the other: nothing but what is bound to the machine is taken now. */
+const PEOPLE = `
+  select who.queue from who
+  where not $3 and who.may and who.well and not who.submitted_gomote and not exists (select from bound) and exists (
+    select from lease
+    where queue = who.queue and band < ${BEHIND_PEOPLE} and state = 'wanted' and only_machine is null and ${NOT_AVOIDED}
+  )`;
+
 const STARVING = `
   select l.id from who cross join lateral (
     select id from lease where queue = who.queue and starves_at <= $2 and only_machine is null and ${FOR_ME}
     order by starves_at, id limit 1 for update skip locked
-  ) l where who.may and who.well and not exists (select from bound)`;
+  ) l where who.may and who.well and not exists (select from bound) and not exists (select from people)`;
 
 /** The lanes (repositories of flows) that want something of `band.band`, found by jumping from one to the next in the index. */
 const LANES = `
@@ -150,7 +170,7 @@ const BEST = `
       where queue = who.queue and band = band.band and flow = turn.flow and repo = turn.repo and only_machine is null and ${FOR_ME}
       order by rank, id limit 1 for update skip locked
     ) first limit 1
-  ) l where who.may and who.well and not exists (select from bound) and not exists (select from starving)`;
+  ) l where who.may and who.well and not exists (select from bound) and not exists (select from people) and not exists (select from starving)`;
 
 const CLAIMED = `
   update lease set state = 'held', session_id = who.session_id, machine_id = who.machine_id,
@@ -173,6 +193,7 @@ with mine as (${MINE}
 ), adopted as (${ADOPTED}
 ), who as (${WHO}
 ), bound as (${BOUND}
+), people as (${PEOPLE}
 ), starving as (${STARVING}
 ), best as (${BEST}
 ), claimed as (${CLAIMED}
@@ -180,7 +201,7 @@ with mine as (${MINE}
   select *, false as anew from mine union all select *, false from adopted union all select *, true from claimed
 )
 select got.id, got.kind, got.class, got.queue, got.provenance, got.wanted_at, got.session_id, got.machine_id, got.epoch, got.anew,
-  coalesce(rest.waiting, false) as waiting, rest.look_again_at,
+  coalesce(rest.waiting, false) as waiting, rest.look_again_at, (select queue from people) as turn,
   case when got.kind = 'build' then set_config('synchronous_commit', 'off', true) end
 from (select) one left join got on true left join (${REST}
 ) rest on true`;
@@ -191,16 +212,14 @@ from (select) one left join got on true left join (${REST}
  * that is drained, by itself or with its host type, its coordinator or the farm, nothing new; one that is set aside what is bound to it.
  */
 export async function claimLease(sql: Sql, session: SessionId, now: EpochMs): Promise<ClaimResult> {
-  const params = [session, at(now)];
-  let rows: ClaimRow[];
+  let row: ClaimRow | undefined;
   try {
-    rows = await sql.query<ClaimRow>(CLAIM, params);
+    row = await claimInTurn(sql, session, now);
   } catch (error) {
     // The same session claimed at the same moment: an earlier try of ours whose answer got lost. It holds that lease now.
     if (!isUniqueViolation(error)) throw error;
-    rows = await sql.query<ClaimRow>(CLAIM, params);
+    row = await claimInTurn(sql, session, now);
   }
-  const row = rows[0];
   if (row === undefined || row.id === null) {
     const lookAgainAt = row?.look_again_at ?? null;
     return {
@@ -212,7 +231,22 @@ export async function claimLease(sql: Sql, session: SessionId, now: EpochMs): Pr
   return { lease: leaseOf({ ...row, id: row.id }) };
 }
 
-function leaseOf(row: Omit<ClaimRow, "id" | "waiting" | "look_again_at"> & { readonly id: number }): Lease {
+async function claimInTurn(sql: Sql, session: SessionId, now: EpochMs): Promise<ClaimRow | undefined> {
+  const row = await claim(sql, session, now, false);
+  if (row === undefined || row.turn === null) return row;
+  const { turn } = row;
+  return await sql.tx(async (tx) => {
+    await tx.query("select pg_advisory_xact_lock($1, hashtext($2))", [TURN_LOCK, turn]);
+    return await claim(tx, session, now, true);
+  });
+}
+
+async function claim(sql: Sql, session: SessionId, now: EpochMs, alone: boolean): Promise<ClaimRow | undefined> {
+  const [row] = await sql.query<ClaimRow>(CLAIM, [session, at(now), alone]);
+  return row;
+}
+
+function leaseOf(row: Omit<ClaimRow, "id" | "waiting" | "look_again_at" | "turn"> & { readonly id: number }): Lease {
   return {
     id: leaseId(row.id),
     kind: row.kind,

@@ -44,6 +44,12 @@ async function expectNothingKept(farm: GomoteFarm): Promise<void> {
   expect(await farm.blobs.list(TRANSFER_BLOBS)).toEqual([]);
 }
 
+/** A URL is there before all of its archive is, and all of it is fetched before the database knows. */
+async function expectArrived(farm: GomoteFarm): Promise<void> {
+  const arriving = () => farm.database.sql.query("select from gomote_transfer where state = 'arriving'");
+  await until(async () => (await arriving()).length === 0, "everything to be whole");
+}
+
 test("[gomote 29] [gomote 30] [gomote 31] a form with its fields in any order is taken with 204, and its file put on the machine", async () => {
   await using farm = await gomoteFarm();
   const { machine, alice, gomote_id } = await withInstance(farm);
@@ -175,6 +181,8 @@ test("[gomote 32] a form and a URL that are older than ten minutes are refused, 
   expect((await post(used.url, [...fieldsOf(used), ["file", "x"]])).status).toBe(204);
   const { url } = (await alice.call("ReadTGZToURL", { gomote_id, directory: "." })) as { url: string };
   const write = { gomote_id, url: used.url + used.object_name, filename: "f" };
+  // What still arrives when time leaps is given up as stalled.
+  await expectArrived(farm);
 
   await clock.advance(EXPIRY);
   expect(await alice.call("WriteFileFromURL", write)).toEqual({});
@@ -241,6 +249,7 @@ test("[gomote 40] an archive is fetched without credentials, and begins while th
   expect(await answer).toEqual({});
   const whole = await fetched;
   expect(gunzipSync(whole.body).equals(TREE)).toBe(true);
+  await expectArrived(farm);
   const again = await get(url);
   expect([again.body.equals(whole.body), again.headers["content-length"]]).toEqual([true, String(whole.body.length)]);
   // It can go to another machine of its owner's without being downloaded; a changed URL is nobody's.
