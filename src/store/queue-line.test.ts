@@ -174,7 +174,6 @@ test("what is bound to a machine stands in no line, and is taken by that machine
   expect(await takerOf(sql, own.machineId)).toEqual({
     machineId: own.machineId,
     queue: "q",
-    gomoteLent: true,
     trust: "team",
     drained: false,
     setAside: true,

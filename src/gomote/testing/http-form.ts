@@ -1,4 +1,5 @@
 /** A program that posts files and fetches them, and has nothing of ours: node:http, with whatever form a test likes. */
+import { once } from "node:events";
 import { type ClientRequest, request as requestHttp } from "node:http";
 import { request as requestHttps } from "node:https";
 import { buffer } from "node:stream/consumers";
@@ -31,9 +32,14 @@ export function postBegun(url: string, parts: readonly Part[]): { request: Clien
 }
 
 export function get(url: string, method = "GET"): Promise<Answer> {
+  return getBegun(url, method).answer;
+}
+
+/** `begun` resolves when there is a first part of the answer. */
+export function getBegun(url: string, method = "GET"): { begun: Promise<unknown>; answer: Promise<Answer> } {
   const { request, answer } = open(method, url);
   request.end();
-  return answer;
+  return { begun: once(request, "response"), answer };
 }
 
 function open(method: string, url: string, type?: string): { request: ClientRequest; answer: Promise<Answer> } {
