@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { minutes } from "../../farm/ids.ts";
+import { coordinatorId, minutes } from "../../farm/ids.ts";
 import { FakeClock } from "../../farm/testing/fake-clock.ts";
 import { until } from "../../machines/testing/farm-of-machines.ts";
 import type { OriginalBuildletOptions } from "../../machines/testing/original-buildlet.ts";
@@ -116,15 +116,29 @@ test("[gomote 23] a client that vanishes ends its command, and the instance goes
   expect((await run(alice, { gomote_id, command: "short" })).output).toBe("begun\n");
 });
 
+/** What sockets between a command and whoever does not read may hold, in pieces; everything else holds not even one. */
+const SOCKETS = 64;
+const PIECE = 1 << 18;
+
+/** Resolves once nothing was written for a while. */
+async function heldBack(written: () => number): Promise<void> {
+  await until(async () => {
+    const before = written();
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    return before > 0 && written() === before;
+  }, "the command to be held back");
+}
+
 test("[gomote 17] a command keeps its instance, however long it runs; what nobody reads holds it back", async () => {
   const clock = new FakeClock();
   await using farm = await gomoteFarm({ clock });
   const paused = Promise.withResolvers<void>();
   const end = Promise.withResolvers<void>();
+  const pieces = 3 * SOCKETS;
   let written = 0;
   const { alice, gomote_id } = await withInstance(farm, async (_, io) => {
-    for (; written < 400; written++) {
-      await io.write(Buffer.alloc(1 << 18, "x"));
+    for (; written < pieces; written++) {
+      await io.write(Buffer.alloc(PIECE, "x")); // which could be compressed to nothing
       await paused.promise;
     }
     await end.promise;
@@ -134,14 +148,8 @@ test("[gomote 17] a command keeps its instance, however long it runs; what nobod
   await call.have(1);
   call.pause();
   paused.resolve();
-  let before = 0;
-  await until(async () => {
-    const still = written > 1 && written === before;
-    before = written;
-    await new Promise((resolve) => setTimeout(resolve, 100));
-    return still;
-  }, "the command to be held back");
-  expect(written).toBeLessThan(300); // what the sockets between them hold is no more than that
+  await heldBack(() => written);
+  expect(written).toBeLessThan(SOCKETS);
   call.resume();
   for (let passed = 0; passed < 120; passed += 10) {
     await clock.advance(minutes(10));
@@ -149,8 +157,34 @@ test("[gomote 17] a command keeps its instance, however long it runs; what nobod
   }
   end.resolve();
   expect(await call.ended).toEqual({ code: OK, details: "" });
-  expect(call.messages.reduce((sum, { output }) => sum + output.length, 0)).toBe(400 * (1 << 18));
+  expect(call.messages.reduce((sum, { output }) => sum + output.length, 0)).toBe(pieces * PIECE);
   expect(await alice.call("InstanceAlive", { gomote_id })).toEqual({});
+});
+
+test("what nobody reads at another coordinator holds its command back, and no other call between the two", async () => {
+  await using farm = await gomoteFarm();
+  let written = 0;
+  let killed = false;
+  const { gomote_id } = await withInstance(farm, async ({ cmd }, io) => {
+    if (cmd === "short") {
+      await io.write(Buffer.alloc(PIECE, "y"));
+      return "ok";
+    }
+    for (; !io.signal.aborted; written++) await io.write(Buffer.alloc(PIECE, "x"));
+    killed = true;
+    return "signal: killed";
+  });
+  await using other = await gomoteFarm({ database: farm.database, coordinator: coordinatorId("P0000000bb") });
+  const [alice, again] = [await other.person("alice@example.org"), await other.person("alice@example.org")];
+  const call = alice.stream<{ output: Buffer }>("ExecuteCommand", { gomote_id, command: "endless" });
+  await call.have(1);
+  call.pause();
+  await heldBack(() => written);
+  expect(written).toBeLessThan(2 * SOCKETS);
+  const { output, ended } = await run(again, { gomote_id, command: "short" });
+  expect([output.length, ended.code]).toEqual([PIECE, OK]);
+  call.cancel();
+  await until(() => killed, "the command to be killed");
 });
 
 test("[gomote 25] [gomote 26] [gomote 28] directories are listed, and bad arguments said", async () => {

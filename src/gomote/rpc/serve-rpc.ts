@@ -1,11 +1,19 @@
 /**
  * The service beside the pages, on the TLS port: whoever asks for one of its paths is answered by it, everybody else as before. Only gRPC is
  * spoken, so a page of somebody else's in a browser can call nothing here.
+ *
+ * Answers are never compressed, whatever a caller would take: one that stops reading holds back what a command prints by the bytes that are on
+ * their way, and into those 64 KB go 60 MB of a line that is printed again and again. Compressing costs more than all the rest of the way, too.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
-import type { ServiceImpl } from "@connectrpc/connect";
-import { connectNodeAdapter } from "@connectrpc/connect-node";
+import { createConnectRouter, type ServiceImpl } from "@connectrpc/connect";
+import {
+  compressionGzip,
+  universalRequestFromNodeRequest,
+  universalResponseToNodeResponse,
+} from "@connectrpc/connect-node";
+import { messageOf } from "../../farm/errors.ts";
 import { Gomote } from "../../wire/gomote/gen/barnraiser_pb.ts";
 import { GomoteService } from "../../wire/gomote/gen/gomote_pb.ts";
 import { type CallsDeps, calls } from "./calls.ts";
@@ -25,18 +33,29 @@ export interface RpcOptions extends CallsDeps {
 }
 
 export function serveRpc({ service, own, stopping, ...deps }: RpcOptions, others: Listener): Listener {
-  const serve = connectNodeAdapter({
+  const router = createConnectRouter({
     grpcWeb: false,
     connect: false,
     readMaxBytes: MESSAGE_LIMIT,
+    acceptCompression: [compressionGzip],
+    compressMinBytes: Number.POSITIVE_INFINITY,
     shutdownSignal: stopping,
     interceptors: [calls(deps)],
-    routes: (router) => router.service(GomoteService, service).service(Gomote, own),
   });
+  const { handlers } = router.service(GomoteService, service).service(Gomote, own);
+  const methods = new Map(handlers.map((handler) => [handler.requestPath, handler]));
   return (request, response) => {
     const { url = "" } = request;
-    const asked = PATHS.some((path) => url.startsWith(path));
-    if (asked && request.httpVersionMajor === 2) serve(request, response);
-    else others(request, response);
+    if (request.httpVersionMajor !== 2 || !PATHS.some((path) => url.startsWith(path))) return others(request, response);
+    const method = methods.get(url);
+    if (!method) {
+      response.statusCode = 404;
+      response.end();
+      return;
+    }
+    method(universalRequestFromNodeRequest(request, response, undefined, undefined))
+      .then((answer) => universalResponseToNodeResponse(answer, response))
+      // Its caller left before all was said; what goes wrong in a method is part of the answer.
+      .catch((error: unknown) => deps.log.debug({ url, error: messageOf(error) }, "An answer was not taken"));
   };
 }
