@@ -1,7 +1,8 @@
 /**
  * Channels of ssh carried over a shell's line to the machine (wire/buildlet-api/shell-line.ts).
  *
- * Bytes are neither kept nor looked at: when one side does not read, the other is held back. The exit status is the command's own, and a
+ * Bytes are neither kept nor looked at: when one side does not read, the other is held back. The library writes into the client's socket whatever
+ * fits the window that the client gave, which may be of gigabytes, so the socket counts too (hold). The exit status is the command's own, and a
  * signal is told as one. What the gateway itself says to a person is a line that begins with `# `, on the terminal or, without one, on
  * standard error, so that no program takes it for output.
  */
@@ -51,13 +52,35 @@ export function ended(channel: ServerChannel, isTerminal: boolean): Shown {
   };
 }
 
+interface Full {
+  readonly writableNeedDrain: boolean;
+  once(event: "drain", go: () => void): unknown;
+}
+
+/** To be called after each write: `from` is not read while any of `to` has more than it passes on. */
+export function hold(from: { pause(): unknown; resume(): unknown }, to: readonly Full[]): () => void {
+  let held = false;
+  const look = () => {
+    const full = to.find(({ writableNeedDrain }) => writableNeedDrain);
+    if (full) {
+      from.pause();
+      full.once("drain", look);
+    } else if (held) from.resume();
+    held = full !== undefined;
+  };
+  return () => {
+    if (!held) look();
+  };
+}
+
 /** A line of the gateway's own. */
 export function say(channel: ServerChannel, isTerminal: boolean, text: string): void {
   if (isTerminal) channel.write(`\r\n# ${text}\r\n`);
   else channel.stderr.write(`# ${text}\n`);
 }
 
-export function serveOverLine(channel: ServerChannel, line: ShellLine, session: Session): Served {
+/** `socket`: the client's, with all its channels. */
+export function serveOverLine(channel: ServerChannel, socket: Full, line: ShellLine, session: Session): Served {
   const { terminal } = session;
   const { promise: over, resolve } = Promise.withResolvers<string | undefined>();
   const plain = ended(channel, terminal !== null);
@@ -73,18 +96,16 @@ export function serveOverLine(channel: ServerChannel, line: ShellLine, session: 
     });
     resolve(undefined);
   };
-  const held = (more: boolean, stream: { once(event: "drain", go: () => void): unknown }) => {
-    if (more) return;
-    line.pause();
-    stream.once("drain", () => line.resume());
-  };
+  const held = hold(line, [channel, channel.stderr, socket]);
   line.listen({
     frame: (frame) => {
       switch (frame.kind) {
         case "data":
-          return held(channel.write(frame.bytes), channel);
+          channel.write(frame.bytes);
+          return held();
         case "errors":
-          return held(channel.stderr.write(frame.bytes), channel.stderr);
+          channel.stderr.write(frame.bytes);
+          return held();
         case "started":
           if (frame.started.note !== "") say(channel, terminal !== null, frame.started.note);
           return;
@@ -126,14 +147,17 @@ export function serveOverLine(channel: ServerChannel, line: ShellLine, session: 
 export async function forward(
   accept: () => ServerChannel,
   reject: () => void,
+  socket: Full,
   line: ShellLine,
   opening: Opening & { readonly what: "dial" },
 ): Promise<void> {
   const { promise: over, resolve } = Promise.withResolvers<void>();
   let channel: ServerChannel | undefined;
+  let held = (): void => {};
   const take = (frame: ShellFrame) => {
     if (frame.kind === "started") {
       channel = accept();
+      held = hold(line, [channel, socket]);
       channel.on("error", () => {}); // a close follows
       channel.on("data", (bytes: Buffer) => {
         if (line.send({ kind: "data", bytes })) return;
@@ -143,9 +167,8 @@ export async function forward(
       channel.once("end", () => line.send({ kind: "eof" }));
       channel.once("close", () => line.destroy());
     } else if (frame.kind === "data" && channel) {
-      if (channel.write(frame.bytes)) return;
-      line.pause();
-      channel.once("drain", () => line.resume());
+      channel.write(frame.bytes);
+      held();
     } else if (frame.kind === "eof" && channel) {
       const half = channel;
       half.write("", () => half.eof());

@@ -70,6 +70,7 @@ export class SshClient {
     this.#deps = deps;
     this.#entered = entered;
     const { connection, socket, instance } = entered;
+    socket.setMaxListeners(2 * MOST_CHANNELS); // each waits for it to drain
     socket.once("close", () => this.#gone.abort(new FarmError("canceled", "the client hung up")));
     deps.bus.subscribe(`gomote-ended:${instance.id}`, () => void this.#look(), this.#gone.signal);
     connection.on("session", (accept, reject) => {
@@ -126,7 +127,7 @@ export class SshClient {
     show: (shown: Shown) => void,
   ): Promise<void> {
     const { sql, clock, log, config, instances, client } = this.#deps;
-    const { instance, refusal } = this.#entered;
+    const { socket, instance, refusal } = this.#entered;
     using _kept = instances.keep(instance);
     this.#count(1);
     channel.on("error", () => {}); // a close follows
@@ -141,8 +142,8 @@ export class SshClient {
       const env = [...environmentOn(config(), instance), ...asked.env];
       const opened =
         line.speaks === "ssh"
-          ? serveOriginal(channel, line.duplex, { ...asked, instance, key: client.privateKey })
-          : serveOverLine(channel, new ShellLine(line.duplex), { ...asked, env, instance });
+          ? serveOriginal(channel, socket, line.duplex, { ...asked, instance, key: client.privateKey })
+          : serveOverLine(channel, socket, new ShellLine(line.duplex), { ...asked, env, instance });
       shown = opened.shown;
       this.#open.add(shown);
       show(shown);
@@ -163,7 +164,7 @@ export class SshClient {
     { destIP, destPort }: TcpipRequestInfo,
   ): Promise<void> {
     const { instances, log } = this.#deps;
-    const { instance, refusal } = this.#entered;
+    const { socket, instance, refusal } = this.#entered;
     if (refusal !== undefined || this.#channels >= MOST_CHANNELS || loopbackAddresses(destIP) === undefined) {
       log.info({ instance: instance.name, to: `${destIP.slice(0, 100)}:${destPort}` }, "Refused to forward a port");
       return reject();
@@ -176,7 +177,8 @@ export class SshClient {
         line.duplex.destroy();
         return reject();
       }
-      await forward(accept, reject, new ShellLine(line.duplex), { what: "dial", host: destIP, port: destPort });
+      const opening = { what: "dial", host: destIP, port: destPort } as const;
+      await forward(accept, reject, socket, new ShellLine(line.duplex), opening);
     } catch (error) {
       log.info({ instance: instance.name, error: messageOf(error) }, "Could not forward a port");
       reject();

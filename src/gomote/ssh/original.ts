@@ -4,13 +4,14 @@
  *
  * Without a terminal there is one line and an end, as with the original's gateway; files and forwarded ports there are none.
  */
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import ssh2, { type ClientChannel, type ServerChannel } from "ssh2";
 import { messageOf } from "../../farm/errors.ts";
 import type { Instance } from "../../store/gomote.ts";
 import type { Terminal } from "../../wire/buildlet-api/shell.ts";
 import { BUILDLET_USER } from "../machine-lines.ts";
-import { type Asked, ended, type Served, type Shown, say, welcome } from "./channel.ts";
+import { type Asked, ended, hold, type Served, type Shown, say, welcome } from "./channel.ts";
 
 const READY_LIMIT_MS = 15_000;
 
@@ -21,7 +22,13 @@ export type OriginalSession = Asked & {
   readonly key: string;
 };
 
-export function serveOriginal(channel: ServerChannel, duplex: Duplex, session: OriginalSession): Served {
+/** `socket`: the client's, with all its channels. */
+export function serveOriginal(
+  channel: ServerChannel,
+  socket: Socket,
+  duplex: Duplex,
+  session: OriginalSession,
+): Served {
   const { terminal, instance, key } = session;
   const plain = ended(channel, terminal !== null);
   const { promise: over, resolve } = Promise.withResolvers<string | undefined>();
@@ -53,7 +60,11 @@ export function serveOriginal(channel: ServerChannel, duplex: Duplex, session: O
       });
       made.on("error", () => {}); // a close follows
       made.once("close", () => exit(code));
-      made.pipe(channel, { end: false });
+      const held = hold(made, [channel, socket]);
+      made.on("data", (bytes: Buffer) => {
+        channel.write(bytes);
+        held();
+      });
       channel.pipe(made);
     };
     if (session.command === null) client.shell(pty, opened);

@@ -14,8 +14,17 @@ class TestScreen implements Screen {
   readonly told: ToBrowser[] = [];
   bytes = Buffer.alloc(0);
   closed = false;
-  send(bytes: Uint8Array): void {
+  /** Its connection takes nothing until `take`. */
+  stuck = false;
+  #waiting: (() => void)[] = [];
+  send(bytes: Uint8Array, left: () => void): void {
     this.bytes = Buffer.concat([this.bytes, bytes]);
+    if (this.stuck) this.#waiting.push(left);
+    else left();
+  }
+  take(): void {
+    this.stuck = false;
+    for (const left of this.#waiting.splice(0)) left();
   }
   tell(message: ToBrowser): void {
     this.told.push(message);
@@ -66,16 +75,36 @@ test("a screen that comes back goes on with the next byte; after too much it get
   terminal.end("over");
 });
 
-test("a screen that shows nothing holds the program back at the window, and goes on when it says so", async () => {
-  const { terminal, print } = world();
-  const screen = new TestScreen();
-  terminal.show(screen, 0, SIZE);
+/** Prints more than a window, and says how much of it was sent. */
+async function flood({ print }: ReturnType<typeof world>, screen: TestScreen): Promise<number> {
   for (let n = 0; n < 40; n++) print("y".repeat(32 * 1024));
   await until(() => screen.bytes.length >= WINDOW, "the window");
   for (let n = 0; n < 20; n++) await new Promise((done) => setImmediate(done));
-  const held = screen.bytes.length;
+  return screen.bytes.length;
+}
+
+test("a screen that shows nothing holds the program back at the window, and goes on when it says so", async () => {
+  const shell = world();
+  const { terminal } = shell;
+  const screen = new TestScreen();
+  terminal.show(screen, 0, SIZE);
+  const held = await flood(shell, screen);
   expect(held).toBeLessThan(WINDOW + 64 * 1024);
   terminal.shown(held);
+  await until(() => screen.bytes.length > held, "more");
+  terminal.end("over");
+});
+
+test("a screen that says it has shown everything, and takes nothing, is sent no more than a window", async () => {
+  const shell = world();
+  const { terminal } = shell;
+  const screen = new TestScreen();
+  screen.stuck = true;
+  terminal.show(screen, 0, SIZE);
+  terminal.shown(Number.MAX_SAFE_INTEGER);
+  const held = await flood(shell, screen);
+  expect(held).toBeLessThan(WINDOW + 64 * 1024);
+  screen.take();
   await until(() => screen.bytes.length > held, "more");
   terminal.end("over");
 });

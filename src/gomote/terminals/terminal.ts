@@ -7,7 +7,8 @@
  *
  *   shown -connection lost-> alone -the same person comes back-> shown;  shown | alone -> over
  *
- * Always: at most WINDOW bytes are on their way to a screen, at most SCREEN are kept, and a screen that another one takes over from is told so.
+ * Always: at most WINDOW bytes are on their way to a screen, also when it says that it has shown what has not even left yet; at most SCREEN are kept;
+ * and a screen that another one takes over from is told so.
  */
 import { randomBytes } from "node:crypto";
 import type { Clock } from "../../farm/clock.ts";
@@ -18,7 +19,8 @@ import { KEPT_MS, SCREEN, type Size, type ToBrowser, WINDOW } from "../../wire/g
 
 /** Where a shell is shown. */
 export interface Screen {
-  send(bytes: Uint8Array): void;
+  /** `left` is called once they are on their way. */
+  send(bytes: Uint8Array, left: () => void): void;
   tell(message: ToBrowser): void;
   /** Hangs up; after `ended` was told, or since another screen took over. */
   close(): void;
@@ -46,7 +48,8 @@ export class Terminal {
   #keptBytes = 0;
   /** Bytes printed so far. */
   #at = 0;
-  /** Bytes that the screen has shown. */
+  /** Bytes that have left for the screen, and that it says it has shown. */
+  #left = 0;
   #shown = 0;
   #held = false;
   #note = "";
@@ -91,10 +94,11 @@ export class Terminal {
       return;
     }
     this.#shown = at;
-    let skip = at - first;
+    this.#left = at;
+    let end = first;
     for (const bytes of this.#kept) {
-      if (skip < bytes.length) screen.send(bytes.subarray(skip));
-      skip = Math.max(0, skip - bytes.length);
+      end += bytes.length;
+      if (end > at) this.#send(screen, bytes.subarray(-(end - at)), end);
     }
     this.resize(size);
     this.#balance();
@@ -129,7 +133,7 @@ export class Terminal {
   }
 
   shown(count: number): void {
-    this.#shown = Math.max(this.#shown, Math.min(count, this.#at));
+    this.#shown = Math.max(this.#shown, count);
     this.#balance();
   }
 
@@ -147,6 +151,15 @@ export class Terminal {
     screen.close();
   }
 
+  /** `end`: how many were printed up to the last of them. */
+  #send(screen: Screen, bytes: Uint8Array, end: number): void {
+    screen.send(bytes, () => {
+      if (this.#screen !== screen) return;
+      this.#left = end;
+      this.#balance();
+    });
+  }
+
   #print(bytes: Uint8Array): void {
     if (bytes.length === 0) return;
     this.#at += bytes.length;
@@ -157,13 +170,13 @@ export class Terminal {
       this.#keptBytes -= first.length;
     }
     this.#deps.printed(bytes);
-    this.#screen?.send(bytes);
+    if (this.#screen) this.#send(this.#screen, bytes, this.#at);
     this.#balance();
   }
 
   /** A screen that is slow holds the program back; with nobody there it goes on. */
   #balance(): void {
-    const full = this.#screen !== undefined && this.#at - this.#shown >= WINDOW;
+    const full = this.#screen !== undefined && this.#at - Math.min(this.#shown, this.#left) >= WINDOW;
     if (full === this.#held) return;
     this.#held = full;
     if (full) this.#deps.line.pause();
