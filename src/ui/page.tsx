@@ -50,6 +50,8 @@ export interface Envelope {
   readonly frame: Frame;
   /** What makes this page change. */
   readonly topics: readonly string[];
+  /** Before anything of it was looked up: what was published since then may be missing in it. */
+  readonly askedAt: number;
 }
 
 export function Body(props: { envelope: Envelope }): JSX.Element {

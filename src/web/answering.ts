@@ -58,7 +58,7 @@ export class Pages {
     topics: readonly string[],
     headers: Record<string, string> = {},
   ): Promise<Response> {
-    const envelope = { page, frame: await this.#frame(c, title), topics };
+    const envelope = { page, frame: await this.#frame(c, title), topics, askedAt: c.get("askedAt") };
     if (wantsJson(c)) return json(c, status, envelope, headers);
     return html(c, status, documentOf(envelope, this.#deps.assets), headers);
   }

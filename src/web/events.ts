@@ -1,14 +1,16 @@
 /**
- * `/events?t=TOPIC&t=TOPIC...`: what changed, as server-sent events, for pages that are open.
+ * `/events?t=TOPIC&t=TOPIC...&since=INSTANT`: what changed, as server-sent events, for pages that are open.
  *
  * A topic ending in `:` stands for all of its kind. `event: change` carries the asked-for topics that were published, each once: the first at once,
  * further ones gathered for GATHER_MS, so that a build that writes a thousand lines a second is ten messages. A comment every BEAT
- * keeps proxies from hanging up. Topics are hints, so nothing is replayed: a page looks once after each new connection.
+ * keeps proxies from hanging up. Topics are hints, so nothing is replayed. A page's first connection says when the page was asked for, and hears at
+ * once of what changed since (recent-topics.ts); after each further connection the page looks once by itself.
  */
 import type { Clock } from "../farm/clock.ts";
 import type { Bus } from "../farm/deps.ts";
 import { FarmError } from "../farm/errors.ts";
-import { ms, seconds } from "../farm/ids.ts";
+import { type EpochMs, ms, seconds } from "../farm/ids.ts";
+import type { RecentTopics } from "./recent-topics.ts";
 
 const GATHER_MS = 50;
 const BEAT = seconds(15);
@@ -18,9 +20,16 @@ const TOPIC = /^[a-z]+:[^\n\r]{0,300}$/;
 export interface EventsDeps {
   readonly bus: Bus;
   readonly clock: Clock;
+  readonly recent: RecentTopics;
 }
 
-export function events(deps: EventsDeps, topics: readonly string[], gone: AbortSignal): Response {
+/** `since`: when the page was asked for; undefined: what was published before now is of no interest. */
+export function events(
+  deps: EventsDeps,
+  topics: readonly string[],
+  since: EpochMs | undefined,
+  gone: AbortSignal,
+): Response {
   if (topics.length === 0 || topics.length > TOPICS || !topics.every((topic) => TOPIC.test(topic))) {
     throw new FarmError(
       "bad-request",
@@ -69,6 +78,7 @@ export function events(deps: EventsDeps, topics: readonly string[], gone: AbortS
       };
       gone.addEventListener("abort", end, { once: true });
       write("retry: 2000\n\n");
+      for (const topic of since === undefined ? [] : deps.recent.since(topics, since)) hear(topic);
       void beat(deps.clock, write, stop.signal);
       if (gone.aborted) end();
     },

@@ -4,9 +4,17 @@ import { gzip } from "node:zlib";
 import type { HttpBindings } from "@hono/node-server";
 import type { Context } from "hono";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
+import type { EpochMs } from "../farm/ids.ts";
 import type { Identity } from "./identity.ts";
 
-export type Env = { Bindings: Partial<HttpBindings>; Variables: { identity: Promise<Identity> | undefined } };
+export type Env = {
+  Bindings: Partial<HttpBindings>;
+  Variables: {
+    identity: Promise<Identity> | undefined;
+    /** When the request came. */
+    askedAt: EpochMs;
+  };
+};
 export type Ctx = Context<Env>;
 
 const squeeze = promisify(gzip);

@@ -46,6 +46,19 @@ test("a build that ends is seen on / and on its own page without reload and with
   expect(await shifted(home)).toBeLessThan(0.1);
 });
 
+test("a page takes up what happened between its making and its first connection for news", async () => {
+  const { sql, bus } = web.database;
+  await using page = await open("/queues");
+  const [machine] = await sql.query<{ id: number }>("select id from machine where name = 'macmini'");
+  await page.route("**/assets/farm*", async (route) => {
+    await sql.query("update machine set platform = 'a platform of meanwhile' where id = $1", [machine?.id]);
+    bus.publish(`machine:${machine?.id}`);
+    await route.continue();
+  });
+  await page.goto(`${at}/machines/macmini`);
+  await page.getByText("a platform of meanwhile").waitFor();
+});
+
 for (const width of [390, 1280])
   test(`what comes and goes in lists leaves the columns where they are, ${width} px`, async () => {
     const { sql, bus } = web.database;

@@ -204,6 +204,21 @@ describe("events", () => {
     await ear.stop();
   });
 
+  test("tell at once what was published since a page was asked for", async () => {
+    const { bus } = web.database;
+    await new Promise((later) => setTimeout(later, 1100)); // what was published before is past the skew of clocks
+    const page = (await (await web.get("/queues?format=json")).json()) as { askedAt: number };
+    bus.publish("build:77");
+    bus.publish("queue:somewhere");
+    const ear = await listen(`t=build:1&t=queue:&since=${page.askedAt}`);
+    expect(await ear.next()).toBe('id: 1\nevent: change\ndata: ["queue:"]');
+    await ear.stop();
+    const silent = await listen("t=build:1&t=queue:");
+    bus.publish("build:1");
+    expect(await silent.next()).toBe('id: 1\nevent: change\ndata: ["build:1"]');
+    await silent.stop();
+  });
+
   test("beat, so that nothing between hangs up", async () => {
     const clock = new FakeClock();
     await using other = await testWeb({ clock, empty: true });

@@ -10,6 +10,7 @@ import { Readable } from "node:stream";
 import { getRequestListener } from "@hono/node-server";
 import { Hono } from "hono";
 import { FarmError } from "../farm/errors.ts";
+import { epochMs } from "../farm/ids.ts";
 import { livingCoordinators } from "../store/coordinators.ts";
 import { farmDrain } from "../store/drain.ts";
 import { connected, hostTypes } from "../store/pages-pools.ts";
@@ -37,6 +38,7 @@ import { search } from "./pages/search.ts";
 import { testHref } from "./pages/tests.ts";
 import { peoplePages } from "./people-pages.ts";
 import { queuesData } from "./queues.ts";
+import { RecentTopics } from "./recent-topics.ts";
 import { activeJson, checkOf, checkText, reverseJson } from "./shapes.ts";
 import { TerminalDoor } from "./terminal-door.ts";
 
@@ -59,6 +61,7 @@ export function createWebApp(deps: WebDeps): WebApp {
   const pages = new Pages(deps);
   const app = new Hono<Env>();
   app.use(async (c, next) => {
+    c.set("askedAt", deps.clock.now());
     await next();
     for (const [name, value] of Object.entries(SECURITY)) if (!c.res.headers.has(name)) c.res.headers.set(name, value);
   });
@@ -67,7 +70,12 @@ export function createWebApp(deps: WebDeps): WebApp {
   pageRoutes(app, deps, pages);
   gridRoutes(app, deps, pages);
   shapeRoutes(app, deps);
-  app.get("/events", (c) => events(deps, c.req.queries("t") ?? [], AbortSignal.any([c.req.raw.signal, stop.signal])));
+  const recent = new RecentTopics(deps.bus, deps.clock, stop.signal);
+  app.get("/events", (c) => {
+    const since = positive(c.req.query("since"));
+    const gone = AbortSignal.any([c.req.raw.signal, stop.signal]);
+    return events({ ...deps, recent }, c.req.queries("t") ?? [], since === undefined ? since : epochMs(since), gone);
+  });
   app.get("/assets/:name", (c) => asset(c, deps));
   app.route("/", logRoutes(deps, stop.signal));
   app.route("/", actionRoutes(deps, acting(pages.identities)));

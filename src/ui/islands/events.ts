@@ -2,7 +2,7 @@
  * The one connection of an open page to `/events`, shared by all that listens in it.
  *
  * A topic that was published is a hint to look again, so nothing is lost when the connection breaks: after each new connection every listener
- * looks once. What is followed (a log) has a connection of its own. A hidden page hangs up all, since a browser has only six connections to an HTTP/1.1 server and people keep many tabs.
+ * looks once. Before the first one that is done only for what the farm says was published since the page was asked for. What is followed (a log) has a connection of its own. A hidden page hangs up all, since a browser has only six connections to an HTTP/1.1 server and people keep many tabs.
  */
 import type { Live } from "../live.ts";
 
@@ -14,8 +14,11 @@ export class Events implements Live {
   #source: EventSource | undefined;
   #opening = false;
   #wasOpen = false;
+  readonly #since: number;
 
-  constructor() {
+  /** `since`: when the page was asked for. */
+  constructor(since: number) {
+    this.#since = since;
     document.addEventListener("visibilitychange", () => {
       if (document.hidden) this.#hangUp();
       else this.#open();
@@ -86,9 +89,9 @@ export class Events implements Live {
 
   #open(): void {
     if (this.#source || this.#heard.size === 0 || document.hidden) return;
-    const source = new EventSource(
-      `/events?${new URLSearchParams([...this.#heard.keys()].map((topic) => ["t", topic]))}`,
-    );
+    const query = new URLSearchParams([...this.#heard.keys()].map((topic) => ["t", topic]));
+    if (!this.#wasOpen) query.set("since", String(this.#since));
+    const source = new EventSource(`/events?${query}`);
     this.#source = source;
     source.addEventListener("open", () => {
       document.documentElement.dataset.live = "yes";

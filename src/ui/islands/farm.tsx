@@ -61,7 +61,7 @@ function start(): void {
   const [top, main, foot] = ["top", "main", "foot"].map((id) => document.getElementById(id));
   if (!data || !top || !main || !foot) return;
   const first = JSON.parse(data) as Envelope;
-  const events = new Events();
+  const events = new Events(first.askedAt);
   const ticker = new PageTicker(first.frame.now);
   const parts: [HTMLElement, (envelope: Envelope) => JSX.Element][] = [
     [top, (envelope) => <Top frame={envelope.frame} />],
