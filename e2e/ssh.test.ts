@@ -290,6 +290,15 @@ test.each([0, 1])("through gateway %i scp, sftp and rsync carry files", { timeou
   await expect(stat(join(work, dir, "sub"))).rejects.toThrow("ENOENT");
 });
 
+function freePort(): Promise<number> {
+  const { promise, resolve } = Promise.withResolvers<number>();
+  const probe = createServer().listen(0, "127.0.0.1", () => {
+    const { port } = probe.address() as AddressInfo;
+    probe.close(() => resolve(port));
+  });
+  return promise;
+}
+
 test.each([0, 1])(
   "through gateway %i -L reaches the machine's loopback, and nothing of the farm's network",
   { timeout: 60_000 },
@@ -297,12 +306,7 @@ test.each([0, 1])(
     const server: Server = createServer((_, response) => response.end("from the machine"));
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     const { port } = server.address() as AddressInfo;
-    const free = await new Promise<number>((resolve) => {
-      const probe = createServer().listen(0, "127.0.0.1", () => {
-        const { port: chosen } = probe.address() as AddressInfo;
-        probe.close(() => resolve(chosen));
-      });
-    });
+    const [free, barred] = [await freePort(), await freePort()];
     const args = [
       ...options(),
       "-p",
@@ -311,7 +315,7 @@ test.each([0, 1])(
       "-L",
       `${free}:localhost:${port}`,
       "-L",
-      `${free + 1}:10.1.2.3:80`,
+      `${barred}:10.1.2.3:80`,
     ];
     const child = spawn("ssh", [...args, `${id}@127.0.0.1`], { stdio: "ignore" });
     try {
@@ -321,7 +325,7 @@ test.each([0, 1])(
       };
       await until(reached, 20_000, () => "an answer through the forward");
       const refused = await new Promise<string>((resolve) => {
-        const socket = connect(free + 1, "127.0.0.1");
+        const socket = connect(barred, "127.0.0.1");
         socket.once("error", (error) => resolve(error.message));
         socket.once("end", () => resolve("hung up"));
         socket.resume();

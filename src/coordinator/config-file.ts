@@ -2,7 +2,7 @@
  * The configuration in force, and the file that it comes from.
  *
  * A file is a TypeScript module, so every reading of it imports it anew, with the modules beside it. A reading that fails,
- * or a farm that breaks a rule, leaves the old one in force; `problem` then says what is wrong until a reading succeeds.
+ * or a farm that breaks a rule or is not accepted, leaves the old one in force; `problem` then says what is wrong until a reading succeeds.
  * A change is seen by watching the folder (editors replace files), and on SIGHUP.
  */
 import { type FSWatcher, watch } from "node:fs";
@@ -113,8 +113,9 @@ export class LiveConfig implements AsyncDisposable {
   readonly #origin: ConfigOrigin;
   readonly #clock: Clock;
   readonly #log: Log;
-  readonly #taken: (farm: FarmConfig) => Promise<void>;
+  readonly #accept: (farm: FarmConfig) => Promise<void>;
   readonly #stop = new AbortController();
+  #act: (farm: FarmConfig) => Promise<void> = async () => {};
   #current: FarmConfig;
   #problem: string | undefined;
   /** Folder -> who watches it. Editors replace files, so folders are watched, not files. */
@@ -127,17 +128,28 @@ export class LiveConfig implements AsyncDisposable {
     this.#origin = options.origin;
     this.#clock = options.clock;
     this.#log = options.log;
-    this.#taken = options.taken;
+    this.#accept = options.accept;
     this.#current = first.farm;
     this.#files = first.files;
   }
 
-  /** Reads the configuration, which must be right the first time, and from then on follows it. */
+  /** Reads the configuration, which must be right the first time, and from then on watches it. */
   static async open(options: LiveConfigOptions): Promise<LiveConfig> {
     const live = new LiveConfig(options, await read(options.origin, options.clock));
-    await options.taken(live.#current);
+    await options.accept(live.#current);
     live.#watch();
     return live;
+  }
+
+  /** Has `act` bring the rest of the farm in step with what is in force: now, and after each change. It must not throw. */
+  follow(act: (farm: FarmConfig) => Promise<void>): Promise<void> {
+    this.#act = act;
+    return act(this.#current);
+  }
+
+  /** What relative paths in the configuration start from. */
+  get base(): string {
+    return "file" in this.#origin ? dirname(resolve(this.#origin.file)) : process.cwd();
   }
 
   get current(): FarmConfig {
@@ -179,11 +191,12 @@ export class LiveConfig implements AsyncDisposable {
       if (this.#again) continue;
       try {
         const { farm, files } = await read(this.#origin, this.#clock, this.#stop.signal);
-        await this.#taken(farm);
+        await this.#accept(farm);
         this.#files = files;
         this.#watch();
         this.#current = farm;
         this.#problem = undefined;
+        await this.#act(farm);
         this.#log.info({}, "Took up the changed configuration");
       } catch (error) {
         if (this.#stop.signal.aborted) return;
@@ -211,6 +224,6 @@ export interface LiveConfigOptions {
   readonly origin: ConfigOrigin;
   readonly clock: Clock;
   readonly log: Log;
-  /** Brings the rest of the farm in step with `farm`; when it throws, the old one stays in force. */
-  readonly taken: (farm: FarmConfig) => Promise<void>;
+  /** Asked before a farm comes into force; when it throws, the old one stays. */
+  readonly accept: (farm: FarmConfig) => Promise<void>;
 }

@@ -40,10 +40,8 @@ export interface GomoteDeps
   readonly config: () => FarmConfig;
   readonly people: Identify;
   readonly peers: Peers;
-  readonly plainPort: () => number;
   readonly stopping: AbortSignal;
   readonly tarball: OwnServiceDeps["tarball"];
-  readonly ssh?: OwnServiceDeps["ssh"];
   readonly world?: World;
   readonly sshKeys?: SshKeys;
   /** What shells need; undefined: there are none. */
@@ -65,12 +63,19 @@ export interface Gomote extends AsyncDisposable {
   /** Opens the ssh gateway. Throws FarmError. */
   listenSsh(listen: GatewayDeps["listen"]): Promise<SshGateway>;
   /** Calls are answered, everything else is left to `others`. */
-  serve(others: RequestListener): RequestListener;
+  serve(where: Where, others: RequestListener): RequestListener;
+}
+
+/** Where people reach what they borrow, apart from the service itself. */
+export interface Where {
+  /** Of plain HTTP on loopback. */
+  readonly plainPort: () => number;
+  readonly ssh: OwnServiceDeps["ssh"];
 }
 
 export function openGomote(deps: GomoteDeps): Gomote {
-  const { sql, bus, clock, log, coordinator, config, people, plainPort, stopping } = deps;
-  const { tarball, ssh = () => undefined, world = WORLD, shells } = deps;
+  const { sql, bus, clock, log, coordinator, config, people, stopping } = deps;
+  const { tarball, world = WORLD, shells } = deps;
   const stack = new AsyncDisposableStack();
   const peers = stack.use(new PeerCalls(deps));
   const instances = stack.use(new Instances({ ...deps, removed: (of) => removedPeople(sql, of) }));
@@ -86,7 +91,6 @@ export function openGomote(deps: GomoteDeps): Gomote {
   const records = recordsOf(sql, clock);
   const terminals = stack.use(new Terminals({ sql, bus, clock, log, instances }));
   const service = gomoteService({ config, instances, creations, commands, records, transfers, sshKeys });
-  const own = ownService({ sql, clock, config, instances, holds, commands, records, tarball, ssh });
   return {
     instances,
     holds,
@@ -100,11 +104,13 @@ export function openGomote(deps: GomoteDeps): Gomote {
     records,
     terminals,
     transfers,
-    serve: (others) =>
-      serveRpc(
+    serve: ({ plainPort, ssh }, others) => {
+      const own = ownService({ sql, clock, config, instances, holds, commands, records, tarball, ssh });
+      return serveRpc(
         { people, peers, coordinator, plainPort, log, stopping, service, own },
         serveTransfers({ transfers, clock, log }, others),
-      ),
+      );
+    },
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
   };
 }

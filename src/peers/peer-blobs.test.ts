@@ -19,6 +19,7 @@ import { servePeers } from "../web/peer-files.ts";
 import { PeerBlobs } from "./peer-blobs.ts";
 import { PeerSignature } from "./peer-signature.ts";
 import { certificateDigest, Peers } from "./peers.ts";
+import { SharedBlobs } from "./shared-blobs.ts";
 
 const MASTER = "test master";
 const never = new AbortController().signal;
@@ -52,19 +53,16 @@ class Farm implements AsyncDisposable {
       return body;
     };
     const signature = new PeerSignature({ self, clock, masterKey });
-    const peerBlobs = new PeerBlobs({ peers, clock, log: quiet, signature, get });
+    const peerBlobs = new PeerBlobs({ peers, clock, signature });
+    const sharedBlobs = new SharedBlobs({ log: quiet, signature, get });
     const local = { host: "127.0.0.1", port: 0 };
     const door = this.#stack.use(
-      await FrontDoor.open({
-        listen: local,
-        http: local,
-        ...this.#tls,
-        machines: { reverse: () => {}, revdial: () => {} },
-        pages: servePeers(peerBlobs, (_, response) => response.end("a page")),
-        clock: systemClock,
-        log: quiet,
-      }),
+      new FrontDoor({ listen: local, http: local, ...this.#tls, clock: systemClock, log: quiet }),
     );
+    await door.open({
+      machines: { reverse: () => {}, revdial: () => {} },
+      pages: servePeers(sharedBlobs, (_, response) => response.end("a page")),
+    });
     const address = `127.0.0.1:${door.ports.tls}`;
     await coordinatorReachable(sql, { id: self, address, certificate: certificateDigest(this.#tls.cert) });
     return { self, peerBlobs, port: door.ports.tls, httpPort: door.ports.http };

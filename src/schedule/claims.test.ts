@@ -32,10 +32,10 @@ function farm(options: { wanted?: number; refused?: Set<SessionId>; lookAgainAt?
         state.wanted--;
         return { lease: leaseOf(++leases, session) };
       },
-      start: (lease) => state.started.push(lease.sessionId),
     },
     stop.signal,
   );
+  claims.begin((lease) => state.started.push(lease.sessionId));
   return { clock, claims, state, stop };
 }
 

@@ -12,7 +12,8 @@
  *   an error     the session asks again itself after RETRY, since the database may have given it a lease before the answer got lost
  *
  * A session is `idle`, `asking`, or not known here. `withdraw` forgets it in every state; a lease that arrives for a forgotten
- * session is still started, and whoever starts it finds the machine gone. Always: one question at a time per session, at most
+ * session is still started, and whoever starts it finds the machine gone. Sessions may be offered before there is anybody to start
+ * their leases (`begin`): they wait. Always: one question at a time per session, at most
  * MAX_ASKING per queue, and no wake is lost that comes while a question is under way (generation).
  */
 import type { Clock } from "../farm/clock.ts";
@@ -36,9 +37,10 @@ export interface ClaimsDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly claim: (session: SessionId) => Promise<Claimed>;
-  /** Told of each lease once it is held. Must not throw. */
-  readonly start: (lease: Lease) => void;
 }
+
+/** Who works off what is claimed: told of each lease once it is held. Must not throw. */
+export type StartLease = (lease: Lease) => void;
 
 /** A session as the loop needs it. */
 export interface Offer {
@@ -75,11 +77,18 @@ export class Claims {
   readonly #due = new Map<string, number>();
   /** When the nearest pending sleep ends; the later ones that it replaced wake for nothing. */
   #timer = Number.POSITIVE_INFINITY;
+  #start: StartLease | undefined;
 
-  /** Works until `signal` aborts; from then on nothing is claimed. */
+  /** Nothing is claimed before `begin`, nor once `signal` aborts. */
   constructor(deps: ClaimsDeps, signal: AbortSignal) {
     this.#deps = deps;
     this.#signal = signal;
+  }
+
+  /** From now on those who have been offered are asked for, and what is claimed is given to `start`. Once. */
+  begin(start: StartLease): void {
+    this.#start = start;
+    for (const queue of this.#queues.values()) this.#pump(queue);
     this.#sweep();
   }
 
@@ -124,17 +133,17 @@ export class Claims {
   }
 
   #pump(queue: Queue): void {
-    while (!this.#signal.aborted && queue.asking < MAX_ASKING) {
+    while (this.#start && !this.#signal.aborted && queue.asking < MAX_ASKING) {
       const seat = chosen(queue);
       if (seat === undefined) break;
       if (!queue.owed.delete(seat)) queue.credits--;
       seat.asking = true;
       queue.asking++;
-      void this.#ask(queue, seat);
+      void this.#ask(queue, seat, this.#start);
     }
   }
 
-  async #ask(queue: Queue, seat: Seat): Promise<void> {
+  async #ask(queue: Queue, seat: Seat, start: StartLease): Promise<void> {
     const { id, queue: name } = seat.offer;
     const generation = queue.generation;
     try {
@@ -142,7 +151,7 @@ export class Claims {
       if (claimed.lease !== undefined) {
         if (queue.seats.get(id) === seat) queue.seats.delete(id);
         queue.credits += 2;
-        this.#deps.start(claimed.lease);
+        start(claimed.lease);
       } else {
         this.#toTheEnd(queue, seat, generation);
         if (claimed.waiting) queue.credits++;

@@ -29,10 +29,9 @@ async function another(bench: Bench): Promise<Source> {
     data,
     base: bench.folder,
     environment: { PATH: process.env.PATH, HOME: data },
-    planned: async () => [],
   });
   const farm = checkFarm({ repos: [{ name: "app", url: "origin", poll: "24h" }], hosts: [], builders: [] });
-  await source.configure(farm.repos);
+  await source.configure(farm.repos, async () => []);
   await expect.poll(() => source.standings()[0]?.looked, { timeout: 10_000 }).toBe(true);
   return source;
 }

@@ -36,7 +36,6 @@ export interface SourceOptions {
   /** What folders and secret files of the configuration are relative to. */
   readonly base: string;
   readonly environment: NodeJS.ProcessEnv;
-  readonly planned: Planned;
   readonly limits?: MirrorLimits;
   /** What all kept tarballs may take together. */
   readonly cacheBytes?: number;
@@ -74,14 +73,14 @@ export class Source implements AsyncDisposable {
 
   /**
    * From now on watches `repos` and no others, and looks at each at once: what is wanted of its newest commits may have changed, and
-   * `planned` is asked again. Resolves when what is no longer in force has stopped.
+   * `planned` is asked about them. Resolves when what is no longer in force has stopped.
    */
-  configure(repos: readonly RepoConfig[]): Promise<void> {
+  configure(repos: readonly RepoConfig[], planned: Planned): Promise<void> {
     // One after the other, so that no repository is ever watched twice.
     this.#configuring = this.#configuring.then(async () => {
       await this.#stopWatching();
       if (this.#stop.signal.aborted) return;
-      for (const repo of repos) this.#watches.set(repo.name, this.#watch(repo));
+      for (const repo of repos) this.#watches.set(repo.name, this.#watch(repo, planned));
     });
     return this.#configuring;
   }
@@ -145,8 +144,8 @@ export class Source implements AsyncDisposable {
     await Promise.all(watches.map((watch) => watch[Symbol.asyncDispose]()));
   }
 
-  #watch(repo: RepoConfig): RepoWatch {
-    const { sql, bus, log, clock, random, planned } = this.#options;
+  #watch(repo: RepoConfig, planned: Planned): RepoWatch {
+    const { sql, bus, log, clock, random } = this.#options;
     const remote = (config: RepoConfig): Promise<Remote> => this.#remote(config);
     return new RepoWatch(repo, { sql, bus, log, clock, random, planned, remote, mirror: this.#mirror(repo.name) });
   }

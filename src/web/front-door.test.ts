@@ -24,20 +24,16 @@ async function open() {
       handed.push({ door, target: head.target, rest: Buffer.from(rest).toString() });
       socket.end("taken");
     };
-  const door = await FrontDoor.open({
-    listen: { host: "127.0.0.1", port: 0 },
-    http: { host: "127.0.0.1", port: 0 },
-    cert,
-    key,
+  const local = { host: "127.0.0.1", port: 0 };
+  const door = new FrontDoor({ listen: local, http: local, cert, key, clock, log: quiet });
+  onTestFinished(() => door[Symbol.asyncDispose]());
+  await door.open({
     machines: { reverse: take("reverse"), revdial: take("revdial") },
     pages: (request, response) => {
       const out = response as { end(body: string): unknown };
       out.end(`${request.httpVersion} ${request.url}`);
     },
-    clock,
-    log: quiet,
   });
-  onTestFinished(() => door[Symbol.asyncDispose]());
   const ca = await readFile(caFile, "utf8");
   return { door, clock, handed, ca, folder };
 }
@@ -152,18 +148,15 @@ test("10,000 connections that say nothing do not keep anybody out", { timeout: 6
 test("a port that is taken is named, with the flag that changes it", async () => {
   const { door } = await open();
   const { port } = { port: door.ports.http };
-  await expect(
-    FrontDoor.open({
-      listen: { host: "127.0.0.1", port: 0 },
-      http: { host: "127.0.0.1", port },
-      cert: "",
-      key: "",
-      machines: { reverse() {}, revdial() {} },
-      pages: () => {},
-      clock: new FakeClock(),
-      log: quiet,
-    }),
-  ).rejects.toThrow(
+  await using second = new FrontDoor({
+    listen: { host: "127.0.0.1", port: 0 },
+    http: { host: "127.0.0.1", port },
+    cert: "",
+    key: "",
+    clock: new FakeClock(),
+    log: quiet,
+  });
+  await expect(second.open({ machines: { reverse() {}, revdial() {} }, pages: () => {} })).rejects.toThrow(
     `Cannot listen on 127.0.0.1:${port}: it is in use by another program. Give another address with -http`,
   );
 });

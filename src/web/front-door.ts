@@ -50,94 +50,58 @@ export interface FrontDoorOptions {
   readonly http: { readonly host: string; readonly port: number };
   readonly cert: string;
   readonly key: string;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** Who is behind the door. */
+export interface Behind {
   readonly machines: MachineDoor;
   /** Path -> who gets connections whose first request is for it, and which are no HTTP from then on. */
   readonly carried?: ReadonlyMap<string, (socket: TLSSocket, head: RequestHead, rest: Uint8Array) => void>;
   readonly pages: RequestListener;
   readonly upgrades?: Upgrades;
-  readonly clock: Clock;
-  readonly log: Log;
 }
 
+interface Inside extends Behind {
+  readonly toHttp: (socket: TLSSocket) => void;
+}
+
+/** Shut at first, so that those behind it can be told of it before anybody comes in. */
 export class FrontDoor implements AsyncDisposable {
   readonly #options: FrontDoorOptions;
   readonly #tls: http2.Http2SecureServer;
   readonly #plain: http.Server;
-  readonly #toHttp: (socket: TLSSocket) => void;
   readonly #mute: SilentConnections;
   readonly #silent: SilentConnections;
   readonly #sockets = new Set<Socket>();
 
-  private constructor(options: FrontDoorOptions) {
+  constructor(options: FrontDoorOptions) {
     this.#options = options;
-    const waits = { clock: options.clock, limit: HEAD_LIMIT };
+    const { clock, cert, key } = options;
+    const waits = { clock, limit: HEAD_LIMIT };
     this.#mute = new SilentConnections({ ...waits, most: MAX_MUTE, late: (socket) => socket.destroy() });
     this.#silent = new SilentConnections({
       ...waits,
       most: MAX_SILENT,
       late: (socket) => respond(socket, 408, "Request Timeout", `no whole request head within ${HEAD_LIMIT / 1000} s`),
     });
-    const { cert, key, pages, upgrades } = options;
-    // All other offers to upgrade are declined by answering the request as any other.
-    const shouldUpgradeCallback = (request: http.IncomingMessage) => upgrades?.isFor(request) === true;
-    const onUpgrade = (request: http.IncomingMessage, socket: Duplex, head: Buffer) => {
-      socket.on("error", () => {}); // a close follows
-      void upgrades?.knock(request, socket, head);
-    };
-    this.#tls = http2.createSecureServer({
-      cert,
-      key,
-      allowHTTP1: true,
-      handshakeTimeout: HANDSHAKE_LIMIT,
+    this.#tls = http2.createSecureServer({ cert, key, allowHTTP1: true, handshakeTimeout: HANDSHAKE_LIMIT });
+    this.#plain = http.createServer({
+      keepAliveTimeout: KEEP_ALIVE,
+      headersTimeout: HEAD_LIMIT,
     });
-    // Files take as long as they take (gomote/transfers/), and Node's limit knows no exceptions: body-limit.ts bounds the others.
-    Object.assign(this.#tls, { requestTimeout: 0, shouldUpgradeCallback });
-    this.#tls.on("request", pages).on("upgrade", onUpgrade);
-    const [toHttp] = this.#tls.listeners("secureConnection");
-    if (typeof toHttp !== "function")
-      throw new TypeError("Cannot open the front door: Node's server has no secureConnection listener");
-    this.#toHttp = (socket) => toHttp.call(this.#tls, socket);
-    this.#tls.removeAllListeners("secureConnection");
-    this.#tls.on("secureConnection", (socket) => this.#secured(socket));
-    const [toTls] = this.#tls.listeners("connection");
-    if (typeof toTls !== "function")
-      throw new TypeError("Cannot open the front door: Node's server has no connection listener");
-    this.#tls.removeAllListeners("connection");
-    this.#tls.on("connection", (socket: Socket) => this.#accepted(socket, (spoken) => toTls.call(this.#tls, spoken)));
-    this.#tls.on("tlsClientError", (error, socket) => {
-      options.log.debug({ error: messageOf(error), address: socket.remoteAddress }, "A TLS handshake failed");
-      socket.destroy();
-    });
-    this.#tls.on("sessionError", (error) => options.log.debug({ error: messageOf(error) }, "An HTTP/2 session failed"));
-    this.#plain = http.createServer(
-      { keepAliveTimeout: KEEP_ALIVE, headersTimeout: HEAD_LIMIT, requestTimeout: 0, shouldUpgradeCallback },
-      (request, response) => {
-        const path = (request.url ?? "").split("?", 1)[0];
-        if (path === REVERSE_PATH || path === REVDIAL_PATH) {
-          response.writeHead(500, { "content-type": "text/plain; charset=utf-8", connection: "close" });
-          response.end("machines connect over TLS; this port is for browsers\n");
-          return;
-        }
-        pages(request, response);
-      },
-    );
-    this.#plain.on("connection", (socket) => this.#track(socket)).on("upgrade", onUpgrade);
   }
 
-  /** Opens both ports. Throws FarmError naming the address that cannot be had. */
-  static async open(options: FrontDoorOptions): Promise<FrontDoor> {
-    const door = new FrontDoor(options);
-    try {
-      await listen(door.#tls, options.listen, "-listen");
-      await listen(door.#plain, options.http, "-http");
-    } catch (error) {
-      await door[Symbol.asyncDispose]();
-      throw error;
-    }
-    return door;
+  /** Opens both ports, once. Throws FarmError naming the address that cannot be had. */
+  async open(behind: Behind): Promise<void> {
+    this.#serveTls(behind);
+    this.#servePlain(behind);
+    await listen(this.#tls, this.#options.listen, "-listen");
+    await listen(this.#plain, this.#options.http, "-http");
   }
 
-  /** The ports taken. */
+  /** The ports taken, from `open` on. */
   get ports(): { readonly tls: number; readonly http: number } {
     return { tls: (this.#tls.address() as AddressInfo).port, http: (this.#plain.address() as AddressInfo).port };
   }
@@ -162,6 +126,35 @@ export class FrontDoor implements AsyncDisposable {
     await this.#silent[Symbol.asyncDispose]();
   }
 
+  #serveTls(behind: Behind): void {
+    const { log } = this.#options;
+    openTo(this.#tls, behind.upgrades);
+    this.#tls.on("request", behind.pages);
+    const inside = { ...behind, toHttp: takeListener<TLSSocket>(this.#tls, "secureConnection") };
+    this.#tls.on("secureConnection", (socket) => this.#secured(socket, inside));
+    const toTls = takeListener<Socket>(this.#tls, "connection");
+    this.#tls.on("connection", (socket: Socket) => this.#accepted(socket, toTls));
+    this.#tls.on("tlsClientError", (error, socket) => {
+      log.debug({ error: messageOf(error), address: socket.remoteAddress }, "A TLS handshake failed");
+      socket.destroy();
+    });
+    this.#tls.on("sessionError", (error) => log.debug({ error: messageOf(error) }, "An HTTP/2 session failed"));
+  }
+
+  #servePlain(behind: Behind): void {
+    openTo(this.#plain, behind.upgrades);
+    this.#plain.on("connection", (socket) => this.#track(socket));
+    this.#plain.on("request", (request, response) => {
+      const path = (request.url ?? "").split("?", 1)[0];
+      if (path === REVERSE_PATH || path === REVDIAL_PATH) {
+        response.writeHead(500, { "content-type": "text/plain; charset=utf-8", connection: "close" });
+        response.end("machines connect over TLS; this port is for browsers\n");
+        return;
+      }
+      behind.pages(request, response);
+    });
+  }
+
   #track(socket: Socket): void {
     this.#sockets.add(socket);
     // A machine's connection carries small requests in several writes; held back for an acknowledgement, each costs 40 ms.
@@ -184,22 +177,22 @@ export class FrontDoor implements AsyncDisposable {
     );
   }
 
-  #secured(socket: TLSSocket): void {
+  #secured(socket: TLSSocket, inside: Inside): void {
     // A peer that resets the connection is everyday; whoever gets the socket next listens for itself.
     socket.on("error", (error) => this.#options.log.debug({ error: messageOf(error) }, "A connection broke"));
     if (socket.alpnProtocol === "h2") {
-      this.#toHttp(socket);
+      inside.toHttp(socket);
       return;
     }
-    this.#readHead(socket);
+    this.#readHead(socket, inside);
   }
 
-  #readHead(socket: TLSSocket): void {
+  #readHead(socket: TLSSocket, inside: Inside): void {
     const reader = requestHeadReader();
     // Read on 'readable': once that listener is gone the socket waits, whole, for whoever listens next. A paused one would stay paused.
     const onReadable = () => {
       const chunk: Buffer | null = socket.read();
-      if (chunk) this.#heard(socket, leave, reader, chunk);
+      if (chunk) heard(socket, inside, leave, reader, chunk);
     };
     const onEnd = () => socket.destroy();
     const onClose = () => leave();
@@ -208,34 +201,56 @@ export class FrontDoor implements AsyncDisposable {
       socket.off("readable", onReadable).off("end", onEnd).off("close", onClose),
     );
   }
+}
 
-  #heard(socket: TLSSocket, leave: () => void, reader: HeadReader<RequestHead>, chunk: Buffer): void {
-    const { machines } = this.#options;
-    let read: ReturnType<typeof reader.push>;
-    try {
-      read = reader.push(chunk);
-    } catch (error) {
-      leave();
-      refuse(socket, error);
-      return;
-    }
-    if (!read) return;
+/** Passes a connection on once its first head is whole. */
+function heard(
+  socket: TLSSocket,
+  inside: Inside,
+  leave: () => void,
+  reader: HeadReader<RequestHead>,
+  chunk: Buffer,
+): void {
+  let read: ReturnType<typeof reader.push>;
+  try {
+    read = reader.push(chunk);
+  } catch (error) {
     leave();
-    const path = read.head.target.split("?", 1)[0];
-    if (path === REVERSE_PATH) {
-      machines.reverse(socket, read.head, read.rest);
-    } else if (path === REVDIAL_PATH) {
-      machines.revdial(socket, read.head, read.rest);
-    } else {
-      const carry = this.#options.carried?.get(path ?? "");
-      if (carry) {
-        carry(socket, read.head, read.rest);
-        return;
-      }
-      socket.unshift(reader.bytes);
-      this.#toHttp(socket);
-    }
+    refuse(socket, error);
+    return;
   }
+  if (!read) return;
+  leave();
+  const path = read.head.target.split("?", 1)[0] ?? "";
+  const carry = inside.carried?.get(path);
+  if (path === REVERSE_PATH) inside.machines.reverse(socket, read.head, read.rest);
+  else if (path === REVDIAL_PATH) inside.machines.revdial(socket, read.head, read.rest);
+  else if (carry) carry(socket, read.head, read.rest);
+  else {
+    socket.unshift(reader.bytes);
+    inside.toHttp(socket);
+  }
+}
+
+/** Requests of `server` may take as long as they take, and become what `upgrades` takes. */
+function openTo(server: http2.Http2SecureServer | http.Server, upgrades: Upgrades | undefined): void {
+  // All other offers to upgrade are declined by answering the request as any other.
+  const shouldUpgradeCallback = (request: http.IncomingMessage) => upgrades?.isFor(request) === true;
+  // Files take long (gomote/transfers/), and Node's limit knows no exceptions: body-limit.ts bounds the others.
+  Object.assign(server, { requestTimeout: 0, shouldUpgradeCallback });
+  server.on("upgrade", (request: http.IncomingMessage, socket: Duplex, head: Buffer) => {
+    socket.on("error", () => {}); // a close follows
+    void upgrades?.knock(request, socket, head);
+  });
+}
+
+/** The listener that Node's own server has for `event`, taken off it, to be called by us. */
+function takeListener<T>(server: Server, event: string): (socket: T) => void {
+  const [listener] = server.listeners(event);
+  if (typeof listener !== "function")
+    throw new TypeError(`Cannot open the front door: Node's server has no ${event} listener`);
+  server.removeAllListeners(event);
+  return (socket) => listener.call(server, socket);
 }
 
 function refuse(socket: TLSSocket, error: unknown): void {

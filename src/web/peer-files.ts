@@ -1,9 +1,9 @@
-/** What coordinators of one farm ask of one another over HTTP (peers/peer-blobs.ts): never for people or machines. */
-import { PEER_BLOBS_PATH, type PeerBlobs } from "../peers/peer-blobs.ts";
+/** What coordinators of one farm ask of one another over HTTP (peers/shared-blobs.ts): never for people or machines. */
+import { PEER_BLOBS_PATH, type SharedBlobs } from "../peers/shared-blobs.ts";
 import type { RequestListener } from "./front-door.ts";
 
 /** Answers requests below PEER_BLOBS_PATH and leaves all others to `next`. */
-export function servePeers(blobs: Pick<PeerBlobs, "serve">, next: RequestListener): RequestListener {
+export function servePeers(blobs: Pick<SharedBlobs, "serve">, next: RequestListener): RequestListener {
   return (request, response) => {
     const { method = "", url = "", headers, socket } = request;
     if (!url.startsWith(PEER_BLOBS_PATH)) {

@@ -20,18 +20,9 @@ test("pages, login and live events over HTTP/2 and TLS; the cookie is for TLS on
   const { cert, key, caFile } = await certificate({ folder, names: [], now: epochMs(Date.now()) });
   const web = stack.use(await testWeb({ empty: true }));
   const refuse = (socket: { end(): unknown }): void => void socket.end();
-  const door = stack.use(
-    await FrontDoor.open({
-      listen: { host: "127.0.0.1", port: 0 },
-      http: { host: "127.0.0.1", port: 0 },
-      cert,
-      key,
-      machines: { reverse: refuse, revdial: refuse },
-      pages: web.app.listener,
-      clock: systemClock,
-      log: quiet,
-    }),
-  );
+  const local = { host: "127.0.0.1", port: 0 };
+  const door = stack.use(new FrontDoor({ listen: local, http: local, cert, key, clock: systemClock, log: quiet }));
+  await door.open({ machines: { reverse: refuse, revdial: refuse }, pages: web.app.listener });
   const ca = await readFile(caFile, "utf8");
   const origin = `https://localhost:${door.ports.tls}`;
   const session = http2.connect(origin, { ca });

@@ -72,8 +72,8 @@ export class TestFarm implements AsyncDisposable {
       ...(options.parkFor === undefined ? {} : { parkFor: options.parkFor }),
     });
     const claim = (session: SessionId) => claimLease(sql, session, clock.now());
-    const start = this.builds.start.bind(this.builds);
-    this.claims = new Claims({ clock, log: quiet, claim, start }, this.#stop.signal);
+    this.claims = new Claims({ clock, log: quiet, claim }, this.#stop.signal);
+    this.claims.begin((lease) => this.builds.start(lease));
     bus.subscribe("queue:", (topic) => this.claims.wake(topic.slice("queue:".length) || undefined), this.#stop.signal);
   }
 

@@ -42,7 +42,7 @@ export interface OwnServiceDeps {
   readonly records: Records;
   readonly tarball: SourcesDeps["tarball"];
   /** Where `ssh` is to connect; undefined: nowhere. */
-  readonly ssh: () => { readonly address: string; readonly hostKeys: readonly string[] } | undefined;
+  readonly ssh: { readonly address: string; readonly hostKeys: readonly string[] } | undefined;
 }
 
 export function ownService(deps: OwnServiceDeps): ServiceImpl<typeof Gomote> {
@@ -147,7 +147,6 @@ export function ownService(deps: OwnServiceDeps): ServiceImpl<typeof Gomote> {
       const instance = await instances.use(callerOf(context), gomoteId);
       const host = config().hosts.find(({ hostType }) => hostType === instance.hostType);
       const [os = "", arch = ""] = (host?.hostArch ?? "").split("-");
-      const gateway = ssh();
       return {
         builderType: instance.builderType,
         hostType: instance.hostType,
@@ -158,8 +157,8 @@ export function ownService(deps: OwnServiceDeps): ServiceImpl<typeof Gomote> {
         created: inSeconds(instance.createdAt),
         expires: inSeconds(instance.expiresAt),
         limit: inSeconds(instance.limitAt ?? 0),
-        sshAddress: gateway?.address ?? "",
-        sshHostKeys: [...(gateway?.hostKeys ?? [])],
+        sshAddress: ssh?.address ?? "",
+        sshHostKeys: [...(ssh?.hostKeys ?? [])],
       };
     },
 

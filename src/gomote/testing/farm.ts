@@ -9,7 +9,7 @@ import type { FarmInput } from "../../config/input.ts";
 import { type Gomote, openGomote } from "../../coordinator/gomote.ts";
 import type { Clock } from "../../farm/clock.ts";
 import { FarmError } from "../../farm/errors.ts";
-import { type CoordinatorId, type Ms, minutes } from "../../farm/ids.ts";
+import { type CoordinatorId, type Ms, minutes, type SessionId } from "../../farm/ids.ts";
 import type { Lease } from "../../farm/lease.ts";
 import type { Person, Role } from "../../farm/person.ts";
 import {
@@ -22,6 +22,7 @@ import {
 import { PeerBlobs } from "../../peers/peer-blobs.ts";
 import { PeerSignature } from "../../peers/peer-signature.ts";
 import { Peers } from "../../peers/peers.ts";
+import { SharedBlobs } from "../../peers/shared-blobs.ts";
 import { People } from "../../people/people.ts";
 import { Claims } from "../../schedule/claims.ts";
 import { claimLease } from "../../store/leases.ts";
@@ -128,6 +129,8 @@ export async function gomoteFarm(options: GomoteFarmOptions = {}): Promise<Gomot
   const config = checkFarm({ ...FARM, ...options.config });
   await configureHostTypes(sql, config.hosts);
   const stop = new AbortController();
+  const claim = (session: SessionId) => claimLease(sql, session, clock.now());
+  const claims = new Claims({ clock: systemClock, log: quiet, claim }, stop.signal);
   let listener: RequestListener = () => {};
   const machines = stack.use(
     await farmOfMachines({
@@ -149,14 +152,8 @@ export async function gomoteFarm(options: GomoteFarmOptions = {}): Promise<Gomot
   const blobs = await Blobs.open(folder, clock.now());
   const signature = new PeerSignature({ self: coordinator, clock: systemClock, masterKey: MASTER_KEY });
   const shells = options.shells && { signature, keys: await openGatewayKeys(sql, MASTER_KEY, clock.now()) };
-  const peerBlobs = new PeerBlobs({
-    peers,
-    clock: systemClock,
-    log: quiet,
-    signature,
-    get: (key) => gomote.transfers.blob(key),
-  });
-  const gomote: Gomote = openGomote({
+  const peerBlobs = new PeerBlobs({ peers, clock: systemClock, signature });
+  const gomote = openGomote({
     sql,
     bus,
     clock,
@@ -171,28 +168,21 @@ export async function gomoteFarm(options: GomoteFarmOptions = {}): Promise<Gomot
     stopping: stop.signal,
     blobs,
     elsewhere: (key, holder, signal) => peerBlobs.fetch(key, holder, signal),
-    plainPort: () => machines.door.ports.http,
     masterKey: MASTER_KEY,
     world,
     ...(shells ? { shells } : { sshKeys: SSH_KEYS }),
     ...(options.parkFor && { parkFor: options.parkFor }),
   });
   const builds: Lease[] = [];
-  const claims = new Claims(
-    {
-      clock: systemClock,
-      log: quiet,
-      claim: (session) => claimLease(sql, session, clock.now()),
-      start: (lease) => (lease.kind === "gomote" ? gomote.instances.start(lease) : builds.push(lease)),
-    },
-    stop.signal,
-  );
+  claims.begin((lease) => (lease.kind === "gomote" ? gomote.instances.start(lease) : builds.push(lease)));
   bus.subscribe("queue:", (topic) => claims.wake(topic.slice("queue:".length) || undefined), stop.signal);
   const pages: RequestListener = (_, response) => {
     response.statusCode = 200;
     response.end("a page\n");
   };
-  listener = gomote.serve(servePeers(peerBlobs, pages));
+  const sharedBlobs = new SharedBlobs({ log: quiet, signature, get: (key) => gomote.transfers.blob(key) });
+  const where = { plainPort: () => machines.door.ports.http, ssh: undefined };
+  listener = gomote.serve(where, servePeers(sharedBlobs, pages));
   stack.defer(async () => {
     stop.abort(new FarmError("unavailable", "The coordinator is stopping"));
     await gomote[Symbol.asyncDispose]();

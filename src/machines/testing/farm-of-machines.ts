@@ -118,18 +118,9 @@ export async function farmOfMachines(options: FarmOfMachinesOptions = {}): Promi
     }),
   );
   const { cert, key } = await certificate({ folder, names: [], now: epochMs(Date.now()) });
-  const door = stack.use(
-    await FrontDoor.open({
-      listen: { host: "127.0.0.1", port: 0 },
-      http: { host: "127.0.0.1", port: 0 },
-      cert,
-      key,
-      machines: pool,
-      pages: options.pages ?? (() => {}),
-      clock: systemClock,
-      log: quiet,
-    }),
-  );
+  const local = { host: "127.0.0.1", port: 0 };
+  const door = stack.use(new FrontDoor({ listen: local, http: local, cert, key, clock: systemClock, log: quiet }));
+  await door.open({ machines: pool, pages: options.pages ?? (() => {}) });
   const address = `127.0.0.1:${door.ports.tls}`;
   await coordinatorReachable(sql, { id: coordinator, address, certificate: certificateDigest(cert) });
   return new FarmOfMachines({ database, pool, door, offered, gone }, stack.move());

@@ -62,7 +62,6 @@ export class Bench implements AsyncDisposable {
       data: this.folder,
       base: this.folder,
       environment: { PATH: process.env.PATH, HOME: this.folder, GIT_DIR: "/nonexistent" },
-      planned: (sql, found) => this.planned(sql, found),
       limits: { ...MIRROR_LIMITS, list: seconds(20), fetch: seconds(20) },
       ...options,
     });
@@ -72,7 +71,7 @@ export class Bench implements AsyncDisposable {
   async configure(repos: readonly RepoInput[]): Promise<void> {
     const looked = this.#nextLook();
     const farm = checkFarm({ repos: repos.map((repo) => ({ poll: "24h", ...repo })), hosts: [], builders: [] });
-    await this.source.configure(farm.repos);
+    await this.source.configure(farm.repos, (sql, found) => this.planned(sql, found));
     if (repos.length > 0) await looked;
   }
 

@@ -1,0 +1,49 @@
+/** Builds: what drives them on machines, keeps their trees, takes back what nobody drives any more, and looks for what broke them. */
+import { Builds, type BuildsDeps } from "../builds/builds.ts";
+import { Narrowing } from "../builds/narrowing.ts";
+import { Recovery } from "../builds/recovery.ts";
+import { Snapshots } from "../builds/snapshots.ts";
+import type { FarmConfig } from "../config/effective.ts";
+import type { ReversePool } from "../machines/reverse/reverse-pool.ts";
+import type { PeerBlobs } from "../peers/peer-blobs.ts";
+import type { Storage } from "./storage.ts";
+
+export interface BuildingDeps extends Pick<BuildsDeps, "tarball"> {
+  readonly storage: Storage;
+  readonly config: () => FarmConfig;
+  readonly pool: ReversePool;
+  readonly peerBlobs: PeerBlobs;
+  /** Told of each build that failed, while its machine still has it. */
+  readonly failed: NonNullable<BuildsDeps["failed"]>;
+  /** Others took this coordinator for dead. */
+  readonly lost: () => void;
+}
+
+/** Resolves once what earlier coordinators left behind has been taken back. */
+export async function openBuilding(stack: AsyncDisposableStack, deps: BuildingDeps): Promise<Builds> {
+  const { config, pool, peerBlobs, tarball, failed, lost } = deps;
+  const { common, database, logs, blobs, alone } = deps.storage;
+  const snapshots = stack.use(
+    new Snapshots({
+      ...common,
+      blobs,
+      elsewhere: ({ blob, holder }, signal) => peerBlobs.fetch(blob, holder, signal),
+    }),
+  );
+  snapshots.start();
+  const builds = stack.use(
+    new Builds({
+      ...common,
+      logs,
+      snapshots,
+      machine: (session) => pool.take(session),
+      release: (session, how) => pool.release(session, how),
+      tarball,
+      failed,
+    }),
+  );
+  const recovery = stack.use(new Recovery({ ...common, heart: database.heart, alone, lost }));
+  await recovery.start();
+  stack.use(new Narrowing({ ...common, config }));
+  return builds;
+}

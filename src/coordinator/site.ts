@@ -1,0 +1,153 @@
+/**
+ * What is reached from outside: the pages, the two ports with everything that is behind them, the ssh gateway, and the certificate.
+ *
+ * The ports are known once the door is open, and the pages tell of them; so the door is made first, and opened last.
+ */
+import { join } from "node:path";
+import type { FarmConfig, LoginConfig } from "../config/effective.ts";
+import { PEER_SHELL_PATH } from "../gomote/machine-lines.ts";
+import type { ReversePool } from "../machines/reverse/reverse-pool.ts";
+import { certificateDigest } from "../peers/peers.ts";
+import { SharedBlobs } from "../peers/shared-blobs.ts";
+import { OpenId } from "../people/openid.ts";
+import type { People } from "../people/people.ts";
+import type { ReadSecret } from "../source/secrets.ts";
+import type { Source } from "../source/source.ts";
+import { coordinatorReachable } from "../store/coordinators.ts";
+import { type AgentFile, serveAgents } from "../web/agent-files.ts";
+import { loadAssets } from "../web/assets.ts";
+import { limitBodies } from "../web/body-limit.ts";
+import { CertificateKeeper } from "../web/certificate-keeper.ts";
+import type { Actions } from "../web/deps.ts";
+import { FrontDoor } from "../web/front-door.ts";
+import { servePeers } from "../web/peer-files.ts";
+import { createWebApp, type WebApp } from "../web/web-app.ts";
+import { type Address, addressText, peerAddress, sshAddress } from "./address.ts";
+import type { LiveConfig } from "./config-file.ts";
+import { Drained } from "./drained.ts";
+import type { Gomote } from "./gomote.ts";
+import { Health } from "./health.ts";
+import { type CoordinatorOptions, DIST } from "./options.ts";
+import type { Neighbours } from "./peers.ts";
+import { pushReceiver } from "./push.ts";
+import type { Storage } from "./storage.ts";
+import { VERSION } from "./version.ts";
+
+export interface SiteDeps {
+  readonly options: CoordinatorOptions;
+  readonly storage: Storage;
+  readonly live: LiveConfig;
+  readonly secret: ReadSecret;
+  readonly source: Source;
+  readonly neighbours: Neighbours;
+  readonly pool: ReversePool;
+  readonly people: People;
+  readonly gomote: Gomote;
+  readonly actions: Actions;
+  readonly agents: ReadonlyMap<string, AgentFile>;
+}
+
+/** Where it is reached. */
+export interface Site {
+  /** The pages on the plain port, without a slash at the end. */
+  readonly pages: string;
+  /** The TLS port. */
+  readonly machines: string;
+  readonly tlsPort: number;
+  readonly gateway: { readonly ssh?: string };
+}
+
+/** Opens the ports. Throws FarmError naming the one that cannot be had. */
+export async function openSite(stack: AsyncDisposableStack, deps: SiteDeps): Promise<Site> {
+  const { options, storage, neighbours, pool, gomote, agents } = deps;
+  const { secrets, common } = storage;
+  const { clock, log } = common;
+  const { listen, http, listenSsh } = options;
+  const door = new FrontDoor({ listen, http, ...secrets.tls, clock, log });
+  const web = stack.use(await openPages(stack, deps, door));
+  const gateway = listenSsh && stack.use(await gomote.listenSsh(listenSsh));
+  const ssh = gateway && { address: sshAddress(listenSsh, gateway.port), hostKeys: gateway.hostKeys };
+  const blobs = new SharedBlobs({ log, signature: neighbours.signature, get: (key) => gomote.transfers.blob(key) });
+  const calls = { plainPort: () => door.ports.http, ssh };
+  stack.use(door);
+  await door.open({
+    machines: pool,
+    carried: new Map([
+      [
+        PEER_SHELL_PATH,
+        (socket, head, rest) => (gomote.lines ? void gomote.lines.serve(socket, head, rest) : socket.destroy()),
+      ],
+    ]),
+    upgrades: web.upgrades,
+    pages: gomote.serve(calls, limitBodies(clock, serveAgents(agents, servePeers(blobs, web.listener)))),
+  });
+  await certify(stack, deps, door);
+  return {
+    pages: `http://${hostOf(http)}:${door.ports.http}`,
+    machines: `https://${hostOf(listen)}:${door.ports.tls}`,
+    tlsPort: door.ports.tls,
+    gateway: ssh ? { ssh: ssh.address } : {},
+  };
+}
+
+async function openPages(stack: AsyncDisposableStack, deps: SiteDeps, door: FrontDoor): Promise<WebApp> {
+  const { options, storage, live, secret, source, neighbours, people, gomote, actions } = deps;
+  const { hurried, secrets, logs, startedAt } = storage;
+  const config = () => live.current;
+  const health = stack.use(new Health({ ...hurried, repos: () => source.standings(), startedAt }));
+  const drained = stack.use(await Drained.open(hurried));
+  return createWebApp({
+    ...hurried,
+    assets: await loadAssets(join(DIST, "ui")),
+    logs,
+    actions,
+    people,
+    openid: new OpenId({ ...hurried, people, config: () => loginOf(config()), secret, key: secrets.token }),
+    lending: { ...gomote, peers: neighbours.peers },
+    farmName: options.farmName,
+    version: VERSION,
+    startedAt,
+    operatorToken: secrets.token,
+    dialAddress: () => `${hostOf(options.listen)}:${door.ports.tls}`,
+    httpPort: () => door.ports.http,
+    config,
+    banners: () => [...drained.banners(), ...live.banners()],
+    checkers: () => health.results(),
+    merged: (repo, hash, count) => source.merged(repo, hash, count),
+    push: pushReceiver({
+      repos: () => config().repos,
+      secret: (repo) => source.webhookSecret(repo),
+      poke: (repo) => source.poke(repo),
+      log: hurried.log,
+    }),
+  });
+}
+
+/** Tells the other coordinators where we are and by which certificate they know us, and keeps that certificate good. */
+async function certify(stack: AsyncDisposableStack, deps: SiteDeps, door: FrontDoor): Promise<void> {
+  const { options, storage } = deps;
+  const { sql, clock, log, coordinator: id } = storage.common;
+  const address = options.peer ? addressText(options.peer) : peerAddress(options.listen, door.ports.tls);
+  const reachable = (cert: string) => coordinatorReachable(sql, { id, address, certificate: certificateDigest(cert) });
+  await reachable(storage.secrets.tls.cert);
+  stack.use(
+    new CertificateKeeper({
+      certificate: storage.tlsFiles,
+      clock,
+      log,
+      // The others know it before they see it.
+      renew: async (renewed) => {
+        await reachable(renewed.cert);
+        door.renew(renewed);
+      },
+    }),
+  );
+}
+
+function hostOf({ host }: Address): string {
+  return host || "localhost";
+}
+
+function loginOf({ login, publicUrl }: FarmConfig): { login: LoginConfig; publicUrl: string } | null {
+  return login && publicUrl !== null ? { login, publicUrl } : null;
+}
