@@ -93,7 +93,7 @@ export class TerminalDoor implements Disposable {
     const { clock, terminals } = this.#deps;
     const left = new AbortController();
     const screen: Screen = {
-      send: (bytes, left) => browser.send(bytes, left),
+      send: (bytes, taken) => browser.send(bytes, taken),
       tell: (message: ToBrowser) => browser.send(JSON.stringify(message)),
       close: () => browser.close(OVER),
     };

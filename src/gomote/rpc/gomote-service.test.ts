@@ -134,7 +134,7 @@ test("[gomote 17] a command keeps its instance, however long it runs; what nobod
   await using farm = await gomoteFarm({ clock });
   const paused = Promise.withResolvers<void>();
   const end = Promise.withResolvers<void>();
-  const pieces = 3 * SOCKETS;
+  const pieces = 2 * SOCKETS;
   let written = 0;
   const { alice, gomote_id } = await withInstance(farm, async (_, io) => {
     for (; written < pieces; written++) {
