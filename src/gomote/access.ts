@@ -61,7 +61,7 @@ export function looksAfter(visitor: Visitor, host: Machines | undefined): boolea
   return isOperator(visitor) || isOwnerOf(visitor, host);
 }
 
-function isOperator(visitor: Visitor): boolean {
+export function isOperator(visitor: Visitor): boolean {
   return visitor.kind === "operator" || (visitor.kind === "person" && visitor.person.roles.includes("operator"));
 }
 

@@ -21,6 +21,10 @@ export interface MachineRow {
   readonly open: boolean;
   readonly build: number | null;
   readonly builder: string | null;
+  /** What its lease is for; null: it holds none. */
+  readonly held: string | null;
+  /** Of whoever has it to themselves. */
+  readonly instance: string | null;
   readonly closeReason: string | null;
 }
 
@@ -28,7 +32,7 @@ export interface MachineRow {
 export async function machinesPage(sql: Sql, like: string, limit: number, offset: number): Promise<MachineRow[]> {
   return sql.query(
     `select m.id, m.host_type as "hostType", m.name, m.owner, t.trust, m.last_seen_at as "lastSeenAt",
-       ${DRAIN} as drain, case when m.set_aside_at is not null then coalesce(m.set_aside_reason, '') end as "setAside", s.id is not null as open, b.id as build, b.builder,
+       ${DRAIN} as drain, case when m.set_aside_at is not null then coalesce(m.set_aside_reason, '') end as "setAside", s.id is not null as open, b.id as build, b.builder, h.kind as held, g.name as instance,
        case when s.id is null then (
          select close_reason from session where machine_id = m.id order by opened_at desc limit 1) end as "closeReason"
      from (
@@ -47,6 +51,7 @@ export async function machinesPage(sql: Sql, like: string, limit: number, offset
        left join lease h on h.session_id = s.id and h.state = 'held'
        left join attempt a on a.lease_id = h.id
        left join build b on b.id = a.build_id
+       left join gomote_instance g on g.lease_id = h.id
      order by m.open_session is null, m.host_type, m.name`,
     [like, limit, offset],
   );
@@ -110,6 +115,10 @@ export interface MachineDetail {
   readonly drain: DrainedBy | null;
   /** It has a session that is open, on a coordinator that lives. */
   readonly open: boolean;
+  /** What the lease of that session is for; null: it holds none. */
+  readonly held: string | null;
+  /** Of whoever has it to themselves, as long as it is connected. */
+  readonly instance: string | null;
   readonly setAsideAt: number | null;
   readonly setAsideUntil: number | null;
   readonly setAsideReason: string | null;
@@ -128,17 +137,19 @@ export async function machinesNamed(sql: Sql, name: string): Promise<MachineDeta
   return sql.query(
     `select m.id, m.host_type as "hostType", m.name, m.owner, t.trust, m.agent, m.version, m.agent_digest as "agentDigest", m.platform,
        m.address, m.first_seen_at as "firstSeenAt", m.last_seen_at as "lastSeenAt",
-       ${DRAIN} as drain, o.id is not null as open,
+       ${DRAIN} as drain, o.id is not null as open, h.kind as held, g.name as instance,
        m.set_aside_at as "setAsideAt", m.set_aside_until as "setAsideUntil", m.set_aside_reason as "setAsideReason",
        m.probed_at as "probedAt", m.probe_error as "probeError",
        (select told_at from trouble where kind = 'missing' and subject = 'machine:' || m.id and told_to > 0 and well_at is null) as "toldAt",
        k.id as "keyId", k.made_at as "keyMadeAt", k.expires_at as "keyExpiresAt", k.revoked_at as "keyRevokedAt"
      from machine m join host_type t on t.name = m.host_type left join machine_key k on k.id = m.key_id
        left join lateral (
-         select c.* from session s join coordinator c on c.id = s.coordinator_id and c.ended_at is null
+         select c.*, s.id as open_session from session s join coordinator c on c.id = s.coordinator_id and c.ended_at is null
          where s.machine_id = m.id and s.closed_at is null order by s.opened_at desc limit 1
        ) o on true
        left join ${DRAINED_BY} on true
+       left join lease h on h.session_id = o.open_session and h.state = 'held'
+       left join gomote_instance g on g.lease_id = h.id
      where m.name = $1 order by m.last_seen_at desc`,
     [name],
   );
@@ -153,7 +164,8 @@ export async function machineSessions(
 > {
   return sql.query(
     `select s.id, s.address, s.opened_at as "openedAt", s.closed_at as "closedAt", s.close_reason as reason,
-       (select count(*)::int from lease l where l.machine_id = $1 and l.session_id = s.id and l.held_at >= s.opened_at) as builds
+       (select count(*)::int from lease l
+        where l.machine_id = $1 and l.session_id = s.id and l.held_at >= s.opened_at and l.kind in ('build', 'helper')) as builds
      from session s where s.machine_id = $1 order by s.opened_at desc limit $2`,
     [machine, limit],
   );

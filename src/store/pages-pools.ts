@@ -41,6 +41,8 @@ export interface ConnectedRow {
   readonly repo: string | null;
   readonly builder: string | null;
   readonly startedAt: number | null;
+  /** A person has it to themselves. */
+  readonly lent: boolean;
 }
 
 /** Everybody who is connected, or who is of `hostType`, by host type and name. */
@@ -48,7 +50,7 @@ export async function connected(sql: Sql, hostType: string | null = null): Promi
   return sql.query(
     `select s.id as session, m.id as "machineId", m.name, m.host_type as "hostType", s.address, m.version, s.opened_at as "openedAt",
        d.what is not null as drained, m.set_aside_at is not null as "setAside", h.held_at as "heldAt", f.freed_at as "freedAt",
-       b.id as build, b.repo, b.builder, b.started_at as "startedAt"
+       b.id as build, b.repo, b.builder, b.started_at as "startedAt", coalesce(h.kind = 'gomote', false) as lent
      from session s
        join coordinator o on o.id = s.coordinator_id and o.ended_at is null
        join machine m on m.id = s.machine_id

@@ -4,6 +4,7 @@ import { durationText } from "../farm/duration-text.ts";
 import type { MachineRef } from "./data.ts";
 import { useNow } from "./now.ts";
 import { Machine, Name, Span, Table, When } from "./parts.tsx";
+import { STATUS } from "./status.ts";
 import { plural, visible } from "./text.ts";
 
 export type InstanceState = "waiting" | "up" | "away" | "ended";
@@ -83,7 +84,7 @@ export function InstanceRows(props: { label: string; instances: readonly Instanc
   return (
     <Table
       label={props.label}
-      class="instances"
+      class="config instances"
       head={["Instance", ...(who ? ["Who"] : []), "Type", "Machine", "Runs now", "#Since", "#Time left"]}
     >
       {props.instances.map((line) => (
@@ -95,19 +96,19 @@ export function InstanceRows(props: { label: string; instances: readonly Instanc
             {line.state === "up" ? null : <StateMark state={line.state} />}
           </th>
           {who ? (
-            <td>
+            <td data-label="Who">
               <Name text={line.email} />
             </td>
           ) : null}
-          <td>{visible(line.builderType)}</td>
-          <td>
+          <td data-label="Type">{visible(line.builderType)}</td>
+          <td data-label="Machine">
             {line.machine === null ? (
               <span class="muted">{placeText(line.ahead)}</span>
             ) : (
               <Machine machine={line.machine} />
             )}
           </td>
-          <td class="runs">
+          <td data-label="Runs now" class="runs">
             {line.running === null ? (
               <span class="muted">nothing</span>
             ) : (
@@ -117,10 +118,11 @@ export function InstanceRows(props: { label: string; instances: readonly Instanc
               </>
             )}
           </td>
-          <td class="right when">
+          <td data-label="Since" class="right when">
             <When at={line.upAt ?? line.createdAt} />
           </td>
-          <td class="right took">
+          <td data-label="Time left" class="right took">
+            {line.upAt === null ? <span class="muted">gives up in </span> : null}
             <Until at={line.expiresAt} />
           </td>
         </tr>
@@ -134,7 +136,7 @@ export function CommandRows(props: { commands: readonly CommandLine[]; instances
   return (
     <Table
       label="Commands"
-      class="commands"
+      class="config commands"
       head={["Command", ...(props.instances ? ["Instance"] : []), "Who", "How it ended", "#Took", "#When"]}
     >
       {props.commands.map((line) => (
@@ -144,18 +146,18 @@ export function CommandRows(props: { commands: readonly CommandLine[]; instances
             {line.dir === "" ? null : <span class="muted"> in {visible(line.dir)}</span>}
           </td>
           {props.instances ? (
-            <td>
+            <td data-label="Instance">
               <Name text={line.instance} />
             </td>
           ) : null}
-          <td>
+          <td data-label="Who">
             <Name text={line.who} />
           </td>
-          <td>{line.state === null ? <span class="ru">it runs</span> : ended(line.state)}</td>
-          <td class="right took">
+          <td data-label="Ended">{ended(line.state)}</td>
+          <td data-label="Took" class="right took">
             <Span from={line.startedAt} to={line.endedAt} />
           </td>
-          <td class="right when">
+          <td data-label="When" class="right when">
             <When at={line.startedAt} />
           </td>
         </tr>
@@ -164,6 +166,15 @@ export function CommandRows(props: { commands: readonly CommandLine[]; instances
   );
 }
 
-function ended(state: string): JSX.Element {
-  return state === "ok" ? <span class="ok">ok</span> : <span class="no">{visible(state)}</span>;
+/** In the glyphs of a build: a command is its own answer. */
+function ended(state: string | null): JSX.Element {
+  const look = state === null ? STATUS.running : state === "ok" ? STATUS.success : STATUS.failure;
+  return (
+    <span class={`mark ${look.css}`}>
+      <span class="glyph" aria-hidden="true">
+        {look.glyph}
+      </span>
+      <span class="word">{state === null ? "it runs" : visible(state)}</span>
+    </span>
+  );
 }

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { bytes, escapeHtml, grouped, plural, subject, visible, visibleLines } from "./text.ts";
-import { about, ago, atMost, running } from "./time.ts";
+import { about, ago, atMost, limit, running } from "./time.ts";
 
 test("visible() shows what would hide, and leaves right-to-left letters and emoji alone", () => {
   expect(visible("a\u202eb\u0000\tc\u2066")).toBe("a⟨U+202E⟩b␀ c⟨U+2066⟩");
@@ -59,5 +59,12 @@ test("ago() and about() as people say them", () => {
     "about 40 s",
     "about 2 min",
     "about 3 h",
+  ]);
+});
+
+test("limit() says what somebody set in its largest whole unit", () => {
+  const minute = 60_000;
+  expect([30 * minute, 60 * minute, 90 * minute, 12 * 60 * minute, 7 * 24 * 60 * minute, 90_500].map(limit)).toEqual([
+    ...["30 minutes", "1 hour", "90 minutes", "12 hours", "7 days", "1m 31s"],
   ]);
 });

@@ -1,6 +1,7 @@
 /** Times as people say them. The exact instant, in UTC, is one hover away (parts.tsx, When). */
 
 import { durationText } from "../farm/duration-text.ts";
+import { plural } from "./text.ts";
 
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
@@ -24,6 +25,17 @@ export function ago(at: number, now: number): string {
   if (span < 2 * DAY) return "yesterday";
   if (span < 30 * DAY) return `${Math.floor(span / DAY)} days ago`;
   return utc(at).slice(0, 10);
+}
+
+/** `30 minutes`, `12 hours`, `7 days`: a limit that somebody set; what is no whole number of those, exactly. */
+export function limit(spanMs: number): string {
+  for (const [unit, name] of [
+    [DAY, "day"],
+    [HOUR, "hour"],
+    [MINUTE, "minute"],
+  ] as const)
+    if (spanMs >= unit && spanMs % unit === 0) return plural(spanMs / unit, name);
+  return durationText(spanMs);
 }
 
 /** `about 20 s`, `about 3 min`: an estimate, rounded so that it does not pretend. */

@@ -93,6 +93,11 @@ export class Pages {
       error.code === "internal" ? "Something went wrong here; the coordinator's log says more." : error.message;
     const status = CODES[error.code].http;
     if (wantsJson(c)) return json(c, status, { error: said });
+    const reads = c.req.method === "GET" || c.req.method === "HEAD";
+    if (error.code === "unauthenticated" && reads && c.req.header("authorization") === undefined) {
+      const { pathname, search } = new URL(c.req.url);
+      return c.redirect(`/login?back=${encodeURIComponent(pathname + search)}`, 303);
+    }
     const away = error.code === "unavailable";
     const lines = away
       ? [

@@ -1,5 +1,6 @@
 /** Pages of borrowed machines: who sees what, what they say, and what their buttons do. */
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { seconds } from "../farm/ids.ts";
 import { LENT_TYPE, type Lent, lend } from "./testing/lent.ts";
 import { type TestWeb, TOKEN, testWeb } from "./testing/web.ts";
 
@@ -27,24 +28,31 @@ async function ask(who: Who, path: string, init: RequestInit = {}) {
 const post = (who: Who, path: string, form: Record<string, string> = {}) =>
   ask(who, path, { method: "POST", body: new URLSearchParams(form) });
 
-test("/gomotes shows mine with what runs, what waits with its place, types that I may borrow; all for operators", async () => {
+test("/gomotes shows mine with what runs, what waits with its place, types that I may borrow; others' to operators and owners", async () => {
   const data = async (who: Who) => {
     const { page, frame } = (await ask(who, "/gomotes")).body as {
-      page: { data: { who: string | null; mine: object[]; others: object[] | null; types: object[] } };
+      page: {
+        data: { who: object | null; mine: object[]; others: { of: string; lines: object[] } | null; types: object[] };
+      };
       frame: { gomotes: boolean };
     };
     return { ...page.data, nav: frame.gomotes };
   };
   const alice = await data("alice");
-  expect(alice).toMatchObject({ who: "alice@example.org", others: null, nav: true });
+  expect(alice).toMatchObject({ who: { kind: "person" }, others: null, nav: true });
   expect(alice.mine).toMatchObject([
     { name: lent.name, state: "up", machine: { name: "lent-0" }, running: { command: "sleep 600", more: 0 } },
   ]);
   expect(alice.types).toContainEqual({ name: LENT_TYPE, hostType: LENT_TYPE, machines: 1, idle: 0 });
   expect((await data("bob")).mine).toMatchObject([{ name: `bob-${LENT_TYPE}-0`, state: "waiting", ahead: 0 }]);
   const operator = await data("operator");
-  expect([operator.mine, operator.others?.length]).toEqual([[], 2]);
-  expect((await data("token")).others?.length).toBe(2);
+  expect([operator.mine, operator.others?.of, operator.others?.lines.length]).toEqual([[], "everybody", 2]);
+  const token = await data("token");
+  expect([token.who, token.types, token.others?.lines.length]).toEqual([{ kind: "operator" }, [], 2]);
+  expect((await data("keeper")).others).toMatchObject({
+    of: "my machines",
+    lines: [{ name: lent.name }, { name: `bob-${LENT_TYPE}-0` }],
+  });
   expect(await data(undefined)).toMatchObject({ who: null, mine: [], others: null, types: [], nav: false });
 });
 
@@ -59,7 +67,15 @@ test("pages lead to /gomotes whoever may borrow something or could become a user
   expect(await all()).toEqual([true, true, true, true]);
   web.config = { ...config, login, hosts: config.hosts.map((host) => ({ ...host, gomote: "nobody" })) };
   expect(await all()).toEqual([false, false, true, true]);
+  // An owner without any role lends.
+  const lender = await web.people.add("owner0@example.org", [], "test");
+  const { token } = await web.people.newToken(lender, "test", seconds(60), "test");
+  const asLender = { accept: "application/json", authorization: `Bearer ${token}` };
+  const seen = async () =>
+    ((await (await web.get("/queues", { headers: asLender })).json()) as { frame: { gomotes: boolean } }).frame.gomotes;
+  expect(await seen()).toBe(false);
   web.config = config;
+  expect(await seen()).toBe(true);
 });
 
 test("an instance's page is for its borrower, its machine's owner and operators; others hear why not", async () => {
@@ -126,4 +142,25 @@ test("the machine's page shows its owner and operators who had it and what they 
     ]);
   }
   expect([await seen("alice"), await seen("bob"), await seen(undefined)]).toEqual([null, null, null]);
+});
+
+test("a machine that is lent is busy, and says as what; to whom says only its owner's page", async () => {
+  const list = (await ask(undefined, `/machines?q=${lent.machine}`)).body.page;
+  expect(list).toMatchObject({ data: { machines: [{ mode: "busy", build: null, instance: lent.name }] } });
+  const lead = async (who: Who) => {
+    const html = await web.get(`/machines/${lent.machine}`, { headers: { ...headers(who), accept: "text/html" } });
+    return /<p class="lead">.*?<\/p>/.exec(await html.text())?.[0].replace(/<[^>]*>/g, "");
+  };
+  expect(await lead(undefined)).toMatch(/^Connected for .* It is lent as alice-host-linux-amd64-lent-0\.$/);
+  expect(await lead("keeper")).toMatch(
+    / It is lent as alice-host-linux-amd64-lent-0 to alice@example\.org, for 1\dm \d\ds so far\.$/,
+  );
+  const { body } = await ask("keeper", `/machines/${lent.machine}`);
+  expect(body.page).toMatchObject({ data: { mode: "busy", sessions: [{ builds: 0 }] } });
+});
+
+test("whoever is not logged in is led to the page for that, and from there back", async () => {
+  const path = `/gomotes/${lent.name}/files?path=a%20b`;
+  const answer = await web.get(path);
+  expect([answer.status, answer.headers.get("location")]).toEqual([303, `/login?back=${encodeURIComponent(path)}`]);
 });

@@ -123,6 +123,7 @@ function itemsOf(
       ...idle,
       drained,
       machines: serving.length,
+      lent: busy.some(({ lent }) => lent),
       untried: untried([...busy, ...line.slice(0, i)]),
     });
     return {

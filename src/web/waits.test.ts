@@ -48,7 +48,7 @@ test("aheadOf() counts everything before a build once: what starves, its own rep
 });
 
 test("whyUnknown() names what is missing for an estimate", () => {
-  const doubts = { drained: false, machines: 2, known: 2, aside: [], resting: 0, untried: [] };
+  const doubts = { drained: false, machines: 2, known: 2, aside: [], resting: 0, lent: false, untried: [] };
   const aside = [{ name: "shed-1", until: Date.UTC(2026, 0, 2, 15, 30), reason: "3 attempts in a row failed on it" }];
   expect([
     whyUnknown({ ...doubts, drained: true }),
@@ -61,6 +61,7 @@ test("whyUnknown() names what is missing for an estimate", () => {
     whyUnknown({ ...doubts, untried: ["linux", "linux"] }),
     whyUnknown({ ...doubts, untried: ["linux", "darwin", "linux"] }),
     whyUnknown(doubts),
+    whyUnknown({ ...doubts, lent: true }),
   ]).toEqual([
     "drained",
     "no machine has ever connected",
@@ -72,5 +73,6 @@ test("whyUnknown() names what is missing for an estimate", () => {
     "linux never ran before",
     "linux and 1 more never ran before",
     "nobody knows how long other work on its machines takes",
+    "nobody knows how long people keep what is lent to them",
   ]);
 });

@@ -29,6 +29,8 @@ export function aheadOf(line: readonly Queued[], place: number, starving: (lease
 export interface Doubts extends Pick<Wait, "known" | "aside" | "resting"> {
   readonly drained: boolean;
   readonly machines: number;
+  /** People have some of them to themselves. */
+  readonly lent: boolean;
   /** Builders that never gave a verdict, of what runs and of what stands before. */
   readonly untried: readonly string[];
 }
@@ -38,6 +40,7 @@ export function whyUnknown(doubts: Doubts): string {
   if (doubts.drained) return "drained";
   if (doubts.machines === 0) return nobodyServes(doubts, "no machine");
   const [first, ...more] = new Set(doubts.untried);
+  if (first === undefined && doubts.lent) return "nobody knows how long people keep what is lent to them";
   if (first === undefined) return "nobody knows how long other work on its machines takes";
   return more.length === 0 ? `${first} never ran before` : `${first} and ${more.length} more never ran before`;
 }

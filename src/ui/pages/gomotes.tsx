@@ -1,9 +1,9 @@
 /** `/gomotes`: the machines that I have borrowed, and the way to one more. */
 import type { JSX } from "preact";
-import { durationText } from "../../farm/duration-text.ts";
 import { type InstanceLine, InstanceRows } from "../gomote.tsx";
 import { Empty, Section } from "../parts.tsx";
 import { plural, visible } from "../text.ts";
+import { limit } from "../time.ts";
 
 /** What may be borrowed. */
 export interface TypeLine {
@@ -15,24 +15,24 @@ export interface TypeLine {
 }
 
 export interface GomotesData {
-  /** Null: nobody is logged in. */
-  readonly who: string | null;
+  /** The operator token is nobody's own; null: nobody is logged in. */
+  readonly who: { readonly kind: "person" | "operator" } | null;
   readonly mine: readonly InstanceLine[];
-  /** Of everybody else, for operators; null: for nobody else. */
-  readonly others: readonly InstanceLine[] | null;
+  /** What operators see of everybody else, and owners of those who have machines of theirs; null: for nobody else. */
+  readonly others: { readonly of: "everybody" | "my machines"; readonly lines: readonly InstanceLine[] } | null;
   readonly types: readonly TypeLine[];
   readonly idleMs: number;
   readonly longestMs: number;
 }
 
 export function GomotesPage(props: { data: GomotesData }): JSX.Element {
-  const { who, mine, others, types, idleMs, longestMs } = props.data;
+  const { who, others, idleMs, longestMs } = props.data;
   return (
     <>
       <h1>Gomotes</h1>
       <p class="lead">
-        Machines of the farm that people have to themselves for a while: back after {durationText(idleMs)} without use,
-        and after {durationText(longestMs)} at the latest.
+        Machines of the farm that people have to themselves for a while: back after {limit(idleMs)} without use, and
+        after {limit(longestMs)} at the latest.
       </p>
       {who === null ? (
         <Empty>
@@ -40,42 +40,71 @@ export function GomotesPage(props: { data: GomotesData }): JSX.Element {
         </Empty>
       ) : (
         <Section id="mine" title="Mine">
-          {mine.length === 0 ? (
-            <Empty>You have no instance.</Empty>
+          {who.kind === "person" ? (
+            <Mine data={props.data} />
           ) : (
-            <InstanceRows label="My instances" instances={mine} who={false} />
-          )}
-          {types.length === 0 ? (
-            <p class="muted">
-              No machine is lent to you. Which are lent to whom, the farm's configuration says; ask an operator.
-            </p>
-          ) : (
-            <form method="post" action="/gomotes" class="act borrow">
-              <label>
-                Type{" "}
-                <select name="type" required>
-                  {types.map((type) => (
-                    <option key={type.name} value={type.name}>
-                      {visible(type.name)} ({availability(type)})
-                    </option>
-                  ))}
-                </select>
-              </label>
-              <button type="submit">Borrow one</button>
-            </form>
+            <Empty>The operator token is nobody's own: to borrow a machine, log in as a user.</Empty>
           )}
         </Section>
       )}
-      {others === null ? null : (
-        <Section id="others" title="Everybody else's" aside={plural(others.length, "instance")}>
-          {others.length === 0 ? (
-            <Empty>Nobody else has an instance.</Empty>
-          ) : (
-            <InstanceRows label="Everybody else's instances" instances={others} who />
+      {others === null ? null : <Others of={others.of} lines={others.lines} />}
+    </>
+  );
+}
+
+function Mine({ data }: { data: GomotesData }): JSX.Element {
+  const { mine, types } = data;
+  const free = types.find(({ idle }) => idle > 0) ?? types[0];
+  return (
+    <>
+      {mine.length > 0 ? (
+        <InstanceRows label="My instances" instances={mine} who={false} />
+      ) : (
+        <p class="empty">
+          You have no instance.{" "}
+          {free === undefined ? null : (
+            <>
+              Borrow one here, or by <code>gomote create {visible(free.name)}</code> in a terminal that{" "}
+              <a href="/me#command-line">knows the farm</a>.
+            </>
           )}
-        </Section>
+        </p>
+      )}
+      {types.length === 0 ? (
+        <p class="muted">
+          No machine is lent to you. Which are lent to whom, the farm's configuration says; ask an operator.
+        </p>
+      ) : (
+        <form method="post" action="/gomotes" class="act borrow">
+          <label>
+            Type{" "}
+            <select name="type" required>
+              {types.map((type) => (
+                <option key={type.name} value={type.name} selected={type === free}>
+                  {visible(type.name)} ({availability(type)})
+                </option>
+              ))}
+            </select>
+          </label>
+          <button type="submit">Borrow one</button>
+        </form>
       )}
     </>
+  );
+}
+
+function Others(props: NonNullable<GomotesData["others"]>): JSX.Element {
+  const { of, lines } = props;
+  const everybody = of === "everybody";
+  const title = everybody ? "Everybody else's" : "On machines of yours";
+  return (
+    <Section id="others" title={title} aside={lines.length === 0 ? null : plural(lines.length, "instance")}>
+      {lines.length === 0 ? (
+        <Empty>{everybody ? "Nobody else has an instance." : "Nobody has a machine of yours just now."}</Empty>
+      ) : (
+        <InstanceRows label={title} instances={lines} who />
+      )}
+    </Section>
   );
 }
 

@@ -48,6 +48,8 @@ export interface MachineData {
   /** When somebody was told that it is missing. */
   readonly toldAt: number | null;
   readonly running: BuildLine | null;
+  /** As which it is lent to somebody now. */
+  readonly instance: string | null;
   readonly key: {
     readonly id: string;
     readonly madeAt: number;
@@ -161,7 +163,9 @@ export function MachinePage(props: { data: MachineData; operator: boolean }): JS
                     <Builder name={lease.build.builder} repo={lease.build.repo} />
                   </>
                 )}{" "}
-                <span class="muted">{lease.starving ? "waited too long" : lease.class}</span>
+                <span class="muted">
+                  {lease.starving ? "waited too long" : lease.class === lease.kind ? "" : lease.class}
+                </span>
               </div>
             ))}
           </Fact>
@@ -186,10 +190,11 @@ export function MachinePage(props: { data: MachineData; operator: boolean }): JS
         ) : null}
       </dl>
       {props.operator ? <Operate machine={m} /> : null}
+      {m.lent === null || m.instance === null ? null : <Lent data={m.lent} />}
       <Section id="builds" title="Builds">
         {m.attempts.length === 0 ? <Empty>It has run no build yet.</Empty> : <Attempts attempts={m.attempts} />}
       </Section>
-      {m.lent === null ? null : <Lent data={m.lent} />}
+      {m.lent === null || m.instance !== null ? null : <Lent data={m.lent} />}
       <Section id="sessions" title="Connections">
         <Sessions sessions={m.sessions} />
       </Section>
@@ -208,7 +213,11 @@ function Lent(props: { data: LentData }): JSX.Element {
         {instances.length === 0 ? (
           <Empty>Nobody has borrowed it yet.</Empty>
         ) : (
-          <Table label="Lent to people" class="instances" head={["Instance", "Who", "#From", "#For", "Why it ended"]}>
+          <Table
+            label="Lent to people"
+            class="config instances"
+            head={["Instance", "Who", "#From", "#For", "Why it ended"]}
+          >
             {instances.map((line) => (
               <tr key={line.id} data-row>
                 <th scope="row">
@@ -217,16 +226,16 @@ function Lent(props: { data: LentData }): JSX.Element {
                   </a>{" "}
                   {line.state === "ended" ? null : <StateMark state={line.state} />}
                 </th>
-                <td>
+                <td data-label="Who">
                   <Name text={line.email} />
                 </td>
-                <td class="right when">
+                <td data-label="From" class="right when">
                   <When at={line.upAt ?? line.createdAt} />
                 </td>
-                <td class="right took">
+                <td data-label="For" class="right took">
                   <Span from={line.upAt ?? line.createdAt} to={line.endedAt} />
                 </td>
-                <td>
+                <td data-label={line.state === "ended" ? "Ended" : undefined}>
                   {line.state === "ended" ? (
                     visible(line.endReason ?? "")
                   ) : (
@@ -282,6 +291,7 @@ function State(props: { machine: MachineData }): JSX.Element {
     return (
       <>
         Connected for <Span from={open.openedAt} /> from {visible(open.address)}.
+        {m.instance === null ? null : <LentNow machine={m} instance={m.instance} />}
       </>
     );
   const last = m.sessions[0];
@@ -295,6 +305,31 @@ function State(props: { machine: MachineData }): JSX.Element {
           Its owner was told <When at={m.toldAt} />.
         </>
       )}
+    </>
+  );
+}
+
+/** Who has it, for whoever may know that. */
+function LentNow(props: { machine: MachineData; instance: string }): JSX.Element {
+  const line = props.machine.lent?.instances.find(({ name, state }) => name === props.instance && state !== "ended");
+  return (
+    <>
+      {" "}
+      It is lent as{" "}
+      {line ? (
+        <a href={instanceHref(line)}>
+          <Name text={line.name} />
+        </a>
+      ) : (
+        <Name text={props.instance} />
+      )}
+      {line ? (
+        <>
+          {" "}
+          to <Name text={line.email} />, for <Span from={line.upAt ?? line.createdAt} /> so far
+        </>
+      ) : null}
+      .
     </>
   );
 }

@@ -14,6 +14,8 @@ export interface MachineLine {
   readonly mode: MachineMode;
   readonly build: number | null;
   readonly builder: string | null;
+  /** As which it is lent to somebody. */
+  readonly instance: string | null;
   readonly lastSeenAt: number;
   readonly note: string | null;
   /** 24 characters, oldest hour first: `b` busy in it, `i` connected, `a` away. */
@@ -74,13 +76,7 @@ export function MachinesPage(props: { data: MachinesData; dial: string; hostType
               <td>{machine.owner === null ? null : <Name text={machine.owner} />}</td>
               <td>{machine.trust}</td>
               <td class="runs">
-                {machine.build === null ? (
-                  <span class="muted">{machine.note === null ? "" : visible(machine.note)}</span>
-                ) : (
-                  <a href={`/b/${machine.build}`}>
-                    #{machine.build} {visible(machine.builder ?? "")}
-                  </a>
-                )}
+                <Doing machine={machine} />
               </td>
               <td>
                 <Strip hours={machine.day} label="Last 24 hours" />
@@ -101,6 +97,23 @@ export function MachinesPage(props: { data: MachinesData; dial: string; hostType
       ) : null}
     </>
   );
+}
+
+function Doing(props: { machine: MachineLine }): JSX.Element {
+  const { build, builder, instance, note } = props.machine;
+  if (build !== null)
+    return (
+      <a href={`/b/${build}`}>
+        #{build} {visible(builder ?? "")}
+      </a>
+    );
+  if (instance !== null)
+    return (
+      <>
+        lent as <Name text={instance} />
+      </>
+    );
+  return <span class="muted">{note === null ? "" : visible(note)}</span>;
 }
 
 function pageHref(filter: string, page: number): string {

@@ -65,14 +65,13 @@ export function MePage(props: { data: MeData }): JSX.Element {
       {data.roles.length === 0 ? (
         <p class="lead">You have no role here, so you may read. An operator gives roles.</p>
       ) : (
-        <dl class="facts">
+        <ul class="roles">
           {data.roles.map((role) => (
-            <div key={role}>
-              <dt>{role}</dt>
-              <dd>{MAY[role] ?? ""}</dd>
-            </div>
+            <li key={role}>
+              {role} <span class="muted">{MAY[role] ?? ""}</span>
+            </li>
           ))}
-        </dl>
+        </ul>
       )}
       {data.made ? <Made made={data.made} server={data.server} /> : null}
       <Section id="tokens" title="Tokens">
@@ -138,33 +137,48 @@ function Made(props: {
 
 function Tokens(props: { label: string; tokens: readonly TokenLine[] }): JSX.Element {
   return (
-    <Table label={props.label} class="tokens" head={["Name", "Ends", "What", "Last used", "Made", "Begins"]}>
+    <Table label={props.label} class="config tokens" head={["Name", "Begins", "#Made", "#Last used", "#Ends"]}>
       {props.tokens.map((token) => (
         <tr key={token.id} data-row>
           <th scope="row">
             <Name text={token.name} /> <span class="muted">{token.id}</span>
           </th>
-          <td>
-            {token.revokedAt === null ? (
-              <time datetime={new Date(token.expiresAt).toISOString()} title={utc(token.expiresAt)}>
-                {utc(token.expiresAt).slice(0, 10)}
-              </time>
-            ) : (
-              <>
-                revoked <When at={token.revokedAt} />
-              </>
-            )}
+          <td data-label="Begins">
+            <code>{token.begins}…</code>
           </td>
-          <td>{token.good ? <Act action={`/me/tokens/${token.id}/revoke`} label="Revoke" danger /> : "ended"}</td>
-          <td>{token.lastUsedAt === null ? "never" : <When at={token.lastUsedAt} />}</td>
-          <td>
+          <td data-label="Made" class="right when">
             <When at={token.madeAt} />
           </td>
-          <td>
-            <code>{token.begins}…</code>
+          <td data-label="Last used" class="right when">
+            {token.lastUsedAt === null ? "never" : <When at={token.lastUsedAt} />}
+          </td>
+          <td data-label="Ends" class="right">
+            <TokenEnd token={token} revoke={`/me/tokens/${token.id}/revoke`} />
           </td>
         </tr>
       ))}
     </Table>
+  );
+}
+
+/** When a token is good no more, and the button by which that is now. */
+export function TokenEnd(props: {
+  token: Pick<TokenLine, "expiresAt" | "revokedAt" | "good">;
+  revoke: string;
+}): JSX.Element {
+  const { expiresAt, revokedAt, good } = props.token;
+  if (revokedAt !== null)
+    return (
+      <>
+        revoked <When at={revokedAt} />
+      </>
+    );
+  return (
+    <span class="token-end">
+      <time datetime={new Date(expiresAt).toISOString()} title={utc(expiresAt)}>
+        {utc(expiresAt).slice(0, 10)}
+      </time>{" "}
+      {good ? <Act action={props.revoke} label="Revoke" danger /> : null}
+    </span>
   );
 }

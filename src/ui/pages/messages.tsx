@@ -112,8 +112,8 @@ export function LoginPage(props: { data: LoginData }): JSX.Element {
           <input type="password" name="token" autocomplete="current-password" required aria-describedby="token-help" />
         </label>
         <p id="token-help" class="muted">
-          One of yours (<code>brt_…</code>), or the operator token: the file <code>operator-token</code> of the farm's
-          data folder.
+          One of yours (<code>brt_…</code>; an operator gives you the first), or the operator token: the file{" "}
+          <code>operator-token</code> of the farm's data folder.
         </p>
         {problem === null ? null : (
           <p role="alert" class="no">

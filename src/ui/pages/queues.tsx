@@ -2,7 +2,7 @@
 import type { JSX } from "preact";
 import { durationText } from "../../farm/duration-text.ts";
 import type { Ahead, AsideLine, BuildLine, Estimate } from "../data.ts";
-import { useNow } from "../now.ts";
+import { Until } from "../gomote.tsx";
 import {
   Builder,
   Commit,
@@ -116,16 +116,16 @@ function Lent(props: { queue: QueueData }): JSX.Element {
   return (
     <Table
       label={`Machines of ${visible(hostType)} that people have`}
-      class="builds"
-      cols={["build", "builder", "machine", "took", "starts"]}
+      class="builds lent"
+      cols={["host", "host", "host", "took", "starts"]}
       head={["Lent as", "Type", "Machine", "#For", "#Unless used, back in"]}
     >
       {lent.map((line) => (
         <tr key={line.instance} data-row>
-          <td class="tight">
+          <th scope="row">
             <Name text={line.instance} />
-          </td>
-          <td>{line.builderType}</td>
+          </th>
+          <td>{visible(line.builderType)}</td>
           <td>
             <Machine machine={{ name: line.machine, hostType }} />
             {line.parked ? <span class="fl"> away, and waited for</span> : null}
@@ -142,9 +142,22 @@ function Lent(props: { queue: QueueData }): JSX.Element {
   );
 }
 
-function Until(props: { at: number }): JSX.Element {
-  const text = useNow((now) => (props.at > now ? durationText(props.at - now) : "a moment"));
-  return <span class="num">{text}</span>;
+function OfBuild({ build }: { build: BuildLine }): JSX.Element {
+  return (
+    <>
+      <td class="tight">
+        <a href={`/b/${build.id}`} class="open">
+          <Mark status="waiting" /> <span class="num">#{build.id}</span>
+        </a>
+      </td>
+      <td>
+        <Builder name={build.builder} repo={build.repo} />
+      </td>
+      <td class="wide">
+        <Commit repo={build.repo} hash={build.hash} subject={build.subject} />
+      </td>
+    </>
+  );
 }
 
 function Items(props: { queue: QueueData }): JSX.Element {
@@ -161,27 +174,14 @@ function Items(props: { queue: QueueData }): JSX.Element {
         {queue.items.map((item, place) => (
           <tr key={item.lease} data-row>
             <td class="right num">{place + 1}</td>
-            <td class="tight">
-              {item.build === null ? (
-                (item.instance?.name ?? purpose(item.kind))
-              ) : (
-                <a href={`/b/${item.build.id}`} class="open">
-                  <Mark status="waiting" /> <span class="num">#{item.build.id}</span>
-                </a>
-              )}
-            </td>
-            <td>
-              {item.build === null ? (
-                item.instance?.builderType
-              ) : (
-                <Builder name={item.build.builder} repo={item.build.repo} />
-              )}
-            </td>
-            <td class="wide">
-              {item.build === null ? null : (
-                <Commit repo={item.build.repo} hash={item.build.hash} subject={item.build.subject} />
-              )}
-            </td>
+            {item.build === null ? (
+              <td colSpan={3}>
+                <Mark status="waiting" /> <Name text={item.instance?.name ?? purpose(item.kind)} />
+                {item.instance === null ? null : <span class="muted"> a {visible(item.instance.builderType)}</span>}
+              </td>
+            ) : (
+              <OfBuild build={item.build} />
+            )}
             <td>
               <span class="whole">{item.class}</span>
               {item.kind === "helper" ? " helper" : null}

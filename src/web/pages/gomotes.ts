@@ -2,7 +2,7 @@
 import type { FarmConfig, HostConfig } from "../../config/effective.ts";
 import { type EpochMs, machineId } from "../../farm/ids.ts";
 import { isLent, mayNotBorrow } from "../../farm/lending.ts";
-import type { Rights, Visitor } from "../../gomote/access.ts";
+import { isOperator, looksAfter, type Rights, rightsOn, type Visitor } from "../../gomote/access.ts";
 import { typesFor } from "../../gomote/instance-types.ts";
 import { type Instance, liveInstances } from "../../store/gomote.ts";
 import { commandsOf } from "../../store/gomote-commands.ts";
@@ -37,30 +37,41 @@ export function hostOf(config: Pick<FarmConfig, "hosts">, hostType: string): Hos
 export async function gomotesData(sql: Sql, config: FarmConfig, who: Visitor, now: EpochMs): Promise<GomotesData> {
   const { idleMs, longestMs } = config.gomote;
   const limits = { idleMs, longestMs };
-  const operator = who.kind === "operator" || (who.kind === "person" && who.person.roles.includes("operator"));
+  if (who.kind === "nobody") return { who: null, mine: [], others: null, types: [], ...limits };
   const person = who.kind === "person" ? who.person : null;
-  if (!person && !operator) return { who: null, mine: [], others: null, types: [], ...limits };
-  const live = await liveInstances(sql, operator ? null : (person?.id ?? null));
-  const lines = await instanceLines(sql, live.map(alive), now);
-  const owners = new Map(live.map(({ id, owner }) => [id, owner]));
-  const isMine = ({ id }: InstanceLine) => owners.get(id) === person?.id;
+  const of = sightOf(config, who);
+  const live = await liveInstances(sql, of === null ? (person?.id ?? null) : null);
+  const [mine, rest] = [
+    live.filter(({ owner }) => owner === person?.id),
+    live.filter((one) => one.owner !== person?.id && rightsOn(who, one, hostOf(config, one.hostType))),
+  ];
+  const [own, others] = await Promise.all([
+    instanceLines(sql, mine.map(alive), now),
+    instanceLines(sql, rest.map(alive), now),
+  ]);
   return {
-    who: person?.email ?? "operator",
-    mine: lines.filter(isMine),
-    others: operator ? lines.filter((line) => !isMine(line)) : null,
+    who: { kind: who.kind },
+    mine: own,
+    others: of && { of, lines: others },
     types: person ? await typeLines(sql, config, person) : [],
     ...limits,
   };
 }
 
+/** Whose instances somebody sees beside their own. */
+function sightOf({ hosts }: Pick<FarmConfig, "hosts">, who: Visitor): "everybody" | "my machines" | null {
+  if (isOperator(who)) return "everybody";
+  return hosts.some((host) => isLent(host) && looksAfter(who, host)) ? "my machines" : null;
+}
+
 /**
- * Whether pages lead `who` to `/gomotes`: whoever may borrow something, operators, and, where machines are lent, whoever could become a user by
- * logging in at the farm's provider. Others would find nothing there that they may use.
+ * Whether pages lead `who` to `/gomotes`: operators, whoever may borrow something or lends it, and, where machines are lent, whoever could become
+ * a user by logging in at the farm's provider. Others would find nothing there that they may use.
  */
 export function leadsToGomotes({ hosts, login }: Pick<FarmConfig, "hosts" | "login">, who: Visitor): boolean {
   if (who.kind === "nobody") return login !== null && hosts.some(isLent);
-  if (who.kind === "operator" || who.person.roles.includes("operator")) return true;
-  return hosts.some((host) => mayNotBorrow(who.person, host) === undefined);
+  if (sightOf({ hosts }, who) !== null) return true;
+  return who.kind === "person" && hosts.some((host) => mayNotBorrow(who.person, host) === undefined);
 }
 
 /** The instance that an address means: the one that lives under a name or the last that did, or the one of a number. */

@@ -70,12 +70,13 @@ export async function machinesData(
       trust: row.trust,
       mode: modeOf({
         open: row.open,
-        busy: row.build !== null,
+        busy: row.held !== null,
         drained: row.drain !== null,
         setAside: row.setAside !== null,
       }),
       build: row.build,
       builder: row.builder,
+      instance: row.instance,
       lastSeenAt: row.lastSeenAt,
       note: row.drain
         ? drainNote(row.drain)
@@ -132,7 +133,7 @@ export async function machineData(
     ...factsOf(machine),
     mode: modeOf({
       open: machine.open,
-      busy: running !== undefined,
+      busy: machine.held !== null,
       drained: machine.drain !== null,
       setAside: machine.setAsideAt !== null,
     }),
@@ -179,7 +180,7 @@ function factsOf(
   | "namesakes"
   | "lent"
 > {
-  const { keyId, keyMadeAt, keyExpiresAt, keyRevokedAt, owner: _, open: __, ...facts } = machine;
+  const { keyId, keyMadeAt, keyExpiresAt, keyRevokedAt, owner: _, open: __, held: ___, ...facts } = machine;
   return {
     ...facts,
     key:
