@@ -72,7 +72,7 @@ test("a connection that was cut is made again by a later call", async () => {
   await using t = await start();
   const id = await t.farm.instance();
   const server = await findServer(t.computer.config, { server: "", "ca-file": "" }, t.computer.env);
-  await using connection = new Connection(server, t.computer.env, async () => TOKEN);
+  await using connection = new Connection(server, t.computer.env, async () => TOKEN, new AbortController().signal);
   const client = new FarmClient(connection);
   expect(await client.alive(id)).toBe(true);
   t.farm.cut();

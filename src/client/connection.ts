@@ -21,15 +21,18 @@ const PING_LIMIT_MS = 15_000;
 export class Connection implements AsyncDisposable {
   readonly server: Server;
   readonly transport: Transport;
+  /** Ends every call, and dialling: whoever waits has had enough. */
+  readonly signal: AbortSignal;
   readonly #env: Environment;
   readonly #closing = new AbortController();
   #session: Promise<Http2SessionManager> | undefined;
   #open: Http2SessionManager | undefined;
 
   /** `token`: what tells the farm who asks, looked up at the first call that needs it. */
-  constructor(server: Server, env: Environment, token: () => Promise<string | undefined>) {
+  constructor(server: Server, env: Environment, token: () => Promise<string | undefined>, signal: AbortSignal) {
     this.server = server;
     this.#env = env;
+    this.signal = signal;
     const authorize: Interceptor = (next) => async (request) => {
       const known = await token();
       if (known !== undefined) request.header.set("Authorization", `Bearer ${known}`);
@@ -38,6 +41,8 @@ export class Connection implements AsyncDisposable {
     this.transport = createGrpcTransport({
       baseUrl: `https://${server.name}`,
       interceptors: [authorize],
+      // Packing and unpacking takes both sides longer than most lines take to carry it.
+      acceptCompression: [],
       sessionManager: {
         authority: `https://${server.name}`,
         request: (method, path, headers, options) => this.#request(method, path, headers, options),
@@ -91,12 +96,13 @@ export class Connection implements AsyncDisposable {
   async #dialTls(): Promise<TLSSocket> {
     const { address, name, ca } = this.server;
     const { host } = address;
+    const stop = AbortSignal.any([this.signal, this.#closing.signal]);
     let socket: TLSSocket;
     try {
-      const tcp = await dialTcp(address, this.#env, this.#closing.signal);
+      const tcp = await dialTcp(address, this.#env, stop);
       const named = isIP(host) === 0 ? { servername: host } : {};
       const trust = ca === undefined ? {} : { ca };
-      socket = await startTls(tcp, { host, ...named, ...trust, ALPNProtocols: ["h2"] }, this.#closing.signal);
+      socket = await startTls(tcp, { host, ...named, ...trust, ALPNProtocols: ["h2"] }, stop);
     } catch (error) {
       throw dialTrouble(error, name, ca !== undefined);
     }

@@ -6,6 +6,7 @@
  */
 import { type CallOptions, type Client, createClient } from "@connectrpc/connect";
 import { FarmError } from "../farm/errors.ts";
+import { linesOf } from "../wire/buildlet-api/ls-line.ts";
 import { Gomote } from "../wire/gomote/gen/barnraiser_pb.ts";
 import {
   CreateInstanceResponse_Status,
@@ -19,35 +20,46 @@ import type { Connection } from "./connection.ts";
 import { callTrouble, commandTrouble, NotOffered } from "./trouble.ts";
 
 /** For what the coordinator answers by itself. */
-const QUICK: CallOptions = { timeoutMs: 30_000 };
+const QUICK_LIMIT_MS = 30_000;
 /** For what a machine does with a lot of files. */
-const SLOW: CallOptions = { timeoutMs: 30 * 60_000 };
+const SLOW_LIMIT_MS = 30 * 60_000;
 /** The farm says every five seconds that one still waits. */
 const WAITING_LIMIT_MS = 120_000;
 
 export type Command = Omit<ExecuteCommandRequest, "$typeName" | "$unknown" | "gomoteId">;
 export type Listing = Omit<ListDirectoryRequest, "$typeName" | "$unknown" | "gomoteId">;
 
+export interface FolderListing {
+  readonly lines: readonly string[];
+  /** A name with an LF is in one line. */
+  readonly exact: boolean;
+}
+
 export class FarmClient {
   readonly connection: Connection;
   readonly own: Client<typeof Gomote>;
   readonly #service: Client<typeof GomoteService>;
+  readonly #quick: CallOptions;
+  readonly #slow: CallOptions;
 
   constructor(connection: Connection) {
+    const { signal } = connection;
     this.connection = connection;
+    this.#quick = { timeoutMs: QUICK_LIMIT_MS, signal };
+    this.#slow = { timeoutMs: SLOW_LIMIT_MS, signal };
     this.#service = createClient(GomoteService, connection.transport);
     this.own = createClient(Gomote, connection.transport);
   }
 
   /** Throws unless the farm knows who asks. */
   async authenticate(): Promise<void> {
-    await this.#call("log in", () => this.#service.authenticate({}, QUICK));
+    await this.#call("log in", () => this.#service.authenticate({}, this.#quick));
   }
 
   /** Whether there is an instance of the caller's with this id; its time starts anew. */
   async alive(id: string): Promise<boolean> {
     try {
-      await this.#call(`ask for ${id}`, () => this.#service.instanceAlive({ gomoteId: id }, QUICK));
+      await this.#call(`ask for ${id}`, () => this.#service.instanceAlive({ gomoteId: id }, this.#quick));
       return true;
     } catch (error) {
       if (error instanceof FarmError && error.code === "not-found") return false;
@@ -56,11 +68,11 @@ export class FarmClient {
   }
 
   async instances(): Promise<readonly Instance[]> {
-    return (await this.#call("list instances", () => this.#service.listInstances({}, QUICK))).instances;
+    return (await this.#call("list instances", () => this.#service.listInstances({}, this.#quick))).instances;
   }
 
   async builderTypes(): Promise<readonly string[]> {
-    return (await this.#call("list builder types", () => this.#service.listSwarmingBuilders({}, QUICK))).builders;
+    return (await this.#call("list builder types", () => this.#service.listSwarmingBuilders({}, this.#quick))).builders;
   }
 
   /** Waits for a machine; `waiting` is told how many are ahead each time the farm says so. */
@@ -100,7 +112,7 @@ export class FarmClient {
   }
 
   async destroy(id: string): Promise<void> {
-    await this.#call(`destroy ${id}`, () => this.#service.destroyInstance({ gomoteId: id }, SLOW));
+    await this.#call(`destroy ${id}`, () => this.#service.destroyInstance({ gomoteId: id }, this.#slow));
   }
 
   /** The output of a command as it comes. Ends when it succeeded; throws CommandFailed when it did not. */
@@ -114,49 +126,64 @@ export class FarmClient {
   }
 
   /** Lines of a listing (wire/buildlet-api/ls-line.ts). */
-  async list(id: string, listing: Listing, signal?: AbortSignal): Promise<readonly string[]> {
+  async list(id: string, listing: Listing): Promise<readonly string[]> {
     const entries: string[] = [];
     await this.#call(`list ${listing.directory} of ${id}`, async () => {
-      const options = signal ? { ...SLOW, signal } : SLOW;
-      for await (const part of this.#service.listDirectoryStreaming({ gomoteId: id, ...listing }, options))
+      for await (const part of this.#service.listDirectoryStreaming({ gomoteId: id, ...listing }, this.#slow))
         for (const entry of part.entries) entries.push(entry);
     });
     return entries;
   }
 
+  /** All that is below a folder, with digests. */
+  async listFolder(id: string, directory: string, skip: readonly string[]): Promise<FolderListing> {
+    const chunks: Uint8Array[] = [];
+    const listed = await this.ifOffered(`list ${directory} of ${id}`, async (own, options) => {
+      for await (const { lines } of own.listFolder({ gomoteId: id, directory, skip: [...skip] }, options))
+        chunks.push(lines);
+      return true;
+    });
+    const text = Buffer.concat(chunks).toString();
+    if (listed) return { lines: linesOf(text), exact: text.includes("\0") || text === "" };
+    return {
+      lines: await this.list(id, { directory, recursive: true, digest: true, skipFiles: [...skip] }),
+      exact: false,
+    };
+  }
+
   async remove(id: string, paths: readonly string[]): Promise<void> {
     await this.#call(`remove files of ${id}`, () =>
-      this.#service.removeFiles({ gomoteId: id, paths: [...paths] }, SLOW),
+      this.#service.removeFiles({ gomoteId: id, paths: [...paths] }, this.#slow),
     );
   }
 
   /** A certificate for an OpenSSH public key, both as lines of authorized_keys. */
   async signSshKey(id: string, publicKey: Uint8Array): Promise<Uint8Array> {
     const signed = await this.#call(`sign a key for ${id}`, () =>
-      this.#service.signSSHKey({ gomoteId: id, publicSshKey: publicKey }, QUICK),
+      this.#service.signSSHKey({ gomoteId: id, publicSshKey: publicKey }, this.#quick),
     );
     return signed.signedPublicSshKey;
   }
 
   /** Where a file can be posted to; `url` and `objectName` together name it for the two methods below. */
   async uploadPlace(): Promise<UploadFileResponse> {
-    return await this.#call("upload", () => this.#service.uploadFile({}, QUICK));
+    return await this.#call("upload", () => this.#service.uploadFile({}, this.#quick));
   }
 
   async writeFile(id: string, url: string, filename: string, mode: number): Promise<void> {
     const request = { gomoteId: id, url, filename, mode };
-    await this.#call(`write ${filename} on ${id}`, () => this.#service.writeFileFromURL(request, SLOW));
+    await this.#call(`write ${filename} on ${id}`, () => this.#service.writeFileFromURL(request, this.#slow));
   }
 
   async writeTgz(id: string, url: string, directory: string): Promise<void> {
     const request = { gomoteId: id, url, directory };
-    await this.#call(`unpack on ${id}`, () => this.#service.writeTGZFromURL(request, SLOW));
+    await this.#call(`unpack on ${id}`, () => this.#service.writeTGZFromURL(request, this.#slow));
   }
 
   /** Where a folder of the instance can be fetched from as tar.gz. */
   async readTgz(id: string, directory: string): Promise<string> {
     const request = { gomoteId: id, directory };
-    return (await this.#call(`read ${directory} of ${id}`, () => this.#service.readTGZToURL(request, SLOW))).url;
+    return (await this.#call(`read ${directory} of ${id}`, () => this.#service.readTGZToURL(request, this.#slow))).url;
   }
 
   /** The answer of a method that only our own farm has, undefined where it is not offered. */
@@ -165,7 +192,7 @@ export class FarmClient {
     call: (own: Client<typeof Gomote>, options: CallOptions) => Promise<T>,
   ): Promise<T | undefined> {
     try {
-      return await this.#call(what, () => call(this.own, SLOW));
+      return await this.#call(what, () => call(this.own, this.#slow));
     } catch (error) {
       if (error instanceof NotOffered) return undefined;
       throw error;

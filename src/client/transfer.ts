@@ -26,6 +26,7 @@ export async function upload(client: FarmClient, fileName: string, body: AsyncIt
     headers: { "Content-Type": `multipart/form-data; boundary=${boundary}` },
     body: form(boundary, fields, fileName || objectName, body),
     idleLimitMs: ANSWER_LIMIT_MS,
+    signal: client.connection.signal,
     ...trustFor(url, client.connection.server),
   }).catch((error: unknown) => {
     throw new FarmError("unavailable", `Cannot upload: ${messageOf(error)}`, { cause: error });

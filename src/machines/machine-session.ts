@@ -76,6 +76,8 @@ export interface BuildletClient {
   readSnapshot(dir: string, exclude: readonly string[], signal?: AbortSignal): Promise<SnapshotBody>;
   /** Lines as in wire/buildlet-api/ls-line.ts, without their LF. */
   ls(dir: string, options: LsOptions, signal?: AbortSignal): Promise<string[]>;
+  /** The same as it comes, cut anywhere; from our own agent each line ends in NUL. Must be read or destroyed. */
+  readLs(dir: string, options: LsOptions, signal?: AbortSignal): Promise<Readable>;
   /** Output comes in order; the next piece waits until `onOutput` has resolved. */
   exec(
     request: ExecRequest,

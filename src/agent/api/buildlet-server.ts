@@ -21,6 +21,7 @@ import {
   SYMLINKS_KEEP,
 } from "../../wire/buildlet-api/buildlet-api.ts";
 import { EXEC_END_PATH } from "../../wire/buildlet-api/execution.ts";
+import { LS_NUL } from "../../wire/buildlet-api/ls-line.ts";
 import { cleanPath, isRelPath } from "../../wire/buildlet-api/rel-path.ts";
 import { TAR_LIMITS } from "../../wire/tar/tar-reader.ts";
 import type { IdleMemory } from "../idle-memory.ts";
@@ -265,7 +266,8 @@ export class BuildletServer implements AsyncDisposable {
             const yes = (name: string) => parseBool(query.get(name) ?? "") ?? false;
             const { list } = await import("./list.ts");
             const digests = yes("digest") ? this.#digests : undefined;
-            const options = { recursive: yes("recursive"), digests, skip: new Set(query.getAll("skip")) };
+            const end = yes(LS_NUL) ? "\0" : "\n";
+            const options = { recursive: yes("recursive"), digests, skip: new Set(query.getAll("skip")), end } as const;
             response.setHeader("Content-Type", "text/plain; charset=utf-8");
             const dir = dirOf(query);
             mkdirSync(workDir, { recursive: true }); // nothing is in it after /removeall

@@ -437,6 +437,9 @@ test("[coordinator 37] [coordinator 38] /ls lines, with digest, and skip", async
   expect((await get("/ls?dir=l&recursive=1&skip=d"))[1]).toBe(
     "-rw-r--r--\te\t0\t2026-11-23T17:00:05Z\nLrwxrwxrwx\tlink\n",
   );
+  expect((await get("/ls?dir=l&skip=d&nul=true"))[1]).toBe(
+    "-rw-r--r--\te\t0\t2026-11-23T17:00:05Z\0Lrwxrwxrwx\tlink\0",
+  );
   expect((await get("/ls?dir=l/e"))[1]).toBe("-rw-r--r--\t\t0\t2026-11-23T17:00:05Z\n");
   expect((await get("/ls"))[1]).toContain("\tl/\n");
   expect((await get("/ls?dir=nowhere"))[0]).toBe(500);

@@ -39,10 +39,12 @@ export class KnownDigests {
     read: () => string,
   ): string {
     const known = this.#folders.get(folder)?.get(name);
-    const isSame =
-      known?.size === size && known.inode === inode && known.modified === modified && known.changed === changed;
+    if (known?.size === size && known.inode === inode && known.modified === modified && known.changed === changed) {
+      this.#note(folder, name, known);
+      return known.sha1;
+    }
     const began = this.#clock.now();
-    const sha1 = isSame ? known.sha1 : read();
+    const sha1 = read();
     if (Math.max(modified, changed) < began - RACY_MS)
       this.#note(folder, name, { size, inode, modified, changed, sha1 });
     return sha1;

@@ -18,6 +18,8 @@ export interface ListOptions {
   readonly digests: KnownDigests | undefined;
   /** Folders, relative to the listed one, that are neither shown nor entered. */
   readonly skip: ReadonlySet<string>;
+  /** Of each line; LF when left out. */
+  readonly end?: "\n" | "\0";
 }
 
 /** Whole lines, many at a time. A file gives one line with an empty name. Throws where something cannot be read. */
@@ -43,20 +45,27 @@ type Digest = (name: string, path: string | Buffer, stats: Stats) => string;
 function* lines(dir: string, name: string, options: ListOptions, sha1: Digest | undefined): Generator<string> {
   const path = pathOf(dir, name);
   const stats = lstatSync(path);
-  if (!stats.isDirectory()) yield line(name, path, stats, sha1);
+  if (!stats.isDirectory()) yield line(name, path, stats, options, sha1);
   else if (name === "" || options.skip.size === 0 || !options.skip.has(Buffer.from(name, "latin1").toString("utf8"))) {
-    if (name !== "") yield formatLsLine({ mode: goFileMode(stats.mode), name: `${name}/` });
+    if (name !== "") yield formatLsLine({ mode: goFileMode(stats.mode), name: `${name}/` }, options.end);
     if (name !== "" && !options.recursive) return;
     for (const child of readdirSync(path, { encoding: "latin1" }).sort())
       yield* lines(dir, name === "" ? child : `${name}/${child}`, options, sha1);
   }
 }
 
-function line(name: string, path: string | Buffer, stats: Stats, sha1: Digest | undefined): string {
+function line(
+  name: string,
+  path: string | Buffer,
+  stats: Stats,
+  { end }: ListOptions,
+  sha1: Digest | undefined,
+): string {
   const mode = goFileMode(stats.mode);
-  if (!stats.isFile()) return formatLsLine({ mode, name });
+  if (!stats.isFile()) return formatLsLine({ mode, name }, end);
+  const { size, mtimeMs } = stats;
   const digest = sha1 ? { sha1: sha1(name, path, stats) } : {};
-  return formatLsLine({ mode, name, file: { size: stats.size, modified: formatLsTime(stats.mtimeMs), ...digest } });
+  return formatLsLine({ mode, name, file: { size, modified: formatLsTime(mtimeMs), ...digest } }, end);
 }
 
 async function digester(dir: string, known: KnownDigests): Promise<Digest> {

@@ -29,7 +29,7 @@ export const login: Command = command({
           },
           computer.signal,
         );
-    await using connection = new Connection(server, computer.env, async () => token);
+    await using connection = new Connection(server, computer.env, async () => token, computer.signal);
     await new FarmClient(connection).authenticate();
     await writeToken(server, token);
     await rememberServer(session.configFolder, server);

@@ -17,7 +17,7 @@ export const ls: Command = command({
     const client = await session.client();
     const skipFiles = flags.skip === "" ? [] : flags.skip.split(",");
     const listing = { directory, recursive: flags.R, digest: flags.d, skipFiles };
-    const listings = await Promise.all(ids.map((id) => client.list(id, listing, session.computer.signal)));
+    const listings = await Promise.all(ids.map((id) => client.list(id, listing)));
     for (const [at, lines] of listings.entries()) {
       if (ids.length > 1) await session.output.data(`# ${ids[at]}\n`);
       for (const line of lines) await session.output.data(`${line}\n`);

@@ -27,12 +27,12 @@ export interface Comparison {
   readonly bytes: number;
 }
 
-/** Entries by name, without the slash of folders. Lines that are none are left out. */
+/** Entries by name, without the slash of folders. Lines that are none are left out, such as the halves of one that a name with an LF has cut. */
 export function readListing(lines: readonly string[]): ReadonlyMap<string, RemoteEntry> {
   const entries = new Map<string, RemoteEntry>();
   for (const line of lines) {
     const entry = parseLsLine(line);
-    if (entry === undefined) continue;
+    if (entry === undefined || entry.mode.length < MODE_LENGTH || (entry.mode[0] === "-" && !entry.file)) continue;
     const name = entry.name.endsWith("/") ? entry.name.slice(0, -1) : entry.name;
     const kind = entry.file ? "file" : KINDS[entry.mode[0] ?? ""];
     entries.set(name, { kind: kind ?? "other", executable: entry.mode.includes("x"), sha1: entry.file?.sha1 ?? "" });
@@ -40,6 +40,7 @@ export function readListing(lines: readonly string[]): ReadonlyMap<string, Remot
   return entries;
 }
 
+const MODE_LENGTH = "-rwxrwxrwx".length;
 const KINDS: { readonly [letter: string]: RemoteEntry["kind"] } = { d: "folder", L: "link" };
 
 export interface CompareOptions {
@@ -68,7 +69,12 @@ export function compare(
       inTheWay.push(name);
   }
   const names = new Set(local.map(({ name }) => name));
-  const folders = new Set(local.flatMap(({ name }) => foldersOf(name)));
+  const folders = new Set<string>();
+  for (const { name } of local) {
+    // Where a folder is known, those that it is in are.
+    for (let at = name.lastIndexOf("/"); at > 0 && !folders.has(name.slice(0, at)); at = name.lastIndexOf("/", at - 1))
+      folders.add(name.slice(0, at));
+  }
   const others: string[] = [];
   for (const [name, { kind }] of remote) {
     if (names.has(name)) continue;

@@ -29,28 +29,55 @@ export interface Scan {
   readonly files: readonly LocalFile[];
   /** Names that are folders: submodules, in a list of git's. */
   readonly folders: readonly string[];
-  /** Names that are neither files nor links, or no text that a listing could hold. */
+  /** Names that are neither files nor links, or no UTF-8. */
   readonly odd: readonly string[];
 }
 
 /** size, inode, changed, changed inside or out */
-type Mark = readonly [number, number, number, number];
+const MARKS = 4;
+const SHA1_BYTES = 20;
+const MAGIC = "barnraiser digests 1\n";
+
+/** What was known of the files of one tree: numbers and digests side by side, so that it is there at once when it has been read. */
+class Known {
+  readonly names: readonly string[];
+  readonly #marks: Float64Array;
+  readonly #digests: Buffer;
+  readonly #places: ReadonlyMap<string, number>;
+
+  constructor(names: readonly string[], marks: Float64Array, digests: Buffer) {
+    this.names = names;
+    this.#marks = marks;
+    this.#digests = digests;
+    this.#places = new Map(names.map((name, at) => [name, at]));
+  }
+
+  /** The digest of the file, as long as nothing says that it was changed. */
+  of(name: string, { size, ino, mtimeMs, ctimeMs }: Stats): string | undefined {
+    const place = this.#places.get(name);
+    if (place === undefined) return undefined;
+    const [marks, at] = [this.#marks, place * MARKS];
+    if (marks[at] !== size || marks[at + 1] !== ino || marks[at + 2] !== mtimeMs || marks[at + 3] !== ctimeMs)
+      return undefined;
+    return this.#digests.toString("hex", place * SHA1_BYTES, (place + 1) * SHA1_BYTES);
+  }
+}
 
 export class Digests {
   readonly #path: string;
   readonly #clock: Clock;
-  readonly #before: ReadonlyMap<string, readonly [...Mark, string]>;
-  readonly #now = new Map<string, readonly [...Mark, string]>();
+  readonly #before: Known;
+  readonly #now = { names: [] as string[], marks: [] as number[], sha1s: [] as string[] };
   #read = 0;
 
-  private constructor(path: string, clock: Clock, before: ReadonlyMap<string, readonly [...Mark, string]>) {
+  private constructor(path: string, clock: Clock, before: Known) {
     this.#path = path;
     this.#clock = clock;
     this.#before = before;
   }
 
   static async open(cacheFolder: string, root: string, clock: Clock): Promise<Digests> {
-    const path = join(cacheFolder, "digests", `${createHash("sha1").update(root).digest("hex")}.json`);
+    const path = join(cacheFolder, "digests", createHash("sha1").update(root).digest("hex"));
     return new Digests(path, clock, await load(path));
   }
 
@@ -67,11 +94,14 @@ export class Digests {
     const scratch = Buffer.allocUnsafe(CHUNK);
     for (let at = 0; at < names.length; at += AT_ONCE) {
       for (const name of names.slice(at, at + AT_ONCE)) {
-        const path = join(root, name);
+        if (name.includes("\ufffd")) {
+          odd.push(name);
+          continue;
+        }
+        const path = `${root}/${name}`;
         const stats = lstatIfThere(path);
         if (stats === undefined) continue;
         if (stats.isDirectory()) folders.push(name);
-        else if (/[\ufffd\n]/.test(name)) odd.push(name);
         else if (stats.isSymbolicLink())
           files.push({ name, size: 0, executable: false, content: { target: readlinkSync(path) } });
         else if (stats.isFile())
@@ -89,42 +119,60 @@ export class Digests {
   }
 
   async save(): Promise<void> {
-    if (this.#read === 0 && this.#now.size === this.#before.size) return;
-    await mkdir(join(this.#path, ".."), { recursive: true, mode: 0o700 });
+    const { names, marks, sha1s } = this.#now;
+    if (this.#read === 0 && names.length === this.#before.names.length) return;
     const draft = `${this.#path}.${process.pid}`;
-    await writeFile(draft, JSON.stringify([...this.#now].map(([name, entry]) => [name, ...entry])));
+    await mkdir(join(this.#path, ".."), { recursive: true, mode: 0o700 });
+    await writeFile(draft, [
+      MAGIC,
+      new Float64Array([names.length]),
+      new Float64Array(marks),
+      Buffer.from(sha1s.join(""), "hex"),
+      names.join("\0"),
+    ]);
     await rename(draft, this.#path);
   }
 
   #digest(name: string, path: string, stats: Stats, scratch: Buffer): string {
-    const { size, ino, mtimeMs, ctimeMs } = stats;
-    const known = this.#before.get(name);
-    if (known && known[0] === size && known[1] === ino && known[2] === mtimeMs && known[3] === ctimeMs) {
-      this.#now.set(name, known);
-      return known[4];
+    const known = this.#before.of(name, stats);
+    if (known !== undefined) {
+      this.#note(name, stats, known);
+      return known;
     }
     this.#read++;
     const began = this.#clock.now();
     const sha1 = sha1Of(path, scratch);
-    if (Math.max(mtimeMs, ctimeMs) < began - RACY_MS) this.#now.set(name, [size, ino, mtimeMs, ctimeMs, sha1]);
+    if (Math.max(stats.mtimeMs, stats.ctimeMs) < began - RACY_MS) this.#note(name, stats, sha1);
     return sha1;
+  }
+
+  #note(name: string, { size, ino, mtimeMs, ctimeMs }: Stats, sha1: string): void {
+    this.#now.names.push(name);
+    this.#now.marks.push(size, ino, mtimeMs, ctimeMs);
+    this.#now.sha1s.push(sha1);
   }
 }
 
-async function load(path: string): Promise<ReadonlyMap<string, readonly [...Mark, string]>> {
-  try {
-    const rows = JSON.parse(await readFile(path, "utf8")) as (readonly [string, ...Mark, string])[];
-    return new Map(rows.map(([name, ...entry]) => [name, entry]));
-  } catch {
-    return new Map(); // only a cache
-  }
+/** The file of one tree: MAGIC, how many there are, four numbers of each, the digest of each, and the names with NUL between. */
+async function load(path: string): Promise<Known> {
+  const nothing = new Known([], new Float64Array(), Buffer.alloc(0));
+  const bytes = await readFile(path).catch(() => undefined); // only a cache
+  if (bytes?.toString("latin1", 0, MAGIC.length) !== MAGIC) return nothing;
+  const numbersAt = (from: number, to: number) =>
+    new Float64Array(bytes.buffer.slice(bytes.byteOffset + from, bytes.byteOffset + to));
+  const marks = MAGIC.length + 8;
+  const [count = 0] = numbersAt(MAGIC.length, marks);
+  const digests = marks + count * MARKS * 8;
+  const names = bytes.toString("utf8", digests + count * SHA1_BYTES).split("\0");
+  if (names.length !== count) return nothing;
+  return new Known(names, numbersAt(marks, digests), bytes.subarray(digests, digests + count * SHA1_BYTES));
 }
 
 function lstatIfThere(path: string): Stats | undefined {
   try {
-    return lstatSync(path);
+    return lstatSync(path, { throwIfNoEntry: false });
   } catch (error) {
-    if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ENOTDIR") return undefined;
+    if (errnoOf(error) === "ENOTDIR") return undefined;
     throw error;
   }
 }

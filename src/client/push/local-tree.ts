@@ -84,11 +84,11 @@ export async function listTree(tree: LocalTree): Promise<readonly string[]> {
 
 /** What is never sent, whatever git says. */
 export function isLeftOut(name: string, isGo: boolean): boolean {
-  const base = name.slice(name.lastIndexOf("/") + 1);
-  if (name === ".git" || name.startsWith(".git/") || name.includes("/.git/") || base === ".git") return true;
-  if (isGo && /^(bin|pkg)(\/|$)/.test(name)) return true;
-  return /^\..*\.swp$|[~#]$|^#|^\.#/.test(base);
+  return LEFT_OUT.test(name) || (isGo && /^(bin|pkg)(\/|$)/.test(name));
 }
+
+/** `.git` and what is in it; `.x.swp`, `x~`, `x#`, `#x`, `.#x`. */
+const LEFT_OUT = /(?:^|\/)(?:\.git(?:\/|$)|\.[^/]*\.swp$|\.?#[^/]*$)|[~#]$/;
 
 async function listGit(root: string, below: string): Promise<string[]> {
   const args = ["-C", join(root, below), "ls-files", "-z", "--cached", "--others", "--exclude-standard"];
@@ -98,8 +98,10 @@ async function listGit(root: string, below: string): Promise<string[]> {
     },
   );
   const names: string[] = [];
-  for (const name of new Set(stdout.split("\0"))) {
-    if (name === "") continue;
+  let last = "";
+  for (const name of stdout.split("\0")) {
+    if (name === "" || name === last) continue; // one that is being merged is there up to three times
+    last = name;
     // A repository that lies there untracked ends in a slash; of a submodule only lstat() tells (digests.ts gives it back).
     if (name.endsWith("/")) names.push(...(await listGit(root, below + name)));
     else names.push(below + name);

@@ -156,6 +156,44 @@ test("a changed mode, links, and a file that became a folder or the other way ro
   expect((await t.push()).changes).toEqual([]);
 });
 
+test("any name of a file is sent, tracked or not; what is no UTF-8 is said not to be, and so is a LF where the machine cannot list it", async () => {
+  for (const own of [true, false]) {
+    await using t = await start(
+      { "a\nb": "1\n", "tab\there": "2\n", '"é ☃"': "3\n", "-x": "4\n" },
+      { name: "project", own },
+    );
+    await t.write(" new\n", "5\n");
+    await writeFile(Buffer.concat([Buffer.from(`${t.root}/`), Buffer.from([0xff])]), "6\n");
+    const first = await t.push();
+    expect(first.stderr).toContain('# "\ufffd" is not sent');
+    const names = [" new\n", '"é ☃"', "-x", "a\nb", "tab\there"];
+    expect(await filesBelow(t.there("project"))).toEqual(names);
+    await rm(join(t.root, "tab\there"));
+    await t.write("a\nb", "changed\n");
+    const second = await t.push();
+    if (own) {
+      expect(second.changes).toEqual(["push project", "remove project/tab\there"]);
+      expect(await readFile(t.there("project/a\nb"), "utf8")).toBe("changed\n");
+    } else {
+      expect(second.changes).toEqual(["remove project/tab\there"]);
+      expect(second.stderr).toContain("what has a line feed in its name is not sent");
+    }
+    expect((await t.push()).changes).toEqual([]);
+  }
+});
+
+test("a work tree of another repository, and a rename that is not committed, are sent as they lie there", async () => {
+  await using t = await start({ "old.txt": "a\n", "kept.txt": "k\n" }, { name: "main" });
+  git(t.root, "commit", "-qm", "first");
+  const tree = join(t.computer.home, "tree");
+  git(t.root, "worktree", "add", "-q", tree);
+  git(tree, "mv", "old.txt", "new.txt");
+  const push = () => t.computer.gomote(["push", t.id], { cwd: tree });
+  expect((await push()).status).toBe(0);
+  expect(await filesBelow(t.there("tree"))).toEqual(["kept.txt", "new.txt"]);
+  expect((await push()).stderr).toContain("tree/ is as it is here already");
+});
+
 test("repositories within the repository are sent with it", async () => {
   await using t = await start({ "a.txt": "a\n" }, { name: "project" });
   for (const name of ["module", "nested"]) {

@@ -22,8 +22,8 @@ import { ignoredFolders, ignoredOf, isHere, type LocalTree, listSubmodule, listT
 import { type MadeFile, packFiles } from "./pack-files.ts";
 import { SentLinks } from "./sent-links.ts";
 
-/** A server need not take a list of any length of what is not to be listed. */
-const MOST_SKIPPED = 500;
+/** What is not to be listed travels to the machine in the head of a request, where there is room for so much. */
+const SKIP_BYTES = 8 * 1024;
 const SHOWN = 5;
 
 export interface PushDeps {
@@ -58,7 +58,10 @@ export class Push {
     const { client, cacheFolder, note } = this.#deps;
     const { remote } = this.#tree;
     const sent = new SentLinks(cacheFolder, client.connection.server.name, target.id, remote);
-    const [files, there, links] = await Promise.all([this.#files, this.#list(target.id), sent.read()]);
+    const [all, { there, exact }, links] = await Promise.all([this.#files, this.#list(target.id), sent.read()]);
+    const files = exact ? all : all.filter(({ name }) => !name.includes("\n"));
+    if (files.length < all.length)
+      note(`${target.id}: what has a line feed in its name is not sent: its machine cannot list it`);
     const found = compare(files, there, { modes: this.#deps.platform !== "win32" && !target.isWindows, links });
     const going = await this.#removable(found.others);
     const made = await this.#made(files, there);
@@ -74,13 +77,13 @@ export class Push {
   }
 
   /** What is in the folder of the instance; nothing when there is none. */
-  async #list(id: string): Promise<ReadonlyMap<string, RemoteEntry>> {
+  async #list(id: string): Promise<{ readonly there: ReadonlyMap<string, RemoteEntry>; readonly exact: boolean }> {
     const { client } = this.#deps;
     const level = { recursive: false, digest: false, skipFiles: [] };
     let directory = ".";
     for (const part of this.#tree.remote.split("/")) {
       const entries = readListing(await client.list(id, { directory, ...level }));
-      if (entries.get(part)?.kind !== "folder") return new Map();
+      if (entries.get(part)?.kind !== "folder") return { there: new Map(), exact: true };
       directory = directory === "." ? part : `${directory}/${part}`;
     }
     const top = readListing(await client.list(id, { directory, ...level }));
@@ -93,8 +96,8 @@ export class Push {
       (name) => name === ".git" || ignored.has(`${name}/`) || (this.#tree.isGo && isMadeThere(name)),
     );
     const inside = (await this.#ignored).map((name) => name.slice(0, -1)).filter((name) => !skipped.includes(name));
-    const skipFiles = [...skipped, ...inside].slice(0, MOST_SKIPPED);
-    return readListing(await client.list(id, { directory, recursive: true, digest: true, skipFiles }));
+    const { lines, exact } = await client.listFolder(id, directory, asMuchAsFits([...skipped, ...inside]));
+    return { there: readListing(lines), exact };
   }
 
   /** Of the instance's other files, those that may go. */
@@ -148,6 +151,14 @@ export class Push {
       );
     for (const name of removed.slice(0, dryRun ? removed.length : SHOWN)) note(`  ${name}`);
   }
+}
+
+function asMuchAsFits(skipped: readonly string[]): readonly string[] {
+  let bytes = 0;
+  return skipped.filter((name) => {
+    bytes += encodeURIComponent(name).length + "&skip=".length;
+    return bytes <= SKIP_BYTES;
+  });
 }
 
 async function scan(deps: PushDeps, tree: LocalTree): Promise<readonly LocalFile[]> {

@@ -245,6 +245,12 @@ export class FakeFarm implements AsyncDisposable {
         note(`lay out ${build} on ${gomoteId}`);
         yield { progress: "writing the sources" };
       },
+      listFolder: async function* (this: FakeFarm, { gomoteId, directory, skip }: ListFolderRequest) {
+        note(`list ${directory} recursive skip=${skip.join(",")}`);
+        const options = { recursive: true, digests: this.#digests, skip: new Set(skip), end: "\0" } as const;
+        for await (const lines of list(join(this.#of(gomoteId), directory), options))
+          yield { lines: new Uint8Array(lines) };
+      }.bind(this),
       pushFiles: async (messages) => {
         const parts = messages[Symbol.asyncIterator]();
         const first = await parts.next();
@@ -310,6 +316,7 @@ export class FakeFarm implements AsyncDisposable {
 
 type Request = Http2ServerRequest | IncomingMessage;
 type Response = Http2ServerResponse | ServerResponse;
+type ListFolderRequest = { gomoteId: string; directory: string; skip: string[] };
 type ListingRequest = { gomoteId: string; directory: string; recursive: boolean; digest: boolean; skipFiles: string[] };
 
 /** The file of a form, which comes last, and the field that says what it is to be called. */

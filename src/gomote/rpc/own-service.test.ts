@@ -124,6 +124,29 @@ test("files are pushed in one stream as they come, and only below the work dir o
   expect(await push(alice, { gomote_id, directory: "go" })).toMatchObject({ code: CODE.invalid });
 });
 
+test("a folder is listed as its machine says it, in messages that a client takes, for the instance's owner", async () => {
+  await using farm = await gomoteFarm();
+  const machine = await farm.machines.machine();
+  const [alice, bob] = await Promise.all([farm.person("alice@example.org"), farm.person("bob@example.org")]);
+  const gomote_id = await create(alice);
+  machine.calls.length = 0;
+  const list = async (client: RpcClient, request: object) => {
+    const call = client.stream<{ lines: Uint8Array }>("ListFolder", request, OWN);
+    const { code } = await call.ended;
+    return [code, Buffer.concat(call.messages.map(({ lines }) => lines)).toString()];
+  };
+  expect(await list(bob, { gomote_id, directory: "go" })).toEqual([CODE.denied, ""]);
+  expect(await list(alice, { gomote_id, directory: "../go" })).toEqual([CODE.invalid, ""]);
+  expect(await list(alice, { gomote_id })).toEqual([CODE.invalid, ""]);
+  expect(await list(alice, { gomote_id, directory: "go", skip: ["a b"] })).toEqual([
+    OK,
+    "drwxr-xr-x\td/\n-rw-r--r--\td/x\t3\t2026-11-23T17:00:05Z\n",
+  ]);
+  expect(machine.calls.filter((call) => call !== "GET /status")).toEqual([
+    "GET /ls dir=go&recursive=true&digest=true&skip=a+b&nul=true",
+  ]);
+});
+
 test("a build's steps are told with what each needs, and its sources are written as its own attempt wrote them", async () => {
   await using farm = await gomoteFarm();
   const machine = await farm.machines.machine();

@@ -29,6 +29,8 @@ import { type Records, want, wantBelow } from "./requests.ts";
 
 /** Named in the command that runs them. */
 const MOST_TESTS = 50;
+/** Of a listing; well below the 4 MiB that a client takes. */
+const MESSAGE = 128 * 1024;
 /** Commands told of, the newest first. */
 const TOLD = 200;
 
@@ -72,6 +74,16 @@ export function ownService(deps: OwnServiceDeps): ServiceImpl<typeof Gomote> {
         );
       if (ran.endedAt === null) await commands.kill(held, ran.id);
       return {};
+    },
+
+    async *listFolder({ gomoteId, directory, skip }, context) {
+      want(directory !== "", `Cannot list a directory without its name; "." is the work dir.`);
+      const { machine, instance, over } = await instances.held(callerOf(context), gomoteId);
+      using _ = instances.keep(instance);
+      wantBelow(directory, instance);
+      const options = { recursive: true, digest: true, skip };
+      const listing = await machine.client.readLs(directory, options, AbortSignal.any([context.signal, over]));
+      for await (const lines of inMessages(listing)) yield { lines };
     },
 
     async pushFiles(messages, context) {
@@ -184,6 +196,21 @@ export function ownService(deps: OwnServiceDeps): ServiceImpl<typeof Gomote> {
 /** What runs those tests that failed, where they are arguments. */
 function testsStep({ run, names }: TestsSpec, failed: readonly string[]): Step {
   return { ...run, name: TESTS_STEP, command: [...run.command, ...(names === "args" ? failed : [])] };
+}
+
+/** A connection gives a few kilobytes at a time, and every message is work for three programs. */
+async function* inMessages(chunks: AsyncIterable<Buffer>): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  let waiting: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of chunks) {
+    waiting.push(chunk);
+    length += chunk.length;
+    if (length < MESSAGE) continue;
+    yield new Uint8Array(Buffer.concat(waiting));
+    waiting = [];
+    length = 0;
+  }
+  if (length > 0) yield new Uint8Array(Buffer.concat(waiting));
 }
 
 async function* rest(

@@ -20,6 +20,7 @@ import {
 } from "../../wire/buildlet-api/buildlet-api.ts";
 import { encodeExecForm } from "../../wire/buildlet-api/exec-form.ts";
 import { EXEC_END_PATH, executionAge, executionFields, executionLength } from "../../wire/buildlet-api/execution.ts";
+import { LS_NUL, linesOf } from "../../wire/buildlet-api/ls-line.ts";
 import { PROCESS_OK } from "../../wire/buildlet-api/process-state.ts";
 import { SHELL_PATH, SHELL_UPGRADE } from "../../wire/buildlet-api/shell.ts";
 import { fieldValues } from "../../wire/revdial/http-head.ts";
@@ -120,14 +121,14 @@ export class HttpBuildlet implements BuildletClient {
   }
 
   async ls(dir: string, options: LsOptions, signal?: AbortSignal): Promise<string[]> {
-    const query = new URLSearchParams({
-      dir,
-      recursive: String(options.recursive ?? false),
-      digest: String(options.digest ?? false),
-    });
-    for (const skip of options.skip ?? []) query.append("skip", skip);
-    const text = await this.#text({ method: "GET", target: `/ls?${query}` }, LS_LIMIT, signal);
-    return text === "" ? [] : text.replace(/\n$/, "").split("\n");
+    return linesOf(await this.#text({ method: "GET", target: `/ls?${lsQuery(dir, options)}` }, LS_LIMIT, signal));
+  }
+
+  async readLs(dir: string, options: LsOptions, signal?: AbortSignal): Promise<Readable> {
+    const query = lsQuery(dir, options);
+    query.append(LS_NUL, "true");
+    const response = await this.#ask({ method: "GET", target: `/ls?${query}` }, signal);
+    return Readable.from(this.#pieces(response), { objectMode: false });
   }
 
   async exec(
@@ -226,4 +227,10 @@ export class HttpBuildlet implements BuildletClient {
   #broken(why: string): FarmError {
     return new FarmError("machine-broken", `Machine ${JSON.stringify(this.#name)} broke the protocol: ${why}`);
   }
+}
+
+function lsQuery(dir: string, { recursive = false, digest = false, skip = [] }: LsOptions): URLSearchParams {
+  const query = new URLSearchParams({ dir, recursive: String(recursive), digest: String(digest) });
+  for (const path of skip) query.append("skip", path);
+  return query;
 }

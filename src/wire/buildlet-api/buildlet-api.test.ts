@@ -64,7 +64,7 @@ test("formatLsLine() writes the known lines, parseLsLine() reads them", () => {
     { mode: goFileMode(0o100644), name: "tab\there", file: { size: 0, modified } },
     { mode: goFileMode(0o120777), name: "link" },
   ];
-  const lines = entries.map(formatLsLine);
+  const lines = entries.map((entry) => formatLsLine(entry));
   expect(lines).toEqual([
     "drwxr-xr-x\td/\n",
     `-rwxr-xr-x\td/x.sh\t46\t2026-11-23T17:00:05Z\t${sha1}\n`,

@@ -1,5 +1,6 @@
 /**
- * Lines of GET /ls: TAB between columns, LF at the end.
+ * Lines of GET /ls: TAB between columns, LF at the end; NUL at the end instead where that was asked for (LS_NUL) and the agent is ours. No name
+ * holds a NUL, so what was answered tells by itself which it is, and only then is a name with an LF one name.
  *
  *   drwxr-xr-x  d/
  *   -rwxr-xr-x  d/x.sh  46  2026-11-23T17:00:05Z  4e896ca0cc07a8126d096abf70aea336b650b1e3
@@ -7,6 +8,10 @@
  *
  * The mode is Go's text. Size, time (UTC, whole seconds) and, when asked for, the SHA-1 are there for regular files only.
  */
+
+/** The parameter of GET /ls that asks for NUL. */
+export const LS_NUL = "nul";
+
 export interface LsEntry {
   /** Go's text, `-rw-r--r--`. */
   readonly mode: string;
@@ -15,25 +20,36 @@ export interface LsEntry {
   readonly file?: { readonly size: number; readonly modified: string; readonly sha1?: string };
 }
 
-export function formatLsLine(entry: LsEntry): string {
-  const columns = [entry.mode, entry.name];
-  if (entry.file) {
-    columns.push(String(entry.file.size), entry.file.modified);
-    if (entry.file.sha1 !== undefined) columns.push(entry.file.sha1);
-  }
-  return `${columns.join("\t")}\n`;
+export function formatLsLine({ mode, name, file }: LsEntry, end: "\n" | "\0" = "\n"): string {
+  if (!file) return `${mode}\t${name}${end}`;
+  const digest = file.sha1 === undefined ? "" : `\t${file.sha1}`;
+  return `${mode}\t${name}\t${file.size}\t${file.modified}${digest}${end}`;
 }
 
-/** Reads one line, without its LF; undefined when it is none. A name may hold TABs, so columns count from the end. */
-export function parseLsLine(line: string): LsEntry | undefined {
-  const file = /^([^\t]+)\t(.*)\t(\d+)\t(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)(?:\t([0-9a-f]{40}))?$/s.exec(line);
-  if (file) {
-    const [, mode = "", name = "", size, modified = "", sha1] = file;
-    return { mode, name, file: { size: Number(size), modified, ...(sha1 === undefined ? {} : { sha1 }) } };
-  }
-  const [, mode, name] = /^([^\t]+)\t(.*)$/s.exec(line) ?? [];
-  return mode === undefined || name === undefined ? undefined : { mode, name };
+/** The lines of a whole listing, without their ends. */
+export function linesOf(listing: string): string[] {
+  const lines = listing.split(listing.endsWith("\0") ? "\0" : "\n");
+  if (lines.at(-1) === "") lines.pop();
+  return lines;
 }
+
+/** Reads one line, without its end; undefined when it is none. A name may hold TABs, so columns count from the end. */
+export function parseLsLine(line: string): LsEntry | undefined {
+  const first = line.indexOf("\t");
+  if (first < 1) return undefined;
+  const mode = line.slice(0, first);
+  // No name is looked through: a listing has tens of thousands.
+  const columns = FILE_COLUMNS.exec(line.slice(Math.max(first + 1, line.length - LONGEST_COLUMNS)));
+  if (!columns) return { mode, name: line.slice(first + 1) };
+  const [tail, size, modified = "", sha1] = columns;
+  const name = line.slice(first + 1, line.length - tail.length);
+  return { mode, name, file: { size: Number(size), modified, ...(sha1 === undefined ? {} : { sha1 }) } };
+}
+
+/** What follows the name of a regular file. */
+const FILE_COLUMNS = /\t(\d+)\t(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)(?:\t([0-9a-f]{40}))?$/;
+/** A size has 16 digits at most. */
+const LONGEST_COLUMNS = 17 + 21 + 41;
 
 /** `2026-11-23T17:00:05Z` */
 export function formatLsTime(epochMilliseconds: number): string {
@@ -57,6 +73,7 @@ export function goFileMode(mode: number): string {
   if (mode & 0o4000) letters += "u";
   if (mode & 0o2000) letters += "g";
   if (mode & 0o1000) letters += "t";
-  const bits = [..."rwxrwxrwx"].map((letter, at) => (mode & (0o400 >> at) ? letter : "-"));
-  return (letters || "-") + bits.join("");
+  return `${letters || "-"}${RWX[(mode >> 6) & 7]}${RWX[(mode >> 3) & 7]}${RWX[mode & 7]}`;
 }
+
+const RWX = ["---", "--x", "-w-", "-wx", "r--", "r-x", "rw-", "rwx"] as const;

@@ -39,5 +39,5 @@ export interface TarHeader {
 
 /** The text of a name that is kept as one character per byte. */
 export function tarText(bytes: string): string {
-  return Buffer.from(bytes, "latin1").toString("utf8");
+  return /[\x80-\xff]/.test(bytes) ? Buffer.from(bytes, "latin1").toString("utf8") : bytes;
 }

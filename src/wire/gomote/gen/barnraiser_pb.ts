@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file barnraiser.proto.
  */
 export const file_barnraiser: GenFile = /*@__PURE__*/
-  fileDesc("ChBiYXJucmFpc2VyLnByb3RvEgpiYXJucmFpc2VyIjkKC0NvbW1hbmRFeGl0EhMKC2V4aXRfc3RhdHVzGAEgASgFEhUKDXByb2Nlc3Nfc3RhdGUYAiABKAkiggEKCUV4ZWN1dGlvbhIKCgJpZBgBIAEoCRIRCglnb21vdGVfaWQYAiABKAkSDAoEYXJndhgDIAMoCRIRCglkaXJlY3RvcnkYBCABKAkSDwoHc3RhcnRlZBgFIAEoAxINCgVlbmRlZBgGIAEoAxIVCg1wcm9jZXNzX3N0YXRlGAcgASgJIioKFUxpc3RFeGVjdXRpb25zUmVxdWVzdBIRCglnb21vdGVfaWQYASABKAkiQwoWTGlzdEV4ZWN1dGlvbnNSZXNwb25zZRIpCgpleGVjdXRpb25zGAEgAygLMhUuYmFybnJhaXNlci5FeGVjdXRpb24iPwoUS2lsbEV4ZWN1dGlvblJlcXVlc3QSEQoJZ29tb3RlX2lkGAEgASgJEhQKDGV4ZWN1dGlvbl9pZBgCIAEoCSIXChVLaWxsRXhlY3V0aW9uUmVzcG9uc2UiRQoQUHVzaEZpbGVzUmVxdWVzdBIRCglnb21vdGVfaWQYASABKAkSEQoJZGlyZWN0b3J5GAIgASgJEgsKA3RnehgDIAEoDCITChFQdXNoRmlsZXNSZXNwb25zZSImChVHZXRCdWlsZExheW91dFJlcXVlc3QSDQoFYnVpbGQYASABKAMifAoWR2V0QnVpbGRMYXlvdXRSZXNwb25zZRIUCgxidWlsZGVyX3R5cGUYASABKAkSEQoJaG9zdF90eXBlGAIgASgJEhMKC2Vudmlyb25tZW50GAMgAygJEiQKBXN0ZXBzGAQgAygLMhUuYmFybnJhaXNlci5CdWlsZFN0ZXAibQoJQnVpbGRTdGVwEgwKBG5hbWUYASABKAkSDAoEYXJndhgCIAMoCRIRCglkaXJlY3RvcnkYAyABKAkSEwoLZW52aXJvbm1lbnQYBCADKAkSDAoEcGF0aBgFIAMoCRIOCgZmYWlsZWQYBiABKAgiNgoSTGF5T3V0QnVpbGRSZXF1ZXN0EhEKCWdvbW90ZV9pZBgBIAEoCRINCgVidWlsZBgCIAEoAyInChNMYXlPdXRCdWlsZFJlc3BvbnNlEhAKCHByb2dyZXNzGAEgASgJIiEKEEhvbGRCdWlsZFJlcXVlc3QSDQoFYnVpbGQYASABKAMiOAoRSG9sZEJ1aWxkUmVzcG9uc2USEAoIcHJvZ3Jlc3MYASABKAkSEQoJZ29tb3RlX2lkGAIgASgJIiwKF0Rlc2NyaWJlSW5zdGFuY2VSZXF1ZXN0EhEKCWdvbW90ZV9pZBgBIAEoCSLkAQoYRGVzY3JpYmVJbnN0YW5jZVJlc3BvbnNlEhQKDGJ1aWxkZXJfdHlwZRgBIAEoCRIRCglob3N0X3R5cGUYAiABKAkSDwoHbWFjaGluZRgDIAEoCRITCgt3b3JraW5nX2RpchgEIAEoCRIMCgRnb29zGAUgASgJEg4KBmdvYXJjaBgGIAEoCRIPCgdjcmVhdGVkGAcgASgDEg8KB2V4cGlyZXMYCCABKAMSDQoFbGltaXQYCSABKAMSEwoLc3NoX2FkZHJlc3MYCiABKAkSFQoNc3NoX2hvc3Rfa2V5cxgLIAMoCSISChBMaXN0VHlwZXNSZXF1ZXN0IjwKEUxpc3RUeXBlc1Jlc3BvbnNlEicKBXR5cGVzGAEgAygLMhguYmFybnJhaXNlci5JbnN0YW5jZVR5cGUiaAoMSW5zdGFuY2VUeXBlEhQKDGJ1aWxkZXJfdHlwZRgBIAEoCRIRCglob3N0X3R5cGUYAiABKAkSDwoHcmVmdXNhbBgDIAEoCRIQCghtYWNoaW5lcxgEIAEoBRIMCgRpZGxlGAUgASgFMqMFCgZHb21vdGUSVwoOTGlzdEV4ZWN1dGlvbnMSIS5iYXJucmFpc2VyLkxpc3RFeGVjdXRpb25zUmVxdWVzdBoiLmJhcm5yYWlzZXIuTGlzdEV4ZWN1dGlvbnNSZXNwb25zZRJUCg1LaWxsRXhlY3V0aW9uEiAuYmFybnJhaXNlci5LaWxsRXhlY3V0aW9uUmVxdWVzdBohLmJhcm5yYWlzZXIuS2lsbEV4ZWN1dGlvblJlc3BvbnNlEkoKCVB1c2hGaWxlcxIcLmJhcm5yYWlzZXIuUHVzaEZpbGVzUmVxdWVzdBodLmJhcm5yYWlzZXIuUHVzaEZpbGVzUmVzcG9uc2UoARJXCg5HZXRCdWlsZExheW91dBIhLmJhcm5yYWlzZXIuR2V0QnVpbGRMYXlvdXRSZXF1ZXN0GiIuYmFybnJhaXNlci5HZXRCdWlsZExheW91dFJlc3BvbnNlElAKC0xheU91dEJ1aWxkEh4uYmFybnJhaXNlci5MYXlPdXRCdWlsZFJlcXVlc3QaHy5iYXJucmFpc2VyLkxheU91dEJ1aWxkUmVzcG9uc2UwARJKCglIb2xkQnVpbGQSHC5iYXJucmFpc2VyLkhvbGRCdWlsZFJlcXVlc3QaHS5iYXJucmFpc2VyLkhvbGRCdWlsZFJlc3BvbnNlMAESXQoQRGVzY3JpYmVJbnN0YW5jZRIjLmJhcm5yYWlzZXIuRGVzY3JpYmVJbnN0YW5jZVJlcXVlc3QaJC5iYXJucmFpc2VyLkRlc2NyaWJlSW5zdGFuY2VSZXNwb25zZRJICglMaXN0VHlwZXMSHC5iYXJucmFpc2VyLkxpc3RUeXBlc1JlcXVlc3QaHS5iYXJucmFpc2VyLkxpc3RUeXBlc1Jlc3BvbnNlYgZwcm90bzM");
+  fileDesc("ChBiYXJucmFpc2VyLnByb3RvEgpiYXJucmFpc2VyIjkKC0NvbW1hbmRFeGl0EhMKC2V4aXRfc3RhdHVzGAEgASgFEhUKDXByb2Nlc3Nfc3RhdGUYAiABKAkiggEKCUV4ZWN1dGlvbhIKCgJpZBgBIAEoCRIRCglnb21vdGVfaWQYAiABKAkSDAoEYXJndhgDIAMoCRIRCglkaXJlY3RvcnkYBCABKAkSDwoHc3RhcnRlZBgFIAEoAxINCgVlbmRlZBgGIAEoAxIVCg1wcm9jZXNzX3N0YXRlGAcgASgJIioKFUxpc3RFeGVjdXRpb25zUmVxdWVzdBIRCglnb21vdGVfaWQYASABKAkiQwoWTGlzdEV4ZWN1dGlvbnNSZXNwb25zZRIpCgpleGVjdXRpb25zGAEgAygLMhUuYmFybnJhaXNlci5FeGVjdXRpb24iPwoUS2lsbEV4ZWN1dGlvblJlcXVlc3QSEQoJZ29tb3RlX2lkGAEgASgJEhQKDGV4ZWN1dGlvbl9pZBgCIAEoCSIXChVLaWxsRXhlY3V0aW9uUmVzcG9uc2UiRwoRTGlzdEZvbGRlclJlcXVlc3QSEQoJZ29tb3RlX2lkGAEgASgJEhEKCWRpcmVjdG9yeRgCIAEoCRIMCgRza2lwGAMgAygJIiMKEkxpc3RGb2xkZXJSZXNwb25zZRINCgVsaW5lcxgBIAEoDCJFChBQdXNoRmlsZXNSZXF1ZXN0EhEKCWdvbW90ZV9pZBgBIAEoCRIRCglkaXJlY3RvcnkYAiABKAkSCwoDdGd6GAMgASgMIhMKEVB1c2hGaWxlc1Jlc3BvbnNlIiYKFUdldEJ1aWxkTGF5b3V0UmVxdWVzdBINCgVidWlsZBgBIAEoAyJ8ChZHZXRCdWlsZExheW91dFJlc3BvbnNlEhQKDGJ1aWxkZXJfdHlwZRgBIAEoCRIRCglob3N0X3R5cGUYAiABKAkSEwoLZW52aXJvbm1lbnQYAyADKAkSJAoFc3RlcHMYBCADKAsyFS5iYXJucmFpc2VyLkJ1aWxkU3RlcCJtCglCdWlsZFN0ZXASDAoEbmFtZRgBIAEoCRIMCgRhcmd2GAIgAygJEhEKCWRpcmVjdG9yeRgDIAEoCRITCgtlbnZpcm9ubWVudBgEIAMoCRIMCgRwYXRoGAUgAygJEg4KBmZhaWxlZBgGIAEoCCI2ChJMYXlPdXRCdWlsZFJlcXVlc3QSEQoJZ29tb3RlX2lkGAEgASgJEg0KBWJ1aWxkGAIgASgDIicKE0xheU91dEJ1aWxkUmVzcG9uc2USEAoIcHJvZ3Jlc3MYASABKAkiIQoQSG9sZEJ1aWxkUmVxdWVzdBINCgVidWlsZBgBIAEoAyI4ChFIb2xkQnVpbGRSZXNwb25zZRIQCghwcm9ncmVzcxgBIAEoCRIRCglnb21vdGVfaWQYAiABKAkiLAoXRGVzY3JpYmVJbnN0YW5jZVJlcXVlc3QSEQoJZ29tb3RlX2lkGAEgASgJIuQBChhEZXNjcmliZUluc3RhbmNlUmVzcG9uc2USFAoMYnVpbGRlcl90eXBlGAEgASgJEhEKCWhvc3RfdHlwZRgCIAEoCRIPCgdtYWNoaW5lGAMgASgJEhMKC3dvcmtpbmdfZGlyGAQgASgJEgwKBGdvb3MYBSABKAkSDgoGZ29hcmNoGAYgASgJEg8KB2NyZWF0ZWQYByABKAMSDwoHZXhwaXJlcxgIIAEoAxINCgVsaW1pdBgJIAEoAxITCgtzc2hfYWRkcmVzcxgKIAEoCRIVCg1zc2hfaG9zdF9rZXlzGAsgAygJIhIKEExpc3RUeXBlc1JlcXVlc3QiPAoRTGlzdFR5cGVzUmVzcG9uc2USJwoFdHlwZXMYASADKAsyGC5iYXJucmFpc2VyLkluc3RhbmNlVHlwZSJoCgxJbnN0YW5jZVR5cGUSFAoMYnVpbGRlcl90eXBlGAEgASgJEhEKCWhvc3RfdHlwZRgCIAEoCRIPCgdyZWZ1c2FsGAMgASgJEhAKCG1hY2hpbmVzGAQgASgFEgwKBGlkbGUYBSABKAUy8gUKBkdvbW90ZRJXCg5MaXN0RXhlY3V0aW9ucxIhLmJhcm5yYWlzZXIuTGlzdEV4ZWN1dGlvbnNSZXF1ZXN0GiIuYmFybnJhaXNlci5MaXN0RXhlY3V0aW9uc1Jlc3BvbnNlElQKDUtpbGxFeGVjdXRpb24SIC5iYXJucmFpc2VyLktpbGxFeGVjdXRpb25SZXF1ZXN0GiEuYmFybnJhaXNlci5LaWxsRXhlY3V0aW9uUmVzcG9uc2USTQoKTGlzdEZvbGRlchIdLmJhcm5yYWlzZXIuTGlzdEZvbGRlclJlcXVlc3QaHi5iYXJucmFpc2VyLkxpc3RGb2xkZXJSZXNwb25zZTABEkoKCVB1c2hGaWxlcxIcLmJhcm5yYWlzZXIuUHVzaEZpbGVzUmVxdWVzdBodLmJhcm5yYWlzZXIuUHVzaEZpbGVzUmVzcG9uc2UoARJXCg5HZXRCdWlsZExheW91dBIhLmJhcm5yYWlzZXIuR2V0QnVpbGRMYXlvdXRSZXF1ZXN0GiIuYmFybnJhaXNlci5HZXRCdWlsZExheW91dFJlc3BvbnNlElAKC0xheU91dEJ1aWxkEh4uYmFybnJhaXNlci5MYXlPdXRCdWlsZFJlcXVlc3QaHy5iYXJucmFpc2VyLkxheU91dEJ1aWxkUmVzcG9uc2UwARJKCglIb2xkQnVpbGQSHC5iYXJucmFpc2VyLkhvbGRCdWlsZFJlcXVlc3QaHS5iYXJucmFpc2VyLkhvbGRCdWlsZFJlc3BvbnNlMAESXQoQRGVzY3JpYmVJbnN0YW5jZRIjLmJhcm5yYWlzZXIuRGVzY3JpYmVJbnN0YW5jZVJlcXVlc3QaJC5iYXJucmFpc2VyLkRlc2NyaWJlSW5zdGFuY2VSZXNwb25zZRJICglMaXN0VHlwZXMSHC5iYXJucmFpc2VyLkxpc3RUeXBlc1JlcXVlc3QaHS5iYXJucmFpc2VyLkxpc3RUeXBlc1Jlc3BvbnNlYgZwcm90bzM");
 
 /**
  * In the details of a status ABORTED of ExecuteCommand: the command ran, or could not be started, and did not end well. Any other
@@ -168,6 +168,54 @@ export const KillExecutionResponseSchema: GenMessage<KillExecutionResponse> = /*
   messageDesc(file_barnraiser, 5);
 
 /**
+ * @generated from message barnraiser.ListFolderRequest
+ */
+export type ListFolderRequest = Message<"barnraiser.ListFolderRequest"> & {
+  /**
+   * @generated from field: string gomote_id = 1;
+   */
+  gomoteId: string;
+
+  /**
+   * @generated from field: string directory = 2;
+   */
+  directory: string;
+
+  /**
+   * Paths below `directory` that are neither listed nor entered.
+   *
+   * @generated from field: repeated string skip = 3;
+   */
+  skip: string[];
+};
+
+/**
+ * Describes the message barnraiser.ListFolderRequest.
+ * Use `create(ListFolderRequestSchema)` to create a new message.
+ */
+export const ListFolderRequestSchema: GenMessage<ListFolderRequest> = /*@__PURE__*/
+  messageDesc(file_barnraiser, 6);
+
+/**
+ * @generated from message barnraiser.ListFolderResponse
+ */
+export type ListFolderResponse = Message<"barnraiser.ListFolderResponse"> & {
+  /**
+   * Lines as in ../buildlet-api/ls-line.ts, cut anywhere.
+   *
+   * @generated from field: bytes lines = 1;
+   */
+  lines: Uint8Array;
+};
+
+/**
+ * Describes the message barnraiser.ListFolderResponse.
+ * Use `create(ListFolderResponseSchema)` to create a new message.
+ */
+export const ListFolderResponseSchema: GenMessage<ListFolderResponse> = /*@__PURE__*/
+  messageDesc(file_barnraiser, 7);
+
+/**
  * @generated from message barnraiser.PushFilesRequest
  */
 export type PushFilesRequest = Message<"barnraiser.PushFilesRequest"> & {
@@ -194,7 +242,7 @@ export type PushFilesRequest = Message<"barnraiser.PushFilesRequest"> & {
  * Use `create(PushFilesRequestSchema)` to create a new message.
  */
 export const PushFilesRequestSchema: GenMessage<PushFilesRequest> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 6);
+  messageDesc(file_barnraiser, 8);
 
 /**
  * @generated from message barnraiser.PushFilesResponse
@@ -207,7 +255,7 @@ export type PushFilesResponse = Message<"barnraiser.PushFilesResponse"> & {
  * Use `create(PushFilesResponseSchema)` to create a new message.
  */
 export const PushFilesResponseSchema: GenMessage<PushFilesResponse> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 7);
+  messageDesc(file_barnraiser, 9);
 
 /**
  * @generated from message barnraiser.GetBuildLayoutRequest
@@ -224,7 +272,7 @@ export type GetBuildLayoutRequest = Message<"barnraiser.GetBuildLayoutRequest"> 
  * Use `create(GetBuildLayoutRequestSchema)` to create a new message.
  */
 export const GetBuildLayoutRequestSchema: GenMessage<GetBuildLayoutRequest> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 8);
+  messageDesc(file_barnraiser, 10);
 
 /**
  * @generated from message barnraiser.GetBuildLayoutResponse
@@ -256,7 +304,7 @@ export type GetBuildLayoutResponse = Message<"barnraiser.GetBuildLayoutResponse"
  * Use `create(GetBuildLayoutResponseSchema)` to create a new message.
  */
 export const GetBuildLayoutResponseSchema: GenMessage<GetBuildLayoutResponse> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 9);
+  messageDesc(file_barnraiser, 11);
 
 /**
  * @generated from message barnraiser.BuildStep
@@ -300,7 +348,7 @@ export type BuildStep = Message<"barnraiser.BuildStep"> & {
  * Use `create(BuildStepSchema)` to create a new message.
  */
 export const BuildStepSchema: GenMessage<BuildStep> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 10);
+  messageDesc(file_barnraiser, 12);
 
 /**
  * @generated from message barnraiser.LayOutBuildRequest
@@ -322,7 +370,7 @@ export type LayOutBuildRequest = Message<"barnraiser.LayOutBuildRequest"> & {
  * Use `create(LayOutBuildRequestSchema)` to create a new message.
  */
 export const LayOutBuildRequestSchema: GenMessage<LayOutBuildRequest> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 11);
+  messageDesc(file_barnraiser, 13);
 
 /**
  * @generated from message barnraiser.LayOutBuildResponse
@@ -341,7 +389,7 @@ export type LayOutBuildResponse = Message<"barnraiser.LayOutBuildResponse"> & {
  * Use `create(LayOutBuildResponseSchema)` to create a new message.
  */
 export const LayOutBuildResponseSchema: GenMessage<LayOutBuildResponse> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 12);
+  messageDesc(file_barnraiser, 14);
 
 /**
  * @generated from message barnraiser.HoldBuildRequest
@@ -358,7 +406,7 @@ export type HoldBuildRequest = Message<"barnraiser.HoldBuildRequest"> & {
  * Use `create(HoldBuildRequestSchema)` to create a new message.
  */
 export const HoldBuildRequestSchema: GenMessage<HoldBuildRequest> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 13);
+  messageDesc(file_barnraiser, 15);
 
 /**
  * @generated from message barnraiser.HoldBuildResponse
@@ -382,7 +430,7 @@ export type HoldBuildResponse = Message<"barnraiser.HoldBuildResponse"> & {
  * Use `create(HoldBuildResponseSchema)` to create a new message.
  */
 export const HoldBuildResponseSchema: GenMessage<HoldBuildResponse> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 14);
+  messageDesc(file_barnraiser, 16);
 
 /**
  * @generated from message barnraiser.DescribeInstanceRequest
@@ -399,7 +447,7 @@ export type DescribeInstanceRequest = Message<"barnraiser.DescribeInstanceReques
  * Use `create(DescribeInstanceRequestSchema)` to create a new message.
  */
 export const DescribeInstanceRequestSchema: GenMessage<DescribeInstanceRequest> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 15);
+  messageDesc(file_barnraiser, 17);
 
 /**
  * @generated from message barnraiser.DescribeInstanceResponse
@@ -474,7 +522,7 @@ export type DescribeInstanceResponse = Message<"barnraiser.DescribeInstanceRespo
  * Use `create(DescribeInstanceResponseSchema)` to create a new message.
  */
 export const DescribeInstanceResponseSchema: GenMessage<DescribeInstanceResponse> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 16);
+  messageDesc(file_barnraiser, 18);
 
 /**
  * @generated from message barnraiser.ListTypesRequest
@@ -487,7 +535,7 @@ export type ListTypesRequest = Message<"barnraiser.ListTypesRequest"> & {
  * Use `create(ListTypesRequestSchema)` to create a new message.
  */
 export const ListTypesRequestSchema: GenMessage<ListTypesRequest> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 17);
+  messageDesc(file_barnraiser, 19);
 
 /**
  * @generated from message barnraiser.ListTypesResponse
@@ -504,7 +552,7 @@ export type ListTypesResponse = Message<"barnraiser.ListTypesResponse"> & {
  * Use `create(ListTypesResponseSchema)` to create a new message.
  */
 export const ListTypesResponseSchema: GenMessage<ListTypesResponse> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 18);
+  messageDesc(file_barnraiser, 20);
 
 /**
  * @generated from message barnraiser.InstanceType
@@ -543,7 +591,7 @@ export type InstanceType = Message<"barnraiser.InstanceType"> & {
  * Use `create(InstanceTypeSchema)` to create a new message.
  */
 export const InstanceTypeSchema: GenMessage<InstanceType> = /*@__PURE__*/
-  messageDesc(file_barnraiser, 19);
+  messageDesc(file_barnraiser, 21);
 
 /**
  * Rules for identity, existence and ownership are those of protos.GomoteService.
@@ -568,6 +616,17 @@ export const Gomote: GenService<{
     methodKind: "unary";
     input: typeof KillExecutionRequestSchema;
     output: typeof KillExecutionResponseSchema;
+  },
+  /**
+   * All that is below a directory of the work dir, with digests, as the machine says it: a listing of tens of thousands is not taken
+   * apart on its way.
+   *
+   * @generated from rpc barnraiser.Gomote.ListFolder
+   */
+  listFolder: {
+    methodKind: "server_streaming";
+    input: typeof ListFolderRequestSchema;
+    output: typeof ListFolderResponseSchema;
   },
   /**
    * Unpacks one tar.gz, as it arrives, below a directory of the work dir.
