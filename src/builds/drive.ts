@@ -22,7 +22,7 @@ import type { LogWriter, SealedLog } from "../logs/writer.ts";
 import type { Begun } from "../store/attempts.ts";
 import type { LogEnd, OpenLog } from "../store/logs.ts";
 import { commandOf } from "./command.ts";
-import { buildLimit, type CommandLimits, limitsOf } from "./command-limits.ts";
+import { type BuildLimit, buildLimit, limitsOf } from "./command-limits.ts";
 import { type CommandRan, runCommand } from "./command-run.ts";
 import { type BuildMachine, isAgainstMachine } from "./machine.ts";
 import { runSourceStep, type SourceDeps } from "./source-step.ts";
@@ -58,6 +58,24 @@ export interface Parked {
   readonly reason: string;
 }
 
+/** An attempt on its machine. */
+interface Driving {
+  readonly deps: DriveDeps;
+  readonly begun: Begun;
+  readonly machine: BuildMachine;
+  /** Of the build. */
+  readonly limit: BuildLimit;
+  readonly signal: AbortSignal;
+}
+
+/** The step that is under way. */
+interface UnderWay {
+  readonly number: number;
+  readonly name: string;
+  readonly log: OpenLog;
+  readonly writer: LogWriter;
+}
+
 /**
  * Runs what `begun` asks for, from where it stands.
  * Never throws: `signal` (canceled, lease lost, coordinator stops) and a machine that goes away end it as infra_failure or parked.
@@ -69,7 +87,8 @@ export async function drive(
   signal: AbortSignal,
 ): Promise<Finished | Parked> {
   const { steps, tests } = begun.recipe;
-  const build = buildLimit(deps.clock, begun.recipe, begun.countsFrom);
+  const limit = buildLimit(deps.clock, begun.recipe, begun.countsFrom);
+  const driving: Driving = { deps, begun, machine, limit, signal };
   let log = begun.log;
   let status = "ok";
   for (let number = begun.at; log !== undefined; number++) {
@@ -77,16 +96,17 @@ export async function drive(
     const isTests = number > steps.length;
     const name = isTests ? TESTS_STEP : (step?.name ?? "source");
     const writer = deps.writer(log);
+    const at: UnderWay = { number, name, log, writer };
     let last = number;
     try {
-      if (isTests) return await runTestsStep(deps, number, log, writer, signal);
+      if (isTests) return await runTestsStep(driving, at);
       if (step === undefined) {
         status = "ok";
         const there = await runSourceStep(deps, begun, machine, writer, signal);
         // On a made tree the steps that make it have nothing to do, and no rows.
         if (there === "snapshot") last = steps.length;
       } else {
-        const end = await runStep(deps, begun, number, step, build, machine, writer, signal);
+        const end = await runStep(driving, at, step);
         status = end.state;
         if (!end.ok) {
           const sealed = await writer.seal();
@@ -100,8 +120,7 @@ export async function drive(
       sealed.stored();
       number = last;
     } catch (error) {
-      if (mayGoOn(machine, signal)) return await park(error, writer, machine);
-      return await infraFailure(error, { number, name }, writer, machine, signal);
+      return mayGoOn(driving) ? await park(driving, at, error) : await infraFailure(driving, at, error);
     }
   }
   return success(begun, status, undefined);
@@ -113,13 +132,7 @@ function success({ recipe }: Begun, status: string, sealed: SealedLog | undefine
   return { outcome: "success", step, reason: null, sealed, machineFine: true };
 }
 
-async function runTestsStep(
-  deps: DriveDeps,
-  number: number,
-  log: OpenLog,
-  writer: LogWriter,
-  signal: AbortSignal,
-): Promise<Finished> {
+async function runTestsStep({ deps, signal }: Driving, { number, log, writer }: UnderWay): Promise<Finished> {
   const end = await deps.tests(number, log, writer, signal);
   const sealed = await writer.seal();
   const step = { number, name: TESTS_STEP, status: end.status };
@@ -127,16 +140,11 @@ async function runTestsStep(
   return { outcome, step, reason: end.status, sealed, machineFine: true, ...(end.settled && { settled: true }) };
 }
 
-/** Runs step `number`, or takes it up. */
+/** Runs the step, or takes it up. */
 async function runStep(
-  deps: DriveDeps,
-  begun: Begun,
-  number: number,
+  { deps, begun, machine, limit, signal }: Driving,
+  { number, writer }: UnderWay,
   step: Step,
-  build: CommandLimits["build"] & object,
-  machine: BuildMachine,
-  writer: LogWriter,
-  signal: AbortSignal,
 ): Promise<Pick<CommandRan, "state" | "ok" | "stopped">> {
   const { recipe, attempt } = begun;
   const either = AbortSignal.any([machine.gone, signal]);
@@ -150,31 +158,29 @@ async function runStep(
     id: `a${attempt}.${number}`,
     from: writer.next,
     writer,
-    limits: limitsOf(recipe, step, build),
+    limits: limitsOf(recipe, step, limit),
     what: `step "${step.name}"`,
   };
   return await runCommand(deps.clock, run, signal);
 }
 
 /** Whether what the machine runs can be taken up later: it went away, or we do. */
-function mayGoOn(machine: BuildMachine, signal: AbortSignal): boolean {
+function mayGoOn({ machine, signal }: Driving): boolean {
   if (!machine.resumes) return false;
   if (signal.aborted) return signal.reason instanceof FarmError && signal.reason.code === "unavailable";
   return machine.gone.aborted;
 }
 
-async function park(error: unknown, writer: LogWriter, machine: BuildMachine): Promise<Parked> {
+async function park({ machine }: Driving, { writer }: UnderWay, error: unknown): Promise<Parked> {
   await writer.leave().catch(() => {}); // what is not stored, the machine still has
   return { outcome: "parked", reason: reasonOf(error, machine) };
 }
 
 /** Says in the log what happened, when it still can, and what it means for the machine. */
 async function infraFailure(
+  { machine, signal }: Driving,
+  { number, name, writer }: UnderWay,
   error: unknown,
-  step: { number: number; name: string },
-  writer: LogWriter,
-  machine: BuildMachine,
-  signal: AbortSignal,
 ): Promise<Finished> {
   const reason = reasonOf(error, machine);
   let sealed: SealedLog | undefined;
@@ -189,7 +195,7 @@ async function infraFailure(
   // Ours, which stops, or that of another coordinator, over which the machine was connected.
   const stops = signal.aborted && signal.reason instanceof FarmError && signal.reason.code === "unavailable";
   const carrierGone = !signal.aborted && error instanceof FarmError && error.code === "carrier-gone";
-  const ended = { step: { ...step, status: reason }, reason, sealed, machineFine };
+  const ended = { step: { number, name, status: reason }, reason, sealed, machineFine };
   return { outcome: "infra_failure", ...ended, ...((stops || carrierGone) && { ownRestart: true }) };
 }
 

@@ -21,10 +21,10 @@ import { type EpochMs, type Ms, ms, seconds } from "../farm/ids.ts";
 import type { LogWriter } from "../logs/writer.ts";
 import type { BuildRef } from "../store/builds.ts";
 import type { Sql } from "../store/sql.ts";
-import { heldGroup, type TestGroup, type TestWorker } from "../store/test-groups.ts";
+import { heldGroup, type TestGroup } from "../store/test-groups.ts";
 import { shown } from "../store/test-lines.ts";
-import type { TestCounts, TurnRules } from "../store/test-run.ts";
-import { type GroupEnd, type Turn, testTurn } from "../store/test-turn.ts";
+import type { TestCounts, TestWorker, TurnRules } from "../store/test-run.ts";
+import { type GroupEnd, type TurnResult, testTurn } from "../store/test-turn.ts";
 import { type BuildLimit, limitsOf } from "./command-limits.ts";
 import type { BuildMachine } from "./machine.ts";
 import { publishTestsOver, TESTS_OVER } from "./publish.ts";
@@ -187,7 +187,7 @@ interface Ended {
   readonly end: GroupEnd;
   readonly stopped: boolean;
   /** To be called after the turn that stored it. */
-  readonly stored: (turn: Turn) => Promise<void>;
+  readonly stored: (turn: TurnResult) => Promise<void>;
 }
 
 async function group(
@@ -227,7 +227,7 @@ async function group(
   };
 }
 
-function publish({ bus }: TestsDeps, { build }: TestsJob, turn: Turn, settled: boolean): void {
+function publish({ bus }: TestsDeps, { build }: TestsJob, turn: TurnResult, settled: boolean): void {
   if (turn.next === "lost") return;
   if (settled || turn.next !== "wait") bus.publish(`build:${build.id}`);
   if (settled) bus.publish(`tests:${build.id}`);

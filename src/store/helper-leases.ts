@@ -1,45 +1,24 @@
 /** Further machines for the tests of a build: wanted while they are useful, and what a lease of one is for. */
 import type { Recipe } from "../farm/build.ts";
 import { type BuildId, type EpochMs, epochMs, type LeaseId } from "../farm/ids.ts";
-import { leftMs, unknownTime, usefulHelpers } from "../schedule/test-groups.ts";
+import { leftMs, usefulHelpers } from "../schedule/test-groups.ts";
 import { COUNTS_FROM } from "./build-time.ts";
 import { type BuildRef, buildRef } from "./builds.ts";
 import { at, type Sql } from "./sql.ts";
-import { lockRun, type RunRow, type TurnRules } from "./test-run.ts";
+import { TestRun, type Turn, type TurnRules } from "./test-run.ts";
 
 /** Helpers that broke are replaced, but not for ever. */
 const LEASES_PER_HELPER = 3;
 
-/** Who works for a build. */
-export interface Working {
-  /** 1 while the build's own attempt has a machine. */
-  readonly main: number;
-  readonly helpers: number;
-  /** Helpers' leases that wait for a machine, and all that there were. */
-  readonly wanted: number;
-  readonly made: number;
-}
-
-export function workingFor({ main, helping, wanted, made }: RunRow): Working {
-  return { main, helpers: helping, wanted, made };
-}
+type HelperRules = Pick<TurnRules, "spec" | "helpers">;
 
 /** From now on helpers find what they start from. True: some are wanted. */
-export async function helpersMayCome(
-  sql: Sql,
-  build: BuildId,
-  rules: Pick<TurnRules, "spec" | "helpers">,
-  now: EpochMs,
-): Promise<boolean> {
+export async function helpersMayCome(sql: Sql, build: BuildId, rules: HelperRules, now: EpochMs): Promise<boolean> {
   return sql.tx(async (tx) => {
-    const run = await lockRun(tx, build, undefined);
+    const run = await TestRun.lock(tx, build, undefined);
     if (!run || run.ended || !run.open) return false;
-    await tx.query("update test_run set helpers_from = coalesce(helpers_from, $2) where build_id = $1", [
-      build,
-      at(now),
-    ]);
-    const unknownMs = unknownTime(rules.spec.unknownMs, run.learned, run.learned_ms);
-    return adjustHelpers(tx, rules, workingFor(run), { ...run, helpers: true }, unknownMs, 0, now);
+    await run.invite(tx, now);
+    return adjustHelpers({ tx, run, rules, now }, 0);
   });
 }
 
@@ -74,59 +53,53 @@ export async function helperJob(sql: Sql, lease: LeaseId): Promise<HelperJob | u
 }
 
 /** Whether another machine may take what this one has failed: one that works for the build, or a free one that may join. */
-export async function anotherMay(
-  tx: Sql,
-  build: BuildId,
-  rules: Pick<TurnRules, "helpers">,
-  working: Working,
-  run: RunRow,
-): Promise<boolean> {
-  if (working.main + working.helpers + working.wanted > 1) return true;
-  if (!run.helpers || working.made >= rules.helpers * LEASES_PER_HELPER) return false;
+export async function anotherMay({ tx, run, rules }: Turn): Promise<boolean> {
+  const { main, helpers, wanted, made } = run.working;
+  if (main + helpers + wanted > 1) return true;
+  if (!run.invited || made >= rules.helpers * LEASES_PER_HELPER) return false;
   const [free] = await tx.query(
     `select from build b join machine m on m.host_type = b.host_type join session s on s.machine_id = m.id
      where b.id = $1 and s.closed_at is null and m.drained_at is null and m.set_aside_at is null
        and not exists (select from lease where session_id = s.id and state = 'held') limit 1`,
-    [build],
+    [run.build],
   );
   return free !== undefined;
 }
 
 /** 1 while a test waits for another machine than the only one that works for the build. */
-export async function neededAnyway(tx: Sql, build: BuildId, { main, helpers }: Working, now: EpochMs): Promise<0 | 1> {
-  if (main + helpers > 1) return 0;
+export async function neededAnyway({ tx, run, now }: Turn): Promise<0 | 1> {
+  if (run.working.main + run.working.helpers > 1) return 0;
   const [waits] = await tx.query(
     "select from test where build_id = $1 and state = 'waiting' and avoid is not null and avoid_until > $2 limit 1",
-    [build, at(now)],
+    [run.build, at(now)],
   );
   return waits === undefined ? 0 : 1;
 }
 
-/** Wants further machines while they are useful, and takes back what nobody has given yet when they are not. True: some are wanted anew. */
+/**
+ * Wants further machines while they are useful, and takes back what nobody has given yet when they are not; `least` are useful anyway.
+ * True: some are wanted anew.
+ */
 export async function adjustHelpers(
-  tx: Sql,
-  rules: Pick<TurnRules, "spec" | "helpers">,
-  working: Working,
-  run: RunRow,
-  unknownMs: number,
+  { tx, run, rules, now }: Pick<Turn, "tx" | "run" | "now"> & { readonly rules: HelperRules },
   least: 0 | 1,
-  now: EpochMs,
 ): Promise<boolean> {
-  const left = leftMs({ knownMs: run.known_ms, unknown: run.unknown }, unknownMs);
-  const useful =
-    run.stopped || !run.helpers ? 0 : Math.max(least, usefulHelpers(left, rules.spec.groupTargetMs, rules.helpers));
-  const helping = working.helpers + working.wanted;
-  const more = Math.min(useful - helping, rules.helpers * LEASES_PER_HELPER - working.made);
+  const { spec, helpers: most } = rules;
+  const { helpers, wanted, made } = run.working;
+  const left = leftMs(run.left, run.unknownMs(spec));
+  const useful = run.stopped || !run.invited ? 0 : Math.max(least, usefulHelpers(left, spec.groupTargetMs, most));
+  const helping = helpers + wanted;
+  const more = Math.min(useful - helping, most * LEASES_PER_HELPER - made);
   if (more > 0) {
-    await tx.query(WANT_HELPERS, [run.build_id, more, at(now)]);
+    await tx.query(WANT_HELPERS, [run.build, more, at(now)]);
     return true;
   }
-  if (working.wanted > 0 && useful < helping) {
+  if (wanted > 0 && useful < helping) {
     await tx.query(
       `update lease set state = 'ended', ended_at = $3, end_reason = 'the tests are nearly done'
        where id in (select h.lease_id from helper h join lease l on l.id = h.lease_id
                     where h.build_id = $1 and l.state = 'wanted' order by h.lease_id desc limit $2 for update of l skip locked) and state = 'wanted'`,
-      [run.build_id, helping - useful, at(now)],
+      [run.build, helping - useful, at(now)],
     );
   }
   return false;

@@ -1,24 +1,14 @@
 /** Groups of tests that machines run: handed out, once more when they are late, and found again by whoever goes on with one. */
 import { durationText } from "../farm/duration-text.ts";
-import { type BuildId, type EpochMs, epochMs, type LeaseId, logId, type MachineId, ms } from "../farm/ids.ts";
-import { type GroupRules, lateAfter, nextGroup, type TestsLeft, type WaitingTest } from "../schedule/test-groups.ts";
-import type { Working } from "./helper-leases.ts";
+import { type EpochMs, epochMs, logId, ms } from "../farm/ids.ts";
+import { lateAfter, nextGroup, type TestsLeft, type WaitingTest } from "../schedule/test-groups.ts";
 import { emptyLog, type OpenLog } from "./logs.ts";
 import { at, type Sql } from "./sql.ts";
 import { againLine, slowLine } from "./test-lines.ts";
-import type { Run, TurnRules } from "./test-run.ts";
+import type { TestWorker, Turn } from "./test-run.ts";
 
 /** The longest of what waits, of which a group is chosen. */
 const OFFERED = 1000;
-
-/** A machine that works for a build. */
-export interface TestWorker {
-  readonly build: BuildId;
-  readonly lease: LeaseId;
-  /** Of the lease: what a machine does that was adopted since counts for nothing. */
-  readonly epoch: number;
-  readonly machine: MachineId;
-}
 
 export interface TestGroup {
   readonly id: number;
@@ -60,33 +50,26 @@ export async function heldGroup(
   return { id, log: { id: logId(row.log_id), epoch, length, lines }, nonce, tests };
 }
 
-/** The next group for `worker`, which runs it from now on; undefined when nothing is for this machine now. */
-export async function hand(
-  tx: Sql,
-  worker: TestWorker,
-  rules: TurnRules,
-  working: Working,
-  elsewhere: boolean,
-  run: Run,
-  unknownMs: number,
-  now: EpochMs,
-): Promise<TestGroup | undefined> {
+/** The next group for the machine whose turn it is, which runs it from now on; undefined when nothing is for it now. */
+export async function hand(turn: Turn, elsewhere: boolean): Promise<TestGroup | undefined> {
+  const { tx, run, worker, now } = turn;
   if (run.waiting === 0) return undefined;
   const offered = await tx.query<WaitingTest>(OFFER, [worker.build, worker.machine, at(now), !elsewhere, OFFERED]);
-  const left: TestsLeft = { knownMs: run.known_ms, unknown: run.unknown, machines: working.main + working.helpers };
-  const groupRules: GroupRules = { ...rules, targetMs: rules.spec.groupTargetMs, unknownMs };
-  const numbers = nextGroup(offered, left, groupRules);
-  const group = await insertGroup(tx, worker, offered, numbers, rules, now);
-  for (const { expectedMs } of group?.tests ?? []) {
-    if (expectedMs === null) run.unknown--;
-    else run.known_ms -= expectedMs;
-  }
+  const numbers = choose(turn, offered, run.left);
+  const group = await insertGroup(turn, offered, numbers);
+  run.take(group?.tests ?? []);
   if (group && offered.some(({ number, alone }) => alone && number === numbers[0])) {
-    run.said.push(...(await againLines(tx, worker, numbers)));
+    turn.said.push(...(await againLines(tx, worker, numbers)));
   }
-  run.waiting -= numbers.length;
-  run.running += numbers.length;
   return group;
+}
+
+/** The numbers of those that this machine runs next. */
+function choose({ run, rules }: Turn, offered: readonly WaitingTest[], left: Omit<TestsLeft, "machines">): number[] {
+  const { spec, mostTests, mostBytes } = rules;
+  const { main, helpers } = run.working;
+  const groupRules = { targetMs: spec.groupTargetMs, unknownMs: run.unknownMs(spec), mostTests, mostBytes };
+  return nextGroup(offered, { ...left, machines: main + helpers }, groupRules);
 }
 
 /** Says of tests that failed where each runs again. */
@@ -100,14 +83,11 @@ async function againLines(tx: Sql, worker: TestWorker, numbers: readonly number[
   return failed.map(({ name, failed_on, again_on }) => againLine(name, failed_on, again_on));
 }
 
-/** Tests `numbers` of those offered, as a group that `worker` runs; undefined for none. */
+/** Tests `numbers` of those offered, as a group that the machine runs; undefined for none. */
 async function insertGroup(
-  tx: Sql,
-  worker: TestWorker,
+  { tx, worker, rules: { nonce }, now }: Turn,
   offered: readonly WaitingTest[],
   numbers: readonly number[],
-  { nonce }: TurnRules,
-  now: EpochMs,
 ): Promise<TestGroup | undefined> {
   if (numbers.length === 0) return undefined;
   const [made] = await tx.query<{ id: number; log_id: number }>(
@@ -147,13 +127,8 @@ interface LateTests {
 
 export const NONE_LATE: LateTests = { tests: [], next: null };
 
-export async function lateTests(
-  tx: Sql,
-  { build, machine }: TestWorker,
-  { spec }: TurnRules,
-  unknownMs: number,
-  now: EpochMs,
-): Promise<LateTests> {
+export async function lateTests({ tx, run, worker, rules: { spec }, now }: Turn): Promise<LateTests> {
+  const { build, machine } = worker;
   const rows = await tx.query<LateTest & { groupMs: number }>(
     `select t.number, t.name, t.expected_ms as "expectedMs", t.alone, g.started_at as "startedAt", g.id as "group", m.name as machine,
        (select name from machine where id = $2) as here,
@@ -163,7 +138,7 @@ export async function lateTests(
      where g.build_id = $1 and g.state = 'running' and g.machine_id <> $2
        and (t.avoid_until is null or t.avoid_until <= $3 or t.avoid <> $2)
        and not exists (select from test_group o where o.build_id = $1 and o.state = 'running' and o.id <> g.id and t.number = any (o.tests))`,
-    [build, machine, at(now), unknownMs],
+    [build, machine, at(now), run.unknownMs(spec)],
   );
   const due = (row: (typeof rows)[number]): number => row.startedAt + lateAfter(row.groupMs, spec.groupTargetMs);
   const later = rows.map(due).filter((time) => time > now);
@@ -173,28 +148,14 @@ export async function lateTests(
   };
 }
 
-/** Some of what is late once more, for `worker`; the sums stay, since it is running already. */
-export async function handLate(
-  tx: Sql,
-  worker: TestWorker,
-  late: readonly LateTest[],
-  rules: TurnRules,
-  { main, helpers }: Working,
-  run: Run,
-  unknownMs: number,
-  now: EpochMs,
-): Promise<TestGroup | undefined> {
+/** Some of what is late once more, for the machine whose turn it is; the sums stay, since it is running already. */
+export async function handLate(turn: Turn, late: readonly LateTest[]): Promise<TestGroup | undefined> {
   const knownMs = late.reduce((sum, { expectedMs }) => sum + (expectedMs ?? 0), 0);
   const unknown = late.filter(({ expectedMs }) => expectedMs === null).length;
-  const groupRules: GroupRules = { ...rules, targetMs: rules.spec.groupTargetMs, unknownMs };
-  const numbers = nextGroup(late, { knownMs, unknown, machines: main + helpers }, groupRules);
-  run.said.push(
-    ...slowLines(
-      late.filter(({ number }) => numbers.includes(number)),
-      now,
-    ),
-  );
-  return insertGroup(tx, worker, late, numbers, rules, now);
+  const numbers = choose(turn, late, { knownMs, unknown });
+  const again = late.filter(({ number }) => numbers.includes(number));
+  turn.said.push(...slowLines(again, turn.now));
+  return insertGroup(turn, late, numbers);
 }
 
 /** One for each group of which something runs once more. */
@@ -217,7 +178,7 @@ union all
  order by number limit $5)`;
 
 /** When the first of the tests that avoid this machine may run here after all. */
-export async function nextTry(tx: Sql, worker: TestWorker, now: EpochMs): Promise<EpochMs | null> {
+export async function nextTry({ tx, worker, now }: Turn): Promise<EpochMs | null> {
   const [row] = await tx.query<{ until: number | null }>(
     "select min(avoid_until) as until from test where build_id = $1 and state = 'waiting' and avoid = $2 and avoid_until > $3",
     [worker.build, worker.machine, at(now)],

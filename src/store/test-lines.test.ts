@@ -77,7 +77,7 @@ test("takeLines() gives the attempt after one that was lost what that one's log 
 });
 
 test("settledLines() names what failed in a group, and what came of running it again", () => {
-  const row = { state: "ended", outcome: "success", failures: 0, failed_on: null, ran_on: "b" } as const;
+  const row = { state: "ended", outcome: "success", failures: 0, failedOn: null, ranOn: "b" } as const;
   const lines = (of: number, ...tests: Partial<SettledTest>[]) =>
     settledLines(
       "b: group",
@@ -87,14 +87,14 @@ test("settledLines() names what failed in a group, and what came of running it a
   const waits = { state: "waiting", outcome: null } as const;
   expect([
     lines(2, {}, {}),
-    lines(3, {}, { ...waits, failures: 1, failed_on: "b" }, { name: "y", ...waits }),
-    lines(1, { ...waits, failures: 1, failed_on: "b" }),
+    lines(3, {}, { ...waits, failures: 1, failedOn: "b" }, { name: "y", ...waits }),
+    lines(1, { ...waits, failures: 1, failedOn: "b" }),
     lines(1, waits),
-    lines(1, { outcome: "flaky", failures: 1, failed_on: "a" }),
-    lines(1, { outcome: "failure", failures: 2, failed_on: "a" }),
-    lines(1, { outcome: "failure", failures: 1, failed_on: "b" }),
+    lines(1, { outcome: "flaky", failures: 1, failedOn: "a" }),
+    lines(1, { outcome: "failure", failures: 2, failedOn: "a" }),
+    lines(1, { outcome: "failure", failures: 1, failedOn: "b" }),
     lines(2),
-    lines(12, ...Array.from({ length: 12 }, (_, i) => ({ name: `${i}`, ...waits, failures: 1, failed_on: "b" }))),
+    lines(12, ...Array.from({ length: 12 }, (_, i) => ({ name: `${i}`, ...waits, failures: 1, failedOn: "b" }))),
   ]).toEqual([
     ["b: group\n"],
     ["b: group; failed: x; 1 runs alone now\n"],

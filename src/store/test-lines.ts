@@ -87,8 +87,8 @@ export interface SettledTest {
   readonly outcome: string | null;
   readonly failures: number;
   /** Machines: where it failed first, and where it has just run. */
-  readonly failed_on: string | null;
-  readonly ran_on: string;
+  readonly failedOn: string | null;
+  readonly ranOn: string;
 }
 
 /** `group` says who ran what, and how it ended; `of` is how many tests it had. */
@@ -103,11 +103,11 @@ export function settledLines(group: string, of: number, tests: readonly SettledT
 }
 
 /** What came of running a test once more, or why that is not done. */
-function outcomeLine({ name, outcome, failures, failed_on, ran_on }: SettledTest): string[] {
-  if (outcome === "flaky") return [`flaky: ${shown(name)} failed on ${failed_on} and passed on ${ran_on}\n`];
+function outcomeLine({ name, outcome, failures, failedOn, ranOn }: SettledTest): string[] {
+  if (outcome === "flaky") return [`flaky: ${shown(name)} failed on ${failedOn} and passed on ${ranOn}\n`];
   if (outcome !== "failure") return [];
-  if (failures === 1) return [`failed: ${shown(name)} on ${ran_on}, for good\n`];
-  return [`failed: ${shown(name)} on ${failed_on} and on ${ran_on}\n`];
+  if (failures === 1) return [`failed: ${shown(name)} on ${ranOn}, for good\n`];
+  return [`failed: ${shown(name)} on ${failedOn} and on ${ranOn}\n`];
 }
 
 export function againLine(name: string, failedOn: string, again: string): string {

@@ -1,11 +1,26 @@
 /**
- * The tests of a build as a whole: listed once, and the sums of how they stand.
+ * The tests of a build as a whole: listed once, the sums of how they stand, and what a turn at them (test-turn.ts) works with.
  *
- * Whoever changes tests of a build holds the lock of this row, so the sums are right.
+ * Whoever changes tests of a build holds the lock of this row, so the sums are right. They change in these ways only:
+ *
+ *   take    tests leave `waiting` for `running`
+ *   leave   one that ran waits again, or has ended
+ *   learn   one that never ran before has told what such a test takes
+ *   stop    nothing more is begun
  */
 import type { TestsSpec } from "../farm/build.ts";
-import type { BuildId, EpochMs, LeaseId, Ms } from "../farm/ids.ts";
+import type { BuildId, EpochMs, LeaseId, MachineId, Ms } from "../farm/ids.ts";
+import { unknownTime } from "../schedule/test-groups.ts";
 import { at, type Sql } from "./sql.ts";
+
+/** A machine that works for a build. */
+export interface TestWorker {
+  readonly build: BuildId;
+  readonly lease: LeaseId;
+  /** Of the lease: what a machine does that was adopted since counts for nothing. */
+  readonly epoch: number;
+  readonly machine: MachineId;
+}
 
 export interface TurnRules {
   readonly spec: Pick<TestsSpec, "groupTargetMs" | "unknownMs" | "keepGoing">;
@@ -18,6 +33,17 @@ export interface TurnRules {
   readonly nonce: string;
   /** False: the machine tells how its last group went, and is not used again. */
   readonly takes: boolean;
+}
+
+/** One machine's turn: all that it does while it holds the tests of its build. */
+export interface Turn {
+  readonly tx: Sql;
+  readonly run: TestRun;
+  readonly worker: TestWorker;
+  readonly rules: TurnRules;
+  readonly now: EpochMs;
+  /** Lines that the log of the tests gets (test-lines.ts). */
+  readonly said: string[];
 }
 
 export interface TestCounts {
@@ -84,14 +110,25 @@ export async function testCounts(sql: Sql, build: BuildId): Promise<TestCounts |
   return row;
 }
 
-/** What a turn works with. */
-export interface Run extends RunRow {
-  /** Lines that the log of the tests gets (test-lines.ts). */
-  readonly said: string[];
+/** Who works for a build. */
+export interface Working {
+  /** 1 while the build's own attempt has a machine. */
+  readonly main: number;
+  readonly helpers: number;
+  /** Helpers' leases that wait for a machine, and all that there were. */
+  readonly wanted: number;
+  readonly made: number;
 }
 
-export interface RunRow {
-  build_id: number;
+/** How one test stands that ran until now. */
+export interface LeftRunning {
+  readonly state: "waiting" | "ended";
+  readonly outcome: string | null;
+  /** null: it never ran before. */
+  readonly expectedMs: number | null;
+}
+
+interface Row {
   total: number;
   waiting: number;
   running: number;
@@ -102,67 +139,186 @@ export interface RunRow {
   learned: number;
   learned_ms: number;
   stopped: boolean;
-  helpers: boolean;
+  invited: boolean;
   ended: boolean;
-  /** The build, and the lease that asks. */
   open: boolean;
   held: boolean;
-  /** The lease has a group that it was given already. */
   given: boolean;
-  /** A lease has ended that has one. */
   lost: boolean;
   main: number;
-  helping: number;
+  helpers: number;
   wanted: number;
   made: number;
 }
 
-/**
- * The tests of `build`, whose turns wait from now on, as they stand for `lease` that asks in `epoch` after it has run group `done`; undefined
- * while they are not listed. The lock is a statement of its own: one that waits for a row has seen everything else before it waited.
- */
-export async function lockRun(
-  tx: Sql,
-  build: BuildId,
-  by: { readonly lease: LeaseId; readonly epoch: number; readonly done: number | null } | undefined,
-): Promise<RunRow | undefined> {
-  await tx.query("select from test_run where build_id = $1 for update", [build]);
-  const [row] = await tx.query<RunRow>(
-    `select t.build_id, t.total, t.waiting, t.running, t.failed, t.flaky, t.known_ms, t.unknown, t.learned, t.learned_ms, t.stopped,
-       t.helpers_from is not null as helpers, t.ended_at is not null as ended, b.state <> 'ended' as open,
-       exists (select from lease where id = $2 and state = 'held' and epoch = $3) as held,
-       exists (select from test_group where lease_id = $2 and state = 'running' and id is distinct from $4) as given,
-       exists (select from test_group g join lease l on l.id = g.lease_id
-               where g.build_id = $1 and g.state = 'running' and l.state = 'ended') as lost,
-       (select count(*) from attempt where build_id = $1 and state = 'running') as main, w.helpers as helping, w.wanted, w.made
-     from test_run t join build b on b.id = t.build_id cross join lateral (
-       select count(*) filter (where l.state = 'held') as helpers, count(*) filter (where l.state = 'wanted') as wanted, count(*) as made
-       from helper h join lease l on l.id = h.lease_id where h.build_id = $1
-     ) w where t.build_id = $1`,
-    [build, by?.lease ?? null, by?.epoch ?? null, by?.done ?? null],
-  );
-  return row;
-}
+/** The tests of a build, for as long as their lock is held. */
+export class TestRun {
+  readonly build: BuildId;
+  readonly total: number;
+  readonly ended: boolean;
+  /** The build is not over. */
+  readonly open: boolean;
+  /** The lease that asks is held. */
+  readonly held: boolean;
+  /** It has a group that it was given already. */
+  readonly given: boolean;
+  /** A lease has ended that has one. */
+  readonly lost: boolean;
+  readonly working: Working;
+  #waiting: number;
+  #running: number;
+  #failed: number;
+  #flaky: number;
+  /** What the tests that wait are expected to take, and how many of them never ran before. */
+  #knownMs: number;
+  #unknown: number;
+  /** How many of those have run in this build, and what they took. */
+  #learned: number;
+  #learnedMs: number;
+  #stopped: boolean;
+  #invited: boolean;
 
-export async function saveRun(tx: Sql, run: RunRow): Promise<void> {
-  await tx.query(
-    `update test_run set waiting = $2, running = $3, failed = $4, flaky = $5, known_ms = $6, unknown = $7, learned = $8, learned_ms = $9,
-       stopped = $10 where build_id = $1`,
-    [
-      run.build_id,
-      run.waiting,
-      run.running,
-      run.failed,
-      run.flaky,
-      run.known_ms,
-      run.unknown,
-      run.learned,
-      run.learned_ms,
-      run.stopped,
-    ],
-  );
-}
+  private constructor(build: BuildId, row: Row) {
+    const { main, helpers, wanted, made } = row;
+    this.build = build;
+    this.total = row.total;
+    this.ended = row.ended;
+    this.open = row.open;
+    this.held = row.held;
+    this.given = row.given;
+    this.lost = row.lost;
+    this.working = { main, helpers, wanted, made };
+    this.#waiting = row.waiting;
+    this.#running = row.running;
+    this.#failed = row.failed;
+    this.#flaky = row.flaky;
+    this.#knownMs = row.known_ms;
+    this.#unknown = row.unknown;
+    this.#learned = row.learned;
+    this.#learnedMs = row.learned_ms;
+    this.#stopped = row.stopped;
+    this.#invited = row.invited;
+  }
 
-export function countsOf({ total, waiting, running, failed, flaky }: RunRow): TestCounts {
-  return { total, ended: total - waiting - running, failed, flaky };
+  /**
+   * The tests of `build`, whose turns wait from now on, as they stand for `lease` that asks in `epoch` after it has run group `done`; undefined
+   * while they are not listed. The lock is a statement of its own: one that waits for a row has seen everything else before it waited.
+   */
+  static async lock(
+    tx: Sql,
+    build: BuildId,
+    by: { readonly lease: LeaseId; readonly epoch: number; readonly done: number | null } | undefined,
+  ): Promise<TestRun | undefined> {
+    await tx.query("select from test_run where build_id = $1 for update", [build]);
+    const [row] = await tx.query<Row>(
+      `select t.total, t.waiting, t.running, t.failed, t.flaky, t.known_ms, t.unknown, t.learned, t.learned_ms, t.stopped,
+         t.helpers_from is not null as invited, t.ended_at is not null as ended, b.state <> 'ended' as open,
+         exists (select from lease where id = $2 and state = 'held' and epoch = $3) as held,
+         exists (select from test_group where lease_id = $2 and state = 'running' and id is distinct from $4) as given,
+         exists (select from test_group g join lease l on l.id = g.lease_id
+                 where g.build_id = $1 and g.state = 'running' and l.state = 'ended') as lost,
+         (select count(*) from attempt where build_id = $1 and state = 'running') as main, w.helpers, w.wanted, w.made
+       from test_run t join build b on b.id = t.build_id cross join lateral (
+         select count(*) filter (where l.state = 'held') as helpers, count(*) filter (where l.state = 'wanted') as wanted, count(*) as made
+         from helper h join lease l on l.id = h.lease_id where h.build_id = $1
+       ) w where t.build_id = $1`,
+      [build, by?.lease ?? null, by?.epoch ?? null, by?.done ?? null],
+    );
+    return row && new TestRun(build, row);
+  }
+
+  get waiting(): number {
+    return this.#waiting;
+  }
+
+  get running(): number {
+    return this.#running;
+  }
+
+  get stopped(): boolean {
+    return this.#stopped;
+  }
+
+  /** Helpers find what they start from. */
+  get invited(): boolean {
+    return this.#invited;
+  }
+
+  get counts(): TestCounts {
+    const ended = this.total - this.#waiting - this.#running;
+    return { total: this.total, ended, failed: this.#failed, flaky: this.#flaky };
+  }
+
+  /** All that waits: what it is known to take, and how many nobody knows that of. */
+  get left(): { readonly knownMs: number; readonly unknown: number } {
+    return { knownMs: this.#knownMs, unknown: this.#unknown };
+  }
+
+  /** No test runs, and none will. */
+  get over(): boolean {
+    return this.#running === 0 && (this.#waiting === 0 || this.#stopped);
+  }
+
+  /** What a test that never ran is taken to need. */
+  unknownMs({ unknownMs }: Pick<TestsSpec, "unknownMs">): number {
+    return unknownTime(unknownMs, this.#learned, this.#learnedMs);
+  }
+
+  take(tests: readonly Pick<LeftRunning, "expectedMs">[]): void {
+    this.#waiting -= tests.length;
+    this.#running += tests.length;
+    for (const { expectedMs } of tests) this.#awaits(expectedMs, -1);
+  }
+
+  leave({ state, outcome, expectedMs }: LeftRunning): void {
+    this.#running--;
+    if (state === "waiting") {
+      this.#waiting++;
+      this.#awaits(expectedMs, 1);
+    } else if (outcome === "flaky") this.#flaky++;
+    else if (outcome === "failure" || outcome === "unschedulable") this.#failed++;
+  }
+
+  learn(durationMs: number): void {
+    this.#learned++;
+    this.#learnedMs += durationMs;
+  }
+
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  /** From now on helpers find what they start from. */
+  async invite(tx: Sql, now: EpochMs): Promise<void> {
+    await tx.query("update test_run set helpers_from = coalesce(helpers_from, $2) where build_id = $1", [
+      this.build,
+      at(now),
+    ]);
+    this.#invited = true;
+  }
+
+  /** Stores the sums. */
+  async save(tx: Sql): Promise<void> {
+    await tx.query(
+      `update test_run set waiting = $2, running = $3, failed = $4, flaky = $5, known_ms = $6, unknown = $7, learned = $8, learned_ms = $9,
+         stopped = $10 where build_id = $1`,
+      [
+        this.build,
+        this.#waiting,
+        this.#running,
+        this.#failed,
+        this.#flaky,
+        this.#knownMs,
+        this.#unknown,
+        this.#learned,
+        this.#learnedMs,
+        this.#stopped,
+      ],
+    );
+  }
+
+  #awaits(expectedMs: number | null, count: 1 | -1): void {
+    if (expectedMs === null) this.#unknown += count;
+    else this.#knownMs += count * expectedMs;
+  }
 }

@@ -7,7 +7,7 @@ test("expectedTimes() takes a test's share of a group's time only where the buil
   await using database = await freshDatabase();
   const { sql } = database;
   const build = await addBuild(sql);
-  const ran = (name: string, duration_ms: number | null, share_ms: number | null) => ({ name, duration_ms, share_ms });
+  const ran = (name: string, durationMs: number | null, shareMs: number | null) => ({ name, durationMs, shareMs });
   await remember(sql, build, [ran("measured", 100, null), ran("shared", null, 70)], NOON);
   await remember(sql, build, [ran("measured", null, 9000), ran("shared", null, 90)], NOON);
   const names = ["measured", "shared", "never"];

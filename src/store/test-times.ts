@@ -40,8 +40,8 @@ export async function expectedTimes(
 export interface TimedTest {
   readonly name: string;
   /** Measured; null: only its share of a group's time is known. */
-  readonly duration_ms: number | null;
-  readonly share_ms: number | null;
+  readonly durationMs: number | null;
+  readonly shareMs: number | null;
 }
 
 /** In the order of names, so that two builds that end at once do not wait for each other crosswise. */
@@ -55,8 +55,8 @@ export async function remember(tx: Sql, build: BuildId, timed: readonly TimedTes
     [
       build,
       timed.map(({ name }) => name),
-      timed.map(({ duration_ms }) => duration_ms),
-      timed.map(({ share_ms }) => share_ms),
+      timed.map(({ durationMs }) => durationMs),
+      timed.map(({ shareMs }) => shareMs),
       at(now),
     ],
   );

@@ -17,21 +17,11 @@
  *
  * Locks are taken in this order: test_run, attempt, build, lease.
  */
-import { type BuildId, type EpochMs, epochMs, plus } from "../farm/ids.ts";
-import { unknownTime } from "../schedule/test-groups.ts";
-import { adjustHelpers, anotherMay, neededAnyway, type Working, workingFor } from "./helper-leases.ts";
+import { type EpochMs, epochMs, plus } from "../farm/ids.ts";
+import { adjustHelpers, anotherMay, neededAnyway } from "./helper-leases.ts";
 import { endLogParams, endLogWhile, type LogEnd } from "./logs.ts";
 import { at, type Sql } from "./sql.ts";
-import {
-  hand,
-  handLate,
-  heldGroup,
-  lateTests,
-  NONE_LATE,
-  nextTry,
-  type TestGroup,
-  type TestWorker,
-} from "./test-groups.ts";
+import { hand, handLate, heldGroup, lateTests, NONE_LATE, nextTry, type TestGroup } from "./test-groups.ts";
 import {
   lostLine,
   type RunningGroup,
@@ -40,8 +30,8 @@ import {
   storeLines,
   unschedulableLine,
 } from "./test-lines.ts";
-import { countsOf, lockRun, type Run, saveRun, type TestCounts, type TurnRules } from "./test-run.ts";
-import { remember } from "./test-times.ts";
+import { type LeftRunning, type TestCounts, TestRun, type TestWorker, type Turn, type TurnRules } from "./test-run.ts";
+import { remember, type TimedTest } from "./test-times.ts";
 import { LOSSES, writeVerdict } from "./test-verdict.ts";
 
 /**
@@ -72,7 +62,8 @@ export interface GroupEnd {
   readonly tests: readonly TestRan[];
 }
 
-export type Turn =
+/** What a turn comes to. */
+export type TurnResult =
   | { readonly next: "group"; readonly group: TestGroup; readonly helpersWanted: boolean }
   /** Others run what is left, or what waits is not for this machine before `again`. */
   | { readonly next: "wait"; readonly again: EpochMs | null; readonly running: number; readonly helpersWanted: boolean }
@@ -88,61 +79,55 @@ export async function testTurn(
   done: GroupEnd | undefined,
   rules: TurnRules,
   now: EpochMs,
-): Promise<Turn> {
+): Promise<TurnResult> {
   return sql.tx(async (tx) => {
-    const row = await lockRun(tx, worker.build, { ...worker, done: done?.group ?? null });
-    if (!row) return { next: "lost" };
-    if (row.ended) return { next: "over", counts: countsOf(row) };
-    if (!row.open || !row.held) return { next: "lost" };
-    const run: Run = { ...row, said: [] };
-    const working = workingFor(row);
-    if (done) await settle(tx, worker, done, rules, working, run, now);
-    if (run.lost) await takeBack(tx, worker.build, rules, run, now);
-    if (run.failed > 0 && !rules.spec.keepGoing) run.stopped = true;
-    if (run.running === 0 && (run.waiting === 0 || run.stopped)) {
-      const counts = await writeVerdict(tx, worker.build, run, now);
-      return { next: "over", counts };
-    }
-    const unknownMs = unknownTime(rules.spec.unknownMs, run.learned, run.learned_ms);
-    const given = run.given ? await heldGroup(tx, worker) : undefined; // by this very turn, whose answer got lost
-    const nothingNew = run.stopped || !rules.takes;
-    const failed = done?.tests.some(({ result }) => result === "failure") ?? false;
-    const least = failed || working.wanted > 0 ? await neededAnyway(tx, worker.build, working, now) : 0;
-    const others = working.main + working.helpers + working.wanted > 1 || least > 0;
-    const next =
-      given ?? (nothingNew ? undefined : await hand(tx, worker, rules, working, others, run, unknownMs, now));
-    const helpersWanted = await adjustHelpers(tx, rules, working, run, unknownMs, least, now);
-    await saveRun(tx, run);
-    const late = next || nothingNew ? NONE_LATE : await lateTests(tx, worker, rules, unknownMs, now);
-    const group = next ?? (await handLate(tx, worker, late.tests, rules, working, run, unknownMs, now));
-    await storeLines(tx, worker.build, run.said);
-    if (group) return { next: "group", group, helpersWanted };
-    const tries = [late.next, run.waiting > 0 ? await nextTry(tx, worker, now) : null].filter((each) => each !== null);
-    const again = tries.length === 0 ? null : epochMs(Math.min(...tries));
-    return { next: "wait", again, running: run.running, helpersWanted };
+    const run = await TestRun.lock(tx, worker.build, { ...worker, done: done?.group ?? null });
+    if (!run) return { next: "lost" };
+    if (run.ended) return { next: "over", counts: run.counts };
+    if (!run.open || !run.held) return { next: "lost" };
+    const turn: Turn = { tx, run, worker, rules, now, said: [] };
+    if (done) await settle(turn, done);
+    if (run.lost) await takeBack(turn);
+    if (run.counts.failed > 0 && !rules.spec.keepGoing) run.stop();
+    if (run.over) return { next: "over", counts: await writeVerdict(turn) };
+    return goOn(turn, done?.tests.some(({ result }) => result === "failure") ?? false);
   });
 }
 
-interface SettledRow extends SettledTest {
-  readonly number: number;
-  readonly expected_ms: number | null;
-  readonly duration_ms: number | null;
-  readonly share_ms: number | null;
+/** Hands out what is next, once it is known that the tests are not over. `failed`: the machine has just failed one. */
+async function goOn(turn: Turn, failed: boolean): Promise<TurnResult> {
+  const { tx, run, worker, rules } = turn;
+  const { main, helpers, wanted } = run.working;
+  const takes = rules.takes && !run.stopped;
+  const given = run.given ? await heldGroup(tx, worker) : undefined; // by this very turn, whose answer got lost
+  const least = failed || wanted > 0 ? await neededAnyway(turn) : 0;
+  const others = main + helpers + wanted > 1 || least > 0;
+  const next = given ?? (takes ? await hand(turn, others) : undefined);
+  const helpersWanted = await adjustHelpers(turn, least);
+  await run.save(tx);
+  const late = takes && !next ? await lateTests(turn) : NONE_LATE;
+  const group = next ?? (await handLate(turn, late.tests));
+  await storeLines(tx, worker.build, turn.said);
+  if (group) return { next: "group", group, helpersWanted };
+  const tries = [late.next, run.waiting > 0 ? await nextTry(turn) : null].filter((each) => each !== null);
+  const again = tries.length === 0 ? null : epochMs(Math.min(...tries));
+  return { next: "wait", again, running: run.running, helpersWanted };
+}
+
+interface SettledRow extends SettledTest, TimedTest, LeftRunning {
+  readonly name: string;
+  readonly state: "waiting" | "ended";
+  readonly outcome: string | null;
   readonly passed: boolean;
 }
 
-type LostTest = Pick<SettledRow, "name" | "state" | "outcome" | "expected_ms">;
+interface LostTest extends LeftRunning {
+  readonly name: string;
+}
 
 /** What a group came to. Nothing, when it was taken from this lease in the meantime. */
-async function settle(
-  tx: Sql,
-  worker: TestWorker,
-  done: GroupEnd,
-  rules: TurnRules,
-  working: Working,
-  run: Run,
-  now: EpochMs,
-): Promise<void> {
+async function settle(turn: Turn, done: GroupEnd): Promise<void> {
+  const { tx, run, worker, rules, now } = turn;
   const ran = done.tests.map(({ number, result, final, durationMs, shareMs, from, to }) => ({
     number,
     result,
@@ -176,9 +161,10 @@ async function settle(
        failed_to = case when r.result = 'failure' and t.failures = 0 then r.to_byte else t.failed_to end
      from ran r
      where t.build_id = $18 and t.number = any ($19::integer[]) and t.number = r.number and t.state = 'running'
-     returning t.number, t.name, t.state, t.outcome, t.expected_ms, t.duration_ms, r.share as share_ms, r.result = 'success' as passed, t.failures,
-       case when t.failures > 0 then (select m.name from test_group f join machine m on m.id = f.machine_id where f.id = t.failed_group) end as failed_on,
-       case when t.failures > 0 then (select name from machine where id = $16) end as ran_on
+     returning t.number, t.name, t.state, t.outcome, t.expected_ms as "expectedMs", t.duration_ms as "durationMs", r.share as "shareMs",
+       r.result = 'success' as passed, t.failures,
+       case when t.failures > 0 then (select m.name from test_group f join machine m on m.id = f.machine_id where f.id = t.failed_group) end as "failedOn",
+       case when t.failures > 0 then (select name from machine where id = $16) end as "ranOn"
      )
      select exists (select from g) as ended, coalesce((select jsonb_agg(t order by t.number) from t), '[]') as tests`,
     [
@@ -189,7 +175,7 @@ async function settle(
       done.status,
       at(now),
       worker.machine,
-      failed && (await anotherMay(tx, worker.build, rules, working, run)) ? at(plus(now, rules.elsewhereFirst)) : null,
+      failed && (await anotherMay(turn)) ? at(plus(now, rules.elsewhereFirst)) : null,
       worker.build,
       ran.map(({ number }) => number),
       worker.epoch,
@@ -197,13 +183,11 @@ async function settle(
   );
   if (!settled?.ended) return; // by this very turn, whose answer got lost, or taken back
   const rows = settled.tests;
-  run.said.push(...settledLines(done.line, done.tests.length, rows));
-  count(run, rows);
-  const timed = rows.filter((row) => row.passed && (row.duration_ms ?? row.share_ms) !== null);
-  for (const { expected_ms, duration_ms, share_ms } of timed) {
-    if (expected_ms !== null) continue;
-    run.learned++;
-    run.learned_ms += duration_ms ?? share_ms ?? 0;
+  turn.said.push(...settledLines(done.line, done.tests.length, rows));
+  for (const row of rows) run.leave(row);
+  const timed = rows.filter(({ passed, durationMs, shareMs }) => passed && (durationMs ?? shareMs) !== null);
+  for (const { expectedMs, durationMs, shareMs } of timed) {
+    if (expectedMs === null) run.learn(durationMs ?? shareMs ?? 0);
   }
   if (timed.length > 0) await remember(tx, worker.build, timed, now);
 }
@@ -213,21 +197,8 @@ function stored(span: number | null): number | null {
   return span === null ? null : Math.min(Math.round(span), 2 ** 31 - 1);
 }
 
-/** Tests leave `running`: the sums follow. */
-function count(run: Run, rows: readonly Pick<SettledRow, "state" | "outcome" | "expected_ms">[]): void {
-  for (const { state, outcome, expected_ms } of rows) {
-    run.running--;
-    if (state === "waiting") {
-      run.waiting++;
-      if (expected_ms === null) run.unknown++;
-      else run.known_ms += expected_ms;
-    } else if (outcome === "flaky") run.flaky++;
-    else if (outcome === "failure" || outcome === "unschedulable") run.failed++;
-  }
-}
-
 /** What the leases that have ended were running is free again, or lost for good. */
-async function takeBack(tx: Sql, build: BuildId, rules: TurnRules, run: Run, now: EpochMs): Promise<void> {
+async function takeBack({ tx, run, rules, said, now }: Turn): Promise<void> {
   const groups = await tx.query<RunningGroup & { status: string; tests: LostTest[] }>(
     `with g as (
        update test_group set state = 'ended', status = coalesce(l.end_reason, 'its machine was lost'), ended_at = $2
@@ -241,17 +212,19 @@ async function takeBack(tx: Sql, build: BuildId, rules: TurnRules, run: Run, now
        outcome = case when t.losses + 1 >= ${LOSSES} then 'unschedulable' end
      from g, unnest(g.tests) as n (number)
      where t.build_id = $1 and t.number = n.number and t.state = 'running' and t.group_id = g.id
-     returning t.group_id, t.number, t.name, t.state, t.outcome, t.expected_ms
+     returning t.group_id, t.number, t.name, t.state, t.outcome, t.expected_ms as "expectedMs"
      )
      select m.name as machine, cardinality(g.tests) as count, g.status,
        (select name from test where build_id = $1 and number = g.tests[1]) as first,
        coalesce((select jsonb_agg(t order by t.number) from t where t.group_id = g.id), '[]') as tests
      from g join machine m on m.id = g.machine_id order by g.id`,
-    [build, at(now), at(plus(now, rules.elsewhereFirst))],
+    [run.build, at(now), at(plus(now, rules.elsewhereFirst))],
   );
   for (const { tests, ...group } of groups) {
-    count(run, tests);
-    run.said.push(lostLine(group, group.status));
-    for (const { name, outcome } of tests) if (outcome !== null) run.said.push(unschedulableLine(name, LOSSES));
+    said.push(lostLine(group, group.status));
+    for (const test of tests) {
+      run.leave(test);
+      if (test.outcome !== null) said.push(unschedulableLine(test.name, LOSSES));
+    }
   }
 }

@@ -1,9 +1,8 @@
 /** The verdict of a build whose last test has ended. */
-import type { BuildId, EpochMs } from "../farm/ids.ts";
 import { endTests } from "./left-tests.ts";
-import { at, type Sql } from "./sql.ts";
+import { at } from "./sql.ts";
 import { lostLine, type RunningGroup, shown, storeLines } from "./test-lines.ts";
-import { countsOf, type Run, type RunRow, type TestCounts } from "./test-run.ts";
+import type { TestCounts, TestRun, Turn } from "./test-run.ts";
 
 /** A test that took so many machines with it fails the build. */
 export const LOSSES = 3;
@@ -12,7 +11,8 @@ export const LOSSES = 3;
 const OTHERS_WERE_FIRST = "others had ended its tests";
 
 /** The build, its attempt, the step of its tests, and all its leases end together. */
-export async function writeVerdict(tx: Sql, build: BuildId, run: Run, now: EpochMs): Promise<TestCounts> {
+export async function writeVerdict({ tx, run, said, now }: Turn): Promise<TestCounts> {
+  const { build, counts } = run;
   const [bad] = await tx.query<{ name: string; outcome: string }>(
     `select name, outcome from test where build_id = $1 and outcome in ('failure', 'unschedulable') order by outcome desc, number limit 1`,
     [build],
@@ -25,7 +25,7 @@ export async function writeVerdict(tx: Sql, build: BuildId, run: Run, now: Epoch
     [build],
   );
   const stopped = late.map((group) => lostLine(group, OTHERS_WERE_FIRST));
-  await storeLines(tx, build, [...run.said, ...stopped]);
+  await storeLines(tx, build, [...said, ...stopped]);
   await tx.query("select id from attempt where build_id = $1 and state <> 'ended' order by id for update", [build]);
   await tx.query(
     `with r as (
@@ -43,14 +43,14 @@ export async function writeVerdict(tx: Sql, build: BuildId, run: Run, now: Epoch
        where id = $1 and state <> 'ended'
      )
      update lease set state = 'ended', end_reason = 'the tests have ended', ended_at = $4 from a where lease.id = a.lease_id and lease.state <> 'ended'`,
-    [build, outcome, bad ? failedText(run, bad) : null, at(now), run.failed, run.flaky, run.stopped],
+    [build, outcome, bad ? failedText(run, bad) : null, at(now), counts.failed, counts.flaky, run.stopped],
   );
   await endTests(tx, [build], OTHERS_WERE_FIRST, now);
-  return countsOf({ ...run, waiting: 0, running: 0 });
+  return { ...counts, ended: run.total };
 }
 
 function failedText(
-  { failed, total, stopped }: RunRow,
+  { counts: { failed, total }, stopped }: TestRun,
   first: { readonly name: string; readonly outcome: string },
 ): string {
   const why =
