@@ -7,6 +7,7 @@ import { execFile, spawn } from "node:child_process";
 import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import { type AddressInfo, connect } from "node:net";
+import { constants } from "node:os";
 import { join } from "node:path";
 import { spawn as spawnInTerminal } from "@lydell/node-pty";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -128,7 +129,7 @@ test("[gomote 41] a certificate is of five minutes, for one instance and one per
   expect(out).toMatch(
     new RegExp(`Principals: \\s+${id}@farmer\\.golang\\.org\\s+\\S+\\s+Critical Options: \\(none\\)`),
   );
-  expect(out).toMatch(/Extensions: \s+permit-port-forwarding\s+permit-pty\s*$/);
+  expect(out).toMatch(/Extensions: \s+permit-port-forwarding\s+permit-pty\s+token@barnraiser\b/);
   for (const garbage of [
     "",
     "ssh-ed25519 AAAA",
@@ -192,8 +193,9 @@ test.each([0, 1])(
       status: 7,
     });
     expect(await ssh(at, ["kill -TERM $$"])).toMatchObject({ status: 255 });
-    const bytes = await ssh(at, ["head -c 5000000 /dev/zero | tr '\\0' x"]);
-    expect([bytes.out.length, bytes.status]).toEqual([5_000_000, 0]);
+    expect(await ssh(at, ["kill -BUS $$"])).toMatchObject({ status: 128 + constants.signals.SIGBUS }); // ssh has no name for it
+    const bytes = await ssh(at, ["head -c 5000000 /dev/zero | tr '\\0' x | tee /dev/stderr"]);
+    expect([bytes.out.length, bytes.errors.length, bytes.status]).toEqual([5_000_000, 5_000_000, 0]);
     expect((await ssh(at, ["no-such-program"])).status).toBe(127);
   },
 );

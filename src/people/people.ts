@@ -84,10 +84,10 @@ export class People {
     this.#deps = deps;
   }
 
-  /** Whoever holds the token `bearer`. Throws FarmError `unauthenticated` saying whether it expired, was revoked, or is none. */
-  async identify(bearer: string): Promise<Person> {
+  /** Whoever holds the token `bearer`, with its number. Throws FarmError `unauthenticated` saying whether it expired, was revoked, or is none. */
+  async identify(bearer: string): Promise<Person & { readonly token: string }> {
     const found = await this.check(bearer);
-    if (found.ok) return found.person;
+    if (found.ok) return { ...found.person, token: found.token.id };
     throw new FarmError("unauthenticated", `Cannot let you in with this token: ${found.reason}`);
   }
 

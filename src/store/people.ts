@@ -115,6 +115,17 @@ export async function tokenBySha256(sql: Sql, sha256: Buffer): Promise<FoundToke
   return row;
 }
 
+/** Why the token of this number is good no more; undefined: it is. */
+export async function whyTokenEnded(sql: Sql, id: string, now: EpochMs): Promise<"revoked" | "expired" | undefined> {
+  const [row] = await sql.query<{ revoked: boolean; expired: boolean }>(
+    `select t.revoked_at is not null or p.removed_at is not null as revoked, t.expires_at <= $2 as expired
+     from api_token t join person p on p.id = t.person_id where t.id = $1`,
+    [id, at(now)],
+  );
+  if (!row || row.revoked) return "revoked";
+  return row.expired ? "expired" : undefined;
+}
+
 /** Newest first. */
 export async function tokensOf(sql: Sql, person: PersonId): Promise<TokenRow[]> {
   return await sql.query<TokenRow>(

@@ -22,9 +22,8 @@ import {
 import type { Log } from "../../farm/deps.ts";
 import { FarmError } from "../../farm/errors.ts";
 import type { CoordinatorId } from "../../farm/ids.ts";
-import type { Person } from "../../farm/person.ts";
 import { HeldElsewhere } from "../instances.ts";
-import type { Identify } from "./faces.ts";
+import type { Caller, Identify } from "./faces.ts";
 import type { PeerCalls } from "./peer-calls.ts";
 import { rpcError } from "./rpc-error.ts";
 
@@ -35,7 +34,7 @@ const ORIGIN_FIELD = "barnraiser-origin";
 /** The library of the original command. */
 const ORIGINAL = /^grpc-go\//;
 
-const CALLER: ContextKey<Person | undefined> = createContextKey<Person | undefined>(undefined);
+const CALLER: ContextKey<Caller | undefined> = createContextKey<Caller | undefined>(undefined);
 const ORIGIN: ContextKey<string> = createContextKey("");
 
 export interface CallsDeps {
@@ -48,7 +47,7 @@ export interface CallsDeps {
 }
 
 /** Who calls; known in every method. */
-export function callerOf(context: Pick<HandlerContext, "values">): Person {
+export function callerOf(context: Pick<HandlerContext, "values">): Caller {
   const person = context.values.get(CALLER);
   if (!person) throw new FarmError("unauthenticated", "Nobody is known to call.");
   return person;

@@ -12,13 +12,13 @@ import {
   SshWireError,
   sshString,
 } from "../../wire/gomote/ssh-wire.ts";
-import { GOOD_FOR, isOwners, refusal, signedFor } from "./certificates.ts";
+import { GOOD_FOR, isOwners, refusal, signedFor, tokenOf } from "./certificates.ts";
 import type { SshAuthority } from "./keys.ts";
 import { isSignedBy, p256PublicKey, signedWithP256 } from "./signatures.ts";
 
 const NOW: EpochMs = epochMs(1_795_000_000_000);
 const ALICE = personId("u0000000000alice");
-const SUBJECT = { instance: "alice-linux-amd64-0", owner: ALICE };
+const SUBJECT = { instance: "alice-linux-amd64-0", owner: ALICE, token: "T0123" };
 
 function authority(): SshAuthority {
   const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
@@ -45,11 +45,18 @@ test("[gomote 41] a certificate says what the original's says, and grants what t
     principals: ["alice-linux-amd64-0@farmer.golang.org", ALICE],
     validAfter: BigInt(NOW / 1000),
     validBefore: BigInt(NOW / 1000) + 300n,
-    criticalOptions: [],
-    extensions: ["permit-port-forwarding", "permit-pty"],
+    criticalOptions: new Map(),
+    extensions: new Map([
+      ["permit-port-forwarding", ""],
+      ["permit-pty", ""],
+      ["token@barnraiser", "T0123"],
+    ]),
   });
   expect(good().nonce.length).toBe(32);
   expect(good().nonce).not.toEqual(good().nonce);
+  expect(tokenOf(good())).toBe("T0123");
+  const plain = readCertificate(signedFor(user, { ...SUBJECT, token: undefined }, CA, NOW));
+  expect([[...plain.extensions.keys()], tokenOf(plain)]).toEqual([["permit-port-forwarding", "permit-pty"], undefined]);
 });
 
 test("[gomote 42] it lets in from its first second to its last, and for one instance and one person only", () => {
@@ -66,7 +73,9 @@ test("another authority's, a host's, a restricted and a forged one are refused",
   const other = authority();
   expect(why(readCertificate(signedFor(user, SUBJECT, other, NOW)))).toBe("another authority signed it");
   expect(why(changed({ kind: HOST_CERTIFICATE }))).toBe("it is not a user's");
-  expect(why(changed({ criticalOptions: ["force-command"] }))).toBe('it has the option "force-command"');
+  expect(why(changed({ criticalOptions: new Map([["force-command", "ls"]]) }))).toBe(
+    'it has the option "force-command"',
+  );
   expect(why(changed({ principals: [] }))).toBe("it is for another instance");
   // The authority's key is named, and another one signed.
   const signed = encodeCertificateBody(good());

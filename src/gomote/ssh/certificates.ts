@@ -2,7 +2,8 @@
  * Certificates for the ssh gateway: what is signed, and what is let in. Both pure.
  *
  * A certificate says for five minutes that whoever has the private key of it may connect to one instance, as one person. It is asked for over
- * gRPC with a token, and only this farm's gateway takes it. Whoever is in stays in when it expires.
+ * gRPC with a token, and only this farm's gateway takes it. Whoever is in stays in when it expires, but not when the token is good no more, which
+ * the certificate names for that.
  */
 import { randomBytes } from "node:crypto";
 import { type EpochMs, type Ms, minutes, type PersonId, seconds } from "../../farm/ids.ts";
@@ -25,16 +26,21 @@ export const GOOD_FOR: Ms = minutes(5);
 const SKEW: Ms = seconds(30);
 const DOMAIN = "@farmer.golang.org";
 /** What the gateway grants; anything else that ssh could ask for it refuses. */
-const EXTENSIONS = ["permit-port-forwarding", "permit-pty"];
+const GRANTED = ["permit-port-forwarding", "permit-pty"];
+/** Ours: the number of the token that it was asked for with. */
+const TOKEN = "token@barnraiser";
 
 /** What the certificate is for. */
 export interface Subject {
   readonly instance: string;
   readonly owner: PersonId;
+  /** The number of the token with which it was asked for. */
+  readonly token: string | undefined;
 }
 
 /** The certificate over `key`, as bytes. Throws SshWireError when the key is none. */
-export function signedFor(key: PublicKey, { instance, owner }: Subject, ca: SshAuthority, now: EpochMs): Buffer {
+export function signedFor(key: PublicKey, subject: Subject, ca: SshAuthority, now: EpochMs): Buffer {
+  const { instance, owner, token } = subject;
   keyObject(key);
   const since = BigInt(Math.floor(now / 1000));
   const body: CertificateBody = {
@@ -46,8 +52,8 @@ export function signedFor(key: PublicKey, { instance, owner }: Subject, ca: SshA
     principals: [`${instance}${DOMAIN}`, owner],
     validAfter: since,
     validBefore: since + BigInt(GOOD_FOR / 1000),
-    criticalOptions: [],
-    extensions: EXTENSIONS,
+    criticalOptions: new Map(),
+    extensions: new Map([...GRANTED.map((name) => [name, ""] as const), ...(token ? [[TOKEN, token] as const] : [])]),
     signatureKey: ca.publicKey,
   };
   const signed = encodeCertificateBody(body);
@@ -65,11 +71,17 @@ export function refusal(certificate: Certificate, user: string, ca: SshAuthority
   if (!isSignedBy(readPublicKey(ca.publicKey), certificate.signed, certificate.signature))
     return "its signature is not the authority's";
   if (kind !== USER_CERTIFICATE) return "it is not a user's";
-  if (criticalOptions.length > 0) return `it has the option ${JSON.stringify(criticalOptions[0])}`;
+  const [option] = criticalOptions.keys();
+  if (option !== undefined) return `it has the option ${JSON.stringify(option.slice(0, 100))}`;
   if (!principals.includes(`${user}${DOMAIN}`)) return "it is for another instance";
   if (seconds + BigInt(SKEW / 1000) < validAfter) return "it is not valid yet";
   if (seconds >= validBefore) return "it has expired";
   return undefined;
+}
+
+/** The number of the token with which it was asked for. */
+export function tokenOf({ extensions }: Certificate): string | undefined {
+  return extensions.get(TOKEN);
 }
 
 /** Whether the certificate was made for the person whose instance it is. */

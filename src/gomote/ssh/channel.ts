@@ -1,11 +1,11 @@
 /**
  * Channels of ssh carried over a shell's line to the machine (wire/buildlet-api/shell-line.ts).
  *
- * Bytes are neither kept nor looked at: when one side does not read, the other is held back. The library writes into the client's socket whatever
- * fits the window that the client gave, which may be of gigabytes, so the socket counts too (hold). The exit status is the command's own, and a
+ * Bytes are neither kept nor looked at: when one side does not read, the other is held back (library.ts). The exit status is the command's own, and a
  * signal is told as one. What the gateway itself says to a person is a line that begins with `# `, on the terminal or, without one, on
  * standard error, so that no program takes it for output.
  */
+import { constants } from "node:os";
 import type { ServerChannel } from "ssh2";
 import type { Instance } from "../../store/gomote.ts";
 import type { Exit, Opening, ShellFrame, Terminal } from "../../wire/buildlet-api/shell.ts";
@@ -13,6 +13,11 @@ import type { ShellLine } from "../../wire/buildlet-api/shell-line.ts";
 
 /** What `ssh` itself says when the connection failed. */
 const FAILED = 255;
+/** RFC 4254, 6.10. The library throws for any other. */
+const NAMED: ReadonlySet<string> = new Set("ABRT ALRM FPE HUP ILL INT KILL PIPE QUIT SEGV TERM USR1 USR2".split(" "));
+const NUMBERS: ReadonlyMap<string, number> = new Map(
+  Object.entries(constants.signals).map(([name, number]) => [name.replace(/^SIG/, ""), number]),
+);
 
 export type Asked = { readonly what: "shell"; readonly command: string | null } | { readonly what: "files" };
 
@@ -79,8 +84,15 @@ export function say(channel: ServerChannel, isTerminal: boolean, text: string): 
   else channel.stderr.write(`# ${text}\n`);
 }
 
-/** `socket`: the client's, with all its channels. */
-export function serveOverLine(channel: ServerChannel, socket: Full, line: ShellLine, session: Session): Served {
+/** Says how a command ended. ssh names some signals only: the others are a status as in a shell, 128 and their number. */
+export function exitAs(channel: ServerChannel, { code, signal }: Pick<Exit, "code" | "signal">): void {
+  if (signal === null) channel.exit(code ?? FAILED);
+  else if (NAMED.has(signal)) channel.exit(signal, false, "");
+  else channel.exit(128 + (NUMBERS.get(signal) ?? FAILED - 128));
+}
+
+/** `gone`: nobody is at the other end any more. The library does not say so of a channel that holds what nobody took. */
+export function serveOverLine(channel: ServerChannel, line: ShellLine, session: Session, gone: AbortSignal): Served {
   const { terminal } = session;
   const { promise: over, resolve } = Promise.withResolvers<string | undefined>();
   const plain = ended(channel, terminal !== null);
@@ -90,13 +102,12 @@ export function serveOverLine(channel: ServerChannel, socket: Full, line: ShellL
     if (exit.problem !== "") say(channel, terminal !== null, exit.problem);
     // Behind what standard error still has to say: the end of the channel does not wait for that.
     channel.stderr.write("", () => {
-      if (exit.signal !== null) channel.exit(exit.signal, false, "");
-      else channel.exit(exit.code ?? FAILED);
+      exitAs(channel, exit);
       channel.end();
     });
     resolve(undefined);
   };
-  const held = hold(line, [channel, channel.stderr, socket]);
+  const held = hold(line, [channel, channel.stderr]);
   line.listen({
     frame: (frame) => {
       switch (frame.kind) {
@@ -127,10 +138,12 @@ export function serveOverLine(channel: ServerChannel, socket: Full, line: ShellL
     void line.drained().then(() => channel.resume());
   });
   channel.once("end", () => line.send({ kind: "eof" }));
-  channel.once("close", () => {
+  const leave = () => {
     line.destroy();
     resolve(undefined);
-  });
+  };
+  channel.once("close", leave);
+  onAbort(gone, leave);
   const shown: Shown = {
     tell(why) {
       if (!exited) plain.tell(why);
@@ -147,9 +160,9 @@ export function serveOverLine(channel: ServerChannel, socket: Full, line: ShellL
 export async function forward(
   accept: () => ServerChannel,
   reject: () => void,
-  socket: Full,
   line: ShellLine,
   opening: Opening & { readonly what: "dial" },
+  gone: AbortSignal,
 ): Promise<void> {
   const { promise: over, resolve } = Promise.withResolvers<void>();
   let channel: ServerChannel | undefined;
@@ -157,7 +170,7 @@ export async function forward(
   const take = (frame: ShellFrame) => {
     if (frame.kind === "started") {
       channel = accept();
-      held = hold(line, [channel, socket]);
+      held = hold(line, [channel]);
       channel.on("error", () => {}); // a close follows
       channel.on("data", (bytes: Buffer) => {
         if (line.send({ kind: "data", bytes })) return;
@@ -185,7 +198,14 @@ export async function forward(
     },
   });
   line.send({ kind: "open", opening });
+  onAbort(gone, () => line.destroy());
   await over;
+}
+
+/** Calls `leave` when `signal` aborts, also when it has already. */
+export function onAbort(signal: AbortSignal, leave: () => void): void {
+  if (signal.aborted) leave();
+  else signal.addEventListener("abort", leave, { once: true });
 }
 
 function openingOf({ terminal, env, ...asked }: Session): Opening {

@@ -5,8 +5,9 @@
  *   direct-tcpip  `-L`: to the machine's own loopback only; towards anything else it is refused, also towards the farm's network
  *   anything else (-R, unix sockets, X11, an agent) is refused
  *
- * While a channel is open the instance is in use. When the instance ends, every terminal is told why, and the connection is closed. A
- * connection without any channel is closed after IDLE_LIMIT, so that a multiplexing client holds nothing for ever.
+ * While a channel is open the instance is in use. When the instance ends, or the token is good no more with which the certificate was asked for,
+ * every terminal is told why, and the connection is closed. A connection without any channel is closed after IDLE_LIMIT, so that a
+ * multiplexing client holds nothing for ever.
  */
 import type { Socket } from "node:net";
 import type { Connection, ServerChannel, Session, TcpipRequestInfo } from "ssh2";
@@ -17,17 +18,21 @@ import { FarmError, messageOf } from "../../farm/errors.ts";
 import { type Ms, minutes, seconds } from "../../farm/ids.ts";
 import { recordAudit } from "../../store/audit.ts";
 import { type Instance, instancesById } from "../../store/gomote.ts";
+import { whyTokenEnded } from "../../store/people.ts";
 import type { Sql } from "../../store/sql.ts";
 import { loopbackAddresses, type Terminal } from "../../wire/buildlet-api/shell.ts";
 import { ShellLine } from "../../wire/buildlet-api/shell-line.ts";
 import { environmentOn } from "../instance-types.ts";
 import type { Instances } from "../instances.ts";
-import type { MachineLine, MachineLines } from "../machine-lines.ts";
+import type { MachineLines } from "../machine-lines.ts";
+import { auditText } from "../rpc/requests.ts";
 import { type Asked, ended, forward, type Shown, serveOverLine } from "./channel.ts";
 import type { SshPair } from "./keys.ts";
+import { held } from "./library.ts";
 import { serveOriginal } from "./original.ts";
 
 export const IDLE_LIMIT: Ms = minutes(10);
+const LOOK_EVERY: Ms = minutes(5);
 /** Sessions and forwarded connections of one client at a time. */
 export const MOST_CHANNELS = 128;
 /** How long a client may take to read why its connection ends. */
@@ -35,6 +40,7 @@ const LAST_WORDS: Ms = seconds(2);
 /** What a client may set: how it reads texts, nothing that changes what programs do otherwise. */
 const MAY_SET = /^(LANG|LC_[A-Z]{1,20})$/;
 const MOST_VARIABLES = 20;
+const MOST_SIDE = 1000;
 
 export interface SshClientDeps {
   readonly sql: Sql;
@@ -52,9 +58,19 @@ export interface Entered {
   readonly connection: Connection;
   readonly socket: Socket;
   readonly instance: Instance;
+  /** The number of the token that its certificate was asked for with. */
+  readonly token: string | undefined;
   /** Why this client gets nothing; undefined: it does. */
   readonly refusal: string | undefined;
 }
+
+/** A session of a client that asked for something. */
+type Begun = Asked & {
+  readonly terminal: Terminal | null;
+  readonly env: readonly string[];
+  /** Aborts when the client closes it. */
+  readonly left: AbortSignal;
+};
 
 export class SshClient {
   readonly #deps: SshClientDeps;
@@ -62,6 +78,9 @@ export class SshClient {
   readonly #gone = new AbortController();
   /** Channels that are open, each with how its user is told something. */
   readonly #open = new Set<Shown>();
+  /** Sessions, also those that nothing was asked of yet, and forwarded connections. */
+  #taken = 0;
+  /** Of them, what is served. */
   #channels = 0;
   #idle = new AbortController();
   #ending = false;
@@ -70,11 +89,12 @@ export class SshClient {
     this.#deps = deps;
     this.#entered = entered;
     const { connection, socket, instance } = entered;
-    socket.setMaxListeners(2 * MOST_CHANNELS); // each waits for it to drain
     socket.once("close", () => this.#gone.abort(new FarmError("canceled", "the client hung up")));
-    deps.bus.subscribe(`gomote-ended:${instance.id}`, () => void this.#look(), this.#gone.signal);
+    for (const topic of [`gomote-ended:${instance.id}`, `person:${instance.owner}`])
+      deps.bus.subscribe(topic, () => void this.#look(), this.#gone.signal);
+    void this.#watch();
     connection.on("session", (accept, reject) => {
-      if (this.#channels >= MOST_CHANNELS) reject();
+      if (this.#taken >= MOST_CHANNELS) reject();
       else this.#session(accept());
     });
     connection.on("tcpip", (accept, reject, info) => void this.#forward(accept, reject, info));
@@ -85,12 +105,17 @@ export class SshClient {
     let terminal: Terminal | null = null;
     const env: string[] = [];
     let shown: Shown | undefined;
+    const left = new AbortController();
+    this.#taken++;
+    session.once("close", () => {
+      this.#taken--;
+      left.abort(new FarmError("canceled", "the client closed it"));
+    });
     session.on("pty", (accept, _, info) => {
-      const { cols, rows } = info;
       // What its database of terminals calls it; the types leave it out.
       const { term = "" } = info as { readonly term?: string };
       const name = /^[\w.+-]{1,64}$/.test(term) ? term : "xterm";
-      terminal = { name, columns: cols || 80, rows: rows || 24 };
+      terminal = { name, ...sizeOf(info) };
       accept?.();
     });
     session.on("env", (accept, reject, { key, val }) => {
@@ -98,18 +123,21 @@ export class SshClient {
       env.push(`${key}=${val}`);
       accept?.();
     });
-    session.on("window-change", (accept, _, { cols, rows }) => {
-      if (terminal) terminal = { ...terminal, columns: cols || 80, rows: rows || 24 };
-      shown?.resize(cols || 80, rows || 24);
+    session.on("window-change", (accept, _, info) => {
+      const size = sizeOf(info);
+      if (terminal) terminal = { ...terminal, ...size };
+      shown?.resize(size.columns, size.rows);
       accept?.();
     });
     session.on("signal", (accept, _, { name }) => {
       shown?.signal(name);
       accept?.();
     });
-    const begin = (accept: () => ServerChannel, asked: Asked) => {
+    const begin = (accept: () => ServerChannel | undefined, asked: Asked) => {
       const channel = accept();
-      void this.#serve(channel, { ...asked, terminal, env }, (now) => {
+      if (!channel) return; // a session has one command, and this one's has begun
+      const begun = { ...asked, terminal, env, left: left.signal };
+      void this.#serve(held(channel, this.#entered.socket), begun, (now) => {
         shown = now;
       });
     };
@@ -121,37 +149,35 @@ export class SshClient {
     });
   }
 
-  async #serve(
-    channel: ServerChannel,
-    asked: Asked & { readonly terminal: Terminal | null; readonly env: readonly string[] },
-    show: (shown: Shown) => void,
-  ): Promise<void> {
-    const { sql, clock, log, config, instances, client } = this.#deps;
-    const { socket, instance, refusal } = this.#entered;
+  async #serve(channel: ServerChannel, begun: Begun, show: (shown: Shown) => void): Promise<void> {
+    const { sql, clock, log, config, instances, lines, client } = this.#deps;
+    const { instance, refusal } = this.#entered;
+    const { left, ...asked } = begun;
     using _kept = instances.keep(instance);
     this.#count(1);
     channel.on("error", () => {}); // a close follows
+    const gone = AbortSignal.any([this.#gone.signal, left]);
     let shown = ended(channel, asked.terminal !== null);
     try {
       if (refusal !== undefined) throw new FarmError("too-large", refusal);
-      const detail = asked.what === "files" ? "files" : (asked.command ?? "shell");
+      const detail = auditText(asked.what === "files" ? "files" : (asked.command ?? "shell"));
       const subject = `gomote:${instance.name}`;
-      const said = detail.replaceAll("\0", "").slice(0, 500).toWellFormed();
-      await recordAudit(sql, { at: clock.now(), who: instance.email, action: "gomote ssh", subject, detail: said });
-      const line = await this.#line(channel);
+      await recordAudit(sql, { at: clock.now(), who: instance.email, action: "gomote ssh", subject, detail });
+      const line = await lines.open(instance, gone);
       const env = [...environmentOn(config(), instance), ...asked.env];
       const opened =
         line.speaks === "ssh"
-          ? serveOriginal(channel, socket, line.duplex, { ...asked, instance, key: client.privateKey })
-          : serveOverLine(channel, socket, new ShellLine(line.duplex), { ...asked, env, instance });
+          ? serveOriginal(channel, line.duplex, { ...asked, instance, key: client.privateKey }, gone)
+          : serveOverLine(channel, new ShellLine(line.duplex), { ...asked, env, instance }, gone);
       shown = opened.shown;
       this.#open.add(shown);
       show(shown);
       const broke = await opened.over;
       if (broke !== undefined) await this.#explain(shown, broke);
     } catch (error) {
-      if (!(error instanceof FarmError)) log.error({ error: messageOf(error) }, "Could not serve an ssh session");
-      await this.#explain(shown, messageOf(error));
+      const { code, message } = FarmError.from(error);
+      if (code === "internal") log.error({ error: message }, "Could not serve an ssh session");
+      await this.#explain(shown, code === "internal" ? "Something went wrong here." : message);
     } finally {
       this.#open.delete(shown);
       this.#count(-1);
@@ -163,54 +189,58 @@ export class SshClient {
     reject: () => void,
     { destIP, destPort }: TcpipRequestInfo,
   ): Promise<void> {
-    const { instances, log } = this.#deps;
-    const { socket, instance, refusal } = this.#entered;
-    if (refusal !== undefined || this.#channels >= MOST_CHANNELS || loopbackAddresses(destIP) === undefined) {
+    const { instances, lines, log } = this.#deps;
+    const { instance, refusal, socket } = this.#entered;
+    if (refusal !== undefined || this.#taken >= MOST_CHANNELS || loopbackAddresses(destIP) === undefined) {
       log.info({ instance: instance.name, to: `${destIP.slice(0, 100)}:${destPort}` }, "Refused to forward a port");
       return reject();
     }
     using _kept = instances.keep(instance);
+    this.#taken++;
     this.#count(1);
+    const gone = this.#gone.signal;
     try {
-      const line = await this.#deps.lines.open(instance, this.#gone.signal);
-      if (line.speaks === "ssh") {
-        line.duplex.destroy();
+      const { speaks, duplex } = await lines.open(instance, gone);
+      if (speaks === "ssh") {
+        duplex.destroy();
         return reject();
       }
       const opening = { what: "dial", host: destIP, port: destPort } as const;
-      await forward(accept, reject, socket, new ShellLine(line.duplex), opening);
+      await forward(() => held(accept(), socket), reject, new ShellLine(duplex), opening, gone);
     } catch (error) {
       log.info({ instance: instance.name, error: messageOf(error) }, "Could not forward a port");
       reject();
     } finally {
+      this.#taken--;
       this.#count(-1);
     }
   }
 
-  /** Given up when the client leaves. */
-  async #line(channel: ServerChannel): Promise<MachineLine> {
-    const left = new AbortController();
-    const leave = () => left.abort(new FarmError("canceled", "the client closed it"));
-    channel.once("close", leave);
-    try {
-      return await this.#deps.lines.open(this.#entered.instance, AbortSignal.any([this.#gone.signal, left.signal]));
-    } finally {
-      channel.off("close", leave);
-    }
-  }
-
-  /** Why the instance is over, when it is: the database knows first. */
+  /** Why it is over for this client, when it is: the database knows first. */
   async #reason(): Promise<string | undefined> {
-    const { id, name, lease } = this.#entered.instance;
-    const [now] = await instancesById(this.#deps.sql, [id]);
-    if (now?.lease === lease && now.state !== "ended") return undefined;
-    return `The instance ${name} has ended: ${now?.endReason ?? "it is not there any more"}.`;
+    const { sql, clock } = this.#deps;
+    const { instance, token } = this.#entered;
+    const { id, name, lease } = instance;
+    const [now] = await instancesById(sql, [id]);
+    if (now?.lease !== lease || now.state === "ended")
+      return `The instance ${name} has ended: ${now?.endReason ?? "it is not there any more"}.`;
+    const ended = token === undefined ? undefined : await whyTokenEnded(sql, token, clock.now());
+    return ended && `The token that let you in ${ended === "revoked" ? "was revoked" : "has expired"}.`;
   }
 
   /** Tells whoever is at a terminal why nothing more comes, and closes it. */
   async #explain(shown: Shown, otherwise: string): Promise<void> {
     const why = await this.#reason().catch(() => undefined);
     shown.tell(why ?? otherwise);
+  }
+
+  /** Topics may get lost, and of the time that passes there is none. */
+  async #watch(): Promise<void> {
+    const { signal } = this.#gone;
+    while (!signal.aborted) {
+      await this.#deps.clock.sleep(LOOK_EVERY, signal).catch(() => {});
+      if (!signal.aborted) await this.#look();
+    }
   }
 
   /** A topic is a hint. */
@@ -235,4 +265,12 @@ export class SshClient {
       () => {},
     );
   }
+}
+
+/** A window as the machine can have it. */
+function sizeOf({ cols, rows }: { readonly cols: number; readonly rows: number }): {
+  readonly columns: number;
+  readonly rows: number;
+} {
+  return { columns: Math.min(cols, MOST_SIDE) || 80, rows: Math.min(rows, MOST_SIDE) || 24 };
 }

@@ -1,14 +1,15 @@
 /**
  * Who is let in at the ssh gateway, and the certificates that they show.
  *
- * The user name is the instance; the key is a certificate that this farm signed for that instance and its owner (certificates.ts); the client
- * proves that it has the private key. Anything else is refused, and the log says why: whoever knocks is told nothing.
+ * The user name is the instance; the key is a certificate that this farm signed for that instance and its owner (certificates.ts), at the request
+ * of a token that is good still; the client proves that it has the private key. Anything else is refused. Whoever shows a certificate is told why: it
+ * says nothing that they could not read in it, but of an instance that the farm itself certified for them. Whoever shows a bare key is told nothing.
  */
 import type { Clock } from "../../farm/clock.ts";
 import type { Log } from "../../farm/deps.ts";
 import { FarmError, messageOf } from "../../farm/errors.ts";
-import type { Person } from "../../farm/person.ts";
 import { type Instance, instanceNamed } from "../../store/gomote.ts";
+import { whyTokenEnded } from "../../store/people.ts";
 import type { Sql } from "../../store/sql.ts";
 import {
   authorizedKeyLine,
@@ -19,8 +20,8 @@ import {
   SshWireError,
 } from "../../wire/gomote/ssh-wire.ts";
 import type { Instances } from "../instances.ts";
-import type { SshKeys } from "../rpc/faces.ts";
-import { isOwners, refusal, signedFor } from "./certificates.ts";
+import type { Caller, SshKeys } from "../rpc/faces.ts";
+import { isOwners, refusal, signedFor, tokenOf } from "./certificates.ts";
 import type { SshAuthority } from "./keys.ts";
 import { isSignedBy } from "./signatures.ts";
 
@@ -32,12 +33,22 @@ export interface Shown {
   readonly proof: { readonly signature: Uint8Array; readonly over: Uint8Array } | undefined;
 }
 
+export type Admission =
+  | {
+      readonly ok: true;
+      readonly instance: Instance;
+      /** The number of the token that the certificate was asked for with. */
+      readonly token: string | undefined;
+    }
+  /** `told`: what the client may know of why; undefined: nothing. */
+  | { readonly ok: false; readonly told: string | undefined };
+
 export interface GateDeps {
   readonly sql: Sql;
   readonly clock: Clock;
   readonly log: Log;
   readonly authority: SshAuthority;
-  readonly instances: Pick<Instances, "use">;
+  readonly instances: Pick<Instances, "find" | "use">;
 }
 
 export class Gate implements SshKeys {
@@ -47,10 +58,10 @@ export class Gate implements SshKeys {
     this.#deps = deps;
   }
 
-  async sign(person: Person, instance: Instance, publicKey: Uint8Array): Promise<Uint8Array> {
+  async sign({ id: owner, token }: Caller, instance: Instance, publicKey: Uint8Array): Promise<Uint8Array> {
     const { authority, clock } = this.#deps;
     try {
-      const subject = { instance: instance.name, owner: person.id };
+      const subject = { instance: instance.name, owner, token };
       const certificate = signedFor(readAuthorizedKey(publicKey), subject, authority, clock.now());
       return Buffer.from(`${authorizedKeyLine(certificate)}\n`);
     } catch (error) {
@@ -59,29 +70,40 @@ export class Gate implements SshKeys {
     }
   }
 
-  /** The instance that a client may use, which is renewed by this; undefined: it may not. */
-  async admit({ user, key, proof }: Shown): Promise<Instance | undefined> {
+  /** The instance that a client may use; once it has proved that it may, that is use of it. */
+  async admit({ user, key, proof }: Shown): Promise<Admission> {
     const { sql, clock, log, authority, instances } = this.#deps;
-    const refused = (reason: string) => {
+    const refused = (reason: string, isTold = true): Admission => {
       log.info({ user: user.slice(0, 100), reason }, "Refused an ssh client");
-      return undefined;
+      return { ok: false, told: isTold ? reason : undefined };
     };
     let certificate: Certificate;
     try {
       certificate = readCertificate(key);
+    } catch (error) {
+      if (error instanceof SshWireError) return refused(error.message, false);
+      throw error;
+    }
+    try {
       const why = refusal(certificate, user, authority, clock.now());
       if (why !== undefined) return refused(why);
       if (proof && !isSignedBy(certificate.key, proof.over, readSignature(proof.signature)))
-        return refused("it does not have the private key");
+        return refused("you do not have its private key");
     } catch (error) {
       if (error instanceof SshWireError) return refused(error.message);
       throw error;
     }
     const instance = await instanceNamed(sql, user);
-    if (!instance) return refused("there is no such instance");
-    if (!isOwners(certificate, instance.owner)) return refused("the instance is another person's");
+    if (!instance) return refused("its instance has ended");
+    const { owner } = instance;
+    if (!isOwners(certificate, owner)) return refused("the instance is another person's");
+    const token = tokenOf(certificate);
+    const ended = token && (await whyTokenEnded(sql, token, clock.now()));
+    if (ended)
+      return refused(`the token that it was asked for with ${ended === "revoked" ? "was revoked" : "has expired"}`);
     try {
-      return await instances.use({ id: instance.owner }, user);
+      const found = await (proof ? instances.use({ id: owner }, user) : instances.find({ id: owner }, user));
+      return { ok: true, instance: found, token };
     } catch (error) {
       if (error instanceof FarmError) return refused(messageOf(error));
       throw error;

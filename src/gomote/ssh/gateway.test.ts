@@ -1,20 +1,24 @@
 /** The gateway before original buildlets, its limits, and its clock; what our own agent serves: e2e/ssh.test.ts. Needs the system's ssh. */
 import { spawn } from "node:child_process";
 import { generateKeyPairSync } from "node:crypto";
+import { once } from "node:events";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import ssh2 from "ssh2";
+import ssh2, { type ServerChannel } from "ssh2";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { Clock } from "../../farm/clock.ts";
 import { minutes } from "../../farm/ids.ts";
 import { FakeClock } from "../../farm/testing/fake-clock.ts";
-import { until } from "../../machines/testing/farm-of-machines.ts";
+import { MASTER_KEY, until } from "../../machines/testing/farm-of-machines.ts";
 import { systemClock } from "../../store/system-clock.ts";
+import { quiet } from "../../store/testing/database.ts";
 import { type GomoteFarm, gomoteFarm, HOST_TYPE } from "../testing/farm.ts";
 import type { RpcClient } from "../testing/rpc-client.ts";
-import { LOGIN_LIMIT, MOST_KNOCKING_FROM, type SshGateway } from "./gateway.ts";
+import { GOOD_FOR } from "./certificates.ts";
+import { MOST_CHANNELS } from "./client.ts";
+import { LOGIN_LIMIT, MOST_KNOCKING_FROM, SshGateway } from "./gateway.ts";
 import { openGatewayKeys } from "./keys.ts";
 
 interface Ran {
@@ -28,38 +32,54 @@ class World implements AsyncDisposable {
   readonly stack = new AsyncDisposableStack();
   /** What the machine's ssh server was asked for. */
   readonly asked: string[] = [];
+  /** What it does with what is typed. */
+  typed = (text: string, channel: ServerChannel): void => {
+    if (!text.includes("leave")) return;
+    channel.exit(5);
+    channel.end();
+  };
   farm!: GomoteFarm;
   gateway!: SshGateway;
   alice!: RpcClient;
   id = "";
   #folder = "";
 
-  static async start(clock: Clock): Promise<World> {
+  static async start(clock: Clock, sshd = true): Promise<World> {
     const world = new World();
     world.#folder = await mkdtemp(join(tmpdir(), "gateway-"));
     world.stack.defer(() => rm(world.#folder, { recursive: true }));
     world.farm = world.stack.use(await gomoteFarm({ clock, shells: true }));
     world.gateway = world.stack.use(await world.farm.gomote.listenSsh({ host: "127.0.0.1", port: 0 }));
-    await world.farm.machines.machine({ ssh: (socket, user, key) => world.#sshd(socket, user, key) });
+    const ssh = (socket: Socket, user: string, key: string) => world.#sshd(socket, user, key);
+    await world.farm.machines.machine(sshd ? { ssh } : {});
     world.alice = await world.farm.person("alice@example.org");
     const call = world.alice.stream<{ instance: { gomote_id: string } | null }>("CreateInstance", {
       builder_type: HOST_TYPE,
     });
     await call.ended;
     world.id = call.messages.at(-1)?.instance?.gomote_id ?? "";
-    await world.run("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", join(world.#folder, "key")]);
-    const key = await readFile(join(world.#folder, "key.pub"));
-    const answer = await world.alice.call("SignSSHKey", { gomote_id: world.id, public_ssh_key: key });
-    if (!("signed_public_ssh_key" in answer)) throw new Error(JSON.stringify(answer));
-    await writeFile(join(world.#folder, "key-cert.pub"), answer.signed_public_ssh_key as Buffer);
+    await world.run("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", world.key]);
+    await world.sign(world.alice, world.id);
     return world;
   }
 
-  /** The original's in-process server: whoever has the key that it was told of, and a terminal. */
+  get key(): string {
+    return join(this.#folder, "key");
+  }
+
+  /** Of now on the client shows this certificate. */
+  async sign(client: RpcClient, instance: string): Promise<void> {
+    const key = await readFile(`${this.key}.pub`);
+    const answer = await client.call("SignSSHKey", { gomote_id: instance, public_ssh_key: key });
+    if (!("signed_public_ssh_key" in answer)) throw new Error(JSON.stringify(answer));
+    await writeFile(`${this.key}-cert.pub`, answer.signed_public_ssh_key as Buffer);
+  }
+
+  /** The original's in-process server (that of Go, with an RSA key of its own): whoever has the key that it was told of, and a terminal. */
   #sshd(socket: Socket, user: string, key: string): void {
-    const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
-    const host = privateKey.export({ type: "sec1", format: "pem" }).toString();
-    const server = new ssh2.Server({ hostKeys: [host] }, (client) => {
+    const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
+    const host = privateKey.export({ type: "pkcs1", format: "pem" }).toString();
+    const server = new ssh2.Server({ hostKeys: [host], ident: "Go" }, (client) => {
       client.on("error", () => {});
       client.on("authentication", (context) => {
         const shown = context.method === "publickey" ? context.key.data.toString("base64") : "";
@@ -80,11 +100,7 @@ class World implements AsyncDisposable {
           this.asked.push(`shell of ${user}`);
           const channel = take();
           channel.write("its shell\r\n");
-          channel.on("data", (bytes: Buffer) => {
-            if (!bytes.includes("leave")) return;
-            channel.exit(5);
-            channel.end();
-          });
+          channel.on("data", (bytes: Buffer) => this.typed(bytes.toString(), channel));
         });
       });
     });
@@ -108,11 +124,18 @@ class World implements AsyncDisposable {
     });
   }
 
-  ssh(args: readonly string[], stop?: Promise<unknown>): Promise<Ran> {
-    const strict = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes"];
+  ssh(args: readonly string[], stop?: Promise<unknown>, { user = this.id, level = "ERROR" } = {}): Promise<Ran> {
+    const strict = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", `LogLevel=${level}`, "BatchMode=yes"];
     const options = [...strict, "IdentitiesOnly=yes"].flatMap((option) => ["-o", option]);
-    const where = ["-F", "none", "-p", String(this.gateway.port), "-i", join(this.#folder, "key")];
-    return this.run("ssh", [...where, ...options, ...args.slice(0, 1), `${this.id}@127.0.0.1`, ...args.slice(1)], stop);
+    const where = ["-F", "none", "-p", String(this.gateway.port), "-i", this.key];
+    return this.run("ssh", [...where, ...options, ...args.slice(0, 1), `${user}@127.0.0.1`, ...args.slice(1)], stop);
+  }
+
+  /** What whoever is not let in is told. */
+  async refusal(user = this.id): Promise<string | undefined> {
+    const { errors, status } = await this.ssh(["-T"], undefined, { user, level: "INFO" });
+    expect([status, errors]).toEqual([255, expect.stringContaining("Permission denied (publickey)")]);
+    return /# This certificate does not let you in: (.*)\.\r?\n/.exec(errors)?.[1];
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -146,6 +169,113 @@ test("[gomote 42] a shell on an original buildlet goes through its own ssh serve
   const { out, status } = await shell;
   expect(out).toMatch(/^# Welcome to alice-.*\r\nits shell\r\n/s);
   expect([asked, status]).toEqual([["pty 24 80", "shell of swarming"], 5]);
+});
+
+test("an original's ssh server that does not answer is told of; a signal that ended its shell is one here", async () => {
+  world = await World.start(systemClock, false);
+  const { out } = await world.ssh(["-tt"]);
+  expect(out).toMatch(
+    /# .* answered POST \/connect-ssh with 502: dial tcp 127\.0\.0\.1:2222: connect: connection refused/,
+  );
+  await world[Symbol.asyncDispose]();
+  world = await World.start(systemClock);
+  world.typed = (_, channel) => {
+    channel.exit("TERM", false, "");
+    channel.end();
+  };
+  const { asked } = world;
+  const shell = await world.ssh(
+    ["-tt"],
+    until(() => asked.length > 1, "a shell"),
+  );
+  expect([shell.status, shell.out]).toEqual([255, expect.stringContaining("its shell")]);
+});
+
+test("[gomote 42] whoever shows a certificate that does not let them in is told why", async () => {
+  const clock = new FakeClock();
+  world = await World.start(clock);
+  const { alice, farm, id, key } = world;
+  expect((await world.ssh(["-T"])).errors).toMatch(/^# scp etc/);
+  expect(await world.refusal(`${id}x`)).toBe("it is for another instance");
+  await clock.advance(GOOD_FOR);
+  expect(await world.refusal()).toBe("it has expired");
+
+  await world.run("ssh-keygen", ["-q", "-t", "ecdsa", "-N", "", "-f", `${key}-ca`]);
+  const principals = `${id}@farmer.golang.org,${(await farm.people.find("alice@example.org")).id}`;
+  await world.run("ssh-keygen", ["-q", "-s", `${key}-ca`, "-I", "x", "-n", principals, "-V", "+5m", `${key}.pub`]);
+  expect(await world.refusal()).toBe("another authority signed it");
+
+  // A certificate of an instance whose name is another person's by now.
+  await world.sign(alice, id);
+  await farm.database.sql.query("update gomote_instance set owner = $1", [
+    (await farm.people.add("bob@example.org", [], "test")).id,
+  ]);
+  expect(await world.refusal()).toBe("the instance is another person's");
+  await farm.database.sql.query("update gomote_instance set owner = $1", [principals.split(",")[1]]);
+  expect((await world.ssh(["-T"])).errors).toMatch(/^# scp etc/);
+  await alice.call("DestroyInstance", { gomote_id: id });
+  expect(await world.refusal()).toBe("its instance has ended");
+  await rm(`${key}-cert.pub`);
+  expect(await world.refusal()).toBeUndefined(); // a bare key
+});
+
+test("a shell ends with the token that its certificate was asked for with, and nobody gets in with it", async () => {
+  world = await World.start(systemClock);
+  const { farm, asked, id } = world;
+  const alice = await farm.people.find("alice@example.org");
+  const { id: number, token } = await farm.people.newToken(alice, "laptop", minutes(60), "test");
+  await world.sign(farm.client(token), id);
+  const { promise: never } = Promise.withResolvers<void>();
+  const shell = world.ssh(["-tt"], never);
+  await until(() => asked.length > 1, "a shell");
+  await farm.people.revokeToken(number, alice, "test");
+  const { out, status } = await shell;
+  expect([out, status]).toEqual([expect.stringContaining("# The token that let you in was revoked.\r\n"), 255]);
+  expect(await world.refusal()).toBe("the token that it was asked for with was revoked");
+});
+
+test("a session has one command: a client that asks for two gets the first, and many sessions without any are refused", async () => {
+  world = await World.start(systemClock);
+  const { asked, id, farm } = world;
+  const { sql, bus } = farm.database;
+  const { lines, instances } = farm.gomote;
+  const [instance] = await instances.list(null);
+  if (!lines || !instance) throw new Error("There is no instance");
+  // The library's client shows bare keys only, so this gateway takes everybody.
+  const gate = { admit: async () => ({ ok: true, instance, token: undefined }) as const };
+  const { host, client: pair } = await openGatewayKeys(sql, MASTER_KEY, systemClock.now());
+  const config = () => ({ hosts: [], builders: [] });
+  const listen = { host: "127.0.0.1", port: 0 };
+  const deps = { sql, bus, clock: systemClock, log: quiet, config, instances, lines, gate, host, client: pair, listen };
+  const gateway = world.stack.use(await SshGateway.open(deps));
+  const client = new ssh2.Client();
+  client.on("error", () => {});
+  world.stack.defer(() => void client.destroy());
+  const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
+  const own = privateKey.export({ type: "pkcs1", format: "pem" }).toString();
+  client.connect({ host: "127.0.0.1", port: gateway.port, username: id, privateKey: own });
+  await once(client, "ready");
+  const channel = await new Promise<ssh2.ClientChannel>((resolve, reject) =>
+    client.shell((error, made) => (error ? reject(error) : resolve(made))),
+  );
+  const { outgoing } = channel as unknown as { readonly outgoing: { readonly id: number } };
+  const { _protocol: raw } = client as unknown as {
+    readonly _protocol: {
+      shell(channel: number, wantsReply: boolean): void;
+      session(channel: number, window: number, packet: number): void;
+    };
+  };
+  raw.shell(outgoing.id, true);
+  raw.shell(outgoing.id, false);
+  await until(() => asked.length > 1, "a shell");
+  for (let n = 1; n < MOST_CHANNELS; n++) raw.session(1000 + n, 1024, 1024);
+  const one = (): Promise<string> =>
+    new Promise((resolve) => client.exec("x", (error) => resolve(error?.message ?? "opened")));
+  expect(await one()).toMatch(/Channel open failure/);
+  expect(asked).toEqual(["pty 24 80", "shell of swarming"]);
+  channel.resume().write("leave");
+  await once(channel, "close");
+  expect(await one()).toBe("opened");
 });
 
 test("[gomote 45] an open shell renews its instance each minute; idle again, it ends as any other", async () => {

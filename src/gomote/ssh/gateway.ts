@@ -12,21 +12,23 @@ import { createServer, type Server as Listener, type Socket } from "node:net";
 import ssh2, { type AuthContext, type Connection } from "ssh2";
 import { FarmError, messageOf } from "../../farm/errors.ts";
 import { type Ms, seconds } from "../../farm/ids.ts";
-import type { Instance } from "../../store/gomote.ts";
 import { SshClient, type SshClientDeps } from "./client.ts";
-import type { Gate } from "./gate.ts";
+import type { Admission, Gate } from "./gate.ts";
 import type { SshPair } from "./keys.ts";
+import { sendBanner } from "./library.ts";
 
 export const LOGIN_LIMIT: Ms = seconds(30);
 /** A client with many keys in its agent shows them one after another. */
 export const MOST_TRIES = 20;
+/** So often is a client told why it is not let in. */
+const MOST_WORDS = 3;
 export const MOST_KNOCKING = 256;
 export const MOST_KNOCKING_FROM = 32;
 /** Of one person, to all their instances. */
 export const MOST_CONNECTIONS = 64;
 
 export interface GatewayDeps extends SshClientDeps {
-  readonly gate: Gate;
+  readonly gate: Pick<Gate, "admit">;
   readonly host: SshPair;
   readonly listen: { readonly host: string; readonly port: number };
 }
@@ -88,6 +90,7 @@ export class SshGateway implements AsyncDisposable {
     }
     const address = `${from} ${socket.remotePort}`;
     const known = new AbortController();
+    socket.setMaxListeners(0); // each of its channels may wait for it
     this.#sockets.set(address, { socket, known });
     count(this.#knocking, from, 1);
     known.signal.addEventListener("abort", () => count(this.#knocking, from, -1), { once: true });
@@ -112,17 +115,23 @@ export class SshGateway implements AsyncDisposable {
       return;
     }
     const { socket, known } = found;
-    let instance: Instance | undefined;
+    let admitted: (Admission & { readonly ok: true }) | undefined;
     let tries = 0;
+    let words = 0;
     connection.on("error", (error: Error) => log.debug({ error: messageOf(error) }, "An ssh connection broke"));
     connection.on("authentication", (context) => {
       if (++tries > MOST_TRIES) socket.destroy();
       else
         void this.#asked(context, gate).then(
-          (admitted) => {
-            if (!admitted) return context.reject(["publickey"]);
-            instance = admitted;
-            context.accept();
+          (admission) => {
+            if (admission.ok) {
+              admitted = admission;
+              context.accept();
+              return;
+            }
+            if (admission.told !== undefined && words++ < MOST_WORDS)
+              sendBanner(connection, `# This certificate does not let you in: ${admission.told}.`);
+            context.reject(["publickey"]);
           },
           (error: unknown) => {
             log.warn({ error: messageOf(error) }, "Could not look who an ssh client is");
@@ -132,26 +141,26 @@ export class SshGateway implements AsyncDisposable {
     });
     connection.on("ready", () => {
       known.abort();
-      if (instance) this.#enter(connection, socket, instance);
+      if (admitted) this.#enter(connection, socket, admitted);
       else socket.destroy();
     });
   }
 
-  async #asked(context: AuthContext, gate: Gate): Promise<Instance | undefined> {
-    if (context.method !== "publickey") return undefined;
+  async #asked(context: AuthContext, gate: GatewayDeps["gate"]): Promise<Admission> {
+    if (context.method !== "publickey") return { ok: false, told: undefined };
     const { username: user, key, signature, blob } = context;
     const proof = signature && blob ? { signature, over: blob } : undefined;
     return await gate.admit({ user, key: key.data, proof });
   }
 
-  #enter(connection: Connection, socket: Socket, instance: Instance): void {
+  #enter(connection: Connection, socket: Socket, { instance, token }: Admission & { readonly ok: true }): void {
     const { owner } = instance;
     const there = this.#in.get(owner) ?? 0;
     const full = there >= MOST_CONNECTIONS;
     count(this.#in, owner, 1);
     socket.once("close", () => count(this.#in, owner, -1));
     const refusal = full ? `You have ${there} connections already, which is the most. Close some.` : undefined;
-    new SshClient(this.#deps, { connection, socket, instance, refusal });
+    new SshClient(this.#deps, { connection, socket, instance, token, refusal });
   }
 }
 

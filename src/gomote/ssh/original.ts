@@ -4,14 +4,13 @@
  *
  * Without a terminal there is one line and an end, as with the original's gateway; files and forwarded ports there are none.
  */
-import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import ssh2, { type ClientChannel, type ServerChannel } from "ssh2";
 import { messageOf } from "../../farm/errors.ts";
 import type { Instance } from "../../store/gomote.ts";
-import type { Terminal } from "../../wire/buildlet-api/shell.ts";
+import type { Exit, Terminal } from "../../wire/buildlet-api/shell.ts";
 import { BUILDLET_USER } from "../machine-lines.ts";
-import { type Asked, ended, hold, type Served, type Shown, say, welcome } from "./channel.ts";
+import { type Asked, ended, exitAs, onAbort, type Served, type Shown, say, welcome } from "./channel.ts";
 
 const READY_LIMIT_MS = 15_000;
 
@@ -22,12 +21,12 @@ export type OriginalSession = Asked & {
   readonly key: string;
 };
 
-/** `socket`: the client's, with all its channels. */
+/** `gone`: as for `serveOverLine`. */
 export function serveOriginal(
   channel: ServerChannel,
-  socket: Socket,
   duplex: Duplex,
   session: OriginalSession,
+  gone: AbortSignal,
 ): Served {
   const { terminal, instance, key } = session;
   const plain = ended(channel, terminal !== null);
@@ -43,8 +42,8 @@ export function serveOriginal(
   const client = new ssh2.Client();
   let stream: ClientChannel | undefined;
   let { columns, rows } = terminal;
-  const exit = (code: number) => {
-    channel.exit(code);
+  const exit = (how: Pick<Exit, "code" | "signal">) => {
+    exitAs(channel, how);
     channel.end();
     client.end();
     resolve(undefined);
@@ -54,17 +53,13 @@ export function serveOriginal(
     const opened = (error: Error | undefined, made: ClientChannel) => {
       if (error) return resolve(`The machine opened no shell: ${messageOf(error)}`);
       stream = made;
-      let code = 0;
-      made.on("exit", (status: number | null) => {
-        code = status ?? 1;
+      let how: Pick<Exit, "code" | "signal"> = { code: 0, signal: null };
+      made.on("exit", (code: number | null, signal?: string) => {
+        how = { code, signal: signal?.replace(/^SIG/, "") ?? null };
       });
       made.on("error", () => {}); // a close follows
-      made.once("close", () => exit(code));
-      const held = hold(made, [channel, socket]);
-      made.on("data", (bytes: Buffer) => {
-        channel.write(bytes);
-        held();
-      });
+      made.once("close", () => exit(how));
+      made.pipe(channel, { end: false });
       channel.pipe(made);
     };
     if (session.command === null) client.shell(pty, opened);
@@ -72,11 +67,13 @@ export function serveOriginal(
   });
   client.on("error", (error) => resolve(`The machine's ssh server: ${messageOf(error)}`));
   client.on("close", () => resolve("The machine's connection was lost."));
-  channel.once("close", () => {
+  const leave = () => {
     client.end();
     duplex.destroy();
     resolve(undefined);
-  });
+  };
+  channel.once("close", leave);
+  onAbort(gone, leave);
   if (session.command === null) welcome(channel, instance);
   else say(channel, true, "An original buildlet may open a shell instead of running the command.");
   client.connect({ sock: duplex, username: BUILDLET_USER, privateKey: key, readyTimeout: READY_LIMIT_MS });

@@ -67,7 +67,7 @@ export async function switched(
     ];
     socket.write(encodeRequestHead("POST", target, [host, length, ...upgrade, ...fields]));
     const { head, rest } = await answerOf(socket, stop);
-    if (head.status !== 101) throw refusal(name, what, head, await wordsOf(socket, rest, stop));
+    if (head.status !== 101) throw refusal(name, what, head, await wordsOf(socket, head, rest, stop));
     if (rest.length > 0) socket.unshift(rest);
     const taken = socket;
     gone.addEventListener("abort", () => taken.destroy(), { once: true });
@@ -102,9 +102,12 @@ async function answerOf(
   }
 }
 
-async function wordsOf(socket: Duplex, rest: Uint8Array, signal: AbortSignal): Promise<string> {
+/** What an answer says. The original does not hang up behind it. */
+async function wordsOf(socket: Duplex, head: ResponseHead, rest: Uint8Array, signal: AbortSignal): Promise<string> {
   const chunks: Uint8Array[] = [rest];
-  for (let length = rest.length; length < WORDS_LIMIT; ) {
+  const [said = ""] = fieldValues(head, "Content-Length");
+  const most = /^\d{1,9}$/.test(said) ? Math.min(Number(said), WORDS_LIMIT) : WORDS_LIMIT;
+  for (let length = rest.length; length < most; ) {
     const chunk = await nextOf(socket, signal).catch(() => undefined);
     if (chunk === undefined) break;
     chunks.push(chunk);

@@ -126,12 +126,7 @@ export class OriginalBuildlet implements AsyncDisposable {
     this.#end = resolve;
     this.#server = createServer((request, response) => void this.#serve(request, response));
     this.#server.keepAliveTimeout = 0;
-    this.#server.on("upgrade", ({ headers }: IncomingMessage, socket: TLSSocket) => {
-      const [user, key] = [String(headers["x-go-ssh-user"]), String(headers["x-go-authorized-key"])];
-      this.calls.push(`POST /connect-ssh ${user}`);
-      socket.write("HTTP/1.1 101 Switching Protocols\r\nUpgrade: ssh\r\nConnection: Upgrade\r\n\r\n");
-      this.options.ssh?.(socket, user, key);
-    });
+    this.#server.on("upgrade", (request: IncomingMessage, socket: TLSSocket) => this.#connectSsh(request, socket));
   }
 
   async register(): Promise<void> {
@@ -260,6 +255,25 @@ export class OriginalBuildlet implements AsyncDisposable {
     this.pickedUp++;
     this.#server.emit("connection", socket);
     return 101;
+  }
+
+  /** The original asks for neither header that speaks of upgrading, and sends its server's first line right behind the 101. */
+  #connectSsh({ method, url, headers }: IncomingMessage, socket: TLSSocket): void {
+    const refuse = (status: string, text: string): void => {
+      const fields = `Content-Type: text/plain; charset=utf-8\r\nContent-Length: ${text.length + 1}`;
+      socket.write(`HTTP/1.1 ${status}\r\n${fields}\r\n\r\n${text}\n`); // and nobody hangs up
+    };
+    if (url !== "/connect-ssh") return void refuse("404 Not Found", "404 page not found");
+    if (method !== "POST") return void refuse("400 Bad Request", "requires POST method");
+    if (headers["content-length"] !== "0") return void refuse("400 Bad Request", "requires Content-Length 0");
+    const [user, key] = [headers["x-go-ssh-user"], headers["x-go-authorized-key"]].map(String) as [string, string];
+    this.calls.push(`POST /connect-ssh ${user}`);
+    if (!this.options.ssh)
+      return void refuse("502 Bad Gateway", "dial tcp 127.0.0.1:2222: connect: connection refused");
+    socket.cork();
+    socket.write("HTTP/1.1 101 Switching Protocols\r\nUpgrade: ssh\r\nConnection: Upgrade\r\n\r\n");
+    this.options.ssh(socket, user, key);
+    setImmediate(() => socket.uncork());
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {

@@ -5,7 +5,7 @@
  *   public key   string TYPE, then ssh-ed25519: string point; ecdsa-sha2-nistpN: string curve, string 04 x y; ssh-rsa: mpint e, mpint n
  *   certificate  string TYPE-cert-v01@openssh.com, string nonce, the key's fields, u64 serial, u32 kind (1 user, 2 host), string key id,
  *                string principals (strings), u64 valid after, u64 valid before (seconds since 1970), string critical options,
- *                string extensions (both: pairs of strings, sorted), string reserved, string the CA's public key, string signature
+ *                string extensions (both: pairs of strings, sorted; a value is a string in its string), string reserved, string the CA's public key, string signature
  *   signature    string algorithm, string bytes; ECDSA's bytes are mpint r, mpint s. A certificate's is over all that is before it
  *
  * One line of authorized_keys is `TYPE BASE64 comment`. Errors: SshWireError with a sentence about what is wrong.
@@ -36,6 +36,9 @@ export interface PublicKey {
   readonly fields: readonly Buffer[];
 }
 
+/** Names with their values; "" is no value, that the name is there says all. */
+export type Options = ReadonlyMap<string, string>;
+
 export interface CertificateBody {
   readonly key: PublicKey;
   readonly nonce: Uint8Array;
@@ -46,8 +49,8 @@ export interface CertificateBody {
   /** Seconds since 1970. */
   readonly validAfter: bigint;
   readonly validBefore: bigint;
-  readonly criticalOptions: readonly string[];
-  readonly extensions: readonly string[];
+  readonly criticalOptions: Options;
+  readonly extensions: Options;
   /** The public key of whoever signed it. */
   readonly signatureKey: Uint8Array;
 }
@@ -209,7 +212,7 @@ export function readCertificate(blob: Uint8Array): Certificate {
   const keyId = reader.text();
   const principals = new Reader(reader.string()).strings().map((principal) => principal.toString("utf8"));
   const [validAfter, validBefore] = [reader.u64(), reader.u64()];
-  const [criticalOptions, extensions] = [namesOf(reader.string()), namesOf(reader.string())];
+  const [criticalOptions, extensions] = [optionsOf(reader.string()), optionsOf(reader.string())];
   reader.string(); // reserved
   const signatureKey = reader.string();
   const signed = Buffer.from(blob.slice(0, reader.at));
@@ -221,8 +224,11 @@ export function readCertificate(blob: Uint8Array): Certificate {
 
 /** The bytes that are to be signed. */
 export function encodeCertificateBody(body: CertificateBody): Buffer {
-  const pairs = (names: readonly string[]) =>
-    sshString(Buffer.concat([...names].sort().flatMap((name) => [sshString(name), sshString("")])));
+  const pairs = (options: Options) => {
+    const sorted = [...options].sort(([one], [other]) => (one < other ? -1 : 1));
+    const values = sorted.flatMap(([name, value]) => [sshString(name), sshString(value && sshString(value))]);
+    return sshString(Buffer.concat(values));
+  };
   return Buffer.concat([
     sshString(`${body.key.type}${CERTIFICATE_SUFFIX}`),
     sshString(body.nonce),
@@ -249,8 +255,15 @@ export function authorizedKeyLine(blob: Uint8Array): string {
   return `${new Reader(blob).text()} ${Buffer.from(blob).toString("base64")}`;
 }
 
-function namesOf(pairs: Uint8Array): string[] {
-  const all = new Reader(pairs).strings();
-  if (all.length % 2 !== 0) throw new SshWireError("an option has no value");
-  return all.filter((_, at) => at % 2 === 0).map((name) => name.toString("utf8"));
+function optionsOf(pairs: Uint8Array): Options {
+  const reader = new Reader(pairs);
+  const options = new Map<string, string>();
+  while (reader.left > 0) {
+    const name = reader.text();
+    if (reader.left === 0) throw new SshWireError("an option has no value");
+    const value = new Reader(reader.string());
+    options.set(name, value.left === 0 ? "" : value.text());
+    value.done();
+  }
+  return options;
 }
