@@ -14,7 +14,7 @@ import type { Readable } from "node:stream";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
-import { type BuildId, type Ms, plus } from "../farm/ids.ts";
+import { type Ms, plus } from "../farm/ids.ts";
 import type { Lease } from "../farm/lease.ts";
 import type { Logs } from "../logs/logs.ts";
 import type { LogWriter } from "../logs/writer.ts";
@@ -28,7 +28,7 @@ import {
   nextStep,
   type RetryPolicy,
 } from "../store/attempts.ts";
-import { endLease, goesOnElsewhere, parkLease } from "../store/leases.ts";
+import { endLease, goesOnElsewhere, parkLease, sessionHolds } from "../store/leases.ts";
 import { emptyLog, type OpenLog } from "../store/logs.ts";
 import { layOutAttempt } from "../store/snapshots.ts";
 import type { Sql } from "../store/sql.ts";
@@ -50,8 +50,6 @@ export interface AttemptDeps {
   readonly tarball: (repo: string, hash: string, signal: AbortSignal) => Promise<Readable>;
   /** The trees of builds with tests, for whoever helps with them. */
   readonly snapshots: Pick<Snapshots, "keep" | "find" | "about" | "restore" | "writeOther">;
-  /** A build has failed on a machine that is well and was not given back yet: somebody may want it as it is. Never rejects. */
-  readonly failed?: (build: BuildId) => Promise<void>;
   readonly policy: RetryPolicy;
   /** How long a failed test waits for another machine. */
   readonly elsewhereFirst?: Ms;
@@ -62,8 +60,11 @@ export interface AttemptDeps {
   readonly stopping: AbortSignal;
 }
 
-/** What is to be done with a machine: clean it for the next build, drop it, only forget its session, or nothing at all. */
-export type Back = "clean" | "broken" | "elsewhere" | "parked";
+/**
+ * What is to be done with a machine: clean it for the next build, drop it, leave it as it is for who has it from now on, only forget its session,
+ * or nothing at all.
+ */
+export type Back = "clean" | "broken" | "kept" | "elsewhere" | "parked";
 
 /** `began` is called once it is known which build it is. Rejects when the database could not be told how it ended. */
 export async function workOnAttempt(
@@ -162,7 +163,8 @@ async function ended(
   if (live || (left && (await deps.patiently(() => endLeftLog(deps.sql, begun.attempt, left.end))))) sealed?.stored();
   if (!live && (await isElsewhere(deps, lease))) return "elsewhere";
   if (!driven.machineFine) return "broken";
-  if (driven.outcome === "failure") await deps.failed?.(begun.build.id);
+  if (driven.outcome === "failure" && (await deps.patiently(() => sessionHolds(deps.sql, lease.sessionId))))
+    return "kept";
   // A command that is canceled is killed at once (command-run.ts); one that we only stopped following is not.
   const mayRun = driven.outcome === "infra_failure" && machine.resumes && !isFor(signal, "canceled");
   return mayRun ? await emptied(deps, machine) : "clean";

@@ -13,15 +13,13 @@ export interface BuildingDeps extends Pick<BuildsDeps, "tarball"> {
   readonly config: () => FarmConfig;
   readonly pool: ReversePool;
   readonly peerBlobs: PeerBlobs;
-  /** Told of each build that failed, while its machine still has it. */
-  readonly failed: NonNullable<BuildsDeps["failed"]>;
   /** Others took this coordinator for dead. */
   readonly lost: () => void;
 }
 
 /** Resolves once what earlier coordinators left behind has been taken back. */
 export async function openBuilding(stack: AsyncDisposableStack, deps: BuildingDeps): Promise<Builds> {
-  const { config, pool, peerBlobs, tarball, failed, lost } = deps;
+  const { config, pool, peerBlobs, tarball, lost } = deps;
   const { common, database, logs, blobs, alone } = deps.storage;
   const snapshots = stack.use(
     new Snapshots({
@@ -39,7 +37,6 @@ export async function openBuilding(stack: AsyncDisposableStack, deps: BuildingDe
       machine: (session) => pool.take(session),
       release: (session, how) => pool.release(session, how),
       tarball,
-      failed,
     }),
   );
   const recovery = stack.use(new Recovery({ ...common, heart: database.heart, alone, lost }));

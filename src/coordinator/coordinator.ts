@@ -123,6 +123,7 @@ export class Coordinator implements AsyncDisposable {
         people,
         peers,
         machine: (session) => pool.take(session),
+        inUse: (session) => pool.inUse(session),
         release: (session, how) => pool.release(session, how),
         tarball,
         ...(listenSsh && { shells: { signature, keys: await openGatewayKeys(sql, master, startedAt) } }),
@@ -138,7 +139,6 @@ export class Coordinator implements AsyncDisposable {
       pool,
       peerBlobs,
       tarball,
-      failed: (build) => gomote.holds.keep(build),
       lost,
     });
     startUpkeep(stack, { storage, live, secret, farmName });

@@ -30,7 +30,7 @@ import type { Sql } from "../store/sql.ts";
 import type { RequestListener } from "../web/front-door.ts";
 
 export interface GomoteDeps
-  extends Pick<InstancesDeps, "machine" | "release">,
+  extends Pick<InstancesDeps, "machine" | "inUse" | "release">,
     Pick<TransfersDeps, "blobs" | "elsewhere" | "masterKey"> {
   readonly sql: Sql;
   readonly bus: Bus;
@@ -53,8 +53,6 @@ export interface Gomote extends AsyncDisposable {
   readonly instances: Instances;
   readonly creations: Creations;
   readonly records: Records;
-  /** Machines of builds that fail, for whoever waits for that. */
-  readonly holds: Holds;
   readonly terminals: Terminals;
   /** Files on their way, by the keys of their blobs. */
   readonly transfers: Pick<Transfers, "blob">;
@@ -85,7 +83,7 @@ export function openGomote(deps: GomoteDeps): Gomote {
   const sshKeys = deps.sshKeys ?? gate ?? NO_SSH_KEYS;
   const waiting = stack.use(new WaitingRoom(deps));
   const creations = new Creations({ sql, bus, clock, coordinator, config, instances, waiting });
-  const holds = new Holds({ sql, bus, clock, log, coordinator, config, instances, waiting });
+  const holds = new Holds({ sql, bus, clock, coordinator, config, instances, waiting, stopping });
   const commands = new Commands({ sql, bus, clock, log, config });
   const transfers = new Transfers({ ...deps, world });
   const records = recordsOf(sql, clock);
@@ -93,7 +91,6 @@ export function openGomote(deps: GomoteDeps): Gomote {
   const service = gomoteService({ config, instances, creations, commands, records, transfers, sshKeys });
   return {
     instances,
-    holds,
     lines,
     listenSsh: async (listen) => {
       if (!shells || !lines || !gate) return await notHere("shells")();

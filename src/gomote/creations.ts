@@ -87,13 +87,7 @@ export class Creations {
     });
     const inserted = all.get(request);
     if (!inserted) throw new FarmError("internal", "Cannot tell what became of a request for an instance");
-    if ("full" in inserted)
-      throw new FarmError(
-        "too-large",
-        inserted.full === "person"
-          ? `Cannot create an instance: you have, or wait for, ${perPerson} already, which is the most that one person may. Destroy one first.`
-          : `Cannot create an instance: ${gomoteMost} of ${hostType} are lent or waited for already, which is the most at a time. Try later.`,
-      );
+    if ("full" in inserted) throw new FarmError("too-large", `Cannot create an instance: ${inserted.full}.`);
     bus.publish(`queue:${hostType}`);
     return inserted;
   }

@@ -57,6 +57,8 @@ export interface HoldingsDeps {
   readonly coordinator: CoordinatorId;
   readonly config: () => Pick<FarmConfig, "gomote" | "hosts" | "builders">;
   readonly machine: (session: SessionId) => MachineSession | undefined;
+  /** Whether `machine` gives it to nobody, since somebody has it. */
+  readonly inUse: (session: SessionId) => boolean;
   readonly release: (session: SessionId, how: "clean" | "broken" | "elsewhere") => Promise<void>;
   /** Ends an instance in the database, and tells everybody. */
   readonly end: (id: number, reason: string) => Promise<void>;
@@ -105,7 +107,7 @@ export class Holdings implements AsyncDisposable {
 
   /** Lets go of what was lost or has ended, and takes up what got lost on its way here. */
   async look(): Promise<void> {
-    const { sql, clock, coordinator } = this.#deps;
+    const { sql, clock, coordinator, inUse } = this.#deps;
     const running = [...this.#running.values()];
     const leases = running.map(({ lease }) => lease);
     const lost = new Set(leases.length === 0 ? [] : await lostLeases(sql, leases));
@@ -113,7 +115,8 @@ export class Holdings implements AsyncDisposable {
       if (lost.has(lease.id)) stop.abort(new FarmError("gone", "The instance has ended."));
     }
     for (const lease of await heldLeases(sql, coordinator, ["gomote"], plus(clock.now(), ms(-LOST_AFTER)))) {
-      this.start(lease);
+      // Whoever drove the build that failed on it may need longer to give it back; then it is claimed.
+      if (!inUse(lease.sessionId)) this.start(lease);
     }
   }
 
@@ -151,7 +154,7 @@ export class Holdings implements AsyncDisposable {
     }
     running.id = found.id;
     if (!machine) {
-      if (found.upAt === null) await this.#another(running, found, "it hung up before it could be made ready");
+      if (isReplaceable(found)) await this.#another(running, found, "it hung up before it could be made ready");
       else await this.#parkOrEnd(running, found, "its machine hung up");
       return "parked";
     }
@@ -161,7 +164,12 @@ export class Holdings implements AsyncDisposable {
       try {
         instance = await this.#ready(running, found, machine, over);
       } catch (error) {
-        if (running.stop.signal.aborted && !isStopping(running.stop.signal)) return await this.#emptied(machine);
+        const { signal } = running.stop;
+        if (signal.aborted && !isStopping(signal)) return await this.#emptied(machine);
+        if (over.aborted && !isReplaceable(found)) {
+          await this.#parkOrEnd(running, found, `its machine went away: ${messageOf(over.reason)}`);
+          return "parked";
+        }
         await this.#another(running, found, messageOf(error));
         return "broken";
       }
@@ -276,6 +284,11 @@ export class Holdings implements AsyncDisposable {
 function aborted(signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve();
   return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+}
+
+/** It has no machine of its own yet, and any other will do. */
+function isReplaceable({ upAt, keeps }: Instance): boolean {
+  return upAt === null && !keeps;
 }
 
 function isStopping({ aborted: is, reason }: AbortSignal): boolean {

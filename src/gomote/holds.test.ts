@@ -1,8 +1,14 @@
 /** The machine of a build that fails, for whoever waits for that; the build is driven by hand, in the statements of a real one. */
 import { expect, test } from "vitest";
 import { insertPlanned } from "../builds/insert.ts";
-import { buildId } from "../farm/ids.ts";
-import { until } from "../machines/testing/farm-of-machines.ts";
+import { buildId, coordinatorId, minutes, plus } from "../farm/ids.ts";
+import { FakeClock } from "../farm/testing/fake-clock.ts";
+import { COORDINATOR, until } from "../machines/testing/farm-of-machines.ts";
+import { beginAttempt, endAttempt } from "../store/attempts.ts";
+import { coordinatorEnded } from "../store/coordinators.ts";
+import { parkOrphans, sessionHolds } from "../store/leases.ts";
+import { systemClock } from "../store/system-clock.ts";
+import { freshDatabase } from "../store/testing/database.ts";
 import { addCommit, NOON, testRecipe } from "../store/testing/farm.ts";
 import { BUILDER, type GomoteFarm, gomoteFarm, HOST_TYPE } from "./testing/farm.ts";
 import { OK, type RpcClient } from "./testing/rpc-client.ts";
@@ -16,7 +22,7 @@ interface Held {
   readonly gomote_id: string;
 }
 
-/** A build that runs, on the one machine of the farm; its driver is the test. */
+/** A build that runs, on the one machine of the farm; the test drives it. */
 async function running(farm: GomoteFarm) {
   const { sql } = farm.database;
   const commitId = await addCommit(sql, "app", "c".repeat(40));
@@ -31,21 +37,23 @@ async function running(farm: GomoteFarm) {
   const lease = farm.builds[0];
   if (!lease) throw new Error("Cannot happen: it was just waited for");
   farm.machines.pool.take(lease.sessionId);
-  await sql.query("update build set state = 'running' where id = $1", [id]);
+  const begun = await beginAttempt(sql, lease, NOON);
+  if (!begun) throw new Error("Cannot happen: nobody else has the lease");
   machine.calls.length = 0;
-  /** As store/attempts.ts and builds/attempt.ts end it. */
-  const ends = async (outcome: "failure" | "success") => {
-    await sql.query(
-      `with a as (update attempt set state = 'ended', outcome = $2, ended_at = now() where build_id = $1 returning lease_id
-       ), b as (update build set state = 'ended', outcome = $2, ended_at = now() where id = $1
-       ) update lease set state = 'ended', ended_at = now() where id = (select lease_id from a)`,
-      [id, outcome],
-    );
-    farm.database.bus.publish(`build:${id}`);
-    if (outcome === "failure") await farm.gomote.holds.keep(id);
-    await farm.machines.pool.release(lease.sessionId, "clean");
+  const end = async (outcome: "failure" | "success") => {
+    const step = { attempt: begun.attempt, epoch: lease.epoch, number: 0, status: "over", outcome };
+    await endAttempt(sql, step, undefined, { outcome, reason: null, failedStep: null }, false, systemClock.now());
   };
-  return { id, machine, lease, ends };
+  const giveBack = async () => {
+    const how = (await sessionHolds(sql, lease.sessionId)) ? "kept" : "clean";
+    await farm.machines.pool.release(lease.sessionId, how);
+  };
+  const ends = async (outcome: "failure" | "success") => {
+    await end(outcome);
+    farm.database.bus.publish(`build:${id}`);
+    await giveBack();
+  };
+  return { id, machine, lease, end, giveBack, ends };
 }
 
 const hold = (client: RpcClient, build: number) => client.stream<Held>("HoldBuild", { build }, OWN);
@@ -108,4 +116,44 @@ test("whoever may not borrow it, a build that ends well and one that there is no
     details: `Cannot hold the machine of build ${id}: it ended as success; only that of a failed build is kept.`,
   });
   expect(await sql.query("select from lease where session_id = $1 and state = 'held'", [lease.sessionId])).toEqual([]);
+});
+
+test("a coordinator that dies between the failure and giving the machine back loses nothing: whoever asks again has the machine", async () => {
+  await using database = await freshDatabase();
+  await using first = await gomoteFarm({ database });
+  const { id, end } = await running(first);
+  const left = hold(await first.person("alice@example.org"), id);
+  await left.have(1);
+  await end("failure");
+  await coordinatorEnded(database.sql, COORDINATOR, systemClock.now());
+  await database.sql.query("update session set closed_at = now()");
+  await parkOrphans(database.sql, plus(systemClock.now(), minutes(5)));
+  // It is nobody's to end, though who waited for it is gone.
+  await using second = await gomoteFarm({ database, coordinator: coordinatorId("P0000000bb") });
+  await second.gomote.instances.look();
+  const back = await second.machines.machine({ agent: AGENT });
+  const alice = await second.person("alice@example.org");
+  const again = hold(alice, id);
+  expect(await again.ended).toEqual({ code: OK, details: "" });
+  const gomote_id = `alice-${BUILDER}-0`;
+  expect(again.messages.at(-1)).toMatchObject({ gomote_id });
+  expect(back.calls).not.toContain("POST /removeall path=.");
+  expect(await alice.stream("ExecuteCommand", { gomote_id, command: "true" }).ended).toMatchObject({ code: OK });
+});
+
+test("whoever drove the build may take their time to give the machine back: nobody looks after it before that", async () => {
+  const clock = new FakeClock(systemClock.now());
+  await using farm = await gomoteFarm({ clock });
+  const { id, machine, end, giveBack } = await running(farm);
+  const call = hold(await farm.person("alice@example.org"), id);
+  await call.have(1);
+  await end("failure");
+  farm.database.bus.publish(`build:${id}`);
+  await clock.advance(minutes(1));
+  await farm.gomote.instances.look();
+  const kept = "select state, parked_until from lease where kind = 'gomote'";
+  expect(await farm.database.sql.query(kept)).toEqual([{ state: "held", parked_until: null }]);
+  expect(machine.calls).not.toContain("GET /workdir");
+  await giveBack();
+  expect(await call.ended).toEqual({ code: OK, details: "" });
 });

@@ -176,12 +176,11 @@ test("quotas: so many of one person, so many of a host type, what is waited for 
   await Promise.all([second.have(1), his.have(1)]);
   expect(await asked(alice).ended).toEqual({
     code: CODE.exhausted,
-    details:
-      "Cannot create an instance: you have, or wait for, 2 already, which is the most that one person may. Destroy one first.",
+    details: `Cannot create an instance: you have 2 of at most 2 instances: alice-${HOST_TYPE}-0, alice-${HOST_TYPE}-1; destroy one first.`,
   });
   expect(await asked(bob).ended).toEqual({
     code: CODE.exhausted,
-    details: `Cannot create an instance: 3 of ${HOST_TYPE} are lent or waited for already, which is the most at a time. Try later.`,
+    details: `Cannot create an instance: 3 of at most 3 machines of ${HOST_TYPE} are lent or waited for; try later.`,
   });
   his.cancel();
   await until(async () => (await leases(farm)).some(({ state }) => state === "ended"), "one to be free again");

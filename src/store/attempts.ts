@@ -22,6 +22,7 @@ import {
 import type { Lease } from "../farm/lease.ts";
 import { COUNTS_FROM } from "./build-time.ts";
 import { type BuildRef, buildRef } from "./builds.ts";
+import { keepMachine } from "./gomote-holds.ts";
 import { otherMachines } from "./leases.ts";
 import { endTests, lockTests } from "./left-tests.ts";
 import { endLog, endLogParams, endLogWhile, type LogEnd, type OpenLog } from "./logs.ts";
@@ -183,7 +184,8 @@ export interface Verdict {
 
 /**
  * The last step, its log, the attempt, the build and the lease end together, and with them what is left of its tests, if it `hasTests`: an
- * attempt before this one may have begun them. False: the attempt was not live any more.
+ * attempt before this one may have begun them. Where it failed, whoever waits for that has the machine from then on. False: the attempt was
+ * not live any more.
  */
 export async function endAttempt(
   sql: Sql,
@@ -217,12 +219,14 @@ export async function endAttempt(
   };
   // As with the chunks of a log (logs.ts): a try of ours may have ended it while this one waited.
   const finished = async (by: Sql): Promise<BuildId | undefined> => (await finish(by)) ?? (await finish(by));
-  if (!hasTests) return (await finished(sql)) !== undefined;
+  const failed = outcome === "failure";
+  if (!hasTests && !failed) return (await finished(sql)) !== undefined;
   return sql.tx(async (tx) => {
-    await lockTests(tx, { attempt: step.attempt });
+    if (hasTests) await lockTests(tx, { attempt: step.attempt });
     const build = await finished(tx);
     if (build === undefined) return false;
-    await endTests(tx, [build], reason ?? "its build has ended", now);
+    if (hasTests) await endTests(tx, [build], reason ?? "its build has ended", now);
+    if (failed) await keepMachine(tx, build, now);
     return true;
   });
 }

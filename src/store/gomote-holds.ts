@@ -5,16 +5,20 @@
  *   kept    the session of the failed attempt holds a lease of kind `gomote` from now on, with an instance that `keeps` what is there
  *   refused with the reason, for whoever waits
  *
- * The lease of the attempt ends with the build, and whoever drove it gives the machine back only after it has asked here; so nothing else
- * takes the machine in between. That is why a machine that is idle still can be kept, too: as long as nothing else had it.
+ * Whoever ends a build as failed keeps its machine in the same transaction (attempts.ts, test-verdict.ts): one lease ends and the other begins at
+ * once, so nothing else takes the machine, and no crash loses it. Asking waits for an end that is under way, and an end sees who asked
+ * before: one of the two always knows. A machine that is idle still can be kept later, too, as long as nothing else had it.
  */
-import type { BuildId, CoordinatorId, EpochMs, PersonId } from "../farm/ids.ts";
+import { type BuildId, type CoordinatorId, type EpochMs, type Ms, minutes, type PersonId, plus } from "../farm/ids.ts";
 import { LEASE_CLASSES } from "../farm/lease.ts";
 import { rankOf, starvesAt } from "../schedule/order.ts";
 import { instanceName } from "../wire/gomote/gomote.ts";
 import { CREATE_LOCK, liveNames, usedUp } from "./gomote.ts";
 import { isUniqueViolation } from "./leases.ts";
 import { at, type Sql } from "./sql.ts";
+
+/** For a kept machine to be the person's: longer than it is waited for when it, or who drove it, goes away just then. */
+export const READY_WITHIN: Ms = minutes(6);
 
 export interface WantedHold {
   readonly build: BuildId;
@@ -27,17 +31,24 @@ export interface WantedHold {
   readonly hostType: string;
   /** To which the client is connected. */
   readonly coordinator: CoordinatorId;
+  readonly perPerson: number;
+  /** Null: there is none. */
+  readonly perHostType: number | null;
 }
 
-/** Undefined: it is asked for from now on. Otherwise the address of whoever asked first. One whose coordinator has ended asks no more. */
+/** Undefined: it is asked for from now on. Otherwise the address of whoever asked first. One whose coordinator has ended asks no more; what they got meanwhile they get when they ask again. */
 export async function askHold(sql: Sql, hold: WantedHold, now: EpochMs): Promise<string | undefined> {
   return sql.tx(async (tx) => {
+    await tx.query("select from build where id = $1 for share", [hold.build]);
     const asked = await tx.query(
-      `insert into gomote_hold (build_id, request, owner, email, user_name, builder_type, host_type, coordinator_id, asked_at)
-       values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+      `insert into gomote_hold (build_id, request, owner, email, user_name, builder_type, host_type, coordinator_id, asked_at, per_person, per_host_type)
+       values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
        on conflict (build_id) do update set request = excluded.request, owner = excluded.owner, email = excluded.email,
          user_name = excluded.user_name, builder_type = excluded.builder_type, host_type = excluded.host_type,
-         coordinator_id = excluded.coordinator_id, asked_at = excluded.asked_at, instance_id = null, refusal = null
+         coordinator_id = excluded.coordinator_id, asked_at = excluded.asked_at,
+         per_person = excluded.per_person, per_host_type = excluded.per_host_type, refusal = null, instance_id = (
+           select g.id from gomote_instance g join lease l on l.id = g.lease_id
+           where g.id = gomote_hold.instance_id and g.owner = excluded.owner and l.state <> 'ended')
        where exists (select from coordinator c where c.id = gomote_hold.coordinator_id and c.ended_at is not null)
        returning build_id`,
       [
@@ -50,6 +61,8 @@ export async function askHold(sql: Sql, hold: WantedHold, now: EpochMs): Promise
         hold.hostType,
         hold.coordinator,
         at(now),
+        hold.perPerson,
+        hold.perHostType,
       ],
     );
     if (asked.length > 0) return undefined;
@@ -89,7 +102,8 @@ interface Facts {
   readonly user: string;
   readonly builderType: string;
   readonly hostType: string;
-  readonly coordinator: CoordinatorId;
+  readonly perPerson: number;
+  readonly perHostType: number | null;
   readonly lease: number | null;
   readonly machine: string | null;
   readonly resumes: boolean;
@@ -110,42 +124,41 @@ function whyNot(facts: Facts): string | undefined {
   return lent ? undefined : "its machines are lent to nobody";
 }
 
-export interface Quotas {
-  readonly perPerson: number;
-  /** Null: there is none. */
-  readonly perHostType: (hostType: string) => number | null;
-  /** When the instance ends that its machine could not be taken for. */
-  readonly until: EpochMs;
-}
+const OPEN = "instance_id is null and refusal is null";
 
 /**
- * The machine of a build that has failed becomes an instance of whoever asked for it, or they are refused. Undefined: nobody has asked, or
- * they have their answer.
+ * The machine of a build that has failed becomes an instance of whoever asked for it, or they are refused: within the transaction that ends the
+ * build. Undefined: nobody has asked, or they have their answer.
  */
 export async function keepMachine(
-  sql: Sql,
+  tx: Sql,
   build: BuildId,
-  quotas: Quotas,
   now: EpochMs,
 ): Promise<{ readonly hostType: string } | undefined> {
-  const asked = await sql.query(`select from gomote_hold where build_id = $1 and ${OPEN}`, [build]);
-  if (asked.length === 0) return undefined;
+  const asked = await tx.query(`select from gomote_hold where build_id = $1 and ${OPEN}`, [build]);
+  return asked.length === 0 ? undefined : await keep(tx, build, now);
+}
+
+/** The same, of a build that has ended already. */
+export async function keepMachineLater(
+  sql: Sql,
+  build: BuildId,
+  now: EpochMs,
+): Promise<{ readonly hostType: string } | undefined> {
   try {
-    return await sql.tx((tx) => keep(tx, build, quotas, now));
+    return await sql.tx((tx) => keepMachine(tx, build, now));
   } catch (error) {
     // Between the look and the lease the session got another one.
     if (!isUniqueViolation(error)) throw error;
-    return await sql.tx((tx) => keep(tx, build, quotas, now));
+    return await sql.tx((tx) => keepMachine(tx, build, now));
   }
 }
 
-const OPEN = "instance_id is null and refusal is null";
-
-async function keep(tx: Sql, build: BuildId, quotas: Quotas, now: EpochMs) {
+async function keep(tx: Sql, build: BuildId, now: EpochMs) {
   await tx.query("select pg_advisory_xact_lock($1)", [CREATE_LOCK]);
   const [facts] = await tx.query<Facts>(
     `select h.build_id as id, h.owner, h.email, h.user_name as user, h.builder_type as "builderType", h.host_type as "hostType",
-       h.coordinator_id as coordinator, l.id as lease, m.name as machine, l.instance is not null as resumes,
+       h.per_person as "perPerson", h.per_host_type as "perHostType", l.id as lease, m.name as machine, l.instance is not null as resumes,
        coalesce(s.closed_at is null and c.ended_at is null, false) as there,
        exists (select from lease later where later.machine_id = l.machine_id and later.id <> l.id and later.held_at >= l.held_at) as given,
        coalesce(m.drained_at is not null or t.drained_at is not null, false) as drained, coalesce(t.gomote_lent, false) as lent
@@ -160,8 +173,7 @@ async function keep(tx: Sql, build: BuildId, quotas: Quotas, now: EpochMs) {
   if (!facts) return undefined;
   const { hostType, user, builderType } = facts;
   const live = await liveNames(tx);
-  const full = usedUp({ ...facts, perPerson: quotas.perPerson, perHostType: quotas.perHostType(hostType) }, live);
-  const refusal = whyNot(facts) ?? (full && `as many are lent as one ${full} may have`);
+  const refusal = whyNot(facts) ?? usedUp(facts, live);
   if (refusal !== undefined) {
     await tx.query("update gomote_hold set refusal = $2 where build_id = $1", [build, refusal]);
     return { hostType };
@@ -181,7 +193,15 @@ async function keep(tx: Sql, build: BuildId, quotas: Quotas, now: EpochMs) {
        select $4, email, 'gomote hold', 'gomote:' || $6, 'the machine of build ' || build_id from h
      )
      update gomote_hold set instance_id = g.id from g where build_id = $1`,
-    [build, facts.lease, rankOf("gomote", now, now), at(now), at(starvesAt("gomote", now)), name, at(quotas.until)],
+    [
+      build,
+      facts.lease,
+      rankOf("gomote", now, now),
+      at(now),
+      at(starvesAt("gomote", now)),
+      name,
+      at(plus(now, READY_WITHIN)),
+    ],
   );
   return { hostType };
 }

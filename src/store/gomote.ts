@@ -13,6 +13,8 @@ import { at, type Sql } from "./sql.ts";
 
 /** Names and quotas. */
 export const CREATE_LOCK = 0x676f6d6f; // "gomo"
+/** Of those that somebody has, so many are named to them. */
+const REMINDED = 10;
 /** Machines that are tried one after the other. */
 export const MOST_LEASES = 3;
 
@@ -68,10 +70,8 @@ export interface WantedInstance {
   readonly perHostType: number | null;
 }
 
-/** What was wanted, or whose quota is used up. */
-export type InsertedInstance =
-  | { readonly id: number; readonly name: string }
-  | { readonly full: "person" | "host type" };
+/** What was wanted, or which quota is used up, as a part of a sentence. */
+export type InsertedInstance = { readonly id: number; readonly name: string } | { readonly full: string };
 
 /**
  * For each of `wanted`, by its request: a lease of a machine is wanted for a person from now on, unless they or the host type have enough.
@@ -96,7 +96,7 @@ export async function insertInstances(
       if (results.has(each.request)) continue;
       const all: readonly Named[] = [...live, ...given];
       const full = usedUp(each, all);
-      if (full) results.set(each.request, { full });
+      if (full !== undefined) results.set(each.request, { full });
       else
         given.push({ ...each, name: instanceName(each.user, each.builderType, new Set(all.map(({ name }) => name))) });
     }
@@ -115,13 +115,21 @@ export function liveNames(tx: Sql): Promise<Named[]> {
   );
 }
 
+/** Which quota is used up, told to `owner`: what they have themselves they are reminded of. */
 export function usedUp(
   { owner, hostType, perPerson, perHostType }: Pick<WantedInstance, "owner" | "hostType" | "perPerson" | "perHostType">,
   all: readonly Named[],
-): "person" | "host type" | undefined {
-  if (all.filter((one) => one.owner === owner).length >= perPerson) return "person";
+): string | undefined {
+  const theirs = all.filter((one) => one.owner === owner).map(({ name }) => name);
+  if (theirs.length >= perPerson) {
+    const more = theirs.length > REMINDED ? ` and ${theirs.length - REMINDED} more` : "";
+    const names = theirs.toSorted().slice(0, REMINDED).join(", ");
+    return `you have ${theirs.length} of at most ${perPerson} instances: ${names}${more}; destroy one first`;
+  }
   if (perHostType === null) return undefined;
-  return all.filter((one) => one.hostType === hostType).length >= perHostType ? "host type" : undefined;
+  const lent = all.filter((one) => one.hostType === hostType).length;
+  if (lent < perHostType) return undefined;
+  return `${lent} of at most ${perHostType} machines of ${hostType} are lent or waited for; try later`;
 }
 
 function insertGiven(tx: Sql, given: readonly (WantedInstance & Named)[], now: EpochMs) {
@@ -269,19 +277,19 @@ export async function endInstances(sql: Sql, ends: readonly InstanceEnd[], now: 
 
 /**
  * Ends what nobody used for as long as it may idle, what has reached its limit, what was waited for in vain, and what is waited for by clients
- * of coordinators that have ended.
+ * of coordinators that have ended; not the machine of a failed build, which there is only once: whoever asked for it finds it among theirs.
  */
 export async function endOverdueInstances(sql: Sql, now: EpochMs): Promise<EndedInstance[]> {
   return sql.query<EndedInstance>(
     `with overdue as (
        select l.id, 'the farm' as who, 'end' as action, case
-           when g.up_at is null and c.ended_at is not null then 'whoever waited for it is gone: coordinator ' || c.id || ' ended'
+           when g.up_at is null and not g.keeps and c.ended_at is not null then 'whoever waited for it is gone: coordinator ' || c.id || ' ended'
            when g.up_at is null then 'no machine came free in time'
            when g.limit_at <= $1 then 'it reached the longest time that an instance may last'
            else 'nobody used it for as long as an instance may idle'
          end as reason
        from lease l join gomote_instance g on g.lease_id = l.id join coordinator c on c.id = g.coordinator_id
-       where l.kind = 'gomote' and l.state <> 'ended' and (g.expires_at <= $1 or g.limit_at <= $1 or g.up_at is null and c.ended_at is not null)
+       where l.kind = 'gomote' and l.state <> 'ended' and (g.expires_at <= $1 or g.limit_at <= $1 or g.up_at is null and not g.keeps and c.ended_at is not null)
      )
      , ended as (
        update lease set state = 'ended', ended_at = $1, end_reason = overdue.reason, parked_until = null

@@ -313,6 +313,12 @@ export async function goesOnElsewhere(sql: Sql, { id, epoch }: Held): Promise<bo
   return rows.length > 0;
 }
 
+/** Whether the session has a lease, though whoever worked over it has ended theirs. */
+export async function sessionHolds(sql: Sql, session: SessionId): Promise<boolean> {
+  const rows = await sql.query("select from lease where session_id = $1 and state = 'held'", [session]);
+  return rows.length > 0;
+}
+
 /** Nobody drives the lease from now on; its agent process may come back until `until`. False: it was lost before. */
 export async function parkLease(sql: Sql, { id, epoch }: Held, until: EpochMs): Promise<boolean> {
   const rows = await sql.query(

@@ -1,4 +1,5 @@
 /** The verdict of a build whose last test has ended. */
+import { keepMachine } from "./gomote-holds.ts";
 import { endTests } from "./left-tests.ts";
 import { at } from "./sql.ts";
 import { lostLine, type RunningGroup, shown, storeLines } from "./test-lines.ts";
@@ -10,7 +11,7 @@ export const LOSSES = 3;
 /** How a group ended whose tests ran twice. */
 const OTHERS_WERE_FIRST = "others had ended its tests";
 
-/** The build, its attempt, the step of its tests, and all its leases end together. */
+/** The build, its attempt, the step of its tests, and all its leases end together; whoever waits for its failure has its machine from then on. */
 export async function writeVerdict({ tx, run, said, now }: Turn): Promise<TestCounts> {
   const { build, counts } = run;
   const [bad] = await tx.query<{ name: string; outcome: string }>(
@@ -46,6 +47,7 @@ export async function writeVerdict({ tx, run, said, now }: Turn): Promise<TestCo
     [build, outcome, bad ? failedText(run, bad) : null, at(now), counts.failed, counts.flaky, run.stopped],
   );
   await endTests(tx, [build], OTHERS_WERE_FIRST, now);
+  if (bad) await keepMachine(tx, build, now);
   return { ...counts, ended: run.total };
 }
 

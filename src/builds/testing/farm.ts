@@ -3,6 +3,7 @@ import { Readable } from "node:stream";
 import type { Clock } from "../../farm/clock.ts";
 import type { Log } from "../../farm/deps.ts";
 import type { CoordinatorId, Ms, SessionId } from "../../farm/ids.ts";
+import type { Lease } from "../../farm/lease.ts";
 import { Logs } from "../../logs/logs.ts";
 import { Claims } from "../../schedule/claims.ts";
 import type { RetryPolicy } from "../../store/attempts.ts";
@@ -43,7 +44,9 @@ export class TestFarm implements AsyncDisposable {
   readonly builds: Builds;
   readonly claims: Claims;
   /** How each session was given back, in order. */
-  readonly released: { readonly name: string; readonly how: "clean" | "broken" | "elsewhere" }[] = [];
+  readonly released: { readonly name: string; readonly how: "clean" | "broken" | "kept" | "elsewhere" }[] = [];
+  /** Leases of machines that people have. */
+  readonly lent: Lease[] = [];
   readonly #clock: Clock;
   readonly #machines = new Map<SessionId, { readonly machine: FakeMachine; readonly queue: string }>();
   readonly #stop = new AbortController();
@@ -73,7 +76,7 @@ export class TestFarm implements AsyncDisposable {
     });
     const claim = (session: SessionId) => claimLease(sql, session, clock.now());
     this.claims = new Claims({ clock, log: quiet, claim }, this.#stop.signal);
-    this.claims.begin((lease) => this.builds.start(lease));
+    this.claims.begin((lease) => (lease.kind === "gomote" ? this.lent.push(lease) : this.builds.start(lease)));
     bus.subscribe("queue:", (topic) => this.claims.wake(topic.slice("queue:".length) || undefined), this.#stop.signal);
   }
 
@@ -111,11 +114,12 @@ export class TestFarm implements AsyncDisposable {
     await this.logs[Symbol.asyncDispose]();
   }
 
-  #release(id: SessionId, how: "clean" | "broken" | "elsewhere"): void {
+  #release(id: SessionId, how: "clean" | "broken" | "kept" | "elsewhere"): void {
     const entry = this.#machines.get(id);
     if (!entry) return;
     this.released.push({ name: entry.machine.name, how });
-    const again = how === "clean" && !entry.machine.gone.aborted && entry.machine.agent === "barnraiser";
+    const again =
+      (how === "clean" || how === "kept") && !entry.machine.gone.aborted && entry.machine.agent === "barnraiser";
     if (again) this.claims.offer({ id, queue: entry.queue });
     else void this.disconnect(entry.machine).catch(() => {}); // the test's database may be gone by then
   }

@@ -163,6 +163,7 @@ export async function gomoteFarm(options: GomoteFarmOptions = {}): Promise<Gomot
     people: { identify: options.identify ?? ((bearer) => people.identify(bearer)) },
     peers,
     machine: (session) => machines.pool.take(session),
+    inUse: (session) => machines.pool.inUse(session),
     release: (session, how) => machines.pool.release(session, how),
     tarball: async () => Readable.from([Buffer.from("the tree")]),
     stopping: stop.signal,

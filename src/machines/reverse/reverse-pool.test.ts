@@ -520,6 +520,21 @@ test("a machine whose agent program is not the newest is sent for it when it is 
   expect(farm.gone).toEqual([again.id]);
 });
 
+test("a machine that somebody goes on with as it is, is offered again at once, and not sent for a newer agent program before that", async () => {
+  let served = "d1";
+  const clock = new FakeClock();
+  await using farm = await farmOfMachines({ clock, pool: { agentDigest: () => served } });
+  await using machine = await farm.machine({ agent: AGENT });
+  const { id } = await farm.session();
+  farm.pool.take(id);
+  expect(farm.pool.inUse(id)).toBe(true);
+  served = "d2";
+  await farm.pool.release(id, "kept");
+  expect([farm.pool.inUse(id), farm.offered.length]).toEqual([false, 2]);
+  await clock.advance(seconds(3)); // rounds of the pool
+  expect([farm.pool.take(id)?.id, machine.calls]).toEqual([id, []]);
+});
+
 test("a machine whose work was ended while it was away is emptied before it is offered, and only then", async () => {
   await using farm = await farmOfMachines();
   const { sql } = farm.database;

@@ -107,18 +107,24 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
     return face;
   }
 
+  /** Whether somebody has taken it, and has not given it back. */
+  inUse(id: SessionId): boolean {
+    return this.#sessions.get(id)?.mode === "busy";
+  }
+
   /**
-   * Gives a session back after a build. `broken`: the build found that the machine does not do what it should. `elsewhere`: the build
-   * goes on over another session, which the machine has already or comes back with.
+   * Gives a session back after a build. `broken`: the build found that the machine does not do what it should. `kept`: it has a lease already, of
+   * who goes on with it as it is. `elsewhere`: the build goes on over another session, which the machine has already or comes back with.
    */
-  async release(id: SessionId, how: "clean" | "broken" | "elsewhere"): Promise<void> {
+  async release(id: SessionId, how: "clean" | "broken" | "kept" | "elsewhere"): Promise<void> {
     const session = this.#sessions.get(id);
     if (session?.mode !== "busy") return; // it went away meanwhile
     if (how === "elsewhere") {
       session.dialer.close("its build goes on over another connection");
       return;
     }
-    const next = afterBuild(this.#situation(session), how);
+    if (how === "kept") session.holdsUntil = this.#deps.clock.monotonic() + HOLDS_FOR;
+    const next = how === "kept" ? "idle" : afterBuild(this.#situation(session), how);
     if (next === "idle") {
       this.#enter(session, "idle");
       this.#offer(session);

@@ -26,7 +26,7 @@ export class Session {
   /** When the original's status is asked for next, on the monotonic clock; undefined while it is. */
   checkAt: number | undefined;
   misses = 0;
-  /** Its agent process came back with a lease that it held before: until when (monotonic) it is left alone, to be given that. */
+  /** It has a lease from before it was offered: until when (monotonic) it is left alone, to be given that. */
   holdsUntil: number = Number.NEGATIVE_INFINITY;
 
   constructor(

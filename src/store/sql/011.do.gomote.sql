@@ -38,6 +38,8 @@ create table gomote_hold (
   host_type      text not null,
   coordinator_id text not null references coordinator (id), -- to which the client is connected that waits
   asked_at       timestamptz not null,
+  per_person     integer not null,                 -- quotas, as they are when it is asked for
+  per_host_type  integer,
   instance_id    bigint references gomote_instance (id) on delete set null, -- what came of it
   refusal        text                              -- or why nothing does
 );
