@@ -25,9 +25,10 @@ import { type BuildRef, buildRef } from "./builds.ts";
 import { keepMachine } from "./gomote-holds.ts";
 import { otherMachines } from "./leases.ts";
 import { endTests, lockTests } from "./left-tests.ts";
-import { endLog, endLogParams, endLogWhile, type LogEnd, type OpenLog } from "./logs.ts";
+import { endLog, type LogEnd, logEnded, type OpenLog } from "./logs.ts";
 import { setAsideIfFailing } from "./set-aside.ts";
 import { at, type Sql } from "./sql.ts";
+import { type Part, part, statement } from "./statement.ts";
 
 /** An attempt that holds its machine and may run. */
 export interface Begun {
@@ -132,18 +133,12 @@ export interface StepEnd {
   readonly outcome: Outcome;
 }
 
-/**
- * The attempt $11 while it runs in epoch $12, and only then the end of its log, for statements whose parameters are those of a log's
- * end and of a step's.
- */
-const LIVE = `live as (
+/** `live`, the attempt while it runs in the epoch of whoever ends its step, and the end of its log only then. */
+function whileLive({ attempt, epoch }: StepEnd, end: LogEnd | undefined): Part {
+  return part`live as (
     select a.id from attempt a join lease l on l.id = a.lease_id
-    where a.id = $11 and a.state = 'running' and l.state = 'held' and l.epoch = $12 for update of a, l
-  ), ${endLogWhile("exists (select from live)")}`;
-
-/** $11 to $16. */
-function stepEndParams({ attempt, epoch, number, status, outcome }: StepEnd, now: EpochMs): unknown[] {
-  return [attempt, epoch, number, status, outcome, at(now)];
+    where a.id = ${attempt} and a.state = 'running' and l.state = 'held' and l.epoch = ${epoch} for update of a, l
+  ), ${logEnded(end, part`exists (select from live)`)}`;
 }
 
 /**
@@ -156,22 +151,22 @@ export async function nextStep(
   end: LogEnd | undefined,
   now: EpochMs,
 ): Promise<LogId | undefined> {
+  const { epoch, number, status, outcome } = step;
   const [row] = await sql.query<{ log_id: number | null }>(
-    `with ${LIVE}, ended as (
-       update step set status = $14, outcome = $15, ended_at = $16
-       from live where attempt_id = live.id and number = $13 and ended_at is null
+    ...statement`with ${whileLive(step, end)}, ended as (
+       update step set status = ${status}, outcome = ${outcome}, ended_at = ${at(now)}
+       from live where attempt_id = live.id and number = ${number} and ended_at is null
      ), following as (
        select s.attempt_id, s.number, s.log_id from live join step s on s.attempt_id = live.id
-       where s.number > $13 order by s.number limit 1 for update of s
+       where s.number > ${number} order by s.number limit 1 for update of s
      ), new_log as (
-       insert into log (epoch) select $12 from following where log_id is null returning id
+       insert into log (epoch) select ${epoch}::integer from following where log_id is null returning id
      ), started as (
-       update step set log_id = new_log.id, started_at = $16
+       update step set log_id = new_log.id, started_at = ${at(now)}
        from following, new_log
        where step.attempt_id = following.attempt_id and step.number = following.number and step.log_id is null
      )
      select coalesce((select id from new_log), log_id) as log_id from following`,
-    [...endLogParams(end), ...stepEndParams(step, now)],
   );
   return row?.log_id ? logId(row.log_id) : undefined;
 }
@@ -195,26 +190,26 @@ export async function endAttempt(
   hasTests: boolean,
   now: EpochMs,
 ): Promise<boolean> {
-  const text = `with ${LIVE}, a as (
-       update attempt set state = 'ended', outcome = $17, reason = $18, ended_at = $16
-       from live where attempt.id = live.id returning attempt.id, attempt.build_id, attempt.lease_id
-     ), s as (
-       update step set status = $14, outcome = $15, ended_at = $16
-       from a where attempt_id = a.id and number = $13 and step.ended_at is null
-     ), b as (
-       update build set state = 'ended', outcome = $17, reason = $18, failed_step = $19, ended_at = $16
-       from a where build.id = a.build_id and build.state <> 'ended'
-     ), l as (
-       update lease set state = 'ended', end_reason = $17, ended_at = $16
-       from a where lease.id = a.lease_id and lease.state <> 'ended'
-     )
-     select build_id as build from a
-     union all
-     select build_id from attempt where id = $11 and state = 'ended' and outcome = $17 and ended_at = $16`;
-  const params = [...endLogParams(end), ...stepEndParams(step, now)];
   const { outcome, reason, failedStep } = verdict;
   const finish = async (by: Sql): Promise<BuildId | undefined> => {
-    const [row] = await by.query<{ build: number }>(text, [...params, outcome, reason, failedStep]);
+    const [row] = await by.query<{ build: number }>(
+      ...statement`with ${whileLive(step, end)}, a as (
+         update attempt set state = 'ended', outcome = ${outcome}, reason = ${reason}, ended_at = ${at(now)}
+         from live where attempt.id = live.id returning attempt.id, attempt.build_id, attempt.lease_id
+       ), s as (
+         update step set status = ${step.status}, outcome = ${step.outcome}, ended_at = ${at(now)}
+         from a where attempt_id = a.id and number = ${step.number} and step.ended_at is null
+       ), b as (
+         update build set state = 'ended', outcome = ${outcome}, reason = ${reason}, failed_step = ${failedStep}, ended_at = ${at(now)}
+         from a where build.id = a.build_id and build.state <> 'ended'
+       ), l as (
+         update lease set state = 'ended', end_reason = ${outcome}, ended_at = ${at(now)}
+         from a where lease.id = a.lease_id and lease.state <> 'ended'
+       )
+       select build_id as build from a
+       union all
+       select build_id from attempt where id = ${step.attempt} and state = 'ended' and outcome = ${outcome} and ended_at = ${at(now)}`,
+    );
     return row && buildId(row.build);
   };
   // As with the chunks of a log (logs.ts): a try of ours may have ended it while this one waited.

@@ -8,6 +8,7 @@
  */
 import type { CoordinatorId, EpochMs } from "../farm/ids.ts";
 import { at, type Sql } from "./sql.ts";
+import { type Part, part, statement } from "./statement.ts";
 
 /**
  * What keeps machine `m` of host type `t` from new work, the nearest in front; no row: nothing. `o` is the coordinator that it is connected
@@ -86,17 +87,23 @@ export type DrainTarget =
 
 /** Leases that are held there. */
 export async function runningOn(sql: Sql, target: DrainTarget): Promise<number> {
-  const [where, value] =
-    target.kind === "farm"
-      ? ["$1::text is null", null]
-      : target.kind === "coordinator"
-        ? ["l.coordinator_id = $1", target.id]
-        : target.kind === "hostType"
-          ? ["m.host_type = $1", target.name]
-          : ["m.id = $1::bigint", target.id];
   const [row] = await sql.query<{ count: number }>(
-    `select count(*)::int as count from lease l join machine m on m.id = l.machine_id where l.state = 'held' and ${where}`,
-    [value],
+    ...statement`select count(*)::int as count from lease l join machine m on m.id = l.machine_id
+      where l.state = 'held' and ${there(target)}`,
   );
   return row?.count ?? 0;
+}
+
+/** Whether lease `l` of machine `m` is held there. */
+function there(target: DrainTarget): Part {
+  switch (target.kind) {
+    case "farm":
+      return part`true`;
+    case "coordinator":
+      return part`l.coordinator_id = ${target.id}`;
+    case "hostType":
+      return part`m.host_type = ${target.name}`;
+    case "machine":
+      return part`m.id = ${target.id}`;
+  }
 }

@@ -7,6 +7,7 @@
  */
 import { type EpochMs, type LogId, logId } from "../farm/ids.ts";
 import { at, type Sql } from "./sql.ts";
+import { type Part, part, statement } from "./statement.ts";
 
 export interface StoredChunk {
   /** Byte and line (LF before it) that the chunk begins with. */
@@ -113,10 +114,28 @@ const APPEND: readonly string[] = Array.from({ length: APPEND_AT_ONCE + 1 }, (_,
 
 /** Stores the last bytes and the end, unless the log was ended before or others write it. */
 export async function endLog(sql: Sql, end: LogEnd): Promise<void> {
-  await sql.query(`with ${END_LOG} select`, endLogParams(end));
+  await sql.query(...statement`with ${logEnded(end)} select`);
 }
 
-const END_LOG = endLogWhile("true");
+const ALWAYS = part`true`;
+
+/**
+ * The same as common table expressions, for statements that end a log and more, and only while `condition` holds. Nothing is stored for
+ * undefined.
+ */
+export function logEnded(end: LogEnd | undefined, condition: Part = ALWAYS): Part {
+  const { id = null, epoch = 0, length = 0, lines = 0, truncated = false, chunk } = end ?? {};
+  const { at = null, line = null, length: bytes = null, packed = null, data = null } = chunk ?? {};
+  return part`log_ended as (
+    update log set length = ${length}, lines = ${lines}, truncated = ${truncated}, ended = true
+    where id = ${id} and epoch = ${epoch} and not ended and ${condition} returning id
+  ), last_chunk as (
+    insert into log_chunk (log_id, at, line, length, packed, data)
+    select id, last.* from log_ended, (select ${at}::bigint, ${line}::bigint, ${bytes}::integer, ${packed}::boolean, ${data}::bytea as data) last
+    where last.data is not null
+    on conflict do nothing
+  )`;
+}
 
 /**
  * Ends the logs of what ended before `before`, as they are: nobody was left to do so. Returns them. That of an attempt's tests stays open for
@@ -134,37 +153,6 @@ export async function endLeftLogs(sql: Sql, before: EpochMs): Promise<LogId[]> {
     [at(before)],
   );
   return rows.map((row) => logId(row.id));
-}
-
-/**
- * The same as common table expressions, for statements that end a log and more, and only while `condition` holds. Takes
- * `endLogParams`, which come first: $1 to $10. Nothing is stored for id null.
- */
-export function endLogWhile(condition: string): string {
-  return `log_ended as (
-    update log set length = $2, lines = $3, truncated = $4, ended = true
-    where id = $1 and epoch = $10 and not ended and ${condition} returning id
-  ), last_chunk as (
-    insert into log_chunk (log_id, at, line, length, packed, data)
-    select id, $5::bigint, $6::bigint, $7::integer, $8::boolean, $9::bytea from log_ended where $9::bytea is not null
-    on conflict do nothing
-  )`;
-}
-
-export function endLogParams(end: LogEnd | undefined): unknown[] {
-  const chunk = end?.chunk;
-  return [
-    end?.id ?? null,
-    end?.length ?? 0,
-    end?.lines ?? 0,
-    end?.truncated ?? false,
-    chunk?.at ?? null,
-    chunk?.line ?? null,
-    chunk?.length ?? null,
-    chunk?.packed ?? null,
-    chunk?.data ?? null,
-    end?.epoch ?? 0,
-  ];
 }
 
 /** Where the chunks begin that hold bytes of [from, to), at most `limit`, in order. */

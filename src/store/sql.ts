@@ -1,5 +1,5 @@
 /**
- * The one way to speak to PostgreSQL: text with `$1` parameters in, plain rows out.
+ * The one way to speak to PostgreSQL: text with `$1` parameters in, plain rows out. Text that is put together of parts is made by statement.ts.
  *
  * Types: bigint comes back as number (ids and byte counts stay below 2^53), timestamptz as EpochMs, bytea as Buffer, jsonb as its value.
  * Times go in as `at(epochMs)`.

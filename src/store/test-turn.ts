@@ -19,8 +19,9 @@
  */
 import { type EpochMs, epochMs, plus } from "../farm/ids.ts";
 import { adjustHelpers, anotherMay, neededAnyway } from "./helper-leases.ts";
-import { endLogParams, endLogWhile, type LogEnd } from "./logs.ts";
+import { type LogEnd, logEnded } from "./logs.ts";
 import { at, type Sql } from "./sql.ts";
+import { statement } from "./statement.ts";
 import { hand, handLate, heldGroup, lateTests, NONE_LATE, nextTry, type TestGroup } from "./test-groups.ts";
 import {
   lostLine,
@@ -138,14 +139,17 @@ async function settle(turn: Turn, done: GroupEnd): Promise<void> {
     to_byte: to,
   }));
   const failed = ran.some(({ result, final }) => result === "failure" && !final);
+  const avoidUntil = failed && (await anotherMay(turn)) ? plus(now, rules.elsewhereFirst) : null;
+  const numbers = ran.map(({ number }) => number);
   const [settled] = await tx.query<{ ended: boolean; tests: SettledRow[] }>(
-    `with ${endLogWhile("true")}, g as (
-       update test_group set state = 'ended', status = $14, ended_at = $15 from lease l
-       where test_group.id = $12 and lease_id = $13 and test_group.state = 'running' and l.id = lease_id and l.state = 'held' and l.epoch = $20
+    ...statement`with ${logEnded(done.log)}, g as (
+       update test_group set state = 'ended', status = ${done.status}, ended_at = ${at(now)} from lease l
+       where test_group.id = ${done.group} and lease_id = ${worker.lease} and test_group.state = 'running'
+         and l.id = lease_id and l.state = 'held' and l.epoch = ${worker.epoch}
        returning test_group.id, build_id
      ), ran as (
        select g.id as group_id, g.build_id, r.*
-       from g, jsonb_to_recordset($11::jsonb) as r (number integer, result text, final boolean, duration integer, share integer, from_byte bigint, to_byte bigint)
+       from g, jsonb_to_recordset(${JSON.stringify(ran)}::jsonb) as r (number integer, result text, final boolean, duration integer, share integer, from_byte bigint, to_byte bigint)
      ), t as (
      update test t set
        state = case when r.result = 'again' or (r.result = 'failure' and t.failures = 0 and not r.final) then 'waiting' else 'ended' end,
@@ -153,33 +157,20 @@ async function settle(turn: Turn, done: GroupEnd): Promise<void> {
                       when r.result = 'failure' then 'failure' when t.failures > 0 then 'flaky' else r.result end,
        alone = t.alone or r.result in ('again', 'failure'),
        failures = t.failures + (r.result = 'failure')::integer,
-       avoid = case when r.result = 'failure' then $16 else t.avoid end,
-       avoid_until = case when r.result = 'failure' then $17 else t.avoid_until end,
+       avoid = case when r.result = 'failure' then ${worker.machine} else t.avoid end,
+       avoid_until = case when r.result = 'failure' then ${at(avoidUntil)} else t.avoid_until end,
        group_id = r.group_id, duration_ms = r.duration, from_byte = r.from_byte, to_byte = r.to_byte,
        failed_group = case when r.result = 'failure' and t.failures = 0 then r.group_id else t.failed_group end,
        failed_from = case when r.result = 'failure' and t.failures = 0 then r.from_byte else t.failed_from end,
        failed_to = case when r.result = 'failure' and t.failures = 0 then r.to_byte else t.failed_to end
      from ran r
-     where t.build_id = $18 and t.number = any ($19::integer[]) and t.number = r.number and t.state = 'running'
+     where t.build_id = ${worker.build} and t.number = any (${numbers}::integer[]) and t.number = r.number and t.state = 'running'
      returning t.number, t.name, t.state, t.outcome, t.expected_ms as "expectedMs", t.duration_ms as "durationMs", r.share as "shareMs",
        r.result = 'success' as passed, t.failures,
        case when t.failures > 0 then (select m.name from test_group f join machine m on m.id = f.machine_id where f.id = t.failed_group) end as "failedOn",
-       case when t.failures > 0 then (select name from machine where id = $16) end as "ranOn"
+       case when t.failures > 0 then (select name from machine where id = ${worker.machine}) end as "ranOn"
      )
      select exists (select from g) as ended, coalesce((select jsonb_agg(t order by t.number) from t), '[]') as tests`,
-    [
-      ...endLogParams(done.log),
-      JSON.stringify(ran),
-      done.group,
-      worker.lease,
-      done.status,
-      at(now),
-      worker.machine,
-      failed && (await anotherMay(turn)) ? at(plus(now, rules.elsewhereFirst)) : null,
-      worker.build,
-      ran.map(({ number }) => number),
-      worker.epoch,
-    ],
   );
   if (!settled?.ended) return; // by this very turn, whose answer got lost, or taken back
   const rows = settled.tests;
