@@ -22,3 +22,11 @@ export async function recordAudit(sql: Sql, entry: AuditEntry): Promise<void> {
     entry.detail,
   ]);
 }
+
+/** What was done to `subject`, the newest first. */
+export async function auditOf(sql: Sql, subject: string, limit: number): Promise<AuditEntry[]> {
+  return sql.query<AuditEntry>(
+    "select at, who, action, subject, detail from audit where subject = $1 order by at desc limit $2",
+    [subject, limit],
+  );
+}

@@ -48,6 +48,13 @@ export async function personByEmail(sql: Sql, email: string): Promise<PersonRow 
   return row;
 }
 
+export async function personById(sql: Sql, id: string): Promise<PersonRow | undefined> {
+  const [row] = await sql.query<PersonRow>(`select ${PERSON} from person p where p.id = $1 and p.removed_at is null`, [
+    id,
+  ]);
+  return row;
+}
+
 export interface PersonLine extends PersonRow {
   /** Tokens that are good. */
   readonly tokens: number;

@@ -55,6 +55,11 @@ export function Top(props: { frame: Frame }): JSX.Element {
               Gomotes
             </a>
           ) : null}
+          {frame.operator ? (
+            <a href="/people" {...here("/people")}>
+              People
+            </a>
+          ) : null}
           <a href="/status" {...here("/status")}>
             Health {healthMark(frame.health)}
           </a>

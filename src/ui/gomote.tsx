@@ -136,7 +136,7 @@ export function CommandRows(props: { commands: readonly CommandLine[]; instances
   return (
     <Table
       label="Commands"
-      class="config commands"
+      class="config brief"
       head={["Command", ...(props.instances ? ["Instance"] : []), "Who", "How it ended", "#Took", "#When"]}
     >
       {props.commands.map((line) => (

@@ -16,6 +16,8 @@ import { type MachineData, MachinePage } from "./pages/machine.tsx";
 import { type MachinesData, MachinesPage } from "./pages/machines.tsx";
 import { type MeData, MePage } from "./pages/me.tsx";
 import { type Hit, type LoginData, LoginPage, type MessageData, MessagePage, SearchPage } from "./pages/messages.tsx";
+import { type PeopleData, PeoplePage } from "./pages/people.tsx";
+import { type PersonData, PersonPage } from "./pages/person.tsx";
 import { type QueueData, QueuesPage } from "./pages/queues.tsx";
 import { SeveralContext } from "./several.ts";
 
@@ -39,6 +41,8 @@ export type Page =
   | { readonly name: "message"; readonly data: MessageData }
   | { readonly name: "login"; readonly data: LoginData }
   | { readonly name: "me"; readonly data: MeData }
+  | { readonly name: "people"; readonly data: PeopleData }
+  | { readonly name: "person"; readonly data: PersonData }
   | { readonly name: "device"; readonly data: DeviceData }
   | { readonly name: "gomotes"; readonly data: GomotesData }
   | { readonly name: "gomote"; readonly data: GomoteData }
@@ -91,6 +95,10 @@ function Content(props: { envelope: Envelope }): JSX.Element {
       return <LoginPage data={page.data} />;
     case "me":
       return <MePage data={page.data} />;
+    case "people":
+      return <PeoplePage data={page.data} />;
+    case "person":
+      return <PersonPage data={page.data} />;
     case "device":
       return <DevicePage data={page.data} />;
     case "gomotes":

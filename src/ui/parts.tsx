@@ -214,6 +214,17 @@ export function Act(props: {
   );
 }
 
+/** What cannot be taken back: asked once more, with what it means. Works without script. */
+export function Sure(props: { word: string; sentence: string; children: ComponentChildren }): JSX.Element {
+  return (
+    <details class="sure">
+      <summary>{props.word}</summary>
+      <p>{props.sentence}</p>
+      {props.children}
+    </details>
+  );
+}
+
 /** What a lease is for that has no build, in a word. */
 export function purpose(kind: string): string {
   return kind === "probe" ? "trial" : kind;

@@ -28,6 +28,15 @@ export async function operatorOf(identities: Identities, c: Ctx): Promise<string
   throw new FarmError("forbidden", `Cannot do this as ${nameOf(identity.who)}: it takes the role operator`);
 }
 
+/** The same for whoever only looks, which no other site can misuse. */
+export async function operatorReads(identities: Identities, c: Ctx): Promise<void> {
+  const { who } = await identities.of(c);
+  if (isOperator(who)) return;
+  if (who.kind !== "nobody")
+    throw new FarmError("forbidden", `Cannot show this to ${nameOf(who)}: it takes the role operator`);
+  throw who.refusal ?? new FarmError("unauthenticated", "Log in as an operator to see this.");
+}
+
 /** The person who asks, and until when what they make lasts at most. Throws FarmError saying why nobody is let do this. */
 export async function personOf(
   identities: Identities,

@@ -27,15 +27,13 @@ import { actorOf, personOf } from "./acting.ts";
 import type { Pages } from "./answering.ts";
 import type { WebDeps } from "./deps.ts";
 import type { Waits } from "./gomote-waits.ts";
-import { type Ctx, type Env, formOf, json, send, wantsJson } from "./http.ts";
+import { type Ctx, type Env, formOf, json, OWN, send, wantsJson } from "./http.ts";
 import { type Identity, nameOf } from "./identity.ts";
 import { filesData, gomoteData, gomotesData, hostOf, instanceAt } from "./pages/gomotes.ts";
 import { passOn } from "./pass-on.ts";
 
 const unpacked = promisify(gunzip);
 const NOTE_LIMIT = 200;
-/** What concerns one person is kept by no cache. */
-const OWN = { "Cache-Control": "no-store" };
 
 export type GomoteRoutesDeps = Pick<WebDeps, "sql" | "clock" | "config" | "dialAddress" | "lending"> & {
   readonly waits: Waits;

@@ -96,6 +96,9 @@ export function isSecure(c: Ctx): boolean {
   return new URL(c.req.url).protocol === "https:";
 }
 
+/** What concerns one person alone is kept by no cache. */
+export const OWN: Readonly<Record<string, string>> = { "Cache-Control": "no-store" };
+
 /** The request was made by one of our own pages. */
 export function ownOrigin(c: Ctx): boolean {
   const origin = c.req.header("origin");
@@ -120,6 +123,12 @@ export async function formOf(c: Ctx): Promise<Form> {
     const value = body[field];
     return typeof value === "string" ? value : "";
   };
+}
+
+/** All values of a field that may be given several times. */
+export async function valuesOf(c: Ctx, field: string): Promise<readonly string[]> {
+  const body = await c.req.parseBody({ all: true });
+  return [body[field] ?? []].flat().filter((value) => typeof value === "string");
 }
 
 /** The page that the button is on. */

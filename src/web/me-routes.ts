@@ -2,14 +2,15 @@
 import { Hono } from "hono";
 import type { Clock } from "../farm/clock.ts";
 import { FarmError } from "../farm/errors.ts";
-import { type EpochMs, ms } from "../farm/ids.ts";
+import { type EpochMs, type Ms, ms } from "../farm/ids.ts";
 import type { Person } from "../farm/person.ts";
 import { originalClientSetup } from "../people/original-client.ts";
-import { isGood, type MadeToken, type People, TOKEN_KEPT } from "../people/people.ts";
+import { type MadeToken, type People, TOKEN_KEPT } from "../people/people.ts";
 import type { MeData } from "../ui/pages/me.tsx";
 import { personOf } from "./acting.ts";
 import { type Ctx, type Env, formOf, json, wantsJson } from "./http.ts";
 import type { Identities } from "./identity.ts";
+import { madeLine, tokenLine } from "./pages/people.ts";
 
 const DAY = 86_400_000;
 
@@ -36,17 +37,8 @@ export function meRoutes(deps: MeRoutesDeps): Hono<Env> {
       roles: person.roles,
       until,
       server: deps.dialAddress(),
-      tokens: tokens.map(({ id, name, begins, madeAt, expiresAt, revokedAt, lastUsedAt }) => ({
-        id,
-        name,
-        begins,
-        madeAt,
-        expiresAt,
-        revokedAt,
-        lastUsedAt,
-        good: isGood({ revokedAt, expiresAt }, now),
-      })),
-      made: made ? { id: made.id, name: made.name, token: made.token, original: setupOf(deps, made) } : null,
+      tokens: tokens.map((token) => tokenLine(token, now)),
+      made: made ? madeLine(made, setupOf(deps, made)) : null,
     };
   };
 
@@ -61,14 +53,9 @@ export function meRoutes(deps: MeRoutesDeps): Hono<Env> {
   routes.post("/me/tokens", async (c) => {
     const { person, until } = await personOf(identities, c);
     const form = await formOf(c);
-    const days = form("days") === "" ? TOKEN_KEPT / DAY : Number(form("days"));
-    if (!Number.isInteger(days) || days < 1)
-      throw new FarmError(
-        "bad-request",
-        `Cannot make a token for ${JSON.stringify(form("days").slice(0, 20))} days: want a whole number`,
-      );
-    const span = until === null ? days * DAY : Math.min(days * DAY, until - clock.now());
-    const made = await people.newToken(person, form("name"), ms(span), person.email);
+    const asked = daysOf(form("days"));
+    const span = until === null ? asked : ms(Math.min(asked, until - clock.now()));
+    const made = await people.newToken(person, form("name"), span, person.email);
     c.header("Cache-Control", "no-store");
     if (wantsJson(c))
       return json(
@@ -87,6 +74,16 @@ export function meRoutes(deps: MeRoutesDeps): Hono<Env> {
     return wantsJson(c) ? json(c, 200, { message: `token ${id} is revoked` }) : c.redirect("/me", 303);
   });
   return routes;
+}
+
+/** For how long a token is wanted. */
+export function daysOf(text: string): Ms {
+  const days = text === "" ? TOKEN_KEPT / DAY : Number(text);
+  if (Number.isInteger(days) && days >= 1) return ms(days * DAY);
+  throw new FarmError(
+    "bad-request",
+    `Cannot make a token for ${JSON.stringify(text.slice(0, 20))} days: want a whole number`,
+  );
 }
 
 /** What the original command of whoever has this new token needs to be told. */

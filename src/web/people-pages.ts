@@ -1,17 +1,14 @@
-/** Everything on the pages that is about people: logging in, letting programs in, `/me`, and what the original gomote command asks for. */
+/** Everything on the pages that is about people: logging in, letting programs in, `/me`, `/people`, and what the original gomote command asks for. */
 import { Hono } from "hono";
 import { Devices } from "../people/devices.ts";
 import type { Pages } from "./answering.ts";
 import type { WebDeps } from "./deps.ts";
 import { deviceRoutes } from "./device-routes.ts";
-import type { Env } from "./http.ts";
+import { type Env, OWN } from "./http.ts";
 import { loginRoutes } from "./login-routes.ts";
 import { meRoutes } from "./me-routes.ts";
 import { metadataRoutes } from "./metadata-routes.ts";
 import { peopleRoutes } from "./people-routes.ts";
-
-/** What concerns one person alone is kept by no cache. */
-const OWN = { "Cache-Control": "no-store" };
 
 export function peoplePages(deps: WebDeps, pages: Pages): Hono<Env> {
   const app = new Hono<Env>();
@@ -52,6 +49,6 @@ export function peoplePages(deps: WebDeps, pages: Pages): Hono<Env> {
     }),
   );
   app.route("/", metadataRoutes(people));
-  app.route("/", peopleRoutes(deps, identities));
+  app.route("/", peopleRoutes(deps, pages));
   return app;
 }

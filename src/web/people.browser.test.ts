@@ -93,6 +93,22 @@ for (const [width, colorScheme] of [
     await shot("device");
     await page.getByRole("button", { name: "Allow" }).click();
     await page.getByRole("heading", { name: "It is let in" }).waitFor();
+
+    await page.getByRole("link", { name: "People" }).click();
+    expect(await wrong(page)).toEqual([]);
+    await shot("people");
+    const email = `user-${width}@example.org`;
+    await page.getByLabel("Mail address", { exact: true }).fill(email);
+    await page.getByRole("checkbox", { name: "team" }).check();
+    await page.getByRole("button", { name: "Add", exact: true }).click();
+    await page.getByRole("heading", { name: email }).waitFor();
+    expect((await web.people.find(email)).roles).toEqual(["team", "member"]);
+    await page.getByText("Remove…").click();
+    expect(await wrong(page)).toEqual([]);
+    await shot("person");
+    await page.getByRole("button", { name: `Remove ${email}` }).click();
+    await page.waitForURL("**/people");
+    await expect(web.people.find(email)).rejects.toThrow("Cannot find the user");
     await page.getByRole("button", { name: "Log out" }).click();
     await page.waitForURL(`${browser.at}/`);
     await page.getByRole("link", { name: "Log in" }).waitFor();

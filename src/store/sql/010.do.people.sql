@@ -25,6 +25,8 @@ create table api_token (
 create index api_token_of on api_token (person_id, made_at);
 create index api_token_ends on api_token ((least(expires_at, revoked_at)));
 
+create index audit_subject on audit (subject, at);          -- what was done to somebody
+
 -- A browser in which somebody is signed in. The row goes when they sign out.
 create table browser_session (
   sha256      bytea primary key,

@@ -10,7 +10,7 @@ import {
   StateMark,
   Until,
 } from "../gomote.tsx";
-import { Act, Empty, Machine, Name, Section, Span, When } from "../parts.tsx";
+import { Act, Empty, Machine, Name, Section, Span, Sure, When } from "../parts.tsx";
 import { PlayerBox } from "../player-box.tsx";
 import { ShellBox } from "../shell-box.tsx";
 import { visible } from "../text.ts";
@@ -166,16 +166,6 @@ function Ways(props: { data: GomoteData }): JSX.Element {
         <Act action={`${at}/destroy`} label="Destroy it" danger />
       </Sure>
     </div>
-  );
-}
-
-function Sure(props: { word: string; sentence: string; children: ComponentChildren }): JSX.Element {
-  return (
-    <details class="sure">
-      <summary>{props.word}</summary>
-      <p>{props.sentence}</p>
-      {props.children}
-    </details>
   );
 }
 

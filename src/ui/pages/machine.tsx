@@ -5,7 +5,7 @@ import { durationText } from "../../farm/duration-text.ts";
 import { BuildRows } from "../build-rows.tsx";
 import type { BuildLine, MachineMode } from "../data.ts";
 import { type CommandLine, CommandRows, type InstanceLine, instanceHref, StateMark } from "../gomote.tsx";
-import { Act, Builder, Commit, Empty, Mark, Mode, Name, purpose, Section, Span, Table, When } from "../parts.tsx";
+import { Act, Builder, Commit, Empty, Mark, Mode, Name, purpose, Section, Span, Sure, Table, When } from "../parts.tsx";
 import { useRepository } from "../several.ts";
 import { grouped, plural, visible } from "../text.ts";
 import { utc } from "../time.ts";
@@ -239,11 +239,12 @@ function Lent(props: { data: LentData }): JSX.Element {
                   {line.state === "ended" ? (
                     visible(line.endReason ?? "")
                   ) : (
-                    <details class="sure">
-                      <summary>Take it back…</summary>
-                      <p>Whoever has it is told that it ended, and why; what is on it is deleted.</p>
+                    <Sure
+                      word="Take it back…"
+                      sentence="Whoever has it is told that it ended, by whom and why; what is on it is deleted."
+                    >
                       <Act action={`${instanceHref(line)}/end`} label="Take it back" note="why" danger />
-                    </details>
+                    </Sure>
                   )}
                 </td>
               </tr>

@@ -1,20 +1,11 @@
 /** Who I am here, the tokens of my programs, and how a command line is set up with them. */
 import type { JSX } from "preact";
 import { Copy } from "../copy.tsx";
-import { Act, Empty, Name, Section, Table, When } from "../parts.tsx";
+import { Empty, Name, Section } from "../parts.tsx";
 import { visible } from "../text.ts";
 import { utc } from "../time.ts";
-
-export interface TokenLine {
-  readonly id: string;
-  readonly name: string;
-  readonly begins: string;
-  readonly madeAt: number;
-  readonly expiresAt: number;
-  readonly revokedAt: number | null;
-  readonly lastUsedAt: number | null;
-  readonly good: boolean;
-}
+import { MadeToken, type MadeTokenLine, NewToken, type TokenLine, Tokens } from "../tokens.tsx";
+import { ROLE_MEANING } from "./people.tsx";
 
 export type MeData =
   | { readonly kind: "operator" }
@@ -27,20 +18,9 @@ export type MeData =
       /** HOST:PORT that programs dial. */
       readonly server: string;
       readonly tokens: readonly TokenLine[];
-      /** Made by the request that this answers; `original`: lines for the shell of the original command. */
-      readonly made: {
-        readonly id: string;
-        readonly name: string;
-        readonly token: string;
-        readonly original: string;
-      } | null;
+      /** Made by the request that this answers. */
+      readonly made: MadeTokenLine | null;
     };
-
-const MAY: Readonly<Record<string, string>> = {
-  operator: "runs the farm: every button of every page",
-  team: "borrows machines that are lent to the team",
-  member: "borrows machines that are lent to members",
-};
 
 export function MePage(props: { data: MeData }): JSX.Element {
   const { data } = props;
@@ -49,8 +29,8 @@ export function MePage(props: { data: MeData }): JSX.Element {
       <>
         <h1>The operator</h1>
         <p class="lead">
-          You are logged in with the operator token of the farm, which is nobody's own. Users have tokens of their own;
-          on the coordinator's computer one is added with
+          You are logged in with the operator token of the farm, which is nobody's own. Users have names, roles and
+          tokens of their own: <a href="/people">add one</a>, or on the coordinator's computer with
         </p>
         <pre class="command">npm run -s coordinator -- -add-user alice@example.org -roles member</pre>
       </>
@@ -68,27 +48,19 @@ export function MePage(props: { data: MeData }): JSX.Element {
         <ul class="roles">
           {data.roles.map((role) => (
             <li key={role}>
-              {role} <span class="muted">{MAY[role] ?? ""}</span>
+              {role} <span class="muted">{ROLE_MEANING[role] ?? ""}</span>
             </li>
           ))}
         </ul>
       )}
-      {data.made ? <Made made={data.made} server={data.server} /> : null}
+      {data.made ? <MadeToken made={data.made} /> : null}
       <Section id="tokens" title="Tokens">
         {good.length === 0 ? (
           <Empty>No program of yours has a token that is good.</Empty>
         ) : (
-          <Tokens label="Tokens that are good" tokens={good} />
+          <Tokens label="Tokens that are good" tokens={good} revoke={revoke} />
         )}
-        <form method="post" action="/me/tokens" class="act new-token">
-          <label>
-            Name <input name="name" required maxLength={100} placeholder="gomote on my laptop" />
-          </label>
-          <label>
-            Good for <input name="days" type="number" min={1} max={400} value={90} required /> days
-          </label>
-          <button type="submit">Make a token</button>
-        </form>
+        <NewToken action="/me/tokens" placeholder="gomote on my laptop" />
         {data.until === null ? null : (
           <p class="muted">
             You are logged in with a token yourself: what you make here ends with it at the latest, on {utc(data.until)}
@@ -98,7 +70,7 @@ export function MePage(props: { data: MeData }): JSX.Element {
         {ended.length === 0 ? null : (
           <details>
             <summary>Tokens that are good no more</summary>
-            <Tokens label="Tokens that are good no more" tokens={ended} />
+            <Tokens label="Tokens that are good no more" tokens={ended} revoke={revoke} />
           </details>
         )}
       </Section>
@@ -116,69 +88,6 @@ export function MePage(props: { data: MeData }): JSX.Element {
   );
 }
 
-function Made(props: {
-  made: { readonly id: string; readonly name: string; readonly token: string; readonly original: string };
-  server: string;
-}): JSX.Element {
-  const { id, name, token, original } = props.made;
-  return (
-    <section class="made" aria-label="The new token">
-      <p role="status">
-        <strong>{visible(name)}</strong> ({id}) is made. It is shown this once:
-      </p>
-      <Copy label="the new token" text={token} />
-      <details>
-        <summary>For the original gomote command</summary>
-        <Copy label="the environment of the original gomote command" text={original.trimEnd()} />
-      </details>
-    </section>
-  );
-}
-
-function Tokens(props: { label: string; tokens: readonly TokenLine[] }): JSX.Element {
-  return (
-    <Table label={props.label} class="config tokens" head={["Name", "Begins", "#Made", "#Last used", "#Ends"]}>
-      {props.tokens.map((token) => (
-        <tr key={token.id} data-row>
-          <th scope="row">
-            <Name text={token.name} /> <span class="muted">{token.id}</span>
-          </th>
-          <td data-label="Begins">
-            <code>{token.begins}…</code>
-          </td>
-          <td data-label="Made" class="right when">
-            <When at={token.madeAt} />
-          </td>
-          <td data-label="Last used" class="right when">
-            {token.lastUsedAt === null ? "never" : <When at={token.lastUsedAt} />}
-          </td>
-          <td data-label="Ends" class="right">
-            <TokenEnd token={token} revoke={`/me/tokens/${token.id}/revoke`} />
-          </td>
-        </tr>
-      ))}
-    </Table>
-  );
-}
-
-/** When a token is good no more, and the button by which that is now. */
-export function TokenEnd(props: {
-  token: Pick<TokenLine, "expiresAt" | "revokedAt" | "good">;
-  revoke: string;
-}): JSX.Element {
-  const { expiresAt, revokedAt, good } = props.token;
-  if (revokedAt !== null)
-    return (
-      <>
-        revoked <When at={revokedAt} />
-      </>
-    );
-  return (
-    <span class="token-end">
-      <time datetime={new Date(expiresAt).toISOString()} title={utc(expiresAt)}>
-        {utc(expiresAt).slice(0, 10)}
-      </time>{" "}
-      {good ? <Act action={props.revoke} label="Revoke" danger /> : null}
-    </span>
-  );
+function revoke({ id }: TokenLine): string {
+  return `/me/tokens/${id}/revoke`;
 }

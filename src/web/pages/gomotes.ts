@@ -45,10 +45,7 @@ export async function gomotesData(sql: Sql, config: FarmConfig, who: Visitor, no
     live.filter(({ owner }) => owner === person?.id),
     live.filter((one) => one.owner !== person?.id && rightsOn(who, one, hostOf(config, one.hostType))),
   ];
-  const [own, others] = await Promise.all([
-    instanceLines(sql, mine.map(alive), now),
-    instanceLines(sql, rest.map(alive), now),
-  ]);
+  const [own, others] = await Promise.all([liveLines(sql, mine, now), liveLines(sql, rest, now)]);
   return {
     who: { kind: who.kind },
     mine: own,
@@ -56,6 +53,15 @@ export async function gomotesData(sql: Sql, config: FarmConfig, who: Visitor, no
     types: person ? await typeLines(sql, config, person) : [],
     ...limits,
   };
+}
+
+/** Instances that live, as lines of a table. */
+export function liveLines(sql: Sql, live: readonly Instance[], now: EpochMs): Promise<InstanceLine[]> {
+  return instanceLines(
+    sql,
+    live.map((instance) => ({ ...instance, endedAt: null })),
+    now,
+  );
 }
 
 /** Whose instances somebody sees beside their own. */
@@ -151,10 +157,6 @@ function stateOf({ state, upAt, parked }: Instance): InstanceState {
   if (state === "ended") return "ended";
   if (upAt === null) return "waiting";
   return parked ? "away" : "up";
-}
-
-function alive(instance: Instance): InstanceRow {
-  return { ...instance, endedAt: null };
 }
 
 async function typeLines(sql: Sql, config: FarmConfig, person: Parameters<typeof typesFor>[1]): Promise<TypeLine[]> {

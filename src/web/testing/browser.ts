@@ -38,7 +38,7 @@ export async function testBrowser(): Promise<TestBrowser> {
       page.setDefaultTimeout(10_000);
       page.on("pageerror", (error) => complaints.push(`${path}: ${error.message}`));
       page.on("console", (message) => {
-        if (message.type() === "error" && !/status of 40[34]/.test(message.text()))
+        if (message.type() === "error" && !/status of 40[134]/.test(message.text()))
           complaints.push(`${path}: ${message.text()}`);
       });
       await page.addInitScript(() => {
