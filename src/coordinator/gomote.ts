@@ -11,6 +11,7 @@ import { MachineLines } from "../gomote/machine-lines.ts";
 import { Commands } from "../gomote/rpc/commands.ts";
 import type { Identify, SshKeys } from "../gomote/rpc/faces.ts";
 import { gomoteService } from "../gomote/rpc/gomote-service.ts";
+import { LetIn } from "../gomote/rpc/let-in.ts";
 import { type OwnServiceDeps, ownService } from "../gomote/rpc/own-service.ts";
 import { PeerCalls } from "../gomote/rpc/peer-calls.ts";
 import { type Records, recordsOf } from "../gomote/rpc/requests.ts";
@@ -25,7 +26,7 @@ import { Transfers, type TransfersDeps } from "../gomote/transfers/transfers.ts"
 import { WaitingRoom } from "../gomote/waiting-room.ts";
 import type { PeerSignature } from "../peers/peer-signature.ts";
 import type { Peers } from "../peers/peers.ts";
-import { removedPeople } from "../store/people.ts";
+import { peopleOf } from "../store/people.ts";
 import type { Sql } from "../store/sql.ts";
 import type { RequestListener } from "../web/front-door.ts";
 
@@ -76,7 +77,8 @@ export function openGomote(deps: GomoteDeps): Gomote {
   const { tarball, world = WORLD, shells } = deps;
   const stack = new AsyncDisposableStack();
   const peers = stack.use(new PeerCalls(deps));
-  const instances = stack.use(new Instances({ ...deps, removed: (of) => removedPeople(sql, of) }));
+  const letIn = stack.use(new LetIn({ people, bus, clock, log }));
+  const instances = stack.use(new Instances({ ...deps, people: (ids) => peopleOf(sql, ids) }));
   const clientKey = shells?.keys.client.publicLine ?? "";
   const lines = shells && new MachineLines({ ...deps, ...shells, instances, clientKey });
   const gate = shells && new Gate({ sql, clock, log, instances, authority: shells.keys.authority });
@@ -104,7 +106,7 @@ export function openGomote(deps: GomoteDeps): Gomote {
     serve: ({ plainPort, ssh }, others) => {
       const own = ownService({ sql, clock, config, instances, holds, commands, records, tarball, ssh });
       return serveRpc(
-        { people, peers, coordinator, plainPort, log, stopping, service, own },
+        { letIn, peers, coordinator, plainPort, log, stopping, service, own },
         serveTransfers({ transfers, clock, log }, others),
       );
     },

@@ -5,7 +5,7 @@ import { type Person, userName } from "../farm/person.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { until } from "../machines/testing/farm-of-machines.ts";
 import type { Behaviour } from "../machines/testing/original-buildlet.ts";
-import { type GomoteFarm, gomoteFarm, HOST_TYPE } from "./testing/farm.ts";
+import { type GomoteFarm, gomoteFarm, HOST_TYPE, TEAM_TYPE } from "./testing/farm.ts";
 import { type Ended, OK, type RpcClient } from "./testing/rpc-client.ts";
 
 const CODE = { canceled: 1, deadline: 4, notFound: 5, exhausted: 8, internal: 13 } as const;
@@ -67,6 +67,25 @@ test("somebody who is removed loses what they have and what they wait for, and n
     { state: "ended", reason: "its owner was removed" },
   ]);
   expect(await ping(bob, his)).toBe(OK);
+});
+
+test("whoever loses the role for it loses the machine, and one that others may still borrow stays", async () => {
+  await using farm = await gomoteFarm();
+  await farm.machines.machine({ name: "m1", hostType: TEAM_TYPE });
+  await farm.machines.machine({ name: "m2" });
+  const alice = await farm.person("alice@example.org", ["team"]);
+  const mine = asked(alice, TEAM_TYPE);
+  expect(await mine.ended).toMatchObject({ code: OK });
+  const any = await create(alice);
+  await farm.people.setRoles("alice@example.org", ["member"], "operator");
+  await until(async () => (await leases(farm)).some(({ state }) => state === "ended"), "one to end");
+  expect(await leases(farm)).toEqual([
+    { state: "ended", reason: "its owner has no role any more with which one borrows such machines" },
+    { state: "held", reason: null },
+  ]);
+  expect(await ping(alice, any)).toBe(OK);
+  await farm.people.setRoles("alice@example.org", [], "operator");
+  await until(async () => (await leases(farm)).every(({ state }) => state === "ended"), "both to end");
 });
 
 test("the owner of the machine ends an instance: what runs there is told why, and the borrower cannot go on", async () => {

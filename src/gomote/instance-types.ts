@@ -50,7 +50,6 @@ export function typeFor(config: Types, person: Person, name: string): InstanceTy
   return type;
 }
 
-/** All, sorted by name. */
 /** What commands on an instance find in their environment, beside what the machine has. */
 export function environmentOn(
   config: Types,
@@ -59,6 +58,7 @@ export function environmentOn(
   return (typeNamed(config, builderType)?.env ?? []).map((pair) => pair.replaceAll(WORK_DIR, workingDir ?? ""));
 }
 
+/** All, sorted by name. */
 export function allTypes({ hosts, builders }: Types): InstanceType[] {
   const byName = new Map(hosts.map((host) => [host.hostType, host]));
   const types = new Map<string, InstanceType>();

@@ -4,7 +4,8 @@
  *   wanted    somebody waits (waiting-room.ts); the lease stands in the line like any other work
  *   up        a machine was made ready (holdings.ts), and is the person's until it is over
  *   parked    the machine's connection or its coordinator is gone; our agent comes back with it, to whichever coordinator
- *   ended     destroyed, idle for too long, at its limit, its person removed, its machine gone, or taken back by the machine's owner
+ *   ended     destroyed, idle for too long, at its limit, its person removed or without the role for it, its machine gone, or taken back by the
+ *             machine's owner
  *
  *   wanted -claim-> up -> ended;  up -connection lost-> parked -adopted-> up;  any -> ended
  *
@@ -14,9 +15,11 @@
  * Only its owner's use renews an instance: `use` by whoever calls for the owner, and `keep` for as long as something of theirs runs.
  */
 import { CHECK_EVERY } from "../builds/builds.ts";
+import type { HostConfig } from "../config/effective.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
 import { type CoordinatorId, type Ms, type PersonId, plus, seconds } from "../farm/ids.ts";
 import type { Lease } from "../farm/lease.ts";
+import { isLent, mayNotBorrow } from "../farm/lending.ts";
 import type { Person } from "../farm/person.ts";
 import { Batch } from "../machines/batch.ts";
 import {
@@ -29,6 +32,7 @@ import {
   liveInstances,
   renewInstances,
 } from "../store/gomote.ts";
+import type { PersonOnce } from "../store/people.ts";
 import { type HeldInstance, Holdings, type HoldingsDeps } from "./holdings.ts";
 
 /** What is in use is renewed this often. */
@@ -38,8 +42,8 @@ const ENDED_AT_ONCE = 200;
 const FARM = "the farm";
 
 export interface InstancesDeps extends Omit<HoldingsDeps, "end"> {
-  /** Who of these people is there no more. */
-  readonly removed: (people: readonly PersonId[]) => Promise<readonly PersonId[]>;
+  /** What is known of these people. */
+  readonly people: (ids: readonly PersonId[]) => Promise<readonly PersonOnce[]>;
 }
 
 /** Its machine is connected to another coordinator. */
@@ -75,7 +79,7 @@ export class Instances implements AsyncDisposable {
       this.#publishEnded(await endInstances(deps.sql, ends, deps.clock.now()));
     });
     const { signal } = this.#stop;
-    deps.bus.subscribe("person:", () => void this.#endOfRemoved().catch((error) => this.#warn(error)), signal);
+    deps.bus.subscribe("person:", () => void this.#endOfOwners().catch((error) => this.#warn(error)), signal);
     this.#checks = this.#check();
   }
 
@@ -161,7 +165,7 @@ export class Instances implements AsyncDisposable {
       await renewInstances(sql, [...this.#kept.keys()], null, plus(clock.now(), config().gomote.idleMs));
     }
     this.#publishEnded(await endOverdueInstances(sql, clock.now()));
-    await this.#endOfRemoved();
+    await this.#endOfOwners();
     await this.#holdings.look();
   }
 
@@ -182,13 +186,22 @@ export class Instances implements AsyncDisposable {
     }
   }
 
-  async #endOfRemoved(): Promise<void> {
+  /** Ends what belongs to people who are there no more, or who may not have it any more. */
+  async #endOfOwners(): Promise<void> {
     const live = await this.list(null);
     if (live.length === 0) return;
-    const gone = new Set(await this.#deps.removed([...new Set(live.map(({ owner }) => owner))]));
-    const theirs = live.filter(({ owner }) => gone.has(owner));
-    const reason = "its owner was removed";
-    await Promise.all(theirs.map(({ id }) => this.end({ id, who: FARM, action: "end", reason })));
+    const people = await this.#deps.people([...new Set(live.map(({ owner }) => owner))]);
+    const known = new Map(people.map((person) => [person.id, person]));
+    const { hosts } = this.#deps.config();
+    await Promise.all(
+      live.map(async ({ id, owner, hostType }) => {
+        const reason = whyLost(
+          known.get(owner),
+          hosts.find((host) => host.hostType === hostType),
+        );
+        if (reason !== undefined) await this.end({ id, who: FARM, action: "end", reason });
+      }),
+    );
   }
 
   async #check(): Promise<void> {
@@ -203,4 +216,15 @@ export class Instances implements AsyncDisposable {
   #warn(error: unknown): void {
     this.#deps.log.warn({ error: messageOf(error) }, "Could not look after instances; trying again");
   }
+}
+
+/**
+ * Why whoever has, or waits for, a machine of `host` loses it. Only what they are counts: a host type that is lent to nobody from now on, or that
+ * the configuration has no more, leaves to its borrowers what they have.
+ */
+function whyLost(owner: PersonOnce | undefined, host: HostConfig | undefined): string | undefined {
+  if (!owner) return undefined;
+  if (owner.removed) return "its owner was removed";
+  if (!host || !isLent(host) || mayNotBorrow(owner, host) === undefined) return undefined;
+  return "its owner has no role any more with which one borrows such machines";
 }

@@ -2,10 +2,12 @@
  * Browsers in which somebody is signed in.
  *
  * A browser holds a random secret in a cookie, the database its SHA-256. It is signed in until the session is over, its person signs out or is
- * removed; and, where it signed in by showing a token, only while that token is good. What somebody may is looked up each time.
+ * removed; and, where it signed in by showing a token, only while that token is good. What somebody may is looked up each time; whoever lets somebody
+ * in for longer than a moment looks again when `person:ID` is published.
  */
 import { randomBytes } from "node:crypto";
 import type { Clock } from "../farm/clock.ts";
+import type { Bus } from "../farm/deps.ts";
 import { type EpochMs, epochMs, type Ms, ms, plus } from "../farm/ids.ts";
 import type { Person } from "../farm/person.ts";
 import { recordAudit } from "../store/audit.ts";
@@ -19,6 +21,7 @@ const SECRET: RegExp = /^[A-Za-z0-9_-]{43}$/;
 
 export interface LoginsDeps {
   readonly sql: Sql;
+  readonly bus: Bus;
   readonly clock: Clock;
 }
 
@@ -63,6 +66,20 @@ export class Logins {
   }
 
   async signOut(secret: string): Promise<void> {
-    if (SECRET.test(secret)) await deleteBrowserSession(this.#deps.sql, sha256(secret));
+    if (!SECRET.test(secret)) return;
+    const { sql, bus, clock } = this.#deps;
+    const person = await sql.tx(async (tx) => {
+      const found = await deleteBrowserSession(tx, sha256(secret));
+      if (found)
+        await recordAudit(tx, {
+          at: clock.now(),
+          who: found.email,
+          action: "logout",
+          subject: `person:${found.id}`,
+          detail: "",
+        });
+      return found;
+    });
+    if (person) bus.publish(`person:${person.id}`);
   }
 }

@@ -3,8 +3,9 @@ import { FarmError } from "../farm/errors.ts";
 import { minutes, ms, seconds } from "../farm/ids.ts";
 import type { Role } from "../farm/person.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
-import { removedPeople } from "../store/people.ts";
+import { peopleOf } from "../store/people.ts";
 import { freshDatabase, quiet } from "../store/testing/database.ts";
+import { Logins } from "./logins.ts";
 import { readEmail, readRoles, readTokenName } from "./names.ts";
 import { LONGEST_TOKEN, MOST_TOKENS, People, TOKEN_KEPT, USED_EVERY } from "./people.ts";
 
@@ -17,6 +18,7 @@ async function people() {
   return {
     clock,
     sql,
+    bus,
     topics,
     people: new People({ sql, bus, clock, log: quiet }),
     audit: () => sql.query<{ who: string; action: string }>("select who, action from audit order by id"),
@@ -36,7 +38,7 @@ test("a token stands for its person from the moment it is made, and the database
   expect(alice).toMatchObject({ email: "Alice@Example.org", name: "Alice", roles: ["team", "member"] });
   const made = await farm.people.newToken(alice, "laptop", TOKEN_KEPT, "operator");
   expect(made.token).toMatch(/^brt_[\w-]{40}$/);
-  expect(await farm.people.identify(made.token)).toEqual(alice);
+  expect(await farm.people.identify(made.token)).toMatchObject(alice);
   const [stored] = await farm.sql.query<{ all: string }>("select t::text as all from api_token t");
   expect(stored?.all).not.toContain(made.token.slice(8));
   expect(await farm.audit()).toEqual([
@@ -52,7 +54,7 @@ test("a token that is good no more says since when; any other says nothing", asy
   const [revoked, expired] = [await make("one"), await make("two")];
   await farm.people.revokeToken(revoked.id, alice, "alice");
   await farm.clock.advance(ms(TOKEN_KEPT - 1));
-  expect(await farm.people.identify(expired.token)).toEqual(alice);
+  expect(await farm.people.identify(expired.token)).toMatchObject(alice);
   await farm.clock.advance(ms(1));
   const unknown =
     "unauthenticated: Cannot let you in with this token: the farm does not know it. Make another one, or log in again.";
@@ -78,7 +80,7 @@ test("whoever is removed loses every token, is told so, and is somebody else whe
   farm.topics.length = 0;
   await farm.people.remove("ALICE@example.org", "operator");
   expect(farm.topics).toEqual([`person:${alice.id}`]);
-  expect(await removedPeople(farm.sql, [alice.id])).toEqual([alice.id]);
+  expect(await peopleOf(farm.sql, [alice.id])).toMatchObject([{ id: alice.id, removed: true }]);
   expect(await refusal(farm.people.identify(token))).toContain("alice@example.org was removed on 2026-11-23.");
   const again = await farm.people.add("alice@example.org", ["member"], "operator");
   expect(again.id).not.toBe(alice.id);
@@ -116,7 +118,7 @@ test("a token is revoked by whoever owns it, or by the operator, and by nobody e
   expect(await refusal(farm.people.revokeToken(id, bob, "bob@example.org"))).toBe(
     `not-found: Cannot revoke "${id}": there is no such token. /me shows them.`,
   );
-  expect(await farm.people.identify(token)).toEqual(alice);
+  expect(await farm.people.identify(token)).toMatchObject(alice);
   await farm.people.revokeToken(id, null, "operator");
   expect(await refusal(farm.people.identify(token))).toContain("was revoked");
 });
@@ -180,4 +182,16 @@ test("roles are read in any order; one that there is not is named, with the one 
   );
   for (const name of ["", " ", "a\u0000b", "a\u202eb", "x".repeat(101)])
     expect(() => readTokenName(name)).toThrow(/^Cannot call a token/);
+});
+
+test("whoever signs out is signed out, which is told to whoever let them in for longer, and in the audit; once", async () => {
+  await using farm = await people();
+  const { sql, bus, clock, topics } = farm;
+  const alice = await farm.people.add("alice@example.org", [], "operator");
+  const logins = new Logins({ sql, bus, clock });
+  const { secret } = await logins.signIn(alice, { by: "openid", issuer: "https://login.example.org" });
+  topics.length = 0;
+  for (const each of [secret, secret, "x".repeat(43), "no secret"]) await logins.signOut(each);
+  expect([await logins.person(secret), topics]).toEqual([undefined, [`person:${alice.id}`]]);
+  expect((await farm.audit()).map(({ action }) => action)).toEqual(["add user", "login", "logout"]);
 });

@@ -6,7 +6,7 @@
  * expired or was revoked, and when: they hold it, so they learn nothing about others.
  *
  * A person who is removed loses every token and every browser session in the same transaction, and `person:ID` is published: whoever
- * holds something for people asks `removedPeople` (store/people.ts) then, and ends what it holds. The row stays; somebody who is added with
+ * holds something for people asks `peopleOf` (store/people.ts) then, and ends what it holds. The row stays; somebody who is added with
  * the same address later is another person and gets nothing back.
  *
  * Everything here is in the audit, under `who` asked for it. To try it, beside a running coordinator:

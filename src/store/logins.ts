@@ -35,8 +35,16 @@ export async function signedIn(sql: Sql, sha256: Buffer, now: EpochMs): Promise<
   return row;
 }
 
-export async function deleteBrowserSession(sql: Sql, sha256: Buffer): Promise<void> {
-  await sql.query("delete from browser_session where sha256 = $1", [sha256]);
+/** Who was signed in; undefined: nobody. */
+export async function deleteBrowserSession(
+  sql: Sql,
+  sha256: Buffer,
+): Promise<Pick<PersonRow, "id" | "email"> | undefined> {
+  const [row] = await sql.query<Pick<PersonRow, "id" | "email">>(
+    "delete from browser_session s using person p where s.sha256 = $1 and p.id = s.person_id returning p.id, p.email",
+    [sha256],
+  );
+  return row;
 }
 
 /** Signs somebody out everywhere, and takes back what they allowed and nobody came for yet. */

@@ -70,13 +70,15 @@ export async function listPeople(sql: Sql, now: EpochMs): Promise<PersonLine[]> 
   );
 }
 
-/** Which of `ids` are there no more. */
-export async function removedPeople(sql: Sql, ids: readonly PersonId[]): Promise<PersonId[]> {
-  const rows = await sql.query<{ id: PersonId }>(
-    "select id from person where id = any ($1::text[]) and removed_at is not null",
+/** Somebody, also when they are there no more. */
+export type PersonOnce = Pick<PersonRow, "id" | "email" | "roles"> & { readonly removed: boolean };
+
+/** Those of `ids` that there are, or were. */
+export async function peopleOf(sql: Sql, ids: readonly PersonId[]): Promise<PersonOnce[]> {
+  return await sql.query<PersonOnce>(
+    "select id, email, roles, removed_at is not null as removed from person where id = any ($1::text[]) order by id",
     [ids],
   );
-  return rows.map((row) => row.id);
 }
 
 export async function setRoles(sql: Sql, id: PersonId, roles: readonly Role[]): Promise<void> {

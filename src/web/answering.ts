@@ -27,11 +27,11 @@ export class Pages {
   readonly wrong: Attempts;
 
   constructor(deps: WebDeps) {
-    const { sql, clock, people } = deps;
+    const { sql, bus, clock, people } = deps;
     this.#deps = deps;
     this.operator = new Operator(deps.operatorToken, clock);
     this.wrong = new Attempts(clock, WRONG_SECRETS);
-    const logins = new Logins({ sql, clock });
+    const logins = new Logins({ sql, bus, clock });
     this.identities = new Identities({ operator: this.operator, people, logins, wrong: this.wrong, clock });
   }
 

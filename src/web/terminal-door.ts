@@ -5,6 +5,9 @@
  * button; nothing secret is in an address. A bearer does not count here, since no browser sends one. All others are answered
  * in plain HTTP, with the reason. What arrives for a machine that is connected to another coordinator is carried there as it is.
  *
+ * A shell ends when the browser that opened it is not signed in any more: somebody signed out there, or the token that they had shown is good no
+ * more. It is looked at when something about the person is published, and every LOOK_EVERY.
+ *
  * A browser that says nothing for SAID_LIMIT after it was let in is hung up on. Nothing is buffered without bounds: towards the browser there is
  * the window of the terminal, towards the machine the browser's own connection is held.
  */
@@ -12,9 +15,10 @@ import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { type RawData, type WebSocket, WebSocketServer } from "ws";
 import type { Clock } from "../farm/clock.ts";
-import type { Log } from "../farm/deps.ts";
+import type { Bus, Log } from "../farm/deps.ts";
 import { CODES, FarmError, messageOf } from "../farm/errors.ts";
-import { type CoordinatorId, type Ms, seconds } from "../farm/ids.ts";
+import { every } from "../farm/every.ts";
+import { type CoordinatorId, type Ms, minutes, seconds } from "../farm/ids.ts";
 import type { Person } from "../farm/person.ts";
 import { HeldElsewhere, type Instances } from "../gomote/instances.ts";
 import type { Screen, Terminal } from "../gomote/terminals/terminal.ts";
@@ -26,11 +30,14 @@ import { movedOn, PASSED_ON } from "./pass-on.ts";
 
 const SAID_LIMIT: Ms = seconds(10);
 const PING_EVERY: Ms = seconds(20);
+const LOOK_EVERY: Ms = minutes(1);
+const SIGNED_OUT = "You are not signed in any more: log in again.";
 const PATH = /^\/gomotes\/([^/?]+)\/shell$/;
 /** With the borrower's address, for their sake. */
 const REASON_LIMIT = 120;
 
 export interface TerminalDoorDeps {
+  readonly bus: Bus;
   readonly clock: Clock;
   readonly log: Log;
   readonly instances: Pick<Instances, "held">;
@@ -86,11 +93,16 @@ export class TerminalDoor implements Disposable {
       await this.#carry(error.coordinator, request, socket, head);
       return;
     }
-    this.#server.handleUpgrade(request, socket, head, (browser) => void this.#serve(browser, person, instance));
+    this.#server.handleUpgrade(
+      request,
+      socket,
+      head,
+      (browser) => void this.#serve(browser, request, person, instance),
+    );
   }
 
-  async #serve(browser: WebSocket, person: Person, instance: string): Promise<void> {
-    const { clock, terminals } = this.#deps;
+  async #serve(browser: WebSocket, request: IncomingMessage, person: Person, instance: string): Promise<void> {
+    const { bus, clock, log, terminals, signedIn } = this.#deps;
     const left = new AbortController();
     const screen: Screen = {
       send: (bytes, taken) => browser.send(bytes, taken),
@@ -151,7 +163,19 @@ export class TerminalDoor implements Disposable {
       else if (said && "shown" in said) terminal?.shown(said.shown);
       else browser.close(1003, "want open, resize or shown");
     });
-    await this.#askForLife(browser, left.signal);
+    const look = async () => {
+      if ((await signedIn(request))?.id === person.id) return;
+      terminal?.end(SIGNED_OUT);
+      if (!terminal) screen.tell({ ended: SIGNED_OUT });
+      screen.close();
+    };
+    const failed = "Could not look who is at a terminal";
+    const heard = () => void look().catch((error: unknown) => log.warn({ error: messageOf(error) }, failed));
+    bus.subscribe(`person:${person.id}`, heard, left.signal);
+    await Promise.all([
+      this.#askForLife(browser, left.signal),
+      every(LOOK_EVERY, look, failed, { clock, log }, AbortSignal.any([left.signal, this.#stop.signal])),
+    ]);
   }
 
   /** A browser that is gone without a word is noticed within two of these. */

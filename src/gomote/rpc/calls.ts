@@ -1,7 +1,7 @@
 /**
  * What every call has in common, as one interceptor around all methods:
  *
- *   who calls    `authorization: Bearer TOKEN`, before anything else is looked at
+ *   who calls    `authorization: Bearer TOKEN`, before anything else is looked at, and for as long as the call goes on (let-in.ts)
  *   where        a method finds that the instance's machine is connected to another coordinator (HeldElsewhere): the same call, with the same
  *                headers, is made there, and what comes back is passed on. That one asks for the token itself, so nothing is trusted
  *   how it ends  every error as one of gRPC's, with a sentence
@@ -23,7 +23,8 @@ import type { Log } from "../../farm/deps.ts";
 import { FarmError } from "../../farm/errors.ts";
 import type { CoordinatorId } from "../../farm/ids.ts";
 import { HeldElsewhere } from "../instances.ts";
-import type { Caller, Identify } from "./faces.ts";
+import type { Caller } from "./faces.ts";
+import type { LetIn } from "./let-in.ts";
 import type { PeerCalls } from "./peer-calls.ts";
 import { rpcError } from "./rpc-error.ts";
 
@@ -38,7 +39,7 @@ const CALLER: ContextKey<Caller | undefined> = createContextKey<Caller | undefin
 const ORIGIN: ContextKey<string> = createContextKey("");
 
 export interface CallsDeps {
-  readonly people: Identify;
+  readonly letIn: Pick<LetIn, "admit">;
   readonly peers: Pick<PeerCalls, "unary" | "stream">;
   readonly coordinator: CoordinatorId;
   /** Of the pages without TLS. */
@@ -71,17 +72,20 @@ function originFor({ header, url }: Pick<UnaryRequest, "header" | "url">, plainP
 }
 
 export function calls(deps: CallsDeps): Interceptor {
-  const { people, peers, coordinator, log } = deps;
+  const { letIn, peers, coordinator, log } = deps;
   return (next) => async (request) => {
-    const told = (reason: unknown) => rpcError(reason, request.method.name, log);
+    let ended: AbortSignal | undefined;
+    const told = (reason: unknown) => rpcError(ended?.aborted ? ended.reason : reason, request.method.name, log);
     const origin = originFor(request, deps.plainPort());
     request.contextValues.set(ORIGIN, origin);
     const headers = () => passedOn(request.header, coordinator, origin);
     try {
-      const person = await people.identify(bearerOf(request.header));
-      request.contextValues.set(CALLER, person);
-      if (!request.stream) return await unary(request, next, peers, headers, told);
-      return await streaming(request, next, peers, headers, told);
+      const admitted = await letIn.admit(bearerOf(request.header), request.signal);
+      ended = admitted.ended;
+      request.contextValues.set(CALLER, admitted.caller);
+      const signal = AbortSignal.any([request.signal, ended]);
+      if (!request.stream) return await unary({ ...request, signal }, next, peers, headers, told);
+      return await streaming({ ...request, signal }, next, peers, headers, told);
     } catch (error) {
       throw told(error);
     }

@@ -3,7 +3,7 @@
  *
  *   running -exits 0-> the stream ends well
  *   running -exits otherwise, or cannot be started-> Aborted, with the exit status in its details
- *   running -the caller leaves-> killed, with all that it started; the instance goes on
+ *   running -the caller leaves, or their token is good no more-> killed, with all that it started; the instance goes on
  *   running -the machine or the coordinator goes away-> Unavailable; our agent ends what nobody attends to
  *
  * The caller reads as fast as it likes: output that it has not taken holds the command back, not our memory.
@@ -123,7 +123,10 @@ export class Commands {
     bus.publish(`gomote:${instance.id}`);
     const left = new AbortController();
     this.#running.set(number, left);
-    const leave = () => left.abort(new FarmError("canceled", "whoever ran it left"));
+    const leave = () => {
+      const { reason } = context.signal;
+      left.abort(new FarmError("canceled", reason instanceof FarmError ? reason.message : "whoever ran it left"));
+    };
     context.signal.addEventListener("abort", leave, { once: true });
     if (context.signal.aborted) leave();
     const output = new OutputQueue(left.signal);

@@ -1,0 +1,82 @@
+/**
+ * Calls that go on, and the tokens that let them in.
+ *
+ *   let in -answered, or its caller leaves-> gone;  let in -its token is good no more-> ended, with the reason
+ *
+ * Whether a token is good is asked again when something about its person is published, and every LOOK_EVERY: a token expires without a word, and
+ * a word may get lost. While nobody can say, calls go on.
+ */
+import type { Clock } from "../../farm/clock.ts";
+import type { Bus, Log } from "../../farm/deps.ts";
+import { FarmError } from "../../farm/errors.ts";
+import { every } from "../../farm/every.ts";
+import { type Ms, minutes, type PersonId } from "../../farm/ids.ts";
+import type { Caller, Identify } from "./faces.ts";
+
+export const LOOK_EVERY: Ms = minutes(1);
+
+interface Call {
+  readonly bearer: string;
+  readonly person: PersonId;
+  readonly end: AbortController;
+}
+
+export interface Admitted {
+  readonly caller: Caller;
+  /** Aborts when their token is good no more; the reason is a FarmError that says why. */
+  readonly ended: AbortSignal;
+}
+
+export interface LetInDeps {
+  readonly people: Identify;
+  readonly bus: Bus;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+export class LetIn implements AsyncDisposable {
+  readonly #people: Identify;
+  readonly #calls = new Set<Call>();
+  readonly #stop = new AbortController();
+  readonly #looks: Promise<void>;
+
+  constructor(deps: LetInDeps) {
+    this.#people = deps.people;
+    const { signal } = this.#stop;
+    deps.bus.subscribe("person:", (topic) => void this.#look(topic.slice("person:".length)), signal);
+    this.#looks = every(LOOK_EVERY, () => this.#look(""), "Could not look whose calls go on", deps, signal);
+  }
+
+  /** Whoever shows `bearer`, for as long as their call goes on: until `over`. Throws FarmError `unauthenticated`. */
+  async admit(bearer: string, over: AbortSignal): Promise<Admitted> {
+    const caller = await this.#people.identify(bearer);
+    const end = new AbortController();
+    const call = { bearer, person: caller.id, end };
+    if (!over.aborted) {
+      this.#calls.add(call);
+      over.addEventListener("abort", () => this.#calls.delete(call), { once: true });
+    }
+    return { caller, ended: end.signal };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await this.#looks;
+  }
+
+  /** At the calls of one person, or of all for "". */
+  async #look(person: string): Promise<void> {
+    const calls = [...this.#calls].filter((call) => person === "" || call.person === person);
+    const byBearer = Map.groupBy(calls, ({ bearer }) => bearer);
+    await Promise.all(
+      [...byBearer].map(async ([bearer, theirs]) => {
+        try {
+          await this.#people.identify(bearer);
+        } catch (error) {
+          if (!(error instanceof FarmError && error.code === "unauthenticated")) return;
+          for (const { end } of theirs) end.abort(error);
+        }
+      }),
+    );
+  }
+}
