@@ -8,7 +8,7 @@
  *   every log of that verdict is what its command wrote        no session of a coordinator that ended is open
  *   no command ran twice within an attempt, and none that was begun on a machine of ours was begun again unless that machine was killed
  *   canceled is what somebody canceled, and nothing else       each test of a build is settled once, and the verdict is theirs
- *   each test ran once in a group that ended, unless it was late, and never twice in any
+ *   each test ran once in a group that ended, unless it was slow, and never twice in any
  *
  * A seed that failed once is in testdata/chaos-seeds.json and runs every time, at the same time as the new one and shorter. CHAOS_SEED=N[,N...] runs those; what processes and networks make of it differs a
  * little from run to run, so a seed says what was done to the farm, not what it did.
@@ -234,7 +234,7 @@ async function judgeTests(farm: SeveralCoordinators): Promise<void> {
        where ${ended} and t.losses < 3 and t.outcome <> 'success' and t.name <> 'flaky' and not (t.name = 'broken' and substr(c.message, 2)::integer % 3 = 0)`,
     ),
     running: await farm.rows("select id, build_id, lease_id, tests from test_group where state = 'running'"),
-    // A test that failed once was run once more, and no other: groups whose command ended by itself are those that count. Of what was late, and
+    // A test that failed once was run once more, and no other: groups whose command ended by itself are those that count. Of what was slow, and
     // begun once more elsewhere while it ran, either may have ended: those are left out.
     settledOften: await farm.rows(
       `select b.id as build, t.name, t.outcome, t.failures, (${COUNTED})::integer as groups from build b, test t

@@ -48,14 +48,14 @@ export function limitsOf(
 }
 
 /** In words for whoever wrote the builder. */
-export function buildLateText({ limit }: BuildLimit): string {
+export function outOfTimeText({ limit }: BuildLimit): string {
   return `timed out: its build has ${durationText(limit)}`;
 }
 
 export class LimitWatch implements Disposable {
   readonly #clock: Clock;
   readonly #limits: CommandLimits;
-  readonly #late = new AbortController();
+  readonly #outOfTime = new AbortController();
   readonly #over = new AbortController();
   #began: number;
   #heard: number;
@@ -72,7 +72,7 @@ export class LimitWatch implements Disposable {
 
   /** Aborts with a FarmError `timed-out`, in words for whoever wrote the command. */
   get signal(): AbortSignal {
-    return this.#late.signal;
+    return this.#outOfTime.signal;
   }
 
   /** The command has been running for `span` by now. */
@@ -102,7 +102,7 @@ export class LimitWatch implements Disposable {
     const now = this.#clock.monotonic();
     const { due, words } = this.#nearest(now);
     if (due <= now) {
-      this.#late.abort(new FarmError("timed-out", words));
+      this.#outOfTime.abort(new FarmError("timed-out", words));
       return;
     }
     this.#timer = new AbortController();
@@ -120,7 +120,7 @@ export class LimitWatch implements Disposable {
       { due: this.#began + time, words: `timed out after ${durationText(time)}` },
       { due: heard + silence, words: `timed out: it printed nothing for ${durationText(silence)}` },
     ];
-    if (build) limits.push({ due: build.endsAt, words: buildLateText(build) });
+    if (build) limits.push({ due: build.endsAt, words: outOfTimeText(build) });
     return limits.reduce((first, other) => (other.due < first.due ? other : first));
   }
 }

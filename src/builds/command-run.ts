@@ -72,9 +72,9 @@ export async function runCommand(clock: Clock, run: CommandRun, signal: AbortSig
     return { ...end, stopped: false, ...span() };
   } catch (error) {
     if (!(error instanceof FarmError)) throw error;
-    const late = limits.signal.aborted && error === limits.signal.reason;
-    if (late || error.code === "canceled") await kill(clock, run);
-    if (!late) throw error;
+    const outOfTime = limits.signal.aborted && error === limits.signal.reason;
+    if (outOfTime || error.code === "canceled") await kill(clock, run);
+    if (!outOfTime) throw error;
     await writer.write(Buffer.from(`\nbarnraiser: ${what} was stopped: ${error.message}\n`));
     return { state: error.message, ok: false, stopped: true, ...span() };
   }

@@ -12,7 +12,7 @@ import { FarmError, messageOf } from "../farm/errors.ts";
 import type { Lease } from "../farm/lease.ts";
 import { type HelperJob, helperJob } from "../store/helper-leases.ts";
 import { heldGroup } from "../store/test-groups.ts";
-import { buildLateText, buildLimit } from "./command-limits.ts";
+import { buildLimit, outOfTimeText } from "./command-limits.ts";
 import { type BuildMachine, isAgainstMachine } from "./machine.ts";
 import type { Snapshots } from "./snapshots.ts";
 import { clean } from "./source-step.ts";
@@ -68,7 +68,7 @@ export async function help(
     } as const;
     const { why } = await workOff(deps, work, signal);
     if (why === "unfit") return { ...ended("a test was stopped on it"), machineFine: false };
-    if (why === "late") return ended(buildLateText(limit));
+    if (why === "out-of-time") return ended(outOfTimeText(limit));
     return ended(why === "left" ? "there was nothing left to help with" : "the tests have ended");
   } catch (error) {
     const stopped = signal.aborted && signal.reason instanceof FarmError && signal.reason.code === "unavailable";

@@ -11,7 +11,7 @@ import { TestFarm, type TestFarmOptions } from "./testing/farm.ts";
 import { endedBuild, type PlanTests, planTests, runScript, SOON, testsOf, testsSpec, trees } from "./testing/tests.ts";
 
 const NAMES = Array.from("abcdefghijkl");
-/** A group of two tests is late after a quarter of a second. */
+/** A group of two tests is slow after a quarter of a second. */
 const QUICK = { helpers: 1, groupTargetMs: 100, unknownMs: 50 };
 
 async function opened(database: TestDatabase, options: TestFarmOptions = {}): Promise<TestFarm> {
@@ -95,10 +95,10 @@ test("of a group that ran twice the first to end decides, and what the other say
   await using farm = await opened(database);
   const slow = Promise.withResolvers<void>();
   const meet = meeting();
-  let late: readonly string[] = [];
+  let hung: readonly string[] = [];
   const helper = runScript((names) => {
-    if (late.length > 0) return {};
-    late = names;
+    if (hung.length > 0) return {};
+    hung = names;
     return { started: () => Promise.all([meet(), slow.promise]).then(() => {}), state: "exit status 1" };
   });
   const last = Promise.withResolvers<void>();
@@ -108,7 +108,7 @@ test("of a group that ran twice the first to end decides, and what the other say
       first = false;
       return { started: meet };
     }
-    return late.includes(names[0] ?? "") ? { started: () => last.promise } : {};
+    return hung.includes(names[0] ?? "") ? { started: () => last.promise } : {};
   });
   await farm.connect("linux", "main", { script: main });
   const id = await planTests(database, testsSpec(NAMES, QUICK));

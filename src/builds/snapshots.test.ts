@@ -21,11 +21,11 @@ import { insertPlanned } from "./insert.ts";
 import {
   LEAVE_FREE,
   makeDigest,
+  SNAPSHOT_UPLOAD_LIMIT,
   type SnapshotOf,
   Snapshots,
   type SnapshotsDeps,
   UPLOAD_AFTER_BUILD,
-  UPLOAD_LIMIT,
 } from "./snapshots.ts";
 import { FakeMachine, type FakeMachineOptions } from "./testing/fake-machine.ts";
 
@@ -253,7 +253,7 @@ function stalled(signal: AbortSignal | undefined): Readable {
   return body;
 }
 
-test("an upload slower than the tests holds its machine for UPLOAD_AFTER_BUILD; one that never ends is given up after UPLOAD_LIMIT", async () => {
+test("an upload slower than the tests holds its machine for UPLOAD_AFTER_BUILD; one that never ends is given up after SNAPSHOT_UPLOAD_LIMIT", async () => {
   const clock = new FakeClock();
   await using farm = await Farm.open(clock);
   const of = await farm.attempt();
@@ -276,7 +276,7 @@ test("an upload slower than the tests holds its machine for UPLOAD_AFTER_BUILD; 
     over = true;
   });
   await vi.waitFor(async () => {
-    await clock.advance(UPLOAD_LIMIT);
+    await clock.advance(SNAPSHOT_UPLOAD_LIMIT);
     expect(over).toBe(true);
   });
   expect(await farm.note(of)).toBe("not kept: its upload took longer than 15m 00s");

@@ -40,7 +40,7 @@ import { withoutExcluded } from "./snapshot-filter.ts";
 import { within } from "./within.ts";
 
 /** An upload that takes longer is given up. */
-export const UPLOAD_LIMIT: Ms = minutes(15);
+export const SNAPSHOT_UPLOAD_LIMIT: Ms = minutes(15);
 export const UNPACK_LIMIT: Ms = minutes(30);
 /** A machine whose build has ended is kept so long for its upload. */
 export const UPLOAD_AFTER_BUILD: Ms = seconds(30);
@@ -229,7 +229,7 @@ export class Snapshots implements AsyncDisposable {
     try {
       // Somebody may have kept it meanwhile, or this attempt itself before its machine came back.
       if (await findSnapshot(sql, keyOf(of.build, of.recipe), clock.now())) return true;
-      const limit = ms(of.recipe.limits?.uploadMs ?? UPLOAD_LIMIT);
+      const limit = ms(of.recipe.limits?.uploadMs ?? SNAPSHOT_UPLOAD_LIMIT);
       const bytes = await within(clock, limit, [machine.gone, stop], "its upload", (limited) =>
         this.#store(of, spec, machine, limited),
       );

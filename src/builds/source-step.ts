@@ -19,7 +19,7 @@ import { within } from "./within.ts";
 
 export const CLEAN_LIMIT: Ms = minutes(10);
 /** For the source to be there and on the machine, where the builder has no limit of its own. */
-export const UPLOAD_LIMIT: Ms = minutes(30);
+export const SOURCE_UPLOAD_LIMIT: Ms = minutes(30);
 
 export interface SourceDeps extends Omit<SourcesDeps, "say"> {
   /** Emptying the machine, where that has begun already. */
@@ -55,7 +55,7 @@ export async function runSourceStep(
   const snapshot = await deps.snapshots.find(begun);
   if (snapshot && (await restored(deps, snapshot, begun, machine, writer, signal))) return "snapshot";
   if (snapshot || (anew && keeps(recipe))) await deps.layOut("source");
-  const limit = ms(recipe.limits?.uploadMs ?? UPLOAD_LIMIT);
+  const limit = ms(recipe.limits?.uploadMs ?? SOURCE_UPLOAD_LIMIT);
   const what = `writing ${build.repo} to ${machine.name}`;
   const written = within(clock, limit, [machine.gone, signal], what, (limited) =>
     writeSources({ ...deps, say }, tree, recipe, machine, limited),

@@ -22,7 +22,7 @@ import { listed, takeLines } from "../store/test-lines.ts";
 import { storeTests, type TestCounts, testCounts } from "../store/test-run.ts";
 import { expectedTimes } from "../store/test-times.ts";
 import { folderOf } from "./command.ts";
-import { buildLateText } from "./command-limits.ts";
+import { outOfTimeText } from "./command-limits.ts";
 import { isAlone, listTests } from "./test-list.ts";
 import { within } from "./within.ts";
 import { type TestsDeps, type TestsJob, workOff } from "./work-tests.ts";
@@ -79,10 +79,10 @@ export async function runTests(deps: TestsDeps, step: TestsStep, signal: AbortSi
       await summary(deps, step, worked.counts, say);
       return { settled: true, status: "ok", counts: worked.counts };
     }
-    if (worked.why === "late") {
-      const late = buildLateText(step.limit);
-      const unended = await patiently(() => unendedTests(sql, build.id, late));
-      const status = unended.length === 0 ? late : `${late}; not ended: ${listed(unended)}`;
+    if (worked.why === "out-of-time") {
+      const outOfTime = outOfTimeText(step.limit);
+      const unended = await patiently(() => unendedTests(sql, build.id, outOfTime));
+      const status = unended.length === 0 ? outOfTime : `${outOfTime}; not ended: ${listed(unended)}`;
       await say(`\nbarnraiser: the tests were stopped: ${status}\n`);
       return { settled: false, status };
     }

@@ -3,9 +3,9 @@
  *
  *   working -nothing for it now-> waiting -others settled something-> working
  *   working, waiting -the last test ended-> over, with the verdict written by whoever ended it
- *   working -others ended the last test-> over   what it runs had been late, was run once more elsewhere, and is killed here
+ *   working -others ended the last test-> over   what it runs had been slow, was run once more elsewhere, and is killed here
  *   waiting -a helper has had nothing for HELPER_IDLE_FOR-> left: it is given back
- *   working, waiting -the build has used up its time-> late   nothing more is begun here
+ *   working, waiting -the build has used up its time-> out-of-time   nothing more is begun here
  *   working -it had to be stopped, and is not ours-> unfit: what it still does nobody knows
  *
  * Every machine of a build does this alike, the one that made the tree and the helpers, at whichever coordinator each is connected; they
@@ -82,8 +82,8 @@ export interface TestsJob {
 
 export type Worked =
   | { readonly why: "over"; readonly counts: TestCounts }
-  /** `late`: the build has used up its time. */
-  | { readonly why: "left" | "lost" | "unfit" | "late" };
+  /** `out-of-time`: the build has used up its time. */
+  | { readonly why: "left" | "lost" | "unfit" | "out-of-time" };
 
 /** Works until there is nothing more for this machine. Rejects when the machine, the database or `signal` ends first. */
 export async function workOff(deps: TestsDeps, job: TestsJob, signal: AbortSignal): Promise<Worked> {
@@ -118,7 +118,7 @@ export async function workOff(deps: TestsDeps, job: TestsJob, signal: AbortSigna
     if (turn.next === "over") return { why: "over", counts: turn.counts };
     if (turn.next === "lost") return { why: "lost" };
     if (!takes) return { why: "unfit" };
-    if (turn.next === "wait" && clock.monotonic() >= job.limit.endsAt) return { why: "late" };
+    if (turn.next === "wait" && clock.monotonic() >= job.limit.endsAt) return { why: "out-of-time" };
     held = turn.next === "group" ? turn.group : undefined;
     if (turn.next === "group") {
       idle.end();

@@ -8,7 +8,7 @@ import { drains } from "../store/drain.ts";
 import type { Sql } from "../store/sql.ts";
 import type { Banner } from "../ui/data.ts";
 
-const LOOK_EVERY: Ms = seconds(30);
+const READ_DRAINS_EVERY: Ms = seconds(30);
 
 export interface DrainedDeps {
   readonly sql: Sql;
@@ -54,7 +54,7 @@ export class Drained implements AsyncDisposable {
   async #run(): Promise<void> {
     const { sql, bus, log, coordinator } = this.#deps;
     for (;;) {
-      await this.#wake.sleep(LOOK_EVERY);
+      await this.#wake.sleep(READ_DRAINS_EVERY);
       if (this.#stop.signal.aborted) return;
       try {
         const before = JSON.stringify(this.#now);

@@ -24,7 +24,7 @@ import type { Sql } from "../store/sql.ts";
 import type { Instances } from "./instances.ts";
 import type { WaitingRoom } from "./waiting-room.ts";
 
-const LOOK_EVERY = seconds(5);
+const HOLD_LOOK_EVERY = seconds(5);
 
 /** What is to be held, as far as the build says it. */
 export interface HeldBuild {
@@ -107,7 +107,7 @@ export class Holds {
         const kept = answerOf(build, state);
         if (kept !== undefined) return kept;
         if (state.state === "ended") await this.#keepLater(build);
-        else await wake.sleep(LOOK_EVERY);
+        else await wake.sleep(HOLD_LOOK_EVERY);
       }
     } finally {
       done.abort();

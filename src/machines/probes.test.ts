@@ -8,7 +8,7 @@ import { at } from "../store/sql.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
 import { addCoordinator, addHostType, addMachine, NOON, type TestMachine } from "../store/testing/farm.ts";
 import { PROBE_LIMIT, type Probed, probe } from "./probe.ts";
-import { LOOK_EVERY, Probes } from "./probes.ts";
+import { PROBE_EVERY, Probes } from "./probes.ts";
 
 /** A machine that keeps what is written and prints it; `trouble` breaks one of its calls. */
 function machine(trouble: "removeAll" | "writeTgz" | "exec" | "wrong word" | "hangs" | "" = ""): Probed & {
@@ -140,7 +140,7 @@ test("Probes give a machine back that is well, and set one aside for longer that
     expect(await state(database)).toMatchObject({ aside: true, lease: null }); // too early
     await vi.waitFor(() => expect(clock.sleeping).toBe(1));
     clock.jump(minutes(5));
-    await clock.advance(LOOK_EVERY); // the loop looks by itself
+    await clock.advance(PROBE_EVERY); // the loop looks by itself
     await vi.waitFor(async () => expect(await state(database)).toEqual(after));
     await vi.waitFor(() => expect(run.released).toEqual([trouble === "" ? "clean" : "broken"]));
     expect(run.withdrawn).toEqual([board.id]);

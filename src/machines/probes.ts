@@ -17,7 +17,7 @@ import { dropProbe, endProbe, wantProbes } from "../store/set-aside.ts";
 import type { Sql } from "../store/sql.ts";
 import { type Probed, probe } from "./probe.ts";
 
-export const LOOK_EVERY: Ms = seconds(10);
+export const PROBE_EVERY: Ms = seconds(10);
 /** Longer than a probe can take: then another coordinator may try. */
 const TAKEN_FOR: Ms = minutes(5);
 
@@ -43,7 +43,7 @@ export class Probes implements AsyncDisposable {
 
   constructor(deps: ProbesDeps) {
     this.#deps = deps;
-    this.#loop = every(LOOK_EVERY, () => this.look(), "Could not look for machines to probe", deps, this.#stop.signal);
+    this.#loop = every(PROBE_EVERY, () => this.look(), "Could not look for machines to probe", deps, this.#stop.signal);
   }
 
   /** One look: begins what is due. */

@@ -16,7 +16,7 @@ import { SEND_LIMIT } from "./channels.ts";
 import type { Message } from "./message.ts";
 import { everyRecipient, recipientKey, recipientLabel } from "./recipients.ts";
 
-export const LOOK_EVERY: Ms = seconds(10);
+export const POST_EVERY: Ms = seconds(10);
 /** About nine hours with the pauses between. */
 export const TRIES = 16;
 const AT_ONCE = 10;
@@ -98,7 +98,7 @@ export class Post implements AsyncDisposable {
       } catch (error) {
         this.#deps.log.warn({ error: messageOf(error) }, "Could not look for messages to send");
       }
-      await this.#wake.sleep(LOOK_EVERY);
+      await this.#wake.sleep(POST_EVERY);
     }
   }
 }

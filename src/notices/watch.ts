@@ -1,5 +1,5 @@
 /**
- * Looks at the farm every LOOK_EVERY, writes down what is wrong and tells people (trouble.ts decides).
+ * Looks at the farm every TROUBLE_LOOK_EVERY, writes down what is wrong and tells people (trouble.ts decides).
  *
  * One coordinator at a time looks, in one transaction that holds what is written down and the messages about it: either both are
  * there or neither. Of a configuration that cannot be used each coordinator knows its own only.
@@ -30,7 +30,7 @@ import { overMessage, type Place, troubleMessage, utc } from "./message.ts";
 import { recipientKey, recipientsOf } from "./recipients.ts";
 import { decide, type Facts, type Known, type Seen, type Trouble } from "./trouble.ts";
 
-export const LOOK_EVERY: Ms = seconds(20);
+export const TROUBLE_LOOK_EVERY: Ms = seconds(20);
 export const START_GRACE: Ms = minutes(5);
 /** How long a repository may be out of reach, and a configuration broken, before people hear of it. */
 export const REPO_AFTER: Ms = minutes(30);
@@ -59,7 +59,7 @@ export class Watch implements AsyncDisposable {
 
   constructor(deps: WatchDeps) {
     this.#deps = deps;
-    this.#loop = every(LOOK_EVERY, () => this.look(), "Could not look for trouble", deps, this.#stop.signal);
+    this.#loop = every(TROUBLE_LOOK_EVERY, () => this.look(), "Could not look for trouble", deps, this.#stop.signal);
   }
 
   /** One look; false when another coordinator was at it. */

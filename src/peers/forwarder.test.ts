@@ -13,7 +13,7 @@ import { systemClock } from "../store/system-clock.ts";
 import { freshDatabase, quiet } from "../store/testing/database.ts";
 import { encodeRequestHead, type HeaderField, responseHeadReader } from "../wire/revdial/http-head.ts";
 import { connPath, FORWARDED_HEADER } from "../wire/revdial/registration.ts";
-import { ASK_LIMIT, Forwarder, LOOK_EVERY } from "./forwarder.ts";
+import { ASK_LIMIT, Forwarder, OWNERS_LOOK_EVERY } from "./forwarder.ts";
 import { Peers } from "./peers.ts";
 
 const OTHER = coordinatorId("P0000000bb");
@@ -229,7 +229,7 @@ test("what is carried for a coordinator that died ends with it", async () => {
   await until(() => two.forwarder.size > 0 || machine.pickedUp > 0, "something is carried");
   await coordinatorEnded(two.first.database.sql, COORDINATOR, epochMs(Date.now()));
   await until(async () => {
-    await clock.advance(seconds(LOOK_EVERY / 1000));
+    await clock.advance(seconds(OWNERS_LOOK_EVERY / 1000));
     return two.forwarder.size === 0;
   }, "nothing is carried for the dead");
 });

@@ -6,7 +6,7 @@
  * it opens a connection to that one, sends the same request, and from then on carries bytes both ways.
  *
  *   asking    connection, request, the head of the answer: within ASK_LIMIT, else the machine is refused with a reason, which it passes on
- *   carrying  until either side ends, or the owner of the pick-up lives no more (looked at every LOOK_EVERY)
+ *   carrying  until either side ends, or the owner of the pick-up lives no more (looked at every OWNERS_LOOK_EVERY)
  *
  * A redirect would not do: the original machine follows a 307 on the very connection that it has, without scheme and host, and that one
  * ends here. Our own could dial elsewhere, but often cannot reach the addresses that coordinators have among themselves.
@@ -28,9 +28,9 @@ import type { Peers } from "./peers.ts";
 export const ASK_LIMIT: Ms = seconds(8);
 /** Pick-ups passed on at a time. */
 export const MOST = 4096;
-export const LOOK_EVERY: Ms = seconds(10);
+export const OWNERS_LOOK_EVERY: Ms = seconds(10);
 /** When one side is gone: how long the other may take to read what is left. */
-const LINGER_MS = 5000;
+const DRAIN_MS = 5000;
 
 /** A connection that a machine opened for `owner`, with the head that it sent; `rest` came behind it. */
 export interface PickUp {
@@ -132,7 +132,7 @@ export class Forwarder implements AsyncDisposable {
     const { clock, peers } = this.#deps;
     const { signal } = this.#stop;
     while (!signal.aborted) {
-      await clock.sleep(LOOK_EVERY, signal).catch(() => {});
+      await clock.sleep(OWNERS_LOOK_EVERY, signal).catch(() => {});
       for (const owner of new Set(this.#carried.values())) {
         if (await peers.find(owner)) continue;
         for (const [upstream, whose] of this.#carried) if (whose === owner) upstream.destroy();
@@ -190,6 +190,6 @@ function finish(from: Duplex, to: Duplex & { setTimeout?(milliseconds: number, i
     to.destroy();
     return;
   }
-  to.setTimeout?.(LINGER_MS, () => to.destroy());
+  to.setTimeout?.(DRAIN_MS, () => to.destroy());
   to.end();
 }

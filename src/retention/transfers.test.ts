@@ -9,7 +9,7 @@ import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { coordinatorStarted } from "../store/coordinators.ts";
 import { freshDatabase, quiet } from "../store/testing/database.ts";
 import { findTransfer, TRANSFER_BLOBS, transferBegan, transferKept } from "../store/transfers.ts";
-import { ExpiredTransfers, LOOK_EVERY } from "./transfers.ts";
+import { EXPIRE_EVERY, ExpiredTransfers } from "./transfers.ts";
 
 test("what has expired goes within minutes, and what nobody knows of; what is in use or arrives stays", async () => {
   await using database = await freshDatabase();
@@ -35,10 +35,10 @@ test("what has expired goes within minutes, and what nobody knows of; what is in
   const left = async () => (await blobs.list(TRANSFER_BLOBS)).map(({ key }) => key.slice(-1)).sort();
 
   await using _ = new ExpiredTransfers({ sql, clock, log: quiet, blobs });
-  await clock.advance(LOOK_EVERY);
+  await clock.advance(EXPIRE_EVERY);
   await expect.poll(left).toEqual(["b"]);
   expect([await findTransfer(sql, id("a")), (await findTransfer(sql, id("b")))?.bytes]).toEqual([undefined, 1]);
-  await clock.advance(LOOK_EVERY);
+  await clock.advance(EXPIRE_EVERY);
   await clock.advance(seconds(1));
   await expect.poll(left).toEqual([]);
   expect(await blobs.stat("snapshots/s")).toBeDefined();

@@ -13,7 +13,7 @@ import { type Ms, minutes } from "../farm/ids.ts";
 import type { Sql } from "../store/sql.ts";
 import { deleteTransfers, livingTransfers, TRANSFER_BLOBS } from "../store/transfers.ts";
 
-export const LOOK_EVERY: Ms = minutes(5);
+export const EXPIRE_EVERY: Ms = minutes(5);
 /** Rows at a time. */
 const ROWS = 500;
 
@@ -43,7 +43,7 @@ export class ExpiredTransfers implements AsyncDisposable {
     const { clock, log } = this.#deps;
     const { signal } = this.#stop;
     for (;;) {
-      await clock.sleep(LOOK_EVERY, signal).catch(() => {});
+      await clock.sleep(EXPIRE_EVERY, signal).catch(() => {});
       if (signal.aborted) return;
       try {
         await this.#look();

@@ -5,7 +5,7 @@
  * that a group may take. That is `targetMs`, and towards the end a share of what is left for each machine, so that the last groups are
  * small and all machines end together. A test longer than that is a group of its own, as is one that is marked `alone`.
  *
- * When nothing waits any more, a machine that has nothing else to do runs what is late elsewhere once more: whoever ends it first decides.
+ * When nothing waits any more, a machine that has nothing else to do runs what is slow elsewhere once more: whoever ends it first decides.
  * So one slow machine, or one that may come back or not, holds a build up for little more than a group.
  *
  * Tests that never ran before are taken to need `unknownMs`, corrected by what such tests have needed in this build so far.
@@ -75,13 +75,13 @@ export function usefulHelpers(left: number, targetMs: number, most: number): num
   return Math.min(most, Math.floor(left / (GROUPS_WORTH_A_MACHINE * targetMs)));
 }
 
-/** A group is late when it has taken so many times what was expected, and this part of the target more: guesses may be wrong. */
-const LATE_TIMES = 2;
-const LATE_PART = 1 / 2;
+/** A group is slow when it has taken so many times what was expected, and this part of the target more: guesses may be wrong. */
+const SLOW_TIMES = 2;
+const SLOW_PART = 1 / 2;
 
-/** After so long a group, expected to take `groupMs`, is late. */
-export function lateAfter(groupMs: number, targetMs: number): number {
-  return LATE_TIMES * groupMs + LATE_PART * targetMs;
+/** After so long a group, expected to take `groupMs`, is slow. */
+export function slowAfter(groupMs: number, targetMs: number): number {
+  return SLOW_TIMES * groupMs + SLOW_PART * targetMs;
 }
 
 /** So many tests without history must have run before their mean counts as much as the guess. */

@@ -2,7 +2,7 @@
  * The process of a PostgreSQL server, whoever started it.
  *
  *   child   of this program: its end is an event
- *   left    by a coordinator that was killed: no child of ours, so its end can only be seen by looking (LOOK_EVERY). It is told from
+ *   left    by a coordinator that was killed: no child of ours, so its end can only be seen by looking (IS_GONE_EVERY). It is told from
  *           another process that later got the same number by its command line, which names the cluster (where the system shows it: /proc)
  *   backends of a server that was killed: they end by themselves, but not before the statement that they are at; as long as one
  *           lives, no other server can start on its cluster. They are known by the folder that they run in (/proc)
@@ -15,7 +15,7 @@ import type { Log } from "../farm/deps.ts";
 import { FarmError } from "../farm/errors.ts";
 import { type Ms, ms, seconds } from "../farm/ids.ts";
 
-const LOOK_EVERY: Ms = ms(100);
+const IS_GONE_EVERY: Ms = ms(100);
 const STOP_LIMIT: Ms = seconds(30);
 /** Longer than any statement of ours may take (connection.ts STATEMENT_LIMIT), for a backend that hears of nothing before its end. */
 const BACKENDS_LIMIT: Ms = seconds(60);
@@ -55,7 +55,7 @@ export async function serverLeft(
     pid,
     isGone,
     async ended() {
-      while (!(await isGone())) await clock.sleep(LOOK_EVERY);
+      while (!(await isGone())) await clock.sleep(IS_GONE_EVERY);
       return { code: null, signal: null };
     },
   };
@@ -104,7 +104,7 @@ export async function backendsEnded(cluster: string, clock: Clock, log: Log): Pr
       );
     }
     for (const pid of pids) signalServer({ pid }, "SIGTERM");
-    await clock.sleep(LOOK_EVERY);
+    await clock.sleep(IS_GONE_EVERY);
   }
 }
 

@@ -1,7 +1,7 @@
-/** Groups of tests that machines run: handed out, once more when they are late, and found again by whoever goes on with one. */
+/** Groups of tests that machines run: handed out, once more when they are slow, and found again by whoever goes on with one. */
 import { durationText } from "../farm/duration-text.ts";
 import { type EpochMs, epochMs, logId, ms } from "../farm/ids.ts";
-import { lateAfter, nextGroup, type TestsLeft, type WaitingTest } from "../schedule/test-groups.ts";
+import { nextGroup, slowAfter, type TestsLeft, type WaitingTest } from "../schedule/test-groups.ts";
 import { emptyLog, type OpenLog } from "./logs.ts";
 import { at, type Sql } from "./sql.ts";
 import { againLine, slowLine } from "./test-lines.ts";
@@ -111,7 +111,7 @@ async function insertGroup(
   return { id: made.id, log: emptyLog(logId(made.log_id), worker.epoch), nonce, tests };
 }
 
-interface LateTest extends WaitingTest {
+interface SlowTest extends WaitingTest {
   readonly startedAt: number;
   readonly group: number;
   readonly machine: string;
@@ -120,16 +120,16 @@ interface LateTest extends WaitingTest {
 }
 
 /** What other machines run for longer than it should take, and when there is more of it. */
-interface LateTests {
-  readonly tests: readonly LateTest[];
+interface SlowTests {
+  readonly tests: readonly SlowTest[];
   readonly next: EpochMs | null;
 }
 
-export const NONE_LATE: LateTests = { tests: [], next: null };
+export const NONE_SLOW: SlowTests = { tests: [], next: null };
 
-export async function lateTests({ tx, run, worker, rules: { spec }, now }: Turn): Promise<LateTests> {
+export async function slowTests({ tx, run, worker, rules: { spec }, now }: Turn): Promise<SlowTests> {
   const { build, machine } = worker;
-  const rows = await tx.query<LateTest & { groupMs: number }>(
+  const rows = await tx.query<SlowTest & { groupMs: number }>(
     `select t.number, t.name, t.expected_ms as "expectedMs", t.alone, g.started_at as "startedAt", g.id as "group", m.name as machine,
        (select name from machine where id = $2) as here,
        (sum(coalesce(t.expected_ms, $4::double precision)) over (partition by g.id))::double precision as "groupMs"
@@ -140,7 +140,7 @@ export async function lateTests({ tx, run, worker, rules: { spec }, now }: Turn)
        and not exists (select from test_group o where o.build_id = $1 and o.state = 'running' and o.id <> g.id and t.number = any (o.tests))`,
     [build, machine, at(now), run.unknownMs(spec)],
   );
-  const due = (row: (typeof rows)[number]): number => row.startedAt + lateAfter(row.groupMs, spec.groupTargetMs);
+  const due = (row: (typeof rows)[number]): number => row.startedAt + slowAfter(row.groupMs, spec.groupTargetMs);
   const later = rows.map(due).filter((time) => time > now);
   return {
     tests: rows.filter((row) => due(row) <= now),
@@ -148,18 +148,18 @@ export async function lateTests({ tx, run, worker, rules: { spec }, now }: Turn)
   };
 }
 
-/** Some of what is late once more, for the machine whose turn it is; the sums stay, since it is running already. */
-export async function handLate(turn: Turn, late: readonly LateTest[]): Promise<TestGroup | undefined> {
-  const knownMs = late.reduce((sum, { expectedMs }) => sum + (expectedMs ?? 0), 0);
-  const unknown = late.filter(({ expectedMs }) => expectedMs === null).length;
-  const numbers = choose(turn, late, { knownMs, unknown });
-  const again = late.filter(({ number }) => numbers.includes(number));
+/** Some of what is slow once more, for the machine whose turn it is; the sums stay, since it is running already. */
+export async function handSlow(turn: Turn, slow: readonly SlowTest[]): Promise<TestGroup | undefined> {
+  const knownMs = slow.reduce((sum, { expectedMs }) => sum + (expectedMs ?? 0), 0);
+  const unknown = slow.filter(({ expectedMs }) => expectedMs === null).length;
+  const numbers = choose(turn, slow, { knownMs, unknown });
+  const again = slow.filter(({ number }) => numbers.includes(number));
   turn.said.push(...slowLines(again, turn.now));
-  return insertGroup(turn, late, numbers);
+  return insertGroup(turn, slow, numbers);
 }
 
 /** One for each group of which something runs once more. */
-function slowLines(again: readonly LateTest[], now: EpochMs): string[] {
+function slowLines(again: readonly SlowTest[], now: EpochMs): string[] {
   return [...Map.groupBy(again, ({ group }) => group).values()].flatMap(([first, ...others]) => {
     if (first === undefined) return [];
     const slow = { machine: first.machine, count: 1 + others.length, first: first.name };

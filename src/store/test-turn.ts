@@ -2,7 +2,7 @@
  * The tests of a build in the database: listed once, taken in groups by whichever machine is free, settled once.
  *
  *   waiting  nobody runs it; after a failure or a loss it avoids that machine for a while
- *   running  in a group that a lease holds; in two, when the first is late and another machine has nothing else to do: the first to end
+ *   running  in a group that a lease holds; in two, when the first is slow and another machine has nothing else to do: the first to end
  *            decides, and what the other says then counts for nothing
  *   ended    has an outcome
  *
@@ -22,7 +22,7 @@ import { adjustHelpers, anotherMay, neededAnyway } from "./helper-leases.ts";
 import { type LogEnd, logEnded } from "./logs.ts";
 import { at, type Sql } from "./sql.ts";
 import { statement } from "./statement.ts";
-import { hand, handLate, heldGroup, lateTests, NONE_LATE, nextTry, type TestGroup } from "./test-groups.ts";
+import { hand, handSlow, heldGroup, NONE_SLOW, nextTry, slowTests, type TestGroup } from "./test-groups.ts";
 import {
   lostLine,
   type RunningGroup,
@@ -106,11 +106,11 @@ async function goOn(turn: Turn, failed: boolean): Promise<TurnResult> {
   const next = given ?? (takes ? await hand(turn, others) : undefined);
   const helpersWanted = await adjustHelpers(turn, least);
   await run.save(tx);
-  const late = takes && !next ? await lateTests(turn) : NONE_LATE;
-  const group = next ?? (await handLate(turn, late.tests));
+  const slow = takes && !next ? await slowTests(turn) : NONE_SLOW;
+  const group = next ?? (await handSlow(turn, slow.tests));
   await storeLines(tx, worker.build, turn.said);
   if (group) return { next: "group", group, helpersWanted };
-  const tries = [late.next, run.waiting > 0 ? await nextTry(turn) : null].filter((each) => each !== null);
+  const tries = [slow.next, run.waiting > 0 ? await nextTry(turn) : null].filter((each) => each !== null);
   const again = tries.length === 0 ? null : epochMs(Math.min(...tries));
   return { next: "wait", again, running: run.running, helpersWanted };
 }

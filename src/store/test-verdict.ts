@@ -19,13 +19,13 @@ export async function writeVerdict({ tx, run, said, now }: Turn): Promise<TestCo
     [build],
   );
   const outcome = bad ? "failure" : "success";
-  const late = await tx.query<RunningGroup>(
+  const running = await tx.query<RunningGroup>(
     `select m.name as machine, cardinality(g.tests) as count, (select name from test where build_id = $1 and number = g.tests[1]) as first
      from test_group g join machine m on m.id = g.machine_id
      where g.build_id = $1 and g.state = 'running' order by g.id`,
     [build],
   );
-  const stopped = late.map((group) => lostLine(group, OTHERS_WERE_FIRST));
+  const stopped = running.map((group) => lostLine(group, OTHERS_WERE_FIRST));
   await storeLines(tx, build, [...said, ...stopped]);
   await tx.query("select id from attempt where build_id = $1 and state <> 'ended' order by id for update", [build]);
   await tx.query(

@@ -7,7 +7,7 @@ import { epochMs, ms } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { quiet } from "../store/testing/database.ts";
 import { certificate } from "./certificate.ts";
-import { CertificateKeeper, LOOK_EVERY } from "./certificate-keeper.ts";
+import { CERTIFICATE_LOOK_EVERY, CertificateKeeper } from "./certificate-keeper.ts";
 
 test("CertificateKeeper hands over a renewed certificate before the old one ends", async () => {
   const folder = await mkdtemp(join(tmpdir(), "barnraiser-keeper-"));
@@ -21,10 +21,12 @@ test("CertificateKeeper hands over a renewed certificate before the old one ends
     log: quiet,
     renew: ({ cert }) => void served.push(cert),
   });
-  await clock.advance(LOOK_EVERY);
+  await clock.advance(CERTIFICATE_LOOK_EVERY);
   await expect.poll(() => served).toEqual([first.cert]);
-  clock.jump(ms(new X509Certificate(first.cert).validToDate.getTime() - clock.now() - LOOK_EVERY * 30));
-  await clock.advance(LOOK_EVERY);
+  clock.jump(ms(new X509Certificate(first.cert).validToDate.getTime() - clock.now() - CERTIFICATE_LOOK_EVERY * 30));
+  await clock.advance(CERTIFICATE_LOOK_EVERY);
   await expect.poll(() => served.length).toBe(2);
-  expect(new X509Certificate(served[1] ?? "").validToDate.getTime()).toBeGreaterThan(clock.now() + LOOK_EVERY * 300);
+  expect(new X509Certificate(served[1] ?? "").validToDate.getTime()).toBeGreaterThan(
+    clock.now() + CERTIFICATE_LOOK_EVERY * 300,
+  );
 });

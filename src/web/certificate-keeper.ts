@@ -5,7 +5,7 @@ import { messageOf } from "../farm/errors.ts";
 import { type Ms, minutes } from "../farm/ids.ts";
 import { type Certificate, type CertificateOptions, certificate } from "./certificate.ts";
 
-export const LOOK_EVERY: Ms = minutes(24 * 60);
+export const CERTIFICATE_LOOK_EVERY: Ms = minutes(24 * 60);
 
 export interface CertificateKeeperOptions {
   readonly certificate: Omit<CertificateOptions, "now">;
@@ -33,7 +33,7 @@ export class CertificateKeeper implements AsyncDisposable {
   async #run(): Promise<void> {
     const { clock, log, renew } = this.#options;
     for (;;) {
-      await clock.sleep(LOOK_EVERY, this.#stop.signal).catch(() => {});
+      await clock.sleep(CERTIFICATE_LOOK_EVERY, this.#stop.signal).catch(() => {});
       if (this.#stop.signal.aborted) return;
       try {
         await renew(await certificate({ ...this.#options.certificate, now: clock.now() }));

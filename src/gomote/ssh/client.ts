@@ -32,7 +32,7 @@ import { held } from "./library.ts";
 import { serveOriginal } from "./original.ts";
 
 export const IDLE_LIMIT: Ms = minutes(10);
-const LOOK_EVERY: Ms = minutes(5);
+const ADMISSION_LOOK_EVERY: Ms = minutes(5);
 /** Sessions and forwarded connections of one client at a time. */
 export const MOST_CHANNELS = 128;
 /** How long a client may take to read why its connection ends. */
@@ -238,7 +238,7 @@ export class SshClient {
   async #watch(): Promise<void> {
     const { signal } = this.#gone;
     while (!signal.aborted) {
-      await this.#deps.clock.sleep(LOOK_EVERY, signal).catch(() => {});
+      await this.#deps.clock.sleep(ADMISSION_LOOK_EVERY, signal).catch(() => {});
       if (!signal.aborted) await this.#look();
     }
   }

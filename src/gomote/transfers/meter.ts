@@ -18,11 +18,11 @@ export interface MeterOptions {
   readonly what: string;
   /** Undefined: it is known to be small enough. */
   readonly limitBytes?: number | undefined;
-  /** Asked every LOOK_EVERY bytes; what it throws ends the transfer. */
+  /** Asked every ROOM_BYTES bytes; what it throws ends the transfer. */
   readonly room?: () => Promise<void>;
 }
 
-const LOOK_EVERY = 64 * 1024 ** 2;
+const ROOM_BYTES = 64 * 1024 ** 2;
 
 export class Meter extends Transform {
   readonly #options: MeterOptions;
@@ -30,7 +30,7 @@ export class Meter extends Transform {
   readonly #began: number;
   #moved: number;
   #bytes = 0;
-  #looked = -LOOK_EVERY;
+  #looked = -ROOM_BYTES;
 
   constructor(options: MeterOptions) {
     super({ highWaterMark: 1 << 18 });
@@ -57,7 +57,7 @@ export class Meter extends Transform {
       throw new FarmError("too-large", `Cannot take ${what}: it is larger than the limit of ${sizeText(limitBytes)}`);
     if (this.#moved - this.#began > LONGEST)
       throw new FarmError("timed-out", `Cannot take ${what}: it lasts for longer than ${LONGEST / minutes(60)} hours`);
-    if (!room || this.#bytes - this.#looked < LOOK_EVERY) return;
+    if (!room || this.#bytes - this.#looked < ROOM_BYTES) return;
     this.#looked = this.#bytes;
     await room();
   }

@@ -3,7 +3,7 @@
  * no tokens here, so that any program can post and fetch.
  *
  * A form is answered with 204, and nothing else means that it was taken. A refusal has a sentence, and comes while the rest of the form may still
- * be on its way: that is read and thrown away for LINGER, since a sender whose connection breaks never reads the answer.
+ * be on its way: that is read and thrown away for READ_OUT_FOR, since a sender whose connection breaks never reads the answer.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
@@ -18,7 +18,7 @@ import { TRANSFERS_PATH } from "./signed-urls.ts";
 import type { Transfers } from "./transfers.ts";
 import { readUploadForm } from "./upload-form.ts";
 
-export const LINGER: Ms = seconds(10);
+export const READ_OUT_FOR: Ms = seconds(10);
 const TAKEN = 204;
 
 type Request = IncomingMessage | Http2ServerRequest;
@@ -107,7 +107,7 @@ async function readOut(request: Request, clock: Clock): Promise<void> {
   request.once("end", () => over.abort()).once("close", () => over.abort());
   request.unpipe();
   request.resume();
-  await clock.sleep(LINGER, over.signal).catch(() => {});
+  await clock.sleep(READ_OUT_FOR, over.signal).catch(() => {});
   if (over.signal.aborted) return;
   if ("stream" in request) request.stream.destroy();
   else request.destroy();

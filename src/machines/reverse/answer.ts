@@ -3,7 +3,7 @@ import { encodeResponseHead, type HeaderField } from "../../wire/revdial/http-he
 import type { MachineSocket } from "../door.ts";
 
 /** How long the other side may take to read its answer and hang up. */
-const LINGER_MS = 2000;
+const ANSWER_READ_MS = 2000;
 
 const REASONS: { readonly [status: number]: string } = {
   400: "Bad Request",
@@ -31,6 +31,6 @@ export function answer(socket: MachineSocket, status: number, text: string, more
   socket.on("error", () => {});
   socket.resume(); // what else it sends is of no interest, and must not keep it from ending
   socket.once("end", () => socket.destroy()); // not sooner: it could lose the answer
-  socket.setTimeout?.(LINGER_MS, () => socket.destroy());
+  socket.setTimeout?.(ANSWER_READ_MS, () => socket.destroy());
   socket.end(Buffer.concat([head, body]));
 }
