@@ -1,5 +1,5 @@
 /**
- * One command on several instances at once. Its output goes to a file per instance, and to stdout too where there is one instance only.
+ * One command on several instances at once. Its output goes to a file per instance, and to stdout as whoever asks for it wants.
  *
  * A command that fails fails alone: the others go on, and the worst exit status is the answer. A farm or a machine that fails stops all.
  */
@@ -8,6 +8,7 @@ import { mkdtemp } from "node:fs/promises";
 import { join } from "node:path";
 import { finished } from "node:stream/promises";
 import type { Command } from "./farm-client.ts";
+import { PrefixedLines } from "./prefixed-lines.ts";
 import { forAll, type Session } from "./session.ts";
 import { CommandFailed } from "./trouble.ts";
 
@@ -17,6 +18,9 @@ export interface Outcome {
   readonly file: string;
   readonly failure: CommandFailed | undefined;
 }
+
+/** Of output on stdout. `with ids`: line by line, each with the id of its instance before it. */
+export type Showing = "as it is" | "with ids" | "not";
 
 /** A fresh folder for outputs. */
 export function outputFolder(session: Session): Promise<string> {
@@ -28,16 +32,20 @@ export async function broadcast(
   ids: readonly string[],
   folder: string,
   command: Command,
+  showing: Showing,
 ): Promise<readonly Outcome[]> {
   const client = await session.client();
-  const show = ids.length === 1;
   return await forAll(ids, session.computer.signal, async (id, signal) => {
     const file = join(folder, `${id}.stdout`);
     const copy = createWriteStream(file);
+    const written = finished(copy);
+    written.catch(() => {}); // said at the end
+    const lines = showing === "with ids" ? new PrefixedLines(id) : undefined;
     try {
       for await (const piece of client.run(id, command, signal)) {
         const room = copy.write(piece);
-        if (show) await session.output.data(piece);
+        if (lines) await session.output.data(lines.push(piece));
+        else if (showing === "as it is") await session.output.data(piece);
         if (!room) await new Promise<void>((more) => copy.once("drain", more).once("close", more));
       }
       return { id, file, failure: undefined };
@@ -46,8 +54,9 @@ export async function broadcast(
       copy.write(`\ncommand failed: ${error.message}\n`);
       return { id, file, failure: error };
     } finally {
+      if (lines) await session.output.data(lines.end());
       copy.end();
-      await finished(copy);
+      await written;
     }
   });
 }

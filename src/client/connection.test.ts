@@ -92,6 +92,23 @@ test("a farm that is cut off in the middle of a command is told of, with another
   expect(said.stderr).toContain("# gomote run: Cannot run sh on alice-linux-amd64-0");
 });
 
+test("Ctrl-C ends whatever waits: dialling, a call, an upload", async () => {
+  await using t = await start();
+  const id = await t.farm.instance();
+  const stopped = async (argv: readonly string[], begun: Promise<unknown>, stdin = "") => {
+    const stop = new AbortController();
+    const said = t.computer.gomote(argv, { stdin, signal: stop.signal });
+    await begun;
+    stop.abort(new Error("Ctrl-C"));
+    return (await said).status;
+  };
+  const silent = createServer();
+  const dialled = new Promise((connected) => silent.once("connection", connected));
+  expect(await stopped([`-server=${await listen(silent)}`, "list"], dialled)).toBe(130);
+  expect(await stopped(["ls", id], t.farm.holdsUp())).toBe(130);
+  expect(await stopped(["put", "-mode=644", id, "-", "x"], t.farm.holdsUp(), "y")).toBe(130);
+});
+
 test("login shows a code, waits for the answer, and keeps the token for this farm alone, readable by its user alone", async () => {
   await using t = await start();
   const clock = new FakeClock();

@@ -146,9 +146,10 @@ test("[gomote 21] in a group all commands end, the one that failed is named, and
     "run",
     "sh",
     "-c",
-    "if [ -e bad ]; then exit 5; fi; sleep 0.2; echo good > done",
+    "printf out; if [ -e bad ]; then exit 5; fi; sleep 0.2; echo put; echo good > done",
   ]);
-  expect([status, stdout]).toEqual([5, ""]);
+  expect(status).toBe(5);
+  expect(stdout.split("\n").sort()).toEqual(["", "alice-linux-amd64-0: output", "alice-linux-amd64-1: out"]);
   expect(stderr).toContain("# alice-linux-amd64-1: exit status 5\n");
   expect(await readFile(join(t.farm.work("alice-linux-amd64-0"), "done"), "utf8")).toBe("good\n");
 });
@@ -193,6 +194,18 @@ test("run -until goes on until the output matches; -collect fetches the work dir
   expect((await t.computer.gomote(["run", "-until=(", id, "true"])).status).toBe(1);
 });
 
+test("what this computer refuses is said in a line", async () => {
+  await using t = await start();
+  const id = await t.farm.instance();
+  const said = await t.computer.gomote(["run", "-collect", id, "true"], { cwd: join(t.computer.home, "nope") });
+  expect([said.status, said.stderr.split("\n").at(-2)]).toEqual([
+    1,
+    expect.stringMatching(/^# gomote run: ENOENT: .*nope/),
+  ]);
+  await writeFile(join(t.computer.home, ".config"), "");
+  expect((await t.computer.gomote(["group", "create", "g"])).stderr).toMatch(/^# gomote group: ENOTDIR: /);
+});
+
 test("[gomote 23] Ctrl-C stops the command on the instance", async () => {
   await using t = await start();
   const id = await t.farm.instance();
@@ -228,6 +241,7 @@ test("put, puttar, gettar, ls and rm move files", async () => {
   expect((await t.computer.gomote(["ls", id])).stdout).toMatch(
     /^-rw-------\tsecret\t5\t\S+Z\n-rwxr-xr-x\ttool\t10\t\S+Z\n$/,
   );
+  expect((await t.computer.gomote(["gettar", "-dir=tool", id])).stderr).toContain("it is a file");
   expect((await t.computer.gomote(["gettar", id])).status).toBe(0);
   expect((await t.computer.gomote(["puttar", "-dir=copy", id, `${id}.tar.gz`])).status).toBe(0);
   expect(await readFile(join(work, "copy", "secret"), "utf8")).toBe("typed");
@@ -240,6 +254,14 @@ test("put, puttar, gettar, ls and rm move files", async () => {
   expect(await readdir(work)).toEqual(["secret"]);
   expect([(await t.computer.gomote(["rm"])).status, (await t.computer.gomote(["rm", id])).status]).toEqual([1, 1]);
   expect((await t.computer.gomote(["ls", "x"])).status).toBe(1);
+});
+
+test("repro prints commands that find the same farm", async () => {
+  await using t = await start({ own: true });
+  const { GOMOTE_SERVER: server = "", GOMOTE_CA_FILE: ca = "" } = t.computer.env;
+  const env = { GOMOTE_SERVER: "", GOMOTE_CA_FILE: "" };
+  const said = await t.computer.gomote([`-server=${server}`, `-ca-file=${ca}`, "repro", "7"], { env });
+  expect(said.stderr).toContain(`gomote -server=${server} -ca-file=${ca} run -dir=src `);
 });
 
 test("repro lays a build out and prints a command for each step; -hold is refused where it is not offered", async () => {

@@ -66,7 +66,9 @@ export async function gomote(argv: readonly string[], computer: Computer): Promi
 }
 
 function isExpected(error: unknown): boolean {
-  return error instanceof FarmError || error instanceof CommandFailed || error instanceof NotOffered;
+  const isOurs = error instanceof FarmError || error instanceof CommandFailed || error instanceof NotOffered;
+  // What this computer refuses, such as to write to a folder, says what was wanted where.
+  return isOurs || (error instanceof Error && "syscall" in error);
 }
 
 /** Whether it was the farm or a machine that failed, not what was asked of it. */

@@ -63,6 +63,13 @@ export class Session implements AsyncDisposable {
     return this.#flags.group || (this.computer.env.GOMOTE_GROUP ?? "");
   }
 
+  /** The words that say to another `gomote` which farm is meant, where none would do without them. */
+  get serverWords(): readonly string[] {
+    return (["server", "ca-file"] as const).flatMap((name) =>
+      this.#flags[name] === "" ? [] : [`-${name}=${this.#flags[name]}`],
+    );
+  }
+
   get #groupIsGiven(): boolean {
     return this.#flags.group !== "" && this.#flags.group !== this.computer.env.GOMOTE_GROUP;
   }

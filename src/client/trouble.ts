@@ -39,8 +39,12 @@ export function callTrouble(error: unknown, what: string, server: string): Error
   if (error instanceof FarmError) return error; // already said, while dialling
   const { code, rawMessage, cause } = ConnectError.from(error);
   if (cause instanceof FarmError) return cause;
+  const begin = `Cannot ${what.split(" ", 1)[0]} `;
+  // Where the farm's own sentence says the same, ours would only be in its way.
   const failed = (reason: string) =>
-    new FarmError(FARM_CODES.get(code) ?? "internal", `Cannot ${what}: ${reason}`, { cause: error });
+    new FarmError(FARM_CODES.get(code) ?? "internal", reason.startsWith(begin) ? reason : `Cannot ${what}: ${reason}`, {
+      cause: error,
+    });
   switch (code) {
     case Code.Unimplemented:
       return new NotOffered(`Cannot ${what}: ${server} does not offer that`, { cause: error });

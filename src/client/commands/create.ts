@@ -98,8 +98,10 @@ async function buildGo(session: Session, type: string, ids: readonly string[]): 
     appendEnvironment: [],
     path: [],
   };
+  // The ids alone are on stdout, for programs.
+  const showing = ids.length === 1 ? "as it is" : "not";
   session.output.note(`building Go; output goes to ${folder}`);
-  const outcomes = await broadcast(session, ids, folder, plain);
+  const outcomes = await broadcast(session, ids, folder, plain, showing);
   const failed = outcomes.filter(({ failure }) => failure instanceof CommandFailed);
   for (const { id, failure, file } of failed)
     session.output.note(`${id}: ${plain.command}: ${failure?.message}; see ${file}`);
@@ -108,7 +110,7 @@ async function buildGo(session: Session, type: string, ids: readonly string[]): 
     { ...plain, command: "go/bin/go", args: ["build", "./cmd/sweet"], directory: "benchmarks/sweet" },
     { ...plain, command: "benchmarks/sweet/sweet", args: ["get"] },
   ]) {
-    const done = await broadcast(session, ids, folder, step);
+    const done = await broadcast(session, ids, folder, step, showing);
     if (done.some(({ failure }) => failure)) return 1;
   }
   return 0;

@@ -87,15 +87,15 @@ function note(session: Session, what: string, progress: string): void {
 function tell(session: Session, id: string, environment: readonly string[], steps: readonly BuildStep[]): void {
   session.output.note(`The steps of the build, each to be repeated by:`);
   for (const step of steps)
-    session.output.note(`  ${stepLine(id, environment, step)}${step.failed ? "   (failed)" : ""}`);
+    session.output.note(`  ${stepLine(session.serverWords, id, environment, step)}${step.failed ? "   (failed)" : ""}`);
 }
 
 /** What repeats `step` on the instance `id`. */
-export function stepLine(id: string, environment: readonly string[], step: BuildStep): string {
+function stepLine(serverWords: readonly string[], id: string, environment: readonly string[], step: BuildStep): string {
   const flags = [
     ...(step.directory === "" ? [] : [`-dir=${step.directory}`]),
     ...(step.path.length === 0 ? [] : [`-path=${step.path.join(",")}`]),
     ...[...environment, ...step.environment].flatMap((pair) => ["-e", pair]),
   ];
-  return shellLine(["gomote", "run", ...flags, id, ...step.argv]);
+  return shellLine(["gomote", ...serverWords, "run", ...flags, id, ...step.argv]);
 }

@@ -12,7 +12,8 @@ export const run: Command = command({
   name: "run",
   summary: "run a command on instances",
   args: "[instance] <cmd> [args...]",
-  help: `Runs the command in its own folder or in -dir, and shows what it prints; on several instances its output goes to a file for each.
+  help: `Runs the command in its own folder or in -dir, and shows what it prints, of several instances line by line with the id before each.
+Everything is in a file for each instance as well.
 A command with a slash is one of the work dir, a plain word is looked for there and in PATH.
 
 Exit status: the command's own, of several the worst; 127 when it could not be started, 128 and the signal's number when one ended
@@ -73,7 +74,7 @@ async function rounds(
 ): Promise<readonly Outcome[]> {
   const done: Outcome[] = [];
   for (let left = ids; left.length > 0; ) {
-    const outcomes = await broadcast(session, left, folder, remote);
+    const outcomes = await broadcast(session, left, folder, remote, ids.length === 1 ? "as it is" : "with ids");
     if (until === undefined) return outcomes;
     const matches = await Promise.all(outcomes.map(async ({ file }) => until.test(await readFile(file, "utf8"))));
     done.push(...outcomes.filter((_, at) => matches[at]));

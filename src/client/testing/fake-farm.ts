@@ -47,6 +47,7 @@ export class FakeFarm implements AsyncDisposable {
   readonly instances = new Map<string, Instance>();
   /** Environment and so on of the last command. */
   lastCommand: unknown;
+  #heldUp: (() => void) | undefined;
   /** Connections taken. */
   connections = 0;
   /** Resolves when a command was killed since its caller left. */
@@ -114,6 +115,13 @@ export class FakeFarm implements AsyncDisposable {
     return join(this.folder, "work", id);
   }
 
+  /** From now on listings and uploads are never answered; resolves when one was asked for. */
+  holdsUp(): Promise<void> {
+    return new Promise((asked) => {
+      this.#heldUp = asked;
+    });
+  }
+
   /** Cuts all connections. */
   cut(): void {
     for (const socket of this.#sockets) socket.destroy();
@@ -141,6 +149,7 @@ export class FakeFarm implements AsyncDisposable {
       digest: boolean,
       skip: readonly string[],
     ) => {
+      if (this.#heldUp) await new Promise<never>(this.#heldUp);
       const lines: string[] = [];
       const digests = digest ? this.#digests : undefined;
       const found = list(join(this.#of(id), directory), { recursive, digests, skip: new Set(skip) });
@@ -289,6 +298,7 @@ export class FakeFarm implements AsyncDisposable {
     const [, kind, name = ""] = (request.url ?? "").split("/");
     const answer = response as ServerResponse;
     if (kind === "upload") {
+      if (this.#heldUp) return this.#heldUp();
       const chunks: Buffer[] = [];
       for await (const chunk of request) chunks.push(chunk as Buffer);
       const file = readForm(request.headers["content-type"] ?? "", Buffer.concat(chunks));
