@@ -34,6 +34,9 @@ const FARM_CODES: ReadonlyMap<Code, FarmCode> = new Map([
   [Code.Canceled, "canceled"],
 ]);
 
+/** What the library says of a limit that passed here; the farm says which of its own did. */
+const OWN_DEADLINE = "the operation timed out";
+
 /** `error` of a call to `server` that was to `what`, such as "list alice-linux-0". */
 export function callTrouble(error: unknown, what: string, server: string): Error {
   if (error instanceof FarmError) return error; // already said, while dialling
@@ -51,7 +54,7 @@ export function callTrouble(error: unknown, what: string, server: string): Error
     case Code.Unauthenticated:
       return failed(`${server} does not know you (${rawMessage}); run \`gomote login\`, or set GOMOTE_TOKEN`);
     case Code.DeadlineExceeded:
-      return failed(`${server} took too long`);
+      return failed(rawMessage === OWN_DEADLINE ? `${server} did not answer in time` : rawMessage);
     case Code.Unavailable:
       return failed(`${rawMessage} (${server})`);
     default:

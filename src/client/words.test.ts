@@ -1,9 +1,11 @@
 /** Pure parts: folders, addresses, arguments of ssh. */
+import { Code, ConnectError } from "@connectrpc/connect";
 import { expect, test } from "vitest";
 import { userFolder } from "./folders.ts";
 import { parseServer } from "./server.ts";
 import { shellLine } from "./shell-line.ts";
 import { firstWord, gatewayOf } from "./ssh.ts";
+import { callTrouble } from "./trouble.ts";
 
 test("userFolder() is where each system keeps what its users' programs know", () => {
   const folders = (env: { readonly [name: string]: string }, platform: string) => [
@@ -46,4 +48,18 @@ test("firstWord() finds where options of ssh end; gatewayOf() fills in what is n
 
 test("shellLine() quotes what a shell would read otherwise", () => {
   expect(shellLine(["a", "b c", "$HOME", "it's", ""])).toBe(`a 'b c' '$HOME' 'it'\\''s' ''`);
+});
+
+test("callTrouble() says what the farm said, once, and which limit passed", () => {
+  const said = (code: Code, message: string) =>
+    callTrouble(new ConnectError(message, code), "create an instance of x", "farm:1").message;
+  expect(said(Code.DeadlineExceeded, "no machine came free within 2h")).toBe(
+    "Cannot create an instance of x: no machine came free within 2h",
+  );
+  expect(said(Code.DeadlineExceeded, "the operation timed out")).toBe(
+    "Cannot create an instance of x: farm:1 did not answer in time",
+  );
+  expect(said(Code.InvalidArgument, 'Cannot create an instance of unknown builder type "x".')).toBe(
+    'Cannot create an instance of unknown builder type "x".',
+  );
 });

@@ -37,7 +37,7 @@ The build is its number, or the address of its page.`,
 });
 
 function buildOf([given, ...rest]: readonly string[]): bigint {
-  const [, number] = /^(?:b|https:\/\/[^/]+\/b\/)?(\d{1,15})(?:[/?#].*)?$/.exec(given ?? "") ?? [];
+  const [, number] = /^(?:b|https?:\/\/[^/]+\/b\/)?(\d{1,15})(?:[/?#].*)?$/.exec(given ?? "") ?? [];
   if (number === undefined || rest.length > 0)
     throw new UsageError("want one build: its number, or the address of its page");
   return BigInt(number);

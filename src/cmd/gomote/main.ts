@@ -17,13 +17,16 @@ for (const name of ["SIGINT", "SIGTERM"] as const) {
 // Whoever reads what is printed may have seen enough.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));
 
-process.exitCode = await gomote(process.argv.slice(2), {
+const status = await gomote(process.argv.slice(2), {
   env: process.env,
   platform: process.platform,
   cwd: process.cwd(),
   tempFolder: tmpdir(),
   clock: systemClock,
-  output: outputTo(process.stdout, process.stderr),
+  output: outputTo(process.stdout, process.stderr, stop.signal),
   stdin: process.stdin,
   signal: stop.signal,
 });
+// After Ctrl-C nothing is waited for, such as a reader who does not read.
+if (stop.signal.aborted) process.exit(status);
+process.exitCode = status;
