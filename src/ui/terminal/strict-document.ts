@@ -1,6 +1,9 @@
 /**
  * The document as xterm gets it. xterm writes style elements and style attributes, which our Content-Security-Policy refuses, and rightly: here
  * the same text becomes a constructed sheet, or single properties, which a policy allows since no markup can make them.
+ *
+ * The cells of a row are spans that xterm makes with the page's own document, whatever it is given, so how a span takes a style attribute is
+ * changed for the whole page: it means the same as before, and is not refused.
  */
 
 export interface StrictDocument {
@@ -11,6 +14,7 @@ export interface StrictDocument {
 }
 
 export function strictDocument(real: Document): StrictDocument {
+  HTMLSpanElement.prototype.setAttribute = setSpanAttribute;
   const make = Document.prototype.createElement.bind(real);
   const sheets = new Set<CSSStyleSheet>();
   const createElement = (name: string): HTMLElement => {
@@ -21,12 +25,6 @@ export function strictDocument(real: Document): StrictDocument {
       sheets.add(sheet);
       real.adoptedStyleSheets = [...real.adoptedStyleSheets, sheet];
       Object.defineProperty(element, "textContent", { set: (text: string) => void sheet.replaceSync(text) });
-    } else if (name === "span") {
-      const set = element.setAttribute.bind(element);
-      element.setAttribute = (attribute, value) => {
-        if (attribute === "style") element.style.cssText = value;
-        else set(attribute, value);
-      };
     }
     return element;
   };
@@ -51,4 +49,9 @@ export function strictDocument(real: Document): StrictDocument {
       real.adoptedStyleSheets = real.adoptedStyleSheets.filter((sheet) => !sheets.has(sheet));
     },
   };
+}
+
+function setSpanAttribute(this: HTMLSpanElement, name: string, value: string): void {
+  if (name === "style") this.style.cssText = value;
+  else Element.prototype.setAttribute.call(this, name, value);
 }
