@@ -54,6 +54,7 @@ export interface Gomote extends AsyncDisposable {
   readonly instances: Instances;
   readonly creations: Creations;
   readonly records: Records;
+  readonly holds: Holds;
   readonly terminals: Terminals;
   /** Files on their way, by the keys of their blobs. */
   readonly transfers: Pick<Transfers, "blob">;
@@ -101,6 +102,7 @@ export function openGomote(deps: GomoteDeps): Gomote {
     },
     creations,
     records,
+    holds,
     terminals,
     transfers,
     serve: ({ plainPort, ssh }, others) => {

@@ -6,7 +6,9 @@ import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { COORDINATOR, until } from "../machines/testing/farm-of-machines.ts";
 import { beginAttempt, endAttempt } from "../store/attempts.ts";
 import { coordinatorEnded } from "../store/coordinators.ts";
+import { couldBeKept } from "../store/gomote-holds.ts";
 import { parkOrphans, sessionHolds } from "../store/leases.ts";
+import { instanceOfBuild } from "../store/pages-gomote.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { freshDatabase } from "../store/testing/database.ts";
 import { addCommit, NOON, testRecipe } from "../store/testing/farm.ts";
@@ -84,10 +86,14 @@ test("the very machine of a build that fails becomes an instance, with all that 
 test("a build that has failed is held as long as nothing else had its machine, and not afterwards", async () => {
   await using farm = await gomoteFarm();
   const { id, machine, ends } = await running(farm);
+  const { sql } = farm.database;
+  expect(await couldBeKept(sql, id)).toBe(false);
   await ends("failure");
+  expect([await couldBeKept(sql, id), await instanceOfBuild(sql, id)]).toEqual([true, undefined]);
   const alice = await farm.person("alice@example.org");
   const call = hold(alice, id);
   expect(await call.ended).toEqual({ code: OK, details: "" });
+  expect([await couldBeKept(sql, id), (await instanceOfBuild(sql, id))?.name]).toEqual([false, `alice-${BUILDER}-0`]);
   expect(machine.calls).not.toContain("POST /removeall path=.");
   expect(await hold(alice, id).ended).toEqual({
     code: CODE.precondition,

@@ -95,15 +95,8 @@ export async function dropHold(sql: Sql, request: string): Promise<void> {
   await sql.query("delete from gomote_hold where request = $1", [request]);
 }
 
-interface Facts {
-  readonly id: number;
-  readonly owner: PersonId;
-  readonly email: string;
-  readonly user: string;
-  readonly builderType: string;
-  readonly hostType: string;
-  readonly perPerson: number;
-  readonly perHostType: number | null;
+/** Of the machine on which a build failed last. */
+interface MachineFacts {
   readonly lease: number | null;
   readonly machine: string | null;
   readonly resumes: boolean;
@@ -113,8 +106,38 @@ interface Facts {
   readonly lent: boolean;
 }
 
+interface Facts extends MachineFacts {
+  readonly id: number;
+  readonly owner: PersonId;
+  readonly email: string;
+  readonly user: string;
+  readonly builderType: string;
+  readonly hostType: string;
+  readonly perPerson: number;
+  readonly perHostType: number | null;
+}
+
+/** MachineFacts, of a build `h.build_id`. */
+const MACHINE_FACTS = `l.id as lease, m.name as machine, l.instance is not null as resumes,
+       coalesce(s.closed_at is null and c.ended_at is null, false) as there,
+       exists (select from lease later where later.machine_id = l.machine_id and later.id <> l.id and later.held_at >= l.held_at) as given,
+       coalesce(m.drained_at is not null or t.drained_at is not null, false) as drained, coalesce(t.gomote_lent, false) as lent`;
+const MACHINE_OF_BUILD = `left join attempt a on a.build_id = h.build_id and a.outcome = 'failure'
+       left join lease l on l.id = a.lease_id and l.state = 'ended' left join session s on s.id = l.session_id
+       left join coordinator c on c.id = s.coordinator_id left join machine m on m.id = l.machine_id
+       left join host_type t on t.name = m.host_type`;
+
+/** Whether the machine of a build that has failed could be kept as things are. */
+export async function couldBeKept(sql: Sql, build: number): Promise<boolean> {
+  const [facts] = await sql.query<MachineFacts>(
+    `select ${MACHINE_FACTS} from (select $1::bigint as build_id) h ${MACHINE_OF_BUILD} order by a.number desc limit 1`,
+    [build],
+  );
+  return facts !== undefined && whyNot(facts) === undefined;
+}
+
 /** Why the machine of a failed build cannot be kept, as the end of a sentence. */
-function whyNot(facts: Facts): string | undefined {
+function whyNot(facts: MachineFacts): string | undefined {
   const { lease, machine, resumes, there, given, drained, lent } = facts;
   if (lease === null) return "no machine ran it to its end";
   if (!resumes) return `${machine} runs an original buildlet, which ends with its build`;
@@ -158,14 +181,8 @@ async function keep(tx: Sql, build: BuildId, now: EpochMs) {
   await tx.query("select pg_advisory_xact_lock($1)", [CREATE_LOCK]);
   const [facts] = await tx.query<Facts>(
     `select h.build_id as id, h.owner, h.email, h.user_name as user, h.builder_type as "builderType", h.host_type as "hostType",
-       h.per_person as "perPerson", h.per_host_type as "perHostType", l.id as lease, m.name as machine, l.instance is not null as resumes,
-       coalesce(s.closed_at is null and c.ended_at is null, false) as there,
-       exists (select from lease later where later.machine_id = l.machine_id and later.id <> l.id and later.held_at >= l.held_at) as given,
-       coalesce(m.drained_at is not null or t.drained_at is not null, false) as drained, coalesce(t.gomote_lent, false) as lent
-     from gomote_hold h left join attempt a on a.build_id = h.build_id and a.outcome = 'failure'
-       left join lease l on l.id = a.lease_id and l.state = 'ended' left join session s on s.id = l.session_id
-       left join coordinator c on c.id = s.coordinator_id left join machine m on m.id = l.machine_id
-       left join host_type t on t.name = m.host_type
+       h.per_person as "perPerson", h.per_host_type as "perHostType", ${MACHINE_FACTS}
+     from gomote_hold h ${MACHINE_OF_BUILD}
      where h.build_id = $1 and h.instance_id is null and h.refusal is null
      order by a.number desc limit 1 for update of h`,
     [build],
@@ -186,8 +203,8 @@ async function keep(tx: Sql, build: BuildId, now: EpochMs) {
        select 'gomote', ${LEASE_CLASSES.gomote}, h.host_type, h.owner, 'unreviewed', $3, $4, $5, 'held', s.id, s.machine_id, s.coordinator_id, s.instance, $4, 1
        from h, lease before join session s on s.id = before.session_id where before.id = $2 returning id
      ), g as (
-       insert into gomote_instance (request, lease_id, name, owner, email, builder_type, host_type, coordinator_id, created_at, expires_at, keeps)
-       select h.request, l.id, $6, h.owner, h.email, h.builder_type, h.host_type, h.coordinator_id, $4, $7, true from h, l returning id
+       insert into gomote_instance (request, lease_id, name, owner, email, builder_type, host_type, coordinator_id, created_at, expires_at, keeps, build_id)
+       select h.request, l.id, $6, h.owner, h.email, h.builder_type, h.host_type, h.coordinator_id, $4, $7, true, h.build_id from h, l returning id
      ), a as (
        insert into audit (at, who, action, subject, detail)
        select $4, email, 'gomote hold', 'gomote:' || $6, 'the machine of build ' || build_id from h

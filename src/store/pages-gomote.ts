@@ -22,6 +22,15 @@ export async function instanceNumbered(sql: Sql, id: number): Promise<InstanceRo
   return row;
 }
 
+/** The one as which the machine of a failed build is kept. */
+export async function instanceOfBuild(sql: Sql, build: number): Promise<InstanceRow | undefined> {
+  const [row] = await sql.query<InstanceRow>(
+    `select ${ROW} from ${INSTANCES} where g.build_id = $1 and l.state <> 'ended' order by g.id desc limit 1`,
+    [build],
+  );
+  return row;
+}
+
 /** All that a machine was, the newest first. */
 export async function instancesOfMachine(sql: Sql, machine: MachineId, limit: number): Promise<InstanceRow[]> {
   return sql.query<InstanceRow>(

@@ -13,6 +13,7 @@ import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import type { BuildId, CoordinatorId, EpochMs, LogId } from "../farm/ids.ts";
 import type { Creations } from "../gomote/creations.ts";
+import type { Holds } from "../gomote/holds.ts";
 import type { Instances } from "../gomote/instances.ts";
 import type { Records } from "../gomote/rpc/requests.ts";
 import type { Terminals } from "../gomote/terminals/terminals.ts";
@@ -88,6 +89,7 @@ export interface Assets {
 export interface Lending {
   readonly instances: Pick<Instances, "use" | "held" | "keep" | "destroy" | "end">;
   readonly creations: Pick<Creations, "create">;
+  readonly holds: Pick<Holds, "hold">;
   readonly terminals: Pick<Terminals, "open" | "find" | "show">;
   /** Into the audit. */
   readonly records: Records;

@@ -8,6 +8,7 @@
  *     /download?path=FOLDER         the folder as a tar.gz
  *     /recordings/COMMAND.cast      what a shell printed, an asciicast
  *     /shell                        the shell itself: terminal-door.ts
+ *   /b/ID/hold                      POST: the machine of a build that failed becomes an instance of whoever asks
  *
  * Files go between the browser and the machine as they come; nothing is kept here. Who may what: gomote/access.ts.
  */
@@ -16,18 +17,20 @@ import { promisify } from "node:util";
 import { gunzip } from "node:zlib";
 import { Hono } from "hono";
 import { FarmError } from "../farm/errors.ts";
+import { buildId } from "../farm/ids.ts";
 import type { Person } from "../farm/person.ts";
 import { type Rights, rightsOrRefusal } from "../gomote/access.ts";
 import type { HeldInstance } from "../gomote/holdings.ts";
 import { HeldElsewhere } from "../gomote/instances.ts";
 import { wantBelow } from "../gomote/rpc/requests.ts";
+import { buildFacts, recipeOf } from "../store/pages-build.ts";
 import type { InstanceRow } from "../store/pages-gomote.ts";
 import { recordingOf } from "../store/recordings.ts";
 import { actorOf, personOf } from "./acting.ts";
 import type { Pages } from "./answering.ts";
 import type { WebDeps } from "./deps.ts";
 import type { Waits } from "./gomote-waits.ts";
-import { type Ctx, type Env, formOf, json, OWN, send, wantsJson } from "./http.ts";
+import { type Ctx, type Env, formOf, json, OWN, positive, send, wantsJson } from "./http.ts";
 import { type Identity, nameOf } from "./identity.ts";
 import { filesData, gomoteData, gomotesData, hostOf, instanceAt } from "./pages/gomotes.ts";
 import { passOn } from "./pass-on.ts";
@@ -84,6 +87,22 @@ export function gomoteRoutes(deps: GomoteRoutesDeps, pages: Pages): Hono<Env> {
     const type = (await formOf(c))("type");
     await waits.begin(person, type);
     return done(c, `an instance of ${type} is asked for`, "/gomotes");
+  });
+
+  routes.post("/b/:id/hold", async (c) => {
+    const { person } = await personOf(identities, c);
+    const id = positive(c.req.param("id"));
+    const [facts, asked] =
+      id === undefined ? [] : await pages.load(Promise.all([buildFacts(sql, id), recipeOf(sql, id)]));
+    if (id === undefined || !facts || !asked)
+      throw new FarmError("not-found", `There is no build ${c.req.param("id")}.`);
+    if (facts.outcome !== "failure")
+      throw new FarmError("conflict", `Build ${id} has not failed: only the machine of one that has is kept here.`);
+    const { builder, hostType } = asked.recipe;
+    let name = "";
+    for await (const news of lending.holds.hold(person, { id: buildId(id), builder, hostType }, c.req.raw.signal))
+      if ("instance" in news) ({ name } = news.instance);
+    return done(c, `the machine of build ${id} is ${name}`, `/b/${id}#machine`);
   });
 
   routes.get("/gomotes/:id", async (c) => {

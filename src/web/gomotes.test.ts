@@ -164,3 +164,34 @@ test("whoever is not logged in is led to the page for that, and from there back"
   const answer = await web.get(path);
   expect([answer.status, answer.headers.get("location")]).toEqual([303, `/login?back=${encodeURIComponent(path)}`]);
 });
+
+test("the page of a failed build has its machine for whoever may have it, and for nobody else", async () => {
+  const { sql } = web.database;
+  const { failed, retried: passed } = web.seeded;
+  const path = `/b/${failed}`;
+  const machineOf = async (who: Who, at = path) =>
+    ((await ask(who, at)).body.page as { data: { machine: object | null } }).data.machine;
+  for (const who of ["alice", "operator", undefined] as const) expect(await machineOf(who)).toBeNull();
+  expect(await post(undefined, `${path}/hold`)).toMatchObject({ status: 401 });
+  expect(await post("token", `${path}/hold`)).toMatchObject({ status: 403 });
+  expect(await post("alice", `/b/${passed}/hold`)).toMatchObject({ status: 409 });
+  expect(await post("alice", "/b/999999/hold")).toMatchObject({ status: 404 });
+  const refused = await post("alice", `${path}/hold`);
+  expect(refused).toMatchObject({ status: 409, body: { error: expect.stringContaining("it has hung up since") } });
+  expect(web.done).toContain(`hold ${failed} alice@example.org`);
+
+  await sql.query("update gomote_instance set build_id = $1 where name = $2", [failed, lent.name]);
+  const kept = { kind: "kept", instance: lent.name, email: "alice@example.org" };
+  expect(await machineOf("alice")).toEqual({ ...kept, use: true });
+  expect(await machineOf("operator")).toEqual({ ...kept, use: false });
+  for (const who of ["bob", undefined] as const) expect(await machineOf(who)).toBeNull();
+  expect(await machineOf("alice", `/b/${passed}`)).toBeNull();
+  const page = async (who: Who) => {
+    const answer = await web.get(path, { headers: { ...headers(who), accept: "text/html" } });
+    return await answer.text();
+  };
+  expect(await page("alice")).toContain("Open a shell");
+  expect(await page("operator")).toContain("It is kept as this build left it");
+  expect(await page("operator")).not.toContain("Open a shell");
+  expect(await page(undefined)).not.toContain(lent.name);
+});

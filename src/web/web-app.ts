@@ -172,12 +172,13 @@ function pageRoutes(app: Hono<Env>, deps: WebDeps, pages: Pages): void {
   app.get("/b/:id/:step?", async (c) => {
     const id = positive(c.req.param("id"));
     const attempt = positive(c.req.query("attempt"));
+    const { who } = await pages.identities.of(c);
     const found =
       id === undefined
         ? undefined
         : await pages.load(
             buildData(
-              { sql, config: config(), logs: deps.logs, merged: deps.merged },
+              { sql, config: config(), logs: deps.logs, merged: deps.merged, who },
               id,
               c.req.param("step"),
               attempt,

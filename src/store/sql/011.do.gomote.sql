@@ -19,8 +19,10 @@ create table gomote_instance (
   working_dir    text,
   expires_at     timestamptz not null,             -- unless it is used before; while it is waited for: when that ends
   limit_at       timestamptz,                      -- whatever happens; null: not up
-  keeps          boolean not null default false    -- its machine is that of a build that failed, and is not emptied
+  keeps          boolean not null default false,   -- its machine is that of a build that failed, and is not emptied
+  build_id       bigint references build (id) on delete set null -- that build
 );
+create index gomote_instance_build on gomote_instance (build_id) where build_id is not null;
 create index gomote_instance_name on gomote_instance (name);
 create index gomote_instance_owner on gomote_instance (owner, id);
 create index lease_gomote on lease (id) where kind = 'gomote' and state <> 'ended';

@@ -4,6 +4,7 @@ import type { BuildLine, MachineRef, Wait } from "../data.ts";
 import type { LogData } from "../log-viewer.tsx";
 import type { Since } from "../since.tsx";
 import type { GroupData, TestsData } from "../tests.tsx";
+import type { BuildMachine } from "./build-machine.tsx";
 
 /** The step in which a build runs its tests. */
 export const TESTS_STEP = "tests";
@@ -51,6 +52,8 @@ export interface Mini {
 
 export interface BuildData {
   readonly build: BuildLine;
+  /** As far as it concerns whoever looks; null: it has not failed, or its machine is nothing for them. */
+  readonly machine: BuildMachine | null;
   readonly committedAt: number;
   readonly provenance: string;
   readonly requestedBy: string | null;

@@ -19,6 +19,7 @@ import { GroupTitle, Tests, TroubledTests } from "../tests.tsx";
 import { visible } from "../text.ts";
 import { utc } from "../time.ts";
 import { type BuildData, type Mini, TESTS_STEP, type WhyLine } from "./build-data.ts";
+import { KeptMachine } from "./build-machine.tsx";
 import { Facts, Line, Sentence } from "./build-sentence.tsx";
 import { Attempts, Bar, Steps } from "./build-steps.tsx";
 import { ByHand, Troubles, Why } from "./build-why.tsx";
@@ -65,6 +66,7 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
     </Troubles>
   ) : null;
   const byHand = data.reproduce === null ? null : <ByHand reproduce={data.reproduce} />;
+  const machine = data.machine === null ? null : <KeptMachine build={build.id} machine={data.machine} />;
   return (
     <>
       <header class={`outcome ${STATUS[build.status].css}`} ref={head}>
@@ -108,6 +110,7 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
           {why}
           {troubled}
           {byHand}
+          {machine}
         </>
       ) : awaited ? null : (
         failed
@@ -135,6 +138,7 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
       ) : null}
       {live && !sharded && !over ? why : null}
       {live ? byHand : null}
+      {live ? machine : null}
       {data.tests === null ? null : <Tests build={build.id} tests={data.tests} />}
       {awaited ? null : around}
     </>

@@ -3,6 +3,7 @@ import { reproduction } from "../../builds/reproduce.ts";
 import type { FarmConfig } from "../../config/effective.ts";
 import type { Status } from "../../farm/build.ts";
 import { buildId, type EpochMs } from "../../farm/ids.ts";
+import type { Visitor } from "../../gomote/access.ts";
 import {
   type AttemptFacts,
   againOf,
@@ -31,6 +32,7 @@ import { linesOf, machineRef, otherOf } from "../lines.ts";
 import { lastLines, linesFrom } from "../log-lines.ts";
 import { waitOfBuild } from "../queues.ts";
 import { LOOKED_AT, whyLines } from "../why.ts";
+import { keptMachine } from "./kept-machine.ts";
 import { type Story, storyOf } from "./since.ts";
 import { failedNames, type TestsAsked, testsData, withSince } from "./tests.ts";
 
@@ -46,6 +48,8 @@ export interface BuildDeps {
   readonly config: FarmConfig;
   readonly logs: LogReader;
   readonly merged: WebDeps["merged"];
+  /** Who looks. */
+  readonly who: Visitor;
 }
 
 /** undefined: no such build, attempt or step. */
@@ -87,9 +91,11 @@ export async function buildData(
   ]);
   const { since } = story;
   const reproduce = facts.outcome === "failure" ? await reproduceData(deps, facts, steps, tests) : null;
+  const kept = facts.outcome === "failure" ? await keptMachine(sql, config, facts, build, deps.who) : undefined;
   const mini = miniOf(config);
   const data: BuildData = {
     build,
+    machine: kept?.machine ?? null,
     committedAt: facts.committedAt,
     provenance: facts.provenance,
     requestedBy: facts.requestedBy,
@@ -127,6 +133,7 @@ export async function buildData(
   const topics = [`build:${id}`];
   if (build.status === "waiting") topics.push(`queue:${build.hostType}`);
   if (since !== null) topics.push(`standing:${build.repo}`);
+  if (kept?.instance !== undefined) topics.push(`gomote:${kept.instance}`);
   return { data, topics };
 }
 

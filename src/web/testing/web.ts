@@ -167,6 +167,13 @@ function lending(done: string[]): Lending {
         yield { kind: "waiting", ahead: 1 };
       },
     },
+    holds: {
+      async *hold(person, { id }) {
+        done.push(`hold ${id} ${person.email}`);
+        yield { progress: "its machine becomes yours when it fails" };
+        throw new FarmError("conflict", `Cannot hold the machine of build ${id}: it has hung up since.`);
+      },
+    },
     terminals: { open: away, find: () => undefined, show: () => () => {} },
     records: async () => {},
     peers: { connect: away },

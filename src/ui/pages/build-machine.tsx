@@ -1,0 +1,43 @@
+/** What became of the machine on which a build failed: kept for somebody, who has a shell on it right here, or to be had. */
+import type { JSX } from "preact";
+import { Act, Name, Section } from "../parts.tsx";
+import { ShellBox } from "../shell-box.tsx";
+
+export type BuildMachine =
+  | {
+      readonly kind: "kept";
+      readonly instance: string;
+      readonly email: string;
+      /** It is theirs who look, and up. */
+      readonly use: boolean;
+    }
+  /** Nothing else had it since, and whoever looks may borrow it. */
+  | { readonly kind: "free"; readonly machine: string };
+
+export function KeptMachine(props: { build: number; machine: BuildMachine }): JSX.Element {
+  const { build, machine } = props;
+  return (
+    <Section id="machine" title="Its machine">
+      {machine.kind === "free" ? (
+        <>
+          <p>
+            <Name text={machine.machine} /> is as this build left it. Kept, it is an instance of yours, with all that is
+            there, until you are done with it.
+          </p>
+          <Act action={`/b/${build}/hold`} label="Keep it for me" />
+        </>
+      ) : (
+        <>
+          <p>
+            It is kept as this build left it:{" "}
+            <a href={`/gomotes/${encodeURIComponent(machine.instance)}`}>
+              <Name text={machine.instance} />
+            </a>{" "}
+            of <Name text={machine.email} />.
+          </p>
+          {machine.use ? <ShellBox instance={machine.instance} /> : null}
+        </>
+      )}
+    </Section>
+  );
+}
