@@ -15,10 +15,10 @@
 import type { Clock } from "../farm/clock.ts";
 import { FarmError } from "../farm/errors.ts";
 import { type Ms, ms, seconds } from "../farm/ids.ts";
+import { unless, within } from "../farm/within.ts";
 import type { LogWriter } from "../logs/writer.ts";
 import { type CommandLimits, LimitWatch } from "./command-limits.ts";
 import type { BuildMachine, Command, CommandEnd } from "./machine.ts";
-import { unless, within } from "./within.ts";
 
 /** A machine that is there but whose connections break is asked again so often, with a pause that doubles. */
 const CUTS = 6;

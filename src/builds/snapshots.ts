@@ -21,6 +21,7 @@ import { durationText } from "../farm/duration-text.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
 import { type CoordinatorId, type Ms, minutes, ms, plus, seconds } from "../farm/ids.ts";
 import { sizeText } from "../farm/size-text.ts";
+import { within } from "../farm/within.ts";
 import type { Begun } from "../store/attempts.ts";
 import {
   blobsWithoutSnapshot,
@@ -37,7 +38,6 @@ import {
 import type { Sql } from "../store/sql.ts";
 import type { BuildMachine } from "./machine.ts";
 import { withoutExcluded } from "./snapshot-filter.ts";
-import { within } from "./within.ts";
 
 /** An upload that takes longer is given up. */
 export const SNAPSHOT_UPLOAD_LIMIT: Ms = minutes(15);

@@ -8,6 +8,7 @@
 import type { Clock } from "../farm/clock.ts";
 import { durationText } from "../farm/duration-text.ts";
 import { type Ms, minutes, ms } from "../farm/ids.ts";
+import { within } from "../farm/within.ts";
 import type { LogWriter } from "../logs/writer.ts";
 import type { Begun } from "../store/attempts.ts";
 import type { Snapshot } from "../store/snapshots.ts";
@@ -15,7 +16,6 @@ import type { BuildMachine } from "./machine.ts";
 import { saidWait } from "./said-wait.ts";
 import { keeps, type Snapshots } from "./snapshots.ts";
 import { headline, type SourcesDeps, skippedText, writeSources } from "./sources.ts";
-import { within } from "./within.ts";
 
 export const CLEAN_LIMIT: Ms = minutes(10);
 /** For the source to be there and on the machine, where the builder has no limit of its own. */

@@ -15,6 +15,7 @@ import type { Recipe, TestsSpec } from "../farm/build.ts";
 import type { Clock } from "../farm/clock.ts";
 import { FarmError } from "../farm/errors.ts";
 import { type Ms, minutes } from "../farm/ids.ts";
+import { within } from "../farm/within.ts";
 import type { LogWriter } from "../logs/writer.ts";
 import type { TestGroup } from "../store/test-groups.ts";
 import type { TestRan } from "../store/test-turn.ts";
@@ -29,7 +30,6 @@ import type { BuildMachine, Command } from "./machine.ts";
 import { MARK_VARIABLE, MarkerReader, markOf } from "./test-markers.ts";
 import { NamedReports } from "./test-reports.ts";
 import { type Reported, resultsOf } from "./test-results.ts";
-import { within } from "./within.ts";
 
 /** Beside the source tree, which a test may look at as a whole. */
 export const NAMES_DIR = "barnraiser-tests";

@@ -3,6 +3,7 @@ import { matches } from "../config/globs.ts";
 import type { Recipe, TestList, TestsSpec } from "../farm/build.ts";
 import type { Clock } from "../farm/clock.ts";
 import { type Ms, minutes } from "../farm/ids.ts";
+import { within } from "../farm/within.ts";
 import type { LogWriter } from "../logs/writer.ts";
 import { parseLsLine } from "../wire/buildlet-api/ls-line.ts";
 import { commandOf } from "./command.ts";
@@ -12,7 +13,6 @@ import { olderName } from "./go-dist.ts";
 import type { BuildMachine } from "./machine.ts";
 import { MARK_VARIABLE, markOf } from "./test-markers.ts";
 import { type Listed, TestNames } from "./test-names.ts";
-import { within } from "./within.ts";
 
 const FOLDERS_LIMIT: Ms = minutes(5);
 

@@ -13,6 +13,7 @@ import type { Clock } from "../farm/clock.ts";
 import { durationText } from "../farm/duration-text.ts";
 import { FarmError } from "../farm/errors.ts";
 import { type Ms, minutes, ms } from "../farm/ids.ts";
+import { within } from "../farm/within.ts";
 import type { LogWriter } from "../logs/writer.ts";
 import { helpersMayCome } from "../store/helper-leases.ts";
 import { unendedTests } from "../store/left-tests.ts";
@@ -24,7 +25,6 @@ import { expectedTimes } from "../store/test-times.ts";
 import { folderOf } from "./command.ts";
 import { outOfTimeText } from "./command-limits.ts";
 import { isAlone, listTests } from "./test-list.ts";
-import { within } from "./within.ts";
 import { type TestsDeps, type TestsJob, workOff } from "./work-tests.ts";
 
 const REMOVE_LIMIT: Ms = minutes(10);

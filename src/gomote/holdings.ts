@@ -11,13 +11,13 @@
  * ended (topic `gomote-ended:ID`, or `look`) is let go; nothing here ends an instance but its machine's end.
  */
 import { PARK_FOR } from "../builds/builds.ts";
-import { within } from "../builds/within.ts";
 import type { FarmConfig } from "../config/effective.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
 import { type CoordinatorId, type LeaseId, type Ms, minutes, ms, plus, type SessionId, seconds } from "../farm/ids.ts";
 import type { Lease } from "../farm/lease.ts";
+import { within } from "../farm/within.ts";
 import type { MachineSession } from "../machines/machine-session.ts";
 import { type Instance, instanceOfLease, instancesById, instanceUp, tryAnotherMachine } from "../store/gomote.ts";
 import { endLease, goesOnElsewhere, heldLeases, lostLeases, parkLease } from "../store/leases.ts";

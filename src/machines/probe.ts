@@ -8,6 +8,7 @@ import { gzipSync } from "node:zlib";
 import type { Clock } from "../farm/clock.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
 import { type Ms, minutes, ms } from "../farm/ids.ts";
+import { within } from "../farm/within.ts";
 import { tarEnd, tarHeader, tarPadding } from "../wire/tar/tar-writer.ts";
 import type { MachineSession } from "./machine-session.ts";
 
@@ -25,20 +26,9 @@ export type Probed = Pick<MachineSession, "name" | "gone"> & {
 export async function probe(machine: Probed, shell: readonly string[], clock: Clock, signal: AbortSignal): Promise<Ms> {
   const began = clock.monotonic();
   const word = randomBytes(16).toString("hex");
-  const done = new AbortController();
-  const late = new FarmError("timed-out", `it took longer than ${PROBE_LIMIT / 1000} s`);
-  const limited = AbortSignal.any([signal, machine.gone, done.signal]);
+  const tooLong = new FarmError("timed-out", `it took longer than ${PROBE_LIMIT / 1000} s`);
   let doing = "emptying its work folder";
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  aborted.catch(() => {});
-  limited.addEventListener("abort", () => reject(limited.reason), { once: true });
-  const timer = new AbortController();
-  clock.sleep(PROBE_LIMIT, timer.signal).then(
-    () => done.abort(late),
-    () => {}, // the probe was faster
-  );
-  const work = async (): Promise<void> => {
-    limited.throwIfAborted();
+  const work = async (limited: AbortSignal): Promise<void> => {
     const { client } = machine;
     await client.removeAll(["."], limited);
     doing = "writing a small tree";
@@ -55,13 +45,11 @@ export async function probe(machine: Probed, shell: readonly string[], clock: Cl
     if (!output.includes(word)) throw new FarmError("machine-broken", "it did not print what was written");
   };
   try {
-    await Promise.race([work(), aborted]);
+    await within(clock, PROBE_LIMIT, [signal, machine.gone], tooLong, work);
     return ms(clock.monotonic() - began);
   } catch (error) {
     const code = error instanceof FarmError ? error.code : "internal";
     throw new FarmError(code, `${doing}: ${messageOf(error)}`, { cause: error });
-  } finally {
-    timer.abort();
   }
 }
 

@@ -11,13 +11,13 @@
 import type { HandlerContext } from "@connectrpc/connect";
 import { runCommand } from "../../builds/command-run.ts";
 import type { Command } from "../../builds/machine.ts";
-import { within } from "../../builds/within.ts";
 import type { FarmConfig } from "../../config/effective.ts";
 import type { Clock } from "../../farm/clock.ts";
 import type { Bus, Log } from "../../farm/deps.ts";
 import { FarmError, messageOf } from "../../farm/errors.ts";
 import { type Ms, ms, seconds } from "../../farm/ids.ts";
 import type { Person } from "../../farm/person.ts";
+import { within } from "../../farm/within.ts";
 import { recordAudit } from "../../store/audit.ts";
 import { commandBegan, commandEnded } from "../../store/gomote-commands.ts";
 import type { Sql } from "../../store/sql.ts";

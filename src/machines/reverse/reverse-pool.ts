@@ -3,7 +3,8 @@
  *
  * A machine behind NAT (a Mac on a shelf, a board in a drawer) opens one connection to /reverse, says what it is and shows its key. We
  * answer 101 and from then on ask it over that connection for others (../revdial/dialer.ts), on which its buildlet serves
- * HTTP (../buildlet/). Each connection that registered is a session; the modes of one are in session-mode.ts.
+ * HTTP (../buildlet/). Each connection that registered (admission.ts) is a session; the modes of one are in session-mode.ts. The connections that
+ * we asked for are in pick-ups.ts.
  *
  * Our own agent says so and serves build after build. The original serves one: it is halted and comes back as a new session.
  * Two sessions of one name are both kept and shown, as their owner has to sort them out, not we.
@@ -12,34 +13,22 @@
  * instance (../../store/machines.ts `holds`), is asked for work at once, and nothing is done to it before that. One whose work was ended
  * while it was away (`unneeded`) is emptied before it is offered.
  *
- * A connection that another coordinator passed on to us ends when that one does. Whoever uses it is then told so: the machine is well.
- *
  * Always: `idle` is told of a session each time that it becomes free, and `gone` exactly once when it ends after having been offered;
  * a session that was taken is released once; every end has a reason in the database, in words for the machine's owner.
  */
 import { randomBytes } from "node:crypto";
 import { FarmError, messageOf } from "../../farm/errors.ts";
-import {
-  type CoordinatorId,
-  coordinatorId,
-  type Ms,
-  minutes,
-  type SessionId,
-  seconds,
-  sessionId,
-} from "../../farm/ids.ts";
-import type { PickUp, Refusal } from "../../peers/forwarder.ts";
-import type { Peers } from "../../peers/peers.ts";
+import { type Ms, minutes, type SessionId, seconds, sessionId } from "../../farm/ids.ts";
+import { within } from "../../farm/within.ts";
 import { endedMachineKeys } from "../../store/keys.ts";
-import { encodeResponseHead, fieldValues, type RequestHead } from "../../wire/revdial/http-head.ts";
-import { FORWARDED_HEADER, OLDEST_BUILDLET, PONG_HEADER, parseConnPath } from "../../wire/revdial/registration.ts";
+import { encodeResponseHead, type RequestHead } from "../../wire/revdial/http-head.ts";
+import { OLDEST_BUILDLET, PONG_HEADER } from "../../wire/revdial/registration.ts";
 import { HttpBuildlet } from "../buildlet/client.ts";
 import type { MachineDoor, MachineSocket } from "../door.ts";
-import type { Claimant, KeyCheck } from "../keys.ts";
 import type { MachineSession, SessionView } from "../machine-session.ts";
 import { Dialer } from "../revdial/dialer.ts";
-import { answer } from "./answer.ts";
-import { type Introduction, readIntroduction } from "./introduction.ts";
+import { type AdmissionDeps, type Admitted, admit } from "./admission.ts";
+import { PickUps, type PickUpsDeps } from "./pick-ups.ts";
 import { Registry, type RegistryDeps } from "./registry.ts";
 import { Session } from "./session.ts";
 import { afterBuild, BUSY_MISSES, CHECK_LIMIT, nextCheck, nextStep } from "./session-mode.ts";
@@ -55,15 +44,11 @@ const HOLDS_FOR: Ms = seconds(60);
 const RENEWED_AT_ONCE = 20;
 const KEYS_LOOKED_AT_EVERY: Ms = seconds(60);
 
-export interface ReversePoolDeps extends RegistryDeps {
-  readonly check: (claimant: Claimant) => Promise<KeyCheck>;
+export interface ReversePoolDeps extends RegistryDeps, AdmissionDeps, PickUpsDeps {
   /** Whom a host type's machines belong to, if the configuration says. */
   readonly owner: (hostType: string) => string | null;
   /** SHA-256 of the agent program that the coordinator serves now. */
   readonly agentDigest: () => string | undefined;
-  /** Passes a pick-up on to the coordinator whose it is; resolves with what to answer when that cannot be done. */
-  readonly forward: (pickUp: PickUp) => Promise<Refusal | undefined>;
-  readonly peers: Pick<Peers, "find" | "answers">;
   /** A session has no work, unless it `holds` some from before its machine came back. Offer it. */
   readonly idle: (session: MachineSession, holds: boolean) => void;
   /** A session that was offered is gone, or leaves. */
@@ -74,10 +59,7 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
   readonly #deps: ReversePoolDeps;
   readonly #registry: Registry;
   readonly #sessions = new Map<SessionId, Session>();
-  /** Dialer id -> session. The ids are random, so looking one up tells nothing of another. */
-  readonly #dialers = new Map<string, Session>();
-  /** Connections that other coordinators passed on to us, and which; undefined: none that lived, whatever the machine says. */
-  readonly #carriers = new WeakMap<MachineSocket, Promise<CoordinatorId | undefined>>();
+  readonly #pickUps: PickUps;
   /** Machine -> digest of the agent program that it was last sent to fetch. */
   readonly #sentFor = new Map<string, string>();
   readonly #stop = new AbortController();
@@ -87,6 +69,7 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
   constructor(deps: ReversePoolDeps) {
     this.#deps = deps;
     this.#registry = new Registry(deps);
+    this.#pickUps = new PickUps(deps);
     this.#keysLookedAt = deps.clock.monotonic();
     this.#spawn(this.#ticks());
     deps.bus.subscribe("key:", () => this.#spawn(this.#dropEndedKeys()), this.#stop.signal);
@@ -141,43 +124,7 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
   }
 
   revdial(socket: MachineSocket, head: RequestHead, rest: Uint8Array): void {
-    socket.on("error", () => {}); // whoever uses it hears of its end
-    if (head.method !== "GET") {
-      answer(socket, 405, "Want GET.", [["Allow", "GET"]]);
-      return;
-    }
-    const path = parseConnPath(head.target);
-    if (path?.coordinator !== undefined && path.coordinator !== this.#deps.coordinator) {
-      this.#spawn(this.#forward(socket, head, rest, coordinatorId(path.coordinator)));
-      return;
-    }
-    const session = path && this.#dialers.get(path.dialer);
-    if (!path || !session?.dialer.is(path.dialer)) {
-      answer(socket, 400, "Unknown dialer: the session that this connection is for has ended.");
-      return;
-    }
-    if (rest.length > 0) socket.unshift(rest);
-    const [carrier] = fieldValues(head, FORWARDED_HEADER);
-    if (carrier !== undefined) this.#carriers.set(socket, this.#living(coordinatorId(carrier)));
-    if (!session.dialer.deliver(path.dial, socket)) answer(socket, 400, "Nobody waits for this connection any more.");
-  }
-
-  /** The pick-up is another coordinator's: the one that it reached is whichever the farm's address led to. */
-  async #forward(socket: MachineSocket, head: RequestHead, rest: Uint8Array, owner: CoordinatorId): Promise<void> {
-    const refusal = await this.#deps.forward({ owner, head, socket, rest });
-    if (!refusal) return;
-    this.#deps.log.info({ coordinator: owner, reason: refusal.reason }, "Could not pass a pick-up on");
-    answer(socket, refusal.status, refusal.reason);
-  }
-
-  async #carrierEnded(socket: MachineSocket): Promise<string | undefined> {
-    const carrier = await this.#carriers.get(socket);
-    if (carrier === undefined || (await this.#deps.peers.answers(carrier))) return undefined;
-    return `Coordinator ${carrier}, which passed its connection on, ended`;
-  }
-
-  async #living(coordinator: CoordinatorId): Promise<CoordinatorId | undefined> {
-    return (await this.#deps.peers.find(coordinator)) && coordinator;
+    this.#spawn(this.#pickUps.take(socket, head, rest));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -188,44 +135,14 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
   }
 
   async #register(socket: MachineSocket, head: RequestHead, rest: Uint8Array): Promise<void> {
-    socket.on("error", () => {}); // its end is heard of elsewhere
-    const { check, log } = this.#deps;
-    const address = `${socket.remoteAddress ?? "?"}:${socket.remotePort ?? "?"}`;
-    const read = readIntroduction(head);
-    if (read.kind === "refused") {
-      log.info({ address, status: read.refusal.status, reason: read.refusal.reason }, "Refused a registration");
-      answer(socket, read.refusal.status, read.refusal.reason);
-      return;
-    }
-    const { introduction } = read;
-    const { name, hostType } = introduction;
-    let checked: KeyCheck;
-    try {
-      checked = await check(introduction);
-    } catch (error) {
-      log.warn({ address, name, hostType, error: messageOf(error) }, "Could not check a machine's key");
-      answer(socket, 503, "The coordinator cannot check the key now; try again.");
-      return;
-    }
-    if (!checked.ok) {
-      log.info({ address, name, hostType, reason: checked.reason }, "Refused a machine's key");
-      answer(socket, 412, checked.reason);
-      return;
-    }
-    if (socket.destroyed || this.#stop.signal.aborted) {
-      socket.destroy();
-      return;
-    }
-    this.#open(socket, introduction, checked.keyId, address, rest);
+    const admitted = await admit(this.#deps, socket, head);
+    if (!admitted) return;
+    if (socket.destroyed || this.#stop.signal.aborted) socket.destroy();
+    else this.#open(socket, admitted, rest);
   }
 
-  #open(
-    socket: MachineSocket,
-    introduction: Introduction,
-    keyId: string | null,
-    address: string,
-    rest: Uint8Array,
-  ): void {
+  #open(socket: MachineSocket, admitted: Admitted, rest: Uint8Array): void {
+    const { introduction } = admitted;
     const { clock } = this.#deps;
     const id = sessionId(randomBytes(16).toString("hex"));
     const dialerId = randomBytes(16).toString("hex"); // a secret, unlike the session's id
@@ -245,13 +162,13 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
       clock,
       dial: (signal) => dialer.connection(signal),
       gone: gone.signal,
-      carrierEnded: (used) => this.#carrierEnded(used),
+      carrierEnded: (used) => this.#pickUps.carrierEnded(used),
     });
     const openedAt = clock.now();
-    const session = new Session({ id, introduction, keyId, address, openedAt, dialer, client, gone });
+    const session = new Session({ ...admitted, id, openedAt, dialer, client, gone });
     this.#supersede(session);
     this.#sessions.set(id, session);
-    this.#dialers.set(dialerId, session);
+    this.#pickUps.expect(dialerId, dialer);
     // Alone in its record: whatever comes together with the head is thrown away by the original.
     const fields = introduction.agent ? [[PONG_HEADER, "1"] as const] : [];
     socket.write(encodeResponseHead(101, "Switching Protocols", fields), () => {
@@ -323,7 +240,7 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
     const offered = session.mode !== "joining" && session.mode !== "leaving";
     const { log, gone, clock } = this.#deps;
     this.#sessions.delete(session.id);
-    this.#dialers.delete(dialerId);
+    this.#pickUps.forget(dialerId);
     session.alive.reject(error);
     session.gone.abort(error);
     session.client.tick();
@@ -421,26 +338,16 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
   }
 
   #status({ client }: Session): Promise<{ readonly version: number }> {
-    return this.#within(CHECK_LIMIT, "GET /status", (limited) => client.status(limited));
+    return within(this.#deps.clock, CHECK_LIMIT, [], noAnswer("GET /status", CHECK_LIMIT), (limited) =>
+      client.status(limited),
+    );
   }
 
   /** Ends what it runs for nobody, before it is seen as one that has nothing to do. */
   #empty({ client }: Session): Promise<void> {
-    return this.#within(EMPTY_LIMIT, "POST /removeall", (limited) => client.removeAll(["."], limited));
-  }
-
-  /** A call, connection and all, within `span`. */
-  async #within<T>(span: Ms, what: string, call: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    const limit = new AbortController();
-    const done = new AbortController();
-    const late = () => limit.abort(new FarmError("machine-gone", `no answer to ${what} within ${span / 1000} s`));
-    const timer = this.#deps.clock.sleep(span, done.signal).then(late, () => {});
-    try {
-      return await call(limit.signal);
-    } finally {
-      done.abort();
-      await timer;
-    }
+    return within(this.#deps.clock, EMPTY_LIMIT, [], noAnswer("POST /removeall", EMPTY_LIMIT), (limited) =>
+      client.removeAll(["."], limited),
+    );
   }
 
   /** Ends sessions whose machine's key was revoked or has expired. */
@@ -464,4 +371,8 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
       .catch((error: unknown) => this.#deps.log.error({ error: messageOf(error) }, "Work for a machine failed"))
       .finally(() => this.#work.delete(work));
   }
+}
+
+function noAnswer(call: string, limit: Ms): FarmError {
+  return new FarmError("machine-gone", `no answer to ${call} within ${limit / 1000} s`);
 }

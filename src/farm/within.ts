@@ -1,24 +1,24 @@
 /** Waiting with an end: every call to a machine has a limit, and whoever waits hears at once when it is over. */
-import { type Clock, ENOUGH } from "../farm/clock.ts";
-import { durationText } from "../farm/duration-text.ts";
-import { FarmError } from "../farm/errors.ts";
-import type { Ms } from "../farm/ids.ts";
+import { type Clock, ENOUGH } from "./clock.ts";
+import { durationText } from "./duration-text.ts";
+import { FarmError } from "./errors.ts";
+import type { Ms } from "./ids.ts";
 
 /**
  * `work` until it settles, or one of `signals` aborts, or `limit` has passed: then its signal aborts and the call rejects with the reason
- * at once, whether or not `work` heard. `what` says what was going on.
+ * at once, whether or not `work` heard. `what` says what was going on, or is what to reject with when the time is up.
  */
 export async function within<T>(
   clock: Clock,
   limit: Ms,
   signals: readonly AbortSignal[],
-  what: string,
+  what: string | FarmError,
   work: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   const stop = new AbortController();
   const done = new AbortController();
   clock.sleep(limit, done.signal).then(
-    () => stop.abort(new FarmError("timed-out", `${what} took longer than ${durationText(limit)}`)),
+    () => stop.abort(typeof what === "string" ? tookLonger(what, limit) : what),
     () => {},
   );
   try {
@@ -26,6 +26,10 @@ export async function within<T>(
   } finally {
     done.abort(ENOUGH);
   }
+}
+
+function tookLonger(what: string, limit: Ms): FarmError {
+  return new FarmError("timed-out", `${what} took longer than ${durationText(limit)}`);
 }
 
 /** `work` until it settles, or `signal` aborts: then the call rejects with its reason at once. */

@@ -1,0 +1,52 @@
+/** Whom the pool lets in: a registration is read and its key checked, and whoever is refused is told why, and let go. */
+import type { Log } from "../../farm/deps.ts";
+import { messageOf } from "../../farm/errors.ts";
+import type { RequestHead } from "../../wire/revdial/http-head.ts";
+import type { MachineSocket } from "../door.ts";
+import type { Claimant, KeyCheck } from "../keys.ts";
+import { answer } from "./answer.ts";
+import { type Introduction, readIntroduction } from "./introduction.ts";
+
+export interface AdmissionDeps {
+  readonly log: Log;
+  readonly check: (claimant: Claimant) => Promise<KeyCheck>;
+}
+
+export interface Admitted {
+  readonly introduction: Introduction;
+  /** Null: it came with the shared key. */
+  readonly keyId: string | null;
+  readonly address: string;
+}
+
+/** Undefined: it was refused. */
+export async function admit(
+  { check, log }: AdmissionDeps,
+  socket: MachineSocket,
+  head: RequestHead,
+): Promise<Admitted | undefined> {
+  socket.on("error", () => {}); // its end is heard of elsewhere
+  const address = `${socket.remoteAddress ?? "?"}:${socket.remotePort ?? "?"}`;
+  const read = readIntroduction(head);
+  if (read.kind === "refused") {
+    log.info({ address, status: read.refusal.status, reason: read.refusal.reason }, "Refused a registration");
+    answer(socket, read.refusal.status, read.refusal.reason);
+    return undefined;
+  }
+  const { introduction } = read;
+  const { name, hostType } = introduction;
+  let checked: KeyCheck;
+  try {
+    checked = await check(introduction);
+  } catch (error) {
+    log.warn({ address, name, hostType, error: messageOf(error) }, "Could not check a machine's key");
+    answer(socket, 503, "The coordinator cannot check the key now; try again.");
+    return undefined;
+  }
+  if (!checked.ok) {
+    log.info({ address, name, hostType, reason: checked.reason }, "Refused a machine's key");
+    answer(socket, 412, checked.reason);
+    return undefined;
+  }
+  return { introduction, keyId: checked.keyId, address };
+}
