@@ -48,7 +48,8 @@ export interface GomoteInput {
 }
 
 /**
- * An OpenID Connect provider, at which this farm is registered with the redirect address `PUBLICURL/login/callback`. Users log in there; whose mail
+ * An OpenID Connect provider, at which this farm is registered with the redirect address `PUBLICURL/login/callback`, and
+ * with `PUBLICURL/` for after logging out there. Users log in there; whose mail
  * address it has not verified is not let in.
  */
 export interface LoginInput {

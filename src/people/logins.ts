@@ -65,8 +65,9 @@ export class Logins {
     return found && { person: personOf(found), until: found.until };
   }
 
-  async signOut(secret: string): Promise<void> {
-    if (!SECRET.test(secret)) return;
+  /** Returns whether somebody was signed in by a login provider, where they may still be. */
+  async signOut(secret: string): Promise<boolean> {
+    if (!SECRET.test(secret)) return false;
     const { sql, bus, clock } = this.#deps;
     const person = await sql.tx(async (tx) => {
       const found = await deleteBrowserSession(tx, sha256(secret));
@@ -81,5 +82,6 @@ export class Logins {
       return found;
     });
     if (person) bus.publish(`person:${person.id}`);
+    return person?.openid === true;
   }
 }

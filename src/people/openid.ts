@@ -8,6 +8,9 @@
  * verified. It is let in if it is a user's, or one that `allow` names: then it becomes a user. The first account that signs in with an
  * address keeps it: another account that gets the address later is not the same person, and an operator has to say so.
  *
+ * Whoever logs out here is told that they are still logged in there, and where to log out there: it is theirs to decide, since that ends more than
+ * this farm. No id token is kept for it, so the provider asks them.
+ *
  * Roles that the configuration gives by a claim are given and taken at each login; other roles are the operator's to give.
  */
 import { createCipheriv, createDecipheriv, createHmac, randomBytes } from "node:crypto";
@@ -122,6 +125,19 @@ export class OpenId {
     return { person: await this.#personOf(login, claims), issuer: login.issuer, back: begun.back };
   }
 
+  /** Where a browser logs out at the provider, which sends it back to the pages; undefined: the provider has nothing for that, or is away. */
+  async logoutUrl(): Promise<URL | undefined> {
+    if (!this.#deps.config()) return undefined;
+    try {
+      const { provider, home } = await this.#provider();
+      if (provider.serverMetadata().end_session_endpoint === undefined) return undefined;
+      return client.buildEndSessionUrl(provider, { post_logout_redirect_uri: home });
+    } catch (error) {
+      this.#deps.log.info({ error: messageOf(error) }, "Could not ask a login provider where to log out");
+      return undefined;
+    }
+  }
+
   async #personOf(login: LoginConfig, claims: client.IDToken): Promise<Person> {
     const { sql, people } = this.#deps;
     if (typeof claims.email !== "string" || claims.email_verified !== true)
@@ -151,17 +167,20 @@ export class OpenId {
   async #provider(): Promise<{
     readonly provider: client.Configuration;
     readonly redirect: string;
+    /** Where it may send somebody who logs out. */
+    readonly home: string;
     readonly login: LoginConfig;
   }> {
     const config = this.#deps.config();
     if (!config) throw new FarmError("not-found", "Cannot log in there: the configuration has no login");
     const { login, publicUrl } = config;
     const redirect = `${publicUrl}/login/callback`;
+    const home = `${publicUrl}/`;
     const secret = await this.#deps.secret(login.clientSecret);
     const of = JSON.stringify([login.issuer, login.clientId, secret]);
     const now = this.#deps.clock.now();
     if (this.#discovered?.of === of && now - this.#discovered.at < DISCOVERED_KEPT)
-      return { provider: this.#discovered.provider, redirect, login };
+      return { provider: this.#discovered.provider, redirect, home, login };
     const insecure = login.issuer.startsWith("http:"); // on this computer: the configuration allows no other
     const provider = await client
       .discovery(new URL(login.issuer), login.clientId, undefined, asTheProviderWants(secret), {
@@ -173,7 +192,7 @@ export class OpenId {
         throw new FarmError("unavailable", `Cannot reach ${login.name}: ${causesOf(cause)}`, { cause });
       });
     this.#discovered = { of, at: now, provider };
-    return { provider, redirect, login };
+    return { provider, redirect, home, login };
   }
 
   #seal(begun: Begun): string {

@@ -35,13 +35,16 @@ export async function signedIn(sql: Sql, sha256: Buffer, now: EpochMs): Promise<
   return row;
 }
 
+export interface SignedOut extends Pick<PersonRow, "id" | "email"> {
+  /** By a login provider, and not by a token. */
+  readonly openid: boolean;
+}
+
 /** Who was signed in; undefined: nobody. */
-export async function deleteBrowserSession(
-  sql: Sql,
-  sha256: Buffer,
-): Promise<Pick<PersonRow, "id" | "email"> | undefined> {
-  const [row] = await sql.query<Pick<PersonRow, "id" | "email">>(
-    "delete from browser_session s using person p where s.sha256 = $1 and p.id = s.person_id returning p.id, p.email",
+export async function deleteBrowserSession(sql: Sql, sha256: Buffer): Promise<SignedOut | undefined> {
+  const [row] = await sql.query<SignedOut>(
+    `delete from browser_session s using person p where s.sha256 = $1 and p.id = s.person_id
+     returning p.id, p.email, s.token_id is null as openid`,
     [sha256],
   );
   return row;

@@ -84,11 +84,13 @@ export class Identities {
     c.header("Set-Cookie", this.#deps.operator.noCookie(c), { append: true });
   }
 
-  async signOut(c: Ctx): Promise<void> {
+  /** Returns whether they may still be signed in at a login provider. */
+  async signOut(c: Ctx): Promise<boolean> {
     const secret = getCookie(c, COOKIE);
-    if (secret !== undefined) await this.#deps.logins.signOut(secret);
+    const openid = secret !== undefined && (await this.#deps.logins.signOut(secret));
     c.header("Set-Cookie", cookieText(c, COOKIE, "", { seconds: 0, site: "Lax" }), { append: true });
     c.header("Set-Cookie", this.#deps.operator.noCookie(c), { append: true });
+    return openid;
   }
 
   async #find(c: Ctx): Promise<Identity> {

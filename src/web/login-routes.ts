@@ -3,6 +3,7 @@
  *
  *   GET /login    POST /login   token           POST /logout
  *   GET /login/openid           to the provider, and GET /login/callback from there
+ *   GET /logout/openid          to where one logs out at the provider, if it has that
  */
 import { Hono } from "hono";
 import { getCookie } from "hono/cookie";
@@ -65,9 +66,13 @@ export function loginRoutes({ people, openid, operator, identities, wrong, log, 
   });
 
   routes.post("/logout", async (c) => {
-    await identities.signOut(c);
-    return c.redirect("/", 303);
+    // Another site could only make a nuisance of itself.
+    if (!ownOrigin(c)) return page(c, 403, "/", "Log out on the farm's own page.");
+    const stillIn = (await identities.signOut(c)) && (await openid.logoutUrl()) !== undefined;
+    return c.redirect(stillIn ? "/login?out" : "/", 303);
   });
+
+  routes.get("/logout/openid", async (c) => c.redirect((await openid.logoutUrl())?.href ?? "/", 302));
 
   routes.get("/login/openid", async (c) => {
     const back = ownPath(c.req.query("back"));

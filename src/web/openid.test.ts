@@ -92,6 +92,33 @@ test("a user logs in at the provider, is sent back to where they were, and logs 
   expect((await web.get("/me", { headers: { cookie: session } })).headers.get("location")).toBe("/login?back=/me");
 });
 
+test("whoever logs out here is led to log out at the provider, too, where that can be done", async () => {
+  const { web, provider, login } = await farmWithLogin();
+  await web.people.add("alice@example.org", ["member"], "operator");
+  const logout = async (origin: string) => {
+    const headers = { cookie: cookieOf(await login(), "barnraiser_session"), origin };
+    const response = await web.get("/logout", { method: "POST", headers });
+    return [response.status, response.headers.get("location")];
+  };
+  expect(await logout(FARM)).toEqual([303, "/"]);
+  expect((await web.get("/logout/openid")).headers.get("location")).toBe("/");
+  provider.logsOut = true;
+  web.config = {
+    ...web.config,
+    login: { ...(web.config.login as NonNullable<typeof web.config.login>), clientId: "again" },
+  };
+  provider.clientId = "again";
+  expect(await logout(FARM)).toEqual([303, "/login?out"]);
+  expect(await logout("https://evil.example")).toEqual([403, null]);
+  expect(await (await web.get("/login?out")).text()).toContain('<a href="/logout/openid">log out there, too</a>');
+  expect(await (await web.get("/login")).text()).not.toContain("/logout/openid");
+  const to = new URL((await web.get("/logout/openid")).headers.get("location") ?? "");
+  expect([to.origin + to.pathname, Object.fromEntries(to.searchParams)]).toEqual([
+    `${provider.issuer}/logout`,
+    { client_id: "again", post_logout_redirect_uri: `${FARM}/` },
+  ]);
+});
+
 test("an id token that is not for this login, or not from this provider, lets nobody in", async () => {
   const { web, provider, login } = await farmWithLogin();
   await web.people.add("alice@example.org", [], "operator");

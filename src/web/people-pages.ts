@@ -25,7 +25,14 @@ export function peoplePages(deps: WebDeps, pages: Pages): Hono<Env> {
       wrong,
       log: deps.log,
       page: (c, status, back, problem) =>
-        pages.answer(c, status, "Log in", { name: "login", data: { back, problem, provider: openid.name } }, [], OWN),
+        pages.answer(
+          c,
+          status,
+          "Log in",
+          { name: "login", data: { back, problem, provider: openid.name, stillIn: c.req.query("out") !== undefined } },
+          [],
+          OWN,
+        ),
     }),
   );
   app.route(

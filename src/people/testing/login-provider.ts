@@ -16,9 +16,11 @@ interface Code {
 
 export class LoginProvider implements AsyncDisposable {
   readonly issuer: string;
-  readonly clientId = "farm";
+  clientId = "farm";
   user: Record<string, unknown> = { sub: "1", email: "alice@example.org", email_verified: true };
   forge: (claims: Record<string, unknown>) => Record<string, unknown> = (claims) => claims;
+  /** Whether one can log out there. */
+  logsOut = false;
   /** Tokens are signed with a key that nobody published. */
   foreignKey = false;
   readonly #server: ReturnType<typeof createServer>;
@@ -62,6 +64,7 @@ export class LoginProvider implements AsyncDisposable {
           subject_types_supported: ["public"],
           id_token_signing_alg_values_supported: ["RS256"],
           token_endpoint_auth_methods_supported: ["client_secret_basic"],
+          ...(this.logsOut && { end_session_endpoint: `${this.issuer}/logout` }),
         });
       case "/keys": {
         const jwk = this.#own.publicKey.export({ format: "jwk" });

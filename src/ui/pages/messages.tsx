@@ -80,14 +80,22 @@ export interface LoginData {
   readonly problem: string | null;
   /** What the farm's login provider is called; null: there is none. */
   readonly provider: string | null;
+  /** Somebody has just logged out, and is still logged in there, where they can log out, too. */
+  readonly stillIn: boolean;
 }
 
 export function LoginPage(props: { data: LoginData }): JSX.Element {
-  const { back, problem, provider } = props.data;
+  const { back, problem, provider, stillIn } = props.data;
   return (
     <>
       <h1>Log in</h1>
       <p class="lead">Reading needs no login.</p>
+      {provider === null || !stillIn ? null : (
+        <p role="status">
+          You are logged out here. This browser may still be logged in at {visible(provider)}:{" "}
+          <a href="/logout/openid">log out there, too</a>.
+        </p>
+      )}
       {provider === null ? null : (
         <p class="lead">
           <a href={`/login/openid?back=${encodeURIComponent(back)}`} class="button">
