@@ -24,6 +24,7 @@ import type { Person } from "../farm/person.ts";
 import { Batch } from "../machines/batch.ts";
 import {
   type EndedInstance,
+  endedInstance,
   endInstances,
   endOverdueInstances,
   type Instance,
@@ -58,7 +59,7 @@ export class HeldElsewhere extends Error {
 }
 
 /** Whose it must be. */
-type Owner = Pick<Person, "id">;
+type Owner = Pick<Person, "id"> & Partial<Pick<Person, "roles">>;
 
 export class Instances implements AsyncDisposable {
   readonly #deps: InstancesDeps;
@@ -88,11 +89,21 @@ export class Instances implements AsyncDisposable {
     this.#holdings.start(lease);
   }
 
-  /** The instance of this name, which is `person`'s. Throws FarmError `not-found` or `forbidden`; nothing is renewed. */
+  /**
+   * The instance of this name, which is `person`'s. Throws FarmError `not-found` or `forbidden`; nothing is renewed. To a stranger one that has ended
+   * is one that never was.
+   */
   async find(person: Owner, name: string): Promise<Instance> {
     const found = name === "" ? undefined : await instanceNamed(this.#deps.sql, name);
     const given = JSON.stringify(name.slice(0, 200));
-    if (!found) throw new FarmError("not-found", `There is no instance ${given}. "gomote list" shows yours.`);
+    if (!found) {
+      const mayKnowAll = person.roles?.includes("operator") === true;
+      const ended = name === "" ? undefined : await endedInstance(this.#deps.sql, name, mayKnowAll ? null : person.id);
+      const how = ended
+        ? ` any more: it ended at ${new Date(ended.endedAt).toISOString()}: ${ended.reason ?? "nobody knows why"}`
+        : "";
+      throw new FarmError("not-found", `There is no instance ${given}${how}. "gomote list" shows yours.`);
+    }
     if (found.owner !== person.id) throw new FarmError("forbidden", `The instance ${given} is somebody else's.`);
     return found;
   }

@@ -169,6 +169,20 @@ export async function instanceNamed(sql: Sql, name: string): Promise<Instance | 
   return row;
 }
 
+/** How the last one of this name ended that was `owner`'s, or anybody's. */
+export async function endedInstance(
+  sql: Sql,
+  name: string,
+  owner: PersonId | null,
+): Promise<{ readonly endedAt: EpochMs; readonly reason: string | null } | undefined> {
+  const [row] = await sql.query<{ endedAt: EpochMs; reason: string | null }>(
+    `select l.ended_at as "endedAt", l.end_reason as reason from ${INSTANCES}
+     where g.name = $1 and l.state = 'ended' and ($2::text is null or g.owner = $2) order by g.id desc limit 1`,
+    [name, owner],
+  );
+  return row;
+}
+
 export async function instancesById(sql: Sql, ids: readonly number[]): Promise<Instance[]> {
   return sql.query<Instance>(`select ${INSTANCE_COLUMNS} from ${INSTANCES} where g.id = any ($1::bigint[])`, [ids]);
 }
