@@ -13,6 +13,7 @@ import { errnoOf, messageOf } from "../../farm/errors.ts";
 import { type Ms, seconds } from "../../farm/ids.ts";
 import type { Exit, Terminal } from "../../wire/buildlet-api/shell.ts";
 import type { Pty, PtyModule } from "./pty.ts";
+import { PtyInput } from "./pty-input.ts";
 
 /** How long what a shell left in the background may keep its output open. */
 export const HELD_OUTPUT: Ms = seconds(2);
@@ -45,17 +46,22 @@ export function inPty(
   module: PtyModule,
   { program, args, dir, env }: ShellCommand,
   terminal: Terminal,
+  clock: Clock,
   sink: ShellSink,
 ): ShellProcess {
   const { name, columns: cols, rows } = terminal;
   const encoding = process.platform === "win32" ? "utf8" : null;
   const pty: Pty = module.spawn(program, args, { name, cols, rows, cwd: dir, env, encoding });
+  const input = encoding === null && pty.fd !== undefined ? new PtyInput(pty.fd, clock) : undefined;
+  const typed = new TextDecoder();
+  const held = heldToItsEnd(pty, clock, () => input?.close());
   let over = false;
   pty.onData((data) => {
-    if (!sink.output("data", typeof data === "string" ? Buffer.from(data) : data)) pty.pause();
+    if (!sink.output("data", typeof data === "string" ? Buffer.from(data) : data)) held.pause();
   });
   pty.onExit(({ exitCode, signal }) => {
     over = true;
+    input?.close();
     const name = signalName(signal);
     sink.ended(
       name === null ? { code: exitCode, signal: null, problem: "" } : { code: null, signal: name, problem: "" },
@@ -64,15 +70,52 @@ export function inPty(
   return {
     pid: pty.pid,
     write(bytes) {
-      if (!over) pty.write(encoding === null ? Buffer.from(bytes) : Buffer.from(bytes).toString("utf8"));
+      if (over) return true;
+      if (input) return input.write(bytes);
+      pty.write(typed.decode(bytes, { stream: true })); // Windows has text only, and takes what it is given
       return true;
     },
-    drained: () => Promise.resolve(),
+    drained: () => input?.drained() ?? Promise.resolve(),
     end() {},
     resize(columns, rows) {
       if (!over) pty.resize(columns, rows);
     },
-    resume: () => pty.resume(),
+    resume: held.resume,
+  };
+}
+
+/**
+ * The library closes a terminal 200 ms after the end of its program, with all that was not read by then. While that is held back it stays open, and
+ * HELD_OUTPUT from when it is not. `closing` is called before it is closed: its number may then be another file's.
+ */
+function heldToItsEnd(pty: Pty, clock: Clock, closing: () => void): { pause(): void; resume(): void } {
+  const { _socket: socket } = pty;
+  let paused = false;
+  let late = false;
+  if (socket) {
+    const destroy = socket.destroy.bind(socket);
+    socket.destroy = (error) => {
+      if (paused) {
+        late = true;
+        return socket;
+      }
+      closing();
+      return destroy(error);
+    };
+  }
+  const never = new AbortController().signal;
+  return {
+    pause() {
+      paused = true;
+      pty.pause();
+    },
+    resume() {
+      paused = false;
+      pty.resume();
+      if (!late) return;
+      late = false;
+      void clock.sleep(HELD_OUTPUT, never).then(() => socket?.destroy());
+    },
   };
 }
 

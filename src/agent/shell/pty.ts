@@ -23,6 +23,10 @@ const FETCH_LIMIT = seconds(20);
 
 export interface Pty {
   readonly pid: number;
+  /** Of the terminal's own side; undefined on Windows. */
+  readonly fd?: number;
+  /** What the library reads `fd` with. */
+  readonly _socket?: { readonly destroyed: boolean; destroy(error?: Error): unknown };
   onData(listener: (data: Buffer | string) => void): unknown;
   onExit(listener: (end: { readonly exitCode: number; readonly signal?: number }) => void): unknown;
   write(data: Buffer | string): void;

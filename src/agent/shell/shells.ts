@@ -187,7 +187,7 @@ export class Shells implements AsyncDisposable {
       }
       const loaded = await this.#pty.load();
       if ("pty" in loaded) {
-        running = inPty(loaded.pty, { ...wanted, env: { ...wanted.env, TERM: terminal.name } }, terminal, sink);
+        running = inPty(loaded.pty, { ...wanted, env: { ...wanted.env, TERM: terminal.name } }, terminal, clock, sink);
         return { terminal: "pty", note: "" };
       }
       const script = programOn(whole.PATH ?? "", "script");
