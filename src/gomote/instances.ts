@@ -36,6 +36,8 @@ import {
 import type { PersonOnce } from "../store/people.ts";
 import { type HeldInstance, Holdings, type HoldingsDeps } from "./holdings.ts";
 
+/** What was renewed so lately needs it no more. */
+const RENEWED_MS = 2000;
 /** What is in use is renewed this often. */
 export const RENEW_EVERY: Ms = seconds(60);
 const ENDED_AT_ONCE = 200;
@@ -114,6 +116,8 @@ export class Instances implements AsyncDisposable {
     if (found.upAt === null)
       throw new FarmError("conflict", `The instance ${JSON.stringify(name)} still waits for a machine.`);
     const expiresAt = plus(this.#deps.clock.now(), this.#deps.config().gomote.idleMs);
+    // A command is several calls.
+    if (expiresAt - found.expiresAt < RENEWED_MS) return found;
     await renewInstances(this.#deps.sql, [name], person.id, expiresAt);
     return { ...found, expiresAt };
   }

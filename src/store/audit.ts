@@ -1,6 +1,7 @@
 /** Who did what to whom: each change that a person asked for, written with the change itself. */
 import type { EpochMs } from "../farm/ids.ts";
 import { at, type Sql } from "./sql.ts";
+import { type Part, part } from "./statement.ts";
 
 export interface AuditEntry {
   readonly at: EpochMs;
@@ -21,6 +22,14 @@ export async function recordAudit(sql: Sql, entry: AuditEntry): Promise<void> {
     entry.subject,
     entry.detail,
   ]);
+}
+
+/** The same as a common table expression of the statement that does what it records. */
+export function audited(entry: AuditEntry): Part {
+  const { at: when, who, action, subject, detail } = entry;
+  return part`audited as (
+    insert into audit (at, who, action, subject, detail) values (${at(when)}, ${who}, ${action}, ${subject}, ${detail})
+  )`;
 }
 
 /** What was done to `subject`, the newest first. */

@@ -1,6 +1,8 @@
 /** What people ran on instances: who, when, what, and how it ended. For the machine's owner, and for whoever ran it. */
 import type { EpochMs, MachineId } from "../farm/ids.ts";
+import { type AuditEntry, audited } from "./audit.ts";
 import { at, type Sql } from "./sql.ts";
+import { part, statement } from "./statement.ts";
 
 /** Kept of a command's words. */
 const LONGEST = 2000;
@@ -22,25 +24,27 @@ export interface RanCommand {
 const COLUMNS = `c.id, g.name as instance, c.who, c.command, c.dir, c.started_at as "startedAt", c.ended_at as "endedAt", c.state,
   exists (select from gomote_recording r where r.command_id = c.id) as recorded`;
 
-/** The number that it has from now on. */
+/** The number that it has from now on. Nothing runs before it is on disk, together with its entry in the audit. */
 export async function commandBegan(
   sql: Sql,
   command: { readonly instance: number; readonly who: string; readonly command: string; readonly dir: string },
   now: EpochMs,
+  audit?: AuditEntry,
 ): Promise<number> {
+  const { instance, who } = command;
   const [row] = await sql.query<{ id: number }>(
-    "insert into gomote_command (instance_id, who, command, dir, started_at) values ($1, $2, $3, $4, $5) returning id",
-    [command.instance, command.who, cut(command.command), cut(command.dir), at(now)],
+    ...statement`${audit ? part`with ${audited(audit)} ` : part``}insert into gomote_command (instance_id, who, command, dir, started_at)
+      values (${instance}, ${who}, ${cut(command.command)}, ${cut(command.dir)}, ${at(now)}) returning id`,
   );
   return row?.id ?? 0;
 }
 
+/** Whoever ran it need not wait for the disk: a database that fails at this moment forgets how it ended, and no more. */
 export async function commandEnded(sql: Sql, id: number, state: string, now: EpochMs): Promise<void> {
-  await sql.query("update gomote_command set ended_at = $2, state = $3 where id = $1 and ended_at is null", [
-    id,
-    at(now),
-    cut(state),
-  ]);
+  await sql.query(
+    ...statement`update gomote_command set ended_at = ${at(now)}, state = ${cut(state)} where id = ${id} and ended_at is null
+      returning set_config('synchronous_commit', 'off', true)`,
+  );
 }
 
 /** Of one instance, or of all that a machine was, the newest first. */

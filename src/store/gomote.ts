@@ -211,7 +211,7 @@ export async function instanceUp(
   return rows.length > 0;
 }
 
-/** Its owner uses it: it lives longer. Only theirs is renewed. */
+/** Its owner uses it: it lives longer. Only theirs is renewed. Nobody waits for the disk: what is lost is renewed by the next use. */
 export async function renewInstances(
   sql: Sql,
   names: readonly string[],
@@ -221,7 +221,8 @@ export async function renewInstances(
   await sql.query(
     `update gomote_instance g set expires_at = greatest(g.expires_at, $3)
      from lease l where l.id = g.lease_id and g.name = any ($1::text[]) and ($2::text is null or g.owner = $2)
-       and l.state = 'held' and g.up_at is not null`,
+       and l.state = 'held' and g.up_at is not null
+     returning set_config('synchronous_commit', 'off', true)`,
     [names, owner, at(expiresAt)],
   );
 }

@@ -18,7 +18,6 @@ import { FarmError, messageOf } from "../../farm/errors.ts";
 import { type Ms, ms, seconds } from "../../farm/ids.ts";
 import type { Person } from "../../farm/person.ts";
 import { within } from "../../farm/within.ts";
-import { recordAudit } from "../../store/audit.ts";
 import { commandBegan, commandEnded } from "../../store/gomote-commands.ts";
 import type { Sql } from "../../store/sql.ts";
 import type { ExecuteCommandRequest } from "../../wire/gomote/gen/gomote_pb.ts";
@@ -113,13 +112,11 @@ export class Commands {
     if (form.cmd === "") throw commandFailed("there is no command to run");
     const command = { ...form, env: [...this.#environment(held, imitate), ...form.env] };
     const words = [form.cmd, ...form.args].join(" ");
-    const number = await sql.tx(async (tx) => {
-      const subject = `gomote:${instance.name}`;
-      const entry = { at: clock.now(), who: person.email, action: "gomote run", subject };
-      await recordAudit(tx, { ...entry, detail: auditText(words) });
-      const began = { instance: instance.id, who: person.email, command: words, dir: form.dir };
-      return commandBegan(tx, began, clock.now());
-    });
+    const now = clock.now();
+    const who = person.email;
+    const began = { instance: instance.id, who, command: words, dir: form.dir };
+    const entry = { at: now, who, action: "gomote run", subject: `gomote:${instance.name}`, detail: auditText(words) };
+    const number = await commandBegan(sql, began, now, entry);
     bus.publish(`gomote:${instance.id}`);
     const left = new AbortController();
     this.#running.set(number, left);
