@@ -36,6 +36,7 @@ import {
   snapshotUsed,
 } from "../store/snapshots.ts";
 import type { Sql } from "../store/sql.ts";
+import { CheckedBytes } from "./checked-bytes.ts";
 import type { BuildMachine } from "./machine.ts";
 import { withoutExcluded } from "./snapshot-filter.ts";
 
@@ -343,53 +344,6 @@ export class Snapshots implements AsyncDisposable {
       }
       await clock.sleep(TIDY_EVERY, this.#stop.signal).catch(() => {});
     }
-  }
-}
-
-/** Bytes of a blob on their way out, the end of which comes only when all of them were what the row says. */
-class CheckedBytes {
-  readonly #snapshot: Snapshot;
-  readonly #open: () => Promise<Readable>;
-  /** All was given, and was right. */
-  whole = false;
-  /** What was wrong with the bytes, or with getting at them. */
-  trouble: unknown;
-
-  constructor(snapshot: Snapshot, open: () => Promise<Readable>) {
-    this.#snapshot = snapshot;
-    this.#open = open;
-  }
-
-  async *read(): AsyncGenerator<Buffer> {
-    try {
-      yield* this.#checked();
-    } catch (error) {
-      this.trouble = error;
-      throw error;
-    }
-  }
-
-  async *#checked(): AsyncGenerator<Buffer> {
-    const { bytes, sha256 } = this.#snapshot;
-    const hash = createHash("sha256");
-    let given = 0;
-    const body: AsyncIterable<Buffer> = await this.#open();
-    for await (const chunk of body) {
-      given += chunk.length;
-      if (given > bytes) break;
-      hash.update(chunk);
-      yield chunk;
-    }
-    if (given !== bytes) {
-      throw new FarmError(
-        "internal",
-        `the snapshot is damaged: it has ${given > bytes ? "more than" : `${given} of`} ${bytes} bytes`,
-      );
-    }
-    if (hash.digest("hex") !== sha256) {
-      throw new FarmError("internal", "the snapshot is damaged: its SHA-256 is not what it was when it was stored");
-    }
-    this.whole = true;
   }
 }
 

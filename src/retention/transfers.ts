@@ -8,7 +8,7 @@
 import type { Blobs } from "../blobs/blobs.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Log } from "../farm/deps.ts";
-import { messageOf } from "../farm/errors.ts";
+import { every } from "../farm/every.ts";
 import { type Ms, minutes } from "../farm/ids.ts";
 import type { Sql } from "../store/sql.ts";
 import { deleteTransfers, livingTransfers, TRANSFER_BLOBS } from "../store/transfers.ts";
@@ -31,27 +31,13 @@ export class ExpiredTransfers implements AsyncDisposable {
 
   constructor(deps: ExpiredTransfersDeps) {
     this.#deps = deps;
-    this.#loop = this.#run();
+    const failed = "Could not delete transfers that expired; trying again later";
+    this.#loop = every(EXPIRE_EVERY, () => this.#look(), failed, deps, this.#stop.signal);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await this.#loop;
-  }
-
-  async #run(): Promise<void> {
-    const { clock, log } = this.#deps;
-    const { signal } = this.#stop;
-    for (;;) {
-      await clock.sleep(EXPIRE_EVERY, signal).catch(() => {});
-      if (signal.aborted) return;
-      try {
-        await this.#look();
-      } catch (error) {
-        if (signal.aborted) return;
-        log.warn({ error: messageOf(error) }, "Could not delete transfers that expired; trying again later");
-      }
-    }
   }
 
   async #look(): Promise<void> {

@@ -1,33 +1,19 @@
 /**
  * One step's log: line numbers with addresses, colours, search with a count, wrapping, following.
  *
- * On the server it is the last lines, as plain rows, with a link to the whole text. In the browser only the rows in sight exist (log-source.ts,
- * scroll-map.ts), so that a log of 1 GB costs no more than a short one. The box keeps its height while it is looked at: nothing below it moves.
+ * On the server it is the last lines, as plain rows, with a link to the whole text. In the browser only the rows in sight exist (log-rows.tsx,
+ * log-source.ts, scroll-map.ts), so that a log of 1 GB costs no more than a short one. The box keeps its height while it is looked at: nothing below it moves.
  *
  * Follow: on while the log grows and the reader is at its end; scrolling up leaves it, scrolling to the end takes it up again. A log that has
  * ended is not followed: the button then goes to its end, and no more.
  */
 import type { ComponentChildren, JSX } from "preact";
 import { useContext, useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-import { ansiState, type Span, spans } from "./ansi.ts";
 import { LiveContext } from "./live.ts";
+import { type LogData, Rows, StaticRows } from "./log-rows.tsx";
 import { type LinesAnswer, LogSource } from "./log-source.ts";
-import { ROW, ScrollMap } from "./scroll-map.ts";
+import { ScrollMap } from "./scroll-map.ts";
 import { bytes, grouped, plural } from "./text.ts";
-
-export interface LogData {
-  /** `/b/12/test`; `/log`, `/lines` and `/find` are below it. */
-  readonly base: string;
-  /** The number of the attempt, so that another that begins meanwhile is another log; "" for the log of a group of tests. */
-  readonly attempt: string;
-  readonly total: number;
-  readonly length: number;
-  readonly ended: boolean;
-  readonly truncated: boolean;
-  /** The last lines, or those that were asked for, the first of which is line `from` (from 1). */
-  readonly from: number;
-  readonly tail: readonly string[];
-}
 
 /** Lines of a log that is shown in whole. */
 const SHORT = 30;
@@ -285,120 +271,5 @@ function CopyLink(props: { line: number; hidden: boolean }): JSX.Element {
     <button type="button" class="copy" hidden={props.hidden} disabled={line === 0} onClick={() => void copy()}>
       {line > 0 && copied === line ? "Link copied" : line > 0 ? `Copy link to ${line}` : "Copy link"}
     </button>
-  );
-}
-
-/** The rows in sight, laid in a layer that stays while the space below it scrolls. */
-function Rows(props: {
-  source: LogSource;
-  map: ScrollMap;
-  view: number;
-  chosen: number;
-  why: readonly number[];
-  query: string;
-  choose: (line: number) => void;
-}): JSX.Element {
-  const { source, map, view, chosen, why, query, choose } = props;
-  const layer = useRef<HTMLDivElement>(null);
-  const first = Math.floor(map.top);
-  const count = Math.min(source.total - first, Math.ceil(view / ROW) + 1);
-  const atEnd = map.atEnd && map.last > 0;
-  useLayoutEffect(() => {
-    const rows = layer.current;
-    if (!rows) return;
-    // A wrapped row is taller than ROW: a fraction of `top` is a fraction of the first row, and at the end the last row stands at the bottom.
-    const height = rows.firstElementChild?.getBoundingClientRect().height ?? ROW;
-    const shift = atEnd ? Math.min(0, view - rows.scrollHeight) : -(map.top - first) * height;
-    rows.style.transform = `translateY(${shift}px)`;
-  });
-  const rows: JSX.Element[] = [];
-  for (let line = first + 1; line <= first + count; line++) {
-    const content = source.row(line);
-    rows.push(
-      <div key={line} class={`row${line === chosen ? " sel" : ""}${why.includes(line) ? " hit" : ""}`} data-line={line}>
-        <a
-          class="ln"
-          href={`#L${line}`}
-          aria-label={`line ${line}`}
-          onClick={(event) => {
-            event.preventDefault();
-            history.replaceState(null, "", `#L${line}`);
-            choose(line);
-          }}
-        >
-          {line}
-        </a>
-        <span class="tx">{content === undefined ? "" : <Line spans={content} query={query} />}</span>
-      </div>,
-    );
-  }
-  return (
-    <div class="log-layer">
-      <div ref={layer}>{rows}</div>
-    </div>
-  );
-}
-
-function Line(props: { spans: readonly Span[]; query: string }): JSX.Element {
-  if (props.spans.length === 0) return <> </>;
-  return (
-    <>
-      {props.spans.map((span, i) => (
-        <span key={i} class={span.css === "" ? undefined : span.css}>
-          {marked(span.text, props.query)}
-        </span>
-      ))}
-    </>
-  );
-}
-
-/** `text` with every occurrence of `query` marked, whatever its case. */
-function marked(text: string, query: string): (string | JSX.Element)[] | string {
-  if (query === "") return text;
-  const parts: (string | JSX.Element)[] = [];
-  const low = text.toLowerCase();
-  const sought = query.toLowerCase();
-  let from = 0;
-  for (let at = low.indexOf(sought); at >= 0; at = low.indexOf(sought, from)) {
-    parts.push(text.slice(from, at), <mark key={at}>{text.slice(at, at + sought.length)}</mark>);
-    from = at + sought.length;
-  }
-  return [...parts, text.slice(from)];
-}
-
-/** Lines that one page without script goes back. */
-const BACK = 1000;
-
-/** What is there without script: the last lines, or those from the line that the address names, with links to those around. */
-function StaticRows(props: { log: LogData; why: readonly number[] }): JSX.Element {
-  const { log } = props;
-  const state = ansiState();
-  const after = log.from + log.tail.length;
-  const around = (from: number): string =>
-    `${log.base}?${log.attempt === "" ? "" : `attempt=${log.attempt}&`}from=${from}#log`;
-  return (
-    <>
-      {log.from > 1 ? (
-        <p class="muted earlier">
-          <a href={around(Math.max(1, log.from - BACK))}>{plural(log.from - 1, "earlier line")}</a>
-        </p>
-      ) : null}
-      {log.tail.map((line, i) => (
-        <div key={log.from + i} class={props.why.includes(log.from + i) ? "row hit" : "row"} id={`L${log.from + i}`}>
-          <a class="ln" href={`#L${log.from + i}`} aria-label={`line ${log.from + i}`}>
-            {log.from + i}
-          </a>
-          <span class="tx">
-            <Line spans={spans(line, state)} query="" />
-          </span>
-        </div>
-      ))}
-      {after <= log.total && log.tail.length > 0 ? (
-        <p class="muted earlier">
-          <a href={around(after)}>{plural(log.total - after + 1, "later line")}</a>
-        </p>
-      ) : null}
-      {log.total === 0 ? <p class="muted earlier">{log.ended ? "It wrote nothing." : "Nothing written yet."}</p> : null}
-    </>
   );
 }

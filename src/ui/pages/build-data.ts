@@ -1,7 +1,7 @@
 /** What `/b/ID` is made of (build.tsx). */
 import type { Status } from "../../farm/build.ts";
 import type { BuildLine, MachineRef, Wait } from "../data.ts";
-import type { LogData } from "../log-viewer.tsx";
+import type { LogData } from "../log-rows.tsx";
 import type { Since } from "../since.tsx";
 import type { GroupData, TestsData } from "../tests.tsx";
 import type { BuildMachine } from "./build-machine.tsx";

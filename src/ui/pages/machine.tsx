@@ -1,24 +1,21 @@
 /** `/machines/NAME`: one lent or owned computer, for its owner: does it still help, and when it was away, why. */
 import type { ComponentChildren, JSX } from "preact";
-import type { Status } from "../../farm/build.ts";
 import { durationText } from "../../farm/duration-text.ts";
 import { BuildRows } from "../build-rows.tsx";
 import type { BuildLine, MachineMode } from "../data.ts";
 import { type CommandLine, CommandRows, type InstanceLine, instanceHref, StateMark } from "../gomote.tsx";
-import { Act, Builder, Commit, Empty, Mark, Mode, Name, purpose, Section, Span, Sure, Table, When } from "../parts.tsx";
-import { useRepository } from "../several.ts";
+import { Act, Builder, Empty, Mode, Name, purpose, Section, Span, Sure, Table, When } from "../parts.tsx";
 import { grouped, plural, visible } from "../text.ts";
 import { utc } from "../time.ts";
+import {
+  type AttemptLine,
+  Attempts,
+  Changes,
+  type MachineChange,
+  type SessionRow,
+  Sessions,
+} from "./machine-history.tsx";
 import { Strip } from "./machines.tsx";
-
-export interface SessionRow {
-  readonly id: string;
-  readonly address: string;
-  readonly openedAt: number;
-  readonly closedAt: number | null;
-  readonly reason: string | null;
-  readonly builds: number;
-}
 
 export interface MachineData {
   readonly id: number;
@@ -56,12 +53,7 @@ export interface MachineData {
     readonly expiresAt: number | null;
     readonly revokedAt: number | null;
   } | null;
-  readonly changes: readonly {
-    readonly at: number;
-    readonly field: string;
-    readonly was: string | null;
-    readonly became: string | null;
-  }[];
+  readonly changes: readonly MachineChange[];
   readonly sessions: readonly SessionRow[];
   readonly attempts: readonly AttemptLine[];
   readonly compare: {
@@ -85,23 +77,6 @@ export interface MachineData {
 export interface LentData {
   readonly instances: readonly InstanceLine[];
   readonly commands: readonly CommandLine[];
-}
-
-/** What it was given to build and how that ended, whatever became of the build since: one that failed here may wait again. */
-export interface AttemptLine {
-  readonly id: number;
-  readonly build: number;
-  readonly number: number;
-  readonly repo: string;
-  readonly builder: string;
-  readonly hash: string;
-  readonly subject: string;
-  readonly status: Status;
-  readonly reason: string | null;
-  readonly step: string | null;
-  readonly machineFault: boolean;
-  readonly startedAt: number | null;
-  readonly endedAt: number;
 }
 
 /** A lease that the machine takes soon. */
@@ -396,90 +371,5 @@ function Operate(props: { machine: MachineData }): JSX.Element {
       )}
       {m.setAsideAt === null ? null : <Act action={`/machines/${m.id}/readmit`} label="Give it work again" />}
     </div>
-  );
-}
-
-function Attempts(props: { attempts: MachineData["attempts"] }): JSX.Element {
-  const repository = useRepository(props.attempts);
-  return (
-    <Table
-      label="Builds it ran"
-      class="builds"
-      cols={["build", ...(repository ? ["repo"] : []), "builder", "commit", "reason", "took", "when"]}
-      head={["Build", ...(repository ? ["Repository"] : []), "Builder", "Commit", "Why it ended so", "#Took", "#Ended"]}
-    >
-      {props.attempts.map((attempt) => (
-        <tr key={attempt.id} data-row>
-          <td class="tight">
-            <a href={`/b/${attempt.build}?attempt=${attempt.number}`} class="open">
-              <Mark status={attempt.status} /> <span class="num">#{attempt.build}</span>
-            </a>
-          </td>
-          {repository ? (
-            <td>
-              <Name text={attempt.repo} />
-            </td>
-          ) : null}
-          <td>
-            <Builder name={attempt.builder} repo={attempt.repo} />
-          </td>
-          <td class="wide">
-            <Commit repo={attempt.repo} hash={attempt.hash} subject={attempt.subject} />
-          </td>
-          <td>
-            {attempt.step === null ? null : <Name text={attempt.step} />}
-            {attempt.reason === null || attempt.step !== null ? null : visible(attempt.reason)}
-            {attempt.machineFault ? <span class="fl"> its own failure</span> : null}
-          </td>
-          <td class="right took">
-            {attempt.startedAt === null ? null : <Span from={attempt.startedAt} to={attempt.endedAt} />}
-          </td>
-          <td class="right when">
-            <When at={attempt.endedAt} />
-          </td>
-        </tr>
-      ))}
-    </Table>
-  );
-}
-
-function Sessions(props: { sessions: readonly SessionRow[] }): JSX.Element {
-  return (
-    <Table label="Connections" class="config" head={["Opened", "#Lasted", "#Builds", "Address", "Why it ended"]}>
-      {props.sessions.map((session) => (
-        <tr key={session.id}>
-          <td data-label="Opened">
-            <When at={session.openedAt} />
-          </td>
-          <td class="right" data-label="Lasted">
-            <Span from={session.openedAt} to={session.closedAt} />
-          </td>
-          <td class="right num" data-label="Builds">
-            {session.builds}
-          </td>
-          <td data-label="Address">{visible(session.address)}</td>
-          <td data-label="Ended">
-            {session.closedAt === null ? <span class="ok">open</span> : visible(session.reason ?? "not known")}
-          </td>
-        </tr>
-      ))}
-    </Table>
-  );
-}
-
-function Changes(props: { changes: MachineData["changes"] }): JSX.Element {
-  return (
-    <Table label="Changes" class="config" head={["When", "What", "Was", "Became"]}>
-      {props.changes.map((change) => (
-        <tr key={`${change.at} ${change.field}`}>
-          <td>
-            <When at={change.at} />
-          </td>
-          <td data-label="What">{visible(change.field)}</td>
-          <td data-label="Was">{visible(change.was ?? "")}</td>
-          <td data-label="Became">{visible(change.became ?? "")}</td>
-        </tr>
-      ))}
-    </Table>
   );
 }

@@ -23,7 +23,7 @@ import { groupFacts } from "../../store/pages-tests.ts";
 import type { Sql } from "../../store/sql.ts";
 import { type BuildLine, stepHref } from "../../ui/data.ts";
 import { groupName, groupOf } from "../../ui/group-name.ts";
-import type { LogData } from "../../ui/log-viewer.tsx";
+import type { LogData } from "../../ui/log-rows.tsx";
 import type { BuildData, Mini, Reproduce } from "../../ui/pages/build-data.ts";
 import { statusOf } from "../../ui/status.ts";
 import type { GroupData, TestsData } from "../../ui/tests.tsx";

@@ -18,7 +18,8 @@ import {
   machinesPage,
 } from "../../store/pages-machines.ts";
 import type { Sql } from "../../store/sql.ts";
-import type { AttemptLine, LentData, MachineData } from "../../ui/pages/machine.tsx";
+import type { LentData, MachineData } from "../../ui/pages/machine.tsx";
+import type { AttemptLine } from "../../ui/pages/machine-history.tsx";
 import type { MachinesData } from "../../ui/pages/machines.tsx";
 import { statusOf } from "../../ui/status.ts";
 import { subject } from "../../ui/text.ts";
