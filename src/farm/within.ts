@@ -32,11 +32,19 @@ function tookLonger(what: string, limit: Ms): FarmError {
   return new FarmError("timed-out", `${what} took longer than ${durationText(limit)}`);
 }
 
-/** `work` until it settles, or `signal` aborts: then the call rejects with its reason at once. */
+/**
+ * `work` until it settles, or `signal` aborts: then the call rejects with its reason at once. Nothing listens to `signal` afterwards: one that is
+ * made of others is kept, with all that its listeners know, for as long as the others live, and a machine may stay connected for weeks.
+ */
 export async function unless<T>(signal: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   signal.throwIfAborted();
   const { promise, reject } = Promise.withResolvers<never>();
   promise.catch(() => {});
-  signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-  return await Promise.race([work(signal), promise]);
+  const onAbort = (): void => reject(signal.reason);
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await Promise.race([work(signal), promise]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
 }

@@ -140,7 +140,10 @@ function connected(
         cause: error,
       }),
     );
-  const onClose = () => onError(new Error("it closed the connection"));
+  const onClose = () => {
+    signal.removeEventListener("abort", onAbort);
+    onError(new Error("it closed the connection"));
+  };
   const onAbort = () => {
     reject(signal.reason);
     socket.destroy();

@@ -70,7 +70,9 @@ export async function switched(
     if (head.status !== 101) throw refusal(name, what, head, await wordsOf(socket, head, rest, stop));
     if (rest.length > 0) socket.unshift(rest);
     const taken = socket;
-    gone.addEventListener("abort", () => taken.destroy(), { once: true });
+    const onGone = (): void => void taken.destroy();
+    gone.addEventListener("abort", onGone, { once: true });
+    taken.once("close", () => gone.removeEventListener("abort", onGone)); // a machine stays for longer than its shells
     if (gone.aborted) taken.destroy();
     return { socket: taken, protocol: fieldValues(head, "Upgrade")[0] ?? "" };
   } catch (error) {
