@@ -167,15 +167,15 @@ function slowLines(again: readonly SlowTest[], now: EpochMs): string[] {
   });
 }
 
-/** $1 build, $2 machine, $3 now, $4 whether to take what avoids this machine, $5 how many of each kind. */
-const OFFER = `
+/** $1 build, $2 machine, $3 now, $4 whether to take what avoids this machine, $5 how many of each kind. Each in the order of the index, as it says it. */
+export const OFFER: string = `
 (select number, name, expected_ms as "expectedMs", alone from test
  where build_id = $1 and state = 'waiting' and expected_ms is not null and ($4 or avoid_until is null or avoid_until <= $3 or avoid <> $2)
  order by expected_ms desc nulls last, number limit $5)
 union all
 (select number, name, expected_ms, alone from test
  where build_id = $1 and state = 'waiting' and expected_ms is null and ($4 or avoid_until is null or avoid_until <= $3 or avoid <> $2)
- order by number limit $5)`;
+ order by expected_ms desc nulls last, number limit $5)`;
 
 /** When the first of the tests that avoid this machine may run here after all. */
 export async function nextTry({ tx, worker, now }: Turn): Promise<EpochMs | null> {

@@ -4,6 +4,7 @@ import { beginAttempt } from "./attempts.ts";
 import { cancelBuild } from "./builds.ts";
 import { claimLease } from "./leases.ts";
 import type { Sql } from "./sql.ts";
+import { OFFER } from "./test-groups.ts";
 import { storeTests } from "./test-run.ts";
 import { testTurn } from "./test-turn.ts";
 import { freshDatabase, type TestDatabase } from "./testing/database.ts";
@@ -130,4 +131,20 @@ test("storeTests() stores a list once, and says so again when its answer got los
     "select total, waiting, known_ms, (select count(*) from test_line) as lines from test_run",
   );
   expect(sums).toEqual([{ total: 3, waiting: 3, known_ms: 3000, lines: 1 }]);
+});
+
+test("what a turn is offered comes out of its index in order, however many tests wait", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const worker = await running(sql);
+  const many = Array.from({ length: 5000 }, (_, i) => ({ name: `t${i}`, expectedMs: i % 2 ? i : null, alone: false }));
+  await storeTests(sql, worker, many, "", NOON);
+  await sql.query("analyze test");
+  const values = [worker.build, worker.machine, "now()", "false", "100"];
+  const text = values.reduce<string>((offer, value, i) => offer.replaceAll(`$${i + 1}`, String(value)), OFFER);
+  const plan = (await sql.query<{ "QUERY PLAN": string }>(`explain ${text}`))
+    .map((row) => row["QUERY PLAN"])
+    .join("\n");
+  expect(plan.match(/Index Scan using test_waiting on test/g)?.length).toBe(2);
+  expect(plan).not.toContain("Sort");
 });
