@@ -10,7 +10,8 @@
  */
 import { FarmError, messageOf } from "../farm/errors.ts";
 import type { Lease } from "../farm/lease.ts";
-import { type HelperJob, helperJob } from "../store/helper-leases.ts";
+import { slowAfter } from "../schedule/test-groups.ts";
+import { type HelperJob, helperJob, helpersMayCome, type LeftAlone, testsLeftAlone } from "../store/helper-leases.ts";
 import { heldGroup } from "../store/test-groups.ts";
 import { buildLimit, outOfTimeText } from "./command-limits.ts";
 import { type BuildMachine, isAgainstMachine } from "./machine.ts";
@@ -82,6 +83,23 @@ export async function help(
 
 function ended(reason: string): Helped & { readonly parked: false } {
   return { reason, parked: false, machineFine: true, machineFault: false };
+}
+
+/**
+ * A machine that a build waits for keeps its tests from nobody: where nobody else works at them, a helper is wanted for what waits, and for what
+ * is slow there. Those who work want helpers by themselves, in their turns.
+ */
+export async function helpThoseLeftAlone({ sql, bus, clock }: Pick<HelpDeps, "sql" | "bus" | "clock">): Promise<void> {
+  for (const { build, recipe, class: leaseClass, waiting, groups } of await testsLeftAlone(sql)) {
+    const { tests } = recipe;
+    if (tests === undefined) continue;
+    const now = clock.now();
+    const isSlow = ({ startedAt, expectedMs }: LeftAlone["groups"][number]): boolean =>
+      startedAt + slowAfter(expectedMs, tests.groupTargetMs) <= now;
+    if (waiting === 0 && !groups.some(isSlow)) continue;
+    const rules = { spec: tests, helpers: helpersOf(tests, { class: leaseClass }) };
+    if (await helpersMayCome(sql, build.id, rules, now)) bus.publish(`queue:${build.hostType}`);
+  }
 }
 
 /** The tree of the build on a machine whose folder is empty. */

@@ -16,7 +16,8 @@
  *
  * One that cannot be given up keeps no other: the failure is logged, and the next look tries again.
  *
- * What was ended while nobody drove it (somebody canceled it) has a log that nobody ends: that is done here as well.
+ * What was ended while nobody drove it (somebody canceled it) has a log that nobody ends: that is done here as well. Tests of a build whose
+ * machine is waited for are given to a helper, when nobody else works at them (help.ts).
  *
  * A coordinator that was declared dead and is not learns it at its next heartbeat and must stop: `lost` is called.
  */
@@ -35,6 +36,7 @@ import { endHelper } from "../store/set-aside.ts";
 import type { Sql } from "../store/sql.ts";
 import { endLeftTestLogs } from "../store/test-lines.ts";
 import { PARK_FOR, RETRY_POLICY } from "./builds.ts";
+import { helpThoseLeftAlone } from "./help.ts";
 import { publishBuild } from "./publish.ts";
 
 export const HEARTBEAT: Ms = seconds(10);
@@ -100,7 +102,9 @@ export class Recovery implements AsyncDisposable {
     const before = plus(clock.now(), ms(-LOG_LEFT_AFTER));
     const ended = [...(await endLeftTestLogs(sql, before)), ...(await endLeftLogs(sql, before))];
     for (const id of ended) bus.publish(`log:${id}`);
-    return this.#takeBack();
+    const taken = await this.#takeBack();
+    await helpThoseLeftAlone({ sql, bus, clock });
+    return taken;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

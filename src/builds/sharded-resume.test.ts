@@ -7,7 +7,7 @@ import { addHostType } from "../store/testing/farm.ts";
 import { Recovery } from "./recovery.ts";
 import { FakeProcess } from "./testing/fake-process.ts";
 import { TestFarm } from "./testing/farm.ts";
-import { endedBuild, marked, planTests, stepLogs, testsOf, testsSpec, trees } from "./testing/tests.ts";
+import { endedBuild, marked, planTests, runScript, stepLogs, testsOf, testsSpec, trees } from "./testing/tests.ts";
 
 const NAMES = Array.from("abcdefghijkl");
 const until = (check: () => Promise<void> | void) => vi.waitFor(check, { timeout: 10_000, interval: 5 });
@@ -185,4 +185,56 @@ test("what a group printed while nobody listened says nothing about how long its
   expect(timed).toEqual(NAMES.filter((name) => !names.includes(name)).map((name) => ({ name })));
   const [log] = await stepLogs(farm, id);
   expect(log).toMatch(/^main: 3 tests: ok after [45]\d s$/m);
+});
+
+/** Tests that are soon late elsewhere; one that failed waits for another machine for longer than this test takes. */
+const QUICK = { helpers: 1, groupTargetMs: 100, unknownMs: 50 };
+
+/** A build whose own machine is waited for, in the middle of its first group. */
+async function waitedFor(farm: TestFarm, names: readonly string[], meanwhile: () => Promise<void>) {
+  const main = new FakeProcess();
+  const connected = await farm.connect("linux", "main", { process: main });
+  const id = await planTests(farm.database, testsSpec(names, QUICK));
+  await until(() => main.exit("make"));
+  await until(() => expect(groupOf(main).names).not.toEqual([]));
+  await meanwhile();
+  await farm.disconnect(connected);
+  await until(async () => {
+    const parked = await farm.database.sql.query("select from lease where parked_until is not null");
+    expect(parked.length).toBe(1);
+  });
+  return id;
+}
+
+test("a build does not wait for its own machine to come back: what fails on its only helper runs once more on another one", async () => {
+  await using database = await freshDatabase();
+  await addHostType(database.sql, "linux");
+  await using farm = await TestFarm.open(database, { snapshots: trees(), elsewhereFirst: seconds(60) });
+  const alone = Promise.withResolvers<void>();
+  const fails = runScript((names) =>
+    names.includes("l") ? { started: () => alone.promise, state: "exit status 1" } : {},
+  );
+  const id = await waitedFor(farm, NAMES, async () => {
+    const helper = await farm.connect("linux", "helper", { script: fails });
+    await until(() => expect(helper.calls).toContain("exec run"));
+  });
+  await farm.connect("linux", "other", { script: runScript(() => ({})) });
+  alone.resolve();
+  expect(await endedBuild(database, id)).toMatchObject({ outcome: "success", flaky_tests: 1 });
+  const machines = (await testsOf(database, id)).map(({ name, machine }) => [name, machine]);
+  expect(machines.at(-1)).toEqual(["l", "other"]);
+  expect(machines.map(([, machine]) => machine)).not.toContain("main");
+});
+
+test("tests whose machine is waited for and that nobody works at are given to a helper, though none was worth its start", async () => {
+  await using database = await freshDatabase();
+  await addHostType(database.sql, "linux");
+  await using farm = await TestFarm.open(database, { snapshots: trees() });
+  const id = await waitedFor(farm, ["a", "b", "c"], async () => {});
+  await farm.connect("linux", "other", { script: runScript(() => ({})) });
+  const { sql, bus } = database;
+  const deps = { sql, heart: sql, bus, clock: systemClock, log: quiet, coordinator: farm.coordinator };
+  expect(await new Recovery({ ...deps, alone: false, lost: () => {} }).look()).toBe(0);
+  expect(await endedBuild(database, id)).toMatchObject({ outcome: "success" });
+  expect((await testsOf(database, id)).map(({ machine }) => machine)).toEqual(["other", "other", "other"]);
 });

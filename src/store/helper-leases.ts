@@ -1,9 +1,11 @@
 /** Further machines for the tests of a build: wanted while they are useful, and what a lease of one is for. */
 import type { Recipe } from "../farm/build.ts";
 import { type BuildId, type EpochMs, epochMs, type LeaseId } from "../farm/ids.ts";
+import type { LeaseClass } from "../farm/lease.ts";
 import { leftMs, usefulHelpers } from "../schedule/test-groups.ts";
 import { COUNTS_FROM } from "./build-time.ts";
 import { type BuildRef, buildRef } from "./builds.ts";
+import { leaseClass } from "./leases.ts";
 import { at, type Sql } from "./sql.ts";
 import { TestRun, type Turn, type TurnRules } from "./test-run.ts";
 
@@ -18,8 +20,44 @@ export async function helpersMayCome(sql: Sql, build: BuildId, rules: HelperRule
     const run = await TestRun.lock(tx, build, undefined);
     if (!run || run.ended || !run.open) return false;
     await run.invite(tx, now);
-    return adjustHelpers({ tx, run, rules, now }, 0);
+    const { main, helpers } = run.working;
+    return adjustHelpers({ tx, run, rules, now }, main + helpers === 0 ? 1 : 0);
   });
+}
+
+/** Tests that nobody works at, nor is anybody wanted for them: the build's own machine is waited for. */
+export interface LeftAlone {
+  readonly build: BuildRef;
+  readonly recipe: Recipe;
+  readonly class: LeaseClass;
+  /** How many wait; and the groups that run, if they do, where nobody listens. */
+  readonly waiting: number;
+  readonly groups: readonly { readonly startedAt: EpochMs; readonly expectedMs: number }[];
+}
+
+/** Of all builds whose helpers find what they start from. */
+export async function testsLeftAlone(sql: Sql): Promise<LeftAlone[]> {
+  const rows = await sql.query<
+    Parameters<typeof buildRef>[0] & Omit<LeftAlone, "build" | "class"> & { readonly class: number }
+  >(
+    `select b.id, b.repo, b.commit_id, b.builder, b.host_type, r.body as recipe, l.class, t.waiting, g.groups
+     from lease l join attempt a on a.lease_id = l.id join build b on b.id = a.build_id join recipe r on r.digest = b.recipe
+       join test_run t on t.build_id = b.id cross join lateral (
+         select coalesce(jsonb_agg(jsonb_build_object('expectedMs', g.expected, 'startedAt', floor(extract(epoch from g.started_at) * 1000))), '[]') as groups
+         from (
+           select started_at, (
+             select sum(coalesce(expected_ms, (r.body -> 'tests' ->> 'unknownMs')::double precision)) from test
+             where build_id = b.id and number = any (test_group.tests) and state = 'running') as expected
+           from test_group where build_id = b.id and state = 'running'
+         ) g where g.expected is not null
+       ) g
+     where l.state = 'held' and l.parked_until is not null and a.state = 'running' and b.state <> 'ended'
+       and t.ended_at is null and t.helpers_from is not null and not t.stopped
+       and not exists (select from helper h join lease o on o.id = h.lease_id
+                       where h.build_id = b.id and (o.state = 'wanted' or (o.state = 'held' and o.parked_until is null)))
+     order by b.id`,
+  );
+  return rows.map((row) => ({ ...row, build: buildRef(row), class: leaseClass(row.class) }));
 }
 
 export interface HelperJob {
@@ -66,14 +104,15 @@ export async function anotherMay({ tx, run, rules }: Turn): Promise<boolean> {
   return free !== undefined;
 }
 
-/** 1 while a test waits for another machine than the only one that works for the build. */
-export async function neededAnyway({ tx, run, now }: Turn): Promise<0 | 1> {
-  if (run.working.main + run.working.helpers > 1) return 0;
+/** How many helpers there must be, however little is left: one more while a test waits for another machine than the only one that works. */
+export async function neededAnyway({ tx, run, now }: Turn): Promise<number> {
+  const { main, helpers } = run.working;
+  if (main + helpers > 1) return 0;
   const [waits] = await tx.query(
     "select from test where build_id = $1 and state = 'waiting' and avoid is not null and avoid_until > $2 limit 1",
     [run.build, at(now)],
   );
-  return waits === undefined ? 0 : 1;
+  return waits === undefined ? 0 : helpers + 1;
 }
 
 /**
@@ -82,7 +121,7 @@ export async function neededAnyway({ tx, run, now }: Turn): Promise<0 | 1> {
  */
 export async function adjustHelpers(
   { tx, run, rules, now }: Pick<Turn, "tx" | "run" | "now"> & { readonly rules: HelperRules },
-  least: 0 | 1,
+  least: number,
 ): Promise<boolean> {
   const { spec, helpers: most } = rules;
   const { helpers, wanted, made } = run.working;

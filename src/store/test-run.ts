@@ -112,7 +112,7 @@ export async function testCounts(sql: Sql, build: BuildId): Promise<TestCounts |
 
 /** Who works for a build. */
 export interface Working {
-  /** 1 while the build's own attempt has a machine. */
+  /** 1 while the build's own attempt has a machine. One that is waited for to come back does not work, nor does a helper that is. */
   readonly main: number;
   readonly helpers: number;
   /** Helpers' leases that wait for a machine, and all that there were. */
@@ -217,9 +217,10 @@ export class TestRun {
          exists (select from test_group where lease_id = $2 and state = 'running' and id is distinct from $4) as given,
          exists (select from test_group g join lease l on l.id = g.lease_id
                  where g.build_id = $1 and g.state = 'running' and l.state = 'ended') as lost,
-         (select count(*) from attempt where build_id = $1 and state = 'running') as main, w.helpers, w.wanted, w.made
+         (select count(*) from attempt a join lease l on l.id = a.lease_id
+          where a.build_id = $1 and a.state = 'running' and l.state = 'held' and l.parked_until is null) as main, w.helpers, w.wanted, w.made
        from test_run t join build b on b.id = t.build_id cross join lateral (
-         select count(*) filter (where l.state = 'held') as helpers, count(*) filter (where l.state = 'wanted') as wanted, count(*) as made
+         select count(*) filter (where l.state = 'held' and l.parked_until is null) as helpers, count(*) filter (where l.state = 'wanted') as wanted, count(*) as made
          from helper h join lease l on l.id = h.lease_id where h.build_id = $1
        ) w where t.build_id = $1`,
       [build, by?.lease ?? null, by?.epoch ?? null, by?.done ?? null],
