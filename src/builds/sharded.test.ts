@@ -360,6 +360,29 @@ test("JUnit: reports of this group only, and a report that is not whole is said"
   expect(log).toContain("barnraiser: the report is not whole: broken.xml: ");
 });
 
+test("JUnit: reports of a group beyond the limit are left out, and said to be; what else is there is not looked at", async () => {
+  await using database = await freshDatabase();
+  await using farm = await opened(database, QUICK);
+  const report = Buffer.from('<testsuite name="s"><testcase name="one" time="0.5"/></testsuite>');
+  const huge = Buffer.alloc(257 * 1024 * 1024);
+  const machine = await farm.connect("linux", "m1", {
+    script: ({ cmd }) => {
+      if (cmd !== "run") return {};
+      machine.files.set("src/out/a/one.xml", report);
+      machine.files.set("src/out/b/huge.xml", huge);
+      machine.files.set("src/kept.bin", huge);
+      return {};
+    },
+  });
+  const id = await planTests(database, testsSpec(["one"], { results: { junit: "**/*.xml" } }));
+  expect(await endedBuild(database, id)).toMatchObject({ outcome: "success" });
+  const [one] = await testsOf(database, id);
+  expect([one?.outcome, one?.duration_ms]).toEqual(["success", 500]);
+  expect(await text(farm, one?.log_id ?? null)).toContain(
+    "barnraiser: the report is not whole: 1 of its files left out: together they may have 256 MiB",
+  );
+});
+
 test("what a machine says after it lost its lease counts for nothing", async () => {
   await using database = await freshDatabase();
   await using farm = await opened(database, QUICK);

@@ -15,6 +15,7 @@ import type { Recipe, TestsSpec } from "../farm/build.ts";
 import type { Clock } from "../farm/clock.ts";
 import { FarmError } from "../farm/errors.ts";
 import { type Ms, minutes } from "../farm/ids.ts";
+import { sizeText } from "../farm/size-text.ts";
 import { within } from "../farm/within.ts";
 import type { LogWriter } from "../logs/writer.ts";
 import type { TestGroup } from "../store/test-groups.ts";
@@ -37,7 +38,7 @@ export const NAMES_DIR = "barnraiser-tests";
 const FILE_VARIABLE = "BARNRAISER_TESTS";
 const SMALL_CALL: Ms = minutes(1);
 const FETCH_LIMIT: Ms = minutes(5);
-/** Packed reports of one group; what is beyond is left out, and said to be. */
+/** Reports of one group, unpacked; what is beyond is left out, and said to be. */
 const REPORT_LIMIT = 256 * 1024 * 1024;
 
 export interface GroupJob {
@@ -91,7 +92,7 @@ export async function runGroup(clock: Clock, job: GroupJob, signal: AbortSignal)
     ran,
     length,
     (output) => writer.write(output),
-    () => fetched(clock, job, signal),
+    (open) => fetched(clock, job, open, signal),
   );
   const { ok, stopped } = ran;
   return {
@@ -112,13 +113,19 @@ interface ResultsReader {
     ran: CommandRan,
     length: number,
     add: (output: Buffer) => Promise<void>,
-    reports: () => Promise<readonly NamedFile[]>,
+    reports: (open: (name: string) => FileReader) => Promise<FetchedReports>,
   ): Promise<Reported | undefined>;
 }
 
-interface NamedFile {
-  readonly name: string;
-  readonly body: Buffer;
+/** Takes a file as it comes. */
+interface FileReader {
+  readonly push: (piece: Uint8Array) => void;
+  readonly end: () => void;
+}
+
+interface FetchedReports {
+  /** Files that went beyond the limit. */
+  readonly leftOut: number;
 }
 
 function readerOf({ results }: TestsSpec, group: TestGroup, clock: Clock): ResultsReader {
@@ -144,12 +151,17 @@ function readerOf({ results }: TestsSpec, group: TestGroup, clock: Clock): Resul
     behind: () => {},
     push: () => {},
     end: async (_ran, length, add, reports) => {
-      const troubles: (string | undefined)[] = [];
-      for (const { name, body } of await reports()) {
+      const troubles: string[] = [];
+      const { leftOut } = await reports((name) => {
         const xml = new JUnitReader((test) => named.take(test));
-        xml.push(body);
-        const { trouble } = xml.end();
-        if (trouble !== undefined) troubles.push(`${name}: ${trouble}`);
+        const end = (): void => {
+          const { trouble } = xml.end();
+          if (trouble !== undefined) troubles.push(`${name}: ${trouble}`);
+        };
+        return { push: (piece) => xml.push(piece), end };
+      });
+      if (leftOut > 0) {
+        troubles.push(`${leftOut} of its files left out: together they may have ${sizeText(REPORT_LIMIT)}`);
       }
       return named.end(troubles, length, add);
     },
@@ -226,42 +238,71 @@ function reportsOf({ recipe, spec }: GroupJob): { readonly folder: string; reado
   return { folder: [recipe.sourceDir, folder].filter(Boolean).join("/"), patterns };
 }
 
-async function fetched(clock: Clock, job: GroupJob, signal: AbortSignal): Promise<NamedFile[]> {
-  const { folder, patterns } = reportsOf(job);
+/** Each report of the group to the reader that `open` gives for it, as it comes; of a large tree no more is fetched than the folders that have some. */
+async function fetched(
+  clock: Clock,
+  job: GroupJob,
+  open: (name: string) => FileReader,
+  signal: AbortSignal,
+): Promise<FetchedReports> {
   const { machine } = job;
-  if ((await reportFiles(clock, job, signal)).length === 0) return [];
-  return within(clock, FETCH_LIMIT, [machine.gone, signal], `fetching reports from ${machine.name}`, async (limited) =>
-    unpacked(await machine.client.readTgz(folder, limited), patterns),
-  );
+  const { folder, patterns } = reportsOf(job);
+  const files = await reportFiles(clock, job, signal);
+  const unpacking = new Unpacking((path) => {
+    const name = folder === "" ? path : path.slice(folder.length + 1);
+    return matches(patterns, name) ? open(name) : undefined;
+  });
+  await within(clock, FETCH_LIMIT, [machine.gone, signal], `fetching reports from ${machine.name}`, async (limited) => {
+    for (const dir of outermost(files)) await unpacking.take(dir, await machine.client.readTgz(dir, limited));
+  });
+  return unpacking;
 }
 
-/** Those files of a tar.gz that match. */
-async function unpacked(packed: Readable, patterns: readonly string[]): Promise<NamedFile[]> {
-  const files: NamedFile[] = [];
-  let open: { readonly name: string; readonly pieces: Buffer[] } | undefined;
-  const reader = new TarReader(
-    {
-      entry: ({ name, type }) => {
-        const plain = name.replace(/^\.\//, "");
-        open = type === "file" && matches(patterns, plain) ? { name: plain, pieces: [] } : undefined;
-      },
-      data: (piece) => open?.pieces.push(Buffer.from(piece)),
-      end: () => {
-        if (open) files.push({ name: open.name, body: Buffer.concat(open.pieces) });
-        open = undefined;
-      },
-    },
-    { bytes: REPORT_LIMIT, entries: 100_000 },
-  );
-  const unzipped = packed.pipe(createGunzip());
-  packed.once("error", (error) => unzipped.destroy(error));
-  try {
-    for await (const chunk of unzipped) reader.push(chunk as Buffer);
-  } catch (error) {
-    if (error instanceof FarmError) throw error;
-    throw new FarmError("machine-broken", `The reports cannot be read: ${String(error)}`, { cause: error });
-  } finally {
-    packed.destroy();
+/** The folders that `files` are in, without those that are in another one of them. */
+function outermost(files: readonly string[]): string[] {
+  const all = new Set(files.map((file) => file.slice(0, Math.max(0, file.lastIndexOf("/")))));
+  const isIn = (dir: string): boolean =>
+    dir !== "" && dir.split("/").some((_, depth, parts) => depth > 0 && all.has(parts.slice(0, depth).join("/")));
+  return all.has("") ? [""] : [...all].filter((dir) => !isIn(dir)).toSorted();
+}
+
+/** Files out of several archives: those that somebody wants to read, up to REPORT_LIMIT of them together. */
+class Unpacking implements FetchedReports {
+  readonly #open: (path: string) => FileReader | undefined;
+  #left = REPORT_LIMIT;
+  #leftOut = 0;
+
+  constructor(open: (path: string) => FileReader | undefined) {
+    this.#open = open;
   }
-  return files;
+
+  get leftOut(): number {
+    return this.#leftOut;
+  }
+
+  /** Reads a tar.gz of the folder `dir`. */
+  async take(dir: string, packed: Readable): Promise<void> {
+    let reading: FileReader | undefined;
+    const reader = new TarReader({
+      entry: ({ name, type, size }) => {
+        const plain = name.replace(/^\.\//, "");
+        const wanted = type === "file" ? this.#open(dir === "" ? plain : `${dir}/${plain}`) : undefined;
+        reading = size > this.#left ? undefined : wanted;
+        if (reading) this.#left -= size;
+        else if (wanted) this.#leftOut++;
+      },
+      data: (piece) => reading?.push(piece),
+      end: () => reading?.end(),
+    });
+    const unzipped = packed.pipe(createGunzip());
+    packed.once("error", (error) => unzipped.destroy(error));
+    try {
+      for await (const chunk of unzipped) reader.push(chunk as Buffer);
+    } catch (error) {
+      if (error instanceof FarmError) throw error;
+      throw new FarmError("machine-broken", `The reports cannot be read: ${String(error)}`, { cause: error });
+    } finally {
+      packed.destroy();
+    }
+  }
 }
