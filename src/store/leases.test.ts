@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Provenance, Trust } from "../farm/build.ts";
-import { type EpochMs, epochMs, leaseId, machineId, minutes, ms, plus } from "../farm/ids.ts";
+import { type EpochMs, epochMs, leaseId, machineId, minutes, ms, plus, seconds } from "../farm/ids.ts";
 import { LEASE_CLASSES, type LeaseClass, type LeaseKind } from "../farm/lease.ts";
 import { bandOf, mayTake, next, rankOf, type Share, type Waiting } from "../schedule/order.ts";
 import { coordinatorEnded } from "./coordinators.ts";
@@ -279,6 +279,24 @@ test("claimLease() leaves a lease to others until avoid_until, and says when tha
   const lease = await want(sql, { avoid: [machine.machineId], avoidUntil: until });
   expect(await claimLease(sql, machine.id, NOON)).toEqual({ lease: undefined, waiting: true, lookAgainAt: until });
   expect(await take(sql, machine, until)).toBe(lease.id);
+});
+
+test("claimLease() looks soon again at what somebody had locked, and may let go of without a word", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const machine = await oneMachine(sql);
+  const lease = await want(sql, {});
+  const other = await database.pool.connect();
+  try {
+    await other.query("begin");
+    await other.query("select from lease for update");
+    const lookAgainAt = plus(NOON, seconds(1));
+    expect(await claimLease(sql, machine.id, NOON)).toEqual({ lease: undefined, waiting: true, lookAgainAt });
+    await other.query("rollback");
+  } finally {
+    other.release();
+  }
+  expect(await take(sql, machine, NOON)).toBe(lease.id);
 });
 
 const arbitraryLease = fc.record({

@@ -20,8 +20,10 @@ import {
   type LeaseId,
   leaseId,
   type MachineId,
+  type Ms,
   machineId,
   type SessionId,
+  seconds,
   sessionId,
 } from "../farm/ids.ts";
 import { LEASE_CLASSES, type Lease, type LeaseClass, type LeaseKind } from "../farm/lease.ts";
@@ -179,13 +181,24 @@ const CLAIMED = `
   where lease.id = (select id from bound union all select id from starving union all select id from best limit 1) and lease.state = 'wanted'
   returning lease.id, lease.kind, lease.class, lease.queue, lease.provenance, lease.wanted_at, lease.session_id, lease.machine_id, lease.epoch`;
 
-/** For who got nothing: whether work waits that another machine may take, and when some of it becomes free to take. */
+/** What somebody else had locked is looked at again after so long. */
+const LOCKED_AGAIN: Ms = seconds(1);
+
+/**
+ * For who got nothing: whether work waits that another machine may take, and when some of it becomes free to take. What it may take itself was
+ * locked: whoever has the lock takes it or ends it, or lets go of it without a word, as when a transaction is broken off.
+ */
 const REST = `
   select (
       select true from lease where queue = who.queue and ${TRUSTED} and state = 'wanted' and only_machine is null
       order by starves_at, id limit 1
     ) as waiting,
-    (select min(avoid_until) from lease where queue = who.queue and avoid_until > $2 and state = 'wanted') as look_again_at
+    least(
+      (select min(avoid_until) from lease where queue = who.queue and avoid_until > $2 and state = 'wanted'),
+      case when who.may and who.well and exists (
+        select from lease where queue = who.queue and only_machine is null and ${FOR_ME}
+      ) then $2::timestamptz + interval '${LOCKED_AGAIN / 1000} seconds' end
+    ) as look_again_at
   from who where not exists (select from got)`;
 
 export const CLAIM: string = `
