@@ -96,6 +96,39 @@ test("a branch that was deleted is not red any more, and what was wanted for its
   expect(await open()).toEqual([{ outcome: "skipped" }]);
 });
 
+test("what waits for the sake of a branch that is deleted is taken back, unless another one has its commit or somebody asked for it; pushed again, its head is built", async () => {
+  await using bench = await Bench.make();
+  const { sql } = bench;
+  await addHostType(sql, HOST);
+  bench.planned = (tx, found) => planFound(tx, FARM, found, systemClock.now());
+  const repo = await TestRepository.init(`${bench.folder}/origin`);
+  await repo.commit("main 1");
+  await repo.git("checkout", "-q", "-b", "side");
+  for (const message of ["side 1", "side 2", "side 3"]) await repo.commit(message);
+  await repo.git("branch", "-q", "kept", "side~2");
+  await repo.git("checkout", "-q", "main");
+  await bench.open([{ name: "app", url: "origin", branches: "*" }]);
+  const asked = "update build set requested_by = 'ann' from commit c where c.id = commit_id and c.message = 'side 2'";
+  await sql.query(asked);
+  const builds = () =>
+    sql.query<{ message: string; outcome: string | null; reason: string | null }>(
+      "select c.message, b.outcome, b.reason from build b join commit c on c.id = b.commit_id order by c.message, b.id",
+    );
+  const waits = { outcome: null, reason: null };
+  const before = ["main 1", "side 1", "side 2"].map((message) => ({ message, ...waits }));
+  expect(await builds()).toEqual([...before, { message: "side 3", ...waits }]);
+
+  await repo.git("branch", "-q", "-m", "side", "hidden/side");
+  await bench.look();
+  const reason = 'branch "side" of app was deleted before it began';
+  const skipped = { message: "side 3", outcome: "skipped", reason };
+  expect(await builds()).toEqual([...before, skipped]);
+
+  await repo.git("branch", "-q", "-m", "hidden/side", "side");
+  await bench.look();
+  expect(await builds()).toEqual([...before, skipped, { message: "side 3", ...waits }]);
+});
+
 test.each([
   ["two", "one", { two: "failure", merge: "failure" }],
   ["three", "merge", { two: "success", merge: "success" }],

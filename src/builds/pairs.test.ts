@@ -159,5 +159,5 @@ test("a builder with needs builds what has them all in its history, of a pair th
   expect(await pairs(database)).toEqual(["net a with go 2 of master"]);
   const own = await sql.query("select c.hash from build b join commit c on c.id = b.commit_id where b.repo = 'go'");
   expect(own).toEqual([{ hash: "2".repeat(40) }]);
-  expect(asked.toSorted()).toEqual(["go 1 9", "go 2 9", "go 2 9"]);
+  expect(asked.toSorted()).toEqual(["go 1 9", "go 2 9"]); // once each, though two builders and a pair want to know
 });

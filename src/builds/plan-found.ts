@@ -3,7 +3,7 @@
  *
  * The newest commit of a branch is built anew when a builder's recipe changed; what then waits by an older recipe is canceled. What waits
  * and is overtaken by it is skipped where the builder's policy says so (overtaken.ts). What narrows a range of commits that a forced push took
- * away is canceled, begun or not.
+ * away is canceled, begun or not. What waits for the sake of a branch that is gone is skipped.
  *
  * Where a repository is tested with another one (builder `against`), a build is of a pair: whichever of the two moves, the newest commit of the
  * one is planned with the newest of the other. A pair that has not begun is taken back when there is a newer one, like an older recipe.
@@ -16,10 +16,10 @@ import type { Bus } from "../farm/deps.ts";
 import type { EpochMs } from "../farm/ids.ts";
 import type { FoundCommits } from "../source/repo-watch.ts";
 import { type BuildRef, cancelBuild, outdatedBuilds, recipeDigest } from "../store/builds.ts";
-import { type BranchTip, type KnownCommit, lockedTips } from "../store/commits.ts";
+import { type BranchTip, isGone, type KnownCommit, lockedTips } from "../store/commits.ts";
 import { narrowingOfGone } from "../store/lines.ts";
 import type { Sql } from "../store/sql.ts";
-import { overtakenBuilds, skipBuilds, spareMachines } from "../store/superseded.ts";
+import { buildsOfGone, overtakenBuilds, skipBuilds, spareMachines } from "../store/superseded.ts";
 import { insertPlanned, type PlannedBuild } from "./insert.ts";
 import { toSkip } from "./overtaken.ts";
 import { plan, type Tips } from "./plan.ts";
@@ -50,10 +50,17 @@ export async function planFound(
   const { repo, branch } = found;
   const topics = new Set<string>();
   const bus = { publish: (topic: string) => void topics.add(topic) };
+  if (found.commits.length === 0 && (await isGone(sql, repo, branch))) {
+    const reason = `branch ${JSON.stringify(branch)} of ${repo} was deleted before it began`;
+    const waiting = await buildsOfGone(sql, repo, branch);
+    for (const build of await skipBuilds(sql, waiting, reason, now)) publishBuild(bus, build, false);
+    return [...topics];
+  }
+  const asked = remembering(known);
   const all = await tipsOf(sql, farm, repo, known);
   const tips: Tips = (other) =>
     all.filter((tip) => tip.repo === other).map((tip) => ({ branch: tip.branch, hash: tip.commit.hash }));
-  await planCommits(sql, farm, found, plan(farm, repo, branch, tips), FARM, known, bus, now);
+  await planCommits(sql, farm, found, plan(farm, repo, branch, tips), FARM, asked, bus, now);
   for (const tip of all) {
     if (tip.repo === repo) continue;
     const pairs = plan(farm, tip.repo, tip.branch, tips).filter((recipe) => recipe.with?.repo === repo);
@@ -63,7 +70,7 @@ export async function planFound(
       { ...tip, commits: [tip.commit] },
       pairs,
       `a newer commit of "${repo}"`,
-      known,
+      asked,
       bus,
       now,
     );
@@ -75,6 +82,20 @@ export async function planFound(
     publishBuild(bus, (await cancelBuild(sql, id, FORCED_PUSH, now)).build, false);
   }
   return [...topics];
+}
+
+/** Each question once, whichever builders have it: they are answered in the middle of a transaction, which must not stand still for long. */
+function remembering(known: Known): Known {
+  const answers = new Map<string, Promise<boolean>>();
+  return {
+    watches: (repo, branch) => known.watches(repo, branch),
+    includes: (repo, hash, needed) => {
+      const key = `${repo}\n${hash}\n${needed}`;
+      const answer = answers.get(key) ?? known.includes(repo, hash, needed);
+      answers.set(key, answer);
+      return answer;
+    },
+  };
 }
 
 /** Tips of the repositories that `repo` is tested with, and of those that are tested with it; none where there are no pairs. */

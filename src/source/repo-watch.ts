@@ -5,7 +5,7 @@
  * builds planned for it: a coordinator that dies at any point has either done both or will do both. Looking twice is harmless.
  *
  * A branch that the remote does not have any more is gone: it keeps what was built of it until retention ends it, and nobody builds anything
- * for its sake. Pushed again, it is back.
+ * for its sake; what waits to be built is taken back by whoever plans. Pushed again, it is back, and planned anew.
  *
  * Every coordinator of the farm watches. A branch that another one moved between reading where it stood and recording is left to it, and
  * looked at again at once. A commit that another one found, and that a machine of ours is to build, is brought here when it is asked for.
@@ -27,7 +27,7 @@ import { remoteTrouble } from "./remote-trouble.ts";
 
 export const LONGEST_WAIT: Ms = minutes(5);
 
-/** Commits that appeared on a branch, newest first; none when it went back to one that it had. */
+/** Commits that appeared on a branch, newest first; none when it went back to one that it had, and when it is gone. */
 export interface FoundCommits {
   readonly repo: string;
   readonly branch: string;
@@ -156,7 +156,7 @@ export class RepoWatch implements AsyncDisposable {
 
   /** What its HEAD is, and what is wrong with what it has; null: nothing. */
   async #fetchAndRecord(): Promise<Pick<Choice, "headBranch" | "problem">> {
-    const { sql, bus, clock, mirror } = this.#deps;
+    const { sql, bus, mirror } = this.#deps;
     const { name, url, branches, history } = this.config;
     const stop = this.#stop.signal;
     const remote = await this.#deps.remote(this.config);
@@ -176,13 +176,24 @@ export class RepoWatch implements AsyncDisposable {
       this.#standing = { ...this.#standing, heads: found };
       if (moved) await mirror.tidy(stop).catch((error: unknown) => this.#untidy(error));
     }
-    const present = [...refs.branches.keys(), ...choice.watched.map((branch) => branch.name)];
-    if (await commits.recordPresent(sql, name, present, clock.now())) {
-      for (const topic of [`grid:${name}`, `standing:${name}`]) bus.publish(topic);
-    }
+    const present = new Set([...refs.branches.keys(), ...choice.watched.map((branch) => branch.name)]);
+    for (const branch of this.#planned) if (!present.has(branch)) this.#planned.delete(branch);
+    for (const topic of await this.#recordPresent([...present])) bus.publish(topic);
     const { headBranch, problem } = choice;
     const words = `Cannot find everything in ${JSON.stringify(name)} at ${url}: ${problem}`;
     return { headBranch, problem: problem === null ? null : words };
+  }
+
+  /** Returns the topics of what changed. */
+  #recordPresent(present: readonly string[]): Promise<readonly string[]> {
+    const { sql, clock, planned } = this.#deps;
+    const { name: repo } = this.config;
+    return sql.tx(async (tx) => {
+      const { news, gone } = await commits.recordPresent(tx, repo, present, clock.now());
+      const topics = news ? [`grid:${repo}`, `standing:${repo}`] : [];
+      for (const branch of gone) topics.push(...(await planned(tx, { repo, branch, commits: [] })));
+      return topics;
+    });
   }
 
   async #record(branch: WatchedBranch, recorded: string | undefined): Promise<void> {

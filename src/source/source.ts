@@ -45,6 +45,8 @@ export interface SourceOptions {
 
 const CACHE_BYTES = 4 * 2 ** 30;
 const MAX_TARBALL_BYTES = 2 ** 30;
+/** Answers of `includes`: some hundred commits of some ten branches. */
+const INCLUDED_KEPT = 10_000;
 
 export class Source implements AsyncDisposable {
   readonly #options: SourceOptions;
@@ -55,6 +57,8 @@ export class Source implements AsyncDisposable {
   readonly #mirrors = new Map<string, Mirror>();
   readonly #watches = new Map<string, RepoWatch>();
   #configuring: Promise<void> = Promise.resolve();
+  /** Repository, commit and a commit that its history has or not -> which; whoever asks may have to ask again from the beginning. */
+  readonly #included = new Map<string, boolean>();
 
   private constructor(options: SourceOptions, cache: BlobCache) {
     this.#options = options;
@@ -101,7 +105,14 @@ export class Source implements AsyncDisposable {
   async includes(repo: string, hash: string, needed: string): Promise<boolean> {
     const mirror = this.#mirror(repo);
     const stop = this.#stop.signal;
-    return !(await mirror.has(needed, stop)) || (await mirror.isAncestor(needed, hash, stop));
+    const key = `${repo}\n${hash}\n${needed}`;
+    const known = this.#included.get(key);
+    if (known !== undefined) return known;
+    if (!(await mirror.has(needed, stop))) return true;
+    const included = await mirror.isAncestor(needed, hash, stop);
+    if (this.#included.size === INCLUDED_KEPT) this.#included.clear();
+    this.#included.set(key, included);
+    return included;
   }
 
   /** Where the watching of each repository stands. */

@@ -58,25 +58,25 @@ export async function recordAnswer(
 
 /**
  * The remote has `branches` of `repo` and no others: those that were recorded and are not among them are gone, and where they stand is not kept; those
- * that were gone and are among them are back. Returns whether that is news.
+ * that were gone and are among them are back. Returns whether that is news, and which are gone from now on.
  */
 export async function recordPresent(
   sql: Sql,
   repo: string,
   branches: readonly string[],
   now: EpochMs,
-): Promise<boolean> {
-  const changed = await sql.query(
+): Promise<{ readonly news: boolean; readonly gone: readonly string[] }> {
+  const changed = await sql.query<{ name: string; gone: boolean }>(
     `with changed as (
        update branch set gone_at = case when name = any ($2::text[]) then null else $3::timestamptz end
        where repo = $1 and (gone_at is null) <> (name = any ($2::text[])) returning name, gone_at
      ), forgotten as (
        delete from standing using changed where repo = $1 and branch = changed.name and changed.gone_at is not null
      )
-     select name from changed`,
+     select name, gone_at is not null as gone from changed order by name`,
     [repo, branches, at(now)],
   );
-  return changed.length > 0;
+  return { news: changed.length > 0, gone: changed.filter(({ gone }) => gone).map(({ name }) => name) };
 }
 
 /** Whether the remote does not have the branch any more. */

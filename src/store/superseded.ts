@@ -1,5 +1,5 @@
 /** Builds that a newer commit of their branch overtook, and builds that nobody needs any more: found, and ended as `skipped`. */
-import type { BuildId, EpochMs } from "../farm/ids.ts";
+import { type BuildId, buildId, type EpochMs } from "../farm/ids.ts";
 import { type BuildRef, buildRef } from "./builds.ts";
 import { endTests, lockTests } from "./left-tests.ts";
 import { at, type Sql } from "./sql.ts";
@@ -29,6 +29,23 @@ export async function overtakenBuilds(
      order by h.position desc nulls last, b.id desc`,
     [repo, branch, builders],
   );
+}
+
+/**
+ * Those that wait, and that only a branch which is gone wanted: of commits that no other branch has, and with that branch of another repository. Whether
+ * they have begun before does not matter; what somebody asked for stays.
+ */
+export async function buildsOfGone(sql: Sql, repo: string, branch: string): Promise<BuildId[]> {
+  const rows = await sql.query<{ id: number }>(
+    `select b.id from build b join recipe r on r.digest = b.recipe
+     where b.state <> 'ended' and b.state = 'scheduled' and b.requested_by is null and ((r.with_repo = $1 and r.with_branch = $2) or (
+       b.repo = $1 and b.branch = $2 and not exists (
+         select from branch_commit h join branch o on o.repo = h.repo and o.name = h.branch
+         where h.commit_id = b.commit_id and o.gone_at is null)))
+     order by b.id`,
+    [repo, branch],
+  );
+  return rows.map((row) => buildId(row.id));
 }
 
 /** Of each host type: machines that are free now and would be given work, less the leases that wait for one, those of `except` not counted. */
