@@ -137,7 +137,8 @@ async function runTestsStep({ deps, signal }: Driving, { number, log, writer }: 
   const sealed = await writer.seal();
   const step = { number, name: TESTS_STEP, status: end.status };
   const outcome = end.settled && end.counts.failed === 0 ? "success" : "failure";
-  return { outcome, step, reason: end.status, sealed, machineFine: true, ...(end.settled && { settled: true }) };
+  const reason = end.settled ? null : end.status;
+  return { outcome, step, reason, sealed, machineFine: true, ...(end.settled && { settled: true }) };
 }
 
 /** Runs the step, or takes it up. */
@@ -148,7 +149,7 @@ async function runStep(
 ): Promise<Pick<CommandRan, "state" | "ok" | "stopped">> {
   const { recipe, attempt } = begun;
   const either = AbortSignal.any([machine.gone, signal]);
-  if (step.makesOther && recipe.with?.builtBy !== undefined && (await otherIsMade(machine, either))) {
+  if (step.makesOther && recipe.with?.builtBy !== undefined && (await otherIsMade(deps.clock, machine, either))) {
     await writer.write(Buffer.from(`Not needed: ${recipe.with.repo} was written as it is after this.\n`));
     return { ok: true, state: "ok", stopped: false };
   }

@@ -4,11 +4,11 @@ import { unpackTar } from "modern-tar";
 import { expect, test } from "vitest";
 import type { SourcePart } from "../farm/build.ts";
 import { FarmError } from "../farm/errors.ts";
-import { epochMs, machineId, sessionId } from "../farm/ids.ts";
+import { epochMs, machineId, minutes, sessionId } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { testRecipe } from "../store/testing/farm.ts";
 import type { BuildMachine } from "./machine.ts";
-import { writeSources } from "./sources.ts";
+import { otherIsMade, writeSources } from "./sources.ts";
 
 const NOON = epochMs(Date.UTC(2026, 10, 23, 12));
 const GO: readonly SourcePart[] = [
@@ -113,4 +113,14 @@ test("a part that cannot be written ends the others, and is the reason", async (
   gate("go1.4 https://example.org/go.tar.gz")?.reject(new FarmError("machine-broken", "no such address"));
   await expect(done).rejects.toThrow("no such address");
   expect(calls).toHaveLength(2);
+});
+
+test("otherIsMade() does not wait for ever for a machine that lists nothing", async () => {
+  const clock = new FakeClock();
+  const machine = { name: "m1", client: { ls: () => new Promise<string[]>(() => {}) } };
+  const looked = expect(otherIsMade(clock, machine, new AbortController().signal)).rejects.toThrow(
+    "listing m1 took longer than 1m",
+  );
+  await clock.advance(minutes(1));
+  await looked;
 });

@@ -15,10 +15,14 @@ import type { OtherTree, Recipe, SourcePart } from "../farm/build.ts";
 import type { Clock } from "../farm/clock.ts";
 import { durationText } from "../farm/duration-text.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
-import { type EpochMs, ms } from "../farm/ids.ts";
+import { type EpochMs, type Ms, minutes, ms } from "../farm/ids.ts";
 import { parseLsLine } from "../wire/buildlet-api/ls-line.ts";
 import { tarEnd, tarHeader, tarPadding } from "../wire/tar/tar-writer.ts";
 import type { BuildMachine, Unpacked } from "./machine.ts";
+import { within } from "./within.ts";
+
+/** For a machine to list one folder. */
+const LIST_LIMIT: Ms = minutes(1);
 
 export interface SourcesDeps {
   readonly clock: Clock;
@@ -97,8 +101,14 @@ async function writeKept(
 }
 
 /** Whether that is so on this machine. It says so itself: whoever wrote the sources may be gone. */
-export async function otherIsMade(machine: BuildMachine, signal: AbortSignal): Promise<boolean> {
-  const lines = await machine.client.ls(".", { recursive: false }, signal);
+export async function otherIsMade(
+  clock: Clock,
+  { name, client }: Pick<BuildMachine, "name"> & { readonly client: Pick<BuildMachine["client"], "ls"> },
+  signal: AbortSignal,
+): Promise<boolean> {
+  const lines = await within(clock, LIST_LIMIT, [signal], `listing ${name}`, (limited) =>
+    client.ls(".", { recursive: false }, limited),
+  );
   return lines.some((line) => parseLsLine(line)?.name === OTHER_MADE);
 }
 
