@@ -134,6 +134,33 @@ test("[coordinator 21] a failure with a path fails that dial; one without fails 
   expect([settled[2], given.sent.map(String)]).toEqual(["c ok", ["HTTP/1.1 101 Switching Protocols\r\n\r\n"]]);
 });
 
+test("of two dials of which one failed, nobody knows which, the other one is picked up: then it is known, and asked again at once", async () => {
+  const { clock, dialer, hear, socket, closed } = start(false);
+  const [first, second] = [dialer.connection(), dialer.connection()];
+  await hear('{"command":"pickup-failed","err":"503 stopping"}\n');
+  const dials = () => socket.lines().length - 1;
+  expect(dials()).toBe(2);
+  const given = [new FakeSocket(), new FakeSocket()] as const;
+  expect(dialer.deliver(2, given[0])).toBe(true);
+  expect(await second).toBe(given[0]);
+  await clock.advance(PICK_UP_PAUSE);
+  expect(dials()).toBe(3);
+  expect(dialer.deliver(3, given[1])).toBe(true);
+  expect([await first, closed]).toEqual([given[1], []]);
+});
+
+test("a dial that is not picked up while one of several has failed is asked for again: that one was it", async () => {
+  const { clock, dialer, hear, pass, socket } = start(false);
+  const dials = [dialer.connection(), dialer.connection()].map((dial) => dial.catch((error: Error) => error.message));
+  await hear('{"command":"pickup-failed","err":"503 stopping"}\n');
+  await pass(DIAL_LIMIT / 1000);
+  await clock.advance(PICK_UP_PAUSE);
+  expect(socket.lines().filter((line) => line !== "keep-alive")).toHaveLength(3);
+  expect(await dials[1]).toBe('Machine "m" did not open a connection within 20 s');
+  dialer.close("done");
+  expect(await dials[0]).toBe('Machine "m" is gone: done');
+});
+
 test("a machine that could not open a connection is asked again after a pause, a few times, and never once nobody wants it", async () => {
   const { clock, dialer, hear, socket } = start(false);
   const failed = async () => {

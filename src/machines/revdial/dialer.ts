@@ -8,7 +8,7 @@
  *   dial   waiting -picked up-> done;  waiting -pickup-failed | limit | caller's signal | close-> failed
  *
  * A failure that does not say which dial it is about (the original machine leaves it out when its pick-up was refused)
- * fails a dial only when it can be about no other; otherwise the limit of each decides.
+ * fails a dial only when it can be about no other: at once, or when the others were picked up, or at the limit of the first that was not.
  *
  * A machine that says that it could not open a connection is there, and nothing was sent: whoever wants one (`connection`) has it asked again,
  * by a further dial. The farm's address leads to any coordinator, and the one that was reached may have been about to stop.
@@ -75,6 +75,8 @@ export class Dialer {
   #dials = 0;
   /** Pick-ups that we refused; the machine is going to complain about each. */
   #refused = 0;
+  /** Failures of one of several dials, nobody knows which yet. */
+  #unnamed: PickUpError[] = [];
   #lastSent = Number.NEGATIVE_INFINITY;
   /** When the first keep-alive was sent that the machine has not answered since. */
   #unanswered: number | undefined;
@@ -167,6 +169,7 @@ export class Dialer {
         return;
       }
       waiting.resolve(socket);
+      this.#nameFailed();
     });
     return true;
   }
@@ -176,7 +179,7 @@ export class Dialer {
     if (this.#closed) return;
     const now = this.#now;
     for (const [dial, { deadline }] of this.#waiting) {
-      if (deadline <= now) this.#fail(dial, noPickUp(this.#options.name));
+      if (deadline <= now) this.#fail(dial, this.#unnamed.shift() ?? noPickUp(this.#options.name));
     }
     for (const [dial, until] of this.#givenUp) if (until <= now) this.#givenUp.delete(dial);
     if (this.#writing !== undefined && now - this.#writing >= WRITE_LIMIT) {
@@ -252,10 +255,19 @@ export class Dialer {
       this.#refused--;
       return;
     }
-    const [first, ...more] = [...this.#waiting.keys(), ...this.#givenUp.keys()];
-    if (first === undefined || more.length > 0) return;
-    this.#fail(first, error);
-    this.#givenUp.delete(first); // its failure has come
+    this.#unnamed.push(error);
+    this.#nameFailed();
+  }
+
+  /** Where all dials that are not settled have failed, it is known which have. */
+  #nameFailed(): void {
+    const open = [...this.#waiting.keys(), ...this.#givenUp.keys()];
+    if (this.#unnamed.length < open.length) return;
+    const errors = this.#unnamed.splice(0);
+    for (const [i, dial] of open.entries()) {
+      this.#fail(dial, errors[i]);
+      this.#givenUp.delete(dial); // its failure has come
+    }
   }
 
   #fail(dial: number, reason: unknown): void {
