@@ -79,6 +79,7 @@ interface Running {
   readonly stop: AbortController;
   /** Once it is known. */
   build?: BuildId;
+  builder?: string;
   done: Promise<void>;
 }
 
@@ -191,6 +192,7 @@ export class Builds implements AsyncDisposable {
     const { lease, stop } = running;
     const told = ({ build }: HelperJob): void => {
       running.build = build.id;
+      running.builder = build.builder;
       bus.publish(`build:${build.id}`);
       if (machine) bus.publish(`machine:${machine.machineId}`);
     };
@@ -206,6 +208,12 @@ export class Builds implements AsyncDisposable {
       await patiently(() => endHelper(sql, lease, fault, helped.reason, clock.now()));
     }
     log.info({ build: running.build, machine: machine?.name, reason: helped.reason, parked }, "A helper ended");
+    if (!helped.parked && helped.verdict) {
+      log.info(
+        { build: running.build, builder: running.builder, machine: machine?.name, ...helped.verdict },
+        "A build ended",
+      );
+    }
     if (running.build) bus.publish(`tests:${running.build}`);
     if (machine) bus.publish(`machine:${machine.machineId}`);
     return back;

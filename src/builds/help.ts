@@ -26,8 +26,16 @@ export interface HelpDeps extends TestsDeps {
 /** `parked`: the machine may come back with what it runs. */
 export type Helped = { readonly reason: string } & (
   | { readonly parked: true }
-  /** `machineFine`: it may be used again after it was cleaned; `machineFault`: it went away or broke in the middle of its work. */
-  | { readonly parked: false; readonly machineFine: boolean; readonly machineFault: boolean }
+  /**
+   * `machineFine`: it may be used again after it was cleaned; `machineFault`: it went away or broke in the middle of its work. `verdict`: the build
+   * ended with its last test, and nobody drives the build's own machine.
+   */
+  | {
+      readonly parked: false;
+      readonly machineFine: boolean;
+      readonly machineFault: boolean;
+      readonly verdict?: { readonly outcome: "success" | "failure"; readonly tookMs: number };
+    }
 );
 
 /** `told` is called once it is known which build it is. Never throws. */
@@ -67,10 +75,14 @@ export async function help(
       tell: async () => {},
       say: async () => {},
     } as const;
-    const { why } = await workOff(deps, work, signal);
+    const worked = await workOff(deps, work, signal);
+    const { why } = worked;
     if (why === "unfit") return { ...ended("a test was stopped on it"), machineFine: false };
     if (why === "out-of-time") return ended(outOfTimeText(limit));
-    return ended(why === "left" ? "there was nothing left to help with" : "the tests have ended");
+    if (why === "left") return ended("there was nothing left to help with");
+    if (why !== "over" || !worked.unattended) return ended("the tests have ended");
+    const outcome = worked.counts.failed === 0 ? "success" : "failure";
+    return { ...ended("the tests have ended"), verdict: { outcome, tookMs: clock.now() - job.countsFrom } };
   } catch (error) {
     const stopped = signal.aborted && signal.reason instanceof FarmError && signal.reason.code === "unavailable";
     const reason = messageOf(machine.gone.aborted ? machine.gone.reason : error);

@@ -226,10 +226,12 @@ test("a build does not wait for its own machine to come back: what fails on its 
   expect(machines.map(([, machine]) => machine)).not.toContain("main");
 });
 
-test("tests whose machine is waited for and that nobody works at are given to a helper, though none was worth its start", async () => {
+test("tests whose machine is waited for and that nobody works at are given to a helper, though none was worth its start; the log says how the build ended", async () => {
   await using database = await freshDatabase();
   await addHostType(database.sql, "linux");
-  await using farm = await TestFarm.open(database, { snapshots: trees() });
+  const said: object[] = [];
+  const info = (fields: object, text: string) => void (text === "A build ended" && said.push(fields));
+  await using farm = await TestFarm.open(database, { snapshots: trees(), log: { ...quiet, info } });
   const id = await waitedFor(farm, ["a", "b", "c"], async () => {});
   await farm.connect("linux", "other", { script: runScript(() => ({})) });
   const { sql, bus } = database;
@@ -237,4 +239,6 @@ test("tests whose machine is waited for and that nobody works at are given to a 
   expect(await new Recovery({ ...deps, alone: false, lost: () => {} }).look()).toBe(0);
   expect(await endedBuild(database, id)).toMatchObject({ outcome: "success" });
   expect((await testsOf(database, id)).map(({ machine }) => machine)).toEqual(["other", "other", "other"]);
+  const ended = { build: id, builder: "linux-amd64", machine: "other", outcome: "success", tookMs: expect.any(Number) };
+  await until(() => expect(said).toEqual([ended]));
 });

@@ -81,7 +81,7 @@ export interface TestsJob {
 }
 
 export type Worked =
-  | { readonly why: "over"; readonly counts: TestCounts }
+  | { readonly why: "over"; readonly counts: TestCounts; readonly unattended: boolean }
   /** `out-of-time`: the build has used up its time. */
   | { readonly why: "left" | "lost" | "unfit" | "out-of-time" };
 
@@ -115,7 +115,7 @@ export async function workOff(deps: TestsDeps, job: TestsJob, signal: AbortSigna
     await ended?.stored(turn);
     publish(deps, job, turn, ended !== undefined);
     await job.tell();
-    if (turn.next === "over") return { why: "over", counts: turn.counts };
+    if (turn.next === "over") return { why: "over", counts: turn.counts, unattended: turn.unattended };
     if (turn.next === "lost") return { why: "lost" };
     if (!takes) return { why: "unfit" };
     if (turn.next === "wait" && clock.monotonic() >= job.limit.endsAt) return { why: "out-of-time" };

@@ -68,8 +68,8 @@ export type TurnResult =
   | { readonly next: "group"; readonly group: TestGroup; readonly helpersWanted: boolean }
   /** Others run what is left, or what waits is not for this machine before `again`. */
   | { readonly next: "wait"; readonly again: EpochMs | null; readonly running: number; readonly helpersWanted: boolean }
-  /** All tests have ended, and the build with them. */
-  | { readonly next: "over"; readonly counts: TestCounts }
+  /** All tests have ended, and the build with them. `unattended`: by this turn, and nobody drives the build's own machine who hears of it. */
+  | { readonly next: "over"; readonly counts: TestCounts; readonly unattended: boolean }
   /** The lease is not held any more, or nobody wants the build. */
   | { readonly next: "lost" };
 
@@ -84,13 +84,13 @@ export async function testTurn(
   return sql.tx(async (tx) => {
     const run = await TestRun.lock(tx, worker.build, { ...worker, done: done?.group ?? null });
     if (!run) return { next: "lost" };
-    if (run.ended) return { next: "over", counts: run.counts };
+    if (run.ended) return { next: "over", counts: run.counts, unattended: false };
     if (!run.open || !run.held) return { next: "lost" };
     const turn: Turn = { tx, run, worker, rules, now, said: [] };
     if (done) await settle(turn, done);
     if (run.lost) await takeBack(turn);
     if (run.counts.failed > 0 && !rules.spec.keepGoing) run.stop();
-    if (run.over) return { next: "over", counts: await writeVerdict(turn) };
+    if (run.over) return { next: "over", counts: await writeVerdict(turn), unattended: run.working.main === 0 };
     return goOn(turn, done?.tests.some(({ result }) => result === "failure") ?? false);
   });
 }

@@ -10,7 +10,7 @@ import type { BuildData } from "./build-data.ts";
 
 /** "linux-amd64 failed in “test” after 3m 02s". */
 export function Sentence(props: { data: BuildData }): JSX.Element {
-  const { build, wait, away } = props.data;
+  const { build, wait, away, tests } = props.data;
   const took = build.startedAt === null ? null : <Span from={build.startedAt} to={build.endedAt} />;
   const step = build.step === null ? null : <>“{visible(build.step)}”</>;
   const name = <Builder name={build.builder} repo={build.repo} />;
@@ -46,6 +46,13 @@ export function Sentence(props: { data: BuildData }): JSX.Element {
     case "skipped":
       return <>{name} was skipped</>;
     case "running":
+      if (away !== null && tests?.machines.some(({ name: other, running }) => other !== away.machine && running > 0))
+        return (
+          <>
+            {name} is running {step} {tests.ended}/{tests.total} on other machines; <Name text={away.machine} /> may
+            come back <Limit at={away.until} />
+          </>
+        );
       if (away !== null)
         return (
           <>

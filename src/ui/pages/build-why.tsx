@@ -9,7 +9,7 @@ export function Troubles(props: { none: boolean; children: ComponentChildren }):
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard.
     <section class="troubles" tabIndex={0} aria-label="What failed">
-      {props.none ? <p class="muted">No test has failed yet.</p> : props.children}
+      {props.none ? <p class="muted">No test has failed for good yet.</p> : props.children}
     </section>
   );
 }
