@@ -3,11 +3,10 @@ import type { Builds } from "../builds/builds.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus } from "../farm/deps.ts";
 import { FarmError } from "../farm/errors.ts";
-import { type CoordinatorId, machineId } from "../farm/ids.ts";
+import { machineId } from "../farm/ids.ts";
 import { recordAudit } from "../store/audit.ts";
-import { drainCoordinator, drainFarm, resumeCoordinator, resumeFarm } from "../store/drain.ts";
+import { type DrainTarget, drain, resume } from "../store/drain.ts";
 import { revokeMachineKey } from "../store/keys.ts";
-import { drainHostType, drainMachine, resumeHostType, resumeMachine } from "../store/machines.ts";
 import { readmitMachine } from "../store/set-aside.ts";
 import type { Sql } from "../store/sql.ts";
 import type { Actions } from "../web/deps.ts";
@@ -17,10 +16,9 @@ export interface ActionsDeps {
   readonly bus: Bus;
   readonly clock: Clock;
   readonly builds: Builds;
-  readonly coordinator: CoordinatorId;
 }
 
-export function actions({ sql, bus, clock, builds, coordinator }: ActionsDeps): Actions {
+export function actions({ sql, bus, clock, builds }: ActionsDeps): Actions {
   /** Does `work` and records it in one transaction; `undefined` and `false` mean that there is no such thing. */
   async function recorded<T>(
     entry: { who: string; action: string; subject: string; detail?: string },
@@ -39,68 +37,52 @@ export function actions({ sql, bus, clock, builds, coordinator }: ActionsDeps): 
     });
     return result;
   }
-  const machine = (id: number, hostType: string) => {
-    bus.publish(`machine:${id}`);
-    bus.publish(`queue:${hostType}`);
-  };
-  const host = (hostType: string) => {
-    bus.publish("farm:");
-    bus.publish(`queue:${hostType}`);
-  };
-  const everything = () => {
-    bus.publish("drain:");
-    bus.publish("farm:");
-    bus.publish("queue:");
-  };
+  /** Tells all who work there, or look at it. */
+  function tell(target: DrainTarget, hostType: string | undefined): void {
+    const whole = target.kind === "farm" || target.kind === "coordinator";
+    if (whole) bus.publish("drain:");
+    bus.publish(target.kind === "machine" ? `machine:${target.id}` : "farm:");
+    bus.publish(whole ? "queue:" : `queue:${hostType}`);
+  }
+  /** `note` is null to resume. */
+  async function turn(target: DrainTarget, note: string | null, who: string): Promise<void> {
+    const action = note === null ? "resume" : "drain";
+    const entry = { who, action, subject: subjectOf(target), ...(note !== null && { detail: note }) };
+    const turned = await recorded(entry, (tx) =>
+      note === null ? resume(tx, target) : drain(tx, target, note, clock.now()),
+    );
+    tell(target, turned.hostType);
+  }
   return {
     rebuild: (build, who) => builds.rebuild(build, who),
     async cancel(build, who) {
       if (await builds.cancel(build, who)) return;
       throw new FarmError("conflict", `Cannot cancel build ${build}: it has ended already`);
     },
-    async drainMachine(id, note, who) {
-      const entry = { who, action: "drain", subject: `machine:${id}`, detail: note };
-      machine(id, (await recorded(entry, (tx) => drainMachine(tx, machineId(id), note, clock.now()))).hostType);
-    },
-    async resumeMachine(id, who) {
-      const entry = { who, action: "resume", subject: `machine:${id}` };
-      machine(id, (await recorded(entry, (tx) => resumeMachine(tx, machineId(id)))).hostType);
-    },
     async readmitMachine(id, who) {
       const entry = { who, action: "readmit", subject: `machine:${id}` };
-      machine(id, (await recorded(entry, (tx) => readmitMachine(tx, machineId(id), clock.now()))).hostType);
+      const { hostType } = await recorded(entry, (tx) => readmitMachine(tx, machineId(id), clock.now()));
+      tell({ kind: "machine", id }, hostType);
     },
-    async drainFarm(note, who) {
-      const entry = { who, action: "drain", subject: "farm:", detail: note };
-      await recorded(entry, (tx) => drainFarm(tx, note, clock.now()));
-      everything();
-    },
-    async resumeFarm(who) {
-      await recorded({ who, action: "resume", subject: "farm:" }, resumeFarm);
-      everything();
-    },
-    async drainCoordinator(note, who) {
-      const entry = { who, action: "drain", subject: `coordinator:${coordinator}`, detail: note };
-      await recorded(entry, (tx) => drainCoordinator(tx, coordinator, note, clock.now()));
-      everything();
-    },
-    async resumeCoordinator(who) {
-      const entry = { who, action: "resume", subject: `coordinator:${coordinator}` };
-      await recorded(entry, (tx) => resumeCoordinator(tx, coordinator));
-      everything();
-    },
-    async drainHostType(hostType, note, who) {
-      const entry = { who, action: "drain", subject: `host type:${hostType}`, detail: note };
-      await recorded(entry, (tx) => drainHostType(tx, hostType, note, clock.now()));
-      host(hostType);
-    },
-    async resumeHostType(hostType, who) {
-      await recorded({ who, action: "resume", subject: `host type:${hostType}` }, (tx) => resumeHostType(tx, hostType));
-      host(hostType);
-    },
+    drain: (target, note, who) => turn(target, note, who),
+    resume: (target, who) => turn(target, null, who),
     async revokeKey(key, who) {
       await recorded({ who, action: "revoke", subject: `key:${key}` }, (tx) => revokeMachineKey(tx, key, clock.now()));
       bus.publish(`key:${key}`);
     },
   };
+}
+
+/** `noun:id`, as in topics. */
+function subjectOf(target: DrainTarget): string {
+  switch (target.kind) {
+    case "farm":
+      return "farm:";
+    case "coordinator":
+      return `coordinator:${target.id}`;
+    case "hostType":
+      return `host type:${target.name}`;
+    case "machine":
+      return `machine:${target.id}`;
+  }
 }

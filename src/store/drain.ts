@@ -6,7 +6,8 @@
  *   coordinator    the machines that are connected to it; until it is started again
  *   host type, machine   in machines.ts
  */
-import type { CoordinatorId, EpochMs } from "../farm/ids.ts";
+import { type CoordinatorId, type EpochMs, machineId } from "../farm/ids.ts";
+import { drainHostType, drainMachine, resumeHostType, resumeMachine } from "./machines.ts";
 import { at, type Sql } from "./sql.ts";
 import { type Part, part, statement } from "./statement.ts";
 
@@ -84,6 +85,35 @@ export type DrainTarget =
   | { readonly kind: "coordinator"; readonly id: CoordinatorId }
   | { readonly kind: "hostType"; readonly name: string }
   | { readonly kind: "machine"; readonly id: number };
+
+/** The host type that is concerned, where it is one; undefined: there is no such thing. */
+export type Turned = { readonly hostType?: string } | undefined;
+
+export async function drain(sql: Sql, target: DrainTarget, note: string, now: EpochMs): Promise<Turned> {
+  switch (target.kind) {
+    case "farm":
+      return (await drainFarm(sql, note, now)) && {};
+    case "coordinator":
+      return (await drainCoordinator(sql, target.id, note, now)) && {};
+    case "hostType":
+      return (await drainHostType(sql, target.name, note, now)) ? { hostType: target.name } : undefined;
+    case "machine":
+      return drainMachine(sql, machineId(target.id), note, now);
+  }
+}
+
+export async function resume(sql: Sql, target: DrainTarget): Promise<Turned> {
+  switch (target.kind) {
+    case "farm":
+      return (await resumeFarm(sql)) && {};
+    case "coordinator":
+      return (await resumeCoordinator(sql, target.id)) && {};
+    case "hostType":
+      return (await resumeHostType(sql, target.name)) ? { hostType: target.name } : undefined;
+    case "machine":
+      return resumeMachine(sql, machineId(target.id));
+  }
+}
 
 /** Leases that are held there. */
 export async function runningOn(sql: Sql, target: DrainTarget): Promise<number> {

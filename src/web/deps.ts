@@ -20,6 +20,7 @@ import type { Terminals } from "../gomote/terminals/terminals.ts";
 import type { Peers } from "../peers/peers.ts";
 import type { OpenId } from "../people/openid.ts";
 import type { People } from "../people/people.ts";
+import type { DrainTarget } from "../store/drain.ts";
 import type { LogState } from "../store/logs.ts";
 import type { Sql } from "../store/sql.ts";
 import type { Banner } from "../ui/data.ts";
@@ -57,17 +58,11 @@ export interface Actions {
   /** Not `made`: another build of the same is open already, and is the one that was asked for. */
   rebuild(build: BuildId, who: string): Promise<{ readonly build: BuildId; readonly made: boolean }>;
   cancel(build: BuildId, who: string): Promise<void>;
-  drainMachine(machine: number, note: string, who: string): Promise<void>;
-  resumeMachine(machine: number, who: string): Promise<void>;
   /** A machine that is set aside gets work again at once. */
   readmitMachine(machine: number, who: string): Promise<void>;
-  drainFarm(note: string, who: string): Promise<void>;
-  resumeFarm(who: string): Promise<void>;
-  /** This coordinator, until it is started again. */
-  drainCoordinator(note: string, who: string): Promise<void>;
-  resumeCoordinator(who: string): Promise<void>;
-  drainHostType(hostType: string, note: string, who: string): Promise<void>;
-  resumeHostType(hostType: string, who: string): Promise<void>;
+  /** Throw `not-found`. A coordinator is drained until it is started again. */
+  drain(target: DrainTarget, note: string, who: string): Promise<void>;
+  resume(target: DrainTarget, who: string): Promise<void>;
   revokeKey(key: string, who: string): Promise<void>;
 }
 

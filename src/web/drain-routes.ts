@@ -65,37 +65,11 @@ async function turn(
   takes: string,
 ): Promise<{ message: string }> {
   if (c.req.param("do") === "resume") {
-    await resume(actions, target, who);
+    await actions.resume(target, who);
     return { message: `${takes} work again` };
   }
-  await drain(actions, target, await noteOf(c), who);
+  await actions.drain(target, await noteOf(c), who);
   return { message: `${takes} nothing new${target.kind === "coordinator" ? " until it is started again" : ""}` };
-}
-
-function drain(actions: Actions, target: DrainTarget, note: string, who: string): Promise<void> {
-  switch (target.kind) {
-    case "farm":
-      return actions.drainFarm(note, who);
-    case "coordinator":
-      return actions.drainCoordinator(note, who);
-    case "hostType":
-      return actions.drainHostType(target.name, note, who);
-    case "machine":
-      return actions.drainMachine(target.id, note, who);
-  }
-}
-
-function resume(actions: Actions, target: DrainTarget, who: string): Promise<void> {
-  switch (target.kind) {
-    case "farm":
-      return actions.resumeFarm(who);
-    case "coordinator":
-      return actions.resumeCoordinator(who);
-    case "hostType":
-      return actions.resumeHostType(target.name, who);
-    case "machine":
-      return actions.resumeMachine(target.id, who);
-  }
 }
 
 async function targetOf(deps: Pick<WebDeps, "sql" | "coordinator">, c: Ctx): Promise<DrainTarget> {

@@ -130,15 +130,13 @@ function recorded(done: string[]): Actions {
       return { build: build === 10 ? build : buildId(build + 1), made: build > 11 };
     },
     cancel: note("cancel"),
-    drainMachine: note("drainMachine"),
-    resumeMachine: note("resumeMachine"),
     readmitMachine: note("readmitMachine"),
-    drainFarm: note("drainFarm"),
-    resumeFarm: note("resumeFarm"),
-    drainCoordinator: note("drainCoordinator"),
-    resumeCoordinator: note("resumeCoordinator"),
-    drainHostType: note("drainHostType"),
-    resumeHostType: note("resumeHostType"),
+    async drain(target, why, who) {
+      done.push(`drain ${Object.values(target).join(" ")} ${why} ${who}`);
+    },
+    async resume(target, who) {
+      done.push(`resume ${Object.values(target).join(" ")} ${who}`);
+    },
     revokeKey: note("revokeKey"),
   };
 }
