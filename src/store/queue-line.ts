@@ -21,6 +21,8 @@ export interface Queued extends Waiting {
   readonly wantedAt: EpochMs;
   readonly build: number | null;
   readonly builder: string | null;
+  /** Of a helper: the build whose tests it is for. */
+  readonly helps: number | null;
   /** What a person waits for, and as what. */
   readonly instance: string | null;
   readonly instanceType: string | null;
@@ -43,15 +45,16 @@ interface QueuedRow {
   wantedAt: EpochMs;
   build: number | null;
   builder: string | null;
+  helps: number | null;
   instance: string | null;
   instanceType: string | null;
 }
 
 const COLUMNS = `l.queue, l.id, l.kind, l.class, l.release, l.flow, l.repo, l.rank, l.provenance, l.starves_at as "starvesAt", l.avoid,
-  l.avoid_until as "avoidUntil", l.only_machine as "onlyMachine", l.wanted_at as "wantedAt", b.id as build, b.builder, g.name as instance,
+  l.avoid_until as "avoidUntil", l.only_machine as "onlyMachine", l.wanted_at as "wantedAt", b.id as build, b.builder, h.build_id as helps, g.name as instance,
   g.builder_type as "instanceType"`;
 const ABOUT = `left join attempt a on a.lease_id = l.id left join build b on b.id = a.build_id
-  left join gomote_instance g on g.lease_id = l.id`;
+  left join helper h on h.lease_id = l.id left join gomote_instance g on g.lease_id = l.id`;
 
 /** The first `limit` of the line of every queue, or of `queues` only. A queue where nothing waits has no line. */
 export async function queueLines(

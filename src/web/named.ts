@@ -17,11 +17,13 @@ export async function machineOf(sql: Sql, text: string): Promise<number> {
       `Cannot tell which machine ${JSON.stringify(text)} is meant: ${numbers}. Give the number.`,
     );
   }
-  return first?.id ?? positive(text) ?? (await refuse(sql, "machine", text));
+  return first?.id ?? positive(text) ?? (await refuse(sql, "machine", text, await isHostType(sql, text)));
 }
 
 export async function hostTypeOf(sql: Sql, text: string): Promise<string> {
-  return (await isHostType(sql, text)) ? text : refuse(sql, "host type", text);
+  if (await isHostType(sql, text)) return text;
+  const [machine] = await machinesCalled(sql, text);
+  return refuse(sql, "host type", text, machine !== undefined);
 }
 
 /** A host type, or else a machine. */
@@ -38,9 +40,15 @@ export async function namedTarget(sql: Sql, text: string): Promise<DrainTarget> 
   return { kind: "machine", id: await machineOf(sql, text) };
 }
 
-async function refuse(sql: Sql, what: string, text: string): Promise<never> {
-  throw new FarmError(
-    "not-found",
-    `Cannot find ${what} ${JSON.stringify(text)}${didYouMean(text, await allNames(sql))}`,
-  );
+/** `other`: it is the name of something else that may be meant by a name. */
+async function refuse(
+  sql: Sql,
+  what: "machine" | "host type" | "machine or host type",
+  text: string,
+  other = false,
+): Promise<never> {
+  const hint = other
+    ? `; it is a ${what === "machine" ? "host type" : "machine"}`
+    : didYouMean(text, await allNames(sql));
+  throw new FarmError("not-found", `Cannot find ${what} ${JSON.stringify(text)}${hint}`);
 }

@@ -262,7 +262,7 @@ for (const width of [390, 1280])
     await using page = await open(`/b/${id}`, { viewport: { width, height: 900 } });
     await live(page);
     expect(await page.locator(".log-box, .troubles").count()).toBe(0);
-    expect(await text(page, "main")).not.toMatch(/No test has failed yet|No output yet/);
+    expect(await text(page, "main")).not.toMatch(/No test has failed for good yet|No output yet/);
     const tops = () =>
       page
         .locator("main h1, main .lead, main .timeline, main .steps, main h2, main .minis")
@@ -287,7 +287,7 @@ for (const width of [390, 1280])
     bus.publish(`build:${id}`);
     await page.waitForSelector(".log-box .row >> text=/^first line$/");
     await page.waitForSelector(".timeline rect.ru"); // the step that runs is in the bar
-    expect(await page.locator(".troubles").innerText()).toBe("No test has failed yet.");
+    expect(await page.locator(".troubles").innerText()).toBe("No test has failed for good yet.");
     expect(await text(page, ".steps")).toMatch(/waited \d+m/);
     expect((await tops()).slice(0, before.length)).toEqual(before);
     expect(await shifted(page)).toBeLessThan(0.1); // the foot of the page goes down, and nothing else
@@ -435,7 +435,7 @@ test("the operator logs in, drains a machine by its button, and logs out; the th
   await page.getByLabel("why (shown to everybody)").fill("new disk");
   await page.getByRole("button", { name: "Drain" }).click();
   await page.waitForURL("**/machines/riverboard");
-  expect(web.done).toContain(`drainMachine ${web.seeded.machine.id} new disk operator`);
+  expect(web.done).toContain(`drain machine ${web.seeded.machine.id} new disk operator`);
   await page.getByLabel("Switch between light and dark").click();
   await page.waitForSelector("html[data-theme=dark]");
   await page.getByRole("button", { name: "Log out" }).click();

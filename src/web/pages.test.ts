@@ -6,6 +6,7 @@ import { lendCommands } from "../ui/lend.tsx";
 import type { Envelope } from "../ui/page.tsx";
 import { SECURITY } from "./http.ts";
 import { LONG, MARKUP } from "./testing/seed-config.ts";
+import { seedTests } from "./testing/seed-tests.ts";
 import { type TestWeb, testWeb } from "./testing/web.ts";
 
 let web: TestWeb;
@@ -257,6 +258,46 @@ test("/b/ID of a build whose machine is gone says for whom it waits and for how 
   expect(html).toContain(`waits for ${machine.name} to come back (up to 4 more minutes)`);
   expect(html).not.toMatch(/usual time|is running/);
   await park(null);
+});
+
+test("/p/REPO for a branch that is not there says so, and which one it shows", async () => {
+  expect(plainText(await page("/p/app?branch=gone"))).toContain(
+    "There is no branch gone, or none any more. This is main.",
+  );
+  for (const path of ["/p/app", "/p/app?branch=", "/p/app?branch=main"]) {
+    expect(plainText(await page(path))).not.toContain("There is no branch");
+  }
+});
+
+test("/b/ID of a build whose machine is gone says that others run its tests; /queues whom a helper is wanted for", async () => {
+  await using other = await testWeb();
+  const { sql } = other.database;
+  const { running } = other.seeded;
+  const [{ lease = 0, machine = 0 } = {}] = await sql.query<{ lease: number; machine: number }>(
+    "select lease_id as lease, machine_id as machine from attempt where build_id = $1",
+    [running],
+  );
+  const [{ log = 0 } = {}] = await sql.query<{ log: number }>("select id as log from log order by id limit 1");
+  await seedTests(sql, running, machine, log);
+  await sql.query("update lease set parked_until = now() + interval '1 hour' where id = $1", [lease]);
+  await sql.query(
+    `with l as (
+       insert into lease (kind, class, queue, flow, repo, provenance, rank, wanted_at, starves_at, state, machine_id)
+       select 'helper', class, queue, flow, repo, provenance, rank, wanted_at, starves_at, s.state,
+         case s.state when 'held' then (select id from machine where id <> $2 limit 1) end
+       from lease, (values ('held'), ('wanted')) s (state) where id = $1 returning id, state, machine_id
+     ), h as (
+       insert into helper (lease_id, build_id) select id, $3 from l
+     )
+     insert into test_group (build_id, lease_id, machine_id, log_id, tests, nonce, started_at)
+     select $3, id, machine_id, $4, '{6}', 'n', now() from l where state = 'held'`,
+    [lease, machine, running, log],
+  );
+  const html = plainText(await (await other.get(`/b/${running}`)).text());
+  expect(html).toMatch(/is running “[a-z]+” 249\/250 on other machines; \S+ may come back/);
+  const queues = await (await other.get("/queues")).text();
+  expect(plainText(queues)).toContain(`helper #${running}`);
+  expect(queues).toContain(`<a href="/b/${running}" class="open"`);
 });
 
 test("/b/ID says what became of the snapshot of the attempt that is shown", async () => {

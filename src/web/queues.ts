@@ -243,7 +243,7 @@ export async function queuesData(sql: Sql, config: FarmConfig, now: EpochMs): Pr
   const { all } = await readQueues(sql, now, many ? SHOWN_OF_MANY : SHOWN);
   const lines = await linesById(
     sql,
-    all.flatMap((queue) => queue.items.flatMap(({ row }) => row.build ?? [])),
+    all.flatMap((queue) => queue.items.flatMap(({ row }) => row.build ?? row.helps ?? [])),
     config,
   );
   const queues = all
@@ -272,6 +272,7 @@ export async function queuesData(sql: Sql, config: FarmConfig, now: EpochMs): Pr
           starving: late,
           ahead: aheadOf(line, place - 1, (other) => starving.has(other)),
           build: lines.get(row.build ?? 0) ?? null,
+          helps: lines.get(row.helps ?? 0) ?? null,
           instance: row.instance === null ? null : { name: row.instance, builderType: row.instanceType ?? "" },
           estimate,
           unknown,

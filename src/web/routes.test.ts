@@ -300,16 +300,16 @@ describe("the operator", () => {
       "rebuild 11 operator",
       "rebuild 10 operator",
       "cancel 12 operator",
-      `drainMachine ${id} new disk operator`,
-      `resumeMachine ${id} operator`,
-      `resumeMachine ${id} operator`,
-      `drainHostType ${hostType} heat operator`,
-      `resumeHostType ${hostType} operator`,
+      `drain machine ${id} new disk operator`,
+      `resume machine ${id} operator`,
+      `resume machine ${id} operator`,
+      `drain hostType ${hostType} heat operator`,
+      `resume hostType ${hostType} operator`,
       `readmitMachine ${id} operator`,
-      "drainFarm upgrade operator",
-      "resumeFarm operator",
-      "drainCoordinator new version operator",
-      "resumeCoordinator operator",
+      "drain farm upgrade operator",
+      "resume farm operator",
+      `drain coordinator P000000001 new version operator`,
+      `resume coordinator P000000001 operator`,
       "revokeKey K1 operator",
     ]);
     expect(await (await post("/b/999999/rebuild", bearer)).json()).toEqual({
@@ -328,11 +328,15 @@ describe("the operator", () => {
       await refused("/hosts/host-linux-riscv46-lent/drain"),
       await refused("/named/Riverboard/resume"),
       await refused("/named/nobody/drain"),
+      await refused(`/machines/${hostType}/drain`),
+      await refused("/hosts/riverboard/drain"),
     ]).toEqual([
       [404, 'Cannot find machine "riverbord"; did you mean "riverboard"?'],
       [404, `Cannot find host type "host-linux-riscv46-lent"; did you mean "${hostType}"?`],
       [404, 'Cannot find machine or host type "Riverboard"; did you mean "riverboard"?'],
       [404, 'Cannot find machine or host type "nobody"'],
+      [404, `Cannot find machine "${hostType}"; it is a host type`],
+      [404, 'Cannot find host type "riverboard"; it is a machine'],
     ]);
   });
 

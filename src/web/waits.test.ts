@@ -20,6 +20,7 @@ const lease = (id: number, over: Partial<Queued> = {}): Queued => ({
   wantedAt: epochMs(0),
   build: id,
   builder: "b",
+  helps: null,
   instance: null,
   instanceType: null,
   ...over,

@@ -7,6 +7,8 @@ import { plural, visible } from "../text.ts";
 export interface GridData {
   readonly repo: string;
   readonly branch: string;
+  /** The branch that the address asks for, which is not there; null: it is. */
+  readonly missing: string | null;
   readonly branches: readonly string[];
   readonly builders: string;
   readonly failing: boolean;
@@ -36,6 +38,11 @@ export function GridPage(props: { data: GridData }): JSX.Element {
         </span>
       </h1>
       {data.error === null ? null : <p class="banner">The repository could not be fetched: {visible(data.error)}</p>}
+      {data.missing === null || data.branches.length === 0 ? null : (
+        <p class="banner">
+          There is no branch <Name text={data.missing} />, or none any more. This is <Name text={data.branch} />.
+        </p>
+      )}
       {data.branches.length === 0 ? null : <Filter data={data} />}
       {data.commits === 0 || data.columns === 0 ? (
         <Empty>{empty(data)}</Empty>

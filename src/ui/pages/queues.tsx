@@ -32,6 +32,8 @@ export interface QueueItem {
   readonly starving: boolean;
   readonly ahead: Ahead;
   readonly build: BuildLine | null;
+  /** Of a helper: the build whose tests it is wanted for. */
+  readonly helps: BuildLine | null;
   /** What a person waits for, and as what. */
   readonly instance: { readonly name: string; readonly builderType: string } | null;
   readonly estimate: Estimate | null;
@@ -142,12 +144,18 @@ function Lent(props: { queue: QueueData }): JSX.Element {
   );
 }
 
-function OfBuild({ build }: { build: BuildLine }): JSX.Element {
+function OfBuild({ build, kind }: { build: BuildLine; kind: string }): JSX.Element {
   return (
     <>
       <td class="tight">
+        {kind === "helper" ? `${purpose(kind)} ` : null}
         <a href={`/b/${build.id}`} class="open">
-          <Mark status="waiting" /> <span class="num">#{build.id}</span>
+          {kind === "helper" ? null : (
+            <>
+              <Mark status="waiting" />{" "}
+            </>
+          )}
+          <span class="num">#{build.id}</span>
         </a>
       </td>
       <td>
@@ -157,6 +165,18 @@ function OfBuild({ build }: { build: BuildLine }): JSX.Element {
         <Commit repo={build.repo} hash={build.hash} subject={build.subject} />
       </td>
     </>
+  );
+}
+
+/** Three cells: what waits, and of what it is. */
+function About({ item }: { item: QueueItem }): JSX.Element {
+  const build = item.build ?? item.helps;
+  if (build !== null) return <OfBuild build={build} kind={item.kind} />;
+  return (
+    <td colSpan={3}>
+      <Mark status="waiting" /> <Name text={item.instance?.name ?? purpose(item.kind)} />
+      {item.instance === null ? null : <span class="muted"> a {visible(item.instance.builderType)}</span>}
+    </td>
   );
 }
 
@@ -174,14 +194,7 @@ function Items(props: { queue: QueueData }): JSX.Element {
         {queue.items.map((item, place) => (
           <tr key={item.lease} data-row>
             <td class="right num">{place + 1}</td>
-            {item.build === null ? (
-              <td colSpan={3}>
-                <Mark status="waiting" /> <Name text={item.instance?.name ?? purpose(item.kind)} />
-                {item.instance === null ? null : <span class="muted"> a {visible(item.instance.builderType)}</span>}
-              </td>
-            ) : (
-              <OfBuild build={item.build} />
-            )}
+            <About item={item} />
             <td>
               <span class="whole">{item.class}</span>
               {item.kind === "helper" ? " helper" : null}

@@ -26,6 +26,8 @@ export interface GridFilter {
 
 export interface Grid {
   readonly branch: string;
+  /** The branch that was asked for and is not there; null: this is it, or none was. */
+  readonly missing: string | null;
   readonly branches: readonly string[];
   readonly columns: readonly (Column & GridColumn)[];
   readonly commits: readonly GridCommitRow[];
@@ -44,7 +46,9 @@ export async function readGrid(
   now: EpochMs,
 ): Promise<Grid> {
   const branches = await branchesOf(sql, repo);
-  const branch = filter.branch !== undefined && branches.includes(filter.branch) ? filter.branch : (branches[0] ?? "");
+  const there = filter.branch !== undefined && branches.includes(filter.branch);
+  const branch = there ? (filter.branch ?? "") : (branches[0] ?? "");
+  const missing = there ? null : filter.branch || null;
   const read = testsWith(config, repo).length > 0 ? gridPairs : gridCommits;
   const commits = await read(sql, repo, branch, like(filter.author), COMMITS);
   let columns = columnsOf(config, commits, repo, branch, filter.builders);
@@ -78,7 +82,7 @@ export async function readGrid(
     const row = red.find((one) => one.builder === builder);
     return row === undefined ? "" : redSentence(row);
   };
-  return { branch, branches, columns, commits, red, rows: [kept.now(rows, columns, why), ...rows] };
+  return { branch, missing, branches, columns, commits, red, rows: [kept.now(rows, columns, why), ...rows] };
 }
 
 function columnsOf(
@@ -147,6 +151,7 @@ export async function gridData(sql: Sql, grid: Grid, repo: string, filter: GridF
   return {
     repo,
     branch: grid.branch,
+    missing: grid.missing,
     branches: grid.branches,
     builders: filter.builders,
     failing: filter.failing,
