@@ -9,6 +9,7 @@
  * Whatever becomes of a helper is no matter for the build: what it was running is taken back and run by others.
  */
 import { FarmError, messageOf } from "../farm/errors.ts";
+import type { LeaseId } from "../farm/ids.ts";
 import type { Lease } from "../farm/lease.ts";
 import { slowAfter } from "../schedule/test-groups.ts";
 import { type HelperJob, helperJob, helpersMayCome, type LeftAlone, testsLeftAlone } from "../store/helper-leases.ts";
@@ -99,12 +100,16 @@ function ended(reason: string): Helped & { readonly parked: false } {
 
 /**
  * A machine that a build waits for keeps its tests from nobody: where nobody else works at them, a helper is wanted for what waits, and for what
- * is slow there. Those who work want helpers by themselves, in their turns.
+ * is slow there. Those who work want helpers by themselves, in their turns. `isLong`: whether the machine has been waited for so long that it
+ * may well stay away, which one that only dials again does not.
  */
-export async function helpThoseLeftAlone({ sql, bus, clock }: Pick<HelpDeps, "sql" | "bus" | "clock">): Promise<void> {
-  for (const { build, recipe, class: leaseClass, waiting, groups } of await testsLeftAlone(sql)) {
+export async function helpThoseLeftAlone(
+  { sql, bus, clock }: Pick<HelpDeps, "sql" | "bus" | "clock">,
+  isLong: (lease: LeaseId) => boolean,
+): Promise<void> {
+  for (const { lease, build, recipe, class: leaseClass, waiting, groups } of await testsLeftAlone(sql)) {
     const { tests } = recipe;
-    if (tests === undefined) continue;
+    if (tests === undefined || !isLong(lease)) continue;
     const now = clock.now();
     const isSlow = ({ startedAt, expectedMs }: LeftAlone["groups"][number]): boolean =>
       startedAt + slowAfter(expectedMs, tests.groupTargetMs) <= now;

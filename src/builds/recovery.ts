@@ -62,6 +62,8 @@ export interface RecoveryDeps {
   readonly lost: () => void;
   readonly policy?: RetryPolicy;
   readonly parkFor?: Ms;
+  /** Tests whose machine has been waited for so long, and that nobody else works at, are given to a helper. */
+  readonly aloneFor?: Ms;
 }
 
 export class Recovery implements AsyncDisposable {
@@ -95,7 +97,7 @@ export class Recovery implements AsyncDisposable {
 
   /** One look at the others, and at what was left. Returns how many attempts were given up. */
   async look(): Promise<number> {
-    const { sql, bus, clock, coordinator, alone, parkFor = PARK_FOR } = this.#deps;
+    const { sql, bus, clock, coordinator, alone, parkFor = PARK_FOR, aloneFor = HEARTBEAT } = this.#deps;
     await this.#findDead();
     await closeLeftSessions(sql, coordinator, alone, clock.now());
     await parkOrphans(sql, plus(clock.now(), parkFor));
@@ -103,7 +105,8 @@ export class Recovery implements AsyncDisposable {
     const ended = [...(await endLeftTestLogs(sql, before)), ...(await endLeftLogs(sql, before))];
     for (const id of ended) bus.publish(`log:${id}`);
     const taken = await this.#takeBack();
-    await helpThoseLeftAlone({ sql, bus, clock });
+    const now = clock.monotonic();
+    await helpThoseLeftAlone({ sql, bus, clock }, (lease) => now - (this.#left.get(lease)?.since ?? now) >= aloneFor);
     return taken;
   }
 
