@@ -270,9 +270,8 @@ test("/p/REPO for a branch that is not there says so, and which one it shows", a
 });
 
 test("/b/ID of a build whose machine is gone says that others run its tests; /queues whom a helper is wanted for", async () => {
-  await using other = await testWeb();
-  const { sql } = other.database;
-  const { running } = other.seeded;
+  const { sql } = web.database;
+  const { running } = web.seeded;
   const [{ lease = 0, machine = 0 } = {}] = await sql.query<{ lease: number; machine: number }>(
     "select lease_id as lease, machine_id as machine from attempt where build_id = $1",
     [running],
@@ -293,11 +292,18 @@ test("/b/ID of a build whose machine is gone says that others run its tests; /qu
      select $3, id, machine_id, $4, '{6}', 'n', now() from l where state = 'held'`,
     [lease, machine, running, log],
   );
-  const html = plainText(await (await other.get(`/b/${running}`)).text());
+  const html = plainText(await page(`/b/${running}`));
   expect(html).toMatch(/is running “[a-z]+” 249\/250 on other machines; \S+ may come back/);
-  const queues = await (await other.get("/queues")).text();
+  const queues = await page("/queues");
   expect(plainText(queues)).toContain(`helper #${running}`);
   expect(queues).toContain(`<a href="/b/${running}" class="open"`);
+  await sql.query(
+    `with h as (delete from helper where build_id = $1 returning lease_id), g as (delete from test_group where build_id = $1),
+       t as (delete from test where build_id = $1), r as (delete from test_run where build_id = $1)
+     update lease set state = 'ended' from h where lease.id = h.lease_id`,
+    [running],
+  );
+  await sql.query("update lease set parked_until = null where id = $1", [lease]);
 });
 
 test("/b/ID says what became of the snapshot of the attempt that is shown", async () => {
