@@ -263,7 +263,7 @@ export class Dialer {
   #nameFailed(): void {
     const open = [...this.#waiting.keys(), ...this.#givenUp.keys()];
     if (this.#unnamed.length < open.length) return;
-    const errors = this.#unnamed.splice(0);
+    const errors = this.#unnamed.splice(0).slice(-open.length);
     for (const [i, dial] of open.entries()) {
       this.#fail(dial, errors[i]);
       this.#givenUp.delete(dial); // its failure has come
