@@ -197,7 +197,7 @@ export class Holdings implements AsyncDisposable {
     );
     const { idleMs, longestMs } = config().gomote;
     const now = clock.now();
-    const up = { workingDir, expiresAt: plus(now, idleMs), limitAt: plus(now, longestMs) };
+    const up = { workingDir, expiresAt: plus(now, ms(Math.min(idleMs, longestMs))), limitAt: plus(now, longestMs) };
     if (!(await this.#patiently(() => instanceUp(sql, lease, up, now)))) {
       running.stop.abort(new FarmError("gone", "The instance has ended."));
       throw running.stop.signal.reason;

@@ -137,6 +137,45 @@ test("[gomote 12] [gomote 13] a foreign instance is refused by every method, not
   expect(instances.map((each) => each.expires)).toEqual([expires]);
 });
 
+test("ids that are malformed, and that of an instance that has ended, are refused by every method as unknown ones are", async () => {
+  await using farm = await gomoteFarm();
+  await farm.machines.machine();
+  const alice = await farm.person("alice@example.org");
+  const { gomote_id: ended } = await create(alice);
+  expect(await alice.call("DestroyInstance", { gomote_id: ended })).toEqual({});
+  const more = { directory: ".", paths: ["x"], url: "https://farm/x", filename: "x", command: "x" };
+  const unary = [
+    "AddBootstrap", "DestroyInstance", "InstanceAlive", "ListDirectory", "ReadTGZToURL", "RemoveFiles", "SignSSHKey", "WriteFileFromURL",
+    "WriteTGZFromURL",
+  ]; // biome-ignore format: rows
+  const own = ["DescribeInstance", "KillExecution", "ListExecutions"];
+  for (const gomote_id of [ended, "a\0b", "../../etc", "x".repeat(1 << 20), "'; drop table lease; --", "\u{1f4a5}"]) {
+    const request = { gomote_id, ...more };
+    const ends = await Promise.all([
+      ...unary.map((method) => alice.call<Ended>(method, request)),
+      ...own.map((method) => alice.call<Ended>(method, { gomote_id }, "barnraiser.Gomote")),
+      ...["ExecuteCommand", "ListDirectoryStreaming"].map((method) => alice.stream(method, request).ended),
+    ]);
+    expect([gomote_id.slice(0, 30), new Set(ends.map((end) => (end as Ended).code))]).toEqual([
+      gomote_id.slice(0, 30),
+      new Set([CODE.notFound]),
+    ]);
+  }
+});
+
+test("what an instance says of its end is true near its limit, too: use renews it until then at most", async () => {
+  const clock = new FakeClock();
+  await using farm = await gomoteFarm({ clock, config: { gomote: { idle: "30m", longest: "45m" } } });
+  await farm.machines.machine();
+  const alice = await farm.person("alice@example.org");
+  const { gomote_id } = await create(alice);
+  const limit = Math.floor(clock.now() / 1000) + 45 * 60;
+  await clock.advance(minutes(20));
+  expect(await alice.call("InstanceAlive", { gomote_id })).toEqual({});
+  const { instances } = (await alice.call("ListInstances")) as { instances: readonly InstanceMessage[] };
+  expect(instances.map(({ expires }) => expires)).toEqual([limit]);
+});
+
 test("[gomote 14] [gomote 15] [gomote 16] only its owner's use renews an instance; idle, it ends and its buildlet is halted", async () => {
   const clock = new FakeClock();
   await using farm = await gomoteFarm({ clock });

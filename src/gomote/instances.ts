@@ -17,7 +17,7 @@
 import { CHECK_EVERY } from "../builds/builds.ts";
 import type { HostConfig } from "../config/effective.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
-import { type CoordinatorId, type Ms, type PersonId, plus, seconds } from "../farm/ids.ts";
+import { type CoordinatorId, epochMs, type Ms, type PersonId, plus, seconds } from "../farm/ids.ts";
 import type { Lease } from "../farm/lease.ts";
 import { isLent, mayNotBorrow } from "../farm/lending.ts";
 import type { Person } from "../farm/person.ts";
@@ -69,7 +69,7 @@ export class Instances implements AsyncDisposable {
   /** Thousands may leave in one moment. */
   readonly #ends: Batch<InstanceEnd, void>;
   /** Instance -> how many things of its owner's are going on. */
-  readonly #kept = new Map<string, number>();
+  readonly #kept = new Map<number, number>();
   readonly #stop = new AbortController();
   readonly #checks: Promise<void>;
   #renewedAt: number;
@@ -96,11 +96,12 @@ export class Instances implements AsyncDisposable {
    * is one that never was.
    */
   async find(person: Owner, name: string): Promise<Instance> {
-    const found = name === "" ? undefined : await instanceNamed(this.#deps.sql, name);
+    const canBe = name !== "" && !name.includes("\0"); // which a database cannot be asked for
+    const found = canBe ? await instanceNamed(this.#deps.sql, name) : undefined;
     const given = JSON.stringify(name.slice(0, 200));
     if (!found) {
       const mayKnowAll = person.roles?.includes("operator") === true;
-      const ended = name === "" ? undefined : await endedInstance(this.#deps.sql, name, mayKnowAll ? null : person.id);
+      const ended = canBe ? await endedInstance(this.#deps.sql, name, mayKnowAll ? null : person.id) : undefined;
       const how = ended
         ? ` any more: it ended at ${new Date(ended.endedAt).toISOString()}: ${ended.reason ?? "nobody knows why"}`
         : "";
@@ -115,10 +116,11 @@ export class Instances implements AsyncDisposable {
     const found = await this.find(person, name);
     if (found.upAt === null)
       throw new FarmError("conflict", `The instance ${JSON.stringify(name)} still waits for a machine.`);
-    const expiresAt = plus(this.#deps.clock.now(), this.#deps.config().gomote.idleMs);
+    const idle = plus(this.#deps.clock.now(), this.#deps.config().gomote.idleMs);
+    const expiresAt = epochMs(Math.min(idle, found.limitAt ?? idle));
     // A command is several calls.
     if (expiresAt - found.expiresAt < RENEWED_MS) return found;
-    await renewInstances(this.#deps.sql, [name], person.id, expiresAt);
+    await renewInstances(this.#deps.sql, [found.id], expiresAt);
     return { ...found, expiresAt };
   }
 
@@ -144,14 +146,13 @@ export class Instances implements AsyncDisposable {
   }
 
   /** While it is not disposed of, the instance is in use by its owner. */
-  keep(instance: Pick<Instance, "name">): Disposable {
-    const { name } = instance;
-    this.#kept.set(name, (this.#kept.get(name) ?? 0) + 1);
+  keep({ id }: Pick<Instance, "id">): Disposable {
+    this.#kept.set(id, (this.#kept.get(id) ?? 0) + 1);
     return {
       [Symbol.dispose]: () => {
-        const left = (this.#kept.get(name) ?? 1) - 1;
-        if (left === 0) this.#kept.delete(name);
-        else this.#kept.set(name, left);
+        const left = (this.#kept.get(id) ?? 1) - 1;
+        if (left === 0) this.#kept.delete(id);
+        else this.#kept.set(id, left);
       },
     };
   }
@@ -177,7 +178,7 @@ export class Instances implements AsyncDisposable {
     const { sql, clock, config } = this.#deps;
     if (this.#kept.size > 0 && clock.monotonic() - this.#renewedAt >= RENEW_EVERY) {
       this.#renewedAt = clock.monotonic();
-      await renewInstances(sql, [...this.#kept.keys()], null, plus(clock.now(), config().gomote.idleMs));
+      await renewInstances(sql, [...this.#kept.keys()], plus(clock.now(), config().gomote.idleMs));
     }
     this.#publishEnded(await endOverdueInstances(sql, clock.now()));
     await this.#endOfOwners();

@@ -21,7 +21,9 @@ export interface RanCommand {
   readonly recorded: boolean;
 }
 
-const COLUMNS = `c.id, g.name as instance, c.who, c.command, c.dir, c.started_at as "startedAt", c.ended_at as "endedAt", c.state,
+/** What was left by a coordinator that died ended with its instance at the latest. */
+const COLUMNS = `c.id, g.name as instance, c.who, c.command, c.dir, c.started_at as "startedAt", coalesce(c.ended_at, l.ended_at) as "endedAt",
+  coalesce(c.state, case when l.state = 'ended' then 'its instance ended' end) as state,
   exists (select from gomote_recording r where r.command_id = c.id) as recorded`;
 
 /** The number that it has from now on. Nothing runs before it is on disk, together with its entry in the audit. */
@@ -64,7 +66,8 @@ export async function commandsOf(
 /** The command of this number, if it is one of the instance. */
 export async function commandOfInstance(sql: Sql, instance: number, number: string): Promise<RanCommand | undefined> {
   const [row] = await sql.query<RanCommand>(
-    `select ${COLUMNS} from gomote_command c join gomote_instance g on g.id = c.instance_id where g.id = $1 and c.id::text = $2`,
+    `select ${COLUMNS} from gomote_command c join gomote_instance g on g.id = c.instance_id join lease l on l.id = g.lease_id
+     where g.id = $1 and c.id::text = $2`,
     [instance, number],
   );
   return row;

@@ -211,19 +211,13 @@ export async function instanceUp(
   return rows.length > 0;
 }
 
-/** Its owner uses it: it lives longer. Only theirs is renewed. Nobody waits for the disk: what is lost is renewed by the next use. */
-export async function renewInstances(
-  sql: Sql,
-  names: readonly string[],
-  owner: PersonId | null,
-  expiresAt: EpochMs,
-): Promise<void> {
+/** They are in use: each lives longer, until its own limit at most. Nobody waits for the disk: what is lost is renewed by the next use. */
+export async function renewInstances(sql: Sql, ids: readonly number[], expiresAt: EpochMs): Promise<void> {
   await sql.query(
-    `update gomote_instance g set expires_at = greatest(g.expires_at, $3)
-     from lease l where l.id = g.lease_id and g.name = any ($1::text[]) and ($2::text is null or g.owner = $2)
-       and l.state = 'held' and g.up_at is not null
+    `update gomote_instance g set expires_at = greatest(g.expires_at, least($2, g.limit_at))
+     from lease l where l.id = g.lease_id and g.id = any ($1::bigint[]) and l.state = 'held' and g.up_at is not null
      returning set_config('synchronous_commit', 'off', true)`,
-    [names, owner, at(expiresAt)],
+    [ids, at(expiresAt)],
   );
 }
 

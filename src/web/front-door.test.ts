@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
 import http2 from "node:http2";
 import https from "node:https";
@@ -178,3 +179,24 @@ test("certificate() keeps what it made, renews in time and when a name is missin
     certificate({ folder, names: [], now: epochMs(now), certFile: "/nowhere.pem", keyFile: "/nowhere.pem" }),
   ).rejects.toThrow("Cannot read /nowhere.pem");
 });
+
+test.runIf(process.platform === "linux")(
+  "a computer that is gone without a word is asked whether it is there, on both ports",
+  async () => {
+    const { door, ca } = await open();
+    const secure = await dial(door.ports.tls, ca);
+    const plain = net.connect({ port: door.ports.http, host: "127.0.0.1" });
+    await once(plain, "connect");
+    // Of each connection the kernel tells which timer runs: 2 is the one that asks, which ends when the other side is silent.
+    const timerOf = async (port: number, other: number | undefined) => {
+      const hex = (number = 0) => number.toString(16).toUpperCase().padStart(4, "0");
+      const rows = (await readFile("/proc/net/tcp", "utf8")).split("\n").map((row) => row.trim().split(/\s+/));
+      const row = rows.find(([, own, peer]) => own?.endsWith(`:${hex(port)}`) && peer?.endsWith(`:${hex(other)}`));
+      return row?.[5]?.split(":", 1)[0];
+    };
+    await expect.poll(() => timerOf(door.ports.tls, secure.localPort)).toBe("02");
+    await expect.poll(() => timerOf(door.ports.http, plain.localPort)).toBe("02");
+    secure.destroy();
+    plain.destroy();
+  },
+);

@@ -32,6 +32,8 @@ export const MAX_SILENT = 4096;
 /** Connections that sent not a single byte: cheap, and thousands of machines that redial at once must fit. */
 export const MAX_MUTE = 8192;
 const KEEP_ALIVE = seconds(15);
+/** Of silence, before the other computer is asked whether it is there; ten questions a second apart in vain are an answer. */
+const KEEP_ALIVE_PROBE: Ms = seconds(30);
 
 export type RequestListener = (
   request: http.IncomingMessage | http2.Http2ServerRequest,
@@ -159,6 +161,8 @@ export class FrontDoor implements AsyncDisposable {
     this.#sockets.add(socket);
     // A machine's connection carries small requests in several writes; held back for an acknowledgement, each costs 40 ms.
     socket.setNoDelay(true);
+    // One whose computer or network is gone without a word is heard of: what somebody runs over it ends. A program that is only stopped is there.
+    socket.setKeepAlive(true, KEEP_ALIVE_PROBE);
     socket.once("close", () => this.#sockets.delete(socket));
   }
 

@@ -413,7 +413,7 @@ test("what /tgz gives /writetgz takes", async () => {
   expect(text("to/a/b/c")).toBe("content");
 });
 
-test("[coordinator 37] [coordinator 38] /ls lines, with digest, and skip", async () => {
+test("[coordinator 37] [coordinator 38] [gomote 27] /ls lines, with digest, and skip", async () => {
   await mkdir(inWork("l/d"), { recursive: true });
   await writeFile(inWork("l/d/x.sh"), "hello");
   await chmod(inWork("l/d/x.sh"), 0o755);

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { insertPlanned } from "../../builds/insert.ts";
 import { until } from "../../machines/testing/farm-of-machines.ts";
-import { commandBegan } from "../../store/gomote-commands.ts";
+import { commandBegan, commandsOf } from "../../store/gomote-commands.ts";
 import { addCommit, NOON, testRecipe } from "../../store/testing/farm.ts";
 import { BUILDER, COMMUNITY, type GomoteFarm, gomoteFarm, HOST_TYPE, TEAM_TYPE } from "../testing/farm.ts";
 import { type Ended, OK, type RpcClient } from "../testing/rpc-client.ts";
@@ -75,10 +75,13 @@ test("commands that run and ran are listed for their owner, who may kill one", a
   ]);
   const kill = { gomote_id, execution_id: (await list())[0]?.id };
   expect(await bob.call("KillExecution", kill, OWN)).toMatchObject({ code: CODE.denied });
-  expect(await alice.call("KillExecution", { gomote_id, execution_id: "77" }, OWN)).toMatchObject({
-    code: CODE.notFound,
-  });
+  for (const execution_id of ["77", "", "a\0", "9".repeat(30)])
+    expect(await alice.call("KillExecution", { gomote_id, execution_id }, OWN)).toMatchObject({ code: CODE.notFound });
   expect(await alice.call("KillExecution", kill, OWN)).toEqual({});
+  const audit = "select who, action, subject, detail from audit where action = 'gomote kill'";
+  expect(await farm.database.sql.query(audit)).toEqual([
+    { who: "alice@example.org", action: "gomote kill", subject: `gomote:${gomote_id}`, detail: "long" },
+  ]);
   expect((await long.ended).code).not.toBe(OK);
   await until(
     async () => (await list())[0]?.process_state === "it was killed by whoever ran it",
@@ -102,6 +105,11 @@ test("a command that another coordinator started, or one before a restart, is ki
   machine.calls.length = 0;
   expect(await alice.call("KillExecution", { gomote_id, execution_id }, OWN)).toEqual({}); // it has ended
   expect(machine.calls).not.toContain(`POST /exec-end id=g1.${execution_id}`);
+  // And what is left when the instance ends is not said to run for ever.
+  await commandBegan(sql, { ...left, command: "left" }, NOON);
+  expect(await alice.call("DestroyInstance", { gomote_id })).toEqual({});
+  const [last] = await commandsOf(sql, { instance: 1 }, 1);
+  expect(last).toMatchObject({ command: "left", state: "its instance ended", endedAt: expect.any(Number) });
 });
 
 test("files are pushed in one stream as they come, and only below the work dir of one's own", async () => {
@@ -170,4 +178,19 @@ test("a build's steps are told with what each needs, and its sources are written
   expect((await laid.ended).code).toBe(OK);
   expect(machine.calls).toEqual(["PUT /writetgz dir=src"]);
   expect(laid.messages.map(({ progress }) => progress)).toEqual([expect.stringMatching(/^wrote app to m1 in /)]);
+});
+
+test("builds that there cannot be are none", async () => {
+  await using farm = await gomoteFarm();
+  await farm.machines.machine();
+  const alice = await farm.person("alice@example.org");
+  const gomote_id = await create(alice);
+  for (const build of ["0", "-1", "77", "9007199254740993", "9223372036854775807"]) {
+    const ends = [
+      await alice.call<Ended>("GetBuildLayout", { build }, OWN),
+      await alice.stream("LayOutBuild", { gomote_id, build }, OWN).ended,
+      await alice.stream("HoldBuild", { build }, OWN).ended,
+    ];
+    expect([build, ends.map((end) => (end as Ended).code)]).toEqual([build, Array(3).fill(CODE.notFound)]);
+  }
 });

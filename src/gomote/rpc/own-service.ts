@@ -51,7 +51,7 @@ export function ownService(deps: OwnServiceDeps): ServiceImpl<typeof Gomote> {
   const { sql, clock, config, instances, holds, commands, records, tarball, ssh } = deps;
 
   async function buildOf(build: bigint) {
-    const found = await recipeOf(sql, Number(build));
+    const found = build > Number.MAX_SAFE_INTEGER ? undefined : await recipeOf(sql, Number(build));
     if (!found) throw new FarmError("not-found", `There is no build ${build}.`);
     return found;
   }
@@ -65,14 +65,19 @@ export function ownService(deps: OwnServiceDeps): ServiceImpl<typeof Gomote> {
     },
 
     async killExecution({ gomoteId, executionId }, context) {
-      const held = await instances.held(callerOf(context), gomoteId);
-      const ran = await commandOfInstance(sql, held.instance.id, executionId);
+      const person = callerOf(context);
+      const held = await instances.held(person, gomoteId);
+      const ran = /^\d{1,15}$/.test(executionId)
+        ? await commandOfInstance(sql, held.instance.id, executionId)
+        : undefined;
       if (!ran)
         throw new FarmError(
           "not-found",
           `There is no command ${JSON.stringify(executionId.slice(0, 100))} of ${gomoteId}.`,
         );
-      if (ran.endedAt === null) await commands.kill(held, ran.id);
+      if (ran.endedAt !== null) return {};
+      await records(person, "kill", held.instance, ran.command);
+      await commands.kill(held, ran.id);
       return {};
     },
 
