@@ -186,6 +186,29 @@ test("Ctrl-C stops the command on the machine, whoever reads what it prints, and
   expect(once.child.exitCode).toBe(130);
   await gone();
 
+  await using other = computer.begin([
+    "run",
+    "-system",
+    FIRST,
+    "/bin/sh",
+    "-c",
+    `echo on; exec yes ${word} > /dev/null`,
+  ]);
+  await other.says(/on\n/);
+  const listed = await gomote(["ps"]);
+  const [, number = ""] =
+    new RegExp(`^(\\d+)\t${FIRST}\trunning \\d+s\t/bin/sh -c echo on; exec yes ${word} > /dev/null\n$`).exec(
+      listed.stdout,
+    ) ?? [];
+  expect(await gomote(["kill", FIRST, number])).toEqual(silent);
+  expect([await other.exited, other.output]).toEqual([255, expect.stringContaining("it was killed by whoever ran it")]);
+  await gone();
+  expect((await gomote(["ps", FIRST])).stdout).toBe("");
+  expect((await gomote(["ps", "-a", FIRST])).stdout).toContain(
+    `${number}\t${FIRST}\tit was killed by whoever ran it\t`,
+  );
+  expect((await gomote(["kill", FIRST, "x"])).stderr).toContain('There is no command "x"');
+
   await using twice = computer.begin([
     "run",
     "-system",

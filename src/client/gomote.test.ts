@@ -256,6 +256,16 @@ test("put, puttar, gettar, ls and rm move files", async () => {
   expect((await t.computer.gomote(["ls", "x"])).status).toBe(1);
 });
 
+test("ps and kill say where a farm has no such thing, and what they want", async () => {
+  await using t = await start();
+  const id = await t.farm.instance();
+  expect((await t.computer.gomote(["ps"])).stderr).toBe(
+    "# gomote ps: Cannot list commands: this farm does not offer that\n",
+  );
+  expect((await t.computer.gomote(["kill", id, "1"])).stderr).toContain("this farm does not offer that");
+  expect((await t.computer.gomote(["kill", id])).stderr).toContain("want an instance and the numbers of its commands");
+});
+
 test("repro prints commands that find the same farm", async () => {
   await using t = await start({ own: true });
   const { GOMOTE_SERVER: server = "", GOMOTE_CA_FILE: ca = "" } = t.computer.env;

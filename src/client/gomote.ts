@@ -6,10 +6,12 @@ import { create } from "./commands/create.ts";
 import { destroy } from "./commands/destroy.ts";
 import { gettar } from "./commands/gettar.ts";
 import { group } from "./commands/group.ts";
+import { kill } from "./commands/kill.ts";
 import { list } from "./commands/list.ts";
 import { login } from "./commands/login.ts";
 import { ls } from "./commands/ls.ts";
 import { ping } from "./commands/ping.ts";
+import { ps } from "./commands/ps.ts";
 import { push } from "./commands/push.ts";
 import { put } from "./commands/put.ts";
 import { puttar } from "./commands/puttar.ts";
@@ -22,7 +24,7 @@ import { type Computer, Session } from "./session.ts";
 import { CommandFailed, NotOffered } from "./trouble.ts";
 
 const COMMANDS: readonly Command[] = [
-  create, destroy, gettar, group, list, login, ls, ping, push, put, puttar, rdp, repro, rm, run, ssh,
+  create, destroy, gettar, group, kill, list, login, ls, ping, ps, push, put, puttar, rdp, repro, rm, run, ssh,
 ]; // biome-ignore format: one line
 
 const FLAGS = {
