@@ -112,7 +112,7 @@ test("-check prints the effective farm, or every mistake with its place and valu
 });
 
 test("rebuild, cancel, drain and resume from the command line; without the token nothing changes", {
-  timeout: 60_000,
+  timeout: 120_000,
 }, async () => {
   await using stack = new AsyncDisposableStack();
   const farm = await runningFarm(stack, `${builder("quick", "true")}, ${builder("slow", "echo at work; sleep 1000")}`);
