@@ -3,42 +3,26 @@ import { ms } from "../farm/ids.ts";
 import { beginAttempt, endAttempt, giveUpAttempt } from "./attempts.ts";
 import { cancelBuild } from "./builds.ts";
 import { helpersMayCome } from "./helper-leases.ts";
-import { claimLease } from "./leases.ts";
 import type { Sql } from "./sql.ts";
 import { skipBuilds } from "./superseded.ts";
 import { storeTests } from "./test-run.ts";
 import { testTurn } from "./test-turn.ts";
 import { freshDatabase } from "./testing/database.ts";
-import { addBuild, addCoordinator, addMachine, NOON } from "./testing/farm.ts";
+import { addBuild, addCoordinator, NOON } from "./testing/farm.ts";
+import { RULES, TESTS, workerOf } from "./testing/tests.ts";
 
-const RULES = {
-  spec: { groupTargetMs: 100, unknownMs: 1000, keepGoing: true },
-  mostTests: 100,
-  mostBytes: 1000,
-  helpers: 1,
-  elsewhereFirst: ms(0),
-  nonce: "n",
-  takes: true,
-};
 const POLICY = { retries: 3, attempts: 20, elsewhereFirst: ms(0), pause: () => ms(0) };
 
 /** A build of three tests: one runs on its own machine, one on a helper's, one waits. */
 async function underWay(sql: Sql) {
   const coordinator = await addCoordinator(sql);
   const build = await addBuild(sql);
-  const claimed = async (name: string) => {
-    const machine = await addMachine(sql, "linux", name, coordinator);
-    const { lease } = await claimLease(sql, machine.id, NOON);
-    if (!lease) throw new Error("There is nothing to do");
-    return { build, lease: lease.id, epoch: lease.epoch, machine: lease.machineId, whole: lease };
-  };
-  const main = await claimed("main");
-  const begun = await beginAttempt(sql, main.whole, NOON);
+  const main = await workerOf(sql, coordinator, build, "main");
+  const begun = await beginAttempt(sql, main.claimed, NOON);
   if (!begun) throw new Error("The attempt did not begin");
-  const tests = ["a", "b", "c"].map((name) => ({ name, expectedMs: 1000, alone: false }));
-  await storeTests(sql, main, tests, "", NOON);
+  await storeTests(sql, main, TESTS, "", NOON);
   await helpersMayCome(sql, build, RULES, NOON);
-  const helper = await claimed("helper");
+  const helper = await workerOf(sql, coordinator, build, "helper");
   const turns = [
     await testTurn(sql, main, undefined, RULES, NOON),
     await testTurn(sql, helper, undefined, RULES, NOON),

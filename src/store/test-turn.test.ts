@@ -1,34 +1,21 @@
 import { expect, test, vi } from "vitest";
-import { ms } from "../farm/ids.ts";
 import { beginAttempt } from "./attempts.ts";
 import { cancelBuild } from "./builds.ts";
-import { claimLease } from "./leases.ts";
 import type { Sql } from "./sql.ts";
 import { OFFER } from "./test-groups.ts";
 import { storeTests } from "./test-run.ts";
 import { testTurn } from "./test-turn.ts";
 import { freshDatabase, type TestDatabase } from "./testing/database.ts";
-import { addBuild, addCoordinator, addMachine, NOON } from "./testing/farm.ts";
-
-const RULES = {
-  spec: { groupTargetMs: 100, unknownMs: 1000, keepGoing: true },
-  mostTests: 100,
-  mostBytes: 1000,
-  helpers: 1,
-  elsewhereFirst: ms(0),
-  nonce: "n",
-  takes: true,
-};
-const TESTS = ["a", "b", "c"].map((name) => ({ name, expectedMs: 1000, alone: false }));
+import { addBuild, addCoordinator, NOON } from "./testing/farm.ts";
+import { RULES, TESTS, workerOf } from "./testing/tests.ts";
 
 /** A build whose attempt runs. */
 async function running(sql: Sql) {
   const coordinator = await addCoordinator(sql);
   const build = await addBuild(sql);
-  const machine = await addMachine(sql, "linux", "main", coordinator);
-  const { lease } = await claimLease(sql, machine.id, NOON);
-  if (!lease || !(await beginAttempt(sql, lease, NOON))) throw new Error("There is nothing to do");
-  return { build, lease: lease.id, epoch: lease.epoch, machine: lease.machineId };
+  const worker = await workerOf(sql, coordinator, build, "main");
+  if (!(await beginAttempt(sql, worker.claimed, NOON))) throw new Error("The attempt did not begin");
+  return worker;
 }
 
 async function adopted(sql: Sql): Promise<void> {
