@@ -212,9 +212,9 @@ test("a shell in the browser, at either coordinator; nobody else's, no other sit
       expect(await flaws(page)).toEqual([]);
       await picture(page, `played-${width}-${colorScheme}`);
       await page.getByRole("button", { name: "Show files" }).click();
-      await page.getByRole("heading", { name: "Entries" }).waitFor();
+      await page.getByRole("heading", { name: "Files of" }).waitFor();
       await page
-        .getByLabel("Upload a file")
+        .getByLabel("Upload files")
         .setInputFiles({ name: "hello.txt", mimeType: "text/plain", buffer: Buffer.from("hi") });
       await page.getByRole("row", { name: /hello.txt 2 / }).waitFor();
       expect(await flaws(page)).toEqual([]);
@@ -224,6 +224,24 @@ test("a shell in the browser, at either coordinator; nobody else's, no other sit
         200,
         [0x1f, 0x8b],
       ]);
+      const file = await fetch(`${pages}/gomotes/${name}/file?path=hello.txt`, { headers: { cookie } });
+      expect([await file.text(), file.headers.get("content-disposition")]).toEqual([
+        "hi",
+        "attachment; filename*=UTF-8''hello.txt",
+      ]);
+      const sent = page.waitForEvent("download");
+      await page.getByRole("link", { name: "hello.txt" }).click();
+      expect((await sent).suggestedFilename()).toBe("hello.txt");
+      await page.getByLabel("Tick hello.txt").check();
+      await page.getByText("Delete what is ticked…").click();
+      await page.getByRole("button", { name: "Delete it" }).click();
+      await until(
+        async () => (await page.getByLabel("Tick hello.txt").count()) === 0,
+        20_000,
+        () => "hello.txt gone from the list",
+      );
+      const gone = await fetch(`${pages}/gomotes/${name}/file?path=hello.txt`, { headers: { cookie } });
+      expect([gone.status, await gone.text()]).toEqual([404, expect.stringContaining("There is no")]);
       await page.goto(`${pages}/gomotes/${name}`);
       if (at === 1) {
         await page.getByText("Destroy…").click();
@@ -232,7 +250,7 @@ test("a shell in the browser, at either coordinator; nobody else's, no other sit
       } else {
         await page.getByRole("button", { name: "Open a shell" }).click();
         await page.getByText("Connected.").waitFor();
-        await type("rm -f hello.txt; exit");
+        await type("exit");
         await page.getByText("The shell has ended.").first().waitFor();
       }
       await page.context().close();

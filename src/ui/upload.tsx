@@ -1,43 +1,110 @@
-/** Sends one file from this computer, as it is, to an address that its name belongs to. The page is loaded again once it is there. */
+/**
+ * Sends files from this computer, one after the other and as they are, to addresses that their names belong to, and shows how far it is. The page is
+ * loaded again once all are there.
+ */
 import type { JSX } from "preact";
-import { useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
+import { sizeText } from "../farm/size-text.ts";
+import { plural, visible } from "./text.ts";
 
 type Sending =
   | { readonly phase: "none" }
-  | { readonly phase: "sending"; readonly name: string }
+  | {
+      readonly phase: "sending";
+      readonly name: string;
+      readonly sent: number;
+      readonly size: number;
+      readonly after: number;
+    }
   | { readonly phase: "refused"; readonly why: string };
 
 export function Upload(props: { to: (name: string) => string }): JSX.Element {
   const [sending, setSending] = useState<Sending>({ phase: "none" });
-  const send = async (file: File): Promise<void> => {
-    setSending({ phase: "sending", name: file.name });
-    try {
-      const headers = { accept: "application/json", "content-type": "application/octet-stream" };
-      const answer = await fetch(props.to(file.name), { method: "PUT", headers, body: file });
-      if (answer.ok) return location.reload();
-      const { error } = (await answer.json().catch(() => ({}))) as { readonly error?: string };
-      setSending({ phase: "refused", why: error ?? `The farm answered ${answer.status}.` });
-    } catch {
-      setSending({ phase: "refused", why: `The connection broke while ${file.name} was sent.` });
+  const stop = useRef<() => void>(() => {});
+  const send = async (files: readonly File[]): Promise<void> => {
+    for (const [at, file] of files.entries()) {
+      const { name, size } = file;
+      const after = files.length - at - 1;
+      const told = (sent: number) => setSending({ phase: "sending", name, sent, size, after });
+      told(0);
+      const why = await put(props.to(name), file, told, (abort) => {
+        stop.current = abort;
+      });
+      if (why !== undefined) {
+        setSending({ phase: "refused", why });
+        return;
+      }
     }
+    location.reload();
   };
   return (
     <div class="upload needs-script">
       <label>
-        Upload a file{" "}
+        Upload files{" "}
         <input
           type="file"
+          multiple
           disabled={sending.phase === "sending"}
           onChange={({ currentTarget: { files } }) => {
-            const [file] = files ?? [];
-            if (file) void send(file);
+            if (files && files.length > 0) void send([...files]);
           }}
         />
       </label>
+      {sending.phase === "sending" ? (
+        <>
+          <progress
+            max={sending.size}
+            value={sending.sent}
+            aria-label={`How much of ${visible(sending.name)} is sent`}
+          />
+          <span class="num">
+            {sizeText(sending.sent)} of {sizeText(sending.size)}
+          </span>
+          <button type="button" onClick={() => stop.current()}>
+            Stop
+          </button>
+        </>
+      ) : null}
       <span role="status">
-        {sending.phase === "sending" ? `Sending ${sending.name}…` : null}
+        {sending.phase === "sending"
+          ? `Sending ${visible(sending.name)}${sending.after === 0 ? "" : ` and ${plural(sending.after, "more file", "more files")}`}…`
+          : null}
         {sending.phase === "refused" ? <span class="no">{sending.why}</span> : null}
       </span>
     </div>
   );
+}
+
+/** Why it is not there; undefined: it is. `fetch` does not say how far it is. */
+function put(
+  url: string,
+  file: File,
+  told: (sent: number) => void,
+  stoppable: (stop: () => void) => void,
+): Promise<string | undefined> {
+  const name = visible(file.name);
+  return new Promise((resolve) => {
+    const request = new XMLHttpRequest();
+    request.open("PUT", url);
+    request.setRequestHeader("Accept", "application/json");
+    request.setRequestHeader("Content-Type", "application/octet-stream");
+    request.upload.addEventListener("progress", ({ loaded }) => told(loaded));
+    request.addEventListener("load", () => {
+      resolve(request.status === 200 ? undefined : refusal(request));
+    });
+    request.addEventListener("error", () => resolve(`The connection broke while ${name} was sent.`));
+    request.addEventListener("abort", () => resolve(`${name} was stopped; what arrived of it may be there.`));
+    stoppable(() => request.abort());
+    request.send(file);
+  });
+}
+
+function refusal({ responseText, status }: XMLHttpRequest): string {
+  try {
+    const { error } = JSON.parse(responseText) as { readonly error?: string };
+    if (error !== undefined) return error;
+  } catch {
+    // no answer of the farm's
+  }
+  return `The farm answered ${status}.`;
 }

@@ -4,36 +4,30 @@
  *   /gomotes                        mine, and for operators everybody's      POST: type, borrows one
  *   /gomotes/NAME-OR-NUMBER         one
  *     /extend  /destroy             POST, by its borrower                    /end  POST, by whoever looks after its machine
- *     /files?path=FOLDER            what lies there                          PUT: path of a file, whose bytes are the body
- *     /download?path=FOLDER         the folder as a tar.gz
+ *     /files  /file  /download      its files: gomote-file-routes.ts
  *     /recordings/COMMAND.cast      what a shell printed, an asciicast
  *     /shell                        the shell itself: terminal-door.ts
  *   /b/ID/hold                      POST: the machine of a build that failed becomes an instance of whoever asks
  *
- * Files go between the browser and the machine as they come; nothing is kept here. Who may what: gomote/access.ts.
+ * Who may what: gomote/access.ts.
  */
-import { Readable } from "node:stream";
 import { promisify } from "node:util";
 import { gunzip } from "node:zlib";
 import { Hono } from "hono";
 import { FarmError } from "../farm/errors.ts";
 import { buildId } from "../farm/ids.ts";
-import type { Person } from "../farm/person.ts";
 import { type Rights, rightsOrRefusal } from "../gomote/access.ts";
-import type { HeldInstance } from "../gomote/holdings.ts";
-import { HeldElsewhere } from "../gomote/instances.ts";
-import { wantBelow } from "../gomote/rpc/requests.ts";
 import { buildFacts, recipeOf } from "../store/pages-build.ts";
 import type { InstanceRow } from "../store/pages-gomote.ts";
 import { recordingOf } from "../store/recordings.ts";
 import { actorOf, personOf } from "./acting.ts";
 import type { Pages } from "./answering.ts";
 import type { WebDeps } from "./deps.ts";
+import { gomoteFileRoutes } from "./gomote-file-routes.ts";
 import type { Waits } from "./gomote-waits.ts";
 import { type Ctx, type Env, formOf, json, OWN, positive, send, wantsJson } from "./http.ts";
 import { type Identity, nameOf } from "./identity.ts";
-import { filesData, gomoteData, gomotesData, hostOf, instanceAt } from "./pages/gomotes.ts";
-import { passOn } from "./pass-on.ts";
+import { gomoteData, gomotesData, hostOf, instanceAt } from "./pages/gomotes.ts";
 
 const unpacked = promisify(gunzip);
 const NOTE_LIMIT = 200;
@@ -44,7 +38,7 @@ export type GomoteRoutesDeps = Pick<WebDeps, "sql" | "clock" | "config" | "dialA
 
 export function gomoteRoutes(deps: GomoteRoutesDeps, pages: Pages): Hono<Env> {
   const { sql, clock, config, lending, waits } = deps;
-  const { instances, records } = lending;
+  const { instances } = lending;
   const { identities } = pages;
   const routes = new Hono<Env>();
 
@@ -55,22 +49,6 @@ export function gomoteRoutes(deps: GomoteRoutesDeps, pages: Pages): Hono<Env> {
     if (!instance)
       throw new FarmError("not-found", `There is no instance ${JSON.stringify(text.slice(0, 200))}, and was none.`);
     return [instance, rightsOrRefusal(who, instance, hostOf(config(), instance.hostType))];
-  };
-
-  /** Works with the machine of somebody's instance, here or where it is. */
-  const withMachine = async (
-    c: Ctx,
-    person: Person,
-    work: (held: HeldInstance, signal: AbortSignal) => Promise<Response>,
-  ): Promise<Response> => {
-    try {
-      const held = await instances.held(person, c.req.param("id") ?? "");
-      using _ = instances.keep(held.instance);
-      return await work(held, AbortSignal.any([c.req.raw.signal, held.over]));
-    } catch (error) {
-      if (error instanceof HeldElsewhere) return await passOn(c, lending, error.coordinator);
-      throw error;
-    }
   };
 
   const done = (c: Ctx, message: string, to: string): Response | Promise<Response> =>
@@ -136,49 +114,6 @@ export function gomoteRoutes(deps: GomoteRoutesDeps, pages: Pages): Hono<Env> {
     return done(c, `${name} is ended`, `/gomotes/${id}`);
   });
 
-  routes.get("/gomotes/:id/files", async (c) => {
-    const { person } = await borrowerOf(c);
-    const path = folderOf(c.req.query("path"));
-    return withMachine(c, person, async ({ instance, machine }, signal) => {
-      wantBelow(path || ".", instance);
-      const lines = await machine.client.ls(path || ".", {}, signal);
-      const data = filesData(instance.name, path, lines);
-      return pages.answer(c, 200, `Files of ${instance.name}`, { name: "gomote-files", data }, [], OWN);
-    });
-  });
-
-  routes.put("/gomotes/:id/files", async (c) => {
-    const { person } = await personOf(identities, c);
-    const path = folderOf(c.req.query("path"));
-    return withMachine(c, person, async ({ instance, machine }, signal) => {
-      if (path === "") throw new FarmError("bad-request", "Cannot write a file without its path.");
-      wantBelow(path, instance);
-      await records(person, "write", instance, path);
-      const { body } = c.req.raw;
-      const bytes = body === null ? Readable.from([]) : Readable.fromWeb(body as never);
-      await machine.client.writeFile(path, 0o644, bytes, signal);
-      return json(c, 200, { message: `${path} is on ${instance.name}` });
-    });
-  });
-
-  routes.get("/gomotes/:id/download", async (c) => {
-    const { person } = await borrowerOf(c);
-    const path = folderOf(c.req.query("path"));
-    return withMachine(c, person, async ({ instance, machine }, signal) => {
-      wantBelow(path || ".", instance);
-      await records(person, "read", instance, path || ".");
-      const body = await machine.client.readTgz(path || ".", signal);
-      const name = `${path.split("/").at(-1) || instance.name}.tar.gz`;
-      return new Response(Readable.toWeb(body) as ReadableStream, {
-        headers: {
-          ...OWN,
-          "Content-Type": "application/gzip",
-          "Content-Disposition": `attachment; filename*=UTF-8''${encodeURIComponent(name)}`,
-        },
-      });
-    });
-  });
-
   routes.get("/gomotes/:id/recordings/:command{[1-9][0-9]*\\.cast}", async (c) => {
     const [{ id }] = await seen(c, await identities.of(c));
     const command = Number(c.req.param("command").slice(0, -".cast".length));
@@ -188,18 +123,6 @@ export function gomoteRoutes(deps: GomoteRoutesDeps, pages: Pages): Hono<Env> {
     return send(c, 200, "application/x-asciicast", text, OWN);
   });
 
-  /** Reading needs no page of ours, only somebody who is logged in. */
-  async function borrowerOf(c: Ctx): Promise<{ readonly person: Person }> {
-    const { who } = await identities.of(c);
-    if (who.kind === "person") return { person: who.person };
-    throw new FarmError("unauthenticated", "Log in to see files of your instances.");
-  }
-
+  routes.route("/", gomoteFileRoutes(deps, pages));
   return routes;
-}
-
-/** As people type it: without slashes around, "." is the work folder. */
-function folderOf(text: string | undefined): string {
-  const path = (text ?? "").slice(0, 4000).replace(/^(\.?\/)+|\/+$/g, "");
-  return path === "." ? "" : path;
 }

@@ -117,11 +117,11 @@ test("buttons borrow, destroy and end; each only for those who may, and by a coo
     `end ${lent.id} keeper@example.org: the owner of the machine ended it: I need it`,
     `end ${lent.id} operator: an operator ended it`,
   ]);
-  for (const [who, where] of [
-    [undefined, "files"],
-    ["token", "download"],
+  for (const [who, where, status] of [
+    [undefined, "files", 401],
+    ["token", "download", 403],
   ] as const)
-    expect((await ask(who, `${path}/${where}`)).status).toBe(401);
+    expect((await ask(who, `${path}/${where}`)).status).toBe(status);
 });
 
 test("the machine's page shows its owner and operators who had it and what they ran, and nobody else", async () => {

@@ -1,7 +1,7 @@
-/** `/gomotes/NAME/files?path=FOLDER`: what lies in a folder of an instance, to look at, to take along and to add to. */
+/** `/gomotes/NAME/files?path=FOLDER`: what lies in a folder of an instance, to look at, to take along, to add to and to delete. */
 import type { JSX } from "preact";
-import { Empty, Name, Section, Table } from "../parts.tsx";
-import { grouped, visible } from "../text.ts";
+import { Empty, Name, Table, When } from "../parts.tsx";
+import { grouped, plural, visible } from "../text.ts";
 import { Upload } from "../upload.tsx";
 
 export interface FileLine {
@@ -9,7 +9,7 @@ export interface FileLine {
   readonly name: string;
   readonly mode: string;
   readonly size: number | null;
-  readonly modified: string | null;
+  readonly modified: number | null;
 }
 
 export interface GomoteFilesData {
@@ -17,22 +17,33 @@ export interface GomoteFilesData {
   /** Below the work folder; "": that itself. */
   readonly path: string;
   readonly entries: readonly FileLine[];
-  /** How many there are, of which `entries` are the first. */
+  /** How many match the filter, of which `entries` are those of this page; and how many there are. */
   readonly count: number;
+  readonly total: number;
+  readonly filter: string;
+  readonly page: number;
+  readonly pages: number;
+  /** Files can be taken one by one. */
+  readonly sendsFiles: boolean;
 }
 
+/** From so many entries on they can be filtered. */
+const MANY = 30;
+
 export function GomoteFilesPage(props: { data: GomoteFilesData }): JSX.Element {
-  const { instance, path, entries, count } = props.data;
+  const { instance, path, entries, count, total, filter, page, pages } = props.data;
   const at = `/gomotes/${encodeURIComponent(instance)}`;
   const to = (where: string) => `${at}/files${where === "" ? "" : `?path=${encodeURIComponent(where)}`}`;
   const parts = path.split("/").filter(Boolean);
+  const other = (number: number) =>
+    `${at}/files?${new URLSearchParams({ path, ...(filter === "" ? {} : { q: filter }), page: String(number) })}`;
   return (
     <>
       <h1>
+        Files of{" "}
         <a href={at}>
           <Name text={instance} />
-        </a>{" "}
-        files
+        </a>
       </h1>
       <nav class="crumbs" aria-label="Folders">
         <a href={to("")}>work folder</a>
@@ -43,7 +54,8 @@ export function GomoteFilesPage(props: { data: GomoteFilesData }): JSX.Element {
               <Name text={part} />
             </a>
           </span>
-        ))}
+        ))}{" "}
+        <span class="muted num">{total === 0 ? "" : plural(total, "entry", "entries")}</span>
       </nav>
       <div class="operate">
         <a href={`${at}/download?path=${encodeURIComponent(path)}`} download>
@@ -51,35 +63,99 @@ export function GomoteFilesPage(props: { data: GomoteFilesData }): JSX.Element {
         </a>
         <Upload to={(name) => `${at}/files?path=${encodeURIComponent(path === "" ? name : `${path}/${name}`)}`} />
       </div>
-      <Section id="entries" title="Entries" aside={grouped(count)}>
-        {entries.length === 0 ? (
-          <Empty>The folder is empty.</Empty>
-        ) : (
-          <Table label="Entries" class="entries" head={["Name", "#Bytes", "Changed", "Mode"]}>
-            {entries.map((entry) => (
-              <tr key={entry.name} data-row>
-                <th scope="row">
-                  {entry.name.endsWith("/") ? (
-                    <a href={to([...parts, entry.name.slice(0, -1)].join("/"))} class="open">
-                      <Name text={entry.name} />
-                    </a>
-                  ) : (
-                    <Name text={entry.name} />
-                  )}
-                </th>
-                <td class="right num">{entry.size === null ? "" : grouped(entry.size)}</td>
-                <td>{entry.modified === null ? "" : visible(entry.modified.replace("T", " ").replace("Z", " UTC"))}</td>
-                <td>
-                  <code>{visible(entry.mode)}</code>
-                </td>
-              </tr>
-            ))}
-          </Table>
-        )}
-        {count > entries.length ? (
-          <p class="muted">and {grouped(count - entries.length)} more; download the folder to have them all</p>
-        ) : null}
-      </Section>
+      {total < MANY ? null : (
+        <form action={`${at}/files`} class="filter">
+          <input type="hidden" name="path" value={path} />
+          <input name="q" value={filter} placeholder="part of a name" aria-label="Filter by part of a name" />
+          <button type="submit">Filter</button>
+          {filter === "" ? null : <span class="muted num">{`${grouped(count)} of ${grouped(total)}`}</span>}
+        </form>
+      )}
+      {entries.length === 0 ? (
+        <Empty>
+          {filter === "" ? "The folder is empty: upload something, or write into it in a shell." : "No name has that."}
+        </Empty>
+      ) : (
+        <form method="post" action={`${at}/files/delete`}>
+          <input type="hidden" name="path" value={path} />
+          <Entries data={props.data} />
+          <details class="sure">
+            <summary>Delete what is ticked…</summary>
+            <p>It is gone for good, a folder with all that is in it.</p>
+            <button type="submit" class="danger">
+              Delete it
+            </button>
+          </details>
+        </form>
+      )}
+      {pages > 1 ? (
+        <nav class="pages" aria-label="Pages of entries">
+          {page > 1 ? <a href={other(page - 1)}>previous</a> : null}
+          <span>
+            page {grouped(page)} of {grouped(pages)}
+          </span>
+          {page < pages ? <a href={other(page + 1)}>next</a> : null}
+        </nav>
+      ) : null}
     </>
   );
+}
+
+function Entries(props: { data: GomoteFilesData }): JSX.Element {
+  return (
+    <Table label="Entries" class="config brief entries" head={["Name", "#Bytes", "#Changed", "Mode"]}>
+      {props.data.entries.map((entry) => (
+        <tr key={entry.name} data-row>
+          <th scope="row">
+            {isText(entry.name) ? (
+              <input type="checkbox" name="name" value={entry.name} aria-label={`Tick ${visible(entry.name)}`} />
+            ) : (
+              <span class="no-tick" />
+            )}{" "}
+            <EntryName entry={entry} data={props.data} />
+          </th>
+          <td data-label="Bytes" class="right num">
+            {entry.size === null ? "" : grouped(entry.size)}
+          </td>
+          <td data-label="Changed" class="right when">
+            {entry.modified === null ? "" : <When at={entry.modified} />}
+          </td>
+          <td data-label="Mode">
+            <code>{visible(entry.mode)}</code>
+          </td>
+        </tr>
+      ))}
+    </Table>
+  );
+}
+
+function EntryName(props: { entry: FileLine; data: GomoteFilesData }): JSX.Element {
+  const { name, mode, size } = props.entry;
+  const { instance, path, sendsFiles } = props.data;
+  const below = path === "" ? name : `${path}/${name}`;
+  const at = `/gomotes/${encodeURIComponent(instance)}`;
+  if (!isText(name))
+    return <span title="Its name is no text, so no page can speak of it: use a shell">{visible(name)}</span>;
+  if (name.endsWith("/"))
+    return (
+      <a href={`${at}/files?path=${encodeURIComponent(below.slice(0, -1))}`} class="open">
+        <Name text={name} />
+      </a>
+    );
+  if (size !== null && sendsFiles)
+    return (
+      <a href={`${at}/file?path=${encodeURIComponent(below)}`} class="open" download>
+        <Name text={name} />
+      </a>
+    );
+  return (
+    <>
+      <Name text={name} /> {mode.startsWith("L") ? <span class="muted">link</span> : null}
+    </>
+  );
+}
+
+/** The machine puts U+FFFD where the bytes of a name are no text; a form does not keep line feeds as they are. */
+function isText(name: string): boolean {
+  return !/[\u{fffd}\r\n]/u.test(name);
 }

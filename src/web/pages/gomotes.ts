@@ -1,4 +1,4 @@
-/** Data of `/gomotes`, `/gomotes/NAME` and its files, and what the page of a machine says of its borrowers. */
+/** Data of `/gomotes` and `/gomotes/NAME`, and what the page of a machine says of its borrowers. */
 import type { FarmConfig, HostConfig } from "../../config/effective.ts";
 import { type EpochMs, machineId } from "../../farm/ids.ts";
 import { isLent, mayNotBorrow } from "../../farm/lending.ts";
@@ -18,17 +18,13 @@ import { queueLines } from "../../store/queue-line.ts";
 import type { Sql } from "../../store/sql.ts";
 import type { InstanceLine, InstanceState } from "../../ui/gomote.tsx";
 import type { GomoteData } from "../../ui/pages/gomote.tsx";
-import type { FileLine, GomoteFilesData } from "../../ui/pages/gomote-files.tsx";
 import type { GomotesData, TypeLine } from "../../ui/pages/gomotes.tsx";
 import type { LentData } from "../../ui/pages/machine.tsx";
-import { parseLsLine } from "../../wire/buildlet-api/ls-line.ts";
 
 /** So far a line is looked at for somebody's place in it. */
 const COUNTED = 2000;
 const COMMANDS = 200;
 const OF_MACHINE = 50;
-/** Entries of a folder that a page shows. */
-const ENTRIES = 1000;
 
 export function hostOf(config: Pick<FarmConfig, "hosts">, hostType: string): HostConfig | undefined {
   return config.hosts.find((host) => host.hostType === hostType);
@@ -98,17 +94,6 @@ export async function gomoteData(
   ]);
   const [line = lineOf(instance)] = lines;
   return { line, workingDir: instance.workingDir, ...rights, commands, server };
-}
-
-/** What a folder holds, as the machine lists it. */
-export function filesData(instance: string, path: string, lines: readonly string[]): GomoteFilesData {
-  const all = lines.flatMap((line): FileLine[] => {
-    const entry = parseLsLine(line);
-    if (!entry || entry.name === "") return [];
-    const { mode, file } = entry;
-    return [{ name: entry.name, mode, size: file?.size ?? null, modified: file?.modified ?? null }];
-  });
-  return { instance, path, entries: all.slice(0, ENTRIES), count: all.length };
 }
 
 /** Who had a machine, and what they ran there, for whoever looks after it. */

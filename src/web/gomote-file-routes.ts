@@ -1,0 +1,193 @@
+/**
+ * Files of instances that people borrow, in the browser. They go between it and the machine as they come; nothing is kept here.
+ *
+ *   /gomotes/NAME/files?path=FOLDER     what lies there                PUT: path of a file, whose bytes are the body
+ *     /files/delete                     POST: path of the folder, name (several) of what goes
+ *     /file?path=FILE                   the bytes of one, from a machine that is no Windows
+ *     /download?path=FOLDER             the folder as a tar.gz
+ *
+ * By its borrower alone, here or, where its machine is connected elsewhere, over there.
+ */
+import { Readable } from "node:stream";
+import { Hono } from "hono";
+import { FarmError } from "../farm/errors.ts";
+import type { Person } from "../farm/person.ts";
+import type { HeldInstance } from "../gomote/holdings.ts";
+import { HeldElsewhere } from "../gomote/instances.ts";
+import { want, wantBelow } from "../gomote/rpc/requests.ts";
+import type { BuildletClient } from "../machines/machine-session.ts";
+import { personOf } from "./acting.ts";
+import type { Pages } from "./answering.ts";
+import type { WebDeps } from "./deps.ts";
+import { type Ctx, type Env, formOf, json, OWN, positive, valuesOf, wantsJson } from "./http.ts";
+import { filesData, listingError } from "./pages/gomote-files.ts";
+import { passOn } from "./pass-on.ts";
+
+/** Deleted at once. */
+const MOST_DELETED = 1000;
+
+export function gomoteFileRoutes({ lending }: Pick<WebDeps, "lending">, pages: Pages): Hono<Env> {
+  const { instances, records } = lending;
+  const { identities } = pages;
+  const routes = new Hono<Env>();
+
+  /** Works with the machine of somebody's instance, here or where it is. */
+  const withMachine = async (
+    c: Ctx,
+    person: Person,
+    work: (held: HeldInstance, signal: AbortSignal) => Promise<Response>,
+  ): Promise<Response> => {
+    try {
+      const held = await instances.held(person, c.req.param("id") ?? "");
+      using _ = instances.keep(held.instance);
+      return await work(held, AbortSignal.any([c.req.raw.signal, held.over]));
+    } catch (error) {
+      if (error instanceof HeldElsewhere) return await passOn(c, lending, error.coordinator);
+      throw error;
+    }
+  };
+
+  routes.get("/gomotes/:id/files", async (c) => {
+    const person = await borrowerOf(c);
+    const path = folderOf(c.req.query("path"));
+    return withMachine(c, person, async ({ instance, machine }, signal) => {
+      wantBelow(path || ".", instance);
+      const lines = await machine.client.ls(path || ".", {}, signal).catch((error: unknown) => {
+        throw listingError(error, path || ".", instance.name);
+      });
+      const view = {
+        instance: instance.name,
+        path,
+        filter: (c.req.query("q") ?? "").slice(0, 200),
+        page: positive(c.req.query("page")) ?? 1,
+        sendsFiles: sendsFiles(instance),
+      };
+      const data = filesData(view, lines);
+      if (!data) return c.redirect(`${addressOf(instance.name)}/file?path=${encodeURIComponent(path)}`, 303);
+      return pages.answer(c, 200, `Files of ${instance.name}`, { name: "gomote-files", data }, [], OWN);
+    });
+  });
+
+  routes.put("/gomotes/:id/files", async (c) => {
+    const { person } = await personOf(identities, c);
+    const path = folderOf(c.req.query("path"));
+    return withMachine(c, person, async ({ instance, machine }, signal) => {
+      want(path !== "", "Cannot write a file without its path.");
+      wantBelow(path, instance);
+      await records(person, "write", instance, path);
+      const { body } = c.req.raw;
+      const bytes = body === null ? Readable.from([]) : Readable.fromWeb(body as never);
+      await machine.client.writeFile(path, 0o644, bytes, signal);
+      return json(c, 200, { message: `${path} is on ${instance.name}` });
+    });
+  });
+
+  routes.post("/gomotes/:id/files/delete", async (c) => {
+    const { person } = await personOf(identities, c);
+    return withMachine(c, person, async ({ instance, machine }, signal) => {
+      const path = folderOf((await formOf(c))("path"));
+      const names = await valuesOf(c, "name");
+      want(names.length > 0, "Cannot delete nothing: tick what shall go.");
+      want(
+        names.length <= MOST_DELETED,
+        `Cannot delete ${names.length} at once: want at most ${MOST_DELETED}, or a folder with all of them.`,
+      );
+      const paths = names.map((name) => folderOf(path === "" ? name : `${path}/${name}`));
+      for (const each of paths) {
+        want(each !== "", "Cannot delete the work folder itself: destroy the instance.");
+        wantBelow(each, instance);
+      }
+      await records(person, "remove", instance, paths.join(" "));
+      await machine.client.removeAll(paths, signal);
+      const message = `${paths.length === 1 ? `${paths[0]} is` : `${paths.length} are`} deleted on ${instance.name}`;
+      if (wantsJson(c)) return json(c, 200, { message });
+      return c.redirect(
+        `${addressOf(instance.name)}/files${path === "" ? "" : `?path=${encodeURIComponent(path)}`}`,
+        303,
+      );
+    });
+  });
+
+  routes.get("/gomotes/:id/file", async (c) => {
+    const person = await borrowerOf(c);
+    const path = folderOf(c.req.query("path"));
+    return withMachine(c, person, async ({ instance, machine }, signal) => {
+      want(path !== "", "Cannot send a file without its path.");
+      wantBelow(path, instance);
+      want(
+        sendsFiles(instance),
+        `Cannot send a file from ${instance.name} by itself, its machine runs Windows: download its folder.`,
+      );
+      const [line = "", ...more] = await machine.client.ls(path, {}, signal).catch((error: unknown) => {
+        throw listingError(error, path, instance.name);
+      });
+      want(
+        more.length === 0 && /^-[rwx-]+\t\t/.test(line),
+        `Cannot send ${JSON.stringify(path.slice(0, 200))}: it is no file.`,
+      );
+      await records(person, "read", instance, path);
+      return attachment(
+        fileOf(machine.client, path, signal),
+        "application/octet-stream",
+        path.split("/").at(-1) ?? path,
+      );
+    });
+  });
+
+  routes.get("/gomotes/:id/download", async (c) => {
+    const person = await borrowerOf(c);
+    const path = folderOf(c.req.query("path"));
+    return withMachine(c, person, async ({ instance, machine }, signal) => {
+      wantBelow(path || ".", instance);
+      await records(person, "read", instance, path || ".");
+      const body = await machine.client.readTgz(path || ".", signal);
+      const name = `${path.split("/").at(-1) || instance.name}.tar.gz`;
+      return attachment(Readable.toWeb(body) as ReadableStream<Uint8Array>, "application/gzip", name);
+    });
+  });
+
+  /** Reading needs no page of ours, only somebody who is logged in. */
+  async function borrowerOf(c: Ctx): Promise<Person> {
+    const { who } = await identities.of(c);
+    if (who.kind === "person") return who.person;
+    if (who.kind === "nobody")
+      throw who.refusal ?? new FarmError("unauthenticated", "Log in to see files of your instances.");
+    throw new FarmError(
+      "forbidden",
+      "Cannot show files to the operator token, which is nobody's own: only who borrows an instance sees them.",
+    );
+  }
+
+  return routes;
+}
+
+function addressOf(instance: string): string {
+  return `/gomotes/${encodeURIComponent(instance)}`;
+}
+
+/** As people type it: without slashes around, "." is the work folder. */
+function folderOf(text: string | undefined): string {
+  const path = (text ?? "").slice(0, 4000).replace(/^(\.?\/)+|\/+$/g, "");
+  return path === "." ? "" : path;
+}
+
+function sendsFiles({ workingDir }: HeldInstance["instance"]): boolean {
+  return workingDir?.startsWith("/") ?? false;
+}
+
+/** The bytes of a file. A machine's API has no call for that, and `cat` is on every Unix; what fails in the middle breaks off. */
+function fileOf(client: BuildletClient, path: string, signal: AbortSignal): ReadableStream<Uint8Array> {
+  const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+  const writer = writable.getWriter();
+  const command = { cmd: "cat", args: [`./${path}`], env: [], path: [], system: true };
+  client
+    .exec(command, (chunk) => writer.write(chunk), signal)
+    .then(({ state, ok }) => (ok ? writer.close() : writer.abort(new Error(`cat ended with ${state}`))))
+    .catch((error: unknown) => writer.abort(error).catch(() => {})); // whoever read it went away
+  return readable;
+}
+
+function attachment(body: ReadableStream<Uint8Array>, type: string, name: string): Response {
+  const disposition = `attachment; filename*=UTF-8''${encodeURIComponent(name.toWellFormed())}`;
+  return new Response(body, { headers: { ...OWN, "Content-Type": type, "Content-Disposition": disposition } });
+}

@@ -1,0 +1,56 @@
+import { expect, test } from "vitest";
+import { FarmError } from "../../farm/errors.ts";
+import { filesData, listingError } from "./gomote-files.ts";
+
+const view = { instance: "alice-linux-0", path: "src", filter: "", page: 1, sendsFiles: true };
+const file = (name: string, size = 0) => `-rw-r--r--\t${name}\t${size}\t2026-11-26T04:02:45Z`;
+const modified = Date.UTC(2026, 10, 26, 4, 2, 45);
+
+test("filesData() reads what a machine lists, names with line feeds and TABs included", () => {
+  const lines = [
+    "drwxr-xr-x\td/",
+    file("a\tb", 3),
+    "-rw-r--r--\tnew",
+    "line\t7\t2026-11-26T04:02:45Z",
+    "Lrwxrwxrwx\tlink",
+  ];
+  expect(filesData(view, lines)).toEqual({
+    ...{ instance: "alice-linux-0", path: "src", filter: "", sendsFiles: true },
+    ...{ count: 4, total: 4, page: 1, pages: 1 },
+    entries: [
+      { name: "d/", mode: "drwxr-xr-x", size: null, modified: null },
+      { name: "a\tb", mode: "-rw-r--r--", size: 3, modified },
+      { name: "new\nline", mode: "-rw-r--r--", size: 7, modified },
+      { name: "link", mode: "Lrwxrwxrwx", size: null, modified: null },
+    ],
+  });
+  expect(filesData(view, [])).toMatchObject({ entries: [], total: 0, pages: 1 });
+});
+
+test("a folder of 10,000 is shown page by page, and by part of a name; a file is no folder", () => {
+  const many = Array.from({ length: 10_000 }, (_, n) => file(`file-${n}.txt`));
+  const last = filesData({ ...view, page: 99 }, many);
+  expect([last?.page, last?.pages, last?.entries.length, last?.entries.at(-1)?.name]).toEqual([
+    10,
+    10,
+    1000,
+    "file-9999.txt",
+  ]);
+  const found = filesData({ ...view, filter: "FILE-999", page: 1 }, many);
+  expect([found?.count, found?.total, found?.entries[0]?.name]).toEqual([11, 10_000, "file-999.txt"]);
+  expect(filesData(view, [file("")])).toBeUndefined();
+});
+
+test("listingError() says in words what happens to people, and passes on all else", () => {
+  const said = (words: string) => {
+    const error = listingError(new FarmError("machine-broken", words), "a b", "x");
+    return error instanceof FarmError ? [error.code, error.message] : error;
+  };
+  const gone = ["not-found", 'There is no "a b" on x: it was deleted, or has another name.'];
+  expect(said('Machine "m" answered GET /ls with 500: Cannot list "a b": ENOENT: no such file or directory')).toEqual(
+    gone,
+  );
+  expect(said("lstat /work/a b: no such file or directory")).toEqual(gone);
+  expect(said("EACCES: permission denied, scandir")).toEqual(["forbidden", expect.stringContaining("may not be read")]);
+  expect(said('Machine "m" is gone')).toEqual(["machine-broken", 'Machine "m" is gone']);
+});
