@@ -11,7 +11,7 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import { Gomote } from "../src/wire/gomote/gen/barnraiser_pb.ts";
 import { GomoteService } from "../src/wire/gomote/gen/gomote_pb.ts";
 import type { Bench } from "./bench.ts";
-import { aliceToken } from "./borrower.ts";
+import { borrower } from "./borrower.ts";
 import { BenchFarm } from "./farm.ts";
 import { atMost, percentile } from "./figure.ts";
 import { measureShell } from "./gomote-shell.ts";
@@ -32,7 +32,7 @@ export const gomote: Bench = {
   async run(context) {
     await using farm = await BenchFarm.start({ signal: context.signal, flags: ["-listen-ssh", "127.0.0.1:0"] });
     await using _machine = await farm.machine("idle");
-    const token = await aliceToken(farm);
+    const { token } = await borrower(farm, "alice");
     const ca = await readFile(farm.certificate.caFile);
     const transport = createGrpcTransport({ baseUrl: `https://localhost:${farm.port}`, nodeOptions: { ca } });
     const client = createClient(GomoteService, transport);

@@ -21,6 +21,7 @@ import { resources } from "./resources.ts";
 import { restart } from "./restart.ts";
 import { scheduler } from "./scheduler.ts";
 import { sessions } from "./sessions.ts";
+import { shells } from "./shells.ts";
 import { snapshot } from "./snapshot.ts";
 import { source } from "./source.ts";
 import { tests } from "./tests.ts";
@@ -42,6 +43,7 @@ const benches: readonly Bench[] = [
   group,
   agent,
   gomote,
+  shells,
   push,
   transfer,
   resources,

@@ -11,7 +11,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { Repository } from "../e2e/testing/repository.ts";
 import type { Bench } from "./bench.ts";
-import { aliceToken } from "./borrower.ts";
+import { borrower } from "./borrower.ts";
 import { BenchFarm } from "./farm.ts";
 import { atLeast, atMost } from "./figure.ts";
 import { root } from "./program.ts";
@@ -41,7 +41,7 @@ export const push: Bench = {
       GOROOT: "",
       GOMOTE_SERVER: `localhost:${farm.port}`,
       GOMOTE_CA_FILE: farm.certificate.caFile,
-      GOMOTE_TOKEN: await aliceToken(farm),
+      GOMOTE_TOKEN: (await borrower(farm, "alice")).token,
     };
     const gomote = async (args: readonly string[], cache: string): Promise<{ stdout: string; ms: number }> => {
       const began = performance.now();

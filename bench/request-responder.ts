@@ -6,8 +6,9 @@
 import type { Socket } from "node:net";
 import { fieldValues, type HeadReader, type RequestHead, requestHeadReader } from "../src/wire/revdial/http-head.ts";
 
-/** The whole answer as it goes over the wire, made once per kind of answer; undefined closes the connection. */
-export type Answer = (head: RequestHead) => Buffer | undefined;
+/** The whole answer as it goes over the wire, made once per kind of answer; or what has the connection from then on; undefined closes it. */
+export type Answer = (head: RequestHead) => Buffer | TakeOver | undefined;
+export type TakeOver = (socket: Socket, rest: Uint8Array) => void;
 
 const CONTINUE = Buffer.from("HTTP/1.1 100 Continue\r\n\r\n");
 
@@ -47,6 +48,11 @@ export function respond(socket: Socket, first: Uint8Array, answer: Answer): void
       body = undefined;
       if (!said) {
         socket.destroy();
+        return;
+      }
+      if (typeof said === "function") {
+        socket.off("data", take);
+        said(socket, rest.subarray(used));
         return;
       }
       socket.write(said);

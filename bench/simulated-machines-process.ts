@@ -2,7 +2,9 @@
 import { createSecureContext } from "node:tls";
 import { BUILDLET_VERSION } from "../src/wire/buildlet-api/buildlet-api.ts";
 import { EXECUTION_HEADER, FROM_HEADER } from "../src/wire/buildlet-api/execution.ts";
+import { SHELL_PATH } from "../src/wire/buildlet-api/shell.ts";
 import { fieldValues } from "../src/wire/revdial/http-head.ts";
+import { echoingShell } from "./echoing-shell.ts";
 import { type Answer, beginningOf, execAnswer, okAnswer } from "./request-responder.ts";
 import { SimulatedMachine } from "./simulated-machine.ts";
 import type { FleetOrder, FleetState } from "./simulated-machines.ts";
@@ -87,6 +89,7 @@ function answers(output: string, hold: boolean): Answer {
     const [path] = target.split("?", 1);
     if (path === "/status") return status;
     if (path === "/workdir") return workDir;
+    if (path === SHELL_PATH) return echoingShell;
     if (path !== "/exec") return done;
     state.execs++;
     const [id = ""] = fieldValues({ fields }, EXECUTION_HEADER);

@@ -12,7 +12,7 @@ import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { GomoteService, type UploadFileResponse } from "../src/wire/gomote/gen/gomote_pb.ts";
 import type { Bench } from "./bench.ts";
-import { aliceToken } from "./borrower.ts";
+import { borrower } from "./borrower.ts";
 import { BenchFarm } from "./farm.ts";
 import { atMost } from "./figure.ts";
 import { MemoryWatch, residentBytes } from "./program.ts";
@@ -28,7 +28,7 @@ export const transfer: Bench = {
   limitMs: 120_000,
   async run(context) {
     await using farm = await BenchFarm.start(context);
-    const token = await aliceToken(farm);
+    const { token } = await borrower(farm, "alice");
     const ca = await readFile(farm.certificate.caFile);
     const transport = createGrpcTransport({ baseUrl: `https://localhost:${farm.port}`, nodeOptions: { ca } });
     const client = createClient(GomoteService, transport);

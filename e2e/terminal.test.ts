@@ -165,14 +165,21 @@ test("a shell in the browser, at either coordinator; nobody else's, no other sit
       await type('clear; echo "still $mine"');
       await shows(/^still kept$/);
 
-      // Several lines are shown before they are run.
-      const paste = () =>
-        page.evaluate(() => {
+      const paste = (text = "echo on\\e\necho tw\\o\n") =>
+        page.evaluate((pasted) => {
           const clipboardData = new DataTransfer();
-          clipboardData.setData("text/plain", "echo on\\e\necho tw\\o\n");
+          clipboardData.setData("text/plain", pasted);
           const event = new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true });
           document.querySelector(".shell textarea")?.dispatchEvent(event);
-        });
+        }, text);
+
+      // A long one arrives whole, also while its program does not read yet.
+      await type(`stty raw -echo; echo wait""ing; sleep 1; head -c 200000 | wc -c; stty sane`);
+      await shows(/^waiting$/);
+      await paste("x".repeat(200_000));
+      await shows(/^200000/);
+
+      // Several lines are shown before they are run.
       await paste();
       await page.getByRole("heading", { name: "Paste 3 lines?" }).waitFor();
       await page.getByRole("button", { name: "Cancel" }).click();

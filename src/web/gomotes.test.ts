@@ -1,6 +1,9 @@
 /** Pages of borrowed machines: who sees what, what they say, and what their buttons do. */
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { seconds } from "../farm/ids.ts";
+import { minutes, plus, seconds } from "../farm/ids.ts";
+import { endInstances } from "../store/gomote.ts";
+import { deleteRecordings, recordingBegan } from "../store/recordings.ts";
+import { systemClock } from "../store/system-clock.ts";
 import { LENT_TYPE, type Lent, lend } from "./testing/lent.ts";
 import { type TestWeb, TOKEN, testWeb } from "./testing/web.ts";
 
@@ -194,4 +197,26 @@ test("the page of a failed build has its machine for whoever may have it, and fo
   expect(await page("operator")).toContain("It is kept as this build left it");
   expect(await page("operator")).not.toContain("Open a shell");
   expect(await page(undefined)).not.toContain(lent.name);
+});
+
+test("a command that nobody wrote the end of has ended with its instance, and its recording is forgotten in time", async () => {
+  const { sql } = web.database;
+  const now = systemClock.now();
+  const [command] = await sql.query<{ id: number; instance: number }>(
+    `select c.id, g.id as instance from gomote_command c join gomote_instance g on g.id = c.instance_id where g.name = $1 and c.ended_at is null`,
+    [lent.name],
+  );
+  if (!command) throw new Error("Nothing runs there");
+  await recordingBegan(sql, command.id);
+  expect(await deleteRecordings(sql, plus(now, minutes(1)), 10)).toBe(0);
+  const end = { id: command.instance, who: "the farm", action: "end", reason: "its machine is gone" } as const;
+  await endInstances(sql, [end], now);
+  const { body } = await ask("alice", `/gomotes/${lent.name}`);
+  const { commands } = (body.page as { data: { commands: readonly { id: number }[] } }).data;
+  expect(commands.find(({ id }) => id === command.id)).toMatchObject({
+    state: "its instance ended",
+    endedAt: now,
+    recorded: true,
+  });
+  expect(await deleteRecordings(sql, plus(now, minutes(1)), 10)).toBe(1);
 });

@@ -4,10 +4,11 @@
  * A shell is a command of its instance: it is in the audit and among the commands, it is recorded (recorder.ts), and while it is open the
  * instance is in use. It can be come back to by the person who opened it, and by nobody else.
  */
+import type { Duplex } from "node:stream";
 import type { Clock } from "../../farm/clock.ts";
 import type { Bus, Log } from "../../farm/deps.ts";
 import { FarmError, messageOf } from "../../farm/errors.ts";
-import { type Ms, seconds } from "../../farm/ids.ts";
+import { type Ms, type PersonId, seconds } from "../../farm/ids.ts";
 import type { Person } from "../../farm/person.ts";
 import { recordAudit } from "../../store/audit.ts";
 import { commandBegan, commandEnded } from "../../store/gomote-commands.ts";
@@ -37,6 +38,8 @@ export interface TerminalsDeps {
 export class Terminals implements AsyncDisposable {
   readonly #deps: TerminalsDeps;
   readonly #open = new Map<string, Terminal>();
+  /** Whose shells are being opened. */
+  readonly #opening: PersonId[] = [];
   /** Of each that is open, and of those that are being written down. */
   readonly #ends = new Set<Promise<void>>();
 
@@ -60,20 +63,23 @@ export class Terminals implements AsyncDisposable {
         "conflict",
         `The machine ${machine.name} runs the original buildlet, which has no shell for a browser: use gomote ssh.`,
       );
-    const mine = [...this.#open.values()].filter(({ owner }) => owner === person.id);
-    if (mine.length >= MOST_OF_PERSON || this.#open.size >= MOST)
+    const owners = [...[...this.#open.values()].map(({ owner }) => owner), ...this.#opening];
+    const mine = owners.filter((owner) => owner === person.id);
+    if (mine.length >= MOST_OF_PERSON || owners.length >= MOST)
       throw new FarmError(
         "too-large",
         `You have ${mine.length} shells open, or the farm has ${MOST}: close one first.`,
       );
+    this.#opening.push(person.id);
     const limit = new AbortController();
     const done = new AbortController();
     clock.sleep(OPEN_LIMIT, done.signal).then(
       () => limit.abort(new FarmError("timed-out", `The machine ${machine.name} did not open a shell in time.`)),
       () => {},
     );
+    let duplex: Duplex | undefined;
     try {
-      const duplex = await machine.client.openShell(AbortSignal.any([signal, over, limit.signal]));
+      duplex = await machine.client.openShell(AbortSignal.any([signal, over, limit.signal]));
       duplex.on("error", () => {}); // a close follows
       const recorder = await this.#record(held, person, size);
       const terminal = new Terminal(
@@ -91,8 +97,12 @@ export class Terminals implements AsyncDisposable {
       const end = this.#follow(terminal, held, recorder).finally(() => this.#ends.delete(end));
       this.#ends.add(end);
       return terminal;
+    } catch (error) {
+      duplex?.destroy();
+      throw error;
     } finally {
       done.abort();
+      this.#opening.splice(this.#opening.indexOf(person.id), 1);
     }
   }
 

@@ -6,7 +6,7 @@
  *
  * A connection that is lost is dialled again every RETRY_MS, and asked for what comes behind the bytes that are here.
  */
-import { type FromBrowser, KEPT_MS, OVER, type ToBrowser } from "../../wire/gomote/terminal-message.ts";
+import { type FromBrowser, KEPT_MS, MOST_TYPED, OVER, type ToBrowser } from "../../wire/gomote/terminal-message.ts";
 import { openScreen } from "./screen.ts";
 
 const RETRY_MS = 1000;
@@ -101,7 +101,9 @@ export function openShell(box: HTMLElement, instance: string, listener: ShellLis
 
   const encoder = new TextEncoder();
   const type = (bytes: Uint8Array<ArrayBuffer>): void => {
-    if (socket?.readyState === WebSocket.OPEN && shell !== null) socket.send(bytes);
+    if (socket?.readyState !== WebSocket.OPEN || shell === null) return;
+    // A paste may be of any length.
+    for (let at = 0; at < bytes.length; at += MOST_TYPED) socket.send(bytes.subarray(at, at + MOST_TYPED));
   };
   terminal.onData((text) => type(encoder.encode(text)));
   terminal.onBinary((text) => type(Uint8Array.from(text, (letter) => letter.charCodeAt(0))));
