@@ -157,6 +157,21 @@ test("a shell in the browser, at either coordinator; nobody else's, no other sit
       );
       await page.setViewportSize({ width, height: 900 });
 
+      // The keyboard finds its way out, and the colours are those of the page when these change.
+      await page.locator(".shell textarea").focus();
+      await page.keyboard.press("Control+F6");
+      expect(await page.evaluate(() => document.activeElement?.textContent)).toMatch(/leaves the terminal/);
+      const ground = () =>
+        page.locator(".shell .xterm-scrollable-element").evaluate((screen) => getComputedStyle(screen).backgroundColor);
+      const was = await ground();
+      await page.emulateMedia({ colorScheme: colorScheme === "dark" ? "light" : "dark" });
+      await until(
+        async () => (await ground()) !== was,
+        20_000,
+        () => `another ground than ${was}`,
+      );
+      await page.emulateMedia({ colorScheme });
+
       // The connection is lost: the same shell goes on, and what it printed meanwhile is there.
       await type("mine=kept");
       await page.evaluate(() => (window as unknown as { sockets: WebSocket[] }).sockets.at(-1)?.close());

@@ -22,6 +22,7 @@ export function ShellBox(props: { instance: string }): JSX.Element {
   const box = useRef<HTMLDivElement>(null);
   const shell = useRef<BrowserShell | undefined>(undefined);
   const dialog = useRef<HTMLDialogElement>(null);
+  const behind = useRef<HTMLParagraphElement>(null);
   useEffect(() => () => shell.current?.close(), []);
 
   const open = async (): Promise<void> => {
@@ -32,13 +33,23 @@ export function ShellBox(props: { instance: string }): JSX.Element {
       const { openShell } = await import("./terminal/shell.ts");
       if (!box.current) return;
       shell.current = openShell(box.current, props.instance, {
-        state: (phase) => setState({ phase }),
+        state: (phase) => {
+          setState({ phase });
+          if (phase === "open") box.current?.scrollIntoView({ block: "nearest" });
+        },
         ended: (why) => setState({ phase: "ended", why }),
       });
       shell.current.focus();
     } catch {
       setState({ phase: "ended", why: "The terminal could not be loaded; load the page again." });
     }
+  };
+  /** A terminal takes every key that leads on in a page, Tab first of all. */
+  const onKeyDown = (event: KeyboardEvent): void => {
+    if (event.key !== "F6" || !event.ctrlKey) return;
+    event.preventDefault();
+    event.stopPropagation();
+    behind.current?.focus();
   };
   const onPaste = (event: ClipboardEvent): void => {
     event.preventDefault();
@@ -69,7 +80,10 @@ export function ShellBox(props: { instance: string }): JSX.Element {
           {state.phase === "none" ? null : state.phase === "ended" ? state.why : SAID[state.phase]}
         </span>
       </p>
-      <div ref={box} class="shell-screen" hidden={!shown} onPasteCapture={onPaste} />
+      <div ref={box} class="shell-screen" hidden={!shown} onPasteCapture={onPaste} onKeyDownCapture={onKeyDown} />
+      <p ref={behind} class="muted" tabIndex={-1} hidden={!shown}>
+        <kbd>Ctrl</kbd> <kbd>F6</kbd> leaves the terminal for the rest of the page.
+      </p>
       <dialog ref={dialog} class="paste" aria-label="Paste several lines">
         <h2>Paste {plural(pasteLines(pasted ?? ""), "line")}?</h2>
         <p>A shell may run each line as it arrives.</p>

@@ -1,6 +1,6 @@
 /** A terminal in the page: xterm, in the colours of the page, as wide as its box. Loaded only once somebody opens a shell or plays one. */
 import { FitAddon } from "@xterm/addon-fit";
-import { Terminal } from "@xterm/xterm";
+import { type ITheme, Terminal } from "@xterm/xterm";
 import { strictDocument } from "./strict-document.ts";
 
 export interface TerminalScreen extends Disposable {
@@ -12,18 +12,14 @@ export function openScreen(
   box: HTMLElement,
   size?: { readonly columns: number; readonly rows: number },
 ): TerminalScreen {
-  const { color, backgroundColor, fontFamily } = getComputedStyle(box);
   const strict = strictDocument(document);
   const terminal = new Terminal({
     documentOverride: strict.document,
-    fontFamily,
+    fontFamily: getComputedStyle(box).fontFamily,
     fontSize: 13,
     scrollback: 5000,
     minimumContrastRatio: 4.5, // whatever a program chose, on the ground of this page
-    theme: {
-      ...{ background: backgroundColor, foreground: color, cursor: color, cursorAccent: backgroundColor },
-      selectionBackground: "#5c8fd666",
-    },
+    theme: coloursOf(box),
     ...(size && { cols: size.columns, rows: size.rows, disableStdin: true }),
   });
   const addon = new FitAddon();
@@ -35,12 +31,26 @@ export function openScreen(
   fill();
   const resized = new ResizeObserver(fill);
   resized.observe(box);
+  const turned = matchMedia("(prefers-color-scheme: dark)");
+  const recolour = (): void => {
+    terminal.options.theme = coloursOf(box);
+  };
+  turned.addEventListener("change", recolour);
   return {
     terminal,
     [Symbol.dispose]() {
       resized.disconnect();
+      turned.removeEventListener("change", recolour);
       terminal.dispose();
       strict.drop();
     },
+  };
+}
+
+function coloursOf(box: HTMLElement): ITheme {
+  const { color, backgroundColor } = getComputedStyle(box);
+  return {
+    ...{ background: backgroundColor, foreground: color, cursor: color, cursorAccent: backgroundColor },
+    selectionBackground: "#5c8fd666",
   };
 }
