@@ -271,18 +271,24 @@ test("repro prints commands that find the same farm", async () => {
   const { GOMOTE_SERVER: server = "", GOMOTE_CA_FILE: ca = "" } = t.computer.env;
   const env = { GOMOTE_SERVER: "", GOMOTE_CA_FILE: "" };
   const said = await t.computer.gomote([`-server=${server}`, `-ca-file=${ca}`, "repro", "7"], { env });
-  expect(said.stderr).toContain(`gomote -server=${server} -ca-file=${ca} run -dir=src `);
+  expect(said.stdout).toContain(`gomote -server=${server} -ca-file=${ca} run -dir=src `);
 });
 
 test("repro lays a build out and prints a command for each step; -hold is refused where it is not offered", async () => {
   await using t = await start({ own: true });
-  const { status, stdout, stderr } = await t.computer.gomote(["repro", "7"]);
-  expect([status, stdout]).toEqual([0, "alice-linux-amd64-0\n"]);
+  const { status, stdout, stderr } = await t.computer.gomote(["repro", "-public=false", "7"]);
+  expect([status, stdout.split("\n")]).toEqual([
+    0,
+    [
+      "alice-linux-amd64-0",
+      "gomote run -dir=src '-path=$WORKDIR/bin,$PATH' -e A=1 -e 'B=two words' alice-linux-amd64-0 ./make.bash",
+      "gomote run -dir=src '-path=$WORKDIR/bin,$PATH' -e A=1 -e 'B=two words' alice-linux-amd64-0 go test ./...",
+      "",
+    ],
+  ]);
   expect(t.farm.calls).toEqual(["create linux-amd64", "lay out 7 on alice-linux-amd64-0"]);
   expect(stderr.split("\n").slice(1, -1)).toEqual([
-    "# The steps of the build, each to be repeated by:",
-    "#   gomote run -dir=src '-path=$WORKDIR/bin,$PATH' -e A=1 -e 'B=two words' alice-linux-amd64-0 ./make.bash",
-    "#   gomote run -dir=src '-path=$WORKDIR/bin,$PATH' -e A=1 -e 'B=two words' alice-linux-amd64-0 go test ./...   (failed)",
+    '# alice-linux-amd64-0: the commands repeat the steps of the build; "test" failed',
   ]);
   expect((await t.computer.gomote(["repro", "-hold", "7"])).stderr).toContain(
     "Cannot hold a machine: this farm does not offer that",

@@ -2,6 +2,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { expect, test } from "vitest";
 import { userFolder } from "./folders.ts";
+import { joinPath, splitPath } from "./path-list.ts";
 import { parseServer } from "./server.ts";
 import { shellLine } from "./shell-line.ts";
 import { firstWord, gatewayOf } from "./ssh.ts";
@@ -48,6 +49,17 @@ test("firstWord() finds where options of ssh end; gatewayOf() fills in what is n
 
 test("shellLine() quotes what a shell would read otherwise", () => {
   expect(shellLine(["a", "b c", "$HOME", "it's", ""])).toBe(`a 'b c' '$HOME' 'it'\\''s' ''`);
+});
+
+test("a PATH is written as it is read, whatever is in its elements", () => {
+  const read = (text: string, elements: readonly string[]) => expect(splitPath(text)).toEqual(elements);
+  read("$WORKDIR/bin,$PATH", ["$WORKDIR/bin", "$PATH"]);
+  read('/a,"/b,c",/d"e', ["/a", "/b,c", '/d"e']);
+  read(",/a,,", ["", "/a", "", ""]);
+  read('"C:\\a, b\\","""x"""', ["C:\\a, b\\", '"x"']);
+  for (const elements of [["$WORKDIR/bin", "$PATH"], ["/b,c"], ['"x"', 'a"b', 'a",b', "", ","]])
+    read(joinPath(elements), elements);
+  expect(joinPath(["C:\\a\\", "$PATH"])).toBe("C:\\a\\,$PATH");
 });
 
 test("callTrouble() says what the farm said, once, and which limit passed", () => {

@@ -2,6 +2,7 @@ import { FarmError } from "../../farm/errors.ts";
 import { bool, count, text } from "../../farm/flags.ts";
 import type { BuildStep } from "../../wire/gomote/gen/barnraiser_pb.ts";
 import { type Command, command } from "../command.ts";
+import { joinPath } from "../path-list.ts";
 import { forAll, type Session, UsageError } from "../session.ts";
 import { shellLine } from "../shell-line.ts";
 import { NotOffered } from "../trouble.ts";
@@ -11,8 +12,9 @@ export const repro: Command = command({
   name: "repro",
   summary: "get a machine as a build had it",
   args: "<build>",
-  help: `Creates an instance of the type of machine that the build ran on, writes the build's exact sources there, and prints the command that
-repeats each of its steps, with its environment. -hold keeps the very machine of a build that still runs, for the case that it fails.
+  help: `Creates an instance of the type of machine that the build ran on, writes the build's exact sources there, and prints, after its id, the
+command that repeats each of its steps, with its environment: a line each, for a shell. -hold keeps the very machine of a build that still
+runs, for the case that it fails.
 
 The build is its number, or the address of its page.`,
   flags: {
@@ -20,6 +22,7 @@ The build is its number, or the address of its page.`,
     status: bool(true, "say every few seconds how long one waits, and how many are ahead"),
     count: count(1, "how `many` instances"),
     "new-group": text("", "`name` of a group to make for them"),
+    public: bool(true, "for farms of the original: ask for the build without logging in; here one is logged in always"),
   },
   run: async (session, flags, args) => {
     const build = buildOf(args);
@@ -31,7 +34,7 @@ The build is its number, or the address of its page.`,
     const ids = flags.hold
       ? [await hold(session, build)]
       : await createAndLayOut(session, layout.builderType, build, flags);
-    for (const id of ids) tell(session, id, layout.environment, layout.steps);
+    for (const id of ids) await tell(session, id, layout.environment, layout.steps);
     return 0;
   },
 });
@@ -84,17 +87,23 @@ function note(session: Session, what: string, progress: string): void {
   session.output.note(`${what}: ${progress}`);
 }
 
-function tell(session: Session, id: string, environment: readonly string[], steps: readonly BuildStep[]): void {
-  session.output.note(`The steps of the build, each to be repeated by:`);
-  for (const step of steps)
-    session.output.note(`  ${stepLine(session.serverWords, id, environment, step)}${step.failed ? "   (failed)" : ""}`);
+async function tell(
+  session: Session,
+  id: string,
+  environment: readonly string[],
+  steps: readonly BuildStep[],
+): Promise<void> {
+  const failed = steps.filter((step) => step.failed).map(({ name }) => JSON.stringify(name));
+  const which = failed.length === 0 ? "none failed" : `${failed.join(", ")} failed`;
+  session.output.note(`${id}: the commands repeat the steps of the build; ${which}`);
+  for (const step of steps) await session.output.data(`${stepLine(session.serverWords, id, environment, step)}\n`);
 }
 
 /** What repeats `step` on the instance `id`. */
 function stepLine(serverWords: readonly string[], id: string, environment: readonly string[], step: BuildStep): string {
   const flags = [
     ...(step.directory === "" ? [] : [`-dir=${step.directory}`]),
-    ...(step.path.length === 0 ? [] : [`-path=${step.path.join(",")}`]),
+    ...(step.path.length === 0 ? [] : [`-path=${joinPath(step.path)}`]),
     ...[...environment, ...step.environment].flatMap((pair) => ["-e", pair]),
   ];
   return shellLine(["gomote", ...serverWords, "run", ...flags, id, ...step.argv]);

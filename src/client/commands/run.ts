@@ -5,6 +5,7 @@ import { bool, text, texts } from "../../farm/flags.ts";
 import { broadcast, type Outcome, outputFolder, worst } from "../broadcast.ts";
 import { type Command, command } from "../command.ts";
 import type { Command as RemoteCommand } from "../farm-client.ts";
+import { splitPath } from "../path-list.ts";
 import { forAll, type Session, UsageError } from "../session.ts";
 import { download } from "../transfer.ts";
 
@@ -24,7 +25,10 @@ it, 255 when the farm or the machine failed. Ctrl-C stops the command on the ins
     firewall: bool(false, "cut it off from the network"),
     collect: bool(false, "keep outputs in the current folder, and fetch the work dir there afterwards"),
     e: texts("`KEY=VALUE` for its environment"),
-    path: text("", "elements of its PATH, with commas between; $PATH, $WORKDIR"),
+    path: text(
+      "",
+      "elements of its PATH, with commas between, and double quotes around one with a comma; $PATH, $WORKDIR",
+    ),
     dir: text("", "the `folder` to run it in, relative to the work dir"),
     builderenv: text("", "`type` of builder whose environment it is to have"),
     until: text("", "run it again and again until its output matches this regular `expression`"),
@@ -44,7 +48,7 @@ it, 255 when the farm or the machine failed. Ctrl-C stops the command on the ins
       debug: flags.debug,
       imitateHostType: flags.builderenv,
       appendEnvironment: [...flags.e, `GO_DISABLE_OUTBOUND_NETWORK=${flags.firewall}`],
-      path: flags.path === "" ? [] : flags.path === "EMPTY" ? ["$EMPTY"] : flags.path.split(","),
+      path: flags.path === "" ? [] : flags.path === "EMPTY" ? ["$EMPTY"] : splitPath(flags.path),
     };
     const folder = flags.collect ? session.computer.cwd : await outputFolder(session);
     if (ids.length > 1 || flags.collect) session.output.note(`output goes to ${folder}`);

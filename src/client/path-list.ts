@@ -1,0 +1,10 @@
+/** Elements of a PATH in one flag: with commas between, and, as in CSV, double quotes around an element that has a comma or begins with a quote. */
+
+export function splitPath(given: string): readonly string[] {
+  const elements = `,${given}`.matchAll(/,(?:"((?:[^"]|"")*)"(?=,|$)|([^,]*))/g);
+  return [...elements].map(([, quoted, plain = ""]) => quoted?.replaceAll('""', '"') ?? plain);
+}
+
+export function joinPath(elements: readonly string[]): string {
+  return elements.map((each) => (/^"|,/.test(each) ? `"${each.replaceAll('"', '""')}"` : each)).join(",");
+}
