@@ -1,9 +1,10 @@
 import { chmod, readFile, stat, writeFile } from "node:fs/promises";
+import { createSecureServer } from "node:http2";
 import { createServer, type Server as TcpServer } from "node:net";
 import { join } from "node:path";
-import { createServer as createTlsServer } from "node:tls";
+import { createServer as createTlsServer, type TLSSocket } from "node:tls";
 import { expect, onTestFinished, test } from "vitest";
-import { epochMs, seconds } from "../farm/ids.ts";
+import { type EpochMs, epochMs, seconds } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { certificate } from "../web/certificate.ts";
 import { Connection } from "./connection.ts";
@@ -66,6 +67,50 @@ test("a server that cannot be talked to is said at once, and why", async () => {
   expect(await list({ GOMOTE_SERVER: "" })).toContain("Cannot tell which farm is meant: give -server=HOST:PORT");
   expect(await list({ GOMOTE_TOKEN: "" })).toMatch(/SERVER does not know you .*run `gomote login`/);
   expect(await list({ GOMOTE_CA_FILE: "/nope" })).toContain('Cannot read -ca-file "/nope"');
+});
+
+/** A server that would answer anybody, with what was asked of it. */
+async function listener(folder: string, kind: "h2" | "no ALPN", now: EpochMs = epochMs(Date.now())) {
+  const { cert, key, caFile } = await certificate({ folder, names: [], now });
+  const asked: string[] = [];
+  const { promise: left, resolve } = Promise.withResolvers<void>();
+  const server = kind === "h2" ? createSecureServer({ cert, key }) : createTlsServer({ cert, key });
+  const secured = (socket: TLSSocket) => {
+    socket.on("error", () => {}).once("close", resolve);
+    if (kind === "no ALPN") socket.on("data", (said) => void asked.push(said.toString()));
+  };
+  server.on("stream", (_, headers) => void asked.push(String(headers[":path"])));
+  server.on("secureConnection", secured).on("tlsClientError", () => resolve());
+  return { port: (await listen(server)).split(":")[1], caFile, asked, left };
+}
+
+test("[gomote 2] a server whose certificate does not verify gets no call, under any name, and it is said why", async () => {
+  await using t = await start();
+  const year = 366 * 86_400_000;
+  for (const [host, age, trusted, why] of [
+    ["localhost", 2 * year, "its own", "its certificate has expired"],
+    ["localhost", 0, "none", "its certificate cannot be trusted"],
+    ["127.0.0.1", 0, "none", "its certificate cannot be trusted"],
+    ["127.0.0.1", 0, "another", "the certificates given with -ca-file do not vouch for it"],
+  ] as const) {
+    const server = await listener(join(t.computer.home, `${host}-${trusted}`), "h2", epochMs(Date.now() - age));
+    const caFile = { "its own": server.caFile, none: "", another: t.farm.caFile }[trusted];
+    const env = { GOMOTE_SERVER: `${host}:${server.port}`, GOMOTE_CA_FILE: caFile };
+    const { status, stderr } = await t.computer.gomote(["create", "linux-amd64"], { env });
+    expect([status, stderr]).toEqual([1, expect.stringContaining(why)]);
+    await server.left;
+    expect(server.asked).toEqual([]);
+  }
+});
+
+test("[gomote 3] a server that agrees on no ALPN is hung up on before anything is said to it", async () => {
+  await using t = await start();
+  const { port, caFile, asked, left } = await listener(join(t.computer.home, "tls"), "no ALPN");
+  const env = { GOMOTE_SERVER: `localhost:${port}`, GOMOTE_CA_FILE: caFile };
+  const { status, stderr } = await t.computer.gomote(["create", "linux-amd64"], { env });
+  expect([status, stderr]).toEqual([1, expect.stringContaining("does not agree on HTTP/2 (ALPN h2)")]);
+  await left;
+  expect(asked).toEqual([]);
 });
 
 test("a connection that was cut is made again by a later call", async () => {

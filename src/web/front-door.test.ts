@@ -109,6 +109,28 @@ test("heads that are too large or not HTTP get an answer that says so", async ()
   expect(await text(odd)).toMatch(/^HTTP\/1.1 400 /);
 });
 
+test("[gomote 2] [gomote 3] the TLS port gives HTTP/2 to whoever trusts its certificate and offers ALPN h2, and to nobody else", async () => {
+  const { door, ca } = await open();
+  const port = door.ports.tls;
+  await expect(once(http2.connect(`https://127.0.0.1:${port}`), "connect")).rejects.toThrow(/certificate/);
+  const other = tls.connect({ port, host: "127.0.0.1", ca, servername: "another.test" });
+  await expect(once(other, "secureConnect")).rejects.toThrow("does not match certificate's altnames");
+  const session = http2.connect(`https://127.0.0.1:${port}`, { ca });
+  expect(await text(session.request({ ":path": "/" }))).toBe("2.0 /");
+  session.close();
+  // Two that speak HTTP/2 all the same: with no ALPN, and with an older one.
+  const mute = await dial(port, ca);
+  mute.write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+  expect(await text(mute)).toMatch(/^HTTP\/1\.1 (400|505) /);
+  const older = tls.connect({ port, host: "127.0.0.1", ca, ALPNProtocols: ["http/1.1"] });
+  await once(older, "secureConnect");
+  older.write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+  expect([older.alpnProtocol, await text(older)]).toEqual([
+    "http/1.1",
+    expect.stringMatching(/^HTTP\/1\.1 (400|505) /),
+  ]);
+});
+
 test("a connection that says nothing is closed when its time is up, and the oldest go first when there are too many", async () => {
   const { door, ca, clock } = await open();
   const slow = await dial(door.ports.tls, ca);

@@ -1,3 +1,6 @@
+import { once } from "node:events";
+import { text } from "node:stream/consumers";
+import { connect } from "node:tls";
 import { expect, test } from "vitest";
 import { coordinatorId, minutes } from "../../farm/ids.ts";
 import { FakeClock } from "../../farm/testing/fake-clock.ts";
@@ -61,6 +64,22 @@ test("[gomote 19] [gomote 20] output comes before the end, and a command that fa
     ["alice@example.org", "three", "exit status 3"],
     ["alice@example.org", "well", "ok"],
   ]);
+});
+
+test("[gomote 3] a call that arrives without ALPN h2 reaches no method, good as its token may be", async () => {
+  await using farm = await gomoteFarm();
+  const person = await farm.people.add("alice@example.org", ["member"], "test");
+  const { token } = await farm.people.newToken(person, "test", minutes(60), "test");
+  const socket = connect({ port: farm.machines.port, host: "localhost", rejectUnauthorized: false });
+  await once(socket, "secureConnect");
+  const fields = { host: "localhost", "content-type": "application/grpc", authorization: `Bearer ${token}` };
+  const head = Object.entries({ ...fields, connection: "close", "content-length": "5" }).map((field) =>
+    field.join(": "),
+  );
+  socket.write(["POST /protos.GomoteService/Authenticate HTTP/1.1", ...head, "", "\0\0\0\0\0"].join("\r\n"));
+  // The page that a browser would have got there.
+  expect(await text(socket)).toMatch(/^HTTP\/1\.1 200 OK\r\n.*a page/s);
+  expect(await farm.client(token).call("Authenticate")).toEqual({});
 });
 
 test("what is run finds the environment of what it was created as, then what it was given, and nothing is changed on the way", async () => {

@@ -5,7 +5,7 @@ import { buffer } from "node:stream/consumers";
 import tls from "node:tls";
 import { gunzipSync } from "node:zlib";
 import { expect, test } from "vitest";
-import { ms, plus, seconds } from "../../farm/ids.ts";
+import { minutes, ms, plus, seconds } from "../../farm/ids.ts";
 import { FakeClock } from "../../farm/testing/fake-clock.ts";
 import { revokeMachineKey } from "../../store/keys.ts";
 import { flappingMachines } from "../../store/machines.ts";
@@ -135,6 +135,35 @@ test("[coordinator 5] keys that are missing, wrong, of another machine, revoked 
   expect(answers.join().includes(good.key)).toBe(false);
   await using machine = await farm.machine({ key: good.key });
   expect(machine.head?.status).toBe(101);
+});
+
+test("[gomote 46] [gomote 47] a buildlet that a Swarming task began is refused, and told what it lacks; one with a key in time is let in, not over HTTP", async () => {
+  const clock = new FakeClock();
+  await using farm = await farmOfMachines({ keys: { clock, sharedKey: () => true } });
+  const { sql } = farm.database;
+  const made = await makeMachineKey({ sql, clock }, { name: "m1", hostType: HOST_TYPE, expiresIn: ms(600_000) });
+  const swarming: HeaderField[] = [
+    ["X-Go-Gomote-ID", "alice-linux-amd64-0"],
+    ["X-Go-Swarming-Auth-Token", "token"],
+    ["X-Go-Hostname", "m1"],
+  ];
+  const revdial: HeaderField[] = [["X-Revdial-Version", "2"]];
+  const named: HeaderField[] = [...revdial, ["X-Go-Builder-Hostname", "m1"], ["X-Go-Host-Type", HOST_TYPE]];
+  const ask = (own: readonly HeaderField[]) => refusal(farm.machine({ fields: () => [...own, ...swarming] }));
+  expect([await ask([]), await ask(revdial), await ask(named)]).toEqual([
+    "400 Header X-Revdial-Version is missing: this buildlet is too old; want one that speaks revdial 2.",
+    "400 Header X-Go-Builder-Hostname is missing or empty.",
+    "412 Header X-Go-Builder-Key is missing or empty.",
+  ]);
+  expect(await refusal(farm.machine({ key: "unregistered" }))).toMatch(/^412 The key is not valid for host type /);
+  const plain = await fetch(`http://127.0.0.1:${farm.door.ports.http}/reverse`);
+  expect([plain.status, await plain.text()]).toEqual([500, expect.stringContaining("TLS")]);
+  {
+    await using machine = await farm.machine({ key: made.key });
+    expect(machine.head?.status).toBe(101);
+  }
+  await clock.advance(minutes(10));
+  expect(await refusal(farm.machine({ key: made.key }))).toMatch(/^412 The key \S+ expired /);
 });
 
 test("a session ends when its machine's key is revoked", async () => {
