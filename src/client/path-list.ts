@@ -1,6 +1,6 @@
 /** Elements of a PATH in one flag: with commas between, and, as in CSV, double quotes around an element that has a comma or begins with a quote. */
 
-export function splitPath(given: string): readonly string[] {
+export function splitPath(given: string): string[] {
   const elements = `,${given}`.matchAll(/,(?:"((?:[^"]|"")*)"(?=,|$)|([^,]*))/g);
   return [...elements].map(([, quoted, plain = ""]) => quoted?.replaceAll('""', '"') ?? plain);
 }
