@@ -13,6 +13,7 @@ import type { Clock } from "../farm/clock.ts";
 import { FarmError } from "../farm/errors.ts";
 import { attemptId, buildId, type CoordinatorId, minutes, ms } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
+import { coordinatorEnded } from "../store/coordinators.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
 import { addCommit, addCoordinator, addHostType, addMachine, NOON, testRecipe } from "../store/testing/farm.ts";
@@ -404,6 +405,10 @@ test("bytes that another coordinator has come from there; while it is away the s
     bad: "coordinator P000000002 does not answer",
   });
   expect((await farm.snapshots.find(of))?.blob).toBe(found.blob);
+  expect([await farm.snapshots.keep(of, machine, farm.never).kept, await farm.files()]).toEqual([true, []]);
+  await coordinatorEnded(farm.database.sql, farm.coordinator, NOON);
+  expect(await farm.snapshots.keep(of, machine, farm.never).kept).toBe(true); // made meanwhile, in the place of one that nobody can have
+  expect(await farm.files()).toHaveLength(1);
 });
 
 test("two attempts that make the same tree at once keep one snapshot", async () => {

@@ -5,6 +5,7 @@
  *   uploading -all of it came-> kept        for the builder's `keep`; a snapshot that is used lives on for as long again
  *   uploading -machine gone, over the limit, disk full, too slow-> none
  *   kept -expired-> none                    row first, then blob; a blob that has no row is swept
+ *   kept -its holder has ended-> kept       not used meanwhile; one that is made then is kept in its place
  *   kept -its bytes are others-> none       noticed while they go to a machine, before anything is built on them: the attempt does the steps
  *
  * A snapshot is found by commit, builder and a digest of all in the recipe that decides what the tree becomes, and its row has the
@@ -69,7 +70,7 @@ export interface SnapshotsDeps {
 /** What an attempt is about, as far as its snapshot goes. */
 export type SnapshotOf = Pick<Begun, "attempt" | "build" | "recipe">;
 
-/** `bad`: it was not what it should be; it is dropped, and the folder is empty again. */
+/** `bad`: it was not what it should be, and is dropped, or cannot be had now, and stays; the folder is empty again. */
 export type Restored = { readonly skippedLinks: number } | { readonly bad: string };
 
 export interface Upload {
@@ -229,7 +230,8 @@ export class Snapshots implements AsyncDisposable {
     let kept = false;
     try {
       // Somebody may have kept it meanwhile, or this attempt itself before its machine came back.
-      if (await findSnapshot(sql, keyOf(of.build, of.recipe), clock.now())) return true;
+      const found = await findSnapshot(sql, keyOf(of.build, of.recipe), clock.now());
+      if (found && !found.away) return true;
       const limit = ms(of.recipe.limits?.uploadMs ?? SNAPSHOT_UPLOAD_LIMIT);
       const bytes = await within(clock, limit, [machine.gone, stop], "its upload", (limited) =>
         this.#store(of, spec, machine, limited),

@@ -91,15 +91,31 @@ test("a snapshot is fetched from whichever coordinator has it, whole, and nobody
   expect(await outcome(first.peerBlobs.fetch("snapshots/1-a.b", nobody, never))).toBe(
     createHash("sha256").update(bytes).digest("hex"),
   );
-  expect(await outcome(first.peerBlobs.fetch("snapshots/none", nobody, never))).toBe(
-    'not-found: Cannot read "snapshots/none": no coordinator has it',
-  );
+  for (const holder of [first, third]) {
+    expect(await outcome(first.peerBlobs.fetch("snapshots/none", holder.self, never))).toBe(
+      'not-found: Cannot read "snapshots/none": no coordinator has it',
+    );
+  }
   await coordinatorReachable(farm.database.sql, { id: third.self, address: "127.0.0.1:1", certificate: "00" });
   const late = await farm.coordinator(4, new Map());
   expect(await outcome(late.peerBlobs.fetch("snapshots/1-a.b", nobody, never))).toMatch(/^unavailable: .*ECONNREFUSED/);
-  await coordinatorEnded(farm.database.sql, third.self, epochMs(Date.now()));
-  const later = await farm.coordinator(5, new Map());
-  expect(await outcome(later.peerBlobs.fetch("snapshots/1-a.b", nobody, never))).toMatch(/^not-found/);
+});
+
+test("a snapshot whose holder has ended cannot be had now, which is not to say that it is no more: the holder comes back with it", async () => {
+  await using farm = await Farm.start();
+  const { sql } = farm.database;
+  const has = new Map([["snapshots/a", () => Readable.from(["a"])]]);
+  const asker = await farm.coordinator(1, new Map());
+  const holder = await farm.coordinator(2, has);
+  await farm.coordinator(3, new Map());
+  expect(await outcome(asker.peerBlobs.fetch("snapshots/a", holder.self, never))).toMatch(/^[0-9a-f]{64}$/);
+  await coordinatorEnded(sql, holder.self, epochMs(Date.now()));
+  const away = `unavailable: Cannot read "snapshots/a" now: Coordinator ${holder.self}, which should have it, is not there`;
+  const late = await farm.coordinator(4, new Map());
+  expect(await outcome(late.peerBlobs.fetch("snapshots/a", holder.self, never))).toBe(away);
+  const again = await farm.coordinator(5, has);
+  const later = await farm.coordinator(6, new Map());
+  expect(await outcome(later.peerBlobs.fetch("snapshots/a", again.self, never))).toMatch(/^[0-9a-f]{64}$/);
 });
 
 test("whoever should have a snapshot is asked before all others, which are asked when it has none", async () => {

@@ -2,6 +2,8 @@
  * Blobs that another coordinator has: snapshots, which only the one whose machine made them has in its folder, and files on their way between
  * people and machines, which lie where they arrived. What the others are asked, and answer: shared-blobs.ts. Whoever asks checks the bytes of a
  * snapshot against its row.
+ *
+ * Nobody but the holder can say that a blob is no more: one that has ended, or is being started, comes back to a folder that has it.
  */
 import { type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
 import type { Readable } from "node:stream";
@@ -19,7 +21,7 @@ const ANSWER_LIMIT: Ms = seconds(15);
 const IDLE_LIMIT: Ms = seconds(60);
 
 export interface PeerBlobsDeps {
-  readonly peers: Pick<Peers, "all" | "connect">;
+  readonly peers: Pick<Peers, "self" | "all" | "connect">;
   readonly clock: Clock;
   readonly signature: PeerSignature;
 }
@@ -31,17 +33,27 @@ export class PeerBlobs {
     this.#deps = deps;
   }
 
-  /** The bytes of `key` from whichever peer has them; `holder` should, and is asked first. Throws `not-found` when none has, `unavailable` when that cannot be told now. */
+  /**
+   * The bytes of `key`, which are not here, from whichever peer has them; `holder` should, and is asked first. Throws `not-found` when it and
+   * all others have not, `unavailable` when that cannot be told now.
+   */
   async fetch(key: string, holder: CoordinatorId, signal: AbortSignal): Promise<Readable> {
+    const { peers } = this.#deps;
+    const others = await peers.all();
     let unreachable: unknown;
-    const peers = await this.#deps.peers.all();
-    for (const { id } of peers.toSorted((a, b) => Number(b.id === holder) - Number(a.id === holder))) {
+    let answered = holder === peers.self;
+    for (const { id } of others.toSorted((a, b) => Number(b.id === holder) - Number(a.id === holder))) {
       try {
-        return await this.#fetchFrom(id, key, signal);
+        const body = await this.#fetchFrom(id, key, signal);
+        if (body) return body;
+        answered ||= id === holder;
       } catch (error) {
         signal.throwIfAborted();
-        if (!(error instanceof FarmError && error.code === "not-found")) unreachable = error;
+        unreachable = error;
       }
+    }
+    if (!answered) {
+      unreachable ??= new FarmError("unavailable", `Coordinator ${holder}, which should have it, is not there`);
     }
     if (unreachable === undefined)
       throw new FarmError("not-found", `Cannot read ${JSON.stringify(key)}: no coordinator has it`);
@@ -49,7 +61,8 @@ export class PeerBlobs {
     throw new FarmError("unavailable", `Cannot read ${JSON.stringify(key)} now: ${why}`, { cause: unreachable });
   }
 
-  async #fetchFrom(id: CoordinatorId, key: string, signal: AbortSignal): Promise<Readable> {
+  /** undefined: `id` has none. */
+  async #fetchFrom(id: CoordinatorId, key: string, signal: AbortSignal): Promise<Readable | undefined> {
     const { peers, clock } = this.#deps;
     const limit = new AbortController();
     const done = new AbortController();
@@ -69,8 +82,11 @@ export class PeerBlobs {
         );
         return answer;
       }
-      const code = answer.statusCode === CODES["not-found"].http ? "not-found" : "unavailable";
-      throw new FarmError(code, `Coordinator ${id} answered ${answer.statusCode}`);
+      if (answer.statusCode !== CODES["not-found"].http) {
+        throw new FarmError("unavailable", `Coordinator ${id} answered ${answer.statusCode}`);
+      }
+      socket.destroy();
+      return undefined;
     } catch (error) {
       socket?.destroy();
       throw error;

@@ -29,10 +29,15 @@ test("a snapshot is held by the coordinator that was started last on the folder 
     expiresAt,
   };
   await insertSnapshot(sql, made, NOON);
-  const holder = async () => (await findSnapshot(sql, key, NOON))?.holder;
-  expect(await holder()).toBe(first);
+  const found = async () => findSnapshot(sql, key, NOON);
+  expect(await found()).toMatchObject({ holder: first, away: false });
   await coordinatorEnded(sql, first, NOON);
-  expect(await holder()).toBe(first);
+  expect(await found()).toMatchObject({ holder: first, away: true });
   await start(later, "a", 1);
-  expect(await holder()).toBe(later);
+  expect(await found()).toMatchObject({ holder: later, away: false });
+  const again = { ...made, blob: "snapshots/2", coordinator: other };
+  expect(await insertSnapshot(sql, again, NOON)).toBe(false);
+  await coordinatorEnded(sql, later, NOON);
+  expect(await insertSnapshot(sql, again, NOON)).toBe(true); // nobody can have the first one now
+  expect(await found()).toMatchObject({ blob: "snapshots/2", holder: other, away: false });
 });

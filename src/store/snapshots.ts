@@ -31,6 +31,8 @@ export interface NewSnapshot extends SnapshotKey {
 export interface Snapshot extends NewSnapshot {
   /** The coordinator that has the blobs/ now: that one, or whichever was started after it on its folder. */
   readonly holder: CoordinatorId;
+  /** It has ended, and nobody was started on its folder since. */
+  readonly away: boolean;
   readonly madeAt: EpochMs;
 }
 
@@ -39,20 +41,23 @@ interface SnapshotRow {
   bytes: number;
   sha256: string;
   coordinator_id: CoordinatorId;
-  holder: CoordinatorId;
+  holder: CoordinatorId | null;
   build_id: number;
   machine: string;
   made_at: number;
   expires_at: number;
 }
 
+/** The living coordinator that has the blobs of a `snapshot`, as SQL. */
+const HOLDER = `(
+  select l.id from coordinator o join coordinator l on l.ended_at is null and (l.id = o.id or l.folder = o.folder)
+  where o.id = snapshot.coordinator_id order by l.started_at desc limit 1
+)`;
+
 /** One that has not expired. */
 export async function findSnapshot(sql: Sql, key: SnapshotKey, now: EpochMs): Promise<Snapshot | undefined> {
   const [row] = await sql.query<SnapshotRow>(
-    `select blob, bytes, sha256, coordinator_id, build_id, machine, made_at, expires_at,
-       coalesce(
-         (select l.id from coordinator o join coordinator l on l.folder = o.folder and l.ended_at is null
-          where o.id = coordinator_id order by l.started_at desc limit 1), coordinator_id) as holder
+    `select blob, bytes, sha256, coordinator_id, build_id, machine, made_at, expires_at, ${HOLDER} as holder
      from snapshot where commit_id = $1 and builder = $2 and make = $3 and expires_at > $4`,
     [key.commitId, key.builder, key.make, at(now)],
   );
@@ -65,7 +70,8 @@ export async function findSnapshot(sql: Sql, key: SnapshotKey, now: EpochMs): Pr
     bytes: row.bytes,
     sha256: row.sha256,
     coordinator: row.coordinator_id,
-    holder: row.holder,
+    holder: row.holder ?? row.coordinator_id,
+    away: row.holder === null,
     build: buildId(row.build_id),
     machine: row.machine,
     madeAt: epochMs(row.made_at),
@@ -87,7 +93,7 @@ export async function newestSnapshot(
   return row && findSnapshot(sql, { commitId: row.id, builder: of.builder, make: row.make }, now);
 }
 
-/** False: there is another one of the same key that has not expired. */
+/** False: there is another one of the same key that has not expired, and whose holder lives. */
 export async function insertSnapshot(sql: Sql, snapshot: NewSnapshot, now: EpochMs): Promise<boolean> {
   const [row] = await sql.query<{ ours: boolean }>(
     `with made as (
@@ -96,7 +102,7 @@ export async function insertSnapshot(sql: Sql, snapshot: NewSnapshot, now: Epoch
        on conflict (commit_id, builder, make) do update set blob = excluded.blob, bytes = excluded.bytes, sha256 = excluded.sha256,
          coordinator_id = excluded.coordinator_id, build_id = excluded.build_id, machine = excluded.machine, made_at = excluded.made_at,
          used_at = null, uses = 0, expires_at = excluded.expires_at
-       where snapshot.expires_at <= excluded.made_at
+       where snapshot.expires_at <= excluded.made_at or ${HOLDER} is null
        returning blob
      )
      select exists (select from made) or exists (select from snapshot where blob = $1) as ours`,
