@@ -75,6 +75,20 @@ test("a changed configuration is taken up without a restart; a broken one leaves
     () => "the banner gone",
   );
   await shows(farm, "/builders", /linux-amd64-three/);
+
+  // Told to take its configuration up while it ends: that is no reason to end at once, with work half done.
+  farm.coordinator.child.kill("SIGTERM");
+  await until(
+    () =>
+      fetch(farm.pages).then(
+        () => false,
+        () => true,
+      ),
+    20_000,
+    () => "the pages gone",
+  );
+  farm.coordinator.child.kill("SIGHUP");
+  expect(await farm.coordinator.exited).toBe(0);
 });
 
 test("-check prints the effective farm, or every mistake with its place and value", { timeout: 60_000 }, async () => {

@@ -83,7 +83,10 @@ export async function serve(options: ServeOptions): Promise<Ending> {
     if (ended.signal.aborted) process.exit(128 + constants.signals[signal]); // asked twice: at once
     end(signal);
   };
-  process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
+  // A daemon takes its configuration up again while it has one, and is never ended by that; a farm in a terminal ends with the terminal.
+  let reload: (() => void) | undefined;
+  const hangUp = options.terminal ? onSignal : () => reload?.();
+  process.on("SIGINT", onSignal).on("SIGTERM", onSignal).on("SIGHUP", hangUp);
   try {
     await using farm = await Coordinator.start({
       ...options,
@@ -98,15 +101,13 @@ export async function serve(options: ServeOptions): Promise<Ending> {
         end("SIGTERM");
       },
     });
-    // A daemon takes its configuration up again; a farm in a terminal ends with the terminal.
-    const hangUp = options.terminal ? onSignal : () => void farm.reload();
-    process.on("SIGHUP", hangUp);
+    reload = () => void farm.reload();
     if (options.terminal) process.stdout.write(heading(farm));
     else log.info({ pages: farm.pages, machines: farm.machines, ...farm.gateway, version: VERSION }, "The farm runs");
     try {
       return await follow(farm, options, ended);
     } finally {
-      process.off("SIGHUP", hangUp);
+      reload = undefined;
     }
   } catch (error) {
     if (error === "SIGINT" || error === "SIGTERM") return { text: "", exitCode: 2 }; // -once, and it was not let finish

@@ -95,7 +95,7 @@ async function openPages(stack: AsyncDisposableStack, deps: SiteDeps, door: Fron
   const { hurried, secrets, logs, startedAt } = storage;
   const config = () => live.current;
   const health = stack.use(new Health({ ...hurried, repos: () => source.standings(), startedAt }));
-  const drained = stack.use(await Drained.open(hurried));
+  const drained = stack.use(await Drained.open(storage.common));
   return createWebApp({
     ...hurried,
     assets: await loadAssets(join(DIST, "ui")),

@@ -111,3 +111,21 @@ test("a recipient that was taken out of the configuration is not told", async ()
   const error = "the configuration does not have this recipient any more";
   expect(await states(database)).toEqual([{ state: "dead", tries: 1, error }]);
 });
+
+test("a stop does not wait for a mail server, and what was being sent is sent by whoever takes it next", async () => {
+  await using database = await freshDatabase();
+  await write(database, ["mail:ops@example.org"]);
+  const clock = new FakeClock(NOON);
+  const sending = Promise.withResolvers<void>();
+  const stopped = post(database, clock, () => {
+    sending.resolve();
+    return new Promise(() => {});
+  });
+  await sending.promise;
+  await stopped[Symbol.asyncDispose]();
+  expect(await states(database)).toEqual([{ state: "waiting", tries: 1, error: null }]);
+  clock.jump(minutes(1));
+  await using next = post(database, clock, async () => {});
+  await next.round();
+  expect(await states(database)).toEqual([{ state: "sent", tries: 2, error: null }]);
+});

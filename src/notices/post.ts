@@ -2,7 +2,7 @@
  * The post: takes messages that are due and sends them, a few at once; what fails is tried again, less and less often, TRIES times.
  *
  * Several coordinators do so side by side; each takes what no other holds. A recipient that the configuration does not have any more is
- * given up at once.
+ * given up at once. A stop waits for no mail server: what was being sent is sent again under its id, by whoever takes it once HOLD has passed.
  */
 import type { FarmConfig, Recipient } from "../config/effective.ts";
 import type { Clock } from "../farm/clock.ts";
@@ -10,6 +10,7 @@ import type { Bus, Log } from "../farm/deps.ts";
 import { messageOf } from "../farm/errors.ts";
 import { type EpochMs, type Ms, minutes, ms, plus, seconds } from "../farm/ids.ts";
 import { Wake } from "../farm/wake.ts";
+import { unless } from "../farm/within.ts";
 import { noticeFailed, noticeSent, type TakenNotice, takeNotices } from "../store/notices.ts";
 import type { Sql } from "../store/sql.ts";
 import { SEND_LIMIT } from "./channels.ts";
@@ -78,8 +79,9 @@ export class Post implements AsyncDisposable {
       return;
     }
     try {
-      await send(recipient, message, id);
+      await unless(this.#stop.signal, () => send(recipient, message, id));
     } catch (error) {
+      if (this.#stop.signal.aborted) return;
       const now = clock.now();
       const again = nextTry(tries, now);
       log.warn({ ...fields, tries, error: messageOf(error), again: again !== undefined }, "Could not tell somebody");
