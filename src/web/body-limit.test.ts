@@ -1,11 +1,14 @@
-import { createServer, request } from "node:http";
+import { createServer, request, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
 import { expect, test } from "vitest";
+import { ms, seconds } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { BODY_LIMIT, limitBodies } from "./body-limit.ts";
 
-test("a request whose body does not end is hung up on; one that was whole is answered however long that takes", async () => {
+const open = (server: Server) => new Promise<number>((resolve) => server.getConnections((_, count) => resolve(count)));
+
+test("a request whose body does not end is hung up on; one that was whole is answered however long that takes, and so is a file", async () => {
   const clock = new FakeClock();
   const answers: (() => void)[] = [];
   const server = createServer(
@@ -16,8 +19,8 @@ test("a request whose body does not end is hung up on; one that was whole is ans
   );
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
-  const post = (end: boolean, method = "POST") => {
-    const outgoing = request({ port, host: "127.0.0.1", method, agent: false });
+  const post = (end: boolean, method = "POST", path = "/") => {
+    const outgoing = request({ port, host: "127.0.0.1", method, path, agent: false });
     const answer = new Promise<string>((resolve, reject) => {
       outgoing.on("error", reject).on("response", (response) => text(response).then(resolve, reject));
     });
@@ -33,5 +36,17 @@ test("a request whose body does not end is hung up on; one that was whole is ans
   expect(await stuck).toBe("socket hang up");
   for (const answer of answers) answer();
   expect(await whole).toBe("answered");
+  answers.length = 0;
+
+  // A file takes as long as it takes; what goes on after an answer does not.
+  const file = post(false, "PUT", "/gomotes/alice-linux-0/files?path=d%2Ff");
+  file.catch(() => {});
+  await expect.poll(() => [answers.length, clock.sleeping]).toEqual([1, 0]);
+  await clock.advance(ms(BODY_LIMIT + seconds(60)));
+  for (const answer of answers) answer();
+  expect(await file).toBe("answered");
+  await expect.poll(() => clock.sleeping).toBe(1);
+  await clock.advance(BODY_LIMIT);
+  await expect.poll(() => open(server)).toBe(0);
   await new Promise<void>((resolve) => server.close(() => resolve()));
 });

@@ -8,13 +8,14 @@
  *
  * By its borrower alone, here or, where its machine is connected elsewhere, over there.
  */
-import { Readable } from "node:stream";
+import { pipeline, Readable } from "node:stream";
 import { Hono } from "hono";
 import { FarmError } from "../farm/errors.ts";
 import type { Person } from "../farm/person.ts";
 import type { HeldInstance } from "../gomote/holdings.ts";
 import { HeldElsewhere } from "../gomote/instances.ts";
 import { want, wantBelow } from "../gomote/rpc/requests.ts";
+import { Meter } from "../gomote/transfers/meter.ts";
 import type { BuildletClient } from "../machines/machine-session.ts";
 import { personOf } from "./acting.ts";
 import type { Pages } from "./answering.ts";
@@ -26,7 +27,10 @@ import { passOn } from "./pass-on.ts";
 /** Deleted at once. */
 const MOST_DELETED = 1000;
 
-export function gomoteFileRoutes({ lending }: Pick<WebDeps, "lending">, pages: Pages): Hono<Env> {
+export function gomoteFileRoutes(
+  { lending, clock, config }: Pick<WebDeps, "lending" | "clock" | "config">,
+  pages: Pages,
+): Hono<Env> {
   const { instances, records } = lending;
   const { identities } = pages;
   const routes = new Hono<Env>();
@@ -77,7 +81,9 @@ export function gomoteFileRoutes({ lending }: Pick<WebDeps, "lending">, pages: P
       await records(person, "write", instance, path);
       const { body } = c.req.raw;
       const bytes = body === null ? Readable.from([]) : Readable.fromWeb(body as never);
-      await machine.client.writeFile(path, 0o644, bytes, signal);
+      const meter = new Meter({ clock, what: path, limitBytes: config().gomote.transferLimitBytes });
+      pipeline(bytes, meter, () => {}); // an end of either is told by the meter
+      await machine.client.writeFile(path, 0o644, meter, signal);
       return json(c, 200, { message: `${path} is on ${instance.name}` });
     });
   });

@@ -210,6 +210,19 @@ test("where the system refuses, the peer is told what could not be done, without
   ]);
 });
 
+test("a file that is cut off on its way leaves the old one, and nothing beside it; a link is written through", async () => {
+  expect(await put("/write?path=d/f&mode=420", Buffer.from("old"))).toEqual([200, "OK"]);
+  const socket = await machine.coordinator.dial();
+  socket.write("PUT /write?path=d/f&mode=420 HTTP/1.1\r\nHost: m\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nnew\r\n");
+  await expect.poll(() => readdir(inWork("d"))).toHaveLength(2);
+  socket.destroy();
+  await expect.poll(() => readdir(inWork("d"))).toEqual(["f"]);
+  expect(text("d/f")).toBe("old");
+  await symlink("f", inWork("d/l"));
+  expect(await put("/write?path=d/l&mode=420", Buffer.from("through"))).toEqual([200, "OK"]);
+  expect([text("d/f"), readlinkSync(inWork("d/l"))]).toEqual(["through", "f"]);
+});
+
 test("[coordinator 31] modes and times: 0755 for folders, no setuid, no future", async () => {
   const future = Date.now() / 1000 + 1e6;
   const archive = tar(

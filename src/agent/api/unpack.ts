@@ -5,6 +5,7 @@
  * waited for, which is several times faster than a promise per piece. The loop gets its turn between chunks, so /status is
  * answered meanwhile.
  */
+import { randomBytes } from "node:crypto";
 import {
   closeSync,
   constants,
@@ -13,11 +14,12 @@ import {
   lstatSync,
   mkdirSync,
   openSync,
+  renameSync,
   rmSync,
   symlinkSync,
   writeSync,
 } from "node:fs";
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import type { Readable } from "node:stream";
 import { errnoOf } from "../../farm/errors.ts";
 import { extractedTime, extraction } from "../../wire/tar/extract-rule.ts";
@@ -184,9 +186,25 @@ export function bytesOrText(name: string): string | Buffer {
   return text.includes("\ufffd") ? Buffer.from(name, "latin1") : text;
 }
 
-/** Writes one file and forces its mode, whatever was there. */
+/**
+ * Writes one file and forces its mode, whatever was there. A file comes whole or stays as it was: it is written beside, and renamed at the end.
+ * A link, a FIFO or a device of that name is written to instead.
+ */
 export async function writeFile(body: Readable, path: string, mode: number, platform: NodeJS.Platform): Promise<void> {
   mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+  const there = lstatSync(path, { throwIfNoEntry: false });
+  if (there && !there.isFile()) return await writeTo(body, path, mode, platform);
+  const beside = join(dirname(path), `.barnraiser-${randomBytes(8).toString("hex")}.part`);
+  try {
+    await writeTo(body, beside, mode, platform);
+    renameSync(beside, path);
+  } catch (error) {
+    rmSync(beside, { force: true });
+    throw error;
+  }
+}
+
+async function writeTo(body: Readable, path: string, mode: number, platform: NodeJS.Platform): Promise<void> {
   const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | (constants.O_NONBLOCK ?? 0);
   const fd = openSync(path, flags, mode);
   try {

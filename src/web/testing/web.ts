@@ -142,7 +142,7 @@ function recorded(done: string[]): Actions {
 }
 
 /** Nothing is connected. */
-function lending(done: string[]): Lending {
+export function lending(done: string[]): Lending {
   const away = async (): Promise<never> => {
     throw new FarmError("unavailable", "Its machine is away");
   };

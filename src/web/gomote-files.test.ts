@@ -1,0 +1,79 @@
+/** Files in the browser, of an instance whose machine is connected here: what passes, and for how long. */
+import { PassThrough, Readable } from "node:stream";
+import { expect, test } from "vitest";
+import { minutes, seconds } from "../farm/ids.ts";
+import { FakeClock } from "../farm/testing/fake-clock.ts";
+import type { HeldInstance } from "../gomote/holdings.ts";
+import { STALL } from "../gomote/transfers/meter.ts";
+import type { BuildletClient } from "../machines/machine-session.ts";
+import { lending, type TestWeb, testWeb } from "./testing/web.ts";
+
+interface FileWeb extends AsyncDisposable {
+  readonly web: TestWeb;
+  readonly clock: FakeClock;
+  readonly token: string;
+  /** Instances in use now. */
+  readonly inUse: () => number;
+}
+
+async function fileWeb(client: Partial<BuildletClient>): Promise<FileWeb> {
+  const clock = new FakeClock();
+  const nothing = lending([]);
+  let inUse = 0;
+  const instance = { id: 1, name: "alice-linux-0", workingDir: "/work" };
+  const held = { instance, machine: { client }, over: new AbortController().signal } as unknown as HeldInstance;
+  const instances = {
+    ...nothing.instances,
+    held: async () => held,
+    keep: () => {
+      inUse++;
+      return { [Symbol.dispose]: () => void inUse-- };
+    },
+  };
+  const web = await testWeb({ clock, empty: true, deps: { lending: { ...nothing, instances } } });
+  const alice = await web.people.add("alice@example.org", ["member"], "test");
+  const { token } = await web.people.newToken(alice, "test", minutes(60 * 24), "test");
+  return { web, clock, token, inUse: () => inUse, [Symbol.asyncDispose]: () => web[Symbol.asyncDispose]() };
+}
+
+const PATH = "/gomotes/alice-linux-0";
+
+function put({ web, token }: FileWeb, body: Readable): Promise<Response> {
+  const headers = { authorization: `Bearer ${token}`, accept: "application/json" };
+  const init = { method: "PUT", headers, body: Readable.toWeb(body) as ReadableStream, duplex: "half" } as const;
+  return web.get(`${PATH}/files?path=d%2Ff`, init);
+}
+
+test("a file is written as it comes for as long as it moves; one that is too large, or in which nothing moves, is given up with the reason", async () => {
+  let written = 0;
+  await using files = await fileWeb({
+    writeFile: async (_path, _mode, body) => {
+      for await (const chunk of body as Readable) written += chunk.length;
+    },
+  });
+  const { web, clock } = files;
+  const slow = new PassThrough();
+  const answer = put(files, slow);
+  for (let halves = 1; halves <= 12; halves++) {
+    slow.write("x");
+    await expect.poll(() => [written, clock.sleeping]).toEqual([halves, 1]);
+    await clock.advance(seconds(30));
+  }
+  slow.end();
+  expect((await answer).status).toBe(200);
+
+  const stuck = new PassThrough();
+  const late = put(files, stuck);
+  stuck.write("x");
+  await expect.poll(() => clock.sleeping).toBe(1);
+  await clock.advance(STALL);
+  expect(await (await late).json()).toEqual({ error: "Gave up d/f: nothing moved for 60 s" });
+
+  web.config = { ...web.config, gomote: { ...web.config.gomote, transferLimitBytes: 1024 } };
+  const large = await put(files, Readable.from([Buffer.alloc(4096)]));
+  expect([large.status, await large.json()]).toEqual([
+    413,
+    { error: "Cannot take d/f: it is larger than the limit of 1 KiB" },
+  ]);
+  expect(files.inUse()).toBe(0);
+});
