@@ -63,6 +63,16 @@ export async function findTransfer(sql: Sql, id: string): Promise<Transfer | und
   return row;
 }
 
+/** Of a person's files that came whole. */
+export async function keptBytes(sql: Sql, owner: PersonId, now: EpochMs): Promise<number> {
+  const [row] = await sql.query<{ bytes: number }>(
+    `select coalesce(sum(bytes), 0)::bigint as bytes from gomote_transfer
+     where owner = $1 and state = 'kept' and expires_at >= $2`,
+    [owner, at(now)],
+  );
+  return row?.bytes ?? 0;
+}
+
 /** Those of `ids` that are still somebody's. */
 export async function livingTransfers(sql: Sql, ids: readonly string[]): Promise<ReadonlySet<string>> {
   const rows = await sql.query<{ id: string }>("select id from gomote_transfer where id = any ($1::text[])", [ids]);

@@ -18,11 +18,9 @@ export interface MeterOptions {
   readonly what: string;
   /** Undefined: it is known to be small enough. */
   readonly limitBytes?: number | undefined;
-  /** Asked every ROOM_BYTES bytes; what it throws ends the transfer. */
-  readonly room?: () => Promise<void>;
+  /** Asked before bytes are let past; what it throws ends the transfer. */
+  readonly admit?: (bytes: number) => Promise<void>;
 }
-
-const ROOM_BYTES = 64 * 1024 ** 2;
 
 export class Meter extends Transform {
   readonly #options: MeterOptions;
@@ -30,7 +28,6 @@ export class Meter extends Transform {
   readonly #began: number;
   #moved: number;
   #bytes = 0;
-  #looked = -ROOM_BYTES;
 
   constructor(options: MeterOptions) {
     super({ highWaterMark: 1 << 18 });
@@ -50,16 +47,14 @@ export class Meter extends Transform {
   }
 
   async #admit(chunk: Buffer): Promise<void> {
-    const { clock, what, limitBytes, room } = this.#options;
+    const { clock, what, limitBytes, admit } = this.#options;
     this.#moved = clock.monotonic();
     this.#bytes += chunk.length;
     if (limitBytes !== undefined && this.#bytes > limitBytes)
       throw new FarmError("too-large", `Cannot take ${what}: it is larger than the limit of ${sizeText(limitBytes)}`);
     if (this.#moved - this.#began > LONGEST)
       throw new FarmError("timed-out", `Cannot take ${what}: it lasts for longer than ${LONGEST / minutes(60)} hours`);
-    if (!room || this.#bytes - this.#looked < ROOM_BYTES) return;
-    this.#looked = this.#bytes;
-    await room();
+    await admit?.(chunk.length);
   }
 
   async #watch(): Promise<void> {

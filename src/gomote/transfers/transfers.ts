@@ -14,16 +14,15 @@ import { randomBytes } from "node:crypto";
 import { pipeline, type Readable } from "node:stream";
 import type { Blobs, Written } from "../../blobs/blobs.ts";
 import type { Growing } from "../../blobs/growing.ts";
-import { LEAVE_FREE } from "../../builds/snapshots.ts";
 import type { FarmConfig } from "../../config/effective.ts";
 import type { Clock } from "../../farm/clock.ts";
 import { FarmError } from "../../farm/errors.ts";
 import { type CoordinatorId, type EpochMs, type Ms, minutes, type PersonId, plus } from "../../farm/ids.ts";
 import type { Person } from "../../farm/person.ts";
-import { sizeText } from "../../farm/size-text.ts";
 import type { Sql } from "../../store/sql.ts";
 import {
   findTransfer,
+  keptBytes,
   TRANSFER_BLOBS,
   type Transfer,
   transferBegan,
@@ -32,6 +31,7 @@ import {
 } from "../../store/transfers.ts";
 import { guardedFetch, type World, webUrl } from "./guarded-fetch.ts";
 import { LONGEST, Meter } from "./meter.ts";
+import { Room } from "./room.ts";
 import { newTransferId, ownKeyOf, SignedUrls, TRANSFERS_PATH } from "./signed-urls.ts";
 import type { UploadForm } from "./upload-form.ts";
 
@@ -71,12 +71,18 @@ interface Arriving {
 export class Transfers {
   readonly #deps: TransfersDeps;
   readonly #urls: SignedUrls;
+  readonly #room: Room;
   /** By key of the blob. */
   readonly #arriving = new Map<string, Arriving>();
 
   constructor(deps: TransfersDeps) {
     this.#deps = deps;
     this.#urls = new SignedUrls(deps.masterKey);
+    this.#room = new Room({
+      free: () => deps.blobs.free(),
+      kept: (owner) => keptBytes(deps.sql, owner, deps.clock.now()),
+      limitBytes: () => deps.config().gomote.transferLimitBytes,
+    });
   }
 
   /** `origin`: the farm, by the name under which the person reaches it. */
@@ -166,10 +172,15 @@ export class Transfers {
     approved?: Promise<void>,
   ): Promise<Arriving> {
     const { sql, clock, blobs, coordinator, config } = this.#deps;
+    const room = this.#room;
     const { id } = what;
     const key = keyOf(id);
     const arrival = randomBytes(16).toString("hex");
     const row = { ...what, coordinator, expiresAt: plus(clock.now(), LONGEST) };
+    const share = await room.begin(what.owner).catch((error: unknown) => {
+      body.destroy();
+      throw error;
+    });
     try {
       if (!(await transferBegan(sql, row, arrival)))
         throw new FarmError(
@@ -177,15 +188,22 @@ export class Transfers {
           "Cannot upload: this form was used before, and is good for one file only; ask for another",
         );
     } catch (error) {
+      room.end(share, false);
       body.destroy();
       throw error;
     }
     const limitBytes = config().gomote.transferLimitBytes;
-    const meter = new Meter({ clock, what: words, limitBytes, room: () => this.#throwIfDiskIsFull() });
+    const meter = new Meter({ clock, what: words, limitBytes, admit: (bytes) => room.admit(share, bytes) });
     pipeline(body, meter, () => {}); // an end of either is told by the meter
-    const { growing, written } = blobs.begin(() => key, approvedOf(meter, approved));
+    const { growing, written } = blobs.begin(
+      () => key,
+      approvedOf(meter, (bytes) => room.wrote(share, bytes), approved),
+    );
     const whole = this.#kept(id, key, arrival, written).finally(() => this.#arriving.delete(key));
-    whole.catch(() => {}); // told by `growing` to whoever reads it
+    whole.then(
+      () => room.end(share, true),
+      () => room.end(share, false),
+    );
     const arriving = { growing, whole };
     this.#arriving.set(key, arriving);
     return arriving;
@@ -205,22 +223,21 @@ export class Transfers {
     }
   }
 
-  async #throwIfDiskIsFull(): Promise<void> {
-    const free = await this.#deps.blobs.free();
-    if (free >= LEAVE_FREE) return;
-    throw new FarmError(
-      "unavailable",
-      `The coordinator's disk has only ${sizeText(free)} left, and leaves ${sizeText(LEAVE_FREE)} free; try again later`,
-    );
-  }
-
   #expiry(): EpochMs {
     return plus(this.#deps.clock.now(), EXPIRY);
   }
 }
 
-async function* approvedOf(body: Readable, approved: Promise<void> | undefined): AsyncGenerator<Uint8Array> {
-  yield* body;
+/** Whoever writes them asks for more when what they have is written. */
+async function* approvedOf(
+  body: AsyncIterable<Uint8Array>,
+  wrote: (bytes: number) => void,
+  approved: Promise<void> | undefined,
+): AsyncGenerator<Uint8Array> {
+  for await (const chunk of body) {
+    yield chunk;
+    wrote(chunk.length);
+  }
   await approved;
 }
 
