@@ -12,14 +12,12 @@
  */
 import type { ChildProcess } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { closeSync } from "node:fs";
-import { Socket } from "node:net";
 import type { Readable } from "node:stream";
 import { type Clock, ENOUGH } from "../../farm/clock.ts";
 import { errnoOf } from "../../farm/errors.ts";
 import { type Ms, ms, seconds } from "../../farm/ids.ts";
 import { processState, startErrorState } from "../../wire/buildlet-api/process-state.ts";
-import { type OutputPipe, OutputPipes } from "./output-pipe.ts";
+import { closePipe, closeWriter, type OutputPipe, OutputPipes, readerOf, writerOf } from "./output-pipe.ts";
 import { isLeft, killTree, MARK_VARIABLE } from "./process-tree.ts";
 import { type Resolved, startProblem } from "./resolve.ts";
 
@@ -199,7 +197,7 @@ export class Commands implements AsyncDisposable {
 type Started = { readonly child: ChildProcess; readonly outputs: readonly Readable[] } | { readonly errno: string };
 
 async function start(command: Command, mark: string, pipe: OutputPipe, windows: boolean): Promise<Started> {
-  const out = pipe.kind === "one" ? pipe.writeFd : "pipe";
+  const out = writerOf(pipe);
   let child: ChildProcess | undefined;
   let errno = "";
   const { spawn } = await import("node:child_process"); // an idle agent does without
@@ -220,13 +218,11 @@ async function start(command: Command, mark: string, pipe: OutputPipe, windows: 
     errno = errnoOf(error);
     if (errno === "" || errno.startsWith("ERR_")) errno = "EINVAL"; // a zero byte in an argument
   } finally {
-    if (pipe.kind === "one") {
-      closeSync(pipe.writeFd); // the pipe ends when the command and its descendants have closed theirs
-      if (child === undefined) closeSync(pipe.readFd);
-    }
+    if (child)
+      closeWriter(pipe); // the pipe ends when the command and its descendants have closed theirs
+    else closePipe(pipe);
   }
   if (child === undefined) return { errno };
-  if (pipe.kind === "one")
-    return { child, outputs: [new Socket({ fd: pipe.readFd, readable: true, writable: false })] };
-  return { child, outputs: [child.stdout, child.stderr].filter((stream) => stream !== null) };
+  const reader = readerOf(pipe);
+  return { child, outputs: reader ? [reader] : [child.stdout, child.stderr].filter((stream) => stream !== null) };
 }

@@ -10,8 +10,10 @@
  */
 import { closeSync, constants, openSync, rmSync } from "node:fs";
 import { mkdtemp } from "node:fs/promises";
+import { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Readable } from "node:stream";
 
 export type OutputPipe =
   | { readonly kind: "one"; readonly readFd: number; readonly writeFd: number }
@@ -60,6 +62,21 @@ export function closePipe(pipe: OutputPipe): void {
   if (pipe.kind === "two") return;
   closeSync(pipe.readFd);
   closeSync(pipe.writeFd);
+}
+
+/** What a child is given of it, in `stdio`. */
+export function writerOf(pipe: OutputPipe): number | "pipe" {
+  return pipe.kind === "one" ? pipe.writeFd : "pipe";
+}
+
+/** To be called once a child has it. */
+export function closeWriter(pipe: OutputPipe): void {
+  if (pipe.kind === "one") closeSync(pipe.writeFd);
+}
+
+/** Undefined: the child has a stream of its own. Destroying it closes its end. */
+export function readerOf(pipe: OutputPipe): Readable | undefined {
+  return pipe.kind === "one" ? new Socket({ fd: pipe.readFd, readable: true, writable: false }) : undefined;
 }
 
 async function makePipes(platform: NodeJS.Platform): Promise<OutputPipe[]> {

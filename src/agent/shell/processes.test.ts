@@ -1,20 +1,23 @@
+import { readdir } from "node:fs/promises";
 import * as library from "@lydell/node-pty";
 import { expect, test } from "vitest";
+import { minutes } from "../../farm/ids.ts";
+import { FakeClock } from "../../farm/testing/fake-clock.ts";
 import type { Exit } from "../../wire/buildlet-api/shell.ts";
+import { OutputPipes } from "../exec/output-pipe.ts";
 import { systemClock } from "../system-clock.ts";
-import { inPty, type ShellProcess } from "./processes.ts";
+import { HELD_OUTPUT, inPipes, inPty, type ShellProcess } from "./processes.ts";
 import type { PtyModule } from "./pty.ts";
 
 const TERMINAL = { name: "xterm", columns: 80, rows: 24 };
 /** The library closes a terminal so long after the end of its program. */
 const CLOSED_AFTER_MS = 200;
 
-/** A command in a terminal, whose output is held back from the first of it on. */
-function started(command: string) {
+/** Takes what a command says, which is held back from the first of it on. */
+function listener() {
   const ended = Promise.withResolvers<Exit>();
   const first = Promise.withResolvers<void>();
   const said = { out: "", takes: false, ended: ended.promise, first: first.promise };
-  const env = { PATH: process.env.PATH ?? "" };
   const sink = {
     output(_: "data" | "errors", bytes: Buffer): boolean {
       said.out += bytes.toString();
@@ -23,14 +26,18 @@ function started(command: string) {
     },
     ended: ended.resolve,
   };
+  return { said, sink };
+}
+
+const sh = (command: string) => ({
+  ...{ program: "/bin/sh", args: ["-c", command], dir: "/" },
+  env: { PATH: process.env.PATH ?? "" },
+});
+
+function started(command: string) {
+  const { said, sink } = listener();
   const pty = library as unknown as PtyModule;
-  const running: ShellProcess = inPty(
-    pty,
-    { program: "/bin/sh", args: ["-c", command], dir: "/", env },
-    TERMINAL,
-    systemClock,
-    sink,
-  );
+  const running: ShellProcess = inPty(pty, sh(command), TERMINAL, systemClock, sink);
   return { running, said };
 }
 
@@ -66,3 +73,41 @@ test.runIf(process.platform === "linux")(
     expect(said.out).toContain("300000");
   },
 );
+
+test("pipes give all that was printed, also when it is read only long after the end; what keeps them open is not waited for", async () => {
+  const clock = new FakeClock();
+  using pipes = new OutputPipes(process.platform);
+  const { said, sink } = listener();
+  const command = "echo $$; echo bad >&2; sleep 600 & yes | head -c 40000; echo the end";
+  const running = await inPipes(sh(command), pipes, clock, sink);
+  await said.first;
+  const lives = () => {
+    try {
+      return process.kill(running.pid ?? 0, 0);
+    } catch {
+      return false;
+    }
+  };
+  while (lives()) await new Promise((resolve) => setTimeout(resolve, 5));
+  await clock.advance(minutes(5));
+  expect(said.out).not.toContain("the end");
+  said.takes = true;
+  running.resume();
+  while (!said.out.includes("the end\n") || !said.out.includes("bad\n"))
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  while (clock.sleeping === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  await clock.advance(HELD_OUTPUT);
+  expect(await said.ended).toEqual({ code: 0, signal: null, problem: "" });
+  expect(said.out.length).toBe(40_000 + `${running.pid}\nbad\nthe end\n`.length);
+  if (running.pid !== undefined) process.kill(-running.pid, "SIGKILL"); // what it left
+});
+
+test("a program that there is not is told of by its errno, and no pipe is left open", async () => {
+  const pipes = new OutputPipes(process.platform);
+  const { sink } = listener();
+  const before = (await readdir("/proc/self/fd").catch(() => [])).length;
+  const nowhere = { ...sh(""), program: "/no/such/program" };
+  await expect(inPipes(nowhere, pipes, systemClock, sink)).rejects.toThrow("ENOENT");
+  pipes[Symbol.dispose]();
+  expect((await readdir("/proc/self/fd").catch(() => [])).length).toBe(before);
+});

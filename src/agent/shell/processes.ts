@@ -1,17 +1,20 @@
 /**
  * What a shell runs in: a pseudo-terminal, `script` in its place where the platform has no prebuilt package for one, or pipes.
  *
- *   running -exits-> ended       once its output is at its end too; a descendant that keeps it open is waited for HELD_OUTPUT
+ *   running -exits-> ended       once its output is at its end too; a descendant that keeps it open is waited for HELD_OUTPUT, which does not pass while
+ *                                whoever reads is behind
  *   running -kill-> ended        with all that it started
  *
  * Output is held back, not kept, while whoever reads it is behind.
  */
 import type { ChildProcess } from "node:child_process";
 import { constants } from "node:os";
-import type { Clock } from "../../farm/clock.ts";
+import type { Readable } from "node:stream";
+import { type Clock, ENOUGH } from "../../farm/clock.ts";
 import { errnoOf, messageOf } from "../../farm/errors.ts";
 import { type Ms, seconds } from "../../farm/ids.ts";
 import type { Exit, Terminal } from "../../wire/buildlet-api/shell.ts";
+import { closePipe, closeWriter, type OutputPipe, type OutputPipes, readerOf, writerOf } from "../exec/output-pipe.ts";
 import type { Pty, PtyModule } from "./pty.ts";
 import { PtyInput } from "./pty-input.ts";
 
@@ -119,43 +122,57 @@ function heldToItsEnd(pty: Pty, clock: Clock, closing: () => void): { pause(): v
   };
 }
 
-/** Throws what kept it from starting, as its errno. */
-export async function inPipes(command: ShellCommand, clock: Clock, sink: ShellSink): Promise<ShellProcess> {
-  const { spawn } = await import("node:child_process");
-  const child: ChildProcess = spawn(command.program, command.args, {
-    cwd: command.dir,
-    env: { ...command.env },
-    stdio: ["pipe", "pipe", "pipe"],
-    detached: process.platform !== "win32", // leads a session and group of its own
-    windowsHide: true,
-  });
-  const { stdin, stdout, stderr } = child;
-  await new Promise<void>((resolve, reject) => {
-    child.once("spawn", resolve);
-    child.once("error", (error) => reject(new Error(errnoOf(error) || messageOf(error), { cause: error })));
-  });
+/**
+ * Its two outputs are pipes of their own, since a program may open `/dev/stderr` anew (exec/output-pipe.ts). Throws what kept it from starting, as its
+ * errno.
+ */
+export async function inPipes(
+  command: ShellCommand,
+  pipes: OutputPipes,
+  clock: Clock,
+  sink: ShellSink,
+): Promise<ShellProcess> {
+  const { child, stdout, stderr } = await startInPipes(command, await pipes.take(), await pipes.take());
+  const { stdin } = child;
   stdin?.on("error", () => {}); // it reads no more
-  const outputs = [["data", stdout] as const, ["errors", stderr] as const];
-  for (const [kind, stream] of outputs) {
-    stream?.on("data", (bytes: Buffer) => {
-      if (!sink.output(kind, bytes)) for (const [, each] of outputs) each?.pause();
-    });
-    stream?.on("error", () => {}); // a close follows
-  }
+  const outputs = [stdout, stderr].filter((stream) => stream !== null);
+  let open = outputs.length;
+  let behind = false; // whoever reads
   let exit: Exit | undefined;
-  const held = new AbortController();
-  child.once("exit", (code, signal) => {
-    exit = { code, signal: signal?.replace(/^SIG/, "") ?? null, problem: "" };
+  let held = new AbortController();
+  const look = () => {
+    held.abort(ENOUGH);
+    if (exit === undefined) return;
+    if (open === 0) {
+      sink.ended(exit);
+      return;
+    }
+    held = new AbortController();
+    if (behind) return;
     clock.sleep(HELD_OUTPUT, held.signal).then(
       () => {
-        for (const [, stream] of outputs) stream?.destroy();
+        for (const stream of outputs) stream.destroy();
       },
       () => {},
     );
-  });
-  child.once("close", () => {
-    held.abort();
-    sink.ended(exit ?? { code: null, signal: "KILL", problem: "" });
+  };
+  for (const stream of outputs) {
+    const kind = stream === stdout ? "data" : "errors";
+    stream.on("data", (bytes: Buffer) => {
+      if (sink.output(kind, bytes)) return;
+      behind = true;
+      for (const each of outputs) each.pause();
+      held.abort(ENOUGH);
+    });
+    stream.on("error", () => {}); // a close follows
+    stream.once("close", () => {
+      open--;
+      if (open === 0) look();
+    });
+  }
+  child.once("exit", (code, signal) => {
+    exit = { code, signal: signal?.replace(/^SIG/, "") ?? null, problem: "" };
+    look();
   });
   return {
     pid: child.pid,
@@ -168,9 +185,48 @@ export async function inPipes(command: ShellCommand, clock: Clock, sink: ShellSi
     end: () => void stdin?.end(),
     resize() {},
     resume: () => {
-      for (const [, stream] of outputs) stream?.resume();
+      behind = false;
+      for (const stream of outputs) stream.resume();
+      if (open > 0) look();
     },
   };
+}
+
+interface Started {
+  readonly child: ChildProcess;
+  readonly stdout: Readable | null;
+  readonly stderr: Readable | null;
+}
+
+async function startInPipes(
+  { program, args, dir, env }: ShellCommand,
+  out: OutputPipe,
+  errors: OutputPipe,
+): Promise<Started> {
+  const { spawn } = await import("node:child_process");
+  let isStarted = false;
+  try {
+    const child = spawn(program, args, {
+      cwd: dir,
+      env: { ...env },
+      stdio: ["pipe", writerOf(out), writerOf(errors)],
+      detached: process.platform !== "win32", // leads a session and group of its own
+      windowsHide: true,
+    });
+    await new Promise<void>((resolve, reject) => {
+      child.once("spawn", resolve);
+      child.once("error", reject);
+    });
+    isStarted = true;
+    return { child, stdout: readerOf(out) ?? child.stdout, stderr: readerOf(errors) ?? child.stderr };
+  } catch (error) {
+    throw new Error(errnoOf(error) || messageOf(error), { cause: error });
+  } finally {
+    for (const pipe of [out, errors])
+      if (isStarted)
+        closeWriter(pipe); // the pipe ends when the command and its descendants have closed theirs
+      else closePipe(pipe);
+  }
 }
 
 /** `script` runs the command in a terminal of its own making, whose size stays what it is at the start. */

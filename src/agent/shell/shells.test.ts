@@ -191,6 +191,15 @@ test("a command gets its input, keeps its two outputs apart, and tells its exit 
   expect(world.asked).toEqual([]); // no terminal, nothing to fetch
 });
 
+test.skipIf(process.platform === "win32")(
+  "a command without a terminal may open its outputs anew, as scripts do, and they stay apart",
+  async () => {
+    const shell = await world.open({ ...plain, command: "echo out > /dev/stdout; echo bad | tee /dev/stderr" });
+    await shell.closed;
+    expect([shell.out, shell.errors, shell.exit?.code]).toEqual(["out\nbad\n", "bad\n", 0]);
+  },
+);
+
 test("a command has the environment of /exec, and nothing that is the agent's business only", async () => {
   process.env.GO_BUILD_KEY_PATH = "/secret";
   const shell = await world.open({ ...plain, command: "env" });

@@ -20,6 +20,7 @@ import { encodeResponseHead, fieldValues, type ReadHead, type RequestHead } from
 import type { ApiDeps } from "../api/api-deps.ts";
 import { sameText } from "../api/same-text.ts";
 import { execEnv, gorootBootstrap } from "../exec/exec-env.ts";
+import { OutputPipes } from "../exec/output-pipe.ts";
 import { killTree, MARK_VARIABLE } from "../exec/process-tree.ts";
 import { ensureWorkDir } from "../work-dir.ts";
 import type { Opened } from "./opened.ts";
@@ -32,6 +33,7 @@ export const MOST_SHELLS = 256;
 export class Shells implements AsyncDisposable {
   readonly #deps: ApiDeps;
   readonly #pty: PtyLoader;
+  readonly #pipes: OutputPipes;
   readonly #id = randomBytes(8).toString("hex");
   readonly #lines = new Set<ShellLine>();
   readonly #ends = new Set<Promise<void>>();
@@ -40,6 +42,8 @@ export class Shells implements AsyncDisposable {
   constructor(deps: ApiDeps) {
     this.#deps = deps;
     this.#pty = new PtyLoader(deps);
+    this.#pipes = new OutputPipes(deps.platform);
+    this.#pipes.prepare();
   }
 
   /** `head` was read from `socket` already, and `rest` behind it. */
@@ -81,6 +85,7 @@ export class Shells implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.clear();
+    this.#pipes[Symbol.dispose]();
     await this.#pty[Symbol.asyncDispose]();
   }
 
@@ -180,9 +185,14 @@ export class Shells implements AsyncDisposable {
       },
     };
     let running: ShellProcess | undefined;
+    const piped = async (command: ShellCommand): Promise<ShellProcess> => {
+      const started = await inPipes(command, this.#pipes, clock, sink);
+      this.#pipes.prepare(); // so that the next one starts sooner
+      return started;
+    };
     const start = async (): Promise<Started> => {
       if (terminal === null) {
-        running = await inPipes(wanted, clock, sink);
+        running = await piped(wanted);
         return { terminal: null, note: "" };
       }
       const loaded = await this.#pty.load();
@@ -192,11 +202,11 @@ export class Shells implements AsyncDisposable {
       }
       const script = programOn(whole.PATH ?? "", "script");
       if (script !== undefined) {
-        running = await inPipes(byScript(script, wanted, terminal), clock, sink);
+        running = await piped(byScript(script, wanted, terminal));
         const note = `No terminal of our own for this machine (${loaded.missing}): script(1) stands in, and the window keeps its size.`;
         return { terminal: "script", note };
       }
-      running = await inPipes(wanted, clock, sink);
+      running = await piped(wanted);
       const note = `No terminal for this machine (${loaded.missing}), and no script(1): you see no prompt and no line editing.`;
       return { terminal: "pipe", note };
     };
