@@ -23,6 +23,7 @@ const OPTIONS = {
   flags: ["-listen-ssh", "127.0.0.1:0"],
 };
 const INVALID = 3;
+const OWN = "barnraiser.Gomote";
 const NEEDS = ["ssh", "scp", "sftp", "ssh-keygen", "rsync"];
 
 let farm: SeveralCoordinators;
@@ -317,7 +318,7 @@ test.each([0, 1])(
       "-L",
       `${free}:localhost:${port}`,
       "-L",
-      `${barred}:10.1.2.3:80`,
+      `${barred}:10.1.2.${at + 3}:80`,
     ];
     const child = spawn("ssh", [...args, `${id}@127.0.0.1`], { stdio: "ignore" });
     try {
@@ -326,6 +327,7 @@ test.each([0, 1])(
         return (await answer?.text()) === "from the machine";
       };
       await until(reached, 20_000, () => "an answer through the forward");
+      expect(await reached()).toBe(true);
       const refused = await new Promise<string>((resolve) => {
         const socket = connect(barred, "127.0.0.1");
         socket.once("error", (error) => resolve(error.message));
@@ -333,6 +335,21 @@ test.each([0, 1])(
         socket.resume();
       });
       expect(refused).toMatch(/hung up|ECONNRESET/);
+      const recorded = () =>
+        farm.rows<{ who: string; detail: string }>(
+          `select who, detail from audit where action = 'gomote forward' and subject = 'gomote:${id}' order by id desc limit 2`,
+        );
+      const barredAs = `10.1.2.${at + 3}:80 refused: only the machine's own loopback is reached`;
+      await until(
+        async () => (await recorded())[0]?.detail === barredAs,
+        20_000,
+        () => "the refusal to be written down",
+      );
+      const who = "alice@example.org";
+      expect(await recorded()).toEqual([
+        { who, detail: barredAs },
+        { who, detail: `localhost:${port}` },
+      ]);
     } finally {
       child.kill();
       server.closeAllConnections();
@@ -350,6 +367,75 @@ test.each([0, 1])(
       "true",
     ]);
     expect(remote.status).toBe(255);
+  },
+);
+
+interface Executions {
+  readonly executions?: readonly {
+    readonly id: string;
+    readonly argv: readonly string[];
+    readonly process_state: string;
+  }[];
+}
+
+test.each([0, 1])(
+  "through gateway %i commands, files and shells are commands of the instance: shown to its machine's owner, and killed as any other",
+  { timeout: 60_000 },
+  async (at) => {
+    const list = async () => {
+      const { executions = [] } = (await alice.call("ListExecutions", { gomote_id: id }, OWN)) as Executions;
+      return executions;
+    };
+    const ended = async (command: string, state: string) => {
+      let last = "";
+      const look = async () => {
+        last = (await list()).find(({ argv }) => argv[0] === command)?.process_state ?? "no such command";
+        return last === state;
+      };
+      await until(look, 20_000, () => `${state} of ${command}, which is ${last}`);
+    };
+    await ssh(at, [`true through ${at}`]);
+    await ended(`true through ${at}`, "ok");
+    await ssh(at, [`exit 7; through ${at}`]);
+    await ended(`exit 7; through ${at}`, "exit status 7");
+    const files = "files over ssh (sftp, scp)";
+    const before = (await list()).filter(({ argv }) => argv[0] === files).length;
+    await ran("sftp", [...options(), "-P", String(ports[at]), "-b", "-", `${id}@127.0.0.1`], "pwd\n");
+    await ended(files, "ok");
+    expect((await list()).filter(({ argv }) => argv[0] === files).length).toBe(before + 1);
+
+    const word = `ssh-killed-${at}-${process.pid}`;
+    const long = `(exec -a ${word} sleep 600) & wait`;
+    const running = ssh(at, [long]);
+    using terminal = new Terminal(at);
+    await terminal.sees(/# Welcome to/);
+    await ended(long, "");
+    await ended("a shell over ssh", "");
+    const token = (await readFile(join(farm.folder, "secrets", "operator-token"), "utf8")).trim();
+    for (const path of [`/gomotes/${id}`, `/machines/m1?type=${OUR_TYPE}`]) {
+      const answer = await fetch(`${farm.running.get(0)?.http}${path}`, {
+        headers: { authorization: `Bearer ${token}` },
+      });
+      const page = await answer.text();
+      expect([path, answer.status, page.includes(word), page.includes("a shell over ssh")]).toEqual([
+        path,
+        200,
+        true,
+        true,
+      ]);
+    }
+    for (const { id: execution_id, process_state } of await list())
+      if (process_state === "")
+        expect(await alice.call("KillExecution", { gomote_id: id, execution_id }, OWN)).toEqual({});
+    expect(await running).toMatchObject({ status: 255, errors: "# It was killed with gomote kill.\n" });
+    expect(await terminal.ends()).toBe(255);
+    await until(
+      async () => (await processesWith(word)).filter((line) => !line.includes("ssh -F")).length === 0,
+      20_000,
+      () => `${word} to end`,
+    );
+    await ended(long, "it was killed by whoever ran it");
+    await ended("a shell over ssh", "it was killed by whoever ran it");
   },
 );
 

@@ -16,6 +16,7 @@ import { type OwnServiceDeps, ownService } from "../gomote/rpc/own-service.ts";
 import { PeerCalls } from "../gomote/rpc/peer-calls.ts";
 import { type Records, recordsOf } from "../gomote/rpc/requests.ts";
 import { serveRpc } from "../gomote/rpc/serve-rpc.ts";
+import { ShellCommands } from "../gomote/shell-commands.ts";
 import { Gate } from "../gomote/ssh/gate.ts";
 import { type GatewayDeps, SshGateway } from "../gomote/ssh/gateway.ts";
 import type { GatewayKeys } from "../gomote/ssh/keys.ts";
@@ -88,9 +89,10 @@ export function openGomote(deps: GomoteDeps): Gomote {
   const creations = new Creations({ sql, bus, clock, coordinator, config, instances, waiting });
   const holds = new Holds({ sql, bus, clock, coordinator, config, instances, waiting, stopping });
   const commands = new Commands({ sql, bus, clock, log, config });
+  const shellCommands = new ShellCommands({ sql, bus, clock, log });
   const transfers = new Transfers({ ...deps, world });
   const records = recordsOf(sql, clock);
-  const terminals = stack.use(new Terminals({ sql, bus, clock, log, instances }));
+  const terminals = stack.use(new Terminals({ sql, clock, log, instances, commands: shellCommands }));
   const service = gomoteService({ config, instances, creations, commands, records, transfers, sshKeys });
   return {
     instances,
@@ -98,7 +100,8 @@ export function openGomote(deps: GomoteDeps): Gomote {
     listenSsh: async (listen) => {
       if (!shells || !lines || !gate) return await notHere("shells")();
       const { host, client } = shells.keys;
-      return await SshGateway.open({ sql, bus, clock, log, config, instances, lines, gate, host, client, listen });
+      const served = { sql, bus, clock, log, config, instances, lines, commands: shellCommands };
+      return await SshGateway.open({ ...served, gate, host, client, listen });
     },
     creations,
     records,

@@ -44,13 +44,15 @@ export interface Instance {
   readonly session: SessionId | null;
   readonly machineId: MachineId | null;
   readonly machine: string | null;
+  /** What its machine runs; null: it has none yet. */
+  readonly agent: "barnraiser" | "original" | null;
 }
 
 /** Of an Instance, in INSTANCES. */
 export const INSTANCE_COLUMNS: string = `g.id, g.name, g.owner, g.email, g.builder_type as "builderType", g.host_type as "hostType", g.created_at as "createdAt",
   g.up_at as "upAt", g.expires_at as "expiresAt", g.limit_at as "limitAt", g.working_dir as "workingDir", g.keeps, l.id as lease, l.epoch, l.state,
   l.end_reason as "endReason", l.parked_until is not null as parked, l.coordinator_id as coordinator, l.session_id as session,
-  m.id as "machineId", m.name as machine`;
+  m.id as "machineId", m.name as machine, m.agent`;
 export const INSTANCES: string =
   "gomote_instance g join lease l on l.id = g.lease_id left join machine m on m.id = l.machine_id";
 

@@ -92,7 +92,9 @@ export function gomoteRoutes(deps: GomoteRoutesDeps, pages: Pages): Hono<Env> {
 
   routes.post("/gomotes/:id/extend", async (c) => {
     const { person } = await personOf(identities, c);
-    const { name } = await instances.use(person, c.req.param("id"));
+    const instance = await instances.use(person, c.req.param("id"));
+    const { name } = instance;
+    await lending.records(person, "extend", instance, "on its page");
     return done(c, `${name} has more time`, `/gomotes/${encodeURIComponent(name)}`);
   });
 

@@ -184,7 +184,7 @@ test("the page of a failed build has its machine for whoever may have it, and fo
   expect(web.done).toContain(`hold ${failed} alice@example.org`);
 
   await sql.query("update gomote_instance set build_id = $1 where name = $2", [failed, lent.name]);
-  const kept = { kind: "kept", instance: lent.name, email: "alice@example.org" };
+  const kept = { kind: "kept", instance: lent.name, email: "alice@example.org", hasShell: true };
   expect(await machineOf("alice")).toEqual({ ...kept, use: true });
   expect(await machineOf("operator")).toEqual({ ...kept, use: false });
   for (const who of ["bob", undefined] as const) expect(await machineOf(who)).toBeNull();
@@ -197,6 +197,24 @@ test("the page of a failed build has its machine for whoever may have it, and fo
   expect(await page("operator")).toContain("It is kept as this build left it");
   expect(await page("operator")).not.toContain("Open a shell");
   expect(await page(undefined)).not.toContain(lent.name);
+});
+
+test("where the machine has no shell for browsers no page offers one", async () => {
+  const { sql } = web.database;
+  const { failed } = web.seeded;
+  await sql.query("update gomote_instance set build_id = $1 where name = $2", [failed, lent.name]);
+  const offers = () =>
+    Promise.all(
+      [`/gomotes/${lent.name}`, `/b/${failed}`].map(async (path) => {
+        const answer = await web.get(path, { headers: { ...headers("alice"), accept: "text/html" } });
+        return (await answer.text()).includes("Open a shell");
+      }),
+    );
+  expect(await offers()).toEqual([true, true]);
+  await sql.query("update machine set agent = 'original' where name = $1", [lent.machine]);
+  expect(await offers()).toEqual([false, false]);
+  const instance = await web.get(`/gomotes/${lent.name}`, { headers: { ...headers("alice"), accept: "text/html" } });
+  expect(await instance.text()).toContain("has no shell for a browser");
 });
 
 test("a command that nobody wrote the end of has ended with its instance, and its recording is forgotten in time", async () => {

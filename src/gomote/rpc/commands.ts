@@ -23,6 +23,7 @@ import type { Sql } from "../../store/sql.ts";
 import type { ExecuteCommandRequest } from "../../wire/gomote/gen/gomote_pb.ts";
 import type { HeldInstance } from "../holdings.ts";
 import { environmentOn, typeNamed } from "../instance-types.ts";
+import { KILLED, killedTopic } from "../shell-commands.ts";
 import { OutputQueue } from "./output-queue.ts";
 import { auditText } from "./requests.ts";
 import { commandFailed } from "./rpc-error.ts";
@@ -81,22 +82,22 @@ export class Commands {
   }
 
   /**
-   * Ends a command of an instance, with all that it started: one that is attended to here, and one whose coordinator ended or lost the machine
-   * before, which goes on there until it is missed.
+   * Ends a command of an instance, with all that it started: one that is attended to here, one whose coordinator ended or lost the machine
+   * before, which goes on there until it is missed, and a shell, wherever it is served (shell-commands.ts).
    */
   async kill({ instance, machine, over }: HeldInstance, number: number): Promise<void> {
     const { sql, bus, clock } = this.#deps;
-    const why = "it was killed by whoever ran it";
     const here = this.#running.get(number);
     if (here) {
-      here.abort(new FarmError("canceled", why));
+      here.abort(new FarmError("canceled", KILLED));
       return;
     }
     if (machine.resumes)
       await within(clock, KILL_LIMIT, [over], `killing a command on ${machine.name}`, (limited) =>
         machine.client.endExecution(executionOf(instance.id, number), limited),
       );
-    await commandEnded(sql, number, why, clock.now());
+    await commandEnded(sql, number, KILLED, clock.now());
+    bus.publish(killedTopic(instance.id, number));
     bus.publish(`gomote:${instance.id}`);
   }
 

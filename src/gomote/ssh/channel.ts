@@ -8,6 +8,7 @@
 import { constants } from "node:os";
 import type { ServerChannel } from "ssh2";
 import type { Instance } from "../../store/gomote.ts";
+import { processState } from "../../wire/buildlet-api/process-state.ts";
 import type { Exit, Opening, ShellFrame, Terminal } from "../../wire/buildlet-api/shell.ts";
 import type { ShellLine } from "../../wire/buildlet-api/shell-line.ts";
 
@@ -35,11 +36,21 @@ export interface Shown {
   signal(name: string): void;
 }
 
+/** How a session ended. */
+export interface End {
+  /** As of any other command. */
+  readonly state: string;
+  /** Nobody told its user yet. */
+  readonly untold: boolean;
+}
+
 export interface Served {
   readonly shown: Shown;
-  /** Resolves once it is over, with why when the command has not ended by itself. */
-  readonly over: Promise<string | undefined>;
+  readonly over: Promise<End>;
 }
+
+/** The state of a session whose client went away. */
+export const LEFT = "whoever ran it left";
 
 /** One that leads nowhere: only told something and closed. */
 export function ended(channel: ServerChannel, isTerminal: boolean): Shown {
@@ -91,10 +102,14 @@ export function exitAs(channel: ServerChannel, { code, signal }: Pick<Exit, "cod
   else channel.exit(128 + (NUMBERS.get(signal) ?? FAILED - 128));
 }
 
+export function stateOf({ code, signal, problem }: Exit): string {
+  return problem === "" ? processState(code, signal === null ? null : `SIG${signal}`) : problem;
+}
+
 /** `gone`: nobody is at the other end any more. The library does not say so of a channel that holds what nobody took. */
 export function serveOverLine(channel: ServerChannel, line: ShellLine, session: Session, gone: AbortSignal): Served {
   const { terminal } = session;
-  const { promise: over, resolve } = Promise.withResolvers<string | undefined>();
+  const { promise: over, resolve } = Promise.withResolvers<End>();
   const plain = ended(channel, terminal !== null);
   let exited = false;
   const finish = (exit: Exit) => {
@@ -105,7 +120,7 @@ export function serveOverLine(channel: ServerChannel, line: ShellLine, session: 
       exitAs(channel, exit);
       channel.end();
     });
-    resolve(undefined);
+    resolve({ state: stateOf(exit), untold: false });
   };
   const held = hold(line, [channel, channel.stderr]);
   line.listen({
@@ -127,7 +142,7 @@ export function serveOverLine(channel: ServerChannel, line: ShellLine, session: 
       }
     },
     closed: (error) => {
-      if (!exited) resolve(error?.message ?? "The machine's connection was lost.");
+      resolve({ state: error?.message ?? "The machine's connection was lost.", untold: true });
     },
   });
   line.send({ kind: "open", opening: openingOf(session) });
@@ -139,8 +154,8 @@ export function serveOverLine(channel: ServerChannel, line: ShellLine, session: 
   });
   channel.once("end", () => line.send({ kind: "eof" }));
   const leave = () => {
+    resolve({ state: LEFT, untold: false });
     line.destroy();
-    resolve(undefined);
   };
   channel.once("close", leave);
   onAbort(gone, leave);
@@ -148,6 +163,7 @@ export function serveOverLine(channel: ServerChannel, line: ShellLine, session: 
     tell(why) {
       if (!exited) plain.tell(why);
       exited = true;
+      resolve({ state: why, untold: false });
       line.destroy();
     },
     resize: (columns, rows) => void line.send({ kind: "resize", columns, rows }),

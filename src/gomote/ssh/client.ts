@@ -2,14 +2,16 @@
  * One client of the ssh gateway that was let in: the channels over its connection, all to one instance.
  *
  *   session       a shell, a command, or sftp: channel.ts where our agent serves it, original.ts where a buildlet has an ssh server
- *   direct-tcpip  `-L`: to the machine's own loopback only; towards anything else it is refused, also towards the farm's network
+ *   direct-tcpip  `-L`: to the machine's own loopback only; towards anything else it is refused, also towards the farm's network; either is in the
+ *                 audit, once for each destination
  *   anything else (-R, unix sockets, X11, an agent) is refused
  *
- * While a channel is open the instance is in use. When the instance ends, or the token is good no more with which the certificate was asked for,
+ * A session is a command of its instance (shell-commands.ts). While a channel is open the instance is in use. When the instance ends, or the token is good no more with which the certificate was asked for,
  * every terminal is told why, and the connection is closed. A connection without any channel is closed after IDLE_LIMIT, so that a
  * multiplexing client holds nothing for ever.
  */
 import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import type { Connection, ServerChannel, Session, TcpipRequestInfo } from "ssh2";
 import type { FarmConfig } from "../../config/effective.ts";
 import type { Clock } from "../../farm/clock.ts";
@@ -26,7 +28,8 @@ import { environmentOn } from "../instance-types.ts";
 import type { Instances } from "../instances.ts";
 import type { MachineLines } from "../machine-lines.ts";
 import { auditText } from "../rpc/requests.ts";
-import { type Asked, ended, forward, type Shown, serveOverLine } from "./channel.ts";
+import type { ShellCommand, ShellCommands } from "../shell-commands.ts";
+import { type Asked, ended, forward, LEFT, type Shown, serveOverLine } from "./channel.ts";
 import type { SshPair } from "./keys.ts";
 import { held } from "./library.ts";
 import { serveOriginal } from "./original.ts";
@@ -35,6 +38,10 @@ export const IDLE_LIMIT: Ms = minutes(10);
 const ADMISSION_LOOK_EVERY: Ms = minutes(5);
 /** Sessions and forwarded connections of one client at a time. */
 export const MOST_CHANNELS = 128;
+/** Of forwarded ports, of one client in all: each is written down. */
+export const MOST_DESTINATIONS = 200;
+const BEYOND = `more than ${MOST_DESTINATIONS} destinations over one connection: those beyond are refused`;
+const LONGEST_HOST = 200;
 /** How long a client may take to read why its connection ends. */
 const LAST_WORDS: Ms = seconds(2);
 /** What a client may set: how it reads texts, nothing that changes what programs do otherwise. */
@@ -50,6 +57,7 @@ export interface SshClientDeps {
   readonly config: () => Pick<FarmConfig, "hosts" | "builders">;
   readonly instances: Pick<Instances, "keep">;
   readonly lines: Pick<MachineLines, "open">;
+  readonly commands: Pick<ShellCommands, "begin">;
   /** The gateway's key for machines that have an ssh server. */
   readonly client: SshPair;
 }
@@ -78,6 +86,8 @@ export class SshClient {
   readonly #gone = new AbortController();
   /** Channels that are open, each with how its user is told something. */
   readonly #open = new Set<Shown>();
+  /** What was written down of forwarded ports. */
+  readonly #forwards = new Map<string, Promise<void>>();
   /** Sessions, also those that nothing was asked of yet, and forwarded connections. */
   #taken = 0;
   /** Of them, what is served. */
@@ -89,7 +99,7 @@ export class SshClient {
     this.#deps = deps;
     this.#entered = entered;
     const { connection, socket, instance } = entered;
-    socket.once("close", () => this.#gone.abort(new FarmError("canceled", "the client hung up")));
+    socket.once("close", () => this.#gone.abort(new FarmError("canceled", LEFT)));
     for (const topic of [`gomote-ended:${instance.id}`, `person:${instance.owner}`])
       deps.bus.subscribe(topic, () => void this.#look(), this.#gone.signal);
     void this.#watch();
@@ -109,7 +119,7 @@ export class SshClient {
     this.#taken++;
     session.once("close", () => {
       this.#taken--;
-      left.abort(new FarmError("canceled", "the client closed it"));
+      left.abort(new FarmError("canceled", LEFT));
     });
     session.on("pty", (accept, _, info) => {
       // What its database of terminals calls it; the types leave it out.
@@ -150,19 +160,21 @@ export class SshClient {
   }
 
   async #serve(channel: ServerChannel, begun: Begun, show: (shown: Shown) => void): Promise<void> {
-    const { sql, clock, log, config, instances, lines, client } = this.#deps;
+    const { log, config, instances, lines, commands, client } = this.#deps;
     const { instance, refusal } = this.#entered;
     const { left, ...asked } = begun;
     using _kept = instances.keep(instance);
     this.#count(1);
     channel.on("error", () => {}); // a close follows
-    const gone = AbortSignal.any([this.#gone.signal, left]);
     let shown = ended(channel, asked.terminal !== null);
+    let command: ShellCommand | undefined;
+    let state = LEFT;
     try {
       if (refusal !== undefined) throw new FarmError("too-large", refusal);
-      const detail = auditText(asked.what === "files" ? "files" : (asked.command ?? "shell"));
-      const subject = `gomote:${instance.name}`;
-      await recordAudit(sql, { at: clock.now(), who: instance.email, action: "gomote ssh", subject, detail });
+      command = await commands.begin(instance, { who: instance.email, action: "gomote ssh", ...named(asked) });
+      const { killed } = command;
+      killed.addEventListener("abort", () => shown.tell(messageOf(killed.reason)), { once: true });
+      const gone = AbortSignal.any([this.#gone.signal, left, killed]);
       const line = await lines.open(instance, gone);
       const env = [...environmentOn(config(), instance), ...asked.env];
       const opened =
@@ -172,15 +184,16 @@ export class SshClient {
       shown = opened.shown;
       this.#open.add(shown);
       show(shown);
-      const broke = await opened.over;
-      if (broke !== undefined) await this.#explain(shown, broke);
+      const end = await opened.over;
+      state = end.untold ? await this.#explain(shown, end.state) : end.state;
     } catch (error) {
       const { code, message } = FarmError.from(error);
       if (code === "internal") log.error({ error: message }, "Could not serve an ssh session");
-      await this.#explain(shown, code === "internal" ? "Something went wrong here." : message);
+      state = await this.#explain(shown, code === "internal" ? "Something went wrong here." : message);
     } finally {
       this.#open.delete(shown);
       this.#count(-1);
+      await command?.ended(state);
     }
   }
 
@@ -189,31 +202,58 @@ export class SshClient {
     reject: () => void,
     { destIP, destPort }: TcpipRequestInfo,
   ): Promise<void> {
-    const { instances, lines, log } = this.#deps;
+    const { instances, lines } = this.#deps;
     const { instance, refusal, socket } = this.#entered;
-    if (refusal !== undefined || this.#taken >= MOST_CHANNELS || loopbackAddresses(destIP) === undefined) {
-      log.info({ instance: instance.name, to: `${destIP.slice(0, 100)}:${destPort}` }, "Refused to forward a port");
-      return reject();
-    }
+    const to = `${destIP.slice(0, LONGEST_HOST)}:${destPort}`;
+    const why = refusal ?? (this.#taken >= MOST_CHANNELS ? `there are ${MOST_CHANNELS} channels` : barred(destIP));
+    if (why !== undefined) return await this.#refuse(to, why, reject);
     using _kept = instances.keep(instance);
     this.#taken++;
     this.#count(1);
     const gone = this.#gone.signal;
+    let duplex: Duplex | undefined;
     try {
-      const { speaks, duplex } = await lines.open(instance, gone);
-      if (speaks === "ssh") {
-        duplex.destroy();
-        return reject();
-      }
+      const line = await lines.open(instance, gone);
+      ({ duplex } = line);
+      if (line.speaks === "ssh") throw new FarmError("conflict", "an original buildlet forwards no ports");
+      await this.#recordForward(to);
       const opening = { what: "dial", host: destIP, port: destPort } as const;
       await forward(() => held(accept(), socket), reject, new ShellLine(duplex), opening, gone);
     } catch (error) {
-      log.info({ instance: instance.name, error: messageOf(error) }, "Could not forward a port");
-      reject();
+      duplex?.destroy();
+      await this.#refuse(to, messageOf(error), reject);
     } finally {
       this.#taken--;
       this.#count(-1);
     }
+  }
+
+  async #refuse(to: string, why: string, reject: () => void): Promise<void> {
+    const { log } = this.#deps;
+    const { name } = this.#entered.instance;
+    log.info({ instance: name, to, why }, "Refused to forward a port");
+    reject();
+    await this.#recordForward(`${to} refused: ${why}`).catch((error: unknown) =>
+      log.info({ instance: name, error: messageOf(error) }, "Did not write down a refused port"),
+    );
+  }
+
+  /** Into the audit, once for all connections to a destination. Throws FarmError beyond MOST_DESTINATIONS, which is written down once as well. */
+  async #recordForward(what: string): Promise<void> {
+    const { sql, clock } = this.#deps;
+    const { email, name } = this.#entered.instance;
+    const isOneMore = this.#forwards.size >= MOST_DESTINATIONS && !this.#forwards.has(what);
+    const detail = isOneMore ? BEYOND : what;
+    let recorded = this.#forwards.get(detail);
+    if (!recorded) {
+      const subject = `gomote:${name}`;
+      const entry = { at: clock.now(), who: email, action: "gomote forward", subject, detail: auditText(detail) };
+      recorded = recordAudit(sql, entry);
+      this.#forwards.set(detail, recorded);
+      recorded.catch(() => this.#forwards.delete(detail));
+    }
+    await recorded;
+    if (isOneMore) throw new FarmError("too-large", BEYOND);
   }
 
   /** Why it is over for this client, when it is: the database knows first. */
@@ -228,10 +268,11 @@ export class SshClient {
     return ended && `The token that let you in ${ended === "revoked" ? "was revoked" : "has expired"}.`;
   }
 
-  /** Tells whoever is at a terminal why nothing more comes, and closes it. */
-  async #explain(shown: Shown, otherwise: string): Promise<void> {
-    const why = await this.#reason().catch(() => undefined);
-    shown.tell(why ?? otherwise);
+  /** Tells whoever is at a terminal why nothing more comes, which is the answer, and closes it. */
+  async #explain(shown: Shown, otherwise: string): Promise<string> {
+    const why = (await this.#reason().catch(() => undefined)) ?? otherwise;
+    shown.tell(why);
+    return why;
   }
 
   /** Topics may get lost, and of the time that passes there is none. */
@@ -265,6 +306,18 @@ export class SshClient {
       () => {},
     );
   }
+}
+
+/** Why nobody is let through to `host`. */
+function barred(host: string): string | undefined {
+  return loopbackAddresses(host) === undefined ? "only the machine's own loopback is reached" : undefined;
+}
+
+/** What people read of a session: among the commands, and in the audit. */
+function named(asked: Asked): { readonly command: string; readonly detail: string } {
+  if (asked.what === "files") return { command: "files over ssh (sftp, scp)", detail: "files" };
+  const { command } = asked;
+  return command === null ? { command: "a shell over ssh", detail: "shell" } : { command, detail: auditText(command) };
 }
 
 /** A window as the machine can have it. */

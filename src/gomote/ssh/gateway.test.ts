@@ -14,12 +14,23 @@ import { FakeClock } from "../../farm/testing/fake-clock.ts";
 import { MASTER_KEY, until } from "../../machines/testing/farm-of-machines.ts";
 import { systemClock } from "../../store/system-clock.ts";
 import { quiet } from "../../store/testing/database.ts";
+import { ShellCommands } from "../shell-commands.ts";
 import { type GomoteFarm, gomoteFarm, HOST_TYPE } from "../testing/farm.ts";
 import type { RpcClient } from "../testing/rpc-client.ts";
 import { GOOD_FOR } from "./certificates.ts";
 import { MOST_CHANNELS } from "./client.ts";
 import { LOGIN_LIMIT, MOST_KNOCKING_FROM, SshGateway } from "./gateway.ts";
 import { openGatewayKeys } from "./keys.ts";
+
+const OWN = "barnraiser.Gomote";
+
+interface Executions {
+  readonly executions: readonly {
+    readonly id: string;
+    readonly argv: readonly string[];
+    readonly process_state: string;
+  }[];
+}
 
 interface Ran {
   readonly out: string;
@@ -171,6 +182,41 @@ test("[gomote 42] a shell on an original buildlet goes through its own ssh serve
   expect([asked, status]).toEqual([["pty 24 80", "shell of swarming"], 5]);
 });
 
+test("a shell on an original buildlet is a command of its instance: listed while it is open, with how it ended, and killed as any other", async () => {
+  world = await World.start(systemClock);
+  const { asked, alice, id, farm } = world;
+  const rows = async () => {
+    const { executions = [] } = (await alice.call("ListExecutions", { gomote_id: id }, OWN)) as Executions;
+    return executions.map(({ argv, process_state }) => [...argv, process_state]);
+  };
+  expect((await world.ssh(["-T", "touch x"])).status).toBe(255);
+  await until(async () => (await rows())[0]?.[1] !== "", "its end to be written down");
+  expect(await rows()).toEqual([["touch x", expect.stringMatching(/^scp etc\. unsupported/)]]);
+  const { promise: leave, resolve } = Promise.withResolvers<void>();
+  const left = world.ssh(["-tt"], leave);
+  await until(() => asked.length > 1, "a shell");
+  expect((await rows())[0]).toEqual(["a shell over ssh", ""]);
+  resolve();
+  expect((await left).status).toBe(5);
+  await until(async () => (await rows())[0]?.[1] === "exit status 5", "its status to be written down");
+
+  const { promise: never } = Promise.withResolvers<void>();
+  const shell = world.ssh(["-tt"], never);
+  await until(() => asked.length > 3, "another shell");
+  const { executions } = (await alice.call("ListExecutions", { gomote_id: id }, OWN)) as Executions;
+  expect(await alice.call("KillExecution", { gomote_id: id, execution_id: executions[0]?.id }, OWN)).toEqual({});
+  expect(await shell).toMatchObject({ status: 255, out: expect.stringContaining("# It was killed with gomote kill.") });
+  expect((await rows())[0]).toEqual(["a shell over ssh", "it was killed by whoever ran it"]);
+  const audit =
+    "select action, detail from audit where action like 'gomote ssh' or action like 'gomote kill' order by id";
+  expect(await farm.database.sql.query(audit)).toEqual([
+    { action: "gomote ssh", detail: "touch x" },
+    { action: "gomote ssh", detail: "shell" },
+    { action: "gomote ssh", detail: "shell" },
+    { action: "gomote kill", detail: "a shell over ssh" },
+  ]);
+});
+
 test("an original's ssh server that does not answer is told of; a signal that ended its shell is one here", async () => {
   world = await World.start(systemClock, false);
   const { out } = await world.ssh(["-tt"]);
@@ -208,7 +254,7 @@ test("[gomote 42] whoever shows a certificate that does not let them in is told 
   // A certificate of an instance whose name is another person's by now.
   await world.sign(alice, id);
   await farm.database.sql.query("update gomote_instance set owner = $1", [
-    (await farm.people.add("bob@example.org", [], "test")).id,
+    (await farm.people.add("bob@example.org", ["member"], "test")).id,
   ]);
   expect(await world.refusal()).toBe("the instance is another person's");
   await farm.database.sql.query("update gomote_instance set owner = $1", [principals.split(",")[1]]);
@@ -217,6 +263,26 @@ test("[gomote 42] whoever shows a certificate that does not let them in is told 
   expect(await world.refusal()).toBe("its instance has ended");
   await rm(`${key}-cert.pub`);
   expect(await world.refusal()).toBeUndefined(); // a bare key
+});
+
+test("[gomote 42] certificates that the farm's own authority signed do not let in when they have expired, or name another person", async () => {
+  world = await World.start(systemClock);
+  const { farm, id, key } = world;
+  const { authority } = await openGatewayKeys(farm.database.sql, MASTER_KEY, systemClock.now());
+  await writeFile(`${key}-ca`, authority.privateKey.export({ type: "sec1", format: "pem" }), { mode: 0o600 });
+  const alice = await farm.people.find("alice@example.org");
+  const bob = await farm.people.add("bob@example.org", ["member"], "test");
+  const certify = async (owner: string, valid: string) => {
+    const principals = `${id}@farmer.golang.org,${owner}`;
+    const signing = ["-q", "-s", `${key}-ca`, "-I", "x", "-n", principals, "-V", valid, `${key}.pub`];
+    expect((await world?.run("ssh-keygen", signing))?.status).toBe(0);
+  };
+  await certify(alice.id, "-10m:+5m");
+  expect((await world.ssh(["-T"])).errors).toMatch(/^# scp etc/);
+  await certify(alice.id, "-10m:-5m");
+  expect(await world.refusal()).toBe("it has expired");
+  await certify(bob.id, "-10m:+5m");
+  expect(await world.refusal()).toBe("the instance is another person's");
 });
 
 test("a shell ends with the token that its certificate was asked for with, and nobody gets in with it", async () => {
@@ -246,8 +312,21 @@ test("a session has one command: a client that asks for two gets the first, and 
   const { host, client: pair } = await openGatewayKeys(sql, MASTER_KEY, systemClock.now());
   const config = () => ({ hosts: [], builders: [] });
   const listen = { host: "127.0.0.1", port: 0 };
-  const deps = { sql, bus, clock: systemClock, log: quiet, config, instances, lines, gate, host, client: pair, listen };
-  const gateway = world.stack.use(await SshGateway.open(deps));
+  const commands = new ShellCommands({ sql, bus, clock: systemClock, log: quiet });
+  const deps = {
+    sql,
+    bus,
+    clock: systemClock,
+    log: quiet,
+    config,
+    instances,
+    lines,
+    commands,
+    gate,
+    host,
+    client: pair,
+  };
+  const gateway = world.stack.use(await SshGateway.open({ ...deps, listen }));
   const client = new ssh2.Client();
   client.on("error", () => {});
   world.stack.defer(() => void client.destroy());

@@ -10,9 +10,23 @@ import { messageOf } from "../../farm/errors.ts";
 import type { Instance } from "../../store/gomote.ts";
 import type { Exit, Terminal } from "../../wire/buildlet-api/shell.ts";
 import { BUILDLET_USER } from "../machine-lines.ts";
-import { type Asked, ended, exitAs, onAbort, type Served, type Shown, say, welcome } from "./channel.ts";
+import {
+  type Asked,
+  type End,
+  ended,
+  exitAs,
+  LEFT,
+  onAbort,
+  type Served,
+  type Shown,
+  say,
+  stateOf,
+  welcome,
+} from "./channel.ts";
 
 const READY_LIMIT_MS = 15_000;
+const NO_TERMINAL =
+  "scp etc. unsupported: this machine has an original buildlet, which gives shells with a terminal only (ssh -t).";
 
 export type OriginalSession = Asked & {
   readonly terminal: Terminal | null;
@@ -30,32 +44,31 @@ export function serveOriginal(
 ): Served {
   const { terminal, instance, key } = session;
   const plain = ended(channel, terminal !== null);
-  const { promise: over, resolve } = Promise.withResolvers<string | undefined>();
+  const { promise: over, resolve } = Promise.withResolvers<End>();
   if (terminal === null || session.what === "files") {
     duplex.destroy();
-    plain.tell(
-      "scp etc. unsupported: this machine has an original buildlet, which gives shells with a terminal only (ssh -t).",
-    );
-    resolve(undefined);
+    plain.tell(NO_TERMINAL);
+    resolve({ state: NO_TERMINAL, untold: false });
     return { shown: plain, over };
   }
   const client = new ssh2.Client();
   let stream: ClientChannel | undefined;
   let { columns, rows } = terminal;
-  const exit = (how: Pick<Exit, "code" | "signal">) => {
+  const broke = (state: string) => resolve({ state, untold: true });
+  const exit = (how: Exit) => {
     exitAs(channel, how);
     channel.end();
     client.end();
-    resolve(undefined);
+    resolve({ state: stateOf(how), untold: false });
   };
   client.on("ready", () => {
     const pty = { term: terminal.name, cols: columns, rows };
     const opened = (error: Error | undefined, made: ClientChannel) => {
-      if (error) return resolve(`The machine opened no shell: ${messageOf(error)}`);
+      if (error) return broke(`The machine opened no shell: ${messageOf(error)}`);
       stream = made;
-      let how: Pick<Exit, "code" | "signal"> = { code: 0, signal: null };
+      let how: Exit = { code: 0, signal: null, problem: "" };
       made.on("exit", (code: number | null, signal?: string) => {
-        how = { code, signal: signal?.replace(/^SIG/, "") ?? null };
+        how = { code, signal: signal?.replace(/^SIG/, "") ?? null, problem: "" };
       });
       made.on("error", () => {}); // a close follows
       made.once("close", () => exit(how));
@@ -65,12 +78,12 @@ export function serveOriginal(
     if (session.command === null) client.shell(pty, opened);
     else client.exec(session.command, { pty }, opened);
   });
-  client.on("error", (error) => resolve(`The machine's ssh server: ${messageOf(error)}`));
-  client.on("close", () => resolve("The machine's connection was lost."));
+  client.on("error", (error) => broke(`The machine's ssh server: ${messageOf(error)}`));
+  client.on("close", () => broke("The machine's connection was lost."));
   const leave = () => {
+    resolve({ state: LEFT, untold: false });
     client.end();
     duplex.destroy();
-    resolve(undefined);
   };
   channel.once("close", leave);
   onAbort(gone, leave);
@@ -80,6 +93,7 @@ export function serveOriginal(
   const shown: Shown = {
     tell: (why) => {
       plain.tell(why);
+      resolve({ state: why, untold: false });
       duplex.destroy();
     },
     resize: (width, height) => {

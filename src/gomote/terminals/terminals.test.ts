@@ -5,6 +5,7 @@ import type { Person } from "../../farm/person.ts";
 import { systemClock } from "../../store/system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../../store/testing/database.ts";
 import type { HeldInstance } from "../holdings.ts";
+import { ShellCommands } from "../shell-commands.ts";
 import { MOST_OF_PERSON, Terminals } from "./terminals.ts";
 
 const SIZE = { columns: 80, rows: 24 };
@@ -35,7 +36,8 @@ test("however many shells somebody asks for at once, they get so many; a machine
     over: new AbortController().signal,
   };
   const instances = { held: async () => held as unknown as HeldInstance, keep: () => ({ [Symbol.dispose]() {} }) };
-  await using terminals = new Terminals({ sql, bus, clock: systemClock, log: quiet, instances });
+  const commands = new ShellCommands({ sql, bus, clock: systemClock, log: quiet });
+  await using terminals = new Terminals({ sql, clock: systemClock, log: quiet, instances, commands });
   const never = new AbortController().signal;
   const opened = Array.from({ length: MOST_OF_PERSON + 4 }, () =>
     terminals.open(ALICE, "a", SIZE, never).then(

@@ -1,22 +1,21 @@
 /**
  * Shells in browsers, of instances whose machines are connected to this coordinator.
  *
- * A shell is a command of its instance: it is in the audit and among the commands, it is recorded (recorder.ts), and while it is open the
+ * A shell is a command of its instance (shell-commands.ts): it is in the audit and among the commands, it can be killed, it is recorded (recorder.ts), and while it is open the
  * instance is in use. It can be come back to by the person who opened it, and by nobody else.
  */
 import type { Duplex } from "node:stream";
 import type { Clock } from "../../farm/clock.ts";
-import type { Bus, Log } from "../../farm/deps.ts";
+import type { Log } from "../../farm/deps.ts";
 import { FarmError, messageOf } from "../../farm/errors.ts";
 import { type Ms, type PersonId, seconds } from "../../farm/ids.ts";
 import type { Person } from "../../farm/person.ts";
-import { recordAudit } from "../../store/audit.ts";
-import { commandBegan, commandEnded } from "../../store/gomote-commands.ts";
 import type { Sql } from "../../store/sql.ts";
 import { ShellLine } from "../../wire/buildlet-api/shell-line.ts";
 import type { Size } from "../../wire/gomote/terminal-message.ts";
 import type { HeldInstance } from "../holdings.ts";
 import type { Instances } from "../instances.ts";
+import type { ShellCommand, ShellCommands } from "../shell-commands.ts";
 import { Recorder } from "./recorder.ts";
 import { type Screen, Terminal } from "./terminal.ts";
 
@@ -29,10 +28,10 @@ const COMMAND = "a shell in the browser";
 
 export interface TerminalsDeps {
   readonly sql: Sql;
-  readonly bus: Bus;
   readonly clock: Clock;
   readonly log: Log;
   readonly instances: Pick<Instances, "held" | "keep">;
+  readonly commands: Pick<ShellCommands, "begin">;
 }
 
 export class Terminals implements AsyncDisposable {
@@ -81,7 +80,7 @@ export class Terminals implements AsyncDisposable {
     try {
       duplex = await machine.client.openShell(AbortSignal.any([signal, over, limit.signal]));
       duplex.on("error", () => {}); // a close follows
-      const recorder = await this.#record(held, person, size);
+      const [command, recorder] = await this.#record(held, person, size);
       const terminal = new Terminal(
         {
           clock,
@@ -94,7 +93,7 @@ export class Terminals implements AsyncDisposable {
         size,
       );
       this.#open.set(terminal.id, terminal);
-      const end = this.#follow(terminal, held, recorder).finally(() => this.#ends.delete(end));
+      const end = this.#follow(terminal, held, command, recorder).finally(() => this.#ends.delete(end));
       this.#ends.add(end);
       return terminal;
     } catch (error) {
@@ -117,33 +116,30 @@ export class Terminals implements AsyncDisposable {
     await Promise.all(this.#ends);
   }
 
-  async #record({ instance }: HeldInstance, person: Person, size: Size): Promise<Recorder> {
-    const { sql, clock, bus, log } = this.#deps;
-    const now = clock.now();
-    const command = await sql.tx(async (tx) => {
-      const subject = `gomote:${instance.name}`;
-      await recordAudit(tx, { at: now, who: person.email, action: "gomote shell", subject, detail: "in the browser" });
-      return commandBegan(tx, { instance: instance.id, who: person.email, command: COMMAND, dir: "" }, now);
-    });
-    bus.publish(`gomote:${instance.id}`);
-    return await Recorder.begin({ sql, clock, log }, command, size);
+  async #record({ instance }: HeldInstance, { email }: Person, size: Size): Promise<[ShellCommand, Recorder]> {
+    const { sql, clock, log, commands } = this.#deps;
+    const beginning = { who: email, command: COMMAND, action: "gomote shell", detail: "in the browser" };
+    const command = await commands.begin(instance, beginning);
+    try {
+      return [command, await Recorder.begin({ sql, clock, log }, command.number, size)];
+    } catch (error) {
+      await command.ended(messageOf(error));
+      throw error;
+    }
   }
 
-  async #follow(terminal: Terminal, { instance, over }: HeldInstance, recorder: Recorder): Promise<void> {
-    const { sql, bus, clock, log, instances } = this.#deps;
-    using _ = instances.keep(instance);
-    const ended = () => terminal.end(messageOf(over.reason));
-    over.addEventListener("abort", ended, { once: true });
-    if (over.aborted) ended();
+  async #follow(terminal: Terminal, held: HeldInstance, command: ShellCommand, recorder: Recorder): Promise<void> {
+    const { instance, over } = held;
+    using _ = this.#deps.instances.keep(instance);
+    const end = AbortSignal.any([over, command.killed]);
+    const ended = () => terminal.end(messageOf(end.reason));
+    end.addEventListener("abort", ended, { once: true });
+    if (end.aborted) ended();
     const why = await terminal.over;
-    over.removeEventListener("abort", ended);
+    end.removeEventListener("abort", ended);
     // Who was told nothing, since their connection was lost, may still come and hear it.
     this.#open.delete(terminal.id);
     await recorder[Symbol.asyncDispose]();
-    const state = why === "The shell has ended." ? "ok" : why;
-    await commandEnded(sql, recorder.command, state, clock.now()).catch((error: unknown) =>
-      log.warn({ instance: instance.name, error: messageOf(error) }, "Could not write down how a shell ended"),
-    );
-    bus.publish(`gomote:${instance.id}`);
+    await command.ended(why === "The shell has ended." ? "ok" : why);
   }
 }

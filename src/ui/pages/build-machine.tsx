@@ -10,6 +10,8 @@ export type BuildMachine =
       readonly email: string;
       /** It is theirs who look, and up. */
       readonly use: boolean;
+      /** Its agent gives shells to browsers. */
+      readonly hasShell: boolean;
     }
   /** Nothing else had it since, and whoever looks may borrow it. */
   | { readonly kind: "free"; readonly machine: string };
@@ -35,7 +37,7 @@ export function KeptMachine(props: { build: number; machine: BuildMachine }): JS
             </a>{" "}
             of <Name text={machine.email} />.
           </p>
-          {machine.use ? <ShellBox instance={machine.instance} /> : null}
+          {machine.use && machine.hasShell ? <ShellBox instance={machine.instance} /> : null}
         </>
       )}
     </Section>

@@ -19,6 +19,8 @@ import { utc } from "../time.ts";
 export interface GomoteData {
   readonly line: InstanceLine;
   readonly workingDir: string | null;
+  /** Its machine's agent gives shells to browsers. */
+  readonly hasShell: boolean;
   /** Whose page this is: only its borrower uses it, the others look and may end it. */
   readonly use: boolean;
   readonly as: "borrower" | "owner of the machine" | "operator";
@@ -28,7 +30,7 @@ export interface GomoteData {
 }
 
 export function GomotePage(props: { data: GomoteData }): JSX.Element {
-  const { line, workingDir, use, commands } = props.data;
+  const { line, workingDir, hasShell, use, commands } = props.data;
   const recorded = commands.filter((command) => command.recorded && command.endedAt !== null);
   const lives = line.state !== "ended";
   return (
@@ -64,7 +66,14 @@ export function GomotePage(props: { data: GomoteData }): JSX.Element {
       {use && line.state === "up" ? (
         <>
           <Section id="shell" title="Shell">
-            <ShellBox instance={line.name} />
+            {hasShell ? (
+              <ShellBox instance={line.name} />
+            ) : (
+              <p>
+                Its machine runs the original buildlet, which has no shell for a browser:{" "}
+                <a href="#command-line">use one from a terminal</a>.
+              </p>
+            )}
           </Section>
           <Section id="files" title="Files">
             <form action={`${instanceHref(line)}/files`} class="filter">

@@ -93,7 +93,8 @@ export async function gomoteData(
     commandsOf(sql, { instance: instance.id }, COMMANDS),
   ]);
   const [line = lineOf(instance)] = lines;
-  return { line, workingDir: instance.workingDir, ...rights, commands, server };
+  const { workingDir, agent } = instance;
+  return { line, workingDir, hasShell: agent === "barnraiser", ...rights, commands, server };
 }
 
 /** Who had a machine, and what they ran there, for whoever looks after it. */

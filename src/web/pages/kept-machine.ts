@@ -30,9 +30,12 @@ export async function keptMachine(
   if (instance) {
     const rights = rightsOn(who, instance, host);
     if (!rights) return undefined;
-    const { name, email, upAt } = instance;
+    const { name, email, upAt, agent } = instance;
     const use = rights.use && upAt !== null;
-    return { machine: { kind: "kept", instance: name, email, use }, instance: instance.id };
+    return {
+      machine: { kind: "kept", instance: name, email, use, hasShell: agent === "barnraiser" },
+      instance: instance.id,
+    };
   }
   const mayBorrow = who.kind === "person" && host && mayNotBorrow(who.person, host) === undefined;
   if (!mayBorrow || !machine || !(await couldBeKept(sql, id))) return undefined;
