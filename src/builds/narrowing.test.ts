@@ -69,11 +69,11 @@ class Story {
     }
   }
 
-  /** The open build of `letter` ends as its tests do: "a+ b- c~" passed, failed, was flaky. `stopped`: at the first that failed. */
+  /** The open build of `letter` ends as its tests do: "a+ b- c~ d!" passed, failed, was flaky, lost its machines. `stopped`: at the first that failed. */
   async test(letter: string, tests: string, stopped = false): Promise<void> {
     const names = tests.split(" ").map((test) => test.slice(0, -1));
     const outcomes = tests.split(" ").map((test) => OUTCOMES[test.at(-1) ?? ""] ?? "");
-    const failed = outcomes.filter((outcome) => outcome === "failure").length;
+    const failed = outcomes.filter((outcome) => outcome === "failure" || outcome === "unschedulable").length;
     await this.sql.query(
       `with b as (
          select b.id from build b join commit c on c.id = b.commit_id where c.hash = $1 and b.state <> 'ended'
@@ -123,7 +123,13 @@ class Story {
   }
 }
 
-const OUTCOMES: Readonly<Record<string, string>> = { "+": "success", "-": "failure", "~": "flaky", ".": "skipped" };
+const OUTCOMES: Readonly<Record<string, string>> = {
+  "+": "success",
+  "-": "failure",
+  "~": "flaky",
+  ".": "skipped",
+  "!": "unschedulable",
+};
 const hashOf = (letter: string): string => letter.charCodeAt(0).toString(16).repeat(20);
 const letterOf = (start: string): string => String.fromCharCode(Number.parseInt(start, 16));
 const at = (letter: string): EpochMs => plus(NOON, minutes(letter.charCodeAt(0)));
@@ -417,6 +423,15 @@ describe("tests that turned red", () => {
       "a: range i after a (7)",
       "a:success i:failure e:failure+ f:failure+ d:failure+ g:scheduled+",
     ]);
+  });
+
+  test("a test whose machines were lost says nothing about the code, nor does a build that failed by nothing else", async () => {
+    const lost = await redTests("a! b+ c+");
+    expect([await lost.standing(), await lost.builds()]).toEqual(["", "a:success i:failure"]);
+    const told = await redTests("a- b- c+");
+    await told.test("e", "a! b- c+");
+    await told.look();
+    expect(await told.standing()).toBe("a: range i after a (7), b: range e after a (3)");
   });
 
   test("a new test that fails has no green end: then the builder is looked at as a whole", async () => {

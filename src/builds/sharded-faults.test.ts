@@ -176,6 +176,21 @@ test("a helper that answers garbage: its tests run elsewhere, and it is not used
   ).toEqual([{ name: "helper", machine_fault: true }]);
 });
 
+test("a test whose coordinators are upgraded one after the other, on a machine that does not resume, has lost no machine", async () => {
+  await using database = await freshDatabase();
+  const hangs = runScript(() => ({ ends: "hang" }));
+  const agent = "original";
+  const id = await planTests(database, testsSpec(["long"], QUICK));
+  for (const coordinator of ["P00000001", "P00000002", "P00000003"]) {
+    await using farm = await opened(database, { coordinator });
+    await running(await farm.connect("linux", "m", { script: hangs, agent }));
+  }
+  await using farm = await opened(database, { coordinator: "P00000004" });
+  await farm.connect("linux", "m", { agent });
+  expect(await endedBuild(database, id)).toMatchObject({ outcome: "success", flaky_tests: 0 });
+  expect(await testsOf(database, id)).toMatchObject([{ outcome: "success", losses: 0 }]);
+});
+
 test("a machine that breaks three times in a row as a helper is set aside", async () => {
   await using database = await freshDatabase();
   await using farm = await opened(database);

@@ -3,7 +3,7 @@
  *
  *   failed   it is among the tests that failed in the build
  *   passed   the build passed, or failed by other tests
- *   nothing  the build failed before its tests had ended, or does not have the test, or left it out
+ *   nothing  the build failed before its tests had ended, or does not have the test, or left it out, or lost the machines that ran it
  *
  * Only tests that failed are read, for a build may have 10^5 of them. So a build is first taken to have passed a test that did not fail in it;
  * where a range would end at it, it is asked, and one that says nothing has the end looked for further back, ROUNDS times in all. A test
@@ -44,7 +44,7 @@ export async function testEdges(
     if (silent.get(test)?.has(id)) return "nothing";
     if (outcome === "success") return "passed";
     const told = failed.get(id);
-    if (told === undefined) return "nothing";
+    if (told === undefined || told.lost.has(test)) return "nothing";
     if (told.names === "many" || told.names.has(test)) return "failed";
     return told.whole ? "passed" : "nothing";
   };

@@ -6,6 +6,8 @@ import type { Sql } from "./sql.ts";
 export interface FailedTests {
   /** "many": more than were asked for one by one. */
   readonly names: ReadonlySet<string> | "many";
+  /** Those whose machines were lost, which says nothing about the code. */
+  readonly lost: ReadonlySet<string>;
   /** All that it lists was run: it did not stop at the first that failed. */
   readonly whole: boolean;
 }
@@ -27,17 +29,27 @@ export async function failedOf(
   names: readonly string[],
   most: number,
 ): Promise<Map<BuildId, FailedTests>> {
-  const rows = await sql.query<{ build: number; many: boolean; whole: boolean; names: string[] | null }>(
-    `select r.build_id as build, r.failed > $3 as many, not r.stopped as whole, t.names
+  const rows = await sql.query<{
+    build: number;
+    many: boolean;
+    whole: boolean;
+    names: string[] | null;
+    lost: string[] | null;
+  }>(
+    `select r.build_id as build, r.failed > $3 as many, not r.stopped as whole, t.names, t.lost
      from test_run r left join lateral (
-       select array_agg(name) as names from test
+       select array_agg(name) filter (where outcome = 'failure') as names, array_agg(name) filter (where outcome <> 'failure') as lost
+       from test
        where r.failed <= $3 and build_id = r.build_id and outcome in ('failure', 'unschedulable') and name = any ($2::text[])
      ) t on true
      where r.build_id = any ($1::bigint[]) and r.ended_at is not null`,
     [builds, names, most],
   );
   return new Map(
-    rows.map((row) => [buildId(row.build), { names: row.many ? "many" : new Set(row.names), whole: row.whole }]),
+    rows.map(({ build, many, names, lost, whole }) => [
+      buildId(build),
+      { names: many ? "many" : new Set(names), lost: new Set(lost), whole },
+    ]),
   );
 }
 

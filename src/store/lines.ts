@@ -18,6 +18,7 @@ export interface LineName {
 export interface LineBuild {
   readonly id: BuildId;
   readonly state: BuildState;
+  /** Of one that failed by nothing but tests whose machines were lost: `infra_failure`, for it says nothing about the code. */
   readonly outcome: Outcome | null;
   /** The recipe's digest. */
   readonly recipe: string;
@@ -39,6 +40,14 @@ export interface LineCommit {
   readonly builds: readonly LineBuild[];
 }
 
+/** The outcome of the build `o` as far as it is the code's, as SQL. */
+const SAYS = `
+  case when o.outcome = 'failure'
+    and exists (select from test_run where build_id = o.id and ended_at is not null)
+    and exists (select from test where build_id = o.id and outcome = 'unschedulable')
+    and not exists (select from test where build_id = o.id and outcome = 'failure')
+  then 'infra_failure' else o.outcome end`;
+
 /**
  * The newest `limit` commits of the branch with all that this builder has built of them, newest first; those from `upTo` back when
  * that is given, and none when the branch does not have it.
@@ -59,7 +68,7 @@ export async function readLine(
      ) h
        join commit c on c.id = h.commit_id
        left join lateral (
-         select jsonb_agg(jsonb_build_object('id', o.id, 'state', o.state, 'outcome', o.outcome, 'recipe', o.recipe, 'narrows', o.narrows,
+         select jsonb_agg(jsonb_build_object('id', o.id, 'state', o.state, 'outcome', ${SAYS}, 'recipe', o.recipe, 'narrows', o.narrows,
            'pair', jsonb_build_array(r.with_repo, r.with_branch), 'requested', o.requested_by is not null) order by o.id) as builds
          from build o join recipe r on r.digest = o.recipe where o.commit_id = h.commit_id and o.builder = $3
        ) b on true

@@ -1,6 +1,9 @@
 import { expect, test, vi } from "vitest";
-import { beginAttempt } from "./attempts.ts";
+import { attemptId, ms } from "../farm/ids.ts";
+import { beginAttempt, giveUpAttempt } from "./attempts.ts";
 import { cancelBuild } from "./builds.ts";
+import { helpersMayCome } from "./helper-leases.ts";
+import { endHelper } from "./set-aside.ts";
 import type { Sql } from "./sql.ts";
 import { OFFER } from "./test-groups.ts";
 import { storeTests } from "./test-run.ts";
@@ -96,6 +99,43 @@ test("testTurn() settles nothing of a lease that is adopted in the middle of the
   expect(group).toEqual({ state: "running" });
   expect(await sql.query("select from test where state = 'ended'")).toEqual([]);
 });
+
+test.each([
+  ["machine was lost", true, { losses: 1, alone: true }],
+  ["coordinator was stopped", false, { losses: 0, alone: false }],
+])(
+  "a test whose %s, on the build's own machine and on a helper's, has lost it only if the machine did that",
+  async (_what, machineFault, becomes) => {
+    await using database = await freshDatabase();
+    const { sql } = database;
+    const main = await running(sql);
+    await storeTests(sql, main, TESTS, "", NOON);
+    await helpersMayCome(sql, main.build, RULES, NOON);
+    const [session] = await sql.query<{ coordinator_id: never }>("select coordinator_id from session limit 1");
+    if (!session) throw new Error("There is no session");
+    const join = (name: string) => workerOf(sql, session.coordinator_id, main.build, name);
+    const helper = await join("helper");
+    for (const worker of [main, helper]) {
+      expect(await testTurn(sql, worker, undefined, RULES, NOON)).toMatchObject({ next: "group" });
+    }
+    const giveUp = {
+      epoch: main.epoch,
+      by: "driver",
+      reason: "gone",
+      counts: machineFault,
+      machineFault,
+      end: undefined,
+    } as const;
+    const policy = { retries: 3, attempts: 20, elsewhereFirst: ms(0), pause: () => ms(0) };
+    expect(await giveUpAttempt(sql, { attempt: attemptId(1), ...giveUp }, policy, NOON)).toMatchObject({ again: true });
+    await endHelper(sql, helper.claimed, machineFault, "gone", NOON);
+    const next = await join("next");
+    await beginAttempt(sql, next.claimed, NOON);
+    await testTurn(sql, next, undefined, RULES, NOON);
+    const tests = await sql.query("select losses, alone from test where number <= 2 order by number");
+    expect(tests).toEqual([becomes, becomes]);
+  },
+);
 
 test.each([
   ["was canceled", (sql: Sql, build: Parameters<typeof cancelBuild>[1]) => cancelBuild(sql, build, "you", NOON)],

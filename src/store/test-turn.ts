@@ -7,7 +7,10 @@
  *   ended    has an outcome
  *
  *   waiting -taken-> running -passed, failed twice, failed for good-> ended
- *   running -failed once, no result of its own, machine lost-> waiting;  running -machine lost LOSSES times-> ended
+ *   running -failed once, no result of its own, machine or coordinator lost-> waiting;  running -machine lost LOSSES times-> ended
+ *
+ * A loss is what the machine did: it went away or broke. What the farm did itself, as when a coordinator is stopped or dies, says nothing
+ * about a test, which is then run as if for the first time.
  *
  * A turn is one transaction: it stores what a group came to, takes back what the leases that have ended were running, and hands out the next
  * group, or writes the verdict when there is nothing left. All turns of a build follow one another (the lock of its `test_run`),
@@ -188,19 +191,23 @@ function stored(span: number | null): number | null {
   return span === null ? null : Math.min(Math.round(span), 2 ** 31 - 1);
 }
 
-/** What the leases that have ended were running is free again, or lost for good. */
+/** What the leases that have ended were running is free again, or lost for good, where their machines were at fault. */
 async function takeBack({ tx, run, rules, said, now }: Turn): Promise<void> {
   const groups = await tx.query<RunningGroup & { status: string; tests: LostTest[] }>(
     `with g as (
        update test_group set state = 'ended', status = coalesce(l.end_reason, 'its machine was lost'), ended_at = $2
-       from lease l where test_group.build_id = $1 and test_group.state = 'running' and l.id = test_group.lease_id and l.state = 'ended'
-       returning test_group.id, test_group.log_id, test_group.machine_id, test_group.tests, test_group.status
+       from lease l left join attempt a on a.lease_id = l.id left join helper h on h.lease_id = l.id
+       where test_group.build_id = $1 and test_group.state = 'running' and l.id = test_group.lease_id and l.state = 'ended'
+       returning test_group.id, test_group.log_id, test_group.machine_id, test_group.tests, test_group.status,
+         coalesce(a.machine_fault, h.machine_fault, false) as fault
      ), logs as (
        update log set ended = true from g where log.id = g.log_id and not log.ended
      ), t as (
-     update test t set losses = t.losses + 1, alone = true, avoid = g.machine_id, avoid_until = $3,
-       state = case when t.losses + 1 >= ${LOSSES} then 'ended' else 'waiting' end,
-       outcome = case when t.losses + 1 >= ${LOSSES} then 'unschedulable' end
+     update test t set losses = t.losses + g.fault::integer, alone = t.alone or g.fault,
+       avoid = case when g.fault then g.machine_id else t.avoid end,
+       avoid_until = case when g.fault then $3 else t.avoid_until end,
+       state = case when g.fault and t.losses + 1 >= ${LOSSES} then 'ended' else 'waiting' end,
+       outcome = case when g.fault and t.losses + 1 >= ${LOSSES} then 'unschedulable' end
      from g, unnest(g.tests) as n (number)
      where t.build_id = $1 and t.number = n.number and t.state = 'running' and t.group_id = g.id
      returning t.group_id, t.number, t.name, t.state, t.outcome, t.expected_ms as "expectedMs"

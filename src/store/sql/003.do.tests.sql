@@ -46,7 +46,7 @@ create table test (
   outcome      text check (outcome in ('success', 'failure', 'flaky', 'skipped', 'unschedulable')),
   alone        boolean not null default false,     -- in a group of its own from now on
   failures     smallint not null default 0,
-  losses       smallint not null default 0,        -- machines that went away while they ran it
+  losses       smallint not null default 0,        -- machines that went away or broke while they ran it
   avoid        bigint,                             -- the machine that it failed on, which should not take it again ...
   avoid_until  timestamptz,                        -- ... before then
   group_id     bigint references test_group (id),  -- the one that runs it, or ran it last
