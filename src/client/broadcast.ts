@@ -8,6 +8,7 @@ import { mkdtemp } from "node:fs/promises";
 import { join } from "node:path";
 import { finished } from "node:stream/promises";
 import type { Command } from "./farm-client.ts";
+import { LineSearch } from "./line-search.ts";
 import { PrefixedLines } from "./prefixed-lines.ts";
 import { forAll, type Session } from "./session.ts";
 import { CommandFailed } from "./trouble.ts";
@@ -16,6 +17,8 @@ export interface Outcome {
   readonly id: string;
   /** Where all of the output is. */
   readonly file: string;
+  /** Whether a line of it was what the caller looks for. */
+  readonly matched: boolean;
   readonly failure: CommandFailed | undefined;
 }
 
@@ -33,6 +36,7 @@ export async function broadcast(
   folder: string,
   command: Command,
   showing: Showing,
+  until?: RegExp,
 ): Promise<readonly Outcome[]> {
   const client = await session.client();
   return await forAll(ids, session.computer.signal, async (id, signal) => {
@@ -41,18 +45,20 @@ export async function broadcast(
     const written = finished(copy);
     written.catch(() => {}); // said at the end
     const lines = showing === "with ids" ? new PrefixedLines(id) : undefined;
+    const search = until && new LineSearch(until);
     try {
       for await (const piece of client.run(id, command, signal)) {
         const room = copy.write(piece);
+        search?.push(piece);
         if (lines) await session.output.data(lines.push(piece));
         else if (showing === "as it is") await session.output.data(piece);
         if (!room) await new Promise<void>((more) => copy.once("drain", more).once("close", more));
       }
-      return { id, file, failure: undefined };
+      return { id, file, matched: search?.end() ?? false, failure: undefined };
     } catch (error) {
       if (!(error instanceof CommandFailed)) throw error;
       copy.write(`\ncommand failed: ${error.message}\n`);
-      return { id, file, failure: error };
+      return { id, file, matched: search?.end() ?? false, failure: error };
     } finally {
       if (lines) await session.output.data(lines.end());
       copy.end();

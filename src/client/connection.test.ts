@@ -1,14 +1,17 @@
+import { execFileSync } from "node:child_process";
 import { chmod, readFile, stat, writeFile } from "node:fs/promises";
 import { createSecureServer } from "node:http2";
 import { createServer, type Server as TcpServer } from "node:net";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import { createServer as createTlsServer, type TLSSocket } from "node:tls";
 import { expect, onTestFinished, test } from "vitest";
-import { type EpochMs, epochMs, seconds } from "../farm/ids.ts";
+import { systemClock } from "../agent/system-clock.ts";
+import { type EpochMs, epochMs, minutes, seconds } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { certificate } from "../web/certificate.ts";
 import { Connection } from "./connection.ts";
-import { FarmClient } from "./farm-client.ts";
+import { FarmClient, MOVING_SILENCE } from "./farm-client.ts";
 import { findServer } from "./server.ts";
 import { FakeFarm, TOKEN } from "./testing/fake-farm.ts";
 import { TestComputer } from "./testing/typed.ts";
@@ -118,13 +121,47 @@ test("a connection that was cut is made again by a later call", async () => {
   const id = await t.farm.instance();
   const server = await findServer(t.computer.config, { server: "", "ca-file": "" }, t.computer.env);
   await using connection = new Connection(server, t.computer.env, async () => TOKEN, new AbortController().signal);
-  const client = new FarmClient(connection);
+  const client = new FarmClient(connection, systemClock);
   expect(await client.alive(id)).toBe(true);
   t.farm.cut();
   let answer: boolean | undefined;
   // Until this side has heard of it a call fails.
   while (answer === undefined) answer = await client.alive(id).catch(() => undefined);
   expect([answer, t.farm.connections]).toEqual([true, 2]);
+});
+
+test("a push may take hours while it goes on; it and a listing that do not are given up, and it is said for how long nothing moved", async () => {
+  await using farm = await FakeFarm.start({ own: true });
+  await using computer = await TestComputer.start(farm);
+  const id = await farm.instance();
+  const clock = new FakeClock();
+  const server = await findServer(computer.config, { server: "", "ca-file": "" }, computer.env);
+  await using connection = new Connection(server, computer.env, async () => TOKEN, new AbortController().signal);
+  const client = new FarmClient(connection, clock);
+  await writeFile(join(computer.cwd, "a"), "b".repeat(1000));
+  const tgz = execFileSync("tar", ["-C", computer.cwd, "-cz", "a"]);
+  const slowly = async function* () {
+    for (const byte of tgz) {
+      await clock.advance(minutes(4));
+      yield Buffer.of(byte);
+    }
+  };
+  expect(await client.push(id, "slow", slowly())).toBe(true);
+  expect(clock.monotonic()).toBeGreaterThan(minutes(6 * 60));
+  expect(await readFile(join(farm.work(id), "slow", "a"), "utf8")).toBe("b".repeat(1000));
+
+  for (const [call, what] of [
+    [() => client.push(id, "held", Readable.from([tgz])), `push to ${id}`],
+    [() => client.listFolder(id, "slow", []), `list slow of ${id}`],
+    [() => client.list(id, { directory: "slow", recursive: true, digest: true, skipFiles: [] }), `list slow of ${id}`],
+  ] as const) {
+    const asked = farm.holdsUp();
+    const answer = expect(call()).rejects.toThrow(`Cannot ${what}: ${farm.name} has said and taken nothing for 5m 00s`);
+    await asked;
+    await clock.advance(MOVING_SILENCE);
+    await answer;
+  }
+  expect(clock.sleeping).toBe(0);
 });
 
 test("a farm that is cut off in the middle of a command is told of, with another status than a command has", async () => {

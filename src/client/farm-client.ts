@@ -1,11 +1,13 @@
 /**
  * What a farm can be asked about gomote instances, each call with a limit and with errors as sentences (trouble.ts).
  *
- * A call that streams has no limit as a whole, since commands run for hours: the connection is asked whether it lives, and a farm that does
- * not say every now and then that one still waits for a machine has stopped.
+ * A call that streams has no limit as a whole, since commands run for hours and a first push over a thin line takes as long: the connection is
+ * asked whether it lives. Where something has to move, a wait for a machine, a listing, files, it is silence that has a limit (silence.ts).
  */
 import { type CallOptions, type Client, createClient } from "@connectrpc/connect";
+import type { Clock } from "../farm/clock.ts";
 import { FarmError } from "../farm/errors.ts";
+import { type Ms, minutes } from "../farm/ids.ts";
 import { linesOf } from "../wire/buildlet-api/ls-line.ts";
 import { Gomote } from "../wire/gomote/gen/barnraiser_pb.ts";
 import {
@@ -17,14 +19,19 @@ import {
   type UploadFileResponse,
 } from "../wire/gomote/gen/gomote_pb.ts";
 import type { Connection } from "./connection.ts";
+import { Silence } from "./silence.ts";
 import { callTrouble, commandTrouble, NotOffered } from "./trouble.ts";
 
 /** For what the coordinator answers by itself. */
 const QUICK_LIMIT_MS = 30_000;
 /** For what a machine does with a lot of files. */
 const SLOW_LIMIT_MS = 30 * 60_000;
+/** For what the farm does with a file, in one answer: it gives up by itself when nothing moves for a minute, and after six hours. */
+const TRANSFER_LIMIT_MS = 6.5 * 60 * 60_000;
 /** The farm says every five seconds that one still waits. */
-const WAITING_LIMIT_MS = 120_000;
+const WAITING_SILENCE: Ms = minutes(2);
+/** A machine may have gigabytes to read before it can say the next line. */
+export const MOVING_SILENCE: Ms = minutes(5);
 
 export type Command = Omit<ExecuteCommandRequest, "$typeName" | "$unknown" | "gomoteId">;
 export type Listing = Omit<ListDirectoryRequest, "$typeName" | "$unknown" | "gomoteId">;
@@ -41,12 +48,16 @@ export class FarmClient {
   readonly #service: Client<typeof GomoteService>;
   readonly #quick: CallOptions;
   readonly #slow: CallOptions;
+  readonly #transfer: CallOptions;
+  readonly #clock: Clock;
 
-  constructor(connection: Connection) {
+  constructor(connection: Connection, clock: Clock) {
     const { signal } = connection;
     this.connection = connection;
+    this.#clock = clock;
     this.#quick = { timeoutMs: QUICK_LIMIT_MS, signal };
     this.#slow = { timeoutMs: SLOW_LIMIT_MS, signal };
+    this.#transfer = { timeoutMs: TRANSFER_LIMIT_MS, signal };
     this.#service = createClient(GomoteService, connection.transport);
     this.own = createClient(Gomote, connection.transport);
   }
@@ -83,30 +94,17 @@ export class FarmClient {
     signal: AbortSignal,
   ): Promise<Instance> {
     const what = `create an instance of ${builderType}`;
-    const silent = new AbortController();
-    const restart = () =>
-      setTimeout(() => {
-        silent.abort(
-          new FarmError("timed-out", `Cannot ${what}: the farm has said nothing for ${WAITING_LIMIT_MS / 1000} s`),
-        );
-      }, WAITING_LIMIT_MS);
-    let limit = restart();
-    let made: Instance | undefined;
-    try {
-      const request = { builderType, experimentOption: [...experiments] };
-      const both = AbortSignal.any([signal, silent.signal]);
+    const request = { builderType, experimentOption: [...experiments] };
+    const made = await this.#moving(what, WAITING_SILENCE, async (options, moved) => {
+      const both = AbortSignal.any([signal, options.signal]);
+      let instance: Instance | undefined;
       for await (const message of this.#service.createInstance(request, { signal: both })) {
-        clearTimeout(limit);
-        limit = restart();
-        if (message.status === CreateInstanceResponse_Status.COMPLETE) made = message.instance;
+        moved();
+        if (message.status === CreateInstanceResponse_Status.COMPLETE) instance = message.instance;
         else waiting(Number(message.waitersAhead));
       }
-    } catch (error) {
-      silent.signal.throwIfAborted();
-      throw callTrouble(error, what, this.connection.server.name);
-    } finally {
-      clearTimeout(limit);
-    }
+      return instance;
+    });
     if (made) return made;
     throw new FarmError("internal", `Cannot ${what}: the farm said that it was done, and named no instance`);
   }
@@ -128,9 +126,11 @@ export class FarmClient {
   /** Lines of a listing (wire/buildlet-api/ls-line.ts). */
   async list(id: string, listing: Listing): Promise<readonly string[]> {
     const entries: string[] = [];
-    await this.#call(`list ${listing.directory} of ${id}`, async () => {
-      for await (const part of this.#service.listDirectoryStreaming({ gomoteId: id, ...listing }, this.#slow))
+    await this.#moving(`list ${listing.directory} of ${id}`, MOVING_SILENCE, async (options, moved) => {
+      for await (const part of this.#service.listDirectoryStreaming({ gomoteId: id, ...listing }, options)) {
+        moved();
         for (const entry of part.entries) entries.push(entry);
+      }
     });
     return entries;
   }
@@ -138,11 +138,14 @@ export class FarmClient {
   /** All that is below a folder, with digests. */
   async listFolder(id: string, directory: string, skip: readonly string[]): Promise<FolderListing> {
     const chunks: Uint8Array[] = [];
-    const listed = await this.ifOffered(`list ${directory} of ${id}`, async (own, options) => {
-      for await (const { lines } of own.listFolder({ gomoteId: id, directory, skip: [...skip] }, options))
+    const listing = this.#moving(`list ${directory} of ${id}`, MOVING_SILENCE, async (options, moved) => {
+      for await (const { lines } of this.own.listFolder({ gomoteId: id, directory, skip: [...skip] }, options)) {
+        moved();
         chunks.push(lines);
+      }
       return true;
     });
+    const listed = await offered(listing);
     const text = Buffer.concat(chunks).toString();
     if (listed) return { lines: linesOf(text), exact: text.includes("\0") || text === "" };
     return {
@@ -172,12 +175,21 @@ export class FarmClient {
 
   async writeFile(id: string, url: string, filename: string, mode: number): Promise<void> {
     const request = { gomoteId: id, url, filename, mode };
-    await this.#call(`write ${filename} on ${id}`, () => this.#service.writeFileFromURL(request, this.#slow));
+    await this.#call(`write ${filename} on ${id}`, () => this.#service.writeFileFromURL(request, this.#transfer));
   }
 
   async writeTgz(id: string, url: string, directory: string): Promise<void> {
     const request = { gomoteId: id, url, directory };
-    await this.#call(`unpack on ${id}`, () => this.#service.writeTGZFromURL(request, this.#slow));
+    await this.#call(`unpack on ${id}`, () => this.#service.writeTGZFromURL(request, this.#transfer));
+  }
+
+  /** Unpacks a tar.gz, as it is made, below `directory`; undefined where that is not offered. */
+  async push(id: string, directory: string, tgz: AsyncIterable<Uint8Array>): Promise<true | undefined> {
+    const pushing = this.#moving(`push to ${id}`, MOVING_SILENCE, async (options, moved) => {
+      await this.own.pushFiles(pushMessages(id, directory, tgz, moved), options);
+      return true as const;
+    });
+    return await offered(pushing);
   }
 
   /** Where a folder of the instance can be fetched from as tar.gz. */
@@ -191,12 +203,7 @@ export class FarmClient {
     what: string,
     call: (own: Client<typeof Gomote>, options: CallOptions) => Promise<T>,
   ): Promise<T | undefined> {
-    try {
-      return await this.#call(what, () => call(this.own, this.#slow));
-    } catch (error) {
-      if (error instanceof NotOffered) return undefined;
-      throw error;
-    }
+    return await offered(this.#call(what, () => call(this.own, this.#slow)));
   }
 
   async #call<T>(what: string, call: () => Promise<T>): Promise<T> {
@@ -205,5 +212,44 @@ export class FarmClient {
     } catch (error) {
       throw callTrouble(error, what, this.connection.server.name);
     }
+  }
+
+  /** A call that may take as long as it likes, while it says `moved` again and again. */
+  async #moving<T>(
+    what: string,
+    limit: Ms,
+    call: (options: { readonly signal: AbortSignal }, moved: () => void) => Promise<T>,
+  ): Promise<T> {
+    using silence = new Silence(this.#clock, limit, `Cannot ${what}: ${this.connection.server.name}`);
+    const signal = AbortSignal.any([this.connection.signal, silence.signal]);
+    try {
+      return await call({ signal }, () => silence.moved());
+    } catch (error) {
+      silence.signal.throwIfAborted();
+      throw callTrouble(error, what, this.connection.server.name);
+    }
+  }
+}
+
+/** What a method answers that a farm may not have, undefined where it has not. */
+async function offered<T>(answer: Promise<T>): Promise<T | undefined> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (error instanceof NotOffered) return undefined;
+    throw error;
+  }
+}
+
+async function* pushMessages(
+  gomoteId: string,
+  directory: string,
+  chunks: AsyncIterable<Uint8Array>,
+  moved: () => void,
+) {
+  yield { gomoteId, directory };
+  for await (const tgz of chunks) {
+    moved();
+    yield { tgz };
   }
 }

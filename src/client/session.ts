@@ -81,13 +81,13 @@ export class Session implements AsyncDisposable {
 
   client(): Promise<FarmClient> {
     this.#client ??= this.server().then((server) => {
-      const { env, platform, signal } = this.computer;
+      const { env, platform, signal, clock } = this.computer;
       let token: Promise<string | undefined> | undefined;
       const findToken = () => {
         token ??= readToken(server, env, platform);
         return token;
       };
-      return new FarmClient(new Connection(server, env, findToken, signal));
+      return new FarmClient(new Connection(server, env, findToken, signal), clock);
     });
     return this.#client;
   }

@@ -2,6 +2,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { expect, test } from "vitest";
 import { userFolder } from "./folders.ts";
+import { LineSearch, LONGEST_LINE } from "./line-search.ts";
 import { joinPath, splitPath } from "./path-list.ts";
 import { parseServer } from "./server.ts";
 import { shellLine } from "./shell-line.ts";
@@ -60,6 +61,29 @@ test("a PATH is written as it is read, whatever is in its elements", () => {
   for (const elements of [["$WORKDIR/bin", "$PATH"], ["/b,c"], ['"x"', 'a"b', 'a",b', "", ","]])
     read(joinPath(elements), elements);
   expect(joinPath(["C:\\a\\", "$PATH"])).toBe("C:\\a\\,$PATH");
+});
+
+test("LineSearch looks at each line, however the output is cut, and keeps no more than the longest that there may be", () => {
+  const matches = (expression: RegExp, ...pieces: (string | Buffer)[]) => {
+    const search = new LineSearch(expression);
+    for (const piece of pieces) search.push(Buffer.from(piece));
+    return search.end();
+  };
+  expect(matches(/^3 times$/, "2 times\n3 ti", "mes", "\n4")).toBe(true);
+  expect(matches(/^3 times$/, "3 times\r\n")).toBe(true);
+  expect(matches(/^3 times$/, "3 times")).toBe(true);
+  expect(matches(/1.*2/s, "1\n2\n")).toBe(false); // not over two lines
+  expect(matches(/ü/, Buffer.from("ü").subarray(0, 1), Buffer.from("ü").subarray(1))).toBe(true);
+  expect(matches(/^$/, "")).toBe(false);
+  expect(matches(/^$/, "\n")).toBe(true);
+  const long = new LineSearch(/^(?!.*b).{65536}$/);
+  long.push(Buffer.from(`${"b".repeat(LONGEST_LINE - 1)}c${"a".repeat(LONGEST_LINE)}`));
+  expect(long.end()).toBe(true);
+  // Without a line feed.
+  const endless = new LineSearch(/b/);
+  const piece = Buffer.alloc(1 << 20, "a");
+  for (let n = 0; n < 64; n++) endless.push(piece);
+  expect(endless.end()).toBe(false);
 });
 
 test("callTrouble() says what the farm said, once, and which limit passed", () => {

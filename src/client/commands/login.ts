@@ -30,7 +30,7 @@ export const login: Command = command({
           computer.signal,
         );
     await using connection = new Connection(server, computer.env, async () => token, computer.signal);
-    await new FarmClient(connection).authenticate();
+    await new FarmClient(connection, session.computer.clock).authenticate();
     await writeToken(server, token);
     await rememberServer(session.configFolder, server);
     output.note(`logged in to ${server.name}`);

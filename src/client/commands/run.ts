@@ -1,4 +1,3 @@
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { FarmError, messageOf } from "../../farm/errors.ts";
 import { bool, text, texts } from "../../farm/flags.ts";
@@ -31,7 +30,7 @@ it, 255 when the farm or the machine failed. Ctrl-C stops the command on the ins
     ),
     dir: text("", "the `folder` to run it in, relative to the work dir"),
     builderenv: text("", "`type` of builder whose environment it is to have"),
-    until: text("", "run it again and again until its output matches this regular `expression`"),
+    until: text("", "run it again and again until a line of its output matches this regular `expression`"),
   },
   run: async (session, flags, args) => {
     const wrong = flags.e.find((pair) => !/^[^=]+=/.test(pair));
@@ -78,11 +77,10 @@ async function rounds(
 ): Promise<readonly Outcome[]> {
   const done: Outcome[] = [];
   for (let left = ids; left.length > 0; ) {
-    const outcomes = await broadcast(session, left, folder, remote, ids.length === 1 ? "as it is" : "with ids");
+    const outcomes = await broadcast(session, left, folder, remote, ids.length === 1 ? "as it is" : "with ids", until);
     if (until === undefined) return outcomes;
-    const matches = await Promise.all(outcomes.map(async ({ file }) => until.test(await readFile(file, "utf8"))));
-    done.push(...outcomes.filter((_, at) => matches[at]));
-    left = outcomes.filter((_, at) => !matches[at]).map(({ id }) => id);
+    done.push(...outcomes.filter(({ matched }) => matched));
+    left = outcomes.filter(({ matched }) => !matched).map(({ id }) => id);
     if (left.length > 0) session.output.note(`no match on ${left.join(", ")}; running again`);
   }
   return done;

@@ -131,10 +131,7 @@ export class Push {
         isProgram: (name) => platform === "win32" && isGo && /\.(bash|rc)$/.test(name),
         now: Math.floor(clock.now() / 1000),
       });
-    const pushed = await client.ifOffered(`push to ${id}`, (own, options) =>
-      own.pushFiles(messages(id, directory, pack()), options),
-    );
-    if (pushed) return;
+    if (await client.push(id, directory, pack())) return;
     await client.writeTgz(id, await upload(client, `${basename(root)}.tar.gz`, pack()), directory);
   }
 
@@ -169,11 +166,6 @@ async function scan(deps: PushDeps, tree: LocalTree): Promise<readonly LocalFile
   await digests.save();
   for (const name of [...odd, ...more.odd]) deps.note(`${JSON.stringify(name)} is not sent: it is no file that can be`);
   return [...files, ...more.files].filter(({ name }) => !tree.isGo || !isMadeHere(name));
-}
-
-async function* messages(gomoteId: string, directory: string, chunks: AsyncIterable<Uint8Array>) {
-  yield { gomoteId, directory };
-  for await (const tgz of chunks) yield { tgz };
 }
 
 function linksOf(files: readonly LocalFile[]): ReadonlyMap<string, string> {

@@ -115,7 +115,7 @@ export class FakeFarm implements AsyncDisposable {
     return join(this.folder, "work", id);
   }
 
-  /** From now on listings and uploads are never answered; resolves when one was asked for. */
+  /** From now on listings, uploads and pushes are never answered; resolves when one was asked for. */
   holdsUp(): Promise<void> {
     return new Promise((asked) => {
       this.#heldUp = asked;
@@ -256,6 +256,7 @@ export class FakeFarm implements AsyncDisposable {
       },
       listFolder: async function* (this: FakeFarm, { gomoteId, directory, skip }: ListFolderRequest) {
         note(`list ${directory} recursive skip=${skip.join(",")}`);
+        if (this.#heldUp) await new Promise<never>(this.#heldUp);
         const options = { recursive: true, digests: this.#digests, skip: new Set(skip), end: "\0" } as const;
         for await (const lines of list(join(this.#of(gomoteId), directory), options))
           yield { lines: new Uint8Array(lines) };
@@ -266,6 +267,7 @@ export class FakeFarm implements AsyncDisposable {
         if (first.done) throw new ConnectError("no message", Code.InvalidArgument);
         const { gomoteId, directory } = first.value;
         note(`push ${directory}`);
+        if (this.#heldUp) await new Promise<never>(this.#heldUp);
         const body = async function* () {
           for (let part = await parts.next(); !part.done; part = await parts.next()) yield part.value.tgz;
         };
