@@ -18,7 +18,7 @@ import { ShellCommands } from "../shell-commands.ts";
 import { type GomoteFarm, gomoteFarm, HOST_TYPE } from "../testing/farm.ts";
 import type { RpcClient } from "../testing/rpc-client.ts";
 import { GOOD_FOR } from "./certificates.ts";
-import { MOST_CHANNELS } from "./client.ts";
+import { MOST_CHANNELS, MOST_DESTINATIONS } from "./client.ts";
 import { LOGIN_LIMIT, MOST_KNOCKING_FROM, SshGateway } from "./gateway.ts";
 import { openGatewayKeys } from "./keys.ts";
 
@@ -300,14 +300,12 @@ test("a shell ends with the token that its certificate was asked for with, and n
   expect(await world.refusal()).toBe("the token that it was asked for with was revoked");
 });
 
-test("a session has one command: a client that asks for two gets the first, and many sessions without any are refused", async () => {
-  world = await World.start(systemClock);
-  const { asked, id, farm } = world;
+/** A client of our own with a bare key, at a gateway that takes everybody: the library shows no certificates. */
+async function bareClient({ farm, id, stack }: World): Promise<ssh2.Client> {
   const { sql, bus } = farm.database;
   const { lines, instances } = farm.gomote;
   const [instance] = await instances.list(null);
   if (!lines || !instance) throw new Error("There is no instance");
-  // The library's client shows bare keys only, so this gateway takes everybody.
   const gate = { admit: async () => ({ ok: true, instance, token: undefined }) as const };
   const { host, client: pair } = await openGatewayKeys(sql, MASTER_KEY, systemClock.now());
   const config = () => ({ hosts: [], builders: [] });
@@ -326,14 +324,42 @@ test("a session has one command: a client that asks for two gets the first, and 
     host,
     client: pair,
   };
-  const gateway = world.stack.use(await SshGateway.open({ ...deps, listen }));
+  const gateway = stack.use(await SshGateway.open({ ...deps, listen }));
   const client = new ssh2.Client();
   client.on("error", () => {});
-  world.stack.defer(() => void client.destroy());
+  stack.defer(() => void client.destroy());
   const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
   const own = privateKey.export({ type: "pkcs1", format: "pem" }).toString();
   client.connect({ host: "127.0.0.1", port: gateway.port, username: id, privateKey: own });
   await once(client, "ready");
+  return client;
+}
+
+test("each destination of refused ports is written down, of so many that a client cannot fill the audit", async () => {
+  world = await World.start(systemClock);
+  const { sql } = world.farm.database;
+  const client = await bareClient(world);
+  const all = Array.from({ length: MOST_DESTINATIONS + 20 }, (_, n) => n + 1);
+  const one = (port: number): Promise<string> =>
+    new Promise((resolve) =>
+      client.forwardOut("127.0.0.1", 0, "10.0.0.1", port, (error) => resolve(error?.message ?? "opened")),
+    );
+  for (const said of await Promise.all([...all, 1, 1].map(one))) expect(said).toMatch(/Channel open failure/);
+  const rows = () =>
+    sql.query<{ detail: string }>("select detail from audit where action = 'gomote forward' order by id");
+  await until(async () => (await rows()).length > MOST_DESTINATIONS, "all to be written down");
+  const details = (await rows()).map(({ detail }) => detail);
+  expect(details.length).toBe(MOST_DESTINATIONS + 1);
+  expect(details).toContain("10.0.0.1:1 refused: only the machine's own loopback is reached");
+  expect(details).toContain(
+    `more than ${MOST_DESTINATIONS} destinations over one connection: those beyond are refused`,
+  );
+});
+
+test("a session has one command: a client that asks for two gets the first, and many sessions without any are refused", async () => {
+  world = await World.start(systemClock);
+  const { asked } = world;
+  const client = await bareClient(world);
   const channel = await new Promise<ssh2.ClientChannel>((resolve, reject) =>
     client.shell((error, made) => (error ? reject(error) : resolve(made))),
   );
