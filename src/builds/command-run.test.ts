@@ -20,6 +20,7 @@ function machineOf(answers: readonly Exec[], resumes = true) {
     writeFile: unused,
     ls: unused,
     readTgz: unused,
+    readFiles: unused,
     removeAll: unused,
     writeTgz: unused,
     writeTgzFromUrl: unused,

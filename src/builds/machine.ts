@@ -45,12 +45,22 @@ export interface SnapshotBody {
   readonly excluded: boolean;
 }
 
+export interface Listing {
+  readonly recursive: boolean;
+  /** How many levels; the original lists them all. */
+  readonly depth?: number;
+  /** Folders, relative to the listed one, that are left out. */
+  readonly skip?: readonly string[];
+}
+
 export interface BuildClient {
   writeFile(path: string, mode: number, body: Uint8Array, signal?: AbortSignal): Promise<void>;
-  /** A line per entry below `dir` (wire/buildlet-api/ls-line.ts). */
-  ls(dir: string, options: { readonly recursive: boolean }, signal?: AbortSignal): Promise<string[]>;
+  /** A line per entry below `dir` (wire/buildlet-api/ls-line.ts). Throws `bad-request` when it cannot be listed, as when it is not there. */
+  ls(dir: string, options: Listing, signal?: AbortSignal): Promise<string[]>;
   /** A tar.gz of `dir`; must be read or destroyed. */
   readTgz(dir: string, signal?: AbortSignal): Promise<Readable>;
+  /** A tar.gz of these files of `dir` and nothing else, without those that are gone. Only for an agent of ours; must be read or destroyed. */
+  readFiles(dir: string, names: readonly string[], signal?: AbortSignal): Promise<Readable>;
   removeAll(paths: readonly string[], signal?: AbortSignal): Promise<void>;
   writeTgz(dir: string, body: Readable, signal?: AbortSignal): Promise<Unpacked>;
   /** The machine itself fetches the archive. */

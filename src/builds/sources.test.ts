@@ -42,6 +42,7 @@ function slowMachine() {
       writeFile: async () => {},
       ls: async () => [],
       readTgz: async () => Readable.from([]),
+      readFiles: async () => Readable.from([]),
       readSnapshot: () => Promise.reject(new Error("not asked for")),
       endExecution: async () => {},
       exec: async () => ({ state: "ok", ok: true }),

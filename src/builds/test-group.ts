@@ -3,31 +3,25 @@
  *
  *   names      as arguments, or as a file of lines in a folder beside the source tree
  *   output     into the log of the group, byte for byte; what is known of a test only from a report is added at the end, under its name
- *   reports    of earlier groups are removed before, those of this one are fetched after
+ *   reports    of earlier groups are removed before, those of this one are read after (report-files.ts)
  *
  * A group that a coordinator left running is taken up again (command-run.ts): the bytes that the log has are read once more, so that nothing
  * is missed which they say about the tests; only what these took is not known of those that it printed while nobody listened. Nothing here knows whether the group still counts; that is decided when its end is stored.
  */
-import type { Readable } from "node:stream";
-import { createGunzip } from "node:zlib";
-import { matches } from "../config/globs.ts";
 import type { Recipe, TestsSpec } from "../farm/build.ts";
 import type { Clock } from "../farm/clock.ts";
-import { FarmError } from "../farm/errors.ts";
 import { type Ms, minutes } from "../farm/ids.ts";
-import { sizeText } from "../farm/size-text.ts";
 import { within } from "../farm/within.ts";
 import type { LogWriter } from "../logs/writer.ts";
 import type { TestGroup } from "../store/test-groups.ts";
 import type { TestRan } from "../store/test-turn.ts";
-import { parseLsLine } from "../wire/buildlet-api/ls-line.ts";
-import { TarReader } from "../wire/tar/tar-reader.ts";
 import { GoTestJsonReader } from "../wire/test-report/go-test-json.ts";
 import { JUnitReader } from "../wire/test-report/junit.ts";
 import { commandOf, folderOf } from "./command.ts";
 import type { CommandLimits } from "./command-limits.ts";
 import { type CommandRan, runCommand } from "./command-run.ts";
 import type { BuildMachine, Command } from "./machine.ts";
+import { type FileReader, ReportFiles } from "./report-files.ts";
 import { MARK_VARIABLE, MarkerReader, markOf } from "./test-markers.ts";
 import { NamedReports } from "./test-reports.ts";
 import { type Reported, resultsOf } from "./test-results.ts";
@@ -37,9 +31,6 @@ export const NAMES_DIR = "barnraiser-tests";
 /** In the environment of a command that gets a file of names. */
 const FILE_VARIABLE = "BARNRAISER_TESTS";
 const SMALL_CALL: Ms = minutes(1);
-const FETCH_LIMIT: Ms = minutes(5);
-/** Reports of one group, unpacked; what is beyond is left out, and said to be. */
-const REPORT_LIMIT = 256 * 1024 * 1024;
 
 export interface GroupJob {
   readonly recipe: Recipe;
@@ -65,6 +56,7 @@ export interface GroupRun {
 export async function runGroup(clock: Clock, job: GroupJob, signal: AbortSignal): Promise<GroupRun> {
   const { spec, group, machine, before, writer, limits } = job;
   const reader = readerOf(spec, group, clock);
+  const files = filesOf(clock, job);
   let length = 0;
   if (before) {
     for await (const chunk of before) {
@@ -72,7 +64,10 @@ export async function runGroup(clock: Clock, job: GroupJob, signal: AbortSignal)
       reader.behind(length);
       reader.push(chunk);
     }
-  } else await prepare(clock, job, signal);
+  } else {
+    await writeNames(clock, job, signal);
+    await files?.remove(signal);
+  }
   const command = await groupCommand(clock, job, signal);
   const write = (chunk: Buffer): Promise<void> => {
     length += chunk.length;
@@ -92,7 +87,10 @@ export async function runGroup(clock: Clock, job: GroupJob, signal: AbortSignal)
     ran,
     length,
     (output) => writer.write(output),
-    (open) => fetched(clock, job, open, signal),
+    async (open) => {
+      await files?.read(open, signal);
+      return files?.troubles ?? [];
+    },
   );
   const { ok, stopped } = ran;
   return {
@@ -113,19 +111,9 @@ interface ResultsReader {
     ran: CommandRan,
     length: number,
     add: (output: Buffer) => Promise<void>,
-    reports: (open: (name: string) => FileReader) => Promise<FetchedReports>,
+    /** Reads the report files; resolves with what was left out of them. */
+    reports: (open: (name: string) => FileReader) => Promise<readonly string[]>,
   ): Promise<Reported | undefined>;
-}
-
-/** Takes a file as it comes. */
-interface FileReader {
-  readonly push: (piece: Uint8Array) => void;
-  readonly end: () => void;
-}
-
-interface FetchedReports {
-  /** Files that went beyond the limit. */
-  readonly leftOut: number;
 }
 
 function readerOf({ results }: TestsSpec, group: TestGroup, clock: Clock): ResultsReader {
@@ -152,7 +140,7 @@ function readerOf({ results }: TestsSpec, group: TestGroup, clock: Clock): Resul
     push: () => {},
     end: async (_ran, length, add, reports) => {
       const troubles: string[] = [];
-      const { leftOut } = await reports((name) => {
+      const leftOut = await reports((name) => {
         const xml = new JUnitReader((test) => named.take(test));
         const end = (): void => {
           const { trouble } = xml.end();
@@ -160,29 +148,22 @@ function readerOf({ results }: TestsSpec, group: TestGroup, clock: Clock): Resul
         };
         return { push: (piece) => xml.push(piece), end };
       });
-      if (leftOut > 0) {
-        troubles.push(`${leftOut} of its files left out: together they may have ${sizeText(REPORT_LIMIT)}`);
-      }
-      return named.end(troubles, length, add);
+      return named.end([...troubles, ...leftOut], length, add);
     },
   };
 }
 
-/** What must be there, and what must not, before the command starts. */
-async function prepare(clock: Clock, job: GroupJob, signal: AbortSignal): Promise<void> {
-  const { spec, group, machine } = job;
-  const signals = [machine.gone, signal];
-  if (spec.names === "file") {
-    const lines = Buffer.from(group.tests.map(({ name }) => `${name}\n`).join(""));
-    await within(clock, SMALL_CALL, signals, `writing names to ${machine.name}`, (limited) =>
-      machine.client.writeFile(namesFile(group), 0o644, lines, limited),
-    );
-  }
-  if (typeof spec.results === "string") return;
-  const old = await reportFiles(clock, job, signal);
-  if (old.length === 0) return;
-  await within(clock, SMALL_CALL, signals, `removing reports on ${machine.name}`, (limited) =>
-    machine.client.removeAll(old, limited),
+/** Undefined where the results are in no files. */
+function filesOf(clock: Clock, { recipe, spec, machine }: GroupJob): ReportFiles | undefined {
+  if (typeof spec.results === "string") return undefined;
+  return new ReportFiles(clock, machine, recipe.sourceDir, spec.results.junit);
+}
+
+async function writeNames(clock: Clock, { spec, group, machine }: GroupJob, signal: AbortSignal): Promise<void> {
+  if (spec.names !== "file") return;
+  const lines = Buffer.from(group.tests.map(({ name }) => `${name}\n`).join(""));
+  await within(clock, SMALL_CALL, [machine.gone, signal], `writing names to ${machine.name}`, (limited) =>
+    machine.client.writeFile(namesFile(group), 0o644, lines, limited),
   );
 }
 
@@ -208,101 +189,4 @@ async function groupCommand(clock: Clock, job: GroupJob, signal: AbortSignal): P
   const file = [workDir, ...namesFile(group).split("/")].join(separator);
   const env = [...command.env, ...mark, `${FILE_VARIABLE}=${file}`];
   return { ...command, args: [...command.args, file], env };
-}
-
-/** The folder that a glob cannot leave, below the source tree, and what names are asked there. */
-function globParts(glob: string): { readonly folder: string; readonly patterns: readonly string[] } {
-  const parts = glob.split("/").filter((part) => part !== "" && part !== ".");
-  const wild = parts.findIndex((part) => /[*?]/.test(part));
-  const fixed = wild < 0 ? parts.length - 1 : wild;
-  const rest = parts.slice(fixed).join("/");
-  return { folder: parts.slice(0, fixed).join("/"), patterns: [rest, rest.replaceAll("**/", "")] };
-}
-
-/** The reports that are there now, relative to the work folder. */
-async function reportFiles(clock: Clock, job: GroupJob, signal: AbortSignal): Promise<string[]> {
-  const { folder, patterns } = reportsOf(job);
-  const { machine } = job;
-  const lines = await within(clock, SMALL_CALL, [machine.gone, signal], `listing ${machine.name}`, (limited) =>
-    machine.client.ls(folder, { recursive: true }, limited).catch((error: unknown) => {
-      if (error instanceof FarmError && error.code === "bad-request") return []; // there is no such folder yet
-      throw error;
-    }),
-  );
-  const names = lines.flatMap((line) => parseLsLine(line) ?? []);
-  return names.flatMap(({ name, file }) => (file && matches(patterns, name) ? [`${folder}/${name}`] : []));
-}
-
-function reportsOf({ recipe, spec }: GroupJob): { readonly folder: string; readonly patterns: readonly string[] } {
-  const { folder, patterns } = globParts(typeof spec.results === "string" ? "" : spec.results.junit);
-  return { folder: [recipe.sourceDir, folder].filter(Boolean).join("/"), patterns };
-}
-
-/** Each report of the group to the reader that `open` gives for it, as it comes; of a large tree no more is fetched than the folders that have some. */
-async function fetched(
-  clock: Clock,
-  job: GroupJob,
-  open: (name: string) => FileReader,
-  signal: AbortSignal,
-): Promise<FetchedReports> {
-  const { machine } = job;
-  const { folder, patterns } = reportsOf(job);
-  const files = await reportFiles(clock, job, signal);
-  const unpacking = new Unpacking((path) => {
-    const name = folder === "" ? path : path.slice(folder.length + 1);
-    return matches(patterns, name) ? open(name) : undefined;
-  });
-  await within(clock, FETCH_LIMIT, [machine.gone, signal], `fetching reports from ${machine.name}`, async (limited) => {
-    for (const dir of outermost(files)) await unpacking.take(dir, await machine.client.readTgz(dir, limited));
-  });
-  return unpacking;
-}
-
-/** The folders that `files` are in, without those that are in another one of them. */
-function outermost(files: readonly string[]): string[] {
-  const all = new Set(files.map((file) => file.slice(0, Math.max(0, file.lastIndexOf("/")))));
-  const isIn = (dir: string): boolean =>
-    dir !== "" && dir.split("/").some((_, depth, parts) => depth > 0 && all.has(parts.slice(0, depth).join("/")));
-  return all.has("") ? [""] : [...all].filter((dir) => !isIn(dir)).toSorted();
-}
-
-/** Files out of several archives: those that somebody wants to read, up to REPORT_LIMIT of them together. */
-class Unpacking implements FetchedReports {
-  readonly #open: (path: string) => FileReader | undefined;
-  #left = REPORT_LIMIT;
-  #leftOut = 0;
-
-  constructor(open: (path: string) => FileReader | undefined) {
-    this.#open = open;
-  }
-
-  get leftOut(): number {
-    return this.#leftOut;
-  }
-
-  /** Reads a tar.gz of the folder `dir`. */
-  async take(dir: string, packed: Readable): Promise<void> {
-    let reading: FileReader | undefined;
-    const reader = new TarReader({
-      entry: ({ name, type, size }) => {
-        const plain = name.replace(/^\.\//, "");
-        const wanted = type === "file" ? this.#open(dir === "" ? plain : `${dir}/${plain}`) : undefined;
-        reading = size > this.#left ? undefined : wanted;
-        if (reading) this.#left -= size;
-        else if (wanted) this.#leftOut++;
-      },
-      data: (piece) => reading?.push(piece),
-      end: () => reading?.end(),
-    });
-    const unzipped = packed.pipe(createGunzip());
-    packed.once("error", (error) => unzipped.destroy(error));
-    try {
-      for await (const chunk of unzipped) reader.push(chunk as Buffer);
-    } catch (error) {
-      if (error instanceof FarmError) throw error;
-      throw new FarmError("machine-broken", `The reports cannot be read: ${String(error)}`, { cause: error });
-    } finally {
-      packed.destroy();
-    }
-  }
 }

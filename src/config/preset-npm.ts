@@ -35,11 +35,13 @@ export function npmPackage(options: NpmPackageOptions = {}): Pick<BuilderInput, 
       run: { name: "test", command: node("run") },
       results: { junit: RESULTS },
     },
-    snapshot: { exclude: [RESULTS, "node_modules/.cache/"] },
+    snapshot: { exclude: [`${RESULTS_DIR}/`, "node_modules/.cache/"] },
   };
 }
 
-const RESULTS = "barnraiser-junit.xml";
+/** A folder of its own: a machine of the original agent can only give whole folders. */
+const RESULTS_DIR = "barnraiser-junit";
+const RESULTS = `${RESULTS_DIR}/results.xml`;
 
 /** Run by the machine's node, of whatever version: no module that has to be there, no syntax younger than Node 18. */
 const PROGRAM: string = String.raw`
@@ -152,6 +154,7 @@ if (mode === "install") {
 } else {
   fs.rmSync(RESULTS, { force: true });
   const all = results(readPackage(".")).filter((one) => names.includes(one.name));
+  fs.mkdirSync("${RESULTS_DIR}", { recursive: true });
   fs.writeFileSync(RESULTS, junit(all));
   process.exit(all.length === names.length && all.every((one) => one.ok) ? 0 : 1);
 }

@@ -52,6 +52,8 @@ export interface SnapshotBody {
 
 export interface LsOptions {
   readonly recursive?: boolean;
+  /** How many levels of a recursive listing; the original lists them all. */
+  readonly depth?: number;
   /** Also the SHA-1 of each regular file. */
   readonly digest?: boolean;
   /** Directories, relative to the listed one, that are neither listed nor entered. */
@@ -70,11 +72,13 @@ export interface BuildletClient {
   writeFile(path: string, mode: number, body: Uint8Array | Readable, signal?: AbortSignal): Promise<void>;
   /** A tar.gz of `dir` in several gzip members (node:zlib reads all). Errors when the machine breaks off; must be read or destroyed. */
   readTgz(dir: string, signal?: AbortSignal): Promise<Readable>;
+  /** As `readTgz`, of these files of `dir` and nothing else, without those that are gone. From the original it is the whole folder. */
+  readFiles(dir: string, names: readonly string[], signal?: AbortSignal): Promise<Readable>;
   /**
    * A tar.gz as from `readTgz`, of a folder in which something runs that must not wait for it. `exclude` are lines of a .gitignore.
    */
   readSnapshot(dir: string, exclude: readonly string[], signal?: AbortSignal): Promise<SnapshotBody>;
-  /** Lines as in wire/buildlet-api/ls-line.ts, without their LF. */
+  /** Lines as in wire/buildlet-api/ls-line.ts, without their LF. A folder that cannot be listed is `bad-request`. */
   ls(dir: string, options: LsOptions, signal?: AbortSignal): Promise<string[]>;
   /** The same as it comes, cut anywhere; from our own agent each line ends in NUL. Must be read or destroyed. */
   readLs(dir: string, options: LsOptions, signal?: AbortSignal): Promise<Readable>;

@@ -14,6 +14,7 @@ import { messageOf } from "../../farm/errors.ts";
 import { parseBool } from "../../farm/flags.ts";
 import {
   EXCLUDE_FIELD,
+  ONLY_FIELD,
   SKIPPED_HEADER,
   SNAPSHOT_BESIDE,
   SNAPSHOT_HEADER,
@@ -21,7 +22,7 @@ import {
   SYMLINKS_KEEP,
 } from "../../wire/buildlet-api/buildlet-api.ts";
 import { EXEC_END_PATH } from "../../wire/buildlet-api/execution.ts";
-import { LS_NUL } from "../../wire/buildlet-api/ls-line.ts";
+import { LS_DEPTH, LS_NUL } from "../../wire/buildlet-api/ls-line.ts";
 import { cleanPath, isRelPath } from "../../wire/buildlet-api/rel-path.ts";
 import { TAR_LIMITS } from "../../wire/tar/tar-reader.ts";
 import type { IdleMemory } from "../idle-memory.ts";
@@ -251,9 +252,10 @@ export class BuildletServer implements AsyncDisposable {
               await sendAll(response, packBeside(this.#deps.program, order), "cut");
               return;
             }
-            const { pack } = await import("./pack.ts");
+            const { pack, packFiles } = await import("./pack.ts");
             mkdirSync(workDir, { recursive: true });
-            await sendAll(response, pack(dir), "cut");
+            const only = query.getAll(ONLY_FIELD).map((path) => checkRelPath(ONLY_FIELD, path, windows));
+            await sendAll(response, only.length === 0 ? pack(dir) : packFiles(dir, only), "cut");
           },
         },
       ],
@@ -267,7 +269,9 @@ export class BuildletServer implements AsyncDisposable {
             const { list } = await import("./list.ts");
             const digests = yes("digest") ? this.#digests : undefined;
             const end = yes(LS_NUL) ? "\0" : "\n";
-            const options = { recursive: yes("recursive"), digests, skip: new Set(query.getAll("skip")), end } as const;
+            const depth = Number(query.get(LS_DEPTH) ?? "") || Number.POSITIVE_INFINITY;
+            const skip = new Set(query.getAll("skip"));
+            const options = { recursive: yes("recursive"), depth, digests, skip, end } as const;
             response.setHeader("Content-Type", "text/plain; charset=utf-8");
             const dir = dirOf(query);
             mkdirSync(workDir, { recursive: true }); // nothing is in it after /removeall

@@ -418,6 +418,32 @@ test("a snapshot with links out of the tree: they are packed as links, and where
   expect([text("helper/inside/x"), text("helper/lib/up")]).toEqual(["content", "content"]);
 });
 
+test("/tgz of files that are named packs these and nothing else, without those that are gone", async () => {
+  await mkdir(inWork("o/deep"), { recursive: true });
+  await writeFile(inWork("o/a.xml"), "a");
+  await writeFile(inWork("o/deep/caf\u00e9.xml"), "b");
+  await writeFile(inWork("o/other"), "not wanted");
+  const only = ["a.xml", "deep/caf\u00e9.xml", "gone.xml"].map((name) => ["only", name]);
+  const { body } = await machine.coordinator.fetch({ path: `/tgz?dir=o&${new URLSearchParams(only)}` });
+  const files = await unpackTar(gunzipSync(body));
+  expect(files.map(({ header, data }) => [header.name, Buffer.from(data ?? []).toString()])).toEqual([
+    ["a.xml", "a"],
+    ["deep/caf\u00e9.xml", "b"],
+  ]);
+  expect((await get("/tgz?dir=o&only=../secret"))[0]).toBe(400);
+  expect(gunzipSync((await machine.coordinator.fetch({ path: "/tgz?dir=nowhere&only=a" })).body)).toHaveLength(1024);
+});
+
+test("/ls lists as many levels as are asked for", async () => {
+  await mkdir(inWork("n/a/b"), { recursive: true });
+  for (const file of ["n/1", "n/a/2", "n/a/b/3"]) await writeFile(inWork(file), "");
+  const names = async (query: string) =>
+    (await get(`/ls?dir=n&${query}`))[1].split("\n").flatMap((line) => line.split("\t")[1] ?? []);
+  expect(await names("recursive=true&depth=2")).toEqual(["1", "a/", "a/2", "a/b/"]);
+  expect(await names("recursive=true&depth=1")).toEqual(await names(""));
+  expect(await names("recursive=true")).toHaveLength(5);
+});
+
 test("what /tgz gives /writetgz takes", async () => {
   await mkdir(inWork("from/a/b"), { recursive: true });
   await writeFile(inWork("from/a/b/c"), "content");

@@ -14,6 +14,8 @@ const CHUNK = 1024 * 1024;
 
 export interface ListOptions {
   readonly recursive: boolean;
+  /** How many levels are listed, when it is recursive; all when left out. */
+  readonly depth?: number;
   /** With digests, of which those that are known need not be made again; undefined: without. */
   readonly digests: KnownDigests | undefined;
   /** Folders, relative to the listed one, that are neither shown nor entered. */
@@ -27,7 +29,8 @@ export async function* list(dir: string, options: ListOptions): AsyncGenerator<B
   const sha1 = options.digests && (await digester(dir, options.digests));
   try {
     let batch = "";
-    for (const line of lines(dir, "", options, sha1)) {
+    const levels = options.recursive ? (options.depth ?? Number.POSITIVE_INFINITY) : 1;
+    for (const line of lines(dir, "", options, sha1, levels)) {
       batch += line;
       if (batch.length < BATCH) continue;
       yield Buffer.from(batch, "latin1");
@@ -42,15 +45,21 @@ export async function* list(dir: string, options: ListOptions): AsyncGenerator<B
 
 type Digest = (name: string, path: string | Buffer, stats: Stats) => string;
 
-function* lines(dir: string, name: string, options: ListOptions, sha1: Digest | undefined): Generator<string> {
+function* lines(
+  dir: string,
+  name: string,
+  options: ListOptions,
+  sha1: Digest | undefined,
+  levels: number,
+): Generator<string> {
   const path = pathOf(dir, name);
   const stats = lstatSync(path);
   if (!stats.isDirectory()) yield line(name, path, stats, options, sha1);
   else if (name === "" || options.skip.size === 0 || !options.skip.has(Buffer.from(name, "latin1").toString("utf8"))) {
     if (name !== "") yield formatLsLine({ mode: goFileMode(stats.mode), name: `${name}/` }, options.end);
-    if (name !== "" && !options.recursive) return;
+    if (levels === 0) return;
     for (const child of readdirSync(path, { encoding: "latin1" }).sort())
-      yield* lines(dir, name === "" ? child : `${name}/${child}`, options, sha1);
+      yield* lines(dir, name === "" ? child : `${name}/${child}`, options, sha1, levels - 1);
   }
 }
 

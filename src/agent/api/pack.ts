@@ -4,7 +4,7 @@
  * What is packed is what was there at the beginning: names are listed first, and files are then read by plain calls, a few for each
  * and none waited for, as in unpack.ts. Anything that cannot be read ends the stream without its last chunk, so that nobody takes half
  * an archive for a whole one. A snapshot is packed while tests run in the same folder (pack-beside.ts): there, what has gone away
- * meanwhile is left out.
+ * meanwhile is left out. Of files that are asked for by name (packFiles) nothing else is looked at.
  */
 import { closeSync, constants, lstatSync, openSync, readlinkSync, readSync, type Stats } from "node:fs";
 import { readdir } from "node:fs/promises";
@@ -27,7 +27,13 @@ export interface PackOptions {
 export async function* pack(dir: string, options: PackOptions = {}): AsyncGenerator<Buffer> {
   const names: string[] = [];
   await list(dir, "", options, names);
-  yield* gzipMembers(tar(dir, names, options.mayVanish ?? false));
+  yield* gzipMembers(tar(dir, names, options.mayVanish ? isGone : () => false));
+}
+
+/** The archive of these files of `dir`, without those that are gone or not ours to read. */
+export async function* packFiles(dir: string, files: readonly string[]): AsyncGenerator<Buffer> {
+  const names = files.map((file) => Buffer.from(file).toString("latin1"));
+  yield* gzipMembers(tar(dir, names, (error) => isGone(error) || isForbidden(error)));
 }
 
 /** Collects the names below `name` (one character per byte, a folder's ending in `/`): each folder before what is in it. */
@@ -50,14 +56,14 @@ async function list(dir: string, name: string, options: PackOptions, names: stri
 }
 
 /** Pieces that hold until the next one is asked for. */
-function* tar(dir: string, names: readonly string[], mayVanish: boolean): Generator<Buffer> {
+function* tar(dir: string, names: readonly string[], leavesOut: (error: unknown) => boolean): Generator<Buffer> {
   const scratch = Buffer.allocUnsafe(SCRATCH);
   for (const name of names) {
     try {
       yield* entry(name, pathOf(dir, name), scratch);
     } catch (error) {
       // Nothing of it has been given yet: its header is made once it is open.
-      if (!mayVanish || !isGone(error)) throw error;
+      if (!leavesOut(error)) throw error;
     }
   }
   yield tarEnd();
@@ -123,4 +129,8 @@ function pathOf(dir: string, name: string): string | Buffer {
 
 function isGone(error: unknown): boolean {
   return ["ENOENT", "ENOTDIR"].includes(errnoOf(error));
+}
+
+function isForbidden(error: unknown): boolean {
+  return ["EACCES", "EPERM"].includes(errnoOf(error));
 }

@@ -10,7 +10,7 @@ import { FarmError } from "../../farm/errors.ts";
 import { type EpochMs, epochMs, type MachineId, type SessionId } from "../../farm/ids.ts";
 import { formatLsTime } from "../../wire/buildlet-api/ls-line.ts";
 import { tarEnd, tarHeader, tarPadding } from "../../wire/tar/tar-writer.ts";
-import type { BuildClient, BuildMachine, Command, CommandEnd, SnapshotBody, Unpacked } from "../machine.ts";
+import type { BuildClient, BuildMachine, Command, CommandEnd, Listing, SnapshotBody, Unpacked } from "../machine.ts";
 import type { FakeProcess } from "./fake-process.ts";
 
 export interface Script {
@@ -33,6 +33,9 @@ export interface FakeMachineOptions {
   readonly garbageIn?: "removeall" | "writetgz" | "write";
   /** Its tree packed, when it is asked for a snapshot; a small one when it says nothing. */
   readonly snapshot?: (exclude: readonly string[], signal: AbortSignal | undefined) => SnapshotBody;
+  /** What it lists and packs of the files that are asked for, when it is not what is there. */
+  readonly ls?: (dir: string) => Promise<string[]> | undefined;
+  readonly readFiles?: (names: readonly string[]) => Promise<Readable> | undefined;
   /** The agent process behind it, when its commands outlive connections; `script` is not asked then. */
   readonly process?: FakeProcess;
   /** What it takes for the time; its files are of then. */
@@ -55,6 +58,8 @@ export class FakeMachine implements BuildMachine {
   readonly archives = new Map<string, Buffer>();
   /** What was written to it, and what its scripts leave behind: path -> content. Emptied by removeall of the work folder. */
   readonly files: Map<string, Buffer> = new Map();
+  /** Lines of all listings. */
+  listed = 0;
   /** Bytes of tarballs received. */
   received = 0;
   readonly #gone = new AbortController();
@@ -74,8 +79,12 @@ export class FakeMachine implements BuildMachine {
         this.#trouble("write");
         this.files.set(path, Buffer.from(body));
       },
-      ls: async (dir) => this.#ls(dir),
-      readTgz: async (dir) => this.#readTgz(dir),
+      ls: async (dir, listing) => (await options.ls?.(dir)) ?? this.#ls(dir, listing),
+      readTgz: async (dir) => this.#readTgz(dir, this.#below(dir)),
+      readFiles: async (dir, names) => {
+        const below = this.#below(dir).filter(([name]) => names.includes(name));
+        return options.readFiles?.(names) ?? this.#readTgz(dir, below);
+      },
       removeAll: (paths, signal) => this.#removeAll(paths, signal),
       writeTgz: (dir, body, signal) => this.#writeTgz(dir, body, signal),
       writeTgzFromUrl: async (dir, url) => void this.calls.push(`writetgz ${dir} ${url}`),
@@ -108,14 +117,19 @@ export class FakeMachine implements BuildMachine {
     this.#options.process?.clean();
   }
 
-  #ls(dir: string): string[] {
+  #ls(dir: string, { recursive, depth = recursive ? Number.POSITIVE_INFINITY : 1, skip = [] }: Listing): string[] {
     const modified = formatLsTime(this.#options.now ?? epochMs(0));
-    return this.#below(dir).map(([name, body]) => `-rw-r--r--\t${name}\t${body.length}\t${modified}`);
+    const listed = this.#below(dir).filter(
+      ([name]) => name.split("/").length <= depth && !skip.some((folder) => name.startsWith(`${folder}/`)),
+    );
+    this.listed += listed.length;
+    return listed.map(([name, body]) => `-rw-r--r--\t${name}\t${body.length}\t${modified}`);
   }
 
-  #readTgz(dir: string): Readable {
+  #readTgz(dir: string, files: readonly [string, Buffer][]): Readable {
+    this.calls.push(`tgz ${dir} ${files.length}`);
     const parts: Buffer[] = [];
-    for (const [name, body] of this.#below(dir)) {
+    for (const [name, body] of files) {
       parts.push(
         tarHeader({
           name,

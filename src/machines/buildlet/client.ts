@@ -1,16 +1,18 @@
 /**
  * The buildlet's HTTP API as calls (machine-session.ts BuildletClient).
  *
- * A refusal (4xx) becomes `bad-request`, since the machine is well and another would say the same; a 5xx, an answer that is
+ * A refusal (4xx, and 500 of /ls) becomes `bad-request`, since the machine is well and another would say the same; a 5xx, an answer that is
  * not HTTP and a missing trailer become `machine-broken`. The machine's own words, up to 4 KiB of them, are in the message.
  * `status`, `workDir` and `exec` have to begin to answer within HEAD_LIMIT, the others take what their work takes.
  */
 import { type Duplex, Readable } from "node:stream";
 import { FarmError } from "../../farm/errors.ts";
 import { type Ms, ms, seconds } from "../../farm/ids.ts";
+import { sizeText } from "../../farm/size-text.ts";
 import {
   EXCLUDE_FIELD,
   EXEC_HEAD_LIMIT_MS,
+  ONLY_FIELD,
   PROCESS_STATE,
   SKIPPED_HEADER,
   SNAPSHOT_BESIDE,
@@ -20,7 +22,7 @@ import {
 } from "../../wire/buildlet-api/buildlet-api.ts";
 import { encodeExecForm } from "../../wire/buildlet-api/exec-form.ts";
 import { EXEC_END_PATH, executionAge, executionFields, executionLength } from "../../wire/buildlet-api/execution.ts";
-import { LS_NUL, linesOf } from "../../wire/buildlet-api/ls-line.ts";
+import { LS_DEPTH, LS_NUL, linesOf } from "../../wire/buildlet-api/ls-line.ts";
 import { PROCESS_OK } from "../../wire/buildlet-api/process-state.ts";
 import { SHELL_PATH, SHELL_UPGRADE } from "../../wire/buildlet-api/shell.ts";
 import { fieldValues } from "../../wire/revdial/http-head.ts";
@@ -104,6 +106,13 @@ export class HttpBuildlet implements BuildletClient {
     return Readable.from(this.#pieces(response), { objectMode: false });
   }
 
+  async readFiles(dir: string, names: readonly string[], signal?: AbortSignal): Promise<Readable> {
+    const query = new URLSearchParams({ dir });
+    for (const name of names) query.append(ONLY_FIELD, name);
+    const response = await this.#ask({ method: "GET", target: `/tgz?${query}` }, signal);
+    return Readable.from(this.#pieces(response), { objectMode: false });
+  }
+
   async readSnapshot(dir: string, exclude: readonly string[], signal?: AbortSignal): Promise<SnapshotBody> {
     const query = new URLSearchParams({ dir });
     for (const line of exclude) query.append(EXCLUDE_FIELD, line);
@@ -121,7 +130,8 @@ export class HttpBuildlet implements BuildletClient {
   }
 
   async ls(dir: string, options: LsOptions, signal?: AbortSignal): Promise<string[]> {
-    return linesOf(await this.#text({ method: "GET", target: `/ls?${lsQuery(dir, options)}` }, LS_LIMIT, signal));
+    const response = await this.#ask({ method: "GET", target: `/ls?${lsQuery(dir, options)}` }, signal);
+    return linesOf(await this.#collect(response, LS_LIMIT, "too-large"));
   }
 
   async readLs(dir: string, options: LsOptions, signal?: AbortSignal): Promise<Readable> {
@@ -187,20 +197,24 @@ export class HttpBuildlet implements BuildletClient {
     const words = (await this.#collect(response, ERROR_LIMIT, "cut").catch(() => "")).trim();
     const what = `${request.method} ${request.target.split("?", 1)[0]}`;
     const message = `Machine ${JSON.stringify(this.#name)} answered ${what} with ${status}: ${words || "no reason given"}`;
-    throw new FarmError(status >= 400 && status < 500 ? "bad-request" : "machine-broken", message);
+    // A folder that is not there, or cannot be read, is a 500 of /ls.
+    const refused = (status >= 400 && status < 500) || (status === 500 && what === "GET /ls");
+    throw new FarmError(refused ? "bad-request" : "machine-broken", message);
   }
 
   async #text(request: Request, limit: number, signal?: AbortSignal): Promise<string> {
     return await this.#collect(await this.#ask(request, signal), limit, "refuse");
   }
 
-  async #collect(response: Response, limit: number, over: "cut" | "refuse"): Promise<string> {
+  async #collect(response: Response, limit: number, over: "cut" | "refuse" | "too-large"): Promise<string> {
     const chunks: Buffer[] = [];
     let length = 0;
     for await (const chunk of this.#pieces(response)) {
       chunks.push(chunk);
       length += chunk.length;
       if (length <= limit) continue;
+      if (over === "too-large")
+        throw new FarmError("too-large", `what ${this.#name} lists is more than ${sizeText(limit)}`);
       if (over === "refuse") throw this.#broken(`its answer is longer than ${limit} bytes`);
       break;
     }
@@ -229,8 +243,9 @@ export class HttpBuildlet implements BuildletClient {
   }
 }
 
-function lsQuery(dir: string, { recursive = false, digest = false, skip = [] }: LsOptions): URLSearchParams {
+function lsQuery(dir: string, { recursive = false, digest = false, skip = [], depth }: LsOptions): URLSearchParams {
   const query = new URLSearchParams({ dir, recursive: String(recursive), digest: String(digest) });
   for (const path of skip) query.append("skip", path);
+  if (depth !== undefined) query.append(LS_DEPTH, String(depth));
   return query;
 }

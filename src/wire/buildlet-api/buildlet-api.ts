@@ -40,5 +40,11 @@ export const SNAPSHOT_HEADER = "Barnraiser-Snapshot";
 export const SNAPSHOT_BESIDE = "beside";
 export const EXCLUDE_FIELD = "exclude";
 
+/**
+ * Ours, on GET /tgz: the fields of this name say which files of `dir` are wanted, and nothing else is packed; those that are not there, or cannot be
+ * opened, are left out. The original ignores it and packs everything.
+ */
+export const ONLY_FIELD = "only";
+
 /** The original client gives the head of an exec's response this long, then takes the machine for broken. */
 export const EXEC_HEAD_LIMIT_MS = 20_000;

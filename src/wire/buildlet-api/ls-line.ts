@@ -11,6 +11,8 @@
 
 /** The parameter of GET /ls that asks for NUL. */
 export const LS_NUL = "nul";
+/** Ours: how many levels of a recursive listing are wanted. The original lists them all. */
+export const LS_DEPTH = "depth";
 
 export interface LsEntry {
   /** Go's text, `-rw-r--r--`. */

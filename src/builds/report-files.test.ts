@@ -1,0 +1,139 @@
+import { PassThrough, type Readable } from "node:stream";
+import { gzipSync } from "node:zlib";
+import { expect, test } from "vitest";
+import { machineId, minutes, sessionId } from "../farm/ids.ts";
+import { FakeClock } from "../farm/testing/fake-clock.ts";
+import { tarHeader, tarPadding } from "../wire/tar/tar-writer.ts";
+import { ReportFiles } from "./report-files.ts";
+import { FakeMachine, type FakeMachineOptions } from "./testing/fake-machine.ts";
+
+const REPORT = Buffer.from("<testsuite/>");
+const never = new AbortController().signal;
+
+function machineWith(names: readonly string[], options: Partial<FakeMachineOptions> = {}): FakeMachine {
+  const machine = new FakeMachine({ id: sessionId("0".repeat(32)), machineId: machineId(1), name: "m1", ...options });
+  for (const name of names) machine.files.set(`src/${name}`, REPORT);
+  return machine;
+}
+
+function filesOf(machine: FakeMachine, glob: string, clock = new FakeClock()) {
+  const files = new ReportFiles(clock, machine, "src", glob);
+  const ended: string[] = [];
+  const pushed: string[] = [];
+  const read = () =>
+    files.read((name) => ({ push: () => void pushed.push(name), end: () => void ended.push(name) }), never);
+  return { files, ended, pushed, read };
+}
+
+const modules = Array.from({ length: 1000 }, (_, i) => `node_modules/m${i}/test.xml`);
+
+test("a report at the root of a large tree: only that is listed and read, with two calls", async () => {
+  const machine = machineWith([...modules, "lib/a.js", "lib/deep/b.xml", "report.xml", "index.js"]);
+  const { files, ended, read } = filesOf(machine, "*.xml");
+  await read();
+  expect([ended, files.troubles, machine.listed, machine.calls]).toEqual([["report.xml"], [], 2, ["tgz src 1"]]);
+});
+
+test("a glob lists no deeper than it reaches, and never the modules of others", async () => {
+  const machine = machineWith([...modules, "p/a/r.xml", "p/a/b/r.xml", "p/a/node_modules/x/r.xml", "r.xml"]);
+  const shallow = filesOf(machine, "p/*/r.xml");
+  await shallow.read();
+  expect([shallow.ended, machine.listed]).toEqual([["a/r.xml"], 1]);
+  const deep = filesOf(machine, "**/*.xml");
+  await deep.read();
+  expect(deep.ended).toEqual(["p/a/r.xml", "p/a/b/r.xml", "r.xml"]);
+  expect(machine.listed).toBe(1 + 4);
+  await deep.files.remove(never);
+  expect(machine.files.size).toBe(1001);
+  expect(machine.calls.slice(-1)).toEqual(["removeall src/p/a/r.xml src/p/a/b/r.xml src/r.xml"]);
+});
+
+test("without reports it is one call before a group and one after it", async () => {
+  const machine = machineWith(["main.js"]);
+  const { files, read } = filesOf(machine, "out/**/*.xml");
+  await files.remove(never);
+  await read();
+  expect([files.troubles, machine.calls, machine.listed]).toEqual([[], [], 0]);
+});
+
+test("the original gives folders: those that have reports, until the last of them has come", async () => {
+  const machine = machineWith(["out/a/1.xml", "out/a/2.xml", "out/b/x.bin", "out/c/3.xml", "out/c/z.bin"], {
+    agent: "original",
+  });
+  const { files, ended, read } = filesOf(machine, "out/*/*.xml");
+  await read();
+  expect([ended, files.troubles]).toEqual([["a/1.xml", "a/2.xml", "c/3.xml"], []]);
+  expect(machine.calls).toEqual(["tgz src/out/a 2", "tgz src/out/c 2"]);
+});
+
+test("the original: what is beside the reports has a limit, and what comes after that is left out", async () => {
+  const machine = machineWith(["a.xml"], { agent: "original" });
+  machine.files.set("src/core", Buffer.alloc(257 * 1024 * 1024));
+  machine.files.set("src/z.xml", REPORT);
+  const { files, ended, read } = filesOf(machine, "*.xml");
+  await read();
+  expect([ended, files.troubles]).toEqual([
+    ["a.xml"],
+    ["1 of its files left out: m1 packs their folder whole, and more than 256 MiB are beside them"],
+  ]);
+});
+
+test("a listing that takes too long is said, and no fault of the machine; reports that may be of earlier tests are not read", async () => {
+  const clock = new FakeClock();
+  let hangs = true;
+  const machine = machineWith(["r.xml"], { ls: () => (hangs ? new Promise(() => {}) : undefined) });
+  const { files, ended, read } = filesOf(machine, "*.xml", clock);
+  const removed = files.remove(never);
+  await clock.advance(minutes(1));
+  await removed;
+  hangs = false;
+  await read();
+  expect([ended, files.troubles]).toEqual([
+    [],
+    ["listing m1 took longer than 1m 00s", "none is read, since those of earlier tests may be among them"],
+  ]);
+});
+
+test("reports that take too long to read are left out, and what came is kept", async () => {
+  const clock = new FakeClock();
+  const slow = new PassThrough();
+  const started = Promise.withResolvers<void>();
+  const machine = machineWith(["a.xml", "b.xml"], {
+    readFiles: async (): Promise<Readable> => {
+      slow.write(gzipSync(Buffer.concat([entry("a.xml"), entry("b.xml").subarray(0, 515)])));
+      started.resolve();
+      return slow;
+    },
+  });
+  const { files, ended, pushed, read } = filesOf(machine, "*.xml", clock);
+  const done = read();
+  await started.promise;
+  while (pushed.length < 2) await new Promise(setImmediate);
+  await clock.advance(minutes(5));
+  await done;
+  expect([ended, files.troubles]).toEqual([["a.xml"], ["reading reports from m1 took longer than 5m 00s"]]);
+});
+
+test("too many reports: the first are read, in as many archives as their names need", async () => {
+  const machine = machineWith(Array.from({ length: 10_003 }, (_, i) => `out/${i}.xml`));
+  const { files, ended, read } = filesOf(machine, "out/*.xml");
+  await read();
+  expect([ended.length, files.troubles]).toEqual([10_000, ["3 of its files left out: there may be 10000 of them"]]);
+  expect(machine.calls.length).toBeLessThan(25);
+});
+
+test("an archive that ends in the middle of a file, between two gzip members, is the machine's fault", async () => {
+  const { read } = filesOf(machineWith(["a.xml"], { readFiles: async () => cut() }), "*.xml");
+  await expect(read()).rejects.toMatchObject({ code: "machine-broken" });
+});
+
+function entry(name: string): Buffer {
+  const header = tarHeader({ name, type: "file", mode: 0o644, size: REPORT.length, mtime: 0 });
+  return Buffer.concat([header, REPORT, tarPadding(REPORT.length)]);
+}
+
+function cut(): Readable {
+  const packed = new PassThrough();
+  packed.end(gzipSync(entry("a.xml").subarray(0, 515)));
+  return packed;
+}

@@ -1,0 +1,277 @@
+/**
+ * The report files of a group of tests: found below the source tree, removed before the group, read after it.
+ *
+ *   found    by a listing no deeper than the glob reaches, and never of `node_modules` or `.git`: a report may lie at the root of a large tree
+ *   read     nothing but these files, from our own agent. The original packs whole folders: those that have some, up to BESIDE_LIMIT of what
+ *            else is in them, and only until the last report has come
+ *
+ * What the tested code leaves behind decides how long all this takes: reports that are too many, too large or too slow are left out, and
+ * `troubles` says so in words. Only a call that fails rejects, since that is the machine's.
+ */
+import type { Readable } from "node:stream";
+import { createGunzip } from "node:zlib";
+import { matches } from "../config/globs.ts";
+import type { Clock } from "../farm/clock.ts";
+import { durationText } from "../farm/duration-text.ts";
+import { FarmError } from "../farm/errors.ts";
+import { type Ms, minutes } from "../farm/ids.ts";
+import { sizeText } from "../farm/size-text.ts";
+import { within } from "../farm/within.ts";
+import { parseLsLine } from "../wire/buildlet-api/ls-line.ts";
+import { tarText } from "../wire/tar/tar.ts";
+import { TarReader } from "../wire/tar/tar-reader.ts";
+import type { BuildMachine } from "./machine.ts";
+
+const LIST_LIMIT: Ms = minutes(1);
+const REMOVE_LIMIT: Ms = minutes(1);
+const READ_LIMIT: Ms = minutes(5);
+/** Reports of one group, unpacked. */
+const REPORT_LIMIT = 256 * 1024 * 1024;
+const TOO_LARGE = `together they may have ${sizeText(REPORT_LIMIT)}`;
+const FILES_LIMIT = 10_000;
+/** Of other files that a machine packs with them. */
+const BESIDE_LIMIT = 256 * 1024 * 1024;
+/** The names of files that are asked for at once: a request's head has an end. */
+const NAMES_LENGTH = 8 * 1024;
+/** Their files are somebody else's, and very many. */
+const PASSED_OVER = ["node_modules", ".git"];
+
+interface Report {
+  /** Relative to the folder that is listed. */
+  readonly name: string;
+  readonly size: number;
+}
+
+/** Takes a file as it comes. */
+export interface FileReader {
+  readonly push: (piece: Uint8Array) => void;
+  readonly end: () => void;
+}
+
+export class ReportFiles {
+  readonly #clock: Clock;
+  readonly #machine: BuildMachine;
+  /** What the glob cannot leave, below the work folder. */
+  readonly #folder: string;
+  readonly #patterns: readonly string[];
+  /** How many folders deep a report may lie; undefined: any. */
+  readonly #depth: number | undefined;
+  /** Reports of an earlier group may still be there: nobody can tell them from those of this one. */
+  #mixed = false;
+  readonly #troubles: string[] = [];
+
+  constructor(clock: Clock, machine: BuildMachine, sourceDir: string, glob: string) {
+    this.#clock = clock;
+    this.#machine = machine;
+    const parts = glob.split("/").filter((part) => part !== "" && part !== ".");
+    const wild = parts.findIndex((part) => /[*?]/.test(part));
+    const fixed = wild < 0 ? parts.length - 1 : wild;
+    const rest = parts.slice(fixed).join("/");
+    this.#folder = [sourceDir, ...parts.slice(0, fixed)].filter(Boolean).join("/");
+    this.#patterns = [rest, rest.replaceAll("**/", "")];
+    this.#depth = rest.includes("**") ? undefined : parts.length - fixed;
+  }
+
+  /** What was left out, in words. */
+  get troubles(): readonly string[] {
+    return this.#troubles;
+  }
+
+  /** Before a group: reports of earlier ones go. */
+  async remove(signal: AbortSignal): Promise<void> {
+    const old = await this.#found(signal);
+    if (old?.length === 0) return;
+    const paths = old?.map(({ name }) => `${this.#folder}/${name}`) ?? [];
+    const what = `removing reports of earlier tests on ${this.#machine.name}`;
+    const removed = await this.#inTime(REMOVE_LIMIT, what, signal, async (limited) => {
+      for (const some of pieces(paths)) await this.#machine.client.removeAll(some, limited);
+    });
+    this.#mixed = old === undefined || !removed;
+  }
+
+  /** After it: each report to the reader that `open` gives for it, as it comes. */
+  async read(open: (name: string) => FileReader, signal: AbortSignal): Promise<void> {
+    if (this.#mixed) {
+      this.#troubles.push("none is read, since those of earlier tests may be among them");
+      return;
+    }
+    const found = (await this.#found(signal)) ?? [];
+    if (found.length > FILES_LIMIT) this.#leftOut(found.length - FILES_LIMIT, `there may be ${FILES_LIMIT} of them`);
+    const few = found.slice(0, FILES_LIMIT);
+    const chosen = together(few);
+    if (chosen.length < few.length) this.#leftOut(few.length - chosen.length, TOO_LARGE);
+    if (chosen.length === 0) return;
+    const unpacking = new Unpacking(chosen, open);
+    await this.#inTime(READ_LIMIT, `reading reports from ${this.#machine.name}`, signal, async (limited) => {
+      for (const { dir, packed } of this.#archives(unpacking.wanted, limited)) {
+        await unpacking.take(dir, await packed(), limited);
+        if (unpacking.wanted.length === 0 || unpacking.beside > BESIDE_LIMIT) break;
+      }
+    });
+    const { tooLarge, beside, wanted } = unpacking;
+    if (tooLarge > 0) this.#leftOut(tooLarge, TOO_LARGE);
+    if (beside > BESIDE_LIMIT) {
+      const why = `${this.#machine.name} packs their folder whole, and more than ${sizeText(BESIDE_LIMIT)} are beside them`;
+      this.#leftOut(wanted.length, why);
+    } else if (wanted.length > 0) this.#leftOut(wanted.length, "they could not be read, or not in time");
+  }
+
+  #leftOut(count: number, why: string): void {
+    this.#troubles.push(`${count} of its files left out: ${why}`);
+  }
+
+  /** The reports that are there now, relative to the folder; undefined when that cannot be said. */
+  async #found(signal: AbortSignal): Promise<Report[] | undefined> {
+    const depth = this.#depth;
+    const options = { recursive: depth !== 1, skip: PASSED_OVER, ...(depth !== undefined && { depth }) };
+    const listed = await this.#inTime(LIST_LIMIT, `listing ${this.#machine.name}`, signal, (limited) =>
+      this.#machine.client.ls(this.#folder, options, limited).catch((error: unknown) => {
+        if (error instanceof FarmError && error.code === "bad-request") return []; // there is no such folder yet
+        throw error;
+      }),
+    );
+    return listed?.value.flatMap((line) => {
+      const { name = "", file } = parseLsLine(line) ?? {};
+      return file && this.#isReport(name) ? [{ name, size: file.size }] : [];
+    });
+  }
+
+  #isReport(name: string): boolean {
+    return matches(this.#patterns, name) && !name.split("/").some((part) => PASSED_OVER.includes(part));
+  }
+
+  /** Archives that have `names`, and from our own agent nothing else. */
+  #archives(
+    names: readonly string[],
+    signal: AbortSignal,
+  ): { readonly dir: string; readonly packed: () => Promise<Readable> }[] {
+    const { agent, client } = this.#machine;
+    if (agent === "barnraiser") {
+      return pieces(names).map((some) => ({ dir: "", packed: () => client.readFiles(this.#folder, some, signal) }));
+    }
+    return outermost(names).map((dir) => {
+      const folder = dir === "" ? this.#folder : `${this.#folder}/${dir}`;
+      return { dir, packed: () => client.readTgz(folder, signal) };
+    });
+  }
+
+  /** `work`, given up at `limit`: undefined then, and said. */
+  async #inTime<T>(
+    limit: Ms,
+    what: string,
+    signal: AbortSignal,
+    work: (signal: AbortSignal) => Promise<T>,
+  ): Promise<{ readonly value: T } | undefined> {
+    const late = new FarmError("timed-out", `${what} took longer than ${durationText(limit)}`);
+    try {
+      return { value: await within(this.#clock, limit, [this.#machine.gone, signal], late, work) };
+    } catch (error) {
+      if (!(error instanceof FarmError) || (error !== late && error.code !== "too-large")) throw error;
+      this.#troubles.push(error.message);
+      return undefined;
+    }
+  }
+}
+
+/** Those that are small enough, one after the other. */
+function together(reports: readonly Report[]): string[] {
+  let left = REPORT_LIMIT;
+  return reports.flatMap(({ name, size }) => {
+    if (size > left) return [];
+    left -= size;
+    return [name];
+  });
+}
+
+/** `names` in as many pieces as requests are needed. */
+function pieces(names: readonly string[]): string[][] {
+  const all: string[][] = [];
+  let length = Number.POSITIVE_INFINITY;
+  for (const name of names) {
+    const more = encodeURIComponent(name).length + 8;
+    length += more;
+    if (length > NAMES_LENGTH) {
+      all.push([]);
+      length = more;
+    }
+    all.at(-1)?.push(name);
+  }
+  return all;
+}
+
+/** The folders that `files` are in, without those that are in another one of them. */
+function outermost(files: readonly string[]): string[] {
+  const all = new Set(files.map((file) => file.slice(0, Math.max(0, file.lastIndexOf("/")))));
+  const isIn = (dir: string): boolean =>
+    dir !== "" && dir.split("/").some((_, depth, parts) => depth > 0 && all.has(parts.slice(0, depth).join("/")));
+  return all.has("") ? [""] : [...all].filter((dir) => !isIn(dir)).toSorted();
+}
+
+/** Files out of several archives: those that are wanted, up to REPORT_LIMIT of them together. */
+class Unpacking {
+  readonly #open: (name: string) => FileReader;
+  readonly #wanted: Set<string>;
+  #left = REPORT_LIMIT;
+  #tooLarge = 0;
+  #beside = 0;
+
+  constructor(wanted: readonly string[], open: (name: string) => FileReader) {
+    this.#wanted = new Set(wanted);
+    this.#open = open;
+  }
+
+  /** Still to come. */
+  get wanted(): readonly string[] {
+    return [...this.#wanted];
+  }
+
+  get tooLarge(): number {
+    return this.#tooLarge;
+  }
+
+  /** Bytes of what is not wanted. */
+  get beside(): number {
+    return this.#beside;
+  }
+
+  /** Reads a tar.gz of the folder `dir`, as far as it has something. */
+  async take(dir: string, packed: Readable, signal: AbortSignal): Promise<void> {
+    let reading: FileReader | undefined;
+    let enough = false;
+    const reader = new TarReader({
+      entry: ({ name, type, size }) => {
+        reading = undefined;
+        if (type !== "file") return;
+        const plain = tarText(name).replace(/^\.\//, "");
+        const path = dir === "" ? plain : `${dir}/${plain}`;
+        if (this.#wanted.delete(path)) {
+          if (size > this.#left) this.#tooLarge++;
+          else {
+            this.#left -= size;
+            reading = this.#open(path);
+          }
+        } else {
+          this.#beside += size;
+          enough = this.#wanted.size === 0 || this.#beside > BESIDE_LIMIT;
+        }
+      },
+      data: (piece) => reading?.push(piece),
+      end: () => reading?.end(),
+    });
+    const unzipped = packed.pipe(createGunzip());
+    packed.once("error", (error) => unzipped.destroy(error));
+    try {
+      for await (const chunk of unzipped) {
+        signal.throwIfAborted();
+        reader.push(chunk as Buffer);
+        if (enough) return;
+      }
+      reader.close();
+    } catch (error) {
+      if (error instanceof FarmError) throw error;
+      throw new FarmError("machine-broken", `The reports cannot be read: ${String(error)}`, { cause: error });
+    } finally {
+      packed.destroy();
+    }
+  }
+}
