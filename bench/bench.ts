@@ -3,6 +3,8 @@ import { type Figure, figureOf, type Measured } from "./figure.ts";
 
 export interface Bench {
   readonly name: string;
+  /** It belongs to the figures of that bench: whoever asks for that one by name gets both. */
+  readonly of?: string;
   /** One line for `-help`. */
   readonly about: string;
   /** The bench is ended, and counts as broken, when it takes longer. */
@@ -17,6 +19,12 @@ export interface Context {
   note(text: string): void;
   /** Prints a figure. */
   report(figure: Omit<Measured, "bench">): void;
+}
+
+/** Those of `benches` that `names` ask for; without names, all. */
+export function chosenBy(names: readonly string[], benches: readonly Bench[]): readonly Bench[] {
+  const asked = (name: string | undefined) => name !== undefined && names.includes(name);
+  return names.length === 0 ? benches : benches.filter(({ name, of }) => asked(name) || asked(of));
 }
 
 export class Recorder implements Context {

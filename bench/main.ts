@@ -7,7 +7,7 @@
 import { parseArgs } from "node:util";
 import { messageOf } from "../src/farm/errors.ts";
 import { agent } from "./agent.ts";
-import { type Bench, Recorder } from "./bench.ts";
+import { type Bench, chosenBy, Recorder } from "./bench.ts";
 import { dispatch } from "./dispatch.ts";
 import { estimate } from "./estimate.ts";
 import { formatFigure, isReached } from "./figure.ts";
@@ -70,7 +70,7 @@ async function main(args: readonly string[]): Promise<number> {
     process.stderr.write(`Cannot run bench ${JSON.stringify(unknown)}: want one of ${names}\n`);
     return 2;
   }
-  const chosen = positionals.length === 0 ? benches : benches.filter((bench) => positionals.includes(bench.name));
+  const chosen = chosenBy(positionals, benches);
   process.on("SIGINT", interrupted).on("SIGTERM", interrupted).on("exit", endAllProcesses);
   let status = 0;
   const verdicts: string[] = [];
@@ -124,6 +124,8 @@ function interrupted(): void {
 }
 
 function usage(): string {
-  const lines = benches.map(({ name, about }) => `  ${name.padEnd(12)}${about}`);
+  const lines = benches.map(
+    ({ name, about, of }) => `  ${name.padEnd(12)}${about}${of === undefined ? "" : ` (with ${of}, too)`}`,
+  );
   return `Usage: npm run bench [NAME...]\n\n${lines.join("\n")}\n`;
 }

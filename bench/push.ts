@@ -29,6 +29,7 @@ const SETTLE_MS = 2500;
 
 export const push: Bench = {
   name: "push",
+  of: "gomote",
   about: "200 MB pushed against tar | gzip -1 through a bare TLS pipe, and 50,000 files that hardly change",
   limitMs: 300_000,
   async run(context) {

@@ -33,6 +33,7 @@ const TYPE = "linux-amd64-bench";
 
 export const shells: Bench = {
   name: "shells",
+  of: "gomote",
   about: "500 instances with an open shell each: memory of each, processor time, milliseconds until a key is echoed",
   limitMs: 240_000,
   async run(context) {

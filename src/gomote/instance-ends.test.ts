@@ -5,7 +5,7 @@ import { type Person, userName } from "../farm/person.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { until } from "../machines/testing/farm-of-machines.ts";
 import type { Behaviour } from "../machines/testing/original-buildlet.ts";
-import { type GomoteFarm, gomoteFarm, HOST_TYPE, TEAM_TYPE } from "./testing/farm.ts";
+import { type GomoteFarm, type GomoteFarmOptions, gomoteFarm, HOST_TYPE, TEAM_TYPE } from "./testing/farm.ts";
 import { type Ended, OK, type RpcClient } from "./testing/rpc-client.ts";
 
 const CODE = { deadline: 4, notFound: 5, exhausted: 8, internal: 13 } as const;
@@ -67,6 +67,36 @@ test("somebody who is removed loses what they have and what they wait for, and n
     { state: "held", reason: null },
   ]);
   expect(await ping(bob, his)).toBe(OK);
+});
+
+test("an owner who lends no more gets the machine back, and its borrower and whoever waits hear why; what the farm lends no more stays", async () => {
+  let changed: GomoteFarmOptions["config"];
+  const lent = (gomote: "members" | "nobody", consent: boolean) => ({
+    hosts: [{ hostType: HOST_TYPE, trust: "team" as const, gomote, lend: { gomote: consent } }],
+    builders: [],
+  });
+  await using farm = await gomoteFarm({ config: lent("members", true), reconfigured: () => changed });
+  const machine = await farm.machines.machine();
+  const alice = await farm.person("alice@example.org");
+  const mine = await create(alice);
+  const waiting = asked(alice);
+  await waiting.have(1);
+  changed = lent("nobody", true);
+  await farm.gomote.instances.look();
+  expect(await ping(alice, mine)).toBe(OK);
+  changed = lent("members", false);
+  await farm.gomote.instances.look();
+  const reason = "the owner of its machine does not lend it to people any more";
+  expect((await waiting.ended).details).toContain(reason);
+  expect(await alice.call("InstanceAlive", { gomote_id: mine })).toMatchObject({
+    code: CODE.notFound,
+    details: expect.stringContaining(reason),
+  });
+  await until(() => machine.calls.includes("POST /halt"), "the machine to be given back");
+  expect(await leases(farm)).toEqual([
+    { state: "ended", reason },
+    { state: "ended", reason },
+  ]);
 });
 
 test("whoever loses the role for it loses the machine, and one that others may still borrow stays", async () => {

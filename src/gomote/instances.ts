@@ -235,12 +235,14 @@ export class Instances implements AsyncDisposable {
 }
 
 /**
- * Why whoever has, or waits for, a machine of `host` loses it. Only what they are counts: a host type that is lent to nobody from now on, or that
- * the configuration has no more, leaves to its borrowers what they have.
+ * Why whoever has, or waits for, a machine of `host` loses it. What its owner agrees to counts, and what they themselves are: a host type that
+ * the farm lends to nobody from now on, or that the configuration has no more, leaves to its borrowers what they have.
  */
 function whyLost(owner: PersonOnce | undefined, host: HostConfig | undefined): string | undefined {
   if (!owner) return undefined;
   if (owner.removed) return "its owner was removed";
-  if (!host || !isLent(host) || mayNotBorrow(owner, host) === undefined) return undefined;
+  if (!host) return undefined;
+  if (!host.lend.gomote) return "the owner of its machine does not lend it to people any more";
+  if (!isLent(host) || mayNotBorrow(owner, host) === undefined) return undefined;
   return "its owner has no role any more with which one borrows such machines";
 }

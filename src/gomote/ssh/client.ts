@@ -35,7 +35,7 @@ import { held } from "./library.ts";
 import { serveOriginal } from "./original.ts";
 
 export const IDLE_LIMIT: Ms = minutes(10);
-const ADMISSION_LOOK_EVERY: Ms = minutes(5);
+const ADMISSION_LOOK_EVERY: Ms = minutes(1);
 /** Sessions and forwarded connections of one client at a time. */
 export const MOST_CHANNELS = 128;
 /** Of forwarded ports, of one client in all: each is written down. */

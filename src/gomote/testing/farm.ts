@@ -73,6 +73,8 @@ export interface GomoteFarmOptions {
   readonly parkFor?: Ms;
   /** Shells, and keys that are really signed for them. */
   readonly shells?: boolean;
+  /** Asked each time what the configuration is; undefined: `config`. */
+  readonly reconfigured?: () => Partial<FarmInput> | undefined;
   /** Instead of the people in the database. */
   readonly identify?: (bearer: string) => Promise<Person>;
 }
@@ -159,7 +161,10 @@ export async function gomoteFarm(options: GomoteFarmOptions = {}): Promise<Gomot
     clock,
     log: quiet,
     coordinator,
-    config: () => config,
+    config: () => {
+      const changed = options.reconfigured?.();
+      return changed ? checkFarm({ ...FARM, ...changed }) : config;
+    },
     people: { identify: options.identify ?? ((bearer) => people.identify(bearer)) },
     peers,
     machine: (session) => machines.pool.take(session),
