@@ -75,7 +75,8 @@ const hosts: HostInput[] = [
     // Who may borrow its machines with `gomote`: "members" are all people the farm knows, "team" those with the role team or operator.
     // Default: nobody for community machines, else members.
     gomote: "team",
-    // What their owner agrees to: that people run there what they like. Default: false for community machines, else true.
+    // What their owner agrees to: that people run there what they like; taken back, it ends what people have there.
+    // Default: false for community machines, else true.
     lend: { gomote: true },
     // So many are lent at a time, those included that somebody waits for. Default: all.
     gomoteMost: 1,
