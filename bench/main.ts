@@ -1,5 +1,5 @@
 /**
- * `npm run bench [NAME...]`: measures what the farm promises. Without names, everything, in under ten minutes.
+ * `npm run bench [NAME...]`: measures what the farm promises. Without names, everything.
  *
  * Figures go to stdout, one JSON line each (figure.ts); progress and explanations go to stderr. A missed goal is reported, not
  * an error: exit 0 when everything could be measured, 1 when something could not, 2 for a name that is not there.

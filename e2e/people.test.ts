@@ -27,7 +27,7 @@ async function farm(stack: AsyncDisposableStack) {
 }
 
 test("users are added, listed, given roles and tokens, and removed; each refusal says what to do", {
-  timeout: 60_000,
+  timeout: 180_000,
 }, async () => {
   await using stack = new AsyncDisposableStack();
   const { run, coordinator, pages } = await farm(stack);

@@ -138,7 +138,7 @@ test("green builds lose their logs first, then the others; what is open and what
   expect(await pass(database)).toEqual({}); // nothing is left to do
 });
 
-test("what cannot be deleted keeps nothing else, and goes in a later pass", async () => {
+test("what cannot be deleted keeps nothing of another kind, and goes in a later pass", async () => {
   await using database = await freshDatabase();
   const { sql } = database;
   await start(database);

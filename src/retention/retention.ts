@@ -3,8 +3,8 @@
  *
  * Once per PASS_EVERY: logs of what succeeded, then other logs, then builds and what hung on them, then what machines and people left behind. All
  * of it in bites of a few rows, each in a transaction of its own; after a bite the database has at least four times as long for everybody
- * else. One coordinator at a time: whoever finds another at it leaves the pass to that one. A pass that is broken off is begun anew. What cannot be
- * deleted keeps nothing else: the failure is logged, and the next pass tries again.
+ * else. One coordinator at a time: whoever finds another at it leaves the pass to that one. A pass that is broken off is begun anew. A bite that
+ * fails ends its kind for this pass, and no other: the failure is logged, and the next pass tries again.
  */
 import type { FarmConfig } from "../config/effective.ts";
 import type { Clock } from "../farm/clock.ts";
