@@ -1,25 +1,11 @@
 /**
- * What the programs that run a farm share: how they say what went wrong, how they end, what they print.
+ * What the programs of a farm's computer share: how they say what went wrong, and how they end.
  *
  * Exit status: 0 done; 1 a build failed (`-once`); 2 anything that kept the program from doing what it was asked.
  */
-import { constants } from "node:os";
-import pino from "pino";
-import type { Log } from "../farm/deps.ts";
 import { FarmError } from "../farm/errors.ts";
-import { usageError } from "../farm/flags.ts";
-import { systemClock } from "../store/system-clock.ts";
-import { parseAddress } from "./address.ts";
-import type { ConfigOrigin } from "./config-file.ts";
-import { Coordinator } from "./coordinator.ts";
-import { once } from "./once.ts";
-import { showBuilds } from "./terminal.ts";
-import { VERSION } from "./version.ts";
 
-/** After a second Ctrl-C, or this long, the program no longer waits for a clean end. */
-const END_LIMIT_MS = 30_000;
-
-type Ending = number | { readonly text: string; readonly exitCode: number };
+export type Ending = number | { readonly text: string; readonly exitCode: number };
 
 /** Runs a program's `main` and turns its result, or what it throws, into text and exit status. */
 export async function main(body: () => Promise<Ending>): Promise<void> {
@@ -33,128 +19,4 @@ export async function main(body: () => Promise<Ending>): Promise<void> {
     );
     process.exitCode = 2;
   }
-}
-
-export interface ServeOptions {
-  readonly data: string;
-  /** "": the data folder. */
-  readonly secrets: string;
-  readonly listen: string;
-  /** "": worked out from `listen`. */
-  readonly peer?: string;
-  readonly http: string;
-  /** "": no ssh gateway. */
-  readonly listenSsh?: string;
-  readonly origin: ConfigOrigin;
-  readonly dev: boolean;
-  readonly allowDevKey?: boolean;
-  readonly masterKeyFile?: string;
-  readonly certificate?: { readonly certFile: string; readonly keyFile: string; readonly names: readonly string[] };
-  readonly farmName: string;
-  /** Show builds as lines on stdout, instead of the structured log. */
-  readonly terminal?: boolean;
-  readonly once?: boolean;
-}
-
-/** Runs a farm until SIGINT or SIGTERM, or with `once` until the newest builds have ended; resolves with the exit status. */
-export async function serve(options: ServeOptions): Promise<Ending> {
-  const listen = parseAddress(options.listen);
-  if (!listen) return usageError(`invalid value ${JSON.stringify(options.listen)} for flag -listen: want HOST:PORT`);
-  const http = parseAddress(options.http);
-  if (!http) return usageError(`invalid value ${JSON.stringify(options.http)} for flag -http: want HOST:PORT`);
-  const peer = options.peer ? parseAddress(options.peer) : undefined;
-  if (options.peer && !peer?.host) {
-    return usageError(`invalid value ${JSON.stringify(options.peer)} for flag -peer: want HOST:PORT`);
-  }
-  const listenSsh = options.listenSsh ? parseAddress(options.listenSsh) : undefined;
-  if (options.listenSsh && !listenSsh) {
-    return usageError(`invalid value ${JSON.stringify(options.listenSsh)} for flag -listen-ssh: want HOST:PORT`);
-  }
-  const log: Log = options.terminal
-    ? pino({ level: process.env.BARNRAISER_LOG ?? "error" }, pino.destination({ dest: 2, sync: true }))
-    : pino({ level: process.env.BARNRAISER_LOG ?? "info" }, pino.destination({ dest: 1, sync: true }));
-
-  const ended = new AbortController();
-  const end = (reason: string) => {
-    ended.abort(reason);
-    setTimeout(() => process.exit(2), END_LIMIT_MS).unref(); // gone with the process when that ends in time
-  };
-  const onSignal = (signal: NodeJS.Signals) => {
-    if (ended.signal.aborted) process.exit(128 + constants.signals[signal]); // asked twice: at once
-    end(signal);
-  };
-  // A daemon takes its configuration up again while it has one, and is never ended by that; a farm in a terminal ends with the terminal.
-  let reload: (() => void) | undefined;
-  const hangUp = options.terminal ? onSignal : () => reload?.();
-  process.on("SIGINT", onSignal).on("SIGTERM", onSignal).on("SIGHUP", hangUp);
-  try {
-    await using farm = await Coordinator.start({
-      ...options,
-      listen,
-      peer,
-      http,
-      listenSsh,
-      clock: systemClock,
-      log,
-      lost: () => {
-        log.error({}, "Another coordinator took this one for dead and has its work; ending");
-        end("SIGTERM");
-      },
-    });
-    reload = () => void farm.reload();
-    if (options.terminal) process.stdout.write(heading(farm));
-    else log.info({ pages: farm.pages, machines: farm.machines, ...farm.gateway, version: VERSION }, "The farm runs");
-    try {
-      return await follow(farm, options, ended);
-    } finally {
-      reload = undefined;
-    }
-  } catch (error) {
-    if (error === "SIGINT" || error === "SIGTERM") return { text: "", exitCode: 2 }; // -once, and it was not let finish
-    throw error;
-  } finally {
-    process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
-  }
-}
-
-/** Shows what the farm does until `ended`, with `once` until it has done it; resolves with the exit status. */
-async function follow(farm: Coordinator, options: ServeOptions, ended: AbortController): Promise<number> {
-  const { sql, bus, pages, newest } = farm;
-  const shown = options.terminal
-    ? showBuilds({ sql, bus, clock: systemClock, out: process.stdout, pages }, ended.signal)
-    : undefined;
-  try {
-    if (!options.once) {
-      await aborted(ended.signal);
-      return 0;
-    }
-    let verdict = "";
-    const out = { write: (text: string) => (verdict += text) };
-    const status = await once({ bus, clock: systemClock, newest, out, pages }, ended.signal);
-    ended.abort("done");
-    await shown; // the verdict stands below the last line
-    process.stdout.write(verdict);
-    return status;
-  } finally {
-    ended.abort("done");
-    await shown;
-    if (options.terminal && !options.once) process.stdout.write("Ending what runs here…\n");
-  }
-}
-
-function heading(farm: Coordinator): string {
-  const lines = [
-    `Barnraiser ${VERSION}`,
-    `  pages     ${farm.pages}`,
-    `  machines  ${farm.machines}   (CA certificate ${farm.caFile})`,
-    ...farm.watching.map((line) => `  watching  ${line}`),
-  ];
-  return `${lines.join("\n")}\n`;
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener("abort", () => resolve(), { once: true });
-  });
 }

@@ -2,7 +2,7 @@
 import { endianness } from "node:os";
 import { farmForRepository } from "../../config/farm-for-repository.ts";
 import { addressFlags } from "../../coordinator/flags.ts";
-import { main, serve } from "../../coordinator/program.ts";
+import { main } from "../../coordinator/program.ts";
 import { bool, parseFlags, text, texts, usageError } from "../../farm/flags.ts";
 import { platformName } from "../../farm/go-platform.ts";
 
@@ -28,6 +28,7 @@ await main(async () => {
   const branch = values.branch ? { branch: values.branch } : {};
   const at = { url: values.repo, from: process.cwd() };
   const farm = () => farmForRepository({ ...at, ...branch, commands: values.run, platform });
+  const { serve } = await import("../../coordinator/serve.ts");
   return serve({
     data: values.data,
     secrets: values.secrets,

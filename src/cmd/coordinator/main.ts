@@ -6,9 +6,8 @@ import { readFarm } from "../../coordinator/config-file.ts";
 import { addressFlags } from "../../coordinator/flags.ts";
 import { controlPeople } from "../../coordinator/people-control.ts";
 import { peopleCommandOf, peopleFlags } from "../../coordinator/people-flags.ts";
-import { main, serve } from "../../coordinator/program.ts";
+import { main } from "../../coordinator/program.ts";
 import { control } from "../../coordinator/remote-control.ts";
-import { testNotice } from "../../coordinator/test-notice.ts";
 import { bool, choice, parseFlags, text, texts, usageError } from "../../farm/flags.ts";
 import { systemClock } from "../../store/system-clock.ts";
 
@@ -45,7 +44,10 @@ await main(async () => {
     );
     return 0;
   }
-  if (values["test-notice"]) return testNotice(values.config, values["farm-name"], systemClock, process.stdout);
+  if (values["test-notice"]) {
+    const { testNotice } = await import("../../coordinator/test-notice.ts");
+    return testNotice(values.config, values["farm-name"], systemClock, process.stdout);
+  }
   const { data } = values;
   const secrets = values.secrets || data;
   const about = peopleCommandOf(values, given);
@@ -60,6 +62,7 @@ await main(async () => {
     process.stdout.write(`${await control(data, secrets, command, systemClock)}\n`);
     return 0;
   }
+  const { serve } = await import("../../coordinator/serve.ts");
   return serve({
     data: values.data,
     secrets: values.secrets,
