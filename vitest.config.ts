@@ -7,8 +7,9 @@ export default defineConfig({
   test: {
     globalSetup: ["src/store/testing/global-setup.ts"],
     include: ["src/**/*.test.{ts,tsx}", "e2e/**/*.test.ts", "bench/**/*.test.ts"],
-    testTimeout: 30_000,
-    hookTimeout: 30_000,
+    // A limit is for what hangs: a computer that is busy with other things takes several times as long as one that is not.
+    testTimeout: 90_000,
+    hookTimeout: 90_000,
     pool: "forks",
     maxWorkers: 2,
   },

@@ -53,7 +53,7 @@ test("genbuilderkey without a master key, or with an empty one, says where it lo
 });
 
 test("genbuilderkey makes, lists and revokes keys of machines, with no coordinator running", {
-  timeout: 60_000,
+  timeout: 120_000,
 }, async () => {
   const folder = await home();
   const data = join(folder, "farm");

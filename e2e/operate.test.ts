@@ -91,7 +91,7 @@ test("a changed configuration is taken up without a restart; a broken one leaves
   expect(await farm.coordinator.exited).toBe(0);
 });
 
-test("-check prints the effective farm, or every mistake with its place and value", { timeout: 60_000 }, async () => {
+test("-check prints the effective farm, or every mistake with its place and value", { timeout: 120_000 }, async () => {
   const folder = await temporaryFolder();
   onTestFinished(() => rm(folder, { recursive: true, force: true }));
   const file = join(folder, "farm.config.ts");

@@ -247,7 +247,7 @@ class Terminal implements Disposable {
 
 test.each([0, 1])(
   "[gomote 43] through gateway %i a shell has a terminal, which follows the window",
-  { timeout: 60_000 },
+  { timeout: 120_000 },
   async (at) => {
     using terminal = new Terminal(at);
     await terminal.sees(new RegExp(`# Welcome to ${id}, the machine m1`));
@@ -266,7 +266,7 @@ test.each([0, 1])(
   },
 );
 
-test.each([0, 1])("through gateway %i scp, sftp and rsync carry files", { timeout: 60_000 }, async (at) => {
+test.each([0, 1])("through gateway %i scp, sftp and rsync carry files", { timeout: 120_000 }, async (at) => {
   const port = String(ports[at]);
   const there = `${id}@127.0.0.1`;
   await writeFile(join(folder, "up"), "x".repeat(300_000), { mode: 0o741 });
@@ -304,7 +304,7 @@ function freePort(): Promise<number> {
 
 test.each([0, 1])(
   "through gateway %i -L reaches the machine's loopback, and nothing of the farm's network",
-  { timeout: 60_000 },
+  { timeout: 120_000 },
   async (at) => {
     const server: Server = createServer((_, response) => response.end("from the machine"));
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -380,7 +380,7 @@ interface Executions {
 
 test.each([0, 1])(
   "through gateway %i commands, files and shells are commands of the instance: shown to its machine's owner, and killed as any other",
-  { timeout: 60_000 },
+  { timeout: 120_000 },
   async (at) => {
     const list = async () => {
       const { executions = [] } = (await alice.call("ListExecutions", { gomote_id: id }, OWN)) as Executions;
@@ -439,7 +439,7 @@ test.each([0, 1])(
   },
 );
 
-test("a client that is killed takes its command along", { timeout: 60_000 }, async () => {
+test("a client that is killed takes its command along", { timeout: 120_000 }, async () => {
   const word = `ssh-left-${process.pid}`;
   const child = spawn(
     "ssh",
@@ -460,7 +460,7 @@ test("a client that is killed takes its command along", { timeout: 60_000 }, asy
   );
 });
 
-test("an instance that ends says why on every terminal, and closes it", { timeout: 60_000 }, async () => {
+test("an instance that ends says why on every terminal, and closes it", { timeout: 120_000 }, async () => {
   using here = new Terminal(0);
   using there = new Terminal(1);
   for (const terminal of [here, there]) {

@@ -54,7 +54,7 @@ test("-once ends with 1 when a build failed, printing step, last lines and link"
 });
 
 test("-once on a data folder that was used before judges what is there now: commit, command, repository", {
-  timeout: 60_000,
+  timeout: 120_000,
 }, async () => {
   await using repository = await Repository.make();
   await using other = await Repository.make();
