@@ -16,6 +16,14 @@ import { OUR_TYPE, SeveralCoordinators } from "./testing/several.ts";
 
 const OWN = "barnraiser.Gomote";
 
+interface Executions {
+  readonly executions?: readonly {
+    readonly id: string;
+    readonly argv: readonly string[];
+    readonly process_state: string;
+  }[];
+}
+
 /** Null: it changes nothing and takes nothing from the machine. */
 const CALLS: Readonly<Record<string, string | null>> = {
   Authenticate: null,
@@ -47,7 +55,9 @@ const CALLS: Readonly<Record<string, string | null>> = {
 /** They need a build: src/gomote/holds.test.ts, e2e/gomote-work.test.ts. */
 const OF_BUILDS: ReadonlySet<string> = new Set(["LayOutBuild", "HoldBuild"]);
 
-test("every action on an instance is in the audit", { timeout: 120_000 }, async () => {
+test("every action on an instance is in the audit; a shell in the browser is killed as any command", {
+  timeout: 120_000,
+}, async () => {
   const methods = [...GomoteService.methods, ...Gomote.methods].map(({ name }) => name);
   expect(Object.keys(CALLS).sort()).toEqual(methods.sort());
 
@@ -140,21 +150,20 @@ test("every action on an instance is in the audit", { timeout: 120_000 }, async 
   const there = (server.address() as AddressInfo).port;
   await does("gomote forward", () => ssh("-W", `localhost:${there}`, `${id}@127.0.0.1`));
   await new Promise((resolve) => server.close(resolve));
-  const long = alice.stream("ExecuteCommand", { gomote_id: id, command: "/bin/sleep", args: ["600"] });
-  await does("gomote kill", async () => {
+  const kill = async (command: string) => {
     let execution_id = "";
     const runs = async () => {
-      const listed = await alice.call<{ executions?: readonly { id: string; process_state: string }[] }>(
-        "ListExecutions",
-        { gomote_id: id },
-        OWN,
-      );
-      execution_id =
-        ("executions" in listed ? listed.executions : [])?.find((each) => each.process_state === "")?.id ?? "";
+      const listed = await alice.call<Executions>("ListExecutions", { gomote_id: id }, OWN);
+      const { executions = [] } = "executions" in listed ? listed : {};
+      execution_id = executions.find((each) => each.process_state === "" && each.argv[0] === command)?.id ?? "";
       return execution_id !== "";
     };
-    await until(runs, 20_000, () => "the command to run");
-    await alice.call("KillExecution", { gomote_id: id, execution_id }, OWN);
+    await until(runs, 20_000, () => `${command} to run`);
+    return await alice.call("KillExecution", { gomote_id: id, execution_id }, OWN);
+  };
+  const long = alice.stream("ExecuteCommand", { gomote_id: id, command: "/bin/sleep", args: ["600"] });
+  await does("gomote kill", async () => {
+    await kill("/bin/sleep 600");
     await long.ended;
   });
 
@@ -175,6 +184,14 @@ test("every action on an instance is in the audit", { timeout: 120_000 }, async 
       socket.once("open", () => socket.send(JSON.stringify({ open: { columns: 80, rows: 24, shell: null, from: 0 } })));
       socket.once("message", resolve);
     });
+    const said: string[] = [];
+    socket.on("message", (bytes, isBinary) => (isBinary ? undefined : said.push(String(bytes))));
+    expect(await kill("a shell in the browser")).toEqual({});
+    await until(
+      () => said.some((each) => each.includes("It was killed with gomote kill.")),
+      20_000,
+      () => `the shell's end in ${said}`,
+    );
     socket.terminate();
   });
   await does(null, () => page("files"));
