@@ -38,7 +38,7 @@ import { goesOnElsewhere, heldLeases, lostLeases, parkLease } from "../store/lea
 import { patiently } from "../store/patience.ts";
 import { endHelper } from "../store/set-aside.ts";
 import { type AttemptDeps, type Back, workOnAttempt } from "./attempt.ts";
-import { help } from "./help.ts";
+import { help, replaceHelper } from "./help.ts";
 import type { BuildMachine } from "./machine.ts";
 import { publishBuild } from "./publish.ts";
 import { testsDeps } from "./tests-of.ts";
@@ -79,7 +79,6 @@ interface Running {
   readonly stop: AbortController;
   /** Once it is known. */
   build?: BuildId;
-  builder?: string;
   done: Promise<void>;
 }
 
@@ -190,9 +189,11 @@ export class Builds implements AsyncDisposable {
   async #help(running: Running, machine: BuildMachine | undefined): Promise<Back> {
     const { clock, sql, bus, log, snapshots, parkFor, patiently } = this.#deps;
     const { lease, stop } = running;
-    const told = ({ build }: HelperJob): void => {
+    let job: HelperJob | undefined;
+    const told = (known: HelperJob): void => {
+      const { build } = known;
+      job = known;
       running.build = build.id;
-      running.builder = build.builder;
       bus.publish(`build:${build.id}`);
       if (machine) bus.publish(`machine:${machine.machineId}`);
     };
@@ -204,13 +205,15 @@ export class Builds implements AsyncDisposable {
     if (parked) back = "parked";
     else if (await patiently(() => goesOnElsewhere(sql, lease))) back = "elsewhere";
     else {
-      const fault = !helped.parked && helped.machineFault;
+      const fault = helped.parked ? undefined : helped.fault;
       await patiently(() => endHelper(sql, lease, fault, helped.reason, clock.now()));
+      const failed = fault === undefined ? undefined : job;
+      if (failed) await patiently(() => replaceHelper(deps, failed, lease));
     }
     log.info({ build: running.build, machine: machine?.name, reason: helped.reason, parked }, "A helper ended");
     if (!helped.parked && helped.verdict) {
       log.info(
-        { build: running.build, builder: running.builder, machine: machine?.name, ...helped.verdict },
+        { build: running.build, builder: job?.build.builder, machine: machine?.name, ...helped.verdict },
         "A build ended",
       );
     }

@@ -13,6 +13,7 @@ import type { LeaseId } from "../farm/ids.ts";
 import type { Lease } from "../farm/lease.ts";
 import { slowAfter } from "../schedule/test-groups.ts";
 import { type HelperJob, helperJob, helpersMayCome, type LeftAlone, testsLeftAlone } from "../store/helper-leases.ts";
+import type { HelperFault } from "../store/set-aside.ts";
 import { heldGroup } from "../store/test-groups.ts";
 import { buildLimit, outOfTimeText } from "./command-limits.ts";
 import { type BuildMachine, isAgainstMachine } from "./machine.ts";
@@ -28,13 +29,13 @@ export interface HelpDeps extends TestsDeps {
 export type Helped = { readonly reason: string } & (
   | { readonly parked: true }
   /**
-   * `machineFine`: it may be used again after it was cleaned; `machineFault`: it went away or broke in the middle of its work. `verdict`: the build
-   * ended with its last test, and nobody drives the build's own machine.
+   * `machineFine`: it may be used again after it was cleaned; `fault`: whose it is that it could not help. `verdict`: the build ended
+   * with its last test, and nobody drives the build's own machine.
    */
   | {
       readonly parked: false;
       readonly machineFine: boolean;
-      readonly machineFault: boolean;
+      readonly fault?: HelperFault;
       readonly verdict?: { readonly outcome: "success" | "failure"; readonly tookMs: number };
     }
 );
@@ -90,12 +91,13 @@ export async function help(
     if (machine.resumes && (stopped || (machine.gone.aborted && !signal.aborted))) return { reason, parked: true };
     const ours = signal.aborted || !isAgainstMachine(error);
     const machineFine = ours && !machine.gone.aborted && (!signal.aborted || machine.agent === "barnraiser");
-    return { reason, parked: false, machineFine, machineFault: !machineFine && !signal.aborted };
+    if (signal.aborted) return { reason, parked: false, machineFine };
+    return { reason, parked: false, machineFine, fault: machineFine ? "farm" : "machine" };
   }
 }
 
 function ended(reason: string): Helped & { readonly parked: false } {
-  return { reason, parked: false, machineFine: true, machineFault: false };
+  return { reason, parked: false, machineFine: true };
 }
 
 /**
@@ -117,6 +119,18 @@ export async function helpThoseLeftAlone(
     const rules = { spec: tests, helpers: helpersOf(tests, { class: leaseClass }) };
     if (await helpersMayCome(sql, build.id, rules, now)) bus.publish(`queue:${build.hostType}`);
   }
+}
+
+/** After a helper of `job` has failed: another one, which its machine leaves to others for a while. */
+export async function replaceHelper(
+  { sql, bus, clock }: Pick<HelpDeps, "sql" | "bus" | "clock">,
+  { build, recipe }: HelperJob,
+  lease: Pick<Lease, "class">,
+): Promise<void> {
+  const { tests } = recipe;
+  if (tests === undefined) return;
+  const rules = { spec: tests, helpers: helpersOf(tests, lease) };
+  if (await helpersMayCome(sql, build.id, rules, clock.now())) bus.publish(`queue:${build.hostType}`);
 }
 
 /** The tree of the build on a machine whose folder is empty. */

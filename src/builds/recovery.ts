@@ -170,7 +170,7 @@ export class Recovery implements AsyncDisposable {
     const { attempt, epoch } = left;
     const charged = !left.orphaned;
     if (attempt === null) {
-      if (left.kind === "helper") await endHelper(sql, left, charged, reason, clock.now());
+      if (left.kind === "helper") await endHelper(sql, left, charged ? "machine" : undefined, reason, clock.now());
       else await endLease(sql, left, clock.now(), reason);
       return false;
     }

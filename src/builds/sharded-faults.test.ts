@@ -1,6 +1,7 @@
 /** Machines that hang, are slow, or answer what nobody can use, in the middle of a build's tests. */
 import { expect, test, vi } from "vitest";
-import { epochMs, ms } from "../farm/ids.ts";
+import { durationText } from "../farm/duration-text.ts";
+import { epochMs, ms, seconds } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { FLUSH_AFTER } from "../logs/writer.ts";
 import { systemClock } from "../store/system-clock.ts";
@@ -191,6 +192,27 @@ test("a test whose coordinators are upgraded one after the other, on a machine t
   expect(await testsOf(database, id)).toMatchObject([{ outcome: "success", losses: 0 }]);
 });
 
+test("helpers that cannot have the tree, because who keeps it is being restarted, do not use up the helpers of their build", async () => {
+  await using database = await freshDatabase();
+  let away = true;
+  const restore = async () => (away ? { bad: "its coordinator is not there" } : { skippedLinks: 0 });
+  await using farm = await opened(database, { snapshots: { ...trees(), restore } });
+  const gate = Promise.withResolvers<void>();
+  const main = await farm.connect("linux", "main", { script: runScript(() => ({ started: () => gate.promise })) });
+  const id = await planTests(database, testsSpec(NAMES, QUICK));
+  await running(main);
+  const helpers: FakeMachine[] = [];
+  for (const name of ["one", "two", "three", "four"]) {
+    helpers.push(await farm.connect("linux", name));
+    await vi.waitFor(() => expect(farm.released).toContainEqual({ name, how: "clean" }), { timeout: 5000 });
+  }
+  away = false;
+  const ran = () => helpers.flatMap(({ calls }) => calls.filter((call) => call === "exec run"));
+  await vi.waitFor(() => expect(ran().length).toBeGreaterThan(0), { timeout: 10_000 });
+  gate.resolve();
+  expect(await endedBuild(database, id)).toMatchObject({ outcome: "success" });
+});
+
 test("a machine that breaks three times in a row as a helper is set aside", async () => {
   await using database = await freshDatabase();
   await using farm = await opened(database);
@@ -269,9 +291,10 @@ test("a build that has used up its time names what had not ended, on every machi
   const clock = new FakeClock();
   await using farm = await opened(database, { clock, snapshots: trees() });
   const script = runScript(() => ({ ends: "hang" }));
+  const limit = seconds(50); // less than a command may take: one that begins with its build would reach both at once
   for (const name of ["main", "helper"]) await farm.connect("linux", name, { script });
   const id = await planTests(database, testsSpec(NAMES, { helpers: 1, groupTargetMs: 6000 }), {
-    limits: { buildMs: 60_000 },
+    limits: { buildMs: limit },
     now: clock.now(),
   });
   const groups = () => database.sql.query<{ tests: number[] }>("select tests from test_group order by id");
@@ -284,9 +307,9 @@ test("a build that has used up its time names what had not ended, on every machi
   );
   const begun = (await groups()).map(({ tests }) => tests);
   expect(Math.max(...begun.map((tests) => tests.length))).toBeGreaterThan(1);
-  await clock.advance(ms(60_000));
+  await clock.advance(limit);
   const names = begun.flat().toSorted((a, b) => a - b);
-  const reason = `timed out: its build has 1m 00s; not ended: ${names.map((number) => NAMES[number - 1]).join(", ")}`;
+  const reason = `timed out: its build has ${durationText(limit)}; not ended: ${names.map((number) => NAMES[number - 1]).join(", ")}`;
   expect(await endedBuild(database, id)).toMatchObject({ outcome: "failure", reason, failed_step: "tests" });
   expect(await database.sql.query("select from test where state <> 'ended' or outcome <> 'skipped'")).toEqual([]);
   await vi.waitFor(async () => {

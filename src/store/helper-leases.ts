@@ -1,6 +1,12 @@
-/** Further machines for the tests of a build: wanted while they are useful, and what a lease of one is for. */
+/**
+ * Further machines for the tests of a build: wanted while they are useful, and what a lease of one is for.
+ *
+ * However many helpers have failed, been withdrawn or found nothing to do, a build may have others. A machine that has failed it leaves them to
+ * other machines for a pause, twice as long each time, until a helper of the build has done well: so one that cannot have the tree, or breaks,
+ * is not tried without end, and the build has helpers again soon after that is over.
+ */
 import type { Recipe } from "../farm/build.ts";
-import { type BuildId, type EpochMs, epochMs, type LeaseId } from "../farm/ids.ts";
+import { type BuildId, type EpochMs, epochMs, type LeaseId, type Ms, minutes, ms, plus, seconds } from "../farm/ids.ts";
 import type { LeaseClass } from "../farm/lease.ts";
 import { leftMs, usefulHelpers } from "../schedule/test-groups.ts";
 import { COUNTS_FROM } from "./build-time.ts";
@@ -9,8 +15,9 @@ import { leaseClass } from "./leases.ts";
 import { at, type Sql } from "./sql.ts";
 import { TestRun, type Turn, type TurnRules } from "./test-run.ts";
 
-/** Helpers that broke are replaced, but not for ever. */
-const LEASES_PER_HELPER = 3;
+/** How long a machine leaves a build to others when it has failed it once; twice as long each time, up to LONGEST_PAUSE. */
+const FIRST_PAUSE: Ms = seconds(1);
+const LONGEST_PAUSE: Ms = minutes(5);
 
 type HelperRules = Pick<TurnRules, "spec" | "helpers">;
 
@@ -94,14 +101,15 @@ export async function helperJob(sql: Sql, lease: LeaseId): Promise<HelperJob | u
 
 /** Whether another machine may take what this one has failed: one that works for the build, or a free one that may join. */
 export async function anotherMay({ tx, run, rules }: Turn): Promise<boolean> {
-  const { main, helpers, wanted, made } = run.working;
+  const { main, helpers, wanted } = run.working;
   if (main + helpers + wanted > 1) return true;
-  if (!run.invited || made >= rules.helpers * LEASES_PER_HELPER) return false;
+  if (!run.invited || rules.helpers === 0) return false;
+  const { machines } = await failing(tx, run.build);
   const [free] = await tx.query(
     `select from build b join machine m on m.host_type = b.host_type join session s on s.machine_id = m.id
      where b.id = $1 and s.closed_at is null and m.drained_at is null and m.set_aside_at is null
-       and not exists (select from lease where session_id = s.id and state = 'held') limit 1`,
-    [run.build],
+       and m.id <> all ($2::bigint[]) and not exists (select from lease where session_id = s.id and state = 'held') limit 1`,
+    [run.build, machines],
   );
   return free !== undefined;
 }
@@ -118,7 +126,8 @@ export async function neededAnyway({ tx, run, now }: Turn): Promise<number> {
 }
 
 /**
- * Wants further machines while they are useful, and takes back what nobody has given yet when they are not; `least` are useful anyway.
+ * Wants further machines while they are useful, away from those that have failed lately, and takes back what nobody has given yet when they
+ * are not; `least` are useful anyway.
  * True: some are wanted anew.
  */
 export async function adjustHelpers(
@@ -126,13 +135,15 @@ export async function adjustHelpers(
   least: number,
 ): Promise<boolean> {
   const { spec, helpers: most } = rules;
-  const { helpers, wanted, made } = run.working;
+  const { helpers, wanted } = run.working;
   const left = leftMs(run.left, run.unknownMs(spec));
-  const useful = run.stopped || !run.invited ? 0 : Math.max(least, usefulHelpers(left, spec.groupTargetMs, most));
+  const useful =
+    run.stopped || !run.invited || most === 0 ? 0 : Math.max(least, usefulHelpers(left, spec.groupTargetMs, most));
   const helping = helpers + wanted;
-  const more = Math.min(useful - helping, most * LEASES_PER_HELPER - made);
-  if (more > 0) {
-    await tx.query(WANT_HELPERS, [run.build, more, at(now)]);
+  if (useful > helping) {
+    const { machines, times } = await failing(tx, run.build);
+    const until = times === 0 ? null : plus(now, pauseAfter(times));
+    await tx.query(WANT_HELPERS, [run.build, useful - helping, at(now), machines, at(until)]);
     return true;
   }
   if (wanted > 0 && useful < helping) {
@@ -146,11 +157,42 @@ export async function adjustHelpers(
   return false;
 }
 
-/** $1 build, $2 how many, $3 now. As the build's own lease, but never starving: a build does not wait for its helpers. */
+function pauseAfter(times: number): Ms {
+  return ms(Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (times - 1)));
+}
+
+interface Failing {
+  readonly machines: readonly number[];
+  /** How often that one has failed that did most often. */
+  readonly times: number;
+}
+
+/** The machines that have failed as helpers of a build since one of its helpers did well. */
+async function failing(tx: Sql, build: BuildId): Promise<Failing> {
+  const [row] = await tx.query<Failing>(
+    `select coalesce(array_agg(machine_id), '{}') as machines, coalesce(max(times), 0) as times from (
+       select machine_id, count(*) as times from helper
+       where build_id = $1 and failed
+         and ended_at > coalesce((select max(ended_at) from helper where build_id = $1 and machine_fault is false), '-infinity')
+       group by machine_id
+     ) f`,
+    [build],
+  );
+  return row ?? { machines: [], times: 0 };
+}
+
+/**
+ * $1 build, $2 how many, $3 now, $4 machines that leave them to others until $5. As the build's own lease, but never starving: a build does
+ * not wait for its helpers.
+ */
 const WANT_HELPERS = `
-with l as (
-  insert into lease (kind, class, queue, flow, repo, release, provenance, rank, wanted_at, starves_at)
-  select 'helper', o.class, o.queue, o.flow, o.repo, o.release, o.provenance, o.rank, $3::timestamptz, $3::timestamptz + interval '1 year'
+with avoiding as (
+  update lease set avoid = $4::bigint[], avoid_until = $5
+  from helper h where h.build_id = $1 and lease.id = h.lease_id and lease.state = 'wanted' and $5::timestamptz is not null
+), l as (
+  insert into lease (kind, class, queue, flow, repo, release, provenance, rank, wanted_at, starves_at, avoid, avoid_until)
+  select 'helper', o.class, o.queue, o.flow, o.repo, o.release, o.provenance, o.rank, $3::timestamptz, $3::timestamptz + interval '1 year',
+    $4::bigint[], $5::timestamptz
   from (select l.* from attempt a join lease l on l.id = a.lease_id where a.build_id = $1 order by a.number desc limit 1) o,
     generate_series(1, $2::integer)
   returning id

@@ -91,8 +91,8 @@ async function help(sql: Sql, machine: TestMachine, fate: Helped, now: EpochMs):
     "select id, epoch from lease where kind = 'helper' order by id desc limit 1",
   );
   if (!lease) throw new Error("no lease");
-  await endHelper(sql, lease, fate === "own failure", `machine gone: ${fate}, helping`, now);
-  await endHelper(sql, lease, true, "a second time", now); // nothing happens
+  await endHelper(sql, lease, fate === "own failure" ? "machine" : undefined, `machine gone: ${fate}, helping`, now);
+  await endHelper(sql, lease, "machine", "a second time", now); // nothing happens
 }
 
 interface Aside {

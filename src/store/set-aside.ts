@@ -71,17 +71,21 @@ export async function setAsideIfFailing(sql: Sql, machine: MachineId, reason: st
   );
 }
 
+/** Whose fault it is that a helper could not help: its machine went away or broke, or the farm could not give it the tree. */
+export type HelperFault = "machine" | "farm";
+
 /**
- * Ends the lease of a helper, if the end of its build has not; `fault`: by its machine's fault. Otherwise it speaks for the machine if a group
+ * Ends the lease of a helper, if the end of its build has not. Where that is not its machine's fault it speaks for the machine if a group
  * of tests ended on it. Nothing happens a second time, or when the lease was adopted before.
  */
 export async function endHelper(
   sql: Sql,
   { id, epoch }: Held,
-  fault: boolean,
+  fault: HelperFault | undefined,
   reason: string,
   now: EpochMs,
 ): Promise<void> {
+  const machineFault = fault === "machine";
   await sql.tx(async (tx) => {
     const [ended] = await tx.query<{ machine: number | null }>(
       `with l as (
@@ -89,14 +93,14 @@ export async function endHelper(
        ), ended as (
          update lease set state = 'ended', ended_at = $3, end_reason = $4 from l where lease.id = l.id and lease.state <> 'ended'
        )
-       update helper set machine_id = l.machine_id, ended_at = $3, machine_fault = case
+       update helper set machine_id = l.machine_id, ended_at = $3, failed = $6, machine_fault = case
            when $5 then true
            when exists (select from test_group g where g.lease_id = l.id and (g.status = 'ok' or g.status like 'exit status %')) then false
          end
        from l where helper.lease_id = l.id and helper.ended_at is null returning helper.machine_id as machine`,
-      [id, epoch, at(now), reason, fault],
+      [id, epoch, at(now), reason, machineFault, fault !== undefined],
     );
-    if (fault && ended && ended.machine !== null) {
+    if (machineFault && ended && ended.machine !== null) {
       await setAsideIfFailing(tx, machineId(ended.machine), reason, now);
     }
   });

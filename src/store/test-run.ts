@@ -115,9 +115,8 @@ export interface Working {
   /** 1 while the build's own attempt has a machine. One that is waited for to come back does not work, nor does a helper that is. */
   readonly main: number;
   readonly helpers: number;
-  /** Helpers' leases that wait for a machine, and all that there were. */
+  /** Helpers' leases that wait for a machine. */
   readonly wanted: number;
-  readonly made: number;
 }
 
 /** How one test stands that ran until now. */
@@ -148,7 +147,6 @@ interface Row {
   main: number;
   helpers: number;
   wanted: number;
-  made: number;
 }
 
 /** The tests of a build, for as long as their lock is held. */
@@ -179,7 +177,7 @@ export class TestRun {
   #invited: boolean;
 
   private constructor(build: BuildId, row: Row) {
-    const { main, helpers, wanted, made } = row;
+    const { main, helpers, wanted } = row;
     this.build = build;
     this.total = row.total;
     this.ended = row.ended;
@@ -187,7 +185,7 @@ export class TestRun {
     this.held = row.held;
     this.given = row.given;
     this.lost = row.lost;
-    this.working = { main, helpers, wanted, made };
+    this.working = { main, helpers, wanted };
     this.#waiting = row.waiting;
     this.#running = row.running;
     this.#failed = row.failed;
@@ -218,9 +216,9 @@ export class TestRun {
          exists (select from test_group g join lease l on l.id = g.lease_id
                  where g.build_id = $1 and g.state = 'running' and l.state = 'ended') as lost,
          (select count(*) from attempt a join lease l on l.id = a.lease_id
-          where a.build_id = $1 and a.state = 'running' and l.state = 'held' and l.parked_until is null) as main, w.helpers, w.wanted, w.made
+          where a.build_id = $1 and a.state = 'running' and l.state = 'held' and l.parked_until is null) as main, w.helpers, w.wanted
        from test_run t join build b on b.id = t.build_id cross join lateral (
-         select count(*) filter (where l.state = 'held' and l.parked_until is null) as helpers, count(*) filter (where l.state = 'wanted') as wanted, count(*) as made
+         select count(*) filter (where l.state = 'held' and l.parked_until is null) as helpers, count(*) filter (where l.state = 'wanted') as wanted
          from helper h join lease l on l.id = h.lease_id where h.build_id = $1
        ) w where t.build_id = $1`,
       [build, by?.lease ?? null, by?.epoch ?? null, by?.done ?? null],

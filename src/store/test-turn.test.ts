@@ -128,7 +128,7 @@ test.each([
     } as const;
     const policy = { retries: 3, attempts: 20, elsewhereFirst: ms(0), pause: () => ms(0) };
     expect(await giveUpAttempt(sql, { attempt: attemptId(1), ...giveUp }, policy, NOON)).toMatchObject({ again: true });
-    await endHelper(sql, helper.claimed, machineFault, "gone", NOON);
+    await endHelper(sql, helper.claimed, machineFault ? "machine" : undefined, "gone", NOON);
     const next = await join("next");
     await beginAttempt(sql, next.claimed, NOON);
     await testTurn(sql, next, undefined, RULES, NOON);

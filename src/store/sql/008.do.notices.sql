@@ -5,6 +5,7 @@ alter table attempt add column machine_fault boolean not null default false;
 alter table helper
   add column machine_id    bigint references machine (id), -- all three when its lease ended
   add column machine_fault boolean,                -- as of an attempt; null: nothing was learnt
+  add column failed        boolean not null default false, -- it broke, or could not begin: its machine is given no other for a while
   add column ended_at      timestamptz;
 create index helper_of_machine on helper (machine_id, ended_at desc, lease_id desc) where machine_fault is not null;
 

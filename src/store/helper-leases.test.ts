@@ -1,0 +1,61 @@
+import { expect, test } from "vitest";
+import { minutes, ms, plus, seconds } from "../farm/ids.ts";
+import { beginAttempt } from "./attempts.ts";
+import { helpersMayCome } from "./helper-leases.ts";
+import { claimLease } from "./leases.ts";
+import { endHelper } from "./set-aside.ts";
+import { storeTests } from "./test-run.ts";
+import { freshDatabase, type TestDatabase } from "./testing/database.ts";
+import { addBuild, addCoordinator, addMachine, NOON } from "./testing/farm.ts";
+import { RULES, TESTS, workerOf } from "./testing/tests.ts";
+
+/** A build that runs, and may have one helper. */
+async function running({ sql }: TestDatabase) {
+  const coordinator = await addCoordinator(sql);
+  const build = await addBuild(sql);
+  const main = await workerOf(sql, coordinator, build, "main");
+  await beginAttempt(sql, main.claimed, NOON);
+  await storeTests(sql, main, TESTS, "", NOON);
+  return { coordinator, wanted: (now = NOON) => helpersMayCome(sql, build, RULES, now) };
+}
+
+test("helpers that were withdrawn, or had nothing to do, are followed by others, however many", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const { coordinator, wanted } = await running(database);
+  const idle = await addMachine(sql, "linux", "idle", coordinator);
+  for (let i = 0; i < 5; i++) {
+    expect(await wanted()).toBe(true);
+    await sql.query("update lease set state = 'ended' where state = 'wanted'");
+    expect(await wanted()).toBe(true);
+    const { lease } = await claimLease(sql, idle.id, NOON);
+    if (!lease) throw new Error("It was given nothing");
+    await endHelper(sql, lease, undefined, "there was nothing left to help with", NOON);
+  }
+  expect(await wanted()).toBe(true);
+});
+
+test("a machine that failed a build leaves it to others for a pause that doubles, up to five minutes, and never for good", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const { coordinator, wanted } = await running(database);
+  const bad = await addMachine(sql, "linux", "bad", coordinator);
+  let now = NOON;
+  const pauses: number[] = [];
+  for (let i = 0; i < 11; i++) {
+    await wanted(now);
+    const { lease } = await claimLease(sql, bad.id, now);
+    if (!lease) throw new Error("It was given nothing");
+    await endHelper(sql, lease, "farm", "the tree could not be had", now);
+    expect(await wanted(now)).toBe(true);
+    const [next] = await sql.query<{ until: number }>("select avoid_until as until from lease where state = 'wanted'");
+    const pause = (next?.until ?? 0) - now;
+    pauses.push(pause);
+    expect((await claimLease(sql, bad.id, plus(now, ms(pause - 1)))).lease).toBeUndefined();
+    now = plus(now, ms(pause));
+  }
+  expect(pauses.slice(0, 4)).toEqual([1, 2, 4, 8].map(seconds));
+  expect(pauses.slice(-2)).toEqual([minutes(5), minutes(5)]);
+  const other = await addMachine(sql, "linux", "other", coordinator);
+  expect((await claimLease(sql, other.id, NOON)).lease).toBeDefined();
+});
