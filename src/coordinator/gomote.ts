@@ -42,12 +42,13 @@ export interface GomoteDeps
   readonly config: () => FarmConfig;
   readonly people: Identify;
   readonly peers: Peers;
+  readonly signature: PeerSignature;
   readonly stopping: AbortSignal;
   readonly tarball: OwnServiceDeps["tarball"];
   readonly world?: World;
   readonly sshKeys?: SshKeys;
   /** What shells need; undefined: there are none. */
-  readonly shells?: { readonly keys: GatewayKeys; readonly signature: PeerSignature };
+  readonly shells?: { readonly keys: GatewayKeys };
   readonly parkFor?: Ms;
 }
 
@@ -75,14 +76,14 @@ export interface Where {
 }
 
 export function openGomote(deps: GomoteDeps): Gomote {
-  const { sql, bus, clock, log, coordinator, config, people, stopping } = deps;
+  const { sql, bus, clock, log, coordinator, config, people, signature, stopping } = deps;
   const { tarball, world = WORLD, shells } = deps;
   const stack = new AsyncDisposableStack();
   const peers = stack.use(new PeerCalls(deps));
   const letIn = stack.use(new LetIn({ people, bus, clock, log }));
   const instances = stack.use(new Instances({ ...deps, people: (ids) => peopleOf(sql, ids) }));
   const clientKey = shells?.keys.client.publicLine ?? "";
-  const lines = shells && new MachineLines({ ...deps, ...shells, instances, clientKey });
+  const lines = shells && new MachineLines({ ...deps, instances, clientKey });
   const gate = shells && new Gate({ sql, clock, log, instances, authority: shells.keys.authority });
   const sshKeys = deps.sshKeys ?? gate ?? NO_SSH_KEYS;
   const waiting = stack.use(new WaitingRoom(deps));
@@ -111,7 +112,7 @@ export function openGomote(deps: GomoteDeps): Gomote {
     serve: ({ plainPort, ssh }, others) => {
       const own = ownService({ sql, clock, config, instances, holds, commands, records, tarball, ssh });
       return serveRpc(
-        { letIn, peers, coordinator, plainPort, log, stopping, service, own },
+        { letIn, peers, signature, coordinator, plainPort, log, stopping, service, own },
         serveTransfers({ transfers, clock, log }, others),
       );
     },

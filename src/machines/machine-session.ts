@@ -58,6 +58,8 @@ export interface LsOptions {
   readonly digest?: boolean;
   /** Directories, relative to the listed one, that are neither listed nor entered. */
   readonly skip?: readonly string[];
+  /** Lines end in NUL, from our own agent; for `readLs`. */
+  readonly nul?: boolean;
 }
 
 export interface BuildletClient {
@@ -80,7 +82,7 @@ export interface BuildletClient {
   readSnapshot(dir: string, exclude: readonly string[], signal?: AbortSignal): Promise<SnapshotBody>;
   /** Lines as in wire/buildlet-api/ls-line.ts, without their LF. A folder that cannot be listed is `bad-request`. */
   ls(dir: string, options: LsOptions, signal?: AbortSignal): Promise<string[]>;
-  /** The same as it comes, cut anywhere; from our own agent each line ends in NUL. Must be read or destroyed. */
+  /** The same as it comes, cut anywhere. Must be read or destroyed. */
   readLs(dir: string, options: LsOptions, signal?: AbortSignal): Promise<Readable>;
   /** Output comes in order; the next piece waits until `onOutput` has resolved. */
   exec(

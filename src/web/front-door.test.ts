@@ -12,7 +12,7 @@ import { epochMs } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { quiet } from "../store/testing/database.ts";
 import { certificate } from "./certificate.ts";
-import { FrontDoor, HEAD_LIMIT, MAX_MUTE, MAX_SILENT } from "./front-door.ts";
+import { FrontDoor, HEAD_LIMIT, MAX_MUTE, MAX_SILENT, MAX_STREAMS } from "./front-door.ts";
 
 async function open() {
   const folder = await mkdtemp(join(tmpdir(), "barnraiser-tls-"));
@@ -71,6 +71,8 @@ test("browsers get pages on the same port over h2 and HTTP/1.1, several requests
   const { door, ca } = await open();
   const origin = `https://localhost:${door.ports.tls}`;
   const session = http2.connect(origin, { ca, host: "127.0.0.1" });
+  const [settings] = (await once(session, "remoteSettings")) as [http2.Settings];
+  expect(settings.maxConcurrentStreams).toBe(MAX_STREAMS);
   const stream = session.request({ ":path": "/h2" });
   expect(await text(stream)).toBe("2.0 /h2");
   session.close();

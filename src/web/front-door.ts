@@ -31,6 +31,8 @@ const HANDSHAKE_LIMIT = seconds(15);
 export const MAX_SILENT = 4096;
 /** Connections that sent not a single byte: cheap, and thousands of machines that redial at once must fit. */
 export const MAX_MUTE = 8192;
+/** Requests at a time on one connection; more wait at the other end. Another coordinator passes on those of many people. */
+export const MAX_STREAMS = 2048;
 const KEEP_ALIVE = seconds(15);
 /** Of silence, before the other computer is asked whether it is there; ten questions a second apart in vain are an answer. */
 const KEEP_ALIVE_PROBE: Ms = seconds(30);
@@ -88,7 +90,10 @@ export class FrontDoor implements AsyncDisposable {
       most: MAX_SILENT,
       late: (socket) => respond(socket, 408, "Request Timeout", `no whole request head within ${HEAD_LIMIT / 1000} s`),
     });
-    this.#tls = http2.createSecureServer({ cert, key, allowHTTP1: true, handshakeTimeout: HANDSHAKE_LIMIT });
+    this.#tls = http2.createSecureServer({
+      ...{ cert, key, allowHTTP1: true, handshakeTimeout: HANDSHAKE_LIMIT },
+      settings: { maxConcurrentStreams: MAX_STREAMS },
+    });
     this.#plain = http.createServer({
       keepAliveTimeout: KEEP_ALIVE,
       headersTimeout: HEAD_LIMIT,

@@ -17,6 +17,7 @@ import { HeldElsewhere } from "../gomote/instances.ts";
 import { want, wantBelow } from "../gomote/rpc/requests.ts";
 import { Meter } from "../gomote/transfers/meter.ts";
 import type { BuildletClient } from "../machines/machine-session.ts";
+import { linesIn } from "../wire/buildlet-api/ls-line.ts";
 import { personOf } from "./acting.ts";
 import type { Pages } from "./answering.ts";
 import type { WebDeps } from "./deps.ts";
@@ -35,7 +36,7 @@ export function gomoteFileRoutes(
   const { identities } = pages;
   const routes = new Hono<Env>();
 
-  /** Works with the machine of somebody's instance, here or where it is. */
+  /** Works with the machine of somebody's instance, here or where it is; in use until all of the answer has been taken. */
   const withMachine = async (
     c: Ctx,
     person: Person,
@@ -43,8 +44,15 @@ export function gomoteFileRoutes(
   ): Promise<Response> => {
     try {
       const held = await instances.held(person, c.req.param("id") ?? "");
-      using _ = instances.keep(held.instance);
-      return await work(held, AbortSignal.any([c.req.raw.signal, held.over]));
+      using kept = new DisposableStack();
+      kept.use(instances.keep(held.instance));
+      const response = await work(held, AbortSignal.any([c.req.raw.signal, held.over]));
+      if (response.body === null || c.req.method === "HEAD") return response;
+      const inUse = kept.move();
+      return new Response(
+        whileRead(response.body, () => inUse.dispose()),
+        response,
+      );
     } catch (error) {
       if (error instanceof HeldElsewhere) return await passOn(c, lending, error.coordinator);
       throw error;
@@ -56,7 +64,7 @@ export function gomoteFileRoutes(
     const path = folderOf(c.req.query("path"));
     return withMachine(c, person, async ({ instance, machine }, signal) => {
       wantBelow(path || ".", instance);
-      const lines = await machine.client.ls(path || ".", {}, signal).catch((error: unknown) => {
+      const listing = await machine.client.readLs(path || ".", {}, signal).catch((error: unknown) => {
         throw listingError(error, path || ".", instance.name);
       });
       const view = {
@@ -66,7 +74,7 @@ export function gomoteFileRoutes(
         page: positive(c.req.query("page")) ?? 1,
         sendsFiles: sendsFiles(instance),
       };
-      const data = filesData(view, lines);
+      const data = await filesData(view, linesIn(listing));
       if (!data) return c.redirect(`${addressOf(instance.name)}/file?path=${encodeURIComponent(path)}`, 303);
       return pages.answer(c, 200, `Files of ${instance.name}`, { name: "gomote-files", data }, [], OWN);
     });
@@ -124,13 +132,10 @@ export function gomoteFileRoutes(
         sendsFiles(instance),
         `Cannot send a file from ${instance.name} by itself, its machine runs Windows: download its folder.`,
       );
-      const [line = "", ...more] = await machine.client.ls(path, {}, signal).catch((error: unknown) => {
+      const listing = await machine.client.readLs(path, {}, signal).catch((error: unknown) => {
         throw listingError(error, path, instance.name);
       });
-      want(
-        more.length === 0 && /^-[rwx-]+\t\t/.test(line),
-        `Cannot send ${JSON.stringify(path.slice(0, 200))}: it is no file.`,
-      );
+      want(await isFile(listing), `Cannot send ${JSON.stringify(path.slice(0, 200))}: it is no file.`);
       await records(person, "read", instance, path);
       return attachment(
         fileOf(machine.client, path, signal),
@@ -181,6 +186,16 @@ function sendsFiles({ workingDir }: HeldInstance["instance"]): boolean {
   return workingDir?.startsWith("/") ?? false;
 }
 
+/** What was listed has one line, without a name. */
+async function isFile(listing: Readable): Promise<boolean> {
+  let found: boolean | undefined;
+  for await (const lines of linesIn(listing)) {
+    for (const line of lines) found = found === undefined && /^-[rwx-]+\t\t/.test(line);
+    if (found === false) break;
+  }
+  return found === true;
+}
+
 /** The bytes of a file. A machine's API has no call for that, and `cat` is on every Unix; what fails in the middle breaks off. */
 function fileOf(client: BuildletClient, path: string, signal: AbortSignal): ReadableStream<Uint8Array> {
   const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
@@ -191,6 +206,26 @@ function fileOf(client: BuildletClient, path: string, signal: AbortSignal): Read
     .then(({ state, ok }) => (ok ? writer.close() : writer.abort(new Error(`cat ended with ${state}`))))
     .catch((error: unknown) => writer.abort(error).catch(() => {})); // whoever read it went away
   return readable;
+}
+
+/** `body`; `ended` is called once, when it was read to its end, broke, or is not wanted any more. */
+function whileRead(body: ReadableStream<Uint8Array>, ended: () => void): ReadableStream<Uint8Array> {
+  const reader = body.getReader();
+  return new ReadableStream({
+    async pull(controller) {
+      const piece = await reader.read().catch((error: unknown) => {
+        ended();
+        throw error;
+      });
+      if (!piece.done) return controller.enqueue(piece.value);
+      ended();
+      controller.close();
+    },
+    async cancel(reason) {
+      ended();
+      await reader.cancel(reason);
+    },
+  });
 }
 
 function attachment(body: ReadableStream<Uint8Array>, type: string, name: string): Response {

@@ -60,7 +60,7 @@ test("a file is written as it comes for as long as it moves; one that is too lar
     await clock.advance(seconds(30));
   }
   slow.end();
-  expect((await answer).status).toBe(200);
+  expect(await (await answer).json()).toEqual({ message: "d/f is on alice-linux-0" });
 
   const stuck = new PassThrough();
   const late = put(files, stuck);
@@ -76,4 +76,22 @@ test("a file is written as it comes for as long as it moves; one that is too lar
     { error: "Cannot take d/f: it is larger than the limit of 1 KiB" },
   ]);
   expect(files.inUse()).toBe(0);
+});
+
+test("an instance is in use until its download has been read to the end, or is not wanted any more", async () => {
+  const bodies: PassThrough[] = [];
+  const readTgz = async () => {
+    const body = new PassThrough();
+    bodies.push(body);
+    return body;
+  };
+  await using files = await fileWeb({ readTgz });
+  const { web, token } = files;
+  const download = () => web.get(`${PATH}/download`, { headers: { authorization: `Bearer ${token}` } });
+  const [whole, left] = [await download(), await download()];
+  expect(files.inUse()).toBe(2);
+  await left.body?.cancel();
+  expect(files.inUse()).toBe(1);
+  bodies[0]?.end("archive");
+  expect([await whole.text(), files.inUse()]).toEqual(["archive", 0]);
 });

@@ -3,7 +3,8 @@
  *
  *   who calls    `authorization: Bearer TOKEN`, before anything else is looked at, and for as long as the call goes on (let-in.ts)
  *   where        a method finds that the instance's machine is connected to another coordinator (HeldElsewhere): the same call, with the same
- *                headers, is made there, and what comes back is passed on. That one asks for the token itself, so nothing is trusted
+ *                headers, is made there, and what comes back is passed on. That one asks for the token itself; only where the caller reaches the farm
+ *                is taken from the coordinator that passes a call on, which signs it (peers/peer-signature.ts)
  *   how it ends  every error as one of gRPC's, with a sentence
  *
  * A call is passed on once. When the caller leaves, so does the call at the other end.
@@ -22,6 +23,7 @@ import {
 import type { Log } from "../../farm/deps.ts";
 import { FarmError } from "../../farm/errors.ts";
 import type { CoordinatorId } from "../../farm/ids.ts";
+import type { PeerSignature } from "../../peers/peer-signature.ts";
 import { HeldElsewhere } from "../instances.ts";
 import type { Caller } from "./faces.ts";
 import type { LetIn } from "./let-in.ts";
@@ -32,6 +34,8 @@ import { rpcError } from "./rpc-error.ts";
 const PASSED_ON = "barnraiser-passed-on";
 /** And the farm's origin, as the caller knows it. */
 const ORIGIN_FIELD = "barnraiser-origin";
+/** Signed by that coordinator. */
+const SIGNED_FIELD = "barnraiser-origin-signed";
 /** The library of the original command. */
 const ORIGINAL = /^grpc-go\//;
 
@@ -41,6 +45,7 @@ const ORIGIN: ContextKey<string> = createContextKey("");
 export interface CallsDeps {
   readonly letIn: Pick<LetIn, "admit">;
   readonly peers: Pick<PeerCalls, "unary" | "stream">;
+  readonly signature: Pick<PeerSignature, "authorization" | "refusal">;
   readonly coordinator: CoordinatorId;
   /** Of the pages without TLS. */
   readonly plainPort: () => number;
@@ -63,26 +68,32 @@ export function originOf(context: Pick<HandlerContext, "values">): string {
  * As `originOf`. The original command takes any certificate of a `localhost` that it calls, and none that the farm made for files from there: it is
  * given the plain port, which it needs for its token anyway.
  */
-function originFor({ header, url }: Pick<UnaryRequest, "header" | "url">, plainPort: number): string {
+function originFor({ header, url }: Pick<UnaryRequest, "header" | "url">, deps: CallsDeps): string {
   const passed = header.get(ORIGIN_FIELD);
-  if (passed !== null) return new URL(passed).origin;
+  const signed = header.get(SIGNED_FIELD) ?? "";
+  if (passed !== null && deps.signature.refusal(originText(passed), signed) === undefined) return passed;
   const { hostname, origin } = new URL(url);
   if (hostname !== "localhost" || !ORIGINAL.test(header.get("user-agent") ?? "")) return origin;
-  return `http://localhost:${plainPort}`;
+  return `http://localhost:${deps.plainPort()}`;
+}
+
+/** What is signed. */
+function originText(origin: string): string {
+  return `origin ${origin}`;
 }
 
 export function calls(deps: CallsDeps): Interceptor {
-  const { letIn, peers, coordinator, log } = deps;
+  const { letIn, peers, log } = deps;
   return (next) => async (request) => {
     let ended: AbortSignal | undefined;
     const told = (reason: unknown) => rpcError(ended?.aborted ? ended.reason : reason, request.method.name, log);
-    const origin = originFor(request, deps.plainPort());
-    request.contextValues.set(ORIGIN, origin);
-    const headers = () => passedOn(request.header, coordinator, origin);
     try {
       const admitted = await letIn.admit(bearerOf(request.header), request.signal);
       ended = admitted.ended;
       request.contextValues.set(CALLER, admitted.caller);
+      const origin = originFor(request, deps);
+      request.contextValues.set(ORIGIN, origin);
+      const headers = (to: CoordinatorId) => passedOn(request.header, to, origin, deps);
       const signal = AbortSignal.any([request.signal, ended]);
       if (!request.stream) return await unary({ ...request, signal }, next, peers, headers, told);
       return await streaming({ ...request, signal }, next, peers, headers, told);
@@ -99,7 +110,7 @@ async function unary(
   request: UnaryRequest,
   next: Next,
   peers: CallsDeps["peers"],
-  headers: () => Headers,
+  headers: (to: CoordinatorId) => Headers,
   told: Told,
 ): Promise<UnaryResponse | StreamResponse> {
   try {
@@ -107,7 +118,7 @@ async function unary(
   } catch (error) {
     const elsewhere = heldElsewhere(error);
     if (!elsewhere) throw told(error);
-    return await peers.unary(elsewhere.coordinator, request, headers());
+    return await peers.unary(elsewhere.coordinator, request, headers(elsewhere.coordinator));
   }
 }
 
@@ -115,7 +126,7 @@ async function streaming(
   request: StreamRequest,
   next: Next,
   peers: CallsDeps["peers"],
-  headers: () => Headers,
+  headers: (to: CoordinatorId) => Headers,
   told: Told,
 ): Promise<UnaryResponse | StreamResponse> {
   const said = new Said(request.message);
@@ -123,7 +134,8 @@ async function streaming(
   const elsewhereOr = async (error: unknown): Promise<StreamResponse> => {
     const elsewhere = heldElsewhere(error);
     if (!elsewhere) throw told(error);
-    return await peers.stream(elsewhere.coordinator, { ...request, message: said.again() }, headers());
+    const { coordinator } = elsewhere;
+    return await peers.stream(coordinator, { ...request, message: said.again() }, headers(coordinator));
   };
   let response: UnaryResponse | StreamResponse;
   try {
@@ -193,14 +205,15 @@ function bearerOf(header: Headers): string {
   return bearer;
 }
 
-function passedOn(header: Headers, self: CoordinatorId, origin: string): Headers {
+function passedOn(header: Headers, to: CoordinatorId, origin: string, deps: CallsDeps): Headers {
   const before = header.get(PASSED_ON);
   if (before !== null)
     throw new FarmError(
       "unavailable",
       `Coordinator ${before} passed this call on, and its machine is not here either; try again.`,
     );
-  const headers = new Headers({ [PASSED_ON]: self, [ORIGIN_FIELD]: origin });
+  const signed = deps.signature.authorization(originText(origin), to);
+  const headers = new Headers({ [PASSED_ON]: deps.coordinator, [ORIGIN_FIELD]: origin, [SIGNED_FIELD]: signed });
   const authorization = header.get("authorization");
   if (authorization !== null) headers.set("authorization", authorization);
   return headers;

@@ -222,6 +222,28 @@ test("[gomote 25] [gomote 26] [gomote 28] directories are listed, and bad argume
   expect(machine.calls[0]).toBe("GET /ls dir=.&recursive=true&digest=true&skip=go%2Fpkg");
 });
 
+test("a listing of any size is streamed as it comes; as one answer it is refused above what a client takes, with what to do", async () => {
+  await using farm = await gomoteFarm();
+  const { machine, alice, gomote_id } = await withInstance(farm);
+  const entries = Array.from(
+    { length: 60_000 },
+    (_, n) => `-rw-r--r--\td/${"é".repeat(50)}${n}\t3\t2026-11-23T17:00:05Z`,
+  );
+  machine.behave.ls = `${entries.join("\n")}\n`;
+  const streamed = alice.stream<{ entries: string[] }>("ListDirectoryStreaming", { gomote_id, directory: "." });
+  expect((await streamed.ended).code).toBe(OK);
+  expect(streamed.messages.flatMap((message) => message.entries)).toEqual(entries);
+  expect(await alice.call("ListDirectory", { gomote_id, directory: "." })).toEqual({
+    code: 8,
+    details:
+      'Cannot list "." in one answer, which no client takes above 4 MiB: use ListDirectoryStreaming, or list less.',
+  });
+  machine.behave.ls = `${entries.slice(0, 20_000).join("\n")}\n`;
+  expect(await alice.call("ListDirectory", { gomote_id, directory: "." })).toEqual({
+    entries: entries.slice(0, 20_000),
+  });
+});
+
 test("[gomote 33] [gomote 34] files are written and removed, or refused", async () => {
   await using farm = await gomoteFarm();
   const { machine, alice, gomote_id } = await withInstance(farm);

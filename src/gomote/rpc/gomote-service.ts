@@ -10,6 +10,7 @@ import type { FarmConfig } from "../../config/effective.ts";
 import { type Code, FarmError } from "../../farm/errors.ts";
 import type { Person } from "../../farm/person.ts";
 import type { Instance } from "../../store/gomote.ts";
+import { linesIn } from "../../wire/buildlet-api/ls-line.ts";
 import {
   CreateInstanceResponse_Status,
   type GomoteService,
@@ -28,6 +29,10 @@ import { type Commands, execForm } from "./commands.ts";
 import type { SshKeys } from "./faces.ts";
 import { type Records, want, wantBelow } from "./requests.ts";
 import { notDone } from "./rpc-error.ts";
+
+/** Of one answer, with as much for what is around it. */
+const ANSWER_LIMIT = 4 * 1024 ** 2 - 1024;
+const AROUND_ENTRY = 4;
 
 export interface GomoteServiceDeps {
   readonly config: () => FarmConfig;
@@ -54,15 +59,16 @@ export function gomoteService(deps: GomoteServiceDeps): ServiceImpl<typeof Gomot
     return await work(held, person, AbortSignal.any([context.signal, held.over]));
   }
 
-  function entries(request: ListDirectoryRequest, context: HandlerContext): Promise<readonly string[]> {
+  async function* entries(request: ListDirectoryRequest, context: HandlerContext): AsyncGenerator<string[]> {
     const { gomoteId, directory, recursive, digest, skipFiles } = request;
     want(gomoteId !== "", "Cannot list a directory without a gomote_id.");
     want(directory !== "", `Cannot list a directory without its name; "." is the work dir.`);
-    return withMachine(gomoteId, context, async ({ machine, instance }, _, signal) => {
-      wantBelow(directory, instance);
-      const skip = skipFiles.filter((path) => path !== "");
-      return await machine.client.ls(directory, { recursive, digest, skip }, signal);
-    });
+    const { machine, instance, over } = await instances.held(callerOf(context), gomoteId);
+    using _ = instances.keep(instance);
+    wantBelow(directory, instance);
+    const skip = skipFiles.filter((path) => path !== "");
+    const signal = AbortSignal.any([context.signal, over]);
+    yield* linesIn(await machine.client.readLs(directory, { recursive, digest, skip }, signal));
   }
 
   return {
@@ -104,11 +110,24 @@ export function gomoteService(deps: GomoteServiceDeps): ServiceImpl<typeof Gomot
     },
 
     async listDirectory(request, context) {
-      return { entries: [...(await entries(request, context))] };
+      const whole: string[] = [];
+      let bytes = 0;
+      for await (const lines of entries(request, context)) {
+        for (const line of lines) bytes += Buffer.byteLength(line) + AROUND_ENTRY;
+        if (bytes > ANSWER_LIMIT)
+          throw new FarmError(
+            "too-large",
+            `Cannot list ${JSON.stringify(request.directory.slice(0, 200))} in one answer, which no client takes above 4 MiB: use ListDirectoryStreaming, or list less.`,
+          );
+        whole.push(...lines);
+      }
+      return { entries: whole };
     },
 
     async *listDirectoryStreaming(request, context) {
-      for (const batch of batchesOf(await entries(request, context))) yield { entries: batch };
+      for await (const lines of entries(request, context)) {
+        for (const batch of batchesOf(lines)) yield { entries: batch };
+      }
     },
 
     async listInstances(_, context) {

@@ -4,10 +4,11 @@ import { FarmError } from "../../farm/errors.ts";
 import { minutes, type PersonId, personId } from "../../farm/ids.ts";
 import { FakeClock } from "../../farm/testing/fake-clock.ts";
 import { until } from "../../machines/testing/farm-of-machines.ts";
+import { quiet } from "../../store/testing/database.ts";
 import { type GomoteFarm, gomoteFarm, HOST_TYPE } from "../testing/farm.ts";
 import { OK, type RpcClient } from "../testing/rpc-client.ts";
 import type { Caller } from "./faces.ts";
-import { LOOK_EVERY } from "./let-in.ts";
+import { LetIn, LOOK_EVERY, MOST_CALLS } from "./let-in.ts";
 
 const UNAUTHENTICATED = 16;
 
@@ -30,6 +31,23 @@ async function withCommand(farm: GomoteFarm, alice: RpcClient) {
   await call.have(1);
   return { gomote_id, call };
 }
+
+test("a person has so many calls at a time, and others have theirs", async () => {
+  await using farm = await gomoteFarm();
+  const identify = async (bearer: string) => ({ id: personId(`U00000000${bearer}`) }) as Caller;
+  const { bus } = farm.database;
+  await using letIn = new LetIn({ people: { identify }, bus, clock: new FakeClock(), log: quiet });
+  const calls = Array.from({ length: MOST_CALLS }, () => new AbortController());
+  for (const { signal } of calls) await letIn.admit("a", signal);
+  const more = () => letIn.admit("a", new AbortController().signal);
+  await expect(more()).rejects.toMatchObject({
+    code: "too-large",
+    message: "Cannot take another call of yours: 1024 go on, and 1024 may at a time; wait until one has ended.",
+  });
+  await letIn.admit("b", new AbortController().signal);
+  calls[0]?.abort();
+  await more();
+});
 
 test("a token that is revoked ends the calls that it let in, with the reason, and nothing else", async () => {
   await using farm = await gomoteFarm();

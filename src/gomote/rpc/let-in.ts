@@ -14,6 +14,8 @@ import { type Ms, minutes, type PersonId } from "../../farm/ids.ts";
 import type { Caller, Identify } from "./faces.ts";
 
 export const LOOK_EVERY: Ms = minutes(1);
+/** Of one person at a time: some fifty for each instance that they may have by default. */
+export const MOST_CALLS = 1024;
 
 interface Call {
   readonly bearer: string;
@@ -47,9 +49,15 @@ export class LetIn implements AsyncDisposable {
     this.#looks = every(LOOK_EVERY, () => this.#look(""), "Could not look whose calls go on", deps, signal);
   }
 
-  /** Whoever shows `bearer`, for as long as their call goes on: until `over`. Throws FarmError `unauthenticated`. */
+  /** Whoever shows `bearer`, for as long as their call goes on: until `over`. Throws FarmError `unauthenticated`, `too-large` at MOST_CALLS. */
   async admit(bearer: string, over: AbortSignal): Promise<Admitted> {
     const caller = await this.#people.identify(bearer);
+    const going = [...this.#calls].filter(({ person }) => person === caller.id).length;
+    if (going >= MOST_CALLS)
+      throw new FarmError(
+        "too-large",
+        `Cannot take another call of yours: ${going} go on, and ${MOST_CALLS} may at a time; wait until one has ended.`,
+      );
     const end = new AbortController();
     const call = { bearer, person: caller.id, end };
     if (!over.aborted) {

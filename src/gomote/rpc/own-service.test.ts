@@ -1,10 +1,12 @@
 import { expect, test } from "vitest";
 import { insertPlanned } from "../../builds/insert.ts";
+import { FakeClock } from "../../farm/testing/fake-clock.ts";
 import { until } from "../../machines/testing/farm-of-machines.ts";
-import { commandBegan, commandsOf } from "../../store/gomote-commands.ts";
+import { commandBegan, commandEnded, commandsOf } from "../../store/gomote-commands.ts";
 import { addCommit, NOON, testRecipe } from "../../store/testing/farm.ts";
 import { BUILDER, COMMUNITY, type GomoteFarm, gomoteFarm, HOST_TYPE, TEAM_TYPE } from "../testing/farm.ts";
 import { type Ended, OK, type RpcClient } from "../testing/rpc-client.ts";
+import { STALL } from "../transfers/meter.ts";
 
 const OWN = "barnraiser.Gomote";
 const CODE = { invalid: 3, notFound: 5, denied: 7, unauthenticated: 16 } as const;
@@ -130,6 +132,53 @@ test("files are pushed in one stream as they come, and only below the work dir o
   expect(await push(alice, { gomote_id, directory: "../go" })).toMatchObject({ code: CODE.invalid });
   machine.behave.upload = { after: 1 << 20, how: "refuse" };
   expect(await push(alice, { gomote_id, directory: "go" })).toMatchObject({ code: CODE.invalid });
+});
+
+test("a push has the limit of files, and is given up when nothing moves", async () => {
+  const clock = new FakeClock();
+  await using farm = await gomoteFarm({ clock, config: { gomote: { transferLimit: "2MiB" } } });
+  await farm.machines.machine();
+  const alice = await farm.person("alice@example.org");
+  const gomote_id = await create(alice);
+  const part = { tgz: Buffer.alloc(1 << 20, "x") };
+  expect(await alice.upload("PushFiles", [{ gomote_id, directory: "go" }, part, part, part], OWN)).toEqual({
+    code: 8,
+    details: "Cannot take the push: it is larger than the limit of 2 MiB",
+  });
+  const asleep = clock.sleeping;
+  const stuck = alice.upload("PushFiles", [{ gomote_id, directory: "go" }, part], OWN, "no end");
+  await until(() => clock.sleeping > asleep, "it to be watched");
+  let over = false;
+  void stuck.finally(() => {
+    over = true;
+  });
+  await until(async () => {
+    await clock.advance(STALL);
+    return over;
+  }, "it to be given up");
+  expect(await stuck).toEqual({ code: 4, details: "Gave up the push: nothing moved for 60 s" });
+});
+
+test("commands of many instances are told of as far as one answer holds: what runs, then the newest", async () => {
+  await using farm = await gomoteFarm();
+  const alice = await farm.person("alice@example.org");
+  const waiting = Array.from({ length: 4 }, () => alice.stream("CreateInstance", { builder_type: BUILDER }));
+  for (const call of waiting) await call.have(1);
+  const { sql } = farm.database;
+  const instances = await sql.query<{ id: number }>("select id from gomote_instance order by id");
+  const command = "é".repeat(2000);
+  for (const { id } of instances) {
+    for (let n = 0; n < 200; n++) {
+      const number = await commandBegan(sql, { instance: id, who: "alice@example.org", command, dir: "d" }, NOON);
+      if (n > 0) await commandEnded(sql, number, "ok", NOON);
+    }
+  }
+  const { executions } = (await alice.call("ListExecutions", { gomote_id: "" }, OWN)) as {
+    executions: readonly { readonly process_state: string }[];
+  };
+  expect([executions.length > 600, executions.length < 800]).toEqual([true, true]);
+  expect(executions.filter(({ process_state }) => process_state === "")).toHaveLength(4);
+  for (const call of waiting) call.cancel();
 });
 
 test("a folder is listed as its machine says it, in messages that a client takes, for the instance's owner", async () => {

@@ -2,7 +2,7 @@
  * barnraiser.Gomote: what our own command needs beyond the original's service (wire/gomote/barnraiser.proto). Rules are those of
  * gomote-service.ts.
  */
-import { Readable } from "node:stream";
+import { pipeline, Readable } from "node:stream";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import { folderOf } from "../../builds/command.ts";
 import { type SourcesDeps, writeSources } from "../../builds/sources.ts";
@@ -22,6 +22,7 @@ import type { Gomote } from "../../wire/gomote/gen/barnraiser_pb.ts";
 import type { Holds } from "../holds.ts";
 import { allTypes } from "../instance-types.ts";
 import type { Instances } from "../instances.ts";
+import { Meter } from "../transfers/meter.ts";
 import { callerOf } from "./calls.ts";
 import type { Commands } from "./commands.ts";
 import { OutputQueue } from "./output-queue.ts";
@@ -31,8 +32,12 @@ import { type Records, want, wantBelow } from "./requests.ts";
 const MOST_TESTS = 50;
 /** Of a listing; well below the 4 MiB that a client takes. */
 const MESSAGE = 128 * 1024;
-/** Commands told of, the newest first. */
+/** Commands told of each instance, the newest first. */
 const TOLD = 200;
+/** And of all together; below the 4 MiB that a client takes. */
+const TOLD_BYTES = 3 * 1024 * 1024;
+/** Of one, around its texts. */
+const TOLD_AROUND = 200;
 
 export interface OwnServiceDeps {
   readonly sql: Sql;
@@ -61,7 +66,7 @@ export function ownService(deps: OwnServiceDeps): ServiceImpl<typeof Gomote> {
       const person = callerOf(context);
       const of = gomoteId === "" ? await instances.list(person) : [await instances.find(person, gomoteId)];
       const ran = await Promise.all(of.map(({ id }) => commandsOf(sql, { instance: id }, TOLD)));
-      return { executions: ran.flat().map(described) };
+      return { executions: fitting(ran.flat()).map(described) };
     },
 
     async killExecution({ gomoteId, executionId }, context) {
@@ -86,7 +91,7 @@ export function ownService(deps: OwnServiceDeps): ServiceImpl<typeof Gomote> {
       const { machine, instance, over } = await instances.held(callerOf(context), gomoteId);
       using _ = instances.keep(instance);
       wantBelow(directory, instance);
-      const options = { recursive: true, digest: true, skip };
+      const options = { recursive: true, digest: true, skip, nul: true };
       const listing = await machine.client.readLs(directory, options, AbortSignal.any([context.signal, over]));
       for await (const lines of inMessages(listing)) yield { lines };
     },
@@ -102,7 +107,9 @@ export function ownService(deps: OwnServiceDeps): ServiceImpl<typeof Gomote> {
       using _ = instances.keep(held.instance);
       wantBelow(directory || ".", held.instance);
       await records(person, "write", held.instance, `${directory || "."}/`);
-      const body = Readable.from(rest(tgz, parts), { objectMode: false });
+      const limitBytes = config().gomote.transferLimitBytes;
+      const body = new Meter({ clock, what: "the push", limitBytes });
+      pipeline(Readable.from(rest(tgz, parts), { objectMode: false }), body, () => {}); // an end of either is told by the meter
       const dir = directory === "." ? "" : directory;
       await held.machine.client.writeTgz(dir, body, AbortSignal.any([context.signal, held.over]));
       return {};
@@ -196,6 +203,20 @@ export function ownService(deps: OwnServiceDeps): ServiceImpl<typeof Gomote> {
       };
     },
   };
+}
+
+/** As many as one answer holds, in their order: those that run before those that ended, and of these the newest. */
+function fitting(commands: readonly RanCommand[]): readonly RanCommand[] {
+  const ended = ({ endedAt }: RanCommand) => Number(endedAt !== null);
+  let bytes = 0;
+  const told = new Set<RanCommand>();
+  for (const ran of commands.toSorted((a, b) => ended(a) - ended(b) || b.id - a.id)) {
+    const { command, dir, state, instance } = ran;
+    bytes += TOLD_AROUND + Buffer.byteLength(`${command}${dir}${state}${instance}`);
+    if (bytes > TOLD_BYTES) break;
+    told.add(ran);
+  }
+  return commands.filter((ran) => told.has(ran));
 }
 
 /** What runs those tests that failed, where they are arguments. */

@@ -114,8 +114,8 @@ export class GomoteFarm implements AsyncDisposable {
     return this.client(token);
   }
 
-  client(token: string | undefined, agent?: string): RpcClient {
-    return this.#stack.use(new RpcClient(this.machines.port, token, agent));
+  client(token: string | undefined, agent?: string, fields?: Readonly<Record<string, string>>): RpcClient {
+    return this.#stack.use(new RpcClient(this.machines.port, token, agent, fields));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -153,7 +153,7 @@ export async function gomoteFarm(options: GomoteFarmOptions = {}): Promise<Gomot
   stack.defer(() => rm(folder, { recursive: true }));
   const blobs = await Blobs.open(folder, clock.now());
   const signature = new PeerSignature({ self: coordinator, clock: systemClock, masterKey: MASTER_KEY });
-  const shells = options.shells && { signature, keys: await openGatewayKeys(sql, MASTER_KEY, clock.now()) };
+  const shells = options.shells && { keys: await openGatewayKeys(sql, MASTER_KEY, clock.now()) };
   const peerBlobs = new PeerBlobs({ peers, clock: systemClock, signature });
   const gomote = openGomote({
     sql,
@@ -167,6 +167,7 @@ export async function gomoteFarm(options: GomoteFarmOptions = {}): Promise<Gomot
     },
     people: { identify: options.identify ?? ((bearer) => people.identify(bearer)) },
     peers,
+    signature,
     machine: (session) => machines.pool.take(session),
     inUse: (session) => machines.pool.inUse(session),
     release: (session, how) => machines.pool.release(session, how),

@@ -39,9 +39,11 @@ type Message = {};
 export class RpcClient implements Disposable {
   readonly #client: Client;
   readonly #token: string | undefined;
+  readonly #fields: Readonly<Record<string, string>>;
 
-  /** `agent`: what it says first in User-Agent. */
-  constructor(port: number, token: string | undefined, agent = "") {
+  /** `agent`: what it says first in User-Agent; `fields`: what else it says with each call. */
+  constructor(port: number, token: string | undefined, agent = "", fields: Readonly<Record<string, string>> = {}) {
+    this.#fields = fields;
     const options = { "grpc.max_receive_message_length": 4 * 1024 * 1024, "grpc.primary_user_agent": agent };
     const secure = credentials.createSsl(null, null, null, { rejectUnauthorized: false });
     this.#client = new Client(`localhost:${port}`, secure, options);
@@ -105,7 +107,12 @@ export class RpcClient implements Disposable {
   }
 
   /** Sends `requests`; the answer, or how the call failed. */
-  upload<T extends Message>(method: string, requests: readonly Message[], service: string): Promise<T | Ended> {
+  upload<T extends Message>(
+    method: string,
+    requests: readonly Message[],
+    service: string,
+    end: "ends" | "no end" = "ends",
+  ): Promise<T | Ended> {
     const { path, requestSerialize, responseDeserialize } = definitionOf(service, method);
     return new Promise((resolve) => {
       const call = this.#client.makeClientStreamRequest(
@@ -117,7 +124,7 @@ export class RpcClient implements Disposable {
       );
       call.on("error", () => {}); // the answer says the same
       for (const request of requests) call.write(request);
-      call.end();
+      if (end === "ends") call.end();
     });
   }
 
@@ -127,6 +134,7 @@ export class RpcClient implements Disposable {
 
   #metadata(): Metadata {
     const metadata = new Metadata();
+    for (const [name, value] of Object.entries(this.#fields)) metadata.set(name, value);
     if (this.#token !== undefined) metadata.set("authorization", `Bearer ${this.#token}`);
     return metadata;
   }

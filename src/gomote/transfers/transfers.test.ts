@@ -88,6 +88,18 @@ test("the original command on the coordinator's own computer is given the plain 
   expect((await placeFor(farm.client(token))).url).toMatch(/^https:/);
 });
 
+test("where the farm is reached is taken from a coordinator alone: whoever else says so is not believed, and needs a token first", async () => {
+  await using farm = await gomoteFarm();
+  const alice = await farm.people.add("alice@example.org", ["member"], "test");
+  const { token } = await farm.people.newToken(alice, "test", minutes(60), "test");
+  for (const origin of ["x", "https://evil.example.org"]) {
+    const fields = { "barnraiser-origin": origin, "barnraiser-origin-signed": "x" };
+    expect(codeOf(await farm.client(undefined, "", fields).call("UploadFile"))).toBe(16);
+    const { url } = await placeFor(farm.client(token, "", fields));
+    expect(url).toBe(`https://localhost:${farm.machines.port}/gomote/files/`);
+  }
+});
+
 test("a form that is not as it should be is refused with a sentence, and nothing of it is kept", async () => {
   await using farm = await gomoteFarm({ config: { gomote: { transferLimit: "64KiB" } } });
   const alice = await farm.person("alice@example.org");

@@ -135,9 +135,7 @@ export class HttpBuildlet implements BuildletClient {
   }
 
   async readLs(dir: string, options: LsOptions, signal?: AbortSignal): Promise<Readable> {
-    const query = lsQuery(dir, options);
-    query.append(LS_NUL, "true");
-    const response = await this.#ask({ method: "GET", target: `/ls?${query}` }, signal);
+    const response = await this.#ask({ method: "GET", target: `/ls?${lsQuery(dir, options)}` }, signal);
     return Readable.from(this.#pieces(response), { objectMode: false });
   }
 
@@ -243,9 +241,11 @@ export class HttpBuildlet implements BuildletClient {
   }
 }
 
-function lsQuery(dir: string, { recursive = false, digest = false, skip = [], depth }: LsOptions): URLSearchParams {
+function lsQuery(dir: string, options: LsOptions): URLSearchParams {
+  const { recursive = false, digest = false, skip = [], depth, nul = false } = options;
   const query = new URLSearchParams({ dir, recursive: String(recursive), digest: String(digest) });
   for (const path of skip) query.append("skip", path);
   if (depth !== undefined) query.append(LS_DEPTH, String(depth));
+  if (nul) query.append(LS_NUL, "true");
   return query;
 }

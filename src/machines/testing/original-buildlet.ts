@@ -48,6 +48,8 @@ export interface Behaviour {
   upload?: { readonly after: number; readonly how: "drop" | "refuse" };
   /** Between the two halves of what /tgz sends: wait, or throw to cut the connection. */
   tgz?: () => Promise<void>;
+  /** What is listed, whatever is asked for. */
+  ls?: string;
   /** Keep-alives are not answered (as our own agent, it should). */
   mute?: boolean;
 }
@@ -306,7 +308,7 @@ export class OriginalBuildlet implements AsyncDisposable {
           return;
         case "/ls":
           this.calls.push(`${note} ${searchParams}`);
-          response.end("drwxr-xr-x\td/\n-rw-r--r--\td/x\t3\t2026-11-23T17:00:05Z\n");
+          response.end(this.behave.ls ?? "drwxr-xr-x\td/\n-rw-r--r--\td/x\t3\t2026-11-23T17:00:05Z\n");
           return;
         case "/exec-end":
         case "/removeall":

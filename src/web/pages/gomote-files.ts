@@ -19,26 +19,43 @@ export interface FolderView {
   readonly sendsFiles: boolean;
 }
 
-/** Undefined: it is a file. */
-export function filesData(view: FolderView, lines: readonly string[]): GomoteFilesData | undefined {
-  const entries = entriesOf(lines);
-  if (entries.length === 1 && entries[0]?.name === "") return undefined;
+/** Undefined: it is a file. Of a folder of any size no more than a page is kept. */
+export async function filesData(
+  view: FolderView,
+  listing: AsyncIterable<readonly string[]>,
+): Promise<GomoteFilesData | undefined> {
   const { filter, ...folder } = view;
-  const found = entries.filter(({ name }) => name.toLowerCase().includes(filter.toLowerCase()));
-  const pages = Math.max(1, Math.ceil(found.length / PAGE));
-  const page = Math.min(view.page, pages);
-  const shown = found.slice((page - 1) * PAGE, page * PAGE).map(lineOf);
-  return { ...folder, filter, entries: shown, count: found.length, total: entries.length, page, pages };
+  const wanted = filter.toLowerCase();
+  let total = 0;
+  let count = 0;
+  let shown: FileLine[] = [];
+  for await (const entry of entriesOf(listing)) {
+    if (entry.name === "") return undefined;
+    total++;
+    if (!entry.name.toLowerCase().includes(wanted)) continue;
+    if (shown.length === PAGE && count < view.page * PAGE) shown = [];
+    if (count < view.page * PAGE) shown.push(lineOf(entry));
+    count++;
+  }
+  const pages = Math.max(1, Math.ceil(count / PAGE));
+  return { ...folder, filter, entries: shown, count, total, page: Math.min(view.page, pages), pages };
 }
 
 /** A name may hold line feeds: what begins with no mode belongs to the line before. */
-function entriesOf(lines: readonly string[]): LsEntry[] {
-  const whole: string[] = [];
-  for (const line of lines) {
-    if (BEGINS.test(line) || whole.length === 0) whole.push(line);
-    else whole.push(`${whole.pop()}\n${line}`);
+async function* entriesOf(listing: AsyncIterable<readonly string[]>): AsyncGenerator<LsEntry> {
+  let whole: string | undefined;
+  for await (const lines of listing) {
+    for (const line of lines) {
+      if (whole === undefined) whole = line;
+      else if (BEGINS.test(line)) {
+        const entry = parseLsLine(whole);
+        if (entry) yield entry;
+        whole = line;
+      } else whole += `\n${line}`;
+    }
   }
-  return whole.flatMap((line) => parseLsLine(line) ?? []);
+  const last = whole === undefined ? undefined : parseLsLine(whole);
+  if (last) yield last;
 }
 
 function lineOf({ mode, name, file }: LsEntry): FileLine {

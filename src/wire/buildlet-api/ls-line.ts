@@ -35,6 +35,19 @@ export function linesOf(listing: string): string[] {
   return lines;
 }
 
+/** The lines of a listing that ends them with LF, without their ends, as it comes: those that each piece completes. */
+export async function* linesIn(listing: AsyncIterable<Uint8Array>): AsyncGenerator<string[]> {
+  const decoder = new TextDecoder();
+  let begun = "";
+  for await (const piece of listing) {
+    const lines = (begun + decoder.decode(piece, { stream: true })).split("\n");
+    begun = lines.pop() ?? "";
+    if (begun.length > LONGEST_LINE) throw new RangeError(`A line of a listing is longer than ${LONGEST_LINE}`);
+    if (lines.length > 0) yield lines;
+  }
+  if (begun !== "") yield [begun];
+}
+
 /** Reads one line, without its end; undefined when it is none. A name may hold TABs, so columns count from the end. */
 export function parseLsLine(line: string): LsEntry | undefined {
   const first = line.indexOf("\t");
@@ -47,6 +60,9 @@ export function parseLsLine(line: string): LsEntry | undefined {
   const name = line.slice(first + 1, line.length - tail.length);
   return { mode, name, file: { size: Number(size), modified, ...(sha1 === undefined ? {} : { sha1 }) } };
 }
+
+/** No path is as long as that on any system. */
+const LONGEST_LINE = 1 << 18;
 
 /** What follows the name of a regular file. */
 const FILE_COLUMNS = /\t(\d+)\t(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)(?:\t([0-9a-f]{40}))?$/;
