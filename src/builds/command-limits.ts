@@ -38,6 +38,11 @@ export function buildLimit(clock: Clock, { limits }: Recipe, countsFrom: EpochMs
   return { endsAt: clock.monotonic() + limit - (credible ? used : 0), limit };
 }
 
+/** What the whole build still has. */
+export function timeLeft(clock: Clock, { endsAt }: BuildLimit): Ms {
+  return ms(Math.max(0, endsAt - clock.monotonic()));
+}
+
 /** What stops a command of a recipe. */
 export function limitsOf(
   { limits }: Recipe,

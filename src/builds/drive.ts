@@ -8,7 +8,8 @@
  *                               `snapshot`, with the tree that an earlier attempt made: then the tests come next (source-step.ts)
  *   exec ...                    one per step, output to the step's log as it comes; stops at the first that fails
  *
- * A step fails (`failure`) when its command ran and did not end with "ok", or ran or was silent for longer than its limit. Everything
+ * A step fails (`failure`) when its command ran and did not end with "ok", or ran or was silent for longer than its limit; step 0 when the whole
+ * build has no more time. Everything
  * else that goes wrong is the farm's (`infra_failure`) and says what it was. A step is ended in the database before the next one begins.
  *
  * Going on: an attempt that was driven before begins with the step at which the database stands. Step 0 then begins anew; a command is
@@ -18,11 +19,12 @@
  */
 import type { Outcome, Step } from "../farm/build.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
+import { within } from "../farm/within.ts";
 import type { LogWriter, SealedLog } from "../logs/writer.ts";
 import type { Begun } from "../store/attempts.ts";
 import type { LogEnd, OpenLog } from "../store/logs.ts";
 import { commandOf } from "./command.ts";
-import { type BuildLimit, buildLimit, limitsOf } from "./command-limits.ts";
+import { type BuildLimit, buildLimit, limitsOf, outOfTimeText, timeLeft } from "./command-limits.ts";
 import { type CommandRan, runCommand } from "./command-run.ts";
 import { type BuildMachine, isAgainstMachine } from "./machine.ts";
 import { runSourceStep, type SourceDeps } from "./source-step.ts";
@@ -102,7 +104,8 @@ export async function drive(
       if (isTests) return await runTestsStep(driving, at);
       if (step === undefined) {
         status = "ok";
-        const there = await runSourceStep(deps, begun, machine, writer, signal);
+        const there = await sourceInTime(driving, writer);
+        if (typeof there !== "string") return await outOfTime(driving, at, there);
         // On a made tree the steps that make it have nothing to do, and no rows.
         if (there === "snapshot") last = steps.length;
       } else {
@@ -130,6 +133,39 @@ function success({ recipe }: Begun, status: string, sealed: SealedLog | undefine
   const name = recipe.steps.at(-1)?.name ?? "source";
   const step = { number: recipe.steps.length, name, status };
   return { outcome: "success", step, reason: null, sealed, machineFine: true };
+}
+
+/** Step 0, for as long as the whole build has; otherwise why that was not enough. */
+async function sourceInTime(
+  { deps, begun, machine, limit, signal }: Driving,
+  writer: LogWriter,
+): Promise<"source" | "snapshot" | FarmError> {
+  const { clock } = deps;
+  let waitedFor = "";
+  const waits = (what: string): void => {
+    waitedFor = what;
+  };
+  const late = new FarmError("timed-out", outOfTimeText(limit));
+  try {
+    return await within(clock, timeLeft(clock, limit), [signal], late, (limited) =>
+      runSourceStep(deps, begun, machine, writer, waits, limited),
+    );
+  } catch (error) {
+    if (error !== late) throw error;
+    return waitedFor === "" ? late : new FarmError("timed-out", `${late.message}; it waited for ${waitedFor}`);
+  }
+}
+
+/** The build's limit ended step 0: whoever wrote the builder gave it too little, or its tree is too large for it. */
+async function outOfTime(
+  { machine }: Driving,
+  { number, name, writer }: UnderWay,
+  { message: reason }: FarmError,
+): Promise<Finished> {
+  await writer.write(Buffer.from(`\nbarnraiser: ${reason}\n`));
+  const sealed = await writer.seal();
+  const step = { number, name, status: reason };
+  return { outcome: "failure", step, reason, sealed, machineFine: machine.agent === "barnraiser" };
 }
 
 async function runTestsStep({ deps, signal }: Driving, { number, log, writer }: UnderWay): Promise<Finished> {

@@ -11,11 +11,12 @@
 import { FarmError, messageOf } from "../farm/errors.ts";
 import type { LeaseId } from "../farm/ids.ts";
 import type { Lease } from "../farm/lease.ts";
+import { within } from "../farm/within.ts";
 import { slowAfter } from "../schedule/test-groups.ts";
 import { type HelperJob, helperJob, helpersMayCome, type LeftAlone, testsLeftAlone } from "../store/helper-leases.ts";
 import type { HelperFault } from "../store/set-aside.ts";
 import { heldGroup } from "../store/test-groups.ts";
-import { buildLimit, outOfTimeText } from "./command-limits.ts";
+import { buildLimit, outOfTimeText, timeLeft } from "./command-limits.ts";
 import { type BuildMachine, isAgainstMachine } from "./machine.ts";
 import type { Snapshots } from "./snapshots.ts";
 import { clean } from "./source-step.ts";
@@ -58,13 +59,16 @@ export async function help(
     }
     told(job);
     const worker = { build: job.build.id, lease: lease.id, epoch: lease.epoch, machine: lease.machineId };
-    if ((await patiently(() => heldGroup(sql, worker))) === undefined) {
-      await clean(clock, machine, signal);
-      await restored(deps, job, machine, signal);
-    }
     const { build, recipe } = job;
     const helpers = helpersOf(spec, lease);
     const limit = buildLimit(clock, recipe, job.countsFrom);
+    if ((await patiently(() => heldGroup(sql, worker))) === undefined) {
+      const late = new FarmError("unavailable", `${outOfTimeText(limit)}; it waited for the tree on ${machine.name}`);
+      await within(clock, timeLeft(clock, limit), [signal], late, async (limited) => {
+        await clean(clock, machine, limited);
+        await restored(deps, job, machine, limited);
+      });
+    }
     const work = {
       build,
       recipe,

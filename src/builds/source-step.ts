@@ -29,6 +29,9 @@ export interface SourceDeps extends Omit<SourcesDeps, "say"> {
   readonly layOut: (from: "source" | "snapshot") => Promise<void>;
 }
 
+/** Told what the step waits for, from now on. */
+type Waits = (what: string) => void;
+
 /** Empties the machine, and with that ends all that the farm runs on it. */
 export function clean(clock: Clock, machine: BuildMachine, signal: AbortSignal): Promise<void> {
   return within(clock, CLEAN_LIMIT, [machine.gone, signal], `cleaning ${machine.name}`, (limited) =>
@@ -42,6 +45,7 @@ export async function runSourceStep(
   begun: Begun,
   machine: BuildMachine,
   writer: LogWriter,
+  waits: Waits,
   signal: AbortSignal,
 ): Promise<"source" | "snapshot"> {
   const { clock, cleaning } = deps;
@@ -51,8 +55,12 @@ export async function runSourceStep(
   if (anew) await say(`\nbegun anew: nobody was left who wrote the source to ${machine.name}`);
   const tree = { repo: build.repo, hash };
   await say(`${headline(recipe, tree)}\n`);
-  await saidWait(clock, writer, `${machine.name} to be cleaned`, cleaning ?? clean(clock, machine, signal));
+  const cleaned = `${machine.name} to be cleaned`;
+  waits(cleaned);
+  await saidWait(clock, writer, cleaned, cleaning ?? clean(clock, machine, signal));
   const snapshot = await deps.snapshots.find(begun);
+  signal.throwIfAborted();
+  waits(`the snapshot to be on ${machine.name}`);
   if (snapshot && (await restored(deps, snapshot, begun, machine, writer, signal))) return "snapshot";
   if (snapshot || (anew && keeps(recipe))) await deps.layOut("source");
   const limit = ms(recipe.limits?.uploadMs ?? SOURCE_UPLOAD_LIMIT);
@@ -60,7 +68,9 @@ export async function runSourceStep(
   const written = within(clock, limit, [machine.gone, signal], what, (limited) =>
     writeSources({ ...deps, say }, tree, recipe, machine, limited),
   );
-  await saidWait(clock, writer, `the source of ${build.repo} to be on ${machine.name}`, written);
+  const there = `the source of ${build.repo} to be on ${machine.name}`;
+  waits(there);
+  await saidWait(clock, writer, there, written);
   return "source";
 }
 
