@@ -6,7 +6,7 @@ import type { LineBuild, LineCommit } from "../store/lines.ts";
 import {
   type Edge,
   lineOfKey,
-  newestRecipe,
+  newestBuild,
   standingOf,
   standingRow,
   TRIES,
@@ -39,7 +39,7 @@ function buildOf(letter: string, id: number): LineBuild {
     state: "ended",
     outcome: null,
     recipe: "now",
-    pair: [null, null],
+    pair: [null, null, null],
     narrows: false,
     requested: false,
   } as const;
@@ -119,8 +119,8 @@ describe("standingOf()", () => {
 
   test("a line without a verdict has no recipe to compare by", () => {
     expect([
-      newestRecipe(line(".is")),
-      newestRecipe(line(".rG")),
+      newestBuild(line(".is"))?.recipe,
+      newestBuild(line(".rG"))?.recipe,
       standingRow({ test: null, standing: standingOf(line("G"), "now") }),
     ]).toEqual([undefined, "old", undefined]);
   });

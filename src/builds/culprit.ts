@@ -55,17 +55,27 @@ export type Standing =
   /** The same commit was green by an earlier recipe. */
   | { readonly kind: "recipe"; readonly red: End; readonly green: End };
 
+/** The other repository and its branch; null twice: there is none. */
+export type Pair = readonly [repo: string | null, branch: string | null, hash?: string | null];
+
+/** The pairs that the line has builds of, each once. */
+export function pairsOf(line: readonly LineCommit[]): Pair[] {
+  const pairs = line.flatMap(({ builds }) => builds.map(({ pair: [repo, branch] }): Pair => [repo, branch]));
+  return [...new Map(pairs.map((pair) => [JSON.stringify(pair), pair])).values()];
+}
+
 /** The line as those builds tell it that are tested with the same branch of the same other repository, or with none. */
-export function lineOfPair(line: readonly LineCommit[], pair: LineBuild["pair"]): LineCommit[] {
+export function lineOfPair(line: readonly LineCommit[], pair: Pair): LineCommit[] {
   const same = (build: LineBuild): boolean => build.pair[0] === pair[0] && build.pair[1] === pair[1];
   return line.map((commit) => ({ ...commit, builds: commit.builds.filter(same) }));
 }
 
-/** The recipe of the newest build that says something about the code; undefined when none does. */
-export function newestRecipe(line: readonly LineCommit[]): string | undefined {
+/** The newest build that says something about the code, of the newest commit that has one; undefined when none has. What only narrows is passed over. */
+export function newestBuild(line: readonly LineCommit[]): LineBuild | undefined {
+  const settled = ({ outcome }: LineBuild): boolean => outcome === "success" || outcome === "failure";
   for (const { builds } of line) {
-    const settled = builds.findLast(({ outcome }) => outcome === "success" || outcome === "failure");
-    if (settled) return settled.recipe;
+    const build = builds.findLast((each) => settled(each) && !each.narrows) ?? builds.findLast(settled);
+    if (build) return build;
   }
   return undefined;
 }
@@ -115,6 +125,8 @@ export interface Wish {
   readonly stride: boolean;
   /** Open builds within one range at most. */
   readonly atOnce: number;
+  /** A green end that only another recipe has seen is built before anything else. */
+  readonly greenFirst?: boolean;
 }
 
 /** The commits to build next so that the range gets smaller, in the order of their use. */
@@ -123,7 +135,8 @@ export function wanted(line: readonly LineCommit[], standing: Standing, recipe: 
   const free = wish.atOnce - standing.open.length;
   if (free <= 0) return [];
   const { red, green } = standing;
-  if (standing.between === 0) return standing.unverified ? line.slice(green.at, green.at + 1) : [];
+  if (standing.unverified && (wish.greenFirst || standing.between === 0)) return line.slice(green.at, green.at + 1);
+  if (standing.between === 0) return [];
   const candidates = line
     .map((commit, at) => ({ commit, at, tries: tries(commit, recipe) }))
     .slice(red.at + 1, green.at)

@@ -4,7 +4,8 @@
  * A line is one builder's answers about one branch. It is looked at when a build of it has ended, when its branch moved, when the configuration
  * changed, and every SWEEP for what got lost; each look asks culprit.ts where the line stands, keeps that in the table `standing`, wants the
  * builds that make its range smaller and takes back those that do not any more. Only what the configuration in force builds is narrowed, by
- * the recipe in force, and no builder whose failures are known, nor a branch that is gone. Where a few tests fail it is done for each (test-edges.ts).
+ * the recipe in force, and no builder whose failures are known, nor a branch that is gone. Where a few tests fail it is done for each
+ * (test-edges.ts). What is tested with another repository has a line for each branch of that, and may go on along that one's commits (pair-edges.ts).
  *
  *   background   one build at a time, for machines that have nothing else to do (the class sees to that)
  *   batch        two at a time and in the class of the builds that were skipped: without them a busy farm would never know
@@ -15,11 +16,12 @@
  */
 import type { BuilderConfig, FarmConfig } from "../config/effective.ts";
 import { matches } from "../config/globs.ts";
+import { buildsPostSubmit } from "../config/policy.ts";
 import type { Recipe } from "../farm/build.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { messageOf } from "../farm/errors.ts";
-import { type BuildId, buildId, type Ms, ms, seconds } from "../farm/ids.ts";
+import { type BuildId, buildId, type EpochMs, type Ms, ms, seconds } from "../farm/ids.ts";
 import { Wake } from "../farm/wake.ts";
 import { rankOf, starvesAt } from "../schedule/order.ts";
 import { recipeDigest } from "../store/builds.ts";
@@ -42,13 +44,17 @@ import { skipBuilds } from "../store/superseded.ts";
 import {
   type Edge,
   lineOfPair,
-  newestRecipe,
+  newestBuild,
+  type Pair,
+  pairsOf,
   standingOf,
   standingRow,
   unneededByAll,
+  type Wish,
   wantedForAll,
 } from "./culprit.ts";
-import { plan } from "./plan.ts";
+import { alongOther, type OtherEdge, withOther } from "./pair-edges.ts";
+import { plan, type Tips } from "./plan.ts";
 import { publishBuild } from "./publish.ts";
 import { redEdges } from "./test-edges.ts";
 
@@ -127,7 +133,9 @@ async function everyLine(sql: Sql, config: FarmConfig): Promise<LineName[]> {
   const lines = await standingLines(sql);
   for (const { repo, branch } of await allBranches(sql)) {
     if (!config.repos.some(({ name }) => name === repo)) continue;
-    for (const { builder } of plan(config, repo, branch)) lines.push({ repo, branch, builder });
+    for (const builder of config.builders) {
+      if (buildsPostSubmit(config, builder, repo, branch)) lines.push({ repo, branch, builder: builder.name });
+    }
   }
   const known = new Map(lines.map((line) => [`${line.repo}\n${line.branch}\n${line.builder}`, line]));
   return [...known.values()];
@@ -144,12 +152,17 @@ export async function look(deps: NarrowingDeps, lines: readonly LineName[] | "ev
   }
 }
 
+/** A build that makes a range smaller. */
+interface Wanted {
+  readonly commitId: number;
+  readonly committedAt: EpochMs;
+  readonly recipe: Recipe;
+}
+
 interface Decision {
   readonly standings: readonly StandingRow[];
   readonly unneeded: readonly BuildId[];
-  readonly wanted: readonly LineCommit[];
-  readonly recipe: Recipe | undefined;
-  readonly batch: boolean;
+  readonly wanted: readonly Wanted[];
 }
 
 /** What is to be done about a line, whoever asks. `tidy`: also about builds that only the configuration speaks against. */
@@ -160,23 +173,87 @@ async function decide(
   all: readonly LineCommit[],
   tidy: boolean,
 ): Promise<Decision> {
-  const builder = config.builders.find(({ name }) => name === line.builder);
-  const gone = await isGone(sql, line.repo, line.branch);
-  const recipe = gone ? undefined : plan(config, line.repo, line.branch).find((each) => each.builder === line.builder);
-  const commits = lineOfPair(all, [null, null]);
-  const newest = newestRecipe(commits);
-  const edges = newest === undefined ? [] : await edgesOf(sql, commits, newest, recipe?.tests !== undefined);
-  const batch = builder?.superseded === "batch";
-  const may = recipe !== undefined && newest === recipeDigest(recipe).digest && worthwhile(builder);
-  const wish = { stride: batch, atOnce: batch ? 2 : 1 };
-  const nothing: Edge = { test: null, line: commits, standing: { kind: "green" } };
+  const parts: Decision[] = [];
+  for (const pair of pairsOf(all)) parts.push(await decidePair(sql, config, line, lineOfPair(all, pair), tidy));
   return {
-    standings: recipe ? edges.flatMap((edge) => standingRow(edge) ?? []) : [],
-    unneeded: unneededByAll((may || !tidy) && edges.length > 0 ? edges : [nothing]),
-    wanted: may ? wantedForAll(edges, newest, wish) : [],
-    recipe,
-    batch,
+    standings: parts.flatMap(({ standings }) => standings),
+    unneeded: parts.flatMap(({ unneeded }) => unneeded),
+    wanted: parts.flatMap(({ wanted }) => wanted),
   };
+}
+
+/** The same of what is tested with one branch of one other repository, or with none. */
+async function decidePair(
+  sql: Sql,
+  config: FarmConfig,
+  line: LineName,
+  commits: readonly LineCommit[],
+  tidy: boolean,
+): Promise<Decision> {
+  const builder = config.builders.find(({ name }) => name === line.builder);
+  const newest = newestBuild(commits);
+  const recipe = newest && (await recipeInForce(sql, config, line, newest.pair));
+  const edges = newest ? await edgesOf(sql, commits, newest.recipe, recipe?.tests !== undefined) : [];
+  const may = recipe !== undefined && newest?.recipe === recipeDigest(recipe).digest && worthwhile(builder);
+  const moved = new Map<Edge, OtherEdge>();
+  for (const edge of edges) {
+    const other = newest && (await alongOther(sql, line.builder, newest.recipe, edge, LOOK_BACK));
+    if (other) moved.set(edge, other);
+  }
+  const nothing: Edge = { test: null, line: commits, standing: { kind: "green" } };
+  const kept = (may || !tidy) && edges.length > 0;
+  const needed = new Set(kept ? openOf([...moved.values()]) : []);
+  const batch = builder?.superseded === "batch";
+  return {
+    standings: recipe ? edges.flatMap((edge) => standingRow(moved.get(edge) ?? edge) ?? []) : [],
+    unneeded: unneededByAll(kept ? edges : [nothing]).filter((build) => !needed.has(build)),
+    wanted: may ? wantedOf(commits, edges, moved, recipe, { stride: batch, atOnce: batch ? 2 : 1 }) : [],
+  };
+}
+
+/** How the configuration would build the line now, tested with the commit of `pair`; undefined: not at all. */
+async function recipeInForce(
+  sql: Sql,
+  config: FarmConfig,
+  { repo, branch, builder }: LineName,
+  [other, otherBranch, hash]: Pair,
+): Promise<Recipe | undefined> {
+  if (await isGone(sql, repo, branch)) return undefined;
+  if (other !== null && otherBranch !== null && (await isGone(sql, other, otherBranch))) return undefined;
+  const tips: Tips = (name) => (name === other ? [{ branch: otherBranch ?? "", hash: hash ?? "" }] : []);
+  const recipes = plan(config, repo, branch, tips);
+  return recipes.find((recipe) => recipe.builder === builder && (recipe.with?.repo ?? null) === other);
+}
+
+/** The builds to want next: along the line's own commits, then along the other repository's, `atOnce` for all together. */
+function wantedOf(
+  commits: readonly LineCommit[],
+  edges: readonly Edge[],
+  moved: ReadonlyMap<Edge, OtherEdge>,
+  recipe: Recipe,
+  wish: Wish,
+): Wanted[] {
+  const { digest } = recipeDigest(recipe);
+  const stayed = edges.filter((edge) => !moved.has(edge));
+  const others = [...moved.values()];
+  let free = wish.atOnce - openOf([...stayed, ...others]).length;
+  const wishFor = (asked: readonly Edge[]): Wish => {
+    return { ...wish, atOnce: openOf(asked).length + free, greenFirst: recipe.with !== undefined };
+  };
+  const wanted = wantedForAll(stayed, digest, wishFor(stayed)).map((commit): Wanted => ({ ...commit, recipe }));
+  free -= wanted.length;
+  for (const edge of others) {
+    const own = commits.find(({ commitId }) => commitId === edge.own);
+    const found = own ? wantedForAll([edge], digest, wishFor([edge])) : [];
+    free -= found.length;
+    for (const { hash } of found) if (own) wanted.push({ ...own, recipe: withOther(recipe, hash) });
+  }
+  return wanted;
+}
+
+/** Open builds within the ranges of `edges`. */
+function openOf(edges: readonly Edge[]): BuildId[] {
+  return [...new Set(edges.flatMap(({ standing }) => (standing.kind === "range" ? standing.open : [])))];
 }
 
 /** Of the tests that fail, or of the builder as a whole. */
@@ -199,17 +276,16 @@ async function act(deps: NarrowingDeps, line: LineName, tidy: boolean, seen: Dec
     }
     await lockBranch(tx, line.repo, line.branch);
     const decision = await decide(tx, deps.config(), line, await readLine(tx, line, LOOK_BACK), tidy);
-    const { recipe, batch } = decision;
+    const batch = deps.config().builders.find(({ name }) => name === line.builder)?.superseded === "batch";
     const { releaseBranches = [] } = deps.config().repos.find(({ name }) => name === line.repo) ?? {};
     const skipped = await skipBuilds(tx, decision.unneeded, "not needed any more to find the culprit", now);
     const made = [];
-    for (const { commitId, committedAt } of recipe ? decision.wanted : []) {
+    for (const { commitId, committedAt, recipe } of decision.wanted) {
       const leaseClass = batch ? "post-submit" : "background";
       const wish = {
         line,
         commitId,
-        hostType: recipe?.hostType ?? "",
-        recipe: recipe ? recipeDigest(recipe).digest : "",
+        recipe,
         class: leaseClass,
         release: matches(releaseBranches, line.branch),
         rank: rankOf(leaseClass, now, committedAt),

@@ -314,7 +314,7 @@ export async function outdatedBuilds(
 ): Promise<BuildId[]> {
   const rows = await sql.query<{ id: number }>(
     `select id from build where commit_id = $1 and state = 'scheduled' and builder = any ($2::text[])
-        and rebuild_of is null and recipe <> all ($3::text[]) order by id`,
+        and rebuild_of is null and not narrows and recipe <> all ($3::text[]) order by id`,
     [commitId, builders, recipes],
   );
   return rows.map((row) => buildId(row.id));

@@ -2,10 +2,10 @@
  * Lines in the database: the commits of a branch as one builder has answered about them, where each red builder stands, and the builds
  * that narrow a range. builds/culprit.ts decides by these rows, builds/narrowing.ts acts.
  */
-import type { BuildState, Outcome } from "../farm/build.ts";
+import type { BuildState, Outcome, Recipe } from "../farm/build.ts";
 import { type BuildId, buildId, type EpochMs } from "../farm/ids.ts";
 import { LEASE_CLASSES, type LeaseClass } from "../farm/lease.ts";
-import { type BuildRef, buildRef } from "./builds.ts";
+import { type BuildRef, buildRef, recipeDigest } from "./builds.ts";
 import { at, type Sql } from "./sql.ts";
 
 /** One builder's answers about one branch. */
@@ -22,8 +22,8 @@ export interface LineBuild {
   readonly outcome: Outcome | null;
   /** The recipe's digest. */
   readonly recipe: string;
-  /** Of a pair: the repository that it is tested with, and its branch. */
-  readonly pair: readonly [repo: string | null, branch: string | null];
+  /** Of a pair: the repository that it is tested with, its branch, and its commit. */
+  readonly pair: readonly [repo: string | null, branch: string | null, hash: string | null];
   /** The farm planned it to narrow a range. */
   readonly narrows: boolean;
   /** Somebody asked for it. */
@@ -69,11 +69,44 @@ export async function readLine(
        join commit c on c.id = h.commit_id
        left join lateral (
          select jsonb_agg(jsonb_build_object('id', o.id, 'state', o.state, 'outcome', ${SAYS}, 'recipe', o.recipe, 'narrows', o.narrows,
-           'pair', jsonb_build_array(r.with_repo, r.with_branch), 'requested', o.requested_by is not null) order by o.id) as builds
+           'pair', jsonb_build_array(r.with_repo, r.with_branch, r.with_hash), 'requested', o.requested_by is not null) order by o.id) as builds
          from build o join recipe r on r.digest = o.recipe where o.commit_id = h.commit_id and o.builder = $3
        ) b on true
      order by h.position desc`,
     [line.repo, line.branch, line.builder, limit, upTo],
+  );
+}
+
+/**
+ * The other axis of a pair: the commits of the branch that `recipe` tests with, from its own commit of it back, each with what the builder
+ * has built of commit `own` with it. What was built by the same recipe but for that commit has `recipe` as its recipe, so that it compares.
+ */
+export async function readOtherLine(
+  sql: Sql,
+  { own, builder, recipe }: { readonly own: number; readonly builder: string; readonly recipe: string },
+  limit: number,
+): Promise<LineCommit[]> {
+  return sql.query(
+    `with asked as (
+       select with_repo, with_branch, with_hash, body #- '{with,hash}' as rest from recipe where digest = $3 and with_repo is not null
+     ), h as (
+       select l.commit_id, l.position from asked a join branch_commit l on l.repo = a.with_repo and l.branch = a.with_branch
+       where l.position <= (
+         select max(t.position) from branch_commit t join commit c on c.id = t.commit_id
+         where t.repo = a.with_repo and t.branch = a.with_branch and c.hash = a.with_hash)
+       order by l.position desc limit $4
+     )
+     select h.commit_id as "commitId", c.hash, c.parents[1] as parent, c.committed_at as "committedAt", coalesce(b.builds, '[]') as builds
+     from h cross join asked a join commit c on c.id = h.commit_id
+       left join lateral (
+         select jsonb_agg(jsonb_build_object('id', o.id, 'state', o.state, 'outcome', ${SAYS},
+           'recipe', case when r.body #- '{with,hash}' = a.rest then $3 else o.recipe end, 'narrows', o.narrows,
+           'pair', jsonb_build_array(r.with_repo, r.with_branch, r.with_hash), 'requested', o.requested_by is not null) order by o.id) as builds
+         from build o join recipe r on r.digest = o.recipe
+         where o.commit_id = $1 and o.builder = $2 and r.with_repo = a.with_repo and r.with_branch = a.with_branch and r.with_hash = c.hash
+       ) b on true
+     order by h.position desc`,
+    [own, builder, recipe, limit],
   );
 }
 
@@ -92,10 +125,12 @@ export async function linesToLookAt(sql: Sql, lines: readonly LineName[], limit:
     `select l.repo, l.branch, l.builder from unnest($1::text[], $2::text[], $3::text[]) l (repo, branch, builder)
      where exists (select from standing s where (s.repo, s.branch, s.builder) = (l.repo, l.branch, l.builder))
         or exists (select from build b where (b.repo, b.branch, b.builder) = (l.repo, l.branch, l.builder) and b.narrows and b.state <> 'ended')
-        or (select outcome = 'failure' from (
-              select commit_id, position from branch_commit h where h.repo = l.repo and h.branch = l.branch order by position desc limit $4
-            ) h join build b on b.commit_id = h.commit_id and b.builder = l.builder and b.outcome in ('success', 'failure')
-            order by h.position desc, b.id desc limit 1)`,
+        or 'failure' in (
+              select distinct on (r.with_repo, r.with_branch) b.outcome from (
+                select commit_id, position from branch_commit h where h.repo = l.repo and h.branch = l.branch order by position desc limit $4
+              ) h join build b on b.commit_id = h.commit_id and b.builder = l.builder and b.outcome in ('success', 'failure')
+                join recipe r on r.digest = b.recipe
+              order by r.with_repo, r.with_branch, h.position desc, b.id desc)`,
     [lines.map((l) => l.repo), lines.map((l) => l.branch), lines.map((l) => l.builder), limit],
   );
 }
@@ -113,9 +148,8 @@ export async function lockBranch(sql: Sql, repo: string, branch: string): Promis
 export interface NewNarrowing {
   readonly line: LineName;
   readonly commitId: number;
-  readonly hostType: string;
-  /** The digest of a recipe that is stored: it built the commits that this one is to be compared with. */
-  readonly recipe: string;
+  /** It built the commits that this one is to be compared with, of a pair those with another commit of the other repository. */
+  readonly recipe: Recipe;
   readonly class: LeaseClass;
   /** Of a release branch. */
   readonly release: boolean;
@@ -125,8 +159,11 @@ export interface NewNarrowing {
 
 /** A build of one more commit of a line; undefined when one by that recipe is open already. */
 export async function insertNarrowing(sql: Sql, wanted: NewNarrowing, now: EpochMs): Promise<BuildRef | undefined> {
+  const { digest, body } = recipeDigest(wanted.recipe);
   const [row] = await sql.query<Parameters<typeof buildRef>[0]>(
-    `with b as (
+    `with r as (
+       insert into recipe (digest, body) values ($3, $12::jsonb) on conflict do nothing
+     ), b as (
        insert into build (repo, commit_id, branch, builder, host_type, recipe, provenance, class, narrows, rebuild_of, created_at)
        select $1, $2::bigint, $8, $9, $10, $3::text, 'submitted', $4, true, (
            select coalesce(rebuild_of, id) from build
@@ -144,15 +181,16 @@ export async function insertNarrowing(sql: Sql, wanted: NewNarrowing, now: Epoch
     [
       wanted.line.repo,
       wanted.commitId,
-      wanted.recipe,
+      digest,
       LEASE_CLASSES[wanted.class],
       at(now),
       wanted.rank,
       at(wanted.starvesAt),
       wanted.line.branch,
       wanted.line.builder,
-      wanted.hostType,
+      wanted.recipe.hostType,
       wanted.release,
+      JSON.stringify(body),
     ],
   );
   return row && buildRef(row);

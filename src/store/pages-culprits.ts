@@ -6,6 +6,7 @@ import { at, type Sql } from "./sql.ts";
 /** A commit as a sentence names it. */
 export interface CommitName {
   readonly id: number;
+  readonly repo: string;
   readonly hash: string;
   readonly message: string;
   readonly author: string;
@@ -14,7 +15,7 @@ export interface CommitName {
 
 export async function commitNames(sql: Sql, ids: readonly number[]): Promise<CommitName[]> {
   return sql.query(
-    "select id, hash, message, author_name as author, parents from commit where id = any ($1::bigint[])",
+    "select id, repo, hash, message, author_name as author, parents from commit where id = any ($1::bigint[])",
     [ids],
   );
 }
@@ -39,6 +40,8 @@ export interface RedRow {
   readonly kind: StandingKind;
   readonly between: number;
   readonly build: number;
+  /** Of a pair: the other repository, when the commits are its. */
+  readonly otherRepo: string | null;
   readonly hash: string;
   readonly message: string;
   readonly author: string;
@@ -47,7 +50,7 @@ export interface RedRow {
 }
 
 const RED = `
-  s.repo, s.branch, s.builder, s.test, s.kind, s.between, s.red_build as build, c.hash, c.message, c.author_name as author, g.hash as "greenHash",
+  s.repo, s.branch, s.builder, s.test, s.kind, s.between, s.red_build as build, nullif(c.repo, s.repo) as "otherRepo", c.hash, c.message, c.author_name as author, g.hash as "greenHash",
     b.ended_at as "redAt"
   from standing s join commit c on c.id = s.red_commit join build b on b.id = s.red_build left join commit g on g.id = s.green_commit`;
 

@@ -13,6 +13,8 @@ export interface Since {
   /** The repository that this one is tested with, and between which of its commits it moved meanwhile; null: it did not. */
   readonly other: { readonly repo: string; readonly from: string | null; readonly to: string | null } | null;
   readonly first: {
+    /** Of a pair: the other repository, when this commit and the green one are its; null: they are of the page's. */
+    readonly repo: string | null;
     readonly hash: string;
     readonly build: number;
     /** It is the commit of this page. */
@@ -46,7 +48,9 @@ export function SinceLine(props: { since: Since | null; repo: string }): JSX.Ele
       {merged !== null ? (
         <>
           , a merge{" "}
-          {merged > 0 ? <a href={`${commitHref(repo, first.hash)}#merged`}>of {plural(merged, "commit")}</a> : null}
+          {merged > 0 ? (
+            <a href={`${commitHref(first.repo ?? repo, first.hash)}#merged`}>of {plural(merged, "commit")}</a>
+          ) : null}
         </>
       ) : null}{" "}
       (
@@ -56,7 +60,7 @@ export function SinceLine(props: { since: Since | null; repo: string }): JSX.Ele
         <>
           green {since.kind === "recipe" ? "with what was before" : "before"} at{" "}
           <a href={`/b/${green.build}`} class="hash">
-            {green.hash.slice(0, 8)}
+            {named(first.repo, green.hash)}
           </a>
           {between > 0 ? `, ${plural(between, "commit")} between` : ""}
           {since.kind === "recipe" ? "" : otherSide(since)}
@@ -77,6 +81,11 @@ export function SinceLine(props: { since: Since | null; repo: string }): JSX.Ele
       {" · "}
     </span>
   );
+}
+
+/** "a1b2c3d4", "go a1b2c3d4". */
+function named(repo: string | null, hash: string): string {
+  return `${repo === null ? "" : `${visible(repo)} `}${hash.slice(0, 8)}`;
 }
 
 /** What the other repository of a pair did meanwhile. */
@@ -101,7 +110,7 @@ function FirstRed(props: { since: Since }): JSX.Element {
         "this commit"
       ) : (
         <a href={`/b/${first.build}`} class="hash">
-          {first.hash.slice(0, 8)}
+          {named(first.repo, first.hash)}
         </a>
       )}
       {kind === "commit" && !first.here ? (

@@ -173,8 +173,17 @@ export function gridJson(grid: Grid, repo: string, origin: string): unknown {
   const [, ...rows] = grid.rows;
   return {
     builders: grid.columns.map((column) => column.name),
-    red: grid.red.map(({ builder, test, kind, hash, greenHash, between, build }) => {
-      return { builder, test, kind, revision: hash, green: greenHash, between, build: `${origin}/b/${build}` };
+    red: grid.red.map(({ builder, test, kind, otherRepo, hash, greenHash, between, build }) => {
+      return {
+        builder,
+        test,
+        kind,
+        repo: otherRepo ?? repo,
+        revision: hash,
+        green: greenHash,
+        between,
+        build: `${origin}/b/${build}`,
+      };
     }),
     revisions: grid.commits.map((commit, i) => ({
       repo,

@@ -1,6 +1,7 @@
 /** Since when a builder or a test is red, and what did it, for people: the sentences of a build's page, the marks of the grid, the list of the front page. */
 import { type Edge, lineOfPair, type Standing, standingOf } from "../../builds/culprit.ts";
 import { LOOK_BACK } from "../../builds/narrowing.ts";
+import { alongOther, type OtherEdge } from "../../builds/pair-edges.ts";
 import { MOST_EDGES, MOST_FAILED, testEdges } from "../../builds/test-edges.ts";
 import { type LineCommit, readLine } from "../../store/lines.ts";
 import type { BuildFacts } from "../../store/pages-build.ts";
@@ -38,11 +39,26 @@ export async function storyOf(
   if (whole.standing.kind === "green") return nothing;
   const edges = failed > MOST_FAILED ? [] : await testEdges(sql, commits, build.recipe, tests);
   const first = failed > MOST_EDGES ? undefined : edges.find(({ standing }) => "green" in standing);
-  const told = await tellerOf(sql, build, own.pair[0], [whole, ...edges]);
+  const moved = new Map<Edge, OtherEdge>();
+  for (const edge of [whole, ...edges]) {
+    const other = await alongOther(sql, build.builder, build.recipe, edge, LOOK_BACK);
+    if (other) moved.set(edge, other);
+  }
+  const tell = await tellerOf(sql, build, own.pair[0], [whole, ...edges, ...moved.values()]);
+  const told = (edge: Edge): Since | null => tell(moved.get(edge) ?? edge);
   const head = told(first ?? whole);
-  const alike = new Set(edges.map(({ standing }) => ("red" in standing ? standing.red.build : 0))).size < 2;
+  const alike =
+    new Set(
+      edges
+        .map((edge) => (moved.get(edge) ?? edge).standing)
+        .map((standing) => ("red" in standing ? standing.red.build : 0)),
+    ).size < 2;
   return {
-    since: head && { ...head, test: alike ? null : head.test, merged: await mergedBy(build.repo, head, merged) },
+    since: head && {
+      ...head,
+      test: alike ? null : head.test,
+      merged: await mergedBy(head.first.repo ?? build.repo, head, merged),
+    },
     tests: new Map(edges.flatMap((edge) => (edge.standing.kind === "green" ? [] : [[edge.test, told(edge) as Since]]))),
   };
 }
@@ -68,8 +84,9 @@ async function tellerOf(
     return {
       test,
       kind,
-      other: other === null ? null : { repo: other, ...otherMoved(line, standing, hashes) },
+      other: other === null || name?.repo === other ? null : { repo: other, ...otherMoved(line, standing, hashes) },
       first: {
+        repo: name?.repo === other ? other : null,
         hash: red.hash,
         build: red.build,
         here: red.commitId === build.commitId,
@@ -105,13 +122,14 @@ async function mergedBy(repo: string, { kind, first }: Since, merged: WebDeps["m
   return kind === "commit" && first.merge ? (await merged(repo, first.hash, MERGED)).length : null;
 }
 
-/** "red since a1b2c3d4 Fix the parser by A. Author, green before at 9f8e7d6c"; before it the test that it is about. */
+/** "red since a1b2c3d4 Fix the parser by A. Author, green before at 9f8e7d6c"; before it the test that it is about, and the repository when it is another one. */
 export function redSentence(red: RedRow): string {
   return `${red.test === null ? "" : `${visible(red.test)} `}${sentenceOf(red)}`;
 }
 
 function sentenceOf(red: RedRow): string {
-  const commit = `${red.hash.slice(0, 8)} ${visible(subject(red.message))} by ${visible(red.author)}`;
+  const of = red.otherRepo === null ? "" : `${visible(red.otherRepo)} `;
+  const commit = `${of}${red.hash.slice(0, 8)} ${visible(subject(red.message))} by ${visible(red.author)}`;
   const green = red.greenHash?.slice(0, 8) ?? "";
   switch (red.kind) {
     case "commit":
@@ -119,7 +137,7 @@ function sentenceOf(red: RedRow): string {
     case "recipe":
       return `red since the configuration changed, green before at ${green}`;
     case "range":
-      return `red since ${red.hash.slice(0, 8)} or one of ${plural(red.between, "commit")} before it, green at ${green}`;
+      return `red since ${of}${red.hash.slice(0, 8)} or one of ${plural(red.between, "commit")} before it, green at ${green}`;
     default:
       return `red since ${red.hash.slice(0, 8)}, never green before`;
   }
