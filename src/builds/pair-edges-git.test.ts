@@ -28,6 +28,9 @@ const FARM = checkFarm({
   ],
 });
 
+/** For git and the farm on a busy machine. */
+const SLOW = { timeout: 20_000 };
+
 /** Both have one commit, `app 1` and `go 1`, and the pair of them is green. */
 class Story {
   readonly bench: Bench;
@@ -56,7 +59,7 @@ class Story {
       { name: "app", url: "app" },
       { name: "go", url: "go" },
     ]);
-    await expect.poll(() => story.waiting()).toEqual(["app 1, go 1"]);
+    await expect.poll(() => story.waiting(), SLOW).toEqual(["app 1, go 1"]);
     await story.end("success");
     return story;
   }
@@ -69,7 +72,7 @@ class Story {
     const head = `app ${1 + own}, go ${1 + other}`;
     bench.source.poke("go");
     bench.source.poke("app");
-    await expect.poll(() => this.waiting()).toContain(head);
+    await expect.poll(() => this.waiting(), SLOW).toContain(head);
     await bench.sql.query(
       `update build b set state = 'ended', outcome = 'canceled', ended_at = now() from commit c, recipe r
        where c.id = b.commit_id and r.digest = b.recipe and b.state <> 'ended' and (c.message, r.with_hash)
@@ -164,5 +167,5 @@ test("a newer commit of the other repository does not take back what narrows, an
   expect(await story.waiting()).toEqual(["app 1, go 4"]);
   await story.go.commit("go 8");
   bench.source.poke("go");
-  await expect.poll(() => story.waiting()).toEqual(["app 1, go 4", "app 1, go 8"]);
+  await expect.poll(() => story.waiting(), SLOW).toEqual(["app 1, go 4", "app 1, go 8"]);
 });
