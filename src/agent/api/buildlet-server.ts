@@ -46,13 +46,13 @@ interface Route {
 export class BuildletServer implements AsyncDisposable {
   readonly #deps: ApiDeps;
   readonly #server: Server;
-  readonly #endShells: () => Promise<void>;
+  readonly #endShells: () => Promise<boolean>;
   #exec: Promise<ExecHandler> | undefined;
   readonly #routes: ReadonlyMap<string, Route>;
   readonly #digests: KnownDigests;
 
-  /** `endShells`: the work dir is emptied, for somebody else. */
-  constructor(deps: ApiDeps, idle: IdleMemory, endShells: () => Promise<void>) {
+  /** `endShells`: the work dir is emptied, for somebody else; says whether there were any. */
+  constructor(deps: ApiDeps, idle: IdleMemory, endShells: () => Promise<boolean>) {
     this.#deps = deps;
     this.#digests = new KnownDigests(deps.clock);
     this.#endShells = endShells;
@@ -71,6 +71,11 @@ export class BuildletServer implements AsyncDisposable {
   /** Serves HTTP on `socket` from its next byte on, until it ends. */
   serve(socket: Socket): void {
     this.#server.emit("connection", socket);
+  }
+
+  /** Shells ran here: looks for what they left when the lease ends. */
+  async expectLeftovers(): Promise<void> {
+    (await this.#execHandler()).commands.expectLeftovers();
   }
 
   /** Kills all commands. */
@@ -293,12 +298,13 @@ export class BuildletServer implements AsyncDisposable {
               if (!isRelPath(path, windows)) checkRelPath("path", path, windows);
             }
             const { removeAll } = await import("./remove-all.ts");
-            if (paths.some((path) => cleanPath(path) === ".")) await this.#endShells();
+            const all = paths.some((path) => cleanPath(path) === ".");
+            if (all && (await this.#endShells())) await this.expectLeftovers();
             // What an earlier build left running would go on writing into the next one's work dir.
             if (this.#exec) {
               const exec = await this.#exec;
-              if (paths.some((path) => cleanPath(path) === ".")) await exec.executions.clear();
-              await exec.commands.killLeftovers();
+              if (all) await exec.executions.clear();
+              await exec.commands.killLeftovers(all ? "lease" : "commands");
             }
             await removeAll(workDir, paths);
             this.#prepareExec();

@@ -24,6 +24,8 @@ export class Connections implements AsyncDisposable {
   readonly #sockets = new Set<Socket>();
   #server: Promise<BuildletServer> | undefined;
   #shells: Promise<Shells> | undefined;
+  /** Since the work dir was emptied a shell was asked for. */
+  #shellsRan = false;
 
   constructor(deps: ApiDeps) {
     this.#deps = deps;
@@ -50,6 +52,7 @@ export class Connections implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#idle[Symbol.dispose]();
     if (this.#shells) await (await this.#shells)[Symbol.asyncDispose]();
+    if (this.#shellsRan) await (await this.#serverLoaded()).expectLeftovers();
     if (this.#server) await (await this.#server)[Symbol.asyncDispose]();
     for (const socket of this.#sockets) socket.destroy();
   }
@@ -85,17 +88,27 @@ export class Connections implements AsyncDisposable {
     }
     if (read?.head.method === "POST" && path === SHELL_PATH) {
       socket.once("close", this.#idle.begin());
+      this.#shellsRan = true;
       this.#shells ??= import("../shell/shells.ts").then(({ Shells }) => new Shells(this.#deps));
       return (await this.#shells).accept(socket, read);
     }
-    this.#server ??= import("./buildlet-server.ts").then(
-      ({ BuildletServer }) =>
-        new BuildletServer(this.#deps, this.#idle, async () => {
-          if (this.#shells) await (await this.#shells).clear();
-        }),
-    );
-    const server = await this.#server;
+    const server = await this.#serverLoaded();
     socket.unshift(bytes);
     server.serve(socket);
+  }
+
+  #serverLoaded(): Promise<BuildletServer> {
+    this.#server ??= import("./buildlet-server.ts").then(
+      ({ BuildletServer }) => new BuildletServer(this.#deps, this.#idle, () => this.#endShells()),
+    );
+    return this.#server;
+  }
+
+  /** The work dir is emptied: says whether there were any. */
+  async #endShells(): Promise<boolean> {
+    const ran = this.#shellsRan;
+    this.#shellsRan = false;
+    if (ran && this.#shells) await (await this.#shells).clear();
+    return ran;
   }
 }

@@ -35,7 +35,7 @@ export class ExecHandler implements AsyncDisposable {
 
   constructor(deps: ApiDeps) {
     this.#deps = deps;
-    this.commands = new Commands(deps.clock, deps.platform);
+    this.commands = new Commands(deps.clock, deps.platform, deps.workDir);
     this.executions = new Executions(deps.clock);
   }
 
@@ -79,7 +79,7 @@ export class ExecHandler implements AsyncDisposable {
 
   /** Between sessions: what nobody can take up again ends, and leaves nothing running. */
   async endSession(): Promise<void> {
-    if (!this.executions.any) await this.commands.killLeftovers();
+    if (!this.executions.any) await this.commands.killLeftovers("lease");
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

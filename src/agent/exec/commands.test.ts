@@ -39,7 +39,7 @@ function isAlive(pid: number): boolean {
 
 test("a descendant that keeps the output open is waited for while it writes, and killed once it has been silent", async () => {
   const clock = new FakeClock();
-  await using commands = new Commands(clock, process.platform);
+  await using commands = new Commands(clock, process.platform, "/nowhere");
   const { output, ended } = start(commands, "sleep 300 & echo $!");
   await until(() => clock.sleeping === 1);
   const pid = Number(output.join(""));
@@ -51,7 +51,7 @@ test("a descendant that keeps the output open is waited for while it writes, and
 
 test("a command whose reader is behind is not taken for silent", async () => {
   const clock = new FakeClock();
-  await using commands = new Commands(clock, process.platform);
+  await using commands = new Commands(clock, process.platform, "/nowhere");
   const { ended } = start(commands, "echo x; sleep 300 & ", () => false);
   await until(() => clock.sleeping === 1);
   await clock.advance(ms(HELD_PIPE * 3));
@@ -67,7 +67,7 @@ test("without mkfifo, output comes through two pipes", async () => {
   const path = process.env.PATH;
   process.env.PATH = "/nowhere";
   try {
-    await using commands = new Commands(new FakeClock(), process.platform);
+    await using commands = new Commands(new FakeClock(), process.platform, "/nowhere");
     const { output, ended } = start(commands, "echo out; echo err >&2; exit 4");
     expect([await ended, output.join("").split("\n").sort()]).toEqual(["exit status 4", ["", "err", "out"]]);
   } finally {
@@ -76,7 +76,7 @@ test("without mkfifo, output comes through two pipes", async () => {
 });
 
 test("disposing ends what runs", async () => {
-  const commands = new Commands(new FakeClock(), process.platform);
+  const commands = new Commands(new FakeClock(), process.platform, "/nowhere");
   const { output, ended } = start(commands, "echo $$; sleep 300");
   await until(() => output.length > 0);
   await commands[Symbol.asyncDispose]();

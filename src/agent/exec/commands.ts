@@ -6,8 +6,9 @@
  *   started -abort-> killed -> ended  the client went away or the session ended: the whole tree is killed
  *
  * What a command left running in the background without holding its output stays for the commands after it, and is killed
- * by `killLeftovers` (work dir emptied) and when the session ends. Whether there is any is looked at soon after a command ended,
- * so that the next build need not wait for that. Output is never buffered beyond one pipe and one chunk:
+ * by `killLeftovers` and when the session ends; what cleared its environment and left the command's session, when the lease ends (work
+ * dir emptied). Whether there is any is looked at soon after a command ended, so that the next build need not wait for that. The sessions
+ * of ended commands are remembered as long as somebody is in them. Output is never buffered beyond one pipe and one chunk:
  * while the reader is behind, the command waits.
  */
 import type { ChildProcess } from "node:child_process";
@@ -18,7 +19,7 @@ import { errnoOf } from "../../farm/errors.ts";
 import { type Ms, ms, seconds } from "../../farm/ids.ts";
 import { processState, startErrorState } from "../../wire/buildlet-api/process-state.ts";
 import { closePipe, closeWriter, type OutputPipe, OutputPipes, readerOf, writerOf } from "./output-pipe.ts";
-import { isLeft, killTree, MARK_VARIABLE } from "./process-tree.ts";
+import { killTree, leaderEnded, lookForLeft, MARK_VARIABLE, type Session, sessionOf } from "./process-tree.ts";
 import { type Resolved, startProblem } from "./resolve.ts";
 
 /** How long a descendant may keep the output of an ended command open without writing. */
@@ -45,19 +46,23 @@ export interface OutputSink {
 export class Commands implements AsyncDisposable {
   readonly #clock: Clock;
   readonly #platform: NodeJS.Platform;
+  readonly #workDir: string;
   readonly #pipes: OutputPipes;
   readonly #id = randomBytes(8).toString("hex"); // tells our commands from those of other buildlets
   readonly #running = new Set<string>(); // marks
   readonly #ends = new Set<Promise<unknown>>();
   readonly #over = new AbortController();
   #count = 0;
+  /** Of ended commands, and of what they left running. */
+  #sessions: Session[] = [];
   /** Nothing that we started lives, so nothing that it started can appear. */
   #nobodyLeft = true;
   #look = new AbortController();
 
-  constructor(clock: Clock, platform: NodeJS.Platform) {
+  constructor(clock: Clock, platform: NodeJS.Platform, workDir: string) {
     this.#clock = clock;
     this.#platform = platform;
+    this.#workDir = workDir;
     this.#pipes = new OutputPipes(platform);
   }
 
@@ -85,17 +90,24 @@ export class Commands implements AsyncDisposable {
     return await end;
   }
 
-  /** Kills what ended commands left running. */
-  async killLeftovers(): Promise<void> {
+  /** Others than commands ran in the work dir, too, and may have left something running. */
+  expectLeftovers(): void {
+    this.#nobodyLeft = false;
+  }
+
+  /** Kills what ended commands left running; at the end of a lease also whoever is known by the work dir alone, unless commands run. */
+  async killLeftovers(of: "commands" | "lease"): Promise<void> {
     if (this.#nobodyLeft) return;
-    await killTree({ pid: undefined, mark: `${this.#id}.`, spare: new Set(this.#running) }, this.#platform);
+    const place = of === "lease" && this.#running.size === 0 ? this.#workDir : undefined;
+    const spare = new Set(this.#running);
+    await killTree({ mark: `${this.#id}.`, spare, sessions: this.#sessions, place }, this.#platform);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#over.abort(new Error("The session ended"));
     await Promise.allSettled(this.#ends);
     this.#look.abort(ENOUGH);
-    await this.killLeftovers();
+    await this.killLeftovers("lease");
     this.#pipes[Symbol.dispose]();
   }
 
@@ -104,7 +116,10 @@ export class Commands implements AsyncDisposable {
     this.#look = new AbortController();
     this.#clock.sleep(LOOK_AFTER, this.#look.signal).then(
       () => {
-        this.#nobodyLeft = !isLeft({ pid: undefined, mark: `${this.#id}.` }, this.#platform);
+        const wanted = { mark: `${this.#id}.`, sessions: this.#sessions, place: this.#workDir };
+        const left = lookForLeft(wanted, this.#platform);
+        this.#nobodyLeft = !left.any;
+        this.#sessions = [...left.sessions];
       },
       () => {}, // the next command began; its end looks
     );
@@ -117,8 +132,9 @@ export class Commands implements AsyncDisposable {
     if (signal.aborted) return processState(null, "SIGKILL");
     for (let attempt = 1; ; attempt++) {
       const pipe = await this.#pipes.take();
+      const asked = this.#clock.monotonic();
       const started = await start(command, mark, pipe, windows);
-      if ("child" in started) return await this.#watch(started.child, started.outputs, mark, sink, signal);
+      if ("child" in started) return await this.#watch(started, asked, mark, sink, signal);
       if (started.errno !== "ETXTBSY" || attempt === BUSY_TRIES) {
         return startErrorState("fork/exec", command.program, started.errno);
       }
@@ -127,13 +143,14 @@ export class Commands implements AsyncDisposable {
   }
 
   async #watch(
-    child: ChildProcess,
-    outputs: readonly Readable[],
+    { child, session: led, outputs }: Running,
+    asked: number,
     mark: string,
     sink: OutputSink,
     signal: AbortSignal,
   ): Promise<string> {
     let exited: string | undefined;
+    let session = led;
     let open = outputs.length;
     let stalled = 0; // outputs that wait for the reader
     let heard = this.#clock.monotonic();
@@ -159,6 +176,7 @@ export class Commands implements AsyncDisposable {
     child.once("exit", (code, name) => {
       exited = processState(code, name);
       heard = this.#clock.monotonic();
+      session = leaderEnded(led, heard - asked);
       changed();
     });
     const over = () => exited !== undefined && open === 0;
@@ -184,17 +202,24 @@ export class Commands implements AsyncDisposable {
       await wait(ms(HELD_PIPE - silent), signal);
     }
     if (!over()) {
-      await killTree({ pid: child.pid, mark }, this.#platform);
+      await killTree({ pid: child.pid, mark, sessions: [session] }, this.#platform);
       const limit = this.#clock.monotonic() + KILL_WAIT;
       if (signal.aborted) for (const output of outputs) output.destroy();
       for (let left = KILL_WAIT; !over() && left > 0; left = ms(limit - this.#clock.monotonic())) await wait(left);
       for (const output of outputs) output.destroy();
     }
+    this.#sessions.push(session);
     return exited ?? processState(null, "SIGKILL");
   }
 }
 
-type Started = { readonly child: ChildProcess; readonly outputs: readonly Readable[] } | { readonly errno: string };
+interface Running {
+  readonly child: ChildProcess;
+  readonly session: Session;
+  readonly outputs: readonly Readable[];
+}
+
+type Started = Running | { readonly errno: string };
 
 async function start(command: Command, mark: string, pipe: OutputPipe, windows: boolean): Promise<Started> {
   const out = writerOf(pipe);
@@ -222,7 +247,9 @@ async function start(command: Command, mark: string, pipe: OutputPipe, windows: 
       closeWriter(pipe); // the pipe ends when the command and its descendants have closed theirs
     else closePipe(pipe);
   }
-  if (child === undefined) return { errno };
+  if (child?.pid === undefined) return { errno };
+  const session = sessionOf(child.pid);
   const reader = readerOf(pipe);
-  return { child, outputs: reader ? [reader] : [child.stdout, child.stderr].filter((stream) => stream !== null) };
+  const outputs = reader ? [reader] : [child.stdout, child.stderr].filter((stream) => stream !== null);
+  return { child, session, outputs };
 }

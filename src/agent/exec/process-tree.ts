@@ -1,29 +1,24 @@
 /**
  * Ending a command with everything that it started.
  *
- * Each command leads a session and process group of its own, and has a mark in its environment that its descendants
- * inherit. To end it, the group is killed, and on Linux also whoever in /proc has the mark, the session, the group or such
- * a parent: so daemons that left the group go too. A scan repeats until it finds nobody, since a process may fork while we
- * look. Whoever is older than this program cannot be one of them, which spares reading most environments. Only a process that cleared its environment, left its session and lost its parent before is not found.
- * Elsewhere on Unix descendants are followed by parent; a daemon that left its parents before is not found. Windows has
- * `taskkill /T`.
+ * Each command leads a session and process group of its own, and has a mark in its environment that its descendants inherit. To end
+ * it on Linux, all that /proc shows to be its own (linux-processes.ts) is killed, daemons that left the group too, and again until nobody is
+ * found, since a process may fork while we look. Who hides on purpose is not found: cleared environment, own session, dead parent, and nothing
+ * in the work dir any more. Elsewhere on Unix the group is killed and descendants are followed by parent; a daemon that left its
+ * parents before is not found. Windows has `taskkill /T`.
  */
-import { readdirSync, readFileSync } from "node:fs";
+import { findOnLinux, type Session, type Wanted } from "./linux-processes.ts";
 
-export const MARK_VARIABLE = "BARNRAISER_EXEC";
+export { leaderEnded, MARK_VARIABLE, type Session, sessionOf } from "./linux-processes.ts";
 
 /** Rounds of looking: each finds what was forked during the one before. */
 const ROUNDS = 20;
 /** How long `ps` or `taskkill` may take. */
 const RUN_LIMIT_MS = 10_000;
 
-export interface Prey {
-  /** The command's process and group, when it was started at all. */
-  readonly pid: number | undefined;
-  /** Value of MARK_VARIABLE, or the beginning of it: all commands whose mark begins so. */
-  readonly mark: string;
-  /** Marks that are to be left alone. */
-  readonly spare?: ReadonlySet<string>;
+export interface Prey extends Wanted {
+  /** One command's process and group; on Linux `sessions` say it. */
+  readonly pid?: number | undefined;
 }
 
 export async function killTree(prey: Prey, platform: NodeJS.Platform): Promise<void> {
@@ -38,13 +33,12 @@ export async function killTree(prey: Prey, platform: NodeJS.Platform): Promise<v
     for (const process of below) kill(process);
     return;
   }
-  const known = new Set(pid === undefined ? [] : [pid]);
+  const known = new Set<number>();
   for (let round = 0; round < ROUNDS; round++) {
-    const found = findOnLinux(prey, known);
-    // Not before the first look: children of the dead have lost their parent.
-    if (pid !== undefined) kill(-pid);
-    if (found.length === 0) return;
-    for (const process of found) kill(process);
+    const { pids, sessions } = findOnLinux(prey, known);
+    if (pids.length === 0) return;
+    for (const { id } of sessions) kill(-id); // a leader's group at once, before it can fork
+    for (const process of pids) kill(process);
     await new Promise((resolve) => setImmediate(resolve));
   }
 }
@@ -57,63 +51,17 @@ function kill(pid: number): void {
   }
 }
 
-/** Whether any living process belongs to `prey`, as far as it can be told; where only killing looks for them: true. */
-export function isLeft(prey: Prey, platform: NodeJS.Platform): boolean {
-  return platform !== "linux" || findOnLinux(prey, new Set()).length > 0;
+export interface Left {
+  /** Whether any living process is the prey's, as far as it can be told; where only killing looks for them: true. */
+  readonly any: boolean;
+  /** Those that they are in. */
+  readonly sessions: readonly Session[];
 }
 
-interface Row {
-  readonly pid: number;
-  readonly parent: number;
-  readonly ours: boolean;
-}
-
-/** Living processes (not zombies) that belong to `prey`, or have a parent in `known`, where all found are added. */
-function findOnLinux({ pid, mark, spare }: Prey, known: Set<number>): number[] {
-  const wanted = Buffer.from(`${MARK_VARIABLE}=${mark}`);
-  const oldest = startedAt(statFields("self"));
-  const rows: Row[] = [];
-  for (const name of readdirSync("/proc")) {
-    if (!/^\d+$/.test(name) || Number(name) === process.pid) continue;
-    const fields = statFields(name);
-    const [state = "", parent, group, session] = fields;
-    if (state === "" || state === "Z" || state === "X" || startedAt(fields) < oldest) continue;
-    const same = pid !== undefined && (Number(group) === pid || Number(session) === pid);
-    const ours = same || marked(read(`/proc/${name}/environ`), wanted, spare);
-    rows.push({ pid: Number(name), parent: Number(parent), ours });
-  }
-  for (let before = -1; before !== known.size; ) {
-    before = known.size;
-    for (const row of rows) if (row.ours || known.has(row.parent)) known.add(row.pid);
-  }
-  return rows.filter((row) => known.has(row.pid)).map((row) => row.pid);
-}
-
-/** The command's name is in brackets and may hold anything; fields count from behind it: state ppid pgrp session. */
-function statFields(name: string): string[] {
-  const stat = read(`/proc/${name}/stat`).toString("latin1");
-  return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-}
-
-/** In ticks since the system started. */
-function startedAt(fields: readonly string[]): number {
-  return Number(fields[19] ?? 0);
-}
-
-function marked(environ: Buffer, wanted: Buffer, spare: ReadonlySet<string> | undefined): boolean {
-  const at = environ.subarray(0, wanted.length).equals(wanted) ? 0 : environ.indexOf(`\0${wanted.toString()}`) + 1;
-  if (at === 0 && !environ.subarray(0, wanted.length).equals(wanted)) return false;
-  const end = environ.indexOf(0, at);
-  const value = environ.toString("latin1", at + MARK_VARIABLE.length + 1, end === -1 ? undefined : end);
-  return spare === undefined || !spare.has(value);
-}
-
-function read(path: string): Buffer {
-  try {
-    return readFileSync(path);
-  } catch {
-    return Buffer.alloc(0); // it ended, or is another user's
-  }
+export function lookForLeft(wanted: Wanted, platform: NodeJS.Platform): Left {
+  if (platform !== "linux") return { any: true, sessions: [] };
+  const { pids, sessions } = findOnLinux(wanted, new Set());
+  return { any: pids.length > 0, sessions };
 }
 
 function descendants(table: string, root: number): number[] {

@@ -277,6 +277,24 @@ test.runIf(LINUX).each(["connection", "work dir"])("a shell and all that it star
   if (what === "work dir") expect(await stat(join(workDir, "x")).catch(() => "empty")).toBe("empty");
 });
 
+test.runIf(LINUX)(
+  "what a shell left dies with the lease, though it cleared its environment and began a session",
+  async () => {
+    const daemon = "env -i setsid -f sh -c 'echo pid $$ end; exec sleep 1000 >/dev/null 2>&1'";
+    const command = `(env -i sleep 1000 >/dev/null 2>&1 & echo pid $! end); ${daemon}`;
+    const shell = await world.open({ ...plain, command });
+    await shell.closed;
+    const pids = [...shell.out.matchAll(/pid (\d+) end/g)].map(([, pid]) => Number(pid));
+    expect(pids).toHaveLength(2);
+    await new Promise((resolve) =>
+      request({ port: world.port, path: "/removeall?path=.", method: "POST" }, resolve).end(),
+    );
+    const end = performance.now() + 10_000;
+    while (pids.some(lives) && performance.now() < end) await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(pids.map(lives)).toEqual([false, false]);
+  },
+);
+
 test("a reader that stops holds the command back, and gets every byte", async () => {
   const shell = await world.open({ ...plain, command: "head -c 20000000 /dev/zero; echo end" });
   await shell.until(() => shell.bytes.length > 0);

@@ -21,7 +21,7 @@ import type { ApiDeps } from "../api/api-deps.ts";
 import { sameText } from "../api/same-text.ts";
 import { execEnv, gorootBootstrap } from "../exec/exec-env.ts";
 import { OutputPipes } from "../exec/output-pipe.ts";
-import { killTree, MARK_VARIABLE } from "../exec/process-tree.ts";
+import { killTree, MARK_VARIABLE, type Session, sessionOf } from "../exec/process-tree.ts";
 import { ensureWorkDir } from "../work-dir.ts";
 import type { Opened } from "./opened.ts";
 import { byScript, inPipes, inPty, type ShellCommand, type ShellProcess, type ShellSink } from "./processes.ts";
@@ -80,7 +80,7 @@ export class Shells implements AsyncDisposable {
   async clear(): Promise<void> {
     for (const line of this.#lines) line.destroy();
     await Promise.allSettled(this.#ends);
-    if (this.#count > 0) await killTree({ pid: undefined, mark: `${this.#id}.` }, this.#deps.platform);
+    if (this.#count > 0) await killTree({ mark: `${this.#id}.`, sessions: [] }, this.#deps.platform);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -178,7 +178,7 @@ export class Shells implements AsyncDisposable {
         return false;
       },
       ended: (exit) => {
-        void killTree({ pid: running?.pid, mark }, platform).then(() => {
+        void killAll().then(() => {
           line.send({ kind: "exit", exit });
           line.end();
         });
@@ -189,6 +189,12 @@ export class Shells implements AsyncDisposable {
       const started = await inPipes(command, this.#pipes, clock, sink);
       this.#pipes.prepare(); // so that the next one starts sooner
       return started;
+    };
+    let session: Session | undefined; // until it has ended
+    const killAll = async () => {
+      const sessions = session === undefined ? [] : [session];
+      session = undefined; // nobody will be left in it, and its number may be a stranger's
+      await killTree({ pid: running?.pid, mark, sessions }, platform);
     };
     const start = async (): Promise<Started> => {
       if (terminal === null) {
@@ -211,12 +217,13 @@ export class Shells implements AsyncDisposable {
       return { terminal: "pipe", note };
     };
     const started = await start();
+    if (running?.pid !== undefined) session = sessionOf(running.pid);
     line.send({ kind: "started", started });
     return {
       take: (frame) => {
         if (running) takeInput(frame, running, line, platform);
       },
-      kill: () => killTree({ pid: running?.pid, mark }, platform),
+      kill: killAll,
     };
   }
 }
