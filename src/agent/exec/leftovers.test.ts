@@ -102,18 +102,20 @@ describe.runIf(process.platform === "linux")("on Linux", () => {
 
   test("what is not the lease's lives on, of the same user, with the same environment, or looking at the work dir", async () => {
     await using commands = new Commands(systemClock, process.platform, folder);
-    const [elsewhere, child, terminal, left] = [nap(), nap(), nap(), nap()];
+    const [elsewhere, child, terminal, editor, left] = [nap(), nap(), nap(), nap(), nap()];
     stranger("/", `setsid -f sleep ${elsewhere}`);
     stranger(folder, `exec sleep ${child}`);
+    stranger(folder, `DISPLAY=:0 setsid -f sleep ${editor}`);
     stranger(folder, `exec script -qfec 'sleep ${terminal} & (sleep ${terminal} &) ; wait' /dev/null`);
     await run(commands, folder, `env -i setsid -f sleep ${left} ${SILENT}`);
     await until(
-      () => running(terminal).length === 4 && [elsewhere, child, left].every((word) => running(word).length === 1),
+      () =>
+        running(terminal).length === 4 && [elsewhere, child, editor, left].every((word) => running(word).length === 1),
     );
-    const before = [elsewhere, child, terminal].map(running);
+    const before = [elsewhere, child, editor, terminal].map(running);
     await commands.killLeftovers("lease");
     await until(() => running(left).length === 0);
-    expect([elsewhere, child, terminal].map(running)).toEqual(before);
+    expect([elsewhere, child, editor, terminal].map(running)).toEqual(before);
   });
 
   test("while a command runs, nobody is taken for an ended one's for being in the work dir", async () => {

@@ -6,8 +6,8 @@
  *   session   one that a command leads, or another of the lease's. It can be left, never entered; groups lie within
  *   parent    one of the lease's
  *   place     its folder, root or program is in the work dir, and it is what a process becomes that cleared its environment, began a
- *             session and lost its parent: an orphan, adopted by an ancestor of ours or by init, without a terminal, neither in our session nor in
- *             another cgroup. A shell in which the owner looks at the work dir is not that
+ *             session and lost its parent: an orphan, adopted by an ancestor of ours or by init, without a terminal or display, neither in our
+ *             session nor in another cgroup. A shell or an editor in which the owner looks at the work dir is not that
  *
  * Who is older than this program cannot be one of them. The number of a session is a stranger's once nobody was in it, so what
  * is kept of a session is until when it was surely ours: who began by then is the lease's, and so is who shares it with such a one.
@@ -140,7 +140,6 @@ function placeTest(workDir: string): (row: Row) => boolean {
   const dir = realPath(workDir);
   const own = statFields("self");
   const adopters = ancestors(Number(own[1]));
-  if (process.pid === INIT) adopters.add(INIT);
   const cgroup = read("/proc/self/cgroup");
   return ({ pid, parent, session, terminal }) =>
     !terminal &&
@@ -148,7 +147,8 @@ function placeTest(workDir: string): (row: Row) => boolean {
     !adopters.has(pid) &&
     session !== Number(own[3]) &&
     ["cwd", "exe", "root"].some((link) => isBelow(dir, linkOf(`/proc/${pid}/${link}`))) &&
-    cgroup.equals(read(`/proc/${pid}/cgroup`));
+    cgroup.equals(read(`/proc/${pid}/cgroup`)) &&
+    !/(^|\0)(WAYLAND_)?DISPLAY=/.test(read(`/proc/${pid}/environ`).toString("latin1"));
 }
 
 /** `pid` and its ancestors, and init. */
