@@ -24,6 +24,7 @@ function listener() {
       first.resolve();
       return said.takes;
     },
+    exited() {},
     ended: ended.resolve,
   };
   return { said, sink };

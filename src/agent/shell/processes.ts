@@ -31,6 +31,8 @@ export interface ShellCommand {
 /** Takes what a process says. False: no more until `resume` of the process is called. */
 export interface ShellSink {
   output(kind: "data" | "errors", bytes: Buffer): boolean;
+  /** Its program is gone; what it printed may still be on its way. */
+  exited(): void;
   ended(exit: Exit): void;
 }
 
@@ -65,6 +67,7 @@ export function inPty(
   pty.onExit(({ exitCode, signal }) => {
     over = true;
     input?.close();
+    sink.exited();
     const name = signalName(signal);
     sink.ended(
       name === null ? { code: exitCode, signal: null, problem: "" } : { code: null, signal: name, problem: "" },
@@ -172,6 +175,7 @@ export async function inPipes(
   }
   child.once("exit", (code, signal) => {
     exit = { code, signal: signal?.replace(/^SIG/, "") ?? null, problem: "" };
+    sink.exited();
     look();
   });
   return {

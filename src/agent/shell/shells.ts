@@ -21,7 +21,7 @@ import type { ApiDeps } from "../api/api-deps.ts";
 import { sameText } from "../api/same-text.ts";
 import { execEnv, gorootBootstrap } from "../exec/exec-env.ts";
 import { OutputPipes } from "../exec/output-pipe.ts";
-import { killTree, MARK_VARIABLE, type Session, sessionOf } from "../exec/process-tree.ts";
+import { killTree, leaderEnded, MARK_VARIABLE, type Session, sessionOf } from "../exec/process-tree.ts";
 import { ensureWorkDir } from "../work-dir.ts";
 import type { Opened } from "./opened.ts";
 import { byScript, inPipes, inPty, type ShellCommand, type ShellProcess, type ShellSink } from "./processes.ts";
@@ -177,6 +177,9 @@ export class Shells implements AsyncDisposable {
         void line.drained().then(() => running?.resume());
         return false;
       },
+      exited: () => {
+        if (session) session = leaderEnded(session, clock.monotonic() - asked);
+      },
       ended: (exit) => {
         void killAll().then(() => {
           line.send({ kind: "exit", exit });
@@ -185,7 +188,9 @@ export class Shells implements AsyncDisposable {
       },
     };
     let running: ShellProcess | undefined;
+    let asked = 0; // for the process
     const piped = async (command: ShellCommand): Promise<ShellProcess> => {
+      asked = clock.monotonic();
       const started = await inPipes(command, this.#pipes, clock, sink);
       this.#pipes.prepare(); // so that the next one starts sooner
       return started;
@@ -203,6 +208,7 @@ export class Shells implements AsyncDisposable {
       }
       const loaded = await this.#pty.load();
       if ("pty" in loaded) {
+        asked = clock.monotonic();
         running = inPty(loaded.pty, { ...wanted, env: { ...wanted.env, TERM: terminal.name } }, terminal, clock, sink);
         return { terminal: "pty", note: "" };
       }
