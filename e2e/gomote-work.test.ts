@@ -198,13 +198,18 @@ test("Ctrl-C stops the command on the machine, whoever reads what it prints, and
   await other.says(/on\n/);
   const listed = await gomote(["ps"]);
   const [, number = ""] =
-    new RegExp(`^(\\d+)\t${FIRST}\trunning \\d+s\t/bin/sh -c echo on; exec yes ${word} > /dev/null\n$`).exec(
+    new RegExp(`^(\\d+)\t${FIRST}\trunning \\d+s\t/bin/sh -c echo on; exec yes ${word} > /dev/null$`, "m").exec(
       listed.stdout,
     ) ?? [];
   expect(await gomote(["kill", FIRST, number])).toEqual(silent);
   expect([await other.exited, other.output]).toEqual([255, expect.stringContaining("it was killed by whoever ran it")]);
   await gone();
-  expect((await gomote(["ps", FIRST])).stdout).toBe("");
+  // What ended is noted a moment after whoever ran it hears.
+  await until(
+    async () => (await gomote(["ps", FIRST])).stdout === "",
+    20_000,
+    () => "nothing to run any more",
+  );
   expect((await gomote(["ps", "-a", FIRST])).stdout).toContain(
     `${number}\t${FIRST}\tit was killed by whoever ran it\t`,
   );
