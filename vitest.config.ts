@@ -6,6 +6,7 @@ export default defineConfig({
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   test: {
     globalSetup: ["src/store/testing/global-setup.ts"],
+    setupFiles: ["src/store/testing/patient-waits.ts"],
     include: ["src/**/*.test.{ts,tsx}", "e2e/**/*.test.ts", "bench/**/*.test.ts"],
     // A limit is for what hangs: a computer that is busy with other things takes several times as long as one that is not.
     testTimeout: 90_000,
