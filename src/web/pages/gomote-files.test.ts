@@ -55,7 +55,7 @@ test("listingError() says in words what happens to people, and passes on all els
   expect(said('Machine "m" answered GET /ls with 500: Cannot list "a b": ENOENT: no such file or directory')).toEqual(
     gone,
   );
-  expect(said("lstat /work/a b: no such file or directory")).toEqual(gone);
+  expect(said("lstat /home/build/a b: no such file or directory")).toEqual(gone);
   expect(said("EACCES: permission denied, scandir")).toEqual(["forbidden", expect.stringContaining("may not be read")]);
   expect(said('Machine "m" is gone')).toEqual(["machine-broken", 'Machine "m" is gone']);
 });
