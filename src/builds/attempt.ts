@@ -246,7 +246,11 @@ function isElsewhere({ sql, patiently }: AttemptDeps, lease: Lease): Promise<boo
   return patiently(() => goesOnElsewhere(sql, lease));
 }
 
-async function emptied({ clock, log, stopping }: AttemptDeps, machine: BuildMachine): Promise<"clean" | "broken"> {
+/** A machine on which something may still run for nobody. */
+export async function emptied(
+  { clock, log, stopping }: Pick<AttemptDeps, "clock" | "log" | "stopping">,
+  machine: BuildMachine,
+): Promise<"clean" | "broken"> {
   try {
     await clean(clock, machine, stopping);
     return "clean";

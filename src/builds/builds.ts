@@ -37,10 +37,10 @@ import type { HelperJob } from "../store/helper-leases.ts";
 import { goesOnElsewhere, heldLeases, lostLeases, parkLease } from "../store/leases.ts";
 import { patiently } from "../store/patience.ts";
 import { endHelper } from "../store/set-aside.ts";
-import { type AttemptDeps, type Back, workOnAttempt } from "./attempt.ts";
-import { help, replaceHelper } from "./help.ts";
+import { type AttemptDeps, type Back, emptied, workOnAttempt } from "./attempt.ts";
+import { help, wantHelper } from "./help.ts";
 import type { BuildMachine } from "./machine.ts";
-import { publishBuild } from "./publish.ts";
+import { CANCEL, publishBuild, publishEnded } from "./publish.ts";
 import { testsDeps } from "./tests-of.ts";
 import { Turns } from "./turns.ts";
 
@@ -98,7 +98,7 @@ export class Builds implements AsyncDisposable {
       turns: new Turns(),
       stopping: this.#stop.signal,
     };
-    deps.bus.subscribe("cancel:", (topic) => this.#canceled(topic), this.#stop.signal);
+    deps.bus.subscribe(CANCEL, (topic) => this.#canceled(topic), this.#stop.signal);
     this.#checks = every(CHECK_EVERY, () => this.#check(), "Could not check what runs here", deps, this.#stop.signal);
   }
 
@@ -148,8 +148,7 @@ export class Builds implements AsyncDisposable {
     const { build, changed } = await cancelBuild(this.#deps.sql, id, who, this.#deps.clock.now());
     if (!changed) return false;
     this.#deps.log.info({ build: id, builder: build.builder, who }, "A build was canceled");
-    this.#deps.bus.publish(`cancel:${id}`);
-    publishBuild(this.#deps.bus, build, false);
+    publishEnded(this.#deps.bus, build);
     return true;
   }
 
@@ -208,7 +207,7 @@ export class Builds implements AsyncDisposable {
       const fault = helped.parked ? undefined : helped.fault;
       await patiently(() => endHelper(sql, lease, fault, helped.reason, clock.now()));
       const failed = fault === undefined ? undefined : job;
-      if (failed) await patiently(() => replaceHelper(deps, failed, lease));
+      if (failed) await patiently(() => wantHelper(deps, failed, lease));
     }
     log.info({ build: running.build, machine: machine?.name, reason: helped.reason, parked }, "A helper ended");
     if (!helped.parked && helped.verdict) {
@@ -217,13 +216,14 @@ export class Builds implements AsyncDisposable {
         "A build ended",
       );
     }
+    if (machine && back === "clean" && !helped.parked && helped.mayRun) back = await emptied(this.#deps, machine);
     if (running.build) bus.publish(`tests:${running.build}`);
     if (machine) bus.publish(`machine:${machine.machineId}`);
     return back;
   }
 
   #canceled(topic: string): void {
-    const id = topic.slice("cancel:".length);
+    const id = topic.slice(CANCEL.length);
     for (const { build, stop } of this.#running.values()) {
       if (String(build) === id) stop.abort(new FarmError("canceled", "canceled"));
     }

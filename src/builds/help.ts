@@ -8,8 +8,9 @@
  *
  * Whatever becomes of a helper is no matter for the build: what it was running is taken back and run by others.
  */
+import type { Log } from "../farm/deps.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
-import type { LeaseId } from "../farm/ids.ts";
+import type { EpochMs, LeaseId } from "../farm/ids.ts";
 import type { Lease } from "../farm/lease.ts";
 import { within } from "../farm/within.ts";
 import { slowAfter } from "../schedule/test-groups.ts";
@@ -30,12 +31,13 @@ export interface HelpDeps extends TestsDeps {
 export type Helped = { readonly reason: string } & (
   | { readonly parked: true }
   /**
-   * `machineFine`: it may be used again after it was cleaned; `fault`: whose it is that it could not help. `verdict`: the build ended
-   * with its last test, and nobody drives the build's own machine.
+   * `machineFine`: it may be used again after it was cleaned; `mayRun`: what it ran may still run there, for nobody. `fault`: whose it is
+   * that it could not help. `verdict`: the build ended with its last test, and nobody drives the build's own machine.
    */
   | {
       readonly parked: false;
       readonly machineFine: boolean;
+      readonly mayRun?: true;
       readonly fault?: HelperFault;
       readonly verdict?: { readonly outcome: "success" | "failure"; readonly tookMs: number };
     }
@@ -95,7 +97,9 @@ export async function help(
     if (machine.resumes && (stopped || (machine.gone.aborted && !signal.aborted))) return { reason, parked: true };
     const ours = signal.aborted || !isAgainstMachine(error);
     const machineFine = ours && !machine.gone.aborted && (!signal.aborted || machine.agent === "barnraiser");
-    if (signal.aborted) return { reason, parked: false, machineFine };
+    // A command that is canceled is killed at once (command-run.ts); one that we only stopped following is not.
+    const killed = signal.reason instanceof FarmError && signal.reason.code === "canceled";
+    if (signal.aborted) return { reason, parked: false, machineFine, ...(machineFine && !killed && { mayRun: true }) };
     return { reason, parked: false, machineFine, fault: machineFine ? "farm" : "machine" };
   }
 }
@@ -107,28 +111,39 @@ function ended(reason: string): Helped & { readonly parked: false } {
 /**
  * A machine that a build waits for keeps its tests from nobody: where nobody else works at them, a helper is wanted for what waits, and for what
  * is slow there. Those who work want helpers by themselves, in their turns. `isLong`: whether the machine has been waited for so long that it
- * may well stay away, which one that only dials again does not.
+ * may well stay away, which one that only dials again does not. A build that cannot be helped keeps help from no other.
  */
 export async function helpThoseLeftAlone(
-  { sql, bus, clock }: Pick<HelpDeps, "sql" | "bus" | "clock">,
+  deps: Pick<HelpDeps, "sql" | "bus" | "clock"> & { readonly log: Pick<Log, "warn"> },
   isLong: (lease: LeaseId) => boolean,
 ): Promise<void> {
-  for (const { lease, build, recipe, class: leaseClass, waiting, groups } of await testsLeftAlone(sql)) {
-    const { tests } = recipe;
-    if (tests === undefined || !isLong(lease)) continue;
-    const now = clock.now();
-    const isSlow = ({ startedAt, expectedMs }: LeftAlone["groups"][number]): boolean =>
-      startedAt + slowAfter(expectedMs, tests.groupTargetMs) <= now;
-    if (waiting === 0 && !groups.some(isSlow)) continue;
-    const rules = { spec: tests, helpers: helpersOf(tests, { class: leaseClass }) };
-    if (await helpersMayCome(sql, build.id, rules, now)) bus.publish(`queue:${build.hostType}`);
+  for (const left of await testsLeftAlone(deps.sql)) {
+    if (!isLong(left.lease) || !needsHelp(left, deps.clock.now())) continue;
+    try {
+      await wantHelper(deps, left, left);
+    } catch (error) {
+      const { id } = left.build;
+      deps.log.warn(
+        { build: id, error: messageOf(error) },
+        "Could not find help for tests that are left alone; trying again",
+      );
+    }
   }
 }
 
-/** After a helper of `job` has failed: another one, which its machine leaves to others for a while. */
-export async function replaceHelper(
+/** Tests wait, or are slow where they run. */
+function needsHelp({ recipe: { tests }, waiting, groups }: LeftAlone, now: EpochMs): boolean {
+  if (tests === undefined) return false;
+  return (
+    waiting > 0 ||
+    groups.some(({ startedAt, expectedMs }) => startedAt + slowAfter(expectedMs, tests.groupTargetMs) <= now)
+  );
+}
+
+/** One more machine for the tests of `job`, if it may have one. */
+export async function wantHelper(
   { sql, bus, clock }: Pick<HelpDeps, "sql" | "bus" | "clock">,
-  { build, recipe }: HelperJob,
+  { build, recipe }: Pick<HelperJob, "build" | "recipe">,
   lease: Pick<Lease, "class">,
 ): Promise<void> {
   const { tests } = recipe;

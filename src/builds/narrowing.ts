@@ -55,7 +55,7 @@ import {
 } from "./culprit.ts";
 import { alongOther, type OtherEdge, withOther } from "./pair-edges.ts";
 import { plan, type Tips } from "./plan.ts";
-import { publishBuild } from "./publish.ts";
+import { publishBuild, publishEnded } from "./publish.ts";
 import { redEdges } from "./test-edges.ts";
 
 export const SWEEP: Ms = seconds(60);
@@ -300,7 +300,7 @@ async function act(deps: NarrowingDeps, line: LineName, tidy: boolean, seen: Dec
     log.info({ ...line, build: build.id }, "Builds a commit to find the culprit");
     publishBuild(bus, build, true);
   }
-  for (const build of done.skipped) publishBuild(bus, build, false);
+  for (const build of done.skipped) publishEnded(bus, build);
   if (done.news) bus.publish(`grid:${line.repo}`);
   if (done.news || done.made.length > 0 || done.skipped.length > 0) bus.publish(`standing:${line.repo}`);
 }

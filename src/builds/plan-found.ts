@@ -23,7 +23,7 @@ import { buildsOfGone, overtakenBuilds, skipBuilds, spareMachines } from "../sto
 import { insertPlanned, type PlannedBuild } from "./insert.ts";
 import { toSkip } from "./overtaken.ts";
 import { plan, type Tips } from "./plan.ts";
-import { publishBuild } from "./publish.ts";
+import { publishBuild, publishEnded } from "./publish.ts";
 
 /** Who cancels what nobody wants any more. */
 const FARM = "a changed configuration";
@@ -53,7 +53,7 @@ export async function planFound(
   if (found.commits.length === 0 && (await isGone(sql, repo, branch))) {
     const reason = `branch ${JSON.stringify(branch)} of ${repo} was deleted before it began`;
     const waiting = await buildsOfGone(sql, repo, branch);
-    for (const build of await skipBuilds(sql, waiting, reason, now)) publishBuild(bus, build, false);
+    for (const build of await skipBuilds(sql, waiting, reason, now)) publishEnded(bus, build);
     return [...topics];
   }
   const asked = remembering(known);
@@ -76,10 +76,9 @@ export async function planFound(
     );
   }
   const [head] = found.commits;
-  if (head) for (const build of await skipOvertaken(sql, farm, found, head, now)) publishBuild(bus, build, false);
+  if (head) for (const build of await skipOvertaken(sql, farm, found, head, now)) publishEnded(bus, build);
   for (const id of await narrowingOfGone(sql, repo, branch)) {
-    topics.add(`cancel:${id}`);
-    publishBuild(bus, (await cancelBuild(sql, id, FORCED_PUSH, now)).build, false);
+    publishEnded(bus, (await cancelBuild(sql, id, FORCED_PUSH, now)).build);
   }
   return [...topics];
 }
@@ -123,7 +122,7 @@ async function planCommits(
     const builders = recipes.map((recipe) => recipe.builder);
     const digests = recipes.map((recipe) => recipeDigest(recipe).digest);
     for (const id of await outdatedBuilds(sql, head.id, builders, digests)) {
-      publishBuild(bus, (await cancelBuild(sql, id, canceler, now)).build, false);
+      publishEnded(bus, (await cancelBuild(sql, id, canceler, now)).build);
     }
   }
   const wanted: PlannedBuild[] = [];

@@ -10,6 +10,15 @@ export function publishBuild(bus: Pick<Bus, "publish">, build: BuildRef, wanted:
   if (wanted) bus.publish(`queue:${build.hostType}`);
 }
 
+/** Topic of builds that were ended, and whatever runs of them is to be stopped. */
+export const CANCEL = "cancel:";
+
+/** Tells the same of a build that was ended by somebody who does not drive it, and whoever still runs something of it that nobody needs that. */
+export function publishEnded(bus: Pick<Bus, "publish">, build: BuildRef): void {
+  bus.publish(`${CANCEL}${build.id}`);
+  publishBuild(bus, build, false);
+}
+
 /** Topic of builds whose tests are over. */
 export const TESTS_OVER = "tests-over:";
 

@@ -37,7 +37,7 @@ import type { Sql } from "../store/sql.ts";
 import { endLeftTestLogs } from "../store/test-lines.ts";
 import { PARK_FOR, RETRY_POLICY } from "./builds.ts";
 import { helpThoseLeftAlone } from "./help.ts";
-import { publishBuild } from "./publish.ts";
+import { publishBuild, publishEnded } from "./publish.ts";
 
 export const HEARTBEAT: Ms = seconds(10);
 export const DEAD_AFTER: Ms = seconds(45);
@@ -106,7 +106,7 @@ export class Recovery implements AsyncDisposable {
     for (const id of ended) bus.publish(`log:${id}`);
     const taken = await this.#takeBack();
     const now = clock.monotonic();
-    await helpThoseLeftAlone({ sql, bus, clock }, (lease) => now - (this.#left.get(lease)?.since ?? now) >= aloneFor);
+    await helpThoseLeftAlone(this.#deps, (lease) => now - (this.#left.get(lease)?.since ?? now) >= aloneFor);
     return taken;
   }
 
@@ -177,7 +177,8 @@ export class Recovery implements AsyncDisposable {
     const why = { reason, counts: charged, machineFault: charged, end: undefined };
     const given = await giveUpAttempt(sql, { attempt, epoch, by: "recovery", ...why }, policy, clock.now());
     if (!given) return false;
-    publishBuild(bus, given.build, given.again);
+    if (given.again) publishBuild(bus, given.build, true);
+    else publishEnded(bus, given.build);
     return true;
   }
 

@@ -1,9 +1,14 @@
 /** What becomes of groups of tests whose coordinator or connection goes away, on machines that resume. */
 import { expect, test, vi } from "vitest";
 import { ms, seconds } from "../farm/ids.ts";
+import { FakeClock } from "../farm/testing/fake-clock.ts";
+import type { Sql } from "../store/sql.ts";
+import { skipBuilds } from "../store/superseded.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
 import { addHostType } from "../store/testing/farm.ts";
+import { CHECK_EVERY } from "./builds.ts";
+import { publishEnded } from "./publish.ts";
 import { Recovery } from "./recovery.ts";
 import { FakeProcess } from "./testing/fake-process.ts";
 import { TestFarm } from "./testing/farm.ts";
@@ -191,16 +196,19 @@ test("what a group printed while nobody listened says nothing about how long its
 const QUICK = { helpers: 1, groupTargetMs: 100, unknownMs: 50 };
 
 /** A build whose own machine is waited for, in the middle of its first group. */
-async function waitedFor(farm: TestFarm, names: readonly string[], meanwhile: () => Promise<void>) {
+async function waitedFor(farm: TestFarm, names: readonly string[], meanwhile: () => Promise<void>, machine = "main") {
   const main = new FakeProcess();
-  const connected = await farm.connect("linux", "main", { process: main });
+  const connected = await farm.connect("linux", machine, { process: main });
   const id = await planTests(farm.database, testsSpec(names, QUICK));
   await until(() => main.exit("make"));
   await until(() => expect(groupOf(main).names).not.toEqual([]));
   await meanwhile();
   await farm.disconnect(connected);
   await until(async () => {
-    const parked = await farm.database.sql.query("select from lease where parked_until is not null");
+    const parked = await farm.database.sql.query(
+      "select from lease join attempt a on a.lease_id = lease.id where parked_until is not null and build_id = $1",
+      [id],
+    );
     expect(parked.length).toBe(1);
   });
   return id;
@@ -244,4 +252,64 @@ test("tests whose machine is waited for and that nobody works at are given to a 
   expect((await testsOf(database, id)).map(({ machine }) => machine)).toEqual(["other", "other", "other"]);
   const ended = { build: id, builder: "linux-amd64", machine: "other", outcome: "success", tookMs: expect.any(Number) };
   await until(() => expect(said).toEqual([ended]));
+});
+
+test("a build whose tests cannot be given to a helper keeps help from no other", async () => {
+  await using database = await freshDatabase();
+  await addHostType(database.sql, "linux");
+  await using farm = await TestFarm.open(database, { snapshots: trees() });
+  const refused = await waitedFor(farm, ["a", "b", "c"], async () => {});
+  const helped = await waitedFor(farm, ["a", "b", "c"], async () => {}, "second");
+  const warned: object[] = [];
+  const log = { ...quiet, warn: (fields: object) => void warned.push(fields) };
+  const { sql, bus } = database;
+  const breaking = (inner: Sql): Sql => ({
+    query: (text, params) =>
+      text.includes("into helper") && params?.includes(refused)
+        ? Promise.reject(new Error("no helper today"))
+        : inner.query(text, params),
+    tx: (work) => inner.tx((tx) => work(breaking(tx))),
+  });
+  const deps = { sql: breaking(sql), heart: sql, bus, clock: systemClock, log, coordinator: farm.coordinator };
+  await new Recovery({ ...deps, alone: false, lost: () => {}, aloneFor: ms(0) }).look();
+  expect(await sql.query("select build_id as build from helper")).toEqual([{ build: helped }]);
+  expect(warned).toEqual([{ build: refused, error: "no helper today" }]);
+});
+
+test("a helper whose lease was taken away leaves nothing running on its machine", async () => {
+  await using database = await freshDatabase();
+  await addHostType(database.sql, "linux");
+  const clock = new FakeClock();
+  await using farm = await TestFarm.open(database, { clock, snapshots: trees() });
+  const [main, helper] = [new FakeProcess(), new FakeProcess()];
+  await farm.connect("linux", "main", { process: main });
+  await planTests(database, testsSpec(NAMES, { ...QUICK, results: "markers" }), { now: clock.now() });
+  await until(() => main.exit("make"));
+  await farm.connect("linux", "helper", { process: helper });
+  await until(() => expect(groupOf(helper).names).not.toEqual([]));
+  await database.sql.query("update lease set state = 'ended', end_reason = 'taken back' where kind = 'helper'");
+  await clock.advance(CHECK_EVERY);
+  await until(() => expect(farm.released).toEqual([{ name: "helper", how: "clean" }]));
+  expect(helper.running).toEqual([]);
+});
+
+test("a build that is skipped while its machine is waited for stops what its helpers run", async () => {
+  await using database = await freshDatabase();
+  await addHostType(database.sql, "linux");
+  const policy = { pause: () => seconds(60), elsewhereFirst: seconds(60) };
+  await using farm = await TestFarm.open(database, { snapshots: trees(), policy });
+  const helper = new FakeProcess();
+  const original = await farm.connect("linux", "main", { script: runScript(() => ({ ends: "hang" })) });
+  const id = await planTests(database, testsSpec(NAMES, QUICK));
+  await until(() => expect(original.calls).toContain("exec run"));
+  await farm.connect("linux", "helper", { process: helper });
+  await until(() => expect(groupOf(helper).names).not.toEqual([]));
+  await farm.disconnect(original);
+  await until(async () => {
+    const skipped = await skipBuilds(database.sql, [id], "overtaken", systemClock.now());
+    expect(skipped.map((build) => build.id)).toEqual([id]);
+    for (const build of skipped) publishEnded(database.bus, build);
+  });
+  await until(() => expect(farm.released).toContainEqual({ name: "helper", how: "clean" }));
+  expect(helper.running).toEqual([]);
 });

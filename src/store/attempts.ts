@@ -307,7 +307,7 @@ export async function giveUpAttempt(
         giveUp.by === "recovery",
       ],
     );
-    if (!open) return undefined;
+    if (!open) return ownGiveUp(tx, giveUp, now);
     if (giveUp.end) await endLog(tx, giveUp.end);
     if (giveUp.machineFault && open.machine_id !== null) {
       await setAsideIfFailing(tx, machineId(open.machine_id), giveUp.reason, now);
@@ -345,6 +345,18 @@ export async function giveUpAttempt(
     );
     return { build, again };
   });
+}
+
+/** What came of a try of ours whose answer got lost. */
+async function ownGiveUp(tx: Sql, { attempt, reason }: GiveUp, now: EpochMs): Promise<GivenUp | undefined> {
+  const [own] = await tx.query<OpenAttempt & { again: boolean }>(
+    `select b.id, b.repo, b.commit_id, b.builder, b.host_type,
+       exists (select from attempt next where next.build_id = b.id and next.number > a.number) as again
+     from attempt a join build b on b.id = a.build_id
+     where a.id = $1 and a.state = 'ended' and a.outcome = 'infra_failure' and a.reason = $2 and a.ended_at = $3`,
+    [attempt, reason, at(now)],
+  );
+  return own && { build: buildRef(own), again: own.again };
 }
 
 /** Stores the end of a log whose attempt somebody else has ended. False: the attempt is open, and others go on with its log. */
