@@ -55,6 +55,9 @@ const hosts: HostInput[] = [
     expect: 2,
     // One that is missing for longer is reported to its owners and the operators, once. Default "15m".
     missingAfter: "2h",
+    // What runs goes on for so long, and is waited for, when its connection or its coordinator is lost; start the buildlet with a `-reconnect` of
+    // at least as much. Default "5m".
+    reconnectWithin: "30m",
     // Goes before the environment of every builder on it.
     env: { GOMAXPROCS: "2" },
     // Whom to ask when one is missing.

@@ -14,7 +14,7 @@ import type { Readable } from "node:stream";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
-import { type Ms, plus } from "../farm/ids.ts";
+import type { Ms } from "../farm/ids.ts";
 import type { Lease } from "../farm/lease.ts";
 import type { Logs } from "../logs/logs.ts";
 import type { LogWriter } from "../logs/writer.ts";
@@ -53,7 +53,6 @@ export interface AttemptDeps {
   readonly policy: RetryPolicy;
   /** How long a failed test waits for another machine. */
   readonly elsewhereFirst?: Ms;
-  readonly parkFor: Ms;
   /** Calls until the database is there, or this coordinator stops. */
   readonly patiently: <T>(call: () => Promise<T>) => Promise<T>;
   readonly turns: Turns;
@@ -228,13 +227,13 @@ async function giveUp(
 
 /** False: its machine is none that comes back with what it ran, or others have parked it. */
 async function park(
-  { sql, bus, clock, log, parkFor, patiently }: AttemptDeps,
+  { sql, bus, clock, log, patiently }: AttemptDeps,
   lease: Lease,
   begun: Begun,
   machine: BuildMachine | undefined,
   reason: string,
 ): Promise<boolean> {
-  const parked = await patiently(() => parkLease(sql, lease, plus(clock.now(), parkFor)));
+  const parked = await patiently(() => parkLease(sql, lease, clock.now()));
   if (!parked) return false;
   log.info({ ...about(begun, machine), reason }, "An attempt waits for its machine to come back");
   publishBuild(bus, begun.build, false);

@@ -23,7 +23,6 @@ import {
   type CoordinatorId,
   type LeaseId,
   type Ms,
-  minutes,
   ms,
   plus,
   type SessionId,
@@ -48,8 +47,6 @@ export const MAX_ATTEMPTS = 20;
 /** How often the database is asked whether what runs here is still wanted, and whether a lease got lost on its way here. */
 export const CHECK_EVERY: Ms = seconds(10);
 const LOST_AFTER: Ms = seconds(20);
-/** How long what a machine runs is waited for when its connection or its coordinator is gone. */
-export const PARK_FOR: Ms = minutes(5);
 /** What `start` works off. */
 const KINDS: readonly LeaseKind[] = ["build", "helper"];
 
@@ -60,13 +57,12 @@ export const RETRY_POLICY: RetryPolicy = {
   pause: (failed) => seconds(2 ** failed),
 };
 
-export interface BuildsDeps extends Omit<AttemptDeps, "policy" | "parkFor" | "patiently" | "turns" | "stopping"> {
+export interface BuildsDeps extends Omit<AttemptDeps, "policy" | "patiently" | "turns" | "stopping"> {
   readonly coordinator: CoordinatorId;
   readonly machine: (session: SessionId) => BuildMachine | undefined;
   /** The machine is not used any more over this session: clean it for the next build, drop it, or only forget the session. */
   readonly release: (session: SessionId, how: Exclude<Back, "parked">) => Promise<void>;
   readonly policy?: RetryPolicy;
-  readonly parkFor?: Ms;
 }
 
 export interface Rebuilt {
@@ -91,7 +87,6 @@ export class Builds implements AsyncDisposable {
   constructor(deps: BuildsDeps) {
     this.#deps = {
       policy: RETRY_POLICY,
-      parkFor: PARK_FOR,
       ...deps,
       // The database may be away for longer than one call waits; what happened is not forgotten meanwhile.
       patiently: (call) => patiently(call, deps.clock, this.#stop.signal),
@@ -186,7 +181,7 @@ export class Builds implements AsyncDisposable {
 
   /** A further machine for the tests of a build that another lease is for. */
   async #help(running: Running, machine: BuildMachine | undefined): Promise<Back> {
-    const { clock, sql, bus, log, snapshots, parkFor, patiently } = this.#deps;
+    const { clock, sql, bus, log, snapshots, patiently } = this.#deps;
     const { lease, stop } = running;
     let job: HelperJob | undefined;
     const told = (known: HelperJob): void => {
@@ -200,7 +195,7 @@ export class Builds implements AsyncDisposable {
     const deps = { ...testsDeps(this.#deps), snapshots };
     const helped = machine ? await help(deps, lease, machine, told, stop.signal) : gone;
     let back: Back = helped.parked || !helped.machineFine ? "broken" : "clean";
-    const parked = helped.parked && (await patiently(() => parkLease(sql, lease, plus(clock.now(), parkFor))));
+    const parked = helped.parked && (await patiently(() => parkLease(sql, lease, clock.now())));
     if (parked) back = "parked";
     else if (await patiently(() => goesOnElsewhere(sql, lease))) back = "elsewhere";
     else {

@@ -7,7 +7,7 @@
  *               one, so all others are dead when it starts
  *   parked      what a dead one drove on a machine that resumes, and what anybody drove on one that was lost: the machine may come back,
  *               to whichever coordinator, and is then given its lease again by the claim (store/leases.ts)
- *   given up    what the dead drove on other machines; what was parked and has waited for PARK_FOR of *our* time; and what a machine
+ *   given up    what the dead drove on other machines; what was parked and has waited for as long as its host type has, by *our* time; and what a machine
  *               left that came back as another process. The attempt ends with the reason, and a new one is wanted; it is not charged
  *               when its coordinator ended
  *
@@ -35,7 +35,7 @@ import { closeLeftSessions } from "../store/machines.ts";
 import { endHelper } from "../store/set-aside.ts";
 import type { Sql } from "../store/sql.ts";
 import { endLeftTestLogs } from "../store/test-lines.ts";
-import { PARK_FOR, RETRY_POLICY } from "./builds.ts";
+import { RETRY_POLICY } from "./builds.ts";
 import { helpThoseLeftAlone } from "./help.ts";
 import { publishBuild, publishEnded } from "./publish.ts";
 
@@ -61,7 +61,6 @@ export interface RecoveryDeps {
   /** Others declared this coordinator dead. */
   readonly lost: () => void;
   readonly policy?: RetryPolicy;
-  readonly parkFor?: Ms;
   /** Tests whose machine has been waited for so long, and that nobody else works at, are given to a helper. */
   readonly aloneFor?: Ms;
 }
@@ -97,10 +96,10 @@ export class Recovery implements AsyncDisposable {
 
   /** One look at the others, and at what was left. Returns how many attempts were given up. */
   async look(): Promise<number> {
-    const { sql, bus, clock, coordinator, alone, parkFor = PARK_FOR, aloneFor = HEARTBEAT } = this.#deps;
+    const { sql, bus, clock, coordinator, alone, aloneFor = HEARTBEAT } = this.#deps;
     await this.#findDead();
     await closeLeftSessions(sql, coordinator, alone, clock.now());
-    await parkOrphans(sql, plus(clock.now(), parkFor));
+    await parkOrphans(sql, clock.now());
     const before = plus(clock.now(), ms(-LOG_LEFT_AFTER));
     const ended = [...(await endLeftTestLogs(sql, before)), ...(await endLeftLogs(sql, before))];
     for (const id of ended) bus.publish(`log:${id}`);
@@ -183,13 +182,15 @@ export class Recovery implements AsyncDisposable {
   }
 
   /** Why a lease that nobody has driven for `waited` is waited for no longer; undefined: it is. */
-  #whyGivenUp({ resumes, restarted, orphaned, coordinator, machine }: Left, waited: number): string | undefined {
-    const { parkFor = PARK_FOR } = this.#deps;
+  #whyGivenUp(
+    { resumes, restarted, orphaned, coordinator, machine, waitFor }: Left,
+    waited: number,
+  ): string | undefined {
     const ended = `coordinator ${coordinator} ended while it ran this`;
     if (!resumes) return ended;
     if (restarted) return `machine gone: ${machine} came back as another process, without what it ran`;
-    if (waited < parkFor) return undefined;
-    const late = `machine gone: waited ${durationText(parkFor)} in vain for ${machine} to come back`;
+    if (waited < waitFor) return undefined;
+    const late = `machine gone: waited ${durationText(waitFor)} in vain for ${machine} to come back`;
     return orphaned ? `${ended}; ${late}` : late;
   }
 

@@ -1,5 +1,6 @@
 import { expect, onTestFinished, test, vi } from "vitest";
-import { type BuildId, type LogId, ms, seconds } from "../farm/ids.ts";
+import { type BuildId, type LogId, minutes, ms, seconds } from "../farm/ids.ts";
+import { RECONNECT_WITHIN } from "../farm/lease.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { FLUSH_AFTER } from "../logs/writer.ts";
 import { cancelBuild } from "../store/builds.ts";
@@ -7,7 +8,7 @@ import { attemptsOf } from "../store/pages-build.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
 import { addCommit, addHostType, NOON, testRecipe } from "../store/testing/farm.ts";
-import { CHECK_EVERY, PARK_FOR } from "./builds.ts";
+import { CHECK_EVERY } from "./builds.ts";
 import { insertPlanned } from "./insert.ts";
 import { Recovery } from "./recovery.ts";
 import { AwaySql, CutSql, FailingSql, SlowSql } from "./testing/cut-sql.ts";
@@ -175,7 +176,7 @@ test("what a machine left is waited for so long, whatever wall clocks say, and t
   const recovery = recoveryOf(database, farm, false, clock);
   expect(await recovery.look()).toBe(0);
   clock.jump(seconds(86_400));
-  await clock.advance(ms(PARK_FOR - 1));
+  await clock.advance(ms(RECONNECT_WITHIN - 1));
   expect(await recovery.look()).toBe(0);
   await clock.advance(ms(1));
   expect(await recovery.look()).toBe(1);
@@ -184,6 +185,22 @@ test("what a machine left is waited for so long, whatever wall clocks say, and t
     state: "scheduled",
     attempts: [{ outcome: "infra_failure", reason, counts: true }, {}],
   });
+});
+
+test("a machine is waited for as long as its host type has it", async () => {
+  await using database = await freshDatabase();
+  const clock = new FakeClock();
+  await using farm = await farmOf(database, "P00000001");
+  const { id } = await left(database, farm);
+  await database.sql.query("update host_type set reconnect_ms = $1", [minutes(30)]);
+  const recovery = recoveryOf(database, farm, false, clock);
+  expect(await recovery.look()).toBe(0);
+  await clock.advance(ms(minutes(30) - 1));
+  expect(await recovery.look()).toBe(0);
+  await clock.advance(ms(1));
+  expect(await recovery.look()).toBe(1);
+  const reason = "machine gone: waited 30m 00s in vain for m1 to come back";
+  expect(await look(database, id)).toMatchObject({ attempts: [{ reason }, {}] });
 });
 
 test("two looks at once at what machines left do not make it wait any longer", async () => {
@@ -196,7 +213,7 @@ test("two looks at once at what machines left do not make it wait any longer", a
   const first = recovery.look();
   await until(() => expect(sql.waiting).toBe(1));
   const both = Promise.all([first, recovery.look()]);
-  await clock.advance(ms(PARK_FOR - 1));
+  await clock.advance(ms(RECONNECT_WITHIN - 1));
   sql.go();
   expect(await both).toEqual([0, 0]);
   await clock.advance(ms(1));

@@ -41,7 +41,7 @@ test("checkFarm() fills in every default", () => {
     ],
     hosts: [
       {
-        hostType: "host-linux-amd64-x", hostArch: "linux-amd64", expect: 0, missingAfterMs: 900_000, env: [], owners: [], notes: "",
+        hostType: "host-linux-amd64-x", hostArch: "linux-amd64", expect: 0, missingAfterMs: 900_000, reconnectMs: 300_000, env: [], owners: [], notes: "",
         pool: "reverse", trust: "community", sharedKey: true, hermetic: false, gomote: "nobody", gomoteMost: null, lend: { gomote: false },
       },
     ],
@@ -84,13 +84,13 @@ test("checkFarm() takes every field as written", () => {
     },
     [
       {
-        hostType: "mac", hostArch: "darwin-arm64", expect: 2, missingAfterMs: 900_000, env: ["A=1"],
+        hostType: "mac", hostArch: "darwin-arm64", expect: 2, missingAfterMs: 900_000, reconnectMs: 300_000, env: ["A=1"],
         owners: [{ name: "Zoë", contact: "z@example.org", notify: [{ kind: "mail", address: "z@example.org" }] }],
         notes: "two\nlines", pool: "reverse", trust: "team", sharedKey: false, hermetic: true, gomote: "team", gomoteMost: 3,
         lend: { gomote: false },
       },
       {
-        hostType: "host-windows-amd64-w", hostArch: "windows-amd64", expect: 0, missingAfterMs: 900_000, env: [], owners: [], notes: "",
+        hostType: "host-windows-amd64-w", hostArch: "windows-amd64", expect: 0, missingAfterMs: 900_000, reconnectMs: 300_000, env: [], owners: [], notes: "",
         pool: "local", trust: "team", sharedKey: true, hermetic: false, gomote: "members", gomoteMost: null, lend: { gomote: true },
       },
     ],
@@ -397,7 +397,7 @@ test("effectiveFarm() prints the farm as JSON, functions by a word", () => {
     ],
     hosts: [
       {
-        hostType: "host-linux-amd64-x", hostArch: "linux-amd64", expect: 0, missingAfter: "15m0s", env: [], owners: [], notes: "",
+        hostType: "host-linux-amd64-x", hostArch: "linux-amd64", expect: 0, missingAfter: "15m0s", reconnectWithin: "5m0s", env: [], owners: [], notes: "",
         pool: "reverse", trust: "community", sharedKey: true, hermetic: false, gomote: "nobody", gomoteMost: null, lend: { gomote: false },
       },
     ],
@@ -419,6 +419,7 @@ test("checkFarm() reads whom to tell, how mail is sent and how long things are k
       {
         ...host,
         missingAfter: "2h",
+        reconnectWithin: "30m",
         owners: [
           { name: "A", contact: "mailto:a@example.org" },
           { name: "B", contact: "@b on the chat" },
@@ -440,7 +441,7 @@ test("checkFarm() reads whom to tell, how mail is sent and how long things are k
     },
     retention: { greenLogs: "36h", logs: "36h" },
   });
-  expect(farm.hosts[0]?.missingAfterMs).toBe(2 * 3_600_000);
+  expect(farm.hosts[0]).toMatchObject({ missingAfterMs: 2 * 3_600_000, reconnectMs: 1_800_000 });
   expect(farm.hosts[0]?.owners.map((owner) => owner.notify)).toEqual([
     [{ kind: "mail", address: "a@example.org" }],
     [],
@@ -465,7 +466,14 @@ test("checkFarm() says what is wrong with recipients, mail and retention, and pr
   expect(
     mistakes({
       ...small,
-      hosts: [{ ...host, missingAfter: "1s", owners: [{ name: "A", contact: "a", notify: "a@b\r\nBcc: x@y" }] }],
+      hosts: [
+        {
+          ...host,
+          missingAfter: "1s",
+          reconnectWithin: "25h",
+          owners: [{ name: "A", contact: "a", notify: "a@b\r\nBcc: x@y" }],
+        },
+      ],
       publicUrl: "farm",
       notify: {
         operators: [
@@ -480,6 +488,7 @@ test("checkFarm() says what is wrong with recipients, mail and retention, and pr
   ).toEqual([
     `hosts[0].owners[0].notify: "a@b\\r\\nBcc: x@y": ${recipient}`,
     'hosts[0].missingAfter: "1s": want a span between 1m and 168h',
+    'hosts[0].reconnectWithin: "25h": want a span between 10s and 24h',
     'publicUrl: "farm": want an http:// or https:// address, without a password',
     `notify.operators[0]: "nobody": ${recipient}`,
     'notify.operators[1].webhook: "***": want an http:// or https:// address, without a password',

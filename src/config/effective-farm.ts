@@ -10,9 +10,10 @@ export function effectiveFarm(config: FarmConfig): object {
   return {
     policy: config.policy.name,
     repos: config.repos.map(({ pollMs, ...repo }) => ({ ...repo, poll: formatDuration(pollMs) })),
-    hosts: config.hosts.map(({ missingAfterMs, ...host }) => ({
+    hosts: config.hosts.map(({ missingAfterMs, reconnectMs, ...host }) => ({
       ...host,
       missingAfter: formatDuration(missingAfterMs),
+      reconnectWithin: formatDuration(reconnectMs),
     })),
     builders: config.builders.map(({ builds, steps, tests, snapshot, minimumGoMinor, limits = {}, ...builder }) => ({
       ...builder,

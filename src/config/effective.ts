@@ -112,6 +112,8 @@ export interface HostConfig {
   readonly expect: number;
   /** Missing for longer is worth a message. */
   readonly missingAfterMs: Ms;
+  /** How long what runs there goes on, and is waited for, without a connection. */
+  readonly reconnectMs: Ms;
   /** `K=V` in order. */
   readonly env: readonly string[];
   readonly owners: readonly OwnerConfig[];

@@ -159,6 +159,11 @@ export interface HostInput {
   readonly expect?: number;
   /** A machine that is missing for longer is reported to its owners and the operators, once. Default `"15m"`. */
   readonly missingAfter?: Duration;
+  /**
+   * How long what runs on such a machine goes on, and is waited for, after its connection or its coordinator was lost; a buildlet that is
+   * started with a shorter `-reconnect` ends earlier. Default `"5m"`.
+   */
+  readonly reconnectWithin?: Duration;
   /** Goes before the environment of every builder on it. */
   readonly env?: EnvInput;
   readonly owners?: readonly OwnerInput[];

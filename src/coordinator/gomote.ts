@@ -3,7 +3,7 @@ import type { FarmConfig } from "../config/effective.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { FarmError } from "../farm/errors.ts";
-import type { CoordinatorId, Ms } from "../farm/ids.ts";
+import type { CoordinatorId } from "../farm/ids.ts";
 import { Creations } from "../gomote/creations.ts";
 import { Holds } from "../gomote/holds.ts";
 import { Instances, type InstancesDeps } from "../gomote/instances.ts";
@@ -49,7 +49,6 @@ export interface GomoteDeps
   readonly sshKeys?: SshKeys;
   /** What shells need; undefined: there are none. */
   readonly shells?: { readonly keys: GatewayKeys };
-  readonly parkFor?: Ms;
 }
 
 export interface Gomote extends AsyncDisposable {

@@ -1,6 +1,7 @@
 /** The machines that dial in: whose keys are good, the pool of their sessions, and trials of those that are set aside. */
 import { shellOf } from "../config/check.ts";
 import type { FarmConfig, HostConfig } from "../config/effective.ts";
+import { RECONNECT_WITHIN } from "../farm/lease.ts";
 import { Keys } from "../machines/keys.ts";
 import { Probes } from "../machines/probes.ts";
 import { ReversePool } from "../machines/reverse/reverse-pool.ts";
@@ -45,6 +46,7 @@ export function openMachines(stack: AsyncDisposableStack, deps: MachinesDeps): M
           ?.owners.map((owner) => owner.name)
           .join(", ") || null,
       agentDigest,
+      aloneFor: (hostType) => hostOf(hostType)?.reconnectMs ?? RECONNECT_WITHIN,
       forward: (pickUp) => forwarder.forward(pickUp),
       peers,
       idle: (session, holds) => claims.offer({ id: session.id, queue: session.hostType, holds }),

@@ -15,7 +15,10 @@
  * The order within a queue is schedule/order.ts's.
  */
 import type { Provenance } from "./build.ts";
-import type { EpochMs, LeaseId, MachineId, SessionId } from "./ids.ts";
+import { type EpochMs, type LeaseId, type MachineId, type Ms, minutes, type SessionId } from "./ids.ts";
+
+/** How long what runs on a machine goes on, and is waited for, after its connection or its coordinator was lost; a host type may say otherwise. */
+export const RECONNECT_WITHIN: Ms = minutes(5);
 
 /** What a lease is for; selects who is told when it is claimed. */
 export type LeaseKind =

@@ -10,7 +10,6 @@
  * Always: a machine is given back exactly once per epoch of its lease, and never with anything of the person's on it. What the database says
  * ended (topic `gomote-ended:ID`, or `look`) is let go; nothing here ends an instance but its machine's end.
  */
-import { PARK_FOR } from "../builds/builds.ts";
 import type { FarmConfig } from "../config/effective.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
@@ -62,7 +61,6 @@ export interface HoldingsDeps {
   readonly release: (session: SessionId, how: "clean" | "broken" | "elsewhere") => Promise<void>;
   /** Ends an instance in the database, and tells everybody. */
   readonly end: (id: number, reason: string) => Promise<void>;
-  readonly parkFor?: Ms;
 }
 
 export class Holdings implements AsyncDisposable {
@@ -222,8 +220,8 @@ export class Holdings implements AsyncDisposable {
 
   /** A machine whose agent comes back is waited for; for any other the instance is over. */
   async #parkOrEnd({ lease }: Running, { id }: Instance, reason: string): Promise<void> {
-    const { sql, bus, clock, parkFor = PARK_FOR } = this.#deps;
-    if (await this.#patiently(() => parkLease(sql, lease, plus(clock.now(), parkFor)))) {
+    const { sql, bus, clock } = this.#deps;
+    if (await this.#patiently(() => parkLease(sql, lease, clock.now()))) {
       bus.publish(`gomote:${id}`);
       return;
     }

@@ -332,23 +332,26 @@ export async function sessionHolds(sql: Sql, session: SessionId): Promise<boolea
   return rows.length > 0;
 }
 
-/** Nobody drives the lease from now on; its agent process may come back until `until`. False: it was lost before. */
-export async function parkLease(sql: Sql, { id, epoch }: Held, until: EpochMs): Promise<boolean> {
+/** Of the host type that `lease` is for: how long its agent process may stay away. */
+const RECONNECT = "(select reconnect_ms * interval '1 ms' from host_type where name = lease.queue)";
+
+/** Nobody drives the lease from now on; its agent process may come back for as long as its host type has. False: it was lost before. */
+export async function parkLease(sql: Sql, { id, epoch }: Held, now: EpochMs): Promise<boolean> {
   const rows = await sql.query(
-    `update lease set parked_until = $3
+    `update lease set parked_until = $3::timestamptz + ${RECONNECT}
      where id = $1 and epoch = $2 and state = 'held' and parked_until is null and instance is not null returning id`,
-    [id, epoch, at(until)],
+    [id, epoch, at(now)],
   );
   return rows.length > 0;
 }
 
 /** Parks what coordinators that have ended were driving, where the machine may come back with it. */
-export async function parkOrphans(sql: Sql, until: EpochMs): Promise<void> {
+export async function parkOrphans(sql: Sql, now: EpochMs): Promise<void> {
   await sql.query(
-    `update lease set parked_until = $1 from coordinator c
+    `update lease set parked_until = $1::timestamptz + ${RECONNECT} from coordinator c
      where c.id = lease.coordinator_id and c.ended_at is not null
        and lease.state = 'held' and lease.parked_until is null and lease.instance is not null`,
-    [at(until)],
+    [at(now)],
   );
 }
 
@@ -363,6 +366,8 @@ export interface Left extends Held {
   readonly machine: string;
   /** Its agent process may come back; otherwise its commands died with its connection. */
   readonly resumes: boolean;
+  /** For so long, where it resumes. */
+  readonly waitFor: Ms;
   /** The machine has registered again since, as a process that is new: what ran on it is gone. */
   readonly restarted: boolean;
 }
@@ -377,7 +382,7 @@ export async function leftLeases(sql: Sql): Promise<Left[]> {
        where c.ended_at is not null and lease.state = 'held' and lease.parked_until is null and lease.instance is null
      )
      select l.id, l.epoch, l.kind, a.id as attempt, l.coordinator_id as coordinator, c.ended_at is not null as orphaned, m.name as machine,
-       l.instance is not null as resumes,
+       l.instance is not null as resumes, t.reconnect_ms as "waitFor",
        exists (
          select from session own join session s on s.machine_id = own.machine_id and s.number > own.number
          where own.id = l.session_id and s.closed_at is null and s.instance is distinct from l.instance and not exists (
@@ -387,7 +392,7 @@ export async function leftLeases(sql: Sql): Promise<Left[]> {
        ) and not exists (
          select from session s where s.machine_id = l.machine_id and s.closed_at is null and s.instance = l.instance
        ) as restarted
-     from l join coordinator c on c.id = l.coordinator_id join machine m on m.id = l.machine_id
+     from l join coordinator c on c.id = l.coordinator_id join machine m on m.id = l.machine_id join host_type t on t.name = l.queue
        left join attempt a on a.lease_id = l.id
      order by l.id`,
   );

@@ -104,20 +104,23 @@ test("closeSessions() writes the reason once; closeLeftSessions() closes what en
 });
 
 test("host types follow the configuration; drain and resume take a note", async () => {
+  const rest = { gomote: "members", lend: { gomote: true }, reconnectMs: minutes(5) } as const;
   await using database = await freshDatabase();
   const { sql } = database;
   await coordinatorStarted(sql, { id: US, host: "h", pid: 1, version: "1" }, T);
   await configureHostTypes(sql, [
-    { hostType: "host-a", trust: "team", expect: 2, gomote: "members", lend: { gomote: true } },
-    { hostType: "host-b", trust: "community", expect: 0, gomote: "members", lend: { gomote: true } },
+    { ...rest, hostType: "host-a", trust: "team", expect: 2 },
+    { ...rest, hostType: "host-b", trust: "community", expect: 0 },
   ]);
   const machines = await registerSessions(sql, US, [registered("s1"), registered("s2", { name: "m2" })], T);
   await configureHostTypes(sql, [
-    { hostType: "host-a", trust: "team", expect: 3, gomote: "members", lend: { gomote: false } },
+    { ...rest, hostType: "host-a", trust: "team", expect: 3, lend: { gomote: false }, reconnectMs: minutes(30) },
   ]);
-  expect(await sql.query("select name, trust, expect, configured, gomote_lent from host_type order by name")).toEqual([
-    { name: "host-a", trust: "team", expect: 3, configured: true, gomote_lent: false },
-    { name: "host-b", trust: "community", expect: 0, configured: false, gomote_lent: false },
+  expect(
+    await sql.query("select name, trust, expect, configured, gomote_lent, reconnect_ms from host_type order by name"),
+  ).toEqual([
+    { name: "host-a", trust: "team", expect: 3, configured: true, gomote_lent: false, reconnect_ms: minutes(30) },
+    { name: "host-b", trust: "community", expect: 0, configured: false, gomote_lent: false, reconnect_ms: minutes(5) },
   ]);
   const m1 = machines.get(sessionId("s1"))?.machine ?? machineId(0);
   expect(await drainMachine(sql, m1, "new disk", T)).toEqual({ hostType: "host-a", name: "m1" });

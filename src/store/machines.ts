@@ -3,7 +3,15 @@
  * restart), so these statements take many at a time.
  */
 import type { Trust } from "../farm/build.ts";
-import { type CoordinatorId, type EpochMs, type MachineId, machineId, type SessionId, sessionId } from "../farm/ids.ts";
+import {
+  type CoordinatorId,
+  type EpochMs,
+  type MachineId,
+  type Ms,
+  machineId,
+  type SessionId,
+  sessionId,
+} from "../farm/ids.ts";
 import { type Gomote, isLent } from "../farm/lending.ts";
 import { at, type Sql } from "./sql.ts";
 
@@ -162,21 +170,23 @@ export interface HostTypeRow {
   readonly expect: number;
   readonly gomote: Gomote;
   readonly lend: { readonly gomote: boolean };
+  readonly reconnectMs: Ms;
 }
 
 /** Brings host types in step with the configuration; those that it no longer has are kept as not configured. */
 export async function configureHostTypes(sql: Sql, hosts: readonly HostTypeRow[]): Promise<void> {
   await sql.query(
     `with given as (
-       select * from jsonb_to_recordset($1::jsonb) as g ("hostType" text, trust text, expect integer, "gomoteLent" boolean)
+       select * from jsonb_to_recordset($1::jsonb) as g ("hostType" text, trust text, expect integer, "gomoteLent" boolean, "reconnectMs" integer)
      ), others as (
        update host_type set configured = false, expect = 0, trust = 'community', gomote_lent = false
        where configured and name not in (select "hostType" from given)
      )
-     insert into host_type (name, trust, expect, configured, gomote_lent)
-     select "hostType", trust, expect, true, "gomoteLent" from given
+     insert into host_type (name, trust, expect, configured, gomote_lent, reconnect_ms)
+     select "hostType", trust, expect, true, "gomoteLent", "reconnectMs" from given
      on conflict (name) do update set
-       trust = excluded.trust, expect = excluded.expect, configured = true, gomote_lent = excluded.gomote_lent`,
+       trust = excluded.trust, expect = excluded.expect, configured = true, gomote_lent = excluded.gomote_lent,
+       reconnect_ms = excluded.reconnect_ms`,
     [JSON.stringify(hosts.map((host) => ({ ...host, gomoteLent: isLent(host) })))],
   );
 }

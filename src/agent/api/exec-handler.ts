@@ -12,6 +12,7 @@ import { PROCESS_STATE } from "../../wire/buildlet-api/buildlet-api.ts";
 import { decodeExecForm, type ExecForm } from "../../wire/buildlet-api/exec-form.ts";
 import {
   AGE_HEADER,
+  ALONE_HEADER,
   EXECUTION_HEADER,
   type ExecutionRef,
   FROM_HEADER,
@@ -88,7 +89,7 @@ export class ExecHandler implements AsyncDisposable {
   }
 
   /** The execution's output goes to `response`; false: it is to be started. */
-  #attach({ id, from }: ExecutionRef, response: ServerResponse): boolean {
+  #attach({ id, from, aloneFor }: ExecutionRef, response: ServerResponse): boolean {
     const known = this.executions.find(id);
     if (known === undefined) {
       if (from === 0) return false;
@@ -101,7 +102,7 @@ export class ExecHandler implements AsyncDisposable {
     response.setHeader(AGE_HEADER, known.age);
     response.setHeader(LENGTH_HEADER, known.length);
     response.flushHeaders();
-    known.attach(response, from);
+    known.attach(response, from, aloneFor);
     return true;
   }
 
@@ -130,7 +131,7 @@ function executionOf(request: IncomingMessage): ExecutionRef | undefined {
     return Array.isArray(given) ? given.join(", ") : given;
   };
   try {
-    return readExecution(value(EXECUTION_HEADER), value(FROM_HEADER));
+    return readExecution(value(EXECUTION_HEADER), value(FROM_HEADER), value(ALONE_HEADER));
   } catch (error) {
     throw new ApiError(400, messageOf(error));
   }

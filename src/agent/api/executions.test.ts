@@ -6,10 +6,11 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test, vi } from "vitest";
-import { seconds } from "../../farm/ids.ts";
+import { minutes, seconds } from "../../farm/ids.ts";
+import { RECONNECT_WITHIN } from "../../farm/lease.ts";
 import { FakeClock } from "../../farm/testing/fake-clock.ts";
 import { encodeExecForm } from "../../wire/buildlet-api/exec-form.ts";
-import { ALONE_FOR, Execution } from "../exec/execution.ts";
+import { Execution } from "../exec/execution.ts";
 import { Spool } from "../exec/spool.ts";
 import { ANSWER_LIMIT } from "../reverse/switch-protocol.ts";
 import { OriginalCoordinator, replyOf } from "../testing/original-coordinator.ts";
@@ -18,8 +19,8 @@ import { TestMachine } from "../testing/test-machine.ts";
 
 const FORM = { "Content-Type": "application/x-www-form-urlencoded" };
 
-function ask(machine: TestMachine, script: string, id: string, from: number | string = 0) {
-  const headers = { ...FORM, "Barnraiser-Execution": id, "Barnraiser-From": String(from) };
+function ask(machine: TestMachine, script: string, id: string, from: number | string = 0, further = {}) {
+  const headers = { ...FORM, "Barnraiser-Execution": id, "Barnraiser-From": String(from), ...further };
   const form = { cmd: "/bin/sh", args: ["-c", script], dir: ".", env: [], path: [], system: false, debug: false };
   return machine.coordinator.open({ method: "POST", path: "/exec", headers }, encodeExecForm(form));
 }
@@ -105,10 +106,32 @@ test("a command that nobody is attached to is killed after a while, with all tha
   await until(() => expect(running(word).length).toBe(2)); // the command, and what it started
   first.destroy();
   await until(async () => {
-    await clock.advance(ALONE_FOR); // counted from when the end of the connection was heard of
+    await clock.advance(RECONNECT_WITHIN); // counted from when the end of the connection was heard of
     expect(running(word)).toEqual([]);
   });
   expect((await outcome(ask(machine, "echo again", "a1.1")))[0]).toBe(410);
+}, 20_000);
+
+test("a command goes on alone for as long as its last client said", async () => {
+  const clock = new FakeClock();
+  await using machine = await TestMachine.start({ clock });
+  const word = `alone-${randomBytes(6).toString("hex")}`;
+  const alone = { "Barnraiser-Alone": String(minutes(30)) };
+  const first = await ask(machine, `exec bash -c 'exec -a ${word} sleep 300'`, "a1.1", 0, alone);
+  first.on("error", () => {});
+  await until(() => expect(running(word).length).toBe(1));
+  const asleep = clock.sleeping;
+  first.destroy();
+  await until(() => expect(clock.sleeping).toBe(asleep + 1)); // it has heard of the end of the connection
+  await clock.advance(minutes(29));
+  const second = await ask(machine, "", "a1.1", 0, alone);
+  second.on("error", () => {});
+  expect(second.statusCode).toBe(200);
+  second.destroy();
+  await until(async () => {
+    await clock.advance(minutes(30));
+    expect(running(word)).toEqual([]);
+  });
 }, 20_000);
 
 test("megabytes that nobody read are all there, in order, for a client that comes later", async () => {
@@ -237,7 +260,7 @@ test("an execution whose spool the disk refuses ends its reader and never gives 
   using execution = new Execution(new FakeClock(), () => {});
   const server = createServer((_, response) => {
     response.flushHeaders();
-    execution.attach(response, 0);
+    execution.attach(response, 0, minutes(5));
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   onTestFinished(() => void server.close());

@@ -3,20 +3,18 @@
  *
  *   attended   a client is attached: the command goes at its pace, as without all this. What it was sent stays for a while (BEHIND),
  *              since it may be on its way to where it is stored when the connection breaks
- *   alone      nobody is: output is kept until there is no more room, then the command waits. After ALONE_FOR it is given up
+ *   alone      nobody is: output is kept until there is no more room, then the command waits. After as long as its last client said, it is given up
  *   over       the command has ended: a client gets what is left, and how it ended
  *
  * Always: a client gets the bytes from its offset on, in order, each once; the newest client only.
  */
 import type { ServerResponse } from "node:http";
 import { type Clock, ENOUGH } from "../../farm/clock.ts";
-import { type Ms, minutes } from "../../farm/ids.ts";
+import type { Ms } from "../../farm/ids.ts";
 import { PROCESS_STATE } from "../../wire/buildlet-api/buildlet-api.ts";
 import type { OutputSink } from "./commands.ts";
 import { Spool } from "./spool.ts";
 
-/** How long a command runs, or its end is kept, without anybody attached. */
-export const ALONE_FOR: Ms = minutes(5);
 /** So much of what was sent may not have arrived: buffers of two systems, of what is between them, and of the farm. */
 const BEHIND = 64 * 1024 * 1024;
 /** A command stops before its last chunk might not fit. */
@@ -74,8 +72,8 @@ export class Execution implements Disposable {
     return from >= this.#spool.from;
   }
 
-  /** `client`, whose head has been sent, gets the output from `from` on, and the end. */
-  attach(client: ServerResponse, from: number): void {
+  /** `client`, whose head has been sent, gets the output from `from` on, and the end. Without it the command is kept for `aloneFor`. */
+  attach(client: ServerResponse, from: number, aloneFor: Ms): void {
     this.#client?.destroy();
     this.#alone.abort(ENOUGH);
     this.#client = client;
@@ -86,8 +84,8 @@ export class Execution implements Disposable {
       this.#full = false;
       this.#pump();
     });
-    client.once("close", () => this.#detach(client));
-    if (client.destroyed) this.#detach(client);
+    client.once("close", () => this.#detach(client, aloneFor));
+    if (client.destroyed) this.#detach(client, aloneFor);
     this.#pump();
   }
 
@@ -140,11 +138,11 @@ export class Execution implements Disposable {
     this.#full = this.#client?.write(chunk) === false;
   }
 
-  #detach(client: ServerResponse): void {
+  #detach(client: ServerResponse, aloneFor: Ms): void {
     if (this.#client !== client) return;
     this.#client = undefined;
     this.#alone = new AbortController();
-    this.#clock.sleep(ALONE_FOR, this.#alone.signal).then(this.#givenUp, () => {});
+    this.#clock.sleep(aloneFor, this.#alone.signal).then(this.#givenUp, () => {});
     this.#letGo();
   }
 

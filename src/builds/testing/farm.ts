@@ -22,7 +22,6 @@ export interface TestFarmOptions {
   readonly sql?: Sql;
   readonly log?: Log;
   readonly policy?: Partial<RetryPolicy>;
-  readonly parkFor?: Ms;
   /** What stands for snapshots; by default none is kept. */
   readonly snapshots?: BuildsDeps["snapshots"];
   readonly elsewhereFirst?: Ms;
@@ -72,7 +71,6 @@ export class TestFarm implements AsyncDisposable {
       snapshots: options.snapshots ?? NO_SNAPSHOTS,
       ...(options.elsewhereFirst !== undefined && { elsewhereFirst: options.elsewhereFirst }),
       policy: { ...RETRY_POLICY, ...options.policy },
-      ...(options.parkFor === undefined ? {} : { parkFor: options.parkFor }),
     });
     const claim = (session: SessionId) => claimLease(sql, session, clock.now());
     this.claims = new Claims({ clock, log: quiet, claim }, this.#stop.signal);

@@ -7,6 +7,7 @@
  */
 import * as z from "zod";
 import { ms } from "../../farm/ids.ts";
+import { RECONNECT_WITHIN } from "../../farm/lease.ts";
 import type { FarmConfig, GomoteConfig, HostConfig, RepoConfig } from "../effective.ts";
 import type { Policy } from "../input.ts";
 import { hostArchFault, hostArchOf } from "../names.ts";
@@ -66,6 +67,7 @@ const host: z.ZodType<HostConfig> = fields(
     env,
     owners: listOf(owner, "want a list of { name, contact }").default([]),
     missingAfter: span("1m", "168h").default(ms(900_000)),
+    reconnectWithin: span("10s", "24h").default(RECONNECT_WITHIN),
     notes: text("many lines").default(""),
     pool: z.enum(["reverse", "local"], 'want "reverse" or "local"').default("reverse"),
     trust: z.enum(["team", "community"], 'want "team" or "community"').optional(),
@@ -76,7 +78,7 @@ const host: z.ZodType<HostConfig> = fields(
     lend: fields({ gomote: yesNo }, "want { gomote: true } or { gomote: false }").optional(),
   },
   "want { hostType }",
-).transform(({ missingAfter, ...given }, context) => {
+).transform(({ missingAfter, reconnectWithin, ...given }, context) => {
   const hostArch = given.hostArch ?? hostArchOf(given.hostType);
   if (hostArch === undefined) {
     const message = "want host-GOOS-GOARCH[-anything], or a hostArch beside it";
@@ -87,7 +89,7 @@ const host: z.ZodType<HostConfig> = fields(
   const trust = given.trust ?? (given.pool === "local" ? "team" : "community");
   const gomote = given.gomote ?? (trust === "team" ? "members" : "nobody");
   const lend = given.lend ?? { gomote: trust === "team" };
-  return { ...given, hostArch, trust, gomote, lend, missingAfterMs: missingAfter };
+  return { ...given, hostArch, trust, gomote, lend, missingAfterMs: missingAfter, reconnectMs: reconnectWithin };
 });
 
 const gomote: z.ZodType<GomoteConfig> = fields(

@@ -9,7 +9,7 @@ import type { FarmInput } from "../../config/input.ts";
 import { type Gomote, openGomote } from "../../coordinator/gomote.ts";
 import type { Clock } from "../../farm/clock.ts";
 import { FarmError } from "../../farm/errors.ts";
-import { type CoordinatorId, type Ms, minutes, type SessionId } from "../../farm/ids.ts";
+import { type CoordinatorId, minutes, type SessionId } from "../../farm/ids.ts";
 import type { Lease } from "../../farm/lease.ts";
 import type { Person, Role } from "../../farm/person.ts";
 import {
@@ -70,7 +70,6 @@ export interface GomoteFarmOptions {
   readonly config?: Partial<FarmInput>;
   readonly database?: TestDatabase;
   readonly coordinator?: CoordinatorId;
-  readonly parkFor?: Ms;
   /** Shells, and keys that are really signed for them. */
   readonly shells?: boolean;
   /** Asked each time what the configuration is; undefined: `config`. */
@@ -178,7 +177,6 @@ export async function gomoteFarm(options: GomoteFarmOptions = {}): Promise<Gomot
     masterKey: MASTER_KEY,
     world,
     ...(shells ? { shells } : { sshKeys: SSH_KEYS }),
-    ...(options.parkFor && { parkFor: options.parkFor }),
   });
   const builds: Lease[] = [];
   claims.begin((lease) => (lease.kind === "gomote" ? gomote.instances.start(lease) : builds.push(lease)));

@@ -8,6 +8,7 @@
 import { type Duplex, Readable } from "node:stream";
 import { FarmError } from "../../farm/errors.ts";
 import { type Ms, ms, seconds } from "../../farm/ids.ts";
+import { RECONNECT_WITHIN } from "../../farm/lease.ts";
 import { sizeText } from "../../farm/size-text.ts";
 import {
   EXCLUDE_FIELD,
@@ -44,11 +45,14 @@ export class HttpBuildlet implements BuildletClient {
   readonly #options: ExchangesOptions;
   readonly #name: string;
   readonly #exchanges: Exchanges;
+  readonly #aloneFor: () => Ms;
   /** Asked for once: it is the same for as long as the session lasts. */
   #workDir: string | undefined;
 
-  constructor(options: ExchangesOptions) {
+  /** `aloneFor`: how long a command may go on when nobody follows it. */
+  constructor(options: ExchangesOptions, aloneFor: () => Ms = () => RECONNECT_WITHIN) {
     this.#options = options;
+    this.#aloneFor = aloneFor;
     this.#name = options.name;
     this.#exchanges = new Exchanges(options);
   }
@@ -146,7 +150,7 @@ export class HttpBuildlet implements BuildletClient {
   ): Promise<ExecResult> {
     const { cmd, args, env, path, dir = "", system = false, debug = false, execution } = request;
     const body = Buffer.from(encodeExecForm({ cmd, args, dir, env, path, system, debug }));
-    const fields = execution ? executionFields(execution) : [];
+    const fields = execution ? executionFields({ ...execution, aloneFor: this.#aloneFor() }) : [];
     const response = await this.#ask(
       { method: "POST", target: "/exec", type: FORM, fields, body, headLimit: HEAD_LIMIT },
       signal,

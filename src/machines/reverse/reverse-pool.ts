@@ -49,6 +49,8 @@ export interface ReversePoolDeps extends RegistryDeps, AdmissionDeps, PickUpsDep
   readonly owner: (hostType: string) => string | null;
   /** SHA-256 of the agent program that the coordinator serves now. */
   readonly agentDigest: () => string | undefined;
+  /** How long what runs on a machine goes on without anybody who follows it. */
+  readonly aloneFor: (hostType: string) => Ms;
   /** A session has no work, unless it `holds` some from before its machine came back. Offer it. */
   readonly idle: (session: MachineSession, holds: boolean) => void;
   /** A session that was offered is gone, or leaves. */
@@ -157,13 +159,14 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
       onPong: () => session.alive.resolve(),
       onClosed: (why, error) => this.#closed(session, dialerId, why, error),
     });
-    const client = new HttpBuildlet({
+    const exchanges = {
       name: introduction.name,
       clock,
-      dial: (signal) => dialer.connection(signal),
+      dial: (signal: AbortSignal) => dialer.connection(signal),
       gone: gone.signal,
-      carrierEnded: (used) => this.#pickUps.carrierEnded(used),
-    });
+      carrierEnded: (used: MachineSocket) => this.#pickUps.carrierEnded(used),
+    };
+    const client = new HttpBuildlet(exchanges, () => this.#deps.aloneFor(introduction.hostType));
     const openedAt = clock.now();
     const session = new Session({ ...admitted, id, openedAt, dialer, client, gone });
     this.#supersede(session);

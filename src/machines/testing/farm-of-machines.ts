@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Clock } from "../../farm/clock.ts";
 import { type CoordinatorId, coordinatorId, epochMs, type SessionId } from "../../farm/ids.ts";
+import { RECONNECT_WITHIN } from "../../farm/lease.ts";
 import { certificateDigest } from "../../peers/peers.ts";
 import { coordinatorReachable, coordinatorStarted } from "../../store/coordinators.ts";
 import { systemClock } from "../../store/system-clock.ts";
@@ -110,6 +111,7 @@ export async function farmOfMachines(options: FarmOfMachinesOptions = {}): Promi
       check: (claimant) => keys.check(claimant),
       owner: () => null,
       agentDigest: () => undefined,
+      aloneFor: () => RECONNECT_WITHIN,
       forward: async () => ({ status: 503, reason: "There are no others." }),
       peers: { find: async () => undefined, answers: async () => false },
       idle: (session) => offered.push(session),

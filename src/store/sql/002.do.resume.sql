@@ -3,6 +3,8 @@ alter table lease
   add column epoch        integer not null default 0, -- +1 at every claim and adoption; who drives writes only while his stands
   add column instance     text,                       -- the agent process that holds it; null: its commands die with their connection
   add column parked_until timestamptz;                -- held, and driven by nobody: so long it waits for that process to come back
+alter table host_type
+  add column reconnect_ms integer not null default 300000; -- so long such a process is waited for; kept in step with the configuration
 alter table session
   add column instance text,                           -- the agent process behind it, when its commands outlive connections
   add column number   bigint generated always as identity; -- in the order in which the database heard of them

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { goarch, goos } from "../../farm/go-platform.ts";
+import { minutes } from "../../farm/ids.ts";
 import { decodeExecForm, encodeExecForm } from "./exec-form.ts";
 import { executionAge, executionFields, executionLength, readExecution } from "./execution.ts";
 import { formatLsLine, formatLsTime, goFileMode, parseLsLine } from "./ls-line.ts";
@@ -88,16 +89,22 @@ test("goos() and goarch() know Go's names", () => {
 });
 
 test("readExecution() reads what executionFields() says, and refuses anything else with a reason", () => {
-  const [[, id] = [], [, from] = []] = executionFields({ id: "a7.2", from: 4096 });
-  expect(readExecution(id, from)).toEqual({ id: "a7.2", from: 4096 });
-  expect(readExecution("g_1-x", undefined)).toEqual({ id: "g_1-x", from: 0 });
-  expect(readExecution(undefined, undefined)).toBeUndefined();
-  for (const bad of ["", "a/../b", "x".repeat(65), "ü"]) {
-    expect(() => readExecution(bad, "0")).toThrow("want 1 to 64 letters");
+  const asked = { id: "a7.2", from: 4096, aloneFor: minutes(30) };
+  const [[, id] = [], [, from] = [], [, alone] = []] = executionFields(asked);
+  expect(readExecution(id, from, alone)).toEqual(asked);
+  expect(readExecution("g_1-x", undefined, undefined)).toEqual({ id: "g_1-x", from: 0, aloneFor: minutes(5) });
+  expect(readExecution(undefined, undefined, "5")).toBeUndefined();
+  for (const bad of ["-1", "86400001", "5m", ""]) {
+    expect(() => readExecution("a", "0", bad)).toThrow(
+      `Bad Barnraiser-Alone ${JSON.stringify(bad)}: want milliseconds`,
+    );
   }
-  expect(() => readExecution(undefined, "5")).toThrow("Bad Barnraiser-Execution");
+  for (const bad of ["", "a/../b", "x".repeat(65), "ü"]) {
+    expect(() => readExecution(bad, "0", undefined)).toThrow("want 1 to 64 letters");
+  }
+  expect(() => readExecution(undefined, "5", undefined)).toThrow("Bad Barnraiser-Execution");
   for (const bad of ["-1", "1e3", "99999999999999999999", ""]) {
-    expect(() => readExecution("a", bad)).toThrow("want a number of bytes");
+    expect(() => readExecution("a", bad, undefined)).toThrow("want a number of bytes");
   }
   const head = (name: string, value: string) =>
     ({ version: "HTTP/1.1", status: 200, reason: "OK", fields: [[name, value]] }) as const;
