@@ -44,6 +44,11 @@ test("a developer fetches gomote, logs in, and has a machine: run, ls, push, pin
   expect((await gomote(["ls", id])).stdout).toMatch(/^-rw-r--r--\tsaid\t10\t/m);
   expect(await gomote(["run", id, "/bin/sh", "-c", "kill -TERM $$"])).toMatchObject({ status: 143 });
 
+  expect(await gomote(["ssh", id])).toMatchObject({
+    status: 1,
+    stderr: "# gomote ssh: Cannot sign a key: this farm has no ssh gateway; its operator starts it with -listen-ssh.\n",
+  });
+
   await using running = computer.begin(["run", id, "/bin/sh", "-c", "echo $$ > pid; echo on; exec sleep 1000"]);
   await running.says(/on\n/);
   running.kill("SIGINT");

@@ -14,7 +14,7 @@ import { Connection } from "./connection.ts";
 import { FarmClient, MOVING_SILENCE } from "./farm-client.ts";
 import { findServer } from "./server.ts";
 import { FakeFarm, TOKEN } from "./testing/fake-farm.ts";
-import { TestComputer } from "./testing/typed.ts";
+import { type Said, TestComputer } from "./testing/typed.ts";
 
 async function start() {
   await using stack = new AsyncDisposableStack();
@@ -164,15 +164,46 @@ test("a push may take hours while it goes on; it and a listing that do not are g
   expect(clock.sleeping).toBe(0);
 });
 
-test("a farm that is cut off in the middle of a command is told of, with another status than a command has", async () => {
-  await using t = await start();
-  const id = await t.farm.instance();
-  const said = await t.computer.gomote(["run", id, "sh", "-c", "echo on; exec sleep 1000"], {
-    onData: () => t.farm.cut(),
-  });
-  expect([said.status, said.stdout]).toEqual([255, "on\n"]);
-  expect(said.stderr).toContain("# gomote run: Cannot run sh on alice-linux-amd64-0");
+test.each(["closed", "reset"] as const)(
+  "a farm whose connection is %s in the middle of a command is told of, with another status than a command has",
+  async (how) => {
+    await using t = await start();
+    const id = await t.farm.instance();
+    const said = await t.computer.gomote(["run", id, "sh", "-c", "echo on; exec sleep 1000"], {
+      onData: () => t.farm.cut(how),
+    });
+    expect([said.status, said.stdout]).toEqual([255, "on\n"]);
+    const lost = `# gomote run: Cannot run sh on ${id}: the connection to ${t.farm.name} was lost (`;
+    expect(said.stderr).toContain(lost);
+  },
+);
+
+test("repro -hold asks again when the farm stops or is cut off, and says so once; not for ever", async () => {
+  await using farm = await FakeFarm.start({ own: true, holds: ["cut", "stopping", "stopping", "up"] });
+  await using computer = await TestComputer.start(farm);
+  const { status, stdout, stderr } = await held(computer);
+  expect([status, stdout.split("\n")[0]]).toEqual([0, "alice-linux-amd64-0"]);
+  expect(farm.calls).toEqual(Array(4).fill("hold 7"));
+  expect(stderr.match(/: the coordinator is stopping .*; asking again/g)).toHaveLength(2); // it was heard between them
+  expect(stderr.match(/ was lost .*; asking again/g)).toHaveLength(1);
+  const gone = held(computer, () => farm[Symbol.asyncDispose]());
+  expect(await gone).toMatchObject({ status: 1, stderr: expect.stringMatching(/asking again\n# .*ECONNREFUSED/) });
 });
+
+/** `repro -hold`; what it waits for passes at once, after `meanwhile` where it waits first. */
+async function held(computer: TestComputer, meanwhile = async () => {}): Promise<Said> {
+  const clock = new FakeClock();
+  let ended = false;
+  const said = computer.gomote(["repro", "-hold", "7"], { clock }).finally(() => {
+    ended = true;
+  });
+  for (let waits = 0; !ended; ) {
+    if (clock.sleeping > 0 && waits++ === 0) await meanwhile();
+    if (clock.sleeping > 0) await clock.advance(seconds(5));
+    await new Promise((next) => setImmediate(next));
+  }
+  return await said;
+}
 
 test("Ctrl-C ends whatever waits: dialling, a call, an upload", async () => {
   await using t = await start();

@@ -194,6 +194,19 @@ test("run -until goes on until the output matches; -collect fetches the work dir
   expect((await t.computer.gomote(["run", "-until=(", id, "true"])).status).toBe(1);
 });
 
+test("run -until refuses what no line could match; run -collect that could not fetch is no success", async () => {
+  await using t = await start();
+  const id = await t.farm.instance();
+  for (const until of ["ok\\n", "a\nb", "(?s)a.*b", "a(?s:.*)b", "a[\\s\\S]*b", "a[^]*b"])
+    expect((await t.computer.gomote(["run", `-until=${until}`, id, "true"])).stderr).toContain(
+      `cannot use -until ${JSON.stringify(until)}: it is for several lines`,
+    );
+  for (const until of ["ok[^\\n]*$", "C:\\\\new", "(?i)OK\\s", "[\\s.]"])
+    expect((await t.computer.gomote(["run", `-until=${until}`, id, "echo", "ok  C:\\new"])).status).toBe(0);
+  const said = await t.computer.gomote(["run", "-collect", id, "sh", "-c", 'rm -rf "$PWD"']);
+  expect([said.status, said.stderr]).toEqual([255, expect.stringContaining(`# ${id}: Cannot read . of ${id}: `)]);
+});
+
 test("what this computer refuses is said in a line", async () => {
   await using t = await start();
   const id = await t.farm.instance();

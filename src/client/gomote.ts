@@ -21,7 +21,7 @@ import { rm } from "./commands/rm.ts";
 import { run } from "./commands/run.ts";
 import { ssh } from "./commands/ssh.ts";
 import { type Computer, Session } from "./session.ts";
-import { CommandFailed, NotOffered } from "./trouble.ts";
+import { CommandFailed, FARM_FAILED, NotOffered } from "./trouble.ts";
 
 const COMMANDS: readonly Command[] = [
   create, destroy, gettar, group, kill, list, login, ls, ping, ps, push, put, puttar, rdp, repro, rm, run, ssh,
@@ -38,8 +38,6 @@ const FLAGS = {
 
 /** As a shell says of a program that Ctrl-C ended. */
 const INTERRUPTED = 130;
-/** As ssh: it was not the command that failed. */
-const FARM_FAILED = 255;
 
 /** Does what `argv` (without node and script) says; the exit status. */
 export async function gomote(argv: readonly string[], computer: Computer): Promise<number> {

@@ -4,6 +4,14 @@
 export const LONGEST_LINE: number = 64 * 1024;
 const LF = 0x0a;
 
+/** Whether it asks for a line feed, or for anything whatever, as far as its text shows it: no line can be what is meant. */
+export function meansSeveralLines({ source, dotAll }: RegExp): boolean {
+  // In a class of what is not wanted a line feed is harmless, and `\\\\n` has none.
+  const positive = source.replaceAll(/\[\^(?:\\.|[^\]\\])+\]|\\[^n]/g, "");
+  const anything = /\[\^\]|\[\\(?:s\\S|S\\s|d\\D|D\\d|w\\W|W\\w)\]/;
+  return dotAll || anything.test(source) || /\\n|\(\?[im]*s/.test(positive);
+}
+
 export class LineSearch {
   readonly #expression: RegExp;
   #begun: Buffer[] = [];

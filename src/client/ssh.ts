@@ -25,11 +25,6 @@ export async function ssh(session: Session, id: string, gateway: string, more: r
   const described = await client.ifOffered(`ask for ${id}`, (own, options) =>
     own.describeInstance({ gomoteId: id }, options),
   );
-  if (described?.sshAddress === "" && gateway === "")
-    throw new FarmError(
-      "conflict",
-      `Cannot open a shell on ${id}: the farm has no ssh gateway; ask its operator for -listen-ssh`,
-    );
   const { host, port } = gatewayOf(gateway || described?.sshAddress || "", (await session.server()).address.host);
   const folder = await mkdtemp(join(session.computer.tempFolder, "gomote"));
   try {

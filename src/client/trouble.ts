@@ -16,6 +16,9 @@ export class CommandFailed extends Error {
   }
 }
 
+/** As ssh: it was not the command that failed. */
+export const FARM_FAILED = 255;
+
 /** The farm has no such method: it is the original's, or older than this command. */
 export class NotOffered extends Error {
   override readonly name = "NotOffered";
@@ -31,7 +34,6 @@ const FARM_CODES: ReadonlyMap<Code, FarmCode> = new Map([
   [Code.ResourceExhausted, "too-large"],
   [Code.DeadlineExceeded, "timed-out"],
   [Code.Unavailable, "unavailable"],
-  [Code.Canceled, "canceled"],
 ]);
 
 /** What the library says of a limit that passed here; the farm says which of its own did. */
@@ -46,6 +48,10 @@ export function callTrouble(error: unknown, what: string, server: string): Error
   // Where the farm's own sentence says the same, ours would only be in its way.
   const failed = (reason: string) =>
     new FarmError(FARM_CODES.get(code) ?? "internal", reason.startsWith(begin) ? reason : `Cannot ${what}: ${reason}`, {
+      cause: error,
+    });
+  if (isCut(ConnectError.from(error)))
+    return new FarmError("unavailable", `Cannot ${what}: the connection to ${server} was lost (${rawMessage})`, {
       cause: error,
     });
   switch (code) {
@@ -65,9 +71,14 @@ export function callTrouble(error: unknown, what: string, server: string): Error
 /** The failure of a remote command, undefined when it was the farm or the machine that failed. */
 export function commandTrouble(error: unknown): CommandFailed | undefined {
   const failure = ConnectError.from(error);
-  if (failure.code !== Code.Aborted) return undefined;
+  if (failure.code !== Code.Aborted || isCut(failure)) return undefined;
   const [exit] = failure.findDetails(CommandExitSchema);
   return new CommandFailed(exit?.processState || failure.rawMessage, exit?.exitStatus || 1);
+}
+
+/** Whether it is the connection that ended, which the library tells as a call that was canceled, or as what the system said of the socket. */
+function isCut({ code, cause }: ConnectError): boolean {
+  return code === Code.Canceled || /^(?:E[A-Z0-9]+|ERR_(?:HTTP2|STREAM)_\w+)$/.test(errnoOf(cause));
 }
 
 /** Why a connection to `server` could not be made. */

@@ -98,7 +98,7 @@ export function openGomote(deps: GomoteDeps): Gomote {
     instances,
     lines,
     listenSsh: async (listen) => {
-      if (!shells || !lines || !gate) return await notHere("shells")();
+      if (!shells || !lines || !gate) throw new FarmError("internal", "Cannot listen for ssh without keys.");
       const { host, client } = shells.keys;
       const served = { sql, bus, clock, log, config, instances, lines, commands: shellCommands };
       return await SshGateway.open({ ...served, gate, host, client, listen });
@@ -119,10 +119,9 @@ export function openGomote(deps: GomoteDeps): Gomote {
   };
 }
 
-function notHere(what: string): () => Promise<never> {
-  return async () => {
-    throw new FarmError("unavailable", `This coordinator has no ${what}.`);
-  };
-}
-
-const NO_SSH_KEYS: SshKeys = { sign: notHere("ssh gateway") };
+const NO_SSH_KEYS: SshKeys = {
+  sign: async () => {
+    const message = "Cannot sign a key: this farm has no ssh gateway; its operator starts it with -listen-ssh.";
+    throw new FarmError("conflict", message);
+  },
+};

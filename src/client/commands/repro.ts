@@ -1,5 +1,6 @@
 import { FarmError } from "../../farm/errors.ts";
 import { bool, count, text } from "../../farm/flags.ts";
+import { type Ms, minutes, seconds } from "../../farm/ids.ts";
 import type { BuildStep } from "../../wire/gomote/gen/barnraiser_pb.ts";
 import { type Command, command } from "../command.ts";
 import { joinPath } from "../path-list.ts";
@@ -7,6 +8,10 @@ import { forAll, type Session, UsageError } from "../session.ts";
 import { shellLine } from "../shell-line.ts";
 import { NotOffered } from "../trouble.ts";
 import { type CreateFlags, createAll } from "./create.ts";
+
+/** A coordinator that was stopped comes back, or another takes its place. */
+const AWAY_LIMIT: Ms = minutes(5);
+const ASK_EVERY: Ms = seconds(5);
 
 export const repro: Command = command({
   name: "repro",
@@ -63,24 +68,47 @@ async function createAndLayOut(
   return ids;
 }
 
-/** The instance that the build's machine has become. */
+/** The instance that the build's machine has become. It stays asked for when a coordinator stops: whichever answers next is asked again. */
 async function hold(session: Session, build: bigint): Promise<string> {
-  const client = await session.client();
-  const { signal } = session.computer;
-  const held = await client.ifOffered(`hold the machine of build ${build}`, async (own) => {
-    let gomoteId = "";
-    for await (const message of own.holdBuild({ build }, { signal })) {
-      if (message.progress !== "") note(session, `build ${build}`, message.progress);
-      gomoteId = message.gomoteId || gomoteId;
+  const { signal, clock } = session.computer;
+  let awaySince: number | undefined;
+  let held: string | undefined;
+  for (;;) {
+    try {
+      held = await askForMachine(session, build, () => {
+        awaySince = undefined;
+      });
+      break;
+    } catch (error) {
+      if (!(error instanceof FarmError) || error.code !== "unavailable" || signal.aborted) throw error;
+      const now = clock.monotonic();
+      if (awaySince === undefined) session.output.note(`${error.message}; asking again`);
+      awaySince ??= now;
+      if (now - awaySince >= AWAY_LIMIT) throw error;
+      await clock.sleep(ASK_EVERY, signal);
     }
-    return gomoteId;
-  });
+  }
   if (held === undefined)
     throw new NotOffered("Cannot hold a machine: this farm does not offer that; without -hold a fresh one is laid out");
   if (held === "") throw new FarmError("conflict", `Cannot hold the machine of build ${build}: it did not fail`);
   await (await session.groups()).forget([held]);
   await session.output.data(`${held}\n`);
   return held;
+}
+
+/** Waits for it; `heard` is called whenever the farm says something. */
+async function askForMachine(session: Session, build: bigint, heard: () => void): Promise<string | undefined> {
+  const client = await session.client();
+  const { signal } = session.computer;
+  return await client.ifOffered(`hold the machine of build ${build}`, async (own) => {
+    let gomoteId = "";
+    for await (const message of own.holdBuild({ build }, { signal })) {
+      heard();
+      if (message.progress !== "") note(session, `build ${build}`, message.progress);
+      gomoteId = message.gomoteId || gomoteId;
+    }
+    return gomoteId;
+  });
 }
 
 function note(session: Session, what: string, progress: string): void {

@@ -4,9 +4,11 @@ import { bool, text, texts } from "../../farm/flags.ts";
 import { broadcast, type Outcome, outputFolder, worst } from "../broadcast.ts";
 import { type Command, command } from "../command.ts";
 import type { Command as RemoteCommand } from "../farm-client.ts";
+import { meansSeveralLines } from "../line-search.ts";
 import { splitPath } from "../path-list.ts";
 import { forAll, type Session, UsageError } from "../session.ts";
 import { download } from "../transfer.ts";
+import { FARM_FAILED } from "../trouble.ts";
 
 export const run: Command = command({
   name: "run",
@@ -17,7 +19,7 @@ Everything is in a file for each instance as well.
 A command with a slash is one of the work dir, a plain word is looked for there and in PATH.
 
 Exit status: the command's own, of several the worst; 127 when it could not be started, 128 and the signal's number when one ended
-it, 255 when the farm or the machine failed. Ctrl-C stops the command on the instance, and a second one leaves at once.`,
+it, 255 when the farm or the machine failed, or -collect could not fetch a work dir. Ctrl-C stops the command on the instance, and a second one leaves at once.`,
   flags: {
     system: bool(false, "look for the command in the system only, and run it in the work dir"),
     debug: bool(false, "begin the output with how the command is run"),
@@ -53,19 +55,26 @@ it, 255 when the farm or the machine failed. Ctrl-C stops the command on the ins
     if (ids.length > 1 || flags.collect) session.output.note(`output goes to ${folder}`);
     const outcomes = await rounds(session, ids, folder, remote, until);
     for (const { id, failure } of outcomes) if (failure) session.output.note(`${id}: ${failure.message}`);
-    if (flags.collect) await collect(session, ids);
+    const isCollected = !flags.collect || (await collect(session, ids));
+    if (!isCollected) return FARM_FAILED;
     return until === undefined ? worst(outcomes) : 0;
   },
 });
 
-/** Go's way to write flags at the beginning is understood, as far as both languages have them. */
+/** Go's way to write flags at the beginning is understood, as far as both languages have them. What could never match is refused. */
 function expressionOf(given: string): RegExp {
   const [, flags = "", pattern = ""] = /^(?:\(\?([ims]+)\))?([\s\S]*)$/.exec(given) ?? [];
+  let expression: RegExp;
   try {
-    return new RegExp(pattern, flags);
+    expression = new RegExp(pattern, flags);
   } catch (error) {
     throw new UsageError(`cannot use -until: ${messageOf(error)}`);
   }
+  if (meansSeveralLines(expression))
+    throw new UsageError(
+      `cannot use -until ${JSON.stringify(given)}: it is for several lines, and each line is looked at alone, without its line feed`,
+    );
+  return expression;
 }
 
 async function rounds(
@@ -86,16 +95,20 @@ async function rounds(
   return done;
 }
 
-async function collect(session: Session, ids: readonly string[]): Promise<void> {
+/** Whether all work dirs are here. */
+async function collect(session: Session, ids: readonly string[]): Promise<boolean> {
   const client = await session.client();
-  await forAll(ids, session.computer.signal, async (id, signal) => {
+  const fetched = await forAll(ids, session.computer.signal, async (id, signal) => {
     const file = join(session.computer.cwd, `${id}.tar.gz`);
     try {
       await download(await session.server(), await client.readTgz(id, "."), file, signal);
       session.output.note(`${id}: its work dir is in ${file}`);
+      return true;
     } catch (error) {
       if (!(error instanceof FarmError)) throw error;
       session.output.note(`${id}: ${error.message}`);
+      return false;
     }
   });
+  return !fetched.includes(false);
 }

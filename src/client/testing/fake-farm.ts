@@ -8,7 +8,7 @@ import { createReadStream } from "node:fs";
 import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { createSecureServer, type Http2ServerRequest, type Http2ServerResponse } from "node:http2";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
@@ -35,6 +35,8 @@ export const TOKEN = "brt_test";
 export interface FakeFarmOptions {
   /** Offer barnraiser.Gomote as well. */
   readonly own?: boolean;
+  /** How each HoldBuild ends, one after the other. Undefined: it is not offered. */
+  readonly holds?: readonly ("up" | "cut" | "stopping")[];
   /** How many wait ahead, one message each, before an instance is there. */
   readonly ahead?: readonly number[];
 }
@@ -54,7 +56,7 @@ export class FakeFarm implements AsyncDisposable {
   readonly killed: Promise<void>;
   readonly #said: () => void;
   readonly #server: ReturnType<typeof createSecureServer>;
-  readonly #sockets = new Set<TLSSocket>();
+  readonly #sockets = new Set<Socket>();
   readonly #digests = new KnownDigests(systemClock);
   readonly #options: FakeFarmOptions;
   /** What /token says, one after the other. */
@@ -83,8 +85,9 @@ export class FakeFarm implements AsyncDisposable {
     });
     this.#server.on("secureConnection", (socket: TLSSocket) => {
       if (socket.alpnProtocol === "h2") this.connections++;
-      this.#sockets.add(socket.on("error", () => {}));
+      socket.on("error", () => {});
     });
+    this.#server.on("connection", (socket: Socket) => void this.#sockets.add(socket.on("error", () => {})));
   }
 
   static async start(options: FakeFarmOptions = {}): Promise<FakeFarm> {
@@ -122,9 +125,9 @@ export class FakeFarm implements AsyncDisposable {
     });
   }
 
-  /** Cuts all connections. */
-  cut(): void {
-    for (const socket of this.#sockets) socket.destroy();
+  /** Cuts all connections: closes them, or resets them as the system does for a program that died. */
+  cut(how: "closed" | "reset" = "closed"): void {
+    for (const socket of this.#sockets) how === "reset" ? socket.resetAndDestroy() : socket.destroy();
     this.#sockets.clear();
   }
 
@@ -250,6 +253,7 @@ export class FakeFarm implements AsyncDisposable {
           ],
         };
       },
+      ...(this.#options.holds && { holdBuild: this.#hold.bind(this) }),
       layOutBuild: async function* ({ gomoteId, build }: { gomoteId: string; build: bigint }) {
         note(`lay out ${build} on ${gomoteId}`);
         yield { progress: "writing the sources" };
@@ -275,6 +279,15 @@ export class FakeFarm implements AsyncDisposable {
         return {};
       },
     });
+  }
+
+  async *#hold({ build }: { build: bigint }) {
+    const end = this.#options.holds?.[this.calls.length];
+    this.calls.push(`hold ${build}`);
+    yield { progress: "its machine becomes yours when it fails" };
+    if (end === "cut") this.cut("reset");
+    else if (end === "up") yield { gomoteId: await this.instance() };
+    else throw new ConnectError("the coordinator is stopping", Code.Unavailable);
   }
 
   async *#execute(dir: string, command: string, args: readonly string[], signal: AbortSignal) {
