@@ -50,6 +50,8 @@ export class BuildletServer implements AsyncDisposable {
   #exec: Promise<ExecHandler> | undefined;
   readonly #routes: ReadonlyMap<string, Route>;
   readonly #digests: KnownDigests;
+  /** Settles when nothing is being removed. Whoever asked may have hung up, and what the next one writes when its own is answered must stay. */
+  #removing: Promise<void> = Promise.resolve();
 
   /** `endShells`: the work dir is emptied, for somebody else; says whether there were any. */
   constructor(deps: ApiDeps, idle: IdleMemory, endShells: () => Promise<boolean>) {
@@ -136,6 +138,19 @@ export class BuildletServer implements AsyncDisposable {
   /** A build has begun: the parts that run commands are loaded while its archive comes in. */
   #prepareExec(): void {
     void this.#execHandler().then((exec) => exec.commands.prepare());
+  }
+
+  async #remove(paths: readonly string[]): Promise<void> {
+    const { removeAll } = await import("./remove-all.ts");
+    const all = paths.some((path) => cleanPath(path) === ".");
+    if (all && (await this.#endShells())) await this.expectLeftovers();
+    // What an earlier build left running would go on writing into the next one's work dir.
+    if (this.#exec) {
+      const exec = await this.#exec;
+      if (all) await exec.executions.clear();
+      await exec.commands.killLeftovers(all ? "lease" : "commands");
+    }
+    await removeAll(this.#deps.workDir, paths);
   }
 
   #makeRoutes(): ReadonlyMap<string, Route> {
@@ -297,16 +312,9 @@ export class BuildletServer implements AsyncDisposable {
             for (const path of paths) {
               if (!isRelPath(path, windows)) checkRelPath("path", path, windows);
             }
-            const { removeAll } = await import("./remove-all.ts");
-            const all = paths.some((path) => cleanPath(path) === ".");
-            if (all && (await this.#endShells())) await this.expectLeftovers();
-            // What an earlier build left running would go on writing into the next one's work dir.
-            if (this.#exec) {
-              const exec = await this.#exec;
-              if (all) await exec.executions.clear();
-              await exec.commands.killLeftovers(all ? "lease" : "commands");
-            }
-            await removeAll(workDir, paths);
+            const removed = this.#removing.then(() => this.#remove(paths));
+            this.#removing = removed.catch(() => {}); // whoever asked for it hears
+            await removed;
             this.#prepareExec();
             response.writeHead(200, { "Content-Length": 0 }).end();
           },

@@ -8,7 +8,7 @@ import { dirname, join } from "node:path";
 import { PassThrough, Readable } from "node:stream";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { unpackTar } from "modern-tar";
-import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, expect, test, vi } from "vitest";
 import { encodeExecForm } from "../../wire/buildlet-api/exec-form.ts";
 import { type TarWriteEntry, tarEnd, tarHeader, tarPadding } from "../../wire/tar/tar-writer.ts";
 import { TestMachine } from "../testing/test-machine.ts";
@@ -499,6 +499,17 @@ test("[coordinator 39] /removeall checks all paths first; `.` empties the work d
   expect(await get("/ls?dir=.")).toEqual([200, ""]);
   const form = { cmd: "/bin/sh", args: ["-c", "ls; pwd"], dir: "", env: [], path: [], system: true, debug: false };
   expect((await post("/exec", encodeExecForm(form)))[1]).toBe(`gocache\ngoplscache\ntmp\n${machine.workDir}\n`);
+});
+
+test("/removeall waits for one that is under way, though whoever asked for that has hung up", async () => {
+  const deep = `deep${"/d".repeat(500)}`; // takes a while, one folder after the other
+  await mkdir(inWork(deep), { recursive: true });
+  const socket = await machine.coordinator.dial();
+  socket.write("POST /removeall?path=deep HTTP/1.1\r\nHost: m\r\nContent-Length: 0\r\n\r\n");
+  await vi.waitFor(() => expect(existsSync(inWork(deep))).toBe(false), { interval: 1, timeout: 30_000 });
+  socket.destroy();
+  expect(await post("/removeall", "path=missing")).toEqual([200, ""]);
+  expect(existsSync(inWork("deep"))).toBe(false);
 });
 
 test("[coordinator 27] /status is answered at once while 200 MB come in and a command runs", async () => {

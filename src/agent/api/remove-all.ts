@@ -1,4 +1,4 @@
-/** POST /removeall. Paths were checked; missing ones are fine. */
+/** POST /removeall. Paths were checked; missing ones are fine. Nothing else may be removed or written meanwhile. */
 import { readdir } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { removeTree } from "../work-dir.ts";
