@@ -122,7 +122,7 @@ const builders: BuilderInput[] = [
     ],
     // For steps without one of their own. Default "1h".
     timeLimit: "30m",
-    // A whole build, a command that prints nothing, and the source on its way to the machine. These are the defaults.
+    // All commands of a build together, one that prints nothing, and the source on its way to the machine. These are the defaults.
     buildTimeLimit: "6h",
     silenceLimit: "30m",
     uploadTimeLimit: "30m",

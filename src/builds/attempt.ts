@@ -17,7 +17,6 @@ import { FarmError, messageOf } from "../farm/errors.ts";
 import type { Ms } from "../farm/ids.ts";
 import type { Lease } from "../farm/lease.ts";
 import type { Logs } from "../logs/logs.ts";
-import type { LogWriter } from "../logs/writer.ts";
 import {
   type Begun,
   beginAttempt,
@@ -29,7 +28,7 @@ import {
   type RetryPolicy,
 } from "../store/attempts.ts";
 import { endLease, goesOnElsewhere, parkLease, sessionHolds } from "../store/leases.ts";
-import { emptyLog, type OpenLog } from "../store/logs.ts";
+import { emptyLog } from "../store/logs.ts";
 import { layOutAttempt } from "../store/snapshots.ts";
 import type { Sql } from "../store/sql.ts";
 import { type DriveDeps, drive, type Finished } from "./drive.ts";
@@ -119,8 +118,7 @@ function driveDeps(
     tarball,
     writeOther: snapshots.writeOther.bind(snapshots),
     writer: logs.writer.bind(logs),
-    tests: (number: number, own: OpenLog, writer: LogWriter, stop: AbortSignal) =>
-      testsOf(deps, lease, begun, machine, { number, log: own, writer }, stop),
+    tests: (at, stop) => testsOf(deps, lease, begun, machine, at, stop),
     snapshots: {
       find: (of) => patiently(() => snapshots.find(of)),
       about: snapshots.about.bind(snapshots),

@@ -1,5 +1,6 @@
 /**
- * How long a command may run, how long it may be silent, and how long its whole build may take: whichever ends first.
+ * How long a command may run, how long it may be silent, and how long all commands of its build may take: whichever ends first. The farm
+ * itself has as long once more for what comes before them (store/build-time.ts).
  *
  * Spans are measured on the monotonic clock, so nobody's wall clock kills a command. A command that another coordinator started tells how
  * long it has run already (`ran`). While the log takes no more bytes the command is not silent: it is us who do not listen (`hold`).
@@ -9,36 +10,34 @@ import { type Clock, ENOUGH } from "../farm/clock.ts";
 import { durationText } from "../farm/duration-text.ts";
 import { FarmError } from "../farm/errors.ts";
 import { type EpochMs, type Ms, minutes, ms } from "../farm/ids.ts";
+import { CREDIBLE, timeOf } from "../store/build-time.ts";
 
 /** A command that prints nothing for so long is stopped, where the builder has no limit of its own. */
 export const SILENCE_LIMIT: Ms = minutes(30);
-/** A whole build, the same. */
-export const BUILD_LIMIT: Ms = minutes(6 * 60);
-/** A build that seems to have run for more than this over its limit was begun by a clock that was wrong, or is looked at by one. */
-const CREDIBLE: Ms = minutes(60);
 
 export interface CommandLimits {
   readonly time: Ms;
   /** Without any output. */
   readonly silence: Ms;
-  /** Of the build that it belongs to: when that must be over, on the monotonic clock, and what it was allowed. */
+  /** Of the build that it belongs to. */
   readonly build?: BuildLimit;
 }
 
+/** When a part of a build must be over, on the monotonic clock, and what it was allowed. */
 export interface BuildLimit {
   readonly endsAt: number;
   readonly limit: Ms;
 }
 
-/** When the whole build must be over. The wall clock tells only what earlier drivers and attempts used up, and only while that can be true. */
-export function buildLimit(clock: Clock, { limits }: Recipe, countsFrom: EpochMs): BuildLimit {
-  const limit = ms(limits?.buildMs ?? BUILD_LIMIT);
-  const used = clock.now() - countsFrom;
+/** When what began at `from` must be over. The wall clock tells only what earlier drivers and attempts used up, and only while that can be true. */
+export function buildLimit(clock: Clock, recipe: Recipe, from: EpochMs): BuildLimit {
+  const limit = timeOf(recipe);
+  const used = clock.now() - from;
   const credible = used >= 0 && used <= limit + CREDIBLE;
   return { endsAt: clock.monotonic() + limit - (credible ? used : 0), limit };
 }
 
-/** What the whole build still has. */
+/** What is left of it. */
 export function timeLeft(clock: Clock, { endsAt }: BuildLimit): Ms {
   return ms(Math.max(0, endsAt - clock.monotonic()));
 }

@@ -8,9 +8,10 @@
  *                               `snapshot`, with the tree that an earlier attempt made: then the tests come next (source-step.ts)
  *   exec ...                    one per step, output to the step's log as it comes; stops at the first that fails
  *
- * A step fails (`failure`) when its command ran and did not end with "ok", or ran or was silent for longer than its limit; step 0 when the whole
- * build has no more time. Everything
- * else that goes wrong is the farm's (`infra_failure`) and says what it was. A step is ended in the database before the next one begins.
+ * A step fails (`failure`) when its command ran and did not end with "ok", ran or was silent for longer than its limit, or used up the time that
+ * its build has for its commands. Everything else that goes wrong is the farm's (`infra_failure`) and says what it was; so is step 0, in which
+ * nothing of the commit runs, when the farm's part of that time is used up (store/build-time.ts). A step is ended in the database before the
+ * next one begins.
  *
  * Going on: an attempt that was driven before begins with the step at which the database stands. Step 0 then begins anew; a command is
  * asked for by its name and the length of its log (command-run.ts), so it starts if it never did and is taken up otherwise. When the
@@ -24,7 +25,7 @@ import type { LogWriter, SealedLog } from "../logs/writer.ts";
 import type { Begun } from "../store/attempts.ts";
 import type { LogEnd, OpenLog } from "../store/logs.ts";
 import { commandOf } from "./command.ts";
-import { type BuildLimit, buildLimit, limitsOf, outOfTimeText, timeLeft } from "./command-limits.ts";
+import { type BuildLimit, buildLimit, limitsOf, timeLeft } from "./command-limits.ts";
 import { type CommandRan, runCommand } from "./command-run.ts";
 import { type BuildMachine, isAgainstMachine } from "./machine.ts";
 import { runSourceStep, type SourceDeps } from "./source-step.ts";
@@ -33,8 +34,8 @@ import { TESTS_STEP, type TestsEnd } from "./tests-step.ts";
 
 export interface DriveDeps extends SourceDeps {
   readonly writer: (log: OpenLog) => LogWriter;
-  /** Runs the tests of the recipe as step `number`, whose log is `log`; see tests-step.ts. */
-  readonly tests: (number: number, log: OpenLog, writer: LogWriter, signal: AbortSignal) => Promise<TestsEnd>;
+  /** Runs the tests of the recipe; see tests-step.ts. */
+  readonly tests: (at: UnderWay, signal: AbortSignal) => Promise<TestsEnd>;
   /** Step `number` ended well: stores that with the end of its log and returns the log of the next. Throws `lease-lost`. */
   readonly next: (number: number, status: string, log: LogEnd) => Promise<OpenLog>;
 }
@@ -65,17 +66,17 @@ interface Driving {
   readonly deps: DriveDeps;
   readonly begun: Begun;
   readonly machine: BuildMachine;
-  /** Of the build. */
-  readonly limit: BuildLimit;
   readonly signal: AbortSignal;
 }
 
 /** The step that is under way. */
-interface UnderWay {
+export interface UnderWay {
   readonly number: number;
   readonly name: string;
   readonly log: OpenLog;
   readonly writer: LogWriter;
+  /** Of the farm's part of its build in step 0, then of all commands. */
+  readonly limit: BuildLimit;
 }
 
 /**
@@ -89,8 +90,8 @@ export async function drive(
   signal: AbortSignal,
 ): Promise<Finished | Parked> {
   const { steps, tests } = begun.recipe;
-  const limit = buildLimit(deps.clock, begun.recipe, begun.countsFrom);
-  const driving: Driving = { deps, begun, machine, limit, signal };
+  const driving: Driving = { deps, begun, machine, signal };
+  let limit = buildLimit(deps.clock, begun.recipe, begun.commandsFrom ?? begun.countsFrom);
   let log = begun.log;
   let status = "ok";
   for (let number = begun.at; log !== undefined; number++) {
@@ -98,16 +99,14 @@ export async function drive(
     const isTests = number > steps.length;
     const name = isTests ? TESTS_STEP : (step?.name ?? "source");
     const writer = deps.writer(log);
-    const at: UnderWay = { number, name, log, writer };
+    const at: UnderWay = { number, name, log, writer, limit };
     let last = number;
     try {
       if (isTests) return await runTestsStep(driving, at);
       if (step === undefined) {
         status = "ok";
-        const there = await sourceInTime(driving, writer);
-        if (typeof there !== "string") return await outOfTime(driving, at, there);
         // On a made tree the steps that make it have nothing to do, and no rows.
-        if (there === "snapshot") last = steps.length;
+        if ((await sourceInTime(driving, at)) === "snapshot") last = steps.length;
       } else {
         const end = await runStep(driving, at, step);
         status = end.state;
@@ -121,6 +120,7 @@ export async function drive(
       if (last === steps.length && tests === undefined) return success(begun, status, sealed);
       log = await deps.next(number, status, sealed.end);
       sealed.stored();
+      if (step === undefined) limit = buildLimit(deps.clock, begun.recipe, deps.clock.now());
       number = last;
     } catch (error) {
       return mayGoOn(driving) ? await park(driving, at, error) : await infraFailure(driving, at, error);
@@ -135,43 +135,31 @@ function success({ recipe }: Begun, status: string, sealed: SealedLog | undefine
   return { outcome: "success", step, reason: null, sealed, machineFine: true };
 }
 
-/** Step 0, for as long as the whole build has; otherwise why that was not enough. */
+/** Step 0, for as long as the farm has for what is not the build's own. */
 async function sourceInTime(
-  { deps, begun, machine, limit, signal }: Driving,
-  writer: LogWriter,
-): Promise<"source" | "snapshot" | FarmError> {
+  { deps, begun, machine, signal }: Driving,
+  { writer, limit }: UnderWay,
+): Promise<"source" | "snapshot"> {
   const { clock } = deps;
-  let waitedFor = "";
+  let waitedFor = `${machine.name} to be cleaned`;
   const waits = (what: string): void => {
     waitedFor = what;
   };
-  const late = new FarmError("timed-out", outOfTimeText(limit));
+  const late = new FarmError("unavailable", "");
   try {
     return await within(clock, timeLeft(clock, limit), [signal], late, (limited) =>
       runSourceStep(deps, begun, machine, writer, waits, limited),
     );
   } catch (error) {
     if (error !== late) throw error;
-    return waitedFor === "" ? late : new FarmError("timed-out", `${late.message}; it waited for ${waitedFor}`);
+    throw new FarmError("unavailable", `out of time: it waited for ${waitedFor}`);
   }
 }
 
-/** The build's limit ended step 0: whoever wrote the builder gave it too little, or its tree is too large for it. */
-async function outOfTime(
-  { machine }: Driving,
-  { number, name, writer }: UnderWay,
-  { message: reason }: FarmError,
-): Promise<Finished> {
-  await writer.write(Buffer.from(`\nbarnraiser: ${reason}\n`));
-  const sealed = await writer.seal();
-  const step = { number, name, status: reason };
-  return { outcome: "failure", step, reason, sealed, machineFine: machine.agent === "barnraiser" };
-}
-
-async function runTestsStep({ deps, signal }: Driving, { number, log, writer }: UnderWay): Promise<Finished> {
-  const end = await deps.tests(number, log, writer, signal);
-  const sealed = await writer.seal();
-  const step = { number, name: TESTS_STEP, status: end.status };
+async function runTestsStep({ deps, signal }: Driving, at: UnderWay): Promise<Finished> {
+  const end = await deps.tests(at, signal);
+  const sealed = await at.writer.seal();
+  const step = { number: at.number, name: TESTS_STEP, status: end.status };
   const outcome = end.settled && end.counts.failed === 0 ? "success" : "failure";
   const reason = end.settled ? null : end.status;
   return { outcome, step, reason, sealed, machineFine: true, ...(end.settled && { settled: true }) };
@@ -179,8 +167,8 @@ async function runTestsStep({ deps, signal }: Driving, { number, log, writer }: 
 
 /** Runs the step, or takes it up. */
 async function runStep(
-  { deps, begun, machine, limit, signal }: Driving,
-  { number, writer }: UnderWay,
+  { deps, begun, machine, signal }: Driving,
+  { number, writer, limit }: UnderWay,
   step: Step,
 ): Promise<Pick<CommandRan, "state" | "ok" | "stopped">> {
   const { recipe, attempt } = begun;

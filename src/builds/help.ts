@@ -63,7 +63,7 @@ export async function help(
     const worker = { build: job.build.id, lease: lease.id, epoch: lease.epoch, machine: lease.machineId };
     const { build, recipe } = job;
     const helpers = helpersOf(spec, lease);
-    const limit = buildLimit(clock, recipe, job.countsFrom);
+    const limit = buildLimit(clock, recipe, job.commandsFrom);
     if ((await patiently(() => heldGroup(sql, worker))) === undefined) {
       const late = new FarmError("unavailable", `${outOfTimeText(limit)}; it waited for the tree on ${machine.name}`);
       await within(clock, timeLeft(clock, limit), [signal], late, async (limited) => {
@@ -90,7 +90,7 @@ export async function help(
     if (why === "left") return ended("there was nothing left to help with");
     if (why !== "over" || !worked.unattended) return ended("the tests have ended");
     const outcome = worked.counts.failed === 0 ? "success" : "failure";
-    return { ...ended("the tests have ended"), verdict: { outcome, tookMs: clock.now() - job.countsFrom } };
+    return { ...ended("the tests have ended"), verdict: { outcome, tookMs: clock.now() - job.commandsFrom } };
   } catch (error) {
     const stopped = signal.aborted && signal.reason instanceof FarmError && signal.reason.code === "unavailable";
     const reason = messageOf(machine.gone.aborted ? machine.gone.reason : error);

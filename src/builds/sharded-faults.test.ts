@@ -317,13 +317,3 @@ test("a build that has used up its time names what had not ended, on every machi
   });
   expect(await database.sql.query("select from lease where state <> 'ended'")).toEqual([]);
 });
-
-test("a build whose source is not there in its time fails, and says what it waited for", async () => {
-  await using database = await freshDatabase();
-  await using farm = await opened(database, { tarball: () => new Promise(() => {}) });
-  await farm.connect("linux", "m1", {});
-  const id = await planTests(database, testsSpec(["a"]), { limits: { buildMs: 500 } });
-  const reason = "timed out: its build has 500 ms; it waited for the source of tool to be on m1";
-  expect(await endedBuild(database, id)).toMatchObject({ outcome: "failure", reason });
-  expect(await database.sql.query("select name from machine where set_aside_at is not null")).toEqual([]);
-});

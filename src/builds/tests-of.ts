@@ -6,11 +6,9 @@ import { FarmError } from "../farm/errors.ts";
 import type { Ms } from "../farm/ids.ts";
 import type { Lease } from "../farm/lease.ts";
 import type { Logs } from "../logs/logs.ts";
-import type { LogWriter } from "../logs/writer.ts";
 import type { Begun } from "../store/attempts.ts";
-import type { OpenLog } from "../store/logs.ts";
 import type { Sql } from "../store/sql.ts";
-import { buildLimit } from "./command-limits.ts";
+import type { UnderWay } from "./drive.ts";
 import { helpersOf } from "./help.ts";
 import type { BuildMachine } from "./machine.ts";
 import type { Snapshots } from "./snapshots.ts";
@@ -46,17 +44,17 @@ export function testsDeps({ clock, sql, bus, logs, patiently, turns, elsewhereFi
   };
 }
 
-/** Runs the tests of `begun` as its step `number`. */
+/** Runs the tests of `begun` as its step `at`. */
 export function testsOf(
   deps: TestsOfDeps,
   lease: Lease,
   begun: Begun,
   machine: BuildMachine,
-  at: { readonly number: number; readonly log: OpenLog; readonly writer: LogWriter },
+  at: Pick<UnderWay, "number" | "log" | "writer" | "limit">,
   signal: AbortSignal,
 ): Promise<TestsEnd> {
   const { attempt, build, recipe } = begun;
-  const { log, writer, number } = at;
+  const { log, writer, limit, number } = at;
   if (recipe.tests === undefined) throw new FarmError("internal", `Build ${build.id} has no tests`);
   const step = {
     build,
@@ -67,7 +65,7 @@ export function testsOf(
     spec: recipe.tests,
     worker: { build: build.id, lease: lease.id, epoch: lease.epoch, machine: lease.machineId },
     helpers: helpersOf(recipe.tests, lease),
-    limit: buildLimit(deps.clock, recipe, begun.countsFrom),
+    limit,
     id: `a${attempt}.${number}`,
     before: deps.logs.read(log.id, 0, log.length),
     keep: (): Keeping => {

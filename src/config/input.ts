@@ -353,7 +353,7 @@ export interface BuilderInput {
   readonly tryHelpers?: number;
   /** For each step that has no limit of its own. Default `"1h"`. */
   readonly timeLimit?: Duration;
-  /** For all of a build, from its first machine's first step. Default `"6h"`. */
+  /** For all commands of a build together; the farm has as long again for what comes before them and what it loses. Default `"6h"`. */
   readonly buildTimeLimit?: Duration;
   /** A command that prints nothing for so long is stopped. Default `"30m"`. */
   readonly silenceLimit?: Duration;

@@ -46,7 +46,7 @@ test("giveUpAttempt() does not charge the farm's own restarts, but even they end
   expect(build).toEqual({ state: "ended", outcome: "infra_failure", reason: "gone" });
 });
 
-test("a build's time goes on over its attempts: what one took that was charged counts, what the farm's own restart ended does not, nor waiting", async () => {
+test("the farm's part of a build's time goes on over its attempts: what one took that was charged counts, what the farm's own restart ended does not, nor waiting; the commands of each attempt have theirs", async () => {
   await using database = await freshDatabase();
   const { sql } = database;
   const id = await addBuild(sql);
@@ -69,14 +69,23 @@ test("a build's time goes on over its attempts: what one took that was charged c
   expect([second.startedAt, second.countsFrom]).toEqual([minute(60), minute(40)]);
   await giveUp(second, false, minute(100));
   const third = await begin("m3", minute(200));
-  expect(third.countsFrom).toBe(minute(180));
+  expect([third.countsFrom, third.commandsFrom]).toEqual([minute(180), undefined]);
+  const source = {
+    attempt: third.attempt,
+    epoch: third.lease.epoch,
+    number: 0,
+    status: "ok",
+    outcome: "success",
+  } as const;
+  await nextStep(sql, source, undefined, minute(205));
+  expect((await beginAttempt(sql, third.lease, minute(206)))?.commandsFrom).toBe(minute(205));
   const by = { build: id, lease: third.lease.id, epoch: third.lease.epoch };
   const tests = ["a", "b", "c"].map((name) => ({ name, expectedMs: 1000, alone: false }));
   await storeTests(sql, by, tests, "", minute(200));
   const spec = { groupTargetMs: 100, unknownMs: 1000, keepGoing: true };
   await helpersMayCome(sql, id, { spec, helpers: 1 }, minute(200));
   const { lease } = await claimLease(sql, (await addMachine(sql, "linux", "m4", coordinator)).id, minute(201));
-  expect(lease && (await helperJob(sql, lease.id))?.countsFrom).toBe(minute(180));
+  expect(lease && (await helperJob(sql, lease.id))?.commandsFrom).toBe(minute(205));
 });
 
 /** Two tries of one statement that were under way at once: the second began before the first had ended, and waited for it. */

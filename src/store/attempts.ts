@@ -7,6 +7,7 @@
  * Repeating is harmless: a begin finds its own begin, an end finds its own end.
  */
 import type { Outcome, Recipe } from "../farm/build.ts";
+import { durationText } from "../farm/duration-text.ts";
 import {
   type AttemptId,
   attemptId,
@@ -20,7 +21,7 @@ import {
   machineId,
 } from "../farm/ids.ts";
 import type { Lease } from "../farm/lease.ts";
-import { COUNTS_FROM } from "./build-time.ts";
+import { COMMANDS_FROM, COUNTS_FROM, isUsedUp, LOST_MS, timeOf } from "./build-time.ts";
 import { type BuildRef, buildRef } from "./builds.ts";
 import { keepMachine } from "./gomote-holds.ts";
 import { otherMachines } from "./leases.ts";
@@ -39,8 +40,10 @@ export interface Begun {
   readonly recipe: Recipe;
   /** When it began; earlier than now for one that is taken up again. */
   readonly startedAt: EpochMs;
-  /** From when on the build's time counts (build-time.ts). */
+  /** From when on the farm's part of the build's time counts (build-time.ts). */
   readonly countsFrom: EpochMs;
+  /** When its commands began; undefined: it is at step 0. */
+  readonly commandsFrom: EpochMs | undefined;
   /** The step to go on with: 0 for an attempt that has only begun, one more than there are when all have ended. */
   readonly at: number;
   /** Of that step, with what a driver before stored of it; undefined when all have ended. */
@@ -59,6 +62,7 @@ interface BegunRow {
   recipe: Recipe;
   started_at: number;
   counts_from: number;
+  commands_from: number | null;
   at: number;
   log_id: number | null;
   length: number;
@@ -99,7 +103,8 @@ export async function beginAttempt(sql: Sql, lease: Lease, now: EpochMs): Promis
      ), taken as (
        update log set epoch = $4 from unended where log.id = unended.log_id and not log.ended returning log.id, log.length, log.lines
      )
-     select a.id as attempt, a.number, a.started_at, ${COUNTS_FROM} as counts_from, b.id, b.repo, b.commit_id, b.builder, b.host_type, c.hash, r.body as recipe,
+     select a.id as attempt, a.number, a.started_at, ${COUNTS_FROM} as counts_from, ${COMMANDS_FROM} as commands_from,
+       b.id, b.repo, b.commit_id, b.builder, b.host_type, c.hash, r.body as recipe,
        coalesce(
          (select number from unended),
          case when exists (select from log0) then 0 else jsonb_array_length(r.body -> 'steps') + 1 end
@@ -119,6 +124,7 @@ export async function beginAttempt(sql: Sql, lease: Lease, now: EpochMs): Promis
     recipe: row.recipe,
     startedAt: epochMs(row.started_at),
     countsFrom: epochMs(row.counts_from),
+    commandsFrom: row.commands_from === null ? undefined : epochMs(row.commands_from),
     at: row.at,
     log: row.log_id === null ? undefined : { id: logId(row.log_id), epoch: lease.epoch, length, lines },
   };
@@ -253,7 +259,7 @@ export interface RetryPolicy {
 
 export interface GivenUp {
   readonly build: BuildRef;
-  /** A new attempt is wanted; false: the budget is spent and the build ended as infra_failure. */
+  /** A new attempt is wanted; false: the budget or the time is spent and the build ended as infra_failure. */
   readonly again: boolean;
 }
 
@@ -266,9 +272,10 @@ interface OpenAttempt {
   number: number;
   lease_id: number;
   machine_id: number | null;
+  recipe: Recipe;
 }
 
-/** The farm failed an attempt: it ends, and a new one is wanted while the budget lasts. undefined: it was not live any more. */
+/** The farm failed an attempt: it ends, and a new one is wanted while the budget and the time of its build last. undefined: it was not live any more. */
 export async function giveUpAttempt(
   sql: Sql,
   giveUp: GiveUp,
@@ -295,7 +302,8 @@ export async function giveUpAttempt(
        ), l as (
          update lease set state = 'ended', end_reason = $2, ended_at = $4 from a where lease.id = a.lease_id and lease.state <> 'ended'
        )
-       select b.id, b.repo, b.commit_id, b.builder, b.host_type, a.number, a.lease_id, a.machine_id from a join build b on b.id = a.build_id`,
+       select b.id, b.repo, b.commit_id, b.builder, b.host_type, a.number, a.lease_id, a.machine_id, r.body as recipe
+       from a join build b on b.id = a.build_id join recipe r on r.digest = b.recipe`,
       [
         giveUp.attempt,
         giveUp.reason,
@@ -313,18 +321,21 @@ export async function giveUpAttempt(
       await setAsideIfFailing(tx, machineId(open.machine_id), giveUp.reason, now);
     }
     const build = buildRef(open);
-    const [past] = await tx.query<{ charged: number; machines: number[] }>(
-      `select count(*) filter (where counts) as charged,
+    const [past] = await tx.query<{ charged: number; lost: number; machines: number[] }>(
+      `select count(*) filter (where counts) as charged, ${LOST_MS} as lost,
          coalesce(array_agg(distinct machine_id) filter (where counts and machine_id is not null), '{}') as machines
        from attempt where build_id = $1 and outcome = 'infra_failure'`,
       [build.id],
     );
     const charged = past?.charged ?? 0;
-    const again = charged <= policy.retries && open.number < policy.attempts;
+    const limit = timeOf(open.recipe);
+    const late = isUsedUp(past?.lost ?? 0, limit);
+    const again = !late && charged <= policy.retries && open.number < policy.attempts;
     if (!again) {
+      const spent = late ? `; it is not tried again: the farm has used up the ${durationText(limit)} of the build` : "";
       await tx.query(
         "update build set state = 'ended', outcome = 'infra_failure', reason = $2, ended_at = $3 where id = $1 and state <> 'ended'",
-        [build.id, giveUp.reason, at(now)],
+        [build.id, `${giveUp.reason}${spent}`, at(now)],
       );
       await endTests(tx, [build.id], giveUp.reason, now);
       return { build, again };

@@ -9,7 +9,7 @@ import type { Recipe } from "../farm/build.ts";
 import { type BuildId, type EpochMs, epochMs, type LeaseId, type Ms, minutes, ms, plus, seconds } from "../farm/ids.ts";
 import type { LeaseClass } from "../farm/lease.ts";
 import { leftMs, usefulHelpers } from "../schedule/test-groups.ts";
-import { COUNTS_FROM } from "./build-time.ts";
+import { LATEST_COMMANDS_FROM } from "./build-time.ts";
 import { type BuildRef, buildRef } from "./builds.ts";
 import { leaseClass } from "./leases.ts";
 import { at, type Sql } from "./sql.ts";
@@ -73,8 +73,8 @@ export interface HelperJob {
   readonly build: BuildRef;
   readonly hash: string;
   readonly recipe: Recipe;
-  /** From when on the build's time counts (build-time.ts). */
-  readonly countsFrom: EpochMs;
+  /** From when on the time of the build's commands counts (build-time.ts). */
+  readonly commandsFrom: EpochMs;
 }
 
 /** What a helper's lease is for; undefined: nobody needs it any more. */
@@ -87,16 +87,15 @@ export async function helperJob(sql: Sql, lease: LeaseId): Promise<HelperJob | u
     host_type: string;
     hash: string;
     recipe: Recipe;
-    counts_from: number;
+    commands_from: number;
   }>(
-    `select b.id, b.repo, b.commit_id, b.builder, b.host_type, c.hash, r.body as recipe,
-       coalesce((select ${COUNTS_FROM} from attempt a where a.build_id = b.id and a.started_at is not null order by a.number desc limit 1), t.listed_at) as counts_from
+    `select b.id, b.repo, b.commit_id, b.builder, b.host_type, c.hash, r.body as recipe, ${LATEST_COMMANDS_FROM} as commands_from
      from helper h join lease l on l.id = h.lease_id join build b on b.id = h.build_id join test_run t on t.build_id = b.id
        join commit c on c.id = b.commit_id join recipe r on r.digest = b.recipe
      where h.lease_id = $1 and l.state = 'held' and b.state <> 'ended' and t.ended_at is null and (t.waiting > 0 or t.running > 0)`,
     [lease],
   );
-  return row && { build: buildRef(row), hash: row.hash, recipe: row.recipe, countsFrom: epochMs(row.counts_from) };
+  return row && { build: buildRef(row), hash: row.hash, recipe: row.recipe, commandsFrom: epochMs(row.commands_from) };
 }
 
 /** Whether another machine may take what this one has failed: one that works for the build, or a free one that may join. */

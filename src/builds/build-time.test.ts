@@ -1,0 +1,132 @@
+/** The time of a build: what its own commands may take, whatever the farm and its machines took before them. */
+import { Readable } from "node:stream";
+import { expect, test, vi } from "vitest";
+import { ms } from "../farm/ids.ts";
+import { FakeClock } from "../farm/testing/fake-clock.ts";
+import { freshDatabase, type TestDatabase } from "../store/testing/database.ts";
+import { addHostType } from "../store/testing/farm.ts";
+import { TestFarm, type TestFarmOptions } from "./testing/farm.ts";
+import { endedBuild, planTests, testsSpec } from "./testing/tests.ts";
+
+const LIMIT = { buildMs: 700 };
+
+async function opened(database: TestDatabase, clock: FakeClock, options: TestFarmOptions = {}): Promise<TestFarm> {
+  await addHostType(database.sql, "linux");
+  return TestFarm.open(database, { clock, policy: { elsewhereFirst: ms(5), pause: () => ms(5) }, ...options });
+}
+
+const plan = (database: TestDatabase, clock: FakeClock) =>
+  planTests(database, testsSpec(["a"]), { limits: LIMIT, now: clock.now() });
+
+/** A machine whose `make` does `started` and ends well. */
+const made = (started: () => Promise<void>) => ({
+  script: ({ cmd }: { readonly cmd: string }) => (cmd === "make" ? { started } : {}),
+});
+
+/** The clock goes on in small steps until `done` does not throw. */
+async function until(clock: FakeClock, done: () => void | Promise<void>, step = ms(1)): Promise<void> {
+  await vi.waitFor(
+    async () => {
+      await clock.advance(step);
+      await done();
+    },
+    { timeout: 8000, interval: 5 },
+  );
+}
+
+test("a source that comes late takes nothing from the time of the build's own commands", async () => {
+  await using database = await freshDatabase();
+  const clock = new FakeClock();
+  const source = Promise.withResolvers<Readable>();
+  const tarball = vi.fn(() => source.promise);
+  await using farm = await opened(database, clock, { tarball });
+  await farm.connect(
+    "linux",
+    "m1",
+    made(() => clock.advance(ms(650))),
+  );
+  const id = await plan(database, clock);
+  await vi.waitFor(() => expect(tarball).toHaveBeenCalled());
+  await clock.advance(ms(650));
+  source.resolve(Readable.from([Buffer.alloc(10)]));
+  expect(await endedBuild(database, id)).toMatchObject({ outcome: "success" });
+});
+
+test("commands that use up the time of their build fail it", async () => {
+  await using database = await freshDatabase();
+  const clock = new FakeClock();
+  await using farm = await opened(database, clock);
+  await farm.connect(
+    "linux",
+    "m1",
+    made(() => clock.advance(ms(700))),
+  );
+  const id = await plan(database, clock);
+  const reason = "timed out: its build has 700 ms";
+  expect(await endedBuild(database, id)).toMatchObject({ outcome: "failure", reason, failed_step: "make" });
+});
+
+test("what an attempt took that was lost takes nothing from the commands of the next one", async () => {
+  await using database = await freshDatabase();
+  const clock = new FakeClock();
+  await using farm = await opened(database, clock);
+  const gate = Promise.withResolvers<void>();
+  const first = await farm.connect(
+    "linux",
+    "m1",
+    made(() => gate.promise),
+  );
+  const id = await plan(database, clock);
+  await vi.waitFor(() => expect(first.calls).toContain("exec make"));
+  await clock.advance(ms(600));
+  await farm.disconnect(first);
+  const second = await farm.connect(
+    "linux",
+    "m2",
+    made(() => clock.advance(ms(650))),
+  );
+  await until(clock, () => expect(second.calls).toContain("exec make"));
+  expect(await endedBuild(database, id)).toMatchObject({ outcome: "success" });
+  const attempts = await database.sql.query("select outcome, reason from attempt order by number");
+  expect(attempts).toEqual([
+    { outcome: "infra_failure", reason: "machine gone: hung up" },
+    { outcome: "success", reason: null },
+  ]);
+  gate.resolve();
+});
+
+test("a source that is not there in the build's time is the farm's failure, says what was waited for, and is not tried again", async () => {
+  await using database = await freshDatabase();
+  const clock = new FakeClock();
+  const tarball = vi.fn(() => new Promise<Readable>(() => {}));
+  await using farm = await opened(database, clock, { tarball });
+  await farm.connect("linux", "m1");
+  const id = await plan(database, clock);
+  await vi.waitFor(() => expect(tarball).toHaveBeenCalled());
+  await clock.advance(ms(700));
+  const waited = "out of time: it waited for the source of tool to be on m1";
+  expect(await endedBuild(database, id)).toMatchObject({
+    outcome: "infra_failure",
+    reason: `${waited}; it is not tried again: the farm has used up the 700 ms of the build`,
+    failed_step: null,
+  });
+  const attempts = await database.sql.query("select outcome, reason, machine_fault from attempt");
+  expect(attempts).toEqual([{ outcome: "infra_failure", reason: waited, machine_fault: false }]);
+});
+
+test("an attempt that was lost when the farm had used up the build's time is the last", async () => {
+  await using database = await freshDatabase();
+  const clock = new FakeClock();
+  const source = Promise.withResolvers<Readable>();
+  await using farm = await opened(database, clock, { tarball: () => source.promise });
+  const first = await farm.connect("linux", "m1", { script: () => ({ ends: "hang" }) });
+  const id = await plan(database, clock);
+  await vi.waitFor(() => expect(first.calls).toContain("removeall ."));
+  await clock.advance(ms(100));
+  source.resolve(Readable.from([Buffer.alloc(10)]));
+  await vi.waitFor(() => expect(first.calls).toContain("exec make"));
+  await clock.advance(ms(600));
+  await farm.disconnect(first);
+  const reason = "machine gone: hung up; it is not tried again: the farm has used up the 700 ms of the build";
+  expect(await endedBuild(database, id)).toMatchObject({ outcome: "infra_failure", reason });
+});
