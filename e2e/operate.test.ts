@@ -1,5 +1,7 @@
 /** A day of an operator: a configuration that changes, breaks and is mended; rebuild, cancel, drain; a database that is killed. */
+import { once } from "node:events";
 import { readFile, rm, writeFile } from "node:fs/promises";
+import { type AddressInfo, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { Process, processesWith, until } from "./testing/process.ts";
@@ -89,6 +91,28 @@ test("a changed configuration is taken up without a restart; a broken one leaves
   );
   farm.coordinator.child.kill("SIGHUP");
   expect(await farm.coordinator.exited).toBe(0);
+});
+
+test("a farm that waits for its database is not killed by a reload, and ends when it is told to", async () => {
+  await using stack = new AsyncDisposableStack();
+  const folder = await temporaryFolder();
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  const silent = createServer((socket) => socket.on("error", () => {})); // takes connections, and says nothing
+  await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+  stack.defer(() => void silent.close());
+  const asked = once(silent, "connection") as Promise<[Socket]>;
+  const file = join(folder, "farm.config.ts");
+  await writeFile(file, "export default { repos: [], hosts: [], builders: [] };\n");
+  const flags = ["-config", file, "-data", join(folder, "farm"), "-listen", "localhost:0", "-http", "localhost:0"];
+  const { port } = silent.address() as AddressInfo;
+  const env = { DATABASE_URL: `postgres://farm:farm@127.0.0.1:${port}/farm` };
+  const coordinator = stack.use(Process.program("coordinator.js", flags, { env }));
+  const [socket] = await asked;
+  stack.defer(() => void socket.destroy());
+  coordinator.kill("SIGHUP");
+  coordinator.kill("SIGTERM");
+  expect(await coordinator.exited, coordinator.output).toBe(0);
+  expect(coordinator.output).toContain("The farm ended before it had started");
 });
 
 test("-check prints the effective farm, or every mistake with its place and value", { timeout: 120_000 }, async () => {

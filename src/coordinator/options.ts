@@ -28,6 +28,8 @@ export interface CoordinatorOptions {
   readonly farmName: string;
   readonly clock: Clock;
   readonly log: Log;
+  /** Aborts when the farm is to end, also while it starts. */
+  readonly ending: AbortSignal;
   /** Called once if others took this coordinator for dead: it must stop. */
   readonly lost: () => void;
 }

@@ -5,6 +5,7 @@
 import { constants } from "node:os";
 import pino from "pino";
 import type { Log } from "../farm/deps.ts";
+import { messageOf } from "../farm/errors.ts";
 import { usageError } from "../farm/flags.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { parseAddress } from "./address.ts";
@@ -16,7 +17,7 @@ import { showBuilds } from "./terminal.ts";
 import { VERSION } from "./version.ts";
 
 /** After a second Ctrl-C, or this long, the program no longer waits for a clean end. */
-const END_LIMIT_MS = 30_000;
+const END_LIMIT_MS = 60_000;
 
 export interface ServeOptions {
   readonly data: string;
@@ -66,9 +67,13 @@ export async function serve(options: ServeOptions): Promise<Ending> {
     if (ended.signal.aborted) process.exit(128 + constants.signals[signal]); // asked twice: at once
     end(signal);
   };
-  // A daemon takes its configuration up again while it has one, and is never ended by that; a farm in a terminal ends with the terminal.
-  let reload: (() => void) | undefined;
-  const hangUp = options.terminal ? onSignal : () => reload?.();
+  // A daemon takes its configuration up again, once it has started, and is never ended by that; a farm in a terminal ends with the terminal.
+  let started = false;
+  let outdated = false;
+  let reload = (): void => {
+    outdated = true;
+  };
+  const hangUp = options.terminal ? onSignal : () => reload();
   process.on("SIGINT", onSignal).on("SIGTERM", onSignal).on("SIGHUP", hangUp);
   try {
     await using farm = await Coordinator.start({
@@ -79,20 +84,27 @@ export async function serve(options: ServeOptions): Promise<Ending> {
       listenSsh,
       clock: systemClock,
       log,
+      ending: ended.signal,
       lost: () => {
         log.error({}, "Another coordinator took this one for dead and has its work; ending");
         end("SIGTERM");
       },
     });
+    started = true;
     reload = () => void farm.reload();
+    if (outdated) reload();
     if (options.terminal) process.stdout.write(heading(farm));
     else log.info({ pages: farm.pages, machines: farm.machines, ...farm.gateway, version: VERSION }, "The farm runs");
     try {
       return await follow(farm, options, ended);
     } finally {
-      reload = undefined;
+      reload = () => {};
     }
   } catch (error) {
+    if (!started && ended.signal.aborted) {
+      log.info({ why: ended.signal.reason, error: messageOf(error) }, "The farm ended before it had started");
+      process.exit(options.once ? 2 : 0); // what it waited for may still hold the process up
+    }
     if (error === "SIGINT" || error === "SIGTERM") return { text: "", exitCode: 2 }; // -once, and it was not let finish
     throw error;
   } finally {

@@ -57,7 +57,7 @@ export async function openStorage(
   const url = process.env.DATABASE_URL;
   const alone = !url;
   const folder = stack.use(await DataFolder.take(data));
-  const database = stack.use(await openDatabase({ data, url, clock, log }));
+  const database = stack.use(await openDatabase({ data, url, clock, log, ending: options.ending }));
   const { sql, bus } = database;
   const identity = await folder.identity();
   const self = { id: coordinator, host: hostname(), pid: process.pid, version: VERSION, folder: identity };

@@ -29,7 +29,7 @@ export async function testNotice(
   for (const recipient of operators) {
     const label = recipientLabel(recipientKey(recipient));
     try {
-      await send(deps, recipient, mail, place, testMessage(place, now), Math.floor(now / 1000));
+      await send(deps, recipient, mail, place, testMessage(place, now), Math.floor(now / 1000), AbortSignal.any([]));
       out.write(`told ${label}\n`);
     } catch (error) {
       out.write(`could not tell ${label}: ${messageOf(error)}\n`);

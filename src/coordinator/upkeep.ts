@@ -28,7 +28,8 @@ export function startUpkeep(stack: AsyncDisposableStack, { storage, live, secret
     new Post({
       ...common,
       config,
-      send: (recipient, message, notice) => send(channels, recipient, config().notify.mail, place(), message, notice),
+      send: (recipient, message, notice, signal) =>
+        send(channels, recipient, config().notify.mail, place(), message, notice, signal),
     }),
   );
   stack.use(new Retention({ ...hurried, config }));

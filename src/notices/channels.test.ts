@@ -1,7 +1,8 @@
 import { createHmac } from "node:crypto";
+import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer, type IncomingHttpHeaders } from "node:http";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, createServer as createTcpServer, type Socket as SocketOfServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { SMTPServer, type SMTPServerOptions } from "smtp-server";
@@ -26,6 +27,8 @@ function deps(clock = systemClock as typeof systemClock | FakeClock) {
     file: (path: string) => path,
   };
 }
+
+const never = new AbortController().signal;
 
 interface Received {
   readonly headers: IncomingHttpHeaders;
@@ -53,7 +56,7 @@ function webhook(url: string | Secret, secret: Secret | null = null): Recipient 
 
 test("a webhook gets JSON with a signature that its secret verifies", async () => {
   const { url, received } = await receiver();
-  await send(deps(), webhook(url, { env: "HOOK" }), null, place, message, 12);
+  await send(deps(), webhook(url, { env: "HOOK" }), null, place, message, 12, never);
   const [got] = received;
   if (!got) throw new Error("nothing came");
   expect(JSON.parse(got.body)).toMatchObject({
@@ -69,7 +72,7 @@ test("a webhook gets JSON with a signature that its secret verifies", async () =
 
 test("an address of a webhook may be a secret; without a secret to sign with there is no signature", async () => {
   const { url, received } = await receiver();
-  await send(deps(), webhook({ file: url }), null, place, message, 1);
+  await send(deps(), webhook({ file: url }), null, place, message, 1, never);
   expect(received.map(({ headers }) => headers["barnraiser-signature"])).toEqual([undefined]);
 });
 
@@ -77,7 +80,7 @@ test("a webhook that redirects, refuses or is not there is a failure that says s
   const elsewhere = await receiver();
   const { url } = await receiver(302, elsewhere.url);
   const failing = async (address: string): Promise<string> =>
-    send(deps(), webhook(address), null, place, message, 1).then(
+    send(deps(), webhook(address), null, place, message, 1, never).then(
       () => "sent",
       (error: Error) => error.message,
     );
@@ -141,7 +144,7 @@ const ann: Recipient = { kind: "mail", address: "ann@example.org" };
 test("mail goes over STARTTLS with a login, in one plain part, and no name becomes a header", async () => {
   const { port, mails, caFile } = await mailServer();
   const mail = mailOf(port, { user: "farm", password: { env: "SMTP" }, caFile });
-  await send(deps(), ann, mail, place, { ...message, title: "a\r\nBcc: eve@example.org" }, 7);
+  await send(deps(), ann, mail, place, { ...message, title: "a\r\nBcc: eve@example.org" }, 7, never);
   expect(mails).toMatchObject([{ from: "farm@example.org", to: ["ann@example.org"], user: "farm", secure: true }]);
   const head = mails[0]?.raw.split("\r\n\r\n")[0]?.split("\r\n") ?? [];
   expect(head.filter((line) => /^(Bcc|Cc)/i.test(line))).toEqual([]);
@@ -152,15 +155,15 @@ test("mail goes over STARTTLS with a login, in one plain part, and no name becom
 
 test("mail goes over TLS from the first byte, and without any where the configuration says so", async () => {
   const tls = await mailServer({ secure: true });
-  await send(deps(), ann, mailOf(tls.port, { security: "tls", caFile: tls.caFile }), place, message, 1);
+  await send(deps(), ann, mailOf(tls.port, { security: "tls", caFile: tls.caFile }), place, message, 1, never);
   const plain = await mailServer({ disabledCommands: ["STARTTLS"] });
-  await send(deps(), ann, mailOf(plain.port, { security: "none" }), place, message, 1);
+  await send(deps(), ann, mailOf(plain.port, { security: "none" }), place, message, 1, never);
   expect([...tls.mails, ...plain.mails].map(({ secure }) => secure)).toEqual([true, false]);
 });
 
 test("mail is not sent in clear, to a server that nobody vouches for, or with a wrong password", async () => {
   const failing = async (mail: MailConfig | null): Promise<string> =>
-    send(deps(), ann, mail, place, message, 1).then(
+    send(deps(), ann, mail, place, message, 1, never).then(
       () => "sent",
       (error: Error) => error.message,
     );
@@ -173,11 +176,31 @@ test("mail is not sent in clear, to a server that nobody vouches for, or with a 
   expect([...clear.mails, ...mails]).toEqual([]);
 });
 
+test("nobody is waited for who takes long once the signal aborts, and their connection is cut", async () => {
+  const servers = [createServer(() => {}), createTcpServer()]; // one takes the request, one the connection, and no more
+  for (const server of servers) {
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    onTestFinished(() => void server.close());
+    const connected = once(server, "connection") as Promise<[SocketOfServer]>;
+    const { port } = server.address() as AddressInfo;
+    const recipient = server === servers[0] ? webhook(`http://127.0.0.1:${port}/`) : ann;
+    const stop = new AbortController();
+    const mail = { ...mailOf(port, { security: "none" }), host: "127.0.0.1" };
+    const said = send(deps(), recipient, mail, place, message, 1, stop.signal).catch((error: Error) => error.message);
+    const [socket] = await connected;
+    socket.on("error", () => {}).resume();
+    const closed = new Promise((resolve) => socket.on("close", resolve));
+    stop.abort(new Error("enough"));
+    expect(await said).toMatch(/: enough$/);
+    await closed;
+  }
+});
+
 test("a mail server that never answers is given up", async () => {
   const { url } = await receiver(); // speaks HTTP, and waits for the client to begin
   const clock = new FakeClock();
   const port = Number(new URL(url).port);
-  const sending = send(deps(clock), ann, mailOf(port, { security: "none" }), place, message, 1);
+  const sending = send(deps(clock), ann, mailOf(port, { security: "none" }), place, message, 1, never);
   const said = sending.catch((error: Error) => error.message);
   await clock.advance(20_000 as never);
   expect(await said).toBe("The mail server localhost did not take it: it took longer than 20 s");

@@ -9,12 +9,14 @@
  */
 import { createHmac } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import { Socket } from "node:net";
 import { createTransport } from "nodemailer";
 import type { MailConfig, Recipient } from "../config/effective.ts";
 import type { Secret } from "../config/input.ts";
 import type { Clock } from "../farm/clock.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
 import { type Ms, seconds } from "../farm/ids.ts";
+import { within } from "../farm/within.ts";
 import { clean, type Message, type Place } from "./message.ts";
 
 export const SEND_LIMIT: Ms = seconds(20);
@@ -26,7 +28,7 @@ export interface ChannelDeps {
   readonly file: (path: string) => string;
 }
 
-/** Sends `message` as number `id` to `recipient`. */
+/** Sends `message` as number `id` to `recipient`. When `signal` aborts, the connection is cut, and whether it arrived is not known. */
 export async function send(
   deps: ChannelDeps,
   recipient: Recipient,
@@ -34,15 +36,16 @@ export async function send(
   place: Place,
   message: Message,
   id: number,
+  signal: AbortSignal,
 ): Promise<void> {
-  if (recipient.kind === "webhook") return post(deps, recipient, place, message, id);
+  if (recipient.kind === "webhook") return post(deps, recipient, place, message, id, signal);
   if (mail === null) {
     throw new FarmError(
       "unavailable",
       "Cannot send mail: the configuration has no notify.mail, which names the mail server",
     );
   }
-  return sendMail(deps, recipient.address, mail, place, message, id);
+  return sendMail(deps, recipient.address, mail, place, message, id, signal);
 }
 
 async function post(
@@ -51,6 +54,7 @@ async function post(
   place: Place,
   message: Message,
   id: number,
+  signal: AbortSignal,
 ): Promise<void> {
   const now = deps.clock.now();
   const url = typeof recipient.url === "string" ? recipient.url : await deps.secret(recipient.url);
@@ -70,13 +74,9 @@ async function post(
   }
   let response: Response;
   try {
-    response = await fetch(url, {
-      method: "POST",
-      headers,
-      body,
-      redirect: "manual",
-      signal: AbortSignal.timeout(SEND_LIMIT),
-    });
+    response = await inTime(deps.clock, signal, (limited) =>
+      fetch(url, { method: "POST", headers, body, redirect: "manual", signal: limited }),
+    );
   } catch (error) {
     throw new FarmError("unavailable", `The webhook does not answer: ${whyOf(error)}`, { cause: error });
   }
@@ -94,10 +94,13 @@ async function sendMail(
   place: Place,
   message: Message,
   id: number,
+  signal: AbortSignal,
 ): Promise<void> {
   const { host, port, security, user, password, from } = mail;
   const ca = mail.caFile === null ? undefined : await readFile(deps.file(mail.caFile));
+  const socket = new Socket(); // ours, to be cut: a transport that is closed lets go of it only when the server does
   const transport = createTransport({
+    socket,
     host,
     port,
     secure: security === "tls",
@@ -111,9 +114,8 @@ async function sendMail(
     disableFileAccess: true,
     disableUrlAccess: true,
   });
-  const late = new AbortController();
   try {
-    await Promise.race([
+    await inTime(deps.clock, signal, () =>
       transport.sendMail({
         from: { name: clean(place.farm), address: from },
         to: { name: "", address: to },
@@ -122,20 +124,21 @@ async function sendMail(
         messageId: `<notice-${id}@${from.slice(from.indexOf("@") + 1)}>`,
         headers: { "Auto-Submitted": "auto-generated" },
       }),
-      deps.clock.sleep(SEND_LIMIT, late.signal).then(() => {
-        throw new Error(`it took longer than ${SEND_LIMIT / 1000} s`);
-      }),
-    ]);
+    );
   } catch (error) {
     throw new FarmError("unavailable", `The mail server ${host} did not take it: ${whyOf(error)}`, { cause: error });
   } finally {
-    late.abort(new FarmError("canceled", "done"));
     transport.close();
+    socket.destroy();
   }
+}
+
+function inTime<T>(clock: Clock, signal: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const late = new FarmError("timed-out", `it took longer than ${SEND_LIMIT / 1000} s`);
+  return within(clock, SEND_LIMIT, [signal], late, work);
 }
 
 /** `fetch` hides the reason in the cause. */
 function whyOf(error: unknown): string {
-  if (error instanceof Error && error.name === "TimeoutError") return `nothing within ${SEND_LIMIT / 1000} s`;
   return error instanceof Error && error.cause instanceof Error ? messageOf(error.cause) : messageOf(error);
 }

@@ -36,7 +36,7 @@ export interface PostDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly config: () => Pick<FarmConfig, "hosts" | "notify">;
-  readonly send: (recipient: Recipient, message: Message, id: number) => Promise<void>;
+  readonly send: (recipient: Recipient, message: Message, id: number, signal: AbortSignal) => Promise<void>;
 }
 
 export class Post implements AsyncDisposable {
@@ -79,7 +79,7 @@ export class Post implements AsyncDisposable {
       return;
     }
     try {
-      await unless(this.#stop.signal, () => send(recipient, message, id));
+      await unless(this.#stop.signal, (stop) => send(recipient, message, id, stop));
     } catch (error) {
       if (this.#stop.signal.aborted) return;
       const now = clock.now();

@@ -13,6 +13,7 @@ import type { Clock } from "../farm/clock.ts";
 import type { Log } from "../farm/deps.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
 import { type CoordinatorId, type Ms, ms, seconds } from "../farm/ids.ts";
+import { within } from "../farm/within.ts";
 import { livingPeers, type Peer } from "../store/coordinators.ts";
 import type { Sql } from "../store/sql.ts";
 
@@ -82,7 +83,9 @@ export class Peers {
   /** Whether `id` takes connections; one that stops or was killed does not any more, long before its row says so. */
   async answers(id: CoordinatorId): Promise<boolean> {
     try {
-      (await this.connect(id, AbortSignal.timeout(ANSWER_LIMIT))).destroy();
+      const { clock } = this.#deps;
+      const answer = (limited: AbortSignal): Promise<TLSSocket> => this.connect(id, limited);
+      (await within(clock, ANSWER_LIMIT, [], `asking coordinator ${id}`, answer)).destroy();
       return true;
     } catch {
       return false;

@@ -10,6 +10,7 @@ import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
 import { type Ms, minutes, seconds } from "../farm/ids.ts";
+import { unless } from "../farm/within.ts";
 import { PostgresBus } from "./bus.ts";
 import { openPool, PooledSql } from "./connection.ts";
 import { connectionOf, EmbeddedServer } from "./embedded-server.ts";
@@ -19,6 +20,7 @@ import type { Sql } from "./sql.ts";
 /** Longer than any restart or fail-over; after it the writer's work counts as lost. */
 export const PATIENCE: Ms = minutes(15);
 const HURRY = seconds(2);
+const NEVER = new AbortController().signal;
 
 export interface DatabaseOptions {
   /** The farm's data folder; the caller holds it (data-folder.ts) unless `attach` is given. */
@@ -29,6 +31,8 @@ export interface DatabaseOptions {
   readonly attach?: boolean;
   readonly clock: Clock;
   readonly log: Log;
+  /** Aborts when its user is about to end: nobody waits any more for a server that is away, or to be opened. */
+  readonly ending?: AbortSignal;
 }
 
 export class Database implements AsyncDisposable {
@@ -67,7 +71,7 @@ export class Database implements AsyncDisposable {
 
 /** Opens the database, migrated. Throws FarmError saying what is wrong with the server, the URL or the schema. */
 export async function openDatabase(options: DatabaseOptions): Promise<Database> {
-  const { data, url, attach, clock, log } = options;
+  const { data, url, attach, clock, log, ending = NEVER } = options;
   await using stack = new AsyncDisposableStack();
   let server: EmbeddedServer | undefined;
   let config: pg.ClientConfig;
@@ -80,9 +84,9 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     config = server.connection;
   }
   try {
-    await migrate(config);
+    await unless(ending, () => migrate(config));
   } catch (error) {
-    if (error instanceof FarmError) throw error;
+    if (error instanceof FarmError || ending.aborted) throw error;
     const where = url ? "DATABASE_URL" : `the server of ${data}`;
     throw new FarmError("unavailable", `Cannot open the database (${where}): ${messageOf(error)}`, { cause: error });
   }
@@ -93,7 +97,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   stack.defer(() => own.end());
   stack.defer(() => stop.abort());
   const bus = stack.use(new PostgresBus(config, clock, log));
-  const { signal } = stop;
+  const signal = AbortSignal.any([stop.signal, ending]);
   const sql = new PooledSql({ pool, clock, patience: PATIENCE, signal });
   const hurried = new PooledSql({ pool, clock, patience: HURRY, signal });
   const heart = new PooledSql({ pool: own, clock, patience: PATIENCE, signal });
