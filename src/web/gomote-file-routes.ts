@@ -36,7 +36,10 @@ export function gomoteFileRoutes(
   const { identities } = pages;
   const routes = new Hono<Env>();
 
-  /** Works with the machine of somebody's instance, here or where it is; in use until all of the answer has been taken. */
+  /**
+   * Works with the machine of somebody's instance, here or where it is; in use until all of the answer has been taken, or nobody takes it. The
+   * signal aborts then, too: nothing that the machine does for an answer outlives it.
+   */
   const withMachine = async (
     c: Ctx,
     person: Person,
@@ -44,10 +47,16 @@ export function gomoteFileRoutes(
   ): Promise<Response> => {
     try {
       const held = await instances.held(person, c.req.param("id") ?? "");
+      const left = new AbortController();
       using kept = new DisposableStack();
+      kept.defer(() => left.abort(new FarmError("canceled", "Whoever asked for it has it, or left")));
       kept.use(instances.keep(held.instance));
-      const response = await work(held, AbortSignal.any([c.req.raw.signal, held.over]));
-      if (response.body === null || c.req.method === "HEAD") return response;
+      const response = await work(held, AbortSignal.any([c.req.raw.signal, held.over, left.signal]));
+      if (response.body === null) return response;
+      if (c.req.method === "HEAD") {
+        await response.body.cancel();
+        return response;
+      }
       const inUse = kept.move();
       return new Response(
         whileRead(response.body, () => inUse.dispose()),
@@ -89,9 +98,8 @@ export function gomoteFileRoutes(
       await records(person, "write", instance, path);
       const { body } = c.req.raw;
       const bytes = body === null ? Readable.from([]) : Readable.fromWeb(body as never);
-      const meter = new Meter({ clock, what: path, limitBytes: config().gomote.transferLimitBytes });
-      pipeline(bytes, meter, () => {}); // an end of either is told by the meter
-      await machine.client.writeFile(path, 0o644, meter, signal);
+      const file = metered(bytes, path, config().gomote.transferLimitBytes);
+      await machine.client.writeFile(path, 0o644, file, signal);
       return json(c, 200, { message: `${path} is on ${instance.name}` });
     });
   });
@@ -138,7 +146,7 @@ export function gomoteFileRoutes(
       want(await isFile(listing), `Cannot send ${JSON.stringify(path.slice(0, 200))}: it is no file.`);
       await records(person, "read", instance, path);
       return attachment(
-        fileOf(machine.client, path, signal),
+        metered(Readable.fromWeb(fileOf(machine.client, path, signal) as never), path),
         "application/octet-stream",
         path.split("/").at(-1) ?? path,
       );
@@ -151,11 +159,17 @@ export function gomoteFileRoutes(
     return withMachine(c, person, async ({ instance, machine }, signal) => {
       wantBelow(path || ".", instance);
       await records(person, "read", instance, path || ".");
-      const body = await machine.client.readTgz(path || ".", signal);
       const name = `${path.split("/").at(-1) || instance.name}.tar.gz`;
-      return attachment(Readable.toWeb(body) as ReadableStream<Uint8Array>, "application/gzip", name);
+      const body = metered(await machine.client.readTgz(path || ".", signal), name);
+      return attachment(body, "application/gzip", name);
     });
   });
+
+  function metered(bytes: Readable, what: string, limitBytes?: number): Meter {
+    const meter = new Meter({ clock, what, limitBytes });
+    pipeline(bytes, meter, () => {}); // an end of either is told by the meter
+    return meter;
+  }
 
   /** Reading needs no page of ours, only somebody who is logged in. */
   async function borrowerOf(c: Ctx): Promise<Person> {
@@ -208,27 +222,24 @@ function fileOf(client: BuildletClient, path: string, signal: AbortSignal): Read
   return readable;
 }
 
-/** `body`; `ended` is called once, when it was read to its end, broke, or is not wanted any more. */
+/** `body`; `ended` is called once, when it was read to its end, broke (also when nobody reads it), or is not wanted any more. */
 function whileRead(body: ReadableStream<Uint8Array>, ended: () => void): ReadableStream<Uint8Array> {
   const reader = body.getReader();
   return new ReadableStream({
+    start(controller) {
+      reader.closed.catch((error: unknown) => controller.error(error)).finally(ended);
+    },
     async pull(controller) {
-      const piece = await reader.read().catch((error: unknown) => {
-        ended();
-        throw error;
-      });
-      if (!piece.done) return controller.enqueue(piece.value);
-      ended();
-      controller.close();
+      const piece = await reader.read();
+      if (piece.done) controller.close();
+      else controller.enqueue(piece.value);
     },
-    async cancel(reason) {
-      ended();
-      await reader.cancel(reason);
-    },
+    cancel: (reason) => reader.cancel(reason),
   });
 }
 
-function attachment(body: ReadableStream<Uint8Array>, type: string, name: string): Response {
+function attachment(body: Readable, type: string, name: string): Response {
   const disposition = `attachment; filename*=UTF-8''${encodeURIComponent(name.toWellFormed())}`;
-  return new Response(body, { headers: { ...OWN, "Content-Type": type, "Content-Disposition": disposition } });
+  const headers = { ...OWN, "Content-Type": type, "Content-Disposition": disposition };
+  return new Response(Readable.toWeb(body) as ReadableStream<Uint8Array>, { headers });
 }

@@ -95,3 +95,52 @@ test("an instance is in use until its download has been read to the end, or is n
   bodies[0]?.end("archive");
   expect([await whole.text(), files.inUse()]).toEqual(["archive", 0]);
 });
+
+test("a download of which nothing is read is given up, and the instance is not in use any more", async () => {
+  await using files = await fileWeb({
+    readTgz: async () => Readable.from(Array<Buffer>(64).fill(Buffer.alloc(1 << 18)), { objectMode: false }),
+    readLs: async () => Readable.from([Buffer.from("-rw-r--r--\t\t3\t2026-11-23T17:00:05Z\n")]),
+    exec: async (_, take) => {
+      for (let piece = 0; piece < 64; piece++) await take(Buffer.alloc(1 << 18));
+      return { state: "ok", ok: true };
+    },
+  });
+  const { web, clock, token } = files;
+  for (const path of ["download", "file?path=f"]) {
+    const stuck = await web.get(`${PATH}/${path}`, { headers: { authorization: `Bearer ${token}` } });
+    expect([stuck.status, files.inUse()]).toEqual([200, 1]);
+    await expect.poll(() => clock.sleeping).toBe(1);
+    // What moved last may have moved a moment ago.
+    await clock.advance(STALL);
+    await clock.advance(STALL);
+    await expect.poll(files.inUse).toBe(0);
+    await expect(stuck.arrayBuffer()).rejects.toThrow();
+  }
+});
+
+test("whoever asks for the head of a file or of a folder leaves nothing that the machine goes on with", async () => {
+  const signals: (AbortSignal | undefined)[] = [];
+  const packed = new PassThrough();
+  const standing = Promise.withResolvers<never>();
+  await using files = await fileWeb({
+    readTgz: async (_, given) => {
+      signals.push(given);
+      return packed;
+    },
+    readLs: async () => Readable.from([Buffer.from("-rw-r--r--\t\t3\t2026-11-23T17:00:05Z\n")]),
+    exec: (_request, _take, given) => {
+      signals.push(given);
+      return standing.promise;
+    },
+  });
+  const headers = { authorization: `Bearer ${files.token}` };
+  for (const path of ["download", "file?path=f"]) {
+    const head = await files.web.get(`${PATH}/${path}`, { method: "HEAD", headers });
+    expect([head.status, head.headers.get("content-disposition"), files.inUse()]).toEqual([
+      200,
+      expect.stringContaining("attachment"),
+      0,
+    ]);
+  }
+  expect([signals.map((each) => each?.aborted), packed.destroyed]).toEqual([[true, true], true]);
+});

@@ -107,14 +107,14 @@ export class HttpBuildlet implements BuildletClient {
 
   async readTgz(dir: string, signal?: AbortSignal): Promise<Readable> {
     const response = await this.#ask({ method: "GET", target: `/tgz?${new URLSearchParams({ dir })}` }, signal);
-    return Readable.from(this.#pieces(response), { objectMode: false });
+    return this.#stream(response);
   }
 
   async readFiles(dir: string, names: readonly string[], signal?: AbortSignal): Promise<Readable> {
     const query = new URLSearchParams({ dir });
     for (const name of names) query.append(ONLY_FIELD, name);
     const response = await this.#ask({ method: "GET", target: `/tgz?${query}` }, signal);
-    return Readable.from(this.#pieces(response), { objectMode: false });
+    return this.#stream(response);
   }
 
   async readSnapshot(dir: string, exclude: readonly string[], signal?: AbortSignal): Promise<SnapshotBody> {
@@ -129,7 +129,7 @@ export class HttpBuildlet implements BuildletClient {
       signal,
     );
     const [how] = fieldValues(response.head, SNAPSHOT_HEADER);
-    const body = Readable.from(this.#pieces(response), { objectMode: false });
+    const body = this.#stream(response);
     return { body, excluded: exclude.length === 0 || (fits && how === SNAPSHOT_BESIDE) };
   }
 
@@ -140,7 +140,7 @@ export class HttpBuildlet implements BuildletClient {
 
   async readLs(dir: string, options: LsOptions, signal?: AbortSignal): Promise<Readable> {
     const response = await this.#ask({ method: "GET", target: `/ls?${lsQuery(dir, options)}` }, signal);
-    return Readable.from(this.#pieces(response), { objectMode: false });
+    return this.#stream(response);
   }
 
   async exec(
@@ -238,6 +238,23 @@ export class HttpBuildlet implements BuildletClient {
     } finally {
       response.done(whole);
     }
+  }
+
+  /** The body as a stream. Destroyed, before it was read too, it destroys the connection at once, whatever the machine does. */
+  #stream(response: Response): Readable {
+    const pieces = this.#pieces(response);
+    return new Readable({
+      read() {
+        pieces.next().then(
+          ({ done, value }) => this.push(done ? null : value),
+          (error: Error) => this.destroy(error),
+        );
+      },
+      destroy(error, destroyed) {
+        response.done(false); // the pieces told of it themselves when they are all read
+        destroyed(error);
+      },
+    });
   }
 
   #broken(why: string): FarmError {

@@ -45,7 +45,7 @@ export interface Request {
 export interface Response {
   readonly head: ResponseHead;
   readonly body: Body;
-  /** Must be called once the response is not read any further; after reading the `whole` body the connection is kept if it can be. */
+  /** Must be called once the response is not read any further; after reading the `whole` body the connection is kept if it can be. The first call counts. */
   done(whole: boolean): void;
   /** What a failure while reading the body means to the caller. */
   explain(error: unknown): Promise<unknown>;
@@ -105,11 +105,14 @@ export class Exchanges {
         stop.throwIfAborted();
         const { head, whole } = await this.#converse(socket, reader, request, upload, what);
         const body = readBody(reader, head);
+        let over = false;
         return {
           head,
           body,
           explain,
           done: (read) => {
+            if (over) return;
+            over = true;
             stop.removeEventListener("abort", abort);
             this.#keep({ socket, reader }, read && whole && body.reusable);
           },

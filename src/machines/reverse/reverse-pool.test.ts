@@ -336,6 +336,19 @@ test("[coordinator 22, 25, 36] parallel calls open a connection each and all are
   expect(machine.pickedUp).toBe(parallel);
 });
 
+test("an answer that is thrown away ends its connection at once, not a byte of it read or all that the machine has to say for now", async () => {
+  await using farm = await farmOfMachines();
+  await using machine = await farm.machine();
+  machine.behave.tgz = () => new Promise(() => {});
+  const { client } = await farm.session();
+  const unread = await client.readTgz(".");
+  unread.destroy();
+  const begun = await client.readTgz(".");
+  for await (const _ of begun.iterator({ destroyOnReturn: false })) if (begun.readableLength === 0) break;
+  begun.destroy();
+  await until(() => machine.connections === 1, "both connections to end");
+});
+
 test("the calls that write, as the original takes them", async () => {
   await using farm = await farmOfMachines();
   await using machine = await farm.machine();

@@ -186,6 +186,11 @@ export class OriginalBuildlet implements AsyncDisposable {
     this.#control?.write(typeof line === "string" ? line : encodeControlLine(line));
   }
 
+  /** Connections that are open, the control connection among them. */
+  get connections(): number {
+    return this.#sockets.size;
+  }
+
   /** Stops reading the control connection. */
   stall(): void {
     this.#control?.pause();
