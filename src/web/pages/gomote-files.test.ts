@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { FarmError } from "../../farm/errors.ts";
+import { linesIn } from "../../wire/buildlet-api/ls-line.ts";
 import { filesData, listingError } from "./gomote-files.ts";
 
 const view = { instance: "alice-linux-0", path: "src", filter: "", page: 1, sendsFiles: true };
@@ -44,6 +45,22 @@ test("a folder of 10,000 is shown page by page, and by part of a name; a file is
   const found = await filesData({ ...view, filter: "FILE-999", page: 1 }, pieces(many));
   expect([found?.count, found?.total, found?.entries[0]?.name]).toEqual([11, 10_000, "file-999.txt"]);
   expect(await filesData(view, pieces([file("")]))).toBeUndefined();
+});
+
+test("of a machine that lists what is no name, line after line without a mode or a line without an end, nothing is kept", async () => {
+  let taken = 0;
+  async function* endless(line: string): AsyncGenerator<readonly string[]> {
+    for (taken = 0; taken < 100_000; taken++) yield [line];
+  }
+  const broken = { code: "machine-broken", message: expect.stringContaining("more than 4096 characters") };
+  await expect(filesData(view, endless("x"))).rejects.toMatchObject(broken);
+  expect(taken).toBeLessThan(4096);
+  await expect(filesData(view, endless(file("x".repeat(5000))))).rejects.toMatchObject(broken);
+  const unended = (async function* () {
+    for (taken = 0; taken < 1000; taken++) yield Buffer.alloc(1 << 16, "x");
+  })();
+  await expect(filesData(view, linesIn(unended))).rejects.toMatchObject({ code: "machine-broken" });
+  expect(taken).toBeLessThan(10);
 });
 
 test("listingError() says in words what happens to people, and passes on all else", () => {

@@ -1,10 +1,12 @@
 /** Data of `/gomotes/NAME/files`: what a folder holds, as the machine lists it. */
 import { FarmError } from "../../farm/errors.ts";
 import type { FileLine, GomoteFilesData } from "../../ui/pages/gomote-files.tsx";
-import { type LsEntry, parseLsLine } from "../../wire/buildlet-api/ls-line.ts";
+import { type LsEntry, lineTooLong, parseLsLine } from "../../wire/buildlet-api/ls-line.ts";
 
 /** Entries of one page. */
 const PAGE = 1000;
+/** A name is 255 characters on any system, and a mode, a size and a time stand beside it. */
+const LONGEST_LINE = 4096;
 /** Go's text of a mode, with which each line begins. */
 const BEGINS = /^[-a-zA-Z?]+[-r][-w][-x][-r][-w][-x][-r][-w][-x]\t/;
 
@@ -41,7 +43,10 @@ export async function filesData(
   return { ...folder, filter, entries: shown, count, total, page: Math.min(view.page, pages), pages };
 }
 
-/** A name may hold line feeds: what begins with no mode belongs to the line before. */
+/**
+ * A name may hold line feeds: what begins with no mode belongs to the line before. Throws FarmError `machine-broken` for what is no name: whoever
+ * had the machine may have left there what answers in its agent's place.
+ */
 async function* entriesOf(listing: AsyncIterable<readonly string[]>): AsyncGenerator<LsEntry> {
   let whole: string | undefined;
   for await (const lines of listing) {
@@ -52,6 +57,7 @@ async function* entriesOf(listing: AsyncIterable<readonly string[]>): AsyncGener
         if (entry) yield entry;
         whole = line;
       } else whole += `\n${line}`;
+      if (whole.length > LONGEST_LINE) throw lineTooLong(LONGEST_LINE);
     }
   }
   const last = whole === undefined ? undefined : parseLsLine(whole);

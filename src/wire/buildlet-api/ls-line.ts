@@ -8,6 +8,7 @@
  *
  * The mode is Go's text. Size, time (UTC, whole seconds) and, when asked for, the SHA-1 are there for regular files only.
  */
+import { FarmError } from "../../farm/errors.ts";
 
 /** The parameter of GET /ls that asks for NUL. */
 export const LS_NUL = "nul";
@@ -35,17 +36,27 @@ export function linesOf(listing: string): string[] {
   return lines;
 }
 
-/** The lines of a listing that ends them with LF, without their ends, as it comes: those that each piece completes. */
+/**
+ * The lines of a listing that ends them with LF, without their ends, as it comes: those that each piece completes. Throws FarmError
+ * `machine-broken` for a line that has no end.
+ */
 export async function* linesIn(listing: AsyncIterable<Uint8Array>): AsyncGenerator<string[]> {
   const decoder = new TextDecoder();
   let begun = "";
   for await (const piece of listing) {
     const lines = (begun + decoder.decode(piece, { stream: true })).split("\n");
     begun = lines.pop() ?? "";
-    if (begun.length > LONGEST_LINE) throw new RangeError(`A line of a listing is longer than ${LONGEST_LINE}`);
+    if (begun.length > LONGEST_LINE) throw lineTooLong(LONGEST_LINE);
     if (lines.length > 0) yield lines;
   }
   if (begun !== "") yield [begun];
+}
+
+export function lineTooLong(most: number): FarmError {
+  return new FarmError(
+    "machine-broken",
+    `The machine listed a line of more than ${most} characters; no name has them.`,
+  );
 }
 
 /** Reads one line, without its end; undefined when it is none. A name may hold TABs, so columns count from the end. */
