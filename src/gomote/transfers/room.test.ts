@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { LEAVE_FREE } from "../../builds/snapshots.ts";
 import { personId } from "../../farm/ids.ts";
-import { MOST_ARRIVING, MOST_KEPT, Room, type Share } from "./room.ts";
+import { MOST_KEPT, Room, type Share } from "./room.ts";
 
 const MIB = 1024 ** 2;
 const ALICE = personId("U0000000aa");
@@ -18,6 +18,7 @@ function small(left: number, limit = 1024 * MIB, keptByAll = 0) {
     },
     kept: async () => keptByAll,
     limitBytes: () => limit,
+    perPerson: () => 20,
   });
   return { disk, room };
 }
@@ -43,7 +44,7 @@ test("seventeen files that arrive at once on a disk with room for four are told 
   disk.free -= 64 * MIB;
   await expect(room.admit(first, 1)).rejects.toThrow("disk");
   // Given up: there is.
-  room.end(second, false);
+  room.end(second);
   await room.admit(third, 64 * MIB);
   await expect(room.admit(third, 1)).rejects.toThrow("disk");
 });
@@ -54,7 +55,7 @@ test("a look is good for many pieces, and what is let past to a file that has en
   for (let i = 0; i < 64; i++) await room.admit(share, MIB);
   expect(disk.looks).toBe(1);
   const late = room.admit(share, 64 * MIB);
-  room.end(share, false);
+  room.end(share);
   await late;
   await room.admit(await room.begin(BOB), 128 * MIB);
 });
@@ -62,7 +63,7 @@ test("a look is good for many pieces, and what is let past to a file that has en
 test("a person has so many files at a time and so many bytes, those that are kept included; others have theirs", async () => {
   const { room } = small(1e15, 10 * MIB, 5 * MIB);
   const shares: Share[] = [];
-  for (let i = 0; i < MOST_ARRIVING; i++) shares.push(await room.begin(ALICE));
+  for (let i = 0; i < 32; i++) shares.push(await room.begin(ALICE));
   await expect(room.begin(ALICE)).rejects.toMatchObject({
     code: "too-large",
     message: "Cannot take another file of yours: 32 are on their way, and 32 may be at a time; wait until one has come",
@@ -75,6 +76,53 @@ test("a person has so many files at a time and so many bytes, those that are kep
       "Cannot take more files of yours: 5 MiB are kept and 15 MiB on their way, of at most 20 MiB; what came is kept for ten minutes",
   });
   await room.admit(await room.begin(BOB), MIB);
-  room.end(share, true);
+  await room.keep(share, async () => true);
+  room.end(share);
   await expect(room.admit(shares[1] as Share, 1)).rejects.toThrow("20 MiB are kept and 0 KiB on their way");
 });
+
+test("somebody who may have more instances may have more files on their way, one for each and some", async () => {
+  const room = new Room({ free: async () => 1e15, kept: async () => 0, limitBytes: () => MIB, perPerson: () => 40 });
+  for (let i = 0; i < 52; i++) await room.begin(ALICE);
+  await expect(room.begin(ALICE)).rejects.toThrow("52 are on their way, and 52 may be at a time");
+});
+
+test.each(["the answer is older than the file", "the file is in the answer"])(
+  "a file that becomes one that is kept while somebody asks what is, is counted once: %s",
+  async (which) => {
+    const turn = () => new Promise((resolve) => setImmediate(resolve));
+    const late = Promise.withResolvers<void>();
+    const database = { kept: 0 };
+    let answerIsLate = false;
+    const room = new Room({
+      free: async () => 1e15,
+      kept: async () => {
+        const seen = database.kept;
+        if (answerIsLate) await late.promise;
+        return seen;
+      },
+      limitBytes: () => 10 * MIB,
+      perPerson: () => 20,
+    });
+    const first = await room.begin(ALICE);
+    await room.admit(first, 4 * MIB);
+    answerIsLate = which === "the answer is older than the file";
+    const keep = async () => {
+      await room.keep(first, async () => {
+        database.kept += 4 * MIB;
+        if (!answerIsLate) await late.promise;
+        return true;
+      });
+      room.end(first);
+    };
+    const steps = [() => room.begin(ALICE), keep];
+    const going: Promise<Share | void>[] = [];
+    for (const step of answerIsLate ? steps : steps.toReversed()) {
+      going.push(step());
+      await turn();
+    }
+    late.resolve();
+    const share = (await Promise.all(going)).find((each) => each !== undefined) as Share;
+    await expect(room.admit(share, 20 * MIB)).rejects.toThrow("4 MiB are kept and 0 KiB on their way");
+  },
+);

@@ -5,14 +5,18 @@
  *
  * What is admitted and not yet written is counted, and what the disk has left is looked at together with that count: of any number of files that
  * arrive at once none is told of room that another was promised. A look is good for AT_A_LOOK bytes of all together.
+ *
+ * Of one person's files, what is kept is asked for and a file becomes one that is kept one after the other: it is in an answer, or added to it.
  */
 import { LEAVE_FREE } from "../../builds/snapshots.ts";
 import { FarmError } from "../../farm/errors.ts";
 import type { PersonId } from "../../farm/ids.ts";
 import { sizeText } from "../../farm/size-text.ts";
 
-/** Files of one person that arrive at a time: one for each instance that a person may have by default, and some. */
-export const MOST_ARRIVING = 32;
+/** Files of one person that arrive at a time, at least; more where they may have more instances. */
+const MOST_ARRIVING = 32;
+/** Above one for each instance. */
+const SOME_MORE = 12;
 /** All files of one person, in files of the largest size. */
 export const MOST_KEPT = 2;
 const AT_A_LOOK = 64 * 1024 ** 2;
@@ -24,6 +28,8 @@ export interface RoomDeps {
   readonly kept: (owner: PersonId) => Promise<number>;
   /** Of one file. */
   readonly limitBytes: () => number;
+  /** Instances that one person may have. */
+  readonly perPerson: () => number;
 }
 
 interface Owner {
@@ -33,6 +39,8 @@ interface Owner {
   coming: number;
   /** Bytes that were kept when their last file began, and of those that came whole since. */
   kept: number;
+  /** Who asks what is kept, or changes it. */
+  turns: Promise<unknown>;
 }
 
 /** Of one file. */
@@ -58,21 +66,24 @@ export class Room {
 
   /** For one file more of somebody's; to be ended. Throws FarmError `too-large` when they have too many. */
   async begin(id: PersonId): Promise<Share> {
-    const owner = this.#owners.get(id) ?? { id, arriving: 0, coming: 0, kept: 0 };
-    if (owner.arriving >= MOST_ARRIVING)
+    const owner = this.#owners.get(id) ?? { id, arriving: 0, coming: 0, kept: 0, turns: Promise.resolve() };
+    const most = Math.max(MOST_ARRIVING, this.#deps.perPerson() + SOME_MORE);
+    if (owner.arriving >= most)
       throw new FarmError(
         "too-large",
-        `Cannot take another file of yours: ${owner.arriving} are on their way, and ${MOST_ARRIVING} may be at a time; wait until one has come`,
+        `Cannot take another file of yours: ${owner.arriving} are on their way, and ${most} may be at a time; wait until one has come`,
       );
     owner.arriving++;
     this.#owners.set(id, owner);
     const share = { owner, coming: 0, unwritten: 0, ended: false };
     try {
-      owner.kept = await this.#deps.kept(id);
+      await inTurn(owner, async () => {
+        owner.kept = await this.#deps.kept(id);
+      });
       this.#throwIfOver(owner, 1);
       return share;
     } catch (error) {
-      this.end(share, false);
+      this.end(share);
       throw error;
     }
   }
@@ -96,13 +107,25 @@ export class Room {
     this.#unwritten -= bytes;
   }
 
-  /** Gives back what was not written. */
-  end(share: Share, kept: boolean): void {
+  /** All of it came: `keeps` says so in the database, and whether it did. */
+  async keep(share: Share, keeps: () => Promise<boolean>): Promise<boolean> {
+    const { owner } = share;
+    return await inTurn(owner, async () => {
+      const kept = await keeps();
+      if (!kept) return false;
+      owner.kept += share.coming;
+      owner.coming -= share.coming;
+      share.coming = 0;
+      return true;
+    });
+  }
+
+  /** Gives back what was not written, and what is not kept. */
+  end(share: Share): void {
     const { owner, coming, unwritten } = share;
     share.ended = true;
     this.#unwritten -= unwritten;
     owner.coming -= coming;
-    if (kept) owner.kept += coming;
     owner.arriving--;
     if (owner.arriving === 0) this.#owners.delete(owner.id);
   }
@@ -132,4 +155,10 @@ export class Room {
       `Cannot take more files of yours: ${sizeText(kept)} are kept and ${sizeText(coming)} on their way, of at most ${sizeText(most)}; what came is kept for ten minutes`,
     );
   }
+}
+
+async function inTurn<T>(owner: Owner, work: () => Promise<T>): Promise<T> {
+  const turn = owner.turns.then(work);
+  owner.turns = turn.catch(() => {});
+  return await turn;
 }

@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { gunzipSync } from "node:zlib";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
+import { LEAVE_FREE } from "../../builds/snapshots.ts";
 import { coordinatorId, minutes, seconds } from "../../farm/ids.ts";
 import { FakeClock } from "../../farm/testing/fake-clock.ts";
 import { until } from "../../machines/testing/farm-of-machines.ts";
@@ -183,6 +184,40 @@ test("an upload in which nothing moves is given up, before its file and in it", 
     request.destroy();
     await expectNothingKept(farm);
   }
+});
+
+test("of 33 files that arrive at once the last is refused, and when all have ended, whichever way, nothing of them is on its way", async () => {
+  const MIB = 1 << 20;
+  await using farm = await gomoteFarm();
+  const alice = await farm.person("alice@example.org");
+  let left = 4 * MIB;
+  vi.spyOn(farm.blobs, "free").mockImplementation(async () => LEAVE_FREE + left);
+  const upload = async (bytes: number) => {
+    const place = await placeFor(alice);
+    return await textOf(post(place.url, [...fieldsOf(place), ["file", Buffer.alloc(bytes)]]));
+  };
+  // More than there ever is room for at a time: what is written needs none any more.
+  expect(await upload(12 * MIB)).toEqual([204, ""]);
+
+  const begun = [];
+  for (let n = 0; n < 32; n++) {
+    const place = await placeFor(alice);
+    begun.push(postBegun(place.url, [...fieldsOf(place), ["file", "some of it"]]));
+  }
+  const rows = () => farm.database.sql.query("select from gomote_transfer where state = 'arriving'");
+  await until(async () => (await rows()).length === 32, "all to begin");
+  expect(await upload(1)).toEqual([413, expect.stringContaining("32 are on their way, and 32 may be at a time")]);
+  for (const { request } of begun.slice(16)) request.destroy();
+  for (const { request } of begun.slice(0, 16)) request.end("--b0a2c4--\r\n");
+  for (const { answer } of begun.slice(0, 16)) expect((await answer).status).toBe(204);
+  await until(async () => (await rows()).length === 0, "all to end");
+  for (let n = 0; n < 32; n++) expect(await upload(1)).toEqual([204, ""]);
+  left = 0;
+  while ((await upload(MIB))[0] === 204); // what the last look was good for
+  expect(await upload(1)).toEqual([
+    503,
+    "The coordinator's disk has only 1 GiB left, and leaves 1 GiB free; try again later.\n",
+  ]);
 });
 
 test("[gomote 32] a form and a URL that are older than ten minutes are refused, and what was kept is no more", async () => {

@@ -31,7 +31,7 @@ import {
 } from "../../store/transfers.ts";
 import { guardedFetch, type World, webUrl } from "./guarded-fetch.ts";
 import { LONGEST, Meter } from "./meter.ts";
-import { Room } from "./room.ts";
+import { Room, type Share } from "./room.ts";
 import { newTransferId, ownKeyOf, SignedUrls, TRANSFERS_PATH } from "./signed-urls.ts";
 import type { UploadForm } from "./upload-form.ts";
 
@@ -82,6 +82,7 @@ export class Transfers {
       free: () => deps.blobs.free(),
       kept: (owner) => keptBytes(deps.sql, owner, deps.clock.now()),
       limitBytes: () => deps.config().gomote.transferLimitBytes,
+      perPerson: () => deps.config().gomote.perPerson,
     });
   }
 
@@ -188,7 +189,7 @@ export class Transfers {
           "Cannot upload: this form was used before, and is good for one file only; ask for another",
         );
     } catch (error) {
-      room.end(share, false);
+      room.end(share);
       body.destroy();
       throw error;
     }
@@ -199,21 +200,21 @@ export class Transfers {
       () => key,
       approvedOf(meter, (bytes) => room.wrote(share, bytes), approved),
     );
-    const whole = this.#kept(id, key, arrival, written).finally(() => this.#arriving.delete(key));
-    whole.then(
-      () => room.end(share, true),
-      () => room.end(share, false),
-    );
+    const whole = this.#kept(share, id, key, arrival, written).finally(() => {
+      this.#arriving.delete(key);
+      room.end(share);
+    });
+    whole.catch(() => {}); // whoever waits for it hears of it
     const arriving = { growing, whole };
     this.#arriving.set(key, arriving);
     return arriving;
   }
 
-  async #kept(id: string, key: string, arrival: string, written: Promise<Written>): Promise<void> {
+  async #kept(share: Share, id: string, key: string, arrival: string, written: Promise<Written>): Promise<void> {
     const { sql, blobs } = this.#deps;
     try {
       const { bytes } = await written;
-      if (await transferKept(sql, { id, bytes, expiresAt: this.#expiry() })) return;
+      if (await this.#room.keep(share, () => transferKept(sql, { id, bytes, expiresAt: this.#expiry() }))) return;
       throw new FarmError("gone", `The file ${id} was deleted while it arrived`);
     } catch (error) {
       await blobs.delete(key);
