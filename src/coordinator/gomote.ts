@@ -79,7 +79,7 @@ export function openGomote(deps: GomoteDeps): Gomote {
   const { tarball, world = WORLD, shells } = deps;
   const stack = new AsyncDisposableStack();
   const peers = stack.use(new PeerCalls(deps));
-  const letIn = stack.use(new LetIn({ people, bus, clock, log }));
+  const letIn = stack.use(new LetIn({ people, bus, clock, log, config }));
   const instances = stack.use(new Instances({ ...deps, people: (ids) => peopleOf(sql, ids) }));
   const clientKey = shells?.keys.client.publicLine ?? "";
   const lines = shells && new MachineLines({ ...deps, instances, clientKey });

@@ -6,6 +6,7 @@
 import { join } from "node:path";
 import type { FarmConfig, LoginConfig } from "../config/effective.ts";
 import { PEER_SHELL_PATH } from "../gomote/machine-lines.ts";
+import { mostCalls } from "../gomote/rpc/let-in.ts";
 import type { ReversePool } from "../machines/reverse/reverse-pool.ts";
 import { certificateDigest } from "../peers/peers.ts";
 import { SharedBlobs } from "../peers/shared-blobs.ts";
@@ -19,7 +20,7 @@ import { loadAssets } from "../web/assets.ts";
 import { limitBodies } from "../web/body-limit.ts";
 import { CertificateKeeper } from "../web/certificate-keeper.ts";
 import type { Actions } from "../web/deps.ts";
-import { FrontDoor } from "../web/front-door.ts";
+import { FrontDoor, MAX_STREAMS } from "../web/front-door.ts";
 import { servePeers } from "../web/peer-files.ts";
 import { createWebApp, type WebApp } from "../web/web-app.ts";
 import { type Address, addressText, peerAddress, sshAddress } from "./address.ts";
@@ -59,11 +60,13 @@ export interface Site {
 
 /** Opens the ports. Throws FarmError naming the one that cannot be had. */
 export async function openSite(stack: AsyncDisposableStack, deps: SiteDeps): Promise<Site> {
-  const { options, storage, neighbours, pool, gomote, agents } = deps;
+  const { options, storage, live, neighbours, pool, gomote, agents } = deps;
   const { secrets, common } = storage;
   const { clock, log } = common;
   const { listen, http, listenSsh } = options;
-  const door = new FrontDoor({ listen, http, ...secrets.tls, clock, log });
+  // All calls that one person may have fit on one connection.
+  const streams = Math.max(MAX_STREAMS, 2 * mostCalls(live.current.gomote.perPerson));
+  const door = new FrontDoor({ listen, http, ...secrets.tls, streams, clock, log });
   const web = stack.use(await openPages(stack, deps, door));
   const gateway = listenSsh && stack.use(await gomote.listenSsh(listenSsh));
   const ssh = gateway && { address: sshAddress(listenSsh, gateway.port), hostKeys: gateway.hostKeys };

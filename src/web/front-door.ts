@@ -31,7 +31,7 @@ const HANDSHAKE_LIMIT = seconds(15);
 export const MAX_SILENT = 4096;
 /** Connections that sent not a single byte: cheap, and thousands of machines that redial at once must fit. */
 export const MAX_MUTE = 8192;
-/** Requests at a time on one connection; more wait at the other end. Another coordinator passes on those of many people. */
+/** Requests at a time on one connection, unless more are wanted. */
 export const MAX_STREAMS = 2048;
 const KEEP_ALIVE = seconds(15);
 /** Of silence, before the other computer is asked whether it is there; ten questions a second apart in vain are an answer. */
@@ -54,6 +54,8 @@ export interface FrontDoorOptions {
   readonly http: { readonly host: string; readonly port: number };
   readonly cert: string;
   readonly key: string;
+  /** Requests at a time on one connection; more wait at the other end. Another coordinator passes on those of many people. */
+  readonly streams?: number;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -82,7 +84,7 @@ export class FrontDoor implements AsyncDisposable {
 
   constructor(options: FrontDoorOptions) {
     this.#options = options;
-    const { clock, cert, key } = options;
+    const { clock, cert, key, streams = MAX_STREAMS } = options;
     const waits = { clock, limit: HEAD_LIMIT };
     this.#mute = new SilentConnections({ ...waits, most: MAX_MUTE, late: (socket) => socket.destroy() });
     this.#silent = new SilentConnections({
@@ -92,7 +94,7 @@ export class FrontDoor implements AsyncDisposable {
     });
     this.#tls = http2.createSecureServer({
       ...{ cert, key, allowHTTP1: true, handshakeTimeout: HANDSHAKE_LIMIT },
-      settings: { maxConcurrentStreams: MAX_STREAMS },
+      settings: { maxConcurrentStreams: streams },
     });
     this.#plain = http.createServer({
       keepAliveTimeout: KEEP_ALIVE,

@@ -1,5 +1,6 @@
 /** Calls that go on, and tokens that do not. */
 import { expect, test } from "vitest";
+import type { GomoteConfig } from "../../config/effective.ts";
 import { FarmError } from "../../farm/errors.ts";
 import { minutes, type PersonId, personId } from "../../farm/ids.ts";
 import { FakeClock } from "../../farm/testing/fake-clock.ts";
@@ -8,7 +9,7 @@ import { quiet } from "../../store/testing/database.ts";
 import { type GomoteFarm, gomoteFarm, HOST_TYPE } from "../testing/farm.ts";
 import { OK, type RpcClient } from "../testing/rpc-client.ts";
 import type { Caller } from "./faces.ts";
-import { LetIn, LOOK_EVERY, MOST_CALLS } from "./let-in.ts";
+import { LetIn, LOOK_EVERY, mostCalls } from "./let-in.ts";
 
 const UNAUTHENTICATED = 16;
 
@@ -36,8 +37,9 @@ test("a person has so many calls at a time, and others have theirs", async () =>
   await using farm = await gomoteFarm();
   const identify = async (bearer: string) => ({ id: personId(`U00000000${bearer}`) }) as Caller;
   const { bus } = farm.database;
-  await using letIn = new LetIn({ people: { identify }, bus, clock: new FakeClock(), log: quiet });
-  const calls = Array.from({ length: MOST_CALLS }, () => new AbortController());
+  const config = () => ({ gomote: { perPerson: 20 } as GomoteConfig });
+  await using letIn = new LetIn({ people: { identify }, bus, clock: new FakeClock(), log: quiet, config });
+  const calls = Array.from({ length: mostCalls(20) }, () => new AbortController());
   for (const { signal } of calls) await letIn.admit("a", signal);
   const more = () => letIn.admit("a", new AbortController().signal);
   await expect(more()).rejects.toMatchObject({
@@ -47,6 +49,7 @@ test("a person has so many calls at a time, and others have theirs", async () =>
   await letIn.admit("b", new AbortController().signal);
   calls[0]?.abort();
   await more();
+  expect([mostCalls(1), mostCalls(40)]).toEqual([1024, 2000]);
 });
 
 test("a token that is revoked ends the calls that it let in, with the reason, and nothing else", async () => {

@@ -6,6 +6,7 @@
  * Whether a token is good is asked again when something about its person is published, and every LOOK_EVERY: a token expires without a word, and
  * a word may get lost. While nobody can say, calls go on.
  */
+import type { FarmConfig } from "../../config/effective.ts";
 import type { Clock } from "../../farm/clock.ts";
 import type { Bus, Log } from "../../farm/deps.ts";
 import { FarmError } from "../../farm/errors.ts";
@@ -14,8 +15,14 @@ import { type Ms, minutes, type PersonId } from "../../farm/ids.ts";
 import type { Caller, Identify } from "./faces.ts";
 
 export const LOOK_EVERY: Ms = minutes(1);
-/** Of one person at a time: some fifty for each instance that they may have by default. */
-export const MOST_CALLS = 1024;
+/** Of one person at a time, at least; and for each instance that they may have. */
+const MOST_CALLS = 1024;
+const CALLS_OF_INSTANCE = 50;
+
+/** Calls of one person at a time who may have so many instances. */
+export function mostCalls(perPerson: number): number {
+  return Math.max(MOST_CALLS, perPerson * CALLS_OF_INSTANCE);
+}
 
 interface Call {
   readonly bearer: string;
@@ -34,29 +41,33 @@ export interface LetInDeps {
   readonly bus: Bus;
   readonly clock: Clock;
   readonly log: Log;
+  readonly config: () => Pick<FarmConfig, "gomote">;
 }
 
 export class LetIn implements AsyncDisposable {
   readonly #people: Identify;
+  readonly #config: LetInDeps["config"];
   readonly #calls = new Set<Call>();
   readonly #stop = new AbortController();
   readonly #looks: Promise<void>;
 
   constructor(deps: LetInDeps) {
     this.#people = deps.people;
+    this.#config = deps.config;
     const { signal } = this.#stop;
     deps.bus.subscribe("person:", (topic) => void this.#look(topic.slice("person:".length)), signal);
     this.#looks = every(LOOK_EVERY, () => this.#look(""), "Could not look whose calls go on", deps, signal);
   }
 
-  /** Whoever shows `bearer`, for as long as their call goes on: until `over`. Throws FarmError `unauthenticated`, `too-large` at MOST_CALLS. */
+  /** Whoever shows `bearer`, for as long as their call goes on: until `over`. Throws FarmError `unauthenticated`, `too-large` at `mostCalls`. */
   async admit(bearer: string, over: AbortSignal): Promise<Admitted> {
     const caller = await this.#people.identify(bearer);
     const going = [...this.#calls].filter(({ person }) => person === caller.id).length;
-    if (going >= MOST_CALLS)
+    const most = mostCalls(this.#config().gomote.perPerson);
+    if (going >= most)
       throw new FarmError(
         "too-large",
-        `Cannot take another call of yours: ${going} go on, and ${MOST_CALLS} may at a time; wait until one has ended.`,
+        `Cannot take another call of yours: ${going} go on, and ${most} may at a time; wait until one has ended.`,
       );
     const end = new AbortController();
     const call = { bearer, person: caller.id, end };
