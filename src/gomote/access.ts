@@ -4,7 +4,8 @@
  *   its borrower          sees it, uses it (shell, files, more time), destroys it
  *   the machine's owner   sees it with all that is run on it, and may take the machine back
  *   an operator           likewise
- *   everybody else        sees nothing of it but that the machine is lent (/queues)
+ *   whoever is logged in  sees nothing of it but its name, and so who has the machine (/queues, /machines)
+ *   everybody else        sees that the machine is lent
  *
  * Who looks after a machine sees what happens on it, and does not get into somebody else's shell.
  */
@@ -54,6 +55,16 @@ export function rightsOrRefusal(
     "forbidden",
     `The instance ${name} is somebody else's: it is shown to them, to the owner of its machine and to operators.`,
   );
+}
+
+/** Whether `visitor` is told names of people, and of instances, which begin with that of whoever has them. */
+export function hearsNames(visitor: Visitor): boolean {
+  return visitor.kind !== "nobody";
+}
+
+/** Who did something, as `visitor` is told it. */
+export function actorFor(visitor: Visitor, actor: string): string {
+  return hearsNames(visitor) || !actor.includes("@") ? actor : "a user";
 }
 
 /** Whether `visitor` may see what people do on machines of this host type. */

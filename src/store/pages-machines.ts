@@ -87,13 +87,15 @@ export async function machineStrips(
            select coalesce(s.closed_at, $2) > h.since from session s
            where s.machine_id = m.id and s.opened_at < h.upto order by s.opened_at desc limit 1
          ) then 'i'
+         when m.first_seen_at >= h.upto then 'n'
          else 'a'
        end, '' order by h.since) as strip
-     from unnest($1::bigint[]) m(id)
+     from machine m
      cross join (
        select $2::timestamptz - (n + 1) * make_interval(secs => $4::float8 / 1000) as since, $2::timestamptz - n * make_interval(secs => $4::float8 / 1000) as upto
        from generate_series(0, $3::int - 1) n
      ) h
+     where m.id = any ($1::bigint[])
      group by m.id`,
     [ids, at(now as Instant), spans, spanMs],
   );

@@ -31,6 +31,11 @@ export interface InstanceLine {
   readonly running: { readonly command: string; readonly more: number } | null;
 }
 
+/** As what a machine is lent; null where whoever looks is not told, since a name says who has it. */
+export interface LentAs {
+  readonly name: string | null;
+}
+
 export interface CommandLine {
   readonly id: number;
   readonly instance: string;
@@ -65,6 +70,16 @@ export function StateMark(props: { state: InstanceState }): JSX.Element {
 /** The page of the one that lives has its name; afterwards another may have that, and the number stays. */
 export function instanceHref({ id, name, state }: Pick<InstanceLine, "id" | "name" | "state">): string {
   return `/gomotes/${state === "ended" ? id : encodeURIComponent(name)}`;
+}
+
+export function Lent({ as }: { as: LentAs }): JSX.Element {
+  return as.name === null ? (
+    <>lent to somebody</>
+  ) : (
+    <>
+      lent as <Name text={as.name} />
+    </>
+  );
 }
 
 /** How long until `at`, counting down. */

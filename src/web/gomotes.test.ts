@@ -147,19 +147,42 @@ test("the machine's page shows its owner and operators who had it and what they 
   expect([await seen("alice"), await seen("bob"), await seen(undefined)]).toEqual([null, null, null]);
 });
 
-test("a machine that is lent is busy, and says as what; to whom says only its owner's page", async () => {
-  const list = (await ask(undefined, `/machines?q=${lent.machine}`)).body.page;
-  expect(list).toMatchObject({ data: { machines: [{ mode: "busy", build: null, instance: lent.name }] } });
+test("a machine that is lent is busy, and says as what to whoever is logged in; to whom says only its owner's page", async () => {
+  for (const [who, name] of [
+    [undefined, null],
+    ["bob", lent.name],
+  ] as const)
+    expect((await ask(who, `/machines?q=${lent.machine}`)).body.page).toMatchObject({
+      data: { machines: [{ mode: "busy", build: null, instance: { name } }] },
+    });
   const lead = async (who: Who) => {
     const html = await web.get(`/machines/${lent.machine}`, { headers: { ...headers(who), accept: "text/html" } });
     return /<p class="lead">.*?<\/p>/.exec(await html.text())?.[0].replace(/<[^>]*>/g, "");
   };
-  expect(await lead(undefined)).toMatch(/^Connected for .* It is lent as alice-host-linux-amd64-lent-0\.$/);
+  expect(await lead(undefined)).toMatch(/^Connected for .* It is lent to somebody\.$/);
+  expect(await lead("bob")).toMatch(/^Connected for .* It is lent as alice-host-linux-amd64-lent-0\.$/);
+  for (const path of ["/", "/machines", `/machines/${lent.machine}`, "/queues", "/builders", "/status/reverse.json"])
+    expect(await (await web.get(path, { headers: headers(undefined) })).text()).not.toMatch(/alice|bob/);
   expect(await lead("keeper")).toMatch(
     / It is lent as alice-host-linux-amd64-lent-0 to alice@example\.org, for 1\dm \d\ds so far\.$/,
   );
   const { body } = await ask("keeper", `/machines/${lent.machine}`);
   expect(body.page).toMatchObject({ data: { mode: "busy", sessions: [{ builds: 0 }] } });
+});
+
+test("who asked for a build is told to whoever is logged in", async () => {
+  const { sql } = web.database;
+  const { waiting } = web.seeded;
+  const asked = async (who: Who) =>
+    ((await ask(who, `/b/${waiting}`)).body.page as { data: { requestedBy: string | null } }).data.requestedBy;
+  for (const [by, shown] of [
+    [null, null],
+    ["operator", "operator"],
+    ["bob@example.org", "a user"],
+  ] as const) {
+    await sql.query("update build set requested_by = $2 where id = $1", [waiting, by]);
+    expect([await asked(undefined), await asked("alice")]).toEqual([shown, by]);
+  }
 });
 
 test("whoever is not logged in is led to the page for that, and from there back", async () => {

@@ -7,7 +7,7 @@ import { freshDatabase } from "../store/testing/database.ts";
 import { addCoordinator, addHostType, addMachine, NOON } from "../store/testing/farm.ts";
 import { queuesData } from "./queues.ts";
 
-test("[gomote 54] /queues shows who waits for a machine, and which are lent", async () => {
+test("[gomote 54] /queues shows who waits for a machine, and which are lent; names to whoever is logged in", async () => {
   await using database = await freshDatabase();
   const { sql } = database;
   const coordinator = await addCoordinator(sql);
@@ -24,10 +24,16 @@ test("[gomote 54] /queues shows who waits for a machine, and which are lent", as
   if (!lease) throw new Error("There are two");
   expect(await instanceUp(sql, lease, { workingDir: "/w", expiresAt: until, limitAt: until }, NOON)).toBe(true);
   const config = checkFarm({ repos: [], hosts: [{ hostType, trust: "team" }], builders: [] });
-  const [queue] = (await queuesData(sql, config, NOON)).queues;
+  const seen = async (kind: "operator" | "nobody") => (await queuesData(sql, config, { kind }, NOON)).queues[0];
+  const queue = await seen("operator");
   expect(queue?.items).toMatchObject([
     { kind: "gomote", class: "gomote", build: null, instance: { name: `bob-${hostType}-0`, builderType: hostType } },
   ]);
-  const lent = { instance: "alice-linux-amd64-0", builderType: "linux-amd64", machine: "m1", upAt: NOON };
-  expect(queue?.lent).toEqual([{ ...lent, expiresAt: until, parked: false }]);
+  const lent = { builderType: "linux-amd64", machine: "m1", upAt: NOON, expiresAt: until, parked: false };
+  expect(queue?.lent).toEqual([{ ...lent, instance: { name: "alice-linux-amd64-0" } }]);
+
+  const open = await seen("nobody");
+  expect(open?.items).toMatchObject([{ kind: "gomote", instance: { name: null, builderType: hostType } }]);
+  expect(open?.lent).toEqual([{ ...lent, instance: { name: null } }]);
+  expect(JSON.stringify(open)).not.toMatch(/alice|bob/);
 });

@@ -463,6 +463,7 @@ test("/machines lists connected machines first; filters; and one machine tells i
   const { page: list } = await data("/machines");
   if (list.name !== "machines") throw new Error(list.name);
   expect(list.data.machines.map((m) => m.mode)).toEqual(["busy", "drained", "idle", "busy", "idle", "busy", "away"]);
+  expect(await page("/machines")).toContain("Of the last 24 hours: idle in 19, away in 5");
   const { page: filtered } = await data("/machines?q=RIVER");
   expect(filtered.name === "machines" && filtered.data.machines.map((m) => m.name)).toEqual(["riverboard"]);
   expect((await data("/machines?q=%25")).page).toMatchObject({ data: { total: 0 } }); // a percent sign is not a pattern

@@ -1,6 +1,7 @@
 /** The queues of the farm with their waits explained: for `/queues`, for the waiting list of `/`, and for a build's own page. */
 import type { FarmConfig } from "../config/effective.ts";
 import { type BuildId, type EpochMs, epochMs, type MachineId } from "../farm/ids.ts";
+import { hearsNames, type Visitor } from "../gomote/access.ts";
 import { type Durations, forecast } from "../schedule/forecast.ts";
 import { mayTake } from "../schedule/order.ts";
 import { farmDrain } from "../store/drain.ts";
@@ -237,7 +238,13 @@ export async function nextOf(sql: Sql, config: FarmConfig, machine: MachineId, n
   }));
 }
 
-export async function queuesData(sql: Sql, config: FarmConfig, now: EpochMs): Promise<{ queues: QueueData[] }> {
+export async function queuesData(
+  sql: Sql,
+  config: FarmConfig,
+  visitor: Visitor,
+  now: EpochMs,
+): Promise<{ queues: QueueData[] }> {
+  const named = hearsNames(visitor);
   const many = (await queueLengths(sql)).length > MANY;
   const lent = Map.groupBy(await liveInstances(sql, null), ({ hostType }) => hostType);
   const { all } = await readQueues(sql, now, many ? SHOWN_OF_MANY : SHOWN);
@@ -266,25 +273,27 @@ export async function queuesData(sql: Sql, config: FarmConfig, now: EpochMs): Pr
           kind: row.kind,
           class: row.class,
           release: row.release && row.class === "try",
-          flow: row.flow,
+          flow: named || row.flow === row.repo ? row.flow : "",
           repo: row.repo,
           wantedAt: row.wantedAt,
           starving: late,
           ahead: aheadOf(line, place - 1, (other) => starving.has(other)),
           build: lines.get(row.build ?? 0) ?? null,
           helps: lines.get(row.helps ?? 0) ?? null,
-          instance: row.instance === null ? null : { name: row.instance, builderType: row.instanceType ?? "" },
+          instance:
+            row.instance === null ? null : { name: named ? row.instance : null, builderType: row.instanceType ?? "" },
           estimate,
           unknown,
         })),
-        lent: (lent.get(queue.type.name) ?? []).flatMap(lentLine),
+        lent: (lent.get(queue.type.name) ?? []).flatMap((instance) => lentLine(instance, named)),
       };
     });
   return { queues };
 }
 
-function lentLine({ name, builderType, machine, upAt, expiresAt, parked }: Instance): LentLine[] {
-  return machine === null || upAt === null ? [] : [{ instance: name, builderType, machine, upAt, expiresAt, parked }];
+function lentLine({ name, builderType, machine, upAt, expiresAt, parked }: Instance, named: boolean): LentLine[] {
+  if (machine === null || upAt === null) return [];
+  return [{ instance: { name: named ? name : null }, builderType, machine, upAt, expiresAt, parked }];
 }
 
 async function linesById(sql: Sql, ids: readonly number[], config: FarmConfig): Promise<Map<number, BuildLine>> {

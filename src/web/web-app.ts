@@ -119,12 +119,14 @@ function pageRoutes(app: Hono<Env>, deps: WebDeps, pages: Pages): void {
     return pages.answer(c, 200, "Builders", { name: "builders", data }, POOL_TOPICS);
   });
   app.get("/machines", async (c) => {
+    const { who } = await pages.identities.of(c);
     const data = await pages.load(
       machinesData(
         sql,
         config(),
         (c.req.query("q") ?? "").trim().slice(0, 200),
         positive(c.req.query("page")) ?? 1,
+        who,
         clock.now(),
       ),
     );
@@ -145,7 +147,8 @@ function pageRoutes(app: Hono<Env>, deps: WebDeps, pages: Pages): void {
     return pages.answer(c, 200, data.name, { name: "machine", data }, [`machine:${data.id}`, "session:"]);
   });
   app.get("/queues", async (c) => {
-    const data = await pages.load(queuesData(sql, config(), clock.now()));
+    const { who } = await pages.identities.of(c);
+    const data = await pages.load(queuesData(sql, config(), who, clock.now()));
     return pages.answer(c, 200, "Queues", { name: "queues", data }, ["queue:", "build:", ...POOL_TOPICS]);
   });
   app.get("/status", async (c) => {

@@ -3,7 +3,15 @@ import type { ComponentChildren, JSX } from "preact";
 import { durationText } from "../../farm/duration-text.ts";
 import { BuildRows } from "../build-rows.tsx";
 import type { BuildLine, MachineMode } from "../data.ts";
-import { type CommandLine, CommandRows, type InstanceLine, instanceHref, StateMark } from "../gomote.tsx";
+import {
+  type CommandLine,
+  CommandRows,
+  type InstanceLine,
+  instanceHref,
+  Lent,
+  type LentAs,
+  StateMark,
+} from "../gomote.tsx";
 import { Act, Builder, Empty, Mode, Name, purpose, Section, Span, Sure, Table, When } from "../parts.tsx";
 import { grouped, plural, visible } from "../text.ts";
 import { utc } from "../time.ts";
@@ -45,8 +53,7 @@ export interface MachineData {
   /** When somebody was told that it is missing. */
   readonly toldAt: number | null;
   readonly running: BuildLine | null;
-  /** As which it is lent to somebody now. */
-  readonly instance: string | null;
+  readonly instance: LentAs | null;
   readonly key: {
     readonly id: string;
     readonly madeAt: number;
@@ -149,7 +156,7 @@ export function MachinePage(props: { data: MachineData; operator: boolean }): JS
           <When at={m.firstSeenAt} />
         </Fact>
         <Fact name="Last 30 days">
-          <Strip hours={m.month} label="Last 30 days" />
+          <Strip spans={m.month} of="days" />
         </Fact>
         <Fact name="Compared">
           <Compared data={m} />
@@ -165,11 +172,11 @@ export function MachinePage(props: { data: MachineData; operator: boolean }): JS
         ) : null}
       </dl>
       {props.operator ? <Operate machine={m} /> : null}
-      {m.lent === null || m.instance === null ? null : <Lent data={m.lent} />}
+      {m.lent === null || m.instance === null ? null : <Borrowers data={m.lent} />}
       <Section id="builds" title="Builds">
         {m.attempts.length === 0 ? <Empty>It has run no build yet.</Empty> : <Attempts attempts={m.attempts} />}
       </Section>
-      {m.lent === null || m.instance !== null ? null : <Lent data={m.lent} />}
+      {m.lent === null || m.instance !== null ? null : <Borrowers data={m.lent} />}
       <Section id="sessions" title="Connections">
         <Sessions sessions={m.sessions} />
       </Section>
@@ -180,7 +187,7 @@ export function MachinePage(props: { data: MachineData; operator: boolean }): JS
   );
 }
 
-function Lent(props: { data: LentData }): JSX.Element {
+function Borrowers(props: { data: LentData }): JSX.Element {
   const { instances, commands } = props.data;
   return (
     <>
@@ -267,7 +274,7 @@ function State(props: { machine: MachineData }): JSX.Element {
     return (
       <>
         Connected for <Span from={open.openedAt} /> from {visible(open.address)}.
-        {m.instance === null ? null : <LentNow machine={m} instance={m.instance} />}
+        {m.instance === null ? null : <LentNow machine={m} as={m.instance} />}
       </>
     );
   const last = m.sessions[0];
@@ -286,26 +293,21 @@ function State(props: { machine: MachineData }): JSX.Element {
 }
 
 /** Who has it, for whoever may know that. */
-function LentNow(props: { machine: MachineData; instance: string }): JSX.Element {
-  const line = props.machine.lent?.instances.find(({ name, state }) => name === props.instance && state !== "ended");
-  return (
+function LentNow(props: { machine: MachineData; as: LentAs }): JSX.Element {
+  const line = props.machine.lent?.instances.find(({ name, state }) => name === props.as.name && state !== "ended");
+  return line ? (
     <>
       {" "}
       It is lent as{" "}
-      {line ? (
-        <a href={instanceHref(line)}>
-          <Name text={line.name} />
-        </a>
-      ) : (
-        <Name text={props.instance} />
-      )}
-      {line ? (
-        <>
-          {" "}
-          to <Name text={line.email} />, for <Span from={line.upAt ?? line.createdAt} /> so far
-        </>
-      ) : null}
-      .
+      <a href={instanceHref(line)}>
+        <Name text={line.name} />
+      </a>{" "}
+      to <Name text={line.email} />, for <Span from={line.upAt ?? line.createdAt} /> so far.
+    </>
+  ) : (
+    <>
+      {" "}
+      It is <Lent as={props.as} />.
     </>
   );
 }

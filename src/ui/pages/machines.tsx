@@ -1,6 +1,7 @@
 /** `/machines`: every machine that ever dialled in, those that are wanted now first. */
 import type { JSX } from "preact";
 import type { MachineMode } from "../data.ts";
+import { Lent, type LentAs } from "../gomote.tsx";
 import { Lend } from "../lend.tsx";
 import { Empty, Machine, Mode, Name, Table, When } from "../parts.tsx";
 import { grouped, plural, visible } from "../text.ts";
@@ -14,11 +15,10 @@ export interface MachineLine {
   readonly mode: MachineMode;
   readonly build: number | null;
   readonly builder: string | null;
-  /** As which it is lent to somebody. */
-  readonly instance: string | null;
+  readonly instance: LentAs | null;
   readonly lastSeenAt: number;
   readonly note: string | null;
-  /** 24 characters, oldest hour first: `b` busy in it, `i` connected, `a` away. */
+  /** 24 characters, oldest hour first: `b` busy in it, `i` connected, `a` away, `n` before it first came. */
   readonly day: string;
 }
 
@@ -79,7 +79,7 @@ export function MachinesPage(props: { data: MachinesData; dial: string; hostType
                 <Doing machine={machine} />
               </td>
               <td>
-                <Strip hours={machine.day} label="Last 24 hours" />
+                <Strip spans={machine.day} of="hours" />
               </td>
               <td class="right when">{machine.mode === "away" ? <When at={machine.lastSeenAt} /> : "now"}</td>
             </tr>
@@ -107,12 +107,7 @@ function Doing(props: { machine: MachineLine }): JSX.Element {
         #{build} {visible(builder ?? "")}
       </a>
     );
-  if (instance !== null)
-    return (
-      <>
-        lent as <Name text={instance} />
-      </>
-    );
+  if (instance !== null) return <Lent as={instance} />;
   return <span class="muted">{note === null ? "" : visible(note)}</span>;
 }
 
@@ -120,32 +115,38 @@ function pageHref(filter: string, page: number): string {
   return `/machines?${filter === "" ? "" : `q=${encodeURIComponent(filter)}&`}page=${page}`;
 }
 
-const WORDS: Readonly<Record<string, string>> = { b: "busy", i: "connected", a: "away" };
+const WORDS: Readonly<Record<string, string>> = { b: "busy", i: "idle", a: "away", n: "not known yet" };
 
-/** A strip of time, one mark per character. */
-export function Strip(props: { hours: string; label: string }): JSX.Element {
-  const counts = Object.entries(WORDS).map(([letter, word]) => `${word} ${props.hours.split(letter).length - 1}`);
-  const title = `${props.label}: ${counts.join(", ")}`;
+/** A strip of time, one mark per character; none for what was before the machine. */
+export function Strip(props: { spans: string; of: "hours" | "days" }): JSX.Element {
+  const { spans, of } = props;
+  const parts = Object.entries(WORDS).flatMap(([letter, word]) => {
+    const count = spans.split(letter).length - 1;
+    return count === 0 ? [] : [`${word} in ${count}`];
+  });
+  const title = `Of the last ${spans.length} ${of}: ${parts.join(", ")}`;
   return (
     <svg
       class="strip"
-      viewBox={`0 0 ${props.hours.length * 5} 12`}
-      width={props.hours.length * 5}
+      viewBox={`0 0 ${spans.length * 5} 12`}
+      width={spans.length * 5}
       height="12"
       role="img"
       aria-label={title}
     >
       <title>{title}</title>
-      {[...props.hours].map((letter, x) => (
-        <rect
-          key={x}
-          x={x * 5}
-          y={letter === "b" ? 0 : letter === "i" ? 6 : 10}
-          width="4"
-          height={letter === "b" ? 12 : letter === "i" ? 6 : 2}
-          class={letter === "b" ? "ru" : letter === "i" ? "ok" : "wa"}
-        />
-      ))}
+      {[...spans].map((letter, x) =>
+        letter === "n" ? null : (
+          <rect
+            key={x}
+            x={x * 5}
+            y={letter === "b" ? 0 : letter === "i" ? 6 : 10}
+            width="4"
+            height={letter === "b" ? 12 : letter === "i" ? 6 : 2}
+            class={letter === "b" ? "ru" : letter === "i" ? "ok" : "wa"}
+          />
+        ),
+      )}
     </svg>
   );
 }

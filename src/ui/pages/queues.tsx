@@ -2,7 +2,7 @@
 import type { JSX } from "preact";
 import { durationText } from "../../farm/duration-text.ts";
 import type { Ahead, AsideLine, BuildLine, Estimate } from "../data.ts";
-import { Until } from "../gomote.tsx";
+import { type LentAs, Until } from "../gomote.tsx";
 import {
   Builder,
   Commit,
@@ -25,7 +25,7 @@ export interface QueueItem {
   readonly class: string;
   /** A try of a release branch, which goes before other tries. */
   readonly release: boolean;
-  /** Who takes turns with the others: a repository, or a person. */
+  /** Who takes turns with the others: a repository, or a person; "" for a person whose name whoever looks is not told. */
   readonly flow: string;
   readonly repo: string;
   readonly wantedAt: number;
@@ -35,7 +35,7 @@ export interface QueueItem {
   /** Of a helper: the build whose tests it is wanted for. */
   readonly helps: BuildLine | null;
   /** What a person waits for, and as what. */
-  readonly instance: { readonly name: string; readonly builderType: string } | null;
+  readonly instance: (LentAs & { readonly builderType: string }) | null;
   readonly estimate: Estimate | null;
   /** Why there is no estimate. */
   readonly unknown: string | null;
@@ -57,7 +57,7 @@ export interface QueueData {
 
 /** A machine that a person has to themselves. */
 export interface LentLine {
-  readonly instance: string;
+  readonly instance: LentAs;
   readonly builderType: string;
   readonly machine: string;
   readonly upAt: number;
@@ -123,9 +123,9 @@ function Lent(props: { queue: QueueData }): JSX.Element {
       head={["Lent as", "Type", "Machine", "#For", "#Unless used, back in"]}
     >
       {lent.map((line) => (
-        <tr key={line.instance} data-row>
+        <tr key={line.machine} data-row>
           <th scope="row">
-            <Name text={line.instance} />
+            <OfSomebody as={line.instance} />
           </th>
           <td>{visible(line.builderType)}</td>
           <td>
@@ -174,10 +174,20 @@ function About({ item }: { item: QueueItem }): JSX.Element {
   if (build !== null) return <OfBuild build={build} kind={item.kind} />;
   return (
     <td colSpan={3}>
-      <Mark status="waiting" /> <Name text={item.instance?.name ?? purpose(item.kind)} />
-      {item.instance === null ? null : <span class="muted"> a {visible(item.instance.builderType)}</span>}
+      <Mark status="waiting" />{" "}
+      {item.instance === null ? (
+        <Name text={purpose(item.kind)} />
+      ) : (
+        <>
+          <OfSomebody as={item.instance} /> <span class="muted">a {visible(item.instance.builderType)}</span>
+        </>
+      )}
     </td>
   );
+}
+
+function OfSomebody({ as }: { as: LentAs }): JSX.Element {
+  return as.name === null ? <span class="muted">for somebody</span> : <Name text={as.name} />;
 }
 
 function Items(props: { queue: QueueData }): JSX.Element {

@@ -3,7 +3,7 @@ import { reproduction } from "../../builds/reproduce.ts";
 import type { FarmConfig } from "../../config/effective.ts";
 import type { Status } from "../../farm/build.ts";
 import { buildId, type EpochMs } from "../../farm/ids.ts";
-import type { Visitor } from "../../gomote/access.ts";
+import { actorFor, type Visitor } from "../../gomote/access.ts";
 import {
   type AttemptFacts,
   againOf,
@@ -98,7 +98,7 @@ export async function buildData(
     machine: kept?.machine ?? null,
     committedAt: facts.committedAt,
     provenance: facts.provenance,
-    requestedBy: facts.requestedBy,
+    requestedBy: facts.requestedBy === null ? null : actorFor(deps.who, facts.requestedBy),
     rebuildOf: facts.rebuildOf,
     knownIssues: (config.builders.find((b) => b.name === facts.builder)?.knownIssues ?? []).map(String),
     narrows: facts.narrows,

@@ -2,7 +2,7 @@
 import type { FarmConfig } from "../../config/effective.ts";
 import { type EpochMs, machineId } from "../../farm/ids.ts";
 import { isLent } from "../../farm/lending.ts";
-import { looksAfter, type Visitor } from "../../gomote/access.ts";
+import { hearsNames, looksAfter, type Visitor } from "../../gomote/access.ts";
 import type { DrainedBy } from "../../store/drain.ts";
 import { machineRuns } from "../../store/pages-lines.ts";
 import {
@@ -18,6 +18,7 @@ import {
   machinesPage,
 } from "../../store/pages-machines.ts";
 import type { Sql } from "../../store/sql.ts";
+import type { LentAs } from "../../ui/gomote.tsx";
 import type { LentData, MachineData } from "../../ui/pages/machine.tsx";
 import type { AttemptLine } from "../../ui/pages/machine-history.tsx";
 import type { MachinesData } from "../../ui/pages/machines.tsx";
@@ -43,6 +44,7 @@ export async function machinesData(
   config: FarmConfig,
   filter: string,
   page: number,
+  visitor: Visitor,
   now: EpochMs,
 ): Promise<MachinesData> {
   const [rows, total] = await Promise.all([
@@ -77,7 +79,7 @@ export async function machinesData(
       }),
       build: row.build,
       builder: row.builder,
-      instance: row.instance,
+      instance: lentAs(row.instance, visitor),
       lastSeenAt: row.lastSeenAt,
       note: row.drain
         ? drainNote(row.drain)
@@ -89,6 +91,10 @@ export async function machinesData(
     pages: Math.max(1, Math.ceil(total / PAGE)),
     filter,
   };
+}
+
+function lentAs(instance: string | null, visitor: Visitor): LentAs | null {
+  return instance === null ? null : { name: hearsNames(visitor) ? instance : null };
 }
 
 /** Why it gets nothing, for a list: whose drain it is, unless its own. */
@@ -132,6 +138,7 @@ export async function machineData(
   const [running] = await linesOf(sql, rows, config);
   return {
     ...factsOf(machine),
+    instance: lentAs(machine.instance, visitor),
     mode: modeOf({
       open: machine.open,
       busy: machine.held !== null,
@@ -180,8 +187,19 @@ function factsOf(
   | "month"
   | "namesakes"
   | "lent"
+  | "instance"
 > {
-  const { keyId, keyMadeAt, keyExpiresAt, keyRevokedAt, owner: _, open: __, held: ___, ...facts } = machine;
+  const {
+    keyId,
+    keyMadeAt,
+    keyExpiresAt,
+    keyRevokedAt,
+    owner: _,
+    open: __,
+    held: ___,
+    instance: ____,
+    ...facts
+  } = machine;
   return {
     ...facts,
     key:
