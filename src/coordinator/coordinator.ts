@@ -47,6 +47,7 @@ import { startUpkeep } from "./upkeep.ts";
 /** The program that machines run, by the name under which it is served. */
 const AGENT = "buildlet.mjs";
 const QUEUE = "queue:";
+const GIVEN = "given:";
 
 export class Coordinator implements AsyncDisposable {
   readonly sql: Sql;
@@ -186,6 +187,7 @@ export class Coordinator implements AsyncDisposable {
     };
     claims.begin((lease) => starters[lease.kind](lease));
     bus.subscribe(QUEUE, (topic) => claims.wake(topic.slice(QUEUE.length) || undefined), stop.signal);
+    bus.subscribe(GIVEN, (topic) => claims.summon(topic.slice(GIVEN.length)), stop.signal);
     await live.follow(async (farm) => {
       await source.configure(farm.repos, (tx, found) => planFound(tx, farm, found, clock.now(), source));
       await local.configure(farm);

@@ -103,6 +103,19 @@ test("a build that has failed is held as long as nothing else had its machine, a
   await until(async () => (await hold(alice, id).ended).details.endsWith("m1 has hung up since."), "it to be gone");
 });
 
+test("its machine is found at once among others that are idle", async () => {
+  await using farm = await gomoteFarm();
+  const { id, ends } = await running(farm);
+  for (const name of ["m2", "m3"])
+    await farm.machines.machine({ name, agent: { ...AGENT, instance: name.repeat(16) } });
+  const { sql } = farm.database;
+  await until(async () => (await sql.query("select from session where closed_at is null")).length === 3, "two more");
+  await ends("failure");
+  const call = hold(await farm.person("alice@example.org"), id);
+  await until(() => call.messages.length > 1, "its machine");
+  expect(await call.ended).toEqual({ code: OK, details: "" });
+});
+
 test("whoever may not borrow it, a build that ends well and one that there is not are refused; who leaves is forgotten", async () => {
   await using farm = await gomoteFarm();
   const { id, lease, ends } = await running(farm);

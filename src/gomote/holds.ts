@@ -133,8 +133,8 @@ export class Holds {
   /** The build had ended before anybody asked. */
   async #keepLater(build: BuildId): Promise<void> {
     const { sql, bus, clock } = this.#deps;
-    const kept = await keepMachineLater(sql, build, clock.now());
-    if (kept) bus.publish(`queue:${kept.hostType}`);
+    const session = await keepMachineLater(sql, build, clock.now());
+    if (session !== undefined) bus.publish(`given:${session}`);
   }
 }
 

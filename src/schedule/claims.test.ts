@@ -69,6 +69,28 @@ test("Claims: one new lease among 1,000 idle sessions is asked for by a handful"
   expect([state.started.length, state.asked.length <= 3]).toEqual([1, true]);
 });
 
+test("Claims: a session that was given a lease asks itself, once more when it is asking already, and once for each lease", async () => {
+  const { clock, claims, state } = farm();
+  offerAll(claims, 5);
+  await clock.advance(seconds(1));
+  state.asked.length = 0;
+  claims.summon(id(4));
+  claims.summon(id(4)); // the first question may have been answered before the second lease was there
+  for (let i = 0; i < 3; i++) await clock.advance(seconds(1));
+  expect(state.asked).toEqual([id(4), id(4)]);
+  state.asked.length = 0;
+  state.wanted = 1;
+  claims.summon(id(2));
+  claims.summon(id(2));
+  claims.summon("not one of here");
+  await clock.advance(seconds(1));
+  expect([state.asked[0], state.asked.filter((each) => each === id(2)).length, state.started]).toEqual([
+    id(2),
+    1,
+    [id(2)],
+  ]);
+});
+
 test("Claims: a burst of leases after one wake reaches every idle session", async () => {
   const { clock, claims, state } = farm();
   offerAll(claims, 100);

@@ -11,6 +11,8 @@
  *   dry          nothing waits: nobody else asks until the next wake
  *   an error     the session asks again itself after RETRY, since the database may have given it a lease before the answer got lost
  *
+ * A lease that is made for an idle session (whoever keeps the machine of a build that failed) is nobody else's to find: that session is `summon`ed.
+ *
  * A session is `idle`, `asking`, or not known here. `withdraw` forgets it in every state; a lease that arrives for a forgotten
  * session is still started, and whoever starts it finds the machine gone. Sessions may be offered before there is anybody to start
  * their leases (`begin`): they wait. Always: one question at a time per session, at most
@@ -118,6 +120,16 @@ export class Claims {
     }
   }
 
+  /** A session, if it is an idle one of here, was given a lease that it does not know of: it asks itself, whatever others are told. */
+  summon(session: string): void {
+    for (const queue of this.#queues.values()) {
+      const seat = queue.seats.get(session as SessionId);
+      if (seat === undefined) continue;
+      queue.owed.add(seat);
+      this.#pump(queue);
+    }
+  }
+
   /** How many sessions wait for work. */
   idle(queue: string): number {
     return this.#queues.get(queue)?.seats.size ?? 0;
@@ -150,6 +162,7 @@ export class Claims {
       const claimed = await this.#deps.claim(id);
       if (claimed.lease !== undefined) {
         if (queue.seats.get(id) === seat) queue.seats.delete(id);
+        queue.owed.delete(seat);
         queue.credits += 2;
         start(claimed.lease);
       } else {
@@ -219,7 +232,7 @@ export class Claims {
 
 /** The session that asks next: one that must, else, while questions are worth it, the first that has not heard of this generation. */
 function chosen(queue: Queue): Seat | undefined {
-  for (const seat of queue.owed) return seat;
+  for (const seat of queue.owed) if (!seat.asking) return seat;
   if (queue.credits === 0) return undefined;
   for (const seat of queue.seats.values()) {
     if (!seat.asking && seat.seen < queue.generation) return seat;

@@ -9,7 +9,16 @@
  * once, so nothing else takes the machine, and no crash loses it. Asking waits for an end that is under way, and an end sees who asked
  * before: one of the two always knows. A machine that is idle still can be kept later, too, as long as nothing else had it.
  */
-import { type BuildId, type CoordinatorId, type EpochMs, type Ms, minutes, type PersonId, plus } from "../farm/ids.ts";
+import {
+  type BuildId,
+  type CoordinatorId,
+  type EpochMs,
+  type Ms,
+  minutes,
+  type PersonId,
+  plus,
+  type SessionId,
+} from "../farm/ids.ts";
 import { LEASE_CLASSES } from "../farm/lease.ts";
 import { rankOf, starvesAt } from "../schedule/order.ts";
 import { instanceName } from "../wire/gomote/gomote.ts";
@@ -98,6 +107,7 @@ export async function dropHold(sql: Sql, request: string): Promise<void> {
 /** Of the machine on which a build failed last. */
 interface MachineFacts {
   readonly lease: number | null;
+  readonly session: SessionId | null;
   readonly machine: string | null;
   readonly resumes: boolean;
   readonly there: boolean;
@@ -118,7 +128,7 @@ interface Facts extends MachineFacts {
 }
 
 /** MachineFacts, of a build `h.build_id`. */
-const MACHINE_FACTS = `l.id as lease, m.name as machine, l.instance is not null as resumes,
+const MACHINE_FACTS = `l.id as lease, s.id as session, m.name as machine, l.instance is not null as resumes,
        coalesce(s.closed_at is null and c.ended_at is null, false) as there,
        exists (select from lease later where later.machine_id = l.machine_id and later.id <> l.id and later.held_at >= l.held_at) as given,
        coalesce(m.drained_at is not null or t.drained_at is not null, false) as drained, coalesce(t.gomote_lent, false) as lent`;
@@ -151,23 +161,15 @@ const OPEN = "instance_id is null and refusal is null";
 
 /**
  * The machine of a build that has failed becomes an instance of whoever asked for it, or they are refused: within the transaction that ends the
- * build. Undefined: nobody has asked, or they have their answer.
+ * build. The session that has the lease of it; undefined: there is none, since nobody has asked, or they have their answer.
  */
-export async function keepMachine(
-  tx: Sql,
-  build: BuildId,
-  now: EpochMs,
-): Promise<{ readonly hostType: string } | undefined> {
+export async function keepMachine(tx: Sql, build: BuildId, now: EpochMs): Promise<SessionId | undefined> {
   const asked = await tx.query(`select from gomote_hold where build_id = $1 and ${OPEN}`, [build]);
   return asked.length === 0 ? undefined : await keep(tx, build, now);
 }
 
 /** The same, of a build that has ended already. */
-export async function keepMachineLater(
-  sql: Sql,
-  build: BuildId,
-  now: EpochMs,
-): Promise<{ readonly hostType: string } | undefined> {
+export async function keepMachineLater(sql: Sql, build: BuildId, now: EpochMs): Promise<SessionId | undefined> {
   try {
     return await sql.tx((tx) => keepMachine(tx, build, now));
   } catch (error) {
@@ -177,7 +179,7 @@ export async function keepMachineLater(
   }
 }
 
-async function keep(tx: Sql, build: BuildId, now: EpochMs) {
+async function keep(tx: Sql, build: BuildId, now: EpochMs): Promise<SessionId | undefined> {
   await tx.query("select pg_advisory_xact_lock($1)", [CREATE_LOCK]);
   const [facts] = await tx.query<Facts>(
     `select h.build_id as id, h.owner, h.email, h.user_name as user, h.builder_type as "builderType", h.host_type as "hostType",
@@ -188,12 +190,12 @@ async function keep(tx: Sql, build: BuildId, now: EpochMs) {
     [build],
   );
   if (!facts) return undefined;
-  const { hostType, user, builderType } = facts;
+  const { user, builderType } = facts;
   const live = await liveNames(tx);
   const refusal = whyNot(facts) ?? usedUp(facts, live);
   if (refusal !== undefined) {
     await tx.query("update gomote_hold set refusal = $2 where build_id = $1", [build, refusal]);
-    return { hostType };
+    return undefined;
   }
   const name = instanceName(user, builderType, new Set(live.map((one) => one.name)));
   await tx.query(
@@ -220,5 +222,5 @@ async function keep(tx: Sql, build: BuildId, now: EpochMs) {
       at(plus(now, READY_WITHIN)),
     ],
   );
-  return { hostType };
+  return facts.session ?? undefined;
 }

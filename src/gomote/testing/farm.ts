@@ -181,6 +181,7 @@ export async function gomoteFarm(options: GomoteFarmOptions = {}): Promise<Gomot
   const builds: Lease[] = [];
   claims.begin((lease) => (lease.kind === "gomote" ? gomote.instances.start(lease) : builds.push(lease)));
   bus.subscribe("queue:", (topic) => claims.wake(topic.slice("queue:".length) || undefined), stop.signal);
+  bus.subscribe("given:", (topic) => claims.summon(topic.slice("given:".length)), stop.signal);
   const pages: RequestListener = (_, response) => {
     response.statusCode = 200;
     response.end("a page\n");
