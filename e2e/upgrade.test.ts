@@ -1,19 +1,24 @@
 /**
  * A farm of three coordinators upgraded one by one under load, to a version with one more migration and another agent: meanwhile old and new run side by side,
- * on a database that is the new one's already. No build is lost or doubled, none is charged for it, and pages and live logs work from any of them.
+ * on a database that is the new one's already. No build is lost or doubled, none is charged for it, no test is lost, and pages and live logs work from any of them.
  */
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { judgeTests } from "./testing/judge-tests.ts";
 import { NEXT_VERSION, nextVersion } from "./testing/next-version.ts";
 import { until } from "./testing/process.ts";
-import { ORIGINAL_TYPE, OUR_TYPE, outputOf, SeveralCoordinators } from "./testing/several.ts";
+import { ORIGINAL_TYPE, OUR_TYPE, outputOf, SeveralCoordinators, TESTS } from "./testing/several.ts";
 
 const LINES = 120;
 const BUILDERS = `[
   ...["a", "b"].map((name) => ({ name: "linux-amd64-" + name, host: "${OUR_TYPE}", steps: ["make", "test"].map((step) => ({ name: step, command: ["./work.sh", step, "${LINES}", "0.05"] })) })),
   { name: "linux-amd64-original", host: "${ORIGINAL_TYPE}", steps: [{ name: "make", command: ["./work.sh", "make", "${LINES}", "0.05"] }] },
+  { name: "linux-amd64-tests", host: "${OUR_TYPE}", helpers: 2, steps: [{ name: "tree", command: ["./work.sh", "tree", "1", "0"] }], snapshot: {},
+    tests: { list: "./tests.sh list", run: "./tests.sh run", results: "markers", groupTarget: "1s", unknown: "500ms" } },
+  { name: "linux-amd64-original-tests", host: "${ORIGINAL_TYPE}", helpers: 1, steps: [{ name: "tree", command: ["./work.sh", "tree", "1", "0"] }], snapshot: {},
+    tests: { list: ${JSON.stringify(TESTS)}, run: { command: ["./tests.sh", "run"] }, groupTarget: "1s", unknown: "500ms" } },
 ]`;
-const BUILDERS_COUNT = 3;
+const BUILDERS_COUNT = 5;
 const PAGES = ["/", "/builders", "/queues", "/machines", "/status", "/b/1", "/b/1/make/log"];
 
 /** Loads pages from whichever coordinators run, until it is told to stop; resolves with those that could not be shown. */
@@ -82,7 +87,10 @@ test("three coordinators are upgraded one by one under load, the first one with 
   done.abort();
   expect(await visited).toEqual([]);
   expect({
-    builds: await farm.rows("select outcome, count(*)::int as n from build group by outcome"),
+    builds: await farm.rows(
+      "select outcome, count(*)::int as n from build where builder <> 'linux-amd64-tests' group by outcome",
+    ),
+    lost: await farm.rows("select build_id, name, losses from test where losses > 0"),
     verdicts: await farm.rows(
       "select build_id from attempt where outcome in ('success', 'failure') group by build_id having count(*) > 1",
     ),
@@ -92,14 +100,17 @@ test("three coordinators are upgraded one by one under load, the first one with 
     leases: await farm.number("select count(*) as n from lease where state <> 'ended'"),
     aside: await farm.number("select count(*) as n from machine where set_aside_at is not null"),
   }).toEqual({
-    builds: [{ outcome: "success", n: farm.commits * BUILDERS_COUNT }],
+    builds: [{ outcome: "success", n: farm.commits * (BUILDERS_COUNT - 1) }],
+    lost: [],
     verdicts: [],
     charged: [],
     ranOften: [],
-    commands: farm.commits * 4,
+    commands: farm.commits * 5,
     leases: 0,
     aside: 0,
   });
+
+  await judgeTests(farm);
 
   farm.dist = before;
   await farm.stopCoordinator(0, "SIGTERM");

@@ -233,13 +233,17 @@ export class SeveralCoordinators implements AsyncDisposable {
     );
   }
 
-  /** A simulated machine that runs the original's agent, whose `work.sh` is done here; it comes back whenever its session ends. */
+  /** A simulated machine that runs the original's agent, whose `work.sh` and `tests.sh run` are done here; it comes back whenever its session ends. */
   async original(name: string): Promise<AsyncDisposable> {
     const key = await this.key(ORIGINAL_TYPE);
     const stop = new AbortController();
     let now: OriginalBuildlet | undefined;
     const exec: OriginalBuildlet["options"]["exec"] = async ({ args }, { write, signal }) => {
       const [step = "", lines = "0", pause = "0", file] = args;
+      if (step === "run") {
+        await new Promise((resolve) => setTimeout(resolve, 400 * (args.length - 1)));
+        return "ok";
+      }
       let n = 0;
       while ((n < Number(lines) || !existsSync(file ?? this.folder)) && !signal.aborted) {
         await write(`${step} ${++n} of ${lines}\n`);
