@@ -22,6 +22,7 @@ function machineOf(answers: readonly Exec[], resumes = true) {
     readTgz: unused,
     readFiles: unused,
     removeAll: unused,
+    cleanUp: unused,
     writeTgz: unused,
     writeTgzFromUrl: unused,
     workDir: unused,

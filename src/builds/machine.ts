@@ -61,7 +61,10 @@ export interface BuildClient {
   readTgz(dir: string, signal?: AbortSignal): Promise<Readable>;
   /** A tar.gz of these files of `dir` and nothing else, without those that are gone. Only for an agent of ours; must be read or destroyed. */
   readFiles(dir: string, names: readonly string[], signal?: AbortSignal): Promise<Readable>;
+  /** Deletes files, and nothing else. */
   removeAll(paths: readonly string[], signal?: AbortSignal): Promise<void>;
+  /** Deletes all files, and ends all that runs on an agent of ours. */
+  cleanUp(signal?: AbortSignal): Promise<void>;
   writeTgz(dir: string, body: Readable, signal?: AbortSignal): Promise<Unpacked>;
   /** The machine itself fetches the archive. */
   writeTgzFromUrl(dir: string, url: string, signal?: AbortSignal): Promise<void>;

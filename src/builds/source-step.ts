@@ -35,7 +35,7 @@ type Waits = (what: string) => void;
 /** Empties the machine, and with that ends all that the farm runs on it. */
 export function clean(clock: Clock, machine: BuildMachine, signal: AbortSignal): Promise<void> {
   return within(clock, CLEAN_LIMIT, [machine.gone, signal], `cleaning ${machine.name}`, (limited) =>
-    machine.client.removeAll(["."], limited),
+    machine.client.cleanUp(limited),
   );
 }
 

@@ -38,6 +38,7 @@ function slowMachine() {
     gone: new AbortController().signal,
     client: {
       removeAll: async () => {},
+      cleanUp: async () => {},
       workDir: async () => "/build",
       writeFile: async () => {},
       ls: async () => [],

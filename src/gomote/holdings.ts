@@ -22,7 +22,7 @@ import { type Instance, instanceOfLease, instancesById, instanceUp, tryAnotherMa
 import { endLease, goesOnElsewhere, heldLeases, lostLeases, parkLease } from "../store/leases.ts";
 import { patiently } from "../store/patience.ts";
 import type { Sql } from "../store/sql.ts";
-import { emptyWorkDir } from "./work-dir.ts";
+import { cleanedUp } from "./work-dir.ts";
 
 /** To empty a machine and to ask it for its work dir, before and after somebody had it. */
 const READY_LIMIT: Ms = minutes(10);
@@ -189,7 +189,7 @@ export class Holdings implements AsyncDisposable {
       [over],
       `making ${machine.name} ready`,
       async (limited: AbortSignal) => {
-        if (!found.keeps) await emptyWorkDir(machine, limited);
+        if (!found.keeps) await cleanedUp(machine, limited);
         return machine.client.workDir(limited);
       },
     );
@@ -247,7 +247,7 @@ export class Holdings implements AsyncDisposable {
     if (machine.agent === "original") return "clean";
     try {
       await within(this.#deps.clock, READY_LIMIT, [machine.gone], `emptying ${machine.name}`, (limited) =>
-        machine.client.removeAll(["."], limited),
+        machine.client.cleanUp(limited),
       );
       return "clean";
     } catch (error) {

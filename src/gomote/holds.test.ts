@@ -78,8 +78,11 @@ test("the very machine of a build that fails becomes an instance, with all that 
   expect(await alice.stream("ExecuteCommand", { gomote_id, command: "true" }).ended).toMatchObject({ code: OK });
   const audit = await farm.database.sql.query("select who, detail from audit where action = 'gomote hold'");
   expect(audit).toEqual([{ who: "alice@example.org", detail: `the machine of build ${id}` }]);
+  expect(await alice.call("RemoveFiles", { gomote_id, paths: ["."] })).toEqual({});
+  const removed = machine.calls.filter((each) => each === "POST /removeall path=.");
+  expect([removed.length, machine.leasesOver]).toEqual([1, 0]); // what she has running goes on
   expect(await alice.call("DestroyInstance", { gomote_id })).toEqual({});
-  await until(() => machine.calls.includes("POST /removeall path=."), "the machine to be emptied afterwards");
+  await until(() => machine.leasesOver === 1, "the machine to be emptied afterwards");
   expect(await farm.database.sql.query("select from gomote_hold")).toEqual([]);
 });
 

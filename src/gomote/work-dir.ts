@@ -1,5 +1,5 @@
 /**
- * Emptying a machine's work dir. Our agent keeps the folder itself; the original removes it with what is in it, cannot list it then, and makes
+ * Emptying a machine's work dir, for a borrower who goes on, or for the next one. Our agent keeps the folder itself; the original removes it with what is in it, cannot list it then, and makes
  * it again for whatever is written there next: it is given an archive of nothing.
  */
 import { Readable } from "node:stream";
@@ -7,8 +7,19 @@ import { gzipSync } from "node:zlib";
 import type { MachineSession } from "../machines/machine-session.ts";
 import { tarEnd } from "../wire/tar/tar-writer.ts";
 
-export async function emptyWorkDir({ agent, client }: MachineSession, signal: AbortSignal): Promise<void> {
-  await client.removeAll(["."], signal);
+/** What runs there goes on. */
+export async function emptyWorkDir(machine: MachineSession, signal: AbortSignal): Promise<void> {
+  await machine.client.removeAll(["."], signal);
+  await madeAgain(machine, signal);
+}
+
+/** Nothing that ran there goes on. */
+export async function cleanedUp(machine: MachineSession, signal: AbortSignal): Promise<void> {
+  await machine.client.cleanUp(signal);
+  await madeAgain(machine, signal);
+}
+
+async function madeAgain({ agent, client }: MachineSession, signal: AbortSignal): Promise<void> {
   if (agent === "original") await client.writeTgz("", Readable.from([gzipSync(tarEnd())]), signal);
 }
 

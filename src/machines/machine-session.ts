@@ -66,7 +66,10 @@ export interface BuildletClient {
   /** The buildlet's protocol version. */
   status(signal?: AbortSignal): Promise<{ readonly version: number }>;
   workDir(signal?: AbortSignal): Promise<string>;
+  /** Deletes files, and nothing else. */
   removeAll(paths: readonly string[], signal?: AbortSignal): Promise<void>;
+  /** Empties the machine for whoever has it next: our agent ends all that runs there, and the work dir is deleted. */
+  cleanUp(signal?: AbortSignal): Promise<void>;
   /** Unpacks a tar.gz below `dir`; "" is the work dir. `body` is destroyed when the call fails. */
   writeTgz(dir: string, body: Readable, signal?: AbortSignal): Promise<Unpacked>;
   /** The machine itself fetches the archive. */

@@ -19,7 +19,7 @@ const FILE = "hello.txt";
 const OUTPUT_LIMIT = 64 * 1024;
 
 export type Probed = Pick<MachineSession, "name" | "gone"> & {
-  readonly client: Pick<MachineSession["client"], "removeAll" | "writeTgz" | "exec">;
+  readonly client: Pick<MachineSession["client"], "cleanUp" | "writeTgz" | "exec">;
 };
 
 /** `shell`: the program and the flags that run a command's text on this platform. Resolves with how long it took. */
@@ -30,7 +30,7 @@ export async function probe(machine: Probed, shell: readonly string[], clock: Cl
   let doing = "emptying its work folder";
   const work = async (limited: AbortSignal): Promise<void> => {
     const { client } = machine;
-    await client.removeAll(["."], limited);
+    await client.cleanUp(limited);
     doing = "writing a small tree";
     await client.writeTgz(FOLDER, Readable.from([tree(word)]), limited);
     const show = shell[0] === "cmd" ? `type ${FILE}` : `cat ${FILE}`;

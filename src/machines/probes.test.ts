@@ -11,7 +11,7 @@ import { PROBE_LIMIT, type Probed, probe } from "./probe.ts";
 import { PROBE_EVERY, Probes } from "./probes.ts";
 
 /** A machine that keeps what is written and prints it; `trouble` breaks one of its calls. */
-function machine(trouble: "removeAll" | "writeTgz" | "exec" | "wrong word" | "hangs" | "" = ""): Probed & {
+function machine(trouble: "cleanUp" | "writeTgz" | "exec" | "wrong word" | "hangs" | "" = ""): Probed & {
   readonly calls: string[];
   readonly hangUp: () => void;
 } {
@@ -28,7 +28,7 @@ function machine(trouble: "removeAll" | "writeTgz" | "exec" | "wrong word" | "ha
     calls,
     hangUp: () => gone.abort(new FarmError("machine-gone", "hung up")),
     client: {
-      removeAll: async () => broken("removeAll"),
+      cleanUp: async () => broken("cleanUp"),
       writeTgz: async (_dir: string, body: Readable) => {
         const chunks: Buffer[] = [];
         for await (const chunk of body) chunks.push(chunk as Buffer);
@@ -52,7 +52,7 @@ const never = new AbortController().signal;
 test("probe() empties, writes, runs the platform's shell and reads back", async () => {
   const well = machine();
   await probe(well, ["cmd", "/c"], new FakeClock(), never);
-  expect(well.calls).toEqual(["removeAll", "writeTgz", "exec", "cmd /c type hello.txt"]);
+  expect(well.calls).toEqual(["cleanUp", "writeTgz", "exec", "cmd /c type hello.txt"]);
 });
 
 test("probe() says what failed", async () => {
@@ -61,7 +61,7 @@ test("probe() says what failed", async () => {
       () => "well",
       (error: FarmError) => error.message,
     );
-  expect(await failing(machine("removeAll"))).toBe("emptying its work folder: removeAll answered 500");
+  expect(await failing(machine("cleanUp"))).toBe("emptying its work folder: cleanUp answered 500");
   expect(await failing(machine("writeTgz"))).toBe("writing a small tree: writeTgz answered 500");
   expect(await failing(machine("exec"))).toBe('running "cat hello.txt": exec answered 500');
   expect(await failing(machine("wrong word"))).toBe('running "cat hello.txt": it did not print what was written');

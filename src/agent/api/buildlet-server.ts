@@ -14,6 +14,8 @@ import { messageOf } from "../../farm/errors.ts";
 import { parseBool } from "../../farm/flags.ts";
 import {
   EXCLUDE_FIELD,
+  LEASE_HEADER,
+  LEASE_OVER,
   ONLY_FIELD,
   SKIPPED_HEADER,
   SNAPSHOT_BESIDE,
@@ -23,7 +25,7 @@ import {
 } from "../../wire/buildlet-api/buildlet-api.ts";
 import { EXEC_END_PATH } from "../../wire/buildlet-api/execution.ts";
 import { LS_DEPTH, LS_NUL } from "../../wire/buildlet-api/ls-line.ts";
-import { cleanPath, isRelPath } from "../../wire/buildlet-api/rel-path.ts";
+import { isRelPath } from "../../wire/buildlet-api/rel-path.ts";
 import { TAR_LIMITS } from "../../wire/tar/tar-reader.ts";
 import type { IdleMemory } from "../idle-memory.ts";
 import { ensureWorkDir } from "../work-dir.ts";
@@ -53,7 +55,7 @@ export class BuildletServer implements AsyncDisposable {
   /** Settles when nothing is being removed. Whoever asked may have hung up, and what the next one writes when its own is answered must stay. */
   #removing: Promise<void> = Promise.resolve();
 
-  /** `endShells`: the work dir is emptied, for somebody else; says whether there were any. */
+  /** `endShells`: the lease is over; says whether there were any. */
   constructor(deps: ApiDeps, idle: IdleMemory, endShells: () => Promise<boolean>) {
     this.#deps = deps;
     this.#digests = new KnownDigests(deps.clock);
@@ -140,17 +142,19 @@ export class BuildletServer implements AsyncDisposable {
     void this.#execHandler().then((exec) => exec.commands.prepare());
   }
 
-  async #remove(paths: readonly string[]): Promise<void> {
+  async #remove(paths: readonly string[], isLeaseOver: boolean): Promise<void> {
     const { removeAll } = await import("./remove-all.ts");
-    const all = paths.some((path) => cleanPath(path) === ".");
-    if (all && (await this.#endShells())) await this.expectLeftovers();
-    // What an earlier build left running would go on writing into the next one's work dir.
-    if (this.#exec) {
-      const exec = await this.#exec;
-      if (all) await exec.executions.clear();
-      await exec.commands.killLeftovers(all ? "lease" : "commands");
-    }
+    if (isLeaseOver) await this.#endLease();
     await removeAll(this.#deps.workDir, paths);
+  }
+
+  /** Whoever had the machine has it no more: what they left running would go on writing into the next one's work dir. */
+  async #endLease(): Promise<void> {
+    if (await this.#endShells()) await this.expectLeftovers();
+    if (!this.#exec) return;
+    const exec = await this.#exec;
+    await exec.executions.clear();
+    await exec.commands.killLeftovers();
   }
 
   #makeRoutes(): ReadonlyMap<string, Route> {
@@ -312,7 +316,8 @@ export class BuildletServer implements AsyncDisposable {
             for (const path of paths) {
               if (!isRelPath(path, windows)) checkRelPath("path", path, windows);
             }
-            const removed = this.#removing.then(() => this.#remove(paths));
+            const isLeaseOver = request.headers[LEASE_HEADER.toLowerCase()] === LEASE_OVER;
+            const removed = this.#removing.then(() => this.#remove(paths, isLeaseOver));
             this.#removing = removed.catch(() => {}); // whoever asked for it hears
             await removed;
             this.#prepareExec();

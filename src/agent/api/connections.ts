@@ -24,7 +24,7 @@ export class Connections implements AsyncDisposable {
   readonly #sockets = new Set<Socket>();
   #server: Promise<BuildletServer> | undefined;
   #shells: Promise<Shells> | undefined;
-  /** Since the work dir was emptied a shell was asked for. */
+  /** Since the last lease's end a shell was asked for. */
   #shellsRan = false;
 
   constructor(deps: ApiDeps) {
@@ -104,7 +104,7 @@ export class Connections implements AsyncDisposable {
     return this.#server;
   }
 
-  /** The work dir is emptied: says whether there were any. */
+  /** The lease is over: says whether there were any. */
   async #endShells(): Promise<boolean> {
     const ran = this.#shellsRan;
     this.#shellsRan = false;

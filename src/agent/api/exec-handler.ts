@@ -80,7 +80,7 @@ export class ExecHandler implements AsyncDisposable {
 
   /** Between sessions: what nobody can take up again ends, and leaves nothing running. */
   async endSession(): Promise<void> {
-    if (!this.executions.any) await this.commands.killLeftovers("lease");
+    if (!this.executions.any) await this.commands.killLeftovers();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

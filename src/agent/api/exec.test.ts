@@ -1,9 +1,11 @@
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { chmod, mkdir, writeFile } from "node:fs/promises";
+import type { OutgoingHttpHeaders } from "node:http";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { LEASE_HEADER, LEASE_OVER } from "../../wire/buildlet-api/buildlet-api.ts";
 import { type ExecForm, encodeExecForm } from "../../wire/buildlet-api/exec-form.ts";
 import { type Reply, replyOf } from "../testing/original-coordinator.ts";
 import { running } from "../testing/processes.ts";
@@ -211,16 +213,19 @@ test("[coordinator 47] when the client goes away everything that the command sta
   await machine.coordinator.until(() => running(word).length === 0);
 });
 
-test("what a build left running is killed when the work dir is emptied, and not what is still running", async () => {
+test("what a build left running is killed when the lease ends, not when files are deleted, and not what is still running", async () => {
   const left = `sleep-${randomBytes(6).toString("hex")}`;
-  await script("leave", `#!/bin/bash\n(exec -a ${left} setsid sleep 300 >/dev/null 2>&1 </dev/null &)\n`);
+  await script("leave", `#!/bin/bash\n(setsid bash -c 'exec -a ${left} sleep 300' >/dev/null 2>&1 </dev/null &)\n`);
   await exec({ cmd: "./leave" });
-  await machine.coordinator.until(() => running("300").length > 0);
+  await machine.coordinator.until(() => running(left).length === 1);
   const busy = await start({ args: ["-c", "echo up; sleep 0.5; echo still here"], dir: "/" });
   await new Promise((resolve) => busy.once("data", resolve));
-  const headers = { "Content-Type": "application/x-www-form-urlencoded" };
-  expect((await machine.coordinator.fetch({ method: "POST", path: "/removeall", headers }, "path=.")).status).toBe(200);
-  expect(running(left)).toEqual([]);
+  const removed = async (headers: OutgoingHttpHeaders) =>
+    (await machine.coordinator.fetch({ method: "POST", path: "/removeall?path=.", headers })).status;
+  expect([await removed({}), await removed({ [LEASE_HEADER]: "going on" }), running(left).length]).toEqual([
+    200, 200, 1,
+  ]);
+  expect([await removed({ [LEASE_HEADER]: LEASE_OVER }), running(left).length]).toEqual([200, 0]);
   expect((await replyOf(busy)).body.toString()).toContain("still here");
 });
 

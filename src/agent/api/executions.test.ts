@@ -9,6 +9,7 @@ import { expect, onTestFinished, test, vi } from "vitest";
 import { minutes, seconds } from "../../farm/ids.ts";
 import { RECONNECT_WITHIN } from "../../farm/lease.ts";
 import { FakeClock } from "../../farm/testing/fake-clock.ts";
+import { LEASE_HEADER, LEASE_OVER } from "../../wire/buildlet-api/buildlet-api.ts";
 import { encodeExecForm } from "../../wire/buildlet-api/exec-form.ts";
 import { Execution } from "../exec/execution.ts";
 import { Spool } from "../exec/spool.ts";
@@ -25,8 +26,9 @@ function ask(machine: TestMachine, script: string, id: string, from: number | st
   return machine.coordinator.open({ method: "POST", path: "/exec", headers }, encodeExecForm(form));
 }
 
-async function post(machine: TestMachine, path: string, body: string): Promise<number> {
-  return (await replyOf(await machine.coordinator.open({ method: "POST", path, headers: FORM }, body))).status;
+async function post(machine: TestMachine, path: string, body: string, further = {}): Promise<number> {
+  const headers = { ...FORM, ...further };
+  return (await replyOf(await machine.coordinator.open({ method: "POST", path, headers }, body))).status;
 }
 
 const outcome = async (response: Parameters<typeof replyOf>[0] | Promise<Parameters<typeof replyOf>[0]>) => {
@@ -92,8 +94,11 @@ test("what cannot be gone on with is refused: a name that is not known, one that
   expect((await outcome(ask(machine, "echo again", "a1.1")))[0]).toBe(410);
   expect((await outcome(ask(machine, "true", "../x")))[0]).toBe(400);
   expect((await outcome(ask(machine, "true", "a1.3", "-1")))[0]).toBe(400);
-  // A new build: the names of the one before mean nothing any more.
+  // Files only: the names go on to mean what they meant.
   expect(await post(machine, "/removeall", "path=.")).toBe(200);
+  expect((await outcome(ask(machine, "echo again", "a1.1")))[0]).toBe(410);
+  // A new build: the names of the one before mean nothing any more.
+  expect(await post(machine, "/removeall", "path=.", { [LEASE_HEADER]: LEASE_OVER })).toBe(200);
   expect(await outcome(ask(machine, "echo new", "a1.1"))).toEqual([200, "new\n", "ok"]);
 });
 

@@ -6,8 +6,7 @@
  *   started -abort-> killed -> ended  the client went away or the session ended: the whole tree is killed
  *
  * What a command left running in the background without holding its output stays for the commands after it, and is killed
- * by `killLeftovers` and when the session ends; what cleared its environment and left the command's session, when the lease ends (work
- * dir emptied). Whether there is any is looked at soon after a command ended, so that the next build need not wait for that. The sessions
+ * when the lease ends (`killLeftovers`) and when the session does. Whether there is any is looked at soon after a command ended, so that the next build need not wait for that. The sessions
  * of ended commands are remembered as long as somebody is in them. Output is never buffered beyond one pipe and one chunk:
  * while the reader is behind, the command waits.
  */
@@ -95,10 +94,10 @@ export class Commands implements AsyncDisposable {
     this.#nobodyLeft = false;
   }
 
-  /** Kills what ended commands left running; at the end of a lease also whoever is known by the work dir alone, unless commands run. */
-  async killLeftovers(of: "commands" | "lease"): Promise<void> {
+  /** The lease is over: kills what ended commands left running, also whoever is known by the work dir alone, unless commands run. */
+  async killLeftovers(): Promise<void> {
     if (this.#nobodyLeft) return;
-    const place = of === "lease" && this.#running.size === 0 ? this.#workDir : undefined;
+    const place = this.#running.size === 0 ? this.#workDir : undefined;
     const spare = new Set(this.#running);
     await killTree({ mark: `${this.#id}.`, spare, sessions: this.#sessions, place }, this.#platform);
   }
@@ -107,7 +106,7 @@ export class Commands implements AsyncDisposable {
     this.#over.abort(new Error("The session ended"));
     await Promise.allSettled(this.#ends);
     this.#look.abort(ENOUGH);
-    await this.killLeftovers("lease");
+    await this.killLeftovers();
     this.#pipes[Symbol.dispose]();
   }
 

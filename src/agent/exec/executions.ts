@@ -3,7 +3,7 @@
  *
  *   unknown -start-> known -ended by the client, given up, crowded out-> over
  *
- * A name that is over starts nothing again, so that no command runs twice. `clear`, at the beginning of a build, forgets all.
+ * A name that is over starts nothing again, so that no command runs twice. `clear`, at the end of a lease, forgets all.
  */
 import type { Clock } from "../../farm/clock.ts";
 import type { OutputSink } from "./commands.ts";
@@ -54,7 +54,7 @@ export class Executions implements AsyncDisposable {
     await this.#running.get(id);
   }
 
-  /** A new build begins. */
+  /** The lease is over. */
   async clear(): Promise<void> {
     await Promise.all([...this.#known.keys()].map((id) => this.end(id)));
     this.#over.clear();

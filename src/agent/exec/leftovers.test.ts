@@ -71,7 +71,7 @@ describe.runIf(process.platform === "linux")("on Linux", () => {
       const word = nap();
       expect(await run(commands, dir === "work" ? folder : dir, how(word))).toBe("ok");
       await until(() => running(word).length === 1);
-      await commands.killLeftovers("lease");
+      await commands.killLeftovers();
       await until(() => running(word).length === 0);
     });
   }
@@ -96,7 +96,7 @@ describe.runIf(process.platform === "linux")("on Linux", () => {
     for (const pid of running(daemon)) process.kill(Number(pid), "SIGKILL");
     await until(() => running(daemon).length === 0);
     expect(running(left)).toHaveLength(1);
-    await commands.killLeftovers("lease");
+    await commands.killLeftovers();
     await until(() => running(left).length === 0);
   });
 
@@ -113,7 +113,7 @@ describe.runIf(process.platform === "linux")("on Linux", () => {
         running(terminal).length === 4 && [elsewhere, child, editor, left].every((word) => running(word).length === 1),
     );
     const before = [elsewhere, child, editor, terminal].map(running);
-    await commands.killLeftovers("lease");
+    await commands.killLeftovers();
     await until(() => running(left).length === 0);
     expect([elsewhere, child, editor, terminal].map(running)).toEqual(before);
   });
@@ -124,7 +124,7 @@ describe.runIf(process.platform === "linux")("on Linux", () => {
     await run(commands, folder, `(env -i sleep ${left} ${SILENT} &)`);
     const ended = run(commands, folder, `env -i setsid -f sleep ${server} ${SILENT}; exec sleep ${busy}`);
     await until(() => [server, left, busy].every((word) => running(word).length === 1));
-    await commands.killLeftovers("lease");
+    await commands.killLeftovers();
     await until(() => running(left).length === 0);
     expect([running(server).length, running(busy).length]).toEqual([1, 1]);
     await commands[Symbol.asyncDispose]();

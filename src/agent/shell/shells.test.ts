@@ -1,11 +1,12 @@
 import { createReadStream } from "node:fs";
 import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
-import { createServer as createHttpServer, type IncomingMessage, request } from "node:http";
+import { createServer as createHttpServer, type IncomingMessage, type OutgoingHttpHeaders, request } from "node:http";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { packPty } from "../../../scripts/pty-packages.ts";
+import { LEASE_HEADER, LEASE_OVER } from "../../wire/buildlet-api/buildlet-api.ts";
 import {
   type Exit,
   encodeShellFrame,
@@ -113,6 +114,11 @@ class World implements AsyncDisposable {
     const socket = await this.switched();
     if (typeof socket === "number") throw new Error(`It answered ${socket}`);
     return new Shell(socket, opening);
+  }
+
+  async emptied(headers: OutgoingHttpHeaders): Promise<void> {
+    const asked = { port: this.port, path: "/removeall?path=.", method: "POST", headers };
+    await new Promise((resolve) => request(asked, resolve).end());
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -258,23 +264,22 @@ const lives = (pid: number) => {
   }
 };
 
-test.runIf(LINUX).each(["connection", "work dir"])("a shell and all that it started die with the %s", async (what) => {
+test.runIf(LINUX).each(["connection", "lease"])("a shell and all that it started die with the %s", async (what) => {
   const { workDir } = world;
   const shell = await world.open({ ...plain, command: null, terminal: TERMINAL });
   shell.type("SHELL_PID=$$ setsid sh -c 'echo pids $$ $SHELL_PID end; exec sleep 1000' &\n");
   await shell.until(() => /pids \d+ \d+ end/.test(shell.out));
   const pids = (/pids (\d+) (\d+) end/.exec(shell.out) ?? []).slice(1).map(Number);
   expect(pids.map(lives)).toEqual([true, true]);
+  await world.emptied({}); // as `gomote rm .` of whoever types
+  expect(pids.map(lives)).toEqual([true, true]);
   if (what === "connection") shell.socket.destroy();
-  else {
-    const path = "/removeall?path=.";
-    await new Promise((resolve) => request({ port: world.port, path, method: "POST" }, resolve).end());
-  }
+  else await world.emptied({ [LEASE_HEADER]: LEASE_OVER });
   await shell.closed;
   const end = performance.now() + 10_000;
   while (pids.some(lives) && performance.now() < end) await new Promise((resolve) => setTimeout(resolve, 5));
   expect(pids.map(lives)).toEqual([false, false]);
-  if (what === "work dir") expect(await stat(join(workDir, "x")).catch(() => "empty")).toBe("empty");
+  if (what === "lease") expect(await stat(join(workDir, "x")).catch(() => "empty")).toBe("empty");
 });
 
 test.runIf(LINUX)(
@@ -286,9 +291,7 @@ test.runIf(LINUX)(
     await shell.closed;
     const pids = [...shell.out.matchAll(/pid (\d+) end/g)].map(([, pid]) => Number(pid));
     expect(pids).toHaveLength(2);
-    await new Promise((resolve) =>
-      request({ port: world.port, path: "/removeall?path=.", method: "POST" }, resolve).end(),
-    );
+    await world.emptied({ [LEASE_HEADER]: LEASE_OVER });
     const end = performance.now() + 10_000;
     while (pids.some(lives) && performance.now() < end) await new Promise((resolve) => setTimeout(resolve, 5));
     expect(pids.map(lives)).toEqual([false, false]);

@@ -3,7 +3,7 @@
  * shell is reached over the very connection that it was asked for on, and by nobody else.
  *
  *   asked -open-> starting -> running -exits-> told, hung up
- *   any -the connection breaks, the work dir is emptied, the agent ends-> killed, with all that it started
+ *   any -the connection breaks, the lease ends, the agent ends-> killed, with all that it started
  *
  * A command finds what one of /exec finds: the same environment, the same work dir; TERM is added. So what works here works in a build.
  */

@@ -86,6 +86,10 @@ export class FakeMachine implements BuildMachine {
         return options.readFiles?.(names) ?? this.#readTgz(dir, below);
       },
       removeAll: (paths, signal) => this.#removeAll(paths, signal),
+      cleanUp: async (signal) => {
+        await this.#removeAll(["."], signal);
+        options.process?.clean();
+      },
       writeTgz: (dir, body, signal) => this.#writeTgz(dir, body, signal),
       writeTgzFromUrl: async (dir, url) => void this.calls.push(`writetgz ${dir} ${url}`),
       exec: (command, onOutput, signal) => this.#exec(command, onOutput, signal),
@@ -114,7 +118,6 @@ export class FakeMachine implements BuildMachine {
     }
     this.#trouble("removeall");
     signal?.throwIfAborted();
-    this.#options.process?.clean();
   }
 
   #ls(dir: string, { recursive, depth = recursive ? Number.POSITIVE_INFINITY : 1, skip = [] }: Listing): string[] {

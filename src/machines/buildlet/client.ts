@@ -13,6 +13,8 @@ import { sizeText } from "../../farm/size-text.ts";
 import {
   EXCLUDE_FIELD,
   EXEC_HEAD_LIMIT_MS,
+  LEASE_HEADER,
+  LEASE_OVER,
   ONLY_FIELD,
   PROCESS_STATE,
   SKIPPED_HEADER,
@@ -26,7 +28,7 @@ import { EXEC_END_PATH, executionAge, executionFields, executionLength } from ".
 import { LS_DEPTH, LS_NUL, linesOf } from "../../wire/buildlet-api/ls-line.ts";
 import { PROCESS_OK } from "../../wire/buildlet-api/process-state.ts";
 import { SHELL_PATH, SHELL_UPGRADE } from "../../wire/buildlet-api/shell.ts";
-import { fieldValues } from "../../wire/revdial/http-head.ts";
+import { fieldValues, type HeaderField } from "../../wire/revdial/http-head.ts";
 import type { BuildletClient, ExecRequest, ExecResult, LsOptions, SnapshotBody, Unpacked } from "../machine-session.ts";
 import { Exchanges, type ExchangesOptions, type Request, type Response } from "./exchange.ts";
 import { switched } from "./switched.ts";
@@ -85,6 +87,10 @@ export class HttpBuildlet implements BuildletClient {
 
   async removeAll(paths: readonly string[], signal?: AbortSignal): Promise<void> {
     await this.#post("/removeall", new URLSearchParams(paths.map((path): [string, string] => ["path", path])), signal);
+  }
+
+  async cleanUp(signal?: AbortSignal): Promise<void> {
+    await this.#post("/removeall", new URLSearchParams({ path: "." }), signal, [[LEASE_HEADER, LEASE_OVER]]);
   }
 
   async writeTgz(dir: string, body: Readable, signal?: AbortSignal): Promise<Unpacked> {
@@ -186,9 +192,14 @@ export class HttpBuildlet implements BuildletClient {
     await this.#text(request, ANSWER_LIMIT).catch(() => {});
   }
 
-  async #post(target: string, form: URLSearchParams, signal: AbortSignal | undefined): Promise<void> {
+  async #post(
+    target: string,
+    form: URLSearchParams,
+    signal: AbortSignal | undefined,
+    fields: readonly HeaderField[] = [],
+  ): Promise<void> {
     const body = Buffer.from(form.toString());
-    await this.#text({ method: "POST", target, type: FORM, body }, ANSWER_LIMIT, signal);
+    await this.#text({ method: "POST", target, type: FORM, fields, body }, ANSWER_LIMIT, signal);
   }
 
   /** The response to `request` once its status is 200; otherwise its words as an error. */

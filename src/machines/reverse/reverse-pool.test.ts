@@ -489,12 +489,12 @@ test("[coordinator 63] a machine of our own serves builds one after the other; t
   const session = await farm.session();
   for (let build = 1; build <= 3; build++) {
     const taken = farm.pool.take(session.id);
-    await taken?.client.removeAll(["."]);
+    await taken?.client.cleanUp();
     expect(farm.pool.sessions()[0]?.mode).toBe("busy");
     await farm.pool.release(session.id, "clean");
     expect([(await farm.session(build + 1)).id, farm.pool.sessions()[0]?.mode]).toEqual([session.id, "idle"]);
   }
-  expect(machine.calls).toEqual(Array(3).fill("POST /removeall path=."));
+  expect([machine.calls, machine.leasesOver]).toEqual([Array(3).fill("POST /removeall path=."), 3]);
   farm.pool.take(session.id);
   await farm.pool.release(session.id, "broken");
   expect([await machine.ended, machine.calls.slice(-2), farm.offered.length]).toEqual([0, ["POST /halt", "end"], 4]);

@@ -349,7 +349,7 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
   /** Ends what it runs for nobody, before it is seen as one that has nothing to do. */
   #empty({ client }: Session): Promise<void> {
     return within(this.#deps.clock, EMPTY_LIMIT, [], noAnswer("POST /removeall", EMPTY_LIMIT), (limited) =>
-      client.removeAll(["."], limited),
+      client.cleanUp(limited),
     );
   }
 
