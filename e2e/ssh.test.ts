@@ -427,7 +427,7 @@ test.each([0, 1])(
     for (const { id: execution_id, process_state } of await list())
       if (process_state === "")
         expect(await alice.call("KillExecution", { gomote_id: id, execution_id }, OWN)).toEqual({});
-    expect(await running).toMatchObject({ status: 255, errors: "# It was killed with gomote kill.\n" });
+    expect(await running).toMatchObject({ status: 255, errors: "# This is over: it was killed by whoever ran it.\n" });
     expect(await terminal.ends()).toBe(255);
     await until(
       async () => (await processesWith(word)).filter((line) => !line.includes("ssh -F")).length === 0,

@@ -16,7 +16,7 @@ import { type OwnServiceDeps, ownService } from "../gomote/rpc/own-service.ts";
 import { PeerCalls } from "../gomote/rpc/peer-calls.ts";
 import { type Records, recordsOf } from "../gomote/rpc/requests.ts";
 import { serveRpc } from "../gomote/rpc/serve-rpc.ts";
-import { ShellCommands } from "../gomote/shell-commands.ts";
+import { RunningCommands } from "../gomote/running-commands.ts";
 import { Gate } from "../gomote/ssh/gate.ts";
 import { type GatewayDeps, SshGateway } from "../gomote/ssh/gateway.ts";
 import type { GatewayKeys } from "../gomote/ssh/keys.ts";
@@ -57,6 +57,7 @@ export interface Gomote extends AsyncDisposable {
   readonly records: Records;
   readonly holds: Holds;
   readonly terminals: Terminals;
+  readonly running: RunningCommands;
   /** Files on their way, by the keys of their blobs. */
   readonly transfers: Pick<Transfers, "blob">;
   /** Undefined: there are no shells. */
@@ -88,11 +89,11 @@ export function openGomote(deps: GomoteDeps): Gomote {
   const waiting = stack.use(new WaitingRoom(deps));
   const creations = new Creations({ sql, bus, clock, coordinator, config, instances, waiting });
   const holds = new Holds({ sql, bus, clock, coordinator, config, instances, waiting, stopping });
-  const commands = new Commands({ sql, bus, clock, log, config });
-  const shellCommands = new ShellCommands({ sql, bus, clock, log });
+  const running = stack.use(new RunningCommands({ sql, bus, clock, log, coordinator, instances }));
+  const commands = new Commands({ clock, config, running });
   const transfers = new Transfers({ ...deps, world });
   const records = recordsOf(sql, clock);
-  const terminals = stack.use(new Terminals({ sql, clock, log, instances, commands: shellCommands }));
+  const terminals = stack.use(new Terminals({ sql, clock, log, instances, commands: running }));
   const service = gomoteService({ config, instances, creations, commands, records, transfers, sshKeys });
   return {
     instances,
@@ -100,16 +101,17 @@ export function openGomote(deps: GomoteDeps): Gomote {
     listenSsh: async (listen) => {
       if (!shells || !lines || !gate) throw new FarmError("internal", "Cannot listen for ssh without keys.");
       const { host, client } = shells.keys;
-      const served = { sql, bus, clock, log, config, instances, lines, commands: shellCommands };
+      const served = { sql, bus, clock, log, config, instances, lines, commands: running };
       return await SshGateway.open({ ...served, gate, host, client, listen });
     },
     creations,
     records,
     holds,
     terminals,
+    running,
     transfers,
     serve: ({ plainPort, ssh }, others) => {
-      const own = ownService({ sql, clock, config, instances, holds, commands, records, tarball, ssh });
+      const own = ownService({ sql, clock, config, instances, holds, running, records, tarball, ssh });
       return serveRpc(
         { letIn, peers, signature, coordinator, plainPort, log, stopping, service, own },
         serveTransfers({ transfers, clock, log }, others),

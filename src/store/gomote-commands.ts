@@ -1,5 +1,5 @@
 /** What people ran on instances: who, when, what, and how it ended. For the machine's owner, and for whoever ran it. */
-import type { EpochMs, MachineId } from "../farm/ids.ts";
+import type { CoordinatorId, EpochMs, MachineId } from "../farm/ids.ts";
 import { type AuditEntry, audited } from "./audit.ts";
 import { at, type Sql } from "./sql.ts";
 import { part, statement } from "./statement.ts";
@@ -9,39 +9,49 @@ const LONGEST = 2000;
 
 export interface RanCommand {
   readonly id: number;
+  readonly instanceId: number;
   readonly instance: string;
   readonly who: string;
   readonly command: string;
   readonly dir: string;
   readonly startedAt: EpochMs;
+  /** Null: it runs, or may. */
   readonly endedAt: EpochMs | null;
-  /** Null: it runs. */
   readonly state: string | null;
+  /** Somebody wants it killed: how it will have ended. */
+  readonly kill: string | null;
   /** What it printed was recorded, and is there still. */
   readonly recorded: boolean;
 }
 
-/** What was left by a coordinator that died ended with its instance at the latest. */
-const COLUMNS = `c.id, g.name as instance, c.who, c.command, c.dir, c.started_at as "startedAt", coalesce(c.ended_at, l.ended_at) as "endedAt",
-  coalesce(c.state, case when l.state = 'ended' then 'its instance ended' end) as state,
-  exists (select from gomote_recording r where r.command_id = c.id) as recorded`;
+const COLUMNS = `c.id, g.id as "instanceId", g.name as instance, c.who, c.command, c.dir, c.started_at as "startedAt", c.ended_at as "endedAt", c.state,
+  c.kill, exists (select from gomote_recording r where r.command_id = c.id) as recorded`;
+const COMMANDS = "gomote_command c join gomote_instance g on g.id = c.instance_id join lease l on l.id = g.lease_id";
 
 /** The number that it has from now on. Nothing runs before it is on disk, together with its entry in the audit. */
 export async function commandBegan(
   sql: Sql,
-  command: { readonly instance: number; readonly who: string; readonly command: string; readonly dir: string },
+  command: {
+    readonly instance: number;
+    /** Which attends to it. */
+    readonly coordinator: CoordinatorId;
+    readonly who: string;
+    readonly command: string;
+    readonly dir: string;
+  },
   now: EpochMs,
   audit?: AuditEntry,
 ): Promise<number> {
-  const { instance, who } = command;
+  const { instance, coordinator, who } = command;
   const [row] = await sql.query<{ id: number }>(
-    ...statement`${audit ? part`with ${audited(audit)} ` : part``}insert into gomote_command (instance_id, who, command, dir, started_at)
-      values (${instance}, ${who}, ${cut(command.command)}, ${cut(command.dir)}, ${at(now)}) returning id`,
+    ...statement`${audit ? part`with ${audited(audit)} ` : part``}
+      insert into gomote_command (instance_id, coordinator_id, who, command, dir, started_at)
+      values (${instance}, ${coordinator}, ${who}, ${cut(command.command)}, ${cut(command.dir)}, ${at(now)}) returning id`,
   );
   return row?.id ?? 0;
 }
 
-/** Whoever ran it need not wait for the disk: a database that fails at this moment forgets how it ended, and no more. */
+/** Whoever ran it need not wait for the disk: of what is lost nobody knows how it ended, and no more. */
 export async function commandEnded(sql: Sql, id: number, state: string, now: EpochMs): Promise<void> {
   await sql.query(
     ...statement`update gomote_command set ended_at = ${at(now)}, state = ${cut(state)} where id = ${id} and ended_at is null
@@ -49,27 +59,92 @@ export async function commandEnded(sql: Sql, id: number, state: string, now: Epo
   );
 }
 
-/** Of one instance, or of all that a machine was, the newest first. */
+/** Somebody wants it killed, so that it ends as `kill` says; who says it first is believed. */
+export async function killAsked(sql: Sql, id: number, kill: string, audit: AuditEntry): Promise<void> {
+  await sql.query(
+    ...statement`with ${audited(audit)}
+      update gomote_command set kill = coalesce(kill, ${kill}) where id = ${id} and ended_at is null`,
+  );
+}
+
+/** What a coordinator attends to and somebody wants killed. */
+export async function killsAsked(
+  sql: Sql,
+  coordinator: CoordinatorId,
+): Promise<{ readonly id: number; readonly kill: string }[]> {
+  return sql.query(
+    "select id, kill from gomote_command where ended_at is null and kill is not null and coordinator_id = $1",
+    [coordinator],
+  );
+}
+
+/** Nobody attends any more to what a coordinator began before `before`, but for `attended`. */
+export async function leaveCommands(
+  sql: Sql,
+  coordinator: CoordinatorId,
+  attended: readonly number[],
+  before: EpochMs,
+): Promise<void> {
+  await sql.query(
+    `update gomote_command set coordinator_id = null
+     where ended_at is null and coordinator_id = $1 and started_at < $3 and id <> all ($2::bigint[])`,
+    [coordinator, attended, at(before)],
+  );
+}
+
+/** What nobody attends to. */
+export interface LeftCommand {
+  readonly id: number;
+  readonly instance: number;
+  readonly kill: string | null;
+  /** Its instance has ended, and all that ran there. */
+  readonly over: boolean;
+}
+
+/** Those whose machine is connected to `coordinator`, or whose instance has ended. */
+export async function leftCommands(sql: Sql, coordinator: CoordinatorId): Promise<LeftCommand[]> {
+  return sql.query(
+    `select c.id, g.id as instance, c.kill, l.state = 'ended' as over from ${COMMANDS} left join coordinator k on k.id = c.coordinator_id
+     where c.ended_at is null and (c.coordinator_id is null or k.ended_at is not null)
+       and (l.state = 'ended' or l.state = 'held' and l.coordinator_id = $1 and l.parked_until is null)`,
+    [coordinator],
+  );
+}
+
+/** A place in the order of commands: what runs, then what has ended, of each the newest first. */
+export interface CommandPlace {
+  readonly running: boolean;
+  readonly id: number;
+}
+
+/** After `after`, of one instance, or of all that a machine was. */
 export async function commandsOf(
   sql: Sql,
   of: { readonly instance: number } | { readonly machine: MachineId },
+  after: CommandPlace | null,
   limit: number,
 ): Promise<RanCommand[]> {
   const [instance, machine] = "instance" in of ? [of.instance, null] : [null, of.machine];
+  const { running, id } = after ?? { running: true, id: Number.MAX_SAFE_INTEGER };
+  const theirs = (more: string) =>
+    `select ${COLUMNS} from ${COMMANDS}
+     where ($1::bigint is null or g.id = $1) and ($2::bigint is null or l.machine_id = $2) and ${more} order by c.id desc limit $3`;
   return sql.query<RanCommand>(
-    `select ${COLUMNS} from gomote_command c join gomote_instance g on g.id = c.instance_id join lease l on l.id = g.lease_id
-     where ($1::bigint is null or g.id = $1) and ($2::bigint is null or l.machine_id = $2) order by c.id desc limit $3`,
-    [instance, machine, limit],
+    `select * from (
+       (${theirs("c.ended_at is null and $4::boolean and c.id < $5")})
+       union all
+       (${theirs("c.ended_at is not null and ($4::boolean or c.id < $5)")})
+     ) c order by "endedAt" is null desc, id desc limit $3`,
+    [instance, machine, limit, running, id],
   );
 }
 
 /** The command of this number, if it is one of the instance. */
-export async function commandOfInstance(sql: Sql, instance: number, number: string): Promise<RanCommand | undefined> {
-  const [row] = await sql.query<RanCommand>(
-    `select ${COLUMNS} from gomote_command c join gomote_instance g on g.id = c.instance_id join lease l on l.id = g.lease_id
-     where g.id = $1 and c.id::text = $2`,
-    [instance, number],
-  );
+export async function commandOfInstance(sql: Sql, instance: number, number: number): Promise<RanCommand | undefined> {
+  const [row] = await sql.query<RanCommand>(`select ${COLUMNS} from ${COMMANDS} where g.id = $1 and c.id = $2`, [
+    instance,
+    number,
+  ]);
   return row;
 }
 

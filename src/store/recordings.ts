@@ -34,13 +34,12 @@ export async function recordingOf(sql: Sql, instance: number, command: number): 
   return rows.length === 0 ? undefined : rows.flatMap(({ packed }) => (packed === null ? [] : [packed]));
 }
 
-/** Of shells that ended before `before`, by themselves or with their instances. */
+/** Of shells that ended before `before`. */
 export async function deleteRecordings(sql: Sql, before: EpochMs, limit: number): Promise<number> {
   const rows = await sql.query(
     `delete from gomote_recording where command_id in (
        select r.command_id from gomote_recording r join gomote_command c on c.id = r.command_id
-         join gomote_instance g on g.id = c.instance_id join lease l on l.id = g.lease_id
-       where coalesce(c.ended_at, l.ended_at) < $1 order by r.command_id limit $2) returning 1`,
+       where c.ended_at < $1 order by r.command_id limit $2) returning 1`,
     [at(before), limit],
   );
   return rows.length;

@@ -3,7 +3,7 @@ import type { JSX } from "preact";
 import { durationText } from "../farm/duration-text.ts";
 import type { MachineRef } from "./data.ts";
 import { useNow } from "./now.ts";
-import { Machine, Name, Span, Table, When } from "./parts.tsx";
+import { Act, Machine, Name, Span, Table, When } from "./parts.tsx";
 import { STATUS } from "./status.ts";
 import { plural, visible } from "./text.ts";
 
@@ -38,6 +38,7 @@ export interface LentAs {
 
 export interface CommandLine {
   readonly id: number;
+  readonly instanceId: number;
   readonly instance: string;
   readonly who: string;
   readonly command: string;
@@ -45,7 +46,17 @@ export interface CommandLine {
   readonly startedAt: number;
   readonly endedAt: number | null;
   readonly state: string | null;
+  /** Somebody wants it killed: how it will have ended. */
+  readonly kill: string | null;
   readonly recorded: boolean;
+}
+
+/** Some commands: what runs, then what ended, of each the newest first. */
+export interface CommandPage {
+  readonly lines: readonly CommandLine[];
+  readonly isFirst: boolean;
+  /** Where the next page begins; null: there is none. */
+  readonly next: string | null;
 }
 
 const STATES: Readonly<Record<InstanceState, { glyph: string; css: string; word: string }>> = {
@@ -146,15 +157,37 @@ export function InstanceRows(props: { label: string; instances: readonly Instanc
   );
 }
 
-/** Commands, the newest first; `instances`: of several. */
-export function CommandRows(props: { commands: readonly CommandLine[]; instances: boolean }): JSX.Element {
+/** Commands, of one instance or of several `instances`, on the page `href`, where they are in the section `section`. */
+export function CommandRows(props: {
+  page: CommandPage;
+  instances: boolean;
+  href: string;
+  section: string;
+}): JSX.Element {
+  const { page, href, section } = props;
+  return (
+    <>
+      <CommandTable lines={page.lines} instances={props.instances} />
+      {page.isFirst && page.next === null ? null : (
+        <nav class="pages" aria-label="Pages of commands">
+          {page.isFirst ? null : <a href={`${href}#${section}`}>What runs, and the newest</a>}
+          {page.next === null ? null : (
+            <a href={`${href}${href.includes("?") ? "&" : "?"}after=${page.next}#${section}`}>More, older ones</a>
+          )}
+        </nav>
+      )}
+    </>
+  );
+}
+
+function CommandTable(props: { lines: readonly CommandLine[]; instances: boolean }): JSX.Element {
   return (
     <Table
       label="Commands"
       class="config brief"
       head={["Command", ...(props.instances ? ["Instance"] : []), "Who", "How it ended", "#Took", "#When"]}
     >
-      {props.commands.map((line) => (
+      {props.lines.map((line) => (
         <tr key={line.id} data-row>
           <td class="runs">
             <code>{visible(line.command)}</code>
@@ -168,7 +201,9 @@ export function CommandRows(props: { commands: readonly CommandLine[]; instances
           <td data-label="Who">
             <Name text={line.who} />
           </td>
-          <td data-label="Ended">{ended(line.state)}</td>
+          <td data-label="Ended">
+            <CommandState line={line} />
+          </td>
           <td data-label="Took" class="right took">
             <Span from={line.startedAt} to={line.endedAt} />
           </td>
@@ -181,15 +216,22 @@ export function CommandRows(props: { commands: readonly CommandLine[]; instances
   );
 }
 
-/** In the glyphs of a build: a command is its own answer. */
-function ended(state: string | null): JSX.Element {
-  const look = state === null ? STATUS.running : state === "ok" ? STATUS.success : STATUS.failure;
+/** In the glyphs of a build: a command is its own answer. What runs can be killed; asked again it does no harm. */
+function CommandState({ line }: { line: CommandLine }): JSX.Element {
+  const { id, instanceId, endedAt, state, kill } = line;
+  const runs = endedAt === null;
+  const look = runs ? STATUS.running : state === "ok" ? STATUS.success : STATUS.failure;
   return (
-    <span class={`mark ${look.css}`}>
-      <span class="glyph" aria-hidden="true">
-        {look.glyph}
+    <>
+      <span class={`mark ${look.css}`}>
+        <span class="glyph" aria-hidden="true">
+          {look.glyph}
+        </span>
+        <span class="word">
+          {runs ? (kill === null ? "it runs" : "it is being killed") : visible(state ?? "nobody knows how")}
+        </span>
       </span>
-      <span class="word">{state === null ? "it runs" : visible(state)}</span>
-    </span>
+      {runs ? <Act action={`/gomotes/${instanceId}/commands/${id}/kill`} label="Kill" danger /> : null}
+    </>
   );
 }

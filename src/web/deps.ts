@@ -16,6 +16,7 @@ import type { Creations } from "../gomote/creations.ts";
 import type { Holds } from "../gomote/holds.ts";
 import type { Instances } from "../gomote/instances.ts";
 import type { Records } from "../gomote/rpc/requests.ts";
+import type { RunningCommands } from "../gomote/running-commands.ts";
 import type { Terminals } from "../gomote/terminals/terminals.ts";
 import type { Peers } from "../peers/peers.ts";
 import type { OpenId } from "../people/openid.ts";
@@ -86,6 +87,7 @@ export interface Lending {
   readonly creations: Pick<Creations, "create">;
   readonly holds: Pick<Holds, "hold">;
   readonly terminals: Pick<Terminals, "open" | "find" | "show">;
+  readonly running: Pick<RunningCommands, "kill">;
   /** Into the audit. */
   readonly records: Records;
   /** Connections to the farm's other coordinators. */

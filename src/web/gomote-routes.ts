@@ -4,6 +4,7 @@
  *   /gomotes                        mine, and for operators everybody's      POST: type, borrows one
  *   /gomotes/NAME-OR-NUMBER         one
  *     /extend  /destroy             POST, by its borrower                    /end  POST, by whoever looks after its machine
+ *     /commands/NUMBER/kill         POST, by whoever sees it
  *     /files  /file  /download      its files: gomote-file-routes.ts
  *     /recordings/COMMAND.cast      what a shell printed, an asciicast
  *     /shell                        the shell itself: terminal-door.ts
@@ -25,9 +26,9 @@ import type { Pages } from "./answering.ts";
 import type { WebDeps } from "./deps.ts";
 import { gomoteFileRoutes } from "./gomote-file-routes.ts";
 import type { Waits } from "./gomote-waits.ts";
-import { type Ctx, type Env, formOf, json, OWN, positive, send, wantsJson } from "./http.ts";
+import { back, type Ctx, type Env, formOf, json, OWN, positive, send, wantsJson } from "./http.ts";
 import { type Identity, nameOf } from "./identity.ts";
-import { gomoteData, gomotesData, hostOf, instanceAt } from "./pages/gomotes.ts";
+import { gomoteData, gomotesData, hostOf, instanceAt, placeAt } from "./pages/gomotes.ts";
 
 const unpacked = promisify(gunzip);
 const NOTE_LIMIT = 200;
@@ -85,7 +86,9 @@ export function gomoteRoutes(deps: GomoteRoutesDeps, pages: Pages): Hono<Env> {
 
   routes.get("/gomotes/:id", async (c) => {
     const [instance, rights] = await seen(c, await identities.of(c));
-    const data = await pages.load(gomoteData(sql, instance, rights, deps.dialAddress(), clock.now()));
+    const data = await pages.load(
+      gomoteData(sql, instance, rights, deps.dialAddress(), placeAt(c.req.query("after")), clock.now()),
+    );
     const topics = [`gomote:${instance.id}`, ...(instance.upAt === null ? ["queue:"] : [])];
     return pages.answer(c, 200, instance.name, { name: "gomote", data }, topics, OWN);
   });
@@ -114,6 +117,14 @@ export function gomoteRoutes(deps: GomoteRoutesDeps, pages: Pages): Hono<Env> {
     const reason = note === "" ? by : `${by}: ${note}`;
     await lending.instances.end({ id, who: nameOf(actor.who), action: "end", reason });
     return done(c, `${name} is ended`, `/gomotes/${id}`);
+  });
+
+  routes.post("/gomotes/:id/commands/:command/kill", async (c) => {
+    const actor = await actorOf(identities, c);
+    const [instance, { as }] = await seen(c, actor);
+    const command = c.req.param("command");
+    await lending.running.kill(instance, command, { who: nameOf(actor.who), as });
+    return done(c, `command ${command} of ${instance.name} is over`, back(c, `/gomotes/${instance.id}`));
   });
 
   routes.get("/gomotes/:id/recordings/:command{[1-9][0-9]*\\.cast}", async (c) => {

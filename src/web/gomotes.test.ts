@@ -1,7 +1,7 @@
 /** Pages of borrowed machines: who sees what, what they say, and what their buttons do. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { minutes, plus, seconds } from "../farm/ids.ts";
-import { endInstances } from "../store/gomote.ts";
+import { commandEnded } from "../store/gomote-commands.ts";
 import { deleteRecordings, recordingBegan } from "../store/recordings.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { LENT_TYPE, type Lent, lend } from "./testing/lent.ts";
@@ -127,10 +127,15 @@ test("buttons borrow, destroy and end; each only for those who may, and by a coo
     expect((await ask(who, `${path}/${where}`)).status).toBe(status);
 });
 
+interface Commands {
+  readonly lines: readonly { readonly id: number; readonly command: string; readonly state: string | null }[];
+  readonly next: string | null;
+}
+
 test("the machine's page shows its owner and operators who had it and what they ran, and nobody else", async () => {
   const seen = async (who: Who) => {
     const { body } = await ask(who, `/machines/${lent.machine}`);
-    return (body.page as { data: { lent: { instances: object[]; commands: object[] } | null } }).data.lent;
+    return (body.page as { data: { lent: { instances: object[]; commands: Commands } | null } }).data.lent;
   };
   for (const who of ["keeper", "operator", "token"] as const) {
     const shown = await seen(who);
@@ -138,13 +143,84 @@ test("the machine's page shows its owner and operators who had it and what they 
       { name: lent.name, email: "alice@example.org", state: "up" },
       { name: lent.name, state: "ended", endReason: "its owner destroyed it" },
     ]);
-    expect(shown?.commands).toMatchObject([
+    expect(shown?.commands.lines).toMatchObject([
       { who: "alice@example.org", command: "sleep 600", state: null },
       { state: "exit status 1" },
       { command: "./make.bash", dir: "go/src", state: "ok" },
     ]);
   }
   expect([await seen("alice"), await seen("bob"), await seen(undefined)]).toEqual([null, null, null]);
+});
+
+test("what runs comes before what has ended on both pages, however much was run since; the rest is on further ones", async () => {
+  const { sql } = web.database;
+  const ran = (count: number, state: string | null) =>
+    sql.query(
+      `insert into gomote_command (instance_id, who, command, dir, started_at, ended_at, state)
+       select $1, 'alice@example.org', 'true', '', now(), case when $2::text is not null then now() end, $2 from generate_series(1, $3::int)`,
+      [lent.id, state, count],
+    );
+  await ran(201, "ok");
+  for (const path of [`/gomotes/${lent.name}`, `/machines/${lent.machine}`]) {
+    const page = async (query = "") => {
+      const { data } = (await ask("keeper", path + query)).body.page as {
+        data: { commands?: Commands; lent?: { commands: Commands } };
+      };
+      return data.commands ?? data.lent?.commands ?? { lines: [], next: null };
+    };
+    const all = async () => {
+      const lines = [];
+      for (let at = await page(); ; at = await page(`?after=${at.next}`)) {
+        lines.push(...at.lines);
+        if (at.next === null) return lines;
+      }
+    };
+    const [first, ...rest] = await all();
+    expect([first?.command, first?.state, rest.length]).toEqual(["sleep 600", null, 203]);
+    expect(rest.map(({ id }) => id)).toEqual(rest.map(({ id }) => id).toSorted((a, b) => b - a));
+    expect((await page()).lines).toHaveLength(200);
+    const html = await web.get(path, { headers: { ...headers("keeper"), accept: "text/html" } });
+    expect(await html.text()).toContain(`after=${(await page()).next}#`);
+  }
+  await ran(250, null);
+  const { data } = (await ask("alice", `/gomotes/${lent.name}?after=running-${Number.MAX_SAFE_INTEGER}`)).body.page as {
+    data: { commands: Commands };
+  };
+  expect(data.commands.lines.filter(({ state }) => state === null)).toHaveLength(200);
+  const [last] = data.commands.lines.slice(-1);
+  expect(data.commands.next).toBe(`running-${last?.id}`);
+  const next = (await ask("alice", `/gomotes/${lent.name}?after=${data.commands.next}`)).body.page as typeof data & {
+    data: { commands: Commands };
+  };
+  expect(next.data.commands.lines.filter(({ state }) => state === null).map(({ command }) => command)).toEqual([
+    ...Array(50).fill("true"),
+    "sleep 600",
+  ]);
+  await sql.query("delete from gomote_command where command = 'true'");
+});
+
+test("whoever sees a command that runs may kill it, by its button on the page on which they are", async () => {
+  const { sql } = web.database;
+  const [command] = await sql.query<{ id: number }>("select id from gomote_command where ended_at is null");
+  const path = `/gomotes/${lent.id}/commands/${command?.id}/kill`;
+  for (const page of [`/gomotes/${lent.name}`, `/machines/${lent.machine}`]) {
+    const html = await web.get(page, { headers: { ...headers("keeper"), accept: "text/html" } });
+    expect((await html.text()).split(`action="${path}"`)).toHaveLength(2);
+  }
+  web.done.length = 0;
+  for (const who of ["alice", "keeper", "token"] as const) expect((await post(who, path)).status).toBe(200);
+  expect([(await post("bob", path)).status, (await post(undefined, path)).status]).toEqual([403, 401]);
+  expect(web.done).toEqual([
+    `kill ${command?.id} of ${lent.name} alice@example.org as borrower`,
+    `kill ${command?.id} of ${lent.name} keeper@example.org as owner of the machine`,
+    `kill ${command?.id} of ${lent.name} operator as operator`,
+  ]);
+  const from = `/machines/${lent.machine}?type=${LENT_TYPE}`;
+  const answer = await web.get(path, {
+    method: "POST",
+    headers: { ...headers("keeper"), accept: "text/html", referer: `http://farm.test${from}` },
+  });
+  expect([answer.status, answer.headers.get("location")]).toEqual([303, from]);
 });
 
 test("a machine that is lent is busy, and says as what to whoever is logged in; to whom says only its owner's page", async () => {
@@ -240,24 +316,13 @@ test("where the machine has no shell for browsers no page offers one", async () 
   expect(await instance.text()).toContain("has no shell for a browser");
 });
 
-test("a command that nobody wrote the end of has ended with its instance, and its recording is forgotten in time", async () => {
+test("a recording is forgotten in time once its shell has ended", async () => {
   const { sql } = web.database;
   const now = systemClock.now();
-  const [command] = await sql.query<{ id: number; instance: number }>(
-    `select c.id, g.id as instance from gomote_command c join gomote_instance g on g.id = c.instance_id where g.name = $1 and c.ended_at is null`,
-    [lent.name],
-  );
+  const [command] = await sql.query<{ id: number }>("select id from gomote_command where ended_at is null");
   if (!command) throw new Error("Nothing runs there");
   await recordingBegan(sql, command.id);
   expect(await deleteRecordings(sql, plus(now, minutes(1)), 10)).toBe(0);
-  const end = { id: command.instance, who: "the farm", action: "end", reason: "its machine is gone" } as const;
-  await endInstances(sql, [end], now);
-  const { body } = await ask("alice", `/gomotes/${lent.name}`);
-  const { commands } = (body.page as { data: { commands: readonly { id: number }[] } }).data;
-  expect(commands.find(({ id }) => id === command.id)).toMatchObject({
-    state: "its instance ended",
-    endedAt: now,
-    recorded: true,
-  });
+  await commandEnded(sql, command.id, "ok", now);
   expect(await deleteRecordings(sql, plus(now, minutes(1)), 10)).toBe(1);
 });

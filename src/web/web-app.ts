@@ -30,6 +30,7 @@ import { Metrics } from "./metrics.ts";
 import { buildData } from "./pages/build.ts";
 import { buildersData, buildersJson } from "./pages/builders.ts";
 import { cellData, commitData } from "./pages/commit.ts";
+import { placeAt } from "./pages/gomotes.ts";
 import { type GridFilter, gridData, gridJson, readGrid } from "./pages/grid.ts";
 import { GridRows } from "./pages/grid-rows.ts";
 import { Day, homeData } from "./pages/home.ts";
@@ -140,11 +141,11 @@ function pageRoutes(app: Hono<Env>, deps: WebDeps, pages: Pages): void {
   });
   app.get("/machines/:name", async (c) => {
     const { who } = await pages.identities.of(c);
-    const data = await pages.load(
-      machineData(sql, config(), c.req.param("name"), c.req.query("type"), who, clock.now()),
-    );
-    if (!data) return pages.notFound(c, `There is no machine ${c.req.param("name")}.`);
-    return pages.answer(c, 200, data.name, { name: "machine", data }, [`machine:${data.id}`, "session:"]);
+    const asked = { name: c.req.param("name"), hostType: c.req.query("type"), after: placeAt(c.req.query("after")) };
+    const data = await pages.load(machineData(sql, config(), asked, who, clock.now()));
+    if (!data) return pages.notFound(c, `There is no machine ${asked.name}.`);
+    const lent = data.lent?.instances.filter(({ state }) => state !== "ended").map(({ id }) => `gomote:${id}`) ?? [];
+    return pages.answer(c, 200, data.name, { name: "machine", data }, [`machine:${data.id}`, "session:", ...lent]);
   });
   app.get("/queues", async (c) => {
     const { who } = await pages.identities.of(c);

@@ -4,7 +4,8 @@
  *   running -exits 0-> the stream ends well
  *   running -exits otherwise, or cannot be started-> Aborted, with the exit status in its details
  *   running -the caller leaves, or their token is good no more-> killed, with all that it started; the instance goes on
- *   running -the machine or the coordinator goes away-> Unavailable; our agent ends what nobody attends to
+ *   running -somebody kills it-> killed likewise, and the caller is told by whom
+ *   running -the machine or the coordinator goes away-> Unavailable; whoever has the machine next ends it (../running-commands.ts)
  *
  * The caller reads as fast as it likes: output that it has not taken holds the command back, not our memory.
  */
@@ -13,24 +14,21 @@ import { runCommand } from "../../builds/command-run.ts";
 import type { Command } from "../../builds/machine.ts";
 import type { FarmConfig } from "../../config/effective.ts";
 import type { Clock } from "../../farm/clock.ts";
-import type { Bus, Log } from "../../farm/deps.ts";
-import { FarmError, messageOf } from "../../farm/errors.ts";
-import { type Ms, ms, seconds } from "../../farm/ids.ts";
+import { type Code, FarmError, messageOf } from "../../farm/errors.ts";
+import { type Ms, ms } from "../../farm/ids.ts";
 import type { Person } from "../../farm/person.ts";
-import { within } from "../../farm/within.ts";
-import { commandBegan, commandEnded } from "../../store/gomote-commands.ts";
-import type { Sql } from "../../store/sql.ts";
+import type { MachineSession } from "../../machines/machine-session.ts";
 import type { ExecuteCommandRequest } from "../../wire/gomote/gen/gomote_pb.ts";
 import type { HeldInstance } from "../holdings.ts";
 import { environmentOn, typeNamed } from "../instance-types.ts";
-import { KILLED, killedTopic } from "../shell-commands.ts";
+import { executionOf, type RunningCommands } from "../running-commands.ts";
 import { OutputQueue } from "./output-queue.ts";
-import { auditText } from "./requests.ts";
 import { commandFailed } from "./rpc-error.ts";
 
-const KILL_LIMIT: Ms = seconds(15);
 /** Timers take no longer span; an instance's own limit is shorter. */
 const NO_LIMIT: Ms = ms(2 ** 31 - 1);
+/** It could not be started, was killed, or ended with its instance. */
+const OVER: ReadonlySet<Code> = new Set(["bad-request", "canceled", "gone"]);
 
 /** What is to be run, as the caller said it. */
 export interface ExecForm extends Omit<Command, "execution"> {
@@ -65,40 +63,16 @@ export function execForm(request: ExecuteCommandRequest): ExecForm {
 }
 
 export interface CommandsDeps {
-  readonly sql: Sql;
-  readonly bus: Bus;
   readonly clock: Clock;
-  readonly log: Log;
   readonly config: () => Pick<FarmConfig, "hosts" | "builders">;
+  readonly running: Pick<RunningCommands, "begin">;
 }
 
 export class Commands {
   readonly #deps: CommandsDeps;
-  /** Those that run here, by their number in the database. */
-  readonly #running = new Map<number, AbortController>();
 
   constructor(deps: CommandsDeps) {
     this.#deps = deps;
-  }
-
-  /**
-   * Ends a command of an instance, with all that it started: one that is attended to here, one whose coordinator ended or lost the machine
-   * before, which goes on there until it is missed, and a shell, wherever it is served (shell-commands.ts).
-   */
-  async kill({ instance, machine, over }: HeldInstance, number: number): Promise<void> {
-    const { sql, bus, clock } = this.#deps;
-    const here = this.#running.get(number);
-    if (here) {
-      here.abort(new FarmError("canceled", KILLED));
-      return;
-    }
-    if (machine.resumes)
-      await within(clock, KILL_LIMIT, [over], `killing a command on ${machine.name}`, (limited) =>
-        machine.client.endExecution(executionOf(instance.id, number), limited),
-      );
-    await commandEnded(sql, number, KILLED, clock.now());
-    bus.publish(killedTopic(instance.id, number));
-    bus.publish(`gomote:${instance.id}`);
   }
 
   /** The output, as it comes. Throws when the command does not end well. */
@@ -108,39 +82,36 @@ export class Commands {
     { imitate, ...form }: ExecForm,
     context: Pick<HandlerContext, "signal">,
   ): AsyncGenerator<Uint8Array<ArrayBuffer>, void> {
-    const { sql, bus, clock, log } = this.#deps;
+    const { clock, running } = this.#deps;
     const { instance, machine, over } = held;
     if (form.cmd === "") throw commandFailed("there is no command to run");
     const command = { ...form, env: [...this.#environment(held, imitate), ...form.env] };
     const words = [form.cmd, ...form.args].join(" ");
-    const now = clock.now();
-    const who = person.email;
-    const began = { instance: instance.id, who, command: words, dir: form.dir };
-    const entry = { at: now, who, action: "gomote run", subject: `gomote:${instance.name}`, detail: auditText(words) };
-    const number = await commandBegan(sql, began, now, entry);
-    bus.publish(`gomote:${instance.id}`);
+    const beginning = { who: person.email, command: words, dir: form.dir, action: "gomote run", detail: words };
+    const { number, killed, ended } = await running.begin(instance, beginning);
     const left = new AbortController();
-    this.#running.set(number, left);
     const leave = () => {
       const { reason } = context.signal;
       left.abort(new FarmError("canceled", reason instanceof FarmError ? reason.message : "whoever ran it left"));
     };
     context.signal.addEventListener("abort", leave, { once: true });
     if (context.signal.aborted) leave();
-    const output = new OutputQueue(left.signal);
+    const wanted = AbortSignal.any([left.signal, killed]);
+    const output = new OutputQueue(wanted);
     const limits = { time: NO_LIMIT, silence: NO_LIMIT };
     const id = executionOf(instance.id, number);
     const run = { machine, command, id, from: 0, writer: output, limits, what: "the command" };
-    let state = "it was left";
-    const ran = runCommand(clock, run, AbortSignal.any([left.signal, over])).then(
+    // Also while the caller takes nothing, and so does not come to the end.
+    const ran = runCommand(clock, run, AbortSignal.any([wanted, over])).then(
       (end) => {
-        state = end.state;
         output.end(end.ok ? undefined : commandFailed(end.state));
+        return ended(end.state);
       },
       (error: unknown) => {
-        state = messageOf(error);
+        const state = messageOf(error);
         // The machine is well, and refuses to start it: no such program, no such folder.
         output.end(error instanceof FarmError && error.code === "bad-request" ? commandFailed(state) : error);
+        return ended(mayGoOn(machine, error) ? undefined : state);
       },
     );
     try {
@@ -149,11 +120,6 @@ export class Commands {
       leave(); // does nothing to a command that has ended
       context.signal.removeEventListener("abort", leave);
       await ran;
-      this.#running.delete(number);
-      await commandEnded(sql, number, state, clock.now()).catch((error: unknown) =>
-        log.warn({ instance: instance.name, error: messageOf(error) }, "Could not write down how a command ended"),
-      );
-      bus.publish(`gomote:${instance.id}`);
     }
   }
 
@@ -169,7 +135,8 @@ export class Commands {
   }
 }
 
-/** What the machine knows a command by, whichever coordinator asks. */
-function executionOf(instance: number, number: number): string {
-  return `g${instance}.${number}`;
+/** A command of which nothing was heard but `error`: our agent keeps it for a while when nobody is there any more to kill it. */
+function mayGoOn({ resumes, gone }: Pick<MachineSession, "resumes" | "gone">, error: unknown): boolean {
+  if (!resumes) return false;
+  return gone.aborted || !(error instanceof FarmError) || !OVER.has(error.code);
 }

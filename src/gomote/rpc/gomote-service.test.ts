@@ -57,7 +57,7 @@ test("[gomote 19] [gomote 20] output comes before the end, and a command that fa
     async () => (await sql.query("select from gomote_command where state is null")).length === 0,
     "all to be ended",
   );
-  const commands = await commandsOf(sql, { instance: instance?.id ?? 0 }, 10);
+  const commands = await commandsOf(sql, { instance: instance?.id ?? 0 }, null, 10);
   expect(commands.map(({ who, command, state }) => [who, command, state])).toEqual([
     ["alice@example.org", "nothing", "fork/exec nothing: no such file or directory"],
     ["alice@example.org", "killed", "signal: killed"],

@@ -1,8 +1,7 @@
 import { expect, test } from "vitest";
 import { insertPlanned } from "../../builds/insert.ts";
 import { FakeClock } from "../../farm/testing/fake-clock.ts";
-import { until } from "../../machines/testing/farm-of-machines.ts";
-import { commandBegan, commandEnded, commandsOf } from "../../store/gomote-commands.ts";
+import { COORDINATOR, until } from "../../machines/testing/farm-of-machines.ts";
 import { addCommit, NOON, testRecipe } from "../../store/testing/farm.ts";
 import { BUILDER, COMMUNITY, type GomoteFarm, gomoteFarm, HOST_TYPE, TEAM_TYPE } from "../testing/farm.ts";
 import { type Ended, OK, type RpcClient } from "../testing/rpc-client.ts";
@@ -91,29 +90,6 @@ test("commands that run and ran are listed for their owner, who may kill one", a
   );
 });
 
-test("a command that another coordinator started, or one before a restart, is killed on the machine where it still runs", async () => {
-  await using farm = await gomoteFarm();
-  const agent = { digest: "", platform: "linux/amd64", instance: "a".repeat(32), resume: 1 };
-  const machine = await farm.machines.machine({ agent });
-  const alice = await farm.person("alice@example.org");
-  const gomote_id = await create(alice);
-  const { sql } = farm.database;
-  const left = { instance: 1, who: "alice@example.org", command: "long", dir: "" };
-  const execution_id = String(await commandBegan(sql, left, NOON));
-  expect(await alice.call("KillExecution", { gomote_id, execution_id }, OWN)).toEqual({});
-  expect(machine.calls).toContain(`POST /exec-end id=g1.${execution_id}`);
-  const { executions } = (await alice.call("ListExecutions", { gomote_id }, OWN)) as { executions: readonly object[] };
-  expect(executions).toMatchObject([{ process_state: "it was killed by whoever ran it" }]);
-  machine.calls.length = 0;
-  expect(await alice.call("KillExecution", { gomote_id, execution_id }, OWN)).toEqual({}); // it has ended
-  expect(machine.calls).not.toContain(`POST /exec-end id=g1.${execution_id}`);
-  // And what is left when the instance ends is not said to run for ever.
-  await commandBegan(sql, { ...left, command: "left" }, NOON);
-  expect(await alice.call("DestroyInstance", { gomote_id })).toEqual({});
-  const [last] = await commandsOf(sql, { instance: 1 }, 1);
-  expect(last).toMatchObject({ command: "left", state: "its instance ended", endedAt: expect.any(Number) });
-});
-
 test("files are pushed in one stream as they come, and only below the work dir of one's own", async () => {
   await using farm = await gomoteFarm();
   const machine = await farm.machines.machine();
@@ -159,7 +135,7 @@ test("a push has the limit of files, and is given up when nothing moves", async 
   expect(await stuck).toEqual({ code: 4, details: "Gave up the push: nothing moved for 60 s" });
 });
 
-test("commands of many instances are told of as far as one answer holds: what runs, then the newest", async () => {
+test("all that runs is told of, however much came after it, and of what ended the newest, as far as one answer holds", async () => {
   await using farm = await gomoteFarm();
   const alice = await farm.person("alice@example.org");
   const waiting = Array.from({ length: 4 }, () => alice.stream("CreateInstance", { builder_type: BUILDER }));
@@ -167,17 +143,30 @@ test("commands of many instances are told of as far as one answer holds: what ru
   const { sql } = farm.database;
   const instances = await sql.query<{ id: number }>("select id from gomote_instance order by id");
   const command = "é".repeat(2000);
-  for (const { id } of instances) {
-    for (let n = 0; n < 200; n++) {
-      const number = await commandBegan(sql, { instance: id, who: "alice@example.org", command, dir: "d" }, NOON);
-      if (n > 0) await commandEnded(sql, number, "ok", NOON);
-    }
+  const ran = (runs: string, count: number) =>
+    sql.query(
+      `insert into gomote_command (instance_id, coordinator_id, who, command, dir, started_at, ended_at, state)
+       select g.id, $1, 'alice@example.org', $2, 'd', $3, ${runs} from gomote_instance g, generate_series(1, $4::int) order by g.id`,
+      [COORDINATOR, command, new Date(NOON), count],
+    );
+  await ran("null, null", 1);
+  await ran("$3, 'ok'", 201);
+  interface Told {
+    readonly executions: readonly { readonly argv: readonly string[]; readonly process_state: string }[];
   }
-  const { executions } = (await alice.call("ListExecutions", { gomote_id: "" }, OWN)) as {
-    executions: readonly { readonly process_state: string }[];
-  };
-  expect([executions.length > 600, executions.length < 800]).toEqual([true, true]);
-  expect(executions.filter(({ process_state }) => process_state === "")).toHaveLength(4);
+  const told = async (gomote_id = "") => (await alice.call<Told>("ListExecutions", { gomote_id }, OWN)) as Told;
+  const running = ({ executions }: Told) => executions.filter(({ process_state }) => process_state === "");
+  const all = await told();
+  expect([all.executions.length > 600, all.executions.length < 804]).toEqual([true, true]);
+  expect(running(all)).toHaveLength(4);
+  await ran("null, null", 300);
+  const more = await told();
+  expect([running(more).length, more.executions.length, more.executions[0]?.argv]).toEqual([
+    4 * 301,
+    4 * 301,
+    ["é".repeat(60)],
+  ]);
+  expect(instances).toHaveLength(4);
   for (const call of waiting) call.cancel();
 });
 

@@ -14,7 +14,7 @@ import { FarmError } from "../../farm/errors.ts";
 import { buildId } from "../../farm/ids.ts";
 import { mayNotBorrow } from "../../farm/lending.ts";
 import { failedIn } from "../../store/failed-tests.ts";
-import { commandOfInstance, commandsOf, type RanCommand } from "../../store/gomote-commands.ts";
+import { type CommandPlace, commandsOf, type RanCommand } from "../../store/gomote-commands.ts";
 import { lastAttemptSteps, recipeOf } from "../../store/pages-build.ts";
 import { connected } from "../../store/pages-pools.ts";
 import type { Sql } from "../../store/sql.ts";
@@ -22,9 +22,9 @@ import type { Gomote } from "../../wire/gomote/gen/barnraiser_pb.ts";
 import type { Holds } from "../holds.ts";
 import { allTypes } from "../instance-types.ts";
 import type { Instances } from "../instances.ts";
+import type { RunningCommands } from "../running-commands.ts";
 import { Meter } from "../transfers/meter.ts";
 import { callerOf } from "./calls.ts";
-import type { Commands } from "./commands.ts";
 import { OutputQueue } from "./output-queue.ts";
 import { type Records, want, wantBelow } from "./requests.ts";
 
@@ -32,12 +32,14 @@ import { type Records, want, wantBelow } from "./requests.ts";
 const MOST_TESTS = 50;
 /** Of a listing; well below the 4 MiB that a client takes. */
 const MESSAGE = 128 * 1024;
-/** Commands told of each instance, the newest first. */
+/** Of each instance, beside all that runs: what ended, the newest first. */
 const TOLD = 200;
 /** And of all together; below the 4 MiB that a client takes. */
 const TOLD_BYTES = 3 * 1024 * 1024;
 /** Of one, around its texts. */
 const TOLD_AROUND = 200;
+/** Characters of each of its texts, where so much runs that otherwise not all of it would be told. */
+const TOLD_WORDS = 60;
 
 export interface OwnServiceDeps {
   readonly sql: Sql;
@@ -45,7 +47,7 @@ export interface OwnServiceDeps {
   readonly config: () => FarmConfig;
   readonly instances: Instances;
   readonly holds: Holds;
-  readonly commands: Commands;
+  readonly running: Pick<RunningCommands, "kill">;
   readonly records: Records;
   readonly tarball: SourcesDeps["tarball"];
   /** Where `ssh` is to connect; undefined: nowhere. */
@@ -53,7 +55,7 @@ export interface OwnServiceDeps {
 }
 
 export function ownService(deps: OwnServiceDeps): ServiceImpl<typeof Gomote> {
-  const { sql, clock, config, instances, holds, commands, records, tarball, ssh } = deps;
+  const { sql, clock, config, instances, holds, running, records, tarball, ssh } = deps;
 
   async function buildOf(build: bigint) {
     const found = build > Number.MAX_SAFE_INTEGER ? undefined : await recipeOf(sql, Number(build));
@@ -65,24 +67,14 @@ export function ownService(deps: OwnServiceDeps): ServiceImpl<typeof Gomote> {
     async listExecutions({ gomoteId }, context) {
       const person = callerOf(context);
       const of = gomoteId === "" ? await instances.list(person) : [await instances.find(person, gomoteId)];
-      const ran = await Promise.all(of.map(({ id }) => commandsOf(sql, { instance: id }, TOLD)));
+      const ran = await Promise.all(of.map(({ id }) => toldOf(sql, id)));
       return { executions: fitting(ran.flat()).map(described) };
     },
 
     async killExecution({ gomoteId, executionId }, context) {
       const person = callerOf(context);
-      const held = await instances.held(person, gomoteId);
-      const ran = /^\d{1,15}$/.test(executionId)
-        ? await commandOfInstance(sql, held.instance.id, executionId)
-        : undefined;
-      if (!ran)
-        throw new FarmError(
-          "not-found",
-          `There is no command ${JSON.stringify(executionId.slice(0, 100))} of ${gomoteId}.`,
-        );
-      if (ran.endedAt !== null) return {};
-      await records(person, "kill", held.instance, ran.command);
-      await commands.kill(held, ran.id);
+      const instance = await instances.use(person, gomoteId);
+      await running.kill(instance, executionId, { who: person.email, as: "borrower" });
       return {};
     },
 
@@ -205,18 +197,44 @@ export function ownService(deps: OwnServiceDeps): ServiceImpl<typeof Gomote> {
   };
 }
 
-/** As many as one answer holds, in their order: those that run before those that ended, and of these the newest. */
+/** All that runs on an instance, and then what ended lately. */
+async function toldOf(sql: Sql, instance: number): Promise<RanCommand[]> {
+  const all: RanCommand[] = [];
+  for (let after: CommandPlace | null = null; ; ) {
+    const page = await commandsOf(sql, { instance }, after, TOLD);
+    all.push(...page);
+    const last = page.at(-1);
+    if (page.length < TOLD || !last || last.endedAt !== null) return all;
+    after = { running: true, id: last.id };
+  }
+}
+
+/** As many as one answer holds, in their order: all that runs, if need be with its words cut short, and of what ended the newest. */
 function fitting(commands: readonly RanCommand[]): readonly RanCommand[] {
-  const ended = ({ endedAt }: RanCommand) => Number(endedAt !== null);
-  let bytes = 0;
-  const told = new Set<RanCommand>();
-  for (const ran of commands.toSorted((a, b) => ended(a) - ended(b) || b.id - a.id)) {
-    const { command, dir, state, instance } = ran;
-    bytes += TOLD_AROUND + Buffer.byteLength(`${command}${dir}${state}${instance}`);
+  const [running, ended] = [commands.filter(runs), commands.filter((ran) => !runs(ran))];
+  let bytes = bytesOf(running);
+  const isTooMuch = bytes > TOLD_BYTES;
+  const told = new Set<RanCommand>(running);
+  for (const ran of ended.toSorted((a, b) => b.id - a.id)) {
+    bytes += bytesOf([ran]);
     if (bytes > TOLD_BYTES) break;
     told.add(ran);
   }
-  return commands.filter((ran) => told.has(ran));
+  return commands.flatMap((ran) => (told.has(ran) ? [isTooMuch ? inShort(ran) : ran] : []));
+}
+
+function runs({ endedAt }: RanCommand): boolean {
+  return endedAt === null;
+}
+
+function bytesOf(commands: readonly RanCommand[]): number {
+  const text = ({ command, dir, state, instance }: RanCommand) => `${command}${dir}${state}${instance}`;
+  return commands.reduce((bytes, ran) => bytes + TOLD_AROUND + Buffer.byteLength(text(ran)), 0);
+}
+
+function inShort(ran: RanCommand): RanCommand {
+  const short = (text: string) => text.slice(0, TOLD_WORDS).toWellFormed();
+  return { ...ran, command: short(ran.command), dir: short(ran.dir) };
 }
 
 /** What runs those tests that failed, where they are arguments. */

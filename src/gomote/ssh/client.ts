@@ -6,7 +6,7 @@
  *                 audit, once for each destination
  *   anything else (-R, unix sockets, X11, an agent) is refused
  *
- * A session is a command of its instance (shell-commands.ts). While a channel is open the instance is in use. When the instance ends, or the token is good no more with which the certificate was asked for,
+ * A session is a command of its instance (running-commands.ts). While a channel is open the instance is in use. When the instance ends, or the token is good no more with which the certificate was asked for,
  * every terminal is told why, and the connection is closed. A connection without any channel is closed after IDLE_LIMIT, so that a
  * multiplexing client holds nothing for ever.
  */
@@ -28,7 +28,7 @@ import { environmentOn } from "../instance-types.ts";
 import type { Instances } from "../instances.ts";
 import type { MachineLines } from "../machine-lines.ts";
 import { auditText } from "../rpc/requests.ts";
-import type { ShellCommand, ShellCommands } from "../shell-commands.ts";
+import type { RunningCommand, RunningCommands } from "../running-commands.ts";
 import { type Asked, ended, forward, LEFT, type Shown, serveOverLine } from "./channel.ts";
 import type { SshPair } from "./keys.ts";
 import { held } from "./library.ts";
@@ -57,7 +57,7 @@ export interface SshClientDeps {
   readonly config: () => Pick<FarmConfig, "hosts" | "builders">;
   readonly instances: Pick<Instances, "keep">;
   readonly lines: Pick<MachineLines, "open">;
-  readonly commands: Pick<ShellCommands, "begin">;
+  readonly commands: Pick<RunningCommands, "begin">;
   /** The gateway's key for machines that have an ssh server. */
   readonly client: SshPair;
 }
@@ -167,13 +167,13 @@ export class SshClient {
     this.#count(1);
     channel.on("error", () => {}); // a close follows
     let shown = ended(channel, asked.terminal !== null);
-    let command: ShellCommand | undefined;
+    let command: RunningCommand | undefined;
     let state = LEFT;
     try {
       if (refusal !== undefined) throw new FarmError("too-large", refusal);
-      command = await commands.begin(instance, { who: instance.email, action: "gomote ssh", ...named(asked) });
+      command = await commands.begin(instance, { who: instance.email, dir: "", action: "gomote ssh", ...named(asked) });
       const { killed } = command;
-      killed.addEventListener("abort", () => shown.tell(messageOf(killed.reason)), { once: true });
+      killed.addEventListener("abort", () => shown.tell(`This is over: ${messageOf(killed.reason)}.`), { once: true });
       const gone = AbortSignal.any([this.#gone.signal, left, killed]);
       const line = await lines.open(instance, gone);
       const env = [...environmentOn(config(), instance), ...asked.env];
@@ -317,7 +317,7 @@ function barred(host: string): string | undefined {
 function named(asked: Asked): { readonly command: string; readonly detail: string } {
   if (asked.what === "files") return { command: "files over ssh (sftp, scp)", detail: "files" };
   const { command } = asked;
-  return command === null ? { command: "a shell over ssh", detail: "shell" } : { command, detail: auditText(command) };
+  return command === null ? { command: "a shell over ssh", detail: "shell" } : { command, detail: command };
 }
 
 /** A window as the machine can have it. */

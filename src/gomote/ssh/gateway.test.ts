@@ -14,7 +14,6 @@ import { FakeClock } from "../../farm/testing/fake-clock.ts";
 import { MASTER_KEY, until } from "../../machines/testing/farm-of-machines.ts";
 import { systemClock } from "../../store/system-clock.ts";
 import { quiet } from "../../store/testing/database.ts";
-import { ShellCommands } from "../shell-commands.ts";
 import { type GomoteFarm, gomoteFarm, HOST_TYPE } from "../testing/farm.ts";
 import type { RpcClient } from "../testing/rpc-client.ts";
 import { GOOD_FOR } from "./certificates.ts";
@@ -205,7 +204,10 @@ test("a shell on an original buildlet is a command of its instance: listed while
   await until(() => asked.length > 3, "another shell");
   const { executions } = (await alice.call("ListExecutions", { gomote_id: id }, OWN)) as Executions;
   expect(await alice.call("KillExecution", { gomote_id: id, execution_id: executions[0]?.id }, OWN)).toEqual({});
-  expect(await shell).toMatchObject({ status: 255, out: expect.stringContaining("# It was killed with gomote kill.") });
+  expect(await shell).toMatchObject({
+    status: 255,
+    out: expect.stringContaining("# This is over: it was killed by whoever ran it."),
+  });
   expect((await rows())[0]).toEqual(["a shell over ssh", "it was killed by whoever ran it"]);
   const audit =
     "select action, detail from audit where action like 'gomote ssh' or action like 'gomote kill' order by id";
@@ -303,14 +305,13 @@ test("a shell ends with the token that its certificate was asked for with, and n
 /** A client of our own with a bare key, at a gateway that takes everybody: the library shows no certificates. */
 async function bareClient({ farm, id, stack }: World): Promise<ssh2.Client> {
   const { sql, bus } = farm.database;
-  const { lines, instances } = farm.gomote;
+  const { lines, instances, running: commands } = farm.gomote;
   const [instance] = await instances.list(null);
   if (!lines || !instance) throw new Error("There is no instance");
   const gate = { admit: async () => ({ ok: true, instance, token: undefined }) as const };
   const { host, client: pair } = await openGatewayKeys(sql, MASTER_KEY, systemClock.now());
   const config = () => ({ hosts: [], builders: [] });
   const listen = { host: "127.0.0.1", port: 0 };
-  const commands = new ShellCommands({ sql, bus, clock: systemClock, log: quiet });
   const deps = {
     sql,
     bus,

@@ -4,8 +4,9 @@ import { personId } from "../../farm/ids.ts";
 import type { Person } from "../../farm/person.ts";
 import { systemClock } from "../../store/system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../../store/testing/database.ts";
+import { addCoordinator } from "../../store/testing/farm.ts";
 import type { HeldInstance } from "../holdings.ts";
-import { ShellCommands } from "../shell-commands.ts";
+import { RunningCommands } from "../running-commands.ts";
 import { MOST_OF_PERSON, Terminals } from "./terminals.ts";
 
 const SIZE = { columns: 80, rows: 24 };
@@ -19,6 +20,7 @@ afterEach(() => database[Symbol.asyncDispose]());
 
 test("however many shells somebody asks for at once, they get so many; a machine's is closed when it cannot be written down", async () => {
   const { sql, bus } = database;
+  const coordinator = await addCoordinator(sql, "P000000001");
   const machines: ReturnType<typeof duplexPair>[0][] = [];
   const { promise: answered, resolve: answer } = Promise.withResolvers<void>();
   const client = {
@@ -36,7 +38,8 @@ test("however many shells somebody asks for at once, they get so many; a machine
     over: new AbortController().signal,
   };
   const instances = { held: async () => held as unknown as HeldInstance, keep: () => ({ [Symbol.dispose]() {} }) };
-  const commands = new ShellCommands({ sql, bus, clock: systemClock, log: quiet });
+  const own = { sql, bus, clock: systemClock, log: quiet, coordinator, instances: { here: () => undefined } };
+  await using commands = new RunningCommands(own);
   await using terminals = new Terminals({ sql, clock: systemClock, log: quiet, instances, commands });
   const never = new AbortController().signal;
   const opened = Array.from({ length: MOST_OF_PERSON + 4 }, () =>

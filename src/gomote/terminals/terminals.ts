@@ -1,7 +1,7 @@
 /**
  * Shells in browsers, of instances whose machines are connected to this coordinator.
  *
- * A shell is a command of its instance (shell-commands.ts): it is in the audit and among the commands, it can be killed, it is recorded (recorder.ts), and while it is open the
+ * A shell is a command of its instance (running-commands.ts): it is in the audit and among the commands, it can be killed, it is recorded (recorder.ts), and while it is open the
  * instance is in use. It can be come back to by the person who opened it, and by nobody else.
  */
 import type { Duplex } from "node:stream";
@@ -15,7 +15,7 @@ import { ShellLine } from "../../wire/buildlet-api/shell-line.ts";
 import type { Size } from "../../wire/gomote/terminal-message.ts";
 import type { HeldInstance } from "../holdings.ts";
 import type { Instances } from "../instances.ts";
-import type { ShellCommand, ShellCommands } from "../shell-commands.ts";
+import type { RunningCommand, RunningCommands } from "../running-commands.ts";
 import { Recorder } from "./recorder.ts";
 import { type Screen, Terminal } from "./terminal.ts";
 
@@ -31,7 +31,7 @@ export interface TerminalsDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly instances: Pick<Instances, "held" | "keep">;
-  readonly commands: Pick<ShellCommands, "begin">;
+  readonly commands: Pick<RunningCommands, "begin">;
 }
 
 export class Terminals implements AsyncDisposable {
@@ -116,9 +116,9 @@ export class Terminals implements AsyncDisposable {
     await Promise.all(this.#ends);
   }
 
-  async #record({ instance }: HeldInstance, { email }: Person, size: Size): Promise<[ShellCommand, Recorder]> {
+  async #record({ instance }: HeldInstance, { email }: Person, size: Size): Promise<[RunningCommand, Recorder]> {
     const { sql, clock, log, commands } = this.#deps;
-    const beginning = { who: email, command: COMMAND, action: "gomote shell", detail: "in the browser" };
+    const beginning = { who: email, command: COMMAND, dir: "", action: "gomote shell", detail: "in the browser" };
     const command = await commands.begin(instance, beginning);
     try {
       return [command, await Recorder.begin({ sql, clock, log }, command.number, size)];
@@ -128,11 +128,13 @@ export class Terminals implements AsyncDisposable {
     }
   }
 
-  async #follow(terminal: Terminal, held: HeldInstance, command: ShellCommand, recorder: Recorder): Promise<void> {
+  async #follow(terminal: Terminal, held: HeldInstance, command: RunningCommand, recorder: Recorder): Promise<void> {
     const { instance, over } = held;
+    const { killed } = command;
     using _ = this.#deps.instances.keep(instance);
-    const end = AbortSignal.any([over, command.killed]);
-    const ended = () => terminal.end(messageOf(end.reason));
+    const end = AbortSignal.any([over, killed]);
+    const ended = () =>
+      terminal.end(killed.aborted ? `This is over: ${messageOf(killed.reason)}.` : messageOf(over.reason));
     end.addEventListener("abort", ended, { once: true });
     if (end.aborted) ended();
     const why = await terminal.over;

@@ -47,16 +47,19 @@ create table gomote_hold (
 );
 
 create table gomote_command (
-  id          bigint generated always as identity primary key,
-  instance_id bigint not null references gomote_instance (id) on delete cascade,
-  who         text not null,
-  command     text not null,                       -- in words, cut where it is long
-  dir         text not null,
-  started_at  timestamptz not null,
-  ended_at    timestamptz,
-  state       text                                 -- Process-State, or why there is none; null: it runs
+  id             bigint generated always as identity primary key,
+  instance_id    bigint not null references gomote_instance (id) on delete cascade,
+  coordinator_id text references coordinator (id),    -- which attends to it while it runs; null: none does any more
+  who            text not null,
+  command        text not null,                       -- in words, cut where it is long
+  dir            text not null,
+  started_at     timestamptz not null,
+  ended_at       timestamptz,                         -- null: it runs, or may
+  state          text,                                -- Process-State, or why there is none; null: it runs, or may
+  kill           text                                 -- its state once it was killed, since somebody wants that; null: nobody does
 );
 create index gomote_command_of on gomote_command (instance_id, id);
+create index gomote_command_runs on gomote_command (instance_id, id) where ended_at is null;
 
 drop index lease_without_attempt;
 create index lease_without_attempt on lease (ended_at) where state = 'ended' and kind in ('probe', 'gomote');

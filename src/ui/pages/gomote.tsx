@@ -2,7 +2,7 @@
 import type { ComponentChildren, JSX } from "preact";
 import { Copy } from "../copy.tsx";
 import {
-  type CommandLine,
+  type CommandPage,
   CommandRows,
   type InstanceLine,
   instanceHref,
@@ -24,14 +24,14 @@ export interface GomoteData {
   /** Whose page this is: only its borrower uses it, the others look and may end it. */
   readonly use: boolean;
   readonly as: "borrower" | "owner of the machine" | "operator";
-  readonly commands: readonly CommandLine[];
+  readonly commands: CommandPage;
   /** HOST:PORT of the farm, for programs. */
   readonly server: string;
 }
 
 export function GomotePage(props: { data: GomoteData }): JSX.Element {
   const { line, workingDir, hasShell, use, commands } = props.data;
-  const recorded = commands.filter((command) => command.recorded && command.endedAt !== null);
+  const recorded = commands.lines.filter((command) => command.recorded && command.endedAt !== null);
   const lives = line.state !== "ended";
   return (
     <>
@@ -99,10 +99,10 @@ export function GomotePage(props: { data: GomoteData }): JSX.Element {
         </Section>
       )}
       <Section id="commands" title="Commands">
-        {commands.length === 0 ? (
+        {commands.isFirst && commands.lines.length === 0 ? (
           <Empty>Nothing was run on it{lives ? " yet" : ""}.</Empty>
         ) : (
-          <CommandRows commands={commands} instances={false} />
+          <CommandRows page={commands} instances={false} href={instanceHref(line)} section="commands" />
         )}
       </Section>
     </>

@@ -2,9 +2,9 @@
 import type { ComponentChildren, JSX } from "preact";
 import { durationText } from "../../farm/duration-text.ts";
 import { BuildRows } from "../build-rows.tsx";
-import type { BuildLine, MachineMode } from "../data.ts";
+import { type BuildLine, type MachineMode, type MachineRef, machineHref } from "../data.ts";
 import {
-  type CommandLine,
+  type CommandPage,
   CommandRows,
   type InstanceLine,
   instanceHref,
@@ -80,10 +80,10 @@ export interface MachineData {
   readonly lent: LentData | null;
 }
 
-/** Who had it to themselves, and what they ran, the newest first. */
+/** Who had it to themselves, the newest first, and what they ran. */
 export interface LentData {
   readonly instances: readonly InstanceLine[];
-  readonly commands: readonly CommandLine[];
+  readonly commands: CommandPage;
 }
 
 /** A lease that the machine takes soon. */
@@ -172,11 +172,11 @@ export function MachinePage(props: { data: MachineData; operator: boolean }): JS
         ) : null}
       </dl>
       {props.operator ? <Operate machine={m} /> : null}
-      {m.lent === null || m.instance === null ? null : <Borrowers data={m.lent} />}
+      {m.lent === null || m.instance === null ? null : <Borrowers data={m.lent} machine={m} />}
       <Section id="builds" title="Builds">
         {m.attempts.length === 0 ? <Empty>It has run no build yet.</Empty> : <Attempts attempts={m.attempts} />}
       </Section>
-      {m.lent === null || m.instance !== null ? null : <Borrowers data={m.lent} />}
+      {m.lent === null || m.instance !== null ? null : <Borrowers data={m.lent} machine={m} />}
       <Section id="sessions" title="Connections">
         <Sessions sessions={m.sessions} />
       </Section>
@@ -187,7 +187,7 @@ export function MachinePage(props: { data: MachineData; operator: boolean }): JS
   );
 }
 
-function Borrowers(props: { data: LentData }): JSX.Element {
+function Borrowers(props: { data: LentData; machine: MachineRef }): JSX.Element {
   const { instances, commands } = props.data;
   return (
     <>
@@ -234,9 +234,9 @@ function Borrowers(props: { data: LentData }): JSX.Element {
           </Table>
         )}
       </Section>
-      {commands.length === 0 ? null : (
+      {commands.isFirst && commands.lines.length === 0 ? null : (
         <Section id="lent-commands" title="What people ran on it">
-          <CommandRows commands={commands} instances />
+          <CommandRows page={commands} instances href={machineHref(props.machine)} section="lent-commands" />
         </Section>
       )}
     </>

@@ -5,7 +5,7 @@ import { isLent, mayNotBorrow } from "../../farm/lending.ts";
 import { isOperator, looksAfter, type Rights, rightsOn, type Visitor } from "../../gomote/access.ts";
 import { typesFor } from "../../gomote/instance-types.ts";
 import { type Instance, liveInstances } from "../../store/gomote.ts";
-import { commandsOf } from "../../store/gomote-commands.ts";
+import { type CommandPlace, commandsOf } from "../../store/gomote-commands.ts";
 import {
   type InstanceRow,
   instanceNumbered,
@@ -16,7 +16,7 @@ import {
 import { connected } from "../../store/pages-pools.ts";
 import { queueLines } from "../../store/queue-line.ts";
 import type { Sql } from "../../store/sql.ts";
-import type { InstanceLine, InstanceState } from "../../ui/gomote.tsx";
+import type { CommandPage, InstanceLine, InstanceState } from "../../ui/gomote.tsx";
 import type { GomoteData } from "../../ui/pages/gomote.tsx";
 import type { GomotesData, TypeLine } from "../../ui/pages/gomotes.tsx";
 import type { LentData } from "../../ui/pages/machine.tsx";
@@ -86,11 +86,12 @@ export async function gomoteData(
   instance: InstanceRow,
   rights: Rights,
   server: string,
+  after: CommandPlace | null,
   now: EpochMs,
 ): Promise<GomoteData> {
   const [lines, commands] = await Promise.all([
     instanceLines(sql, [instance], now),
-    commandsOf(sql, { instance: instance.id }, COMMANDS),
+    commandPage(sql, { instance: instance.id }, after),
   ]);
   const [line = lineOf(instance)] = lines;
   const { workingDir, agent } = instance;
@@ -98,13 +99,30 @@ export async function gomoteData(
 }
 
 /** Who had a machine, and what they ran there, for whoever looks after it. */
-export async function lentData(sql: Sql, machine: number, now: EpochMs): Promise<LentData> {
+export async function lentData(sql: Sql, machine: number, after: CommandPlace | null, now: EpochMs): Promise<LentData> {
   const id = machineId(machine);
   const [rows, commands] = await Promise.all([
     instancesOfMachine(sql, id, OF_MACHINE),
-    commandsOf(sql, { machine: id }, COMMANDS),
+    commandPage(sql, { machine: id }, after),
   ]);
   return { instances: await instanceLines(sql, rows, now), commands };
+}
+
+/** Where a page of commands begins: after `running-NUMBER`, or after `NUMBER`, which has ended. Null: at the beginning. */
+export function placeAt(text: string | undefined): CommandPlace | null {
+  const [, running, id] = /^(running-)?([1-9]\d{0,14})$/.exec(text ?? "") ?? [];
+  return id === undefined ? null : { running: running !== undefined, id: Number(id) };
+}
+
+async function commandPage(
+  sql: Sql,
+  of: Parameters<typeof commandsOf>[1],
+  after: CommandPlace | null,
+): Promise<CommandPage> {
+  const lines = await commandsOf(sql, of, after, COMMANDS + 1);
+  const last = lines.length > COMMANDS ? lines[COMMANDS - 1] : undefined;
+  const next = last && (last.endedAt === null ? `running-${last.id}` : String(last.id));
+  return { lines: lines.slice(0, COMMANDS), isFirst: after === null, next: next ?? null };
 }
 
 async function instanceLines(sql: Sql, rows: readonly InstanceRow[], now: EpochMs): Promise<InstanceLine[]> {

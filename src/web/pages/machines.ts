@@ -4,6 +4,7 @@ import { type EpochMs, machineId } from "../../farm/ids.ts";
 import { isLent } from "../../farm/lending.ts";
 import { hearsNames, looksAfter, type Visitor } from "../../gomote/access.ts";
 import type { DrainedBy } from "../../store/drain.ts";
+import type { CommandPlace } from "../../store/gomote-commands.ts";
 import { machineRuns } from "../../store/pages-lines.ts";
 import {
   countMachines,
@@ -115,17 +116,23 @@ function ownersOf(
   return owners.map(({ name, contact }) => ({ name, contact }));
 }
 
-/** The machine of that name, of host type `type` when several have it; otherwise the one that was seen last. */
+/** Which machine, and of what people ran on it the part after `after`. */
+export interface MachineAsked {
+  readonly name: string;
+  /** When several have the name; otherwise it is the one that was seen last. */
+  readonly hostType: string | undefined;
+  readonly after: CommandPlace | null;
+}
+
 export async function machineData(
   sql: Sql,
   config: FarmConfig,
-  name: string,
-  type: string | undefined,
+  { name, hostType, after }: MachineAsked,
   visitor: Visitor,
   now: EpochMs,
 ): Promise<MachineData | undefined> {
   const all = await machinesNamed(sql, name);
-  const machine = type === undefined ? all[0] : all.find((m) => m.hostType === type);
+  const machine = hostType === undefined ? all[0] : all.find((m) => m.hostType === hostType);
   if (!machine) return undefined;
   const [sessions, changes, compare, strips, rows, attempts] = await Promise.all([
     machineSessions(sql, machine.id, SESSIONS),
@@ -153,7 +160,7 @@ export async function machineData(
     compare,
     next: machine.open ? await nextOf(sql, config, machineId(machine.id), now) : [],
     month: strips[0]?.strip ?? "",
-    lent: await lentTo(sql, config, machine, visitor, now),
+    lent: await lentTo(sql, config, machine, visitor, after, now),
     namesakes: all.filter((m) => m.id !== machine.id).map((m) => m.hostType),
   };
 }
@@ -164,11 +171,12 @@ async function lentTo(
   config: FarmConfig,
   { id, hostType }: MachineDetail,
   visitor: Visitor,
+  after: CommandPlace | null,
   now: EpochMs,
 ): Promise<LentData | null> {
   const host = hostOf(config, hostType);
   if (!looksAfter(visitor, host)) return null;
-  const lent = await lentData(sql, id, now);
+  const lent = await lentData(sql, id, after, now);
   return lent.instances.length > 0 || (host && isLent(host)) ? lent : null;
 }
 

@@ -64,7 +64,7 @@ export async function lend(web: TestWeb, now: EpochMs = epochMs(Date.now())): Pr
   const { id, name } = await up("now", plus(now, minutes(-12)));
   const ran = async (command: string, ago: number, state: string | null) => {
     const at = plus(now, minutes(-ago));
-    const number = await commandBegan(sql, { instance: id, who: alice.email, command, dir: "go/src" }, at);
+    const number = await commandBegan(sql, { instance: id, coordinator, who: alice.email, command, dir: "go/src" }, at);
     if (state !== null) await commandEnded(sql, number, state, plus(at, seconds(41)));
   };
   await ran("./make.bash", 10, "ok");

@@ -173,6 +173,11 @@ export function lending(done: string[]): Lending {
       },
     },
     terminals: { open: away, find: () => undefined, show: () => () => {} },
+    running: {
+      async kill({ name }, number, { who, as }) {
+        done.push(`kill ${number} of ${name} ${who} as ${as}`);
+      },
+    },
     records: async () => {},
     peers: { connect: away },
   };
