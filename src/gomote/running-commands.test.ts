@@ -175,7 +175,9 @@ test("a kill is done once it is over, not before, and can be asked again; who as
     `Command ${number} of a is to end, and has not yet: it does as soon as its machine can be reached.`,
   );
   expect(await end(farm, shell.number)).toBe("it runs");
+  const audit = () => farm.database.sql.query("select who, detail from audit where action = 'gomote kill' order by id");
   const again = running.kill(instance, number, { who: ALICE, as: "borrower" });
+  await until(async () => (await audit()).length === 2, "it to be asked again");
   await shell.ended("it went away");
   await again;
   expect(await end(farm, shell.number)).toBe("it was killed by the owner of the machine");
@@ -183,8 +185,7 @@ test("a kill is done once it is over, not before, and can be asked again; who as
   await expect(running.kill({ id: 2, name: "b" }, number, owner)).rejects.toThrow(
     `There is no command "${number}" of b`,
   );
-  const audit = "select who, detail from audit where action = 'gomote kill' order by id";
-  expect(await farm.database.sql.query(audit)).toEqual([
+  expect(await audit()).toEqual([
     { who: owner.who, detail: "a shell" },
     { who: ALICE, detail: "a shell" },
   ]);
