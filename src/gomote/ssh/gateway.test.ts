@@ -402,6 +402,8 @@ test("[gomote 45] an open shell renews its instance each minute; idle again, it 
   expect(await names()).toEqual([id]);
   resolve();
   expect((await shell).status).toBe(5);
+  const running = () => farm.database.sql.query("select from gomote_command where ended_at is null");
+  await until(async () => (await running()).length === 0, "its shell to be over");
   await clock.advance(minutes(31));
   await farm.gomote.instances.look();
   expect(await names()).toEqual([]);
