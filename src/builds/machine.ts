@@ -49,8 +49,8 @@ export interface Listing {
   readonly recursive: boolean;
   /** How many levels; the original lists them all. */
   readonly depth?: number;
-  /** Folders, relative to the listed one, that are left out. */
-  readonly skip?: readonly string[];
+  /** Folders that are called so are left out, wherever they are; by the original only those right in the listed one. */
+  readonly skipNames?: readonly string[];
 }
 
 export interface BuildClient {

@@ -20,8 +20,8 @@ function filesOf(machine: FakeMachine, glob: string, clock = new FakeClock()) {
   const files = new ReportFiles(clock, machine, "src", glob);
   const ended: string[] = [];
   const pushed: string[] = [];
-  const read = () =>
-    files.read((name) => ({ push: () => void pushed.push(name), end: () => void ended.push(name) }), never);
+  const open = (name: string) => ({ push: () => void pushed.push(name), end: () => void ended.push(name) });
+  const read = () => files.read({ open, taken: async () => {} }, never);
   return { files, ended, pushed, read };
 }
 
@@ -42,10 +42,17 @@ test("a glob lists no deeper than it reaches, and never the modules of others", 
   const deep = filesOf(machine, "**/*.xml");
   await deep.read();
   expect(deep.ended).toEqual(["p/a/r.xml", "p/a/b/r.xml", "r.xml"]);
-  expect(machine.listed).toBe(1 + 4);
-  await deep.files.remove(never);
+  expect(machine.listed).toBe(1 + 3);
+  expect(await deep.files.remove(never)).toBe(true);
   expect(machine.files.size).toBe(1001);
   expect(machine.calls.slice(-1)).toEqual(["removeall src/p/a/r.xml src/p/a/b/r.xml src/r.xml"]);
+});
+
+test("the original lists nested modules of others, and no report is read from them", async () => {
+  const machine = machineWith(["node_modules/r.xml", "p/node_modules/x/r.xml", "p/r.xml"], { agent: "original" });
+  const { ended, read } = filesOf(machine, "**/*.xml");
+  await read();
+  expect([ended, machine.listed, machine.calls]).toEqual([["p/r.xml"], 2, ["tgz src/p 2"]]);
 });
 
 test("without reports it is one call before a group and one after it", async () => {
@@ -85,13 +92,17 @@ test("a listing that takes too long is said, and no fault of the machine; report
   const { files, ended, read } = filesOf(machine, "*.xml", clock);
   const removed = files.remove(never);
   await clock.advance(minutes(1));
-  await removed;
+  expect(await removed).toBe(false);
+  files.pass();
+  const late = read();
+  await clock.advance(minutes(1));
+  await late;
+  const listing = "listing m1 took longer than 1m 00s";
+  expect([ended, files.late]).toEqual([[], true]);
+  expect(files.troubles).toEqual([listing, "none is read, since those of earlier tests may be among them", listing]);
   hangs = false;
-  await read();
-  expect([ended, files.troubles]).toEqual([
-    [],
-    ["listing m1 took longer than 1m 00s", "none is read, since those of earlier tests may be among them"],
-  ]);
+  const again = filesOf(machine, "*.xml", clock);
+  expect([await again.files.remove(never), again.files.late, machine.files.size]).toEqual([true, false, 0]);
 });
 
 test("reports that take too long to read are left out, and what came is kept", async () => {
@@ -112,13 +123,15 @@ test("reports that take too long to read are left out, and what came is kept", a
   await clock.advance(minutes(5));
   await done;
   expect([ended, files.troubles]).toEqual([["a.xml"], ["reading reports from m1 took longer than 5m 00s"]]);
+  expect(files.late).toBe(true);
 });
 
 test("too many reports: the first are read, in as many archives as their names need", async () => {
   const machine = machineWith(Array.from({ length: 10_003 }, (_, i) => `out/${i}.xml`));
   const { files, ended, read } = filesOf(machine, "out/*.xml");
   await read();
-  expect([ended.length, files.troubles]).toEqual([10_000, ["3 of its files left out: there may be 10000 of them"]]);
+  const few = "3 of its files left out: there may be 10000 of them";
+  expect([ended.length, files.troubles, files.late]).toEqual([10_000, [few], false]);
   expect(machine.calls.length).toBeLessThan(25);
 });
 

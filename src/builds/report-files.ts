@@ -1,12 +1,14 @@
 /**
  * The report files of a group of tests: found below the source tree, removed before the group, read after it.
  *
- *   found    by a listing no deeper than the glob reaches, and never of `node_modules` or `.git`: a report may lie at the root of a large tree
+ *   found    by a listing no deeper than the glob reaches, and never of `node_modules` or `.git`, wherever these are: a report may lie at the
+ *            root of a large tree. The original lists those that are not at its root, and their files are passed over here
  *   read     nothing but these files, from our own agent. The original packs whole folders: those that have some, up to BESIDE_LIMIT of what
  *            else is in them, and only until the last report has come
  *
  * What the tested code leaves behind decides how long all this takes: reports that are too many, too large or too slow are left out, and
- * `troubles` says so in words. Only a call that fails rejects, since that is the machine's.
+ * `troubles` says so in words. Only a call that fails rejects, since that is the machine's. Too slow may as well be the machine, so that says
+ * nothing about the tests, and `late` says that it was.
  */
 import type { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
@@ -48,6 +50,12 @@ export interface FileReader {
   readonly end: () => void;
 }
 
+export interface ReportsReader {
+  readonly open: (name: string) => FileReader;
+  /** Called between pieces: no more is read before it resolves. */
+  readonly taken: () => Promise<void>;
+}
+
 export class ReportFiles {
   readonly #clock: Clock;
   readonly #machine: BuildMachine;
@@ -56,9 +64,8 @@ export class ReportFiles {
   readonly #patterns: readonly string[];
   /** How many folders deep a report may lie; undefined: any. */
   readonly #depth: number | undefined;
-  /** Reports of an earlier group may still be there: nobody can tell them from those of this one. */
-  #mixed = false;
   readonly #troubles: string[] = [];
+  #late = false;
 
   constructor(clock: Clock, machine: BuildMachine, sourceDir: string, glob: string) {
     this.#clock = clock;
@@ -77,31 +84,38 @@ export class ReportFiles {
     return this.#troubles;
   }
 
-  /** Before a group: reports of earlier ones go. */
-  async remove(signal: AbortSignal): Promise<void> {
+  /** Something was not read, or not removed, since it took too long. */
+  get late(): boolean {
+    return this.#late;
+  }
+
+  /** Before a group: reports of earlier ones go. False: some may still be there, and nobody could tell them from those of this one. */
+  async remove(signal: AbortSignal): Promise<boolean> {
     const old = await this.#found(signal);
-    if (old?.length === 0) return;
+    if (old?.length === 0) return true;
     const paths = old?.map(({ name }) => `${this.#folder}/${name}`) ?? [];
     const what = `removing reports of earlier tests on ${this.#machine.name}`;
     const removed = await this.#inTime(REMOVE_LIMIT, what, signal, async (limited) => {
       for (const some of pieces(paths)) await this.#machine.client.removeAll(some, limited);
     });
-    this.#mixed = old === undefined || !removed;
+    return old !== undefined && removed !== undefined;
   }
 
-  /** After it: each report to the reader that `open` gives for it, as it comes. */
-  async read(open: (name: string) => FileReader, signal: AbortSignal): Promise<void> {
-    if (this.#mixed) {
-      this.#troubles.push("none is read, since those of earlier tests may be among them");
-      return;
-    }
+  /** After a group before which not all were removed. */
+  pass(): void {
+    this.#troubles.push("none is read, since those of earlier tests may be among them");
+    this.#late = true;
+  }
+
+  /** After it: each report to `reader`, as it comes. */
+  async read(reader: ReportsReader, signal: AbortSignal): Promise<void> {
     const found = (await this.#found(signal)) ?? [];
     if (found.length > FILES_LIMIT) this.#leftOut(found.length - FILES_LIMIT, `there may be ${FILES_LIMIT} of them`);
     const few = found.slice(0, FILES_LIMIT);
     const chosen = together(few);
     if (chosen.length < few.length) this.#leftOut(few.length - chosen.length, TOO_LARGE);
     if (chosen.length === 0) return;
-    const unpacking = new Unpacking(chosen, open);
+    const unpacking = new Unpacking(chosen, reader);
     await this.#inTime(READ_LIMIT, `reading reports from ${this.#machine.name}`, signal, async (limited) => {
       for (const { dir, packed } of this.#archives(unpacking.wanted, limited)) {
         await unpacking.take(dir, await packed(), limited);
@@ -123,7 +137,7 @@ export class ReportFiles {
   /** The reports that are there now, relative to the folder; undefined when that cannot be said. */
   async #found(signal: AbortSignal): Promise<Report[] | undefined> {
     const depth = this.#depth;
-    const options = { recursive: depth !== 1, skip: PASSED_OVER, ...(depth !== undefined && { depth }) };
+    const options = { recursive: depth !== 1, skipNames: PASSED_OVER, ...(depth !== undefined && { depth }) };
     const listed = await this.#inTime(LIST_LIMIT, `listing ${this.#machine.name}`, signal, (limited) =>
       this.#machine.client.ls(this.#folder, options, limited).catch((error: unknown) => {
         if (error instanceof FarmError && error.code === "bad-request") return []; // there is no such folder yet
@@ -168,6 +182,7 @@ export class ReportFiles {
     } catch (error) {
       if (!(error instanceof FarmError) || (error !== late && error.code !== "too-large")) throw error;
       this.#troubles.push(error.message);
+      this.#late = true;
       return undefined;
     }
   }
@@ -209,15 +224,15 @@ function outermost(files: readonly string[]): string[] {
 
 /** Files out of several archives: those that are wanted, up to REPORT_LIMIT of them together. */
 class Unpacking {
-  readonly #open: (name: string) => FileReader;
+  readonly #reader: ReportsReader;
   readonly #wanted: Set<string>;
   #left = REPORT_LIMIT;
   #tooLarge = 0;
   #beside = 0;
 
-  constructor(wanted: readonly string[], open: (name: string) => FileReader) {
+  constructor(wanted: readonly string[], reader: ReportsReader) {
     this.#wanted = new Set(wanted);
-    this.#open = open;
+    this.#reader = reader;
   }
 
   /** Still to come. */
@@ -248,7 +263,7 @@ class Unpacking {
           if (size > this.#left) this.#tooLarge++;
           else {
             this.#left -= size;
-            reading = this.#open(path);
+            reading = this.#reader.open(path);
           }
         } else {
           this.#beside += size;
@@ -264,6 +279,7 @@ class Unpacking {
       for await (const chunk of unzipped) {
         signal.throwIfAborted();
         reader.push(chunk as Buffer);
+        await this.#reader.taken();
         if (enough) return;
       }
       reader.close();

@@ -1,7 +1,7 @@
 /** Machines that hang, are slow, or answer what nobody can use, in the middle of a build's tests. */
 import { expect, test, vi } from "vitest";
 import { durationText } from "../farm/duration-text.ts";
-import { epochMs, ms, seconds } from "../farm/ids.ts";
+import { epochMs, minutes, ms, seconds } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { FLUSH_AFTER } from "../logs/writer.ts";
 import { systemClock } from "../store/system-clock.ts";
@@ -317,3 +317,31 @@ test("a build that has used up its time names what had not ended, on every machi
   });
   expect(await database.sql.query("select from lease where state <> 'ended'")).toEqual([]);
 });
+
+test.each([
+  [1, "success", "success"],
+  [Number.POSITIVE_INFINITY, "unschedulable", "failure"],
+])(
+  "a test that passed, and whose reports a slow machine does not give in time (%d times), has not failed",
+  async (slowReads, outcome, build) => {
+    await using database = await freshDatabase();
+    const clock = new FakeClock();
+    await using farm = await opened(database, { clock });
+    let reads = 0;
+    const machine = await farm.connect("linux", "m", {
+      script: runScript(() => {
+        machine.files.set("src/a.xml", Buffer.from('<testsuite><testcase name="a" time="1"/></testsuite>'));
+        return {};
+      }),
+      readFiles: () => (reads++ < slowReads ? new Promise(() => {}) : undefined),
+    });
+    const id = await planTests(database, testsSpec(["a"], { results: { junit: "*.xml" } }), { now: clock.now() });
+    for (let slow = 1; slow <= Math.min(slowReads, 3); slow++) {
+      await vi.waitFor(() => expect(reads).toBe(slow), { timeout: 5000 });
+      await clock.advance(minutes(5));
+    }
+    expect(await endedBuild(database, id)).toMatchObject({ outcome: build, flaky_tests: 0 });
+    const losses = Math.min(slowReads, 3);
+    expect(await testsOf(database, id)).toMatchObject([{ outcome, failures: 0, losses }]);
+  },
+);

@@ -1,5 +1,6 @@
 /** What becomes of groups of tests whose coordinator or connection goes away, on machines that resume. */
 import { expect, test, vi } from "vitest";
+import type { TestsSpec } from "../farm/build.ts";
 import { ms, seconds } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import type { Sql } from "../store/sql.ts";
@@ -10,6 +11,7 @@ import { addHostType } from "../store/testing/farm.ts";
 import { CHECK_EVERY } from "./builds.ts";
 import { publishEnded } from "./publish.ts";
 import { Recovery } from "./recovery.ts";
+import type { FakeMachineOptions } from "./testing/fake-machine.ts";
 import { FakeProcess } from "./testing/fake-process.ts";
 import { TestFarm } from "./testing/farm.ts";
 import { endedBuild, marked, planTests, runScript, stepLogs, testsOf, testsSpec, trees } from "./testing/tests.ts";
@@ -312,3 +314,61 @@ test("a build that is skipped while its machine is waited for stops what its hel
   await until(() => expect(farm.released).toContainEqual({ name: "helper", how: "clean" }));
   expect(helper.running).toEqual([]);
 });
+
+/** A group of one test whose machine hangs up before its command began, at what `stuck` of it does; and what comes when it is back. */
+async function cutBeforeItBegan(farm: TestFarm, over: Partial<TestsSpec>, stuck: Partial<FakeMachineOptions>) {
+  const process = new FakeProcess();
+  const before = await farm.connect("linux", "main", { process, ...stuck });
+  const id = await planTests(farm.database, testsSpec(["a"], over));
+  await until(() => process.exit("make"));
+  const parked = () => farm.database.sql.query("select from lease where parked_until is not null");
+  await until(async () => {
+    const [group] = await farm.database.sql.query("select from test_group");
+    expect(group).toBeDefined();
+  });
+  if (!before.gone.aborted) await farm.disconnect(before);
+  await until(async () => expect((await parked()).length).toBe(1));
+  expect(process.started).toEqual(["make"]);
+  return { id, process };
+}
+
+test("a group that is taken up before its command began has its file of names", async () => {
+  await using database = await freshDatabase();
+  await addHostType(database.sql, "linux");
+  await using farm = await TestFarm.open(database);
+  const { id, process } = await cutBeforeItBegan(farm, { names: "file" }, { dieIn: "write" });
+  const back = await farm.connect("linux", "main", { process });
+  await until(() => expect(groupOf(process).names).toHaveLength(1));
+  const [file = ""] = groupOf(process).names;
+  expect(back.files.get(file.replace("/build/", ""))?.toString()).toBe("a\n");
+  process.exit("run");
+  expect(await endedBuild(database, id)).toMatchObject({ outcome: "success" });
+});
+
+test("a group that is taken up before its command began has no reports of earlier ones, and one taken up later keeps its own", async () => {
+  await using database = await freshDatabase();
+  await addHostType(database.sql, "linux");
+  await using farm = await TestFarm.open(database);
+  const hangs = { ls: () => new Promise<never>(() => {}) };
+  const { id, process } = await cutBeforeItBegan(farm, { results: { junit: "out/*.xml" } }, hangs);
+  const back = await farm.connect("linux", "main", {
+    process,
+    leaves: { "src/out/old.xml": report("a", "<failure/>") },
+  });
+  await until(() => expect(groupOf(process).names).toEqual(["a"]));
+  expect([back.calls, [...back.files.keys()]]).toEqual([["removeall src/out/old.xml", "exec run"], []]);
+
+  await farm.disconnect(back);
+  const again = await farm.connect("linux", "main", { process, leaves: { "src/out/a.xml": report("a") } });
+  await until(() => expect(again.calls).toEqual(["exec run"]));
+  process.exit("run");
+  expect(await endedBuild(database, id)).toMatchObject({ outcome: "success" });
+  expect([again.calls.slice(0, 2), process.started]).toEqual([
+    ["exec run", "tgz src/out 1"],
+    ["make", "run"],
+  ]);
+});
+
+function report(name: string, inside = ""): Buffer {
+  return Buffer.from(`<testsuite name="s"><testcase name="${name}" time="0.5">${inside}</testcase></testsuite>`);
+}

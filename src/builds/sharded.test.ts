@@ -173,7 +173,8 @@ test("[coordinator 70] a test that loses three machines fails the build, by its 
   for (let i = 0; i < 8; i++) await farm.connect("linux", `m${i}`, { script: killer });
   expect(await endedBuild(database, id)).toMatchObject({
     outcome: "failure",
-    reason: "1 of 2 tests failed: killer, unschedulable: 3 machines were lost while they ran it",
+    reason:
+      "1 of 2 tests failed: killer, unschedulable: 3 machines were lost while they ran it, or too slow to tell what came of it",
   });
   const tests = await testsOf(database, id);
   expect(tests.map(({ outcome, losses }) => [outcome, losses > 0 ? losses : 0])).toEqual([

@@ -5,8 +5,10 @@
  *   output     into the log of the group, byte for byte; what is known of a test only from a report is added at the end, under its name
  *   reports    of earlier groups are removed before, those of this one are read after (report-files.ts)
  *
- * A group that a coordinator left running is taken up again (command-run.ts): the bytes that the log has are read once more, so that nothing
- * is missed which they say about the tests; only what these took is not known of those that it printed while nobody listened. Nothing here knows whether the group still counts; that is decided when its end is stored.
+ * A group that a coordinator left is taken up again (command-run.ts): the bytes that the log has are read once more, so that nothing is missed
+ * which they say about the tests; only what these took is not known of those that it printed while nobody listened. Whether its command had
+ * begun by then only its machine knows, so all that the command needs is done again, but for what it would be hurt by: that the reports were
+ * removed is in the database before it begins. Nothing here knows whether the group still counts; that is decided when its end is stored.
  */
 import type { Recipe, TestsSpec } from "../farm/build.ts";
 import type { Clock } from "../farm/clock.ts";
@@ -21,7 +23,7 @@ import { commandOf, folderOf } from "./command.ts";
 import type { CommandLimits } from "./command-limits.ts";
 import { type CommandRan, runCommand } from "./command-run.ts";
 import type { BuildMachine, Command } from "./machine.ts";
-import { type FileReader, ReportFiles } from "./report-files.ts";
+import { type FileReader, ReportFiles, type ReportsReader } from "./report-files.ts";
 import { MARK_VARIABLE, MarkerReader, markOf } from "./test-markers.ts";
 import { NamedReports } from "./test-reports.ts";
 import { type Reported, resultsOf } from "./test-results.ts";
@@ -38,8 +40,10 @@ export interface GroupJob {
   readonly group: TestGroup;
   readonly machine: BuildMachine;
   readonly writer: Pick<LogWriter, "write">;
-  /** What the log has already: the command was started by somebody else. */
+  /** What the log has already, of a group that somebody else left. */
   readonly before: AsyncIterable<Buffer> | undefined;
+  /** Stores that the reports of earlier groups were removed, `all` of them or not. */
+  readonly removed: (all: boolean) => Promise<void>;
   readonly limits: CommandLimits;
 }
 
@@ -56,18 +60,15 @@ export interface GroupRun {
 export async function runGroup(clock: Clock, job: GroupJob, signal: AbortSignal): Promise<GroupRun> {
   const { spec, group, machine, before, writer, limits } = job;
   const reader = readerOf(spec, group, clock);
-  const files = filesOf(clock, job);
   let length = 0;
-  if (before) {
-    for await (const chunk of before) {
-      length += chunk.length;
-      reader.behind(length);
-      reader.push(chunk);
-    }
-  } else {
-    await writeNames(clock, job, signal);
-    await files?.remove(signal);
+  for await (const chunk of before ?? []) {
+    length += chunk.length;
+    reader.behind(length);
+    reader.push(chunk);
   }
+  await writeNames(clock, job, signal);
+  const files = filesOf(clock, job);
+  const clean = files && (group.reportsRemoved ?? (await removeReports(files, job, signal)));
   const command = await groupCommand(clock, job, signal);
   const write = (chunk: Buffer): Promise<void> => {
     length += chunk.length;
@@ -87,9 +88,10 @@ export async function runGroup(clock: Clock, job: GroupJob, signal: AbortSignal)
     ran,
     length,
     (output) => writer.write(output),
-    async (open) => {
-      await files?.read(open, signal);
-      return files?.troubles ?? [];
+    async (reports) => {
+      if (clean) await files?.read(reports, signal);
+      else files?.pass();
+      return { leftOut: files?.troubles ?? [], late: files?.late ?? false };
     },
   );
   const { ok, stopped } = ran;
@@ -111,8 +113,8 @@ interface ResultsReader {
     ran: CommandRan,
     length: number,
     add: (output: Buffer) => Promise<void>,
-    /** Reads the report files; resolves with what was left out of them. */
-    reports: (open: (name: string) => FileReader) => Promise<readonly string[]>,
+    /** Reads the report files; resolves with what was left out of them, and whether since that took too long. */
+    read: (reports: ReportsReader) => Promise<{ readonly leftOut: readonly string[]; readonly late: boolean }>,
   ): Promise<Reported | undefined>;
 }
 
@@ -123,7 +125,7 @@ function readerOf({ results }: TestsSpec, group: TestGroup, clock: Clock): Resul
     return {
       behind: (length) => markers.behind(length),
       push: (chunk) => markers.push(chunk),
-      end: async () => ({ reports: markers.reports, unended: markers.unended }),
+      end: async () => ({ reports: markers.reports, unended: markers.unended, late: false }),
     };
   }
   const named = new NamedReports(group.tests);
@@ -132,23 +134,29 @@ function readerOf({ results }: TestsSpec, group: TestGroup, clock: Clock): Resul
     return {
       behind: () => {},
       push: (chunk) => events.push(chunk),
-      end: (_ran, length, add) => named.end([events.end().trouble], length, add),
+      end: async (_ran, length, add) => {
+        const { trouble } = events.end();
+        named.begin(length, add);
+        return { reports: await named.end([trouble]), unended: new Map(), late: false };
+      },
     };
   }
   return {
     behind: () => {},
     push: () => {},
-    end: async (_ran, length, add, reports) => {
+    end: async (_ran, length, add, read) => {
       const troubles: string[] = [];
-      const leftOut = await reports((name) => {
+      const open = (name: string): FileReader => {
         const xml = new JUnitReader((test) => named.take(test));
         const end = (): void => {
           const { trouble } = xml.end();
           if (trouble !== undefined) troubles.push(`${name}: ${trouble}`);
         };
         return { push: (piece) => xml.push(piece), end };
-      });
-      return named.end([...troubles, ...leftOut], length, add);
+      };
+      named.begin(length, add);
+      const { leftOut, late } = await read({ open, taken: () => named.flush() });
+      return { reports: await named.end([...troubles, ...leftOut]), unended: new Map(), late };
     },
   };
 }
@@ -159,6 +167,12 @@ function filesOf(clock: Clock, { recipe, spec, machine }: GroupJob): ReportFiles
   return new ReportFiles(clock, machine, recipe.sourceDir, spec.results.junit);
 }
 
+async function removeReports(files: ReportFiles, { removed }: GroupJob, signal: AbortSignal): Promise<boolean> {
+  const all = await files.remove(signal);
+  await removed(all);
+  return all;
+}
+
 async function writeNames(clock: Clock, { spec, group, machine }: GroupJob, signal: AbortSignal): Promise<void> {
   if (spec.names !== "file") return;
   const lines = Buffer.from(group.tests.map(({ name }) => `${name}\n`).join(""));
@@ -167,8 +181,9 @@ async function writeNames(clock: Clock, { spec, group, machine }: GroupJob, sign
   );
 }
 
-function namesFile({ id }: TestGroup): string {
-  return `${NAMES_DIR}/g${id}.txt`;
+/** Whoever takes the group up has one of its own: on some systems none can take the place of one that is being read. */
+function namesFile({ id, log }: TestGroup): string {
+  return `${NAMES_DIR}/g${id}.${log.epoch}.txt`;
 }
 
 async function groupCommand(clock: Clock, job: GroupJob, signal: AbortSignal): Promise<Command> {

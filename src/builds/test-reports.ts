@@ -4,17 +4,31 @@
  * A reported test is about a listed one when the listed name is its full name (`suite.test`), its own name, or its suite; then a failure
  * among several decides. What failed is written into the log under its full name, since the report is the only place where a person
  * would find it, and the listed test's place in the log is there.
+ *
+ *   collecting -begin: the command has ended, so the log takes more than its output-> writing -end-> done
+ *
+ * While it is collecting, what failed waits here, and its output with it up to OUTPUT_KEPT_HERE; while it is writing, whoever reads reports
+ * calls `flush` between pieces, so that as much as a log takes passes through and little of it is ever here.
  */
 import type { GroupTest } from "../store/test-groups.ts";
 import { fullName, type ReportedTest } from "../wire/test-report/test-report.ts";
-import type { Reported, TestReport } from "./test-results.ts";
+import type { TestReport } from "./test-results.ts";
 
 /** Of all failures of one group; what is beyond is counted. */
 const FAILURES_SHOWN = 200;
+/** Characters of output, of all failures that wait for the log. */
+const OUTPUT_KEPT_HERE = 8 * 1024 * 1024;
+const NOT_KEPT = "(its output is left out: what failed in this group printed too much to be repeated here)";
 
 interface Told {
   outcome: TestReport["outcome"];
   durationMs: number | null;
+}
+
+interface Failure {
+  readonly name: string;
+  readonly about: readonly string[];
+  readonly output: string;
 }
 
 const OUTCOMES = { passed: "success", failed: "failure", skipped: "skipped" } as const;
@@ -22,8 +36,16 @@ const OUTCOMES = { passed: "success", failed: "failure", skipped: "skipped" } as
 export class NamedReports {
   readonly #listed: ReadonlySet<string>;
   readonly #told = new Map<string, Told>();
-  readonly #failures: { readonly name: string; readonly about: readonly string[]; readonly output: string }[] = [];
-  #leftOut = 0;
+  /** Not in the log yet. */
+  #failures: Failure[] = [];
+  /** Characters of their output. */
+  #kept = 0;
+  #failed = 0;
+  readonly #places = new Map<string, { from: number; to: number }>();
+  /** Of the log, before what failed came and now. */
+  #length = 0;
+  #at = 0;
+  #add: (output: Buffer) => Promise<void> = () => Promise.resolve();
 
   constructor(tests: readonly GroupTest[]) {
     this.#listed = new Set(tests.map(({ name }) => name));
@@ -37,36 +59,55 @@ export class NamedReports {
       this.#tell(name, test, whole);
     }
     if (test.outcome !== "failed" || about.length === 0) return;
-    if (this.#failures.length < FAILURES_SHOWN) this.#failures.push({ name: full, about, output: test.output });
-    else this.#leftOut++;
+    if (++this.#failed > FAILURES_SHOWN) return;
+    const fits = this.#kept + test.output.length <= OUTPUT_KEPT_HERE;
+    const output = fits ? test.output : NOT_KEPT;
+    this.#kept += output.length;
+    this.#failures.push({ name: full, about, output });
   }
 
-  /** Adds what failed to the log, of which there are `length` bytes. */
-  async end(
-    troubles: readonly (string | undefined)[],
-    length: number,
-    add: (output: Buffer) => Promise<void>,
-  ): Promise<Reported> {
-    let at = length;
-    const places = new Map<string, { from: number; to: number }>();
-    const write = async (text: string): Promise<void> => {
-      const bytes = Buffer.from(text);
-      at += bytes.length;
-      await add(bytes);
-    };
-    for (const { name, about, output } of this.#failures) {
-      const from = at;
-      await write(`\n##### ${name} failed\n${output}${output.endsWith("\n") ? "" : "\n"}`);
-      for (const listed of about) places.set(listed, { from: places.get(listed)?.from ?? from, to: at });
+  /** From now on `add` puts what failed into the log, of which there are `length` bytes. */
+  begin(length: number, add: (output: Buffer) => Promise<void>): void {
+    this.#length = length;
+    this.#at = length;
+    this.#add = add;
+  }
+
+  /** Puts what failed until now into the log. Resolves when there may be more. */
+  flush(): Promise<void> {
+    const failures = this.#failures;
+    this.#failures = [];
+    this.#kept = 0;
+    const parts = failures.map(({ name, about, output }) => {
+      const bytes = Buffer.from(`\n##### ${name} failed\n${output}${output.endsWith("\n") ? "" : "\n"}`);
+      const from = this.#at;
+      this.#at += bytes.length;
+      for (const listed of about) {
+        this.#places.set(listed, { from: this.#places.get(listed)?.from ?? from, to: this.#at });
+      }
+      return bytes;
+    });
+    return this.#write(parts);
+  }
+
+  /** Puts the rest there; returns what was reported, by listed name. */
+  async end(troubles: readonly (string | undefined)[]): Promise<ReadonlyMap<string, TestReport>> {
+    await this.flush();
+    const more = this.#failed - FAILURES_SHOWN;
+    const lines = more > 0 ? [`\nbarnraiser: ${more} more failures were reported\n`] : [];
+    for (const trouble of troubles) {
+      if (trouble !== undefined) lines.push(`\nbarnraiser: the report is not whole: ${trouble}\n`);
     }
-    if (this.#leftOut > 0) await write(`\nbarnraiser: ${this.#leftOut} more failures were reported\n`);
-    for (const trouble of troubles)
-      if (trouble !== undefined) await write(`\nbarnraiser: the report is not whole: ${trouble}\n`);
+    await this.#write(lines.map((line) => Buffer.from(line)));
     const reports = new Map<string, TestReport>();
     for (const [name, { outcome, durationMs }] of this.#told) {
-      reports.set(name, { outcome, durationMs, ...(places.get(name) ?? { from: 0, to: length }) });
+      reports.set(name, { outcome, durationMs, ...(this.#places.get(name) ?? { from: 0, to: this.#length }) });
     }
-    return { reports, unended: new Map() };
+    return reports;
+  }
+
+  #write(parts: readonly Buffer[]): Promise<void> {
+    return parts.length === 0 ? Promise.resolve() : this.#add(Buffer.concat(parts));
   }
 
   /** `whole`: the report is of this test itself, not of a part of it. */

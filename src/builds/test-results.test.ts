@@ -8,8 +8,8 @@ const ran = (over: Partial<GroupRan>): GroupRan => ({
   ...{ ok: true, stopped: false, durationMs: 100, length: 50, reported: undefined },
   ...over,
 });
-const reported = (reports: Record<string, TestReport>, unended: Record<string, number> = {}) => ({
-  reported: { reports: new Map(Object.entries(reports)), unended: new Map(Object.entries(unended)) },
+const reported = (reports: Record<string, TestReport>, unended: Record<string, number> = {}, late = false) => ({
+  reported: { reports: new Map(Object.entries(reports)), unended: new Map(Object.entries(unended)), late },
 });
 /** `success`, `failure`, `failure!` for one that is final. */
 const words = (of: readonly GroupTest[], over: Partial<GroupRan>) =>
@@ -37,6 +37,14 @@ test("by its report: as reported; what it says nothing about runs alone, and fai
   ]);
   expect(words(tests("c"), reported({}))).toEqual(["failure"]);
   expect(words(tests("c"), { ...reported({}), ok: false, stopped: true })).toEqual(["failure!"]);
+});
+
+test("a report that came too slowly to be read whole fails nobody whose command ended well: what it does not say is lost", () => {
+  expect(words(tests("c"), reported({}, {}, true))).toEqual(["lost"]);
+  const some = reported({ a: report("success"), b: report("failure") }, {}, true);
+  expect(words(tests("a", "b", "c"), some)).toEqual(["success", "failure", "lost"]);
+  expect(words(tests("c"), { ...reported({}, {}, true), ok: false })).toEqual(["failure"]);
+  expect(words(tests("a", "c"), { ...reported({}, {}, true), ok: false })).toEqual(["again", "again"]);
 });
 
 test("a failure of one is no failure of another, and one that began and never ended has failed with its command", () => {

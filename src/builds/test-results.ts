@@ -8,7 +8,8 @@
  *                                        each runs alone
  *   it reports test by test              as reported. A test that began and has no end failed when the command did; one that was not
  *                                        reported at all runs alone, and fails when it is not reported then either. A command that
- *                                        did not end well, and reported no failure, is believed by its exit
+ *                                        did not end well, and reported no failure, is believed by its exit. Where it ended well, and
+ *                                        its report came too slowly to be read whole, what is not reported is lost with its machine
  *
  * A limit that ended the command is final for the test that ran into it: it is not run for so long once more.
  *
@@ -45,6 +46,8 @@ export interface Reported {
   readonly reports: ReadonlyMap<string, TestReport>;
   /** Test -> where its output begins: it began and did not end. */
   readonly unended: ReadonlyMap<string, number>;
+  /** Not all that it said could be read, since that took too long. */
+  readonly late: boolean;
 }
 
 export function resultsOf(tests: readonly GroupTest[], ran: GroupRan, unknownMs: number): TestRan[] {
@@ -65,7 +68,7 @@ function byExit(tests: readonly GroupTest[], ran: GroupRan, unknownMs: number): 
   }));
 }
 
-function byReport(tests: readonly GroupTest[], ran: GroupRan, { reports, unended }: Reported): TestRan[] {
+function byReport(tests: readonly GroupTest[], ran: GroupRan, { reports, unended, late }: Reported): TestRan[] {
   const single = tests.length === 1;
   const blamed =
     ran.ok || tests.some(({ name }) => reports.get(name)?.outcome === "failure" || (unended.has(name) && !ran.ok));
@@ -80,7 +83,7 @@ function byReport(tests: readonly GroupTest[], ran: GroupRan, { reports, unended
     const failed = single || (began !== undefined && !ran.ok);
     return {
       number,
-      result: failed ? "failure" : "again",
+      result: late && ran.ok ? "lost" : failed ? "failure" : "again",
       final: failed && ran.stopped,
       durationMs: single ? ran.durationMs : null,
       shareMs: null,

@@ -149,7 +149,7 @@ async function summary(
   const troubled = await patiently(() => troubledTests(sql, build.id, TROUBLED_NAMED));
   const lines = troubled.map(({ name, outcome, machine }) => {
     if (outcome === "flaky") return `flaky: ${name} failed on ${machine} and then passed\n`;
-    if (outcome === "unschedulable") return `unschedulable: ${name}: each machine that ran it was lost\n`;
+    if (outcome === "unschedulable") return `unschedulable: ${name}: each machine that ran it was lost, or too slow\n`;
     return `failed: ${name} on ${machine}\n`;
   });
   const { total, failed, flaky } = counts;

@@ -21,7 +21,7 @@ import { type EpochMs, type Ms, ms, seconds } from "../farm/ids.ts";
 import type { LogWriter } from "../logs/writer.ts";
 import type { BuildRef } from "../store/builds.ts";
 import type { Sql } from "../store/sql.ts";
-import { heldGroup, type TestGroup } from "../store/test-groups.ts";
+import { heldGroup, storeReportsRemoved, type TestGroup } from "../store/test-groups.ts";
 import { shown } from "../store/test-lines.ts";
 import type { TestCounts, TestWorker, TurnRules } from "../store/test-run.ts";
 import { type GroupEnd, type TurnResult, testTurn } from "../store/test-turn.ts";
@@ -197,13 +197,17 @@ async function group(
   begun: boolean,
   signal: AbortSignal,
 ): Promise<Ended> {
-  const { clock } = deps;
+  const { clock, sql, patiently } = deps;
   const { recipe, spec, machine } = job;
   const { writer, before } = deps.open(held, begun);
   const limits = limitsOf(recipe, spec.run, job.limit);
+  const removed = async (all: boolean): Promise<void> => {
+    if (await patiently(() => storeReportsRemoved(sql, held, all))) return;
+    throw new FarmError("lease-lost", `group ${held.id} was taken back`);
+  };
   let run: GroupRun;
   try {
-    run = await runGroup(clock, { recipe, spec, group: held, machine, writer, before, limits }, signal);
+    run = await runGroup(clock, { recipe, spec, group: held, machine, writer, before, limits, removed }, signal);
   } catch (error) {
     await writer.leave().catch(() => {}); // whoever takes the group up finds what was stored, the machine has the rest
     throw error;

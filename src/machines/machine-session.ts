@@ -58,6 +58,8 @@ export interface LsOptions {
   readonly digest?: boolean;
   /** Directories, relative to the listed one, that are neither listed nor entered. */
   readonly skip?: readonly string[];
+  /** What directories are called that are not either, wherever they are; the original leaves out only those in the listed one itself. */
+  readonly skipNames?: readonly string[];
   /** Lines end in NUL, from our own agent; for `readLs`. */
   readonly nul?: boolean;
 }

@@ -15,6 +15,8 @@ export interface TestGroup {
   readonly log: OpenLog;
   readonly nonce: string;
   readonly tests: readonly GroupTest[];
+  /** Whether all reports of earlier groups were removed for it; null: nobody has tried, and its command has not begun. */
+  readonly reportsRemoved: boolean | null;
 }
 
 export interface GroupTest {
@@ -29,14 +31,21 @@ export async function heldGroup(
   sql: Sql,
   { lease, epoch }: Pick<TestWorker, "lease" | "epoch">,
 ): Promise<TestGroup | undefined> {
-  const [row] = await sql.query<{ id: number; log_id: number; length: number; lines: number; nonce: string }>(
+  const [row] = await sql.query<{
+    id: number;
+    log_id: number;
+    length: number;
+    lines: number;
+    nonce: string;
+    reports_removed: boolean | null;
+  }>(
     `with g as (
-       select g.id, g.log_id, g.nonce from test_group g join lease l on l.id = g.lease_id
+       select g.id, g.log_id, g.nonce, g.reports_removed from test_group g join lease l on l.id = g.lease_id
        where g.lease_id = $1 and g.state = 'running' and l.epoch = $2
      ), taken as (
        update log set epoch = $2 from g where log.id = g.log_id and not log.ended returning log.id, log.length, log.lines
      )
-     select g.id, g.log_id, g.nonce, taken.length, taken.lines from g join taken on taken.id = g.log_id`,
+     select g.id, g.log_id, g.nonce, g.reports_removed, taken.length, taken.lines from g join taken on taken.id = g.log_id`,
     [lease, epoch],
   );
   if (!row) return undefined;
@@ -46,8 +55,18 @@ export async function heldGroup(
      where g.id = $1 and t.build_id = g.build_id order by n.place`,
     [row.id],
   );
-  const { id, nonce, length, lines } = row;
-  return { id, log: { id: logId(row.log_id), epoch, length, lines }, nonce, tests };
+  const { id, nonce, length, lines, reports_removed: reportsRemoved } = row;
+  return { id, log: { id: logId(row.log_id), epoch, length, lines }, nonce, tests, reportsRemoved };
+}
+
+/** Before the command of a group begins: the reports of earlier ones were removed, `all` of them or not. False: others drive it by now. */
+export async function storeReportsRemoved(sql: Sql, { id, log }: TestGroup, all: boolean): Promise<boolean> {
+  const [row] = await sql.query(
+    `update test_group set reports_removed = $3 from lease l
+     where test_group.id = $1 and test_group.state = 'running' and l.id = lease_id and l.state = 'held' and l.epoch = $2 returning test_group.id`,
+    [id, log.epoch, all],
+  );
+  return row !== undefined;
 }
 
 /** The next group for the machine whose turn it is, which runs it from now on; undefined when nothing is for it now. */
@@ -108,7 +127,7 @@ async function insertGroup(
     const each = byNumber.get(number);
     return each ? [{ number, name: each.name, expectedMs: each.expectedMs }] : [];
   });
-  return { id: made.id, log: emptyLog(logId(made.log_id), worker.epoch), nonce, tests };
+  return { id: made.id, log: emptyLog(logId(made.log_id), worker.epoch), nonce, tests, reportsRemoved: null };
 }
 
 interface SlowTest extends WaitingTest {

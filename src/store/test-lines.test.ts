@@ -77,7 +77,7 @@ test("takeLines() gives the attempt after one that was lost what that one's log 
 });
 
 test("settledLines() names what failed in a group, and what came of running it again", () => {
-  const row = { state: "ended", outcome: "success", failures: 0, failedOn: null, ranOn: "b" } as const;
+  const row = { state: "ended", outcome: "success", failures: 0, lost: false, failedOn: null, ranOn: "b" } as const;
   const lines = (of: number, ...tests: Partial<SettledTest>[]) =>
     settledLines(
       "b: group",
@@ -90,6 +90,8 @@ test("settledLines() names what failed in a group, and what came of running it a
     lines(3, {}, { ...waits, failures: 1, failedOn: "b" }, { name: "y", ...waits }),
     lines(1, { ...waits, failures: 1, failedOn: "b" }),
     lines(1, waits),
+    lines(3, {}, { ...waits, lost: true }, { ...waits, lost: true }),
+    lines(1, { ...waits, lost: true }),
     lines(1, { outcome: "flaky", failures: 1, failedOn: "a" }),
     lines(1, { outcome: "failure", failures: 2, failedOn: "a" }),
     lines(1, { outcome: "failure", failures: 1, failedOn: "b" }),
@@ -100,6 +102,8 @@ test("settledLines() names what failed in a group, and what came of running it a
     ["b: group; failed: x; 1 runs alone now\n"],
     ["b: group\n"],
     ["b: group; runs once more\n"],
+    ["b: group; it was too slow to tell what came of 2 of them; 2 run alone now\n"],
+    ["b: group; it was too slow to tell what came of it; runs once more\n"],
     ["b: group\n", "flaky: x failed on a and passed on b\n"],
     ["b: group\n", "failed: x on a and on b\n"],
     ["b: group\n", "failed: x on b, for good\n"],

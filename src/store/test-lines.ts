@@ -86,6 +86,8 @@ export interface SettledTest {
   readonly state: "waiting" | "ended";
   readonly outcome: string | null;
   readonly failures: number;
+  /** What came of it could not be read in time. */
+  readonly lost: boolean;
   /** Machines: where it failed first, and where it has just run. */
   readonly failedOn: string | null;
   readonly ranOn: string;
@@ -96,7 +98,10 @@ export function settledLines(group: string, of: number, tests: readonly SettledT
   if (tests.length === 0) return [`${group}; others had run its tests before\n`];
   const failed = tests.filter(({ failures, outcome }) => failures > 0 && outcome !== "flaky");
   const alone = tests.filter(({ state, failures }) => state === "waiting" && failures === 0).length;
+  const lost = tests.filter((test) => test.lost).length;
   const parts = [group];
+  if (lost > 0)
+    parts.push(`it was too slow to tell what came of ${of === 1 ? "it" : lost === of ? "them" : `${lost} of them`}`);
   if (of > 1 && failed.length > 0) parts.push(`failed: ${listed(failed.map(({ name }) => name))}`);
   if (alone > 0) parts.push(of === 1 ? "runs once more" : `${alone} ${alone === 1 ? "runs" : "run"} alone now`);
   return [`${parts.join("; ")}\n`, ...tests.flatMap(outcomeLine)];
@@ -136,7 +141,12 @@ function groupText({ count, first }: RunningGroup): string {
 }
 
 export function unschedulableLine(name: string, losses: number): string {
-  return `unschedulable: ${shown(name)}: ${losses} machines were lost while they ran it\n`;
+  return `unschedulable: ${shown(name)}: ${lossesText(losses)}\n`;
+}
+
+/** Why a test is not tried any more. */
+export function lossesText(losses: number): string {
+  return `${losses} machines were lost while they ran it, or too slow to tell what came of it`;
 }
 
 /** A test's name in a sentence. */

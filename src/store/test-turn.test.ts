@@ -5,7 +5,7 @@ import { cancelBuild } from "./builds.ts";
 import { helpersMayCome } from "./helper-leases.ts";
 import { endHelper } from "./set-aside.ts";
 import type { Sql } from "./sql.ts";
-import { OFFER } from "./test-groups.ts";
+import { heldGroup, OFFER, storeReportsRemoved } from "./test-groups.ts";
 import { storeTests } from "./test-run.ts";
 import { testTurn } from "./test-turn.ts";
 import { freshDatabase, type TestDatabase } from "./testing/database.ts";
@@ -136,6 +136,52 @@ test.each([
     expect(tests).toEqual([becomes, becomes]);
   },
 );
+
+test("a test of which a machine did not tell in time what came of it is lost with it, and has failed nobody's code after three such losses", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const worker = await running(sql);
+  await storeTests(sql, worker, TESTS.slice(0, 1), "", NOON);
+  const stands: unknown[] = [];
+  let turn = await testTurn(sql, worker, undefined, RULES, NOON);
+  while (turn.next === "group") {
+    const { id, tests } = turn.group;
+    const ran = { result: "lost", final: false, durationMs: null, shareMs: null, from: 0, to: 0 } as const;
+    const done = { group: id, status: "ok", line: `g${id}`, log: undefined };
+    turn = await testTurn(
+      sql,
+      worker,
+      { ...done, tests: tests.map(({ number }) => ({ number, ...ran })) },
+      RULES,
+      NOON,
+    );
+    stands.push(...(await sql.query("select losses, failures, alone, avoid, outcome from test")));
+  }
+  const lost = { failures: 0, alone: true, avoid: worker.machine };
+  expect(stands).toEqual([
+    { ...lost, losses: 1, outcome: null },
+    { ...lost, losses: 2, outcome: null },
+    { ...lost, losses: 3, outcome: "unschedulable" },
+  ]);
+  expect(turn).toMatchObject({ next: "over", counts: { failed: 1 } });
+  const [build] = await sql.query("select outcome, reason from build");
+  expect(build).toMatchObject({ outcome: "failure", reason: expect.stringContaining("unschedulable: 3 machines") });
+});
+
+test("storeReportsRemoved() tells whoever takes the group up, and stores nothing for who had it before", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const worker = await running(sql);
+  await storeTests(sql, worker, TESTS, "", NOON);
+  const turn = await testTurn(sql, worker, undefined, RULES, NOON);
+  if (turn.next !== "group") throw new Error("There is no group");
+  expect(turn.group.reportsRemoved).toBe(null);
+  expect(await storeReportsRemoved(sql, turn.group, false)).toBe(true);
+  await adopted(sql);
+  expect(await storeReportsRemoved(sql, turn.group, true)).toBe(false);
+  const next = { ...worker, epoch: worker.epoch + 1 };
+  expect(await heldGroup(sql, next)).toMatchObject({ id: turn.group.id, reportsRemoved: false });
+});
 
 test.each([
   ["was canceled", (sql: Sql, build: Parameters<typeof cancelBuild>[1]) => cancelBuild(sql, build, "you", NOON)],

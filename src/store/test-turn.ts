@@ -9,8 +9,8 @@
  *   waiting -taken-> running -passed, failed twice, failed for good-> ended
  *   running -failed once, no result of its own, machine or coordinator lost-> waiting;  running -machine lost LOSSES times-> ended
  *
- * A loss is what the machine did: it went away or broke. What the farm did itself, as when a coordinator is stopped or dies, says nothing
- * about a test, which is then run as if for the first time.
+ * A loss is what the machine did: it went away, broke, or was too slow to tell what came of the test. What the farm did itself, as when a
+ * coordinator is stopped or dies, says nothing about a test, which is then run as if for the first time.
  *
  * A turn is one transaction: it stores what a group came to, takes back what the leases that have ended were running, and hands out the next
  * group, or writes the verdict when there is nothing left. All turns of a build follow one another (the lock of its `test_run`),
@@ -24,7 +24,7 @@ import { type EpochMs, epochMs, plus } from "../farm/ids.ts";
 import { adjustHelpers, anotherMay, neededAnyway } from "./helper-leases.ts";
 import { type LogEnd, logEnded } from "./logs.ts";
 import { at, type Sql } from "./sql.ts";
-import { statement } from "./statement.ts";
+import { part, statement } from "./statement.ts";
 import { hand, handSlow, heldGroup, NONE_SLOW, nextTry, slowTests, type TestGroup } from "./test-groups.ts";
 import {
   lostLine,
@@ -44,10 +44,11 @@ import { LOSSES, writeVerdict } from "./test-verdict.ts";
  *   success, skipped  it has passed
  *   failure           it failed; once more, elsewhere, when that was the first time and it is not `final`
  *   again             the group says nothing about it: it runs alone
+ *   lost              what the group says about it could not be read: it runs alone, elsewhere, LOSSES times at most
  */
 export interface TestRan {
   readonly number: number;
-  readonly result: "success" | "skipped" | "failure" | "again";
+  readonly result: "success" | "skipped" | "failure" | "again" | "lost";
   readonly final: boolean;
   /** null: unknown. */
   readonly durationMs: number | null;
@@ -94,17 +95,17 @@ export async function testTurn(
     if (run.lost) await takeBack(turn);
     if (run.counts.failed > 0 && !rules.spec.keepGoing) run.stop();
     if (run.over) return { next: "over", counts: await writeVerdict(turn), unattended: run.working.main === 0 };
-    return goOn(turn, done?.tests.some(({ result }) => result === "failure") ?? false);
+    return goOn(turn, done?.tests.some(goesElsewhere) ?? false);
   });
 }
 
-/** Hands out what is next, once it is known that the tests are not over. `failed`: the machine has just failed one. */
-async function goOn(turn: Turn, failed: boolean): Promise<TurnResult> {
+/** Hands out what is next, once it is known that the tests are not over. `elsewhere`: the machine has just run what others should run next. */
+async function goOn(turn: Turn, elsewhere: boolean): Promise<TurnResult> {
   const { tx, run, worker, rules } = turn;
   const { main, helpers, wanted } = run.working;
   const takes = rules.takes && !run.stopped;
   const given = run.given ? await heldGroup(tx, worker) : undefined; // by this very turn, whose answer got lost
-  const least = failed || wanted > 0 ? await neededAnyway(turn) : 0;
+  const least = elsewhere || wanted > 0 ? await neededAnyway(turn) : 0;
   const others = main + helpers + wanted > 1 || least > 0;
   const next = given ?? (takes ? await hand(turn, others) : undefined);
   const helpersWanted = await adjustHelpers(turn, least);
@@ -116,6 +117,11 @@ async function goOn(turn: Turn, failed: boolean): Promise<TurnResult> {
   const tries = [slow.next, run.waiting > 0 ? await nextTry(turn) : null].filter((each) => each !== null);
   const again = tries.length === 0 ? null : epochMs(Math.min(...tries));
   return { next: "wait", again, running: run.running, helpersWanted };
+}
+
+/** It should run once more, on another machine. */
+function goesElsewhere({ result, final }: TestRan): boolean {
+  return result === "lost" || (result === "failure" && !final);
 }
 
 interface SettledRow extends SettledTest, TimedTest, LeftRunning {
@@ -141,8 +147,8 @@ async function settle(turn: Turn, done: GroupEnd): Promise<void> {
     from_byte: from,
     to_byte: to,
   }));
-  const failed = ran.some(({ result, final }) => result === "failure" && !final);
-  const avoidUntil = failed && (await anotherMay(turn)) ? plus(now, rules.elsewhereFirst) : null;
+  const avoidUntil =
+    done.tests.some(goesElsewhere) && (await anotherMay(turn)) ? plus(now, rules.elsewhereFirst) : null;
   const numbers = ran.map(({ number }) => number);
   const [settled] = await tx.query<{ ended: boolean; tests: SettledRow[] }>(
     ...statement`with ${logEnded(done.log)}, g as (
@@ -155,13 +161,14 @@ async function settle(turn: Turn, done: GroupEnd): Promise<void> {
        from g, jsonb_to_recordset(${JSON.stringify(ran)}::jsonb) as r (number integer, result text, final boolean, duration integer, share integer, from_byte bigint, to_byte bigint)
      ), t as (
      update test t set
-       state = case when r.result = 'again' or (r.result = 'failure' and t.failures = 0 and not r.final) then 'waiting' else 'ended' end,
-       outcome = case when r.result = 'again' or (r.result = 'failure' and t.failures = 0 and not r.final) then null
-                      when r.result = 'failure' then 'failure' when t.failures > 0 then 'flaky' else r.result end,
-       alone = t.alone or r.result in ('again', 'failure'),
+       state = case when ${ONCE_MORE} then 'waiting' else 'ended' end,
+       outcome = case when ${ONCE_MORE} then null when r.result = 'failure' then 'failure' when r.result = 'lost' then 'unschedulable'
+                      when t.failures > 0 then 'flaky' else r.result end,
+       alone = t.alone or r.result in ('again', 'failure', 'lost'),
        failures = t.failures + (r.result = 'failure')::integer,
-       avoid = case when r.result = 'failure' then ${worker.machine} else t.avoid end,
-       avoid_until = case when r.result = 'failure' then ${at(avoidUntil)} else t.avoid_until end,
+       losses = t.losses + (r.result = 'lost')::integer,
+       avoid = case when r.result in ('failure', 'lost') then ${worker.machine} else t.avoid end,
+       avoid_until = case when r.result in ('failure', 'lost') then ${at(avoidUntil)} else t.avoid_until end,
        group_id = r.group_id, duration_ms = r.duration, from_byte = r.from_byte, to_byte = r.to_byte,
        failed_group = case when r.result = 'failure' and t.failures = 0 then r.group_id else t.failed_group end,
        failed_from = case when r.result = 'failure' and t.failures = 0 then r.from_byte else t.failed_from end,
@@ -169,7 +176,7 @@ async function settle(turn: Turn, done: GroupEnd): Promise<void> {
      from ran r
      where t.build_id = ${worker.build} and t.number = any (${numbers}::integer[]) and t.number = r.number and t.state = 'running'
      returning t.number, t.name, t.state, t.outcome, t.expected_ms as "expectedMs", t.duration_ms as "durationMs", r.share as "shareMs",
-       r.result = 'success' as passed, t.failures,
+       r.result = 'success' as passed, r.result = 'lost' as lost, t.failures,
        case when t.failures > 0 then (select m.name from test_group f join machine m on m.id = f.machine_id where f.id = t.failed_group) end as "failedOn",
        case when t.failures > 0 then (select name from machine where id = ${worker.machine}) end as "ranOn"
      )
@@ -179,12 +186,18 @@ async function settle(turn: Turn, done: GroupEnd): Promise<void> {
   const rows = settled.tests;
   turn.said.push(...settledLines(done.line, done.tests.length, rows));
   for (const row of rows) run.leave(row);
+  for (const { name, outcome } of rows)
+    if (outcome === "unschedulable") turn.said.push(unschedulableLine(name, LOSSES));
   const timed = rows.filter(({ passed, durationMs, shareMs }) => passed && (durationMs ?? shareMs) !== null);
   for (const { expectedMs, durationMs, shareMs } of timed) {
     if (expectedMs === null) run.learn(durationMs ?? shareMs ?? 0);
   }
   if (timed.length > 0) await remember(tx, worker.build, timed, now);
 }
+
+/** Of a test `t` that came to `r`. */
+const ONCE_MORE = part`(r.result = 'again' or (r.result = 'failure' and t.failures = 0 and not r.final)
+  or (r.result = 'lost' and t.losses + 1 < ${LOSSES}))`;
 
 /** As a column takes it. */
 function stored(span: number | null): number | null {

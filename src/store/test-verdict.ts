@@ -2,10 +2,10 @@
 import { keepMachine } from "./gomote-holds.ts";
 import { endTests } from "./left-tests.ts";
 import { at } from "./sql.ts";
-import { lostLine, type RunningGroup, shown, storeLines } from "./test-lines.ts";
+import { lossesText, lostLine, type RunningGroup, shown, storeLines } from "./test-lines.ts";
 import type { TestCounts, TestRun, Turn } from "./test-run.ts";
 
-/** A test that took so many machines with it fails the build. */
+/** A test that was lost with so many machines fails the build. */
 export const LOSSES = 3;
 
 /** How a group ended whose tests ran twice. */
@@ -55,8 +55,7 @@ function failedText(
   { counts: { failed, total }, stopped }: TestRun,
   first: { readonly name: string; readonly outcome: string },
 ): string {
-  const why =
-    first.outcome === "unschedulable" ? `, unschedulable: ${LOSSES} machines were lost while they ran it` : "";
+  const why = first.outcome === "unschedulable" ? `, unschedulable: ${lossesText(LOSSES)}` : "";
   const others = failed === 1 ? "" : ` and ${failed - 1} more`;
   return `${failed} of ${total} tests failed: ${shown(first.name)}${why}${others}${stopped ? "; the rest was not run" : ""}`;
 }

@@ -24,7 +24,7 @@ import {
   SYMLINKS_KEEP,
 } from "../../wire/buildlet-api/buildlet-api.ts";
 import { EXEC_END_PATH } from "../../wire/buildlet-api/execution.ts";
-import { LS_DEPTH, LS_NUL } from "../../wire/buildlet-api/ls-line.ts";
+import { LS_DEPTH, LS_NUL, LS_SKIP_NAME } from "../../wire/buildlet-api/ls-line.ts";
 import { isRelPath } from "../../wire/buildlet-api/rel-path.ts";
 import { TAR_LIMITS } from "../../wire/tar/tar-reader.ts";
 import type { IdleMemory } from "../idle-memory.ts";
@@ -295,7 +295,8 @@ export class BuildletServer implements AsyncDisposable {
             const end = yes(LS_NUL) ? "\0" : "\n";
             const depth = Number(query.get(LS_DEPTH) ?? "") || Number.POSITIVE_INFINITY;
             const skip = new Set(query.getAll("skip"));
-            const options = { recursive: yes("recursive"), depth, digests, skip, end } as const;
+            const skipNames = new Set(query.getAll(LS_SKIP_NAME));
+            const options = { recursive: yes("recursive"), depth, digests, skip, skipNames, end } as const;
             response.setHeader("Content-Type", "text/plain; charset=utf-8");
             const dir = dirOf(query);
             mkdirSync(workDir, { recursive: true }); // nothing is in it after /removeall

@@ -479,6 +479,10 @@ test("[coordinator 37] [coordinator 38] [gomote 27] /ls lines, with digest, and 
   expect((await get("/ls?dir=l&skip=d&nul=true"))[1]).toBe(
     "-rw-r--r--\te\t0\t2026-11-23T17:00:05Z\0Lrwxrwxrwx\tlink\0",
   );
+  await mkdir(inWork("l/p/d"), { recursive: true });
+  await writeFile(inWork("l/p/d/y"), "");
+  const names = (await get("/ls?dir=l&recursive=true&skip-name=d&skip-name=e"))[1].match(/^[^\t]+\t[^\t\n]+/gm);
+  expect(names).toEqual(["-rw-r--r--\te", "Lrwxrwxrwx\tlink", "drwxr-xr-x\tp/"]);
   expect((await get("/ls?dir=l/e"))[1]).toBe("-rw-r--r--\t\t0\t2026-11-23T17:00:05Z\n");
   expect((await get("/ls"))[1]).toContain("\tl/\n");
   expect((await get("/ls?dir=nowhere"))[0]).toBe(500);

@@ -20,6 +20,8 @@ export interface ListOptions {
   readonly digests: KnownDigests | undefined;
   /** Folders, relative to the listed one, that are neither shown nor entered. */
   readonly skip: ReadonlySet<string>;
+  /** What folders are called that are not either, wherever they are; none when left out. */
+  readonly skipNames?: ReadonlySet<string>;
   /** Of each line; LF when left out. */
   readonly end?: "\n" | "\0";
 }
@@ -55,12 +57,19 @@ function* lines(
   const path = pathOf(dir, name);
   const stats = lstatSync(path);
   if (!stats.isDirectory()) yield line(name, path, stats, options, sha1);
-  else if (name === "" || options.skip.size === 0 || !options.skip.has(Buffer.from(name, "latin1").toString("utf8"))) {
+  else if (!isSkipped(name, options)) {
     if (name !== "") yield formatLsLine({ mode: goFileMode(stats.mode), name: `${name}/` }, options.end);
     if (levels === 0) return;
     for (const child of readdirSync(path, { encoding: "latin1" }).sort())
       yield* lines(dir, name === "" ? child : `${name}/${child}`, options, sha1, levels - 1);
   }
+}
+
+/** Of a folder. */
+function isSkipped(name: string, { skip, skipNames }: ListOptions): boolean {
+  if (name === "" || (skip.size === 0 && skipNames === undefined)) return false;
+  const path = Buffer.from(name, "latin1").toString("utf8");
+  return skip.has(path) || (skipNames?.has(path.slice(path.lastIndexOf("/") + 1)) ?? false);
 }
 
 function line(

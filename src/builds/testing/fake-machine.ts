@@ -29,7 +29,7 @@ export interface FakeMachineOptions {
   /** What a command does, by its name; "ok" without output when it says nothing. */
   readonly script?: (command: Command) => Script;
   /** Hangs up, or answers garbage, in the middle of these calls. */
-  readonly dieIn?: "removeall" | "writetgz";
+  readonly dieIn?: "removeall" | "writetgz" | "write";
   readonly garbageIn?: "removeall" | "writetgz" | "write";
   /** Its tree packed, when it is asked for a snapshot; a small one when it says nothing. */
   readonly snapshot?: (exclude: readonly string[], signal: AbortSignal | undefined) => SnapshotBody;
@@ -40,6 +40,8 @@ export interface FakeMachineOptions {
   readonly process?: FakeProcess;
   /** What it takes for the time; its files are of then. */
   readonly now?: EpochMs;
+  /** Files that are there when it connects, by path. */
+  readonly leaves?: Readonly<Record<string, Buffer>>;
   /** What it says about the links of a tarball. */
   readonly skippedLinks?: number;
 }
@@ -57,7 +59,7 @@ export class FakeMachine implements BuildMachine {
   /** Folder -> the last archive that was written there, as far as it came. */
   readonly archives = new Map<string, Buffer>();
   /** What was written to it, and what its scripts leave behind: path -> content. Emptied by removeall of the work folder. */
-  readonly files: Map<string, Buffer> = new Map();
+  readonly files: Map<string, Buffer>;
   /** Lines of all listings. */
   listed = 0;
   /** Bytes of tarballs received. */
@@ -72,6 +74,7 @@ export class FakeMachine implements BuildMachine {
     this.name = options.name;
     this.agent = options.agent ?? "barnraiser";
     this.resumes = options.process !== undefined;
+    this.files = new Map(Object.entries(options.leaves ?? {}));
     this.client = {
       workDir: async () => "/build",
       writeFile: async (path, _mode, body) => {
@@ -120,11 +123,13 @@ export class FakeMachine implements BuildMachine {
     signal?.throwIfAborted();
   }
 
-  #ls(dir: string, { recursive, depth = recursive ? Number.POSITIVE_INFINITY : 1, skip = [] }: Listing): string[] {
+  #ls(dir: string, { recursive, depth = recursive ? Number.POSITIVE_INFINITY : 1, skipNames = [] }: Listing): string[] {
     const modified = formatLsTime(this.#options.now ?? epochMs(0));
-    const listed = this.#below(dir).filter(
-      ([name]) => name.split("/").length <= depth && !skip.some((folder) => name.startsWith(`${folder}/`)),
-    );
+    const listed = this.#below(dir).filter(([name]) => {
+      const parts = name.split("/");
+      const folders = this.agent === "original" ? parts.slice(0, 1) : parts.slice(0, -1);
+      return parts.length <= depth && !folders.some((folder) => skipNames.includes(folder));
+    });
     this.listed += listed.length;
     return listed.map(([name, body]) => `-rw-r--r--\t${name}\t${body.length}\t${modified}`);
   }

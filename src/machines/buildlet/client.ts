@@ -25,7 +25,7 @@ import {
 } from "../../wire/buildlet-api/buildlet-api.ts";
 import { encodeExecForm } from "../../wire/buildlet-api/exec-form.ts";
 import { EXEC_END_PATH, executionAge, executionFields, executionLength } from "../../wire/buildlet-api/execution.ts";
-import { LS_DEPTH, LS_NUL, linesOf } from "../../wire/buildlet-api/ls-line.ts";
+import { LS_DEPTH, LS_NUL, LS_SKIP_NAME, linesOf } from "../../wire/buildlet-api/ls-line.ts";
 import { PROCESS_OK } from "../../wire/buildlet-api/process-state.ts";
 import { SHELL_PATH, SHELL_UPGRADE } from "../../wire/buildlet-api/shell.ts";
 import { fieldValues, type HeaderField } from "../../wire/revdial/http-head.ts";
@@ -274,9 +274,10 @@ export class HttpBuildlet implements BuildletClient {
 }
 
 function lsQuery(dir: string, options: LsOptions): URLSearchParams {
-  const { recursive = false, digest = false, skip = [], depth, nul = false } = options;
+  const { recursive = false, digest = false, skip = [], skipNames = [], depth, nul = false } = options;
   const query = new URLSearchParams({ dir, recursive: String(recursive), digest: String(digest) });
-  for (const path of skip) query.append("skip", path);
+  for (const path of [...skip, ...skipNames]) query.append("skip", path);
+  for (const name of skipNames) query.append(LS_SKIP_NAME, name);
   if (depth !== undefined) query.append(LS_DEPTH, String(depth));
   if (nul) query.append(LS_NUL, "true");
   return query;

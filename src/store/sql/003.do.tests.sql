@@ -29,6 +29,7 @@ create table test_group (
   nonce      text not null,                        -- what its command signs its markers with
   state      text not null default 'running' check (state in ('running', 'ended')),
   status     text,                                 -- Process-State of its command, or why there is none
+  reports_removed boolean,                         -- those of earlier groups, before its command begins; false: not all; null: not yet
   started_at timestamptz not null,
   ended_at   timestamptz
 );
@@ -46,8 +47,8 @@ create table test (
   outcome      text check (outcome in ('success', 'failure', 'flaky', 'skipped', 'unschedulable')),
   alone        boolean not null default false,     -- in a group of its own from now on
   failures     smallint not null default 0,
-  losses       smallint not null default 0,        -- machines that went away or broke while they ran it
-  avoid        bigint,                             -- the machine that it failed on, which should not take it again ...
+  losses       smallint not null default 0,        -- machines that went away or broke while they ran it, or did not tell in time how it went
+  avoid        bigint,                             -- the machine that it failed on, or was lost with, which should not take it again ...
   avoid_until  timestamptz,                        -- ... before then
   group_id     bigint references test_group (id),  -- the one that runs it, or ran it last
   duration_ms  integer,

@@ -12,6 +12,7 @@ import {
   testSums,
 } from "../../store/pages-tests.ts";
 import type { Sql } from "../../store/sql.ts";
+import { lossesText } from "../../store/test-lines.ts";
 import { testLogHref } from "../../ui/group-name.ts";
 import type { WhyLine } from "../../ui/pages/build-data.ts";
 import type { Since } from "../../ui/since.tsx";
@@ -159,7 +160,7 @@ function statusOfTest({ state, outcome }: TestRow): Status {
 }
 
 function noteOf({ outcome, failures, losses, group }: TestRow): string {
-  if (outcome === "unschedulable") return `unschedulable: ${losses} machines were lost while they ran it`;
+  if (outcome === "unschedulable") return `unschedulable: ${lossesText(losses)}`;
   if (outcome === "flaky") return "failed once, then passed";
   if (outcome === null && failures > 0) return "failed, runs once more";
   if (outcome === "skipped" && failures > 0) return "failed, was not run again";

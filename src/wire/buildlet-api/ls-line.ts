@@ -14,6 +14,8 @@ import { FarmError } from "../../farm/errors.ts";
 export const LS_NUL = "nul";
 /** Ours: how many levels of a recursive listing are wanted. The original lists them all. */
 export const LS_DEPTH = "depth";
+/** Ours: a folder that is called so is neither listed nor entered, wherever it is. `skip` is the path of one. */
+export const LS_SKIP_NAME = "skip-name";
 
 export interface LsEntry {
   /** Go's text, `-rw-r--r--`. */
