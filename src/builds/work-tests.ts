@@ -10,7 +10,8 @@
  *
  * Every machine of a build does this alike, the one that made the tree and the helpers, at whichever coordinator each is connected; they
  * meet in the database only (store/test-turn.ts), and tell each other to look there (topic `tests:BUILD`). So nothing waits for a
- * helper, and a build goes on when the machine that began it is gone.
+ * helper, and a build goes on when the machine that began it is gone. What the turns said comes into the log of the tests beside all this, in
+ * their order: a machine does not wait for the log, only its end does.
  */
 import type { Recipe, TestsSpec } from "../farm/build.ts";
 import { type Clock, ENOUGH } from "../farm/clock.ts";
@@ -25,6 +26,7 @@ import { heldGroup, storeReportsRemoved, type TestGroup } from "../store/test-gr
 import { shown } from "../store/test-lines.ts";
 import type { TestCounts, TestWorker, TurnRules } from "../store/test-run.ts";
 import { type GroupEnd, type TurnResult, testTurn } from "../store/test-turn.ts";
+import { Beside } from "./beside.ts";
 import { type BuildLimit, limitsOf } from "./command-limits.ts";
 import type { BuildMachine } from "./machine.ts";
 import { publishTestsOver, TESTS_OVER } from "./publish.ts";
@@ -97,11 +99,12 @@ export async function workOff(deps: TestsDeps, job: TestsJob, signal: AbortSigna
   let begun = held !== undefined;
   let takes = true;
   const idle = new Idle(clock);
-  await job.tell();
+  await using telling = new Beside(job.tell);
+  telling.ask();
   for (;;) {
     let ended: Ended | undefined;
     try {
-      ended = held && (await group(deps, job, held, begun, AbortSignal.any([signal, ends])));
+      ended = held && (await group(deps, job, held, begun, AbortSignal.any([signal, ends, telling.failed])));
     } catch (error) {
       if (error !== ends.reason || signal.aborted) throw error;
       if (job.machine.agent === "original") return { why: "unfit" };
@@ -114,7 +117,8 @@ export async function workOff(deps: TestsDeps, job: TestsJob, signal: AbortSigna
     const turn = await patiently(() => turns.take(build, takeTurn));
     await ended?.stored(turn);
     publish(deps, job, turn, ended !== undefined);
-    await job.tell();
+    telling.ask();
+    if (turn.next !== "group") await telling.done();
     if (turn.next === "over") return { why: "over", counts: turn.counts, unattended: turn.unattended };
     if (turn.next === "lost") return { why: "lost" };
     if (!takes) return { why: "unfit" };

@@ -4,7 +4,8 @@ import { type EpochMs, epochMs, logId, ms } from "../farm/ids.ts";
 import { nextGroup, slowAfter, type TestsLeft, type WaitingTest } from "../schedule/test-groups.ts";
 import { emptyLog, type OpenLog } from "./logs.ts";
 import { at, type Sql } from "./sql.ts";
-import { againLine, slowLine } from "./test-lines.ts";
+import { statement } from "./statement.ts";
+import { againLine, linesStored, slowLine } from "./test-lines.ts";
 import type { TestWorker, Turn } from "./test-run.ts";
 
 /** The longest of what waits, of which a group is chosen. */
@@ -69,26 +70,35 @@ export async function storeReportsRemoved(sql: Sql, { id, log }: TestGroup, all:
   return row !== undefined;
 }
 
-/** The next group for the machine whose turn it is, which runs it from now on; undefined when nothing is for it now. */
-export async function hand(turn: Turn, elsewhere: boolean): Promise<TestGroup | undefined> {
-  const { tx, run, worker, now } = turn;
-  if (run.waiting === 0) return undefined;
-  const offered = await tx.query<WaitingTest>(OFFER, [worker.build, worker.machine, at(now), !elsewhere, OFFERED]);
-  const numbers = choose(turn, offered, run.left);
-  const group = await insertGroup(turn, offered, numbers);
-  run.take(group?.tests ?? []);
-  if (group && offered.some(({ number, alone }) => alone && number === numbers[0])) {
-    turn.said.push(...(await againLines(tx, worker, numbers)));
-  }
-  return group;
+interface OfferedTest extends WaitingTest {
+  /** It has failed, and runs once more. */
+  readonly failed: boolean;
 }
 
-/** The numbers of those that this machine runs next. */
-function choose({ run, rules }: Turn, offered: readonly WaitingTest[], left: Omit<TestsLeft, "machines">): number[] {
+/** What the machine whose turn it is runs next; nothing when there is nothing for it now. */
+export async function chooseNext(turn: Turn, elsewhere: boolean): Promise<GroupTest[]> {
+  const { tx, run, worker, now } = turn;
+  if (run.waiting === 0) return [];
+  const offered = await tx.query<OfferedTest>(OFFER, [worker.build, worker.machine, at(now), !elsewhere, OFFERED]);
+  const tests = choose(turn, offered, run.left);
+  run.take(tests);
+  const again = tests.filter(({ failed }) => failed).map(({ number }) => number);
+  if (again.length > 0) turn.said.push(...(await againLines(tx, worker, again)));
+  return tests;
+}
+
+/** Those that this machine runs next, in the order in which it is told of them. */
+function choose<T extends WaitingTest>(
+  { run, rules }: Turn,
+  offered: readonly T[],
+  left: Omit<TestsLeft, "machines">,
+): T[] {
   const { spec, mostTests, mostBytes } = rules;
   const { main, helpers } = run.working;
   const groupRules = { targetMs: spec.groupTargetMs, unknownMs: run.unknownMs(spec), mostTests, mostBytes };
-  return nextGroup(offered, { ...left, machines: main + helpers }, groupRules);
+  const numbers = nextGroup(offered, { ...left, machines: main + helpers }, groupRules);
+  const byNumber = new Map(offered.map((test) => [test.number, test]));
+  return numbers.flatMap((number) => byNumber.get(number) ?? []);
 }
 
 /** Says of tests that failed where each runs again. */
@@ -102,32 +112,27 @@ async function againLines(tx: Sql, worker: TestWorker, numbers: readonly number[
   return failed.map(({ name, failed_on, again_on }) => againLine(name, failed_on, again_on));
 }
 
-/** Tests `numbers` of those offered, as a group that the machine runs; undefined for none. */
-async function insertGroup(
-  { tx, worker, rules: { nonce }, now }: Turn,
-  offered: readonly WaitingTest[],
-  numbers: readonly number[],
+/** The end of a turn: the sums, what was said, and `chosen` as a group that the machine runs from now on; undefined when that is nothing. */
+export async function storeTurn(
+  { tx, run, worker, rules: { nonce }, now, said }: Turn,
+  chosen: readonly GroupTest[],
 ): Promise<TestGroup | undefined> {
-  if (numbers.length === 0) return undefined;
+  const { build, lease, machine, epoch } = worker;
+  const numbers = chosen.map(({ number }) => number);
   const [made] = await tx.query<{ id: number; log_id: number }>(
-    `with l as (
-       insert into log (epoch) values ($7) returning id
+    ...statement`with ${run.saved()}, ${linesStored(build, said)}, l as (
+       insert into log (epoch) select ${epoch}::integer where ${numbers.length}::integer > 0 returning id
      ), g as (
        insert into test_group (build_id, lease_id, machine_id, log_id, tests, nonce, started_at)
-       select $1, $2, $3, l.id, $4::integer[], $5, $6 from l returning id, log_id
+       select ${build}, ${lease}, ${machine}, l.id, ${numbers}::integer[], ${nonce}, ${at(now)} from l returning id, log_id
      ), t as (
-       update test set state = 'running', group_id = g.id from g where build_id = $1 and number = any ($4::integer[])
+       update test set state = 'running', group_id = g.id from g where build_id = ${build} and number = any (${numbers}::integer[])
      )
      select id, log_id from g`,
-    [worker.build, worker.lease, worker.machine, numbers, nonce, at(now), worker.epoch],
   );
   if (!made) return undefined;
-  const byNumber = new Map(offered.map((test) => [test.number, test]));
-  const tests = numbers.flatMap((number): GroupTest[] => {
-    const each = byNumber.get(number);
-    return each ? [{ number, name: each.name, expectedMs: each.expectedMs }] : [];
-  });
-  return { id: made.id, log: emptyLog(logId(made.log_id), worker.epoch), nonce, tests, reportsRemoved: null };
+  const tests = chosen.map(({ number, name, expectedMs }) => ({ number, name, expectedMs }));
+  return { id: made.id, log: emptyLog(logId(made.log_id), epoch), nonce, tests, reportsRemoved: null };
 }
 
 interface SlowTest extends WaitingTest {
@@ -168,13 +173,12 @@ export async function slowTests({ tx, run, worker, rules: { spec }, now }: Turn)
 }
 
 /** Some of what is slow once more, for the machine whose turn it is; the sums stay, since it is running already. */
-export async function handSlow(turn: Turn, slow: readonly SlowTest[]): Promise<TestGroup | undefined> {
+export function chooseSlow(turn: Turn, slow: readonly SlowTest[]): GroupTest[] {
   const knownMs = slow.reduce((sum, { expectedMs }) => sum + (expectedMs ?? 0), 0);
   const unknown = slow.filter(({ expectedMs }) => expectedMs === null).length;
-  const numbers = choose(turn, slow, { knownMs, unknown });
-  const again = slow.filter(({ number }) => numbers.includes(number));
+  const again = choose(turn, slow, { knownMs, unknown });
   turn.said.push(...slowLines(again, turn.now));
-  return insertGroup(turn, slow, numbers);
+  return again;
 }
 
 /** One for each group of which something runs once more. */
@@ -188,11 +192,11 @@ function slowLines(again: readonly SlowTest[], now: EpochMs): string[] {
 
 /** $1 build, $2 machine, $3 now, $4 whether to take what avoids this machine, $5 how many of each kind. Each in the order of the index, as it says it. */
 export const OFFER: string = `
-(select number, name, expected_ms as "expectedMs", alone from test
+(select number, name, expected_ms as "expectedMs", alone, failures > 0 as failed from test
  where build_id = $1 and state = 'waiting' and expected_ms is not null and ($4 or avoid_until is null or avoid_until <= $3 or avoid <> $2)
  order by expected_ms desc nulls last, number limit $5)
 union all
-(select number, name, expected_ms, alone from test
+(select number, name, expected_ms, alone, failures > 0 from test
  where build_id = $1 and state = 'waiting' and expected_ms is null and ($4 or avoid_until is null or avoid_until <= $3 or avoid <> $2)
  order by expected_ms desc nulls last, number limit $5)`;
 

@@ -1,7 +1,9 @@
 import { expect, test } from "vitest";
 import { buildId } from "../farm/ids.ts";
 import { appendChunks, createLog, emptyLog, type OpenLog } from "./logs.ts";
-import { type SettledTest, settledLines, storeLines, takeLines } from "./test-lines.ts";
+import type { Sql } from "./sql.ts";
+import { statement } from "./statement.ts";
+import { linesStored, type SettledTest, settledLines, takeLines } from "./test-lines.ts";
 import { freshDatabase, type TestDatabase } from "./testing/database.ts";
 import { addBuild } from "./testing/farm.ts";
 
@@ -10,6 +12,10 @@ const build = buildId(1);
 async function begun(database: TestDatabase): Promise<OpenLog> {
   expect(await addBuild(database.sql)).toBe(build);
   return emptyLog(await createLog(database.sql), 0);
+}
+
+function say(sql: Sql, lines: readonly string[]): Promise<unknown> {
+  return sql.query(...statement`with ${linesStored(build, lines)} select`);
 }
 
 /** The log has `length` bytes from now on. */
@@ -32,10 +38,10 @@ test("takeLines() gives each line once, in order, and what the log has is gone",
   await using database = await freshDatabase();
   const log = await begun(database);
   const take = async (next: number) => (await takeLines(database.sql, build, log, next)).toString();
-  await storeLines(database.sql, build, ["one\n", "zwei ü\n"]);
+  await say(database.sql, ["one\n", "zwei ü\n"]);
   expect(await take(10)).toBe("one\nzwei ü\n");
   expect(await take(10 + 12)).toBe("");
-  await storeLines(database.sql, build, ["three\n"]);
+  await say(database.sql, ["three\n"]);
   expect(await take(22)).toBe("three\n");
   await stored(database, log, 22);
   expect([await take(28), await left(database)]).toEqual(["", ["three\n"]]);
@@ -44,7 +50,7 @@ test("takeLines() gives each line once, in order, and what the log has is gone",
 test("takeLines() gives the same again to a writer that did not get its answer", async () => {
   await using database = await freshDatabase();
   const log = await begun(database);
-  await storeLines(database.sql, build, ["one\n"]);
+  await say(database.sql, ["one\n"]);
   const take = async () => (await takeLines(database.sql, build, log, 0)).toString();
   expect([await take(), await take()]).toEqual(["one\n", "one\n"]);
 });
@@ -53,11 +59,11 @@ test("[coordinator 70] takeLines() gives whoever goes on with a log what it does
   await using database = await freshDatabase();
   const { sql } = database;
   const log = await begun(database);
-  await storeLines(sql, build, ["one\n", "two\n", "three\n"]);
+  await say(sql, ["one\n", "two\n", "three\n"]);
   await takeLines(sql, build, log, 0);
   await stored(database, log, 6); // up to "tw"
   await sql.query("update log set epoch = 1 where id = $1", [log.id]);
-  await storeLines(sql, build, ["four\n"]);
+  await say(sql, ["four\n"]);
   expect((await takeLines(sql, build, log, 13)).toString()).toBe("");
   expect((await takeLines(sql, build, { ...log, epoch: 1 }, 6)).toString()).toBe("o\nthree\nfour\n");
   expect((await takeLines(sql, build, { ...log, epoch: 1 }, 6 + 13)).toString()).toBe("");
@@ -67,7 +73,7 @@ test("takeLines() gives the attempt after one that was lost what that one's log 
   await using database = await freshDatabase();
   const { sql } = database;
   const log = await begun(database);
-  await storeLines(sql, build, ["one\n", "two\n"]);
+  await say(sql, ["one\n", "two\n"]);
   await takeLines(sql, build, log, 0);
   await stored(database, log, 4);
   await sql.query("update log set ended = true where id = $1", [log.id]);

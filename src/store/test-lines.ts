@@ -13,19 +13,22 @@
 import { type BuildId, type EpochMs, type LogId, logId } from "../farm/ids.ts";
 import { endLog, type OpenLog } from "./logs.ts";
 import { at, type Sql } from "./sql.ts";
+import { type Part, part } from "./statement.ts";
 
 /** Of a test's name, in a sentence. */
 const NAME_SHOWN = 200;
 /** Of the names of failed tests, in a line. */
 const NAMED = 10;
 
-/** Stores what is to be told after all that is stored already. To be called while the tests of the build are locked. */
-export async function storeLines(tx: Sql, build: BuildId, lines: readonly string[]): Promise<void> {
-  if (lines.length === 0) return;
-  await tx.query(
-    `insert into test_line (build_id, line) select $1, line from unnest($2::text[]) with ordinality as t (line, number) order by number`,
-    [build, lines],
-  );
+/**
+ * Stores what is to be told after all that is stored already, as a common table expression. To be executed while the tests of the build are
+ * locked.
+ */
+export function linesStored(build: BuildId, lines: readonly string[]): Part {
+  return part`lines as (
+    insert into test_line (build_id, line)
+    select ${build}, line from unnest(${lines}::text[]) with ordinality as t (line, number) order by number
+  )`;
 }
 
 /**

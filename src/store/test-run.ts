@@ -12,6 +12,7 @@ import type { TestsSpec } from "../farm/build.ts";
 import type { BuildId, EpochMs, LeaseId, MachineId, Ms } from "../farm/ids.ts";
 import { unknownTime } from "../schedule/test-groups.ts";
 import { at, type Sql } from "./sql.ts";
+import { type Part, part } from "./statement.ts";
 
 /** A machine that works for a build. */
 export interface TestWorker {
@@ -296,24 +297,14 @@ export class TestRun {
     this.#invited = true;
   }
 
-  /** Stores the sums. */
-  async save(tx: Sql): Promise<void> {
-    await tx.query(
-      `update test_run set waiting = $2, running = $3, failed = $4, flaky = $5, known_ms = $6, unknown = $7, learned = $8, learned_ms = $9,
-         stopped = $10 where build_id = $1`,
-      [
-        this.build,
-        this.#waiting,
-        this.#running,
-        this.#failed,
-        this.#flaky,
-        this.#knownMs,
-        this.#unknown,
-        this.#learned,
-        this.#learnedMs,
-        this.#stopped,
-      ],
-    );
+  /** Stores the sums, as a common table expression. */
+  saved(): Part {
+    return part`sums as (
+      update test_run set waiting = ${this.#waiting}, running = ${this.#running}, failed = ${this.#failed}, flaky = ${this.#flaky},
+        known_ms = ${this.#knownMs}, unknown = ${this.#unknown}, learned = ${this.#learned}, learned_ms = ${this.#learnedMs},
+        stopped = ${this.#stopped}
+      where build_id = ${this.build}
+    )`;
   }
 
   #awaits(expectedMs: number | null, count: 1 | -1): void {

@@ -2,6 +2,7 @@
 import type { BuildId, EpochMs } from "../farm/ids.ts";
 import { median } from "../schedule/test-groups.ts";
 import { at, type Sql } from "./sql.ts";
+import { type Part, part } from "./statement.ts";
 
 /** What is kept of each test's durations, per builder. */
 const RECENT = 9;
@@ -39,25 +40,23 @@ export async function expectedTimes(
 
 export interface TimedTest {
   readonly name: string;
+  readonly passed: boolean;
   /** Measured; null: only its share of a group's time is known. */
   readonly durationMs: number | null;
   readonly shareMs: number | null;
 }
 
-/** In the order of names, so that two builds that end at once do not wait for each other crosswise. */
-export async function remember(tx: Sql, build: BuildId, timed: readonly TimedTest[], now: EpochMs): Promise<void> {
-  await tx.query(
-    `insert into test_time as known (repo, name, builder, recent, shared, seen_at)
-     select b.repo, t.name, b.builder, array_remove(array[t.ms], null), array_remove(array[t.share], null), date_trunc('day', $5::timestamptz)
-     from build b, unnest($2::text[], $3::integer[], $4::integer[]) as t (name, ms, share) where b.id = $1 order by t.name
-     on conflict (repo, name, builder) do update set recent = (excluded.recent || known.recent)[1:${RECENT}],
-       shared = (excluded.shared || known.shared)[1:${RECENT}], seen_at = excluded.seen_at`,
-    [
-      build,
-      timed.map(({ name }) => name),
-      timed.map(({ durationMs }) => durationMs),
-      timed.map(({ shareMs }) => shareMs),
-      at(now),
-    ],
-  );
+/**
+ * Keeps what the tests `t` took (columns of a TimedTest) that have passed, as a common table expression. In the order of names, so that two
+ * builds that end at once do not wait for each other crosswise.
+ */
+export function remembered(build: BuildId, now: EpochMs): Part {
+  return part`times as (
+    insert into test_time as known (repo, name, builder, recent, shared, seen_at)
+    select b.repo, t.name, b.builder, array_remove(array[t."durationMs"], null), array_remove(array[t."shareMs"], null),
+      date_trunc('day', ${at(now)}::timestamptz)
+    from build b, t where b.id = ${build} and t.passed and coalesce(t."durationMs", t."shareMs") is not null order by t.name
+    on conflict (repo, name, builder) do update set recent = (excluded.recent || known.recent)[1:${RECENT}],
+      shared = (excluded.shared || known.shared)[1:${RECENT}], seen_at = excluded.seen_at
+  )`;
 }

@@ -25,17 +25,19 @@ import { adjustHelpers, anotherMay, neededAnyway } from "./helper-leases.ts";
 import { type LogEnd, logEnded } from "./logs.ts";
 import { at, type Sql } from "./sql.ts";
 import { part, statement } from "./statement.ts";
-import { hand, handSlow, heldGroup, NONE_SLOW, nextTry, slowTests, type TestGroup } from "./test-groups.ts";
 import {
-  lostLine,
-  type RunningGroup,
-  type SettledTest,
-  settledLines,
-  storeLines,
-  unschedulableLine,
-} from "./test-lines.ts";
+  chooseNext,
+  chooseSlow,
+  heldGroup,
+  NONE_SLOW,
+  nextTry,
+  slowTests,
+  storeTurn,
+  type TestGroup,
+} from "./test-groups.ts";
+import { lostLine, type RunningGroup, type SettledTest, settledLines, unschedulableLine } from "./test-lines.ts";
 import { type LeftRunning, type TestCounts, TestRun, type TestWorker, type Turn, type TurnRules } from "./test-run.ts";
-import { remember, type TimedTest } from "./test-times.ts";
+import { remembered, type TimedTest } from "./test-times.ts";
 import { LOSSES, writeVerdict } from "./test-verdict.ts";
 
 /**
@@ -107,12 +109,11 @@ async function goOn(turn: Turn, elsewhere: boolean): Promise<TurnResult> {
   const given = run.given ? await heldGroup(tx, worker) : undefined; // by this very turn, whose answer got lost
   const least = elsewhere || wanted > 0 ? await neededAnyway(turn) : 0;
   const others = main + helpers + wanted > 1 || least > 0;
-  const next = given ?? (takes ? await hand(turn, others) : undefined);
+  const next = takes && !given ? await chooseNext(turn, others) : [];
   const helpersWanted = await adjustHelpers(turn, least);
-  await run.save(tx);
-  const slow = takes && !next ? await slowTests(turn) : NONE_SLOW;
-  const group = next ?? (await handSlow(turn, slow.tests));
-  await storeLines(tx, worker.build, turn.said);
+  const slow = takes && !given && next.length === 0 ? await slowTests(turn) : NONE_SLOW;
+  const made = await storeTurn(turn, next.length > 0 ? next : chooseSlow(turn, slow.tests));
+  const group = given ?? made;
   if (group) return { next: "group", group, helpersWanted };
   const tries = [slow.next, run.waiting > 0 ? await nextTry(turn) : null].filter((each) => each !== null);
   const again = tries.length === 0 ? null : epochMs(Math.min(...tries));
@@ -128,7 +129,6 @@ interface SettledRow extends SettledTest, TimedTest, LeftRunning {
   readonly name: string;
   readonly state: "waiting" | "ended";
   readonly outcome: string | null;
-  readonly passed: boolean;
 }
 
 interface LostTest extends LeftRunning {
@@ -179,7 +179,7 @@ async function settle(turn: Turn, done: GroupEnd): Promise<void> {
        r.result = 'success' as passed, r.result = 'lost' as lost, t.failures,
        case when t.failures > 0 then (select m.name from test_group f join machine m on m.id = f.machine_id where f.id = t.failed_group) end as "failedOn",
        case when t.failures > 0 then (select name from machine where id = ${worker.machine}) end as "ranOn"
-     )
+     ), ${remembered(worker.build, now)}
      select exists (select from g) as ended, coalesce((select jsonb_agg(t order by t.number) from t), '[]') as tests`,
   );
   if (!settled?.ended) return; // by this very turn, whose answer got lost, or taken back
@@ -188,11 +188,10 @@ async function settle(turn: Turn, done: GroupEnd): Promise<void> {
   for (const row of rows) run.leave(row);
   for (const { name, outcome } of rows)
     if (outcome === "unschedulable") turn.said.push(unschedulableLine(name, LOSSES));
-  const timed = rows.filter(({ passed, durationMs, shareMs }) => passed && (durationMs ?? shareMs) !== null);
-  for (const { expectedMs, durationMs, shareMs } of timed) {
-    if (expectedMs === null) run.learn(durationMs ?? shareMs ?? 0);
+  for (const { passed, expectedMs, durationMs, shareMs } of rows) {
+    const took = durationMs ?? shareMs;
+    if (passed && took !== null && expectedMs === null) run.learn(took);
   }
-  if (timed.length > 0) await remember(tx, worker.build, timed, now);
 }
 
 /** Of a test `t` that came to `r`. */

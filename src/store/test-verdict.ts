@@ -2,7 +2,8 @@
 import { keepMachine } from "./gomote-holds.ts";
 import { endTests } from "./left-tests.ts";
 import { at } from "./sql.ts";
-import { lossesText, lostLine, type RunningGroup, shown, storeLines } from "./test-lines.ts";
+import { statement } from "./statement.ts";
+import { linesStored, lossesText, lostLine, type RunningGroup, shown } from "./test-lines.ts";
 import type { TestCounts, TestRun, Turn } from "./test-run.ts";
 
 /** A test that was lost with so many machines fails the build. */
@@ -26,8 +27,10 @@ export async function writeVerdict({ tx, run, said, now }: Turn): Promise<TestCo
     [build],
   );
   const stopped = running.map((group) => lostLine(group, OTHERS_WERE_FIRST));
-  await storeLines(tx, build, [...said, ...stopped]);
-  await tx.query("select id from attempt where build_id = $1 and state <> 'ended' order by id for update", [build]);
+  await tx.query(
+    ...statement`with ${linesStored(build, [...said, ...stopped])}
+      select id from attempt where build_id = ${build} and state <> 'ended' order by id for update`,
+  );
   await tx.query(
     `with r as (
        update test_run set failed = $5, flaky = $6, stopped = $7, ended_at = $4 where build_id = $1

@@ -128,3 +128,31 @@ export class FailingSql implements Sql {
     return await sql.query<Row>(text, params);
   }
 }
+
+/** A database that notes what it is asked, within transactions and outside of them. */
+export class NotingSql implements Sql {
+  readonly within: string[] = [];
+  readonly outside: string[] = [];
+  readonly #sql: Sql;
+
+  constructor(sql: Sql) {
+    this.#sql = sql;
+  }
+
+  query<Row>(text: string, params?: readonly unknown[]): Promise<Row[]> {
+    this.outside.push(text);
+    return this.#sql.query<Row>(text, params);
+  }
+
+  tx<T>(work: (sql: Sql) => Promise<T>): Promise<T> {
+    return this.#sql.tx((inner) =>
+      work({
+        query: <Row>(text: string, params?: readonly unknown[]) => {
+          this.within.push(text);
+          return inner.query<Row>(text, params);
+        },
+        tx: (nested) => nested(inner),
+      }),
+    );
+  }
+}
