@@ -18,17 +18,9 @@
 import { INFRA_RETRIES } from "../farm/build.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
 import { every } from "../farm/every.ts";
-import {
-  type BuildId,
-  type CoordinatorId,
-  type LeaseId,
-  type Ms,
-  ms,
-  plus,
-  type SessionId,
-  seconds,
-} from "../farm/ids.ts";
+import { type BuildId, type CoordinatorId, type Ms, ms, plus, type SessionId, seconds } from "../farm/ids.ts";
 import type { Lease, LeaseKind } from "../farm/lease.ts";
+import { type LeaseWork, LeaseWorks } from "../schedule/lease-works.ts";
 import { rankOf, starvesAt } from "../schedule/order.ts";
 import type { RetryPolicy } from "../store/attempts.ts";
 import { cancelBuild, insertRebuild } from "../store/builds.ts";
@@ -70,36 +62,37 @@ export interface Rebuilt {
   readonly made: boolean;
 }
 
-interface Running {
-  readonly lease: Lease;
-  readonly stop: AbortController;
-  /** Once it is known. */
-  build?: BuildId;
-  done: Promise<void>;
-}
+/** Which build it is for, once that is known. */
+type Work = LeaseWork<BuildId>;
 
 export class Builds implements AsyncDisposable {
   readonly #deps: BuildsDeps & AttemptDeps;
-  readonly #running = new Map<LeaseId, Running>();
-  readonly #stop = new AbortController();
+  readonly #works: LeaseWorks<BuildId>;
   readonly #checks: Promise<void>;
 
   constructor(deps: BuildsDeps) {
+    this.#works = new LeaseWorks({
+      run: (work) => this.#run(work),
+      failed: ({ id }, error) =>
+        deps.log.error({ lease: id, error: messageOf(error) }, "Could not end an attempt; it is left to recovery"),
+      stopping: () => new FarmError("unavailable", "the coordinator was stopped"),
+    });
+    const { stopping } = this.#works;
     this.#deps = {
       policy: RETRY_POLICY,
       ...deps,
       // The database may be away for longer than one call waits; what happened is not forgotten meanwhile.
-      patiently: (call) => patiently(call, deps.clock, this.#stop.signal),
+      patiently: (call) => patiently(call, deps.clock, stopping),
       turns: new Turns(),
-      stopping: this.#stop.signal,
+      stopping,
     };
-    deps.bus.subscribe(CANCEL, (topic) => this.#canceled(topic), this.#stop.signal);
-    this.#checks = every(CHECK_EVERY, () => this.#check(), "Could not check what runs here", deps, this.#stop.signal);
+    deps.bus.subscribe(CANCEL, (topic) => this.#canceled(topic), stopping);
+    this.#checks = every(CHECK_EVERY, () => this.#check(), "Could not check what runs here", deps, stopping);
   }
 
   /** How many attempts run here. */
   get running(): number {
-    return this.#running.size;
+    return this.#works.all.length;
   }
 
   /**
@@ -107,22 +100,7 @@ export class Builds implements AsyncDisposable {
    * epoch (the machine came back before we knew that it was gone) ends the work of the earlier first.
    */
   start(lease: Lease): void {
-    const earlier = this.#running.get(lease.id);
-    if (earlier && earlier.lease.epoch >= lease.epoch) return;
-    const running: Running = { lease, stop: new AbortController(), done: Promise.resolve() };
-    this.#running.set(lease.id, running);
-    if (this.#stop.signal.aborted) running.stop.abort(stopping());
-    earlier?.stop.abort(new FarmError("lease-lost", "its machine came back over another connection"));
-    running.done = (earlier ? earlier.done.then(() => this.#run(running)) : this.#run(running))
-      .catch((error: unknown) => {
-        this.#deps.log.error(
-          { lease: lease.id, error: messageOf(error) },
-          "Could not end an attempt; it is left to recovery",
-        );
-      })
-      .finally(() => {
-        if (this.#running.get(lease.id) === running) this.#running.delete(lease.id);
-      });
+    this.#works.start(lease);
   }
 
   /** A further build of the same commit, asked for by `who`; not `made`: it is open already. Throws `not-found`. */
@@ -149,20 +127,18 @@ export class Builds implements AsyncDisposable {
 
   /** Stops driving everything that runs: parked where the machine resumes, else wanted again at once, by whichever coordinator. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#stop.abort(stopping());
-    const running = [...this.#running.values()];
-    for (const each of running) each.stop.abort(stopping());
-    await Promise.all([this.#checks, ...running.map((each) => each.done)]);
+    await this.#works[Symbol.asyncDispose]();
+    await this.#checks;
   }
 
-  async #run(running: Running): Promise<void> {
+  async #run(work: Work): Promise<void> {
     const { log, machine, release } = this.#deps;
-    const { sessionId, kind } = running.lease;
+    const { sessionId, kind } = work.lease;
     // Unless all went well: the session is closed, and the machine comes back with what it runs, to be given its lease again.
     let back: Back = "elsewhere";
     try {
       const taken = machine(sessionId);
-      back = await (kind === "helper" ? this.#help(running, taken) : this.#attempt(running, taken));
+      back = await (kind === "helper" ? this.#help(work, taken) : this.#attempt(work, taken));
     } finally {
       if (back !== "parked") {
         await release(sessionId, back).catch((error: unknown) => {
@@ -172,22 +148,22 @@ export class Builds implements AsyncDisposable {
     }
   }
 
-  #attempt(running: Running, machine: BuildMachine | undefined): Promise<Back> {
+  #attempt(work: Work, machine: BuildMachine | undefined): Promise<Back> {
     const began = ({ build }: { readonly build: { readonly id: BuildId } }): void => {
-      running.build = build.id;
+      work.about = build.id;
     };
-    return workOnAttempt(this.#deps, running.lease, machine, began, running.stop.signal);
+    return workOnAttempt(this.#deps, work.lease, machine, began, work.stop.signal);
   }
 
   /** A further machine for the tests of a build that another lease is for. */
-  async #help(running: Running, machine: BuildMachine | undefined): Promise<Back> {
+  async #help(work: Work, machine: BuildMachine | undefined): Promise<Back> {
     const { clock, sql, bus, log, snapshots, patiently } = this.#deps;
-    const { lease, stop } = running;
+    const { lease, stop } = work;
     let job: HelperJob | undefined;
     const told = (known: HelperJob): void => {
       const { build } = known;
       job = known;
-      running.build = build.id;
+      work.about = build.id;
       bus.publish(`build:${build.id}`);
       if (machine) bus.publish(`machine:${machine.machineId}`);
     };
@@ -204,22 +180,22 @@ export class Builds implements AsyncDisposable {
       const failed = fault === undefined ? undefined : job;
       if (failed) await patiently(() => wantHelper(deps, failed, lease));
     }
-    log.info({ build: running.build, machine: machine?.name, reason: helped.reason, parked }, "A helper ended");
+    log.info({ build: work.about, machine: machine?.name, reason: helped.reason, parked }, "A helper ended");
     if (!helped.parked && helped.verdict) {
       log.info(
-        { build: running.build, builder: job?.build.builder, machine: machine?.name, ...helped.verdict },
+        { build: work.about, builder: job?.build.builder, machine: machine?.name, ...helped.verdict },
         "A build ended",
       );
     }
     if (machine && back === "clean" && !helped.parked && helped.mayRun) back = await emptied(this.#deps, machine);
-    if (running.build) bus.publish(`tests:${running.build}`);
+    if (work.about) bus.publish(`tests:${work.about}`);
     if (machine) bus.publish(`machine:${machine.machineId}`);
     return back;
   }
 
   #canceled(topic: string): void {
     const id = topic.slice(CANCEL.length);
-    for (const { build, stop } of this.#running.values()) {
+    for (const { about: build, stop } of this.#works.all) {
       if (String(build) === id) stop.abort(new FarmError("canceled", "canceled"));
     }
   }
@@ -227,17 +203,13 @@ export class Builds implements AsyncDisposable {
   /** A word may get lost, and so may the answer to a claim: look by ourselves now and then. */
   async #check(): Promise<void> {
     const { sql, clock, coordinator } = this.#deps;
-    const running = [...this.#running.values()];
-    const leases = running.map((each) => each.lease);
+    const works = this.#works.all;
+    const leases = works.map((each) => each.lease);
     const lost = new Set(leases.length === 0 ? [] : await lostLeases(sql, leases));
-    for (const { lease, stop } of running) {
+    for (const { lease, stop } of works) {
       if (lost.has(lease.id)) stop.abort(new FarmError("lease-lost", "the build was taken back"));
     }
     const before = plus(clock.now(), ms(-LOST_AFTER));
     for (const lease of await heldLeases(sql, coordinator, KINDS, before)) this.start(lease);
   }
-}
-
-function stopping(): FarmError {
-  return new FarmError("unavailable", "the coordinator was stopped");
 }

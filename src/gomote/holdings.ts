@@ -14,10 +14,11 @@ import type { FarmConfig } from "../config/effective.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
-import { type CoordinatorId, type LeaseId, type Ms, minutes, ms, plus, type SessionId, seconds } from "../farm/ids.ts";
+import { type CoordinatorId, type Ms, minutes, ms, plus, type SessionId, seconds } from "../farm/ids.ts";
 import type { Lease } from "../farm/lease.ts";
 import { within } from "../farm/within.ts";
 import type { MachineSession } from "../machines/machine-session.ts";
+import { type LeaseWork, LeaseWorks } from "../schedule/lease-works.ts";
 import { type Instance, instanceOfLease, instancesById, instanceUp, tryAnotherMachine } from "../store/gomote.ts";
 import { endLease, goesOnElsewhere, heldLeases, lostLeases, parkLease } from "../store/leases.ts";
 import { patiently } from "../store/patience.ts";
@@ -38,15 +39,14 @@ export interface HeldInstance {
   readonly over: AbortSignal;
 }
 
-interface Running {
-  readonly lease: Lease;
-  readonly stop: AbortController;
+/** Which instance it is for, once that is known. */
+interface About {
+  readonly id: number;
   /** Once it is up. */
-  held?: HeldInstance;
-  /** The instance's, once it is known. */
-  id?: number;
-  done: Promise<void>;
+  readonly held?: HeldInstance;
 }
+
+type Work = LeaseWork<About>;
 
 export interface HoldingsDeps {
   readonly sql: Sql;
@@ -65,51 +65,44 @@ export interface HoldingsDeps {
 
 export class Holdings implements AsyncDisposable {
   readonly #deps: HoldingsDeps;
-  readonly #running = new Map<LeaseId, Running>();
-  readonly #stop = new AbortController();
+  readonly #works: LeaseWorks<About>;
 
   constructor(deps: HoldingsDeps) {
     this.#deps = deps;
+    this.#works = new LeaseWorks({
+      run: (work) => this.#run(work),
+      failed: (_, error) => this.#warn(error),
+      stopping: () =>
+        new FarmError("unavailable", "The coordinator was stopped; the instance goes on, at another or the next one."),
+    });
     const call = (topic: string) => this.#ended(topic.slice("gomote-ended:".length));
-    deps.bus.subscribe("gomote-ended:", call, this.#stop.signal);
+    deps.bus.subscribe("gomote-ended:", call, this.#works.stopping);
   }
 
   /** Works off a lease of kind `gomote` that was just claimed or adopted; as Builds.start() does. */
   start(lease: Lease): void {
-    const earlier = this.#running.get(lease.id);
-    if (earlier && earlier.lease.epoch >= lease.epoch) return;
-    const running: Running = { lease, stop: new AbortController(), done: Promise.resolve() };
-    this.#running.set(lease.id, running);
-    if (this.#stop.signal.aborted) running.stop.abort(stopping());
-    earlier?.stop.abort(new FarmError("lease-lost", "its machine came back over another connection"));
-    running.done = (earlier ? earlier.done.then(() => this.#run(running)) : this.#run(running))
-      .catch((error: unknown) => this.#warn(error))
-      .finally(() => {
-        if (this.#running.get(lease.id) === running) this.#running.delete(lease.id);
-      });
+    this.#works.start(lease);
   }
 
   /** The machine of an instance, where it is up and connected here. */
   machineOf({ lease, epoch }: Pick<Instance, "lease" | "epoch">): HeldInstance | undefined {
-    const running = this.#running.get(lease);
-    return running?.lease.epoch === epoch && !running.held?.over.aborted ? running.held : undefined;
+    const work = this.#works.get(lease);
+    return work?.lease.epoch === epoch ? heldBy(work) : undefined;
   }
 
   /** The one of this number, when it is up and its machine is connected here. */
   instance(id: number): HeldInstance | undefined {
-    for (const running of this.#running.values()) {
-      if (running.id === id && running.held && !running.held.over.aborted) return running.held;
-    }
-    return undefined;
+    const works = this.#works.all.filter(({ about }) => about?.id === id);
+    return works.map(heldBy).find((held) => held !== undefined);
   }
 
   /** Lets go of what was lost or has ended, and takes up what got lost on its way here. */
   async look(): Promise<void> {
     const { sql, clock, coordinator, inUse } = this.#deps;
-    const running = [...this.#running.values()];
-    const leases = running.map(({ lease }) => lease);
+    const works = this.#works.all;
+    const leases = works.map(({ lease }) => lease);
     const lost = new Set(leases.length === 0 ? [] : await lostLeases(sql, leases));
-    for (const { lease, stop } of running) {
+    for (const { lease, stop } of works) {
       if (lost.has(lease.id)) stop.abort(new FarmError("gone", "The instance has ended."));
     }
     for (const lease of await heldLeases(sql, coordinator, ["gomote"], plus(clock.now(), ms(-LOST_AFTER)))) {
@@ -118,31 +111,25 @@ export class Holdings implements AsyncDisposable {
     }
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#stop.abort(stopping());
-    const running = [...this.#running.values()];
-    for (const each of running) each.stop.abort(stopping());
-    await Promise.all(running.map((each) => each.done));
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#works[Symbol.asyncDispose]();
   }
 
-  async #run(running: Running): Promise<void> {
+  async #run(work: Work): Promise<void> {
     const { machine, release } = this.#deps;
-    const { sessionId, machineId } = running.lease;
+    const { sessionId, machineId } = work.lease;
     let back: "clean" | "broken" | "elsewhere" | "parked" = "elsewhere";
     try {
-      back = await this.#work(running, machine(sessionId));
+      back = await this.#work(work, machine(sessionId));
     } finally {
       if (back !== "parked") await release(sessionId, back).catch((error: unknown) => this.#warn(error));
       this.#deps.bus.publish(`machine:${machineId}`);
     }
   }
 
-  async #work(
-    running: Running,
-    machine: MachineSession | undefined,
-  ): Promise<"clean" | "broken" | "elsewhere" | "parked"> {
+  async #work(work: Work, machine: MachineSession | undefined): Promise<"clean" | "broken" | "elsewhere" | "parked"> {
     const { sql, clock, bus } = this.#deps;
-    const { lease } = running;
+    const { lease } = work;
     const found = await this.#patiently(() => instanceOfLease(sql, lease));
     if (!found) {
       if (await this.#patiently(() => goesOnElsewhere(sql, lease))) return "elsewhere";
@@ -150,39 +137,39 @@ export class Holdings implements AsyncDisposable {
       await this.#patiently(() => endLease(sql, lease, clock.now(), "nobody needs it any more"));
       return machine ? await this.#emptied(machine) : "clean";
     }
-    running.id = found.id;
+    work.about = { id: found.id };
     if (!machine) {
-      if (isReplaceable(found)) await this.#another(running, found, "it hung up before it could be made ready");
-      else await this.#parkOrEnd(running, found, "its machine hung up");
+      if (isReplaceable(found)) await this.#another(work, found, "it hung up before it could be made ready");
+      else await this.#parkOrEnd(work, found, "its machine hung up");
       return "parked";
     }
-    const over = AbortSignal.any([running.stop.signal, machine.gone]);
+    const over = AbortSignal.any([work.stop.signal, machine.gone]);
     let instance = found;
     if (found.upAt === null) {
       try {
-        instance = await this.#ready(running, found, machine, over);
+        instance = await this.#ready(work, found, machine, over);
       } catch (error) {
-        const { signal } = running.stop;
+        const { signal } = work.stop;
         if (signal.aborted && !isStopping(signal)) return await this.#emptied(machine);
         if (over.aborted && !isReplaceable(found)) {
-          await this.#parkOrEnd(running, found, `its machine went away: ${messageOf(over.reason)}`);
+          await this.#parkOrEnd(work, found, `its machine went away: ${messageOf(over.reason)}`);
           return "parked";
         }
-        await this.#another(running, found, messageOf(error));
+        await this.#another(work, found, messageOf(error));
         return "broken";
       }
     }
-    running.held = { instance, machine, over };
+    work.about = { id: instance.id, held: { instance, machine, over } };
     bus.publish(`gomote:${instance.id}`);
     bus.publish(`machine:${machine.machineId}`);
     await aborted(over);
-    return await this.#letGo(running, instance, machine);
+    return await this.#letGo(work, instance, machine);
   }
 
   /** Makes a machine the person's own. Throws why it cannot be. */
-  async #ready(running: Running, found: Instance, machine: MachineSession, over: AbortSignal): Promise<Instance> {
+  async #ready(work: Work, found: Instance, machine: MachineSession, over: AbortSignal): Promise<Instance> {
     const { sql, clock, config } = this.#deps;
-    const { lease } = running;
+    const { lease } = work;
     const workingDir = await within(
       clock,
       READY_LIMIT,
@@ -197,29 +184,29 @@ export class Holdings implements AsyncDisposable {
     const now = clock.now();
     const up = { workingDir, expiresAt: plus(now, ms(Math.min(idleMs, longestMs))), limitAt: plus(now, longestMs) };
     if (!(await this.#patiently(() => instanceUp(sql, lease, up, now)))) {
-      running.stop.abort(new FarmError("gone", "The instance has ended."));
-      throw running.stop.signal.reason;
+      work.stop.abort(new FarmError("gone", "The instance has ended."));
+      throw work.stop.signal.reason;
     }
     return { ...found, ...up, upAt: now };
   }
 
   /** What becomes of a machine whose instance is over, or which is itself away. */
-  async #letGo(running: Running, instance: Instance, machine: MachineSession) {
-    const { lease, stop } = running;
+  async #letGo(work: Work, instance: Instance, machine: MachineSession) {
+    const { lease, stop } = work;
     if (await this.#patiently(() => goesOnElsewhere(this.#deps.sql, lease))) return "elsewhere";
     if (machine.gone.aborted) {
-      await this.#parkOrEnd(running, instance, `its machine is gone: ${messageOf(machine.gone.reason)}`);
+      await this.#parkOrEnd(work, instance, `its machine is gone: ${messageOf(machine.gone.reason)}`);
       return "parked";
     }
     if (isStopping(stop.signal)) {
-      await this.#parkOrEnd(running, instance, "its coordinator was stopped, and an original buildlet cannot go on");
+      await this.#parkOrEnd(work, instance, "its coordinator was stopped, and an original buildlet cannot go on");
       return "parked";
     }
     return await this.#emptied(machine);
   }
 
   /** A machine whose agent comes back is waited for; for any other the instance is over. */
-  async #parkOrEnd({ lease }: Running, { id }: Instance, reason: string): Promise<void> {
+  async #parkOrEnd({ lease }: Work, { id }: Instance, reason: string): Promise<void> {
     const { sql, bus, clock } = this.#deps;
     if (await this.#patiently(() => parkLease(sql, lease, clock.now()))) {
       bus.publish(`gomote:${id}`);
@@ -230,7 +217,7 @@ export class Holdings implements AsyncDisposable {
     await this.#patiently(() => this.#deps.end(id, reason));
   }
 
-  async #another({ lease }: Running, instance: Instance, why: string): Promise<void> {
+  async #another({ lease }: Work, instance: Instance, why: string): Promise<void> {
     const { sql, bus, clock, log } = this.#deps;
     const now = clock.now();
     const reason = `the machine could not be made ready: ${why}`;
@@ -257,13 +244,14 @@ export class Holdings implements AsyncDisposable {
   }
 
   #ended(id: string): void {
-    for (const running of this.#running.values()) {
-      if (id === "" || String(running.id) === id) void this.#endedHere(running).catch((error) => this.#warn(error));
+    for (const work of this.#works.all) {
+      if (id === "" || String(work.about?.id) === id) void this.#endedHere(work).catch((error) => this.#warn(error));
     }
   }
 
   /** A topic is a hint: the database knows. */
-  async #endedHere({ id = 0, lease, stop }: Running): Promise<void> {
+  async #endedHere({ about, lease, stop }: Work): Promise<void> {
+    const id = about?.id ?? 0;
     const [instance] = await instancesById(this.#deps.sql, [id]);
     if (instance?.lease === lease.id && instance.state !== "ended") return;
     const why = instance?.endReason ?? "it has ended";
@@ -271,12 +259,17 @@ export class Holdings implements AsyncDisposable {
   }
 
   #patiently<T>(call: () => Promise<T>): Promise<T> {
-    return patiently(call, this.#deps.clock, this.#stop.signal);
+    return patiently(call, this.#deps.clock, this.#works.stopping);
   }
 
   #warn(error: unknown): void {
     this.#deps.log.warn({ error: messageOf(error) }, "Could not look after an instance; trying again");
   }
+}
+
+/** Unless that is over. */
+function heldBy({ about }: Work): HeldInstance | undefined {
+  return about?.held?.over.aborted ? undefined : about?.held;
 }
 
 function aborted(signal: AbortSignal): Promise<void> {
@@ -291,8 +284,4 @@ function isReplaceable({ upAt, keeps }: Instance): boolean {
 
 function isStopping({ aborted: is, reason }: AbortSignal): boolean {
   return is && reason instanceof FarmError && reason.code === "unavailable";
-}
-
-function stopping(): FarmError {
-  return new FarmError("unavailable", "The coordinator was stopped; the instance goes on, at another or the next one.");
 }
