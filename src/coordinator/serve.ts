@@ -9,9 +9,9 @@ import { messageOf } from "../farm/errors.ts";
 import { usageError } from "../farm/flags.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { parseAddress } from "./address.ts";
-import type { ConfigOrigin } from "./config-file.ts";
 import { Coordinator } from "./coordinator.ts";
 import { once } from "./once.ts";
+import type { CoordinatorOptions } from "./options.ts";
 import type { Ending } from "./program.ts";
 import { showBuilds } from "./terminal.ts";
 import { VERSION } from "./version.ts";
@@ -19,22 +19,16 @@ import { VERSION } from "./version.ts";
 /** After a second Ctrl-C, or this long, the program no longer waits for a clean end. */
 const END_LIMIT_MS = 60_000;
 
-export interface ServeOptions {
-  readonly data: string;
-  /** "": the data folder. */
-  readonly secrets: string;
+type Given = "data" | "secrets" | "origin" | "dev" | "allowDevKey" | "masterKeyFile" | "certificate" | "farmName";
+
+/** Those of a farm, its addresses as they were typed. */
+export interface ServeOptions extends Pick<CoordinatorOptions, Given> {
   readonly listen: string;
   /** "": worked out from `listen`. */
   readonly peer?: string;
   readonly http: string;
   /** "": no ssh gateway. */
   readonly listenSsh?: string;
-  readonly origin: ConfigOrigin;
-  readonly dev: boolean;
-  readonly allowDevKey?: boolean;
-  readonly masterKeyFile?: string;
-  readonly certificate?: { readonly certFile: string; readonly keyFile: string; readonly names: readonly string[] };
-  readonly farmName: string;
   /** Show builds as lines on stdout, instead of the structured log. */
   readonly terminal?: boolean;
   readonly once?: boolean;
