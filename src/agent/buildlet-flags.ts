@@ -2,7 +2,7 @@
 import { bool, duration, type Flag, type FlagValues, text } from "../farm/flags.ts";
 import { type Ms, minutes } from "../farm/ids.ts";
 
-type Bools = "halt" | "reboot" | "version" | "compatible";
+type Bools = "halt" | "reboot" | "version" | "compatible" | "own-user";
 type Texts = "workdir" | "listen" | "reverse-type" | "coordinator" | "hostname" | "health-addr" | "ca-file";
 type BuildletFlagTypes = { readonly [name in Bools]: Flag<boolean> } & { readonly [name in Texts]: Flag<string> } & {
   readonly reconnect: Flag<Ms>;
@@ -23,6 +23,10 @@ export const BUILDLET_FLAGS: BuildletFlagTypes = {
   reconnect: duration(
     minutes(5),
     "in reverse mode, how long commands go on and the coordinator is dialled again after the connection was lost; 0s: not at all",
+  ),
+  "own-user": bool(
+    false,
+    "this program's user is for it alone: all other processes of that user are killed whenever a build or a borrower ends. Linux, not root",
   ),
   version: bool(false, "print the version and end"),
   "ca-file": text("", "certificates (PEM) that the coordinator's must come from, instead of the usual authorities"),

@@ -27,6 +27,7 @@ import { encodeAgentInfo, REGISTRATION_HEADERS, REVDIAL_VERSION } from "../wire/
 import { Connections } from "./api/connections.ts";
 import type { BuildletFlags } from "./buildlet-flags.ts";
 import { dialer, type TlsTrust, trustFor } from "./dial.ts";
+import { ownUser } from "./exec/own-user.ts";
 import { serveHealth } from "./health.ts";
 import { isProduction, keyInput, readKey, showsDevKey } from "./key.ts";
 import { type ListenSettings, listenSettings } from "./listen-settings.ts";
@@ -59,6 +60,7 @@ export async function runBuildlet(flags: BuildletFlags, deps: BuildletDeps, sign
   const hostType = flags["reverse-type"];
   const reverse = hostType === "" ? undefined : prepareReverse(flags, deps);
   const listen = reverse ? undefined : listenSettings(flags.listen, deps.env, deps.platform);
+  const ownUid = flags["own-user"] ? ownUser(deps.platform, deps.uid) : undefined;
   const workDir = openWorkDir({
     given: flags.workdir,
     hostType,
@@ -83,6 +85,7 @@ export async function runBuildlet(flags: BuildletFlags, deps: BuildletDeps, sign
       void halt(flags, deps).then(() => halted.abort(new Error("halted")));
     },
     program: deps.program,
+    ownUid,
     cacheFolder: join(deps.env.XDG_CACHE_HOME || join(deps.env.HOME || homedir(), ".cache"), "barnraiser"),
     agentFile: reverse?.agentFile,
     disableOutboundNetwork: outboundNetworkSwitch(flags.compatible && deps.platform === "linux", log),

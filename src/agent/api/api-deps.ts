@@ -17,6 +17,8 @@ export interface ApiDeps extends PtyPackageDeps {
   /** Keeps commands off the internet where that was asked for and the system can. */
   readonly disableOutboundNetwork: () => Promise<void>;
   readonly tarLimits?: TarLimits;
+  /** Of a user that is the agent's alone: all of its processes end with a lease. */
+  readonly ownUid?: number | undefined;
   /** The file of the running program, which packs snapshots; undefined: this process does. */
   readonly program?: string | undefined;
 }

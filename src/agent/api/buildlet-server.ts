@@ -151,10 +151,11 @@ export class BuildletServer implements AsyncDisposable {
   /** Whoever had the machine has it no more: what they left running would go on writing into the next one's work dir. */
   async #endLease(): Promise<void> {
     if (await this.#endShells()) await this.expectLeftovers();
-    if (!this.#exec) return;
-    const exec = await this.#exec;
-    await exec.executions.clear();
-    await exec.commands.killLeftovers();
+    // Of a user of our own, an agent before us may have left somebody.
+    if (!this.#exec && this.#deps.ownUid === undefined) return;
+    const { executions, commands } = await this.#execHandler();
+    await executions.clear();
+    await orSay("Cannot give this machine to anybody else", () => commands.killLeftovers());
   }
 
   #makeRoutes(): ReadonlyMap<string, Route> {

@@ -36,7 +36,7 @@ export class ExecHandler implements AsyncDisposable {
 
   constructor(deps: ApiDeps) {
     this.#deps = deps;
-    this.commands = new Commands(deps.clock, deps.platform, deps.workDir);
+    this.commands = new Commands(deps.clock, deps.platform, deps.workDir, deps.ownUid);
     this.executions = new Executions(deps.clock);
   }
 
@@ -80,7 +80,7 @@ export class ExecHandler implements AsyncDisposable {
 
   /** Between sessions: what nobody can take up again ends, and leaves nothing running. */
   async endSession(): Promise<void> {
-    if (!this.executions.any) await this.commands.killLeftovers();
+    if (!this.executions.any) await this.commands.killLeftovers().catch(() => {}); // the next lease begins with it
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

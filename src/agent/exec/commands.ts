@@ -18,6 +18,7 @@ import { errnoOf } from "../../farm/errors.ts";
 import { type Ms, ms, seconds } from "../../farm/ids.ts";
 import { processState, startErrorState } from "../../wire/buildlet-api/process-state.ts";
 import { closePipe, closeWriter, type OutputPipe, OutputPipes, readerOf, writerOf } from "./output-pipe.ts";
+import { killAllOthers } from "./own-user.ts";
 import { killTree, leaderEnded, lookForLeft, MARK_VARIABLE, type Session, sessionOf } from "./process-tree.ts";
 import { type Resolved, startProblem } from "./resolve.ts";
 
@@ -46,6 +47,7 @@ export class Commands implements AsyncDisposable {
   readonly #clock: Clock;
   readonly #platform: NodeJS.Platform;
   readonly #workDir: string;
+  readonly #ownUid: number | undefined;
   readonly #pipes: OutputPipes;
   readonly #id = randomBytes(8).toString("hex"); // tells our commands from those of other buildlets
   readonly #running = new Set<string>(); // marks
@@ -58,10 +60,12 @@ export class Commands implements AsyncDisposable {
   #nobodyLeft = true;
   #look = new AbortController();
 
-  constructor(clock: Clock, platform: NodeJS.Platform, workDir: string) {
+  /** `ownUid`: of a user that is the agent's alone. */
+  constructor(clock: Clock, platform: NodeJS.Platform, workDir: string, ownUid?: number) {
     this.#clock = clock;
     this.#platform = platform;
     this.#workDir = workDir;
+    this.#ownUid = ownUid;
     this.#pipes = new OutputPipes(platform);
   }
 
@@ -94,8 +98,12 @@ export class Commands implements AsyncDisposable {
     this.#nobodyLeft = false;
   }
 
-  /** The lease is over: kills what ended commands left running, also whoever is known by the work dir alone, unless commands run. */
+  /**
+   * The lease is over: kills what ended commands left running, also whoever is known by the work dir alone, unless commands run; of a user of our own
+   * everybody. Rejects when some of them cannot be ended.
+   */
   async killLeftovers(): Promise<void> {
+    if (this.#ownUid !== undefined) return await killAllOthers(this.#ownUid, this.#clock);
     if (this.#nobodyLeft) return;
     const place = this.#running.size === 0 ? this.#workDir : undefined;
     const spare = new Set(this.#running);
@@ -106,7 +114,7 @@ export class Commands implements AsyncDisposable {
     this.#over.abort(new Error("The session ended"));
     await Promise.allSettled(this.#ends);
     this.#look.abort(ENOUGH);
-    await this.killLeftovers();
+    await this.killLeftovers().catch(() => {}); // there is no next lease that it could be kept from
     this.#pipes[Symbol.dispose]();
   }
 

@@ -18,7 +18,7 @@ export const MARK_VARIABLE = "BARNRAISER_EXEC";
 
 /** What /proc counts time in, on all that Node runs on. */
 const TICK_MS = 10;
-const INIT = 1;
+export const INIT = 1;
 
 /** Times are in ticks since the system started. */
 export interface Session {
@@ -122,9 +122,9 @@ function livingProcesses(): Row[] {
   for (const name of readdirSync("/proc")) {
     if (!/^\d+$/.test(name) || Number(name) === process.pid) continue;
     const fields = statFields(name);
-    const [state = "", parent, , session, terminal] = fields;
+    const [, parent, , session, terminal] = fields;
     const started = startedAt(fields);
-    if (state === "" || state === "Z" || state === "X" || started < oldest) continue;
+    if (!isAlive(fields) || started < oldest) continue;
     rows.push({
       pid: Number(name),
       parent: Number(parent),
@@ -134,6 +134,12 @@ function livingProcesses(): Row[] {
     });
   }
   return rows;
+}
+
+/** One whose first thread has ended looks like a zombie, and is none while it has others. */
+export function isAlive([state = "", ...more]: readonly string[]): boolean {
+  const threads = Number(more[16]);
+  return state !== "" && state !== "X" && (state !== "Z" || threads > 1);
 }
 
 function placeTest(workDir: string): (row: Row) => boolean {
@@ -152,7 +158,7 @@ function placeTest(workDir: string): (row: Row) => boolean {
 }
 
 /** `pid` and its ancestors, and init. */
-function ancestors(pid: number): Set<number> {
+export function ancestors(pid: number): Set<number> {
   const line = new Set<number>();
   for (let each = pid; each > INIT && !line.has(each); each = Number(statFields(String(each))[1] ?? 0)) line.add(each);
   return line.add(INIT);
@@ -164,7 +170,7 @@ function isBelow(dir: string, path: string): boolean {
 }
 
 /** The command's name is in brackets and may hold anything; fields count from behind it: state ppid pgrp session tty_nr. */
-function statFields(name: string): string[] {
+export function statFields(name: string): string[] {
   const stat = read(`/proc/${name}/stat`).toString("latin1");
   return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
 }
@@ -182,7 +188,7 @@ function hasMark(environ: Buffer, wanted: Buffer, spare: ReadonlySet<string> | u
   return spare === undefined || !spare.has(value);
 }
 
-function read(path: string): Buffer {
+export function read(path: string): Buffer {
   try {
     return readFileSync(path);
   } catch {

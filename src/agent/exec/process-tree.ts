@@ -4,7 +4,7 @@
  * Each command leads a session and process group of its own, and has a mark in its environment that its descendants inherit. To end
  * it on Linux, all that /proc shows to be its own (linux-processes.ts) is killed, daemons that left the group too, and again until nobody is
  * found, since a process may fork while we look. Who hides on purpose is not found: cleared environment, own session, dead parent, and nothing
- * in the work dir any more. Elsewhere on Unix the group is killed and descendants are followed by parent; a daemon that left its
+ * in the work dir any more, or a terminal or display; a user of the agent's own needs no finding (own-user.ts). Elsewhere on Unix the group is killed and descendants are followed by parent; a daemon that left its
  * parents before is not found. Windows has `taskkill /T`.
  */
 import { findOnLinux, type Session, type Wanted } from "./linux-processes.ts";
