@@ -134,6 +134,15 @@ export function Footer(props: { frame: Frame }): JSX.Element {
   );
 }
 
+/** Over the end of any page while the connection that keeps it true is broken (`data-live`, islands/events.ts). */
+export function Lost(): JSX.Element {
+  return (
+    <p class="lost" role="status">
+      The farm does not answer: what is shown may be old. The page goes on by itself.
+    </p>
+  );
+}
+
 const KEYS: readonly (readonly [string, string])[] = [
   ["/", "search"],
   ["g h", "the farm now"],

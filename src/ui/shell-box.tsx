@@ -69,8 +69,11 @@ export function ShellBox(props: { instance: string }): JSX.Element {
   };
   const shown = state.phase !== "none";
   return (
-    <div class="shell needs-script">
-      <p class="operate">
+    <div class="shell">
+      <p class="muted without-script">
+        A shell in the browser needs script; <code>gomote ssh {props.instance}</code> opens one in a terminal.
+      </p>
+      <p class="operate needs-script">
         {state.phase === "none" || state.phase === "ended" ? (
           <button type="button" onClick={() => void open()}>
             {state.phase === "none" ? "Open a shell" : "Open another shell"}

@@ -110,7 +110,9 @@ export class Pages {
       ? "The database is away"
       : error.code === "internal"
         ? "This page failed"
-        : "This cannot be done";
+        : error.code === "forbidden" && reads
+          ? "This is not shown to you"
+          : "This cannot be done";
     return this.answer(c, status, title, { name: "message", data: { title, lines, hits: [] } }, []);
   }
 

@@ -1,7 +1,7 @@
 /** The HTML document around a page, rendered whole on the server. The page's data stands in it for the script that keeps it true. */
 import { h } from "preact";
 import { renderToString } from "preact-render-to-string";
-import { Footer, Keys, Top } from "../ui/frame.tsx";
+import { Footer, Keys, Lost, Top } from "../ui/frame.tsx";
 import { NowContext, still } from "../ui/now.ts";
 import { Body, type Envelope } from "../ui/page.tsx";
 import { escapeHtml } from "../ui/text.ts";
@@ -23,7 +23,7 @@ export function documentOf(envelope: Envelope, assets: Assets): string {
     `<script type="module" src="${assets.url("farm.js")}"></script></head><body class="page-${envelope.page.name}">` +
     `<a class="skip" href="#main">Skip to content</a>` +
     `<div id="top">${part(<Top frame={frame} />)}</div><main id="main" tabindex="-1">${part(<Body envelope={envelope} />)}</main>` +
-    `<div id="foot">${part(<Footer frame={frame} />)}</div>${renderToString(<Keys />)}` +
+    `<div id="foot">${part(<Footer frame={frame} />)}</div>${renderToString(<Keys />)}${renderToString(<Lost />)}` +
     `<script type="application/json" id="data">${inScript(startOf(envelope))}</script></body></html>`
   );
 }

@@ -103,6 +103,24 @@ test("a red build names what is found out about its culprit as soon as it is kno
   expect(await page.evaluate(() => performance.getEntriesByType("navigation").length)).toBe(1);
 });
 
+test("a page whose connection is broken says that it may be old, until it is there again", async () => {
+  await using page = await browser.open("/queues");
+  await live(page);
+  const lost = page.getByText("The farm does not answer");
+  await page.route("**/events?*", (route) => route.fulfill({ status: 404 }));
+  const turn = (hidden: boolean) =>
+    page.evaluate((is) => {
+      Object.defineProperty(document, "hidden", { value: is, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }, hidden);
+  await turn(true);
+  expect(await lost.isVisible()).toBe(false); // nobody looks, and it has hung up itself
+  await turn(false);
+  await lost.waitFor();
+  await page.unroute("**/events?*");
+  await lost.waitFor({ state: "hidden" });
+});
+
 test("the grid takes up a result in its one cell, keeps the focus, and nothing moves", async () => {
   await using page = await open("/p/app");
   await live(page);

@@ -470,6 +470,7 @@ test("/machines lists connected machines first; filters; and one machine tells i
   const html = plainText(await page("/machines/riverboard"));
   for (const told of [
     "Connected for 2d 0h",
+    "owner1@example.org",
     "community",
     "K000000001",
     "Debian 13",
@@ -878,6 +879,11 @@ test("404 suggests what may have been meant", async () => {
   const response = await web.get("/machine/riverboard");
   expect(response.status).toBe(404);
   expect(await response.text()).toContain('href="/machines/riverboard?type=host-linux-riscv64-lent"');
+  const mistyped = await web.get("/machines/riverboart");
+  expect([mistyped.status, await mistyped.text()]).toEqual([
+    404,
+    expect.stringContaining('href="/machines/riverboard?'),
+  ]);
   const nosuch = await web.get("/p/nosuch");
   expect(nosuch.status).toBe(404);
   expect(await nosuch.text()).toContain('<a href="/p/tools" class="open">');

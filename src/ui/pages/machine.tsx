@@ -280,7 +280,7 @@ function State(props: { machine: MachineData }): JSX.Element {
   const last = m.sessions[0];
   return (
     <>
-      Away since <When at={last?.closedAt ?? m.lastSeenAt} />
+      Away for <Span from={last?.closedAt ?? m.lastSeenAt} />
       {last?.reason ? `: ${visible(last.reason)}` : ""}.
       {m.toldAt === null ? null : (
         <>
@@ -314,10 +314,11 @@ function LentNow(props: { machine: MachineData; as: LentAs }): JSX.Element {
 
 /** What it failed with, until when it gets nothing, and what the farm does about it. */
 function SetAside(props: { machine: MachineData; at: number }): JSX.Element {
-  const { setAsideUntil, setAsideReason, probedAt, probeError } = props.machine;
+  const { mode, setAsideUntil, setAsideReason, probedAt, probeError } = props.machine;
   return (
     <p class="lead fl">
-      Set aside <When at={props.at} />: {visible(setAsideReason ?? "")}. It gets no work until the farm has tried it and
+      Set aside <When at={props.at} />: {visible(setAsideReason ?? "")}. It{" "}
+      {mode === "busy" ? "ends what it runs, and gets nothing new" : "gets no work"} until the farm has tried it and
       found it well{setAsideUntil === null ? "" : `, not before ${utc(setAsideUntil)}`}.
       {probeError === null || probedAt === null ? null : (
         <>

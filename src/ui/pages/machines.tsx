@@ -117,7 +117,15 @@ function pageHref(filter: string, page: number): string {
 
 const WORDS: Readonly<Record<string, string>> = { b: "busy", i: "idle", a: "away", n: "not known yet" };
 
-/** A strip of time, one mark per character; none for what was before the machine. */
+/** How each is drawn, from the bottom of the strip. */
+const MARKS: Readonly<Record<string, { readonly height: number; readonly css: string }>> = {
+  b: { height: 12, css: "ru" },
+  i: { height: 6, css: "ok" },
+  a: { height: 2, css: "wa" },
+  n: { height: 1, css: "none" },
+};
+
+/** A strip of time, one mark per character. */
 export function Strip(props: { spans: string; of: "hours" | "days" }): JSX.Element {
   const { spans, of } = props;
   const parts = Object.entries(WORDS).flatMap(([letter, word]) => {
@@ -135,18 +143,10 @@ export function Strip(props: { spans: string; of: "hours" | "days" }): JSX.Eleme
       aria-label={title}
     >
       <title>{title}</title>
-      {[...spans].map((letter, x) =>
-        letter === "n" ? null : (
-          <rect
-            key={x}
-            x={x * 5}
-            y={letter === "b" ? 0 : letter === "i" ? 6 : 10}
-            width="4"
-            height={letter === "b" ? 12 : letter === "i" ? 6 : 2}
-            class={letter === "b" ? "ru" : letter === "i" ? "ok" : "wa"}
-          />
-        ),
-      )}
+      {[...spans].map((letter, x) => {
+        const { height, css } = MARKS[letter] ?? { height: 0, css: "none" };
+        return <rect key={x} x={x * 5} y={12 - height} width="4" height={height} class={css} />;
+      })}
     </svg>
   );
 }

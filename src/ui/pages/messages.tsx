@@ -89,7 +89,13 @@ export function LoginPage(props: { data: LoginData }): JSX.Element {
   return (
     <>
       <h1>Log in</h1>
-      <p class="lead">Reading needs no login.</p>
+      {problem === null ? (
+        <p class="lead">Reading needs no login.</p>
+      ) : (
+        <p role="alert" class="lead no">
+          {problem}
+        </p>
+      )}
       {provider === null || !stillIn ? null : (
         <p role="status">
           You are logged out here. This browser may still be logged in at {visible(provider)}:{" "}
@@ -123,11 +129,6 @@ export function LoginPage(props: { data: LoginData }): JSX.Element {
           One of yours (<code>brt_…</code>; an operator gives you the first), or the operator token: the file{" "}
           <code>operator-token</code> of the farm's data folder.
         </p>
-        {problem === null ? null : (
-          <p role="alert" class="no">
-            {problem}
-          </p>
-        )}
         <button type="submit">Log in</button>
       </form>
     </>

@@ -119,7 +119,7 @@ function Lent(props: { queue: QueueData }): JSX.Element {
     <Table
       label={`Machines of ${visible(hostType)} that people have`}
       class="builds lent"
-      cols={["host", "host", "host", "took", "starts"]}
+      cols={["reason", "host", "machine", "took", "starts"]}
       head={["Lent as", "Type", "Machine", "#For", "#Unless used, back in"]}
     >
       {lent.map((line) => (

@@ -4,6 +4,7 @@ import { buildsPostSubmit } from "../../config/policy.ts";
 import { latestResults } from "../../store/pages-lines.ts";
 import { connected, hostTypes } from "../../store/pages-pools.ts";
 import type { Sql } from "../../store/sql.ts";
+import { TESTS_STEP } from "../../ui/pages/build-data.ts";
 import type { BuildersData } from "../../ui/pages/builders.tsx";
 
 export async function buildersData(sql: Sql, config: FarmConfig): Promise<BuildersData> {
@@ -24,7 +25,7 @@ export async function buildersData(sql: Sql, config: FarmConfig): Promise<Builde
       hostType: builder.host,
       owners: (config.hosts.find((host) => host.hostType === builder.host)?.owners ?? []).map((owner) => owner.name),
       repos: reposOf(config, builder),
-      steps: builder.steps.map((step) => step.name),
+      steps: [...builder.steps.map((step) => step.name), ...(builder.tests === null ? [] : [TESTS_STEP])],
       knownIssues: builder.knownIssues.map(String),
       notes: builder.notes,
     })),

@@ -116,6 +116,12 @@ function ownersOf(
   return owners.map(({ name, contact }) => ({ name, contact }));
 }
 
+/** By the configuration, which says how to reach them; as it was when the machine came last, where its host type is no more. */
+function lenders(config: FarmConfig, { hostType, owner }: MachineDetail): MachineData["owners"] {
+  const named = ownersOf(config, hostType);
+  return named.length > 0 || owner === null ? named : [{ name: owner, contact: "" }];
+}
+
 /** Which machine, and of what people ran on it the part after `after`. */
 export interface MachineAsked {
   readonly name: string;
@@ -152,7 +158,7 @@ export async function machineData(
       drained: machine.drain !== null,
       setAside: machine.setAsideAt !== null,
     }),
-    owners: machine.owner !== null ? [{ name: machine.owner, contact: "" }] : ownersOf(config, machine.hostType),
+    owners: lenders(config, machine),
     running: running ?? null,
     changes,
     sessions,

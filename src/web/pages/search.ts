@@ -11,6 +11,8 @@ import { linesOf } from "../lines.ts";
 import { like } from "./machines.ts";
 
 const EACH = 20;
+/** A name of which a part still says something. */
+const LONG_ENOUGH = 4;
 
 export async function search(
   sql: Sql,
@@ -65,6 +67,7 @@ export async function suggestions(sql: Sql, config: FarmConfig, path: string): P
   const parts = path.split("/").filter(Boolean);
   const last = parts.at(-1) ?? "";
   const { hits, builds } = await search(sql, config, last);
+  const alike = hits.length > 0 || last.length < LONG_ENOUGH ? [] : await beginningAlike(sql, config, last);
   const pages: Hit[] = [
     ...gridsFor(config, parts).map((repo): Hit => ({ kind: "grid", href: repoHref(repo), text: repo, more: "" })),
     { kind: "page", href: "/", text: "The farm now", more: "" },
@@ -73,9 +76,15 @@ export async function suggestions(sql: Sql, config: FarmConfig, path: string): P
   ];
   return [
     ...builds.map((b) => ({ kind: "build", href: `/b/${b.id}`, text: `#${b.id} ${b.builder}`, more: b.subject })),
-    ...hits.slice(0, 8),
+    ...[...hits, ...alike].slice(0, 8),
     ...pages,
   ];
+}
+
+/** Names that share more than half of the beginning of `name`, which nothing has. */
+async function beginningAlike(sql: Sql, config: FarmConfig, name: string): Promise<Hit[]> {
+  const { hits } = await search(sql, config, name.slice(0, Math.ceil((name.length * 2) / 3)));
+  return hits.filter(({ kind }) => kind !== "commit");
 }
 
 /** Below `/p`: the grid of the repository that the address names, or of all when it names none. */
