@@ -4,6 +4,7 @@ import { gzip } from "node:zlib";
 import type { HttpBindings } from "@hono/node-server";
 import type { Context } from "hono";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
+import { FarmError } from "../farm/errors.ts";
 import type { EpochMs } from "../farm/ids.ts";
 import type { Identity } from "./identity.ts";
 
@@ -114,21 +115,27 @@ export function addressOf(c: Ctx): string {
   return c.env?.incoming?.socket?.remoteAddress ?? "unknown";
 }
 
-/** A field of a request; "" when it is not there, or is a file. */
+/** A field of a request; "" when it is not there, or is a file. Throws FarmError `bad-request` when it holds what a database cannot. */
 export type Form = (field: string) => string;
 
 export async function formOf(c: Ctx): Promise<Form> {
   const body = await c.req.parseBody();
   return (field) => {
     const value = body[field];
-    return typeof value === "string" ? value : "";
+    return typeof value === "string" ? withoutNul(field, value) : "";
   };
 }
 
-/** All values of a field that may be given several times. */
+/** All values of a field that may be given several times. Throws as a Form does. */
 export async function valuesOf(c: Ctx, field: string): Promise<readonly string[]> {
   const body = await c.req.parseBody({ all: true });
-  return [body[field] ?? []].flat().filter((value) => typeof value === "string");
+  const values = [body[field] ?? []].flat().filter((value) => typeof value === "string");
+  return values.map((value) => withoutNul(field, value));
+}
+
+function withoutNul(field: string, value: string): string {
+  if (!value.includes("\0")) return value;
+  throw new FarmError("bad-request", `Cannot take the field ${JSON.stringify(field)}: it holds a NUL.`);
 }
 
 /** The page that the button is on. */

@@ -85,6 +85,23 @@ test("a token pasted on the login page signs its user in, for as long as the tok
   expect((await act({ cookie: other, origin })).status).toBe(401);
 });
 
+test("a NUL in an address or in a field is said to be one, and no database is asked for it", async () => {
+  const { web, user, post } = await farm();
+  const { token } = await user("alice@example.org");
+  const headers = { accept: "application/json", authorization: `Bearer ${token}` };
+  const answers = [
+    await post("/me/tokens/%00/revoke", {}, headers),
+    await post("/me/tokens", { name: "a\0b", days: "1" }, headers),
+    await web.get("/machines/%00", { headers }),
+    await web.get("/search?q=%00", { headers }),
+  ];
+  expect(await Promise.all(answers.map(async (answer) => [answer.status, await answer.json()]))).toEqual([
+    [400, { error: "Cannot look for a name with a NUL (%00): none has one." }],
+    [400, { error: 'Cannot take the field "name": it holds a NUL.' }],
+    ...Array(2).fill([400, { error: "Cannot look for a name with a NUL (%00): none has one." }]),
+  ]);
+});
+
 test("guessing is slow, for whoever shows a token that was good it is not", async () => {
   const { web, user, post } = await farm();
   const { token, id } = await user("alice@example.org");

@@ -1,7 +1,9 @@
 /** Who is shown a shell in a browser, and for how long. */
-import { createServer } from "node:http";
+import { once } from "node:events";
+import { createServer, type IncomingMessage } from "node:http";
 import type { AddressInfo } from "node:net";
 import { duplexPair } from "node:stream";
+import { text } from "node:stream/consumers";
 import { expect, test } from "vitest";
 import { WebSocket } from "ws";
 import { type PersonId, personId } from "../farm/ids.ts";
@@ -21,6 +23,26 @@ function terminal(owner: PersonId): Terminal {
   const silent = { printed: () => {}, resized: () => {} };
   return new Terminal({ clock: systemClock, line: new ShellLine(line), owner, instance: "a", ...silent }, SIZE);
 }
+
+async function listening(deps: TerminalDoorDeps, stack: AsyncDisposableStack): Promise<string> {
+  const door = stack.use(new TerminalDoor(deps));
+  const server = createServer().on("upgrade", (request, socket, head) => void door.knock(request, socket, head));
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  stack.defer(() => void server.close());
+  return `127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+test("an address that is none is refused with a sentence", async () => {
+  await using stack = new AsyncDisposableStack();
+  const deps = { clock: systemClock, log: quiet, signedIn: async () => ALICE } as Partial<TerminalDoorDeps>;
+  const host = await listening(deps as TerminalDoorDeps, stack);
+  const browser = new WebSocket(`ws://${host}/gomotes/a%zz/shell`, { origin: `http://${host}` });
+  const [, answer] = (await once(browser, "unexpected-response")) as [unknown, IncomingMessage];
+  expect([answer.statusCode, await text(answer)]).toEqual([
+    400,
+    'Cannot open a shell on "a%zz": want UTF-8 behind each %\n',
+  ]);
+});
 
 test("a shell ends when its browser is signed out, and not when something else about its person changes", async () => {
   await using stack = new AsyncDisposableStack();
@@ -47,11 +69,7 @@ test("a shell ends when its browser is signed out, and not when something else a
       return signedIn;
     },
   };
-  const door = stack.use(new TerminalDoor(deps));
-  const server = createServer().on("upgrade", (request, socket, head) => void door.knock(request, socket, head));
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  stack.defer(() => void server.close());
-  const host = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const host = await listening(deps, stack);
   const browser = new WebSocket(`ws://${host}/gomotes/a/shell`, { origin: `http://${host}` });
   const told: ToBrowser[] = [];
   const opened = Promise.withResolvers<void>();

@@ -84,8 +84,7 @@ export class TerminalDoor implements Disposable {
       throw new FarmError("forbidden", "Cannot open a shell for another site: use the farm's own page");
     const person = await signedIn(request);
     if (!person) throw new FarmError("unauthenticated", "Log in to open a shell on your instance");
-    const [, name = ""] = PATH.exec(pathOf(request)) ?? [];
-    const instance = decodeURIComponent(name);
+    const instance = instanceOf(pathOf(request));
     try {
       await instances.held(person, instance);
     } catch (error) {
@@ -223,6 +222,17 @@ function hold(browser: WebSocket, terminal: Terminal): void {
 
 function pathOf({ url = "" }: Pick<IncomingMessage, "url">): string {
   return url.split("?", 1)[0] ?? "";
+}
+
+/** Throws FarmError `bad-request`. */
+function instanceOf(path: string): string {
+  const [, name = ""] = PATH.exec(path) ?? [];
+  try {
+    return decodeURIComponent(name);
+  } catch (cause) {
+    const text = `Cannot open a shell on ${JSON.stringify(name.slice(0, REASON_LIMIT))}: want UTF-8 behind each %`;
+    throw new FarmError("bad-request", text, { cause });
+  }
 }
 
 function isOwnPage({ headers: { origin, host } }: IncomingMessage): boolean {

@@ -66,6 +66,12 @@ export function createWebApp(deps: WebDeps): WebApp {
     await next();
     for (const [name, value] of Object.entries(SECURITY)) if (!c.res.headers.has(name)) c.res.headers.set(name, value);
   });
+  app.use(async (c, next) => {
+    // Which a database cannot be asked for.
+    if (/%00/.test(c.req.url))
+      throw new FarmError("bad-request", "Cannot look for a name with a NUL (%00): none has one.");
+    await next();
+  });
   app.onError((error, c) => pages.failed(c, error));
   app.notFound((c) => pages.notFound(c));
   pageRoutes(app, deps, pages);
