@@ -1,10 +1,11 @@
 /** How instances end, and what becomes of those who wait when there is none for them. */
 import { expect, test } from "vitest";
-import { minutes, ms, personId, seconds } from "../farm/ids.ts";
+import { coordinatorId, epochMs, minutes, ms, personId, seconds } from "../farm/ids.ts";
 import { type Person, userName } from "../farm/person.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
-import { until } from "../machines/testing/farm-of-machines.ts";
+import { COORDINATOR, until } from "../machines/testing/farm-of-machines.ts";
 import type { Behaviour } from "../machines/testing/original-buildlet.ts";
+import { coordinatorEnded } from "../store/coordinators.ts";
 import { type GomoteFarm, type GomoteFarmOptions, gomoteFarm, HOST_TYPE, TEAM_TYPE } from "./testing/farm.ts";
 import { type Ended, OK, type RpcClient } from "./testing/rpc-client.ts";
 
@@ -97,6 +98,26 @@ test("an owner who lends no more gets the machine back, and its borrower and who
     { state: "ended", reason },
     { state: "ended", reason },
   ]);
+});
+
+test("a coordinator with an older configuration ends nothing that another let in, until that has ended", async () => {
+  await using farm = await gomoteFarm();
+  await farm.machines.machine();
+  const alice = await farm.person("alice@example.org");
+  await create(alice);
+  const waiting = asked(alice);
+  await waiting.have(1);
+  const hosts = [{ hostType: HOST_TYPE, trust: "team" as const, lend: { gomote: false } }];
+  await using other = await gomoteFarm({
+    database: farm.database,
+    coordinator: coordinatorId("P0000000bb"),
+    reconfigured: () => ({ hosts, builders: [] }),
+  });
+  await other.gomote.instances.look();
+  expect((await leases(farm)).map(({ state }) => state)).toEqual(["held", "wanted"]);
+  await coordinatorEnded(farm.database.sql, COORDINATOR, epochMs(Date.now()));
+  await other.gomote.instances.look();
+  expect((await leases(farm)).map(({ state }) => state)).toEqual(["ended", "ended"]);
 });
 
 test("whoever loses the role for it loses the machine, and one that others may still borrow stays", async () => {

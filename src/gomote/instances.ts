@@ -30,6 +30,7 @@ import {
   type Instance,
   type InstanceEnd,
   instanceNamed,
+  instancesAskedForAt,
   liveInstances,
   renewInstances,
 } from "../store/gomote.ts";
@@ -202,9 +203,12 @@ export class Instances implements AsyncDisposable {
     }
   }
 
-  /** Ends what belongs to people who are there no more, or who may not have it any more. */
+  /**
+   * Ends what belongs to people who are there no more, or who may not have it any more. Each coordinator looks at what it let in: another may not
+   * have read yet the configuration by which it did.
+   */
   async #endOfOwners(): Promise<void> {
-    const live = await this.list(null);
+    const live = await instancesAskedForAt(this.#deps.sql, this.#deps.coordinator);
     if (live.length === 0) return;
     const people = await this.#deps.people([...new Set(live.map(({ owner }) => owner))]);
     const known = new Map(people.map((person) => [person.id, person]));

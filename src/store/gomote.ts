@@ -162,6 +162,15 @@ export async function liveInstances(sql: Sql, owner: PersonId | null): Promise<I
   );
 }
 
+/** Those that live and that were asked for at coordinator `self`, or at one that has ended. */
+export async function instancesAskedForAt(sql: Sql, self: CoordinatorId): Promise<Instance[]> {
+  return sql.query<Instance>(
+    `select ${INSTANCE_COLUMNS} from ${INSTANCES} join coordinator c on c.id = g.coordinator_id
+     where l.kind = 'gomote' and l.state <> 'ended' and (c.id = $1 or c.ended_at is not null)`,
+    [self],
+  );
+}
+
 /** The one of this name that lives, waited for or up. */
 export async function instanceNamed(sql: Sql, name: string): Promise<Instance | undefined> {
   const [row] = await sql.query<Instance>(
