@@ -1,6 +1,7 @@
 /**
  * Calls that another coordinator has to answer, since the machine is connected to it: over HTTP/2 to its TLS port, where it must show the
- * certificate of its row (peers/). One connection to each, for as long as it is used; the next call after it broke makes another.
+ * certificate of its row (peers/). A connection to each, for as long as it is used, and another one when MOST_ON_LINE calls go on: what is above
+ * the other's limit (web/front-door.ts) would wait without a word until somebody else's calls end. The next call after one broke makes another.
  */
 import {
   ConnectError,
@@ -16,13 +17,37 @@ import { FarmError } from "../../farm/errors.ts";
 import { type CoordinatorId, type Ms, minutes, seconds } from "../../farm/ids.ts";
 import type { Peers } from "../../peers/peers.ts";
 
+/** Calls at a time on one connection: any coordinator takes twice as many. */
+export const MOST_ON_LINE = 1000;
 const CONNECT_LIMIT: Ms = seconds(10);
 const UNUSED: Ms = minutes(1);
 const PING: Ms = seconds(15);
+const GOOD: ReadonlySet<string> = new Set(["open", "idle", "verifying"]);
 
-interface Line {
+interface Connected {
   readonly transport: Transport;
   readonly sessions: Http2SessionManager;
+}
+
+/** A connection, from when it is wanted on. */
+class Line {
+  readonly connected: Promise<Connected>;
+  /** Calls that go on. */
+  calls = 0;
+  /** Whether it may be good for another call. */
+  isGood: () => boolean = () => true;
+
+  constructor(connected: Promise<Connected>) {
+    this.connected = connected;
+    connected.then(
+      ({ sessions }) => {
+        this.isGood = () => GOOD.has(sessions.state());
+      },
+      () => {
+        this.isGood = () => false;
+      },
+    );
+  }
 }
 
 export interface PeerCallsDeps {
@@ -30,9 +55,10 @@ export interface PeerCallsDeps {
   readonly clock: Clock;
 }
 
+/** The signal of a request has to abort when its call is over, however it ends: the library's do. */
 export class PeerCalls implements Disposable {
   readonly #deps: PeerCallsDeps;
-  readonly #lines = new Map<CoordinatorId, Promise<Line>>();
+  readonly #lines = new Map<CoordinatorId, readonly Line[]>();
   #ended = false;
 
   constructor(deps: PeerCallsDeps) {
@@ -40,32 +66,37 @@ export class PeerCalls implements Disposable {
   }
 
   async unary(coordinator: CoordinatorId, request: UnaryRequest, headers: Headers): Promise<UnaryResponse> {
-    const { transport } = await this.#line(coordinator);
     const { method, signal, message } = request;
+    const transport = await this.#transport(coordinator, signal);
     return await transport.unary(method, signal, undefined, headers, message);
   }
 
   async stream(coordinator: CoordinatorId, request: StreamRequest, headers: Headers): Promise<StreamResponse> {
-    const { transport } = await this.#line(coordinator);
     const { method, signal, message } = request;
+    const transport = await this.#transport(coordinator, signal);
     return await transport.stream(method, signal, undefined, headers, message);
   }
 
   [Symbol.dispose](): void {
     this.#ended = true;
-    for (const line of this.#lines.values()) line.then(({ sessions }) => sessions.abort()).catch(() => {});
+    for (const line of [...this.#lines.values()].flat())
+      line.connected.then(({ sessions }) => sessions.abort()).catch(() => {});
   }
 
-  async #line(coordinator: CoordinatorId): Promise<Line> {
-    const known = await this.#lines.get(coordinator)?.catch(() => undefined);
-    if (known && ["open", "idle", "verifying"].includes(known.sessions.state())) return known;
+  /** For one call, until `over`. */
+  async #transport(coordinator: CoordinatorId, over: AbortSignal): Promise<Transport> {
+    over.throwIfAborted();
     if (this.#ended) throw new FarmError("unavailable", "The coordinator is stopping; try again.");
-    const made = this.#connect(coordinator);
-    this.#lines.set(coordinator, made);
-    return await made;
+    const good = (this.#lines.get(coordinator) ?? []).filter((line) => line.isGood());
+    const free = good.find(({ calls }) => calls < MOST_ON_LINE);
+    const line = free ?? new Line(this.#connect(coordinator));
+    this.#lines.set(coordinator, free ? good : [...good, line]);
+    line.calls++;
+    over.addEventListener("abort", () => line.calls--, { once: true });
+    return (await line.connected).transport;
   }
 
-  async #connect(coordinator: CoordinatorId): Promise<Line> {
+  async #connect(coordinator: CoordinatorId): Promise<Connected> {
     const limit = new AbortController();
     const done = new AbortController();
     this.#deps.clock.sleep(CONNECT_LIMIT, done.signal).then(
