@@ -6,7 +6,8 @@
  *   [3.5, "r", "120x40"]                                                      the window changed its size
  *
  * Only what was printed is kept, never what was typed: a password that a program does not show is in nobody's recording. A recording holds MOST
- * bytes, and says where it stops. Lines are gathered for WRITE_EVERY and written compressed; when the database is away, up to MOST wait.
+ * bytes, and says where it stops. Lines are gathered for WRITE_EVERY and written compressed. When the database is away they wait, of all recordings
+ * up to MOST_WAITING; what is printed above that is in none, and each says where something is missing.
  */
 import { promisify } from "node:util";
 import { gzip } from "node:zlib";
@@ -19,6 +20,8 @@ import type { Sql } from "../../store/sql.ts";
 import type { Size } from "../../wire/gomote/terminal-message.ts";
 
 export const MOST: number = 8 * 1024 * 1024;
+/** Of all recordings together. */
+export const MOST_WAITING: number = 64 * 1024 * 1024;
 export const WRITE_EVERY: Ms = seconds(2);
 
 const squeeze = promisify(gzip);
@@ -27,6 +30,12 @@ export interface RecorderDeps {
   readonly sql: Sql;
   readonly clock: Clock;
   readonly log: Log;
+  readonly waiting: Waiting;
+}
+
+/** Bytes that wait to be written, of all recordings of a coordinator. */
+export interface Waiting {
+  bytes: number;
 }
 
 export class Recorder implements AsyncDisposable {
@@ -41,6 +50,8 @@ export class Recorder implements AsyncDisposable {
   #bytes = 0;
   #part = 0;
   #full = false;
+  /** Something that was printed since the last line is in no line. */
+  #gap = false;
   #size: Size;
 
   private constructor(deps: RecorderDeps, command: number, size: Size) {
@@ -77,17 +88,42 @@ export class Recorder implements AsyncDisposable {
   }
 
   #event(kind: "o" | "r", data: string): void {
-    const at = Number(((this.#deps.clock.monotonic() - this.#began) / 1000).toFixed(3));
-    this.#add(`${JSON.stringify([at, kind, data])}\n`);
-    if (this.#bytes < MOST || this.#full) return;
+    if (this.#full) return;
+    const line = this.#line(kind, data);
+    if (this.#deps.waiting.bytes + line.length > MOST_WAITING) {
+      this.#gap = true;
+      return;
+    }
+    this.#tellGap();
+    this.#add(line);
+    if (this.#bytes < MOST) return;
     this.#full = true;
-    this.#lines += `${JSON.stringify([at, "o", "\r\n\u001b[0m# The recording stops here: it is as long as one may be.\r\n"])}\n`;
+    this.#say("The recording stops here: it is as long as one may be.");
+  }
+
+  #tellGap(): void {
+    if (this.#gap) this.#say("Something is missing here: the farm could not keep it.");
+    this.#gap = false;
+  }
+
+  #say(sentence: string): void {
+    this.#add(this.#line("o", `\r\n\u001b[0m# ${sentence}\r\n`));
+  }
+
+  #line(kind: "o" | "r", data: string): string {
+    const at = Number(((this.#deps.clock.monotonic() - this.#began) / 1000).toFixed(3));
+    return `${JSON.stringify([at, kind, data])}\n`;
   }
 
   #add(line: string): void {
-    if (this.#full) return;
     this.#lines += line;
     this.#bytes += line.length;
+    this.#deps.waiting.bytes += line.length;
+  }
+
+  #written(bytes: number): void {
+    this.#lines = this.#lines.slice(bytes);
+    this.#deps.waiting.bytes -= bytes;
   }
 
   async #write(): Promise<void> {
@@ -95,15 +131,17 @@ export class Recorder implements AsyncDisposable {
     for (let stopped = false; !stopped; ) {
       await clock.sleep(WRITE_EVERY, this.#stop.signal).catch(() => {});
       stopped = this.#stop.signal.aborted;
+      if (stopped) this.#tellGap();
       const lines = this.#lines;
       if (lines === "") continue;
       try {
         await recordingPart(sql, this.command, this.#part, await squeeze(lines), lines.length);
         this.#part++;
-        this.#lines = this.#lines.slice(lines.length);
+        this.#written(lines.length);
       } catch (error) {
         log.warn({ command: this.command, error: messageOf(error) }, "Could not keep a part of a recording");
       }
     }
+    this.#written(this.#lines.length); // what could not be, is lost
   }
 }

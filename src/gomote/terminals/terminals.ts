@@ -16,7 +16,7 @@ import type { Size } from "../../wire/gomote/terminal-message.ts";
 import type { HeldInstance } from "../holdings.ts";
 import type { Instances } from "../instances.ts";
 import type { RunningCommand, RunningCommands } from "../running-commands.ts";
-import { Recorder } from "./recorder.ts";
+import { Recorder, type Waiting } from "./recorder.ts";
 import { type Screen, Terminal } from "./terminal.ts";
 
 /** Of one person, and of all, at a time. */
@@ -36,6 +36,7 @@ export interface TerminalsDeps {
 
 export class Terminals implements AsyncDisposable {
   readonly #deps: TerminalsDeps;
+  readonly #recordings: Waiting = { bytes: 0 };
   readonly #open = new Map<string, Terminal>();
   /** Whose shells are being opened. */
   readonly #opening: PersonId[] = [];
@@ -121,7 +122,7 @@ export class Terminals implements AsyncDisposable {
     const beginning = { who: email, command: COMMAND, dir: "", action: "gomote shell", detail: "in the browser" };
     const command = await commands.begin(instance, beginning);
     try {
-      return [command, await Recorder.begin({ sql, clock, log }, command.number, size)];
+      return [command, await Recorder.begin({ sql, clock, log, waiting: this.#recordings }, command.number, size)];
     } catch (error) {
       await command.ended(messageOf(error));
       throw error;
