@@ -11,7 +11,7 @@ import type { Duplex } from "node:stream";
 import type { Clock } from "../farm/clock.ts";
 import type { Log } from "../farm/deps.ts";
 import { CODES, FarmError } from "../farm/errors.ts";
-import type { CoordinatorId } from "../farm/ids.ts";
+import type { CoordinatorId, MachineId } from "../farm/ids.ts";
 import { switched } from "../machines/buildlet/switched.ts";
 import type { PeerSignature } from "../peers/peer-signature.ts";
 import type { Peers } from "../peers/peers.ts";
@@ -40,8 +40,8 @@ export interface MachineLinesDeps {
   readonly peers: Pick<Peers, "connect">;
   readonly signature: PeerSignature;
   readonly instances: Pick<Instances, "held" | "here">;
-  /** The gateway's own key, for machines with an ssh server: `TYPE BASE64`. */
-  readonly clientKey: string;
+  /** The gateway's own key for a machine with an ssh server: `TYPE BASE64`. */
+  readonly clientKey: (machine: MachineId | null) => string;
 }
 
 export class MachineLines {
@@ -95,11 +95,11 @@ export class MachineLines {
     }
   }
 
-  async #here({ machine, over }: HeldInstance, signal: AbortSignal): Promise<MachineLine> {
+  async #here({ instance, machine, over }: HeldInstance, signal: AbortSignal): Promise<MachineLine> {
     const either = AbortSignal.any([signal, over]);
     const original = machine.agent === "original";
     const duplex = original
-      ? await machine.client.connectSsh(BUILDLET_USER, this.#deps.clientKey, either)
+      ? await machine.client.connectSsh(BUILDLET_USER, this.#deps.clientKey(instance.machineId), either)
       : await machine.client.openShell(either);
     duplex.on("error", () => {}); // a close follows
     const end = () => duplex.destroy(over.reason);

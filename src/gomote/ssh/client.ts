@@ -30,7 +30,7 @@ import type { MachineLines } from "../machine-lines.ts";
 import { auditText } from "../rpc/requests.ts";
 import type { RunningCommand, RunningCommands } from "../running-commands.ts";
 import { type Asked, ended, forward, LEFT, type Shown, serveOverLine } from "./channel.ts";
-import type { SshPair } from "./keys.ts";
+import type { ClientKeyOf } from "./keys.ts";
 import { held } from "./library.ts";
 import { serveOriginal } from "./original.ts";
 
@@ -58,8 +58,7 @@ export interface SshClientDeps {
   readonly instances: Pick<Instances, "keep">;
   readonly lines: Pick<MachineLines, "open">;
   readonly commands: Pick<RunningCommands, "begin">;
-  /** The gateway's key for machines that have an ssh server. */
-  readonly client: SshPair;
+  readonly client: ClientKeyOf;
 }
 
 export interface Entered {
@@ -179,7 +178,12 @@ export class SshClient {
       const env = [...environmentOn(config(), instance), ...asked.env];
       const opened =
         line.speaks === "ssh"
-          ? serveOriginal(channel, line.duplex, { ...asked, instance, key: client.privateKey }, gone)
+          ? serveOriginal(
+              channel,
+              line.duplex,
+              { ...asked, instance, key: client(instance.machineId).privateKey },
+              gone,
+            )
           : serveOverLine(channel, new ShellLine(line.duplex), { ...asked, env, instance }, gone);
       shown = opened.shown;
       this.#open.add(shown);

@@ -3,22 +3,25 @@
  *
  *   authority  signs certificates of people
  *   host       shows people that this is the gateway
- *   client     lets the gateway into original buildlets; never the host key, which would let them pose as the gateway
+ *   client     lets the gateway into original buildlets, each machine by a key of its own: who has one of them gets into no other, and as the
+ *              first key that a buildlet was told of counts there for ever, always the same one. All follow from one secret
  *
  * All are ECDSA on P-256, which every ssh knows. They are in the database, sealed (AES-256-GCM) under a key that follows from the farm's master key.
  */
 import {
   createCipheriv,
   createDecipheriv,
+  createECDH,
   createPrivateKey,
   generateKeyPairSync,
+  hkdfSync,
   type KeyObject,
   randomBytes,
   scryptSync,
 } from "node:crypto";
 import ssh2 from "ssh2";
 import { FarmError } from "../../farm/errors.ts";
-import type { EpochMs } from "../../farm/ids.ts";
+import type { EpochMs, MachineId } from "../../farm/ids.ts";
 import type { Sql } from "../../store/sql.ts";
 import { keepSshKey, keptSshKey } from "../../store/ssh-keys.ts";
 import { encodePublicKey } from "../../wire/gomote/ssh-wire.ts";
@@ -26,6 +29,9 @@ import { p256PublicKey } from "./signatures.ts";
 
 const NONCE = 12;
 const TAG = 16;
+const P256_ORDER = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n;
+/** Bytes: so many more than a key has that every key is as likely as any other. */
+const P256_BITS_FROM = 48;
 
 export interface SshAuthority {
   readonly privateKey: KeyObject;
@@ -43,8 +49,11 @@ export interface SshPair {
 export interface GatewayKeys {
   readonly authority: SshAuthority;
   readonly host: SshPair;
-  readonly client: SshPair;
+  readonly client: ClientKeyOf;
 }
+
+/** The gateway's key for a machine that has an ssh server. */
+export type ClientKeyOf = (machine: MachineId | null) => SshPair;
 
 export async function openGatewayKeys(sql: Sql, masterKey: string, now: EpochMs): Promise<GatewayKeys> {
   const sealing = scryptSync(masterKey, "barnraiser ssh keys 1", 32);
@@ -58,18 +67,36 @@ export async function openGatewayKeys(sql: Sql, masterKey: string, now: EpochMs)
   };
   const pem = await kept("authority", () => newP256().export({ type: "pkcs8", format: "pem" }).toString());
   const privateKey = createPrivateKey(pem);
-  const pair = async (name: string): Promise<SshPair> => {
-    // The library's own generator makes one now and then that the library cannot read.
-    const text = await kept(name, () => newP256().export({ type: "sec1", format: "pem" }).toString());
-    const parsed = ssh2.utils.parseKey(text);
-    if (parsed instanceof Error) throw new FarmError("internal", `Cannot read the ssh key ${name}`, { cause: parsed });
-    return { privateKey: text, publicLine: `${parsed.type} ${parsed.getPublicSSH().toString("base64")}` };
-  };
+  // The library's own generator makes one now and then that the library cannot read.
+  const host = await kept("host", () => sec1(newP256()));
+  const secret = await kept("client", () => randomBytes(32).toString("hex"));
   return {
     authority: { privateKey, publicKey: encodePublicKey(p256PublicKey(privateKey)) },
-    host: await pair("host"),
-    client: await pair("client"),
+    host: pairOf(host),
+    client: (machine) => pairOf(sec1(p256From(secret, `barnraiser ssh client 1 ${machine}`))),
   };
+}
+
+function pairOf(privateKey: string): SshPair {
+  const parsed = ssh2.utils.parseKey(privateKey);
+  if (parsed instanceof Error) throw new FarmError("internal", "Cannot read an ssh key", { cause: parsed });
+  return { privateKey, publicLine: `${parsed.type} ${parsed.getPublicSSH().toString("base64")}` };
+}
+
+function sec1(key: KeyObject): string {
+  return key.export({ type: "sec1", format: "pem" }).toString();
+}
+
+/** The same for the same words. */
+function p256From(secret: string, words: string): KeyObject {
+  const bits = Buffer.from(hkdfSync("sha256", secret, "", words, P256_BITS_FROM)).toString("hex");
+  const d = Buffer.from((1n + (BigInt(`0x${bits}`) % (P256_ORDER - 1n))).toString(16).padStart(64, "0"), "hex");
+  const curve = createECDH("prime256v1");
+  curve.setPrivateKey(d);
+  const point = curve.getPublicKey(); // 4, x, y
+  const text = (part: Buffer) => part.toString("base64url");
+  const [x, y] = [text(point.subarray(1, 33)), text(point.subarray(33))] as const;
+  return createPrivateKey({ format: "jwk", key: { kty: "EC", crv: "P-256", d: text(d), x, y } });
 }
 
 function newP256(): KeyObject {
