@@ -277,9 +277,18 @@ export default defineFarm({
   // did what, messages that were sent. These are the defaults.
   retention: { greenLogs: "30d", logs: "90d", builds: "365d", sessions: "180d", audit: "730d", notices: "30d" },
   // Machines that people borrow: how many one person may have or wait for, when an unused one is taken back, when any is, and how long
-  // somebody waits for one. What the coordinator fetches from elsewhere for them: "public" (what anybody in the world can have) or "nothing".
+  // somebody waits for one. What the coordinator fetches from elsewhere for them: "nothing" or "public" (what anybody in the world can have), and
+  // from which ports.
   // And the largest file on its way to or from a machine. These are the defaults.
-  gomote: { perPerson: 20, idle: "30m", longest: "7d", wait: "4h", fetch: "public", transferLimit: "10GiB" },
+  gomote: {
+    perPerson: 20,
+    idle: "30m",
+    longest: "7d",
+    wait: "4h",
+    fetch: "nothing",
+    fetchPorts: [80, 443],
+    transferLimit: "10GiB",
+  },
 
   // Where users log in on the pages (docs/gomote.md): an OpenID Connect provider that knows PUBLICURL/login/callback. Default: with tokens only.
   // `allow`: who becomes a user by logging in; `roles`: given and taken at each login, default { member: "everybody" }.

@@ -32,7 +32,7 @@ test("checkFarm() fills in every default", () => {
     publicUrl: null,
     login: null,
     notify: { operators: [], mail: null },
-    gomote: { perPerson: 20, idleMs: 1_800_000, longestMs: 604_800_000, waitMs: 14_400_000, fetch: "public", transferLimitBytes: 10 * 1024 ** 3 },
+    gomote: { perPerson: 20, idleMs: 1_800_000, longestMs: 604_800_000, waitMs: 14_400_000, fetch: "nothing", fetchPorts: [80, 443], transferLimitBytes: 10 * 1024 ** 3 },
     retention: {
       greenLogsMs: 30 * DAY, logsMs: 90 * DAY, buildsMs: 365 * DAY, sessionsMs: 180 * DAY, auditMs: 730 * DAY, noticesMs: 30 * DAY,
     },
@@ -401,7 +401,7 @@ test("effectiveFarm() prints the farm as JSON, functions by a word", () => {
         pool: "reverse", trust: "community", sharedKey: true, hermetic: false, gomote: "nobody", gomoteMost: null, lend: { gomote: false },
       },
     ],
-    gomote: { perPerson: 20, idle: "30m0s", longest: "7d", wait: "4h0m0s", fetch: "public", transferLimit: "10GiB" },
+    gomote: { perPerson: 20, idle: "30m0s", longest: "7d", wait: "4h0m0s", fetch: "nothing", fetchPorts: [80, 443], transferLimit: "10GiB" },
     builders: [
       {
         name: "linux-amd64", host: "host-linux-amd64-x", goos: "linux", goarch: "amd64", repos: null, branches: null, builds: "(function)",

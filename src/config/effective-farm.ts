@@ -41,6 +41,7 @@ export function effectiveFarm(config: FarmConfig): object {
       longest: inDays(config.gomote.longestMs),
       wait: formatDuration(config.gomote.waitMs),
       fetch: config.gomote.fetch,
+      fetchPorts: config.gomote.fetchPorts,
       transferLimit: sizeText(config.gomote.transferLimitBytes),
     },
   };

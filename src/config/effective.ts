@@ -34,6 +34,8 @@ export interface GomoteConfig {
   readonly waitMs: Ms;
   /** What is fetched for people from URLs that are not the farm's. */
   readonly fetch: "nothing" | "public";
+  /** And from which ports. */
+  readonly fetchPorts: readonly number[];
   /** Of one file on its way between a person and a machine. */
   readonly transferLimitBytes: number;
 }

@@ -41,8 +41,13 @@ export interface GomoteInput {
   readonly longest?: Duration;
   /** Whoever waits for a machine is told after this that none came free. Default `"4h"`. */
   readonly wait?: Duration;
-  /** What the coordinator fetches for a person who wants it on their machine: what anybody in the world can have, or `"nothing"`. Default `"public"`. */
+  /**
+   * What the coordinator fetches for a person who wants it on their machine: `"nothing"` but what they uploaded to the farm, or what anybody in
+   * the world can have (`"public"`): then every member reaches the world from where the coordinator stands. Default `"nothing"`.
+   */
   readonly fetch?: "nothing" | "public";
+  /** From which ports. Default `[80, 443]`. */
+  readonly fetchPorts?: readonly number[];
   /** The largest file that is taken on its way between a person and a machine. Default `"10GiB"`. */
   readonly transferLimit?: string;
 }

@@ -21,7 +21,7 @@ import { Gate } from "../gomote/ssh/gate.ts";
 import { type GatewayDeps, SshGateway } from "../gomote/ssh/gateway.ts";
 import type { GatewayKeys } from "../gomote/ssh/keys.ts";
 import { Terminals } from "../gomote/terminals/terminals.ts";
-import { WORLD, type World } from "../gomote/transfers/guarded-fetch.ts";
+import { type World, worldAround } from "../gomote/transfers/guarded-fetch.ts";
 import { serveTransfers } from "../gomote/transfers/serve-transfers.ts";
 import { Transfers, type TransfersDeps } from "../gomote/transfers/transfers.ts";
 import { WaitingRoom } from "../gomote/waiting-room.ts";
@@ -77,13 +77,14 @@ export interface Where {
 
 export function openGomote(deps: GomoteDeps): Gomote {
   const { sql, bus, clock, log, coordinator, config, people, signature, stopping } = deps;
-  const { tarball, world = WORLD, shells } = deps;
+  const { tarball, shells } = deps;
+  const world = deps.world ?? worldAround(() => reachedAt(deps));
   const stack = new AsyncDisposableStack();
   const peers = stack.use(new PeerCalls(deps));
   const letIn = stack.use(new LetIn({ people, bus, clock, log, config }));
   const instances = stack.use(new Instances({ ...deps, people: (ids) => peopleOf(sql, ids) }));
-  const clientKey = shells?.keys.client.publicLine ?? "";
-  const lines = shells && new MachineLines({ ...deps, instances, clientKey });
+  const lines =
+    shells && new MachineLines({ ...deps, instances, clientKey: (machine) => shells.keys.client(machine).publicLine });
   const gate = shells && new Gate({ sql, clock, log, instances, authority: shells.keys.authority });
   const sshKeys = deps.sshKeys ?? gate ?? NO_SSH_KEYS;
   const waiting = stack.use(new WaitingRoom(deps));
@@ -119,6 +120,13 @@ export function openGomote(deps: GomoteDeps): Gomote {
     },
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
   };
+}
+
+/** URLs of the farm's coordinators. */
+async function reachedAt({ config, peers }: Pick<GomoteDeps, "config" | "peers">): Promise<readonly string[]> {
+  const { publicUrl } = config();
+  const others = (await peers.all()).map(({ address }) => `https://${address}`);
+  return publicUrl === null ? others : [publicUrl, ...others];
 }
 
 const NO_SSH_KEYS: SshKeys = {

@@ -98,16 +98,18 @@ const gomote: z.ZodType<GomoteConfig> = fields(
     idle: span("1m", "7d").default(ms(30 * 60_000)),
     longest: span("5m", "30d").default(WEEK),
     wait: span("1m", "7d").default(ms(4 * 3_600_000)),
-    fetch: z.enum(["nothing", "public"], 'want "nothing" or "public"').default("public"),
+    fetch: z.enum(["nothing", "public"], 'want "nothing" or "public"').default("nothing"),
+    fetchPorts: listOf(whole(1, 65_535), "want a list of ports").default([80, 443]),
     transferLimit: size("1KiB", "1TiB").default(10 * UNITS.GiB),
   },
-  "want { perPerson, idle, longest, wait, fetch, transferLimit }",
-).transform(({ perPerson, idle, longest, wait, fetch, transferLimit }) => ({
+  "want { perPerson, idle, longest, wait, fetch, fetchPorts, transferLimit }",
+).transform(({ perPerson, idle, longest, wait, fetch, fetchPorts, transferLimit }) => ({
   perPerson,
   idleMs: idle,
   longestMs: longest,
   waitMs: wait,
   fetch,
+  fetchPorts,
   transferLimitBytes: transferLimit,
 }));
 

@@ -43,6 +43,7 @@ export const COMMUNITY = "host-linux-riscv64-shelf";
 export const BUILDER = "linux-amd64";
 
 export const FARM: FarmInput = {
+  gomote: { fetch: "public" },
   repos: [{ name: "app", url: "/nowhere" }],
   hosts: [
     { hostType: HOST_TYPE, trust: "team", env: { HOST: "yes" } },

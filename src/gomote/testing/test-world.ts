@@ -48,7 +48,7 @@ export class TestWorld implements World, AsyncDisposable {
     return connect((this.#server.address() as AddressInfo).port, "127.0.0.1");
   }
 
-  own(): readonly string[] {
+  async own(): Promise<readonly string[]> {
     return this.mine;
   }
 

@@ -12,15 +12,16 @@ import { until } from "../../machines/testing/farm-of-machines.ts";
 import { systemClock } from "../../store/system-clock.ts";
 import { certificate } from "../../web/certificate.ts";
 import { PUBLIC_ADDRESS, TestWorld } from "../testing/test-world.ts";
-import { ANSWER_LIMIT, guardedFetch, HOPS } from "./guarded-fetch.ts";
+import { ANSWER_LIMIT, guardedFetch, HOPS, worldAround } from "./guarded-fetch.ts";
 import { STALL } from "./meter.ts";
 import { isPublicAddress } from "./public-address.ts";
 
 const never = new AbortController().signal;
 const LIMIT = 1 << 20;
+const PORTS = [80, 443, 8080, 8443];
 
 function fetched(world: TestWorld, url: string, clock = systemClock): Promise<string> {
-  return guardedFetch(url, { clock, world, limitBytes: LIMIT }, never).then(async (body) => {
+  return guardedFetch(url, { clock, world, limitBytes: LIMIT, ports: PORTS }, never).then(async (body) => {
     const bytes = await buffer(body).catch((error: unknown) => error);
     return bytes instanceof Buffer ? bytes.toString() : codeOf(bytes);
   }, codeOf);
@@ -108,7 +109,8 @@ test("every redirect is looked at like the first URL, and there is an end of the
     "http://127.0.0.1/",
     "http://inside.example/",
     "//[::1]/",
-    "http://2130706433:8119/gomotes",
+    "http://2130706433/gomotes",
+    "http://b.example:8119/gomotes",
   ]) {
     world.redirect("a.example/in", location);
     expect([location, await fetched(world, "http://a.example/in")]).toEqual([location, "forbidden"]);
@@ -124,6 +126,20 @@ test("every redirect is looked at like the first URL, and there is an end of the
   world.names.set("rebind.example", () => [asked++ === 0 ? PUBLIC_ADDRESS : "10.0.0.1"]);
   world.redirect("rebind.example/", "/secret");
   expect(await fetched(world, "http://rebind.example/")).toBe("forbidden");
+});
+
+test("from ports that the farm does not name nothing is fetched, and nothing where a coordinator is, whatever its name", async () => {
+  await using world = await TestWorld.start();
+  const options = { clock: systemClock, world, limitBytes: LIMIT, ports: [80, 443] };
+  await expect(guardedFetch("http://a.example:22/x", options, never)).rejects.toMatchObject({
+    code: "forbidden",
+    message:
+      'Cannot fetch "http://a.example:22/x": this farm fetches from ports 80, 443 only (gomote.fetchPorts in its configuration)',
+  });
+  expect(world.connections).toEqual([]);
+  const urls = ["https://93.184.216.35:8119", "https://[2a00:1450:4001:0::1]:8119", "https://localhost"];
+  const own = await worldAround(async () => urls).own();
+  expect(own).toEqual(expect.arrayContaining(["93.184.216.35", "2a00:1450:4001::1", "127.0.0.1"]));
 });
 
 test("what is missing, too large, cut off or slow is not fetched, and the next address is tried when one does not answer", async () => {
@@ -152,7 +168,7 @@ test("what is missing, too large, cut off or slow is not fetched, and the next a
   await clock.advance(ANSWER_LIMIT);
   expect(await silent).toBe("timed-out");
   world.pages.set("a.example/stuck", (_, response) => response.write("begun"));
-  const stuck = await guardedFetch("http://a.example/stuck", { clock, world, limitBytes: LIMIT }, never);
+  const stuck = await guardedFetch("http://a.example/stuck", { clock, world, limitBytes: LIMIT, ports: PORTS }, never);
   const failed = buffer(stuck).catch(codeOf);
   await clock.advance(STALL);
   await clock.advance(STALL);
@@ -174,7 +190,8 @@ test("whoever fetches over TLS says the name, and takes no certificate that nobo
   const over = Object.assign(Object.create(world) as TestWorld, {
     connect: () => connect((server.address() as AddressInfo).port, "127.0.0.1"),
   });
-  const failure = guardedFetch("https://tls.example/x", { clock: systemClock, world: over, limitBytes: LIMIT }, never);
+  const options = { clock: systemClock, world: over, limitBytes: LIMIT, ports: PORTS };
+  const failure = guardedFetch("https://tls.example/x", options, never);
   await expect(failure).rejects.toThrow(/certificate/);
   expect(names).toEqual(["tls.example"]);
   server.close();

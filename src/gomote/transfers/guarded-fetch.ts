@@ -1,7 +1,8 @@
 /**
  * Fetching what is at an address that a person gave, from where the coordinator stands: inside networks that the person may not be in.
  *
- * So nothing but http and https, and nothing but addresses that are the world's (public-address.ts). A name is resolved once, every address
+ * So nothing but http and https, from the ports of the farm's configuration, and nothing but addresses that are the world's (public-address.ts)
+ * and at which no coordinator of the farm is. A name is resolved once, every address
  * that it has is looked at, and the connection goes to one of these and is not resolved again: a name server that changes its mind
  * in between changes nothing. A redirect is a new URL and is looked at like the first. Whatever form a number is written in, URL has made it an
  * ordinary address before anybody looks at it. No cookies, no passwords, nobody's proxy.
@@ -31,33 +32,48 @@ export interface World {
   /** All addresses of a name. */
   resolve(name: string): Promise<readonly string[]>;
   connect(port: number, address: string): Socket;
-  /** Addresses of this computer, which are nobody else's however public they are. */
-  own(): readonly string[];
+  /** Addresses of the farm's coordinators, which are no part of the world however public they are. */
+  own(): Promise<readonly string[]>;
 }
 
-export const WORLD: World = {
-  resolve: async (name) => (await lookup(name, { all: true })).map(({ address }) => address),
-  connect: (port, host) => connectTcp({ port, host }),
-  own: () => Object.values(networkInterfaces()).flatMap((all = []) => all.map(({ address }) => address)),
-};
+/** As this computer sees it. `farm`: URLs at which the farm's coordinators are reached; a name of theirs that nobody knows leads nowhere. */
+export function worldAround(farm: () => Promise<readonly string[]>): World {
+  const resolve = async (name: string) => (await lookup(name, { all: true })).map(({ address }) => address);
+  return {
+    resolve,
+    connect: (port, host) => connectTcp({ port, host }),
+    own: async () => {
+      const here = Object.values(networkInterfaces()).flatMap((all = []) => all.map(({ address }) => address));
+      const hosts = (await farm()).map((url) => hostOf(new URL(url)));
+      const theirs = await Promise.all(hosts.map((host) => (isIP(host) ? [host] : resolve(host).catch(() => []))));
+      return [...here, ...theirs.flat()];
+    },
+  };
+}
 
 export interface GuardedFetchOptions {
   readonly clock: Clock;
   readonly world: World;
   readonly limitBytes: number;
+  readonly ports: readonly number[];
 }
 
 /**
  * The body of a 200 of `url`, to be read or destroyed. Throws FarmError: `bad-request` for what is no URL of the web, `forbidden` for what is not
- * in the world, `not-found` when nothing is to be had there, `timed-out`.
+ * in the world or at another port, `not-found` when nothing is to be had there, `timed-out`.
  */
 export async function guardedFetch(
   given: string,
-  { clock, world, limitBytes }: GuardedFetchOptions,
+  { clock, world, limitBytes, ports }: GuardedFetchOptions,
   signal: AbortSignal,
 ): Promise<Readable> {
   let url = webUrl(given);
   for (let hop = 0; hop <= HOPS; hop++) {
+    if (!ports.includes(portOf(url)))
+      throw new FarmError(
+        "forbidden",
+        `Cannot fetch ${shown(url)}: this farm fetches from ports ${ports.join(", ")} only (gomote.fetchPorts in its configuration)`,
+      );
     const answer = await answerOf(url, clock, world, signal);
     const { statusCode = 0, headers } = answer;
     if (statusCode === OK)
@@ -124,7 +140,7 @@ async function publicAddresses(url: URL, world: World): Promise<readonly string[
   const host = hostOf(url);
   const addresses = isIP(host) ? [host] : await world.resolve(host).catch(() => []);
   if (addresses.length === 0) throw new FarmError("not-found", `Cannot fetch ${shown(url)}: nobody knows ${host}`);
-  const own = new Set(world.own());
+  const own = new Set(await world.own());
   // It is not said which: names of a network are its own business, too.
   if (!addresses.every((address) => isPublicAddress(address) && !own.has(address)))
     throw new FarmError("forbidden", `Cannot fetch ${shown(url)}: ${host} is not an address of the public internet`);

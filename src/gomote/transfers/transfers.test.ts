@@ -1,4 +1,5 @@
 import { createHash, randomBytes } from "node:crypto";
+import type { ServerResponse } from "node:http";
 import { gunzipSync } from "node:zlib";
 import { expect, test, vi } from "vitest";
 import { LEAVE_FREE } from "../../builds/snapshots.ts";
@@ -10,6 +11,7 @@ import { findTransfer, TRANSFER_BLOBS } from "../../store/transfers.ts";
 import { type GomoteFarm, gomoteFarm, HOST_TYPE } from "../testing/farm.ts";
 import { get, getBegun, type Part, post, postBegun } from "../testing/http-form.ts";
 import { type Ended, OK, type RpcClient } from "../testing/rpc-client.ts";
+import { AT_A_TIME } from "./fetch-turns.ts";
 import { STALL } from "./meter.ts";
 import { EXPIRY } from "./transfers.ts";
 
@@ -344,4 +346,25 @@ test("with several coordinators any of them takes the form, and any of them give
   const fetched = get(url);
   rest.resolve();
   expect(gunzipSync((await fetched).body).equals(TREE)).toBe(true);
+});
+
+test("of one person's fetches from elsewhere a few go on at a time, others wait for them and may leave; another person has theirs", async () => {
+  await using farm = await gomoteFarm();
+  const { alice, gomote_id } = await withInstance(farm);
+  const held: ServerResponse[] = [];
+  farm.world.pages.set("a.example/slow", (_, response) => held.push(response));
+  const fetch = { gomote_id, url: "http://a.example/slow", filename: "f" };
+  const calls = Array.from({ length: AT_A_TIME + 2 }, () => alice.stream("WriteFileFromURL", fetch));
+  await until(() => held.length === AT_A_TIME, "as many as may");
+  const again = await farm.person("alice@example.org");
+  const left = again.stream("WriteFileFromURL", fetch);
+  left.cancel();
+  for (let n = 0; n < AT_A_TIME + 2; n++) {
+    await until(() => held.length > n, "the next");
+    expect(held.length).toBeLessThanOrEqual(n + AT_A_TIME);
+    held[n]?.end("bytes");
+  }
+  expect((await Promise.all(calls.map(({ ended }) => ended))).map(({ code }) => code)).toEqual(
+    Array(AT_A_TIME + 2).fill(OK),
+  );
 });

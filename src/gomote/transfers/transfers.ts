@@ -29,6 +29,7 @@ import {
   transferDropped,
   transferKept,
 } from "../../store/transfers.ts";
+import { FetchTurns } from "./fetch-turns.ts";
 import { guardedFetch, type World, webUrl } from "./guarded-fetch.ts";
 import { LONGEST, Meter } from "./meter.ts";
 import { Room, type Share } from "./room.ts";
@@ -72,6 +73,7 @@ export class Transfers {
   readonly #deps: TransfersDeps;
   readonly #urls: SignedUrls;
   readonly #room: Room;
+  readonly #fetches = new FetchTurns();
   /** By key of the blob. */
   readonly #arriving = new Map<string, Arriving>();
 
@@ -117,7 +119,7 @@ export class Transfers {
   /** What a URL holds: something that is `person`'s, or what the world has there, within the farm's policy. To be read or destroyed. */
   async open(person: Person, given: string, signal: AbortSignal): Promise<Readable> {
     const { clock, config, world } = this.#deps;
-    const { fetch, transferLimitBytes } = config().gomote;
+    const { fetch, fetchPorts: ports, transferLimitBytes: limitBytes } = config().gomote;
     const id = ownKeyOf(webUrl(given));
     if (id !== undefined) return await this.#read(await this.#owned(person.id, id), signal);
     if (fetch === "nothing") {
@@ -125,7 +127,13 @@ export class Transfers {
         "This farm fetches nothing from elsewhere (gomote.fetch in its configuration): upload the file instead";
       throw new FarmError("forbidden", text);
     }
-    return await guardedFetch(given, { clock, world, limitBytes: transferLimitBytes }, signal);
+    const over = await this.#fetches.take(person.id, signal);
+    try {
+      return (await guardedFetch(given, { clock, world, limitBytes, ports }, signal)).once("close", over);
+    } catch (error) {
+      over();
+      throw error;
+    }
   }
 
   /** The bytes of a blob of ours, for another coordinator: as they come, while they do. Throws FarmError `not-found`. */
