@@ -76,24 +76,24 @@ test("every action on an instance is in the audit; a shell in the browser is kil
   const { http = "", tlsPort = 0, process: coordinator } = farm.running.get(0) ?? {};
   using alice = new RpcClient(tlsPort, token);
   const since = await farm.number("select coalesce(max(id), 0)::int as n from audit");
-  const actions = async () => {
-    const rows = await farm.rows<{ action: string }>(
-      `select distinct action from audit where id > ${since} and subject like 'gomote:%'`,
+  const audit = async () => {
+    const rows = await farm.rows<{ action: string; count: number }>(
+      `select action, count(*)::int as count from audit where id > ${since} and subject like 'gomote:%' group by action`,
     );
-    return rows.map(({ action }) => action).sort();
+    return inOrder(rows.map(({ action, count }) => [action, count]));
   };
-  /** Does something, and answers with the actions that are there since. */
-  const done = new Set<string>();
-  const does = async (action: string | null, what: () => Promise<unknown>) => {
-    if (action !== null) done.add(action);
+  /** Does something, which is in the audit as these actions, once each, and as nothing else; what comes late fails whatever is done next. */
+  const done = new Map<string, number>();
+  const does = async (actions: string | null | readonly string[], what: () => Promise<unknown>) => {
+    for (const action of actions === null ? [] : [actions].flat()) done.set(action, (done.get(action) ?? 0) + 1);
     await what();
-    const want = [...done].sort();
-    let there: string[] = [];
+    const want = inOrder([...done]);
+    let there = "";
     const look = async () => {
-      there = await actions();
-      return there.join() === want.join();
+      there = await audit();
+      return there === want;
     };
-    await until(look, 20_000, () => `the actions ${want} in the audit, which has ${there}`);
+    await until(look, 20_000, () => `${want} in the audit, which has ${there}`);
   };
 
   let id = "";
@@ -150,19 +150,22 @@ test("every action on an instance is in the audit; a shell in the browser is kil
   const there = (server.address() as AddressInfo).port;
   await does("gomote forward", () => ssh("-W", `localhost:${there}`, `${id}@127.0.0.1`));
   await new Promise((resolve) => server.close(resolve));
-  const kill = async (command: string) => {
-    let execution_id = "";
+  const numberOf = async (command: string) => {
+    let number = "";
     const runs = async () => {
       const listed = await alice.call<Executions>("ListExecutions", { gomote_id: id }, OWN);
       const { executions = [] } = "executions" in listed ? listed : {};
-      execution_id = executions.find((each) => each.process_state === "" && each.argv[0] === command)?.id ?? "";
-      return execution_id !== "";
+      number = executions.find((each) => each.process_state === "" && each.argv[0] === command)?.id ?? "";
+      return number !== "";
     };
     await until(runs, 20_000, () => `${command} to run`);
-    return await alice.call("KillExecution", { gomote_id: id, execution_id }, OWN);
+    return number;
   };
-  const long = alice.stream("ExecuteCommand", { gomote_id: id, command: "/bin/sleep", args: ["600"] });
-  await does("gomote kill", async () => {
+  const kill = async (command: string) =>
+    alice.call("KillExecution", { gomote_id: id, execution_id: await numberOf(command) }, OWN);
+  const sleep = { gomote_id: id, command: "/bin/sleep", args: ["600"] };
+  await does(["gomote run", "gomote kill"], async () => {
+    const long = alice.stream("ExecuteCommand", sleep);
     await kill("/bin/sleep 600");
     await long.ended;
   });
@@ -177,7 +180,7 @@ test("every action on an instance is in the audit; a shell in the browser is kil
   const cookie = entered.headers.get("set-cookie")?.split(";")[0] ?? "";
   const page = (path: string, init: RequestInit = {}) =>
     fetch(`${http}/gomotes/${id}/${path}`, { headers: { origin, cookie }, redirect: "manual", ...init });
-  await does("gomote shell", async () => {
+  await does(["gomote shell", "gomote kill"], async () => {
     const socket = new Client(`${http}/gomotes/${id}/shell`.replace(/^http/, "ws"), { headers: { origin, cookie } });
     await new Promise((resolve, reject) => {
       socket.once("error", reject);
@@ -188,11 +191,17 @@ test("every action on an instance is in the audit; a shell in the browser is kil
     socket.on("message", (bytes, isBinary) => (isBinary ? undefined : said.push(String(bytes))));
     expect(await kill("a shell in the browser")).toEqual({});
     await until(
-      () => said.some((each) => each.includes("It was killed with gomote kill.")),
+      () => said.some((each) => each.includes("This is over: it was killed by whoever ran it.")),
       20_000,
       () => `the shell's end in ${said}`,
     );
     socket.terminate();
+  });
+  await does(["gomote run", "gomote kill"], async () => {
+    const long = alice.stream("ExecuteCommand", sleep);
+    const { status } = await page(`commands/${await numberOf("/bin/sleep 600")}/kill`, { method: "POST" });
+    expect(status).toBe(303);
+    await long.ended;
   });
   await does(null, () => page("files"));
   await does("gomote write", () => page("files?path=z", { method: "PUT", body: "hello" }));
@@ -205,5 +214,13 @@ test("every action on an instance is in the audit; a shell in the browser is kil
   await does("gomote create", create);
   await unary("DestroyInstance");
   const calls = Object.entries(CALLS).flatMap(([name, action]) => (action && !OF_BUILDS.has(name) ? [action] : []));
-  for (const action of calls) expect(done).toContain(action);
+  for (const action of calls) expect([...done.keys()]).toContain(action);
 });
+
+/** As a text that can be compared, and read. */
+function inOrder(counts: readonly (readonly [action: string, count: number])[]): string {
+  return counts
+    .map(([action, count]) => `${action}: ${count}`)
+    .sort()
+    .join(", ");
+}
