@@ -3,10 +3,12 @@ import { Readable } from "node:stream";
 import { expect, test, vi } from "vitest";
 import { ms } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
-import { freshDatabase, type TestDatabase } from "../store/testing/database.ts";
+import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
 import { addHostType } from "../store/testing/farm.ts";
+import { helpThoseLeftAlone } from "./help.ts";
+import { FakeProcess } from "./testing/fake-process.ts";
 import { TestFarm, type TestFarmOptions } from "./testing/farm.ts";
-import { endedBuild, planTests, testsSpec } from "./testing/tests.ts";
+import { endedBuild, planTests, testsSpec, trees } from "./testing/tests.ts";
 
 const LIMIT = { buildMs: 700 };
 
@@ -129,4 +131,30 @@ test("an attempt that was lost when the farm had used up the build's time is the
   await farm.disconnect(first);
   const reason = "machine gone: hung up; it is not tried again: the farm has used up the 700 ms of the build";
   expect(await endedBuild(database, id)).toMatchObject({ outcome: "infra_failure", reason });
+});
+
+test("a helper whose build has used up its time before it had the tree is at no fault, and nobody comes in its place", async () => {
+  await using database = await freshDatabase();
+  const { sql, bus } = database;
+  const clock = new FakeClock();
+  const unpacking = vi.fn(() => new Promise<never>(() => {}));
+  await using farm = await opened(database, clock, { snapshots: { ...trees(), restore: unpacking } });
+  const process = new FakeProcess();
+  const main = await farm.connect("linux", "main", { process });
+  const tests = testsSpec(["a", "b", "c", "d"], { helpers: 1, groupTargetMs: 100 });
+  await planTests(database, tests, { limits: LIMIT, now: clock.now() });
+  await vi.waitFor(() => process.exit("make"));
+  await vi.waitFor(() => expect(main.calls).toContain("exec run"));
+  await farm.connect("linux", "helper");
+  await vi.waitFor(() => expect(unpacking).toHaveBeenCalled());
+  await farm.disconnect(main);
+  const parked = () => sql.query("select from lease where parked_until is not null");
+  await vi.waitFor(async () => expect(await parked()).toHaveLength(1));
+  await clock.advance(ms(700));
+  const helpers = () => sql.query("select end_reason, failed from helper h join lease l on l.id = h.lease_id");
+  const end_reason = "the time of its build was over before it had the tree";
+  await vi.waitFor(async () => expect(await helpers()).toEqual([{ end_reason, failed: false }]));
+  await vi.waitFor(() => expect(farm.builds.running).toBe(0));
+  await helpThoseLeftAlone({ sql, bus, clock, log: quiet }, () => true);
+  expect(await helpers()).toHaveLength(1);
 });

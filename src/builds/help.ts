@@ -52,6 +52,7 @@ export async function help(
   signal: AbortSignal,
 ): Promise<Helped> {
   const { sql, clock, patiently } = deps;
+  const late = new FarmError("timed-out", "the time of its build was over before it had the tree");
   try {
     const job = await patiently(() => helperJob(sql, lease.id));
     const spec = job?.recipe.tests;
@@ -65,7 +66,6 @@ export async function help(
     const helpers = helpersOf(spec, lease);
     const limit = buildLimit(clock, recipe, job.commandsFrom);
     if ((await patiently(() => heldGroup(sql, worker))) === undefined) {
-      const late = new FarmError("unavailable", `${outOfTimeText(limit)}; it waited for the tree on ${machine.name}`);
       await within(clock, timeLeft(clock, limit), [signal], late, async (limited) => {
         await clean(clock, machine, limited);
         await restored(deps, job, machine, limited);
@@ -92,6 +92,7 @@ export async function help(
     const outcome = worked.counts.failed === 0 ? "success" : "failure";
     return { ...ended("the tests have ended"), verdict: { outcome, tookMs: clock.now() - job.commandsFrom } };
   } catch (error) {
+    if (error === late) return ended(late.message);
     const stopped = signal.aborted && signal.reason instanceof FarmError && signal.reason.code === "unavailable";
     const reason = messageOf(machine.gone.aborted ? machine.gone.reason : error);
     if (machine.resumes && (stopped || (machine.gone.aborted && !signal.aborted))) return { reason, parked: true };
@@ -140,14 +141,14 @@ function needsHelp({ recipe: { tests }, waiting, groups }: LeftAlone, now: Epoch
   );
 }
 
-/** One more machine for the tests of `job`, if it may have one. */
+/** One more machine for the tests of `job`, if it may have one: its commands have time left. */
 export async function wantHelper(
   { sql, bus, clock }: Pick<HelpDeps, "sql" | "bus" | "clock">,
-  { build, recipe }: Pick<HelperJob, "build" | "recipe">,
+  { build, recipe, commandsFrom }: Pick<HelperJob, "build" | "recipe" | "commandsFrom">,
   lease: Pick<Lease, "class">,
 ): Promise<void> {
   const { tests } = recipe;
-  if (tests === undefined) return;
+  if (tests === undefined || timeLeft(clock, buildLimit(clock, recipe, commandsFrom)) === 0) return;
   const rules = { spec: tests, helpers: helpersOf(tests, lease) };
   if (await helpersMayCome(sql, build.id, rules, clock.now())) bus.publish(`queue:${build.hostType}`);
 }

@@ -23,7 +23,7 @@ import { listed, takeLines } from "../store/test-lines.ts";
 import { storeTests, type TestCounts, testCounts } from "../store/test-run.ts";
 import { expectedTimes } from "../store/test-times.ts";
 import { folderOf } from "./command.ts";
-import { outOfTimeText } from "./command-limits.ts";
+import { outOfTimeText, timeLeft } from "./command-limits.ts";
 import { isAlone, listTests } from "./test-list.ts";
 import { type TestsDeps, type TestsJob, workOff } from "./work-tests.ts";
 
@@ -69,7 +69,7 @@ export async function runTests(deps: TestsDeps, step: TestsStep, signal: AbortSi
   }
   const keeping = step.keep();
   const invited = keeping.there.then(async (there) => {
-    if (!there || helpers === 0) return;
+    if (!there || helpers === 0 || timeLeft(clock, step.limit) === 0) return;
     const wanted = await patiently(() => helpersMayCome(sql, build.id, { spec: step.spec, helpers }, clock.now()));
     if (wanted) bus.publish(`queue:${build.hostType}`);
   });

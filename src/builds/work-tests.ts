@@ -27,7 +27,7 @@ import { shown } from "../store/test-lines.ts";
 import type { TestCounts, TestWorker, TurnRules } from "../store/test-run.ts";
 import { type GroupEnd, type TurnResult, testTurn } from "../store/test-turn.ts";
 import { Beside } from "./beside.ts";
-import { type BuildLimit, limitsOf } from "./command-limits.ts";
+import { type BuildLimit, limitsOf, timeLeft } from "./command-limits.ts";
 import type { BuildMachine } from "./machine.ts";
 import { publishTestsOver, TESTS_OVER } from "./publish.ts";
 import { LONG_WAIT } from "./said-wait.ts";
@@ -112,7 +112,8 @@ export async function workOff(deps: TestsDeps, job: TestsJob, signal: AbortSigna
     begun = false;
     if (ended?.stopped && job.machine.agent === "original") takes = false;
     news.heard = false;
-    const rules = rulesOf(deps, job, takes && clock.monotonic() < job.limit.endsAt);
+    const late = timeLeft(clock, job.limit) === 0;
+    const rules = rulesOf(deps, job, takes, late);
     const takeTurn = () => testTurn(sql, job.worker, ended?.end, rules, clock.now());
     const turn = await patiently(() => turns.take(build, takeTurn));
     await ended?.stored(turn);
@@ -122,7 +123,7 @@ export async function workOff(deps: TestsDeps, job: TestsJob, signal: AbortSigna
     if (turn.next === "over") return { why: "over", counts: turn.counts, unattended: turn.unattended };
     if (turn.next === "lost") return { why: "lost" };
     if (!takes) return { why: "unfit" };
-    if (turn.next === "wait" && clock.monotonic() >= job.limit.endsAt) return { why: "out-of-time" };
+    if (turn.next === "wait" && late) return { why: "out-of-time" };
     held = turn.next === "group" ? turn.group : undefined;
     if (turn.next === "group") {
       idle.end();
@@ -135,7 +136,11 @@ export async function workOff(deps: TestsDeps, job: TestsJob, signal: AbortSigna
     const linger = HELPER_IDLE_FOR - idle.since();
     const soon = turn.again !== null && turn.again - clock.now() <= HELPER_IDLE_FOR;
     if (job.role === "helper" && linger <= 0 && !soon) return { why: "left" };
-    const limit = job.role === "helper" && linger > 0 ? Math.min(LOOK_AGAIN, linger) : LOOK_AGAIN;
+    const limit = Math.min(
+      LOOK_AGAIN,
+      timeLeft(clock, job.limit),
+      ...(job.role === "helper" && linger > 0 ? [linger] : []),
+    );
     await news.wait(limited(limit, turn.again, clock.now()), AbortSignal.any([signal, job.machine.gone]));
   }
 }
@@ -173,17 +178,22 @@ function limited(limit: number, again: EpochMs | null, now: EpochMs): Ms {
   return ms(Math.max(1, again === null ? limit : Math.min(limit, again - now)));
 }
 
-function rulesOf({ nonce, elsewhereFirst = ELSEWHERE_FIRST }: TestsDeps, job: TestsJob, takes: boolean): TurnRules {
-  const { spec, helpers } = job;
+/** `late`: the build has used up its time, so that nobody begins anything more. */
+function rulesOf(
+  { nonce, elsewhereFirst = ELSEWHERE_FIRST }: TestsDeps,
+  { spec, helpers }: TestsJob,
+  takes: boolean,
+  late: boolean,
+): TurnRules {
   const argsBytes = spec.run.command[0] === "cmd" ? CMD_BYTES : ARGS_BYTES;
   return {
     spec,
     mostTests: MOST_TESTS,
     mostBytes: spec.names === "file" ? FILE_BYTES : argsBytes,
-    helpers,
+    helpers: late ? 0 : helpers,
     elsewhereFirst,
     nonce: nonce(),
-    takes,
+    takes: takes && !late,
   };
 }
 

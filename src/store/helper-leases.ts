@@ -38,6 +38,8 @@ export interface LeftAlone {
   readonly lease: LeaseId;
   readonly build: BuildRef;
   readonly recipe: Recipe;
+  /** As of a HelperJob. */
+  readonly commandsFrom: EpochMs;
   readonly class: LeaseClass;
   /** How many wait; and the groups that run, if they do, where nobody listens. */
   readonly waiting: number;
@@ -49,7 +51,8 @@ export async function testsLeftAlone(sql: Sql): Promise<LeftAlone[]> {
   const rows = await sql.query<
     Parameters<typeof buildRef>[0] & Omit<LeftAlone, "build" | "class"> & { readonly class: number }
   >(
-    `select l.id as lease, b.id, b.repo, b.commit_id, b.builder, b.host_type, r.body as recipe, l.class, t.waiting, g.groups
+    `select l.id as lease, b.id, b.repo, b.commit_id, b.builder, b.host_type, r.body as recipe, l.class, t.waiting, g.groups,
+       ${LATEST_COMMANDS_FROM} as "commandsFrom"
      from lease l join attempt a on a.lease_id = l.id join build b on b.id = a.build_id join recipe r on r.digest = b.recipe
        join test_run t on t.build_id = b.id cross join lateral (
          select coalesce(jsonb_agg(jsonb_build_object('expectedMs', g.expected, 'startedAt', floor(extract(epoch from g.started_at) * 1000))), '[]') as groups
