@@ -2,6 +2,7 @@
  * A helper: a further machine for the tests of a build, from a held lease to the lease's end.
  *
  *   claimed -nobody needs it-> ended           the tests have ended meanwhile
+ *   claimed -no tree, no time-> ended           the tree is not kept any more, or the build has used up its time: nobody comes in its place
  *   claimed -tree unpacked-> working -> ended   work-tests.ts; when there is nothing left that it could do, it is given back
  *   working -machine or coordinator gone-> parked, where the machine comes back with what it runs; else ended
  *   adopted -> working                          with the group that it had
@@ -14,7 +15,14 @@ import type { EpochMs, LeaseId } from "../farm/ids.ts";
 import type { Lease } from "../farm/lease.ts";
 import { within } from "../farm/within.ts";
 import { slowAfter } from "../schedule/test-groups.ts";
-import { type HelperJob, helperJob, helpersMayCome, type LeftAlone, testsLeftAlone } from "../store/helper-leases.ts";
+import {
+  type HelperJob,
+  helperJob,
+  helpersMayNotCome,
+  type LeftAlone,
+  testsLeftAlone,
+  wantHelpers,
+} from "../store/helper-leases.ts";
 import type { HelperFault } from "../store/set-aside.ts";
 import { heldGroup } from "../store/test-groups.ts";
 import { buildLimit, outOfTimeText, timeLeft } from "./command-limits.ts";
@@ -66,10 +74,11 @@ export async function help(
     const helpers = helpersOf(spec, lease);
     const limit = buildLimit(clock, recipe, job.commandsFrom);
     if ((await patiently(() => heldGroup(sql, worker))) === undefined) {
-      await within(clock, timeLeft(clock, limit), [signal], late, async (limited) => {
+      const there = await within(clock, timeLeft(clock, limit), [signal], late, async (limited) => {
         await clean(clock, machine, limited);
-        await restored(deps, job, machine, limited);
+        return await restored(deps, job, machine, limited);
       });
+      if (!there) return ended("the tree of the build is not kept any more");
     }
     const work = {
       build,
@@ -150,15 +159,21 @@ export async function wantHelper(
   const { tests } = recipe;
   if (tests === undefined || timeLeft(clock, buildLimit(clock, recipe, commandsFrom)) === 0) return;
   const rules = { spec: tests, helpers: helpersOf(tests, lease) };
-  if (await helpersMayCome(sql, build.id, rules, clock.now())) bus.publish(`queue:${build.hostType}`);
+  if (await wantHelpers(sql, build.id, rules, clock.now())) bus.publish(`queue:${build.hostType}`);
 }
 
-/** The tree of the build on a machine whose folder is empty. */
-async function restored(deps: HelpDeps, job: HelperJob, machine: BuildMachine, signal: AbortSignal): Promise<void> {
-  const snapshot = await deps.snapshots.find(job);
-  if (!snapshot) throw new FarmError("unavailable", "the tree of the build is not kept any more");
-  const result = await deps.snapshots.restore(snapshot, job.recipe, machine, signal);
-  if ("bad" in result) throw new FarmError("unavailable", `the tree of the build could not be had: ${result.bad}`);
+/** The tree of the build on a machine whose folder is empty. False: it is not kept any more, for any helper. */
+async function restored(deps: HelpDeps, job: HelperJob, machine: BuildMachine, signal: AbortSignal): Promise<boolean> {
+  const { sql, clock, patiently, snapshots } = deps;
+  const snapshot = await snapshots.find(job);
+  const result = snapshot && (await snapshots.restore(snapshot, job.recipe, machine, signal));
+  if (result && !("bad" in result)) return true;
+  if (result && (await snapshots.find(job))) {
+    throw new FarmError("unavailable", `the tree of the build could not be had: ${result.bad}`);
+  }
+  const { build, treeFrom } = job;
+  if (treeFrom !== null) await patiently(() => helpersMayNotCome(sql, build.id, treeFrom, clock.now()));
+  return false;
 }
 
 /** Further machines of a build that a person asked for, and of one that nobody did. */

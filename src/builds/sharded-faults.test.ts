@@ -213,6 +213,37 @@ test("helpers that cannot have the tree, because who keeps it is being restarted
   expect(await endedBuild(database, id)).toMatchObject({ outcome: "success" });
 });
 
+test("nobody is asked to help with a tree that turned out to be damaged: the others go on, and a later attempt's tree is another", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const own = trees();
+  let dropped = false;
+  const snapshots: TestFarmOptions["snapshots"] = {
+    ...own,
+    find: async (of) => (dropped ? undefined : own.find(of)),
+    restore: async () => {
+      dropped = true;
+      return { bad: "its SHA-256 is another" };
+    },
+  };
+  await using farm = await opened(database, { snapshots });
+  const gate = Promise.withResolvers<void>();
+  const main = await farm.connect("linux", "main", { script: runScript(() => ({ started: () => gate.promise })) });
+  const id = await planTests(database, testsSpec(NAMES, { ...QUICK, helpers: 2 }));
+  await running(main);
+  await farm.connect("linux", "one");
+  const helpers = () =>
+    sql.query("select l.state, l.end_reason, h.failed from helper h join lease l on l.id = h.lease_id order by l.id");
+  const end_reason = "the tree of the build is not kept any more";
+  const none = [false, null].map((failed) => ({ state: "ended", end_reason, failed }));
+  await vi.waitFor(async () => expect(await helpers()).toEqual(expect.arrayContaining(none)));
+  await vi.waitFor(() => expect(farm.released).toContainEqual({ name: "one", how: "clean" }));
+  expect(await helpers()).toHaveLength(2);
+  gate.resolve();
+  expect(await endedBuild(database, id)).toMatchObject({ outcome: "success" });
+  expect(await helpers()).toHaveLength(2);
+});
+
 test("a machine that breaks three times in a row as a helper is set aside", async () => {
   await using database = await freshDatabase();
   await using farm = await opened(database);

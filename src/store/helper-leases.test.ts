@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { minutes, ms, plus, seconds } from "../farm/ids.ts";
 import { beginAttempt } from "./attempts.ts";
-import { helpersMayCome } from "./helper-leases.ts";
+import { helperJob, helpersMayCome, helpersMayNotCome, wantHelpers } from "./helper-leases.ts";
 import { claimLease } from "./leases.ts";
 import { endHelper } from "./set-aside.ts";
 import { storeTests } from "./test-run.ts";
@@ -16,7 +16,7 @@ async function running({ sql }: TestDatabase) {
   const main = await workerOf(sql, coordinator, build, "main");
   await beginAttempt(sql, main.claimed, NOON);
   await storeTests(sql, main, TESTS, "", NOON);
-  return { coordinator, wanted: (now = NOON) => helpersMayCome(sql, build, RULES, now) };
+  return { build, coordinator, wanted: (now = NOON) => helpersMayCome(sql, build, RULES, now) };
 }
 
 test("helpers that were withdrawn, or had nothing to do, are followed by others, however many", async () => {
@@ -33,6 +33,26 @@ test("helpers that were withdrawn, or had nothing to do, are followed by others,
     await endHelper(sql, lease, undefined, "there was nothing left to help with", NOON);
   }
   expect(await wanted()).toBe(true);
+});
+
+test("helpers whose tree is gone are wanted no more, unless it was kept anew since they looked", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const { build, coordinator, wanted } = await running(database);
+  await wanted();
+  const { lease } = await claimLease(sql, (await addMachine(sql, "linux", "m", coordinator)).id, NOON);
+  if (!lease) throw new Error("It was given nothing");
+  const treeFrom = (await helperJob(sql, lease.id))?.treeFrom;
+  expect(treeFrom).toBe(NOON);
+  await endHelper(sql, lease, "farm", "the tree could not be had", NOON);
+  expect(await wantHelpers(sql, build, RULES, NOON)).toBe(true);
+  const later = plus(NOON, seconds(1));
+  await helpersMayNotCome(sql, build, NOON, later);
+  const leases = () => sql.query("select from lease where kind = 'helper' and state = 'wanted'");
+  expect([await leases(), await wantHelpers(sql, build, RULES, later), await leases()]).toEqual([[], false, []]);
+  expect(await wanted(later)).toBe(true);
+  await helpersMayNotCome(sql, build, NOON, later);
+  expect(await leases()).toHaveLength(1);
 });
 
 test("a machine that failed a build leaves it to others for a pause that doubles, up to five minutes, and never for good", async () => {

@@ -27,9 +27,37 @@ export async function helpersMayCome(sql: Sql, build: BuildId, rules: HelperRule
     const run = await TestRun.lock(tx, build, undefined);
     if (!run || run.ended || !run.open) return false;
     await run.invite(tx, now);
-    const { main, helpers } = run.working;
-    return adjustHelpers({ tx, run, rules, now }, main + helpers === 0 ? 1 : 0);
+    return adjustHelpers({ tx, run, rules, now }, leastOf(run));
   });
+}
+
+/** Further machines where they are useful, if helpers may come at all. True: some are wanted anew. */
+export async function wantHelpers(sql: Sql, build: BuildId, rules: HelperRules, now: EpochMs): Promise<boolean> {
+  return sql.tx(async (tx) => {
+    const run = await TestRun.lock(tx, build, undefined);
+    if (!run || run.ended || !run.open) return false;
+    return adjustHelpers({ tx, run, rules, now }, leastOf(run));
+  });
+}
+
+/** Where nobody works at the tests one more is useful, however little is left. */
+function leastOf({ working: { main, helpers } }: TestRun): number {
+  return main + helpers === 0 ? 1 : 0;
+}
+
+/**
+ * What helpers started from since `from` is there no more: no others are wanted. Those that have it go on. It is not kept anew, since the
+ * tests have changed what the build's own machine has. Nothing happens when it was kept by another attempt since.
+ */
+export async function helpersMayNotCome(sql: Sql, build: BuildId, from: EpochMs, now: EpochMs): Promise<void> {
+  await sql.query(
+    `with gone as (
+       update test_run set helpers_from = null where build_id = $1 and helpers_from = $2 returning build_id
+     )
+     update lease set state = 'ended', ended_at = $3, end_reason = 'the tree of the build is not kept any more'
+     from gone join helper h on h.build_id = gone.build_id where lease.id = h.lease_id and lease.state = 'wanted'`,
+    [build, at(from), at(now)],
+  );
 }
 
 /** Tests that nobody works at, nor is anybody wanted for them: the build's own machine is waited for. */
@@ -78,6 +106,8 @@ export interface HelperJob {
   readonly recipe: Recipe;
   /** From when on the time of the build's commands counts (build-time.ts). */
   readonly commandsFrom: EpochMs;
+  /** From when on helpers have found what they start from; null: they do no more. */
+  readonly treeFrom: EpochMs | null;
 }
 
 /** What a helper's lease is for; undefined: nobody needs it any more. */
@@ -91,14 +121,22 @@ export async function helperJob(sql: Sql, lease: LeaseId): Promise<HelperJob | u
     hash: string;
     recipe: Recipe;
     commands_from: number;
+    tree_from: number | null;
   }>(
-    `select b.id, b.repo, b.commit_id, b.builder, b.host_type, c.hash, r.body as recipe, ${LATEST_COMMANDS_FROM} as commands_from
+    `select b.id, b.repo, b.commit_id, b.builder, b.host_type, c.hash, r.body as recipe, ${LATEST_COMMANDS_FROM} as commands_from, t.helpers_from as tree_from
      from helper h join lease l on l.id = h.lease_id join build b on b.id = h.build_id join test_run t on t.build_id = b.id
        join commit c on c.id = b.commit_id join recipe r on r.digest = b.recipe
      where h.lease_id = $1 and l.state = 'held' and b.state <> 'ended' and t.ended_at is null and (t.waiting > 0 or t.running > 0)`,
     [lease],
   );
-  return row && { build: buildRef(row), hash: row.hash, recipe: row.recipe, commandsFrom: epochMs(row.commands_from) };
+  if (!row) return undefined;
+  return {
+    build: buildRef(row),
+    hash: row.hash,
+    recipe: row.recipe,
+    commandsFrom: epochMs(row.commands_from),
+    treeFrom: row.tree_from === null ? null : epochMs(row.tree_from),
+  };
 }
 
 /** Whether another machine may take what this one has failed: one that works for the build, or a free one that may join. */
