@@ -133,6 +133,23 @@ test("an attempt that was lost when the farm had used up the build's time is the
   expect(await endedBuild(database, id)).toMatchObject({ outcome: "infra_failure", reason });
 });
 
+test("what the farm itself does between a build's commands takes no longer than the build has, and is the farm's failure then", async () => {
+  await using database = await freshDatabase();
+  const clock = new FakeClock();
+  await using farm = await opened(database, clock);
+  const ls = vi.fn(() => new Promise<string[]>(() => {}));
+  await farm.connect("linux", "m1", { ...made(() => clock.advance(ms(650))), ls });
+  const tests = testsSpec(undefined, { list: { foldersWith: "package.json" } });
+  const id = await planTests(database, tests, { limits: LIMIT, now: clock.now() });
+  await vi.waitFor(() => expect(ls).toHaveBeenCalled());
+  await clock.advance(ms(50));
+  const late = "timed out: its build has 700 ms; it waited for listing folders of m1";
+  expect(await endedBuild(database, id)).toMatchObject({
+    outcome: "infra_failure",
+    reason: `${late}; it is not tried again: the farm has used up the 700 ms of the build`,
+  });
+});
+
 test("a helper whose build has used up its time before it had the tree is at no fault, and nobody comes in its place", async () => {
   await using database = await freshDatabase();
   const { sql, bus } = database;

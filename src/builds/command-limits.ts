@@ -10,6 +10,7 @@ import { type Clock, ENOUGH } from "../farm/clock.ts";
 import { durationText } from "../farm/duration-text.ts";
 import { FarmError } from "../farm/errors.ts";
 import { type EpochMs, type Ms, minutes, ms } from "../farm/ids.ts";
+import { within } from "../farm/within.ts";
 import { CREDIBLE, timeOf } from "../store/build-time.ts";
 
 /** A command that prints nothing for so long is stopped, where the builder has no limit of its own. */
@@ -54,6 +55,23 @@ export function limitsOf(
 /** In words for whoever wrote the builder. */
 export function outOfTimeText({ limit }: BuildLimit): string {
   return `timed out: its build has ${durationText(limit)}`;
+}
+
+/**
+ * A call of the farm's own among the commands of a build: `within` its own limit, and for no longer than the build has. When that ends it, it
+ * is the farm's failure, and not the machine's.
+ */
+export function withinBuild<T>(
+  clock: Clock,
+  limit: Ms,
+  build: BuildLimit,
+  signals: readonly AbortSignal[],
+  what: string,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const left = timeLeft(clock, build);
+  const late = new FarmError("unavailable", `${outOfTimeText(build)}; it waited for ${what}`);
+  return left < limit ? within(clock, left, signals, late, work) : within(clock, limit, signals, what, work);
 }
 
 export class LimitWatch implements Disposable {

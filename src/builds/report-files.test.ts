@@ -1,7 +1,7 @@
 import { PassThrough, type Readable } from "node:stream";
 import { gzipSync } from "node:zlib";
 import { expect, test } from "vitest";
-import { machineId, minutes, sessionId } from "../farm/ids.ts";
+import { machineId, minutes, ms, sessionId } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { tarHeader, tarPadding } from "../wire/tar/tar-writer.ts";
 import { ReportFiles } from "./report-files.ts";
@@ -150,3 +150,19 @@ function cut(): Readable {
   packed.end(gzipSync(entry("a.xml").subarray(0, 515)));
   return packed;
 }
+
+test("what takes too long takes no longer than the build has, and a moment when it has nothing", async () => {
+  const clock = new FakeClock();
+  const machine = machineWith(["r.xml"], { ls: () => new Promise(() => {}) });
+  const build = { endsAt: 20_000, limit: minutes(30) };
+  for (const seconds of [20, 15]) {
+    const files = new ReportFiles(clock, machine, "src", "*.xml", build);
+    const removed = files.remove(never);
+    await clock.advance(ms(seconds * 1000));
+    expect([await removed, files.late, files.troubles]).toEqual([
+      false,
+      true,
+      [`listing m1 took longer than ${seconds} s`],
+    ]);
+  }
+});

@@ -16,17 +16,20 @@ import { matches } from "../config/globs.ts";
 import type { Clock } from "../farm/clock.ts";
 import { durationText } from "../farm/duration-text.ts";
 import { FarmError } from "../farm/errors.ts";
-import { type Ms, minutes } from "../farm/ids.ts";
+import { type Ms, minutes, ms, seconds } from "../farm/ids.ts";
 import { sizeText } from "../farm/size-text.ts";
 import { within } from "../farm/within.ts";
 import { parseLsLine } from "../wire/buildlet-api/ls-line.ts";
 import { tarText } from "../wire/tar/tar.ts";
 import { TarReader } from "../wire/tar/tar-reader.ts";
+import { type BuildLimit, timeLeft } from "./command-limits.ts";
 import type { BuildMachine } from "./machine.ts";
 
 const LIST_LIMIT: Ms = minutes(1);
 const REMOVE_LIMIT: Ms = minutes(1);
 const READ_LIMIT: Ms = minutes(5);
+/** Of all these when the build has used up its time: what its last group left is still looked at. */
+const LAST_LOOK: Ms = seconds(15);
 /** Reports of one group, unpacked. */
 const REPORT_LIMIT = 256 * 1024 * 1024;
 const TOO_LARGE = `together they may have ${sizeText(REPORT_LIMIT)}`;
@@ -58,6 +61,7 @@ export interface ReportsReader {
 
 export class ReportFiles {
   readonly #clock: Clock;
+  readonly #build: BuildLimit | undefined;
   readonly #machine: BuildMachine;
   /** What the glob cannot leave, below the work folder. */
   readonly #folder: string;
@@ -67,8 +71,10 @@ export class ReportFiles {
   readonly #troubles: string[] = [];
   #late = false;
 
-  constructor(clock: Clock, machine: BuildMachine, sourceDir: string, glob: string) {
+  /** Nothing takes longer than `build` has. */
+  constructor(clock: Clock, machine: BuildMachine, sourceDir: string, glob: string, build?: BuildLimit) {
     this.#clock = clock;
+    this.#build = build;
     this.#machine = machine;
     const parts = glob.split("/").filter((part) => part !== "" && part !== ".");
     const wild = parts.findIndex((part) => /[*?]/.test(part));
@@ -169,13 +175,15 @@ export class ReportFiles {
     });
   }
 
-  /** `work`, given up at `limit`: undefined then, and said. */
+  /** `work`, given up at `most`, or when the build has used up its time: undefined then, and said. */
   async #inTime<T>(
-    limit: Ms,
+    most: Ms,
     what: string,
     signal: AbortSignal,
     work: (signal: AbortSignal) => Promise<T>,
   ): Promise<{ readonly value: T } | undefined> {
+    const left = this.#build ? timeLeft(this.#clock, this.#build) : most;
+    const limit = ms(Math.min(most, Math.max(left, LAST_LOOK)));
     const late = new FarmError("timed-out", `${what} took longer than ${durationText(limit)}`);
     try {
       return { value: await within(this.#clock, limit, [this.#machine.gone, signal], late, work) };

@@ -162,9 +162,9 @@ function readerOf({ results }: TestsSpec, group: TestGroup, clock: Clock): Resul
 }
 
 /** Undefined where the results are in no files. */
-function filesOf(clock: Clock, { recipe, spec, machine }: GroupJob): ReportFiles | undefined {
+function filesOf(clock: Clock, { recipe, spec, machine, limits }: GroupJob): ReportFiles | undefined {
   if (typeof spec.results === "string") return undefined;
-  return new ReportFiles(clock, machine, recipe.sourceDir, spec.results.junit);
+  return new ReportFiles(clock, machine, recipe.sourceDir, spec.results.junit, limits.build);
 }
 
 async function removeReports(files: ReportFiles, { removed }: GroupJob, signal: AbortSignal): Promise<boolean> {

@@ -3,11 +3,10 @@ import { matches } from "../config/globs.ts";
 import type { Recipe, TestList, TestsSpec } from "../farm/build.ts";
 import type { Clock } from "../farm/clock.ts";
 import { type Ms, minutes } from "../farm/ids.ts";
-import { within } from "../farm/within.ts";
 import type { LogWriter } from "../logs/writer.ts";
 import { parseLsLine } from "../wire/buildlet-api/ls-line.ts";
 import { commandOf } from "./command.ts";
-import { type BuildLimit, limitsOf } from "./command-limits.ts";
+import { type BuildLimit, limitsOf, withinBuild } from "./command-limits.ts";
 import { runCommand } from "./command-run.ts";
 import { olderName } from "./go-dist.ts";
 import type { BuildMachine } from "./machine.ts";
@@ -78,10 +77,15 @@ async function listedBy(clock: Clock, job: ListJob, list: TestList, signal: Abor
 const PASSED_OVER = /^[._]|^(testdata|vendor|node_modules)$/;
 
 async function foldersWith(clock: Clock, job: ListJob, file: string, signal: AbortSignal): Promise<Listed | string> {
-  const { machine, recipe } = job;
+  const { machine, recipe, limit } = job;
   const signals = [machine.gone, signal];
-  const lines = await within(clock, FOLDERS_LIMIT, signals, `listing folders of ${machine.name}`, (limited) =>
-    machine.client.ls(recipe.sourceDir, { recursive: true }, limited),
+  const lines = await withinBuild(
+    clock,
+    FOLDERS_LIMIT,
+    limit,
+    signals,
+    `listing folders of ${machine.name}`,
+    (limited) => machine.client.ls(recipe.sourceDir, { recursive: true }, limited),
   );
   const names: string[] = [];
   for (const line of lines) {

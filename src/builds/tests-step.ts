@@ -13,7 +13,6 @@ import type { Clock } from "../farm/clock.ts";
 import { durationText } from "../farm/duration-text.ts";
 import { FarmError } from "../farm/errors.ts";
 import { type Ms, minutes, ms } from "../farm/ids.ts";
-import { within } from "../farm/within.ts";
 import type { LogWriter } from "../logs/writer.ts";
 import { helpersMayCome } from "../store/helper-leases.ts";
 import { unendedTests } from "../store/left-tests.ts";
@@ -23,7 +22,7 @@ import { listed, takeLines } from "../store/test-lines.ts";
 import { storeTests, type TestCounts, testCounts } from "../store/test-run.ts";
 import { expectedTimes } from "../store/test-times.ts";
 import { folderOf } from "./command.ts";
-import { outOfTimeText, timeLeft } from "./command-limits.ts";
+import { outOfTimeText, timeLeft, withinBuild } from "./command-limits.ts";
 import { isAlone, listTests } from "./test-list.ts";
 import { type TestsDeps, type TestsJob, workOff } from "./work-tests.ts";
 
@@ -97,10 +96,11 @@ export async function runTests(deps: TestsDeps, step: TestsStep, signal: AbortSi
 }
 
 /** What the recipe wants gone before the tree is kept: before anything else, so that tests find it alike wherever they run. */
-async function removeUnneeded(clock: Clock, { recipe, machine }: TestsStep, signal: AbortSignal): Promise<void> {
+async function removeUnneeded(clock: Clock, { recipe, machine, limit }: TestsStep, signal: AbortSignal): Promise<void> {
   const folders = (recipe.snapshot?.remove ?? []).map((dir) => folderOf(recipe.sourceDir, dir));
   if (folders.length === 0) return;
-  await within(clock, REMOVE_LIMIT, [machine.gone, signal], `removing folders on ${machine.name}`, (limited) =>
+  const signals = [machine.gone, signal];
+  await withinBuild(clock, REMOVE_LIMIT, limit, signals, `removing folders on ${machine.name}`, (limited) =>
     machine.client.removeAll(folders, limited),
   );
 }
