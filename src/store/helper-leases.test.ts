@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { minutes, ms, plus, seconds } from "../farm/ids.ts";
+import { type EpochMs, minutes, ms, plus, type SessionId, seconds } from "../farm/ids.ts";
 import { beginAttempt } from "./attempts.ts";
 import { helperJob, helpersMayCome, helpersMayNotCome, wantHelpers } from "./helper-leases.ts";
 import { claimLease } from "./leases.ts";
@@ -78,4 +78,38 @@ test("a machine that failed a build leaves it to others for a pause that doubles
   expect(pauses.slice(-2)).toEqual([minutes(5), minutes(5)]);
   const other = await addMachine(sql, "linux", "other", coordinator);
   expect((await claimLease(sql, other.id, NOON)).lease).toBeDefined();
+});
+
+test("each machine that failed a build pauses for itself: one that failed it once need not wait for one that did often", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const { build, coordinator, wanted } = await running(database);
+  await wanted();
+  const [often, once] = [
+    await addMachine(sql, "linux", "often", coordinator),
+    await addMachine(sql, "linux", "once", coordinator),
+  ];
+  const fail = async ({ id }: { readonly id: SessionId }, now: EpochMs): Promise<void> => {
+    const { lease } = await claimLease(sql, id, now);
+    if (!lease) throw new Error("It was given nothing");
+    await endHelper(sql, lease, "farm", "the tree could not be had", now);
+    await wantHelpers(sql, build, RULES, now);
+  };
+  let now = NOON;
+  for (let i = 0; i < 9; i++) {
+    await fail(often, now);
+    now = plus(now, minutes(5));
+  }
+  await fail(often, now);
+  await fail(once, now);
+  const claims = async (when: EpochMs) => [
+    (await claimLease(sql, once.id, when)).lease !== undefined,
+    (await claimLease(sql, often.id, when)).lease !== undefined,
+  ];
+  expect(await claims(plus(now, ms(999)))).toEqual([false, false]);
+  const later = plus(now, seconds(1));
+  expect(await wantHelpers(sql, build, RULES, later)).toBe(true);
+  const [waits] = await sql.query("select avoid, avoid_until as until from lease where state = 'wanted'");
+  expect(waits).toEqual({ avoid: [often.machineId], until: plus(now, minutes(5)) });
+  expect(await claims(later)).toEqual([true, false]);
 });

@@ -2,11 +2,12 @@
  * Further machines for the tests of a build: wanted while they are useful, and what a lease of one is for.
  *
  * However many helpers have failed, been withdrawn or found nothing to do, a build may have others. A machine that has failed it leaves them to
- * other machines for a pause, twice as long each time, until a helper of the build has done well: so one that cannot have the tree, or breaks,
- * is not tried without end, and the build has helpers again soon after that is over.
+ * other machines for a pause of its own, twice as long each time, until a helper of the build has done well: so one that cannot have the tree, or
+ * breaks, is not tried without end, and the build has helpers again soon after that is over. What waits is kept from all that pause until the
+ * last of them may take it; those whose pause ends before that are let in by the next turn of whoever works at the tests.
  */
 import type { Recipe } from "../farm/build.ts";
-import { type BuildId, type EpochMs, epochMs, type LeaseId, type Ms, minutes, ms, plus, seconds } from "../farm/ids.ts";
+import { type BuildId, type EpochMs, epochMs, type LeaseId, type Ms, minutes, seconds } from "../farm/ids.ts";
 import type { LeaseClass } from "../farm/lease.ts";
 import { leftMs, usefulHelpers } from "../schedule/test-groups.ts";
 import { LATEST_COMMANDS_FROM } from "./build-time.ts";
@@ -140,16 +141,16 @@ export async function helperJob(sql: Sql, lease: LeaseId): Promise<HelperJob | u
 }
 
 /** Whether another machine may take what this one has failed: one that works for the build, or a free one that may join. */
-export async function anotherMay({ tx, run, rules }: Turn): Promise<boolean> {
+export async function anotherMay({ tx, run, rules, now }: Turn): Promise<boolean> {
   const { main, helpers, wanted } = run.working;
   if (main + helpers + wanted > 1) return true;
   if (!run.invited || rules.helpers === 0) return false;
-  const { machines } = await failing(tx, run.build);
   const [free] = await tx.query(
-    `select from build b join machine m on m.host_type = b.host_type join session s on s.machine_id = m.id
+    `with pausing as (${PAUSING})
+     select from pausing, build b join machine m on m.host_type = b.host_type join session s on s.machine_id = m.id
      where b.id = $1 and s.closed_at is null and m.drained_at is null and m.set_aside_at is null
-       and m.id <> all ($2::bigint[]) and not exists (select from lease where session_id = s.id and state = 'held') limit 1`,
-    [run.build, machines],
+       and m.id <> all (pausing.machines) and not exists (select from lease where session_id = s.id and state = 'held') limit 1`,
+    [run.build, at(now)],
   );
   return free !== undefined;
 }
@@ -168,7 +169,7 @@ export async function neededAnyway({ tx, run, now }: Turn): Promise<number> {
 /**
  * Wants further machines while they are useful, away from those that have failed lately, and takes back what nobody has given yet when they
  * are not; `least` are useful anyway.
- * True: some are wanted anew.
+ * True: some are wanted anew, or by others than before.
  */
 export async function adjustHelpers(
   { tx, run, rules, now }: Pick<Turn, "tx" | "run" | "now"> & { readonly rules: HelperRules },
@@ -180,10 +181,9 @@ export async function adjustHelpers(
   const useful =
     run.stopped || !run.invited || most === 0 ? 0 : Math.max(least, usefulHelpers(left, spec.groupTargetMs, most));
   const helping = helpers + wanted;
+  const changed = wanted > 0 && (await tx.query(KEEP_FROM, [run.build, at(now)])).length > 0;
   if (useful > helping) {
-    const { machines, times } = await failing(tx, run.build);
-    const until = times === 0 ? null : plus(now, pauseAfter(times));
-    await tx.query(WANT_HELPERS, [run.build, useful - helping, at(now), machines, at(until)]);
+    await tx.query(WANT_HELPERS, [run.build, at(now), useful - helping]);
     return true;
   }
   if (wanted > 0 && useful < helping) {
@@ -194,47 +194,36 @@ export async function adjustHelpers(
       [run.build, helping - useful, at(now)],
     );
   }
-  return false;
+  return changed;
 }
 
-function pauseAfter(times: number): Ms {
-  return ms(Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (times - 1)));
-}
+/** $1 build, $2 now: the machines that leave it to others now, since they have failed it, and until when the last of them does. */
+const PAUSING = `
+  select coalesce(array_agg(machine_id order by machine_id), '{}') as machines, max(until) as until from (
+    select machine_id, least(max(ended_at), $2) + make_interval(
+      secs => least(${LONGEST_PAUSE / 1000}, ${FIRST_PAUSE / 1000} * power(2, least(count(*), 20) - 1))) as until
+    from helper
+    where build_id = $1 and failed
+      and ended_at > coalesce((select max(ended_at) from helper where build_id = $1 and machine_fault is false), '-infinity')
+    group by machine_id
+  ) failing where until > $2`;
 
-interface Failing {
-  readonly machines: readonly number[];
-  /** How often that one has failed that did most often. */
-  readonly times: number;
-}
+/** What waits is kept from those that pause now, and from nobody else. */
+const KEEP_FROM = `
+  with pausing as (${PAUSING})
+  update lease set avoid = pausing.machines, avoid_until = pausing.until
+  from pausing, helper h
+  where h.build_id = $1 and lease.id = h.lease_id and lease.state = 'wanted' and lease.avoid <> pausing.machines returning lease.id`;
 
-/** The machines that have failed as helpers of a build since one of its helpers did well. */
-async function failing(tx: Sql, build: BuildId): Promise<Failing> {
-  const [row] = await tx.query<Failing>(
-    `select coalesce(array_agg(machine_id), '{}') as machines, coalesce(max(times), 0) as times from (
-       select machine_id, count(*) as times from helper
-       where build_id = $1 and failed
-         and ended_at > coalesce((select max(ended_at) from helper where build_id = $1 and machine_fault is false), '-infinity')
-       group by machine_id
-     ) f`,
-    [build],
-  );
-  return row ?? { machines: [], times: 0 };
-}
-
-/**
- * $1 build, $2 how many, $3 now, $4 machines that leave them to others until $5. As the build's own lease, but never starving: a build does
- * not wait for its helpers.
- */
+/** $3 how many. As the build's own lease, but never starving: a build does not wait for its helpers. */
 const WANT_HELPERS = `
-with avoiding as (
-  update lease set avoid = $4::bigint[], avoid_until = $5
-  from helper h where h.build_id = $1 and lease.id = h.lease_id and lease.state = 'wanted' and $5::timestamptz is not null
+with pausing as (${PAUSING}
 ), l as (
   insert into lease (kind, class, queue, flow, repo, release, provenance, rank, wanted_at, starves_at, avoid, avoid_until)
-  select 'helper', o.class, o.queue, o.flow, o.repo, o.release, o.provenance, o.rank, $3::timestamptz, $3::timestamptz + interval '1 year',
-    $4::bigint[], $5::timestamptz
+  select 'helper', o.class, o.queue, o.flow, o.repo, o.release, o.provenance, o.rank, $2::timestamptz, $2::timestamptz + interval '1 year',
+    pausing.machines, pausing.until
   from (select l.* from attempt a join lease l on l.id = a.lease_id where a.build_id = $1 order by a.number desc limit 1) o,
-    generate_series(1, $2::integer)
+    pausing, generate_series(1, $3::integer)
   returning id
 )
 insert into helper (lease_id, build_id) select id, $1 from l`;
