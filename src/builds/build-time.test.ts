@@ -133,6 +133,25 @@ test("an attempt that was lost when the farm had used up the build's time is the
   expect(await endedBuild(database, id)).toMatchObject({ outcome: "infra_failure", reason });
 });
 
+test("a machine that comes back after the time of its build has used up none of it by being away", async () => {
+  await using database = await freshDatabase();
+  const clock = new FakeClock();
+  await using farm = await opened(database, clock);
+  const process = new FakeProcess();
+  const main = await farm.connect("linux", "main", { process });
+  const id = await plan(database, clock);
+  await vi.waitFor(() => expect(process.started).toEqual(["make"]));
+  await clock.advance(ms(100));
+  await farm.disconnect(main);
+  const parked = () => database.sql.query("select from lease where parked_until is not null");
+  await vi.waitFor(async () => expect(await parked()).toHaveLength(1));
+  process.exit("make");
+  await clock.advance(ms(700));
+  await farm.connect("linux", "main", { process });
+  await vi.waitFor(() => process.exit("run"));
+  expect(await endedBuild(database, id)).toMatchObject({ outcome: "success" });
+});
+
 test("what the farm itself does between a build's commands takes no longer than the build has, and is the farm's failure then", async () => {
   await using database = await freshDatabase();
   const clock = new FakeClock();

@@ -42,7 +42,7 @@ export interface Begun {
   readonly startedAt: EpochMs;
   /** From when on the farm's part of the build's time counts (build-time.ts). */
   readonly countsFrom: EpochMs;
-  /** When its commands began; undefined: it is at step 0. */
+  /** From when on the time of its commands counts; undefined: it is at step 0. */
   readonly commandsFrom: EpochMs | undefined;
   /** The step to go on with: 0 for an attempt that has only begun, one more than there are when all have ended. */
   readonly at: number;

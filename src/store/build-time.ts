@@ -4,7 +4,8 @@
  *   for its commands  from the end of step 0 of an attempt on. Used up: it has failed
  *   for the farm      step 0, and all that attempts took that were lost and are charged to it. Used up: the farm has failed it
  *
- * Not counted is what it waited between its attempts, nor what one took that the farm's own restart ended.
+ * Not counted is what it waited between its attempts and for a machine that came back with what it ran, nor what one took that the farm's own
+ * restart ended.
  */
 import type { Recipe } from "../farm/build.ts";
 import { type Ms, minutes, ms } from "../farm/ids.ts";
@@ -19,13 +20,15 @@ export const COUNTS_FROM = `a.started_at - (
   select coalesce(sum(e.ended_at - e.started_at), interval '0') from attempt e
   where e.build_id = a.build_id and e.number < a.number and e.counts and e.ended_at > e.started_at)`;
 
-/** For attempt `a`: when its commands began; null while it is at step 0. */
-export const COMMANDS_FROM = "(select ended_at from step where attempt_id = a.id and number = 0)";
+const COMMANDS = `
+  select max(s.ended_at + l.away) from attempt e join step s on s.attempt_id = e.id join lease l on l.id = e.lease_id
+  where s.number = 0 and s.outcome = 'success'`;
 
-/** For build `b` with the tests `t`: when the commands began of its latest attempt that came to them. */
-export const LATEST_COMMANDS_FROM = `coalesce((
-  select max(s.ended_at) from attempt e join step s on s.attempt_id = e.id
-  where e.build_id = b.id and s.number = 0 and s.outcome = 'success'), t.listed_at)`;
+/** For attempt `a`: from when on the time of its commands counts; null while it is at step 0. */
+export const COMMANDS_FROM: string = `(${COMMANDS} and e.id = a.id)`;
+
+/** For build `b` with the tests `t`: the same of its latest attempt that came to its commands. */
+export const LATEST_COMMANDS_FROM: string = `coalesce((${COMMANDS} and e.build_id = b.id), t.listed_at)`;
 
 /** Of several attempts that were lost: milliseconds that they took and that are charged. */
 export const LOST_MS = `coalesce(

@@ -69,9 +69,13 @@ const MINE = `
   select id, kind, class, queue, provenance, wanted_at, session_id, machine_id, epoch
   from lease where session_id = $1 and state = 'held'`;
 
+/** Of the host type that `lease` is for: how long its agent process may stay away. */
+const RECONNECT = "(select reconnect_ms * interval '1 ms' from host_type where name = lease.queue)";
+
 /** What its agent process held over another session: that goes on over this one, drained or not. */
 const ADOPTED = `
-  update lease set session_id = s.id, coordinator_id = s.coordinator_id, epoch = epoch + 1, parked_until = null
+  update lease set session_id = s.id, coordinator_id = s.coordinator_id, epoch = epoch + 1, parked_until = null,
+    away = away + greatest($2 - (parked_until - ${RECONNECT}), interval '0')
   from session s join coordinator c on c.id = s.coordinator_id cross join lateral (
     select id from lease
     where instance = s.instance and state = 'held' and machine_id = s.machine_id and session_id <> s.id limit 1 for update
@@ -331,9 +335,6 @@ export async function sessionHolds(sql: Sql, session: SessionId): Promise<boolea
   const rows = await sql.query("select from lease where session_id = $1 and state = 'held'", [session]);
   return rows.length > 0;
 }
-
-/** Of the host type that `lease` is for: how long its agent process may stay away. */
-const RECONNECT = "(select reconnect_ms * interval '1 ms' from host_type where name = lease.queue)";
 
 /** Nobody drives the lease from now on; its agent process may come back for as long as its host type has. False: it was lost before. */
 export async function parkLease(sql: Sql, { id, epoch }: Held, now: EpochMs): Promise<boolean> {

@@ -2,7 +2,8 @@
 alter table lease
   add column epoch        integer not null default 0, -- +1 at every claim and adoption; who drives writes only while his stands
   add column instance     text,                       -- the agent process that holds it; null: its commands die with their connection
-  add column parked_until timestamptz;                -- held, and driven by nobody: so long it waits for that process to come back
+  add column parked_until timestamptz,                -- held, and driven by nobody: so long it waits for that process to come back
+  add column away         interval not null default '0'; -- for so long in all it did, and the process came back
 alter table host_type
   add column reconnect_ms integer not null default 300000; -- so long such a process is waited for; kept in step with the configuration
 alter table session
