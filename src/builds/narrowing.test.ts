@@ -4,12 +4,14 @@ import { checkFarm } from "../config/check.ts";
 import { type BuildId, buildId, type EpochMs, minutes, plus } from "../farm/ids.ts";
 import { insertRebuild } from "../store/builds.ts";
 import { branchHeads, recordBranch, recordRepo } from "../store/commits.ts";
+import { turnedBy } from "../store/pages-culprits.ts";
 import type { Sql } from "../store/sql.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
 import { addHostType, NOON } from "../store/testing/farm.ts";
 import { look, Narrowing } from "./narrowing.ts";
 import { planFound } from "./plan-found.ts";
+import { MOST_FAILED } from "./test-edges.ts";
 import { TestFarm } from "./testing/farm.ts";
 
 const HOST = "host-linux-amd64-x";
@@ -432,6 +434,29 @@ describe("tests that turned red", () => {
     await told.test("e", "a! b- c+");
     await told.look();
     expect(await told.standing()).toBe("a: range i after a (7), b: range e after a (3)");
+  });
+
+  test("however many tests lost their machines, those that failed are told one by one", async () => {
+    const lost = Array.from({ length: MOST_FAILED + 1 }, (_, n) => `l${n}!`).join(" ");
+    const told = await redTests(`a- b- c+ ${lost}`);
+    expect(await told.standing()).toBe("a: range i after a (7), b: range i after a (7)");
+    await told.test("e", `a+ b- c+ ${lost}`);
+    await told.look();
+    expect(await told.standing()).toBe("a: range i after e (3), b: range e after a (3)");
+  });
+
+  test("a commit whose build lost machines and failed by nothing else broke nothing", async () => {
+    const told = await story(TESTS);
+    await told.push("abc", 3);
+    await told.test("a", "a+ b+ c+");
+    await told.test("b", "a+ b! c+");
+    await told.test("c", "a+ b- c!");
+    const commits = await told.sql.query<{ id: number }>("select id from commit order by hash");
+    const turned = await Promise.all(commits.map(({ id }) => turnedBy(told.sql, id)));
+    expect(turned).toEqual([[], [], []]);
+    await told.sql.query("update test set outcome = 'failure' where outcome = 'unschedulable'");
+    const [, second] = commits;
+    expect(await turnedBy(told.sql, second?.id ?? 0)).toEqual([{ builder: "linux-amd64", mended: false }]);
   });
 
   test("a new test that fails has no green end: then the builder is looked at as a whole", async () => {

@@ -12,11 +12,22 @@ export interface FailedTests {
   readonly whole: boolean;
 }
 
-/** The tests that failed in a build, in the order of its list; none when it did not get to its tests, and when they are more than `most`. */
+/** Whether more than `most` tests failed in the run `r`, as SQL. What lost its machines is in `failed` too, and is not counted here. */
+const many = (most: string): string =>
+  `(r.failed > ${most} and (
+     select count(*) from (select from test where build_id = r.build_id and outcome = 'failure' limit ${most}::integer + 1) f
+   ) > ${most})`;
+
+/**
+ * The tests that failed in a build, in the order of its list, and those whose machines were lost unless they are many; none when it did not
+ * get to its tests, and when more than `most` failed.
+ */
 export async function failedIn(sql: Sql, build: BuildId, most: number): Promise<string[]> {
   const rows = await sql.query<{ name: string }>(
     `select t.name from test_run r join test t on t.build_id = r.build_id
-     where r.build_id = $1 and r.ended_at is not null and r.failed <= $2 and t.outcome in ('failure', 'unschedulable') order by t.number`,
+     where r.build_id = $1 and r.ended_at is not null and not ${many("$2")}
+       and (t.outcome = 'failure' or t.outcome = 'unschedulable' and r.failed <= $2)
+     order by t.number`,
     [build, most],
   );
   return rows.map(({ name }) => name);
@@ -36,11 +47,11 @@ export async function failedOf(
     names: string[] | null;
     lost: string[] | null;
   }>(
-    `select r.build_id as build, r.failed > $3 as many, not r.stopped as whole, t.names, t.lost
-     from test_run r left join lateral (
+    `select r.build_id as build, m.many, not r.stopped as whole, t.names, t.lost
+     from test_run r cross join lateral (select ${many("$3")} as many) m left join lateral (
        select array_agg(name) filter (where outcome = 'failure') as names, array_agg(name) filter (where outcome <> 'failure') as lost
        from test
-       where r.failed <= $3 and build_id = r.build_id and outcome in ('failure', 'unschedulable') and name = any ($2::text[])
+       where build_id = r.build_id and (outcome = 'unschedulable' or outcome = 'failure' and not m.many) and name = any ($2::text[])
      ) t on true
      where r.build_id = any ($1::bigint[]) and r.ended_at is not null`,
     [builds, names, most],

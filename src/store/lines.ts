@@ -41,7 +41,7 @@ export interface LineCommit {
 }
 
 /** The outcome of the build `o` as far as it is the code's, as SQL. */
-const SAYS = `
+export const SAYS = `
   case when o.outcome = 'failure'
     and exists (select from test_run where build_id = o.id and ended_at is not null)
     and exists (select from test where build_id = o.id and outcome = 'unschedulable')

@@ -1,6 +1,6 @@
 /** Reading for pages: since when builders are red, which commit did it, and what a commit broke and mended. */
 
-import type { StandingKind } from "./lines.ts";
+import { SAYS, type StandingKind } from "./lines.ts";
 import { at, type Sql } from "./sql.ts";
 
 /** A commit as a sentence names it. */
@@ -88,10 +88,10 @@ export interface Turned {
 export async function turnedBy(sql: Sql, commitId: number): Promise<Turned[]> {
   return sql.query(
     `with verdict as (
-       select b.commit_id, b.builder, b.recipe, bool_or(b.outcome = 'success') as green
+       select o.commit_id, o.builder, o.recipe, bool_or(o.outcome = 'success') as green
        from commit c join commit p on p.repo = c.repo and p.hash = c.parents[1]
-         join build b on b.commit_id in (c.id, p.id) and b.outcome in ('success', 'failure')
-       where c.id = $1 group by b.commit_id, b.builder, b.recipe
+         join build o on o.commit_id in (c.id, p.id) and o.outcome in ('success', 'failure') and ${SAYS} <> 'infra_failure'
+       where c.id = $1 group by o.commit_id, o.builder, o.recipe
      )
      select distinct mine.builder, mine.green as mended
      from verdict mine join verdict before using (builder, recipe)
