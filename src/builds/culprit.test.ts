@@ -7,11 +7,11 @@ import {
   type Edge,
   lineOfKey,
   newestBuild,
+  openIn,
   standingOf,
   standingRow,
   TRIES,
   unneeded,
-  unneededByAll,
   wanted,
   wantedForAll,
 } from "./culprit.ts";
@@ -32,6 +32,7 @@ const LETTERS: Readonly<Record<string, Partial<LineBuild>>> = {
   w: { state: "scheduled", outcome: null, narrows: true },
   q: { state: "scheduled", outcome: null, narrows: true, requested: true },
   o: { state: "running", outcome: null },
+  x: { state: "scheduled", outcome: null, narrows: true, ours: false },
 };
 
 function buildOf(letter: string, id: number): LineBuild {
@@ -41,6 +42,7 @@ function buildOf(letter: string, id: number): LineBuild {
     recipe: "now",
     pair: [null, null, null],
     narrows: false,
+    ours: true,
     requested: false,
   } as const;
   return { id: buildId(id), ...plain, ...LETTERS[letter] };
@@ -106,7 +108,10 @@ describe("standingOf()", () => {
     ["R gR g", "recipe 1, green 1"], // the same code was green by the earlier recipe
     ["gR g g", "recipe 0, green 0"],
     ["R..g", "range 0-3, 2 between, unverified, open 0"],
-    ["R gii", "commit 0, green 1"], // it could not be verified
+    ["R gii", "range 0-1, 0 between, unverified, open 0"], // the farm cannot build it
+    ["R r g", "range 0-2, 1 between, unverified, open 0"], // what broke it by the earlier recipe may have been something else
+    ["R r G", "range 0-2, 1 between, open 0"],
+    ["Rg G", "commit 0, green 1"], // the other recipe is the newer one
   ])("by another recipe: %s is %s", (text, expected) => {
     expect(said(text)).toBe(expected);
   });
@@ -139,6 +144,11 @@ describe("wanted()", () => {
     ["R c G", []], // somebody canceled it and does not want to see it again
     ["RG", []],
     ["Rg", [1]],
+    ["R gw", []],
+    ["R gii", []],
+    ["R....rg", [5]], // it broke there by the earlier recipe
+    ["R....Rg", [6]],
+    ["R....rG", [3]],
     ["...", []],
     ["RRR", []],
   ])("of %s is %j", (text, expected) => {
@@ -150,12 +160,23 @@ describe("wanted()", () => {
     expect(steps.map((text) => next(text, BATCH))).toEqual([[1, 2], [2, 4], [4, 8], [11], [6]]);
     expect(next("Rww............G", BATCH)).toEqual([]);
     expect(next("Riw............G", BATCH)).toEqual([4]);
+    expect([next("n..............G", BATCH), next("nnn............G", BATCH)]).toEqual([
+      [1, 2],
+      [4, 8],
+    ]); // along the other repository
   });
 });
 
-test("unneeded(): what waits outside of the range, and never what somebody asked for", () => {
-  const of = (text: string) => unneeded(line(text), standingOf(line(text), "now"));
-  expect([of("wRw.Gwq"), of("wGwR"), of("Rwwg"), of("R gw w")]).toEqual([[0, 50], [0, 20], [], [20]]);
+test("unneeded(): what waits outside of the range or by another recipe, and never what somebody asked for", () => {
+  const of = (text: string, recipe = "now") =>
+    unneeded(line(text), openIn([{ test: null, line: line(text), standing: standingOf(line(text), recipe) }]));
+  expect([of("wRw.Gwqx"), of("wGwR"), of("Rwwg"), of("R gw w"), of("rww.g", "old")]).toEqual([
+    [0, 50],
+    [0, 20],
+    [],
+    [20],
+    [10, 20],
+  ]);
 });
 
 /** `ab` failed by these, `-` by something else, `G` passed, `.` was not built, `w` waits; the newest first, which did not narrow anything. */
@@ -196,8 +217,12 @@ test("wantedForAll(): a build answers for all tests, and at most so many are ope
   ]).toEqual([[2], [2], [2, 6], [], [6]]);
 });
 
-test("unneededByAll(): what one test needs stays", () => {
-  expect([unneededByAll(edges("ab w b w G", "ab")), unneededByAll(edges("a w G w b", "ab"))]).toEqual([[], [30]]);
+test("unneeded(): what one test needs stays", () => {
+  const of = (text: string) => {
+    const asked = edges(text, "ab");
+    return unneeded(asked[0]?.line ?? [], openIn(asked));
+  };
+  expect([of("ab w b w G"), of("a w G w b")]).toEqual([[], [30]]);
 });
 
 test("the walk for several tests ends at the commit that broke each, never builds one twice, and costs at most what they cost one by one", () => {

@@ -2,7 +2,7 @@
  * Which commit broke a builder, and which commit to build next to find out. Pure: a line (store/lines.ts) in, an answer out.
  *
  *   green   a build of the commit passed, whatever else its builds did: code that passes now and then (flaky) did not break there
- *   red     none passed and one failed
+ *   red     none passed and one failed by the recipe that is asked about
  *   unknown nothing ran to a verdict: never planned, skipped, canceled, or failed for the farm's own reasons
  *
  * From the newest known commit back, as long as no green one is met, everything is `the red run`; its oldest red commit and the green one
@@ -10,13 +10,15 @@
  * green. A merge is one step of that history, so a merge can be the culprit, with all that it brought. Where the branch has a gap (more
  * commits came at once than are kept) the range stays one.
  *
- * Only builds by one recipe compare, and of a repository that is tested with another one only those with the same branch of it. A green commit that only an earlier recipe built is an end of the range all the same, but before its
- * successor is accused it is built by the recipe of the red end; when it is red then, the configuration did it, and no commit.
+ * Only builds by one recipe compare, and of a repository that is tested with another one only those with the same branch of it. What is red by
+ * another recipe is unknown: something else may have broken it. A commit that is green by another one only is an end of the range all the
+ * same, `unverified`: its successor is accused once it is green by the recipe of the red end as well. When it is red then, the configuration did
+ * it, and no commit; when the farm cannot build it, the range stays one.
  *
  * What is built next (`wanted`) is the middle of the range. With `stride` it is first the commits 1, 2, 4, 8 ... back from where the range
- * began, so that a break just before the red is found after a few builds however old the green is. A commit that the farm could not build is
- * passed over, and tried once more when nothing else is left. The walk ends: each build either halves the range, or uses up one of the
- * TRIES of its commit.
+ * began, so that a break just before the red is found after a few builds however old the green is. Before both, the commit beside the green end
+ * when another recipe has found that it broke there: most likely it still does. A commit that the farm could not build is passed over, and tried
+ * once more when nothing else is left. The walk ends: each build either makes the range smaller, or uses up one of the TRIES of its commit.
  *
  * A test that fails has a line of its own (lineOfKey): the same builds, asked about that test. One build answers for all tests, so the
  * ranges of several are narrowed together (wantedForAll).
@@ -40,7 +42,7 @@ export type Standing =
   | { readonly kind: "green" }
   /** Red as far back as is known. */
   | { readonly kind: "never green"; readonly red: End }
-  /** Somewhere in it. `unverified`: nothing is between, but green was only seen by another recipe. */
+  /** Somewhere in it. `unverified`: green was only seen by another recipe. */
   | {
       readonly kind: "range";
       readonly red: End;
@@ -91,7 +93,7 @@ export function standingOf(line: readonly LineCommit[], recipe: string): Standin
       if (red === undefined) return { kind: "green" };
       const green = end(verdict.build);
       const inside = line.slice(red.at + 1, at);
-      const unverified = verdict.build.recipe !== recipe && tries(commit, recipe) < TRIES;
+      const unverified = verdict.build.recipe !== recipe;
       const next = line[red.at]?.parent === commit.hash;
       if (next && !unverified) return { kind: "commit", red, green };
       const open = (unverified ? line.slice(red.at + 1, at + 1) : inside).flatMap((each) => openOf(each, recipe));
@@ -135,14 +137,18 @@ export function wanted(line: readonly LineCommit[], standing: Standing, recipe: 
   const free = wish.atOnce - standing.open.length;
   if (free <= 0) return [];
   const { red, green } = standing;
-  if (standing.unverified && (wish.greenFirst || standing.between === 0)) return line.slice(green.at, green.at + 1);
-  if (standing.between === 0) return [];
+  const end = line.slice(green.at, green.at + 1).filter((commit) => tries(commit, recipe) < TRIES);
+  if (standing.unverified && end.length > 0 && (wish.greenFirst || standing.between === 0)) {
+    return end.filter((commit) => openOf(commit, recipe).length === 0);
+  }
   const candidates = line
     .map((commit, at) => ({ commit, at, tries: tries(commit, recipe) }))
     .slice(red.at + 1, green.at)
     .filter(({ commit, tries }) => tries < TRIES && openOf(commit, recipe).length === 0);
   const strides = wish.stride ? stridesOf(line, red, recipe) : [];
-  const planned = candidates.filter(({ at, tries }) => tries === 0 && strides.includes(at));
+  const fresh = candidates.filter(({ tries }) => tries === 0);
+  const known = fresh.filter(({ at }) => at + 1 === green.at && brokeBefore(line, at));
+  const planned = known.length > 0 ? known : fresh.filter(({ at }) => strides.includes(at));
   const middle = (red.at + green.at) / 2;
   const rest = candidates.toSorted(
     (a, b) => a.tries - b.tries || Math.abs(a.at - middle) - Math.abs(b.at - middle) || a.at - b.at,
@@ -153,10 +159,10 @@ export function wanted(line: readonly LineCommit[], standing: Standing, recipe: 
 
 /** The same for several edges of one line: the first ones first, a commit that lies in the ranges of several once, `atOnce` for all together. */
 export function wantedForAll(edges: readonly Edge[], recipe: string, wish: Wish): LineCommit[] {
-  const open = new Set(edges.flatMap(({ standing }) => (standing.kind === "range" ? standing.open : [])));
+  const open = openIn(edges);
   const chosen: { readonly at: number; readonly commit: LineCommit }[] = [];
   for (const { line, standing } of edges) {
-    const free = wish.atOnce - open.size - chosen.length;
+    const free = wish.atOnce - open.length - chosen.length;
     if (standing.kind !== "range" || free <= 0) continue;
     if (chosen.some(({ at }) => standing.red.at < at && at <= standing.green.at)) continue;
     for (const commit of wanted(line, standing, recipe, { ...wish, atOnce: standing.open.length + free })) {
@@ -166,23 +172,18 @@ export function wantedForAll(edges: readonly Edge[], recipe: string, wish: Wish)
   return chosen.map(({ commit }) => commit);
 }
 
-/** Of builds that narrow a range: those that wait and that no edge needs any more. */
-export function unneededByAll(edges: readonly Edge[]): BuildId[] {
-  const [first, ...others] = edges.map(({ line, standing }) => unneeded(line, standing));
-  return (first ?? []).filter((build) => others.every((each) => each.includes(build)));
+/** Open builds within the ranges of `edges`. */
+export function openIn(edges: readonly Edge[]): BuildId[] {
+  return [...new Set(edges.flatMap(({ standing }) => (standing.kind === "range" ? standing.open : [])))];
 }
 
-/** Of builds that narrow a range: those that wait and that nobody needs any more as things stand. */
-export function unneeded(line: readonly LineCommit[], standing: Standing): BuildId[] {
-  const needed = (at: number): boolean =>
-    standing.kind === "range" &&
-    at > standing.red.at &&
-    (at < standing.green.at || (standing.unverified && at === standing.green.at));
-  return line.flatMap(({ builds }, at) =>
-    needed(at)
-      ? []
-      : builds.filter((b) => b.narrows && !b.requested && b.state === "scheduled").map((build) => build.id),
-  );
+/** Of our builds that narrow a range: those that wait and are not `needed`, for they are outside of every range, or by another recipe. */
+export function unneeded(line: readonly LineCommit[], needed: readonly BuildId[]): BuildId[] {
+  return line
+    .flatMap(({ builds }) => builds)
+    .filter((build) => build.narrows && build.ours && !build.requested && build.state === "scheduled")
+    .filter(({ id }) => !needed.includes(id))
+    .map(({ id }) => id);
 }
 
 /** As the database keeps it; undefined: not red. */
@@ -222,10 +223,10 @@ export function lineOfKey(
 
 type Verdict =
   | { readonly green: true; readonly build: LineBuild }
-  /** `earlier`: the same commit was green by another recipe. */
+  /** `earlier`: before that, the same commit was green by another recipe. */
   | { readonly green: false; readonly build: LineBuild; readonly earlier: LineBuild | undefined };
 
-/** What `recipe` says about a commit, else what any other does; undefined: nothing. */
+/** What `recipe` says about a commit, else that another one passed; undefined: nothing. */
 function verdictOf({ builds }: LineCommit, recipe: string): Verdict | undefined {
   const own = builds.filter((build) => build.recipe === recipe);
   const others = builds.filter((build) => build.recipe !== recipe);
@@ -233,12 +234,24 @@ function verdictOf({ builds }: LineCommit, recipe: string): Verdict | undefined 
     list.findLast((build) => build.outcome === outcome);
   const passed = last(own, "success");
   if (passed) return { green: true, build: passed };
-  const earlier = last(others, "success");
   const failed = last(own, "failure");
-  if (failed) return { green: false, build: failed, earlier };
-  if (earlier) return { green: true, build: earlier };
-  const failedEarlier = last(others, "failure");
-  return failedEarlier && { green: false, build: failedEarlier, earlier: undefined };
+  if (failed) {
+    const before = builds.slice(
+      0,
+      builds.findIndex((build) => build.recipe === recipe),
+    );
+    return { green: false, build: failed, earlier: last(before, "success") };
+  }
+  const passedOtherwise = last(others, "success");
+  return passedOtherwise && { green: true, build: passedOtherwise };
+}
+
+/** Whether by some recipe the commit at `at` is red and the one before it green. */
+function brokeBefore(line: readonly LineCommit[], at: number): boolean {
+  const by = (place: number, outcome: LineBuild["outcome"]): string[] =>
+    (line[place]?.builds ?? []).filter((build) => build.outcome === outcome).map(({ recipe }) => recipe);
+  const [passed, passedBefore] = [by(at, "success"), by(at + 1, "success")];
+  return by(at, "failure").some((recipe) => passedBefore.includes(recipe) && !passed.includes(recipe));
 }
 
 function openOf({ builds }: LineCommit, recipe: string): LineBuild[] {
@@ -256,10 +269,14 @@ function tries({ builds }: LineCommit, recipe: string): number {
   return used;
 }
 
-/** Places 1, 2, 4, 8 ... back from the red commit that the range began with: the oldest that was not built for the sake of a range. */
+/**
+ * Places 1, 2, 4, 8 ... back from the red commit that the range began with: the oldest that was not built for the sake of a range, else, as along
+ * the other repository's commits, the newest.
+ */
 function stridesOf(line: readonly LineCommit[], red: End, recipe: string): number[] {
-  const began = line.slice(0, red.at + 1).findLastIndex((commit) => verdictOf(commit, recipe)?.build.narrows === false);
-  const from = began === -1 ? red.at : began;
+  const run = line.slice(0, red.at + 1).map((commit) => verdictOf(commit, recipe)?.build);
+  const began = run.findLastIndex((build) => build?.narrows === false);
+  const from = began === -1 ? run.findIndex((build) => build !== undefined) : began;
   const strides: number[] = [];
   for (let stride = 1; from + stride < line.length; stride *= 2) strides.push(from + stride);
   return strides;

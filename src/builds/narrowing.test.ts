@@ -234,6 +234,37 @@ describe("red after green", () => {
     ]);
   });
 
+  test("two branches that share commits do not take back what the other one needs", async () => {
+    const told = await story();
+    await told.push("a");
+    await told.end("a", "success");
+    await told.push("abcdefg");
+    await told.end("g", "success");
+    await told.push("abcdefghi");
+    await told.push("abcdx", 1, "release");
+    await told.end("ix", "failure");
+    for (let n = 0; n < 3; n++) await told.look();
+    expect([await told.standing(), await told.builds()]).toEqual([
+      "range i after g (1), range x after a (3)",
+      "a:success g:success i:failure x:failure h:scheduled+ c:scheduled+",
+    ]);
+  });
+
+  test("a build by an older recipe that somebody repeats says nothing about what is newer", async () => {
+    const told = await story();
+    await told.push("a");
+    await told.end("a", "failure");
+    told.config = farm({ steps: ["make world"] });
+    const [commit] = await told.sql.query<{ id: number }>("select id from commit");
+    const commits = [{ id: commit?.id ?? 0, hash: hashOf("a"), committedAt: at("a") }];
+    await told.sql.tx((tx) => planFound(tx, told.config, { repo: REPO, branch: "main", commits }, at("z")));
+    await told.end("a", "success");
+    await insertRebuild(told.sql, { of: buildId(1), who: "ann", class: "try", rank: 1, starvesAt: NOON }, NOON);
+    await told.end("a", "failure");
+    await told.look();
+    expect([await told.standing(), await told.builds()]).toEqual(["", "a:failure a:success a:failure"]);
+  });
+
   test("several coordinators that look at once build one commit once", async () => {
     const told = await redAfterGreen();
     await told.end("e", "success");

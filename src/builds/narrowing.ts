@@ -5,7 +5,8 @@
  * changed, and every SWEEP for what got lost; each look asks culprit.ts where the line stands, keeps that in the table `standing`, wants the
  * builds that make its range smaller and takes back those that do not any more. Only what the configuration in force builds is narrowed, by
  * the recipe in force, and no builder whose failures are known, nor a branch that is gone. Where a few tests fail it is done for each
- * (test-edges.ts). What is tested with another repository has a line for each branch of that, and may go on along that one's commits (pair-edges.ts).
+ * (test-edges.ts). What is tested with another repository has a line for each branch of that, and may go on along that one's commits
+ * (pair-edges.ts); while that one moves, what was begun is brought to its end first (views.ts).
  *
  *   background   one build at a time, for machines that have nothing else to do (the class sees to that)
  *   batch        two at a time and in the class of the builds that were skipped: without them a busy farm would never know
@@ -21,7 +22,7 @@ import type { Recipe } from "../farm/build.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { messageOf } from "../farm/errors.ts";
-import { type BuildId, buildId, type EpochMs, type Ms, ms, seconds } from "../farm/ids.ts";
+import { type BuildId, buildId, type Ms, ms, seconds } from "../farm/ids.ts";
 import { Wake } from "../farm/wake.ts";
 import { rankOf, starvesAt } from "../schedule/order.ts";
 import { recipeDigest } from "../store/builds.ts";
@@ -30,33 +31,24 @@ import {
   allBranches,
   insertNarrowing,
   keepStandings,
+  type LineBuild,
   type LineCommit,
   type LineName,
   linesOfBuilds,
   linesToLookAt,
   lockBranch,
   readLine,
-  type StandingRow,
   standingLines,
+  toldBy,
 } from "../store/lines.ts";
 import type { Sql } from "../store/sql.ts";
 import { skipBuilds } from "../store/superseded.ts";
-import {
-  type Edge,
-  lineOfPair,
-  newestBuild,
-  type Pair,
-  pairsOf,
-  standingOf,
-  standingRow,
-  unneededByAll,
-  type Wish,
-  wantedForAll,
-} from "./culprit.ts";
-import { alongOther, type OtherEdge, withOther } from "./pair-edges.ts";
+import { type Edge, lineOfPair, type Pair, pairsOf, standingOf } from "./culprit.ts";
+import { alongOther, type OtherEdge } from "./pair-edges.ts";
 import { plan, type Tips } from "./plan.ts";
 import { publishBuild, publishEnded } from "./publish.ts";
 import { redEdges } from "./test-edges.ts";
+import { type Decision, decisionOf, type View, wantedOf } from "./views.ts";
 
 export const SWEEP: Ms = seconds(60);
 /** What ends close together is looked at together. */
@@ -148,33 +140,17 @@ export async function look(deps: NarrowingDeps, lines: readonly LineName[] | "ev
   const named = all ? await everyLine(sql, config()) : lines;
   if (named.length === 0) return;
   for (const line of await linesToLookAt(sql, named, NEWEST)) {
-    await act(deps, line, all, await decide(sql, config(), line, await readLine(sql, line, LOOK_BACK), all));
+    await act(deps, line, all, await decide(sql, config(), line, all));
   }
 }
 
-/** A build that makes a range smaller. */
-interface Wanted {
-  readonly commitId: number;
-  readonly committedAt: EpochMs;
-  readonly recipe: Recipe;
-}
-
-interface Decision {
-  readonly standings: readonly StandingRow[];
-  readonly unneeded: readonly BuildId[];
-  readonly wanted: readonly Wanted[];
-}
-
-/** What is to be done about a line, whoever asks. `tidy`: also about builds that only the configuration speaks against. */
-async function decide(
-  sql: Sql,
-  config: FarmConfig,
-  line: LineName,
-  all: readonly LineCommit[],
-  tidy: boolean,
-): Promise<Decision> {
+/** What is to be done about a line, whoever asks, of what is tested with each branch of another repository by itself (views.ts). */
+async function decide(sql: Sql, config: FarmConfig, line: LineName, tidy: boolean): Promise<Decision> {
+  const [all, told] = [await readLine(sql, line, LOOK_BACK), await toldBy(sql, line)];
   const parts: Decision[] = [];
-  for (const pair of pairsOf(all)) parts.push(await decidePair(sql, config, line, lineOfPair(all, pair), tidy));
+  for (const commits of pairsOf(all).map((pair) => lineOfPair(all, pair))) {
+    parts.push(await decisionOf(commits, told, tidy, (build) => viewBy(sql, config, line, commits, build)));
+  }
   return {
     standings: parts.flatMap(({ standings }) => standings),
     unneeded: parts.flatMap(({ unneeded }) => unneeded),
@@ -182,32 +158,29 @@ async function decide(
   };
 }
 
-/** The same of what is tested with one branch of one other repository, or with none. */
-async function decidePair(
+/** What the recipe of `build` says about the line. */
+async function viewBy(
   sql: Sql,
   config: FarmConfig,
   line: LineName,
   commits: readonly LineCommit[],
-  tidy: boolean,
-): Promise<Decision> {
+  build: LineBuild,
+): Promise<View> {
   const builder = config.builders.find(({ name }) => name === line.builder);
-  const newest = newestBuild(commits);
-  const recipe = newest && (await recipeInForce(sql, config, line, newest.pair));
-  const edges = newest ? await edgesOf(sql, commits, newest.recipe, recipe?.tests !== undefined) : [];
-  const may = recipe !== undefined && newest?.recipe === recipeDigest(recipe).digest && worthwhile(builder);
+  const inForce = await recipeInForce(sql, config, line, build.pair);
+  const edges = await edgesOf(sql, commits, build.recipe, inForce?.tests !== undefined);
   const moved = new Map<Edge, OtherEdge>();
   for (const edge of edges) {
-    const other = newest && (await alongOther(sql, line.builder, newest.recipe, edge, LOOK_BACK));
+    const other = await alongOther(sql, line.builder, build.recipe, edge, LOOK_BACK);
     if (other) moved.set(edge, other);
   }
-  const nothing: Edge = { test: null, line: commits, standing: { kind: "green" } };
-  const kept = (may || !tidy) && edges.length > 0;
-  const needed = new Set(kept ? openOf([...moved.values()]) : []);
+  const so = inForce !== undefined && build.recipe === recipeDigest(inForce).digest && worthwhile(builder);
   const batch = builder?.superseded === "batch";
   return {
-    standings: recipe ? edges.flatMap((edge) => standingRow(moved.get(edge) ?? edge) ?? []) : [],
-    unneeded: unneededByAll(kept ? edges : [nothing]).filter((build) => !needed.has(build)),
-    wanted: may ? wantedOf(commits, edges, moved, recipe, { stride: batch, atOnce: batch ? 2 : 1 }) : [],
+    recipe: build.recipe,
+    edges: edges.map((edge) => moved.get(edge) ?? edge),
+    wanted: so ? wantedOf(commits, edges, moved, inForce, { stride: batch, atOnce: batch ? 2 : 1 }) : [],
+    configured: so ? "so" : inForce ? "otherwise" : "no",
   };
 }
 
@@ -223,37 +196,6 @@ async function recipeInForce(
   const tips: Tips = (name) => (name === other ? [{ branch: otherBranch ?? "", hash: hash ?? "" }] : []);
   const recipes = plan(config, repo, branch, tips);
   return recipes.find((recipe) => recipe.builder === builder && (recipe.with?.repo ?? null) === other);
-}
-
-/** The builds to want next: along the line's own commits, then along the other repository's, `atOnce` for all together. */
-function wantedOf(
-  commits: readonly LineCommit[],
-  edges: readonly Edge[],
-  moved: ReadonlyMap<Edge, OtherEdge>,
-  recipe: Recipe,
-  wish: Wish,
-): Wanted[] {
-  const { digest } = recipeDigest(recipe);
-  const stayed = edges.filter((edge) => !moved.has(edge));
-  const others = [...moved.values()];
-  let free = wish.atOnce - openOf([...stayed, ...others]).length;
-  const wishFor = (asked: readonly Edge[]): Wish => {
-    return { ...wish, atOnce: openOf(asked).length + free, greenFirst: recipe.with !== undefined };
-  };
-  const wanted = wantedForAll(stayed, digest, wishFor(stayed)).map((commit): Wanted => ({ ...commit, recipe }));
-  free -= wanted.length;
-  for (const edge of others) {
-    const own = commits.find(({ commitId }) => commitId === edge.own);
-    const found = own ? wantedForAll([edge], digest, wishFor([edge])) : [];
-    free -= found.length;
-    for (const { hash } of found) if (own) wanted.push({ ...own, recipe: withOther(recipe, hash) });
-  }
-  return wanted;
-}
-
-/** Open builds within the ranges of `edges`. */
-function openOf(edges: readonly Edge[]): BuildId[] {
-  return [...new Set(edges.flatMap(({ standing }) => (standing.kind === "range" ? standing.open : [])))];
 }
 
 /** Of the tests that fail, or of the builder as a whole. */
@@ -275,7 +217,7 @@ async function act(deps: NarrowingDeps, line: LineName, tidy: boolean, seen: Dec
       return { news: await keepStandings(tx, line, seen.standings, now), skipped: [], made: [] };
     }
     await lockBranch(tx, line.repo, line.branch);
-    const decision = await decide(tx, deps.config(), line, await readLine(tx, line, LOOK_BACK), tidy);
+    const decision = await decide(tx, deps.config(), line, tidy);
     const batch = deps.config().builders.find(({ name }) => name === line.builder)?.superseded === "batch";
     const { releaseBranches = [] } = deps.config().repos.find(({ name }) => name === line.repo) ?? {};
     const skipped = await skipBuilds(tx, decision.unneeded, "not needed any more to find the culprit", now);

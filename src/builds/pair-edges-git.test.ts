@@ -1,6 +1,5 @@
 /** Who broke a pair, in two real git repositories: its own commit, or one of the repository that it is tested with. */
 import { expect, test } from "vitest";
-import { checkFarm } from "../config/check.ts";
 import { Bench } from "../source/testing/bench.ts";
 import { TestRepository } from "../source/testing/repository.ts";
 import { systemClock } from "../store/system-clock.ts";
@@ -8,34 +7,21 @@ import { quiet } from "../store/testing/database.ts";
 import { addHostType } from "../store/testing/farm.ts";
 import { look } from "./narrowing.ts";
 import { planFound } from "./plan-found.ts";
-
-const HOST = "host-linux-amd64-x";
-const FARM = checkFarm({
-  repos: ["app", "go"].map((name) => ({ name, url: name, depth: 1 })),
-  hosts: [{ hostType: HOST, trust: "team" }],
-  builders: [
-    {
-      name: "mod",
-      host: HOST,
-      repos: ["app"],
-      steps: ["make"],
-      against: { repo: "go", branches: ["main"] },
-      sources: [
-        { dir: "src", commit: "own" },
-        { dir: "go", commit: "other" },
-      ],
-    },
-  ],
-});
+import { HOST, PAIR_FARM } from "./testing/pair-farm.ts";
 
 /** For git and the farm on a busy machine. */
 const SLOW = { timeout: 20_000 };
+
+type Red = (app: number, go: number) => boolean;
 
 /** Both have one commit, `app 1` and `go 1`, and the pair of them is green. */
 class Story {
   readonly bench: Bench;
   readonly app: TestRepository;
   readonly go: TestRepository;
+  /** Commits that they have. */
+  #own = 1;
+  #other = 1;
 
   private constructor(bench: Bench, app: TestRepository, go: TestRepository) {
     this.bench = bench;
@@ -46,7 +32,7 @@ class Story {
   static async begin(bench: Bench): Promise<Story> {
     await addHostType(bench.sql, HOST);
     bench.planned = (tx, found) =>
-      planFound(tx, FARM, { ...found, commits: found.commits.slice(0, 1) }, systemClock.now());
+      planFound(tx, PAIR_FARM, { ...found, commits: found.commits.slice(0, 1) }, systemClock.now());
     const [app, go] = [
       await TestRepository.init(`${bench.folder}/app`),
       await TestRepository.init(`${bench.folder}/go`),
@@ -64,18 +50,18 @@ class Story {
     return story;
   }
 
-  /** `count` commits each, of which the farm is told at once; the pairs of heads that are planned. */
+  /** So many commits more, of which the farm is told at once: the pair of heads is planned, and what else it planned on the way is canceled. */
   async push(own: number, other: number): Promise<void> {
     const { bench } = this;
-    for (let i = 2; i < 2 + other; i++) await this.go.commit(`go ${i}`);
-    for (let i = 2; i < 2 + own; i++) await this.app.commit(`app ${i}`);
-    const head = `app ${1 + own}, go ${1 + other}`;
+    for (let i = 0; i < other; i++) await this.go.commit(`go ${++this.#other}`);
+    for (let i = 0; i < own; i++) await this.app.commit(`app ${++this.#own}`);
+    const head = `app ${this.#own}, go ${this.#other}`;
     bench.source.poke("go");
     bench.source.poke("app");
     await expect.poll(() => this.waiting(), SLOW).toContain(head);
     await bench.sql.query(
       `update build b set state = 'ended', outcome = 'canceled', ended_at = now() from commit c, recipe r
-       where c.id = b.commit_id and r.digest = b.recipe and b.state <> 'ended' and (c.message, r.with_hash)
+       where c.id = b.commit_id and r.digest = b.recipe and b.state <> 'ended' and not b.narrows and (c.message, r.with_hash)
          is distinct from ($1, (select hash from commit where message = $2))`,
       head.split(", "),
     );
@@ -91,32 +77,40 @@ class Story {
     return rows.map(({ pair }) => pair);
   }
 
-  /** What waits ends so, and everything is looked at. */
-  async end(outcome: "success" | "failure"): Promise<void> {
+  /** What waits ends so, of what narrows and what does not the one that is asked for, and everything is looked at. */
+  async end(outcome: "success" | "failure", narrows?: boolean): Promise<void> {
     await this.bench.sql.query(
       `with b as (
-         update build set state = 'ended', outcome = $1, started_at = now(), ended_at = now() where state <> 'ended' returning id
+         update build set state = 'ended', outcome = $1, started_at = now(), ended_at = now()
+         where state <> 'ended' and ($2::boolean is null or narrows = $2) returning id
        )
        update attempt set state = 'ended', outcome = $1, started_at = now(), ended_at = now() from b where build_id = b.id`,
-      [outcome],
+      [outcome, narrows ?? null],
     );
     const bus = { publish: () => {}, subscribe: () => {} };
-    const deps = { sql: this.bench.sql, bus, clock: systemClock, log: quiet, config: () => FARM };
+    const deps = { sql: this.bench.sql, bus, clock: systemClock, log: quiet, config: () => PAIR_FARM };
     await look(deps, "everything");
   }
 
   /** Ends the pair of heads, which is red, and whatever is built to narrow, one after the other, as `red` has it; the pairs that were built, in order. */
-  async narrow(red: (app: number, go: number) => boolean): Promise<string[]> {
+  async narrow(red: Red): Promise<string[]> {
     const built: string[] = [];
     await this.end("failure");
     for (;;) {
-      const [pair, ...more] = await this.waiting();
-      expect(more).toEqual([]);
+      const pair = await this.step(red);
       if (pair === undefined) return built.toSorted();
       built.push(pair);
-      const [own = 0, other = 0] = pair.split(", ").map((name) => Number(name.split(" ")[1]));
-      await this.end(red(own, other) ? "failure" : "success");
     }
+  }
+
+  /** Ends the one build that waits as `red` has it; undefined: none does. */
+  async step(red: Red): Promise<string | undefined> {
+    const [pair, ...more] = await this.waiting();
+    expect(more).toEqual([]);
+    if (pair === undefined) return undefined;
+    const [own = 0, other = 0] = pair.split(", ").map((name) => Number(name.split(" ")[1]));
+    await this.end(red(own, other) ? "failure" : "success");
+    return pair;
   }
 
   standing(): Promise<unknown[]> {
@@ -157,6 +151,46 @@ test("both moved, and the other one did it: the last green commit is red with th
   await story.push(3, 3);
   expect(await story.narrow((_, go) => go >= 3)).toEqual(["app 1, go 2", "app 1, go 3", "app 1, go 4"]);
   expect(await story.standing()).toEqual([{ kind: "commit", repo: "go", red: "go 3", green: "go 2", between: 0 }]);
+});
+
+test("a commit that is red with an older one of the other repository is not accused of it: what is red must be red with the one in force", async () => {
+  await using bench = await Bench.make();
+  const story = await Story.begin(bench);
+  const red: Red = (app, go) => go === 2 || app === 3; // go 3 mends go 2, and app 3 breaks by itself
+  await story.push(1, 1);
+  await story.end("failure");
+  await story.push(1, 1);
+  await story.end("failure", false);
+  expect(await story.waiting()).toEqual(["app 1, go 2"]); // what was begun
+  const built: string[] = [];
+  for (const named of ["go 2", "go 2", "app 3"]) {
+    built.push((await story.step(red)) ?? "");
+    expect(await story.standing()).toMatchObject([{ kind: "commit", red: named }]);
+  }
+  expect(built).toEqual(["app 1, go 2", "app 1, go 3", "app 2, go 3"]);
+  expect(await story.step(red)).toBeUndefined();
+});
+
+test("while the other repository moves a range gets smaller all the same, by one build at a time, and the culprit that is named stays so", async () => {
+  await using bench = await Bench.make();
+  const story = await Story.begin(bench);
+  const red: Red = (app) => app >= 4;
+  await story.push(8, 0);
+  await story.end("failure");
+  const built: string[] = [];
+  const standings: unknown[] = [];
+  for (let moves = 0; moves < 6; moves++) {
+    await story.push(0, 1);
+    await story.end("failure", false);
+    built.push((await story.step(red)) ?? "");
+    standings.push(...(await story.standing()));
+  }
+  expect(built).toEqual(["app 5, go 1", "app 3, go 1", "app 4, go 1", "app 3, go 4", "app 4, go 4", "app 3, go 6"]);
+  const named = { kind: "commit", red: "app 4", green: "app 3", between: 0 };
+  expect(standings).toMatchObject([{ kind: "range", between: 3 }, { between: 1 }, named, named, named, named]);
+  const rest = [await story.step(red), await story.step(red), await story.step(red), await story.step(red)];
+  expect(rest).toEqual(["app 4, go 6", "app 3, go 7", "app 4, go 7", undefined]);
+  expect(await story.standing()).toMatchObject([named]);
 });
 
 test("a newer commit of the other repository does not take back what narrows, and what is known is used again", async () => {

@@ -36,7 +36,13 @@ export async function alongOther(
   if (line.length === 0) return undefined; // of no pair
   const [moved] =
     test === null ? [{ test, line, standing: standingOf(line, recipe) }] : await testEdges(sql, line, recipe, [test]);
-  return moved?.standing.kind === "commit" || moved?.standing.kind === "range" ? { ...moved, own } : undefined;
+  return moved && ofOther(moved, own);
+}
+
+/** An edge of the other repository's line, which is tested with `own`, if it tells who did it. */
+export function ofOther(edge: Edge, own: number): OtherEdge | undefined {
+  const { kind } = edge.standing;
+  return kind === "commit" || kind === "range" ? { ...edge, own } : undefined;
 }
 
 /** The recipe of the same pair with another commit of the other repository. */

@@ -26,6 +26,8 @@ export interface LineBuild {
   readonly pair: readonly [repo: string | null, branch: string | null, hash: string | null];
   /** The farm planned it to narrow a range. */
   readonly narrows: boolean;
+  /** It was planned for this branch, not for another one that has the commit too. */
+  readonly ours: boolean;
   /** Somebody asked for it. */
   readonly requested: boolean;
 }
@@ -36,7 +38,7 @@ export interface LineCommit {
   /** Hash of the first parent; null: it is a root. */
   readonly parent: string | null;
   readonly committedAt: EpochMs;
-  /** Oldest first. */
+  /** Oldest first; one that repeats another is beside that. */
   readonly builds: readonly LineBuild[];
 }
 
@@ -69,7 +71,8 @@ export async function readLine(
        join commit c on c.id = h.commit_id
        left join lateral (
          select jsonb_agg(jsonb_build_object('id', o.id, 'state', o.state, 'outcome', ${SAYS}, 'recipe', o.recipe, 'narrows', o.narrows,
-           'pair', jsonb_build_array(r.with_repo, r.with_branch, r.with_hash), 'requested', o.requested_by is not null) order by o.id) as builds
+           'ours', o.branch = $2, 'pair', jsonb_build_array(r.with_repo, r.with_branch, r.with_hash), 'requested', o.requested_by is not null
+         ) order by coalesce(o.rebuild_of, o.id), o.id) as builds
          from build o join recipe r on r.digest = o.recipe where o.commit_id = h.commit_id and o.builder = $3
        ) b on true
      order by h.position desc`,
@@ -101,7 +104,8 @@ export async function readOtherLine(
        left join lateral (
          select jsonb_agg(jsonb_build_object('id', o.id, 'state', o.state, 'outcome', ${SAYS},
            'recipe', case when r.body #- '{with,hash}' = a.rest then $3 else o.recipe end, 'narrows', o.narrows,
-           'pair', jsonb_build_array(r.with_repo, r.with_branch, r.with_hash), 'requested', o.requested_by is not null) order by o.id) as builds
+           'ours', false, 'pair', jsonb_build_array(r.with_repo, r.with_branch, r.with_hash), 'requested', o.requested_by is not null
+         ) order by coalesce(o.rebuild_of, o.id), o.id) as builds
          from build o join recipe r on r.digest = o.recipe
          where o.commit_id = $1 and o.builder = $2 and r.with_repo = a.with_repo and r.with_branch = a.with_branch and r.with_hash = c.hash
        ) b on true
@@ -222,26 +226,47 @@ export interface StandingRow {
   readonly between: number;
 }
 
+/** By which recipes a line was looked at, their digests. */
+export interface ToldBy {
+  /** By which it is told since when it is red. */
+  readonly recipe: string;
+  /** By which it was narrowed. */
+  readonly looking: string;
+}
+
+/** Those of a line's standings, each once. */
+export async function toldBy(sql: Sql, { repo, branch, builder }: LineName): Promise<ToldBy[]> {
+  return sql.query(
+    `select recipe, looking from standing where repo = $1 and branch = $2 and builder = $3
+     group by recipe, looking order by min(place)`,
+    [repo, branch, builder],
+  );
+}
+
 /** Keeps where a line stands, and nothing of it that is not in `standings`; none: it is not red. Returns whether that is news. */
 export async function keepStandings(
   sql: Sql,
   line: LineName,
-  standings: readonly StandingRow[],
+  standings: readonly (StandingRow & ToldBy)[],
   now: EpochMs,
 ): Promise<boolean> {
   const [row] = await sql.query<{ news: number }>(
     `with gone as (
        delete from standing where repo = $1 and branch = $2 and builder = $3 and place >= $4 returning 1
      ), kept as (
-       insert into standing as s (repo, branch, builder, place, test, kind, red_build, red_commit, green_build, green_commit, between, changed_at)
-       select $1, $2, $3, w.place - 1, w.test, w.kind, w.red_build, w.red_commit, w.green_build, w.green_commit, w.between, $5
-       from unnest($6::text[], $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::integer[])
-         with ordinality as w (test, kind, red_build, red_commit, green_build, green_commit, between, place)
+       insert into standing as s (repo, branch, builder, place, test, kind, red_build, red_commit, green_build, green_commit, between,
+         recipe, looking, changed_at)
+       select $1, $2, $3, w.place - 1, w.test, w.kind, w.red_build, w.red_commit, w.green_build, w.green_commit, w.between,
+         w.recipe, w.looking, $5
+       from unnest($6::text[], $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::integer[], $13::text[], $14::text[])
+         with ordinality as w (test, kind, red_build, red_commit, green_build, green_commit, between, recipe, looking, place)
        on conflict (repo, branch, builder, place) do update set test = excluded.test, kind = excluded.kind, red_build = excluded.red_build,
          red_commit = excluded.red_commit, green_build = excluded.green_build, green_commit = excluded.green_commit, between = excluded.between,
-         changed_at = excluded.changed_at
-       where (s.test, s.kind, s.red_build, s.red_commit, s.green_build, s.green_commit, s.between)
-         is distinct from (excluded.test, excluded.kind, excluded.red_build, excluded.red_commit, excluded.green_build, excluded.green_commit, excluded.between)
+         recipe = excluded.recipe, looking = excluded.looking, changed_at = excluded.changed_at
+       where (s.test, s.kind, s.red_build, s.red_commit, s.green_build, s.green_commit, s.between,
+         s.recipe, s.looking)
+         is distinct from (excluded.test, excluded.kind, excluded.red_build, excluded.red_commit, excluded.green_build, excluded.green_commit, excluded.between,
+           excluded.recipe, excluded.looking)
        returning 1
      )
      select (select count(*) from gone) + (select count(*) from kept) as news`,
@@ -258,6 +283,8 @@ export async function keepStandings(
       standings.map(({ greenBuild }) => greenBuild),
       standings.map(({ greenCommit }) => greenCommit),
       standings.map(({ between }) => between),
+      standings.map(({ recipe }) => recipe),
+      standings.map(({ looking }) => looking),
     ],
   );
   return (row?.news ?? 0) > 0;

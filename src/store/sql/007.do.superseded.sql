@@ -27,6 +27,8 @@ create table standing (
   green_commit bigint references commit (id) on delete set null,
   between      integer not null,                        -- commits between the two that nobody knows about
   changed_at   timestamptz not null,
+  recipe       text,                                    -- by which this is told ...
+  looking      text,                                    -- ... and by which it is narrowed; a pair's differ while the other repository moves
   primary key (repo, branch, builder, place)
 );
 

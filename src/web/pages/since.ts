@@ -1,9 +1,10 @@
 /** Since when a builder or a test is red, and what did it, for people: the sentences of a build's page, the marks of the grid, the list of the front page. */
 import { type Edge, lineOfPair, type Standing, standingOf } from "../../builds/culprit.ts";
 import { LOOK_BACK } from "../../builds/narrowing.ts";
-import { alongOther, type OtherEdge } from "../../builds/pair-edges.ts";
+import { alongOther } from "../../builds/pair-edges.ts";
 import { MOST_EDGES, MOST_FAILED, testEdges } from "../../builds/test-edges.ts";
-import { type LineCommit, readLine } from "../../store/lines.ts";
+import { isKnown, tellersOf } from "../../builds/views.ts";
+import { type LineCommit, readLine, toldBy } from "../../store/lines.ts";
 import type { BuildFacts } from "../../store/pages-build.ts";
 import { type CommitName, commitNames, otherHashes, type RedRow } from "../../store/pages-culprits.ts";
 import type { Sql } from "../../store/sql.ts";
@@ -35,31 +36,39 @@ export async function storyOf(
   const own = line[0]?.builds.find(({ id }) => id === build.id);
   if (own === undefined) return nothing;
   const commits = lineOfPair(line, own.pair);
-  const whole: Edge = { test: null, line: commits, standing: standingOf(commits, build.recipe) };
-  if (whole.standing.kind === "green") return nothing;
-  const edges = failed > MOST_FAILED ? [] : await testEdges(sql, commits, build.recipe, tests);
-  const first = failed > MOST_EDGES ? undefined : edges.find(({ standing }) => "green" in standing);
-  const moved = new Map<Edge, OtherEdge>();
-  for (const edge of [whole, ...edges]) {
-    const other = await alongOther(sql, build.builder, build.recipe, edge, LOOK_BACK);
-    if (other) moved.set(edge, other);
+  const edgesBy = async (recipe: string): Promise<[Edge, ...Edge[]]> => {
+    const whole: Edge = { test: null, line: commits, standing: standingOf(commits, recipe) };
+    const edges = failed > MOST_FAILED ? [] : await testEdges(sql, commits, recipe, tests);
+    const along = async (edge: Edge): Promise<Edge> =>
+      (await alongOther(sql, build.builder, recipe, edge, LOOK_BACK)) ?? edge;
+    const all: [Edge, ...Edge[]] = [await along(whole)];
+    for (const edge of edges) all.push(await along(edge));
+    return all;
+  };
+  const newest = { recipe: build.recipe, edges: await edgesBy(build.recipe) };
+  if (newest.edges[0].standing.kind === "green") return nothing;
+  const before = [];
+  for (const { recipe } of isKnown(newest) ? [] : await toldBy(sql, build)) {
+    const known = commits.some(({ builds }) => builds.some((each) => each.recipe === recipe));
+    if (known) before.push({ recipe, edges: await edgesBy(recipe) });
   }
-  const tell = await tellerOf(sql, build, own.pair[0], [whole, ...edges, ...moved.values()]);
-  const told = (edge: Edge): Since | null => tell(moved.get(edge) ?? edge);
+  const [whole = newest.edges[0], ...edges] = tellersOf(newest, before).map(({ edge }) => edge);
+  const first = failed > MOST_EDGES ? undefined : edges.find(({ standing }) => "green" in standing);
+  const told = await tellerOf(sql, build, own.pair[0], [whole, ...edges]);
   const head = told(first ?? whole);
-  const alike =
-    new Set(
-      edges
-        .map((edge) => (moved.get(edge) ?? edge).standing)
-        .map((standing) => ("red" in standing ? standing.red.build : 0)),
-    ).size < 2;
+  const alike = new Set(edges.map(({ standing }) => ("red" in standing ? standing.red.build : 0))).size < 2;
   return {
     since: head && {
       ...head,
       test: alike ? null : head.test,
       merged: await mergedBy(head.first.repo ?? build.repo, head, merged),
     },
-    tests: new Map(edges.flatMap((edge) => (edge.standing.kind === "green" ? [] : [[edge.test, told(edge) as Since]]))),
+    tests: new Map(
+      edges.flatMap((edge) => {
+        const since = told(edge);
+        return edge.test === null || since === null ? [] : [[edge.test, since]];
+      }),
+    ),
   };
 }
 
@@ -137,7 +146,9 @@ function sentenceOf(red: RedRow): string {
     case "recipe":
       return `red since the configuration changed, green before at ${green}`;
     case "range":
-      return `red since ${of}${red.hash.slice(0, 8)} or one of ${plural(red.between, "commit")} before it, green at ${green}`;
+      return red.between > 0
+        ? `red since ${of}${red.hash.slice(0, 8)} or one of ${plural(red.between, "commit")} before it, green at ${green}`
+        : `red since ${of}${red.hash.slice(0, 8)} at the latest, green at ${green}`;
     default:
       return `red since ${red.hash.slice(0, 8)}, never green before`;
   }
