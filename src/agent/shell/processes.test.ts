@@ -17,14 +17,21 @@ const CLOSED_AFTER_MS = 200;
 function listener() {
   const ended = Promise.withResolvers<Exit>();
   const first = Promise.withResolvers<void>();
-  const said = { out: "", takes: false, ended: ended.promise, first: first.promise };
+  const exited = Promise.withResolvers<void>();
+  const said = {
+    ...{ out: "", takes: false, exits: 0 },
+    ...{ ended: ended.promise, first: first.promise, exited: exited.promise },
+  };
   const sink = {
     output(_: "data" | "errors", bytes: Buffer): boolean {
       said.out += bytes.toString();
       first.resolve();
       return said.takes;
     },
-    exited() {},
+    exited() {
+      said.exits++;
+      exited.resolve();
+    },
     ended: ended.resolve,
   };
   return { said, sink };
@@ -55,6 +62,21 @@ test.runIf(process.platform === "linux")(
     expect(await said.ended).toEqual({ code: 0, signal: null, problem: "" });
     expect(said.out.endsWith("the end\r\n")).toBe(true);
     expect(said.out.length).toBe(30_000 + "the end\r\n".length);
+  },
+);
+
+test.runIf(process.platform === "linux")(
+  "the end of a terminal's program is told at once, though what it printed is not read",
+  async () => {
+    const { running, said } = started("stty -echo; echo first; read line; echo the end");
+    await said.first;
+    running.write(Buffer.from("\n"));
+    await said.exited;
+    expect(said.out).not.toContain("the end");
+    said.takes = true;
+    running.resume();
+    expect(await said.ended).toEqual({ code: 0, signal: null, problem: "" });
+    expect([said.out, said.exits]).toEqual(["first\r\nthe end\r\n", 1]);
   },
 );
 

@@ -31,7 +31,7 @@ export interface ShellCommand {
 /** Takes what a process says. False: no more until `resume` of the process is called. */
 export interface ShellSink {
   output(kind: "data" | "errors", bytes: Buffer): boolean;
-  /** Its program is gone; what it printed may still be on its way. */
+  /** Its program is gone; what it printed may still be on its way. Said once, however long somebody takes to read that. */
   exited(): void;
   ended(exit: Exit): void;
 }
@@ -59,7 +59,12 @@ export function inPty(
   const pty: Pty = module.spawn(program, args, { name, cols, rows, cwd: dir, env, encoding });
   const input = encoding === null && pty.fd !== undefined ? new PtyInput(pty.fd, clock) : undefined;
   const typed = new TextDecoder();
-  const held = heldToItsEnd(pty, clock, () => input?.close());
+  let isGone = false;
+  const gone = () => {
+    if (!isGone) sink.exited();
+    isGone = true;
+  };
+  const held = heldToItsEnd(pty, clock, gone, () => input?.close());
   let over = false;
   pty.onData((data) => {
     if (!sink.output("data", typeof data === "string" ? Buffer.from(data) : data)) held.pause();
@@ -67,7 +72,7 @@ export function inPty(
   pty.onExit(({ exitCode, signal }) => {
     over = true;
     input?.close();
-    sink.exited();
+    gone();
     const name = signalName(signal);
     sink.ended(
       name === null ? { code: exitCode, signal: null, problem: "" } : { code: null, signal: name, problem: "" },
@@ -92,15 +97,22 @@ export function inPty(
 
 /**
  * The library closes a terminal 200 ms after the end of its program, with all that was not read by then. While that is held back it stays open, and
- * HELD_OUTPUT from when it is not. `closing` is called before it is closed: its number may then be another file's.
+ * HELD_OUTPUT from when it is not. `gone` is called when the library wants to close it, for it says that the program ended only once it is closed;
+ * `closing` before it is closed: its number may then be another file's.
  */
-function heldToItsEnd(pty: Pty, clock: Clock, closing: () => void): { pause(): void; resume(): void } {
+function heldToItsEnd(
+  pty: Pty,
+  clock: Clock,
+  gone: () => void,
+  closing: () => void,
+): { pause(): void; resume(): void } {
   const { _socket: socket } = pty;
   let paused = false;
   let late = false;
   if (socket) {
     const destroy = socket.destroy.bind(socket);
     socket.destroy = (error) => {
+      gone();
       if (paused) {
         late = true;
         return socket;
