@@ -4,10 +4,13 @@
  * Each is made once however many ask at the same time. A blob's digest is the end of its key, so that what is found in the folder
  * after a restart is known without being read. One cache owns all keys that begin with its prefix.
  */
-import type { Readable } from "node:stream";
+import { Readable } from "node:stream";
 import type { Clock } from "../farm/clock.ts";
 import { FarmError } from "../farm/errors.ts";
 import type { Blobs, Written } from "./blobs.ts";
+
+/** One that is no larger is read at once: a stream of it would take longer to open, to end and to close than to read. */
+const SMALL = 64 * 1024;
 
 export interface Cached {
   /** The bytes, from the beginning, as often as wanted; while they are being made, as they come. Fails as `make` does. */
@@ -89,8 +92,10 @@ export class BlobCache {
     return written;
   }
 
-  #open(name: string, { digest }: Written): Promise<Readable> {
-    return this.#options.blobs.get(this.#key(name, digest));
+  async #open(name: string, { bytes, digest }: Written): Promise<Readable> {
+    const { blobs } = this.#options;
+    const key = this.#key(name, digest);
+    return bytes > SMALL ? await blobs.get(key) : Readable.from([await blobs.whole(key)], { objectMode: false });
   }
 
   async #touch(name: string, { digest }: Written): Promise<void> {

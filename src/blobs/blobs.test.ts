@@ -43,6 +43,15 @@ test("put() keeps all of the content or changes nothing", async ({ blobs, root }
   expect(await readdir(join(root, ".partial"))).toEqual([]);
 });
 
+test("whole() gives a blob at once, and says when there is none", async ({ blobs }) => {
+  await blobs.put("x", bytes("con", "tent"));
+  expect((await blobs.whole("x")).toString()).toBe("content");
+  await expect(blobs.whole("y")).rejects.toMatchObject({
+    code: "not-found",
+    message: 'Cannot read "y": there is no such blob',
+  });
+});
+
 test("get() gives the whole blob even if it is deleted meanwhile, and says when there is none", async ({ blobs }) => {
   await blobs.put("x", bytes("content"));
   const stream = await blobs.get("x");

@@ -6,7 +6,7 @@
  * Several coordinators may share a folder. What one that died left half-written is removed by an `open` later than ABANDONED.
  */
 import { createHash, randomBytes } from "node:crypto";
-import { mkdir, open, readdir, rename, rm, stat, statfs, utimes } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, rename, rm, stat, statfs, utimes } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Readable } from "node:stream";
 import { FarmError } from "../farm/errors.ts";
@@ -87,13 +87,13 @@ export class Blobs {
 
   /** The bytes of a blob, whole even if it is deleted or replaced meanwhile. Throws FarmError `not-found`. */
   async get(key: string): Promise<Readable> {
-    try {
-      const file = await open(this.#path(key));
-      return file.createReadStream({ highWaterMark: 1 << 18 });
-    } catch (error) {
-      if (!isCode(error, "ENOENT")) throw error;
-      throw new FarmError("not-found", `Cannot read ${JSON.stringify(key)}: there is no such blob`, { cause: error });
-    }
+    const file = await open(this.#path(key)).catch((error: unknown) => noSuch(key, error));
+    return file.createReadStream({ highWaterMark: 1 << 18 });
+  }
+
+  /** The same at once. For small ones. */
+  async whole(key: string): Promise<Buffer> {
+    return await readFile(this.#path(key)).catch((error: unknown) => noSuch(key, error));
   }
 
   /** Undefined when there is no such blob. */
@@ -151,6 +151,11 @@ export class Blobs {
     }
     return join(this.#root, key);
   }
+}
+
+function noSuch(key: string, error: unknown): never {
+  if (!isCode(error, "ENOENT")) throw error;
+  throw new FarmError("not-found", `Cannot read ${JSON.stringify(key)}: there is no such blob`, { cause: error });
 }
 
 async function write(growing: Growing, content: AsyncIterable<Uint8Array>): Promise<Written> {

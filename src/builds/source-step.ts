@@ -15,7 +15,7 @@ import type { Snapshot } from "../store/snapshots.ts";
 import type { BuildMachine } from "./machine.ts";
 import { saidWait } from "./said-wait.ts";
 import { keeps, type Snapshots } from "./snapshots.ts";
-import { headline, type SourcesDeps, skippedText, writeSources } from "./sources.ts";
+import { askedAhead, headline, type SourcesDeps, skippedText, writeSources } from "./sources.ts";
 
 export const CLEAN_LIMIT: Ms = minutes(10);
 /** For the source to be there and on the machine, where the builder has no limit of its own. */
@@ -57,7 +57,10 @@ export async function runSourceStep(
   await say(`${headline(recipe, tree)}\n`);
   const cleaned = `${machine.name} to be cleaned`;
   waits(cleaned);
-  await saidWait(clock, writer, cleaned, cleaning ?? clean(clock, machine, signal));
+  const emptying = cleaning ?? clean(clock, machine, signal);
+  // Unless it may not be needed.
+  using ahead = keeps(recipe) ? undefined : askedAhead(deps.tarball, tree, signal);
+  await saidWait(clock, writer, cleaned, emptying);
   const snapshot = await deps.snapshots.find(begun);
   signal.throwIfAborted();
   waits(`the snapshot to be on ${machine.name}`);
@@ -66,7 +69,7 @@ export async function runSourceStep(
   const limit = ms(recipe.limits?.uploadMs ?? SOURCE_UPLOAD_LIMIT);
   const what = `writing ${build.repo} to ${machine.name}`;
   const written = within(clock, limit, [machine.gone, signal], what, (limited) =>
-    writeSources({ ...deps, say }, tree, recipe, machine, limited),
+    writeSources({ ...deps, ...(ahead && { tarball: ahead.tarball }), say }, tree, recipe, machine, limited),
   );
   const there = `the source of ${build.repo} to be on ${machine.name}`;
   waits(there);

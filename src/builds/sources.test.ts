@@ -1,14 +1,14 @@
 import { Readable } from "node:stream";
 import { gunzipSync } from "node:zlib";
 import { unpackTar } from "modern-tar";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import type { SourcePart } from "../farm/build.ts";
 import { FarmError } from "../farm/errors.ts";
 import { epochMs, machineId, minutes, sessionId } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { testRecipe } from "../store/testing/farm.ts";
 import type { BuildMachine } from "./machine.ts";
-import { otherIsMade, writeSources } from "./sources.ts";
+import { askedAhead, otherIsMade, writeSources } from "./sources.ts";
 
 const NOON = epochMs(Date.UTC(2026, 10, 23, 12));
 const GO: readonly SourcePart[] = [
@@ -115,6 +115,37 @@ test("a part that cannot be written ends the others, and is the reason", async (
   gate("go1.4 https://example.org/go.tar.gz")?.reject(new FarmError("machine-broken", "no such address"));
   await expect(done).rejects.toThrow("no such address");
   expect(calls).toHaveLength(2);
+});
+
+test("an archive that is asked for ahead goes to who asks first, and is let go where nobody does", async () => {
+  const made: Readable[] = [];
+  const tarball = async (repo: string, hash: string) => {
+    const body = Readable.from([Buffer.from(`${repo} ${hash} ${made.length}`)]);
+    made.push(body);
+    return body;
+  };
+  const { signal } = new AbortController();
+  const read = async (body: Readable) => Buffer.concat(await body.toArray()).toString();
+  {
+    using ahead = askedAhead(tarball, { repo: "go", hash: "abc123" }, signal);
+    expect(made).toHaveLength(1);
+    const asked = [
+      ["tools", "abc123"],
+      ["go", "abc123"],
+      ["go", "abc123"],
+    ] as const;
+    const given = await Promise.all(asked.map(async ([repo, hash]) => read(await ahead.tarball(repo, hash, signal))));
+    expect(given).toEqual(["tools abc123 1", "go abc123 0", "go abc123 2"]);
+  }
+  {
+    using _ahead = askedAhead(tarball, { repo: "go", hash: "abc123" }, signal);
+  }
+  await vi.waitFor(() => expect(made[3]?.destroyed).toBe(true));
+  {
+    const refused = () => Promise.reject(new FarmError("not-found", "no such commit"));
+    using ahead = askedAhead(refused, { repo: "go", hash: "abc123" }, signal);
+    await expect(ahead.tarball("go", "abc123", signal)).rejects.toThrow("no such commit");
+  }
 });
 
 test("otherIsMade() does not wait for ever for a machine that lists nothing", async () => {

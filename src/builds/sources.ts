@@ -24,10 +24,12 @@ import type { BuildMachine, Unpacked } from "./machine.ts";
 /** For a machine to list one folder. */
 const LIST_LIMIT: Ms = minutes(1);
 
+/** A commit's tree, gzipped tar. */
+export type Tarball = (repo: string, hash: string, signal: AbortSignal) => Promise<Readable>;
+
 export interface SourcesDeps {
   readonly clock: Clock;
-  /** The commit's tree, gzipped tar. */
-  readonly tarball: (repo: string, hash: string, signal: AbortSignal) => Promise<Readable>;
+  readonly tarball: Tarball;
   /** Writes a kept tree of the other commit to a folder; undefined: there is none. */
   readonly writeOther?: (
     other: OtherTree,
@@ -54,6 +56,32 @@ export function headline({ builder, with: other }: Recipe, own: Tree): string {
 /** The parts of `recipe`: without any of its own, the commit's tree. */
 export function partsOf(recipe: Recipe): readonly SourcePart[] {
   return recipe.sources ?? [{ dir: recipe.sourceDir, commit: "own" }];
+}
+
+/**
+ * `tarball`, with that of `tree` asked for now, before the machine is ready for it. Whoever asks for it first gets this one; where nobody does,
+ * disposing of it lets it go.
+ */
+export function askedAhead(
+  tarball: Tarball,
+  tree: Tree,
+  signal: AbortSignal,
+): Disposable & { readonly tarball: Tarball } {
+  let asked: Promise<Readable> | undefined = tarball(tree.repo, tree.hash, signal);
+  asked.catch(() => {}); // told to whoever asks for it
+  return {
+    tarball: (repo, hash, stop) => {
+      if (asked === undefined || repo !== tree.repo || hash !== tree.hash) return tarball(repo, hash, stop);
+      const first = asked;
+      asked = undefined;
+      return first;
+    },
+    [Symbol.dispose]: () =>
+      void asked?.then(
+        (body) => body.destroy(),
+        () => {},
+      ),
+  };
 }
 
 /** Writes everything, or rejects with why the first part could not be written. */

@@ -150,10 +150,9 @@ export class Exchanges {
         socket.write(Buffer.concat([head, body]));
         return { head: await this.#limited(answer, request, what, limit.signal), whole: true };
       }
-      socket.write(head);
       // The machine may answer before it has read everything, with a reason to stop.
       let answered = false;
-      const uploaded = writeChunked(socket, upload, () => answered);
+      const uploaded = writeUpload(socket, head, upload, () => answered);
       const early = answer.then((head) => {
         answered = true;
         return head;
@@ -220,25 +219,49 @@ function connect(socket: MachineSocket): Connection {
   return { socket, reader: new SocketReader(socket) };
 }
 
-/** Sends `body` with chunked encoding, no faster than the socket takes it. */
-async function writeChunked(
+/**
+ * Sends `head` and `body` with chunked encoding, no faster than the socket takes it. What is there within one turn of the loop goes together, a small
+ * request whole: each piece would travel, and wake the machine, by itself.
+ */
+async function writeUpload(
   socket: MachineSocket,
+  head: Uint8Array,
   body: Readable,
   stopped: () => boolean,
 ): Promise<"uploaded" | "stopped"> {
-  for await (const chunk of body as AsyncIterable<Buffer>) {
-    if (stopped()) return "stopped";
-    if (chunk.length === 0) continue;
-    if (socket.destroyed) throw new BrokenResponse("cut", "the connection broke");
-    socket.cork();
-    socket.write(`${chunk.length.toString(16)}\r\n`, "latin1");
-    socket.write(chunk);
-    const more = socket.write("\r\n", "latin1");
-    socket.uncork();
-    if (!more) await drained(socket);
+  let corked = false;
+  const cork = (): void => {
+    if (!corked) socket.cork();
+    corked = true;
+  };
+  const letGo = (): void => {
+    if (corked) socket.uncork();
+    corked = false;
+  };
+  cork();
+  socket.write(head);
+  setImmediate(letGo);
+  try {
+    for await (const chunk of body as AsyncIterable<Buffer>) {
+      if (stopped()) return "stopped";
+      if (chunk.length === 0) continue;
+      if (socket.destroyed) throw new BrokenResponse("cut", "the connection broke");
+      cork();
+      socket.write(`${chunk.length.toString(16)}\r\n`, "latin1");
+      socket.write(chunk);
+      const more = socket.write("\r\n", "latin1");
+      if (more) {
+        setImmediate(letGo);
+      } else {
+        letGo();
+        await drained(socket);
+      }
+    }
+    socket.write("0\r\n\r\n", "latin1");
+    return "uploaded";
+  } finally {
+    letGo();
   }
-  socket.write("0\r\n\r\n", "latin1");
-  return "uploaded";
 }
 
 function drained(socket: MachineSocket): Promise<void> {
