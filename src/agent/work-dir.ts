@@ -10,7 +10,17 @@
  * before each build, since the coordinator begins with `/removeall` of `.`. So a DIR that is or holds the owner's home is
  * refused. Each request that the work dir makes it again if it is missing.
  */
-import { chmodSync, mkdirSync, readdirSync, readFileSync, realpathSync, rmSync, statSync } from "node:fs";
+import {
+  chmodSync,
+  lstatSync,
+  mkdirSync,
+  opendirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  statSync,
+} from "node:fs";
 import { join, resolve, sep } from "node:path";
 import { errnoOf } from "../farm/errors.ts";
 
@@ -91,8 +101,16 @@ export function ensureWorkDir(dir: string): void {
   for (const name of CACHE_DIRS) mkdirSync(join(dir, name), { recursive: true, mode: 0o755 });
 }
 
+/** A tree with so little in it is deleted by plain calls: as promises, several for each entry wait for another thread. */
+const FEW_ENTRIES = 64;
+const FEW_BYTES = 64 * 1024 * 1024;
+
 /** Deletes `path` and all below it. Read-only folders are made writable first, where that is what is in the way. */
 export async function removeTree(path: string): Promise<void> {
+  if (isSmall(path)) {
+    removeTreeNow(path);
+    return;
+  }
   const { rm } = await import("node:fs/promises"); // an idle agent does without
   try {
     await rm(path, { recursive: true, force: true });
@@ -100,6 +118,31 @@ export async function removeTree(path: string): Promise<void> {
     if (!mayTryAgain(error, path)) return;
     await rm(path, { recursive: true, force: true });
   }
+}
+
+/** Whether little is below `path`, a folder that can be read. */
+function isSmall(path: string): boolean {
+  let entries = 0;
+  let bytes = 0;
+  const folders = [path];
+  try {
+    for (let folder = folders.pop(); folder !== undefined; folder = folders.pop()) {
+      const dir = opendirSync(folder);
+      try {
+        for (let entry = dir.readSync(); entry !== null; entry = dir.readSync()) {
+          const each = join(folder, entry.name);
+          if (entry.isDirectory()) folders.push(each);
+          else bytes += lstatSync(each).size;
+          if (++entries > FEW_ENTRIES || bytes > FEW_BYTES) return false;
+        }
+      } finally {
+        dir.closeSync();
+      }
+    }
+  } catch {
+    return false; // whatever is in the way, the long way tells
+  }
+  return true;
 }
 
 function removeTreeNow(path: string): void {

@@ -207,12 +207,10 @@ export class BuildletServer implements AsyncDisposable {
           handle: async (request, response, { query }) => {
             const dir = dirOf(query);
             this.#prepareExec();
-            const [{ unpack }, { mkdir, stat }] = await Promise.all([
-              import("./unpack.ts"),
-              import("node:fs/promises"),
-            ]);
+            const { unpack } = await import("./unpack.ts");
             let body: Readable = request;
             if (request.method === "POST") {
+              const { stat } = await import("node:fs/promises");
               const there = query.get("dir") === "go1.4" && (await stat(dir).catch(() => undefined))?.isDirectory();
               if (there) return text(response, "SKIP");
               const url = (await readForm(request, query)).get("url") ?? "";
@@ -226,7 +224,7 @@ export class BuildletServer implements AsyncDisposable {
             }
             await orSay(`Cannot make folder ${JSON.stringify(query.get("dir") ?? "")}`, async () => {
               ensureWorkDir(workDir);
-              await mkdir(dir, { recursive: true, mode: 0o755 });
+              mkdirSync(dir, { recursive: true, mode: 0o755 });
             });
             const { clock, tarLimits: limits = TAR_LIMITS } = this.#deps;
             const keepLinks =

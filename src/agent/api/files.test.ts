@@ -263,6 +263,22 @@ test("[coordinator 32] [coordinator 33] an archive from a URL, and what goes wro
   expect((await put("/writetgz", tar({ name: "f", content: "x".repeat(9000) }).subarray(0, 90)))[0]).toBe(400);
 });
 
+test("a small archive is unpacked whether it comes at once or in pieces, and however large what it holds is", async () => {
+  const archive = tar({ name: "d/f", content: "small" }, { name: "zeros", content: "0".repeat(3_000_000) });
+  const inPieces = async function* () {
+    for (const byte of [archive.subarray(0, 20), archive.subarray(20)]) {
+      yield byte;
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  };
+  for (const body of [archive, Readable.from(inPieces())]) {
+    expect((await put("/writetgz?dir=src", body))[0]).toBe(200);
+    expect([text("src/d/f"), text("src/zeros").length]).toEqual(["small", 3_000_000]);
+    expect((await post("/removeall", "path=src"))[0]).toBe(200);
+    expect(existsSync(inWork("src"))).toBe(false);
+  }
+});
+
 test("an archive that unpacks to more than the limit is 400 and says so", async () => {
   const dir = await mkdtemp(join(tmpdir(), "bomb-"));
   const options = { platform: process.platform, limits: { bytes: 1000, entries: 3 }, nowSeconds: () => 0 };
