@@ -125,6 +125,8 @@ test("a transaction that nobody goes on with is ended and its locks are free; wh
   await using database = await freshDatabase();
   const pool = openPool(database.config, quiet, { idleInTransactionLimit: ms(200) });
   await using _end = { [Symbol.asyncDispose]: () => pool.end() };
+  const hungUp = Promise.withResolvers<void>();
+  pool.on("connect", (client) => client.once("end", hungUp.resolve));
   const goOn = Promise.withResolvers<void>();
   const locked = Promise.withResolvers<void>();
   let tries = 0;
@@ -137,6 +139,7 @@ test("a transaction that nobody goes on with is ended and its locks are free; wh
   });
   await locked.promise;
   expect(await database.sql.query("select count(*) as n from host_type")).toEqual([{ n: 0 }]);
+  await hungUp.promise; // the server has said why, and hung up: two errors of one connection, which nobody is asking anything
   goOn.resolve();
   expect(await stopped).toEqual([{ n: 0 }]);
   expect(tries).toBe(2);

@@ -96,7 +96,7 @@ export class PooledSql implements Sql {
     return this.#patiently(async () => {
       const client = await this.#options.pool.connect();
       let broken: Error | undefined;
-      client.once("error", onError);
+      client.on("error", onError); // twice: what the server says, and that it hangs up
       function onError(error: Error) {
         broken = error;
       }
