@@ -159,6 +159,21 @@ test.each(["EHOSTUNREACH", "ENETUNREACH", "ENOTFOUND", "53300", "25006", "25P03"
   },
 );
 
+test("a migration whose connection breaks says so", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "barnraiser-sql-"));
+  await using _gone = { [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) };
+  await using database = await freshDatabase();
+  await database.sql.query("drop table schema_version");
+  await writeFile(join(folder, "001.do.one.sql"), "select pg_sleep(30);");
+  const wire = await Wire.to(database.config);
+  const migrating = migrate(wire.config, folder).catch((error: Error) => error.message);
+  const sleeps = () =>
+    database.sql.query("select from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()");
+  await expect.poll(async () => (await sleeps()).length, { timeout: 10_000 }).toBe(1);
+  await wire[Symbol.asyncDispose]();
+  expect(await migrating).toBe("Cannot bring the database up to date: Connection terminated unexpectedly");
+});
+
 test("a migration that fails in its middle leaves nothing behind, not even the files before it", async () => {
   const folder = await mkdtemp(join(tmpdir(), "barnraiser-sql-"));
   await using _gone = { [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) };

@@ -70,7 +70,7 @@ async function migrated(client: pg.Client, postgrator: Postgrator): Promise<bool
     await client.query("commit");
     return true;
   } catch (error) {
-    await client.query("rollback");
+    await client.query("rollback").catch(() => {}); // the connection may be what broke
     if (error instanceof Error && "code" in error && error.code === DEADLOCK) return false;
     throw error;
   }
@@ -81,6 +81,7 @@ async function connected(config: pg.ClientConfig, clock: Clock): Promise<pg.Clie
   const limit = clock.monotonic() + START_LIMIT;
   for (;;) {
     const client = new pg.Client(config);
+    client.on("error", () => {}); // reported by the query that it breaks
     try {
       await client.connect();
       return client;
