@@ -6,6 +6,7 @@ import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
 import { addHostType } from "../store/testing/farm.ts";
 import { helpThoseLeftAlone } from "./help.ts";
+import { Recovery } from "./recovery.ts";
 import { FakeProcess } from "./testing/fake-process.ts";
 import { TestFarm, type TestFarmOptions } from "./testing/farm.ts";
 import { endedBuild, planTests, testsSpec, trees } from "./testing/tests.ts";
@@ -150,6 +151,32 @@ test("a machine that comes back after the time of its build has used up none of 
   await farm.connect("linux", "main", { process });
   await vi.waitFor(() => process.exit("run"));
   expect(await endedBuild(database, id)).toMatchObject({ outcome: "success" });
+});
+
+test("a machine that is waited for in vain has used up none of its build's time by that, which is tried again", async () => {
+  await using database = await freshDatabase();
+  const { sql, bus } = database;
+  const clock = new FakeClock();
+  await using farm = await opened(database, clock);
+  await sql.query("update host_type set reconnect_ms = 1000");
+  const main = await farm.connect("linux", "main", { process: new FakeProcess() });
+  const id = await plan(database, clock);
+  await vi.waitFor(() => expect(main.calls).toContain("exec make"));
+  await clock.advance(ms(100));
+  await farm.disconnect(main);
+  const parked = () => sql.query("select from lease where parked_until is not null");
+  await vi.waitFor(async () => expect(await parked()).toHaveLength(1));
+  const deps = { sql, heart: sql, bus, clock, log: quiet, coordinator: farm.coordinator };
+  const recovery = new Recovery({ ...deps, alone: false, lost: () => {} });
+  expect(await recovery.look()).toBe(0);
+  await clock.advance(ms(1000));
+  expect(await recovery.look()).toBe(1);
+  const advance = async () => void (await clock.advance(ms(500)));
+  await farm.connect("linux", "other", made(advance));
+  await until(clock, async () => {
+    const [build] = await sql.query("select outcome from build where id = $1 and state = 'ended'", [id]);
+    expect(build).toEqual({ outcome: "success" });
+  });
 });
 
 test("what the farm itself does between a build's commands takes no longer than the build has, and is the farm's failure then", async () => {

@@ -110,7 +110,8 @@ export async function help(
     // A command that is canceled is killed at once (command-run.ts); one that we only stopped following is not.
     const killed = signal.reason instanceof FarmError && signal.reason.code === "canceled";
     if (signal.aborted) return { reason, parked: false, machineFine, ...(machineFine && !killed && { mayRun: true }) };
-    return { reason, parked: false, machineFine, fault: machineFine ? "farm" : "machine" };
+    const fault = machineFine ? "farm" : "machine";
+    return { reason, parked: false, machineFine, fault, ...(machineFine && machine.resumes && { mayRun: true }) };
   }
 }
 

@@ -24,7 +24,7 @@ import type { Lease } from "../farm/lease.ts";
 import { COMMANDS_FROM, COUNTS_FROM, isUsedUp, LOST_MS, timeOf } from "./build-time.ts";
 import { type BuildRef, buildRef } from "./builds.ts";
 import { keepMachine } from "./gomote-holds.ts";
-import { otherMachines } from "./leases.ts";
+import { awayUntil, otherMachines } from "./leases.ts";
 import { endTests, lockTests } from "./left-tests.ts";
 import { endLog, type LogEnd, logEnded, type OpenLog } from "./logs.ts";
 import { setAsideIfFailing } from "./set-aside.ts";
@@ -300,7 +300,8 @@ export async function giveUpAttempt(
        ), logs as (
          update log set ended = true from s where log.id = s.log_id and not log.ended and log.id <> $5
        ), l as (
-         update lease set state = 'ended', end_reason = $2, ended_at = $4 from a where lease.id = a.lease_id and lease.state <> 'ended'
+         update lease set state = 'ended', end_reason = $2, ended_at = $4, away = away + ${awayUntil("$4")}
+         from a where lease.id = a.lease_id and lease.state <> 'ended'
        )
        select b.id, b.repo, b.commit_id, b.builder, b.host_type, a.number, a.lease_id, a.machine_id, r.body as recipe
        from a join build b on b.id = a.build_id join recipe r on r.digest = b.recipe`,

@@ -4,8 +4,8 @@
  *   for its commands  from the end of step 0 of an attempt on. Used up: it has failed
  *   for the farm      step 0, and all that attempts took that were lost and are charged to it. Used up: the farm has failed it
  *
- * Not counted is what it waited between its attempts and for a machine that came back with what it ran, nor what one took that the farm's own
- * restart ended.
+ * Not counted is what it waited between its attempts and for a machine to come back, in vain or not, nor what one took that the farm's own restart
+ * ended.
  */
 import type { Recipe } from "../farm/build.ts";
 import { type Ms, minutes, ms } from "../farm/ids.ts";
@@ -17,7 +17,7 @@ export const CREDIBLE: Ms = minutes(60);
 
 /** For attempt `a`: from when on the farm's part of its build's time would have passed at one stretch. */
 export const COUNTS_FROM = `a.started_at - (
-  select coalesce(sum(e.ended_at - e.started_at), interval '0') from attempt e
+  select coalesce(sum(e.ended_at - e.started_at - l.away), interval '0') from attempt e join lease l on l.id = e.lease_id
   where e.build_id = a.build_id and e.number < a.number and e.counts and e.ended_at > e.started_at)`;
 
 const COMMANDS = `
@@ -32,7 +32,7 @@ export const LATEST_COMMANDS_FROM: string = `coalesce((${COMMANDS} and e.build_i
 
 /** Of several attempts that were lost: milliseconds that they took and that are charged. */
 export const LOST_MS = `coalesce(
-  sum(extract(epoch from ended_at - started_at) * 1000) filter (where counts and ended_at > started_at), 0)::double precision`;
+  sum(extract(epoch from ended_at - started_at - (select away from lease where lease.id = lease_id)) * 1000) filter (where counts and ended_at > started_at), 0)::double precision`;
 
 export function timeOf({ limits }: Recipe): Ms {
   return ms(limits?.buildMs ?? BUILD_LIMIT);

@@ -213,7 +213,8 @@ const KEEP_FROM = `
   with pausing as (${PAUSING})
   update lease set avoid = pausing.machines, avoid_until = pausing.until
   from pausing, helper h
-  where h.build_id = $1 and lease.id = h.lease_id and lease.state = 'wanted' and lease.avoid <> pausing.machines returning lease.id`;
+  where h.build_id = $1 and lease.id = h.lease_id and lease.state = 'wanted'
+    and (lease.avoid, lease.avoid_until) is distinct from (pausing.machines, pausing.until) returning lease.id`;
 
 /** $3 how many. As the build's own lease, but never starving: a build does not wait for its helpers. */
 const WANT_HELPERS = `

@@ -72,10 +72,15 @@ const MINE = `
 /** Of the host type that `lease` is for: how long its agent process may stay away. */
 const RECONNECT = "(select reconnect_ms * interval '1 ms' from host_type where name = lease.queue)";
 
+/** How long the agent process of `lease` had been away at `now`, a parameter; nothing when it was not. */
+export function awayUntil(now: string): string {
+  return `greatest(${now}::timestamptz - (parked_until - ${RECONNECT}), interval '0')`;
+}
+
 /** What its agent process held over another session: that goes on over this one, drained or not. */
 const ADOPTED = `
   update lease set session_id = s.id, coordinator_id = s.coordinator_id, epoch = epoch + 1, parked_until = null,
-    away = away + greatest($2 - (parked_until - ${RECONNECT}), interval '0')
+    away = away + ${awayUntil("$2")}
   from session s join coordinator c on c.id = s.coordinator_id cross join lateral (
     select id from lease
     where instance = s.instance and state = 'held' and machine_id = s.machine_id and session_id <> s.id limit 1 for update

@@ -340,7 +340,7 @@ export class BuildletServer implements AsyncDisposable {
           guarded: true,
           handle: async (request, response, { query }) => {
             const id = (await readForm(request, query)).get("id") ?? "";
-            if (this.#exec) await (await this.#exec).executions.end(id);
+            await (await this.#execHandler()).executions.end(id);
             response.writeHead(200, { "Content-Length": 0 }).end();
           },
         },

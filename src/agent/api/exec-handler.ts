@@ -58,6 +58,7 @@ export class ExecHandler implements AsyncDisposable {
     const first = form.debug ? debugLine(form, resolved, env) : "";
     if (execution) {
       if (this.#attach(execution, response)) return; // the same request came twice
+      if (response.destroyed) return; // whoever still wants it asks again
       this.executions.start(execution.id, (sink, signal) => {
         if (first !== "") sink.write(Buffer.from(first));
         return this.commands.run(command, sink, signal);

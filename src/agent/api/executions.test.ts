@@ -91,6 +91,9 @@ test("what cannot be gone on with is refused: a name that is not known, one that
   running.on("error", () => {});
   expect(await post(machine, "/exec-end", "id=a1.1")).toBe(200);
   expect(await post(machine, "/exec-end", "id=never")).toBe(200);
+  // Whoever was killed on the way here is not started.
+  expect((await outcome(ask(machine, "touch started", "never")))[0]).toBe(410);
+  expect(existsSync(join(machine.workDir, "started"))).toBe(false);
   expect((await outcome(ask(machine, "echo again", "a1.1")))[0]).toBe(410);
   expect((await outcome(ask(machine, "true", "../x")))[0]).toBe(400);
   expect((await outcome(ask(machine, "true", "a1.3", "-1")))[0]).toBe(400);

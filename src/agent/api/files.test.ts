@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { chmod, mkdir, mkdtemp, readdir, rm, stat, symlink, utimes, writeFile } from "node:fs/promises";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
+import { createServer, IncomingMessage } from "node:http";
+import { type AddressInfo, Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { PassThrough, Readable } from "node:stream";
@@ -277,6 +277,19 @@ test("a small archive is unpacked whether it comes at once or in pieces, and how
     expect((await post("/removeall", "path=src"))[0]).toBe(200);
     expect(existsSync(inWork("src"))).toBe(false);
   }
+});
+
+test("an archive that has come whole is unpacked no further once whoever sent it has hung up", async () => {
+  const dir = await mkdtemp(join(tmpdir(), "cut-"));
+  const socket = new Socket();
+  socket.destroy();
+  const body = Object.assign(new IncomingMessage(socket), { complete: true });
+  body.push(tar({ name: "f", content: "x" }));
+  body.push(null);
+  const options = { platform: process.platform, limits: { bytes: 1e6, entries: 9 }, nowSeconds: () => 0 };
+  await expect(unpack(body, dir, options)).rejects.toMatchObject({ status: 400, message: "The upload was cut off" });
+  expect(await readdir(dir)).toEqual([]);
+  await rm(dir, { recursive: true });
 });
 
 test("an archive that unpacks to more than the limit is 400 and says so", async () => {

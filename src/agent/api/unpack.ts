@@ -50,7 +50,10 @@ export async function unpack(body: Readable, dir: string, options: UnpackOptions
   const extractor = new Extractor(dir, options);
   const reader = new TarReader(extractor, options.limits);
   try {
-    for await (const chunk of unzipped(body)) reader.push(chunk);
+    for await (const chunk of unzipped(body)) {
+      if (isCutOff(body)) throw new ApiError(400, "The upload was cut off");
+      reader.push(chunk);
+    }
     reader.close();
     return extractor.makeLinks();
   } catch (error) {
@@ -58,6 +61,11 @@ export async function unpack(body: Readable, dir: string, options: UnpackOptions
   } finally {
     extractor.abandon();
   }
+}
+
+/** Whoever sent it has hung up, perhaps after all of it had come: the machine may be somebody else's by now. */
+function isCutOff(body: Readable): boolean {
+  return body instanceof IncomingMessage && body.socket.destroyed;
 }
 
 async function* unzipped(body: Readable): AsyncGenerator<Buffer, void> {

@@ -44,12 +44,12 @@ export class Executions implements AsyncDisposable {
     return execution;
   }
 
-  /** Kills the command with all that it started, if it runs, and gives its name up. */
+  /** Kills the command with all that it started, if it runs, and gives its name up: one that is still to be started never is. */
   async end(id: string): Promise<void> {
+    this.#over.add(id);
     const execution = this.#known.get(id);
     if (!execution) return;
     this.#known.delete(id);
-    this.#over.add(id);
     execution[Symbol.dispose]();
     await this.#running.get(id);
   }
