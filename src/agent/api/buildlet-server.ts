@@ -54,6 +54,8 @@ export class BuildletServer implements AsyncDisposable {
   readonly #digests: KnownDigests;
   /** Settles when nothing is being removed. Whoever asked may have hung up, and what the next one writes when its own is answered must stay. */
   #removing: Promise<void> = Promise.resolve();
+  /** The coordinator says when a lease is over. An older one, and the original, do not: they empty the work dir between two. */
+  #hearsOfLeases = false;
 
   /** `endShells`: the lease is over; says whether there were any. */
   constructor(deps: ApiDeps, idle: IdleMemory, endShells: () => Promise<boolean>) {
@@ -316,7 +318,9 @@ export class BuildletServer implements AsyncDisposable {
             for (const path of paths) {
               if (!isRelPath(path, windows)) checkRelPath("path", path, windows);
             }
-            const isLeaseOver = request.headers[LEASE_HEADER.toLowerCase()] === LEASE_OVER;
+            const saidOver = request.headers[LEASE_HEADER.toLowerCase()] === LEASE_OVER;
+            this.#hearsOfLeases ||= saidOver;
+            const isLeaseOver = saidOver || (!this.#hearsOfLeases && paths.includes("."));
             const removed = this.#removing.then(() => this.#remove(paths, isLeaseOver));
             this.#removing = removed.catch(() => {}); // whoever asked for it hears
             await removed;

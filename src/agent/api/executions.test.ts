@@ -83,6 +83,8 @@ test("only the newest client is attached", async () => {
 
 test("what cannot be gone on with is refused: a name that is not known, one that was ended, headers of another shape", async () => {
   await using machine = await TestMachine.start();
+  const lease = { [LEASE_HEADER]: LEASE_OVER };
+  expect(await post(machine, "/removeall", "path=.", lease)).toBe(200); // as before each lease
   expect((await outcome(ask(machine, "true", "a1.1", 5))).slice(0, 2)).toEqual([
     409,
     "Cannot go on with a1.1 from byte 5: there is no such execution here\n",
@@ -101,7 +103,7 @@ test("what cannot be gone on with is refused: a name that is not known, one that
   expect(await post(machine, "/removeall", "path=.")).toBe(200);
   expect((await outcome(ask(machine, "echo again", "a1.1")))[0]).toBe(410);
   // A new build: the names of the one before mean nothing any more.
-  expect(await post(machine, "/removeall", "path=.", { [LEASE_HEADER]: LEASE_OVER })).toBe(200);
+  expect(await post(machine, "/removeall", "path=.", lease)).toBe(200);
   expect(await outcome(ask(machine, "echo new", "a1.1"))).toEqual([200, "new\n", "ok"]);
 });
 

@@ -266,6 +266,7 @@ const lives = (pid: number) => {
 
 test.runIf(LINUX).each(["connection", "lease"])("a shell and all that it started die with the %s", async (what) => {
   const { workDir } = world;
+  await world.emptied({ [LEASE_HEADER]: LEASE_OVER }); // as before each lease
   const shell = await world.open({ ...plain, command: null, terminal: TERMINAL });
   shell.type("SHELL_PID=$$ setsid sh -c 'echo pids $$ $SHELL_PID end; exec sleep 1000' &\n");
   await shell.until(() => /pids \d+ \d+ end/.test(shell.out));
