@@ -1,6 +1,8 @@
-import { readdir } from "node:fs/promises";
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import * as library from "@lydell/node-pty";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import { minutes } from "../../farm/ids.ts";
 import { FakeClock } from "../../farm/testing/fake-clock.ts";
 import type { Exit } from "../../wire/buildlet-api/shell.ts";
@@ -101,9 +103,14 @@ test("pipes give all that was printed, also when it is read only long after the 
   const clock = new FakeClock();
   using pipes = new OutputPipes(process.platform);
   const { said, sink } = listener();
-  const command = "echo $$; echo bad >&2; sleep 600 & yes | head -c 40000; echo the end";
+  const folder = await mkdtemp(join(tmpdir(), "pipes-"));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  // The rest is printed once the first of it was read, and held back: a busy computer would else read all of it at once.
+  const rest = "echo bad >&2; sleep 600 & yes | head -c 40000; echo the end";
+  const command = `echo $$; until [ -e ${folder}/go ]; do sleep 0.01; done; ${rest}`;
   const running = await inPipes(sh(command), pipes, clock, sink);
   await said.first;
+  await writeFile(join(folder, "go"), "");
   const lives = () => {
     try {
       return process.kill(running.pid ?? 0, 0);
