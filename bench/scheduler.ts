@@ -62,7 +62,12 @@ export const scheduler: Bench = {
         p50[size].push(percentile(spans, 50));
         p99[size].push(percentile(spans, 99));
       }
-      vain.push(percentile(claims.large.flatMap(({ ms, got }) => (got ? [] : [ms])), 99)); // biome-ignore format: one thought
+      vain.push(
+        percentile(
+          claims.large.flatMap(({ ms, got }) => (got ? [] : [ms])),
+          99,
+        ),
+      );
     }
     const growth = (of: typeof p50): number[] => of.large.map((value, run) => value / (of.small[run] ?? Number.NaN));
     context.report({ figure: "claim-p50", unit: "ms", values: p50.small });
@@ -79,7 +84,12 @@ export const scheduler: Bench = {
       const started = performance.now();
       const claims = await many.live(UNDER_LOAD, CLAIMERS);
       rates.push((claims.length / (performance.now() - started)) * 1000);
-      loaded.push(percentile(claims.map(({ ms }) => ms), 99)); // biome-ignore format: one thought
+      loaded.push(
+        percentile(
+          claims.map(({ ms }) => ms),
+          99,
+        ),
+      );
       count(claims);
     }
     context.report({ figure: "claims", unit: "/s", values: rates, goal: atLeast(500) });
