@@ -69,6 +69,33 @@ test("Claims: one new lease among 1,000 idle sessions is asked for by a handful"
   expect([state.started.length, state.asked.length <= 3]).toEqual([1, true]);
 });
 
+test("Claims: thousands that come to a queue in which nothing waits ask once, and all hear of what comes later", async () => {
+  const { clock, claims, state } = farm();
+  offerAll(claims, 5000);
+  await clock.advance(seconds(1));
+  expect(state.asked).toEqual([id(1)]);
+  state.wanted = 5000;
+  claims.wake("q");
+  for (let i = 0; i < 1500; i++) await clock.advance(ms(1));
+  expect([state.started.length, state.wanted]).toEqual([5000, 0]);
+});
+
+test("Claims: thousands that come to a queue that is full of work all get some", async () => {
+  const { clock, claims, state } = farm({ wanted: 5000 });
+  offerAll(claims, 5000);
+  for (let i = 0; i < 1500; i++) await clock.advance(ms(1));
+  expect([state.started.length, state.wanted]).toEqual([5000, 0]);
+});
+
+test("Claims: when a question fails, another session asks in its place", async () => {
+  const { clock, claims, state } = farm({ wanted: 1 });
+  state.fail = 1;
+  offerAll(claims, 2);
+  await clock.advance(ms(5));
+  await clock.advance(ms(5));
+  expect(state.started).toEqual([id(2)]);
+});
+
 test("Claims: a session that was given a lease asks itself, once more when it is asking already, and once for each lease", async () => {
   const { clock, claims, state } = farm();
   offerAll(claims, 5);

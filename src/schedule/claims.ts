@@ -94,13 +94,16 @@ export class Claims {
     this.#sweep();
   }
 
-  /** A session became idle: it has no lease, and its machine is ready for the next. */
+  /**
+   * A session became idle: it has no lease, and its machine is ready for the next. While others of its queue ask, what they hear goes for it
+   * too: thousands that come back at once to a farm that has nothing to do ask a few times, not thousands.
+   */
   offer(offer: Offer): void {
     const queue = this.#queue(offer.queue);
     const seat = { offer, seen: -1, asking: false };
     queue.seats.set(offer.id, seat);
     if (offer.holds) queue.owed.add(seat);
-    queue.credits = Math.max(queue.credits, 1);
+    if (queue.asking === 0) queue.credits = Math.max(queue.credits, 1);
     this.#pump(queue);
   }
 
@@ -177,6 +180,8 @@ export class Claims {
         "Could not ask for work; trying again",
       );
       this.#toTheEnd(queue, seat, -1);
+      queue.credits = Math.max(queue.credits, 1); // whoever counts on this answer asks instead
+      this.#pump(queue);
       await this.#deps.clock.sleep(RETRY, this.#signal).catch(() => {});
       queue.owed.add(seat);
     }

@@ -61,6 +61,8 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
   readonly #deps: ReversePoolDeps;
   readonly #registry: Registry;
   readonly #sessions = new Map<SessionId, Session>();
+  /** Agent process -> its session; only of agents that say which process they are. */
+  readonly #ofProcess = new Map<string, Session>();
   readonly #pickUps: PickUps;
   /** Machine -> digest of the agent program that it was last sent to fetch. */
   readonly #sentFor = new Map<string, string>();
@@ -225,13 +227,11 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
   }
 
   /** An agent process has one connection at a time: when it is here again, the one before is dead, whatever TCP believes. */
-  #supersede({ machine, introduction }: Session): void {
-    const instance = introduction.agent?.instance;
-    if (!instance) return;
-    for (const earlier of [...this.#sessions.values()]) {
-      if (earlier.machine !== machine || earlier.introduction.agent?.instance !== instance) continue;
-      earlier.dialer.close("the machine came back over a new connection");
-    }
+  #supersede(session: Session): void {
+    const { process } = session;
+    if (process === undefined) return;
+    this.#ofProcess.get(process)?.dialer.close("the machine came back over a new connection");
+    this.#ofProcess.set(process, session);
   }
 
   #offer(session: Session): void {
@@ -243,6 +243,8 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
     const offered = session.mode !== "joining" && session.mode !== "leaving";
     const { log, gone, clock } = this.#deps;
     this.#sessions.delete(session.id);
+    if (session.process !== undefined && this.#ofProcess.get(session.process) === session)
+      this.#ofProcess.delete(session.process);
     this.#pickUps.forget(dialerId);
     session.alive.reject(error);
     session.gone.abort(error);

@@ -60,6 +60,12 @@ export class Session {
     return `${this.introduction.hostType}/${this.introduction.name}`;
   }
 
+  /** Names the agent process, if it said which it is: it has one connection at a time. */
+  get process(): string | undefined {
+    const instance = this.introduction.agent?.instance;
+    return instance ? `${this.machine} ${instance}` : undefined;
+  }
+
   situation(served: string | undefined, sentFor: string | undefined): Situation {
     const digest = this.introduction.agent?.digest ?? "";
     return {
