@@ -105,3 +105,19 @@ test("what was not written when a recording ended waits no more", async () => {
   }
   expect(waiting.bytes).toBe(0);
 });
+
+test("what comes after the end of a recording, or during its last write, waits for nothing", async () => {
+  const { sql, lines } = parts();
+  const waiting = { bytes: 0 };
+  const deps = { sql, clock: new FakeClock(), log: quiet, waiting };
+  const recorder = await Recorder.begin(deps, 7, { columns: 80, rows: 24 });
+  recorder.printed(Buffer.from("in time"));
+  const ended = recorder[Symbol.asyncDispose]();
+  recorder.printed(Buffer.from("late"));
+  recorder.resized({ columns: 100, rows: 30 });
+  await ended;
+  recorder.printed(Buffer.from("later"));
+  recorder.resized({ columns: 120, rows: 40 });
+  expect(waiting.bytes).toBe(0);
+  expect(lines().slice(1)).toEqual([[0, "o", "in time"]]);
+});

@@ -82,13 +82,14 @@ export class Recorder implements AsyncDisposable {
     this.#event("r", `${size.columns}x${size.rows}`);
   }
 
+  /** What is printed from now on is in no recording: a line may bring a little more after it was let go. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await this.#writing;
   }
 
   #event(kind: "o" | "r", data: string): void {
-    if (this.#full) return;
+    if (this.#full || this.#stop.signal.aborted) return;
     const line = this.#line(kind, data);
     if (this.#deps.waiting.bytes + line.length > MOST_WAITING) {
       this.#gap = true;
