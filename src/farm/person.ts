@@ -22,6 +22,11 @@ export interface Person {
   readonly roles: readonly Role[];
 }
 
+/** `actor`, a person's address or a part of the farm, for everybody to read: people are not named. */
+export function unnamed(actor: string): string {
+  return actor.includes("@") ? "a user" : actor;
+}
+
 /** The part of `email` before its last `@`; "" when nothing stands before it or nothing behind it. */
 export function userName(email: string): string {
   const at = email.lastIndexOf("@");

@@ -11,7 +11,7 @@
  */
 import type { HostConfig } from "../config/effective.ts";
 import { FarmError } from "../farm/errors.ts";
-import type { Person } from "../farm/person.ts";
+import { type Person, unnamed } from "../farm/person.ts";
 import type { Instance } from "../store/gomote.ts";
 
 /** Whoever looks; `operator` holds the token of the farm. */
@@ -64,7 +64,7 @@ export function hearsNames(visitor: Visitor): boolean {
 
 /** Who did something, as `visitor` is told it. */
 export function actorFor(visitor: Visitor, actor: string): string {
-  return hearsNames(visitor) || !actor.includes("@") ? actor : "a user";
+  return hearsNames(visitor) ? actor : unnamed(actor);
 }
 
 /** Whether `visitor` may see what people do on machines of this host type. */

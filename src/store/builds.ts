@@ -17,6 +17,7 @@ import type {
 import { FarmError } from "../farm/errors.ts";
 import { type BuildId, buildId, type EpochMs } from "../farm/ids.ts";
 import { LEASE_CLASSES, type LeaseClass } from "../farm/lease.ts";
+import { unnamed } from "../farm/person.ts";
 import { recordAudit } from "./audit.ts";
 import { endTests, lockTests } from "./left-tests.ts";
 import { at, type Sql } from "./sql.ts";
@@ -274,16 +275,16 @@ export interface Canceled {
   readonly changed: boolean;
 }
 
-/** Ends a build that is still open, and all that hangs on it. Throws `not-found`. */
+/** Ends a build that is still open, and all that hangs on it. The reason is for everybody; `who` is told whoever may hear it. Throws `not-found`. */
 export async function cancelBuild(sql: Sql, id: BuildId, who: string, now: EpochMs): Promise<Canceled> {
   return sql.tx(async (tx) => {
     await lockTests(tx, { builds: [id] });
     // The attempt first, as everywhere: whoever ends a step at this moment is waited for.
     await tx.query("select id from attempt where build_id = $1 and state <> 'ended' for update", [id]);
-    const reason = `canceled by ${who}`;
+    const reason = `canceled by ${unnamed(who)}`;
     const [build] = await tx.query<RefRow & { changed: boolean }>(
       `with b as (
-         update build set state = 'ended', outcome = 'canceled', reason = $2, ended_at = $3 where id = $1 and state <> 'ended' returning id
+         update build set state = 'ended', outcome = 'canceled', reason = $2, canceled_by = $4, ended_at = $3 where id = $1 and state <> 'ended' returning id
        ), a as (
          update attempt set state = 'ended', outcome = 'canceled', reason = $2, ended_at = $3
          from b where attempt.build_id = b.id and attempt.state <> 'ended' returning attempt.id, attempt.lease_id
@@ -295,7 +296,7 @@ export async function cancelBuild(sql: Sql, id: BuildId, who: string, now: Epoch
          from a where lease.id = a.lease_id and lease.state <> 'ended'
        )
        select id, repo, commit_id, builder, host_type, exists (select from b) as changed from build where id = $1`,
-      [id, reason, at(now)],
+      [id, reason, at(now), who],
     );
     if (!build) throw notFound(id);
     if (!build.changed) return { build: buildRef(build), changed: false };

@@ -31,6 +31,7 @@ export interface BuildFacts {
   readonly committedAt: number;
   readonly provenance: Provenance;
   readonly requestedBy: string | null;
+  readonly canceledBy: string | null;
   readonly rebuildOf: number | null;
   /** Of a pair: the branch that it is tested with. */
   readonly otherBranch: string | null;
@@ -39,7 +40,7 @@ export interface BuildFacts {
 export async function buildFacts(sql: Sql, id: number): Promise<BuildFacts | undefined> {
   const [row] = await sql.query<BuildFacts>(
     `select b.id, b.commit_id as "commitId", b.repo, b.branch, b.builder, b.recipe, b.narrows, b.state, b.outcome, c.committed_at as "committedAt", b.provenance,
-       b.requested_by as "requestedBy", b.rebuild_of as "rebuildOf", r.with_branch as "otherBranch"
+       b.requested_by as "requestedBy", b.canceled_by as "canceledBy", b.rebuild_of as "rebuildOf", r.with_branch as "otherBranch"
      from build b join commit c on c.id = b.commit_id join recipe r on r.digest = b.recipe where b.id = $1`,
     [id],
   );

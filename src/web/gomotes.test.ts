@@ -1,6 +1,7 @@
 /** Pages of borrowed machines: who sees what, what they say, and what their buttons do. */
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { minutes, plus, seconds } from "../farm/ids.ts";
+import { buildId, minutes, plus, seconds } from "../farm/ids.ts";
+import { cancelBuild } from "../store/builds.ts";
 import { commandEnded } from "../store/gomote-commands.ts";
 import { deleteRecordings, recordingBegan } from "../store/recordings.ts";
 import { systemClock } from "../store/system-clock.ts";
@@ -262,6 +263,36 @@ test("who asked for a build is told to whoever is logged in", async () => {
     await sql.query("update build set requested_by = $2 where id = $1", [waiting, by]);
     expect([await asked(undefined), await asked("alice")]).toEqual([shown, by]);
   }
+});
+
+test("who canceled a build is told to whoever is logged in, on its page alone", async () => {
+  const { sql } = web.database;
+  const { running } = web.seeded;
+  const [ran] = await sql.query<{ machine: string }>(
+    "select m.name as machine from attempt a join machine m on m.id = a.machine_id where a.build_id = $1",
+    [running],
+  );
+  await cancelBuild(sql, buildId(running), "bob@example.org", systemClock.now());
+  const reasons = async (who: Who) => {
+    const { page } = (await ask(who, `/b/${running}`)).body as {
+      page: { data: { build: { reason: string }; attempts: { reason: string }[] } };
+    };
+    return [page.data.build.reason, ...page.data.attempts.map(({ reason }) => reason)];
+  };
+  const unnamed = "canceled by a user";
+  expect(await reasons(undefined)).toEqual([unnamed, unnamed]);
+  expect(await reasons("alice")).toEqual(["canceled by bob@example.org", unnamed]);
+  const pages = [`/b/${running}`, `/machines/${ran?.machine}`, "/", "/queues"];
+  for (const path of pages) {
+    const html = await (await web.get(path, { headers: { accept: "text/html" } })).text();
+    expect(html + JSON.stringify((await ask(undefined, path)).body)).not.toContain("bob@");
+  }
+  const stored = await sql.query(
+    `select reason from build where canceled_by is not null union all select reason from attempt where build_id = $1
+     union all select l.end_reason from lease l join attempt a on a.lease_id = l.id where a.build_id = $1`,
+    [running],
+  );
+  expect(stored).toEqual(Array(3).fill({ reason: unnamed }));
 });
 
 test("whoever is not logged in is led to the page for that, and from there back", async () => {

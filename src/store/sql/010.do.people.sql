@@ -10,6 +10,8 @@ create table person (
 );
 create unique index person_email on person (lower(email)) where removed_at is null;
 
+alter table build add column canceled_by text;     -- null: nobody canceled it; its reason, which everybody reads, names no person
+
 -- What a program of theirs shows.
 create table api_token (
   id           text primary key,                   -- T and 9 hex digits, printed and listed

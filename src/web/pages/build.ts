@@ -93,8 +93,10 @@ export async function buildData(
   const reproduce = facts.outcome === "failure" ? await reproduceData(deps, facts, steps, tests) : null;
   const kept = facts.outcome === "failure" ? await keptMachine(sql, config, facts, build, deps.who) : undefined;
   const mini = miniOf(config);
+  const { canceledBy } = facts;
+  const reason = canceledBy === null ? build.reason : `canceled by ${actorFor(deps.who, canceledBy)}`;
   const data: BuildData = {
-    build,
+    build: { ...build, reason },
     machine: kept?.machine ?? null,
     committedAt: facts.committedAt,
     provenance: facts.provenance,
