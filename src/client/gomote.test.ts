@@ -1,7 +1,9 @@
 import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { expect, test } from "vitest";
+import { CommandExitSchema } from "../wire/gomote/gen/barnraiser_pb.ts";
 import { FakeFarm, type FakeFarmOptions } from "./testing/fake-farm.ts";
 import { TestComputer } from "./testing/typed.ts";
 
@@ -152,6 +154,32 @@ test("[gomote 21] in a group all commands end, the one that failed is named, and
   expect(stdout.split("\n").sort()).toEqual(["", "alice-linux-amd64-0: output", "alice-linux-amd64-1: out"]);
   expect(stderr).toContain("# alice-linux-amd64-1: exit status 5\n");
   expect(await readFile(join(t.farm.work("alice-linux-amd64-0"), "done"), "utf8")).toBe("good\n");
+});
+
+test("in a group the others go on when somebody ends the command of one, and it is said who did", async () => {
+  await using t = await start();
+  await t.computer.gomote(["create", "-count=2", "-new-group=g", "linux-amd64"]);
+  const who = "it was killed by an operator";
+  const value = { exitStatus: 137, processState: who };
+  t.farm.ends.set(
+    "alice-linux-amd64-1",
+    new ConnectError(who, Code.Aborted, undefined, [{ desc: CommandExitSchema, value }]),
+  );
+  const said = await t.computer.gomote(["-group=g", "run", "sh", "-c", "sleep 0.2; echo good"]);
+  expect([said.status, said.stdout]).toEqual([137, "alice-linux-amd64-0: good\n"]);
+  expect(said.stderr).toContain(`# alice-linux-amd64-1: ${who}\n`);
+});
+
+test("what a farm answered, that a call was canceled as well, is never taken for a lost connection", async () => {
+  await using t = await start();
+  const id = await t.farm.instance();
+  const trouble = async (code: Code) => {
+    t.farm.ends.set(id, new ConnectError("somebody ended it", code));
+    const { status, stderr } = await t.computer.gomote(["run", id, "true"]);
+    return [status, stderr];
+  };
+  expect(await trouble(Code.Canceled)).toEqual([255, `# gomote run: Cannot run true on ${id}: somebody ended it\n`]);
+  expect(await trouble(Code.Unauthenticated)).toEqual([1, expect.stringMatching(/somebody ended it.*gomote login/)]);
 });
 
 test("[gomote 22] [gomote 24] flags of run go into the request", async () => {

@@ -34,10 +34,14 @@ const FARM_CODES: ReadonlyMap<Code, FarmCode> = new Map([
   [Code.ResourceExhausted, "too-large"],
   [Code.DeadlineExceeded, "timed-out"],
   [Code.Unavailable, "unavailable"],
+  [Code.Canceled, "canceled"],
 ]);
 
 /** What the library says of a limit that passed here; the farm says which of its own did. */
 const OWN_DEADLINE = "the operation timed out";
+
+/** The field in which a farm says how a call ended. */
+const FARMS_OWN = "grpc-status";
 
 /** `error` of a call to `server` that was to `what`, such as "list alice-linux-0". */
 export function callTrouble(error: unknown, what: string, server: string): Error {
@@ -76,8 +80,12 @@ export function commandTrouble(error: unknown): CommandFailed | undefined {
   return new CommandFailed(exit?.processState || failure.rawMessage, exit?.exitStatus || 1);
 }
 
-/** Whether it is the connection that ended, which the library tells as a call that was canceled, or as what the system said of the socket. */
-function isCut({ code, cause }: ConnectError): boolean {
+/**
+ * Whether it is the connection that ended, which the library tells as a call that was canceled, or as what the system said of the socket. What the
+ * farm itself answered, whatever that is, came over a connection that is well.
+ */
+function isCut({ code, cause, metadata }: ConnectError): boolean {
+  if (metadata.has(FARMS_OWN)) return false;
   return code === Code.Canceled || /^(?:E[A-Z0-9]+|ERR_(?:HTTP2|STREAM)_\w+)$/.test(errnoOf(cause));
 }
 

@@ -50,6 +50,8 @@ export class FakeFarm implements AsyncDisposable {
   /** Environment and so on of the last command. */
   lastCommand: unknown;
   #heldUp: (() => void) | undefined;
+  /** How every command on an instance ends, without being run. */
+  readonly ends = new Map<string, ConnectError>();
   /** Connections taken. */
   connections = 0;
   /** Resolves when a command was killed since its caller left. */
@@ -189,6 +191,8 @@ export class FakeFarm implements AsyncDisposable {
       executeCommand: (request, { signal }) => {
         this.lastCommand = request;
         note(`run ${request.command}`);
+        const end = this.ends.get(request.gomoteId);
+        if (end) throw end;
         return this.#execute(this.#of(request.gomoteId), request.command, request.args, signal);
       },
       instanceAlive: ({ gomoteId }) => {

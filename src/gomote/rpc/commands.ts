@@ -3,9 +3,9 @@
  *
  *   running -exits 0-> the stream ends well
  *   running -exits otherwise, or cannot be started-> Aborted, with the exit status in its details
- *   running -the caller leaves, or their token is good no more-> killed, with all that it started; the instance goes on
- *   running -somebody kills it-> killed likewise, and the caller is told by whom
- *   running -the machine or the coordinator goes away-> Unavailable; whoever has the machine next ends it (../running-commands.ts)
+ *   running -the caller leaves, their token is good no more, or the coordinator stops-> killed, with all that it started; the instance goes on
+ *   running -somebody kills it-> killed likewise; Aborted, which says by whom
+ *   running -the machine goes away-> Unavailable; whoever has the machine next ends it (../running-commands.ts)
  *
  * The caller reads as fast as it likes: output that it has not taken holds the command back, not our memory.
  */
@@ -23,7 +23,7 @@ import type { HeldInstance } from "../holdings.ts";
 import { environmentOn, typeNamed } from "../instance-types.ts";
 import { executionOf, type RunningCommands } from "../running-commands.ts";
 import { OutputQueue } from "./output-queue.ts";
-import { commandFailed } from "./rpc-error.ts";
+import { commandFailed, commandKilled } from "./rpc-error.ts";
 
 /** Timers take no longer span; an instance's own limit is shorter. */
 const NO_LIMIT: Ms = ms(2 ** 31 - 1);
@@ -108,10 +108,8 @@ export class Commands {
         return ended(end.state);
       },
       (error: unknown) => {
-        const state = messageOf(error);
-        // The machine is well, and refuses to start it: no such program, no such folder.
-        output.end(error instanceof FarmError && error.code === "bad-request" ? commandFailed(state) : error);
-        return ended(mayGoOn(machine, error) ? undefined : state);
+        output.end(tellable(error, killed, context.signal));
+        return ended(mayGoOn(machine, error) ? undefined : messageOf(error));
       },
     );
     try {
@@ -133,6 +131,16 @@ export class Commands {
       );
     return environmentOn(config, { ...instance, builderType: imitate || instance.builderType });
   }
+}
+
+/** What the caller is told of a command of which nothing was heard but `error`. */
+function tellable(error: unknown, killed: AbortSignal, { reason }: AbortSignal): unknown {
+  if (!(error instanceof FarmError)) return error;
+  // The machine is well, and refuses to start it: no such program, no such folder.
+  if (error.code === "bad-request") return commandFailed(error.message);
+  if (error.code !== "canceled") return error;
+  if (killed.aborted) return commandKilled(messageOf(killed.reason));
+  return reason instanceof FarmError ? reason : error;
 }
 
 /** A command of which nothing was heard but `error`: our agent keeps it for a while when nobody is there any more to kill it. */

@@ -8,7 +8,7 @@ import { type Ended, OK, type RpcClient } from "../testing/rpc-client.ts";
 import { STALL } from "../transfers/meter.ts";
 
 const OWN = "barnraiser.Gomote";
-const CODE = { invalid: 3, notFound: 5, denied: 7, unauthenticated: 16 } as const;
+const CODE = { invalid: 3, notFound: 5, denied: 7, aborted: 10, unauthenticated: 16 } as const;
 
 async function create(client: RpcClient): Promise<string> {
   const call = client.stream<{ instance: { gomote_id: string } | null }>("CreateInstance", { builder_type: BUILDER });
@@ -83,11 +83,10 @@ test("commands that run and ran are listed for their owner, who may kill one", a
   expect(await farm.database.sql.query(audit)).toEqual([
     { who: "alice@example.org", action: "gomote kill", subject: `gomote:${gomote_id}`, detail: "long" },
   ]);
-  expect((await long.ended).code).not.toBe(OK);
-  await until(
-    async () => (await list())[0]?.process_state === "it was killed by whoever ran it",
-    "its end to be written down",
-  );
+  const process_state = "it was killed by whoever ran it";
+  const exit = { exit_status: 137, process_state };
+  expect(await long.ended).toEqual({ code: CODE.aborted, details: process_state, exit });
+  await until(async () => (await list())[0]?.process_state === process_state, "its end to be written down");
 });
 
 test("files are pushed in one stream as they come, and only below the work dir of one's own", async () => {

@@ -68,13 +68,22 @@ export class PeerCalls implements Disposable {
   async unary(coordinator: CoordinatorId, request: UnaryRequest, headers: Headers): Promise<UnaryResponse> {
     const { method, signal, message } = request;
     const transport = await this.#transport(coordinator, signal);
-    return await transport.unary(method, signal, undefined, headers, message);
+    try {
+      return await transport.unary(method, signal, undefined, headers, message);
+    } catch (error) {
+      throw answerOrLost(error, coordinator);
+    }
   }
 
   async stream(coordinator: CoordinatorId, request: StreamRequest, headers: Headers): Promise<StreamResponse> {
     const { method, signal, message } = request;
     const transport = await this.#transport(coordinator, signal);
-    return await transport.stream(method, signal, undefined, headers, message);
+    try {
+      const response = await transport.stream(method, signal, undefined, headers, message);
+      return { ...response, message: messages(response.message, coordinator) };
+    } catch (error) {
+      throw answerOrLost(error, coordinator);
+    }
   }
 
   [Symbol.dispose](): void {
@@ -114,4 +123,20 @@ export class PeerCalls implements Disposable {
       done.abort();
     }
   }
+}
+
+async function* messages<T>(from: AsyncIterable<T>, coordinator: CoordinatorId): AsyncGenerator<T> {
+  try {
+    yield* from;
+  } catch (error) {
+    throw answerOrLost(error, coordinator);
+  }
+}
+
+/** What the other coordinator answered is the answer. What the library says of the connection says nothing of who called us, or of what they asked. */
+function answerOrLost(error: unknown, coordinator: CoordinatorId): unknown {
+  if (!(error instanceof ConnectError) || error.metadata.has("grpc-status")) return error;
+  return new FarmError("unavailable", `The connection to coordinator ${coordinator} was lost; try again.`, {
+    cause: error,
+  });
 }

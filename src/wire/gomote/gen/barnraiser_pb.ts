@@ -29,7 +29,7 @@ export type CommandExit = Message<"barnraiser.CommandExit"> & {
   exitStatus: number;
 
   /**
-   * `exit status 3`, `signal: killed`, or why it could not be started.
+   * `exit status 3`, `signal: killed`, by whom it was killed, or why it could not be started.
    *
    * @generated from field: string process_state = 2;
    */
