@@ -117,6 +117,43 @@ test("a source that is not there in the build's time is the farm's failure, says
   expect(attempts).toEqual([{ outcome: "infra_failure", reason: waited, machine_fault: false }]);
 });
 
+test("a source that stops in the middle is waited for as one that is not there, and that is not its machine's fault", async () => {
+  await using database = await freshDatabase();
+  const clock = new FakeClock();
+  const body = new Readable({ read() {} });
+  body.push(Buffer.alloc(10));
+  await using farm = await opened(database, clock, { tarball: async () => body });
+  const machine = await farm.connect("linux", "m1");
+  const id = await plan(database, clock);
+  await vi.waitFor(() => expect(machine.received).toBe(10));
+  await clock.advance(ms(700));
+  expect(await endedBuild(database, id)).toMatchObject({ outcome: "infra_failure" });
+  expect(await database.sql.query("select machine_fault from attempt")).toEqual([{ machine_fault: false }]);
+});
+
+test.each([
+  ["removeall", "m1 to be cleaned"],
+  ["writetgz", "the source of tool to be on m1"],
+] as const)(
+  "a machine that hangs in /%s for all the time of a build is at fault, and another does the build",
+  async (hangIn, waited) => {
+    await using database = await freshDatabase();
+    const clock = new FakeClock();
+    await using farm = await opened(database, clock);
+    const first = await farm.connect("linux", "m1", { hangIn });
+    const id = await plan(database, clock);
+    await vi.waitFor(() => expect(first.calls.at(-1)).toMatch(hangIn));
+    await clock.advance(ms(700));
+    const second = await farm.connect("linux", "m2");
+    await until(clock, () => expect(second.calls).toContain("exec make"));
+    expect(await endedBuild(database, id)).toMatchObject({ outcome: "success" });
+    expect(await database.sql.query("select outcome, reason, machine_fault from attempt order by number")).toEqual([
+      { outcome: "infra_failure", reason: `out of time: it waited for ${waited}`, machine_fault: true },
+      { outcome: "success", reason: null, machine_fault: false },
+    ]);
+  },
+);
+
 test("an attempt that was lost when the farm had used up the build's time is the last", async () => {
   await using database = await freshDatabase();
   const clock = new FakeClock();

@@ -10,8 +10,8 @@
  *
  * A step fails (`failure`) when its command ran and did not end with "ok", ran or was silent for longer than its limit, or used up the time that
  * its build has for its commands. Everything else that goes wrong is the farm's (`infra_failure`) and says what it was; so is step 0, in which
- * nothing of the commit runs, when the farm's part of that time is used up (store/build-time.ts). A step is ended in the database before the
- * next one begins.
+ * nothing of the commit runs, when the farm's part of that time is used up (store/build-time.ts), which speaks against the machine if it was what
+ * was waited for. A step is ended in the database before the next one begins.
  *
  * Going on: an attempt that was driven before begins with the step at which the database stands. Step 0 then begins anew; a command is
  * asked for by its name and the length of its log (command-run.ts), so it starts if it never did and is taken up otherwise. When the
@@ -28,7 +28,7 @@ import { commandOf } from "./command.ts";
 import { type BuildLimit, buildLimit, limitsOf, timeLeft } from "./command-limits.ts";
 import { type CommandRan, runCommand } from "./command-run.ts";
 import { type BuildMachine, isAgainstMachine } from "./machine.ts";
-import { runSourceStep, type SourceDeps } from "./source-step.ts";
+import { runSourceStep, type SourceDeps, type SourceWait } from "./source-step.ts";
 import { otherIsMade } from "./sources.ts";
 import { TESTS_STEP, type TestsEnd } from "./tests-step.ts";
 
@@ -91,7 +91,7 @@ export async function drive(
 ): Promise<Finished | Parked> {
   const { steps, tests } = begun.recipe;
   const driving: Driving = { deps, begun, machine, signal };
-  let limit = buildLimit(deps.clock, begun.recipe, begun.commandsFrom ?? begun.countsFrom);
+  let limit = buildLimit(deps.clock, begun.recipe, begun.commandsFrom ?? begun.sourceFrom);
   let log = begun.log;
   let status = "ok";
   for (let number = begun.at; log !== undefined; number++) {
@@ -141,19 +141,15 @@ async function sourceInTime(
   { writer, limit }: UnderWay,
 ): Promise<"source" | "snapshot"> {
   const { clock } = deps;
-  let waitedFor = `${machine.name} to be cleaned`;
-  const waits = (what: string): void => {
-    waitedFor = what;
+  let wait: SourceWait = { what: "the database", isForMachine: () => false };
+  const waits = (next: SourceWait): void => {
+    wait = next;
   };
-  const late = new FarmError("unavailable", "");
-  try {
-    return await within(clock, timeLeft(clock, limit), [signal], late, (limited) =>
-      runSourceStep(deps, begun, machine, writer, waits, limited),
-    );
-  } catch (error) {
-    if (error !== late) throw error;
-    throw new FarmError("unavailable", `out of time: it waited for ${waitedFor}`);
-  }
+  const late = (): FarmError =>
+    new FarmError(wait.isForMachine() ? "timed-out" : "unavailable", `out of time: it waited for ${wait.what}`);
+  return await within(clock, timeLeft(clock, limit), [signal], late, (limited) =>
+    runSourceStep(deps, begun, machine, writer, waits, limited),
+  );
 }
 
 async function runTestsStep({ deps, signal }: Driving, at: UnderWay): Promise<Finished> {

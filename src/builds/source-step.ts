@@ -7,8 +7,9 @@
  */
 import type { Clock } from "../farm/clock.ts";
 import { durationText } from "../farm/duration-text.ts";
+import { FarmError } from "../farm/errors.ts";
 import { type Ms, minutes, ms } from "../farm/ids.ts";
-import { within } from "../farm/within.ts";
+import { tookLonger, within } from "../farm/within.ts";
 import type { LogWriter } from "../logs/writer.ts";
 import type { Begun } from "../store/attempts.ts";
 import type { Snapshot } from "../store/snapshots.ts";
@@ -16,6 +17,7 @@ import type { BuildMachine } from "./machine.ts";
 import { saidWait } from "./said-wait.ts";
 import { keeps, type Snapshots } from "./snapshots.ts";
 import { askedAhead, headline, type SourcesDeps, skippedText, writeSources } from "./sources.ts";
+import { Supply } from "./supply.ts";
 
 export const CLEAN_LIMIT: Ms = minutes(10);
 /** For the source to be there and on the machine, where the builder has no limit of its own. */
@@ -29,8 +31,17 @@ export interface SourceDeps extends Omit<SourcesDeps, "say"> {
   readonly layOut: (from: "source" | "snapshot") => Promise<void>;
 }
 
-/** Told what the step waits for, from now on. */
-type Waits = (what: string) => void;
+/** What the step waits for. */
+export interface SourceWait {
+  readonly what: string;
+  /** Whether it is the machine that takes so long, as things stand. */
+  readonly isForMachine: () => boolean;
+}
+
+/** Told of the wait that begins. */
+type Waits = (wait: SourceWait) => void;
+
+const DATABASE: SourceWait = { what: "the database", isForMachine: () => false };
 
 /** Empties the machine, and with that ends all that the farm runs on it. */
 export function clean(clock: Clock, machine: BuildMachine, signal: AbortSignal): Promise<void> {
@@ -56,25 +67,32 @@ export async function runSourceStep(
   const tree = { repo: build.repo, hash };
   await say(`${headline(recipe, tree)}\n`);
   const cleaned = `${machine.name} to be cleaned`;
-  waits(cleaned);
+  waits({ what: cleaned, isForMachine: () => true });
   const emptying = cleaning ?? clean(clock, machine, signal);
   // Unless it may not be needed.
   using ahead = keeps(recipe) ? undefined : askedAhead(deps.tarball, tree, signal);
   await saidWait(clock, writer, cleaned, emptying);
+  waits(DATABASE);
   const snapshot = await deps.snapshots.find(begun);
   signal.throwIfAborted();
-  waits(`the snapshot to be on ${machine.name}`);
-  if (snapshot && (await restored(deps, snapshot, begun, machine, writer, signal))) return "snapshot";
+  if (snapshot && (await restored(deps, snapshot, begun, machine, writer, waits, signal))) return "snapshot";
+  waits(DATABASE);
   if (snapshot || (anew && keeps(recipe))) await deps.layOut("source");
   const limit = ms(recipe.limits?.uploadMs ?? SOURCE_UPLOAD_LIMIT);
   const what = `writing ${build.repo} to ${machine.name}`;
-  const written = within(clock, limit, [machine.gone, signal], what, (limited) =>
-    writeSources({ ...deps, ...(ahead && { tarball: ahead.tarball }), say }, tree, recipe, machine, limited),
+  const supply = new Supply(ahead?.tarball ?? deps.tarball);
+  const late = (): FarmError => (supply.isAwaited ? notInTime(what, limit) : tookLonger(what, limit));
+  const written = within(clock, limit, [machine.gone, signal], late, (limited) =>
+    writeSources({ ...deps, tarball: supply.tarball, say }, tree, recipe, machine, limited),
   );
   const there = `the source of ${build.repo} to be on ${machine.name}`;
-  waits(there);
+  waits({ what: there, isForMachine: () => !supply.isAwaited });
   await saidWait(clock, writer, there, written);
   return "source";
+}
+
+function notInTime(what: string, limit: Ms): FarmError {
+  return new FarmError("unavailable", `source not available: ${tookLonger(what, limit).message}`);
 }
 
 /** False: it was none to be used, and the log says why. */
@@ -84,14 +102,16 @@ async function restored(
   { recipe }: Begun,
   machine: BuildMachine,
   writer: LogWriter,
+  waits: Waits,
   signal: AbortSignal,
 ): Promise<boolean> {
   const say = (line: string): Promise<void> => writer.write(Buffer.from(`${line}\n`));
   await layOut("snapshot");
   await say(snapshots.about(snapshot));
   const began = clock.monotonic();
-  const work = snapshots.restore(snapshot, recipe, machine, signal);
-  const end = await saidWait(clock, writer, `the snapshot to be on ${machine.name}`, work);
+  const there = `the snapshot to be on ${machine.name}`;
+  waits({ what: there, isForMachine: () => true });
+  const end = await saidWait(clock, writer, there, snapshots.restore(snapshot, recipe, machine, signal));
   if ("bad" in end) {
     await say(`not used: ${end.bad}; the steps are done on ${machine.name} instead\n`);
     return false;

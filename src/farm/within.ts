@@ -6,19 +6,19 @@ import type { Ms } from "./ids.ts";
 
 /**
  * `work` until it settles, or one of `signals` aborts, or `limit` has passed: then its signal aborts and the call rejects with the reason
- * at once, whether or not `work` heard. `what` says what was going on, or is what to reject with when the time is up.
+ * at once, whether or not `work` heard. `what` says what was going on, or is what to reject with when the time is up, or finds that out then.
  */
 export async function within<T>(
   clock: Clock,
   limit: Ms,
   signals: readonly AbortSignal[],
-  what: string | FarmError,
+  what: string | FarmError | (() => FarmError),
   work: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   const stop = new AbortController();
   const done = new AbortController();
   clock.sleep(limit, done.signal).then(
-    () => stop.abort(typeof what === "string" ? tookLonger(what, limit) : what),
+    () => stop.abort(typeof what === "function" ? what() : typeof what === "string" ? tookLonger(what, limit) : what),
     () => {},
   );
   try {
@@ -28,7 +28,7 @@ export async function within<T>(
   }
 }
 
-function tookLonger(what: string, limit: Ms): FarmError {
+export function tookLonger(what: string, limit: Ms): FarmError {
   return new FarmError("timed-out", `${what} took longer than ${durationText(limit)}`);
 }
 

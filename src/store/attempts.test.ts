@@ -46,7 +46,7 @@ test("giveUpAttempt() does not charge the farm's own restarts, but even they end
   expect(build).toEqual({ state: "ended", outcome: "infra_failure", reason: "gone" });
 });
 
-test("the farm's part of a build's time goes on over its attempts: what one took that was charged counts, what the farm's own restart ended does not, nor waiting; the commands of each attempt have theirs", async () => {
+test("step 0 of each attempt has its time, and its commands have theirs, none of which counts what the machine was away", async () => {
   await using database = await freshDatabase();
   const { sql } = database;
   const id = await addBuild(sql);
@@ -63,13 +63,16 @@ test("the farm's part of a build's time goes on over its attempts: what one took
     return giveUpAttempt(sql, { attempt, epoch: lease.epoch, by: "driver", ...why }, POLICY, when);
   };
   const first = await begin("m1", minute(10));
-  expect(first.countsFrom).toBe(minute(10));
-  await giveUp(first, true, minute(30)); // 20 minutes
+  expect(first.sourceFrom).toBe(minute(10));
+  await giveUp(first, true, minute(30));
   const second = await begin("m2", minute(60));
-  expect([second.startedAt, second.countsFrom]).toEqual([minute(60), minute(40)]);
+  expect([second.startedAt, second.sourceFrom]).toEqual([minute(60), minute(60)]);
   await giveUp(second, false, minute(100));
   const third = await begin("m3", minute(200));
-  expect([third.countsFrom, third.commandsFrom]).toEqual([minute(180), undefined]);
+  const away = (span: string) => sql.query("update lease set away = $2 where id = $1", [third.lease.id, span]);
+  const back = async (when: EpochMs) => beginAttempt(sql, third.lease, when);
+  await away("2 hours");
+  expect(await back(minute(320))).toMatchObject({ sourceFrom: minute(320), commandsFrom: undefined });
   const source = {
     attempt: third.attempt,
     epoch: third.lease.epoch,
@@ -77,15 +80,17 @@ test("the farm's part of a build's time goes on over its attempts: what one took
     status: "ok",
     outcome: "success",
   } as const;
-  await nextStep(sql, source, undefined, minute(205));
-  expect((await beginAttempt(sql, third.lease, minute(206)))?.commandsFrom).toBe(minute(205));
+  await nextStep(sql, source, undefined, minute(325));
+  expect((await back(minute(326)))?.commandsFrom).toBe(minute(325));
+  await away("3 hours");
+  expect((await back(minute(390)))?.commandsFrom).toBe(minute(385));
   const by = { build: id, lease: third.lease.id, epoch: third.lease.epoch };
   const tests = ["a", "b", "c"].map((name) => ({ name, expectedMs: 1000, alone: false }));
-  await storeTests(sql, by, tests, "", minute(200));
+  await storeTests(sql, by, tests, "", minute(390));
   const spec = { groupTargetMs: 100, unknownMs: 1000, keepGoing: true };
-  await helpersMayCome(sql, id, { spec, helpers: 1 }, minute(200));
-  const { lease } = await claimLease(sql, (await addMachine(sql, "linux", "m4", coordinator)).id, minute(201));
-  expect(lease && (await helperJob(sql, lease.id))?.commandsFrom).toBe(minute(205));
+  await helpersMayCome(sql, id, { spec, helpers: 1 }, minute(390));
+  const { lease } = await claimLease(sql, (await addMachine(sql, "linux", "m4", coordinator)).id, minute(391));
+  expect(lease && (await helperJob(sql, lease.id))?.commandsFrom).toBe(minute(385));
 });
 
 /** Two tries of one statement that were under way at once: the second began before the first had ended, and waited for it. */

@@ -21,7 +21,15 @@ import {
   machineId,
 } from "../farm/ids.ts";
 import type { Lease } from "../farm/lease.ts";
-import { COMMANDS_FROM, COUNTS_FROM, isUsedUp, LOST_MS, timeOf } from "./build-time.ts";
+import {
+  afterLoss,
+  COMMANDS_FROM,
+  LOST_ATTEMPTS,
+  type LostAttempt,
+  type RetryBudget,
+  SOURCE_FROM,
+  timeOf,
+} from "./build-time.ts";
 import { type BuildRef, buildRef } from "./builds.ts";
 import { keepMachine } from "./gomote-holds.ts";
 import { awayUntil, otherMachines } from "./leases.ts";
@@ -40,8 +48,8 @@ export interface Begun {
   readonly recipe: Recipe;
   /** When it began; earlier than now for one that is taken up again. */
   readonly startedAt: EpochMs;
-  /** From when on the farm's part of the build's time counts (build-time.ts). */
-  readonly countsFrom: EpochMs;
+  /** From when on the time of its step 0 counts (build-time.ts). */
+  readonly sourceFrom: EpochMs;
   /** From when on the time of its commands counts; undefined: it is at step 0. */
   readonly commandsFrom: EpochMs | undefined;
   /** The step to go on with: 0 for an attempt that has only begun, one more than there are when all have ended. */
@@ -61,7 +69,7 @@ interface BegunRow {
   hash: string;
   recipe: Recipe;
   started_at: number;
-  counts_from: number;
+  source_from: number;
   commands_from: number | null;
   at: number;
   log_id: number | null;
@@ -83,7 +91,7 @@ export async function beginAttempt(sql: Sql, lease: Lease, now: EpochMs): Promis
      ), a as (
        update attempt set state = 'running', machine_id = mine.machine_id, started_at = coalesce(attempt.started_at, $3)
        from mine where attempt.id = mine.id
-       returning attempt.id, attempt.build_id, attempt.number, attempt.started_at
+       returning attempt.id, attempt.build_id, attempt.number, attempt.lease_id, attempt.started_at
      ), b as (
        update build set state = 'running', started_at = coalesce(build.started_at, $3)
        from a where build.id = a.build_id and build.state <> 'ended'
@@ -103,7 +111,7 @@ export async function beginAttempt(sql: Sql, lease: Lease, now: EpochMs): Promis
      ), taken as (
        update log set epoch = $4 from unended where log.id = unended.log_id and not log.ended returning log.id, log.length, log.lines
      )
-     select a.id as attempt, a.number, a.started_at, ${COUNTS_FROM} as counts_from, ${COMMANDS_FROM} as commands_from,
+     select a.id as attempt, a.number, a.started_at, ${SOURCE_FROM} as source_from, ${COMMANDS_FROM} as commands_from,
        b.id, b.repo, b.commit_id, b.builder, b.host_type, c.hash, r.body as recipe,
        coalesce(
          (select number from unended),
@@ -123,7 +131,7 @@ export async function beginAttempt(sql: Sql, lease: Lease, now: EpochMs): Promis
     hash: row.hash,
     recipe: row.recipe,
     startedAt: epochMs(row.started_at),
-    countsFrom: epochMs(row.counts_from),
+    sourceFrom: epochMs(row.source_from),
     commandsFrom: row.commands_from === null ? undefined : epochMs(row.commands_from),
     at: row.at,
     log: row.log_id === null ? undefined : { id: logId(row.log_id), epoch: lease.epoch, length, lines },
@@ -142,7 +150,7 @@ export interface StepEnd {
 /** `live`, the attempt while it runs in the epoch of whoever ends its step, and the end of its log only then. */
 function whileLive({ attempt, epoch }: StepEnd, end: LogEnd | undefined): Part {
   return part`live as (
-    select a.id from attempt a join lease l on l.id = a.lease_id
+    select a.id, l.away from attempt a join lease l on l.id = a.lease_id
     where a.id = ${attempt} and a.state = 'running' and l.state = 'held' and l.epoch = ${epoch} for update of a, l
   ), ${logEnded(end, part`exists (select from live)`)}`;
 }
@@ -160,7 +168,7 @@ export async function nextStep(
   const { epoch, number, status, outcome } = step;
   const [row] = await sql.query<{ log_id: number | null }>(
     ...statement`with ${whileLive(step, end)}, ended as (
-       update step set status = ${status}, outcome = ${outcome}, ended_at = ${at(now)}
+       update step set status = ${status}, outcome = ${outcome}, ended_at = ${at(now)}, away = nullif(live.away, '0')
        from live where attempt_id = live.id and number = ${number} and ended_at is null
      ), following as (
        select s.attempt_id, s.number, s.log_id from live join step s on s.attempt_id = live.id
@@ -246,11 +254,7 @@ export interface GiveUp {
   readonly end: LogEnd | undefined;
 }
 
-export interface RetryPolicy {
-  /** Infra failures that are tried again. */
-  readonly retries: number;
-  /** Attempts of one build, whatever ended them. */
-  readonly attempts: number;
+export interface RetryPolicy extends RetryBudget {
   /** For so long another machine goes first, where there is one. */
   readonly elsewhereFirst: Ms;
   /** Where there is none: how long the same machine waits, given how many attempts failed. */
@@ -322,18 +326,13 @@ export async function giveUpAttempt(
       await setAsideIfFailing(tx, machineId(open.machine_id), giveUp.reason, now);
     }
     const build = buildRef(open);
-    const [past] = await tx.query<{ charged: number; lost: number; machines: number[] }>(
-      `select count(*) filter (where counts) as charged, ${LOST_MS} as lost,
-         coalesce(array_agg(distinct machine_id) filter (where counts and machine_id is not null), '{}') as machines
-       from attempt where build_id = $1 and outcome = 'infra_failure'`,
-      [build.id],
-    );
-    const charged = past?.charged ?? 0;
+    const lost = await tx.query<LostAttempt & { machine: number | null }>(LOST_ATTEMPTS, [build.id]);
     const limit = timeOf(open.recipe);
-    const late = isUsedUp(past?.lost ?? 0, limit);
-    const again = !late && charged <= policy.retries && open.number < policy.attempts;
+    const next = afterLoss(lost, open.number, limit, policy);
+    const again = next === "again";
     if (!again) {
-      const spent = late ? `; it is not tried again: the farm has used up the ${durationText(limit)} of the build` : "";
+      const late = `; it is not tried again: the farm has used up the ${durationText(limit)} of the build`;
+      const spent = next === "late" ? late : "";
       await tx.query(
         "update build set state = 'ended', outcome = 'infra_failure', reason = $2, ended_at = $3 where id = $1 and state <> 'ended'",
         [build.id, `${giveUp.reason}${spent}`, at(now)],
@@ -341,9 +340,10 @@ export async function giveUpAttempt(
       await endTests(tx, [build.id], giveUp.reason, now);
       return { build, again };
     }
-    const avoid = (past?.machines ?? []).map(machineId);
+    const charged = lost.filter(({ counts }) => counts);
+    const avoid = [...new Set(charged.flatMap(({ machine }) => machine ?? []))].map(machineId);
     const elsewhere = avoid.length > 0 && (await otherMachines(tx, build.hostType, avoid)) > 0;
-    const wait = elsewhere ? policy.elsewhereFirst : policy.pause(charged);
+    const wait = elsewhere ? policy.elsewhereFirst : policy.pause(charged.length);
     await tx.query(
       `with l as (
          insert into lease (kind, class, queue, flow, repo, release, provenance, rank, wanted_at, starves_at, avoid, avoid_until)

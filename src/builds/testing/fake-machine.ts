@@ -31,6 +31,8 @@ export interface FakeMachineOptions {
   /** Hangs up, or answers garbage, in the middle of these calls. */
   readonly dieIn?: "removeall" | "writetgz" | "write";
   readonly garbageIn?: "removeall" | "writetgz" | "write";
+  /** Takes what it is given, and never answers these calls. */
+  readonly hangIn?: "removeall" | "writetgz";
   /** Its tree packed, when it is asked for a snapshot; a small one when it says nothing. */
   readonly snapshot?: (exclude: readonly string[], signal: AbortSignal | undefined) => SnapshotBody;
   /** What it lists and packs of the files that are asked for, when it is not what is there. */
@@ -120,6 +122,7 @@ export class FakeMachine implements BuildMachine {
       else this.files.delete(path);
     }
     this.#trouble("removeall");
+    if (this.#options.hangIn === "removeall") await aborted(signal);
     signal?.throwIfAborted();
   }
 
@@ -173,6 +176,7 @@ export class FakeMachine implements BuildMachine {
     } finally {
       this.archives.set(dir, Buffer.concat(parts));
     }
+    if (this.#options.hangIn === "writetgz") await aborted(signal);
     return { skippedLinks: this.#options.skippedLinks };
   }
 
@@ -196,9 +200,7 @@ export class FakeMachine implements BuildMachine {
     if (script.ends === "die") this.hangUp("hung up in the middle of a command");
     if (script.ends === "garbage") throw new FarmError("machine-broken", "the answer has no Process-State");
     if (script.ends === "carrier") throw new FarmError("carrier-gone", "coordinator P1 ended");
-    if (script.ends === "die" || script.ends === "hang") {
-      await new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason), { once: true }));
-    }
+    if (script.ends === "die" || script.ends === "hang") await aborted(signal);
     const state = script.state ?? "ok";
     return { state, ok: state === "ok" };
   }
@@ -214,4 +216,9 @@ export class FakeMachine implements BuildMachine {
     }
     if (this.#options.garbageIn === call) throw new FarmError("machine-broken", `${call} answered 500`);
   }
+}
+
+/** Rejects when `signal` aborts, and not before. */
+function aborted(signal: AbortSignal | undefined): Promise<never> {
+  return new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason), { once: true }));
 }

@@ -10,6 +10,7 @@ alter table session
   add column instance text,                           -- the agent process behind it, when its commands outlive connections
   add column number   bigint generated always as identity; -- in the order in which the database heard of them
 alter table log add column epoch integer not null default 0; -- that of the lease whose driver may add to it
+alter table step add column away interval;             -- what `away` of its attempt's lease was when it ended; null: none
 create index lease_held_by_instance on lease (instance) where state = 'held' and instance is not null;
 create index lease_parked on lease (id) where state = 'held' and parked_until is not null;
 create index lease_held_at on lease (coordinator_id) where state = 'held';
