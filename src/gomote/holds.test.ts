@@ -1,7 +1,7 @@
 /** The machine of a build that fails, for whoever waits for that; the build is driven by hand, in the statements of a real one. */
 import { expect, test } from "vitest";
 import { insertPlanned } from "../builds/insert.ts";
-import { buildId, coordinatorId, minutes, plus } from "../farm/ids.ts";
+import { buildId, coordinatorId, type Ms, minutes, ms, plus, seconds } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { COORDINATOR, until } from "../machines/testing/farm-of-machines.ts";
 import { beginAttempt, endAttempt } from "../store/attempts.ts";
@@ -12,8 +12,9 @@ import { instanceOfBuild } from "../store/pages-gomote.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { freshDatabase } from "../store/testing/database.ts";
 import { addCommit, NOON, testRecipe } from "../store/testing/farm.ts";
+import { COMES_BACK } from "./holds.ts";
 import { BUILDER, type GomoteFarm, gomoteFarm, HOST_TYPE } from "./testing/farm.ts";
-import { OK, type RpcClient } from "./testing/rpc-client.ts";
+import { OK, type RpcClient, type Streaming } from "./testing/rpc-client.ts";
 
 const OWN = "barnraiser.Gomote";
 const CODE = { notFound: 5, denied: 7, precondition: 9 } as const;
@@ -56,6 +57,23 @@ async function running(farm: GomoteFarm) {
     await giveBack();
   };
   return { id, machine, lease, end, giveBack, ends };
+}
+
+/** Knows how often somebody began to wait whether a client comes back. */
+class LeftClock extends FakeClock {
+  left = 0;
+
+  override sleep(span: Ms, signal?: AbortSignal): Promise<void> {
+    if (span === COMES_BACK) this.left++;
+    return super.sleep(span, signal);
+  }
+}
+
+/** Ends a call from its caller's side, and waits until the service has heard that. */
+async function leaves(clock: LeftClock, call: Streaming<Held>): Promise<void> {
+  const before = clock.left;
+  call.cancel();
+  await until(() => clock.left > before, "the service to hear that the client left");
 }
 
 const hold = (client: RpcClient, build: number) => client.stream<Held>("HoldBuild", { build }, OWN);
@@ -120,15 +138,19 @@ test("its machine is found at once among others that are idle", async () => {
 });
 
 test("whoever may not borrow it, a build that ends well and one that there is not are refused; who leaves is forgotten", async () => {
-  await using farm = await gomoteFarm();
+  const clock = new LeftClock(systemClock.now());
+  await using farm = await gomoteFarm({ clock });
   const { id, lease, ends } = await running(farm);
   const alice = await farm.person("alice@example.org");
   expect(await hold(await farm.person("nobody@example.org", []), id).ended).toMatchObject({ code: CODE.denied });
   expect(await hold(alice, 77).ended).toMatchObject({ code: CODE.notFound });
   const left = hold(alice, id);
   await left.have(1);
-  left.cancel();
+  await leaves(clock, left);
   const { sql } = farm.database;
+  await clock.advance(ms(COMES_BACK - seconds(1)));
+  expect(await sql.query("select from gomote_hold")).toHaveLength(1);
+  await clock.advance(seconds(1));
   await until(async () => (await sql.query("select from gomote_hold")).length === 0, "it to be forgotten");
   const call = hold(alice, id);
   await call.have(1);
@@ -138,6 +160,74 @@ test("whoever may not borrow it, a build that ends well and one that there is no
     details: `Cannot hold the machine of build ${id}: it ended as success; only that of a failed build is kept.`,
   });
   expect(await sql.query("select from lease where session_id = $1 and state = 'held'", [lease.sessionId])).toEqual([]);
+});
+
+test("whoever was cut off takes their hold over, at another coordinator too, before anybody has heard that they left", async () => {
+  await using database = await freshDatabase();
+  await using first = await gomoteFarm({ database });
+  const { id, ends } = await running(first);
+  const cut = hold(await first.person("alice@example.org"), id);
+  await cut.have(1);
+  const other = coordinatorId("P0000000bb");
+  await using second = await gomoteFarm({ database, coordinator: other });
+  const alice = await second.person("alice@example.org");
+  const again = hold(alice, id);
+  await again.have(1);
+  await ends("failure");
+  expect(await cut.ended).toEqual({
+    code: CODE.precondition,
+    details: `Cannot hold the machine of build ${id}: it was asked for once more since, and goes there.`,
+  });
+  const gomote_id = `alice-${BUILDER}-0`;
+  expect(await again.ended).toEqual({ code: OK, details: "" });
+  expect(again.messages.at(-1)).toMatchObject({ gomote_id });
+  expect(await alice.call("InstanceAlive", { gomote_id })).toEqual({});
+  expect(await database.sql.query("select from gomote_hold")).toEqual([]);
+});
+
+test("a machine that was kept when its client was cut off waits for them to ask again, and no call from before ends it", async () => {
+  const clock = new LeftClock(systemClock.now());
+  await using farm = await gomoteFarm({ clock });
+  const { sql, bus } = farm.database;
+  const { id, end, giveBack } = await running(farm);
+  const alice = await farm.person("alice@example.org");
+  const calls = [hold(alice, id)];
+  await calls[0]?.have(1);
+  await end("failure");
+  bus.publish(`build:${id}`);
+  for (let times = 0; times < 3; times++) {
+    const again = hold(alice, id);
+    await again.have(1);
+    calls.push(again);
+  }
+  for (const before of calls.slice(0, -1)) await leaves(clock, before);
+  await clock.advance(COMES_BACK);
+  await giveBack();
+  const last = calls.at(-1);
+  expect(await last?.ended).toEqual({ code: OK, details: "" });
+  const gomote_id = `alice-${BUILDER}-0`;
+  expect(last?.messages.at(-1)).toMatchObject({ gomote_id });
+  expect(await alice.call("InstanceAlive", { gomote_id })).toEqual({});
+  expect(await sql.query("select from lease where kind = 'gomote' and state = 'ended'")).toEqual([]);
+});
+
+test("a machine that was kept for somebody who does not come back is theirs for a minute", async () => {
+  const clock = new LeftClock(systemClock.now());
+  await using farm = await gomoteFarm({ clock });
+  const { id, end, giveBack } = await running(farm);
+  const left = hold(await farm.person("alice@example.org"), id);
+  await left.have(1);
+  await end("failure");
+  farm.database.bus.publish(`build:${id}`);
+  await leaves(clock, left);
+  const lease = () =>
+    farm.database.sql.query<{ state: string }>("select state, end_reason from lease where kind = 'gomote'");
+  expect(await lease()).toEqual([{ state: "held", end_reason: null }]);
+  await clock.advance(COMES_BACK);
+  const end_reason = "whoever asked for it left before it was there";
+  await until(async () => (await lease())[0]?.state === "ended", "it to be ended");
+  expect(await lease()).toEqual([{ state: "ended", end_reason }]);
+  await giveBack();
 });
 
 test("a coordinator that dies between the failure and giving the machine back loses nothing: whoever asks again has the machine", async () => {

@@ -3,8 +3,11 @@
  *
  *   asked -the build fails-> kept      its lease is over and another, of whoever asked, begins on the same machine, which is not emptied
  *   asked -it ends otherwise, or the machine cannot be kept-> refused, with the reason
- *   asked -the client leaves-> forgotten;  asked, kept -this coordinator stops or dies-> as it is, for who asks again
+ *   asked, kept -the client leaves-> left -COMES_BACK-> forgotten;  left, asked, kept -the same person asks again-> theirs, by that request
+ *   asked, kept -this coordinator stops or dies-> as it is, for who asks again
  *
+ * A client that was cut off asks again, here or at another coordinator, before or after this one has heard that it is gone: then the request that
+ * was before has nothing any more, and ends nothing.
  * A build that has failed already is asked for in the same way; its machine is kept if nothing else has had it since.
  * Whoever ends a build as failed keeps its machine in the same transaction (store/gomote-holds.ts): the lease is then the machine's already when
  * it is given back, and comes to its holder as a claim does.
@@ -14,7 +17,7 @@ import type { FarmConfig } from "../config/effective.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus } from "../farm/deps.ts";
 import { FarmError } from "../farm/errors.ts";
-import { type BuildId, type CoordinatorId, seconds } from "../farm/ids.ts";
+import { type BuildId, type CoordinatorId, type Ms, minutes, seconds } from "../farm/ids.ts";
 import { mayNotBorrow } from "../farm/lending.ts";
 import type { Person } from "../farm/person.ts";
 import { Wake } from "../farm/wake.ts";
@@ -25,6 +28,8 @@ import type { Instances } from "./instances.ts";
 import type { WaitingRoom } from "./waiting-room.ts";
 
 const HOLD_LOOK_EVERY = seconds(5);
+/** For who was cut off to ask again. */
+export const COMES_BACK: Ms = minutes(1);
 
 /** What is to be held, as far as the build says it. */
 export interface HeldBuild {
@@ -59,7 +64,7 @@ export class Holds {
    * machine cannot be kept, saying why.
    */
   async *hold(person: Person, build: HeldBuild, signal: AbortSignal): AsyncGenerator<HoldNews, void> {
-    const { sql, clock, coordinator, config, stopping } = this.#deps;
+    const { sql, clock, coordinator, config } = this.#deps;
     const { id, hostType, builder } = build;
     const host = config().hosts.find((each) => each.hostType === hostType);
     const refusal = host ? mayNotBorrow(person, host) : `the farm has no ${hostType} any more.`;
@@ -71,25 +76,25 @@ export class Holds {
     const wanted = { build: id, request, ...who, builderType, hostType, coordinator, ...quotas };
     const other = await askHold(sql, wanted, clock.now());
     if (other !== undefined) throw new FarmError("conflict", `${cannot(id)}: ${other} waits for it already.`);
-    let kept: number | undefined;
     let handedOver = false;
     try {
       yield { progress: `its machine becomes yours when it fails` };
-      kept = await this.#kept(id, request, signal);
-      yield { instance: await this.#up(id, kept, signal) };
+      yield { instance: await this.#up(id, await this.#kept(id, request, signal), signal) };
       handedOver = true;
     } finally {
       if (handedOver) await dropHold(sql, request);
-      else if (!stopping.aborted) await this.#forget(person, request, kept);
+      else await this.#left(person, request, signal);
     }
   }
 
-  async #forget({ email }: Person, request: string, kept: number | undefined): Promise<void> {
-    const { sql, instances } = this.#deps;
-    const id = kept ?? (await holdState(sql, request))?.instance;
-    await dropHold(sql, request);
+  /** With the reason why there will be none; or `signal` says that they left. */
+  async #left({ email }: Person, request: string, signal: AbortSignal): Promise<void> {
+    const { sql, clock, instances, stopping } = this.#deps;
+    if (signal.aborted) await clock.sleep(COMES_BACK, stopping).catch(() => {});
+    if (stopping.aborted) return;
+    const id = await dropHold(sql, request);
     const reason = "whoever asked for it left before it was there";
-    if (id) await instances.end({ id, who: email, action: "destroy", reason });
+    if (id !== undefined) await instances.end({ id, who: email, action: "destroy", reason });
   }
 
   /** The instance that the machine has become. */
@@ -103,7 +108,8 @@ export class Holds {
       for (;;) {
         signal.throwIfAborted();
         const state = await holdState(sql, request);
-        if (!state) throw new FarmError("conflict", `${cannot(build)}: somebody else has asked for it.`);
+        if (!state)
+          throw new FarmError("conflict", `${cannot(build)}: it was asked for once more since, and goes there.`);
         const kept = answerOf(build, state);
         if (kept !== undefined) return kept;
         if (state.state === "ended") await this.#keepLater(build);

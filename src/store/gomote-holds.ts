@@ -1,7 +1,7 @@
 /**
  * Holds: who wants the machine of a build, with all that is on it, once that fails.
  *
- *   asked   a row, while the client that asked for it waits for the build to end
+ *   asked   a row, while the client that asked for it waits for the build to end; the last request of its owner has it
  *   kept    the session of the failed attempt holds a lease of kind `gomote` from now on, with an instance that `keeps` what is there
  *   refused with the reason, for whoever waits
  *
@@ -45,7 +45,10 @@ export interface WantedHold {
   readonly perHostType: number | null;
 }
 
-/** Undefined: it is asked for from now on. Otherwise the address of whoever asked first. One whose coordinator has ended asks no more; what they got meanwhile they get when they ask again. */
+/**
+ * Undefined: it is asked for from now on. Otherwise the address of whoever asked first. Who asks again takes their own hold over, with what they got
+ * meanwhile: they may have been cut off, of which their coordinator has not heard. One whose coordinator has ended asks no more.
+ */
 export async function askHold(sql: Sql, hold: WantedHold, now: EpochMs): Promise<string | undefined> {
   return sql.tx(async (tx) => {
     await tx.query("select from build where id = $1 for share", [hold.build]);
@@ -58,7 +61,8 @@ export async function askHold(sql: Sql, hold: WantedHold, now: EpochMs): Promise
          per_person = excluded.per_person, per_host_type = excluded.per_host_type, refusal = null, instance_id = (
            select g.id from gomote_instance g join lease l on l.id = g.lease_id
            where g.id = gomote_hold.instance_id and g.owner = excluded.owner and l.state <> 'ended')
-       where exists (select from coordinator c where c.id = gomote_hold.coordinator_id and c.ended_at is not null)
+       where gomote_hold.owner = excluded.owner
+         or exists (select from coordinator c where c.id = gomote_hold.coordinator_id and c.ended_at is not null)
        returning build_id`,
       [
         hold.build,
@@ -99,9 +103,13 @@ export async function holdState(sql: Sql, request: string): Promise<HoldState | 
   return row;
 }
 
-/** Nobody waits for it any more. */
-export async function dropHold(sql: Sql, request: string): Promise<void> {
-  await sql.query("delete from gomote_hold where request = $1", [request]);
+/** Nobody waits for it any more. The instance that it had become; undefined: none, or another request took it over. */
+export async function dropHold(sql: Sql, request: string): Promise<number | undefined> {
+  const [hold] = await sql.query<{ instance: number | null }>(
+    "delete from gomote_hold where request = $1 returning instance_id as instance",
+    [request],
+  );
+  return hold?.instance ?? undefined;
 }
 
 /** Of the machine on which a build failed last. */

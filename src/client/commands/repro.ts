@@ -12,6 +12,8 @@ import { type CreateFlags, createAll } from "./create.ts";
 /** A coordinator that was stopped comes back, or another takes its place. */
 const AWAY_LIMIT: Ms = minutes(5);
 const ASK_EVERY: Ms = seconds(5);
+/** A call that lasted so long: the farm was there, and something between here and there cut it. */
+const HELD: Ms = seconds(30);
 
 export const repro: Command = command({
   name: "repro",
@@ -68,20 +70,26 @@ async function createAndLayOut(
   return ids;
 }
 
-/** The instance that the build's machine has become. It stays asked for when a coordinator stops: whichever answers next is asked again. */
+/**
+ * The instance that the build's machine has become. It stays asked for when a coordinator stops: whichever answers next is asked again. A farm that
+ * answers and is away at once, again and again, counts as away all the time.
+ */
 async function hold(session: Session, build: bigint): Promise<string> {
   const { signal, clock } = session.computer;
   let awaySince: number | undefined;
   let held: string | undefined;
   for (;;) {
+    const askedAt = clock.monotonic();
+    let isThere = false;
     try {
       held = await askForMachine(session, build, () => {
-        awaySince = undefined;
+        isThere = true;
       });
       break;
     } catch (error) {
       if (!(error instanceof FarmError) || error.code !== "unavailable" || signal.aborted) throw error;
       const now = clock.monotonic();
+      if (isThere && now - askedAt >= HELD) awaySince = undefined;
       if (awaySince === undefined) session.output.note(`${error.message}; asking again`);
       awaySince ??= now;
       if (now - awaySince >= AWAY_LIMIT) throw error;

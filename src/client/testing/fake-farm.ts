@@ -35,8 +35,10 @@ export const TOKEN = "brt_test";
 export interface FakeFarmOptions {
   /** Offer barnraiser.Gomote as well. */
   readonly own?: boolean;
-  /** How each HoldBuild ends, one after the other. Undefined: it is not offered. */
+  /** How each HoldBuild ends, one after the other; in the end all as the coordinator stops. Undefined: it is not offered. */
   readonly holds?: readonly ("up" | "cut" | "stopping")[];
+  /** How long a HoldBuild lasts, before it ends. */
+  readonly holding?: () => Promise<void>;
   /** How many wait ahead, one message each, before an instance is there. */
   readonly ahead?: readonly number[];
 }
@@ -289,6 +291,7 @@ export class FakeFarm implements AsyncDisposable {
     const end = this.#options.holds?.[this.calls.length];
     this.calls.push(`hold ${build}`);
     yield { progress: "its machine becomes yours when it fails" };
+    await this.#options.holding?.();
     if (end === "cut") this.cut("reset");
     else if (end === "up") yield { gomoteId: await this.instance() };
     else throw new ConnectError("the coordinator is stopping", Code.Unavailable);
