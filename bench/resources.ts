@@ -95,7 +95,7 @@ async function retention(context: Context): Promise<void> {
     const long = ms(10 * 365 * 86_400_000);
     const spans = { greenLogsMs: kept, logsMs: kept, buildsMs: kept };
     const farmConfig: Pick<FarmConfig, "retention" | "repos"> = {
-      retention: { ...spans, sessionsMs: long, auditMs: long, noticesMs: long },
+      retention: { ...spans, gomotesMs: long, sessionsMs: long, auditMs: long, noticesMs: long },
       repos: [{ name: REPO, history: 200 } as FarmConfig["repos"][number]],
     };
     const started = performance.now();

@@ -273,9 +273,17 @@ export default defineFarm({
       caFile: "smtp-ca.pem",
     },
   },
-  // How long things are kept, in days (30d) or as elsewhere (36h): logs of what succeeded, other logs, builds, connections of machines, who
-  // did what, messages that were sent. These are the defaults.
-  retention: { greenLogs: "30d", logs: "90d", builds: "365d", sessions: "180d", audit: "730d", notices: "30d" },
+  // How long things are kept, in days (30d) or as elsewhere (36h): logs of what succeeded, other logs, builds, what
+  // people ran on machines that they borrowed, connections of machines, who did what, messages that were sent. These are the defaults.
+  retention: {
+    greenLogs: "30d",
+    logs: "90d",
+    builds: "365d",
+    gomotes: "180d",
+    sessions: "180d",
+    audit: "730d",
+    notices: "30d",
+  },
   // Machines that people borrow: how many one person may have or wait for, when an unused one is taken back, when any is, and how long
   // somebody waits for one. What the coordinator fetches from elsewhere for them: "nothing" or "public" (what anybody in the world can have), and
   // from which ports.

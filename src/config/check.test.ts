@@ -34,7 +34,7 @@ test("checkFarm() fills in every default", () => {
     notify: { operators: [], mail: null },
     gomote: { perPerson: 20, idleMs: 1_800_000, longestMs: 604_800_000, waitMs: 14_400_000, fetch: "nothing", fetchPorts: [80, 443], transferLimitBytes: 10 * 1024 ** 3 },
     retention: {
-      greenLogsMs: 30 * DAY, logsMs: 90 * DAY, buildsMs: 365 * DAY, sessionsMs: 180 * DAY, auditMs: 730 * DAY, noticesMs: 30 * DAY,
+      greenLogsMs: 30 * DAY, logsMs: 90 * DAY, buildsMs: 365 * DAY, gomotesMs: 180 * DAY, sessionsMs: 180 * DAY, auditMs: 730 * DAY, noticesMs: 30 * DAY,
     },
     repos: [
       { name: "app", url: ".", branches: ["HEAD"], releaseBranches: ["release-branch*", "release/*"], pollMs: 15_000, depth: 10, history: 100, webhook: null, token: null, tokenUser: "x-access-token" },
@@ -391,7 +391,7 @@ test("effectiveFarm() prints the farm as JSON, functions by a word", () => {
     publicUrl: null,
     login: null,
     notify: { operators: [], mail: null },
-    retention: { greenLogs: "30d", logs: "90d", builds: "365d", sessions: "180d", audit: "730d", notices: "30d" },
+    retention: { greenLogs: "30d", logs: "90d", builds: "365d", gomotes: "180d", sessions: "180d", audit: "730d", notices: "30d" },
     repos: [
       { name: "app", url: ".", branches: ["HEAD"], releaseBranches: ["release-branch*", "release/*"], poll: "15s", depth: 10, history: 100, webhook: null, token: null, tokenUser: "x-access-token" },
     ],

@@ -78,6 +78,7 @@ export interface RetentionConfig {
   readonly greenLogsMs: Ms;
   readonly logsMs: Ms;
   readonly buildsMs: Ms;
+  readonly gomotesMs: Ms;
   readonly sessionsMs: Ms;
   readonly auditMs: Ms;
   readonly noticesMs: Ms;

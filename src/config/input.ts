@@ -113,6 +113,11 @@ export interface RetentionInput {
    * each cell of the grid. Default `"365d"`, at least `logs`.
    */
   readonly builds?: Duration;
+  /**
+   * What there is to see of machines that people had borrowed: who, when, and what they ran. Recordings of shells go with `logs` where that is
+   * sooner; that there was an instance, and each command by its first words, is in the audit as well. Default `"180d"`.
+   */
+  readonly gomotes?: Duration;
   /** Connections of machines, what they reported differently, and tokens of users that are good no more. Default `"180d"`. */
   readonly sessions?: Duration;
   /** Who did what. Default `"730d"`. */

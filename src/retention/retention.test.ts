@@ -3,7 +3,8 @@ import { checkFarm } from "../config/check.ts";
 import { type EpochMs, epochMs, type LogId, minutes, ms, plus } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { Logs } from "../logs/logs.ts";
-import { mayBite } from "../store/retention.ts";
+import { deleteRecordings } from "../store/recordings.ts";
+import { deleteInstances, mayBite } from "../store/retention.ts";
 import { at, type Sql } from "../store/sql.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
@@ -16,7 +17,15 @@ const config = checkFarm({
   repos: [{ name: "tool", url: ".", depth: 1, history: 2 }],
   hosts: [{ hostType: host }],
   builders: [{ name: "b", host, steps: ["make"] }],
-  retention: { greenLogs: "30d", logs: "90d", builds: "365d", sessions: "180d", audit: "730d", notices: "30d" },
+  retention: {
+    greenLogs: "30d",
+    logs: "90d",
+    builds: "365d",
+    gomotes: "120d",
+    sessions: "180d",
+    audit: "730d",
+    notices: "30d",
+  },
 });
 
 const daysAgo = (days: number): EpochMs => plus(NOON, ms(-days * DAY));
@@ -270,6 +279,78 @@ test("connections, changes, probes, audit and messages go when they are old; a m
   expect(await sql.query("select id from session")).toEqual([{ id: last.id }]);
 });
 
+/** An instance that ended so long ago, with `commands` that ended with it; null: it lives, and so do they. */
+async function instance(sql: Sql, ended: number | null, commands: number): Promise<number> {
+  const end = ended === null ? null : at(daysAgo(ended));
+  const begun = at(daysAgo(ended === null ? 200 : ended + 1));
+  const [row] = await sql.query<{ id: number }>(
+    `with l as (
+       insert into lease (kind, class, queue, provenance, rank, wanted_at, starves_at, state, ended_at)
+       values ('gomote', 0, $1, 'unreviewed', 0, $2, $2, $3, $4) returning id
+     )
+     insert into gomote_instance (request, lease_id, name, owner, email, builder_type, host_type, coordinator_id, created_at, expires_at)
+     select 'of ' || id, id, 'alice-b-0', 'U1', 'alice@example.org', 'b', $1, 'P000000001', $2, $2 from l returning id`,
+    [host, begun, end === null ? "held" : "ended", end],
+  );
+  const id = row?.id ?? 0;
+  await sql.query(
+    `with c as (
+       insert into gomote_command (instance_id, who, command, dir, started_at, ended_at, state)
+       select $1, 'alice@example.org', 'true', '', $2, $3, case when $3::timestamptz is not null then 'ok' end from generate_series(1, $4::int) returning id
+     ), r as (
+       insert into gomote_recording (command_id, bytes) select id, 20000000 from c where id % 100 = 1 returning command_id
+     )
+     insert into gomote_recording_part (command_id, number, packed) select command_id, 0, 'x' from r`,
+    [id, begun, end, commands],
+  );
+  return id;
+}
+
+test("instances go when they are old, what was run there before them, its recordings as logs do; what lives stays, and the audit", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  await start(database);
+  await instance(sql, 130, ROWS + 1);
+  await instance(sql, 125, 100);
+  const quiet = await instance(sql, 119, 3);
+  await instance(sql, 121, 0);
+  const recent = await instance(sql, 80, 100);
+  const lives = await instance(sql, null, 100);
+  await sql.query(
+    "insert into audit (at, who, action, subject) values ($1, 'alice@example.org', 'gomote create', 'gomote:alice-b-0')",
+    [at(daysAgo(131))],
+  );
+  expect(await pass(database)).toEqual({ recordings: 7, gomotes: 3 });
+  expect(await ids(sql, "select id from gomote_instance order by id")).toEqual([quiet, recent, lives]);
+  expect(await ids(sql, "select distinct instance_id as id from gomote_command order by 1")).toEqual([
+    quiet,
+    recent,
+    lives,
+  ]);
+  expect(
+    await ids(
+      sql,
+      "select distinct instance_id as id from gomote_recording r join gomote_command c on c.id = command_id order by 1",
+    ),
+  ).toEqual([recent, lives]);
+  expect((await ids(sql, "select id from lease")).length).toBe(3);
+  expect((await ids(sql, "select id from audit")).length).toBe(1);
+  expect(await pass(database)).toEqual({});
+});
+
+test("no bite deletes more than a few commands, or recordings of more than a few bytes", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  await start(database);
+  await instance(sql, 130, 2 * ROWS + 1);
+  const first = await deleteInstances(sql, daysAgo(120), ROWS);
+  expect(first).toEqual({ instances: 0, commands: ROWS });
+  await using second = await freshDatabase();
+  await start(second);
+  await instance(second.sql, 130, 2 * ROWS + 1);
+  expect(await deleteRecordings(second.sql, 0, daysAgo(90), ROWS)).toEqual({ next: 301, deleted: 4 });
+});
+
 test("what a test took is forgotten when it has not passed for as long as builds are kept, in several bites", async () => {
   await using database = await freshDatabase();
   const { sql } = database;
@@ -336,7 +417,7 @@ test("deleting looks rows up by an index, never through a whole table that refer
     `select c.conrelid::regclass || ' ' || a.attname as key
      from pg_constraint c join pg_attribute a on a.attrelid = c.conrelid and a.attnum = c.conkey[1]
      where c.contype = 'f' and c.confrelid in ('build'::regclass, 'commit'::regclass, 'log'::regclass, 'test_group'::regclass, 'attempt'::regclass, 'lease'::regclass,
-         'recipe'::regclass, 'session'::regclass)
+         'recipe'::regclass, 'session'::regclass, 'gomote_instance'::regclass, 'gomote_command'::regclass, 'gomote_recording'::regclass)
        and not exists (select from pg_index i where i.indrelid = c.conrelid and i.indkey[0] = c.conkey[1])
      order by 1`,
   );

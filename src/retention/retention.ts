@@ -18,6 +18,7 @@ import {
   deleteBuilds,
   deleteChanges,
   deleteCommits,
+  deleteInstances,
   deleteLogins,
   deleteNotices,
   deleteProbes,
@@ -130,10 +131,11 @@ function bites(
     const deleted = await work(tx);
     return { deleted, more: deleted >= limit };
   };
-  const { greenLogsMs, logsMs, buildsMs, sessionsMs, auditMs, noticesMs } = retention;
+  const { greenLogsMs, logsMs, buildsMs, gomotesMs, sessionsMs, auditMs, noticesMs } = retention;
   let build: Walk = { at: epochMs(0), id: 0 };
   let commit = 0;
   let recipe = "";
+  let recording = 0;
   return [
     ["greenLogs", upTo(BUILDS, (tx) => dropLogs(tx, true, before(greenLogsMs), BUILDS, clock.now()))],
     ["logs", upTo(BUILDS, (tx) => dropLogs(tx, false, before(logsMs), BUILDS, clock.now()))],
@@ -168,7 +170,22 @@ function bites(
       },
     ],
     ["testTimes", upTo(ROWS, (tx) => deleteTestTimes(tx, before(buildsMs), ROWS))],
-    ["recordings", upTo(ROWS, (tx) => deleteRecordings(tx, before(logsMs), ROWS))],
+    [
+      "recordings",
+      async (tx) => {
+        const kept = ms(Math.min(logsMs, gomotesMs));
+        const { next, deleted } = await deleteRecordings(tx, recording, before(kept), ROWS);
+        if (next !== undefined) recording = next;
+        return { deleted, more: next !== undefined };
+      },
+    ],
+    [
+      "gomotes",
+      async (tx) => {
+        const { instances, commands } = await deleteInstances(tx, before(gomotesMs), ROWS);
+        return { deleted: instances, more: instances >= ROWS || commands >= ROWS };
+      },
+    ],
     ["probes", upTo(ROWS, (tx) => deleteProbes(tx, before(sessionsMs), ROWS))],
     ["sessions", upTo(ROWS, (tx) => deleteSessions(tx, before(sessionsMs), ROWS))],
     ["changes", upTo(ROWS, (tx) => deleteChanges(tx, before(sessionsMs), ROWS))],

@@ -2,7 +2,7 @@
 import type { CoordinatorId, EpochMs, MachineId } from "../farm/ids.ts";
 import { type AuditEntry, audited } from "./audit.ts";
 import { at, type Sql } from "./sql.ts";
-import { part, statement } from "./statement.ts";
+import { type Part, part, statement } from "./statement.ts";
 
 /** Kept of a command's words. */
 const LONGEST = 2000;
@@ -24,9 +24,9 @@ export interface RanCommand {
   readonly recorded: boolean;
 }
 
-const COLUMNS = `c.id, g.id as "instanceId", g.name as instance, c.who, c.command, c.dir, c.started_at as "startedAt", c.ended_at as "endedAt", c.state,
-  c.kill, exists (select from gomote_recording r where r.command_id = c.id) as recorded`;
-const COMMANDS = "gomote_command c join gomote_instance g on g.id = c.instance_id join lease l on l.id = g.lease_id";
+const COMMANDS = part`select c.id, g.id as "instanceId", g.name as instance, c.who, c.command, c.dir, c.started_at as "startedAt", c.ended_at as "endedAt",
+    c.state, c.kill, coalesce((select true from gomote_recording r where r.command_id = c.id), false) as recorded
+  from gomote_command c join gomote_instance g on g.id = c.instance_id`;
 
 /** The number that it has from now on. Nothing runs before it is on disk, together with its entry in the audit. */
 export async function commandBegan(
@@ -45,8 +45,8 @@ export async function commandBegan(
   const { instance, coordinator, who } = command;
   const [row] = await sql.query<{ id: number }>(
     ...statement`${audit ? part`with ${audited(audit)} ` : part``}
-      insert into gomote_command (instance_id, coordinator_id, who, command, dir, started_at)
-      values (${instance}, ${coordinator}, ${who}, ${cut(command.command)}, ${cut(command.dir)}, ${at(now)}) returning id`,
+      insert into gomote_command (instance_id, machine_id, coordinator_id, who, command, dir, started_at)
+      values (${instance}, (select l.machine_id from gomote_instance g join lease l on l.id = g.lease_id where g.id = ${instance}), ${coordinator}, ${who}, ${cut(command.command)}, ${cut(command.dir)}, ${at(now)}) returning id`,
   );
   return row?.id ?? 0;
 }
@@ -104,7 +104,8 @@ export interface LeftCommand {
 /** Those whose machine is connected to `coordinator`, or whose instance has ended. */
 export async function leftCommands(sql: Sql, coordinator: CoordinatorId): Promise<LeftCommand[]> {
   return sql.query(
-    `select c.id, g.id as instance, c.kill, l.state = 'ended' as over from ${COMMANDS} left join coordinator k on k.id = c.coordinator_id
+    `select c.id, g.id as instance, c.kill, l.state = 'ended' as over
+     from gomote_command c join gomote_instance g on g.id = c.instance_id join lease l on l.id = g.lease_id left join coordinator k on k.id = c.coordinator_id
      where c.ended_at is null and (c.coordinator_id is null or k.ended_at is not null)
        and (l.state = 'ended' or l.state = 'held' and l.coordinator_id = $1 and l.parked_until is null)`,
     [coordinator],
@@ -117,34 +118,36 @@ export interface CommandPlace {
   readonly id: number;
 }
 
-/** After `after`, of one instance, or of all that a machine was. */
+/** Above the number of any. */
+export const NEWEST: number = Number.MAX_SAFE_INTEGER;
+
+/**
+ * After `after`, of one instance, or of all that a machine was. Pairs are compared, so that only the index of whose they are has them in this order:
+ * by their numbers alone they are looked for among everybody's, however long ago they are.
+ */
 export async function commandsOf(
   sql: Sql,
   of: { readonly instance: number } | { readonly machine: MachineId },
   after: CommandPlace | null,
   limit: number,
 ): Promise<RanCommand[]> {
-  const [instance, machine] = "instance" in of ? [of.instance, null] : [null, of.machine];
-  const { running, id } = after ?? { running: true, id: Number.MAX_SAFE_INTEGER };
-  const theirs = (more: string) =>
-    `select ${COLUMNS} from ${COMMANDS}
-     where ($1::bigint is null or g.id = $1) and ($2::bigint is null or l.machine_id = $2) and ${more} order by c.id desc limit $3`;
+  const [column, whose] = "instance" in of ? [part`c.instance_id`, of.instance] : [part`c.machine_id`, of.machine];
+  const newest = (which: Part, before: number) =>
+    part`(${COMMANDS} where (${column}, c.id) > (${whose}, 0) and (${column}, c.id) < (${whose}, ${before}) and ${which}
+      order by ${column} desc, c.id desc limit ${limit})`;
+  const { running, id } = after ?? { running: true, id: NEWEST };
+  const [runs, ended] = [
+    newest(part`c.ended_at is null`, running ? id : 0),
+    newest(part`c.ended_at is not null`, running ? NEWEST : id),
+  ];
   return sql.query<RanCommand>(
-    `select * from (
-       (${theirs("c.ended_at is null and $4::boolean and c.id < $5")})
-       union all
-       (${theirs("c.ended_at is not null and ($4::boolean or c.id < $5)")})
-     ) c order by "endedAt" is null desc, id desc limit $3`,
-    [instance, machine, limit, running, id],
+    ...statement`select * from (${runs} union all ${ended}) c order by "endedAt" is null desc, id desc limit ${limit}`,
   );
 }
 
 /** The command of this number, if it is one of the instance. */
 export async function commandOfInstance(sql: Sql, instance: number, number: number): Promise<RanCommand | undefined> {
-  const [row] = await sql.query<RanCommand>(`select ${COLUMNS} from ${COMMANDS} where g.id = $1 and c.id = $2`, [
-    instance,
-    number,
-  ]);
+  const [row] = await sql.query<RanCommand>(...statement`${COMMANDS} where g.id = ${instance} and c.id = ${number}`);
   return row;
 }
 

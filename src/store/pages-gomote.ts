@@ -1,6 +1,7 @@
 /** Reading for pages: instances that live and that ended, and what runs on them. */
 import type { EpochMs, MachineId } from "../farm/ids.ts";
 import { INSTANCE_COLUMNS, INSTANCES, type Instance } from "./gomote.ts";
+import { NEWEST } from "./gomote-commands.ts";
 import type { Sql } from "./sql.ts";
 
 /** An instance whether it lives or not. */
@@ -31,10 +32,11 @@ export async function instanceOfBuild(sql: Sql, build: number): Promise<Instance
   return row;
 }
 
-/** All that a machine was, the newest first. */
+/** All that a machine was, the newest first; by an index of its own, as commandsOf(). */
 export async function instancesOfMachine(sql: Sql, machine: MachineId, limit: number): Promise<InstanceRow[]> {
   return sql.query<InstanceRow>(
-    `select ${ROW} from ${INSTANCES} where l.kind = 'gomote' and l.machine_id = $1 order by g.id desc limit $2`,
+    `select ${ROW} from ${INSTANCES} where l.kind = 'gomote' and (l.machine_id, l.id) > ($1, 0) and (l.machine_id, l.id) < ($1, ${NEWEST})
+     order by l.machine_id desc, l.id desc limit $2`,
     [machine, limit],
   );
 }
@@ -49,7 +51,7 @@ export interface RunningCommand {
 export async function runningOnInstances(sql: Sql, instances: readonly number[]): Promise<RunningCommand[]> {
   return sql.query<RunningCommand>(
     `select distinct on (c.instance_id) c.instance_id as instance, c.command, count(*) over (partition by c.instance_id)::int as count
-     from gomote_command c where c.instance_id = any ($1::bigint[]) and c.state is null order by c.instance_id, c.id desc`,
+     from gomote_command c where c.instance_id = any ($1::bigint[]) and c.ended_at is null order by c.instance_id, c.id desc`,
     [instances],
   );
 }

@@ -1,6 +1,10 @@
 /** Recordings of shells: parts of an asciicast, each compressed by itself, which one after another are the whole. */
 import type { EpochMs } from "../farm/ids.ts";
+import type { Walked } from "./retention.ts";
 import { at, type Sql } from "./sql.ts";
+
+/** What recordings that go in one bite hold together, beside the first of these. */
+const BYTES_AT_ONCE = 64 * 1024 * 1024;
 
 export async function recordingBegan(sql: Sql, command: number): Promise<void> {
   await sql.query("insert into gomote_recording (command_id) values ($1)", [command]);
@@ -34,13 +38,27 @@ export async function recordingOf(sql: Sql, instance: number, command: number): 
   return rows.length === 0 ? undefined : rows.flatMap(({ packed }) => (packed === null ? [] : [packed]));
 }
 
-/** Of shells that ended before `before`. */
-export async function deleteRecordings(sql: Sql, before: EpochMs, limit: number): Promise<number> {
-  const rows = await sql.query(
-    `delete from gomote_recording where command_id in (
-       select r.command_id from gomote_recording r join gomote_command c on c.id = r.command_id
-       where c.ended_at < $1 order by r.command_id limit $2) returning 1`,
-    [at(before), limit],
+/**
+ * Looks at the next recordings of shells that began before `before`, at most `limit` and fewer when they are long, and deletes those of shells that had
+ * ended by then.
+ */
+export async function deleteRecordings(
+  sql: Sql,
+  from: number,
+  before: EpochMs,
+  limit: number,
+): Promise<Walked<number>> {
+  const [row] = await sql.query<{ next: number | null; deleted: number }>(
+    `with looked as (
+       select id, ended_at from (
+         select c.id, c.started_at, c.ended_at, sum(r.bytes) over (order by r.command_id) - r.bytes as bytes_before
+         from (select * from gomote_recording where command_id > $1 order by command_id limit $3) r join gomote_command c on c.id = r.command_id
+       ) r where started_at < $2 and bytes_before < ${BYTES_AT_ONCE}
+     ), gone as (
+       delete from gomote_recording using looked where command_id = looked.id and looked.ended_at < $2 returning 1
+     )
+     select (select max(id) from looked) as next, (select count(*) from gone)::int as deleted`,
+    [from, at(before), limit],
   );
-  return rows.length;
+  return { next: row?.next ?? undefined, deleted: row?.deleted ?? 0 };
 }

@@ -239,14 +239,35 @@ export async function deleteChanges(sql: Sql, before: EpochMs, limit: number): P
   return rows.length;
 }
 
-/** Leases that no build hangs on; with those of instances go the instances and what was run there. */
+/** How machines were that nobody trusted yet, or any more. */
 export async function deleteProbes(sql: Sql, before: EpochMs, limit: number): Promise<number> {
   const rows = await sql.query(
     `delete from lease where id in (
-       select id from lease where state = 'ended' and kind in ('probe', 'gomote') and ended_at < $1 order by ended_at limit $2) returning 1`,
+       select id from lease where state = 'ended' and kind = 'probe' and ended_at < $1 order by ended_at limit $2) returning 1`,
     [at(before), limit],
   );
   return rows.length;
+}
+
+/** Instances that ended before `before`, oldest first, once what was run there is gone; both are in the audit still. */
+export async function deleteInstances(
+  sql: Sql,
+  before: EpochMs,
+  limit: number,
+): Promise<{ readonly instances: number; readonly commands: number }> {
+  const [row] = await sql.query<{ instances: number; commands: number }>(
+    `with old as (
+       select l.id, g.id as instance from lease l left join gomote_instance g on g.lease_id = l.id
+       where l.state = 'ended' and l.kind = 'gomote' and l.ended_at < $1 order by l.ended_at limit $2 for update of l skip locked
+     ), ran as (
+       delete from gomote_command where id in (select c.id from old join gomote_command c on c.instance_id = old.instance limit $2) returning 1
+     ), gone as (
+       delete from lease using old where lease.id = old.id and (select count(*) from ran) < $2 returning 1
+     )
+     select (select count(*) from gone)::int as instances, (select count(*) from ran)::int as commands`,
+    [at(before), limit],
+  );
+  return row ?? { instances: 0, commands: 0 };
 }
 
 export async function deleteAudit(sql: Sql, before: EpochMs, limit: number): Promise<number> {

@@ -160,8 +160,9 @@ test("what runs comes before what has ended on both pages, however much was run 
   const { sql } = web.database;
   const ran = (count: number, state: string | null) =>
     sql.query(
-      `insert into gomote_command (instance_id, who, command, dir, started_at, ended_at, state)
-       select $1, 'alice@example.org', 'true', '', now(), case when $2::text is not null then now() end, $2 from generate_series(1, $3::int)`,
+      `insert into gomote_command (instance_id, machine_id, who, command, dir, started_at, ended_at, state)
+       select g.id, l.machine_id, 'alice@example.org', 'true', '', now(), case when $2::text is not null then now() end, $2
+       from gomote_instance g join lease l on l.id = g.lease_id, generate_series(1, $3::int) where g.id = $1`,
       [lent.id, state, count],
     );
   await ran(201, "ok");
@@ -356,7 +357,9 @@ test("a recording is forgotten in time once its shell has ended", async () => {
   const [command] = await sql.query<{ id: number }>("select id from gomote_command where ended_at is null");
   if (!command) throw new Error("Nothing runs there");
   await recordingBegan(sql, command.id);
-  expect(await deleteRecordings(sql, plus(now, minutes(1)), 10)).toBe(0);
+  const forget = () => deleteRecordings(sql, 0, plus(now, minutes(1)), 10);
+  expect(await forget()).toEqual({ next: command.id, deleted: 0 });
   await commandEnded(sql, command.id, "ok", now);
-  expect(await deleteRecordings(sql, plus(now, minutes(1)), 10)).toBe(1);
+  expect(await forget()).toEqual({ next: command.id, deleted: 1 });
+  expect(await forget()).toEqual({ next: undefined, deleted: 0 });
 });

@@ -70,11 +70,12 @@ export const retention: z.ZodType<RetentionConfig> = fields(
     greenLogs: kept.default(days(30)),
     logs: kept.default(days(90)),
     builds: kept.default(days(365)),
+    gomotes: kept.default(days(180)),
     sessions: kept.default(days(180)),
     audit: kept.default(days(730)),
     notices: kept.default(days(30)),
   },
-  "want { greenLogs, logs, builds, sessions, audit, notices }",
+  "want { greenLogs, logs, builds, gomotes, sessions, audit, notices }",
 ).transform((given, context) => {
   const add = (field: string, message: string) => context.addIssue({ code: "custom", message, path: [field] });
   if (given.logs < given.greenLogs) add("logs", "want at least greenLogs: what is green loses its logs first");
@@ -83,6 +84,7 @@ export const retention: z.ZodType<RetentionConfig> = fields(
     greenLogsMs: given.greenLogs,
     logsMs: given.logs,
     buildsMs: given.builds,
+    gomotesMs: given.gomotes,
     sessionsMs: given.sessions,
     auditMs: given.audit,
     noticesMs: given.notices,

@@ -26,6 +26,7 @@ create index gomote_instance_build on gomote_instance (build_id) where build_id 
 create index gomote_instance_name on gomote_instance (name);
 create index gomote_instance_owner on gomote_instance (owner, id);
 create index lease_gomote on lease (id) where kind = 'gomote' and state <> 'ended';
+create index lease_lent on lease (machine_id, id) where kind = 'gomote'; -- all that a machine was
 -- What a person does with a machine is nobody's reviewed code.
 alter table lease add constraint lease_gomote_unreviewed check (kind <> 'gomote' or (class = 0 and provenance = 'unreviewed'));
 
@@ -45,10 +46,12 @@ create table gomote_hold (
   instance_id    bigint references gomote_instance (id) on delete set null, -- what came of it
   refusal        text                              -- or why nothing does
 );
+create index gomote_hold_instance on gomote_hold (instance_id) where instance_id is not null;
 
 create table gomote_command (
   id             bigint generated always as identity primary key,
   instance_id    bigint not null references gomote_instance (id) on delete cascade,
+  machine_id     bigint references machine (id),      -- that of its instance, for whoever looks after it
   coordinator_id text references coordinator (id),    -- which attends to it while it runs; null: none does any more
   who            text not null,
   command        text not null,                       -- in words, cut where it is long
@@ -60,6 +63,8 @@ create table gomote_command (
 );
 create index gomote_command_of on gomote_command (instance_id, id);
 create index gomote_command_runs on gomote_command (instance_id, id) where ended_at is null;
+create index gomote_command_on on gomote_command (machine_id, id);
+create index gomote_command_runs_on on gomote_command (machine_id, id) where ended_at is null;
 
 drop index lease_without_attempt;
-create index lease_without_attempt on lease (ended_at) where state = 'ended' and kind in ('probe', 'gomote');
+create index lease_without_attempt on lease (kind, ended_at) where state = 'ended' and kind in ('probe', 'gomote');
