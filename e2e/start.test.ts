@@ -1,6 +1,8 @@
 /** The two commands, as a new user gives them: real coordinator, database, stage0, buildlet, git. */
+import { execFile } from "node:child_process";
 import { chown, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { promisify } from "node:util";
 import { expect, onTestFinished, test } from "vitest";
 import { freshDatabase } from "../src/store/testing/database.ts";
 import { Process, processesWith, root } from "./testing/process.ts";
@@ -188,3 +190,20 @@ test("a port that is taken is named", async () => {
   expect(await other.exited).toBe(2);
   expect(other.output).toMatch(new RegExp(`localhost:${port}.*(in use|EADDRINUSE)`));
 });
+
+test.each(["coordinator", "barnraiser", "genbuilderkey"])(
+  "%s under a Node that is too old says so in one line",
+  async (program) => {
+    const old = `Object.defineProperty(process, "versions", { value: { ...process.versions, node: "20.19.0" } })`;
+    const ended = promisify(execFile)(process.execPath, [
+      "--import",
+      `data:text/javascript,${encodeURIComponent(old)}`,
+      join(root, "dist", `${program}.js`),
+      "-help",
+    ]);
+    await expect(ended).rejects.toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/^Barnraiser needs Node \d+, this is 20\.19\.0\. .*\n$/),
+    });
+  },
+);

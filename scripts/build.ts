@@ -1,7 +1,7 @@
 /**
  * `npm run build`: the programs, in well under a second.
  *
- *   dist/{coordinator,barnraiser,genbuilderkey}.js  server programs; their dependencies stay in node_modules
+ *   dist/{coordinator,barnraiser,genbuilderkey}.js  server programs, which begin by looking at Node's version; their dependencies stay in node_modules
  *   dist/farm-config.js                             what `import ... from "barnraiser"` gives a configuration
  *   dist/sql/                                       migrations
  *   dist/agents/{buildlet,stage0}.mjs               machine-side programs, each one file that needs nothing but Node 20
@@ -9,7 +9,7 @@
  *   dist/gomote.mjs                                 the command for developers' computers, one file as well
  *   dist/ui/                                        browser islands and style sheet
  */
-import { cp, mkdir, rename, rm } from "node:fs/promises";
+import { cp, mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import * as esbuild from "esbuild";
 import { packPty } from "./pty-packages.ts";
@@ -37,6 +37,9 @@ const builtinsByRequire: esbuild.Plugin = {
 
 const REQUIRE = 'import{createRequire}from"node:module";const require=createRequire(import.meta.url);';
 
+/** Programs for the farm's own computers. */
+const SERVER_PROGRAMS = ["coordinator", "barnraiser", "genbuilderkey"];
+
 /** Programs for computers that have nothing of ours but this file. */
 const oneFile = {
   ...shared,
@@ -57,9 +60,7 @@ export async function build(): Promise<void> {
     esbuild.build({
       ...shared,
       entryPoints: {
-        coordinator: "src/cmd/coordinator/main.ts",
-        barnraiser: "src/cmd/barnraiser/main.ts",
-        genbuilderkey: "src/cmd/genbuilderkey/main.ts",
+        ...Object.fromEntries(SERVER_PROGRAMS.map((name) => [`${name}.main`, `src/cmd/${name}/main.ts`])),
         "farm-config": "src/config/farm-config.ts",
       },
       outdir: draft,
@@ -97,6 +98,10 @@ export async function build(): Promise<void> {
       jsx: "automatic",
       jsxImportSource: "preact",
     }),
+    cp(`${root}scripts/newer-node.mjs`, `${draft}/newer-node.mjs`),
+    ...SERVER_PROGRAMS.map((name) =>
+      writeFile(`${draft}/${name}.js`, `import "./newer-node.mjs";\n\nawait import("./${name}.main.js");\n`),
+    ),
     packPty(`${draft}/agents`),
     cp(`${root}src/store/sql`, `${draft}/sql`, { recursive: true }),
   ]);
