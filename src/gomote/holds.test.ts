@@ -269,3 +269,24 @@ test("whoever drove the build may take their time to give the machine back: nobo
   await giveBack();
   expect(await call.ended).toEqual({ code: OK, details: "" });
 });
+
+test("a kept machine is waited for as long as its host type says, and a minute", async () => {
+  const clock = new FakeClock(systemClock.now());
+  await using farm = await gomoteFarm({ clock });
+  const { sql } = farm.database;
+  await sql.query("update host_type set reconnect_ms = 30 * 60 * 1000");
+  const { id, end } = await running(farm);
+  const call = hold(await farm.person("alice@example.org"), id);
+  await call.have(1);
+  await end("failure");
+  const kept = async () => {
+    await farm.gomote.instances.look();
+    return await sql.query("select state from lease where kind = 'gomote'");
+  };
+  await clock.advance(minutes(30));
+  expect(await kept()).toEqual([{ state: "held" }]);
+  await clock.advance(minutes(2));
+  expect(await kept()).toEqual([{ state: "ended" }]);
+  const details = expect.stringMatching(/its machine was not there in time/);
+  expect(await call.ended).toEqual({ code: CODE.precondition, details });
+});

@@ -22,7 +22,7 @@ import { mayNotBorrow } from "../farm/lending.ts";
 import type { Person } from "../farm/person.ts";
 import { Wake } from "../farm/wake.ts";
 import type { Instance } from "../store/gomote.ts";
-import { askHold, dropHold, type HoldState, holdState, keepMachineLater, READY_WITHIN } from "../store/gomote-holds.ts";
+import { askHold, dropHold, type HoldState, holdState, keepMachineLater } from "../store/gomote-holds.ts";
 import type { Sql } from "../store/sql.ts";
 import type { Instances } from "./instances.ts";
 import type { WaitingRoom } from "./waiting-room.ts";
@@ -120,18 +120,11 @@ export class Holds {
     }
   }
 
+  /** The instance, once its machine is there; it ends when that does not come in time. */
   async #up(build: BuildId, id: number, signal: AbortSignal): Promise<Instance> {
-    const limit = new AbortController();
-    const done = new AbortController();
-    const late = () => limit.abort(new FarmError("timed-out", `${cannot(build)}: it did not answer.`));
-    this.#deps.clock.sleep(READY_WITHIN, done.signal).then(late, () => {});
-    try {
-      for await (const news of this.#deps.waiting.follow(id, AbortSignal.any([signal, limit.signal]))) {
-        if (news.kind === "up") return news.instance;
-        if (news.kind === "ended") throw new FarmError("conflict", `${cannot(build)}: ${news.reason}.`);
-      }
-    } finally {
-      done.abort();
+    for await (const news of this.#deps.waiting.follow(id, signal)) {
+      if (news.kind === "up") return news.instance;
+      if (news.kind === "ended") throw new FarmError("conflict", `${cannot(build)}: ${news.reason}.`);
     }
     throw new FarmError("unavailable", `${cannot(build)}: the coordinator is stopping.`);
   }

@@ -26,8 +26,8 @@ import { CREATE_LOCK, liveNames, usedUp } from "./gomote.ts";
 import { isUniqueViolation } from "./leases.ts";
 import { at, type Sql } from "./sql.ts";
 
-/** For a kept machine to be the person's: longer than it is waited for when it, or who drove it, goes away just then. */
-export const READY_WITHIN: Ms = minutes(6);
+/** For a kept machine to be the person's, beyond what it is waited for when it, or who drove it, goes away just then. */
+const READY_WITHIN: Ms = minutes(1);
 
 export interface WantedHold {
   readonly build: BuildId;
@@ -214,7 +214,9 @@ async function keep(tx: Sql, build: BuildId, now: EpochMs): Promise<SessionId | 
        from h, lease before join session s on s.id = before.session_id where before.id = $2 returning id
      ), g as (
        insert into gomote_instance (request, lease_id, name, owner, email, builder_type, host_type, coordinator_id, created_at, expires_at, keeps, build_id)
-       select h.request, l.id, $6, h.owner, h.email, h.builder_type, h.host_type, h.coordinator_id, $4, $7, true, h.build_id from h, l returning id
+       select h.request, l.id, $6, h.owner, h.email, h.builder_type, h.host_type, h.coordinator_id, $4,
+         $7::timestamptz + t.reconnect_ms * interval '1 ms', true, h.build_id
+       from h join host_type t on t.name = h.host_type, l returning id
      ), a as (
        insert into audit (at, who, action, subject, detail)
        select $4, email, 'gomote hold', 'gomote:' || $6, 'the machine of build ' || build_id from h

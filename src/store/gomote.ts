@@ -304,6 +304,7 @@ export async function endOverdueInstances(sql: Sql, now: EpochMs): Promise<Ended
     `with overdue as (
        select l.id, 'the farm' as who, 'end' as action, case
            when g.up_at is null and not g.keeps and c.ended_at is not null then 'whoever waited for it is gone: coordinator ' || c.id || ' ended'
+           when g.up_at is null and g.keeps then 'its machine was not there in time'
            when g.up_at is null then 'no machine came free in time'
            when g.limit_at <= $1 then 'it reached the longest time that an instance may last'
            else 'nobody used it for as long as an instance may idle'
