@@ -1,6 +1,7 @@
 import { PassThrough, type Readable } from "node:stream";
 import { gzipSync } from "node:zlib";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
+import { FarmError } from "../farm/errors.ts";
 import { machineId, minutes, ms, sessionId } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { tarHeader, tarPadding } from "../wire/tar/tar-writer.ts";
@@ -16,12 +17,12 @@ function machineWith(names: readonly string[], options: Partial<FakeMachineOptio
   return machine;
 }
 
-function filesOf(machine: FakeMachine, glob: string, clock = new FakeClock()) {
+function filesOf(machine: FakeMachine, glob: string, clock = new FakeClock(), taken = async () => {}) {
   const files = new ReportFiles(clock, machine, "src", glob);
   const ended: string[] = [];
   const pushed: string[] = [];
   const open = (name: string) => ({ push: () => void pushed.push(name), end: () => void ended.push(name) });
-  const read = () => files.read({ open, taken: async () => {} }, never);
+  const read = () => files.read({ open, taken }, never);
   return { files, ended, pushed, read };
 }
 
@@ -123,6 +124,46 @@ test("reports that take too long to read are left out, and what came is kept", a
   await clock.advance(minutes(5));
   await done;
   expect([ended, files.troubles]).toEqual([["a.xml"], ["reading reports from m1 took longer than 5m 00s"]]);
+  expect(files.late).toBe(true);
+});
+
+test("while whoever reads takes no more, no time passes for the machine, which has what is left of it then", async () => {
+  const clock = new FakeClock();
+  const slow = new PassThrough();
+  const readFiles = vi.fn(async () => slow);
+  const machine = machineWith(["a.xml", "b.xml"], { readFiles });
+  const flush = Promise.withResolvers<void>();
+  const taken = vi.fn(() => flush.promise);
+  const { files, ended, read } = filesOf(machine, "*.xml", clock, taken);
+  const done = read();
+  await vi.waitFor(() => expect(readFiles).toHaveBeenCalled());
+  await clock.advance(minutes(3));
+  slow.write(gzipSync(entry("a.xml")));
+  await vi.waitFor(() => expect(taken).toHaveBeenCalled());
+  await clock.advance(minutes(14));
+  expect(files.late).toBe(false);
+  flush.resolve();
+  await new Promise(setImmediate);
+  await clock.advance(minutes(1));
+  expect(files.late).toBe(false);
+  await clock.advance(minutes(1));
+  await done;
+  expect([ended, files.late]).toEqual([["a.xml"], true]);
+});
+
+test("a listing that is too large is no lateness: there is as little to be read on any other machine", async () => {
+  const tooLarge = new FarmError("too-large", "the answer of m1 is over 256 MiB");
+  const { files, read } = filesOf(machineWith(["r.xml"], { ls: () => Promise.reject(tooLarge) }), "*.xml");
+  expect(await files.remove(never)).toBe(false);
+  files.pass();
+  await read();
+  const passed = "none is read, since those of earlier tests may be among them";
+  expect([files.late, files.troubles]).toEqual([false, [tooLarge.message, passed, tooLarge.message]]);
+});
+
+test("reports that somebody else did not remove may have been there since that took too long", () => {
+  const { files } = filesOf(machineWith([]), "*.xml");
+  files.pass();
   expect(files.late).toBe(true);
 });
 

@@ -8,14 +8,14 @@
  *
  * What the tested code leaves behind decides how long all this takes: reports that are too many, too large or too slow are left out, and
  * `troubles` says so in words. Only a call that fails rejects, since that is the machine's. Too slow may as well be the machine, so that says
- * nothing about the tests, and `late` says that it was.
+ * nothing about the tests, and `late` says that it was. While whoever reads takes no more, no time passes: that is neither's doing.
  */
 import type { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
 import { matches } from "../config/globs.ts";
 import type { Clock } from "../farm/clock.ts";
 import { durationText } from "../farm/duration-text.ts";
-import { FarmError } from "../farm/errors.ts";
+import { FarmError, messageOf } from "../farm/errors.ts";
 import { type Ms, minutes, ms, seconds } from "../farm/ids.ts";
 import { sizeText } from "../farm/size-text.ts";
 import { within } from "../farm/within.ts";
@@ -23,6 +23,7 @@ import { parseLsLine } from "../wire/buildlet-api/ls-line.ts";
 import { tarText } from "../wire/tar/tar.ts";
 import { TarReader } from "../wire/tar/tar-reader.ts";
 import { type BuildLimit, timeLeft } from "./command-limits.ts";
+import { HeldClock } from "./held-clock.ts";
 import type { BuildMachine } from "./machine.ts";
 
 const LIST_LIMIT: Ms = minutes(1);
@@ -70,6 +71,7 @@ export class ReportFiles {
   readonly #depth: number | undefined;
   readonly #troubles: string[] = [];
   #late = false;
+  #tooLarge = false;
 
   /** Nothing takes longer than `build` has. */
   constructor(clock: Clock, machine: BuildMachine, sourceDir: string, glob: string, build?: BuildLimit) {
@@ -101,16 +103,16 @@ export class ReportFiles {
     if (old?.length === 0) return true;
     const paths = old?.map(({ name }) => `${this.#folder}/${name}`) ?? [];
     const what = `removing reports of earlier tests on ${this.#machine.name}`;
-    const removed = await this.#inTime(REMOVE_LIMIT, what, signal, async (limited) => {
+    const removed = await this.#inTime(this.#clock, REMOVE_LIMIT, what, signal, async (limited) => {
       for (const some of pieces(paths)) await this.#machine.client.removeAll(some, limited);
     });
     return old !== undefined && removed !== undefined;
   }
 
-  /** After a group before which not all were removed. */
+  /** After a group before which not all were removed, by whoever it was. */
   pass(): void {
     this.#troubles.push("none is read, since those of earlier tests may be among them");
-    this.#late = true;
+    if (!this.#tooLarge) this.#late = true;
   }
 
   /** After it: each report to `reader`, as it comes. */
@@ -121,8 +123,9 @@ export class ReportFiles {
     const chosen = together(few);
     if (chosen.length < few.length) this.#leftOut(few.length - chosen.length, TOO_LARGE);
     if (chosen.length === 0) return;
-    const unpacking = new Unpacking(chosen, reader);
-    await this.#inTime(READ_LIMIT, `reading reports from ${this.#machine.name}`, signal, async (limited) => {
+    const held = new HeldClock(this.#clock);
+    const unpacking = new Unpacking(chosen, { open: reader.open, taken: () => held.during(reader.taken()) });
+    await this.#inTime(held, READ_LIMIT, `reading reports from ${this.#machine.name}`, signal, async (limited) => {
       for (const { dir, packed } of this.#archives(unpacking.wanted, limited)) {
         await unpacking.take(dir, await packed(), limited);
         if (unpacking.wanted.length === 0 || unpacking.beside > BESIDE_LIMIT) break;
@@ -144,7 +147,7 @@ export class ReportFiles {
   async #found(signal: AbortSignal): Promise<Report[] | undefined> {
     const depth = this.#depth;
     const options = { recursive: depth !== 1, skipNames: PASSED_OVER, ...(depth !== undefined && { depth }) };
-    const listed = await this.#inTime(LIST_LIMIT, `listing ${this.#machine.name}`, signal, (limited) =>
+    const listed = await this.#inTime(this.#clock, LIST_LIMIT, `listing ${this.#machine.name}`, signal, (limited) =>
       this.#machine.client.ls(this.#folder, options, limited).catch((error: unknown) => {
         if (error instanceof FarmError && error.code === "bad-request") return []; // there is no such folder yet
         throw error;
@@ -175,8 +178,9 @@ export class ReportFiles {
     });
   }
 
-  /** `work`, given up at `most`, or when the build has used up its time: undefined then, and said. */
+  /** `work`, given up at `most` by `clock`, or when the build has used up its time, or when there is too much: undefined then, and said. */
   async #inTime<T>(
+    clock: Pick<Clock, "sleep">,
     most: Ms,
     what: string,
     signal: AbortSignal,
@@ -186,11 +190,13 @@ export class ReportFiles {
     const limit = ms(Math.min(most, Math.max(left, LAST_LOOK)));
     const late = new FarmError("timed-out", `${what} took longer than ${durationText(limit)}`);
     try {
-      return { value: await within(this.#clock, limit, [this.#machine.gone, signal], late, work) };
+      return { value: await within(clock, limit, [this.#machine.gone, signal], late, work) };
     } catch (error) {
-      if (!(error instanceof FarmError) || (error !== late && error.code !== "too-large")) throw error;
-      this.#troubles.push(error.message);
-      this.#late = true;
+      const tooLarge = error instanceof FarmError && error.code === "too-large";
+      if (error !== late && !tooLarge) throw error;
+      this.#troubles.push(messageOf(error));
+      if (tooLarge) this.#tooLarge = true;
+      else this.#late = true;
       return undefined;
     }
   }

@@ -9,7 +9,7 @@ import type { Ms } from "./ids.ts";
  * at once, whether or not `work` heard. `what` says what was going on, or is what to reject with when the time is up, or finds that out then.
  */
 export async function within<T>(
-  clock: Clock,
+  clock: Pick<Clock, "sleep">,
   limit: Ms,
   signals: readonly AbortSignal[],
   what: string | FarmError | (() => FarmError),
