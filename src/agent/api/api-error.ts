@@ -18,3 +18,12 @@ export function fsReason(reason: unknown): string {
   const end = message.indexOf(`, ${reason.syscall}`);
   return end === -1 ? message : message.slice(0, end);
 }
+
+/** Does `work`; where the system refuses, `what` with the reason becomes the error. */
+export async function orSay(what: string, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    throw error instanceof ApiError ? error : new ApiError(500, `${what}: ${fsReason(error)}`, { cause: error });
+  }
+}

@@ -30,12 +30,14 @@ import { TAR_LIMITS } from "../../wire/tar/tar-reader.ts";
 import type { IdleMemory } from "../idle-memory.ts";
 import { ensureWorkDir } from "../work-dir.ts";
 import type { ApiDeps } from "./api-deps.ts";
-import { ApiError, fsReason } from "./api-error.ts";
+import { ApiError, fsReason, orSay } from "./api-error.ts";
 import type { ExecHandler } from "./exec-handler.ts";
 import { KnownDigests } from "./known-digests.ts";
 import { HEALTH_BODY, STATUS_BODY, STATUS_TYPE } from "./quick-answer.ts";
+import { Removals } from "./removals.ts";
 import { checkRelPath, readForm, type Target, targetOf } from "./request.ts";
 import { sameText } from "./same-text.ts";
+import { Writes } from "./writes.ts";
 
 type Handler = (request: IncomingMessage, response: ServerResponse, target: Target) => Promise<void> | void;
 
@@ -52,15 +54,16 @@ export class BuildletServer implements AsyncDisposable {
   #exec: Promise<ExecHandler> | undefined;
   readonly #routes: ReadonlyMap<string, Route>;
   readonly #digests: KnownDigests;
-  /** Settles when nothing is being removed. Whoever asked may have hung up, and what the next one writes when its own is answered must stay. */
-  #removing: Promise<void> = Promise.resolve();
-  /** The coordinator says when a lease is over. An older one, and the original, do not: they empty the work dir between two. */
-  #hearsOfLeases = false;
+  readonly #writes: Writes;
+  readonly #removals: Removals;
 
   /** `endShells`: the lease is over; says whether there were any. */
   constructor(deps: ApiDeps, idle: IdleMemory, endShells: () => Promise<boolean>) {
     this.#deps = deps;
     this.#digests = new KnownDigests(deps.clock);
+    const { clock, workDir } = deps;
+    this.#writes = new Writes(clock);
+    this.#removals = new Removals({ clock, workDir, writes: this.#writes, endLease: () => this.#endLease() });
     this.#endShells = endShells;
     this.#routes = this.#makeRoutes();
     this.#server = createServer(
@@ -144,20 +147,12 @@ export class BuildletServer implements AsyncDisposable {
     void this.#execHandler().then((exec) => exec.commands.prepare());
   }
 
-  async #remove(paths: readonly string[], isLeaseOver: boolean): Promise<void> {
-    const { removeAll } = await import("./remove-all.ts");
-    if (isLeaseOver) await this.#endLease();
-    await removeAll(this.#deps.workDir, paths);
-  }
-
   /** Whoever had the machine has it no more: what they left running would go on writing into the next one's work dir. */
   async #endLease(): Promise<void> {
+    if (this.#exec) (await this.#exec).executions.clear();
     if (await this.#endShells()) await this.expectLeftovers();
     // Of a user of our own, an agent before us may have left somebody.
-    if (!this.#exec && this.#deps.ownUid === undefined) return;
-    const { executions, commands } = await this.#execHandler();
-    await executions.clear();
-    await orSay("Cannot give this machine to anybody else", () => commands.killLeftovers());
+    if (this.#exec || this.#deps.ownUid !== undefined) await (await this.#execHandler()).commands.killLeftovers();
   }
 
   #makeRoutes(): ReadonlyMap<string, Route> {
@@ -208,33 +203,36 @@ export class BuildletServer implements AsyncDisposable {
           guarded: true,
           handle: async (request, response, { query }) => {
             const dir = dirOf(query);
-            this.#prepareExec();
-            const { unpack } = await import("./unpack.ts");
-            let body: Readable = request;
-            if (request.method === "POST") {
-              const { stat } = await import("node:fs/promises");
-              const there = query.get("dir") === "go1.4" && (await stat(dir).catch(() => undefined))?.isDirectory();
-              if (there) return text(response, "SKIP");
-              const url = (await readForm(request, query)).get("url") ?? "";
-              if (url === "") throw new ApiError(400, "Cannot fetch: parameter url is missing");
-              const { fetchBody } = await import("../../dial/http-get.ts");
-              try {
-                body = await fetchBody(url);
-              } catch (error) {
-                throw new ApiError(500, `Cannot fetch ${url}: ${messageOf(error)}`, { cause: error });
+            await this.#writes.run(response, async (signal) => {
+              this.#prepareExec();
+              const { unpack } = await import("./unpack.ts");
+              let body: Readable = request;
+              if (request.method === "POST") {
+                const { stat } = await import("node:fs/promises");
+                const there = query.get("dir") === "go1.4" && (await stat(dir).catch(() => undefined))?.isDirectory();
+                if (there) return text(response, "SKIP");
+                const url = (await readForm(request, query)).get("url") ?? "";
+                if (url === "") throw new ApiError(400, "Cannot fetch: parameter url is missing");
+                const { fetchBody } = await import("../../dial/http-get.ts");
+                const fetched = await fetchBody(url, { signal }).catch((error) => {
+                  throw new ApiError(500, `Cannot fetch ${url}: ${messageOf(error)}`, { cause: error });
+                });
+                response.once("close", () => fetched.destroy());
+                body = fetched;
               }
-            }
-            await orSay(`Cannot make folder ${JSON.stringify(query.get("dir") ?? "")}`, async () => {
-              ensureWorkDir(workDir);
-              mkdirSync(dir, { recursive: true, mode: 0o755 });
+              signal.throwIfAborted();
+              await orSay(`Cannot make folder ${JSON.stringify(query.get("dir") ?? "")}`, async () => {
+                ensureWorkDir(workDir);
+                mkdirSync(dir, { recursive: true, mode: 0o755 });
+              });
+              const { clock, tarLimits: limits = TAR_LIMITS } = this.#deps;
+              const keepLinks =
+                request.method === "PUT" && request.headers[SYMLINKS_HEADER.toLowerCase()] === SYMLINKS_KEEP;
+              const nowSeconds = () => clock.now() / 1000;
+              const skipped = await unpack(body, dir, { platform, limits, nowSeconds, keepLinks, signal });
+              if (keepLinks) response.setHeader(SKIPPED_HEADER, skipped);
+              text(response, "OK");
             });
-            const { clock, tarLimits: limits = TAR_LIMITS } = this.#deps;
-            const keepLinks =
-              request.method === "PUT" && request.headers[SYMLINKS_HEADER.toLowerCase()] === SYMLINKS_KEEP;
-            const nowSeconds = () => clock.now() / 1000;
-            const skipped = await unpack(body, dir, { platform, limits, nowSeconds, keepLinks });
-            if (keepLinks) response.setHeader(SKIPPED_HEADER, skipped);
-            text(response, "OK");
           },
         },
       ],
@@ -253,12 +251,15 @@ export class BuildletServer implements AsyncDisposable {
                 `Bad mode ${JSON.stringify(given)}: want permission bits in decimal, as 420 for 0644`,
               );
             }
-            const { writeFile } = await import("./unpack.ts");
-            await orSay(`Cannot write ${JSON.stringify(path)}`, async () => {
-              ensureWorkDir(workDir);
-              await writeFile(request, join(workDir, path), mode, platform);
+            await this.#writes.run(response, async (signal) => {
+              const { writeFile } = await import("./unpack.ts");
+              await orSay(`Cannot write ${JSON.stringify(path)}`, async () => {
+                signal.throwIfAborted();
+                ensureWorkDir(workDir);
+                await writeFile(request, join(workDir, path), mode, { platform, signal });
+              });
+              text(response, "OK");
             });
-            text(response, "OK");
           },
         },
       ],
@@ -318,12 +319,7 @@ export class BuildletServer implements AsyncDisposable {
             for (const path of paths) {
               if (!isRelPath(path, windows)) checkRelPath("path", path, windows);
             }
-            const saidOver = request.headers[LEASE_HEADER.toLowerCase()] === LEASE_OVER;
-            this.#hearsOfLeases ||= saidOver;
-            const isLeaseOver = saidOver || (!this.#hearsOfLeases && paths.includes("."));
-            const removed = this.#removing.then(() => this.#remove(paths, isLeaseOver));
-            this.#removing = removed.catch(() => {}); // whoever asked for it hears
-            await removed;
+            await this.#removals.remove(paths, request.headers[LEASE_HEADER.toLowerCase()] === LEASE_OVER);
             this.#prepareExec();
             response.writeHead(200, { "Content-Length": 0 }).end();
           },
@@ -334,7 +330,10 @@ export class BuildletServer implements AsyncDisposable {
         {
           methods: ["POST"],
           guarded: true,
-          handle: async (request, response, { query }) => (await this.#execHandler()).handle(request, response, query),
+          handle: async (request, response, { query }) => {
+            const { lease } = this.#writes;
+            await (await this.#execHandler()).handle(request, response, query, lease);
+          },
         },
       ],
       [
@@ -372,15 +371,6 @@ export class BuildletServer implements AsyncDisposable {
         },
       ],
     ]);
-  }
-}
-
-/** Does `work`; where the system refuses, `what` with the reason becomes the error. */
-async function orSay(what: string, work: () => Promise<void>): Promise<void> {
-  try {
-    await work();
-  } catch (error) {
-    throw error instanceof ApiError ? error : new ApiError(500, `${what}: ${fsReason(error)}`, { cause: error });
   }
 }
 

@@ -44,7 +44,7 @@ export class Connections implements AsyncDisposable {
   /** Closes all connections; of commands, only those that may be taken up again go on. */
   async endSession(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
-    if (this.#shells) await (await this.#shells).clear();
+    if (this.#shells) await (await this.#shells).clear().catch(() => {}); // the next lease begins with it
     if (this.#server) await (await this.#server).endSession();
   }
 
@@ -106,9 +106,14 @@ export class Connections implements AsyncDisposable {
 
   /** The lease is over: says whether there were any. */
   async #endShells(): Promise<boolean> {
-    const ran = this.#shellsRan;
+    if (!this.#shellsRan || !this.#shells) return false;
     this.#shellsRan = false;
-    if (ran && this.#shells) await (await this.#shells).clear();
-    return ran;
+    try {
+      await (await this.#shells).clear();
+      return true;
+    } catch (error) {
+      this.#shellsRan = true;
+      throw error;
+    }
   }
 }

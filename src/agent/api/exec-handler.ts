@@ -40,7 +40,13 @@ export class ExecHandler implements AsyncDisposable {
     this.executions = new Executions(deps.clock);
   }
 
-  async handle(request: IncomingMessage, response: ServerResponse, query: URLSearchParams): Promise<void> {
+  /** `lease` aborts when the one that the request came in is over: what has not started by then does not. */
+  async handle(
+    request: IncomingMessage,
+    response: ServerResponse,
+    query: URLSearchParams,
+    lease: AbortSignal,
+  ): Promise<void> {
     const { workDir, platform } = this.#deps;
     const windows = platform === "win32";
     if (request.httpVersionMajor < 1 || (request.httpVersionMajor === 1 && request.httpVersionMinor < 1)) {
@@ -56,9 +62,10 @@ export class ExecHandler implements AsyncDisposable {
     const env = await this.#environment(form, resolved.dir);
     const command = { ...resolved, args: form.args, env };
     const first = form.debug ? debugLine(form, resolved, env) : "";
+    lease.throwIfAborted();
+    if (response.destroyed) return; // whoever still wants it asks again
     if (execution) {
       if (this.#attach(execution, response)) return; // the same request came twice
-      if (response.destroyed) return; // whoever still wants it asks again
       this.executions.start(execution.id, (sink, signal) => {
         if (first !== "") sink.write(Buffer.from(first));
         return this.commands.run(command, sink, signal);
@@ -85,7 +92,7 @@ export class ExecHandler implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.executions[Symbol.asyncDispose]();
+    this.executions.clear();
     await this.commands[Symbol.asyncDispose]();
   }
 

@@ -229,6 +229,7 @@ test("what a build left running is killed when the lease ends, not when files ar
   await leave();
   const busy = await start({ args: ["-c", "echo up; sleep 0.5; echo still here"], dir: "/" });
   await new Promise((resolve) => busy.once("data", resolve));
+  busy.pause(); // nobody would hear what it says meanwhile
   expect([await removed({}), await removed({ [LEASE_HEADER]: "going on" }), running(left).length]).toEqual([
     200, 200, 1,
   ]);

@@ -22,7 +22,7 @@ import {
 } from "node:fs";
 import { IncomingMessage } from "node:http";
 import { dirname, join } from "node:path";
-import { Readable } from "node:stream";
+import { addAbortSignal, Readable } from "node:stream";
 import { errnoOf } from "../../farm/errors.ts";
 import { extractedTime, extraction } from "../../wire/tar/extract-rule.ts";
 import { TarError, type TarHeader, tarText } from "../../wire/tar/tar.ts";
@@ -40,6 +40,8 @@ export interface UnpackOptions {
   readonly nowSeconds: () => number;
   /** Make symbolic links; without it they are left out silently. */
   readonly keepLinks?: boolean;
+  /** Gives it up. */
+  readonly signal?: AbortSignal;
 }
 
 /**
@@ -50,8 +52,8 @@ export async function unpack(body: Readable, dir: string, options: UnpackOptions
   const extractor = new Extractor(dir, options);
   const reader = new TarReader(extractor, options.limits);
   try {
-    for await (const chunk of unzipped(body)) {
-      if (isCutOff(body)) throw new ApiError(400, "The upload was cut off");
+    for await (const chunk of unzipped(body, options.signal)) {
+      options.signal?.throwIfAborted();
       reader.push(chunk);
     }
     reader.close();
@@ -63,12 +65,7 @@ export async function unpack(body: Readable, dir: string, options: UnpackOptions
   }
 }
 
-/** Whoever sent it has hung up, perhaps after all of it had come: the machine may be somebody else's by now. */
-function isCutOff(body: Readable): boolean {
-  return body instanceof IncomingMessage && body.socket.destroyed;
-}
-
-async function* unzipped(body: Readable): AsyncGenerator<Buffer, void> {
+async function* unzipped(body: Readable, signal: AbortSignal | undefined): AsyncGenerator<Buffer, void> {
   const { createGunzip, gunzipSync } = await import("node:zlib");
   let packed = body;
   const hasCome = body instanceof IncomingMessage && body.complete && body.readableLength <= SMALL_PACKED;
@@ -83,6 +80,7 @@ async function* unzipped(body: Readable): AsyncGenerator<Buffer, void> {
     packed = Readable.from([whole]);
   }
   const gunzip = createGunzip({ chunkSize: CHUNK });
+  if (signal) addAbortSignal(signal, gunzip);
   const lost = (error: Error) => gunzip.destroy(error);
   packed.once("error", lost);
   packed.once("aborted", () => lost(new Error("The upload was cut off")));
@@ -220,9 +218,15 @@ export function bytesOrText(name: string): string | Buffer {
 
 /**
  * Writes one file and forces its mode, whatever was there. A file comes whole or stays as it was: it is written beside, and renamed at the end.
- * A link, a FIFO or a device of that name is written to instead.
+ * A link, a FIFO or a device of that name is written to instead. `signal` gives it up, and cuts its sender off.
  */
-export async function writeFile(body: Readable, path: string, mode: number, platform: NodeJS.Platform): Promise<void> {
+export async function writeFile(
+  body: Readable,
+  path: string,
+  mode: number,
+  { platform, signal }: { readonly platform: NodeJS.Platform; readonly signal: AbortSignal },
+): Promise<void> {
+  addAbortSignal(signal, body);
   mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
   const there = lstatSync(path, { throwIfNoEntry: false });
   if (there && !there.isFile()) return await writeTo(body, path, mode, platform);

@@ -16,9 +16,10 @@ import type { Readable } from "node:stream";
 import { type Clock, ENOUGH } from "../../farm/clock.ts";
 import { errnoOf } from "../../farm/errors.ts";
 import { type Ms, ms, seconds } from "../../farm/ids.ts";
+import { within } from "../../farm/within.ts";
 import { processState, startErrorState } from "../../wire/buildlet-api/process-state.ts";
 import { closePipe, closeWriter, type OutputPipe, OutputPipes, readerOf, writerOf } from "./output-pipe.ts";
-import { killAllOthers } from "./own-user.ts";
+import { killAllOthers, LIMIT } from "./own-user.ts";
 import { killTree, leaderEnded, lookForLeft, MARK_VARIABLE, type Session, sessionOf } from "./process-tree.ts";
 import { type Resolved, startProblem } from "./resolve.ts";
 
@@ -51,7 +52,8 @@ export class Commands implements AsyncDisposable {
   readonly #pipes: OutputPipes;
   readonly #id = randomBytes(8).toString("hex"); // tells our commands from those of other buildlets
   readonly #running = new Set<string>(); // marks
-  readonly #ends = new Set<Promise<unknown>>();
+  /** What is begun, with what kills it. */
+  readonly #ends = new Map<Promise<unknown>, AbortSignal>();
   readonly #over = new AbortController();
   #count = 0;
   /** Of ended commands, and of what they left running. */
@@ -83,13 +85,14 @@ export class Commands implements AsyncDisposable {
     this.#nobodyLeft = false;
     const mark = `${this.#id}.${++this.#count}`;
     this.#running.add(mark);
-    const end = this.#run(command, mark, sink, AbortSignal.any([signal, this.#over.signal])).finally(() => {
+    const kill = AbortSignal.any([signal, this.#over.signal]);
+    const end = this.#run(command, mark, sink, kill).finally(() => {
       this.#running.delete(mark);
       this.#ends.delete(end);
       this.#pipes.prepare();
       this.#lookForLeftovers();
     });
-    this.#ends.add(end);
+    this.#ends.set(end, kill);
     return await end;
   }
 
@@ -99,10 +102,12 @@ export class Commands implements AsyncDisposable {
   }
 
   /**
-   * The lease is over: kills what ended commands left running, also whoever is known by the work dir alone, unless commands run; of a user of our own
-   * everybody. Rejects when some of them cannot be ended.
+   * The lease is over: waits for commands that are being killed, then kills what ended commands left running, also whoever is known by the work dir
+   * alone, unless commands run; of a user of our own everybody. Rejects when some of them cannot be ended.
    */
   async killLeftovers(): Promise<void> {
+    const dying = [...this.#ends].filter(([, kill]) => kill.aborted).map(([end]) => end);
+    await within(this.#clock, LIMIT, [], "ending commands", () => Promise.allSettled(dying));
     if (this.#ownUid !== undefined) return await killAllOthers(this.#ownUid, this.#clock);
     if (this.#nobodyLeft) return;
     const place = this.#running.size === 0 ? this.#workDir : undefined;
@@ -112,7 +117,7 @@ export class Commands implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#over.abort(new Error("The session ended"));
-    await Promise.allSettled(this.#ends);
+    await Promise.allSettled(this.#ends.keys());
     this.#look.abort(ENOUGH);
     await this.killLeftovers().catch(() => {}); // there is no next lease that it could be kept from
     this.#pipes[Symbol.dispose]();

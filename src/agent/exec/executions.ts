@@ -12,7 +12,7 @@ import { Execution } from "./execution.ts";
 /** Ended executions whose output is kept though nobody is attached: the oldest are the first to go. */
 const ENDED_KEPT = 4;
 
-export class Executions implements AsyncDisposable {
+export class Executions {
   readonly #clock: Clock;
   readonly #known = new Map<string, Execution>();
   readonly #running = new Map<string, Promise<void>>();
@@ -47,21 +47,15 @@ export class Executions implements AsyncDisposable {
   /** Kills the command with all that it started, if it runs, and gives its name up: one that is still to be started never is. */
   async end(id: string): Promise<void> {
     this.#over.add(id);
-    const execution = this.#known.get(id);
-    if (!execution) return;
+    this.#known.get(id)?.[Symbol.dispose]();
     this.#known.delete(id);
-    execution[Symbol.dispose]();
     await this.#running.get(id);
   }
 
-  /** The lease is over. */
-  async clear(): Promise<void> {
-    await Promise.all([...this.#known.keys()].map((id) => this.end(id)));
+  /** The lease is over: all are killed. Whoever runs them waits for that (Commands.killLeftovers). */
+  clear(): void {
+    for (const id of this.#known.keys()) void this.end(id);
     this.#over.clear();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.clear();
   }
 
   #crowdOut(): void {

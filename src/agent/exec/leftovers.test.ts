@@ -22,9 +22,9 @@ beforeEach(async () => {
 afterEach(() => stack.disposeAsync());
 
 /** Runs a shell script in `dir`; resolves with its state. */
-function run(commands: Commands, dir: string, script: string, write = () => true): Promise<string> {
-  const sink = { write, drained: () => new Promise<void>(() => {}) };
-  return commands.run({ program: "/bin/sh", args: ["-c", script], dir, env }, sink, never);
+function run(commands: Commands, dir: string, script: string, { signal = never } = {}): Promise<string> {
+  const sink = { write: () => true, drained: () => new Promise<void>(() => {}) };
+  return commands.run({ program: "/bin/sh", args: ["-c", script], dir, env }, sink, signal);
 }
 
 /** How long a `sleep` lasts that only one test starts; it ends with the test. */
@@ -116,6 +116,20 @@ describe.runIf(process.platform === "linux")("on Linux", () => {
     await commands.killLeftovers();
     await until(() => running(left).length === 0);
     expect([elsewhere, child, editor, terminal].map(running)).toEqual(before);
+  });
+
+  test("a command that is just being killed is waited for, and is no reason to spare anybody", async () => {
+    await using commands = new Commands(systemClock, process.platform, folder);
+    const [left, busy] = [nap(), nap()];
+    await run(commands, folder, `env -i setsid -f sleep ${left} ${SILENT}`);
+    const kill = new AbortController();
+    const ended = run(commands, "/", `exec sleep ${busy}`, { signal: kill.signal });
+    await until(() => [left, busy].every((word) => running(word).length === 1));
+    kill.abort(new Error("The client went away"));
+    await commands.killLeftovers();
+    expect(running(busy)).toEqual([]);
+    await until(() => running(left).length === 0);
+    expect(await ended).toBe("signal: killed");
   });
 
   test("while a command runs, nobody is taken for an ended one's for being in the work dir", async () => {

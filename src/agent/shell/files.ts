@@ -202,7 +202,8 @@ class FileService {
       (has(OPEN.append) ? constants.O_APPEND : 0) |
       (has(OPEN.create) ? constants.O_CREAT : 0) |
       (has(OPEN.truncate) ? constants.O_TRUNC : 0) |
-      (has(OPEN.exclusive) ? constants.O_EXCL : 0);
+      (has(OPEN.exclusive) ? constants.O_EXCL : 0) |
+      (constants.O_NONBLOCK ?? 0); // a FIFO's other end may never be opened, and its thread would wait for it
     if (this.#handles.size >= MOST_HANDLES) return status(id, STATUS.failure, "Too many open files");
     const file = await fs.open(path, how, mode & 0o7777);
     return this.#opened(id, { kind: "file", file, append: has(OPEN.append) });

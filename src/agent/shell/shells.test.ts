@@ -1,11 +1,14 @@
 import { createReadStream } from "node:fs";
 import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
-import { createServer as createHttpServer, type IncomingMessage, type OutgoingHttpHeaders, request } from "node:http";
-import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { createServer as createHttpServer, IncomingMessage, type OutgoingHttpHeaders, request } from "node:http";
+import { type AddressInfo, connect, createServer, Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { text as readText } from "node:stream/consumers";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { packPty } from "../../../scripts/pty-packages.ts";
+import { seconds } from "../../farm/ids.ts";
+import { FakeClock } from "../../farm/testing/fake-clock.ts";
 import { LEASE_HEADER, LEASE_OVER } from "../../wire/buildlet-api/buildlet-api.ts";
 import {
   type Exit,
@@ -19,6 +22,7 @@ import {
 import { ShellLine } from "../../wire/buildlet-api/shell-line.ts";
 import { encodeRequestHead, responseHeadReader } from "../../wire/revdial/http-head.ts";
 import { attributes, packet, SftpReader, STATUS, TYPE, text, u32 } from "../../wire/sftp/sftp.ts";
+import type { ApiDeps } from "../api/api-deps.ts";
 import { Connections } from "../api/connections.ts";
 import { systemClock } from "../system-clock.ts";
 
@@ -37,7 +41,7 @@ class World implements AsyncDisposable {
   /** What the farm has; undefined: nothing. */
   serves: string | undefined;
 
-  static async start(): Promise<World> {
+  static async start(deps: Partial<ApiDeps> = {}): Promise<World> {
     const world = new World();
     const folder = await mkdtemp(join(tmpdir(), "shells-"));
     world.stack.defer(() => rm(folder, { recursive: true }));
@@ -78,6 +82,7 @@ class World implements AsyncDisposable {
       log: () => {},
       halt: () => {},
       disableOutboundNetwork: () => Promise.resolve(),
+      ...deps,
     });
     world.connections = connections;
     const server = createServer({ noDelay: true }, (socket) => connections.accept(socket));
@@ -116,9 +121,10 @@ class World implements AsyncDisposable {
     return new Shell(socket, opening);
   }
 
-  async emptied(headers: OutgoingHttpHeaders): Promise<void> {
+  async emptied(headers: OutgoingHttpHeaders): Promise<string> {
     const asked = { port: this.port, path: "/removeall?path=.", method: "POST", headers };
-    await new Promise((resolve) => request(asked, resolve).end());
+    const answer = await new Promise<IncomingMessage>((resolve) => request(asked, resolve).end());
+    return `${answer.statusCode} ${await readText(answer)}`;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -298,6 +304,37 @@ test.runIf(LINUX)(
     expect(pids.map(lives)).toEqual([false, false]);
   },
 );
+
+test("a shell that does not end keeps the machine from the next one, who hears it, and holds up no other removal", async () => {
+  const clock = new FakeClock();
+  const { promise: fetched, resolve: fetch } = Promise.withResolvers<IncomingMessage>();
+  await using hung = await World.start({ clock, agentFile: () => fetched });
+  const shell = await hung.open({ ...plain, command: null, terminal: TERMINAL });
+  const over = { [LEASE_HEADER]: LEASE_OVER };
+  const asleep = clock.sleeping;
+  for (const _ of [1, 2]) {
+    const emptied = [hung.emptied(over), hung.emptied({})];
+    while (clock.sleeping < asleep + 2) await new Promise((resolve) => setTimeout(resolve, 5));
+    await clock.advance(seconds(20));
+    const refused = "500 Cannot give this machine to anybody else: ending shells took longer than 20 s\n";
+    expect(await Promise.all(emptied)).toEqual([refused, "200 "]);
+  }
+  await shell.closed;
+  fetch(Object.assign(new IncomingMessage(new Socket()), { statusCode: 404 }));
+  expect(await hung.emptied(over)).toBe("200 ");
+});
+
+test.skipIf(process.platform === "win32")("a FIFO over SFTP is not waited for", async () => {
+  await (await world.open({ ...plain, command: "mkfifo fifo" })).closed;
+  const shell = await world.open({ what: "files" });
+  const asked = (flags: number) => packet(TYPE.open, 9, text("fifo"), u32(flags), attributes({}));
+  shell.line.send({ kind: "data", bytes: Buffer.concat([packet(TYPE.init, 3), asked(2), asked(1)]) });
+  const seen = () => new SftpReader().push(Buffer.concat(shell.bytes)).map(({ type }) => type);
+  await shell.until(() => seen().length === 3);
+  expect(seen()).toEqual([TYPE.version, TYPE.status, TYPE.handle]);
+  shell.line.destroy();
+  expect(await world.emptied({ [LEASE_HEADER]: LEASE_OVER })).toBe("200 ");
+});
 
 test("a reader that stops holds the command back, and gets every byte", async () => {
   const shell = await world.open({ ...plain, command: "head -c 20000000 /dev/zero; echo end" });

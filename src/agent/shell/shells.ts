@@ -14,6 +14,8 @@ import type { Socket } from "node:net";
 import { constants } from "node:os";
 import { delimiter, isAbsolute, join } from "node:path";
 import { messageOf } from "../../farm/errors.ts";
+import { type Ms, seconds } from "../../farm/ids.ts";
+import { within } from "../../farm/within.ts";
 import { type Opening, SHELL_UPGRADE, type ShellFrame, type Started } from "../../wire/buildlet-api/shell.ts";
 import { ShellLine } from "../../wire/buildlet-api/shell-line.ts";
 import { encodeResponseHead, fieldValues, type ReadHead, type RequestHead } from "../../wire/revdial/http-head.ts";
@@ -29,6 +31,8 @@ import { PtyLoader } from "./pty.ts";
 
 /** Shells, file services and forwarded connections at a time. */
 export const MOST_SHELLS = 256;
+/** One that is killed is gone within moments, unless the system waits for a disk. */
+const END_LIMIT: Ms = seconds(20);
 
 export class Shells implements AsyncDisposable {
   readonly #deps: ApiDeps;
@@ -76,15 +80,15 @@ export class Shells implements AsyncDisposable {
     this.#ends.add(end);
   }
 
-  /** Ends all, and resolves when nothing of them is left. */
+  /** Ends all, and resolves when nothing of them is left; rejects when that takes longer than END_LIMIT. */
   async clear(): Promise<void> {
     for (const line of this.#lines) line.destroy();
-    await Promise.allSettled(this.#ends);
+    await within(this.#deps.clock, END_LIMIT, [], "ending shells", () => Promise.allSettled(this.#ends));
     if (this.#count > 0) await killTree({ mark: `${this.#id}.`, sessions: [] }, this.#deps.platform);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.clear();
+    await this.clear().catch(() => {}); // there is no next lease that it could be kept from
     this.#pipes[Symbol.dispose]();
     await this.#pty[Symbol.asyncDispose]();
   }

@@ -1,0 +1,58 @@
+/**
+ * POST /removeall: one after another, so that what somebody writes once theirs is answered stays, though whoever asked for the one before has hung up.
+ *
+ *   asked -the ones before are done-> works -> done     refused after TURN_LIMIT: one of those before may never end
+ *
+ * One that ends a lease first ends all that runs and is being written, and is refused when that cannot be ended.
+ */
+import type { Clock } from "../../farm/clock.ts";
+import { type Ms, minutes } from "../../farm/ids.ts";
+import { within } from "../../farm/within.ts";
+import { orSay } from "./api-error.ts";
+import type { Writes } from "./writes.ts";
+
+/** A coordinator waits for ten minutes: before that it hears what is in the way. */
+const TURN_LIMIT: Ms = minutes(5);
+
+export interface RemovalsDeps {
+  readonly clock: Clock;
+  readonly workDir: string;
+  readonly writes: Writes;
+  /** Ends what the lease left running. */
+  readonly endLease: () => Promise<void>;
+}
+
+export class Removals {
+  readonly #deps: RemovalsDeps;
+  /** Settles when nothing is being removed. */
+  #working: Promise<unknown> = Promise.resolve();
+  /** The coordinator says when a lease is over. An older one, and the original, do not: they empty the work dir between two. */
+  #hearsOfLeases = false;
+
+  constructor(deps: RemovalsDeps) {
+    this.#deps = deps;
+  }
+
+  /** `saysOver`: whoever asks says that the lease is over. */
+  async remove(paths: readonly string[], saysOver: boolean): Promise<void> {
+    this.#hearsOfLeases ||= saysOver;
+    const isLeaseOver = saysOver || (!this.#hearsOfLeases && paths.includes("."));
+    const before = this.#working;
+    const turn = within(this.#deps.clock, TURN_LIMIT, [], "what was to be deleted before", () => before);
+    const removed = turn.then(() => this.#remove(paths, isLeaseOver));
+    this.#working = Promise.allSettled([before, removed]);
+    await orSay("Cannot delete", () => removed);
+  }
+
+  async #remove(paths: readonly string[], isLeaseOver: boolean): Promise<void> {
+    const { removeAll } = await import("./remove-all.ts");
+    const { workDir, writes, endLease } = this.#deps;
+    if (!isLeaseOver) return await removeAll(workDir, paths);
+    await orSay("Cannot give this machine to anybody else", () =>
+      writes.end(async () => {
+        await endLease();
+        await removeAll(workDir, paths);
+      }),
+    );
+  }
+}
