@@ -27,8 +27,9 @@ import {
   nextStep,
   type RetryPolicy,
 } from "../store/attempts.ts";
-import { endLease, goesOnElsewhere, parkLease, sessionHolds } from "../store/leases.ts";
+import { endLease, goesOnElsewhere, sessionHolds } from "../store/leases.ts";
 import { emptyLog } from "../store/logs.ts";
+import { parkLease } from "../store/parked-leases.ts";
 import { layOutAttempt } from "../store/snapshots.ts";
 import type { Sql } from "../store/sql.ts";
 import { type DriveDeps, drive, type Finished } from "./drive.ts";

@@ -5,7 +5,8 @@ import { type EpochMs, epochMs, leaseId, machineId, minutes, ms, plus, seconds }
 import { LEASE_CLASSES, type LeaseClass, type LeaseKind } from "../farm/lease.ts";
 import { bandOf, mayTake, next, rankOf, type Share, type Waiting } from "../schedule/order.ts";
 import { coordinatorEnded } from "./coordinators.ts";
-import { CLAIM, claimLease, endLease, leftLeases, parkLease } from "./leases.ts";
+import { CLAIM, claimLease, endLease } from "./leases.ts";
+import { leftLeases, parkLease } from "./parked-leases.ts";
 import { at, type Sql } from "./sql.ts";
 import { freshDatabase } from "./testing/database.ts";
 import { addCoordinator, addHostType, addMachine, closeSession, NOON, type TestMachine } from "./testing/farm.ts";

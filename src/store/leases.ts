@@ -1,7 +1,7 @@
 /**
- * Leases in the database: the claim, and what was left behind by coordinators that died.
+ * Leases in the database: the claim, and what became of those that are held. What is held and driven by nobody: parked-leases.ts.
  *
- * The rules of schedule/order.ts as one statement. Trust, drain and "elsewhere first" are in its predicates, so no caller can
+ * The claim is the rules of schedule/order.ts as one statement. Trust, drain and "elsewhere first" are in its predicates, so no caller can
  * forget them; `for update skip locked` lets any number of sessions and coordinators claim at once without waiting for each other.
  *
  * The claim of a build's lease does not wait for the disk: beginning the attempt (attempts.ts) does, for both, and asks for the session
@@ -13,7 +13,6 @@
 import type { Provenance } from "../farm/build.ts";
 import { FarmError } from "../farm/errors.ts";
 import {
-  type AttemptId,
   type CoordinatorId,
   type EpochMs,
   epochMs,
@@ -70,7 +69,7 @@ const MINE = `
   from lease where session_id = $1 and state = 'held'`;
 
 /** Of the host type that `lease` is for: how long its agent process may stay away. */
-const RECONNECT = "(select reconnect_ms * interval '1 ms' from host_type where name = lease.queue)";
+export const RECONNECT = "(select reconnect_ms * interval '1 ms' from host_type where name = lease.queue)";
 
 /** How long the agent process of `lease` had been away at `now`, a parameter; nothing when it was not. */
 export function awayUntil(now: string): string {
@@ -86,14 +85,17 @@ const ADOPTED = `
     where instance = s.instance and state = 'held' and machine_id = s.machine_id and session_id <> s.id limit 1 for update
   ) first
   where s.id = $1 and s.closed_at is null and c.ended_at is null and not exists (select from mine) and lease.id = first.id
-  returning lease.id, lease.kind, lease.class, lease.queue, lease.provenance, lease.wanted_at, lease.session_id, lease.machine_id, lease.epoch`;
+  returning lease.id, lease.kind, lease.class, lease.queue, lease.provenance, lease.wanted_at,
+    lease.session_id, lease.machine_id, lease.epoch`;
 
 /** Who asks; `may`: anything at all, `well`: also what is not bound to the machine. */
 const WHO = `
-  select s.id as session_id, s.coordinator_id, s.instance, m.id as machine_id, m.host_type as queue, t.trust <> 'team' as submitted_only, not t.gomote_lent as submitted_gomote,
+  select s.id as session_id, s.coordinator_id, s.instance, m.id as machine_id, m.host_type as queue,
+    t.trust <> 'team' as submitted_only, not t.gomote_lent as submitted_gomote,
     t.trust <> 'team' and not t.gomote_lent as submitted_all,
-    s.closed_at is null and c.ended_at is null and m.drained_at is null and c.drained_at is null
-      and not exists (select from farm where drained_at is not null) and not exists (select from mine) and not exists (select from adopted) as may,
+    s.closed_at is null and c.ended_at is null
+      and m.drained_at is null and c.drained_at is null and not exists (select from farm where drained_at is not null)
+      and not exists (select from mine) and not exists (select from adopted) as may,
     m.set_aside_at is null as well
   from session s join machine m on m.id = s.machine_id join host_type t on t.name = m.host_type
     join coordinator c on c.id = s.coordinator_id
@@ -101,7 +103,8 @@ const WHO = `
 
 /** Trust. The first comparison is what the indexes know of it. */
 const TRUSTED = `
-  submitted >= who.submitted_all and submitted >= case when class = ${LEASE_CLASSES.gomote} then who.submitted_gomote else who.submitted_only end`;
+  submitted >= who.submitted_all
+  and submitted >= case when class = ${LEASE_CLASSES.gomote} then who.submitted_gomote else who.submitted_only end`;
 
 /** A lease that nobody wants this machine to stay away from. */
 const NOT_AVOIDED = "(avoid_until is null or avoid_until <= $2 or who.machine_id <> all (avoid))";
@@ -188,7 +191,8 @@ const CLAIMED = `
     coordinator_id = who.coordinator_id, instance = who.instance, held_at = $2, epoch = epoch + 1
   from who
   where lease.id = (select id from bound union all select id from starving union all select id from best limit 1) and lease.state = 'wanted'
-  returning lease.id, lease.kind, lease.class, lease.queue, lease.provenance, lease.wanted_at, lease.session_id, lease.machine_id, lease.epoch`;
+  returning lease.id, lease.kind, lease.class, lease.queue, lease.provenance, lease.wanted_at,
+    lease.session_id, lease.machine_id, lease.epoch`;
 
 /** What somebody else had locked is looked at again after so long. */
 const LOCKED_AGAIN: Ms = seconds(1);
@@ -222,7 +226,8 @@ with mine as (${MINE}
 ), got as (
   select *, false as anew from mine union all select *, false from adopted union all select *, true from claimed
 )
-select got.id, got.kind, got.class, got.queue, got.provenance, got.wanted_at, got.session_id, got.machine_id, got.epoch, got.anew,
+select got.id, got.kind, got.class, got.queue, got.provenance, got.wanted_at,
+  got.session_id, got.machine_id, got.epoch, got.anew,
   coalesce(rest.waiting, false) as waiting, rest.look_again_at, (select queue from people) as turn,
   case when got.kind = 'build' then set_config('synchronous_commit', 'off', true) end
 from (select) one left join got on true left join (${REST}
@@ -339,69 +344,6 @@ export async function goesOnElsewhere(sql: Sql, { id, epoch }: Held): Promise<bo
 export async function sessionHolds(sql: Sql, session: SessionId): Promise<boolean> {
   const rows = await sql.query("select from lease where session_id = $1 and state = 'held'", [session]);
   return rows.length > 0;
-}
-
-/** Nobody drives the lease from now on; its agent process may come back for as long as its host type has. False: it was lost before. */
-export async function parkLease(sql: Sql, { id, epoch }: Held, now: EpochMs): Promise<boolean> {
-  const rows = await sql.query(
-    `update lease set parked_until = $3::timestamptz + ${RECONNECT}
-     where id = $1 and epoch = $2 and state = 'held' and parked_until is null and instance is not null returning id`,
-    [id, epoch, at(now)],
-  );
-  return rows.length > 0;
-}
-
-/** Parks what coordinators that have ended were driving, where the machine may come back with it. */
-export async function parkOrphans(sql: Sql, now: EpochMs): Promise<void> {
-  await sql.query(
-    `update lease set parked_until = $1::timestamptz + ${RECONNECT} from coordinator c
-     where c.id = lease.coordinator_id and c.ended_at is not null
-       and lease.state = 'held' and lease.parked_until is null and lease.instance is not null`,
-    [at(now)],
-  );
-}
-
-/** A held lease that nobody drives. */
-export interface Left extends Held {
-  readonly kind: LeaseKind;
-  /** Null: it is not that of an attempt. */
-  readonly attempt: AttemptId | null;
-  readonly coordinator: CoordinatorId;
-  /** That coordinator has ended. */
-  readonly orphaned: boolean;
-  readonly machine: string;
-  /** Its agent process may come back; otherwise its commands died with its connection. */
-  readonly resumes: boolean;
-  /** For so long, where it resumes. */
-  readonly waitFor: Ms;
-  /** The machine has registered again since, as a process that is new: what ran on it is gone. */
-  readonly restarted: boolean;
-}
-
-/** What is parked, and what ended coordinators held on machines that do not resume. */
-export async function leftLeases(sql: Sql): Promise<Left[]> {
-  return sql.query<Left>(
-    `with l as (
-       select * from lease where state = 'held' and parked_until is not null
-       union all
-       select lease.* from coordinator c join lease on lease.coordinator_id = c.id
-       where c.ended_at is not null and lease.state = 'held' and lease.parked_until is null and lease.instance is null
-     )
-     select l.id, l.epoch, l.kind, a.id as attempt, l.coordinator_id as coordinator, c.ended_at is not null as orphaned, m.name as machine,
-       l.instance is not null as resumes, t.reconnect_ms as "waitFor",
-       exists (
-         select from session own join session s on s.machine_id = own.machine_id and s.number > own.number
-         where own.id = l.session_id and s.closed_at is null and s.instance is distinct from l.instance and not exists (
-           select from session earlier
-           where earlier.machine_id = s.machine_id and earlier.instance = s.instance and earlier.number < own.number
-         )
-       ) and not exists (
-         select from session s where s.machine_id = l.machine_id and s.closed_at is null and s.instance = l.instance
-       ) as restarted
-     from l join coordinator c on c.id = l.coordinator_id join machine m on m.id = l.machine_id join host_type t on t.name = l.queue
-       left join attempt a on a.lease_id = l.id
-     order by l.id`,
-  );
 }
 
 /** Machines of a host type that have an open session and may work, without those in `except`. */
