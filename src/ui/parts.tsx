@@ -152,6 +152,36 @@ export function Section(props: {
   );
 }
 
+/** An item of a `<dl>`. */
+export function Fact(props: { name: string; children: ComponentChildren }): JSX.Element {
+  return (
+    <div>
+      <dt>{props.name}</dt>
+      <dd>{props.children}</dd>
+    </div>
+  );
+}
+
+/** The way to the other pages of a list, where it has several. */
+export function Pages(props: {
+  of: string;
+  page: number;
+  pages: number;
+  href: (page: number) => string;
+}): JSX.Element | null {
+  const { page, pages, href } = props;
+  if (pages <= 1) return null;
+  return (
+    <nav class="pages" aria-label={`Pages of ${props.of}`}>
+      {page > 1 ? <a href={href(page - 1)}>previous</a> : null}
+      <span>
+        page {grouped(page)} of {grouped(pages)}
+      </span>
+      {page < pages ? <a href={href(page + 1)}>next</a> : null}
+    </nav>
+  );
+}
+
 export function Empty(props: { children: ComponentChildren }): JSX.Element {
   return <p class="empty">{props.children}</p>;
 }

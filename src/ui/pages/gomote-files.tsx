@@ -1,6 +1,6 @@
 /** `/gomotes/NAME/files?path=FOLDER`: what lies in a folder of an instance, to look at, to take along, to add to and to delete. */
 import type { JSX } from "preact";
-import { Empty, Name, Table, When } from "../parts.tsx";
+import { Empty, Name, Pages, Table, When } from "../parts.tsx";
 import { grouped, plural, visible } from "../text.ts";
 import { Upload } from "../upload.tsx";
 
@@ -88,15 +88,7 @@ export function GomoteFilesPage(props: { data: GomoteFilesData }): JSX.Element {
           </details>
         </form>
       )}
-      {pages > 1 ? (
-        <nav class="pages" aria-label="Pages of entries">
-          {page > 1 ? <a href={other(page - 1)}>previous</a> : null}
-          <span>
-            page {grouped(page)} of {grouped(pages)}
-          </span>
-          {page < pages ? <a href={other(page + 1)}>next</a> : null}
-        </nav>
-      ) : null}
+      <Pages of="entries" page={page} pages={pages} href={other} />
     </>
   );
 }

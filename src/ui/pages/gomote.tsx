@@ -1,5 +1,5 @@
 /** `/gomotes/NAME`: one machine that somebody borrows: how long still, what was run on it, its files, and how to get onto it. */
-import type { ComponentChildren, JSX } from "preact";
+import type { JSX } from "preact";
 import { Copy } from "../copy.tsx";
 import {
   type CommandPage,
@@ -10,7 +10,7 @@ import {
   StateMark,
   Until,
 } from "../gomote.tsx";
-import { Act, Empty, Machine, Name, Section, Span, Sure, When } from "../parts.tsx";
+import { Act, Empty, Fact, Machine, Name, Section, Span, Sure, When } from "../parts.tsx";
 import { PlayerBox } from "../player-box.tsx";
 import { ShellBox } from "../shell-box.tsx";
 import { visible } from "../text.ts";
@@ -106,15 +106,6 @@ export function GomotePage(props: { data: GomoteData }): JSX.Element {
         )}
       </Section>
     </>
-  );
-}
-
-function Fact(props: { name: string; children: ComponentChildren }): JSX.Element {
-  return (
-    <div>
-      <dt>{props.name}</dt>
-      <dd>{props.children}</dd>
-    </div>
   );
 }
 

@@ -1,5 +1,5 @@
 /** `/machines/NAME`: one lent or owned computer, for its owner: does it still help, and when it was away, why. */
-import type { ComponentChildren, JSX } from "preact";
+import type { JSX } from "preact";
 import { durationText } from "../../farm/duration-text.ts";
 import { BuildRows } from "../build-rows.tsx";
 import { type BuildLine, type MachineMode, type MachineRef, machineHref } from "../data.ts";
@@ -12,7 +12,7 @@ import {
   type LentAs,
   StateMark,
 } from "../gomote.tsx";
-import { Act, Builder, Empty, Mode, Name, purpose, Section, Span, Sure, Table, When } from "../parts.tsx";
+import { Act, Builder, Empty, Fact, Mode, Name, purpose, Section, Span, Sure, Table, When } from "../parts.tsx";
 import { grouped, plural, visible } from "../text.ts";
 import { utc } from "../time.ts";
 import {
@@ -240,15 +240,6 @@ function Borrowers(props: { data: LentData; machine: MachineRef }): JSX.Element 
         </Section>
       )}
     </>
-  );
-}
-
-function Fact(props: { name: string; children: ComponentChildren }): JSX.Element {
-  return (
-    <div>
-      <dt>{props.name}</dt>
-      <dd>{props.children}</dd>
-    </div>
   );
 }
 

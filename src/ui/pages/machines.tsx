@@ -3,8 +3,8 @@ import type { JSX } from "preact";
 import type { MachineMode } from "../data.ts";
 import { Lent, type LentAs } from "../gomote.tsx";
 import { Lend } from "../lend.tsx";
-import { Empty, Machine, Mode, Name, Table, When } from "../parts.tsx";
-import { grouped, plural, visible } from "../text.ts";
+import { Empty, Machine, Mode, Name, Pages, Table, When } from "../parts.tsx";
+import { plural, visible } from "../text.ts";
 
 export interface MachineLine {
   readonly id: number;
@@ -86,15 +86,7 @@ export function MachinesPage(props: { data: MachinesData; dial: string; hostType
           ))}
         </Table>
       )}
-      {pages > 1 ? (
-        <nav class="pages" aria-label="Pages of machines">
-          {page > 1 ? <a href={pageHref(filter, page - 1)}>previous</a> : null}
-          <span>
-            page {grouped(page)} of {grouped(pages)}
-          </span>
-          {page < pages ? <a href={pageHref(filter, page + 1)}>next</a> : null}
-        </nav>
-      ) : null}
+      <Pages of="machines" page={page} pages={pages} href={(other) => pageHref(filter, other)} />
     </>
   );
 }

@@ -1,7 +1,7 @@
 /** `/people`, for operators: who uses the farm, what they may, and whether they still do. */
 import type { JSX } from "preact";
-import { Empty, Name, Section, Table, When } from "../parts.tsx";
-import { grouped, plural, visible } from "../text.ts";
+import { Empty, Name, Pages, Section, Table, When } from "../parts.tsx";
+import { plural, visible } from "../text.ts";
 
 export interface PersonLine {
   readonly id: string;
@@ -50,15 +50,7 @@ export function PeoplePage(props: { data: PeopleData }): JSX.Element {
           {filter === "" ? "There are no users yet: add the first one below." : `Nobody matches “${visible(filter)}”.`}
         </Empty>
       )}
-      {pages > 1 ? (
-        <nav class="pages" aria-label="Pages of people">
-          {page > 1 ? <a href={pageHref(filter, page - 1)}>previous</a> : null}
-          <span>
-            page {grouped(page)} of {grouped(pages)}
-          </span>
-          {page < pages ? <a href={pageHref(filter, page + 1)}>next</a> : null}
-        </nav>
-      ) : null}
+      <Pages of="people" page={page} pages={pages} href={(other) => pageHref(filter, other)} />
       <Section id="add" title="Add a user">
         <form method="post" action="/people" class="act add-person">
           <label>
