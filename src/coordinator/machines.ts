@@ -40,6 +40,7 @@ export function openMachines(stack: AsyncDisposableStack, deps: MachinesDeps): M
   const pool = stack.use(
     new ReversePool({
       ...common,
+      random: Math.random,
       check: (claimant) => keys.check(claimant),
       owner: (hostType) =>
         hostOf(hostType)

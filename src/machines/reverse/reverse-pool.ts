@@ -45,6 +45,8 @@ const RENEWED_AT_ONCE = 20;
 const KEYS_LOOKED_AT_EVERY: Ms = seconds(60);
 
 export interface ReversePoolDeps extends RegistryDeps, AdmissionDeps, PickUpsDeps {
+  /** From 0 to below 1: health checks of many machines are spread by it. */
+  readonly random: () => number;
   /** Whom a host type's machines belong to, if the configuration says. */
   readonly owner: (hostType: string) => string | null;
   /** SHA-256 of the agent program that the coordinator serves now. */
@@ -256,13 +258,13 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
   }
 
   #enter(session: Session, mode: Session["mode"]): void {
-    const { clock, bus } = this.#deps;
+    const { clock, bus, random } = this.#deps;
     session.mode = mode;
     session.since = clock.now();
     session.misses = 0;
     session.dialer.busy = mode === "busy";
     if (session.checkAt !== undefined || mode === "idle") {
-      session.checkAt = nextCheck(mode, clock.monotonic(), Math.random());
+      session.checkAt = nextCheck(mode, clock.monotonic(), random());
     }
     if (session.machineId !== undefined) bus.publish(`machine:${session.machineId}`);
   }
@@ -339,7 +341,7 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
       );
       return;
     }
-    session.checkAt = nextCheck(session.mode, this.#deps.clock.monotonic(), Math.random());
+    session.checkAt = nextCheck(session.mode, this.#deps.clock.monotonic(), this.#deps.random());
   }
 
   #status({ client }: Session): Promise<{ readonly version: number }> {

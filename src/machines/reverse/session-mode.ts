@@ -61,7 +61,7 @@ export function afterBuild(situation: Situation, how: "clean" | "broken"): "idle
   return isOutdated(situation) ? "renew" : "idle";
 }
 
-/** The next time to ask, given a `random` number from 0 to 1. */
+/** The next time to ask, given a `random` number from 0 to below 1. */
 export function nextCheck(mode: Mode, now: number, random: number): number {
   if (mode === "busy") return now + BUSY_CHECK;
   return now + IDLE_CHECK_FROM + random * ms(IDLE_CHECK_TO - IDLE_CHECK_FROM);

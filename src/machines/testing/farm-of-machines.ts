@@ -108,6 +108,7 @@ export async function farmOfMachines(options: FarmOfMachinesOptions = {}): Promi
       clock,
       log: quiet,
       coordinator,
+      random: () => 0.5,
       check: (claimant) => keys.check(claimant),
       owner: () => null,
       agentDigest: () => undefined,
