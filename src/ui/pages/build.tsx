@@ -32,12 +32,6 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
   const [awaited] = useState(build.status === "waiting" && data.log === null);
   const begun = useRef(!awaited);
   begun.current ||= build.status !== "waiting"; // it may wait again, for another machine: what is there then stays
-  const head = useRef<HTMLElement>(null);
-  useLayoutEffect(() => {
-    // What goes before it is told no more once it begins.
-    for (const part of awaited ? (head.current?.querySelectorAll<HTMLElement>("h1, .lead") ?? []) : [])
-      part.style.minHeight = `${part.getBoundingClientRect().height}px`;
-  });
   const sharded = data.steps.some(({ name }) => name === TESTS_STEP);
   // A short log that is here in whole is shown once: as a log where the address asks for it.
   const twice = data.log !== null && !live && shownLines(data).length >= data.log.total && data.log.total > 0;
@@ -69,42 +63,7 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
   const machine = data.machine === null ? null : <KeptMachine build={build.id} machine={data.machine} />;
   return (
     <>
-      <header class={`outcome ${STATUS[build.status].css}`} ref={head}>
-        <h1>
-          <Mark status={build.status} /> <Sentence key={`${build.status} ${build.step}`} data={data} />
-        </h1>
-        <p class="lead">
-          <a href={repoHref(build.repo)}>
-            <Name text={build.repo} />
-          </a>{" "}
-          @{" "}
-          <a href={commitHref(build.repo, build.hash)} class="hash">
-            {build.hash.slice(0, 8)}
-          </a>{" "}
-          <bdi>{build.subject}</bdi> <span class="muted">—</span> <Name text={build.author} />,{" "}
-          <When at={data.committedAt} />
-          {build.other === null ? null : (
-            <>
-              {" "}
-              <With other={build.other} />
-            </>
-          )}
-        </p>
-        <p class={live && !awaited ? "lead room" : "lead"}>
-          <SinceLine key={`${build.status} ${data.since?.kind}`} since={data.since} repo={build.repo} />
-          <Facts key={build.status} data={data} />
-          {data.wait === null ? null : <Line wait={data.wait} build={build} />}
-        </p>
-        {props.operator ? (
-          <div class="operate">
-            {build.status === "running" || build.status === "waiting" ? (
-              <Act action={`/b/${build.id}/cancel`} label="Cancel" danger />
-            ) : (
-              <Act action={`/b/${build.id}/rebuild`} label="Rebuild" />
-            )}
-          </div>
-        ) : null}
-      </header>
+      <Outcome data={data} operator={props.operator} live={live} awaited={awaited} />
       {!live ? (
         <>
           {why}
@@ -120,22 +79,7 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
       {awaited ? around : null}
       {awaited && begun.current ? failed : null}
       {data.group !== null && !hidden ? <GroupTitle group={data.group} /> : null}
-      {data.log !== null && hidden ? null : data.log !== null ? (
-        <LogViewer
-          key={data.log.base + data.log.attempt}
-          log={data.log}
-          why={markedHere(data)}
-          room={live ? "tall" : "fit"}
-          over={over ? why : null}
-        />
-      ) : data.logDroppedAt !== null ? (
-        <p class="empty">
-          The log of “{visible(data.step ?? "")}” was deleted on {utc(data.logDroppedAt).slice(0, 10)}: it had been kept
-          for as long as the farm keeps logs.
-        </p>
-      ) : build.endedAt === null && begun.current ? (
-        <LogToCome />
-      ) : null}
+      {hidden ? null : <Log data={data} live={live} begun={begun.current} over={over ? why : null} />}
       {live && !sharded && !over ? why : null}
       {live ? byHand : null}
       {live ? machine : null}
@@ -143,6 +87,76 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
       {awaited ? null : around}
     </>
   );
+}
+
+/** What the build came to, or is at. `live`: the page was opened before it ended; `awaited`: before it began. */
+function Outcome(props: { data: BuildData; operator: boolean; live: boolean; awaited: boolean }): JSX.Element {
+  const { data, operator, live, awaited } = props;
+  const { build } = data;
+  const head = useRef<HTMLElement>(null);
+  useLayoutEffect(() => {
+    // What goes before it is told no more once it begins.
+    for (const part of awaited ? (head.current?.querySelectorAll<HTMLElement>("h1, .lead") ?? []) : [])
+      part.style.minHeight = `${part.getBoundingClientRect().height}px`;
+  });
+  return (
+    <header class={`outcome ${STATUS[build.status].css}`} ref={head}>
+      <h1>
+        <Mark status={build.status} /> <Sentence key={`${build.status} ${build.step}`} data={data} />
+      </h1>
+      <p class="lead">
+        <a href={repoHref(build.repo)}>
+          <Name text={build.repo} />
+        </a>{" "}
+        @{" "}
+        <a href={commitHref(build.repo, build.hash)} class="hash">
+          {build.hash.slice(0, 8)}
+        </a>{" "}
+        <bdi>{build.subject}</bdi> <span class="muted">—</span> <Name text={build.author} />,{" "}
+        <When at={data.committedAt} />
+        {build.other === null ? null : (
+          <>
+            {" "}
+            <With other={build.other} />
+          </>
+        )}
+      </p>
+      <p class={live && !awaited ? "lead room" : "lead"}>
+        <SinceLine key={`${build.status} ${data.since?.kind}`} since={data.since} repo={build.repo} />
+        <Facts key={build.status} data={data} />
+        {data.wait === null ? null : <Line wait={data.wait} build={build} />}
+      </p>
+      {operator ? (
+        <div class="operate">
+          {build.status === "running" || build.status === "waiting" ? (
+            <Act action={`/b/${build.id}/cancel`} label="Cancel" danger />
+          ) : (
+            <Act action={`/b/${build.id}/rebuild`} label="Rebuild" />
+          )}
+        </div>
+      ) : null}
+    </header>
+  );
+}
+
+/** `over`: what stands over its end, in room that is kept for it. */
+function Log(props: { data: BuildData; live: boolean; begun: boolean; over: JSX.Element | null }): JSX.Element | null {
+  const { data, live, begun, over } = props;
+  if (data.log !== null) {
+    const { base, attempt } = data.log;
+    return (
+      <LogViewer key={base + attempt} log={data.log} why={markedHere(data)} room={live ? "tall" : "fit"} over={over} />
+    );
+  }
+  if (data.logDroppedAt !== null) {
+    return (
+      <p class="empty">
+        The log of “{visible(data.step ?? "")}” was deleted on {utc(data.logDroppedAt).slice(0, 10)}: it had been kept
+        for as long as the farm keeps logs.
+      </p>
+    );
+  }
+  return data.build.endedAt === null && begun ? <LogToCome /> : null;
 }
 
 /** Lines of the log that is shown which stand above it as well, in their order. */
