@@ -84,7 +84,9 @@ export async function testsLeftAlone(sql: Sql): Promise<LeftAlone[]> {
        ${LATEST_COMMANDS_FROM} as "commandsFrom"
      from lease l join attempt a on a.lease_id = l.id join build b on b.id = a.build_id join recipe r on r.digest = b.recipe
        join test_run t on t.build_id = b.id cross join lateral (
-         select coalesce(jsonb_agg(jsonb_build_object('expectedMs', g.expected, 'startedAt', floor(extract(epoch from g.started_at) * 1000))), '[]') as groups
+         select coalesce(jsonb_agg(jsonb_build_object(
+           'expectedMs', g.expected, 'startedAt', floor(extract(epoch from g.started_at) * 1000)
+         )), '[]') as groups
          from (
            select started_at, (
              select sum(coalesce(expected_ms, (r.body -> 'tests' ->> 'unknownMs')::double precision)) from test
@@ -124,7 +126,8 @@ export async function helperJob(sql: Sql, lease: LeaseId): Promise<HelperJob | u
     commands_from: number;
     tree_from: number | null;
   }>(
-    `select b.id, b.repo, b.commit_id, b.builder, b.host_type, c.hash, r.body as recipe, ${LATEST_COMMANDS_FROM} as commands_from, t.helpers_from as tree_from
+    `select b.id, b.repo, b.commit_id, b.builder, b.host_type, c.hash, r.body as recipe,
+       ${LATEST_COMMANDS_FROM} as commands_from, t.helpers_from as tree_from
      from helper h join lease l on l.id = h.lease_id join build b on b.id = h.build_id join test_run t on t.build_id = b.id
        join commit c on c.id = b.commit_id join recipe r on r.digest = b.recipe
      where h.lease_id = $1 and l.state = 'held' and b.state <> 'ended' and t.ended_at is null and (t.waiting > 0 or t.running > 0)`,
@@ -189,8 +192,9 @@ export async function adjustHelpers(
   if (wanted > 0 && useful < helping) {
     await tx.query(
       `update lease set state = 'ended', ended_at = $3, end_reason = 'the tests are nearly done'
-       where id in (select h.lease_id from helper h join lease l on l.id = h.lease_id
-                    where h.build_id = $1 and l.state = 'wanted' order by h.lease_id desc limit $2 for update of l skip locked) and state = 'wanted'`,
+       where state = 'wanted' and id in (
+         select h.lease_id from helper h join lease l on l.id = h.lease_id
+         where h.build_id = $1 and l.state = 'wanted' order by h.lease_id desc limit $2 for update of l skip locked)`,
       [run.build, helping - useful, at(now)],
     );
   }

@@ -70,8 +70,9 @@ export async function readLine(
      ) h
        join commit c on c.id = h.commit_id
        left join lateral (
-         select jsonb_agg(jsonb_build_object('id', o.id, 'state', o.state, 'outcome', ${SAYS}, 'recipe', o.recipe, 'narrows', o.narrows,
-           'ours', o.branch = $2, 'pair', jsonb_build_array(r.with_repo, r.with_branch, r.with_hash), 'requested', o.requested_by is not null
+         select jsonb_agg(jsonb_build_object(
+           'id', o.id, 'state', o.state, 'outcome', ${SAYS}, 'recipe', o.recipe, 'narrows', o.narrows, 'ours', o.branch = $2,
+           'pair', jsonb_build_array(r.with_repo, r.with_branch, r.with_hash), 'requested', o.requested_by is not null
          ) order by coalesce(o.rebuild_of, o.id), o.id) as builds
          from build o join recipe r on r.digest = o.recipe where o.commit_id = h.commit_id and o.builder = $3
        ) b on true
@@ -128,10 +129,13 @@ export async function linesToLookAt(sql: Sql, lines: readonly LineName[], limit:
   return sql.query(
     `select l.repo, l.branch, l.builder from unnest($1::text[], $2::text[], $3::text[]) l (repo, branch, builder)
      where exists (select from standing s where (s.repo, s.branch, s.builder) = (l.repo, l.branch, l.builder))
-        or exists (select from build b where (b.repo, b.branch, b.builder) = (l.repo, l.branch, l.builder) and b.narrows and b.state <> 'ended')
+        or exists (
+             select from build b
+             where (b.repo, b.branch, b.builder) = (l.repo, l.branch, l.builder) and b.narrows and b.state <> 'ended')
         or 'failure' in (
               select distinct on (r.with_repo, r.with_branch) b.outcome from (
-                select commit_id, position from branch_commit h where h.repo = l.repo and h.branch = l.branch order by position desc limit $4
+                select commit_id, position from branch_commit h
+                where h.repo = l.repo and h.branch = l.branch order by position desc limit $4
               ) h join build b on b.commit_id = h.commit_id and b.builder = l.builder and b.outcome in ('success', 'failure')
                 join recipe r on r.digest = b.recipe
               order by r.with_repo, r.with_branch, h.position desc, b.id desc)`,
@@ -258,15 +262,16 @@ export async function keepStandings(
          recipe, looking, changed_at)
        select $1, $2, $3, w.place - 1, w.test, w.kind, w.red_build, w.red_commit, w.green_build, w.green_commit, w.between,
          w.recipe, w.looking, $5
-       from unnest($6::text[], $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::integer[], $13::text[], $14::text[])
+       from unnest(
+           $6::text[], $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::integer[], $13::text[], $14::text[])
          with ordinality as w (test, kind, red_build, red_commit, green_build, green_commit, between, recipe, looking, place)
-       on conflict (repo, branch, builder, place) do update set test = excluded.test, kind = excluded.kind, red_build = excluded.red_build,
-         red_commit = excluded.red_commit, green_build = excluded.green_build, green_commit = excluded.green_commit, between = excluded.between,
-         recipe = excluded.recipe, looking = excluded.looking, changed_at = excluded.changed_at
-       where (s.test, s.kind, s.red_build, s.red_commit, s.green_build, s.green_commit, s.between,
-         s.recipe, s.looking)
-         is distinct from (excluded.test, excluded.kind, excluded.red_build, excluded.red_commit, excluded.green_build, excluded.green_commit, excluded.between,
-           excluded.recipe, excluded.looking)
+       on conflict (repo, branch, builder, place) do update set test = excluded.test, kind = excluded.kind,
+         red_build = excluded.red_build, red_commit = excluded.red_commit, green_build = excluded.green_build,
+         green_commit = excluded.green_commit, between = excluded.between, recipe = excluded.recipe, looking = excluded.looking,
+         changed_at = excluded.changed_at
+       where (s.test, s.kind, s.red_build, s.red_commit, s.green_build, s.green_commit, s.between, s.recipe, s.looking)
+         is distinct from (excluded.test, excluded.kind, excluded.red_build, excluded.red_commit, excluded.green_build,
+           excluded.green_commit, excluded.between, excluded.recipe, excluded.looking)
        returning 1
      )
      select (select count(*) from gone) + (select count(*) from kept) as news`,

@@ -39,9 +39,11 @@ export interface BuildFacts {
 
 export async function buildFacts(sql: Sql, id: number): Promise<BuildFacts | undefined> {
   const [row] = await sql.query<BuildFacts>(
-    `select b.id, b.commit_id as "commitId", b.repo, b.branch, b.builder, b.recipe, b.narrows, b.state, b.outcome, c.committed_at as "committedAt", b.provenance,
-       b.requested_by as "requestedBy", b.canceled_by as "canceledBy", b.rebuild_of as "rebuildOf", r.with_branch as "otherBranch"
-     from build b join commit c on c.id = b.commit_id join recipe r on r.digest = b.recipe where b.id = $1`,
+    `select b.id, b.commit_id as "commitId", b.repo, b.branch, b.builder, b.recipe, b.narrows, b.state, b.outcome, b.provenance,
+       b.requested_by as "requestedBy", b.canceled_by as "canceledBy", b.rebuild_of as "rebuildOf",
+       c.committed_at as "committedAt", r.with_branch as "otherBranch"
+     from build b join commit c on c.id = b.commit_id join recipe r on r.digest = b.recipe
+     where b.id = $1`,
     [id],
   );
   return row;
@@ -53,7 +55,9 @@ export async function recipeOf(
   build: number,
 ): Promise<{ repo: string; hash: string; recipe: Recipe } | undefined> {
   const [row] = await sql.query<{ repo: string; hash: string; recipe: Recipe }>(
-    "select b.repo, c.hash, r.body as recipe from build b join commit c on c.id = b.commit_id join recipe r on r.digest = b.recipe where b.id = $1",
+    `select b.repo, c.hash, r.body as recipe
+     from build b join commit c on c.id = b.commit_id join recipe r on r.digest = b.recipe
+     where b.id = $1`,
     [build],
   );
   return row;
@@ -165,7 +169,8 @@ export async function earlierOf(sql: Sql, build: BuildFacts, limit: number): Pro
      ) h
        join commit c on c.id = h.commit_id
        join lateral (
-         select one.id, one.builder, one.state, one.outcome, one.recipe, one.flaky_tests from build one join recipe w on w.digest = one.recipe
+         select one.id, one.builder, one.state, one.outcome, one.recipe, one.flaky_tests
+         from build one join recipe w on w.digest = one.recipe
          where one.commit_id = h.commit_id and one.builder = $4 and w.with_branch is not distinct from $6
          order by coalesce(one.outcome in ('canceled', 'skipped'), false), one.id desc limit 1
        ) b on true
@@ -175,11 +180,16 @@ export async function earlierOf(sql: Sql, build: BuildFacts, limit: number): Pro
   );
 }
 
-/** The newest build of each builder for a commit, of pairs for each branch that it is tested with; one that was canceled or skipped only where there is no other. */
+/**
+ * The newest build of each builder for a commit, of pairs for each branch that it is tested with; one that was canceled or skipped only
+ * where there is no other.
+ */
 export async function elsewhereOf(sql: Sql, commitId: number): Promise<NeighbourRow[]> {
   return sql.query(
-    `select distinct on (b.builder, r.with_branch) b.id as build, b.commit_id as "commitId", c.hash, b.builder, b.state, b.outcome, ${OTHER}, b.flaky_tests as flaky
-     from build b join commit c on c.id = b.commit_id join recipe r on r.digest = b.recipe where b.commit_id = $1
+    `select distinct on (b.builder, r.with_branch)
+       b.id as build, b.commit_id as "commitId", c.hash, b.builder, b.state, b.outcome, ${OTHER}, b.flaky_tests as flaky
+     from build b join commit c on c.id = b.commit_id join recipe r on r.digest = b.recipe
+     where b.commit_id = $1
      order by b.builder, r.with_branch, coalesce(b.outcome in ('canceled', 'skipped'), false), b.id desc`,
     [commitId],
   );
@@ -189,7 +199,8 @@ export async function elsewhereOf(sql: Sql, commitId: number): Promise<Neighbour
 export async function againOf(sql: Sql, commitId: number, builder: string): Promise<NeighbourRow[]> {
   return sql.query(
     `select b.id as build, b.commit_id as "commitId", c.hash, b.builder, b.state, b.outcome, ${OTHER}, b.flaky_tests as flaky
-     from build b join commit c on c.id = b.commit_id join recipe r on r.digest = b.recipe where b.commit_id = $1 and b.builder = $2 order by b.id limit 100`,
+     from build b join commit c on c.id = b.commit_id join recipe r on r.digest = b.recipe
+     where b.commit_id = $1 and b.builder = $2 order by b.id limit 100`,
     [commitId, builder],
   );
 }

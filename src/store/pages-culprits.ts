@@ -50,9 +50,10 @@ export interface RedRow {
 }
 
 const RED = `
-  s.repo, s.branch, s.builder, s.test, s.kind, s.between, s.red_build as build, nullif(c.repo, s.repo) as "otherRepo", c.hash, c.message, c.author_name as author, g.hash as "greenHash",
-    b.ended_at as "redAt"
-  from standing s join commit c on c.id = s.red_commit join build b on b.id = s.red_build left join commit g on g.id = s.green_commit`;
+  s.repo, s.branch, s.builder, s.test, s.kind, s.between, s.red_build as build, b.ended_at as "redAt",
+    nullif(c.repo, s.repo) as "otherRepo", c.hash, c.message, c.author_name as author, g.hash as "greenHash"
+  from standing s join commit c on c.id = s.red_commit join build b on b.id = s.red_build
+    left join commit g on g.id = s.green_commit`;
 
 /** The red builders of a branch, each with its failing tests in their order. */
 export async function redBuilders(sql: Sql, repo: string, branch: string): Promise<RedRow[]> {

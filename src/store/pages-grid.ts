@@ -29,7 +29,9 @@ export interface GridCommitRow {
 }
 
 const CODE = `case state
-  when 'ended' then case outcome when 'success' then case when flaky_tests > 0 then 'f' else 'o' end when 'failure' then 'x' when 'infra_failure' then 'i' when 'skipped' then 's' else 'c' end
+  when 'ended' then case outcome
+    when 'success' then case when flaky_tests > 0 then 'f' else 'o' end
+    when 'failure' then 'x' when 'infra_failure' then 'i' when 'skipped' then 's' else 'c' end
   when 'running' then 'r' else 'w' end`;
 
 const COMMITS = `c.id, c.hash, c.author_name as author, c.committed_at as "committedAt", c.message,
@@ -42,7 +44,8 @@ function historyOf(author: string): string {
     where h.repo = $1 and h.branch = $2 order by h.position desc limit $3
   ) h join commit c on c.id = h.commit_id`;
 }
-const RUNNING = `string_agg(id || '@' || floor(extract(epoch from started_at)), ' ') filter (where state = 'running' and started_at is not null) as running`;
+const RUNNING = `string_agg(id || '@' || floor(extract(epoch from started_at)), ' ')
+  filter (where state = 'running' and started_at is not null) as running`;
 
 /** The newest `limit` commits of a branch with all their builds, newest first. */
 export async function gridCommits(

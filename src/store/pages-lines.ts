@@ -71,7 +71,9 @@ export async function runningLines(sql: Sql, limit: number): Promise<BuildLineRo
 
 export async function recentLines(sql: Sql, limit: number): Promise<BuildLineRow[]> {
   return sql.query(
-    `${LINE} where b.id in (select id from build where state = 'ended' and outcome <> 'skipped' order by ended_at desc limit $1) order by b.ended_at desc, b.id desc`,
+    `${LINE} where b.id in (
+       select id from build where state = 'ended' and outcome <> 'skipped' order by ended_at desc limit $1)
+     order by b.ended_at desc, b.id desc`,
     [limit],
   );
 }
@@ -80,7 +82,8 @@ export async function recentLines(sql: Sql, limit: number): Promise<BuildLineRow
 export async function machineRuns(sql: Sql, machine: number): Promise<BuildLineRow[]> {
   return sql.query(
     `${LINE} where b.id in (
-       select build_id from attempt a join lease l on l.id = a.lease_id where l.machine_id = $1 and l.state = 'held' and a.state = 'running')`,
+       select build_id from attempt a join lease l on l.id = a.lease_id
+       where l.machine_id = $1 and l.state = 'held' and a.state = 'running')`,
     [machine],
   );
 }
@@ -105,7 +108,8 @@ export async function usualDurations(
      cross join lateral (
        select percentile_cont(0.5) within group (order by extract(epoch from l.ended_at - l.started_at) * 1000)::float8 as "usualMs"
        from (
-         select outcome, started_at, ended_at from build where repo = p.repo and builder = p.builder and outcome is distinct from 'skipped' order by id desc limit 50
+         select outcome, started_at, ended_at from build
+         where repo = p.repo and builder = p.builder and outcome is distinct from 'skipped' order by id desc limit 50
        ) l where l.outcome = 'success' and l.started_at is not null
      ) d where d."usualMs" is not null`,
     [list.map((p) => p.repo), list.map((p) => p.builder)],
@@ -143,7 +147,10 @@ export async function latestResults(
     `select p.repo, p.builder, l.id as build, l.outcome
      from unnest($1::text[], $2::text[]) p(repo, builder)
      cross join lateral (
-       select id, outcome from (select id, outcome from build where repo = p.repo and builder = p.builder and outcome is distinct from 'skipped' order by id desc limit 50) mine
+       select id, outcome from (
+         select id, outcome from build
+         where repo = p.repo and builder = p.builder and outcome is distinct from 'skipped' order by id desc limit 50
+       ) mine
        where outcome in ('success', 'failure') order by id desc limit 1
      ) l order by p.builder, p.repo`,
     [pairs.map((p) => p.repo), pairs.map((p) => p.builder)],

@@ -4,7 +4,8 @@ import { DRAINED_BY, type DrainedBy } from "./drain.ts";
 import { at, type Sql } from "./sql.ts";
 
 /** DrainedBy of what was joined. */
-const DRAIN = `case when d.what is not null then jsonb_build_object('what', d.what, 'at', floor(extract(epoch from d.at) * 1000), 'note', d.note) end`;
+const DRAIN = `case when d.what is not null then
+  jsonb_build_object('what', d.what, 'at', floor(extract(epoch from d.at) * 1000), 'note', d.note) end`;
 
 type Instant = Parameters<typeof at>[0];
 
@@ -32,7 +33,8 @@ export interface MachineRow {
 export async function machinesPage(sql: Sql, like: string, limit: number, offset: number): Promise<MachineRow[]> {
   return sql.query(
     `select m.id, m.host_type as "hostType", m.name, m.owner, t.trust, m.last_seen_at as "lastSeenAt",
-       ${DRAIN} as drain, case when m.set_aside_at is not null then coalesce(m.set_aside_reason, '') end as "setAside", s.id is not null as open, b.id as build, b.builder, h.kind as held, g.name as instance,
+       ${DRAIN} as drain, case when m.set_aside_at is not null then coalesce(m.set_aside_reason, '') end as "setAside",
+       s.id is not null as open, b.id as build, b.builder, h.kind as held, g.name as instance,
        case when s.id is null then (
          select close_reason from session where machine_id = m.id order by opened_at desc limit 1) end as "closeReason"
      from (
@@ -92,7 +94,8 @@ export async function machineStrips(
        end, '' order by h.since) as strip
      from machine m
      cross join (
-       select $2::timestamptz - (n + 1) * make_interval(secs => $4::float8 / 1000) as since, $2::timestamptz - n * make_interval(secs => $4::float8 / 1000) as upto
+       select $2::timestamptz - (n + 1) * make_interval(secs => $4::float8 / 1000) as since,
+         $2::timestamptz - n * make_interval(secs => $4::float8 / 1000) as upto
        from generate_series(0, $3::int - 1) n
      ) h
      where m.id = any ($1::bigint[])
@@ -142,7 +145,8 @@ export async function machinesNamed(sql: Sql, name: string): Promise<MachineDeta
        ${DRAIN} as drain, o.id is not null as open, h.kind as held, g.name as instance,
        m.set_aside_at as "setAsideAt", m.set_aside_until as "setAsideUntil", m.set_aside_reason as "setAsideReason",
        m.probed_at as "probedAt", m.probe_error as "probeError",
-       (select told_at from trouble where kind = 'missing' and subject = 'machine:' || m.id and told_to > 0 and well_at is null) as "toldAt",
+       (select told_at from trouble
+        where kind = 'missing' and subject = 'machine:' || m.id and told_to > 0 and well_at is null) as "toldAt",
        k.id as "keyId", k.made_at as "keyMadeAt", k.expires_at as "keyExpiresAt", k.revoked_at as "keyRevokedAt"
      from machine m join host_type t on t.name = m.host_type left join machine_key k on k.id = m.key_id
        left join lateral (
@@ -236,7 +240,9 @@ export async function machineCompared(
        select extract(epoch from a.ended_at - a.started_at) * 1000 as took, b.repo, b.builder
        from (select id from machine where host_type = $2 and id <> $1 order by last_seen_at desc limit 10) m
        cross join lateral (
-         select build_id, outcome, started_at, ended_at from attempt where machine_id = m.id and state = 'ended' order by id desc limit 30) a
+         select build_id, outcome, started_at, ended_at from attempt
+         where machine_id = m.id and state = 'ended' order by id desc limit 30
+       ) a
        join build b on b.id = a.build_id
        where a.outcome = 'success'
      ), both_sides as (
@@ -245,7 +251,8 @@ export async function machineCompared(
          select repo, builder, count(*) as builds, percentile_cont(0.5) within group (order by took) as took
          from mine where outcome = 'success' group by repo, builder
        ) m join (
-         select repo, builder, count(*) as builds, percentile_cont(0.5) within group (order by took) as took from theirs group by repo, builder
+         select repo, builder, count(*) as builds, percentile_cont(0.5) within group (order by took) as took
+         from theirs group by repo, builder
        ) t using (repo, builder)
      )
      select (select count(*)::int from mine) as builds, (select count(*)::int from mine where outcome = 'infra_failure') as infra,

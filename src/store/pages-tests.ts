@@ -88,7 +88,8 @@ export async function testRows(
           and ${FILTERS[part]} order by t.number limit $5)`,
   );
   return sql.query(
-    `select t.part, t.number, t.name, t.state, t.outcome, t.failures, t.losses, t.expected_ms as "expectedMs", t.duration_ms as "durationMs", cardinality(g.tests) as "groupOf",
+    `select t.part, t.number, t.name, t.state, t.outcome, t.failures, t.losses,
+       t.expected_ms as "expectedMs", t.duration_ms as "durationMs", cardinality(g.tests) as "groupOf",
        m.name as machine, m.host_type as "machineType", t.group_id as "group", t.failed_group as "failedGroup"
      from (${some.join(" union all ")}) t left join test_group g on g.id = t.group_id left join machine m on m.id = g.machine_id
      order by t.part, t.number limit $5`,
@@ -187,7 +188,8 @@ export async function groupFacts(
   const [row] = await sql.query<GroupFacts>(
     `select g.log_id as log, g.status, g.state, g.started_at as "startedAt", g.ended_at as "endedAt", l.dropped_at as "logDroppedAt",
        m.name as machine, m.host_type as "hostType", cardinality(g.tests) as count,
-       array(select t.name from test t where t.build_id = g.build_id and t.number = any (case when $3 = any (g.tests) then array[$3] else g.tests end)
+       array(select t.name from test t
+             where t.build_id = g.build_id and t.number = any (case when $3 = any (g.tests) then array[$3] else g.tests end)
              order by t.number limit $4) as names
      from test_group g join log l on l.id = g.log_id join machine m on m.id = g.machine_id where g.build_id = $1 and g.id = $2`,
     [build, group, test ?? 0, NAMES],

@@ -51,8 +51,8 @@ interface QueuedRow {
 }
 
 const COLUMNS = `l.queue, l.id, l.kind, l.class, l.release, l.flow, l.repo, l.rank, l.provenance, l.starves_at as "starvesAt", l.avoid,
-  l.avoid_until as "avoidUntil", l.only_machine as "onlyMachine", l.wanted_at as "wantedAt", b.id as build, b.builder, h.build_id as helps, g.name as instance,
-  g.builder_type as "instanceType"`;
+  l.avoid_until as "avoidUntil", l.only_machine as "onlyMachine", l.wanted_at as "wantedAt",
+  b.id as build, b.builder, h.build_id as helps, g.name as instance, g.builder_type as "instanceType"`;
 const ABOUT = `left join attempt a on a.lease_id = l.id left join build b on b.id = a.build_id
   left join helper h on h.lease_id = l.id left join gomote_instance g on g.lease_id = l.id`;
 

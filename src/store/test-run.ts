@@ -78,7 +78,9 @@ export async function storeTests(
      ), r as (
        insert into test_run (build_id, listed_at, total, waiting, known_ms, unknown)
        select live.build_id, $2, t.*
-       from live, (select count(*), count(*), coalesce(sum(ms), 0), count(*) filter (where ms is null) from unnest($4::integer[]) as t (ms)) t
+       from live, (
+         select count(*), count(*), coalesce(sum(ms), 0), count(*) filter (where ms is null) from unnest($4::integer[]) as t (ms)
+       ) t
        on conflict do nothing returning build_id
      ), l as (
        insert into test_line (build_id, line) select build_id, $6 from r
@@ -219,7 +221,8 @@ export class TestRun {
          (select count(*) from attempt a join lease l on l.id = a.lease_id
           where a.build_id = $1 and a.state = 'running' and l.state = 'held' and l.parked_until is null) as main, w.helpers, w.wanted
        from test_run t join build b on b.id = t.build_id cross join lateral (
-         select count(*) filter (where l.state = 'held' and l.parked_until is null) as helpers, count(*) filter (where l.state = 'wanted') as wanted
+         select count(*) filter (where l.state = 'held' and l.parked_until is null) as helpers,
+           count(*) filter (where l.state = 'wanted') as wanted
          from helper h join lease l on l.id = h.lease_id where h.build_id = $1
        ) w where t.build_id = $1`,
       [build, by?.lease ?? null, by?.epoch ?? null, by?.done ?? null],
