@@ -51,7 +51,7 @@ export class TestDatabase implements AsyncDisposable {
 export async function freshDatabase(clock: Clock = systemClock): Promise<TestDatabase> {
   const server = inject("postgres");
   const name = `test_${randomBytes(8).toString("hex")}`;
-  await admin(`create database ${name} template ${TEMPLATE}`);
+  await admin(`create database ${name} template ${TEMPLATE} strategy file_copy`);
   await using stack = new AsyncDisposableStack();
   stack.defer(() => admin(`drop database ${name} with (force)`));
   return new TestDatabase({ ...server, database: name }, stack.move(), clock);
