@@ -202,7 +202,7 @@ test("Ctrl-C stops the command on the machine, whoever reads what it prints, and
       listed.stdout,
     ) ?? [];
   expect(await gomote(["kill", FIRST, number])).toEqual(silent);
-  expect([await other.exited, other.output]).toEqual([255, expect.stringContaining("it was killed by whoever ran it")]);
+  expect([await other.exited, other.output]).toEqual([137, expect.stringContaining("it was killed by whoever ran it")]);
   await gone();
   // What ended is noted a moment after whoever ran it hears.
   await until(
@@ -231,6 +231,23 @@ test("Ctrl-C stops the command on the machine, whoever reads what it prints, and
   farm.coordinator.kill("SIGCONT");
   await gone();
   expect((await gomote(["ping", "-strict", FIRST])).status).toBe(0);
+});
+
+test("a command whose coordinator ends says so, with what to do, and does not end as a command does", {
+  timeout: 120_000,
+}, async () => {
+  await using farm = await LentFarm.start();
+  const computer = await Computer.loggedIn(farm);
+  const { gomote } = bound(computer);
+  await gomote(["create", "-status=false", TYPE]);
+  await using run = computer.begin(["run", "-system", FIRST, "/bin/sh", "-c", "echo on; exec sleep 1000"]);
+  await run.says(/on\n/);
+  farm.coordinator.kill("SIGTERM");
+  expect(await run.exited).toBe(255);
+  // The answer may be overtaken by the end of the connection.
+  const said =
+    "The coordinator is stopping, and what it ran ends with it;|the connection to \\S+ was lost .*`gomote ps \\S+`";
+  expect(run.output).toMatch(new RegExp(`# gomote run: Cannot run /bin/sh on ${FIRST}: (${said}).* run it again`));
 });
 
 test("a farm that does not answer, a port that nobody has, and a token that is good no more are said in time", {

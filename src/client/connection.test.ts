@@ -175,6 +175,7 @@ test.each(["closed", "reset"] as const)(
     expect([said.status, said.stdout]).toEqual([255, "on\n"]);
     const lost = `# gomote run: Cannot run sh on ${id}: the connection to ${t.farm.name} was lost (`;
     expect(said.stderr).toContain(lost);
+    expect(said.stderr).toContain(`see \`gomote ps ${id}\`, and run it again\n`);
   },
 );
 

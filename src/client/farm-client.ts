@@ -119,7 +119,9 @@ export class FarmClient {
       for await (const { output } of this.#service.executeCommand({ gomoteId: id, ...command }, { signal }))
         yield output;
     } catch (error) {
-      throw commandTrouble(error) ?? callTrouble(error, `run ${command.command} on ${id}`, this.connection.server.name);
+      const what = `run ${command.command} on ${id}`;
+      const lost = `; the farm ends the command when it notices: see \`gomote ps ${id}\`, and run it again`;
+      throw commandTrouble(error) ?? callTrouble(error, what, this.connection.server.name, lost);
     }
   }
 

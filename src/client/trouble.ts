@@ -43,8 +43,8 @@ const OWN_DEADLINE = "the operation timed out";
 /** The field in which a farm says how a call ended. */
 const FARMS_OWN = "grpc-status";
 
-/** `error` of a call to `server` that was to `what`, such as "list alice-linux-0". */
-export function callTrouble(error: unknown, what: string, server: string): Error {
+/** `error` of a call to `server` that was to `what`, such as "list alice-linux-0". `lost`: what to do when it is the connection that ended. */
+export function callTrouble(error: unknown, what: string, server: string, lost = ""): Error {
   if (error instanceof FarmError) return error; // already said, while dialling
   const { code, rawMessage, cause } = ConnectError.from(error);
   if (cause instanceof FarmError) return cause;
@@ -55,7 +55,7 @@ export function callTrouble(error: unknown, what: string, server: string): Error
       cause: error,
     });
   if (isCut(ConnectError.from(error)))
-    return new FarmError("unavailable", `Cannot ${what}: the connection to ${server} was lost (${rawMessage})`, {
+    return new FarmError("unavailable", `Cannot ${what}: the connection to ${server} was lost (${rawMessage})${lost}`, {
       cause: error,
     });
   switch (code) {

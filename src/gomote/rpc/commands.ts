@@ -140,7 +140,12 @@ function tellable(error: unknown, killed: AbortSignal, { reason }: AbortSignal):
   if (error.code === "bad-request") return commandFailed(error.message);
   if (error.code !== "canceled") return error;
   if (killed.aborted) return commandKilled(messageOf(killed.reason));
-  return reason instanceof FarmError ? reason : error;
+  if (!(reason instanceof FarmError)) return error;
+  if (reason.code !== "unavailable") return reason;
+  return new FarmError(
+    "unavailable",
+    `${reason.message}, and what it ran ends with it; the instance goes on: run it again`,
+  );
 }
 
 /** A command of which nothing was heard but `error`: our agent keeps it for a while when nobody is there any more to kill it. */

@@ -135,6 +135,22 @@ test("[gomote 23] a client that vanishes ends its command, and the instance goes
   expect((await run(alice, { gomote_id, command: "short" })).output).toBe("begun\n");
 });
 
+test("a coordinator that stops says to whoever runs a command that it ended, and what to do", async () => {
+  await using farm = await gomoteFarm();
+  const { alice, gomote_id } = await withInstance(farm, async (_, io) => {
+    await io.write("begun\n");
+    await new Promise<void>((resolve) => io.signal.addEventListener("abort", () => resolve(), { once: true }));
+    return "signal: killed";
+  });
+  const call = alice.stream("ExecuteCommand", { gomote_id, command: "long" });
+  await call.have(1);
+  await farm[Symbol.asyncDispose]();
+  expect(await call.ended).toEqual({
+    code: CODE.unavailable,
+    details: "The coordinator is stopping, and what it ran ends with it; the instance goes on: run it again",
+  });
+});
+
 /** What sockets between a command and whoever does not read may hold, in pieces; everything else holds not even one. */
 const SOCKETS = 64;
 const PIECE = 1 << 18;
