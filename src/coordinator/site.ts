@@ -67,7 +67,7 @@ export async function openSite(stack: AsyncDisposableStack, deps: SiteDeps): Pro
   // All calls that one person may have fit on one connection.
   const streams = Math.max(MAX_STREAMS, 2 * mostCalls(live.current.gomote.perPerson));
   const door = new FrontDoor({ listen, http, ...secrets.tls, streams, clock, log });
-  const web = stack.use(await openPages(stack, deps, door));
+  const web = stack.use(await openPages(stack, deps, door, () => gateway?.port));
   const gateway = listenSsh && stack.use(await gomote.listenSsh(listenSsh));
   const ssh = gateway && { address: sshAddress(listenSsh, gateway.port), hostKeys: gateway.hostKeys };
   const blobs = new SharedBlobs({ log, signature: neighbours.signature, get: (key) => gomote.transfers.blob(key) });
@@ -93,7 +93,12 @@ export async function openSite(stack: AsyncDisposableStack, deps: SiteDeps): Pro
   };
 }
 
-async function openPages(stack: AsyncDisposableStack, deps: SiteDeps, door: FrontDoor): Promise<WebApp> {
+async function openPages(
+  stack: AsyncDisposableStack,
+  deps: SiteDeps,
+  door: FrontDoor,
+  sshPort: () => number | undefined,
+): Promise<WebApp> {
   const { options, storage, live, secret, source, neighbours, people, gomote, actions } = deps;
   const { hurried, secrets, logs, startedAt } = storage;
   const config = () => live.current;
@@ -113,6 +118,7 @@ async function openPages(stack: AsyncDisposableStack, deps: SiteDeps, door: Fron
     operatorToken: secrets.token,
     dialAddress: () => `${hostOf(options.listen)}:${door.ports.tls}`,
     httpPort: () => door.ports.http,
+    sshPort,
     config,
     banners: () => [...drained.banners(), ...live.banners()],
     checkers: () => health.results(),

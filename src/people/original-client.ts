@@ -4,6 +4,7 @@
  * It takes its token from a metadata server if one is named in its environment, and that name may hold a user and a password. So a token is put
  * there as the password, and the farm's metadata server (web/metadata-routes.ts) hands the same back: it stores no token that it could give.
  * It checks no certificate of a server that is called `localhost:PORT`, and reaches a farm elsewhere through a tunnel.
+ * Its shells go to one host and port that are written into it, whatever its -server says: the user's ssh is told where that host is here.
  */
 import type { Person } from "../farm/person.ts";
 
@@ -16,20 +17,42 @@ export interface OriginalClient {
   /** Ports of the farm: plain HTTP on loopback, and TLS. */
   readonly httpPort: number;
   readonly tlsPort: number;
+  /** Port of the ssh gateway; undefined: the farm has none. */
+  readonly sshPort: number | undefined;
   /** The computer that the coordinator runs on, for the tunnel. */
   readonly host: string;
 }
 
+/** What the original's shells dial, as `ssh -p 2222 INSTANCE@HOST`. */
+const SHELL_HOST = "gomotessh.golang.org";
+const SHELL_PORT = 2222;
+
 /** Lines for a POSIX shell. */
-export function originalClientSetup({ person, token, httpPort, tlsPort, host }: OriginalClient): string {
+export function originalClientSetup({ person, token, httpPort, tlsPort, sshPort, host }: OriginalClient): string {
   const who = `${encodeURIComponent(person.name)}:${token}@localhost:${httpPort}`;
+  const ports = [tlsPort, httpPort, ...(sshPort === undefined ? [] : [sshPort])];
   return [
     `export GCE_METADATA_HOST='${who}'`,
     "unset GOOGLE_APPLICATION_CREDENTIALS GOMOTEDISABLELUCI",
     `alias gomote='gomote -server=localhost:${tlsPort}'`,
     "# On another computer than the coordinator's, beside it:",
-    `# ssh -N -L ${tlsPort}:localhost:${tlsPort} -L ${httpPort}:localhost:${httpPort} ${host}`,
+    `# ssh -N ${ports.map((port) => `-L ${port}:localhost:${port}`).join(" ")} ${host}`,
     "# There must be no ~/.config/gcloud/application_default_credentials.json.",
+    ...shellLines(sshPort),
     "",
   ].join("\n");
+}
+
+function shellLines(sshPort: number | undefined): readonly string[] {
+  if (sshPort === undefined) {
+    return [`# This farm has no ssh gateway: "gomote ssh" would ask ${SHELL_HOST}, which does not know you.`];
+  }
+  // The port on its command line wins over one of the configuration; a ProxyCommand wins over both.
+  const there = sshPort === SHELL_PORT ? "HostName localhost" : `ProxyCommand nc localhost ${sshPort}`;
+  return [
+    `# "gomote ssh" asks ${SHELL_HOST} unless ~/.ssh/config says where that is here:`,
+    `# Host ${SHELL_HOST}`,
+    `#   ${there}`,
+    "#   HostKeyAlias barnraiser",
+  ];
 }

@@ -115,6 +115,8 @@ export interface WebDeps {
   readonly dialAddress: () => string;
   /** The port of plain HTTP on loopback. */
   readonly httpPort: () => number;
+  /** Undefined: there is no ssh gateway. */
+  readonly sshPort: () => number | undefined;
   /** The configuration in force. */
   readonly config: () => FarmConfig;
   /** What everybody must know: a broken configuration. */

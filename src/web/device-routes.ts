@@ -135,12 +135,13 @@ export function deviceRoutes(deps: DeviceRoutesDeps): Hono<Env> {
   return routes;
 }
 
-/** For a refresh token, which is a token of a user, that token: while it is good. */
+/**
+ * For a refresh token, which is a token of a user, that token: while it is good. Whatever else it is (unknown, revoked, too old), programs log in
+ * anew only when they hear `invalid_grant` (RFC 6749, 5.2).
+ */
 async function refreshed(people: People, token: string): Promise<Polled> {
   const found = await people.check(token);
-  return found.ok
-    ? { token, expiresAt: found.token.expiresAt }
-    : { error: found.known ? "expired_token" : "invalid_grant", reason: found.reason };
+  return found.ok ? { token, expiresAt: found.token.expiresAt } : { error: "invalid_grant", reason: found.reason };
 }
 
 function shown({ userCode, program, address, askedAt }: AskingDevice) {

@@ -18,9 +18,10 @@ export interface MeRoutesDeps {
   readonly people: People;
   readonly identities: Identities;
   readonly clock: Clock;
-  /** HOST:PORT of the TLS port, and the port of plain HTTP on loopback. */
+  /** HOST:PORT of the TLS port, the port of plain HTTP on loopback, and the ssh gateway's, if there is one. */
   readonly dialAddress: () => string;
   readonly httpPort: () => number;
+  readonly sshPort: () => number | undefined;
   readonly page: (c: Ctx, data: MeData) => Promise<Response>;
 }
 
@@ -87,13 +88,14 @@ export function daysOf(text: string): Ms {
 }
 
 /** What the original command of whoever has this new token needs to be told. */
-export function setupOf(deps: Pick<MeRoutesDeps, "dialAddress" | "httpPort">, made: MadeToken): string {
+export function setupOf(deps: Pick<MeRoutesDeps, "dialAddress" | "httpPort" | "sshPort">, made: MadeToken): string {
   const [, host = "", port = ""] = /^(.*):(\d+)$/.exec(deps.dialAddress()) ?? [];
   return originalClientSetup({
     person: made.person,
     token: made.token,
     httpPort: deps.httpPort(),
     tlsPort: Number(port),
+    sshPort: deps.sshPort(),
     host: host === "localhost" ? "THE-COORDINATORS-COMPUTER" : host,
   });
 }

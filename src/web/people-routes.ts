@@ -21,7 +21,10 @@ import { back, type Ctx, type Env, type Form, formOf, json, OWN, positive, value
 import { daysOf, setupOf } from "./me-routes.ts";
 import { madeLine, peopleData, personData } from "./pages/people.ts";
 
-export type PeopleRoutesDeps = Pick<WebDeps, "people" | "dialAddress" | "httpPort" | "sql" | "clock" | "config">;
+export type PeopleRoutesDeps = Pick<
+  WebDeps,
+  "people" | "dialAddress" | "httpPort" | "sshPort" | "sql" | "clock" | "config"
+>;
 
 interface Done {
   readonly message: string;

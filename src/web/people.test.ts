@@ -193,6 +193,21 @@ test("a program without a browser gets a token once somebody has allowed it, and
   expect((await answer({ user_code: asked.user_code, answer: "allow" })).status).toBe(404);
 });
 
+test("a program whose token is revoked and which refreshes it is told, as RFC 6749 has it, to log in anew", async () => {
+  const { web, user, post } = await farm();
+  const { token, id } = await user("alice@example.org");
+  const refresh = async () => {
+    const response = await post("/token", { grant_type: "refresh_token", refresh_token: token });
+    return [response.status, await response.json()];
+  };
+  expect(await refresh()).toMatchObject([200, {}]);
+  await web.people.revokeToken(id, null, "operator");
+  expect(await refresh()).toMatchObject([
+    400,
+    { error: "invalid_grant", error_description: expect.stringContaining(`${id} was revoked`) },
+  ]);
+});
+
 test("what is refused, too late, of nobody or of somebody removed gets nothing", async () => {
   const { web, user, browser, ask, poll, clock, post } = await farm();
   const cookie = await browser((await user("alice@example.org")).token);

@@ -16,6 +16,7 @@ import {
   parseAgentInfo,
   REGISTRATION_HEADERS,
   REVDIAL_VERSION,
+  TASK_HEADERS,
 } from "../../wire/revdial/registration.ts";
 
 export const MAX_NAME = 200;
@@ -52,6 +53,7 @@ export function readIntroduction(head: RequestHead): Read {
   const get = (name: string): string => values.get(name) ?? "";
 
   const revdial = get(REGISTRATION_HEADERS.revdialVersion);
+  if (revdial === "" && TASK_HEADERS.some((header) => fieldValues(head, header).length > 0)) return refusedTask(head);
   if (revdial === "") {
     return refused(
       400,
@@ -83,6 +85,17 @@ export function readIntroduction(head: RequestHead): Read {
       agent: agent === "" ? undefined : parseAgentInfo(agent),
     },
   };
+}
+
+/** A task's buildlet registers itself where the task was begun; here machines come to stay. */
+function refusedTask(head: RequestHead): Read {
+  const missing = TASK_HEADERS.find((header) => fieldValues(head, header).join("") === "");
+  if (missing !== undefined) return refused(400, `Header ${missing} is missing or empty.`);
+  const [, id] = TASK_HEADERS;
+  return refused(
+    412,
+    `This farm began no task ${quote(fieldValues(head, id).join())}: start the buildlet with a key of this farm and -reverse-type=HOST-TYPE.`,
+  );
 }
 
 function refused(status: number, reason: string): Read {

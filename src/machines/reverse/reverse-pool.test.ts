@@ -142,19 +142,18 @@ test("[gomote 46] [gomote 47] a buildlet that a Swarming task began is refused, 
   await using farm = await farmOfMachines({ keys: { clock, sharedKey: () => true } });
   const { sql } = farm.database;
   const made = await makeMachineKey({ sql, clock }, { name: "m1", hostType: HOST_TYPE, expiresIn: ms(600_000) });
-  const swarming: HeaderField[] = [
-    ["X-Go-Gomote-ID", "alice-linux-amd64-0"],
-    ["X-Go-Swarming-Auth-Token", "token"],
-    ["X-Go-Hostname", "m1"],
-  ];
-  const revdial: HeaderField[] = [["X-Revdial-Version", "2"]];
-  const named: HeaderField[] = [...revdial, ["X-Go-Builder-Hostname", "m1"], ["X-Go-Host-Type", HOST_TYPE]];
-  const ask = (own: readonly HeaderField[]) => refusal(farm.machine({ fields: () => [...own, ...swarming] }));
-  expect([await ask([]), await ask(revdial), await ask(named)]).toEqual([
-    "400 Header X-Revdial-Version is missing: this buildlet is too old; want one that speaks revdial 2.",
-    "400 Header X-Go-Builder-Hostname is missing or empty.",
-    "412 Header X-Go-Builder-Key is missing or empty.",
+  const hostname: HeaderField = ["X-Go-Hostname", "m1"];
+  const id: HeaderField = ["X-Go-Gomote-ID", "alice-linux-amd64-0"];
+  const token: HeaderField = ["X-Go-Swarming-Auth-Token", "token"];
+  const ask = (...fields: HeaderField[]) => refusal(farm.machine({ fields: () => fields }));
+  expect([await ask(id, token), await ask(hostname, token), await ask(hostname, id)]).toEqual([
+    "400 Header X-Go-Hostname is missing or empty.",
+    "400 Header X-Go-Gomote-ID is missing or empty.",
+    "400 Header X-Go-Swarming-Auth-Token is missing or empty.",
   ]);
+  expect(await ask(hostname, id, token)).toBe(
+    '412 This farm began no task "alice-linux-amd64-0": start the buildlet with a key of this farm and -reverse-type=HOST-TYPE.',
+  );
   expect(await refusal(farm.machine({ key: "unregistered" }))).toMatch(/^412 The key is not valid for host type /);
   const plain = await fetch(`http://127.0.0.1:${farm.door.ports.http}/reverse`);
   expect([plain.status, await plain.text()]).toEqual([500, expect.stringContaining("TLS")]);

@@ -81,6 +81,7 @@ export async function testWeb(
       operatorToken: TOKEN,
       dialAddress: () => "farm.example.org:8119",
       httpPort: () => 8118,
+      sshPort: () => 2222,
       config: () => web.config,
       banners: () => banners,
       checkers: () => checks,

@@ -27,6 +27,9 @@ export const REGISTRATION_HEADERS = {
   agent: "Barnraiser-Agent",
 } as const;
 
+/** What a buildlet sends instead that a Swarming task began, in the order in which a lack of them is told. */
+export const TASK_HEADERS = ["X-Go-Hostname", "X-Go-Gomote-ID", "X-Go-Swarming-Auth-Token"] as const;
+
 /** In the 101 to our own agent: answer keep-alive lines with pong lines. */
 export const PONG_HEADER = "Barnraiser-Pong";
 
