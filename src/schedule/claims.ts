@@ -4,10 +4,11 @@
  * Nothing polls. A queue is looked at when a session is offered and when somebody says `wake` (new work, a drain lifted, another
  * coordinator's word); every SWEEP it is looked at once more, for a word that got lost.
  *
- * No herd: one wake makes one session ask. An answer says more than the lease:
+ * No herd: one wake makes one session ask. An answer says more than the lease: how much waits besides, and for each of that one session asks,
+ * those included who are asking already. So a burst spreads at once, and what has been taken is not asked for in vain.
  *
- *   a lease      its session is busy now, and there may be more work: two further sessions ask (so a burst spreads in a few rounds)
- *   not for you  work waits that this session may not take (it failed it before, it is drained): the next session asks
+ *   a lease      its session is busy now
+ *   not for you  work waits that this session may not take (it failed it before, it is drained): others ask
  *   dry          nothing waits: nobody else asks until the next wake
  *   an error     the session asks again itself after RETRY, since the database may have given it a lease before the answer got lost
  *
@@ -30,10 +31,13 @@ export const RETRY: Ms = seconds(1);
 export const MAX_ASKING = 16;
 
 /** What the database answers a session that asks for work. */
-export type Claimed =
-  | { readonly lease: Lease }
-  /** `waiting`: work is there, but not for this session. `lookAgainAt`: when some of it becomes free to take. */
-  | { readonly lease: undefined; readonly waiting: boolean; readonly lookAgainAt: EpochMs | null };
+export interface Claimed {
+  readonly lease: Lease | undefined;
+  /** So many leases wait besides, for this session or for others; MAX_ASKING when there are more. */
+  readonly waiting: number;
+  /** Without a lease: when some of what waits becomes free to take. */
+  readonly lookAgainAt: EpochMs | null;
+}
 
 export interface ClaimsDeps {
   readonly clock: Clock;
@@ -162,17 +166,16 @@ export class Claims {
     const { id, queue: name } = seat.offer;
     const generation = queue.generation;
     try {
-      const claimed = await this.#deps.claim(id);
-      if (claimed.lease !== undefined) {
+      const { lease, waiting, lookAgainAt } = await this.#deps.claim(id);
+      const unasked = Math.max(0, waiting - (queue.asking - 1));
+      queue.credits = queue.generation === generation ? unasked : Math.max(queue.credits, unasked);
+      if (lease !== undefined) {
         if (queue.seats.get(id) === seat) queue.seats.delete(id);
         queue.owed.delete(seat);
-        queue.credits += 2;
-        start(claimed.lease);
+        start(lease);
       } else {
         this.#toTheEnd(queue, seat, generation);
-        if (claimed.waiting) queue.credits++;
-        else if (queue.generation === generation) queue.credits = 0;
-        if (claimed.lookAgainAt !== null) this.#later(name, ms(claimed.lookAgainAt - this.#deps.clock.now()));
+        if (lookAgainAt !== null) this.#later(name, ms(lookAgainAt - this.#deps.clock.now()));
       }
     } catch (error) {
       this.#deps.log.warn(

@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import type { Provenance, Trust } from "../farm/build.ts";
 import { type EpochMs, epochMs, leaseId, machineId, minutes, ms, plus, seconds } from "../farm/ids.ts";
 import { LEASE_CLASSES, type LeaseClass, type LeaseKind } from "../farm/lease.ts";
+import { MAX_ASKING } from "../schedule/claims.ts";
 import { bandOf, mayTake, next, rankOf, type Share, type Waiting } from "../schedule/order.ts";
 import { coordinatorEnded } from "./coordinators.ts";
 import { CLAIM, claimLease, endLease } from "./leases.ts";
@@ -107,7 +108,7 @@ test("[coordinator 74] a community machine never takes code that was not submitt
   await want(sql, { class: "try", provenance: "reviewed" });
   const submitted = await want(sql, { class: "background" });
   expect(await drainQueue(sql, machine)).toEqual([submitted.id]);
-  expect(await claimLease(sql, machine.id, NOON)).toEqual({ lease: undefined, waiting: false, lookAgainAt: null });
+  expect(await claimLease(sql, machine.id, NOON)).toEqual({ lease: undefined, waiting: 0, lookAgainAt: null });
 });
 
 test("[coordinator 74] a machine goes to people only where it is lent to them, and no other code comes with that", async () => {
@@ -262,14 +263,32 @@ test("claimLease() gives nothing to a session that hung up and where machine, ho
   await closeSession(sql, machine.id);
   const gone = await claimLease(sql, machine.id, NOON);
   expect([drained, typeDrained, farmDrained, coordinatorDrained, gone]).toEqual([
-    { lease: undefined, waiting: true, lookAgainAt: null },
-    { lease: undefined, waiting: false, lookAgainAt: null }, // nobody of this queue may take anything
-    { lease: undefined, waiting: true, lookAgainAt: null },
-    { lease: undefined, waiting: true, lookAgainAt: null },
-    { lease: undefined, waiting: true, lookAgainAt: null },
+    { lease: undefined, waiting: 1, lookAgainAt: null },
+    { lease: undefined, waiting: 0, lookAgainAt: null }, // nobody of this queue may take anything
+    { lease: undefined, waiting: 1, lookAgainAt: null },
+    { lease: undefined, waiting: 1, lookAgainAt: null },
+    { lease: undefined, waiting: 1, lookAgainAt: null },
   ]);
   await sql.query("update session set closed_at = null");
   expect(await take(sql, machine)).toBe(lease.id);
+});
+
+test("claimLease() says with what it gives how much waits besides, as far as machines of that trust may take it", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const machine = await oneMachine(sql, "community");
+  for (let i = 0; i < MAX_ASKING + 2; i++) await want(sql, {});
+  await want(sql, { class: "try", provenance: "reviewed" });
+  const waiting: number[] = [];
+  for (;;) {
+    const claimed = await claimLease(sql, machine.id, NOON);
+    waiting.push(claimed.waiting);
+    if (claimed.lease === undefined) break;
+    expect(await claimLease(sql, machine.id, NOON)).toEqual({ ...claimed, lease: { ...claimed.lease, anew: false } });
+    await endLease(sql, claimed.lease, NOON, "done");
+  }
+  const less = Array.from({ length: MAX_ASKING }, (_, i) => MAX_ASKING - 1 - i);
+  expect(waiting).toEqual([MAX_ASKING, MAX_ASKING, ...less, 0]);
 });
 
 test("claimLease() leaves a lease to others until avoid_until, and says when that is", async () => {
@@ -278,7 +297,7 @@ test("claimLease() leaves a lease to others until avoid_until, and says when tha
   const machine = await oneMachine(sql);
   const until = plus(NOON, minutes(1));
   const lease = await want(sql, { avoid: [machine.machineId], avoidUntil: until });
-  expect(await claimLease(sql, machine.id, NOON)).toEqual({ lease: undefined, waiting: true, lookAgainAt: until });
+  expect(await claimLease(sql, machine.id, NOON)).toEqual({ lease: undefined, waiting: 1, lookAgainAt: until });
   expect(await take(sql, machine, until)).toBe(lease.id);
 });
 
@@ -292,7 +311,7 @@ test("claimLease() looks soon again at what somebody had locked, and may let go 
     await other.query("begin");
     await other.query("select from lease for update");
     const lookAgainAt = plus(NOON, seconds(1));
-    expect(await claimLease(sql, machine.id, NOON)).toEqual({ lease: undefined, waiting: true, lookAgainAt });
+    expect(await claimLease(sql, machine.id, NOON)).toEqual({ lease: undefined, waiting: 1, lookAgainAt });
     await other.query("rollback");
   } finally {
     other.release();
@@ -538,5 +557,8 @@ test("the claim reads its two indexes from the front, however much is wanted or 
     // Sorted are the few flows of a band, never leases.
     const sorts = text.match(/Sort Key: .*/g) ?? [];
     expect(sorts.filter((keys) => !/^Sort Key: (\(count|lane)/.test(keys))).toEqual([]);
+    // What a flow holds is counted where there are several, not counted and then left out.
+    const filters = text.match(/\S+ Filter: \(\(?count.*/g) ?? [];
+    expect(filters).toEqual(Array.from({ length: 3 }, () => "One-Time Filter: ((count(*) OVER w1 > 1))"));
   }
 });

@@ -26,6 +26,7 @@ import {
   sessionId,
 } from "../farm/ids.ts";
 import { LEASE_CLASSES, type Lease, type LeaseClass, type LeaseKind } from "../farm/lease.ts";
+import { type Claimed, MAX_ASKING } from "../schedule/claims.ts";
 import { FLOWS_COMPARED } from "../schedule/order.ts";
 import { at, type Sql } from "./sql.ts";
 
@@ -46,15 +47,10 @@ interface ClaimRow {
   machine_id: number;
   epoch: number;
   anew: boolean;
-  waiting: boolean;
+  waiting: number;
   look_again_at: number | null;
   turn: string | null;
 }
-
-/** What a session got, or what it found instead (schedule/claims.ts Claimed). */
-export type ClaimResult =
-  | { readonly lease: Lease }
-  | { readonly lease: undefined; readonly waiting: boolean; readonly lookAgainAt: EpochMs | null };
 
 /** The first band in which nobody is served one after the other. */
 const BEHIND_PEOPLE = (LEASE_CLASSES.gomote + 1) * 4;
@@ -101,10 +97,10 @@ const WHO = `
     join coordinator c on c.id = s.coordinator_id
   where s.id = $1 and t.drained_at is null`;
 
-/** Trust. The first comparison is what the indexes know of it. */
+/** Trust. The first comparison is where the indexes begin; all that it takes stands in them. */
 const TRUSTED = `
   submitted >= who.submitted_all
-  and submitted >= case when class = ${LEASE_CLASSES.gomote} then who.submitted_gomote else who.submitted_only end`;
+  and submitted >= case when band < ${BEHIND_PEOPLE} then who.submitted_gomote else who.submitted_only end`;
 
 /** A lease that nobody wants this machine to stay away from. */
 const NOT_AVOIDED = "(avoid_until is null or avoid_until <= $2 or who.machine_id <> all (avoid))";
@@ -146,7 +142,7 @@ const LANES = `
   )
   select flow, repo from lane limit ${FLOWS_COMPARED}`;
 
-/** The lanes of `band.band` by whose turn it is. */
+/** The lanes of `band.band` by whose turn it is; of one alone nothing is counted. */
 const TURNS = `
   select lane.flow, lane.repo
   from (
@@ -154,17 +150,18 @@ const TURNS = `
   ) lane
     left join lateral (
       select count(*) as by_flow, count(*) filter (where repo = lane.repo) as by_lane
-      from lease where queue = who.queue and flow = lane.flow and state = 'held'
-    ) held on lane.several
+      from lease where lane.several and queue = who.queue and flow = lane.flow and state = 'held'
+    ) held on true
     left join lateral (
-      select held_at from lease where queue = who.queue and flow = lane.flow and repo = lane.repo and held_at is not null
+      select held_at from lease where lane.several and queue = who.queue and flow = lane.flow and repo = lane.repo and held_at is not null
       order by held_at desc limit 1
-    ) served on lane.several
+    ) served on true
     left join lateral (
       select rank, id from lease
-      where queue = who.queue and band = band.band and flow = lane.flow and repo = lane.repo and state = 'wanted' and only_machine is null
+      where lane.several and queue = who.queue and band = band.band and flow = lane.flow and repo = lane.repo and state = 'wanted'
+        and only_machine is null
       order by rank, id limit 1
-    ) head on lane.several
+    ) head on true
   order by held.by_flow, max(served.held_at) over (partition by lane.flow) nulls first, held.by_lane, served.held_at nulls first,
     head.rank, head.id`;
 
@@ -198,21 +195,24 @@ const CLAIMED = `
 const LOCKED_AGAIN: Ms = seconds(1);
 
 /**
- * For who got nothing: whether work waits that another machine may take, and when some of it becomes free to take. What it may take itself was
+ * How much waits besides, and for who got nothing, when some of it becomes free to take. What it might have taken itself was
  * locked: whoever has the lock takes it or ends it, or lets go of it without a word, as when a transaction is broken off.
  */
 const REST = `
   select (
-      select true from lease where queue = who.queue and ${TRUSTED} and state = 'wanted' and only_machine is null
-      order by starves_at, id limit 1
+      select count(*) from (
+        select from lease
+        where queue = who.queue and ${TRUSTED} and state = 'wanted' and only_machine is null and id is distinct from (select id from got)
+        limit ${MAX_ASKING}
+      ) others
     ) as waiting,
-    least(
+    case when not exists (select from got) then least(
       (select min(avoid_until) from lease where queue = who.queue and avoid_until > $2 and state = 'wanted'),
       case when who.may and who.well and exists (
         select from lease where queue = who.queue and only_machine is null and ${FOR_ME}
       ) then $2::timestamptz + interval '${LOCKED_AGAIN / 1000} seconds' end
-    ) as look_again_at
-  from who where not exists (select from got)`;
+    ) end as look_again_at
+  from who`;
 
 export const CLAIM: string = `
 with mine as (${MINE}
@@ -228,7 +228,7 @@ with mine as (${MINE}
 )
 select got.id, got.kind, got.class, got.queue, got.provenance, got.wanted_at,
   got.session_id, got.machine_id, got.epoch, got.anew,
-  coalesce(rest.waiting, false) as waiting, rest.look_again_at, (select queue from people) as turn,
+  coalesce(rest.waiting, 0) as waiting, rest.look_again_at, (select queue from people) as turn,
   case when got.kind = 'build' then set_config('synchronous_commit', 'off', true) end
 from (select) one left join got on true left join (${REST}
 ) rest on true`;
@@ -238,7 +238,7 @@ from (select) one left join got on true left join (${REST}
  * session, adopted, else the best wanted one that its machine may take, held from now on. A session that hung up gets nothing; a machine
  * that is drained, by itself or with its host type, its coordinator or the farm, nothing new; one that is set aside what is bound to it.
  */
-export async function claimLease(sql: Sql, session: SessionId, now: EpochMs): Promise<ClaimResult> {
+export async function claimLease(sql: Sql, session: SessionId, now: EpochMs): Promise<Claimed> {
   let row: ClaimRow | undefined;
   try {
     row = await claimInTurn(sql, session, now);
@@ -247,15 +247,12 @@ export async function claimLease(sql: Sql, session: SessionId, now: EpochMs): Pr
     if (!isUniqueViolation(error)) throw error;
     row = await claimInTurn(sql, session, now);
   }
-  if (row === undefined || row.id === null) {
-    const lookAgainAt = row?.look_again_at ?? null;
-    return {
-      lease: undefined,
-      waiting: row?.waiting ?? false,
-      lookAgainAt: lookAgainAt === null ? null : epochMs(lookAgainAt),
-    };
-  }
-  return { lease: leaseOf({ ...row, id: row.id }) };
+  const { id = null, waiting = 0, look_again_at: lookAgainAt = null } = row ?? {};
+  return {
+    lease: row === undefined || id === null ? undefined : leaseOf({ ...row, id }),
+    waiting,
+    lookAgainAt: lookAgainAt === null ? null : epochMs(lookAgainAt),
+  };
 }
 
 async function claimInTurn(sql: Sql, session: SessionId, now: EpochMs): Promise<ClaimRow | undefined> {

@@ -180,7 +180,7 @@ test("what is bound to a machine stands in no line, and is taken by that machine
     gomoteLent: true,
   });
   expect(await takerOf(sql, machineId(4711))).toBeUndefined();
-  expect(await claimLease(sql, other.id, NOON)).toEqual({ lease: undefined, waiting: false, lookAgainAt: null });
+  expect(await claimLease(sql, other.id, NOON)).toEqual({ lease: undefined, waiting: 0, lookAgainAt: null });
   expect((await claimLease(sql, own.id, NOON)).lease?.id).toBe(probe?.id);
 });
 
