@@ -32,7 +32,7 @@ const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 export const scheduler: Bench = {
   name: "scheduler",
   about: "the claim on a farm of 20,000 machines, of the first and the last of 1,000,000 leases, and all between",
-  limitMs: 1_200_000,
+  limitMs: 2_400_000,
   async run(context) {
     await using stack = new AsyncDisposableStack();
     const data = await mkdtemp(join(tmpdir(), "barnraiser-bench-"));
