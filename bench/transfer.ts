@@ -1,8 +1,8 @@
 /**
  * Files on their way between people and machines: what it costs the coordinator to take a large one.
  *
- * `upload-rate` is of a form with a file of 300 MB, from a client on this computer over TLS, from its first byte to the 204. `memory-growth` is how much
- * larger the coordinator became at most meanwhile: a file is never whole in memory.
+ * `upload-rate` is of a form with a file of 300 MB, from a client on this computer over TLS, from its first byte to the 204.
+ * `memory-growth` is how much larger the coordinator became at most meanwhile: a file is never whole in memory.
  */
 import { readFile } from "node:fs/promises";
 import { request } from "node:https";

@@ -10,8 +10,9 @@
  *   canceled is what somebody canceled, and nothing else       each test of a build is settled once, and the verdict is theirs
  *   each test ran once in a group that ended, unless it was slow, and never twice in any
  *
- * A seed that failed once is in testdata/chaos-seeds.json and runs every time, at the same time as the new one and shorter. CHAOS_SEED=N[,N...] runs those; what processes and networks make of it differs a
- * little from run to run, so a seed says what was done to the farm, not what it did.
+ * A seed that failed once is in testdata/chaos-seeds.json and runs every time, at the same time as the new one and shorter.
+ * CHAOS_SEED=N[,N...] runs those; what processes and networks make of it differs a little from run to run, so a seed says what was done to
+ * the farm, not what it did.
  */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";

@@ -1,6 +1,7 @@
 /**
- * Every action on a machine that somebody borrows is in the audit: all calls of both services, what `ssh` and the browser do, and the buttons of the pages,
- * at a real coordinator with a real agent. What only asks is listed as that, so a call that is added later has to be said to be the one or the other.
+ * Every action on a machine that somebody borrows is in the audit: all calls of both services, what `ssh` and the browser do, and the
+ * buttons of the pages, at a real coordinator with a real agent. What only asks is listed as that, so a call that is added later has to be
+ * said to be the one or the other.
  */
 import { spawn } from "node:child_process";
 import { mkdir, readFile, writeFile } from "node:fs/promises";

@@ -1,6 +1,6 @@
 /**
- * Preloaded into a coordinator (`--import`), so that a test need not wait for what takes minutes: its wall clock is ahead by as many minutes as the file
- * HURRIED_CLOCK says at the moment, as after a jump, and a timer for LONG or more goes off after a quarter of that.
+ * Preloaded into a coordinator (`--import`), so that a test need not wait for what takes minutes: its wall clock is ahead by as many
+ * minutes as the file HURRIED_CLOCK says at the moment, as after a jump, and a timer for LONG or more goes off after a quarter of that.
  */
 import { readFileSync } from "node:fs";
 

@@ -1,4 +1,7 @@
-/** A farm of real processes that lends machines of one type to its members, and the computer of one of them, alice, with the command that it fetched. */
+/**
+ * A farm of real processes that lends machines of one type to its members, and the computer of one of them, alice, with the command that it
+ * fetched.
+ */
 import { spawn } from "node:child_process";
 import { chmod, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { get } from "node:https";

@@ -6,10 +6,10 @@
  *   cancel         ends the build in the database, then tells whoever runs it (topic `cancel:ID`) to stop
  *   rebuild        a further build of the same commit by the same recipe
  *
- * The database decides. Every write is conditional on the attempt still being open there and on the epoch of its lease, so whatever
- * this process still believes, nothing is counted twice. An infra failure is tried again INFRA_RETRIES times, elsewhere first; an attempt that the farm's own restart
- * ended is not charged, up to MAX_ATTEMPTS in all. While the database is away a command goes on, its log fills its buffers
- * and then holds the machine back, and the end is written when the database is there again.
+ * The database decides. Every write is conditional on the attempt still being open there and on the epoch of its lease, so whatever this
+ * process still believes, nothing is counted twice. An infra failure is tried again INFRA_RETRIES times, elsewhere first; an attempt that
+ * the farm's own restart ended is not charged, up to MAX_ATTEMPTS in all. While the database is away a command goes on, its log fills its
+ * buffers and then holds the machine back, and the end is written when the database is there again.
  *
  * A machine is given back (`release`) exactly once per epoch of a lease: after that ended in the database, or, when the database could not
  * be told, by closing its session. One whose lease is parked is not: it is gone, or we are about to let it go, and nothing may touch what

@@ -72,7 +72,10 @@ export function lineOfPair(line: readonly LineCommit[], pair: Pair): LineCommit[
   return line.map((commit) => ({ ...commit, builds: commit.builds.filter(same) }));
 }
 
-/** The newest build that says something about the code, of the newest commit that has one; undefined when none has. What only narrows is passed over. */
+/**
+ * The newest build that says something about the code, of the newest commit that has one; undefined when none has. What only narrows is
+ * passed over.
+ */
 export function newestBuild(line: readonly LineCommit[]): LineBuild | undefined {
   const settled = ({ outcome }: LineBuild): boolean => outcome === "success" || outcome === "failure";
   for (const { builds } of line) {

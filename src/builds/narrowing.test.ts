@@ -71,7 +71,10 @@ class Story {
     }
   }
 
-  /** The open build of `letter` ends as its tests do: "a+ b- c~ d!" passed, failed, was flaky, lost its machines. `stopped`: at the first that failed. */
+  /**
+   * The open build of `letter` ends as its tests do: "a+ b- c~ d!" passed, failed, was flaky, lost its machines. `stopped`: at the first
+   * that failed.
+   */
   async test(letter: string, tests: string, stopped = false): Promise<void> {
     const names = tests.split(" ").map((test) => test.slice(0, -1));
     const outcomes = tests.split(" ").map((test) => OUTCOMES[test.at(-1) ?? ""] ?? "");

@@ -92,7 +92,10 @@ class Story {
     await look(deps, "everything");
   }
 
-  /** Ends the pair of heads, which is red, and whatever is built to narrow, one after the other, as `red` has it; the pairs that were built, in order. */
+  /**
+   * Ends the pair of heads, which is red, and whatever is built to narrow, one after the other, as `red` has it; the pairs that were built,
+   * in order.
+   */
   async narrow(red: Red): Promise<string[]> {
     const built: string[] = [];
     await this.end("failure");

@@ -21,7 +21,10 @@ export interface OtherEdge extends Edge {
   readonly own: number;
 }
 
-/** Where the other repository did what `edge` says, by what `recipe` (the digest of the red end's) has it tested with; undefined where it did not, or nobody can tell. */
+/**
+ * Where the other repository did what `edge` says, by what `recipe` (the digest of the red end's) has it tested with; undefined where it
+ * did not, or nobody can tell.
+ */
 export async function alongOther(
   sql: Sql,
   builder: string,

@@ -1,6 +1,6 @@
 /**
- * Histories of two repositories and of a configuration, drawn at random, each of which may break what is built and mend it again; builds that end in any
- * order, or not, or for the farm's own reasons; and what culprit.ts, pair-edges.ts and views.ts make of it.
+ * Histories of two repositories and of a configuration, drawn at random, each of which may break what is built and mend it again; builds
+ * that end in any order, or not, or for the farm's own reasons; and what culprit.ts, pair-edges.ts and views.ts make of it.
  */
 import fc from "fast-check";
 import { expect, test } from "vitest";

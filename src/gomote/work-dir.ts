@@ -1,6 +1,6 @@
 /**
- * Emptying a machine's work dir, for a borrower who goes on, or for the next one. Our agent keeps the folder itself; the original removes it with what is in it, cannot list it then, and makes
- * it again for whatever is written there next: it is given an archive of nothing.
+ * Emptying a machine's work dir, for a borrower who goes on, or for the next one. Our agent keeps the folder itself; the original removes
+ * it with what is in it, cannot list it then, and makes it again for whatever is written there next: it is given an archive of nothing.
  */
 import { Readable } from "node:stream";
 import { gzipSync } from "node:zlib";

@@ -4,9 +4,9 @@
  *   begin   the browser is sent to the provider with a state, a nonce and a challenge; what answers to these is sealed into a cookie
  *   finish  it comes back with a code, which is exchanged for an id token: signature, issuer, audience, time and nonce must be right
  *
- * So nothing is stored for whoever only begins, and only the browser that began can finish, within KEPT. The address must be one that the provider has
- * verified. It is let in if it is a user's, or one that `allow` names: then it becomes a user. The first account that signs in with an
- * address keeps it: another account that gets the address later is not the same person, and an operator has to say so.
+ * So nothing is stored for whoever only begins, and only the browser that began can finish, within KEPT. The address must be one that the
+ * provider has verified. It is let in if it is a user's, or one that `allow` names: then it becomes a user. The first account that signs in
+ * with an address keeps it: another account that gets the address later is not the same person, and an operator has to say so.
  *
  * Whoever logs out here is told that they are still logged in there, and where to log out there: it is theirs to decide, since that ends more than
  * this farm. No id token is kept for it, so the provider asks them.

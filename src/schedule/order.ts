@@ -14,11 +14,11 @@
  *             commit time after submission, so that the newest commit goes first
  *
  * Always: a community machine takes `submitted` code only, and what people do on a machine that they borrow is not: they get one only of
- * host types that are lent to them, whoever runs those. A drained machine takes nothing, one that is set aside nothing but
- * what is bound to it; a machine that failed some work (`avoid`) does not take it again before `avoidUntil`, so that another can. What one machine may not take never keeps it from
- * what stands behind. Turns are counted from what is held and was held, and nothing is kept besides: claims that run at the same
- * moment do not see each other, so a flow may get ahead by as many as there are, and makes up for it in the next ones. Not so people, who
- * keep a machine for hours: their leases are claimed one after the other, so that each has one before anybody has two.
+ * host types that are lent to them, whoever runs those. A drained machine takes nothing, one that is set aside nothing but what is bound to
+ * it; a machine that failed some work (`avoid`) does not take it again before `avoidUntil`, so that another can. What one machine may not
+ * take never keeps it from what stands behind. Turns are counted from what is held and was held, and nothing is kept besides: claims that
+ * run at the same moment do not see each other, so a flow may get ahead by as many as there are, and makes up for it in the next ones. Not
+ * so people, who keep a machine for hours: their leases are claimed one after the other, so that each has one before anybody has two.
  */
 import type { Provenance, Trust } from "../farm/build.ts";
 import { type EpochMs, type MachineId, type Ms, minutes, plus } from "../farm/ids.ts";

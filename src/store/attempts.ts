@@ -279,7 +279,10 @@ interface OpenAttempt {
   recipe: Recipe;
 }
 
-/** The farm failed an attempt: it ends, and a new one is wanted while the budget and the time of its build last. undefined: it was not live any more. */
+/**
+ * The farm failed an attempt: it ends, and a new one is wanted while the budget and the time of its build last. undefined: it was not live
+ * any more.
+ */
 export async function giveUpAttempt(
   sql: Sql,
   giveUp: GiveUp,

@@ -40,7 +40,10 @@ export async function recordRepo(sql: Sql, name: string, url: string): Promise<v
   );
 }
 
-/** The remote answered: its HEAD is `headBranch`, or nobody knows. `error` is what is wrong nevertheless; null: nothing, and what was is forgotten. */
+/**
+ * The remote answered: its HEAD is `headBranch`, or nobody knows. `error` is what is wrong nevertheless; null: nothing, and what was is
+ * forgotten.
+ */
 export async function recordAnswer(
   sql: Sql,
   name: string,
@@ -57,8 +60,8 @@ export async function recordAnswer(
 }
 
 /**
- * The remote has `branches` of `repo` and no others: those that were recorded and are not among them are gone, and where they stand is not kept; those
- * that were gone and are among them are back. Returns whether that is news, and which are gone from now on.
+ * The remote has `branches` of `repo` and no others: those that were recorded and are not among them are gone, and where they stand is not
+ * kept; those that were gone and are among them are back. Returns whether that is news, and which are gone from now on.
  */
 export async function recordPresent(
   sql: Sql,
@@ -125,10 +128,11 @@ export async function lockedTips(sql: Sql, repos: readonly string[]): Promise<Br
 }
 
 /**
- * `branch` of `repo`, which stood at `was` (undefined: it was not known), now ends with `commits` (first-parent history, newest first, its head first of all). What stands behind the newest
- * of them that the branch had before stays; what stood after it is replaced. With `keepTail` a branch that had none of them keeps what
- * it had, and there is a gap. Returns the commits that are new to the branch, newest first; undefined when the branch does not stand at
- * `was` any more: another coordinator was quicker, and may have seen something newer. To be called within a transaction.
+ * `branch` of `repo`, which stood at `was` (undefined: it was not known), now ends with `commits` (first-parent history, newest first, its
+ * head first of all). What stands behind the newest of them that the branch had before stays; what stood after it is replaced. With
+ * `keepTail` a branch that had none of them keeps what it had, and there is a gap. Returns the commits that are new to the branch, newest
+ * first; undefined when the branch does not stand at `was` any more: another coordinator was quicker, and may have seen something newer. To
+ * be called within a transaction.
  */
 export async function recordBranch(
   sql: Sql,

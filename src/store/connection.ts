@@ -184,7 +184,10 @@ const UNREACHABLE = [
   "EPIPE",
   "ETIMEDOUT",
 ];
-/** What a server says that will do it another time: a statement, a wait for a lock or an idle transaction over its limit, a standby that cannot write yet. */
+/**
+ * What a server says that will do it another time: a statement, a wait for a lock or an idle transaction over its limit, a standby that
+ * cannot write yet.
+ */
 const NOT_NOW = ["57014", "55P03", "25P03", "25006"];
 
 /** Not reachable, shutting down, starting up, out of connections or space, or hung up in the middle of it. */

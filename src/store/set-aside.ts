@@ -7,7 +7,8 @@
  *
  * What happened is read from the attempts and from the helpers, so nothing is counted twice and nothing is forgotten. An own failure is one
  * that the machine caused (`machine_fault`); what says nothing about it (canceled, the source missing, the farm's restart, a helper that
- * had nothing to do) stands between without counting. A machine that is set aside gets nothing by the claim (leases.ts); a probe holds a lease like any other work.
+ * had nothing to do) stands between without counting. A machine that is set aside gets nothing by the claim (leases.ts); a probe holds a
+ * lease like any other work.
  */
 import {
   type CoordinatorId,

@@ -32,8 +32,8 @@ export async function overtakenBuilds(
 }
 
 /**
- * Those that wait, and that only a branch which is gone wanted: of commits that no other branch has, and with that branch of another repository. Whether
- * they have begun before does not matter; what somebody asked for stays.
+ * Those that wait, and that only a branch which is gone wanted: of commits that no other branch has, and with that branch of another
+ * repository. Whether they have begun before does not matter; what somebody asked for stays.
  */
 export async function buildsOfGone(sql: Sql, repo: string, branch: string): Promise<BuildId[]> {
   const rows = await sql.query<{ id: number }>(

@@ -190,7 +190,10 @@ function slowLines(again: readonly SlowTest[], now: EpochMs): string[] {
   });
 }
 
-/** $1 build, $2 machine, $3 now, $4 whether to take what avoids this machine, $5 how many of each kind. Each in the order of the index, as it says it. */
+/**
+ * $1 build, $2 machine, $3 now, $4 whether to take what avoids this machine, $5 how many of each kind. Each in the order of the index, as
+ * it says it.
+ */
 export const OFFER: string = `
 (select number, name, expected_ms as "expectedMs", alone, failures > 0 as failed from test
  where build_id = $1 and state = 'waiting' and expected_ms is not null and ($4 or avoid_until is null or avoid_until <= $3 or avoid <> $2)

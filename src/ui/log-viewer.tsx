@@ -1,8 +1,9 @@
 /**
  * One step's log: line numbers with addresses, colours, search with a count, wrapping, following.
  *
- * On the server it is the last lines, as plain rows, with a link to the whole text. In the browser only the rows in sight exist (log-rows.tsx,
- * log-source.ts, scroll-map.ts), so that a log of 1 GB costs no more than a short one. The box keeps its height while it is looked at: nothing below it moves.
+ * On the server it is the last lines, as plain rows, with a link to the whole text. In the browser only the rows in sight exist
+ * (log-rows.tsx, log-source.ts, scroll-map.ts), so that a log of 1 GB costs no more than a short one. The box keeps its height while it is
+ * looked at: nothing below it moves.
  *
  * Follow: on while the log grows and the reader is at its end; scrolling up leaves it, scrolling to the end takes it up again. A log that has
  * ended is not followed: the button then goes to its end, and no more.

@@ -6,9 +6,9 @@
  *                 audit, once for each destination
  *   anything else (-R, unix sockets, X11, an agent) is refused
  *
- * A session is a command of its instance (running-commands.ts). While a channel is open the instance is in use. When the instance ends, or the token is good no more with which the certificate was asked for,
- * every terminal is told why, and the connection is closed. A connection without any channel is closed after IDLE_LIMIT, so that a
- * multiplexing client holds nothing for ever.
+ * A session is a command of its instance (running-commands.ts). While a channel is open the instance is in use. When the instance ends, or
+ * the token is good no more with which the certificate was asked for, every terminal is told why, and the connection is closed. A
+ * connection without any channel is closed after IDLE_LIMIT, so that a multiplexing client holds nothing for ever.
  */
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";

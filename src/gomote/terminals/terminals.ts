@@ -1,8 +1,8 @@
 /**
  * Shells in browsers, of instances whose machines are connected to this coordinator.
  *
- * A shell is a command of its instance (running-commands.ts): it is in the audit and among the commands, it can be killed, it is recorded (recorder.ts), and while it is open the
- * instance is in use. It can be come back to by the person who opened it, and by nobody else.
+ * A shell is a command of its instance (running-commands.ts): it is in the audit and among the commands, it can be killed, it is recorded
+ * (recorder.ts), and while it is open the instance is in use. It can be come back to by the person who opened it, and by nobody else.
  */
 import type { Duplex } from "node:stream";
 import type { Clock } from "../../farm/clock.ts";

@@ -1,4 +1,7 @@
-/** Fetches of people from elsewhere: AT_A_TIME of each go on, and the others wait for one to end, which each does (meter.ts). First come first served. */
+/**
+ * Fetches of people from elsewhere: AT_A_TIME of each go on, and the others wait for one to end, which each does (meter.ts). First come
+ * first served.
+ */
 import type { PersonId } from "../../farm/ids.ts";
 
 export const AT_A_TIME = 4;

@@ -45,7 +45,10 @@ export interface Request {
 export interface Response {
   readonly head: ResponseHead;
   readonly body: Body;
-  /** Must be called once the response is not read any further; after reading the `whole` body the connection is kept if it can be. The first call counts. */
+  /**
+   * Must be called once the response is not read any further; after reading the `whole` body the connection is kept if it can be. The first
+   * call counts.
+   */
   done(whole: boolean): void;
   /** What a failure while reading the body means to the caller. */
   explain(error: unknown): Promise<unknown>;

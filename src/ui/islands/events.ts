@@ -1,8 +1,10 @@
 /**
  * The one connection of an open page to `/events`, shared by all that listens in it.
  *
- * A topic that was published is a hint to look again, so nothing is lost when the connection breaks: after each new connection every listener
- * looks once. Before the first one that is done only for what the farm says was published since the page was asked for. What is followed (a log) has a connection of its own. A hidden page hangs up all, since a browser has only six connections to an HTTP/1.1 server and people keep many tabs.
+ * A topic that was published is a hint to look again, so nothing is lost when the connection breaks: after each new connection every
+ * listener looks once. Before the first one that is done only for what the farm says was published since the page was asked for. What is
+ * followed (a log) has a connection of its own. A hidden page hangs up all, since a browser has only six connections to an HTTP/1.1 server
+ * and people keep many tabs.
  */
 import type { Live } from "../live.ts";
 

@@ -1,7 +1,8 @@
 /**
  * The grid in the browser: arrows move, Enter opens, a card says more about the cell in hand, and rows change as builds do.
  *
- * Rows are replaced one by one, by the server's own HTML for them; new ones come where newer.ts says. What is focused stays focused, by its place: row and column.
+ * Rows are replaced one by one, by the server's own HTML for them; new ones come where newer.ts says. What is focused stays focused, by its
+ * place: row and column.
  */
 
 import { durationText } from "../../farm/duration-text.ts";

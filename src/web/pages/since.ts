@@ -1,4 +1,7 @@
-/** Since when a builder or a test is red, and what did it, for people: the sentences of a build's page, the marks of the grid, the list of the front page. */
+/**
+ * Since when a builder or a test is red, and what did it, for people: the sentences of a build's page, the marks of the grid, the list of
+ * the front page.
+ */
 import { type Edge, lineOfPair, type Standing, standingOf } from "../../builds/culprit.ts";
 import { LOOK_BACK } from "../../builds/narrowing.ts";
 import { alongOther } from "../../builds/pair-edges.ts";
@@ -131,7 +134,10 @@ async function mergedBy(repo: string, { kind, first }: Since, merged: WebDeps["m
   return kind === "commit" && first.merge ? (await merged(repo, first.hash, MERGED)).length : null;
 }
 
-/** "red since a1b2c3d4 Fix the parser by A. Author, green before at 9f8e7d6c"; before it the test that it is about, and the repository when it is another one. */
+/**
+ * "red since a1b2c3d4 Fix the parser by A. Author, green before at 9f8e7d6c"; before it the test that it is about, and the repository when
+ * it is another one.
+ */
 export function redSentence(red: RedRow): string {
   return `${red.test === null ? "" : `${visible(red.test)} `}${sentenceOf(red)}`;
 }

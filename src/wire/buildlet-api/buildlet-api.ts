@@ -47,9 +47,9 @@ export const EXCLUDE_FIELD = "exclude";
 export const ONLY_FIELD = "only";
 
 /**
- * Ours, on POST /removeall of `.`: the machine's lease is over, or another begins. Ours then ends all that runs before it deletes; without this header only
- * files go, since a borrower may empty the folder in which they work; but from a coordinator that never says it, `.` itself is the end. The original
- * ignores it: it knows files only.
+ * Ours, on POST /removeall of `.`: the machine's lease is over, or another begins. Ours then ends all that runs before it deletes; without
+ * this header only files go, since a borrower may empty the folder in which they work; but from a coordinator that never says it, `.`
+ * itself is the end. The original ignores it: it knows files only.
  */
 export const LEASE_HEADER = "Barnraiser-Lease";
 export const LEASE_OVER = "over";
