@@ -1,8 +1,9 @@
 /**
- * Machines that fail or go missing, and who hears of it, through the real coordinator, a mail server and a receiver of webhooks: one that fails the farm
- * three times in a row is set aside, its owner told, and used again once a probe has found it well; one that is missing is reported once, also
- * after the coordinator was started again, and reported back when it returns. A message whose coordinator is killed before it could note that it was
- * sent comes once more under the same id; the receivers here tell such repeats by it, as real ones may. What takes minutes is a jump of the coordinator's clock.
+ * Machines that fail or go missing, and who hears of it, through the real coordinator, a mail server and a receiver of webhooks: one that
+ * fails the farm three times in a row is set aside, its owner told, and used again once a probe has found it well; one that is missing is
+ * reported once, also after the coordinator was started again, and reported back when it returns. A message whose coordinator is killed
+ * before it could note that it was sent comes once more under the same id; the receivers here tell such repeats by it, as real ones may.
+ * What takes minutes is a jump of the coordinator's clock.
  */
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";

@@ -1,6 +1,7 @@
 /**
- * A farm of three coordinators upgraded one by one under load, to a version with one more migration and another agent: meanwhile old and new run side by side,
- * on a database that is the new one's already. No build is lost or doubled, none is charged for it, no test is lost, and pages and live logs work from any of them.
+ * A farm of three coordinators upgraded one by one under load, to a version with one more migration and another agent: meanwhile old and
+ * new run side by side, on a database that is the new one's already. No build is lost or doubled, none is charged for it, no test is lost,
+ * and pages and live logs work from any of them.
  */
 import { join } from "node:path";
 import { expect, test } from "vitest";
