@@ -1,5 +1,15 @@
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
+import { BaseSequencer, type TestSpecification } from "vitest/node";
+
+/** Tests of whole programs begin first: they wait more than they work, and nobody else would be at work while the last of them waits. */
+class ProgramsFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const isOfPrograms = ({ moduleId }: TestSpecification) => Number(moduleId.includes("/e2e/"));
+    return (await super.sort(files)).toSorted((a, b) => isOfPrograms(b) - isOfPrograms(a));
+  }
+}
+
 export default defineConfig({
   // Configurations import the package by name; tests run from source, not from what was built.
   resolve: { alias: { barnraiser: fileURLToPath(new URL("./src/config/farm-config.ts", import.meta.url)) } },
@@ -11,7 +21,8 @@ export default defineConfig({
     // A limit is for what hangs: a computer that is busy with other things takes several times as long as one that is not.
     testTimeout: 90_000,
     hookTimeout: 90_000,
+    sequence: { sequencer: ProgramsFirst },
     pool: "forks",
-    maxWorkers: 2,
+    maxWorkers: 3,
   },
 });

@@ -140,7 +140,7 @@ export class SeveralCoordinators implements AsyncDisposable {
     await using stack = new AsyncDisposableStack();
     const folder = await temporaryFolder();
     stack.defer(() => rm(folder, { recursive: true, force: true, maxRetries: 3 }));
-    const database = stack.use(await SharedDatabase.start(join(folder, "db")));
+    const database = stack.use(await SharedDatabase.start());
     const balancer = stack.use(await Balancer.open(options.random));
     const repository = stack.use(await Repository.make());
     await writeFile(join(folder, "runs"), "");
@@ -233,7 +233,10 @@ export class SeveralCoordinators implements AsyncDisposable {
     );
   }
 
-  /** A simulated machine that runs the original's agent, whose `work.sh` and `tests.sh run` are done here; it comes back whenever its session ends. */
+  /**
+   * A simulated machine that runs the original's agent, whose `work.sh` and `tests.sh run` are done here; it comes back whenever its
+   * session ends.
+   */
   async original(name: string): Promise<AsyncDisposable> {
     const key = await this.key(ORIGINAL_TYPE);
     const stop = new AbortController();

@@ -5,10 +5,11 @@
  *   stopped     it ends, and nothing takes connections until it is started again
  *   silent      it takes connections and answers nobody, as a server behind a broken network does
  */
-import { mkdir, readFile } from "node:fs/promises";
+import { chmod, readFile, rm } from "node:fs/promises";
 import type pg from "pg";
 import { EmbeddedServer } from "../../src/store/embedded-server.ts";
 import { systemClock } from "../../src/store/system-clock.ts";
+import { memoryFolder } from "../../src/store/testing/memory-folder.ts";
 
 const quiet = { debug() {}, info() {}, warn() {}, error() {} };
 
@@ -25,8 +26,9 @@ export class SharedDatabase implements AsyncDisposable {
     this.#server = server;
   }
 
-  static async start(data: string): Promise<SharedDatabase> {
-    await mkdir(data);
+  static async start(): Promise<SharedDatabase> {
+    const data = await memoryFolder("barnraiser-shared-");
+    await chmod(data, 0o711); // the server's own user passes through
     return new SharedDatabase(data, await serve(data));
   }
 
@@ -64,6 +66,7 @@ export class SharedDatabase implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#goOn();
     await this.#server[Symbol.asyncDispose]();
+    await rm(this.#data, { recursive: true, force: true });
   }
 
   #goOn(): void {
