@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readlink, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as library from "@lydell/node-pty";
@@ -79,6 +79,30 @@ test.runIf(process.platform === "linux")(
     running.resume();
     expect(await said.ended).toEqual({ code: 0, signal: null, problem: "" });
     expect([said.out, said.exits]).toEqual(["first\r\nthe end\r\n", 1]);
+  },
+);
+
+test.runIf(process.platform === "linux")(
+  "a program that closed its terminal has not ended, and its window may still change",
+  async () => {
+    const folder = await mkdtemp(join(tmpdir(), "closed-"));
+    onTestFinished(() => rm(folder, { recursive: true }));
+    const wait = (name: string) => `until [ -e ${folder}/${name} ]; do sleep 0.01; done`;
+    const { running, said } = started(`trap '' HUP; echo up; exec <&- >&- 2>&-; ${wait("go")}; exit 3`);
+    said.takes = true;
+    await said.first;
+    running.resume();
+    // The library closes its end some time after it has read that there is nobody at the other.
+    const terminals = async () => {
+      const links = (await readdir("/proc/self/fd")).map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => ""));
+      return (await Promise.all(links)).filter((link) => link === "/dev/ptmx" || link === "/dev/pts/ptmx").length;
+    };
+    while ((await terminals()) > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(said.exits).toBe(0);
+    running.resize(100, 30);
+    await writeFile(join(folder, "go"), "");
+    expect(await said.ended).toEqual({ code: 3, signal: null, problem: "" });
+    expect(said.exits).toBe(1);
   },
 );
 

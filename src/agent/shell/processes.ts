@@ -64,7 +64,12 @@ export function inPty(
     if (!isGone) sink.exited();
     isGone = true;
   };
-  const held = heldToItsEnd(pty, clock, gone, () => input?.close());
+  let open = true;
+  const closing = () => {
+    open = false;
+    input?.close();
+  };
+  const held = heldToItsEnd(pty, clock, gone, closing);
   let over = false;
   pty.onData((data) => {
     if (!sink.output("data", typeof data === "string" ? Buffer.from(data) : data)) held.pause();
@@ -89,7 +94,7 @@ export function inPty(
     drained: () => input?.drained() ?? Promise.resolve(),
     end() {},
     resize(columns, rows) {
-      if (!over) pty.resize(columns, rows);
+      if (!over && open) pty.resize(columns, rows);
     },
     resume: held.resume,
   };
@@ -97,8 +102,8 @@ export function inPty(
 
 /**
  * The library closes a terminal 200 ms after the end of its program, with all that was not read by then. While that is held back it stays open, and
- * HELD_OUTPUT from when it is not. `gone` is called when the library wants to close it, for it says that the program ended only once it is closed;
- * `closing` before it is closed: its number may then be another file's.
+ * HELD_OUTPUT from when it is not. `gone` is called when the library wants to close it and the program has ended, for it says that only once it is closed;
+ * it closes a terminal, too, that its program has closed and outlives. `closing` is called before it is closed: its number may then be another file's.
  */
 function heldToItsEnd(
   pty: Pty,
@@ -112,7 +117,7 @@ function heldToItsEnd(
   if (socket) {
     const destroy = socket.destroy.bind(socket);
     socket.destroy = (error) => {
-      gone();
+      if (hasEnded(pty.pid)) gone();
       if (paused) {
         late = true;
         return socket;
@@ -256,6 +261,16 @@ export function byScript(script: string, command: ShellCommand, { name, columns,
 
 function quoted(word: string): string {
   return `'${word.replaceAll("'", `'\\''`)}'`;
+}
+
+/** Whether the library has heard of it: until then the number is still the process's. */
+function hasEnded(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return false;
+  } catch (error) {
+    return errnoOf(error) === "ESRCH";
+  }
 }
 
 function signalName(number: number | undefined): string | null {
