@@ -156,6 +156,24 @@ test("pipes give all that was printed, also when it is read only long after the 
   if (running.pid !== undefined) process.kill(-running.pid, "SIGKILL"); // what it left
 });
 
+test("input that a command never reads is held back while it runs, and nothing of it is left when it has ended", async () => {
+  const pipes = new OutputPipes(process.platform);
+  const before = (await readdir("/proc/self/fd").catch(() => [])).length;
+  const { said, sink } = listener();
+  said.takes = true;
+  const running = await inPipes(sh("sleep 600 & exec sleep 600"), pipes, systemClock, sink);
+  expect(running.write(Buffer.alloc(5_000_000))).toBe(false);
+  running.end();
+  const drained = running.drained();
+  const pid = running.pid ?? 0;
+  process.kill(pid, "SIGTERM");
+  await drained;
+  process.kill(-pid, "SIGKILL"); // what it left
+  expect(await said.ended).toEqual({ code: null, signal: "TERM", problem: "" });
+  pipes[Symbol.dispose]();
+  expect((await readdir("/proc/self/fd").catch(() => [])).length).toBe(before);
+});
+
 test("a program that there is not is told of by its errno, and no pipe is left open", async () => {
   const pipes = new OutputPipes(process.platform);
   const { sink } = listener();

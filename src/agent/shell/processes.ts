@@ -8,12 +8,15 @@
  * Output is held back, not kept, while whoever reads it is behind.
  */
 import type { ChildProcess } from "node:child_process";
+import { closeSync } from "node:fs";
+import { Socket } from "node:net";
 import { constants } from "node:os";
-import type { Readable } from "node:stream";
+import type { Readable, Writable } from "node:stream";
 import { type Clock, ENOUGH } from "../../farm/clock.ts";
 import { errnoOf, messageOf } from "../../farm/errors.ts";
 import { type Ms, seconds } from "../../farm/ids.ts";
 import type { Exit, Terminal } from "../../wire/buildlet-api/shell.ts";
+import { closeInput, type InputPipe, makeInputPipe } from "../exec/input-pipe.ts";
 import { closePipe, closeWriter, type OutputPipe, type OutputPipes, readerOf, writerOf } from "../exec/output-pipe.ts";
 import type { Pty, PtyModule } from "./pty.ts";
 import { PtyInput } from "./pty-input.ts";
@@ -143,8 +146,8 @@ function heldToItsEnd(
 }
 
 /**
- * Its two outputs are pipes of their own, since a program may open `/dev/stderr` anew (exec/output-pipe.ts). Throws what kept it from starting, as its
- * errno.
+ * Its input and its two outputs are pipes of their own, since a program may open `/dev/stdin` and `/dev/stderr` anew (exec/input-pipe.ts,
+ * exec/output-pipe.ts). Throws what kept it from starting, as its errno.
  */
 export async function inPipes(
   command: ShellCommand,
@@ -152,8 +155,8 @@ export async function inPipes(
   clock: Clock,
   sink: ShellSink,
 ): Promise<ShellProcess> {
-  const { child, stdout, stderr } = await startInPipes(command, await pipes.take(), await pipes.take());
-  const { stdin } = child;
+  const ends = await Promise.all([makeInputPipe(process.platform), pipes.take(), pipes.take()]);
+  const { child, stdin, stdout, stderr } = await startInPipes(command, ...ends);
   stdin?.on("error", () => {}); // it reads no more
   const outputs = [stdout, stderr].filter((stream) => stream !== null);
   let open = outputs.length;
@@ -192,6 +195,7 @@ export async function inPipes(
   }
   child.once("exit", (code, signal) => {
     exit = { code, signal: signal?.replace(/^SIG/, "") ?? null, problem: "" };
+    stdin?.destroy(); // what it started and left may never read it
     sink.exited();
     look();
   });
@@ -215,12 +219,14 @@ export async function inPipes(
 
 interface Started {
   readonly child: ChildProcess;
+  readonly stdin: Writable | null;
   readonly stdout: Readable | null;
   readonly stderr: Readable | null;
 }
 
 async function startInPipes(
   { program, args, dir, env }: ShellCommand,
+  input: InputPipe | undefined,
   out: OutputPipe,
   errors: OutputPipe,
 ): Promise<Started> {
@@ -230,7 +236,7 @@ async function startInPipes(
     const child = spawn(program, args, {
       cwd: dir,
       env: { ...env },
-      stdio: ["pipe", writerOf(out), writerOf(errors)],
+      stdio: [input?.readFd ?? "pipe", writerOf(out), writerOf(errors)],
       detached: process.platform !== "win32", // leads a session and group of its own
       windowsHide: true,
     });
@@ -239,10 +245,13 @@ async function startInPipes(
       child.once("error", reject);
     });
     isStarted = true;
-    return { child, stdout: readerOf(out) ?? child.stdout, stderr: readerOf(errors) ?? child.stderr };
+    const stdin = input ? new Socket({ fd: input.writeFd, readable: false, writable: true }) : child.stdin;
+    return { child, stdin, stdout: readerOf(out) ?? child.stdout, stderr: readerOf(errors) ?? child.stderr };
   } catch (error) {
     throw new Error(errnoOf(error) || messageOf(error), { cause: error });
   } finally {
+    if (input && isStarted) closeSync(input.readFd);
+    else if (input) closeInput(input);
     for (const pipe of [out, errors])
       if (isStarted)
         closeWriter(pipe); // the pipe ends when the command and its descendants have closed theirs

@@ -212,6 +212,34 @@ test.skipIf(process.platform === "win32")(
   },
 );
 
+test.runIf(process.platform === "linux").each([
+  ["cat /dev/stdin", "some words\n", "some words\n"],
+  ["bash /dev/stdin", "echo a script\n", "a script\n"],
+  ["cat; cat /dev/stdin; echo the end", "words\n", "words\nthe end\n"], // opened when nobody writes any more
+])("a command without a terminal may open its input anew: %s", async (command, input, output) => {
+  const shell = await world.open({ ...plain, command });
+  shell.type(input);
+  shell.line.send({ kind: "eof" });
+  await shell.closed;
+  expect([shell.out, shell.errors, shell.exit?.code]).toEqual([output, "", 0]);
+});
+
+test.skipIf(process.platform === "win32")(
+  "megabytes of input arrive whole, and what is not read holds nobody up",
+  async () => {
+    for (const [command, counted] of [
+      ["cat | wc -c", 5_000_000],
+      ["exec 0</dev/null; echo 0", 0],
+    ] as const) {
+      const shell = await world.open({ ...plain, command });
+      shell.line.send({ kind: "data", bytes: Buffer.alloc(5_000_000) });
+      shell.line.send({ kind: "eof" });
+      await shell.closed;
+      expect([Number(shell.out), shell.exit?.code]).toEqual([counted, 0]);
+    }
+  },
+);
+
 test("a command has the environment of /exec, and nothing that is the agent's business only", async () => {
   process.env.GO_BUILD_KEY_PATH = "/secret";
   const shell = await world.open({ ...plain, command: "env" });
