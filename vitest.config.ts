@@ -1,6 +1,7 @@
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 import { BaseSequencer, type TestSpecification } from "vitest/node";
+import { npmTests } from "./scripts/npm-tests.ts";
 
 /** Tests of whole programs begin first: they wait more than they work, and nobody else would be at work while the last of them waits. */
 class ProgramsFirst extends BaseSequencer {
@@ -13,6 +14,7 @@ class ProgramsFirst extends BaseSequencer {
 export default defineConfig({
   // Configurations import the package by name; tests run from source, not from what was built.
   resolve: { alias: { barnraiser: fileURLToPath(new URL("./src/config/farm-config.ts", import.meta.url)) } },
+  define: npmTests(),
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   test: {
     globalSetup: ["src/store/testing/global-setup.ts"],

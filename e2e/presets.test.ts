@@ -13,6 +13,7 @@ import { packTar } from "modern-tar";
 import pg from "pg";
 import { expect, onTestFinished, test } from "vitest";
 import { startOriginalBuildlet } from "../src/machines/testing/original-buildlet.ts";
+import { STUB_JEST } from "../src/npm-tests/testing/stub-jest.ts";
 import { connectionOf } from "../src/store/embedded-server.ts";
 import { builderKey } from "../src/wire/builder-key/builder-key.ts";
 import { Process, root, until } from "./testing/process.ts";
@@ -122,7 +123,7 @@ test("npmPackage(): node's own runner, file by file; a file that fails is the on
   });
 });
 
-test("npmPackage(): vitest by its own list and report; a script that nobody knows is one test", {
+test("npmPackage(): vitest and jest by their own lists, reports and exits; a script that nobody knows is one test", {
   timeout: 240_000,
 }, async () => {
   await using repository = await Repository.make();
@@ -136,15 +137,28 @@ test("npmPackage(): vitest by its own list and report; a script that nobody know
     "package.json": '{ "name": "y", "version": "1.0.0", "scripts": { "test": "node check.js" } }',
     "check.js": "console.log('checked');\n",
   });
+  await using skips = await Repository.make();
+  await skips.commit("With jest", {
+    "package.json": '{ "name": "z", "version": "1.0.0", "devDependencies": { "jest": "file:./jest" } }',
+    ".npmrc": "audit=false\nfund=false\n",
+    "jest/package.json": '{ "name": "jest", "version": "30.0.0", "bin": "jest.js" }',
+    "jest/jest.js": STUB_JEST,
+    "passed.test.js": "",
+    "lib/focused.test.js": "",
+    "skipped.test.js": "",
+    "torn-down-badly.test.js": "",
+  });
   // Instead of what npm would fetch.
   const vitest = dirname(createRequire(import.meta.url).resolve("vitest/package.json"));
   const build = JSON.stringify([`ln -s ${dirname(vitest)} node_modules`]);
   await using farm = await Farm.start(`const { steps, ...rest } = npmPackage({ build: ${build} });
     export default defineFarm({ ${hosts},
-      repos: [{ name: "web", url: ${JSON.stringify(repository.path)} }, { name: "odd", url: ${JSON.stringify(other.path)} }],
+      repos: [{ name: "web", url: ${JSON.stringify(repository.path)} }, { name: "odd", url: ${JSON.stringify(other.path)} },
+        { name: "skips", url: ${JSON.stringify(skips.path)} }],
       builders: [{ name: "linux-amd64", host: "${HOST}", repos: "web", steps: steps.slice(1), ...rest },
-        { name: "linux-amd64-odd", host: "${HOST}", repos: "odd", ...npmPackage() }] });`);
-  const ended = await farm.ended(2);
+        { name: "linux-amd64-odd", host: "${HOST}", repos: "odd", ...npmPackage() },
+        { name: "linux-amd64-skips", host: "${HOST}", repos: "skips", ...npmPackage() }] });`);
+  const ended = await farm.ended(3);
   expect(Object.fromEntries(ended.map(({ builder, outcome, tests }) => [builder, [outcome, tests]]))).toEqual({
     "linux-amd64": [
       "failure",
@@ -154,6 +168,15 @@ test("npmPackage(): vitest by its own list and report; a script that nobody know
       ],
     ],
     "linux-amd64-odd": ["success", [{ name: "npm test", outcome: "success" }]],
+    "linux-amd64-skips": [
+      "failure",
+      [
+        { name: "lib/focused.test.js", outcome: "success" },
+        { name: "passed.test.js", outcome: "success" },
+        { name: "skipped.test.js", outcome: "skipped" },
+        { name: "torn-down-badly.test.js", outcome: "failure" },
+      ],
+    ],
   });
 });
 

@@ -12,6 +12,7 @@
 import { cp, mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import * as esbuild from "esbuild";
+import { npmTests } from "./npm-tests.ts";
 import { packPty } from "./pty-packages.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -68,6 +69,7 @@ export async function build(): Promise<void> {
       format: "esm",
       target: "node24",
       packages: "external",
+      define: npmTests(),
       splitting: true,
       sourcemap: true,
       jsx: "automatic",
