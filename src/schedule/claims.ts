@@ -71,6 +71,8 @@ interface Queue {
   /** Questions that are still worth asking. */
   credits: number;
   asking: number;
+  /** How many of these rest after an error, and hear nothing. */
+  resting: number;
   /** Must ask themselves, whatever others were told. */
   readonly owed: Set<Seat>;
 }
@@ -107,7 +109,7 @@ export class Claims {
     const seat = { offer, seen: -1, asking: false };
     queue.seats.set(offer.id, seat);
     if (offer.holds) queue.owed.add(seat);
-    if (queue.asking === 0) queue.credits = Math.max(queue.credits, 1);
+    if (queue.asking === queue.resting) queue.credits = Math.max(queue.credits, 1);
     this.#pump(queue);
   }
 
@@ -145,7 +147,7 @@ export class Claims {
   #queue(name: string): Queue {
     let queue = this.#queues.get(name);
     if (queue === undefined) {
-      queue = { seats: new Map(), generation: 0, credits: 0, asking: 0, owed: new Set() };
+      queue = { seats: new Map(), generation: 0, credits: 0, asking: 0, resting: 0, owed: new Set() };
       this.#queues.set(name, queue);
     }
     return queue;
@@ -167,7 +169,8 @@ export class Claims {
     const generation = queue.generation;
     try {
       const { lease, waiting, lookAgainAt } = await this.#deps.claim(id);
-      const unasked = Math.max(0, waiting - (queue.asking - 1));
+      const others = queue.asking - queue.resting - 1;
+      const unasked = Math.max(0, waiting - others);
       queue.credits = queue.generation === generation ? unasked : Math.max(queue.credits, unasked);
       if (lease !== undefined) {
         if (queue.seats.get(id) === seat) queue.seats.delete(id);
@@ -184,8 +187,10 @@ export class Claims {
       );
       this.#toTheEnd(queue, seat, -1);
       queue.credits = Math.max(queue.credits, 1); // whoever counts on this answer asks instead
+      queue.resting++;
       this.#pump(queue);
       await this.#deps.clock.sleep(RETRY, this.#signal).catch(() => {});
+      queue.resting--;
       queue.owed.add(seat);
     }
     seat.asking = false;
