@@ -4,7 +4,7 @@ import type { Clock } from "../farm/clock.ts";
 import type { Bus } from "../farm/deps.ts";
 import { FarmError } from "../farm/errors.ts";
 import { machineId } from "../farm/ids.ts";
-import { recordAudit } from "../store/audit.ts";
+import { newAct, recordAudit } from "../store/audit.ts";
 import { type DrainTarget, drain, resume } from "../store/drain.ts";
 import { revokeMachineKey } from "../store/keys.ts";
 import { readmitMachine } from "../store/set-aside.ts";
@@ -24,7 +24,8 @@ export function actions({ sql, bus, clock, builds }: ActionsDeps): Actions {
     entry: { who: string; action: string; subject: string; detail?: string },
     work: (tx: Sql) => Promise<T>,
   ): Promise<T & {}> {
-    const result = await sql.tx(async (tx) => {
+    const act = newAct(clock.now());
+    return sql.tx(async (tx) => {
       const done = await work(tx);
       if (done === undefined || done === null || done === false) {
         throw new FarmError(
@@ -32,10 +33,9 @@ export function actions({ sql, bus, clock, builds }: ActionsDeps): Actions {
           `Cannot ${entry.action} ${entry.subject.replace(":", " ")}: there is none such`,
         );
       }
-      await recordAudit(tx, { at: clock.now(), detail: null, ...entry });
+      await recordAudit(tx, { ...act, detail: null, ...entry });
       return done;
     });
-    return result;
   }
   /** Tells all who work there, or look at it. */
   function tell(target: DrainTarget, hostType: string | undefined): void {

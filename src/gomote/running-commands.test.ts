@@ -3,6 +3,7 @@ import { ms, seconds } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { until } from "../machines/testing/farm-of-machines.ts";
 import type { OriginalBuildletOptions } from "../machines/testing/original-buildlet.ts";
+import { newAct } from "../store/audit.ts";
 import { coordinatorEnded } from "../store/coordinators.ts";
 import { commandBegan, commandOfInstance, killAsked } from "../store/gomote-commands.ts";
 import type { Sql } from "../store/sql.ts";
@@ -62,7 +63,7 @@ test("what a coordinator attended to that ended is ended where it runs still, by
   const [left, killed] = [await begin(), await begin()];
   await running.look();
   expect(await end(farm, left)).toBe("it runs"); // its coordinator lives
-  const entry = { at: NOON, who: ALICE, action: "gomote kill", subject: "gomote:1", detail: "" };
+  const entry = { ...newAct(NOON), who: ALICE, action: "gomote kill", subject: "gomote:1", detail: "" };
   await killAsked(sql, killed, "it was killed by the owner of the machine", entry);
   await coordinatorEnded(sql, coordinator, NOON);
   await sql.query("update lease set parked_until = now() + interval '1 minute'");

@@ -19,6 +19,7 @@ import { FarmError, messageOf } from "../farm/errors.ts";
 import { type CoordinatorId, type EpochMs, epochMs, type Ms, seconds } from "../farm/ids.ts";
 import { Wake } from "../farm/wake.ts";
 import { within } from "../farm/within.ts";
+import { newAct } from "../store/audit.ts";
 import type { Instance } from "../store/gomote.ts";
 import {
   commandBegan,
@@ -101,7 +102,7 @@ export class RunningCommands implements AsyncDisposable {
     const { sql, bus, clock, coordinator } = this.#deps;
     const { who, command, dir, action, detail } = beginning;
     const began = { at: clock.now() };
-    const entry = { at: began.at, who, action, subject: `gomote:${name}`, detail: auditText(detail) };
+    const entry = { ...newAct(began.at), who, action, subject: `gomote:${name}`, detail: auditText(detail) };
     const killed = new AbortController();
     this.#beginning.add(began);
     try {
@@ -126,7 +127,7 @@ export class RunningCommands implements AsyncDisposable {
       throw new FarmError("not-found", `There is no command ${JSON.stringify(number.slice(0, 100))} of ${name}.`);
     if (ran.endedAt !== null) return;
     const subject = `gomote:${name}`;
-    const entry = { at: clock.now(), who, action: "gomote kill", subject, detail: auditText(ran.command) };
+    const entry = { ...newAct(clock.now()), who, action: "gomote kill", subject, detail: auditText(ran.command) };
     await killAsked(sql, ran.id, `it was killed by ${as === "borrower" ? "whoever ran it" : article(as)}`, entry);
     const late = new FarmError(
       "timed-out",

@@ -16,7 +16,7 @@ import type { Clock } from "../farm/clock.ts";
 import { FarmError } from "../farm/errors.ts";
 import { type EpochMs, type Ms, minutes, ms, plus, seconds } from "../farm/ids.ts";
 import type { Person } from "../farm/person.ts";
-import { recordAudit } from "../store/audit.ts";
+import { newAct, recordAudit } from "../store/audit.ts";
 import {
   type AskingDevice,
   answerDevice,
@@ -101,6 +101,7 @@ export class Devices {
     const { sql, clock } = this.#deps;
     const code = readUserCode(typed);
     const now = clock.now();
+    const act = newAct(now);
     return sql.tx(async (tx) => {
       const device =
         code === undefined ? undefined : await answerDevice(tx, code, { person: person.id, ...answer }, now);
@@ -110,7 +111,7 @@ export class Devices {
           `Cannot find what asks with the code ${JSON.stringify(typed.slice(0, 20))}: it was answered, or is older than ${ASKING_KEPT / 60_000} minutes`,
         );
       await recordAudit(tx, {
-        at: now,
+        ...act,
         who: person.email,
         action: answer.allowed ? "let in a program" : "refuse a program",
         subject: `person:${person.id}`,

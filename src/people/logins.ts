@@ -10,7 +10,7 @@ import type { Clock } from "../farm/clock.ts";
 import type { Bus } from "../farm/deps.ts";
 import { type EpochMs, epochMs, type Ms, ms, plus } from "../farm/ids.ts";
 import type { Person } from "../farm/person.ts";
-import { recordAudit } from "../store/audit.ts";
+import { newAct, recordAudit } from "../store/audit.ts";
 import { deleteBrowserSession, insertBrowserSession, signedIn } from "../store/logins.ts";
 import type { Sql } from "../store/sql.ts";
 import { personOf } from "./people.ts";
@@ -45,10 +45,11 @@ export class Logins {
     const longest = plus(madeAt, SESSION_KEPT);
     const expiresAt = proof.by === "token" ? epochMs(Math.min(longest, proof.expiresAt)) : longest;
     const tokenId = proof.by === "token" ? proof.id : null;
+    const act = newAct(madeAt);
     await sql.tx(async (tx) => {
       await insertBrowserSession(tx, { sha256: sha256(secret), personId: person.id, tokenId, madeAt, expiresAt });
       await recordAudit(tx, {
-        at: madeAt,
+        ...act,
         who: person.email,
         action: "login",
         subject: `person:${person.id}`,
@@ -69,11 +70,12 @@ export class Logins {
   async signOut(secret: string): Promise<boolean> {
     if (!SECRET.test(secret)) return false;
     const { sql, bus, clock } = this.#deps;
+    const act = newAct(clock.now());
     const person = await sql.tx(async (tx) => {
       const found = await deleteBrowserSession(tx, sha256(secret));
       if (found)
         await recordAudit(tx, {
-          at: clock.now(),
+          ...act,
           who: found.email,
           action: "logout",
           subject: `person:${found.id}`,

@@ -4,15 +4,18 @@ import { minutes, ms, seconds } from "../farm/ids.ts";
 import type { Role } from "../farm/person.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { peopleOf } from "../store/people.ts";
+import type { Sql } from "../store/sql.ts";
 import { freshDatabase, quiet } from "../store/testing/database.ts";
+import { repeated } from "../store/testing/repeated.ts";
 import { Logins } from "./logins.ts";
 import { readEmail, readRoles, readTokenName } from "./names.ts";
 import { LONGEST_TOKEN, MOST_TOKENS, People, TOKEN_KEPT, USED_EVERY } from "./people.ts";
 
-async function people() {
+async function people(through: (sql: Sql) => Sql = (sql) => sql) {
   const clock = new FakeClock();
   const database = await freshDatabase();
-  const { sql, bus } = database;
+  const { bus } = database;
+  const sql = through(database.sql);
   const topics: string[] = [];
   bus.subscribe("person:", (topic) => topics.push(topic), new AbortController().signal);
   return {
@@ -31,6 +34,24 @@ const refusal = (work: Promise<unknown>): Promise<string> =>
     () => "it was done",
     (error: unknown) => (error instanceof FarmError ? `${error.code}: ${error.message}` : String(error)),
   );
+
+test("what is tried again, since the answer of the database was lost, is in the audit once", async () => {
+  await using farm = await people(repeated);
+  const { sql, bus, clock } = farm;
+  const alice = await farm.people.add("alice@example.org", ["member"], "operator");
+  await farm.people.setRoles("alice@example.org", ["team"], "operator");
+  const { id } = await farm.people.newToken(alice, "laptop", TOKEN_KEPT, "operator");
+  await farm.people.revokeToken(id, alice, "alice@example.org");
+  const logins = new Logins({ sql, bus, clock });
+  await logins.signIn(alice, { by: "openid", issuer: "https://id.example.org" });
+  expect((await farm.audit()).map(({ action }) => action)).toEqual([
+    "add user",
+    "set roles",
+    "new token",
+    "revoke token",
+    "login",
+  ]);
+});
 
 test("a token stands for its person from the moment it is made, and the database does not have it", async () => {
   await using farm = await people();

@@ -21,7 +21,7 @@ import { FarmError, messageOf } from "../farm/errors.ts";
 import { formatDuration } from "../farm/flags.ts";
 import { type EpochMs, epochMs, type Ms, minutes, ms, personId, plus } from "../farm/ids.ts";
 import { type Person, ROLES, type Role, userName } from "../farm/person.ts";
-import { recordAudit } from "../store/audit.ts";
+import { type Act, newAct, recordAudit } from "../store/audit.ts";
 import { deleteLoginsOf } from "../store/logins.ts";
 import {
   insertPerson,
@@ -112,6 +112,7 @@ export class People {
   async add(email: string, roles: readonly Role[], who: string): Promise<Person> {
     const { sql, bus, clock } = this.#deps;
     const created = { id: personId(newId("U")), email: readEmail(email), roles, createdAt: clock.now() };
+    const act = newAct(clock.now());
     await sql.tx(async (tx) => {
       const holder = await insertPerson(tx, created);
       if (holder?.id !== created.id)
@@ -119,18 +120,19 @@ export class People {
           "conflict",
           `Cannot add ${created.email}: ${holder?.email ?? created.email} is here already, with ${rolesText(holder?.roles ?? [])}. -set-roles changes that.`,
         );
-      await this.#record(tx, who, "add user", created.id, `${created.email}, ${rolesText(roles)}`);
+      await this.#record(tx, act, who, "add user", created.id, `${created.email}, ${rolesText(roles)}`);
     });
     bus.publish(`person:${created.id}`);
     return personOf(created);
   }
 
   async setRoles(email: string, roles: readonly Role[], who: string): Promise<Person> {
-    const { sql, bus } = this.#deps;
+    const { sql, bus, clock } = this.#deps;
+    const act = newAct(clock.now());
     const person = await sql.tx(async (tx) => {
       const found = await this.#find(tx, email);
       await setRoles(tx, found.id, roles);
-      await this.#record(tx, who, "set roles", found.id, `${found.email}, ${rolesText(roles)}`);
+      await this.#record(tx, act, who, "set roles", found.id, `${found.email}, ${rolesText(roles)}`);
       return personOf({ ...found, roles });
     });
     bus.publish(`person:${person.id}`);
@@ -140,13 +142,14 @@ export class People {
   /** Takes away every token and every login. */
   async remove(email: string, who: string): Promise<Person> {
     const { sql, bus, clock } = this.#deps;
+    const act = newAct(clock.now());
     const person = await sql.tx(async (tx) => {
       const found = await this.#find(tx, email);
       const now = clock.now();
       await removePerson(tx, found.id, now);
       await revokeTokensOf(tx, found.id, now);
       await deleteLoginsOf(tx, found.id);
-      await this.#record(tx, who, "remove user", found.id, found.email);
+      await this.#record(tx, act, who, "remove user", found.id, found.email);
       return personOf(found);
     });
     bus.publish(`person:${person.id}`);
@@ -181,6 +184,7 @@ export class People {
       madeAt,
       expiresAt: plus(madeAt, expiresIn),
     };
+    const act = newAct(clock.now());
     await sql.tx(async (tx) => {
       const good = (await tokensOf(tx, person.id)).filter((one) => isGood(one, madeAt) && one.id !== token.id);
       if (good.length >= MOST_TOKENS)
@@ -189,7 +193,7 @@ export class People {
           `Cannot make a token for ${person.email}: they have ${good.length} that are good. Revoke one of them first.`,
         );
       await insertToken(tx, token);
-      await this.#record(tx, who, "new token", person.id, `${token.id} ${JSON.stringify(token.name)}`);
+      await this.#record(tx, act, who, "new token", person.id, `${token.id} ${JSON.stringify(token.name)}`);
     });
     bus.publish(`person:${person.id}`);
     return { id: token.id, person, name: token.name, token: text, expiresAt: token.expiresAt };
@@ -203,6 +207,7 @@ export class People {
   /** For good. `of`: whose it must be; null: anybody's. Throws FarmError `not-found`. */
   async revokeToken(id: string, of: Person | null, who: string): Promise<void> {
     const { sql, bus, clock } = this.#deps;
+    const act = newAct(clock.now());
     const person = await sql.tx(async (tx) => {
       const revoked = await revokeToken(tx, id, of?.id ?? null, clock.now());
       if (!revoked) {
@@ -212,7 +217,7 @@ export class People {
           `Cannot revoke ${JSON.stringify(id)}: there is no such token. ${where} shows them.`,
         );
       }
-      await this.#record(tx, who, "revoke token", revoked.personId, id);
+      await this.#record(tx, act, who, "revoke token", revoked.personId, id);
       return revoked.personId;
     });
     bus.publish(`person:${person}`);
@@ -232,8 +237,8 @@ export class People {
     );
   }
 
-  #record(tx: Sql, who: string, action: string, person: string, detail: string): Promise<void> {
-    return recordAudit(tx, { at: this.#deps.clock.now(), who, action, subject: `person:${person}`, detail });
+  #record(tx: Sql, act: Act, who: string, action: string, person: string, detail: string): Promise<void> {
+    return recordAudit(tx, { ...act, who, action, subject: `person:${person}`, detail });
   }
 
   #used(token: TokenRow, now: EpochMs): void {

@@ -18,7 +18,7 @@ import { FarmError } from "../farm/errors.ts";
 import { type BuildId, buildId, type EpochMs } from "../farm/ids.ts";
 import { LEASE_CLASSES, type LeaseClass } from "../farm/lease.ts";
 import { unnamed } from "../farm/person.ts";
-import { recordAudit } from "./audit.ts";
+import { newAct, recordAudit } from "./audit.ts";
 import { endTests, lockTests } from "./left-tests.ts";
 import { at, type Sql } from "./sql.ts";
 
@@ -215,6 +215,7 @@ export async function insertRebuild(
   rebuild: Rebuild,
   now: EpochMs,
 ): Promise<{ build: BuildRef; made: boolean }> {
+  const act = newAct(now);
   return sql.tx(async (tx) => {
     const [old] = await tx.query<RefRow & { root: number }>(
       "select id, repo, commit_id, builder, host_type, coalesce(rebuild_of, id) as root from build where id = $1",
@@ -259,7 +260,7 @@ export async function insertRebuild(
     );
     if (!made) throw notFound(rebuild.of);
     await recordAudit(tx, {
-      at: now,
+      ...act,
       who: rebuild.who,
       action: "rebuild",
       subject: `build:${rebuild.of}`,
@@ -277,6 +278,7 @@ export interface Canceled {
 
 /** Ends a build that is still open, and all that hangs on it. The reason is for everybody; `who` is told whoever may hear it. Throws `not-found`. */
 export async function cancelBuild(sql: Sql, id: BuildId, who: string, now: EpochMs): Promise<Canceled> {
+  const act = newAct(now);
   return sql.tx(async (tx) => {
     await lockTests(tx, { builds: [id] });
     // The attempt first, as everywhere: whoever ends a step at this moment is waited for.
@@ -301,7 +303,7 @@ export async function cancelBuild(sql: Sql, id: BuildId, who: string, now: Epoch
     if (!build) throw notFound(id);
     if (!build.changed) return { build: buildRef(build), changed: false };
     await endTests(tx, [id], reason, now);
-    await recordAudit(tx, { at: now, who, action: "cancel", subject: `build:${id}`, detail: null });
+    await recordAudit(tx, { ...act, who, action: "cancel", subject: `build:${id}`, detail: null });
     return { build: buildRef(build), changed: true };
   });
 }

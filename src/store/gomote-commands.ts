@@ -4,7 +4,11 @@ import { type AuditEntry, audited } from "./audit.ts";
 import { at, type Sql } from "./sql.ts";
 import { type Part, part, statement } from "./statement.ts";
 
-/** Kept of a command's words. */
+/** Kept of a command's words, bytes. */
+const MOST_WORDS = 64 * 1024;
+/** Of these, as many characters stand in lists. */
+export const IN_LISTS: number = 300;
+/** Of a folder, and of how it ended. */
 const LONGEST = 2000;
 
 export interface RanCommand {
@@ -12,6 +16,7 @@ export interface RanCommand {
   readonly instanceId: number;
   readonly instance: string;
   readonly who: string;
+  /** Its words, in short. */
   readonly command: string;
   readonly dir: string;
   readonly startedAt: EpochMs;
@@ -24,9 +29,17 @@ export interface RanCommand {
   readonly recorded: boolean;
 }
 
-const COMMANDS = part`select c.id, g.id as "instanceId", g.name as instance, c.who, c.command, c.dir, c.started_at as "startedAt", c.ended_at as "endedAt",
-    c.state, c.kill, coalesce((select true from gomote_recording r where r.command_id = c.id), false) as recorded
-  from gomote_command c join gomote_instance g on g.id = c.instance_id`;
+/** All that is known of a command. */
+export interface WholeCommand extends RanCommand {
+  readonly words: string;
+  /** How many bytes they were, where not all are kept. */
+  readonly cutFrom: number | null;
+}
+
+const COLUMNS = part`c.id, g.id as "instanceId", g.name as instance, c.who,
+    case when length(c.command) <= ${IN_LISTS} then c.command else left(c.command, ${IN_LISTS}) || '…' end as command, c.dir, c.started_at as "startedAt", c.ended_at as "endedAt",
+    c.state, c.kill, coalesce((select true from gomote_recording r where r.command_id = c.id), false) as recorded`;
+const COMMANDS = part`gomote_command c join gomote_instance g on g.id = c.instance_id`;
 
 /** The number that it has from now on. Nothing runs before it is on disk, together with its entry in the audit. */
 export async function commandBegan(
@@ -43,10 +56,13 @@ export async function commandBegan(
   audit?: AuditEntry,
 ): Promise<number> {
   const { instance, coordinator, who } = command;
+  const words = storable(command.command);
+  const bytes = Buffer.byteLength(words);
   const [row] = await sql.query<{ id: number }>(
     ...statement`${audit ? part`with ${audited(audit)} ` : part``}
-      insert into gomote_command (instance_id, machine_id, coordinator_id, who, command, dir, started_at)
-      values (${instance}, (select l.machine_id from gomote_instance g join lease l on l.id = g.lease_id where g.id = ${instance}), ${coordinator}, ${who}, ${cut(command.command)}, ${cut(command.dir)}, ${at(now)}) returning id`,
+      insert into gomote_command (instance_id, machine_id, coordinator_id, who, command, command_bytes, dir, key, started_at)
+      values (${instance}, (select l.machine_id from gomote_instance g join lease l on l.id = g.lease_id where g.id = ${instance}), ${coordinator}, ${who}, ${beginning(words)}, ${bytes > MOST_WORDS ? bytes : null}, ${cut(command.dir)}, ${audit?.key ?? null}, ${at(now)})
+      on conflict (key) do update set key = excluded.key returning id`,
   );
   return row?.id ?? 0;
 }
@@ -133,7 +149,7 @@ export async function commandsOf(
 ): Promise<RanCommand[]> {
   const [column, whose] = "instance" in of ? [part`c.instance_id`, of.instance] : [part`c.machine_id`, of.machine];
   const newest = (which: Part, before: number) =>
-    part`(${COMMANDS} where (${column}, c.id) > (${whose}, 0) and (${column}, c.id) < (${whose}, ${before}) and ${which}
+    part`(select ${COLUMNS} from ${COMMANDS} where (${column}, c.id) > (${whose}, 0) and (${column}, c.id) < (${whose}, ${before}) and ${which}
       order by ${column} desc, c.id desc limit ${limit})`;
   const { running, id } = after ?? { running: true, id: NEWEST };
   const [runs, ended] = [
@@ -147,12 +163,31 @@ export async function commandsOf(
 
 /** The command of this number, if it is one of the instance. */
 export async function commandOfInstance(sql: Sql, instance: number, number: number): Promise<RanCommand | undefined> {
-  const [row] = await sql.query<RanCommand>(...statement`${COMMANDS} where g.id = ${instance} and c.id = ${number}`);
+  const [row] = await sql.query<RanCommand>(
+    ...statement`select ${COLUMNS} from ${COMMANDS} where g.id = ${instance} and c.id = ${number}`,
+  );
   return row;
 }
 
-/** What PostgreSQL's text can hold, and a page can show. */
+/** The same with all its words. */
+export async function wholeCommand(sql: Sql, instance: number, number: number): Promise<WholeCommand | undefined> {
+  const [row] = await sql.query<WholeCommand>(
+    ...statement`select ${COLUMNS}, c.command as words, c.command_bytes as "cutFrom" from ${COMMANDS} where g.id = ${instance} and c.id = ${number}`,
+  );
+  return row;
+}
+
+/** What PostgreSQL's text can hold. */
+function storable(text: string): string {
+  return text.replaceAll("\0", "\u{fffd}").toWellFormed();
+}
+
+/** MOST_WORDS bytes of `words`, or one character less. */
+function beginning(words: string): string {
+  return new TextDecoder().decode(Buffer.from(words).subarray(0, MOST_WORDS), { stream: true });
+}
+
 function cut(text: string): string {
-  const clean = text.replaceAll("\0", "\u{fffd}").toWellFormed();
+  const clean = storable(text);
   return clean.length <= LONGEST ? clean : `${clean.slice(0, LONGEST).toWellFormed()}…`;
 }

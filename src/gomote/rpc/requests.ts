@@ -2,7 +2,7 @@
 import type { Clock } from "../../farm/clock.ts";
 import { FarmError } from "../../farm/errors.ts";
 import type { Person } from "../../farm/person.ts";
-import { recordAudit } from "../../store/audit.ts";
+import { newAct, recordAudit } from "../../store/audit.ts";
 import type { Instance } from "../../store/gomote.ts";
 import type { Sql } from "../../store/sql.ts";
 import { isRelPath } from "../../wire/buildlet-api/rel-path.ts";
@@ -21,7 +21,7 @@ export type Records = (
 export function recordsOf(sql: Sql, clock: Clock): Records {
   return (person, action, { name }, detail) =>
     recordAudit(sql, {
-      at: clock.now(),
+      ...newAct(clock.now()),
       who: person.email,
       action: `gomote ${action}`,
       subject: `gomote:${name}`,

@@ -18,7 +18,7 @@ import type { Clock } from "../../farm/clock.ts";
 import type { Bus, Log } from "../../farm/deps.ts";
 import { FarmError, messageOf } from "../../farm/errors.ts";
 import { type Ms, minutes, seconds } from "../../farm/ids.ts";
-import { recordAudit } from "../../store/audit.ts";
+import { newAct, recordAudit } from "../../store/audit.ts";
 import { type Instance, instancesById } from "../../store/gomote.ts";
 import { whyTokenEnded } from "../../store/people.ts";
 import type { Sql } from "../../store/sql.ts";
@@ -251,7 +251,13 @@ export class SshClient {
     let recorded = this.#forwards.get(detail);
     if (!recorded) {
       const subject = `gomote:${name}`;
-      const entry = { at: clock.now(), who: email, action: "gomote forward", subject, detail: auditText(detail) };
+      const entry = {
+        ...newAct(clock.now()),
+        who: email,
+        action: "gomote forward",
+        subject,
+        detail: auditText(detail),
+      };
       recorded = recordAudit(sql, entry);
       this.#forwards.set(detail, recorded);
       recorded.catch(() => this.#forwards.delete(detail));

@@ -27,6 +27,7 @@ create table api_token (
 create index api_token_of on api_token (person_id, made_at);
 create index api_token_ends on api_token ((least(expires_at, revoked_at)));
 
+alter table audit add column key text unique; -- of what is done, so that writing it down again adds nothing; null: the change itself is made once
 create index audit_subject on audit (subject, at);          -- what was done to somebody
 
 -- A browser in which somebody is signed in. The row goes when they sign out.

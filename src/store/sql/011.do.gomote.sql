@@ -54,8 +54,10 @@ create table gomote_command (
   machine_id     bigint references machine (id),      -- that of its instance, for whoever looks after it
   coordinator_id text references coordinator (id),    -- which attends to it while it runs; null: none does any more
   who            text not null,
-  command        text not null,                       -- in words, cut where it is long
+  command        text not null,                       -- in words, cut where it is very long
+  command_bytes  bigint,                              -- of all its words where they were cut; null: they were not
   dir            text not null,
+  key            text unique,                         -- that of its entry in the audit, so that beginning it again finds it
   started_at     timestamptz not null,
   ended_at       timestamptz,                         -- null: it runs, or may
   state          text,                                -- Process-State, or why there is none; null: it runs, or may
