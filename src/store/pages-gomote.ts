@@ -1,7 +1,7 @@
 /** Reading for pages: instances that live and that ended, and what runs on them. */
 import type { EpochMs, MachineId } from "../farm/ids.ts";
 import { INSTANCE_COLUMNS, INSTANCES, type Instance } from "./gomote.ts";
-import { NEWEST } from "./gomote-commands.ts";
+import { IN_LISTS, NEWEST } from "./gomote-commands.ts";
 import type { Sql } from "./sql.ts";
 
 /** An instance whether it lives or not. */
@@ -50,7 +50,7 @@ export interface RunningCommand {
 /** What runs on these instances: of each the newest command, and how many there are. */
 export async function runningOnInstances(sql: Sql, instances: readonly number[]): Promise<RunningCommand[]> {
   return sql.query<RunningCommand>(
-    `select distinct on (c.instance_id) c.instance_id as instance, c.command, count(*) over (partition by c.instance_id)::int as count
+    `select distinct on (c.instance_id) c.instance_id as instance, left(c.command, ${IN_LISTS}) as command, count(*) over (partition by c.instance_id)::int as count
      from gomote_command c where c.instance_id = any ($1::bigint[]) and c.ended_at is null order by c.instance_id, c.id desc`,
     [instances],
   );

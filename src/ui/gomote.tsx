@@ -41,6 +41,7 @@ export interface CommandLine {
   readonly instanceId: number;
   readonly instance: string;
   readonly who: string;
+  /** In short. */
   readonly command: string;
   readonly dir: string;
   readonly startedAt: number;
@@ -190,7 +191,9 @@ function CommandTable(props: { lines: readonly CommandLine[]; instances: boolean
       {props.lines.map((line) => (
         <tr key={line.id} data-row>
           <td class="runs">
-            <code>{visible(line.command)}</code>
+            <a href={commandHref(line)}>
+              <code>{visible(line.command)}</code>
+            </a>
             {line.dir === "" ? null : <span class="muted"> in {visible(line.dir)}</span>}
           </td>
           {props.instances ? (
@@ -216,9 +219,14 @@ function CommandTable(props: { lines: readonly CommandLine[]; instances: boolean
   );
 }
 
+/** Also after another instance has the name of its own. */
+export function commandHref({ instanceId, id }: Pick<CommandLine, "instanceId" | "id">): string {
+  return `/gomotes/${instanceId}/commands/${id}`;
+}
+
 /** In the glyphs of a build: a command is its own answer. What runs can be killed; asked again it does no harm. */
-function CommandState({ line }: { line: CommandLine }): JSX.Element {
-  const { id, instanceId, endedAt, state, kill } = line;
+export function CommandState({ line }: { line: CommandLine }): JSX.Element {
+  const { endedAt, state, kill } = line;
   const runs = endedAt === null;
   const look = runs ? STATUS.running : state === "ok" ? STATUS.success : STATUS.failure;
   return (
@@ -231,7 +239,7 @@ function CommandState({ line }: { line: CommandLine }): JSX.Element {
           {runs ? (kill === null ? "it runs" : "it is being killed") : visible(state ?? "nobody knows how")}
         </span>
       </span>
-      {runs ? <Act action={`/gomotes/${instanceId}/commands/${id}/kill`} label="Kill" danger /> : null}
+      {runs ? <Act action={`${commandHref(line)}/kill`} label="Kill" danger /> : null}
     </>
   );
 }

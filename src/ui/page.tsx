@@ -7,6 +7,7 @@ import { type BuildersData, BuildersPage } from "./pages/builders.tsx";
 import { type CommitData, CommitPage } from "./pages/commit.tsx";
 import { type DeviceData, DevicePage } from "./pages/device.tsx";
 import { type GomoteData, GomotePage } from "./pages/gomote.tsx";
+import { type GomoteCommandData, GomoteCommandPage } from "./pages/gomote-command.tsx";
 import { type GomoteFilesData, GomoteFilesPage } from "./pages/gomote-files.tsx";
 import { type GomotesData, GomotesPage } from "./pages/gomotes.tsx";
 import { type GridData, GridPage } from "./pages/grid.tsx";
@@ -46,6 +47,7 @@ export type Page =
   | { readonly name: "device"; readonly data: DeviceData }
   | { readonly name: "gomotes"; readonly data: GomotesData }
   | { readonly name: "gomote"; readonly data: GomoteData }
+  | { readonly name: "gomote-command"; readonly data: GomoteCommandData }
   | { readonly name: "gomote-files"; readonly data: GomoteFilesData };
 
 /** A page with all that is around it: what `?format=json` answers, and what the browser begins with. */
@@ -105,6 +107,8 @@ function Content(props: { envelope: Envelope }): JSX.Element {
       return <GomotesPage data={page.data} />;
     case "gomote":
       return <GomotePage data={page.data} />;
+    case "gomote-command":
+      return <GomoteCommandPage data={page.data} />;
     case "gomote-files":
       return <GomoteFilesPage data={page.data} />;
   }

@@ -11,7 +11,7 @@ import type { RequestListener } from "./front-door.ts";
 
 export const BODY_LIMIT: Ms = minutes(5);
 
-/** Where the body of a PUT is a file for an instance (gomote-file-routes.ts). */
+/** Where a body is a file for an instance (gomote-file-routes.ts). */
 const FILES = /^\/gomotes\/[^/?]+\/files(?:\?|$)/;
 
 /** Hangs up on whoever has not sent all of a request in time; all others are left to `next`. */
@@ -27,7 +27,7 @@ export function limitBodies(clock: Clock, next: RequestListener): RequestListene
         () => ("stream" in request ? request.stream.destroy() : request.destroy()),
         () => {},
       );
-    if (method === "PUT" && FILES.test(url)) response.once("finish", begin);
+    if (FILES.test(url)) response.once("finish", begin);
     else begin();
   };
 }

@@ -2,6 +2,7 @@
  * Files of instances that people borrow, in the browser. They go between it and the machine as they come; nothing is kept here.
  *
  *   /gomotes/NAME/files?path=FOLDER     what lies there                PUT: path of a file, whose bytes are the body
+ *                                                                        POST: path of the folder, the body a form with one file
  *     /files/delete                     POST: path of the folder, name (several) of what goes
  *     /file?path=FILE                   the bytes of one, from a machine that is no Windows
  *     /download?path=FOLDER             the folder as a tar.gz
@@ -16,6 +17,7 @@ import type { HeldInstance } from "../gomote/holdings.ts";
 import { HeldElsewhere } from "../gomote/instances.ts";
 import { want, wantBelow } from "../gomote/rpc/requests.ts";
 import { Meter } from "../gomote/transfers/meter.ts";
+import { readUploadForm } from "../gomote/transfers/upload-form.ts";
 import type { BuildletClient } from "../machines/machine-session.ts";
 import { linesIn } from "../wire/buildlet-api/ls-line.ts";
 import { personOf } from "./acting.ts";
@@ -96,11 +98,25 @@ export function gomoteFileRoutes(
       want(path !== "", "Cannot write a file without its path.");
       wantBelow(path, instance);
       await records(person, "write", instance, path);
-      const { body } = c.req.raw;
-      const bytes = body === null ? Readable.from([]) : Readable.fromWeb(body as never);
-      const file = metered(bytes, path, config().gomote.transferLimitBytes);
-      await machine.client.writeFile(path, 0o644, file, signal);
+      await machine.client.writeFile(path, 0o644, bodyOf(c, path), signal);
       return json(c, 200, { message: `${path} is on ${instance.name}` });
+    });
+  });
+
+  /** For a browser without script, which sends a form. */
+  routes.post("/gomotes/:id/files", async (c) => {
+    const { person } = await personOf(identities, c);
+    const folder = folderOf(c.req.query("path"));
+    return withMachine(c, person, async ({ instance, machine }, signal) => {
+      const { file, fileName, end } = await readUploadForm(bodyOf(c, "the form"), c.req.header("content-type") ?? "");
+      want(fileName !== "", "Cannot upload nothing: choose a file first.");
+      const path = folderOf(folder === "" ? fileName : `${folder}/${fileName}`);
+      wantBelow(path, instance);
+      await records(person, "write", instance, path);
+      await machine.client.writeFile(path, 0o644, file, signal);
+      await end;
+      if (wantsJson(c)) return json(c, 200, { message: `${path} is on ${instance.name}` });
+      return c.redirect(filesOf(instance.name, folder), 303);
     });
   });
 
@@ -123,10 +139,7 @@ export function gomoteFileRoutes(
       await machine.client.removeAll(paths, signal);
       const message = `${paths.length === 1 ? `${paths[0]} is` : `${paths.length} are`} deleted on ${instance.name}`;
       if (wantsJson(c)) return json(c, 200, { message });
-      return c.redirect(
-        `${addressOf(instance.name)}/files${path === "" ? "" : `?path=${encodeURIComponent(path)}`}`,
-        303,
-      );
+      return c.redirect(filesOf(instance.name, path), 303);
     });
   });
 
@@ -171,6 +184,13 @@ export function gomoteFileRoutes(
     return meter;
   }
 
+  /** What is sent, as long as it goes on and is no larger than a file may be. */
+  function bodyOf(c: Ctx, what: string): Meter {
+    const { body } = c.req.raw;
+    const bytes = body === null ? Readable.from([]) : Readable.fromWeb(body as never);
+    return metered(bytes, what, config().gomote.transferLimitBytes);
+  }
+
   /** Reading needs no page of ours, only somebody who is logged in. */
   async function borrowerOf(c: Ctx): Promise<Person> {
     const { who } = await identities.of(c);
@@ -188,6 +208,10 @@ export function gomoteFileRoutes(
 
 function addressOf(instance: string): string {
   return `/gomotes/${encodeURIComponent(instance)}`;
+}
+
+function filesOf(instance: string, folder: string): string {
+  return `${addressOf(instance)}/files${folder === "" ? "" : `?path=${encodeURIComponent(folder)}`}`;
 }
 
 /** As people type it: without slashes around, "." is the work folder. */

@@ -1,5 +1,6 @@
 /** Files in the browser, of an instance whose machine is connected here: what passes, and for how long. */
 import { PassThrough, Readable } from "node:stream";
+import { text } from "node:stream/consumers";
 import { expect, test } from "vitest";
 import { minutes, seconds } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
@@ -76,6 +77,56 @@ test("a file is written as it comes for as long as it moves; one that is too lar
     { error: "Cannot take d/f: it is larger than the limit of 1 KiB" },
   ]);
   expect(files.inUse()).toBe(0);
+});
+
+test("a browser without script sends a form with one file, which is written as it comes; one without a file is refused", async () => {
+  const written = new Map<string, string>();
+  await using files = await fileWeb({
+    writeFile: async (path, _mode, body) => {
+      written.set(path, await text(body as Readable));
+    },
+  });
+  const { web, clock, token } = files;
+  const send = async (file: File | undefined, path: string, more: RequestInit = {}) => {
+    const form = new FormData();
+    if (file) form.append("file", file);
+    const headers = { authorization: `Bearer ${token}`, accept: "text/html" };
+    const answer = await web.get(`${PATH}/files?path=${encodeURIComponent(path)}`, {
+      method: "POST",
+      headers,
+      body: form,
+      ...more,
+    });
+    return [answer.status, answer.headers.get("location") ?? (await answer.text())];
+  };
+  expect(await send(new File(["a <b>"], "ä b.txt"), "d e")).toEqual([303, `${PATH}/files?path=d%20e`]);
+  expect(await send(new File([], "empty"), "")).toEqual([303, `${PATH}/files`]);
+  expect(Object.fromEntries(written)).toEqual({ "d e/ä b.txt": "a <b>", empty: "" });
+  for (const [file, path, why] of [
+    [new File([], ""), "", "choose a file first"],
+    [undefined, "", "the form has no file"],
+    [new File(["x"], "f"), "../..", "one below its work dir"],
+  ] as const)
+    expect(await send(file, path)).toEqual([400, expect.stringContaining(why)]);
+  const foreign = { cookie: `session=${token}`, origin: "https://elsewhere.example" };
+  expect((await send(new File(["x"], "f"), "", { headers: foreign }))[0]).not.toBe(303);
+  web.config = { ...web.config, gomote: { ...web.config.gomote, transferLimitBytes: 1024 } };
+  expect(await send(new File(["x".repeat(4096)], "f"), "")).toEqual([
+    413,
+    expect.stringContaining("larger than the limit of 1 KiB"),
+  ]);
+  const stuck = new PassThrough();
+  stuck.write("--b\r\nContent-Disposition: form-data; name=file; filename=f\r\n");
+  const body = Readable.toWeb(stuck) as ReadableStream;
+  const late = send(undefined, "", {
+    headers: { authorization: `Bearer ${token}`, "content-type": "multipart/form-data; boundary=b" },
+    body,
+    duplex: "half",
+  } as RequestInit);
+  await expect.poll(() => clock.sleeping).toBe(1);
+  await clock.advance(STALL);
+  expect((await late)[1]).toContain("nothing moved for 60 s");
+  expect([files.inUse(), written.size]).toEqual([0, 2]);
 });
 
 test("an instance is in use until its download has been read to the end, or is not wanted any more", async () => {

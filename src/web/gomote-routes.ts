@@ -4,7 +4,7 @@
  *   /gomotes                        mine, and for operators everybody's      POST: type, borrows one
  *   /gomotes/NAME-OR-NUMBER         one
  *     /extend  /destroy             POST, by its borrower                    /end  POST, by whoever looks after its machine
- *     /commands/NUMBER/kill         POST, by whoever sees it
+ *     /commands/NUMBER              one of what was run, with all its words   /kill  POST, by whoever sees it
  *     /files  /file  /download      its files: gomote-file-routes.ts
  *     /recordings/COMMAND.cast      what a shell printed, an asciicast
  *     /shell                        the shell itself: terminal-door.ts
@@ -28,7 +28,7 @@ import { gomoteFileRoutes } from "./gomote-file-routes.ts";
 import type { Waits } from "./gomote-waits.ts";
 import { back, type Ctx, type Env, formOf, json, OWN, positive, send, wantsJson } from "./http.ts";
 import { type Identity, nameOf } from "./identity.ts";
-import { gomoteData, gomotesData, hostOf, instanceAt, placeAt } from "./pages/gomotes.ts";
+import { commandData, gomoteData, gomotesData, hostOf, instanceAt, placeAt } from "./pages/gomotes.ts";
 
 const unpacked = promisify(gunzip);
 const NOTE_LIMIT = 200;
@@ -117,6 +117,19 @@ export function gomoteRoutes(deps: GomoteRoutesDeps, pages: Pages): Hono<Env> {
     const reason = note === "" ? by : `${by}: ${note}`;
     await lending.instances.end({ id, who: nameOf(actor.who), action: "end", reason });
     return done(c, `${name} is ended`, `/gomotes/${id}`);
+  });
+
+  routes.get("/gomotes/:id/commands/:command", async (c) => {
+    const [instance] = await seen(c, await identities.of(c));
+    const number = positive(c.req.param("command"));
+    const data = number === undefined ? undefined : await pages.load(commandData(sql, instance, number));
+    if (!data)
+      throw new FarmError(
+        "not-found",
+        `There is no command ${JSON.stringify(c.req.param("command").slice(0, 100))} of ${instance.name}.`,
+      );
+    const title = `Command ${number} on ${instance.name}`;
+    return pages.answer(c, 200, title, { name: "gomote-command", data }, [`gomote:${instance.id}`], OWN);
   });
 
   routes.post("/gomotes/:id/commands/:command/kill", async (c) => {

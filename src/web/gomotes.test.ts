@@ -2,9 +2,10 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { buildId, minutes, plus, seconds } from "../farm/ids.ts";
 import { cancelBuild } from "../store/builds.ts";
-import { commandEnded } from "../store/gomote-commands.ts";
+import { commandBegan, commandEnded } from "../store/gomote-commands.ts";
 import { deleteRecordings, recordingBegan } from "../store/recordings.ts";
 import { systemClock } from "../store/system-clock.ts";
+import type { GomoteCommandData } from "../ui/pages/gomote-command.tsx";
 import { LENT_TYPE, type Lent, lend } from "./testing/lent.ts";
 import { type TestWeb, TOKEN, testWeb } from "./testing/web.ts";
 
@@ -349,6 +350,41 @@ test("where the machine has no shell for browsers no page offers one", async () 
   expect(await offers()).toEqual([false, false]);
   const instance = await web.get(`/gomotes/${lent.name}`, { headers: { ...headers("alice"), accept: "text/html" } });
   expect(await instance.text()).toContain("has no shell for a browser");
+});
+
+test("a command has a page with all its words, for whoever sees its instance; lists have them in short", async () => {
+  const { sql } = web.database;
+  const began = (command: string) =>
+    commandBegan(
+      sql,
+      { instance: lent.id, coordinator: lent.coordinator, who: lent.alice.email, command, dir: "" },
+      systemClock.now(),
+    );
+  const script = `sh -c for i in 1 2; do\n\techo "<b>$i</b>"\ndone ${"ä".repeat(3000)}`;
+  const [whole, long] = [await began(script), await began(`${"ä".repeat(70_000)}`)];
+  const pathOf = (id: number, instance = lent.id) => `/gomotes/${instance}/commands/${id}`;
+  for (const who of ["alice", "keeper", "operator", "token"] as const)
+    expect((await ask(who, pathOf(whole))).body).toMatchObject({
+      page: { data: { words: script, cutFrom: null, href: `/gomotes/${lent.name}`, line: { id: whole, state: null } } },
+    });
+  const { words, cutFrom } = ((await ask("keeper", pathOf(long))).body.page as { data: GomoteCommandData }).data;
+  expect([words.length, words.at(-1), cutFrom]).toEqual([32_768, "ä", 140_000]);
+  const text = async (path: string) =>
+    (await web.get(path, { headers: { ...headers("keeper"), accept: "text/html" } })).text();
+  expect(await text(pathOf(long))).toContain("It is longer: the farm keeps the first 64 KiB of 136.7 KiB.");
+  expect(await text(pathOf(whole))).toContain("do\n\techo &quot;&lt;b>$i&lt;/b>&quot;\ndone");
+  for (const page of [`/gomotes/${lent.name}`, `/machines/${lent.machine}`]) {
+    const list = await text(page);
+    expect(list).toContain(`href="${pathOf(whole)}"`);
+    expect(list).not.toContain("ä".repeat(301));
+  }
+  expect([(await ask("bob", pathOf(whole))).status, (await ask(undefined, pathOf(whole))).status]).toEqual([403, 401]);
+  for (const path of [pathOf(whole, lent.id - 1), pathOf(999_999), `/gomotes/${lent.id}/commands/x`])
+    expect(await ask("alice", path)).toMatchObject({
+      status: 404,
+      body: { error: expect.stringMatching(/^There is no command/) },
+    });
+  await sql.query("delete from gomote_command where id = any ($1::bigint[])", [[whole, long]]);
 });
 
 test("a recording is forgotten in time once its shell has ended", async () => {

@@ -145,7 +145,7 @@ test("all that runs is told of, however much came after it, and of what ended th
   const ran = (runs: string, count: number) =>
     sql.query(
       `insert into gomote_command (instance_id, coordinator_id, who, command, dir, started_at, ended_at, state)
-       select g.id, $1, 'alice@example.org', $2, 'd', $3, ${runs} from gomote_instance g, generate_series(1, $4::int) order by g.id`,
+       select g.id, $1, 'alice@example.org', $2, $2, $3, ${runs} from gomote_instance g, generate_series(1, $4::int) order by g.id`,
       [COORDINATOR, command, new Date(NOON), count],
     );
   await ran("null, null", 1);

@@ -18,6 +18,8 @@ const HEADER_LIMIT = 8 * 1024;
 export interface UploadForm {
   readonly fields: ReadonlyMap<string, string>;
   readonly file: Readable;
+  /** As whoever sends it has named it, without folders; "": it has no name. */
+  readonly fileName: string;
   /** Resolves when the form ended as it should. */
   readonly end: Promise<void>;
 }
@@ -45,7 +47,7 @@ export function readUploadForm(body: Readable, contentType: string): Promise<Upl
     else if (truncated) fail(refused(`the field ${quoted} is longer than ${LONGEST_FIELD} bytes`));
     else fields.set(name, value);
   });
-  parser.on("file", (name, stream) => {
+  parser.on("file", (name, stream, fileName) => {
     stream.on("error", () => {}); // whoever reads it hears of it
     if (name !== FILE_FIELD || file) {
       stream.resume();
@@ -53,7 +55,7 @@ export function readUploadForm(body: Readable, contentType: string): Promise<Upl
       return;
     }
     file = stream;
-    begun.resolve({ fields, file, end: end.promise });
+    begun.resolve({ fields, file, fileName: fileName ?? "", end: end.promise });
   });
   parser.on("finish", () =>
     file ? end.resolve() : fail(refused(`the form has no file; want a part named "${FILE_FIELD}"`)),

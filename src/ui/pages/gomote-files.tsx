@@ -62,6 +62,12 @@ export function GomoteFilesPage(props: { data: GomoteFilesData }): JSX.Element {
           Download this folder (.tar.gz)
         </a>
         <Upload to={(name) => `${at}/files?path=${encodeURIComponent(path === "" ? name : `${path}/${name}`)}`} />
+        <form method="post" action={to(path)} encType="multipart/form-data" class="upload without-script">
+          <label>
+            Upload a file <input type="file" name="file" required />
+          </label>
+          <button type="submit">Upload</button>
+        </form>
       </div>
       {total < MANY ? null : (
         <form action={`${at}/files`} class="filter">

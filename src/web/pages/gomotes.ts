@@ -5,7 +5,7 @@ import { isLent, mayNotBorrow } from "../../farm/lending.ts";
 import { isOperator, looksAfter, type Rights, rightsOn, type Visitor } from "../../gomote/access.ts";
 import { typesFor } from "../../gomote/instance-types.ts";
 import { type Instance, liveInstances } from "../../store/gomote.ts";
-import { type CommandPlace, commandsOf } from "../../store/gomote-commands.ts";
+import { type CommandPlace, commandsOf, wholeCommand } from "../../store/gomote-commands.ts";
 import {
   type InstanceRow,
   instanceNumbered,
@@ -16,8 +16,9 @@ import {
 import { connected } from "../../store/pages-pools.ts";
 import { queueLines } from "../../store/queue-line.ts";
 import type { Sql } from "../../store/sql.ts";
-import type { CommandPage, InstanceLine, InstanceState } from "../../ui/gomote.tsx";
+import { type CommandPage, type InstanceLine, type InstanceState, instanceHref } from "../../ui/gomote.tsx";
 import type { GomoteData } from "../../ui/pages/gomote.tsx";
+import type { GomoteCommandData } from "../../ui/pages/gomote-command.tsx";
 import type { GomotesData, TypeLine } from "../../ui/pages/gomotes.tsx";
 import type { LentData } from "../../ui/pages/machine.tsx";
 
@@ -96,6 +97,18 @@ export async function gomoteData(
   const [line = lineOf(instance)] = lines;
   const { workingDir, agent } = instance;
   return { line, workingDir, hasShell: agent === "barnraiser", ...rights, commands, server };
+}
+
+/** A command of an instance with all its words. Undefined: there is none of this number. */
+export async function commandData(
+  sql: Sql,
+  instance: InstanceRow,
+  number: number,
+): Promise<GomoteCommandData | undefined> {
+  const ran = await wholeCommand(sql, instance.id, number);
+  if (!ran) return undefined;
+  const { words, cutFrom, ...line } = ran;
+  return { line, words, cutFrom, href: instanceHref(lineOf(instance)) };
 }
 
 /** Who had a machine, and what they ran there, for whoever looks after it. */

@@ -1,6 +1,7 @@
 /** A real browser on a farm of its own. Every page that it opens notes what it complains of, and how far its parts moved. */
 import sparticuz from "@sparticuz/chromium";
 import { type BrowserContextOptions, chromium, type Page } from "playwright-core";
+import type { WebDeps } from "../deps.ts";
 import { buildAssets, type TestWeb, testWeb } from "./web.ts";
 
 export interface TestBrowser extends AsyncDisposable {
@@ -13,9 +14,9 @@ export interface TestBrowser extends AsyncDisposable {
   open(path: string, options?: BrowserContextOptions): Promise<Page & AsyncDisposable>;
 }
 
-export async function testBrowser(): Promise<TestBrowser> {
+export async function testBrowser(deps: Partial<WebDeps> = {}): Promise<TestBrowser> {
   await using stack = new AsyncDisposableStack();
-  const web = stack.use(await testWeb({ assets: await buildAssets() }));
+  const web = stack.use(await testWeb({ assets: await buildAssets(), deps }));
   const executablePath = await sparticuz.executablePath();
   const args = ["--no-sandbox", "--disable-gpu", "--hide-scrollbars"];
   const browser = await chromium.launch({ executablePath, args, headless: true });

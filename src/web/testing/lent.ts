@@ -1,6 +1,6 @@
 /** Machines that people have borrowed, in a seeded farm: without their machines being there, which pages do not need. */
 import { checkFarm } from "../../config/check.ts";
-import { type EpochMs, epochMs, minutes, plus, seconds } from "../../farm/ids.ts";
+import { type CoordinatorId, type EpochMs, epochMs, minutes, plus, seconds } from "../../farm/ids.ts";
 import type { Person } from "../../farm/person.ts";
 import { endInstances, insertInstances, instanceUp } from "../../store/gomote.ts";
 import { commandBegan, commandEnded } from "../../store/gomote-commands.ts";
@@ -22,6 +22,8 @@ export interface Lent {
   readonly name: string;
   readonly id: number;
   readonly machine: string;
+  /** To which it is connected. */
+  readonly coordinator: CoordinatorId;
   /** A token of somebody's. */
   readonly tokens: Readonly<Record<"alice" | "bob" | "keeper" | "operator", string>>;
 }
@@ -76,7 +78,7 @@ export async function lend(web: TestWeb, now: EpochMs = epochMs(Date.now())): Pr
     ...{ alice: await token(alice), bob: await token(bob) },
     ...{ keeper: await token(keeper), operator: await token(operator) },
   };
-  return { alice, bob, keeper, operator, name, id, machine: "lent-0", tokens };
+  return { alice, bob, keeper, operator, name, id, machine: "lent-0", coordinator, tokens };
 }
 
 const LENT = {
