@@ -190,7 +190,7 @@ test("makeProject(): configure, make, and the targets that are tests; a project 
       "include config.mk\nall:\n\techo made > made\nchecked:\n\ttest -f made\nslow: checked\n\ttest $(FLAG) = --fast\ncheck: checked slow\n",
   });
   await using bare = await Repository.make();
-  await bare.commit("Nothing to test", { Makefile: "all:\n\techo made\n" });
+  await bare.commit("Nothing to test", { Makefile: "all:\n\techo made\n", "test/a": "no target", "check/a": "" });
   await using farm = await Farm.start(`export default defineFarm({ ${hosts},
     repos: [{ name: "tool", url: ${JSON.stringify(tool.path)} }, { name: "bare", url: ${JSON.stringify(bare.path)} }],
     builders: [

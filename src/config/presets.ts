@@ -1,5 +1,6 @@
 /** Ready steps for `steps:`. */
 import type { StepInput } from "./input.ts";
+import { DOES_TARGET } from "./make-target.ts";
 
 /** Each command a step of its own, in order. */
 export function script(...commands: readonly string[]): readonly StepInput[] {
@@ -14,7 +15,7 @@ export function autodetect(): readonly StepInput[] {
   return [{ name: "detect and test", command: DETECT }];
 }
 
-const DETECT = `run() { echo "+ $*"; "$@"; }
+const DETECT = `${DOES_TARGET}run() { echo "+ $*"; "$@"; }
 need() { command -v "$1" >/dev/null 2>&1 || { echo "Found $2, but this machine has no $1. Install it, or say what to run: -run 'COMMAND'" >&2; exit 1; }; }
 if [ -f package.json ]; then
   need npm package.json
@@ -35,8 +36,8 @@ elif [ -f pyproject.toml ] || [ -f setup.py ]; then
   run python -m pytest
 elif [ -f Makefile ] || [ -f makefile ] || [ -f GNUmakefile ]; then
   need make "a Makefile"
-  if make -n check >/dev/null 2>&1; then run make check
-  elif make -n test >/dev/null 2>&1; then run make && run make test
+  if does check; then run make check
+  elif does test; then run make && run make test
   else run make; fi
 else
   echo "Found no package.json, go.mod, Cargo.toml, pyproject.toml, setup.py or Makefile at the root of this repository." >&2
