@@ -122,6 +122,8 @@ test("a failed test runs once more on a machine that is free, though no helper w
   const m1 = await farm.connect("linux", "m1", { script });
   const id = await planTests(database, testsSpec(["last"], { helpers: 1 }));
   await vi.waitFor(() => expect(tries).toBe(1));
+  const invited = "select from test_run where helpers_from is not null";
+  await vi.waitFor(async () => expect(await database.sql.query(invited)).toHaveLength(1));
   const m2 = await farm.connect("linux", "m2", { script });
   gate.resolve();
   expect(await endedBuild(database, id)).toMatchObject({ outcome: "success", flaky_tests: 1 });

@@ -131,7 +131,7 @@ export async function workOff(deps: TestsDeps, job: TestsJob, signal: AbortSigna
     }
     const waited = idle.forLong();
     if (waited !== undefined) {
-      await job.say(`waiting for ${turn.running} tests on other machines, ${durationText(waited)} so far\n`);
+      await job.say(`waiting ${waitText(turn, clock.now())}, ${durationText(waited)} so far\n`);
     }
     const linger = HELPER_IDLE_FOR - idle.since();
     const soon = turn.again !== null && turn.again - clock.now() <= HELPER_IDLE_FOR;
@@ -143,6 +143,18 @@ export async function workOff(deps: TestsDeps, job: TestsJob, signal: AbortSigna
     );
     await news.wait(limited(limit, turn.again, clock.now()), AbortSignal.any([signal, job.machine.gone]));
   }
+}
+
+/** What a machine waits for that has nothing to do. */
+export function waitText(
+  { running, kept }: Pick<Extract<TurnResult, { next: "wait" }>, "running" | "kept">,
+  now: EpochMs,
+): string {
+  const others = running > 0 ? [`for ${running} ${running === 1 ? "test" : "tests"} on other machines`] : [];
+  if (kept === null) return others.join();
+  const more = kept.count > 1 ? ` and ${kept.count - 1} more` : "";
+  const most = durationText(ms(Math.max(0, kept.until - now)));
+  return [...others, `up to ${most} for another machine to run "${shown(kept.name)}"${more} once more`].join(", and ");
 }
 
 /** How long a machine has had nothing to do. */

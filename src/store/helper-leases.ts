@@ -143,30 +143,41 @@ export async function helperJob(sql: Sql, lease: LeaseId): Promise<HelperJob | u
   };
 }
 
-/** Whether another machine may take what this one has failed: one that works for the build, or a free one that may join. */
-export async function anotherMay({ tx, run, rules, now }: Turn): Promise<boolean> {
-  const { main, helpers, wanted } = run.working;
-  if (main + helpers + wanted > 1) return true;
+/**
+ * Whether another machine may take what this one has failed: one that works for the build, or a free one that may join. That a helper is wanted
+ * says nothing: on a busy farm nobody comes, and the machine that has failed it would stand idle while others wait for one.
+ */
+export async function anotherMay({ tx, run, rules, worker, now }: Turn): Promise<boolean> {
+  const { main, helpers } = run.working;
+  if (main + helpers > 1) return true;
   if (!run.invited || rules.helpers === 0) return false;
-  const [free] = await tx.query(
+  const [other] = await tx.query(
     `with pausing as (${PAUSING})
-     select from pausing, build b join machine m on m.host_type = b.host_type join session s on s.machine_id = m.id
-     where b.id = $1 and s.closed_at is null and m.drained_at is null and m.set_aside_at is null
+     select from helper h join lease l on l.id = h.lease_id
+     where h.build_id = $1 and l.state = 'held' and l.parked_until is null and l.id <> $3 -- it came since the turn began
+     union all
+     select from pausing, build b join host_type h on h.name = b.host_type join machine m on m.host_type = h.name
+       join session s on s.machine_id = m.id
+     where b.id = $1 and s.closed_at is null and h.drained_at is null and m.drained_at is null and m.set_aside_at is null
        and m.id <> all (pausing.machines) and not exists (select from lease where session_id = s.id and state = 'held') limit 1`,
-    [run.build, at(now)],
+    [run.build, at(now), worker.lease],
   );
-  return free !== undefined;
+  return other !== undefined;
 }
 
-/** How many helpers there must be, however little is left: one more while a test waits for another machine than the only one that works. */
-export async function neededAnyway({ tx, run, now }: Turn): Promise<number> {
+/**
+ * How many helpers there must be, however little is left: one more while a test waits for another machine than the only one that works, and one
+ * is free.
+ */
+export async function neededAnyway(turn: Turn): Promise<number> {
+  const { tx, run, now } = turn;
   const { main, helpers } = run.working;
   if (main + helpers > 1) return 0;
   const [waits] = await tx.query(
     "select from test where build_id = $1 and state = 'waiting' and avoid is not null and avoid_until > $2 limit 1",
     [run.build, at(now)],
   );
-  return waits === undefined ? 0 : helpers + 1;
+  return waits !== undefined && (await anotherMay(turn)) ? helpers + 1 : 0;
 }
 
 /**

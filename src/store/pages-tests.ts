@@ -117,6 +117,26 @@ export async function testSums(sql: Sql, build: number): Promise<TestSums | unde
   return row;
 }
 
+/** What is left of a build's tests when it is for another machine than the one that failed it. */
+export interface KeptTests {
+  /** The one that does not wait for that longer than `until`; the others may, for a little longer. */
+  readonly name: string;
+  readonly until: number;
+  readonly count: number;
+}
+
+/** null: some wait for no machine more than for another, or none does. */
+export async function onlyKeptTests(sql: Sql, build: number): Promise<KeptTests | null> {
+  const [row] = await sql.query<KeptTests>(
+    `select name, avoid_until as until, (count(*) over ())::integer as count from test
+     where build_id = $1 and state = 'waiting' and avoid is not null and avoid_until is not null
+       and not exists (select from test where build_id = $1 and state = 'waiting' and (avoid is null or avoid_until is null))
+     order by avoid_until, number limit 1`,
+    [build],
+  );
+  return row ?? null;
+}
+
 export interface TestMachine {
   readonly name: string;
   readonly hostType: string;

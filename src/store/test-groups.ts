@@ -203,11 +203,19 @@ union all
  where build_id = $1 and state = 'waiting' and expected_ms is null and ($4 or avoid_until is null or avoid_until <= $3 or avoid <> $2)
  order by expected_ms desc nulls last, number limit $5)`;
 
-/** When the first of the tests that avoid this machine may run here after all. */
-export async function nextTry({ tx, worker, now }: Turn): Promise<EpochMs | null> {
-  const [row] = await tx.query<{ until: number | null }>(
-    "select min(avoid_until) as until from test where build_id = $1 and state = 'waiting' and avoid = $2 and avoid_until > $3",
+/** Tests that wait for another machine than the one whose turn it is. */
+export interface KeptTests {
+  /** The one that may run here after all before the others, and when. */
+  readonly name: string;
+  readonly until: EpochMs;
+  readonly count: number;
+}
+
+export async function keptTests({ tx, worker, now }: Turn): Promise<KeptTests | null> {
+  const [row] = await tx.query<KeptTests>(
+    `select name, avoid_until as until, (count(*) over ())::integer as count from test
+     where build_id = $1 and state = 'waiting' and avoid = $2 and avoid_until > $3 order by avoid_until, number limit 1`,
     [worker.build, worker.machine, at(now)],
   );
-  return row?.until == null ? null : epochMs(row.until);
+  return row ?? null;
 }

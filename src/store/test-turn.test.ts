@@ -1,5 +1,5 @@
 import { expect, test, vi } from "vitest";
-import { attemptId, ms } from "../farm/ids.ts";
+import { attemptId, type CoordinatorId, ms, plus } from "../farm/ids.ts";
 import { beginAttempt, giveUpAttempt } from "./attempts.ts";
 import { cancelBuild } from "./builds.ts";
 import { helpersMayCome } from "./helper-leases.ts";
@@ -9,7 +9,7 @@ import { heldGroup, OFFER, storeReportsRemoved } from "./test-groups.ts";
 import { storeTests } from "./test-run.ts";
 import { testTurn } from "./test-turn.ts";
 import { freshDatabase, type TestDatabase } from "./testing/database.ts";
-import { addBuild, addCoordinator, NOON } from "./testing/farm.ts";
+import { addBuild, addCoordinator, addMachine, NOON } from "./testing/farm.ts";
 import { RULES, TESTS, workerOf } from "./testing/tests.ts";
 
 /** A build whose attempt runs. */
@@ -220,4 +220,51 @@ test("what a turn is offered comes out of its index in order, however many tests
     .join("\n");
   expect(plan.match(/Index Scan using test_waiting on test/g)?.length).toBe(2);
   expect(plan).not.toContain("Sort");
+});
+
+/** A build with one test that failed on its own machine, and may have a helper; that machine's next turn, and what is in the way of its help. */
+async function failedOnce(sql: Sql) {
+  const main = await running(sql);
+  await storeTests(sql, main, TESTS.slice(0, 1), "", NOON);
+  await helpersMayCome(sql, main.build, RULES, NOON);
+  const rules = { ...RULES, elsewhereFirst: ms(60_000) };
+  const turn = await testTurn(sql, main, undefined, rules, NOON);
+  if (turn.next !== "group") throw new Error("There is no group");
+  const ran = { result: "failure", final: false, durationMs: 1, shareMs: null, from: 0, to: 0 } as const;
+  const done = {
+    group: turn.group.id,
+    status: "exit status 1",
+    line: "",
+    log: undefined,
+    tests: [{ number: 1, ...ran }],
+  };
+  const next = (end?: typeof done) => testTurn(sql, main, end, rules, plus(NOON, ms(19_000)));
+  const [by] = await sql.query<{ id: CoordinatorId }>("select id from coordinator");
+  if (!by) throw new Error("There is no coordinator");
+  return { main, done, next, coordinator: by.id };
+}
+
+test("a failed test waits for another machine while one is free: its name and how long at most are known; once none is, it runs here", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const { done, next, coordinator } = await failedOnce(sql);
+  const free = await addMachine(sql, "linux", "free", coordinator);
+  const until = plus(NOON, ms(79_000));
+  const kept = { name: "a", until, count: 1 };
+  expect(await next(done)).toEqual({ next: "wait", again: until, running: 0, kept, helpersWanted: true });
+  expect(await next()).toMatchObject({ next: "wait", kept });
+  await sql.query("update session set closed_at = now() where id = $1", [free.id]);
+  expect(await next()).toMatchObject({ next: "group", group: { tests: [{ name: "a" }] } });
+  await next({ ...done, group: 2 });
+  expect(await sql.query("select from lease where state = 'wanted'")).toEqual([]);
+});
+
+test("on a busy farm a failed test runs once more where it failed, though a helper is wanted that nobody gives", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const { main, done, next } = await failedOnce(sql);
+  await sql.query("update test_run set known_ms = 1000000");
+  await helpersMayCome(sql, main.build, RULES, NOON);
+  expect(await sql.query("select from lease where state = 'wanted'")).toHaveLength(1);
+  expect(await next(done)).toMatchObject({ next: "group", group: { tests: [{ name: "a" }] } });
 });

@@ -28,9 +28,11 @@ import { part, statement } from "./statement.ts";
 import {
   chooseNext,
   chooseSlow,
+  type GroupTest,
   heldGroup,
+  type KeptTests,
+  keptTests,
   NONE_SLOW,
-  nextTry,
   slowTests,
   storeTurn,
   type TestGroup,
@@ -72,8 +74,14 @@ export interface GroupEnd {
 /** What a turn comes to. */
 export type TurnResult =
   | { readonly next: "group"; readonly group: TestGroup; readonly helpersWanted: boolean }
-  /** Others run what is left, or what waits is not for this machine before `again`. */
-  | { readonly next: "wait"; readonly again: EpochMs | null; readonly running: number; readonly helpersWanted: boolean }
+  /** Others run what is left, or what waits is `kept` for others; before `again` nothing is for this machine. */
+  | {
+      readonly next: "wait";
+      readonly again: EpochMs | null;
+      readonly running: number;
+      readonly kept: KeptTests | null;
+      readonly helpersWanted: boolean;
+    }
   /** All tests have ended, and the build with them. `unattended`: by this turn, and nobody drives the build's own machine who hears of it. */
   | { readonly next: "over"; readonly counts: TestCounts; readonly unattended: boolean }
   /** The lease is not held any more, or nobody wants the build. */
@@ -109,15 +117,23 @@ async function goOn(turn: Turn, elsewhere: boolean): Promise<TurnResult> {
   const given = run.given ? await heldGroup(tx, worker) : undefined; // by this very turn, whose answer got lost
   const least = elsewhere || wanted > 0 ? await neededAnyway(turn) : 0;
   const others = main + helpers + wanted > 1 || least > 0;
-  const next = takes && !given ? await chooseNext(turn, others) : [];
+  const next = takes && !given ? await nextHere(turn, others) : [];
   const helpersWanted = await adjustHelpers(turn, least);
   const slow = takes && !given && next.length === 0 ? await slowTests(turn) : NONE_SLOW;
   const made = await storeTurn(turn, next.length > 0 ? next : chooseSlow(turn, slow.tests));
   const group = given ?? made;
   if (group) return { next: "group", group, helpersWanted };
-  const tries = [slow.next, run.waiting > 0 ? await nextTry(turn) : null].filter((each) => each !== null);
+  const kept = run.waiting > 0 ? await keptTests(turn) : null;
+  const tries = [slow.next, kept?.until ?? null].filter((each) => each !== null);
   const again = tries.length === 0 ? null : epochMs(Math.min(...tries));
-  return { next: "wait", again, running: run.running, helpersWanted };
+  return { next: "wait", again, running: run.running, kept, helpersWanted };
+}
+
+/** `others`: what failed here is for others first. Once there is nothing else, it waits for them while there are any, and no longer. */
+async function nextHere(turn: Turn, others: boolean): Promise<GroupTest[]> {
+  const next = await chooseNext(turn, others);
+  if (next.length > 0 || !others || turn.run.waiting === 0 || (await anotherMay(turn))) return next;
+  return chooseNext(turn, false);
 }
 
 /** It should run once more, on another machine. */
@@ -147,8 +163,8 @@ async function settle(turn: Turn, done: GroupEnd): Promise<void> {
     from_byte: from,
     to_byte: to,
   }));
-  const avoidUntil =
-    done.tests.some(goesElsewhere) && (await anotherMay(turn)) ? plus(now, rules.elsewhereFirst) : null;
+  const elsewhere = done.tests.some(goesElsewhere) && (run.working.wanted > 0 || (await anotherMay(turn)));
+  const avoidUntil = elsewhere ? plus(now, rules.elsewhereFirst) : null;
   const numbers = ran.map(({ number }) => number);
   const [settled] = await tx.query<{ ended: boolean; tests: SettledRow[] }>(
     ...statement`with ${logEnded(done.log)}, g as (

@@ -46,6 +46,8 @@ export interface TestsData {
   readonly ended: number;
   readonly skipped: number;
   readonly running: number;
+  /** None runs, and all that wait are for another machine than the one that failed them, the first of them until then. */
+  readonly kept: { readonly name: string; readonly until: number; readonly count: number } | null;
   readonly failed: number;
   readonly flaky: number;
   readonly failures: readonly FailedTest[];

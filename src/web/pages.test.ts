@@ -306,6 +306,30 @@ test("/b/ID of a build whose machine is gone says that others run its tests; /qu
   await sql.query("update lease set parked_until = null where id = $1", [lease]);
 });
 
+test("/b/ID of a build whose last test is for another machine says which one it waits with, and how long at most", async () => {
+  const { sql } = web.database;
+  const { running } = web.seeded;
+  const until = new Date(new FakeClock().now() + 41_000).toISOString();
+  await sql.query(
+    `with r as (
+       insert into test_run (build_id, listed_at, total, waiting, known_ms, unknown) values ($1, now(), 2, 1, 0, 1)
+     )
+     insert into test (build_id, number, name, state, outcome, failures, avoid, avoid_until)
+     values ($1, 1, 't 1', 'ended', 'success', 0, null, null), ($1, 2, 't 7', 'waiting', null, 1, 1, $2)`,
+    [running, until],
+  );
+  expect(plainText(await page(`/b/${running}`))).toContain(
+    "waits for another machine to run “t 7” once more (up to 50 more seconds)",
+  );
+  await sql.query("update test set state = 'running' where build_id = $1 and number = 2", [running]);
+  await sql.query("update test_run set waiting = 0, running = 1 where build_id = $1", [running]);
+  expect(plainText(await page(`/b/${running}`))).toMatch(/is running “[a-z]+” 1\/2 for/);
+  await sql.query(
+    "with t as (delete from test where build_id = $1), r as (delete from test_run where build_id = $1) select 1",
+    [running],
+  );
+});
+
 test("/b/ID says what became of the snapshot of the attempt that is shown", async () => {
   const { sql } = web.database;
   const note = "not kept: packed it is larger than the limit of 3 MiB (snapshot.limit of the builder)";

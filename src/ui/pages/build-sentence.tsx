@@ -59,6 +59,13 @@ export function Sentence(props: { data: BuildData }): JSX.Element {
             {name} waits for <Name text={away.machine} /> to come back <Limit at={away.until} />
           </>
         );
+      if (tests !== null && tests.kept !== null)
+        return (
+          <>
+            {name} waits for another machine to run “{visible(tests.kept.name)}”
+            {tests.kept.count > 1 ? ` and ${tests.kept.count - 1} more` : ""} once more <Limit at={tests.kept.until} />
+          </>
+        );
       return (
         <>
           {name} is running{step ? <> {step}</> : null}

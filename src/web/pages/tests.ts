@@ -1,6 +1,7 @@
 /** Data of the tests on `/b/ID`, and of `/b/ID/test/NUMBER`, which leads to a test's place in the log. */
 import type { Status } from "../../farm/build.ts";
 import {
+  onlyKeptTests,
   TEST_FILTERS,
   type TestFilter,
   type TestPlace,
@@ -52,11 +53,13 @@ export async function testsData(
   const q = (asked.q ?? "").slice(0, 200);
   const after = positionOf(asked.after);
   const rows = (which: TestFilter): Promise<TestRow[]> => testRows(sql, build, which, "", START, SHOWN);
-  const [page, failed, flakes, machines] = await Promise.all([
+  const idle = sums.running === 0 && sums.ended < sums.total;
+  const [page, failed, flakes, machines, kept] = await Promise.all([
     testRows(sql, build, filter, q, after, ROWS + 1),
     sums.failed > 0 ? rows("failed") : [],
     sums.flaky > 0 ? rows("flaky") : [],
     testMachines(sql, build),
+    idle ? onlyKeptTests(sql, build) : null,
   ]);
   const shown = page.slice(0, ROWS);
   const last = shown.at(-1);
@@ -65,6 +68,7 @@ export async function testsData(
     total,
     ended,
     running,
+    kept,
     failed: sums.failed,
     flaky: sums.flaky,
     skipped: sums.skipped,
