@@ -39,7 +39,7 @@ test("archives travel from a file, from standard input and from a URL, and back"
   expect(listed.split("\n")).toContain("deep/a b");
   expect(await gomote(["gettar", "-dir=nowhere", FIRST])).toMatchObject({
     status: 1,
-    stderr: expect.stringContaining("no such file or directory"),
+    stderr: `# gomote gettar: Cannot read nowhere of ${FIRST}: There is no "nowhere" on ${FIRST}: it was deleted, or has another name.\n`,
   });
   expect((await gomote(["gettar", "-dir=from-file/deep/a b", FIRST])).stderr).toContain("it is a file");
 });

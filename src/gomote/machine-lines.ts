@@ -110,13 +110,13 @@ export class MachineLines {
   }
 
   async #elsewhere(coordinator: CoordinatorId, instance: number, signal: AbortSignal): Promise<MachineLine> {
-    const { clock, peers, signature } = this.#deps;
+    const { clock, log, peers, signature } = this.#deps;
     const target = `${PEER_SHELL_PATH}?instance=${instance}`;
     const name = `Coordinator ${coordinator}`;
     const dial = (stop: AbortSignal) => peers.connect(coordinator, stop);
     const fields = [["Authorization", signature.authorization(target, coordinator)]] as const;
-    const request = { target, protocol: SHELL_UPGRADE, fields };
-    const { socket, protocol } = await switched({ name, clock, dial, gone: NEVER }, request, signal);
+    const request = { target, doing: "open a shell", protocol: SHELL_UPGRADE, fields };
+    const { socket, protocol } = await switched({ name, clock, log, dial, gone: NEVER }, request, signal);
     return { duplex: socket, speaks: protocol === SSH ? "ssh" : "frames" };
   }
 }

@@ -15,6 +15,7 @@ import { FarmError } from "../farm/errors.ts";
 import type { Person } from "../farm/person.ts";
 import type { HeldInstance } from "../gomote/holdings.ts";
 import { HeldElsewhere } from "../gomote/instances.ts";
+import { listed, packed } from "../gomote/machine-files.ts";
 import { want, wantBelow } from "../gomote/rpc/requests.ts";
 import { Meter } from "../gomote/transfers/meter.ts";
 import { readUploadForm } from "../gomote/transfers/upload-form.ts";
@@ -24,7 +25,7 @@ import { personOf } from "./acting.ts";
 import type { Pages } from "./answering.ts";
 import type { WebDeps } from "./deps.ts";
 import { type Ctx, type Env, formOf, json, OWN, positive, valuesOf, wantsJson } from "./http.ts";
-import { filesData, listingError } from "./pages/gomote-files.ts";
+import { filesData } from "./pages/gomote-files.ts";
 import { passOn } from "./pass-on.ts";
 
 /** Deleted at once. */
@@ -73,11 +74,10 @@ export function gomoteFileRoutes(
   routes.get("/gomotes/:id/files", async (c) => {
     const person = await borrowerOf(c);
     const path = folderOf(c.req.query("path"));
-    return withMachine(c, person, async ({ instance, machine }, signal) => {
+    return withMachine(c, person, async (held, signal) => {
+      const { instance } = held;
       wantBelow(path || ".", instance);
-      const listing = await machine.client.readLs(path || ".", {}, signal).catch((error: unknown) => {
-        throw listingError(error, path || ".", instance.name);
-      });
+      const listing = await listed(held, path || ".", {}, signal);
       const view = {
         instance: instance.name,
         path,
@@ -146,17 +146,18 @@ export function gomoteFileRoutes(
   routes.get("/gomotes/:id/file", async (c) => {
     const person = await borrowerOf(c);
     const path = folderOf(c.req.query("path"));
-    return withMachine(c, person, async ({ instance, machine }, signal) => {
+    return withMachine(c, person, async (held, signal) => {
+      const { instance, machine } = held;
       want(path !== "", "Cannot send a file without its path.");
       wantBelow(path, instance);
       want(
         sendsFiles(instance),
         `Cannot send a file from ${instance.name} by itself, its machine runs Windows: download its folder.`,
       );
-      const listing = await machine.client.readLs(path, {}, signal).catch((error: unknown) => {
-        throw listingError(error, path, instance.name);
-      });
-      want(await isFile(listing), `Cannot send ${JSON.stringify(path.slice(0, 200))}: it is no file.`);
+      want(
+        await isFile(await listed(held, path, {}, signal)),
+        `Cannot send ${JSON.stringify(path.slice(0, 200))}: it is no file.`,
+      );
       await records(person, "read", instance, path);
       return attachment(
         metered(Readable.fromWeb(fileOf(machine.client, path, signal) as never), path),
@@ -169,11 +170,12 @@ export function gomoteFileRoutes(
   routes.get("/gomotes/:id/download", async (c) => {
     const person = await borrowerOf(c);
     const path = folderOf(c.req.query("path"));
-    return withMachine(c, person, async ({ instance, machine }, signal) => {
+    return withMachine(c, person, async (held, signal) => {
+      const { instance } = held;
       wantBelow(path || ".", instance);
       await records(person, "read", instance, path || ".");
       const name = `${path.split("/").at(-1) || instance.name}.tar.gz`;
-      const body = metered(await machine.client.readTgz(path || ".", signal), name);
+      const body = metered(await packed(held, path || ".", signal), name);
       return attachment(body, "application/gzip", name);
     });
   });

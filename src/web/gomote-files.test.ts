@@ -39,6 +39,10 @@ async function fileWeb(client: Partial<BuildletClient>): Promise<FileWeb> {
 
 const PATH = "/gomotes/alice-linux-0";
 
+/** Of an empty work folder; all else is a file. */
+const listing = async (path: string) =>
+  Readable.from(path === "." ? [] : [Buffer.from("-rw-r--r--\t\t3\t2026-11-23T17:00:05Z\n")]);
+
 function put({ web, token }: FileWeb, body: Readable): Promise<Response> {
   const headers = { authorization: `Bearer ${token}`, accept: "application/json" };
   const init = { method: "PUT", headers, body: Readable.toWeb(body) as ReadableStream, duplex: "half" } as const;
@@ -136,7 +140,7 @@ test("an instance is in use until its download has been read to the end, or is n
     bodies.push(body);
     return body;
   };
-  await using files = await fileWeb({ readTgz });
+  await using files = await fileWeb({ readTgz, readLs: listing });
   const { web, token } = files;
   const download = () => web.get(`${PATH}/download`, { headers: { authorization: `Bearer ${token}` } });
   const [whole, left] = [await download(), await download()];
@@ -150,7 +154,7 @@ test("an instance is in use until its download has been read to the end, or is n
 test("a download of which nothing is read is given up, and the instance is not in use any more", async () => {
   await using files = await fileWeb({
     readTgz: async () => Readable.from(Array<Buffer>(64).fill(Buffer.alloc(1 << 18)), { objectMode: false }),
-    readLs: async () => Readable.from([Buffer.from("-rw-r--r--\t\t3\t2026-11-23T17:00:05Z\n")]),
+    readLs: listing,
     exec: async (_, take) => {
       for (let piece = 0; piece < 64; piece++) await take(Buffer.alloc(1 << 18));
       return { state: "ok", ok: true };
@@ -178,7 +182,7 @@ test("whoever asks for the head of a file or of a folder leaves nothing that the
       signals.push(given);
       return packed;
     },
-    readLs: async () => Readable.from([Buffer.from("-rw-r--r--\t\t3\t2026-11-23T17:00:05Z\n")]),
+    readLs: listing,
     exec: (_request, _take, given) => {
       signals.push(given);
       return standing.promise;

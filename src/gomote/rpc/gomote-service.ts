@@ -7,7 +7,7 @@
  */
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import type { FarmConfig } from "../../config/effective.ts";
-import { type Code, FarmError } from "../../farm/errors.ts";
+import { FarmError } from "../../farm/errors.ts";
 import type { Person } from "../../farm/person.ts";
 import type { Instance } from "../../store/gomote.ts";
 import { linesIn } from "../../wire/buildlet-api/ls-line.ts";
@@ -21,6 +21,7 @@ import type { Creations } from "../creations.ts";
 import type { HeldInstance } from "../holdings.ts";
 import { typesFor } from "../instance-types.ts";
 import type { Instances } from "../instances.ts";
+import { listed, packed } from "../machine-files.ts";
 import { webUrl } from "../transfers/guarded-fetch.ts";
 import type { Transfers } from "../transfers/transfers.ts";
 import { emptyWorkDir, isWorkDir } from "../work-dir.ts";
@@ -28,7 +29,7 @@ import { callerOf, originOf } from "./calls.ts";
 import { type Commands, execForm } from "./commands.ts";
 import type { SshKeys } from "./faces.ts";
 import { type Records, want, wantBelow } from "./requests.ts";
-import { notDone } from "./rpc-error.ts";
+import { orAborted, orRefused } from "./rpc-error.ts";
 
 /** Of one answer, with as much for what is around it. */
 const ANSWER_LIMIT = 4 * 1024 ** 2 - 1024;
@@ -63,12 +64,12 @@ export function gomoteService(deps: GomoteServiceDeps): ServiceImpl<typeof Gomot
     const { gomoteId, directory, recursive, digest, skipFiles } = request;
     want(gomoteId !== "", "Cannot list a directory without a gomote_id.");
     want(directory !== "", `Cannot list a directory without its name; "." is the work dir.`);
-    const { machine, instance, over } = await instances.held(callerOf(context), gomoteId);
-    using _ = instances.keep(instance);
-    wantBelow(directory, instance);
+    const held = await instances.held(callerOf(context), gomoteId);
+    using _ = instances.keep(held.instance);
+    wantBelow(directory, held.instance);
     const skip = skipFiles.filter((path) => path !== "");
-    const signal = AbortSignal.any([context.signal, over]);
-    yield* linesIn(await machine.client.readLs(directory, { recursive, digest, skip }, signal));
+    const signal = AbortSignal.any([context.signal, held.over]);
+    yield* linesIn(await orAborted(listed(held, directory, { recursive, digest, skip }, signal)));
   }
 
   return {
@@ -142,7 +143,8 @@ export function gomoteService(deps: GomoteServiceDeps): ServiceImpl<typeof Gomot
     async readTGZToURL({ gomoteId, directory }, context) {
       const dir = directory || ".";
       const person = callerOf(context);
-      const { machine, instance, over } = await instances.held(person, gomoteId);
+      const held = await instances.held(person, gomoteId);
+      const { instance, over } = held;
       wantBelow(dir, instance);
       await records(person, "read", instance, dir);
       // The archive goes on arriving when the call has ended, and the instance is in use until it has come.
@@ -152,7 +154,7 @@ export function gomoteService(deps: GomoteServiceDeps): ServiceImpl<typeof Gomot
       const leave = () => left.abort(new FarmError("canceled", "Whoever asked for the archive left"));
       context.signal.addEventListener("abort", leave, { once: true });
       try {
-        const body = await orAborted(machine.client.readTgz(dir, AbortSignal.any([left.signal, over])));
+        const body = await orAborted(packed(held, dir, AbortSignal.any([left.signal, over])));
         const name = `${instance.name}.tar.gz`;
         const { url, whole } = await orAborted(transfers.keep(person, originOf(context), name, body));
         whole.then(done, done);
@@ -227,29 +229,4 @@ function described(instance: Instance) {
     expires: BigInt(Math.floor(instance.expiresAt / 1000)),
     workingDir: instance.workingDir ?? "",
   };
-}
-
-/** Of these a caller hears what became of the work; the other codes are told as they are. */
-const NOT_DONE: ReadonlySet<Code> = new Set(["bad-request", "not-found", "gone", "timed-out", "machine-broken"]);
-
-/** A refusal that says nothing about the machine: the original command takes it for "not done". */
-async function orAborted<T>(work: Promise<T>): Promise<T> {
-  return await orElse(work, (error) => {
-    throw notDone(error);
-  });
-}
-
-async function orRefused<T>(work: Promise<T>): Promise<T> {
-  return await orElse(work, (error) => {
-    throw new FarmError("conflict", error.message, { cause: error });
-  });
-}
-
-async function orElse<T>(work: Promise<T>, refuse: (error: FarmError) => never): Promise<T> {
-  try {
-    return await work;
-  } catch (error) {
-    if (error instanceof FarmError && NOT_DONE.has(error.code)) refuse(error);
-    throw error;
-  }
 }

@@ -22,11 +22,13 @@ import type { Gomote } from "../../wire/gomote/gen/barnraiser_pb.ts";
 import type { Holds } from "../holds.ts";
 import { allTypes } from "../instance-types.ts";
 import type { Instances } from "../instances.ts";
+import { listed } from "../machine-files.ts";
 import type { RunningCommands } from "../running-commands.ts";
 import { Meter } from "../transfers/meter.ts";
 import { callerOf } from "./calls.ts";
 import { OutputQueue } from "./output-queue.ts";
 import { type Records, want, wantBelow } from "./requests.ts";
+import { orAborted } from "./rpc-error.ts";
 
 /** Named in the command that runs them. */
 const MOST_TESTS = 50;
@@ -80,11 +82,11 @@ export function ownService(deps: OwnServiceDeps): ServiceImpl<typeof Gomote> {
 
     async *listFolder({ gomoteId, directory, skip }, context) {
       want(directory !== "", `Cannot list a directory without its name; "." is the work dir.`);
-      const { machine, instance, over } = await instances.held(callerOf(context), gomoteId);
-      using _ = instances.keep(instance);
-      wantBelow(directory, instance);
+      const held = await instances.held(callerOf(context), gomoteId);
+      using _ = instances.keep(held.instance);
+      wantBelow(directory, held.instance);
       const options = { recursive: true, digest: true, skip, nul: true };
-      const listing = await machine.client.readLs(directory, options, AbortSignal.any([context.signal, over]));
+      const listing = await orAborted(listed(held, directory, options, AbortSignal.any([context.signal, held.over])));
       for await (const lines of inMessages(listing)) yield { lines };
     },
 

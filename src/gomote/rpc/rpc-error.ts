@@ -1,8 +1,8 @@
 /** Errors as a client of gRPC is told them: the codes of farm/errors.ts, and a sentence. What is none of ours is logged whole and told as internal. */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { type Code, ConnectError } from "@connectrpc/connect";
+import { ConnectError, type Code as GrpcCode } from "@connectrpc/connect";
 import type { Log } from "../../farm/deps.ts";
-import { CODES, FarmError, messageOf } from "../../farm/errors.ts";
+import { CODES, type Code, FarmError } from "../../farm/errors.ts";
 import { commandExit } from "../../wire/gomote/command-exit.ts";
 import { CommandExitSchema } from "../../wire/gomote/gen/barnraiser_pb.ts";
 
@@ -30,18 +30,38 @@ export function commandKilled(reason: string): ConnectError {
   return aborted({ exitStatus: KILLED, processState: reason });
 }
 
-/** What was to be written or read could not be, and the machine is well. */
-export function notDone(reason: unknown): ConnectError {
-  return new ConnectError(messageOf(reason), ABORTED as Code, undefined, undefined, reason);
+/** Of these a caller hears what became of the work; the other codes are told as they are. */
+const NOT_DONE: ReadonlySet<Code> = new Set(["bad-request", "not-found", "gone", "timed-out", "machine-broken"]);
+
+/** What was to be written or read could not be, and the machine is well: the original command takes it for "not done". */
+export async function orAborted<T>(work: Promise<T>): Promise<T> {
+  return await orElse(work, (error) => {
+    throw new ConnectError(error.message, ABORTED as GrpcCode, undefined, undefined, error);
+  });
+}
+
+export async function orRefused<T>(work: Promise<T>): Promise<T> {
+  return await orElse(work, (error) => {
+    throw new FarmError("conflict", error.message, { cause: error });
+  });
+}
+
+async function orElse<T>(work: Promise<T>, refuse: (error: FarmError) => never): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    if (error instanceof FarmError && NOT_DONE.has(error.code)) refuse(error);
+    throw error;
+  }
 }
 
 function aborted(exit: MessageInitShape<typeof CommandExitSchema>): ConnectError {
-  return new ConnectError(exit.processState ?? "", ABORTED as Code, undefined, [
+  return new ConnectError(exit.processState ?? "", ABORTED as GrpcCode, undefined, [
     { desc: CommandExitSchema, value: create(CommandExitSchema, exit) },
   ]);
 }
 
-/** Numbers of gRPC's codes are those of Code. */
+/** `code` is one of gRPC's own numbers. */
 function failed(code: number, message: string): ConnectError {
-  return new ConnectError(message, code as Code);
+  return new ConnectError(message, code as GrpcCode);
 }

@@ -285,7 +285,7 @@ test("[gomote 40] an archive is fetched without credentials, and begins while th
   const rest = Promise.withResolvers<void>();
   machine.behave.tgz = () => rest.promise;
   const { url } = (await alice.call("ReadTGZToURL", { gomote_id, directory: "" })) as { url: string };
-  expect(machine.calls).toEqual(["GET /tgz dir=."]);
+  expect(machine.calls).toEqual(["GET /ls dir=.&recursive=false&digest=false", "GET /tgz dir=."]);
   const fetched = get(url);
   const head = await get(url, "HEAD");
   expect([head.status, head.headers["content-disposition"], head.headers["cache-control"]]).toEqual([
@@ -308,6 +308,25 @@ test("[gomote 40] an archive is fetched without credentials, and begins while th
     403,
     "Cannot download: this farm did not sign the URL, or it was changed since.\n",
   ]);
+});
+
+test("a folder that is not there, and what is none, is told as that, and never packed", async () => {
+  await using farm = await gomoteFarm();
+  const { machine, alice, gomote_id } = await withInstance(farm);
+  const read = (directory: string) => alice.call("ReadTGZToURL", { gomote_id, directory });
+  machine.behave.missing = "gone";
+  const gone = {
+    code: CODE.aborted,
+    details: `There is no "gone" on ${gomote_id}: it was deleted, or has another name.`,
+  };
+  expect(await read("gone")).toEqual(gone);
+  expect(await alice.call("ListDirectory", { gomote_id, directory: "gone" })).toEqual(gone);
+  machine.behave.ls = "-rw-r--r--\t\t3\t2026-11-23T17:00:05Z\n";
+  expect(await read("go/VERSION")).toEqual({
+    code: CODE.aborted,
+    details: `Cannot read "go/VERSION" of ${gomote_id} as a folder: it is a file, or a link.`,
+  });
+  expect(machine.calls.filter((call) => call.startsWith("GET /tgz"))).toEqual([]);
 });
 
 test("a machine that breaks off ends a download short, never as if it were whole", async () => {

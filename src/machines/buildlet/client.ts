@@ -2,10 +2,11 @@
  * The buildlet's HTTP API as calls (machine-session.ts BuildletClient).
  *
  * A refusal (4xx, and 500 of /ls) becomes `bad-request`, since the machine is well and another would say the same; a 5xx, an answer that is
- * not HTTP and a missing trailer become `machine-broken`. The machine's own words, up to 4 KiB of them, are in the message.
+ * not HTTP and a missing trailer become `machine-broken`. The message is the machine's own words, up to 4 KiB of them (refusal.ts).
  * `status`, `workDir` and `exec` have to begin to answer within HEAD_LIMIT, the others take what their work takes.
  */
 import { type Duplex, Readable } from "node:stream";
+import type { Log } from "../../farm/deps.ts";
 import { FarmError } from "../../farm/errors.ts";
 import { type Ms, ms, seconds } from "../../farm/ids.ts";
 import { RECONNECT_WITHIN } from "../../farm/lease.ts";
@@ -31,6 +32,7 @@ import { SHELL_PATH, SHELL_UPGRADE } from "../../wire/buildlet-api/shell.ts";
 import { fieldValues, type HeaderField } from "../../wire/revdial/http-head.ts";
 import type { BuildletClient, ExecRequest, ExecResult, LsOptions, SnapshotBody, Unpacked } from "../machine-session.ts";
 import { Exchanges, type ExchangesOptions, type Request, type Response } from "./exchange.ts";
+import { refusal } from "./refusal.ts";
 import { switched } from "./switched.ts";
 
 const HEAD_LIMIT: Ms = ms(EXEC_HEAD_LIMIT_MS);
@@ -43,8 +45,12 @@ const ANSWER_LIMIT = 1024 * 1024;
 const EXCLUDE_LIMIT = 8 * 1024;
 const LS_LIMIT = 256 * 1024 * 1024;
 
+export interface HttpBuildletOptions extends ExchangesOptions {
+  readonly log: Log;
+}
+
 export class HttpBuildlet implements BuildletClient {
-  readonly #options: ExchangesOptions;
+  readonly #options: HttpBuildletOptions;
   readonly #name: string;
   readonly #exchanges: Exchanges;
   readonly #aloneFor: () => Ms;
@@ -52,7 +58,7 @@ export class HttpBuildlet implements BuildletClient {
   #workDir: string | undefined;
 
   /** `aloneFor`: how long a command may go on when nobody follows it. */
-  constructor(options: ExchangesOptions, aloneFor: () => Ms = () => RECONNECT_WITHIN) {
+  constructor(options: HttpBuildletOptions, aloneFor: () => Ms = () => RECONNECT_WITHIN) {
     this.#options = options;
     this.#aloneFor = aloneFor;
     this.#name = options.name;
@@ -65,7 +71,11 @@ export class HttpBuildlet implements BuildletClient {
   }
 
   async status(signal?: AbortSignal): Promise<{ readonly version: number }> {
-    const text = await this.#text({ method: "GET", target: "/status", headLimit: HEAD_LIMIT }, ANSWER_LIMIT, signal);
+    const text = await this.#text(
+      { method: "GET", target: "/status", doing: "ask for the version", headLimit: HEAD_LIMIT },
+      ANSWER_LIMIT,
+      signal,
+    );
     let version: unknown;
     try {
       version = (JSON.parse(text) as { Version?: unknown } | null)?.Version;
@@ -78,7 +88,7 @@ export class HttpBuildlet implements BuildletClient {
 
   async workDir(signal?: AbortSignal): Promise<string> {
     this.#workDir ??= await this.#text(
-      { method: "GET", target: "/workdir", headLimit: HEAD_LIMIT },
+      { method: "GET", target: "/workdir", doing: "ask for the work dir", headLimit: HEAD_LIMIT },
       ANSWER_LIMIT,
       signal,
     );
@@ -86,66 +96,72 @@ export class HttpBuildlet implements BuildletClient {
   }
 
   async removeAll(paths: readonly string[], signal?: AbortSignal): Promise<void> {
-    await this.#post("/removeall", new URLSearchParams(paths.map((path): [string, string] => ["path", path])), signal);
+    const form = new URLSearchParams(paths.map((path): [string, string] => ["path", path]));
+    await this.#post("/removeall", "delete files", form, signal);
   }
 
   async cleanUp(signal?: AbortSignal): Promise<void> {
-    await this.#post("/removeall", new URLSearchParams({ path: "." }), signal, [[LEASE_HEADER, LEASE_OVER]]);
+    const fields = [[LEASE_HEADER, LEASE_OVER]] as const;
+    await this.#post("/removeall", "empty the machine", new URLSearchParams({ path: "." }), signal, fields);
   }
 
   async writeTgz(dir: string, body: Readable, signal?: AbortSignal): Promise<Unpacked> {
     const target = `/writetgz?${new URLSearchParams({ dir })}`;
     const fields = [[SYMLINKS_HEADER, SYMLINKS_KEEP] as const];
-    const response = await this.#ask({ method: "PUT", target, type: "application/octet-stream", fields, body }, signal);
+    const doing = `unpack an archive in ${quoted(dir || ".")}`;
+    const type = "application/octet-stream";
+    const response = await this.#ask({ method: "PUT", target, doing, type, fields, body }, signal);
     await this.#collect(response, ANSWER_LIMIT, "refuse");
     const [skipped = ""] = fieldValues(response.head, SKIPPED_HEADER);
     return { skippedLinks: /^\d{1,9}$/.test(skipped) ? Number(skipped) : undefined };
   }
 
   async writeTgzFromUrl(dir: string, url: string, signal?: AbortSignal): Promise<void> {
-    await this.#post(`/writetgz?${new URLSearchParams({ dir })}`, new URLSearchParams({ url }), signal);
+    await this.#post(
+      `/writetgz?${new URLSearchParams({ dir })}`,
+      "fetch an archive",
+      new URLSearchParams({ url }),
+      signal,
+    );
   }
 
   async writeFile(path: string, mode: number, body: Uint8Array | Readable, signal?: AbortSignal): Promise<void> {
     const target = `/write?${new URLSearchParams({ path, mode: String(mode) })}`; // decimal, as the other end reads it
-    await this.#text({ method: "PUT", target, type: "application/octet-stream", body }, ANSWER_LIMIT, signal);
+    const doing = `write ${quoted(path)}`;
+    await this.#text({ method: "PUT", target, doing, type: "application/octet-stream", body }, ANSWER_LIMIT, signal);
   }
 
   async readTgz(dir: string, signal?: AbortSignal): Promise<Readable> {
-    const response = await this.#ask({ method: "GET", target: `/tgz?${new URLSearchParams({ dir })}` }, signal);
-    return this.#stream(response);
+    return this.#stream(await this.#ask(packing(dir, new URLSearchParams({ dir })), signal));
   }
 
   async readFiles(dir: string, names: readonly string[], signal?: AbortSignal): Promise<Readable> {
     const query = new URLSearchParams({ dir });
     for (const name of names) query.append(ONLY_FIELD, name);
-    const response = await this.#ask({ method: "GET", target: `/tgz?${query}` }, signal);
-    return this.#stream(response);
+    return this.#stream(await this.#ask(packing(dir, query), signal));
   }
 
   async readSnapshot(dir: string, exclude: readonly string[], signal?: AbortSignal): Promise<SnapshotBody> {
     const query = new URLSearchParams({ dir });
     for (const line of exclude) query.append(EXCLUDE_FIELD, line);
     // A head may have 16 KiB where it arrives; what does not fit there is left out here.
-    const target = `/tgz?${query}`;
-    const fits = target.length <= EXCLUDE_LIMIT;
+    const whole = packing(dir, query);
+    const fits = whole.target.length <= EXCLUDE_LIMIT;
     const fields = [[SNAPSHOT_HEADER, SNAPSHOT_BESIDE] as const];
-    const response = await this.#ask(
-      { method: "GET", target: fits ? target : `/tgz?${new URLSearchParams({ dir })}`, fields },
-      signal,
-    );
+    const request = fits ? whole : packing(dir, new URLSearchParams({ dir }));
+    const response = await this.#ask({ ...request, fields }, signal);
     const [how] = fieldValues(response.head, SNAPSHOT_HEADER);
     const body = this.#stream(response);
     return { body, excluded: exclude.length === 0 || (fits && how === SNAPSHOT_BESIDE) };
   }
 
   async ls(dir: string, options: LsOptions, signal?: AbortSignal): Promise<string[]> {
-    const response = await this.#ask({ method: "GET", target: `/ls?${lsQuery(dir, options)}` }, signal);
+    const response = await this.#ask(listing(dir, options), signal);
     return linesOf(await this.#collect(response, LS_LIMIT, "too-large"));
   }
 
   async readLs(dir: string, options: LsOptions, signal?: AbortSignal): Promise<Readable> {
-    const response = await this.#ask({ method: "GET", target: `/ls?${lsQuery(dir, options)}` }, signal);
+    const response = await this.#ask(listing(dir, options), signal);
     return this.#stream(response);
   }
 
@@ -158,7 +174,7 @@ export class HttpBuildlet implements BuildletClient {
     const body = Buffer.from(encodeExecForm({ cmd, args, dir, env, path, system, debug }));
     const fields = execution ? executionFields({ ...execution, aloneFor: this.#aloneFor() }) : [];
     const response = await this.#ask(
-      { method: "POST", target: "/exec", type: FORM, fields, body, headLimit: HEAD_LIMIT },
+      { method: "POST", target: "/exec", doing: `run ${quoted(cmd)}`, type: FORM, fields, body, headLimit: HEAD_LIMIT },
       signal,
     );
     if (execution) execution.began?.(executionAge(response.head), executionLength(response.head));
@@ -172,11 +188,12 @@ export class HttpBuildlet implements BuildletClient {
   }
 
   async endExecution(id: string, signal?: AbortSignal): Promise<void> {
-    await this.#post(EXEC_END_PATH, new URLSearchParams({ id }), signal);
+    await this.#post(EXEC_END_PATH, "end a command", new URLSearchParams({ id }), signal);
   }
 
   async openShell(signal?: AbortSignal): Promise<Duplex> {
-    return (await switched(this.#options, { target: SHELL_PATH, protocol: SHELL_UPGRADE }, signal)).socket;
+    const request = { target: SHELL_PATH, doing: "open a shell", protocol: SHELL_UPGRADE };
+    return (await switched(this.#options, request, signal)).socket;
   }
 
   async connectSsh(user: string, authorizedKey: string, signal?: AbortSignal): Promise<Duplex> {
@@ -184,22 +201,24 @@ export class HttpBuildlet implements BuildletClient {
       ["X-Go-Ssh-User", user],
       ["X-Go-Authorized-Key", authorizedKey],
     ] as const;
-    return (await switched(this.#options, { target: "/connect-ssh", protocol: "ssh", fields }, signal)).socket;
+    const request = { target: "/connect-ssh", doing: "reach the machine's ssh server", protocol: "ssh", fields };
+    return (await switched(this.#options, request, signal)).socket;
   }
 
   async halt(): Promise<void> {
-    const request: Request = { method: "POST", target: "/halt", type: FORM, headLimit: HALT_LIMIT };
+    const request: Request = { method: "POST", target: "/halt", doing: "halt it", type: FORM, headLimit: HALT_LIMIT };
     await this.#text(request, ANSWER_LIMIT).catch(() => {});
   }
 
   async #post(
     target: string,
+    doing: string,
     form: URLSearchParams,
     signal: AbortSignal | undefined,
     fields: readonly HeaderField[] = [],
   ): Promise<void> {
     const body = Buffer.from(form.toString());
-    await this.#text({ method: "POST", target, type: FORM, fields, body }, ANSWER_LIMIT, signal);
+    await this.#text({ method: "POST", target, doing, type: FORM, fields, body }, ANSWER_LIMIT, signal);
   }
 
   /** The response to `request` once its status is 200; otherwise its words as an error. */
@@ -208,11 +227,11 @@ export class HttpBuildlet implements BuildletClient {
     const { status } = response.head;
     if (status === 200) return response;
     const words = (await this.#collect(response, ERROR_LIMIT, "cut").catch(() => "")).trim();
-    const what = `${request.method} ${request.target.split("?", 1)[0]}`;
-    const message = `Machine ${JSON.stringify(this.#name)} answered ${what} with ${status}: ${words || "no reason given"}`;
+    const call = `${request.method} ${request.target.split("?", 1)[0]}`;
     // A folder that is not there, or cannot be read, is a 500 of /ls.
-    const refused = (status >= 400 && status < 500) || (status === 500 && what === "GET /ls");
-    throw new FarmError(refused ? "bad-request" : "machine-broken", message);
+    const refused = (status >= 400 && status < 500) || (status === 500 && call === "GET /ls");
+    const code = refused ? "bad-request" : "machine-broken";
+    throw refusal(this.#options.log, code, { name: this.#name, call, doing: request.doing, status, words });
   }
 
   async #text(request: Request, limit: number, signal?: AbortSignal): Promise<string> {
@@ -271,6 +290,18 @@ export class HttpBuildlet implements BuildletClient {
   #broken(why: string): FarmError {
     return new FarmError("machine-broken", `Machine ${JSON.stringify(this.#name)} broke the protocol: ${why}`);
   }
+}
+
+function packing(dir: string, query: URLSearchParams): Request {
+  return { method: "GET", target: `/tgz?${query}`, doing: `pack ${quoted(dir)}` };
+}
+
+function listing(dir: string, options: LsOptions): Request {
+  return { method: "GET", target: `/ls?${lsQuery(dir, options)}`, doing: `list ${quoted(dir)}` };
+}
+
+function quoted(text: string): string {
+  return JSON.stringify(text.slice(0, 200));
 }
 
 function lsQuery(dir: string, options: LsOptions): URLSearchParams {

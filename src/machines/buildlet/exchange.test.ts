@@ -36,7 +36,7 @@ function upload(socket: Duplex, body: Readable) {
     gone: new AbortController().signal,
     carrierEnded: async () => undefined,
   });
-  return exchanges.send({ method: "PUT", target: "/writetgz", body });
+  return exchanges.send({ method: "PUT", target: "/writetgz", doing: "unpack", body });
 }
 
 const HEAD = "PUT /writetgz HTTP/1.1\r\nHost: m1\r\nTransfer-Encoding: chunked\r\n\r\n";

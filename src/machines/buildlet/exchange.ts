@@ -34,6 +34,8 @@ export interface ExchangesOptions {
 export interface Request {
   readonly method: "GET" | "POST" | "PUT";
   readonly target: string;
+  /** What it is for, behind "Cannot". */
+  readonly doing: string;
   readonly type?: string;
   /** Further header fields. */
   readonly fields?: readonly HeaderField[];

@@ -1,6 +1,7 @@
 /** Connections on which a machine, or another coordinator, stops speaking HTTP: one request, 101, and then bytes both ways. */
 import type { Duplex } from "node:stream";
 import type { Clock } from "../../farm/clock.ts";
+import type { Log } from "../../farm/deps.ts";
 import { FarmError, messageOf } from "../../farm/errors.ts";
 import { type Ms, seconds } from "../../farm/ids.ts";
 import {
@@ -10,6 +11,7 @@ import {
   type ResponseHead,
   responseHeadReader,
 } from "../../wire/revdial/http-head.ts";
+import { refusal } from "./refusal.ts";
 
 /** From the request to the 101, the connection included. The original's sshd is tried for up to 5 s at its end. */
 export const SWITCH_LIMIT: Ms = seconds(20);
@@ -19,6 +21,7 @@ export interface SwitchOptions {
   /** How messages call the other side. */
   readonly name: string;
   readonly clock: Clock;
+  readonly log: Log;
   readonly dial: (signal: AbortSignal) => Promise<Duplex>;
   /** Aborts when the other side is gone: then so is the connection. */
   readonly gone: AbortSignal;
@@ -26,6 +29,8 @@ export interface SwitchOptions {
 
 export interface SwitchRequest {
   readonly target: string;
+  /** What it is for, behind "Cannot". */
+  readonly doing: string;
   /** Value of Upgrade. */
   readonly protocol: string;
   readonly fields?: readonly HeaderField[];
@@ -43,15 +48,15 @@ export interface Switched {
  * another refusal, `machine-broken` for a 5xx, `machine-gone` when it hung up or did not answer, or the reason of a signal.
  */
 export async function switched(
-  { name, clock, dial, gone }: SwitchOptions,
-  { target, protocol, fields = [] }: SwitchRequest,
+  { name, clock, log, dial, gone }: SwitchOptions,
+  { target, doing, protocol, fields = [] }: SwitchRequest,
   signal?: AbortSignal,
 ): Promise<Switched> {
-  const what = `POST ${target.split("?", 1)[0]}`;
+  const call = `POST ${target.split("?", 1)[0]}`;
   const late = new AbortController();
   const done = new AbortController();
   clock.sleep(SWITCH_LIMIT, done.signal).then(
-    () => late.abort(new FarmError("machine-gone", `${name} did not answer ${what} within ${SWITCH_LIMIT / 1000} s`)),
+    () => late.abort(new FarmError("machine-gone", `${name} did not answer ${call} within ${SWITCH_LIMIT / 1000} s`)),
     () => {},
   );
   const stop = AbortSignal.any([late.signal, gone, ...(signal ? [signal] : [])]);
@@ -67,7 +72,12 @@ export async function switched(
     ];
     socket.write(encodeRequestHead("POST", target, [host, length, ...upgrade, ...fields]));
     const { head, rest } = await answerOf(socket, stop);
-    if (head.status !== 101) throw refusal(name, what, head, await wordsOf(socket, head, rest, stop));
+    const { status } = head;
+    if (status !== 101) {
+      const words = await wordsOf(socket, head, rest, stop);
+      const code = status === 404 ? "not-found" : status < 500 ? "bad-request" : "machine-broken";
+      throw refusal(log, code, { name, call, doing, status, words });
+    }
     if (rest.length > 0) socket.unshift(rest);
     const taken = socket;
     const onGone = (): void => void taken.destroy();
@@ -79,15 +89,10 @@ export async function switched(
     socket?.destroy();
     if (stop.aborted) throw stop.reason;
     if (error instanceof FarmError) throw error;
-    throw new FarmError("machine-gone", `${name} broke off ${what}: ${messageOf(error)}`, { cause: error });
+    throw new FarmError("machine-gone", `${name} broke off ${call}: ${messageOf(error)}`, { cause: error });
   } finally {
     done.abort();
   }
-}
-
-function refusal(name: string, what: string, { status }: ResponseHead, words: string): FarmError {
-  const code = status === 404 ? "not-found" : status < 500 ? "bad-request" : "machine-broken";
-  return new FarmError(code, `${name} answered ${what} with ${status}: ${words || "no reason given"}`);
 }
 
 /** The socket is left as it was found: nobody listens. */

@@ -424,7 +424,7 @@ test("a machine that breaks off an exec or an upload, answers without the traile
     true,
   ]);
   machine.behave.upload = { after: 300_000, how: "refuse" };
-  expect(await upload()).toEqual(['bad-request: Machine "m1" answered PUT /writetgz with 400: bad archive', true]);
+  expect(await upload()).toEqual(['bad-request: Cannot unpack an archive in "d": bad archive', true]);
   delete machine.behave.upload;
   const source = new Readable({ read() {} });
   const broken = client.writeTgz("d", source);

@@ -166,6 +166,7 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
     const exchanges = {
       name: introduction.name,
       clock,
+      log: this.#deps.log,
       dial: (signal: AbortSignal) => dialer.connection(signal),
       gone: gone.signal,
       carrierEnded: (used: MachineSocket) => this.#pickUps.carrierEnded(used),

@@ -51,6 +51,8 @@ export interface Behaviour {
   tgz?: () => Promise<void>;
   /** What is listed, whatever is asked for. */
   ls?: string;
+  /** This folder is not there. */
+  missing?: string;
   /** Keep-alives are not answered (as our own agent, it should). */
   mute?: boolean;
 }
@@ -310,12 +312,18 @@ export class OriginalBuildlet implements AsyncDisposable {
           return;
         case "/tgz":
           this.calls.push(`${note} ${searchParams}`);
+          if (searchParams.get("dir") === this.behave.missing)
+            throw new Error("It cuts the connection, and says nothing");
           response.write(gzipSync(TREE.subarray(0, MEMBER)));
           await this.behave.tgz?.();
           response.end(gzipSync(TREE.subarray(MEMBER)));
           return;
         case "/ls":
           this.calls.push(`${note} ${searchParams}`);
+          if (searchParams.get("dir") === this.behave.missing) {
+            response.writeHead(500).end(`lstat /tmp/workdir/${this.behave.missing}: no such file or directory\n`);
+            return;
+          }
           response.end(this.behave.ls ?? "drwxr-xr-x\td/\n-rw-r--r--\td/x\t3\t2026-11-23T17:00:05Z\n");
           return;
         case "/exec-end":

@@ -1,7 +1,6 @@
 import { expect, test } from "vitest";
-import { FarmError } from "../../farm/errors.ts";
 import { linesIn } from "../../wire/buildlet-api/ls-line.ts";
-import { filesData, listingError } from "./gomote-files.ts";
+import { filesData } from "./gomote-files.ts";
 
 const view = { instance: "alice-linux-0", path: "src", filter: "", page: 1, sendsFiles: true };
 const file = (name: string, size = 0) => `-rw-r--r--\t${name}\t${size}\t2026-11-26T04:02:45Z`;
@@ -61,18 +60,4 @@ test("of a machine that lists what is no name, line after line without a mode or
   })();
   await expect(filesData(view, linesIn(unended))).rejects.toMatchObject({ code: "machine-broken" });
   expect(taken).toBeLessThan(10);
-});
-
-test("listingError() says in words what happens to people, and passes on all else", () => {
-  const said = (words: string) => {
-    const error = listingError(new FarmError("machine-broken", words), "a b", "x");
-    return error instanceof FarmError ? [error.code, error.message] : error;
-  };
-  const gone = ["not-found", 'There is no "a b" on x: it was deleted, or has another name.'];
-  expect(said('Machine "m" answered GET /ls with 500: Cannot list "a b": ENOENT: no such file or directory')).toEqual(
-    gone,
-  );
-  expect(said("lstat /home/build/a b: no such file or directory")).toEqual(gone);
-  expect(said("EACCES: permission denied, scandir")).toEqual(["forbidden", expect.stringContaining("may not be read")]);
-  expect(said('Machine "m" is gone')).toEqual(["machine-broken", 'Machine "m" is gone']);
 });

@@ -1,5 +1,4 @@
 /** Data of `/gomotes/NAME/files`: what a folder holds, as the machine lists it. */
-import { FarmError } from "../../farm/errors.ts";
 import type { FileLine, GomoteFilesData } from "../../ui/pages/gomote-files.tsx";
 import { type LsEntry, lineTooLong, parseLsLine } from "../../wire/buildlet-api/ls-line.ts";
 
@@ -66,19 +65,4 @@ async function* entriesOf(listing: AsyncIterable<readonly string[]>): AsyncGener
 
 function lineOf({ mode, name, file }: LsEntry): FileLine {
   return { name, mode, size: file?.size ?? null, modified: file ? Date.parse(file.modified) : null };
-}
-
-/** What is told of a folder that the machine could not list; its own words when it is none of what happens to people. */
-export function listingError(error: unknown, path: string, instance: string): unknown {
-  const { message } = FarmError.from(error);
-  const what = JSON.stringify(path.slice(0, 200));
-  if (/ENOENT|no such file|cannot find/i.test(message))
-    return new FarmError("not-found", `There is no ${what} on ${instance}: it was deleted, or has another name.`, {
-      cause: error,
-    });
-  if (/EACCES|EPERM|permission denied/i.test(message))
-    return new FarmError("forbidden", `${what} on ${instance} may not be read by what the farm runs there.`, {
-      cause: error,
-    });
-  return error;
 }
