@@ -6,9 +6,9 @@ export function slashed(file: string): string {
   return relative(process.cwd(), resolve(file)).split(sep).join("/");
 }
 
-/** The whole path as a pattern, in which `?` stands for what might have a meaning there. */
+/** A path as a pattern, in which `?` stands for what might have a meaning there. */
 export function globOf(file: string): string {
-  return resolve(file)
+  return file
     .split(sep)
     .join("/")
     .replace(/[^\w./:@-]/g, "?");

@@ -100,15 +100,16 @@ test("vitest: a file that two projects have is one test, and a name means that f
       "a.test.jsx": "throw new Error('not asked for');\n",
       "lib/a.test.js": "throw new Error('not asked for');\n",
       "lib/[x] y.test.js": "throw new Error('not asked for');\n",
+      "sub/lib/a.test.js": PASSES,
       "sub/src/b.test.js": PASSES,
       "sub/lib/src/b.test.js": "throw new Error('not asked for');\n",
     })
   ).withOurModules();
-  expect(await tree.list()).toHaveLength(7);
-  const ran = await tree.run("a.test.js", "[x] y.test.js", "sub/src/b.test.js");
+  expect(await tree.list()).toHaveLength(8);
+  const ran = await tree.run("a.test.js", "[x] y.test.js", "sub/lib/a.test.js", "sub/src/b.test.js");
   expect(ran).toMatchObject({
     code: 0,
-    reported: ["[x] y.test.js passed", "a.test.js passed", "sub/src/b.test.js passed"],
+    reported: ["[x] y.test.js", "a.test.js", "sub/lib/a.test.js", "sub/src/b.test.js"].map((name) => `${name} passed`),
   });
   expect(ran.out).not.toContain("not asked for");
 });

@@ -10,7 +10,7 @@
  */
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { output, run } from "./commands.ts";
 import { filesBelow, globOf, nodeTestFiles, sharesName, slashed } from "./files.ts";
 import { fromReport, junit, type TestResult } from "./results.ts";
@@ -100,12 +100,16 @@ function runNamed(tests: TestsAre, names: readonly string[]): Ran {
   }
 }
 
-/** vitest takes a name for a part of a path, and would run `lib/a.test.ts` for `a.test.ts`: what else a name may mean is excluded. */
+/**
+ * vitest takes a name for a part of a path, and would run `lib/a.test.ts` for `a.test.ts`: what else a name may mean is excluded. Patterns count
+ * from the folder of each project; before vitest 3 whole paths are none, and where `x/lib/a.test.ts` is wanted, `lib/a.test.ts` must not be one.
+ */
 function othersLike(names: readonly string[]): readonly string[] {
   const others = filesBelow(".").filter(
     (file) => !names.includes(file) && names.some((name) => sharesName(file, name)),
   );
-  return others.map((file) => `--exclude=${globOf(file)}`);
+  const relative = others.filter((file) => !names.some((name) => name.endsWith(`/${file}`)));
+  return [...others.map((file) => resolve(file)), ...relative].map((file) => `--exclude=${globOf(file)}`);
 }
 
 function reported(file: string, args: readonly string[]): Ran {
