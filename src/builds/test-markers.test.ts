@@ -33,7 +33,6 @@ test.each([
   ["no nonce", "##barnraiser: fail a\n"],
   ["a part of the nonce", `${mark.slice(0, -1)} fail a\n`],
   ["the nonce and more", `${mark}0 fail a\n`],
-  ["our mark inside a line", `x${mark} fail a\n`],
   ["an unknown word", `${mark} lost a\n`],
   ["no name", `${mark} fail\n`],
   ["no end of line", `${mark} fail a`],
@@ -43,6 +42,22 @@ test.each([
     outputs: [],
     unended: ["a"],
   });
+});
+
+test("a marker behind output that does not end its line is one, and of several in a line the last", () => {
+  const text = `${mark} begin a\n..${mark} pass a\n${mark} begin b\n${"x".repeat(40_000)}${mark} x ${mark} fail b\n`;
+  const outputs = [
+    ["a", "success", ".."],
+    ["b", "failure", `${"x".repeat(40_000)}${mark} x `],
+  ];
+  for (const cut of [1, 7, 1000, 1e6]) expect(read(text, cut)).toEqual({ outputs, unended: [] });
+});
+
+test("a shell that shows what it runs changes nothing", () => {
+  const shown = (line: string) => `+ echo ${line}${line}`;
+  expect(read([`${mark} begin a\n`, `${mark} pass a\n`].map(shown).join("")).outputs).toEqual([
+    ["a", "success", "+ echo "],
+  ]);
 });
 
 test("of several ends of one test a failure counts, whichever comes first", () => {

@@ -4,10 +4,11 @@
  *   $BARNRAISER_MARK begin NAME
  *   $BARNRAISER_MARK pass NAME          or fail, or skip
  *
- * The mark is in the environment of the program, and new for each run. A line counts when it begins with the mark; whatever else a test
- * prints is output, also when it looks just like a marker. So nobody imitates one by accident, nor by what an earlier run printed. It is no
- * secret from the tests: they inherit the environment, unless the program takes it out for them. A test's output is what stands between the line
- * that begins it and the one that ends it. An end without a begin is an end; of several ends of one test a failure is the one that counts.
+ * The mark is in the environment of the program, and new for each run: nobody imitates it by accident, nor by what an earlier run printed. It is
+ * no secret from the tests: they inherit the environment, unless the program takes it out for them. A marker goes from the mark to the end
+ * of its line. What stands before it there is the output of a test that did not end its last line; of several in a line the last one counts. A
+ * test's output is what stands between the marker that begins it and the one that ends it. An end without a begin is an end; of several ends
+ * of one test a failure is the one that counts, else the last one that says something new, so that a shell which shows what it runs changes nothing.
  *
  * What a test took is the time between the two lines as they come, so only of what comes as it is printed: of output that was waiting to be
  * fetched nobody knows when it was written.
@@ -30,10 +31,10 @@ export class MarkerReader {
   readonly #limit: number;
   readonly #begun = new Map<string, { readonly from: number; readonly at: number | null }>();
   readonly #reports = new Map<string, TestReport>();
-  /** Offset of `#rest` in the output. */
+  /** How much has come. */
   #at = 0;
-  /** The unfinished line, while it may still be a marker; undefined: it is none. */
-  #rest: Buffer | undefined = Buffer.alloc(0);
+  /** The end of the unfinished line: as much as may still be a marker. */
+  #rest: Buffer = Buffer.alloc(0);
   /** Up to here the output was printed before it came. */
   #behind = 0;
 
@@ -54,12 +55,9 @@ export class MarkerReader {
       const piece = chunk.subarray(from, end < 0 ? chunk.length : end + 1);
       from += piece.length;
       this.#at += piece.length;
-      if (this.#rest !== undefined) {
-        const line: Buffer = this.#rest.length === 0 ? piece : Buffer.concat([this.#rest, piece]);
-        if (end >= 0) this.#take(line);
-        this.#rest = this.#mayBeMarker(line) ? line : undefined;
-      }
-      if (end >= 0) this.#rest = Buffer.alloc(0);
+      const line: Buffer = this.#rest.length === 0 ? piece : Buffer.concat([this.#rest, piece]);
+      if (end >= 0) this.#take(line);
+      this.#rest = end >= 0 ? Buffer.alloc(0) : line.subarray(this.#markerIn(line) ?? 1 - this.#mark.length);
     }
   }
 
@@ -73,14 +71,16 @@ export class MarkerReader {
     return new Map([...this.#begun].map(([name, { from }]) => [name, from]));
   }
 
-  #mayBeMarker(line: Buffer): boolean {
-    const length = Math.min(line.length, this.#mark.length);
-    return line.length <= this.#limit && line.compare(this.#mark, 0, length, 0, length) === 0;
+  /** Where the last one begins, if it is not too long for any. */
+  #markerIn(line: Buffer): number | undefined {
+    const from = line.lastIndexOf(this.#mark);
+    return from < 0 || line.length - from > this.#limit ? undefined : from;
   }
 
   #take(line: Buffer): void {
-    if (line.length <= this.#mark.length || !this.#mayBeMarker(line)) return;
-    const text = line.toString("utf8", this.#mark.length).trim();
+    const from = this.#markerIn(line);
+    if (from === undefined) return;
+    const text = line.toString("utf8", from + this.#mark.length).trim();
     const space = text.indexOf(" ");
     if (space < 0) return;
     const [word, name] = [text.slice(0, space), text.slice(space + 1).trim()];
@@ -90,9 +90,10 @@ export class MarkerReader {
       return;
     }
     const outcome = word === "pass" || word === "fail" || word === "skip" ? WORDS[word] : undefined;
-    if (outcome === undefined || this.#reports.get(name)?.outcome === "failure") return;
-    const to = this.#at - line.length;
+    const told = this.#reports.get(name)?.outcome;
     const began = this.#begun.get(name);
+    if (outcome === undefined || told === "failure" || (told === outcome && began === undefined)) return;
+    const to = this.#at - line.length + from;
     this.#begun.delete(name);
     const durationMs = now === null || began?.at == null ? null : now - began.at;
     this.#reports.set(name, { outcome, durationMs, from: began?.from ?? to, to });
