@@ -312,6 +312,20 @@ test("markers: each test its own outcome and place; lines that imitate them are 
   );
 });
 
+test("a test that its results do not name says so in the log of the step and in its own, with the names that they have", async () => {
+  await using database = await freshDatabase();
+  await using farm = await opened(database, QUICK);
+  const script = runScript((_names, command) => ({ output: [marked(command, [["pass", "tests.b"]])] }));
+  await farm.connect("linux", "m1", { script });
+  const id = await planTests(database, testsSpec(["tests/b"], { results: "markers" }));
+  expect(await endedBuild(database, id)).toMatchObject({ outcome: "failure", reason: "1 of 1 tests failed: tests/b" });
+  const why = 'but its results do not name it: they name "tests.b"';
+  await vi.waitFor(async () => expect(await stepLog(farm, id)).toMatch(new RegExp(`tests/b: ok after .*, ${why}\n`)));
+  const [test] = await testsOf(database, id);
+  const log = await text(farm, test?.log_id ?? null);
+  expect(log.slice(test?.from_byte ?? 0, test?.to_byte ?? 0)).toMatch(new RegExp(`: the command succeeded, ${why}\n$`));
+});
+
 test("go test -json: results by test, and the failure's own output is where the page looks for it", async () => {
   await using database = await freshDatabase();
   await using farm = await opened(database, QUICK);

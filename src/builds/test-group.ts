@@ -26,7 +26,7 @@ import type { BuildMachine, Command } from "./machine.ts";
 import { type FileReader, ReportFiles, type ReportsReader } from "./report-files.ts";
 import { MARK_VARIABLE, MarkerReader, markOf } from "./test-markers.ts";
 import { NamedReports } from "./test-reports.ts";
-import { type Reported, resultsOf } from "./test-results.ts";
+import { type Reported, resultsOf, STRANGERS_NAMED, unnamedText } from "./test-results.ts";
 
 /** Beside the source tree, which a test may look at as a whole. */
 export const NAMES_DIR = "barnraiser-tests";
@@ -54,6 +54,8 @@ export interface GroupRun {
   readonly tests: readonly TestRan[];
   /** A limit ended the command. */
   readonly stopped: boolean;
+  /** Why its only test fails though it ended well; undefined: it is not so. */
+  readonly unnamed: string | undefined;
 }
 
 /** Runs or takes up the group until its command has ended. Rejects when the machine, the log or `signal` ends first. */
@@ -84,21 +86,23 @@ export async function runGroup(clock: Clock, job: GroupJob, signal: AbortSignal)
   );
   // The clock of the machine tells what we did not see, and may be set: good enough for a line of the log.
   const durationMs = before || !ran.unbroken ? null : ran.durationMs;
-  const reported = await reader.end(
-    ran,
-    length,
-    (output) => writer.write(output),
-    async (reports) => {
-      if (clean) await files?.read(reports, signal);
-      else files?.pass();
-      return { leftOut: files?.troubles ?? [], late: files?.late ?? false };
-    },
-  );
+  const add = (output: Buffer): Promise<void> => {
+    length += output.length;
+    return writer.write(output);
+  };
+  const reported = await reader.end(ran, length, add, async (reports) => {
+    if (clean) await files?.read(reports, signal);
+    else files?.pass();
+    return { leftOut: files?.troubles ?? [], late: files?.late ?? false };
+  });
   const { ok, stopped } = ran;
+  const unnamed = unnamedText(group.tests, { ok, reported });
+  if (unnamed !== undefined) await add(Buffer.from(`\nbarnraiser: the command succeeded, ${unnamed}\n`));
   return {
     status: ran.state,
     durationMs: ran.durationMs,
     stopped,
+    unnamed,
     tests: resultsOf(group.tests, { ok, stopped, durationMs, length, reported }, spec.unknownMs),
   };
 }
@@ -125,7 +129,12 @@ function readerOf({ results }: TestsSpec, group: TestGroup, clock: Clock): Resul
     return {
       behind: (length) => markers.behind(length),
       push: (chunk) => markers.push(chunk),
-      end: async () => ({ reports: markers.reports, unended: markers.unended, late: false }),
+      end: async () => {
+        const { reports, unended } = markers;
+        const names = [...new Set(reports.keys()).difference(new Set(group.tests.map(({ name }) => name)))];
+        const strangers = { names: names.slice(0, STRANGERS_NAMED), count: names.length };
+        return { reports, unended, strangers, late: false };
+      },
     };
   }
   const named = new NamedReports(group.tests);
@@ -137,7 +146,8 @@ function readerOf({ results }: TestsSpec, group: TestGroup, clock: Clock): Resul
       end: async (_ran, length, add) => {
         const { trouble } = events.end();
         named.begin(length, add);
-        return { reports: await named.end([trouble]), unended: new Map(), late: false };
+        const reports = await named.end([trouble]);
+        return { reports, unended: new Map(), strangers: named.strangers, late: false };
       },
     };
   }
@@ -156,7 +166,8 @@ function readerOf({ results }: TestsSpec, group: TestGroup, clock: Clock): Resul
       };
       named.begin(length, add);
       const { leftOut, late } = await read({ open, taken: () => named.flush() });
-      return { reports: await named.end([...troubles, ...leftOut]), unended: new Map(), late };
+      const reports = await named.end([...troubles, ...leftOut]);
+      return { reports, unended: new Map(), strangers: named.strangers, late };
     },
   };
 }

@@ -13,14 +13,19 @@ async function read(listed: readonly string[], reported: readonly ReportedTest[]
     added += output;
   });
   const reports = await named.end(troubles);
-  return { reports: Object.fromEntries(reports), added };
+  return { reports: Object.fromEntries(reports), added, strangers: named.strangers };
 }
 
 test("a listed name is a full name, a test's own name, or a suite; of a suite a failure among several decides", async () => {
-  const { reports } = await read(
+  const others = ["p", "q", "r", "s"].map((name) => told("z", name, "passed"));
+  const { reports, strangers } = await read(
     ["s.one", "two", "t", "absent"],
-    [told("s", "one", "passed"), told("x", "two", "skipped"), told("t", "a", "passed"), told("t", "b", "failed")],
+    [
+      ...[told("s", "one", "passed"), told("x", "two", "skipped"), told("t", "a", "passed"), told("t", "b", "failed")],
+      ...others,
+    ],
   );
+  expect(strangers).toEqual({ names: ["z.p", "z.q", "z.r"], count: 4 });
   expect(Object.entries(reports).map(([name, { outcome, durationMs }]) => [name, outcome, durationMs])).toEqual([
     ["s.one", "success", 10],
     ["two", "skipped", 10],

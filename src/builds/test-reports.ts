@@ -12,7 +12,7 @@
  */
 import type { GroupTest } from "../store/test-groups.ts";
 import { fullName, type ReportedTest } from "../wire/test-report/test-report.ts";
-import type { TestReport } from "./test-results.ts";
+import { STRANGERS_NAMED, type Strangers, type TestReport } from "./test-results.ts";
 
 /** Of all failures of one group; what is beyond is counted. */
 const FAILURES_SHOWN = 200;
@@ -41,6 +41,8 @@ export class NamedReports {
   /** Characters of their output. */
   #kept = 0;
   #failed = 0;
+  readonly #strangers: string[] = [];
+  #strange = 0;
   readonly #places = new Map<string, { from: number; to: number }>();
   /** Of the log, before what failed came and now. */
   #length = 0;
@@ -58,12 +60,18 @@ export class NamedReports {
       const whole = name === full || name === test.test;
       this.#tell(name, test, whole);
     }
+    if (about.length === 0 && ++this.#strange <= STRANGERS_NAMED) this.#strangers.push(full);
     if (test.outcome !== "failed" || about.length === 0) return;
     if (++this.#failed > FAILURES_SHOWN) return;
     const fits = this.#kept + test.output.length <= OUTPUT_KEPT_HERE;
     const output = fits ? test.output : NOT_KEPT;
     this.#kept += output.length;
     this.#failures.push({ name: full, about, output });
+  }
+
+  /** Reported tests that are about no listed one. */
+  get strangers(): Strangers {
+    return { names: this.#strangers, count: this.#strange };
   }
 
   /** From now on `add` puts what failed into the log, of which there are `length` bytes. */

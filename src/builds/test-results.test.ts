@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { GroupTest } from "../store/test-groups.ts";
-import { type GroupRan, resultsOf, type TestReport } from "./test-results.ts";
+import { type GroupRan, resultsOf, type TestReport, unnamedText } from "./test-results.ts";
 
 const tests = (...names: string[]): GroupTest[] => names.map((name, i) => ({ number: i + 1, name, expectedMs: null }));
 const report = (outcome: TestReport["outcome"]): TestReport => ({ outcome, durationMs: 5, from: 10, to: 20 });
@@ -9,7 +9,10 @@ const ran = (over: Partial<GroupRan>): GroupRan => ({
   ...over,
 });
 const reported = (reports: Record<string, TestReport>, unended: Record<string, number> = {}, late = false) => ({
-  reported: { reports: new Map(Object.entries(reports)), unended: new Map(Object.entries(unended)), late },
+  reported: {
+    ...{ reports: new Map(Object.entries(reports)), unended: new Map(Object.entries(unended)), late },
+    strangers: { names: ["m.other", "m.b"], count: 7 },
+  },
 });
 /** `success`, `failure`, `failure!` for one that is final. */
 const words = (of: readonly GroupTest[], over: Partial<GroupRan>) =>
@@ -68,4 +71,20 @@ test("a command that did not end well and blames nobody is believed by its exit"
   const silent = { ...reported({ a: report("success"), b: report("success") }), ok: false };
   expect(words(tests("a", "b"), silent)).toEqual(["again", "again"]);
   expect(words(tests("a"), { ...reported({ a: report("success") }), ok: false })).toEqual(["failure"]);
+});
+
+test("a test that fails only because nothing is said about it has that for its reason, with the first names that there are", () => {
+  const why = (names: string[], over: Partial<GroupRan>) => unnamedText(tests(...names), ran(over));
+  expect(why(["b"], reported({}))).toBe('but its results do not name it: they name "m.other", "m.b" and 5 more');
+  const none = { ...reported({}).reported, strangers: { names: [], count: 0 } };
+  expect(why(["b"], { reported: none })).toBe("but its results do not name it: they name no test");
+  expect(why(["b"], reported({}, { b: 3 }))).toBe("but its results say that it began, and not how it ended");
+  const others = [
+    why(["b", "c"], reported({})),
+    why(["b"], { ...reported({}), ok: false }),
+    why(["b"], reported({}, {}, true)),
+    why(["b"], reported({ b: report("failure") })),
+    why(["b"], {}),
+  ];
+  expect(others).toEqual(others.map(() => undefined));
 });

@@ -16,6 +16,7 @@
  * What a test took is measured on the machine, whose clock may be set while it runs: what the farm did not see pass is no duration.
  */
 import type { GroupTest } from "../store/test-groups.ts";
+import { shown } from "../store/test-lines.ts";
 import type { TestRan } from "../store/test-turn.ts";
 
 /** A report may say so much more than the farm saw of the whole group: times are rounded, and results may come from a cache. */
@@ -44,10 +45,32 @@ export interface GroupRan {
 
 export interface Reported {
   readonly reports: ReadonlyMap<string, TestReport>;
+  /** Names of it that are nobody's here: the first few, and of how many. */
+  readonly strangers: Strangers;
   /** Test -> where its output begins: it began and did not end. */
   readonly unended: ReadonlyMap<string, number>;
   /** Not all that it said could be read, since that took too long. */
   readonly late: boolean;
+}
+
+export interface Strangers {
+  readonly names: readonly string[];
+  readonly count: number;
+}
+
+/** Of the names of strangers. */
+export const STRANGERS_NAMED = 3;
+
+/** Why a test fails whose command ended well, when that is only because nothing is said about it; undefined: it is not so. */
+export function unnamedText(tests: readonly GroupTest[], ran: Pick<GroupRan, "ok" | "reported">): string | undefined {
+  const [test, ...others] = tests;
+  if (test === undefined || others.length > 0 || !ran.ok || ran.reported === undefined) return undefined;
+  const { reports, unended, late, strangers } = ran.reported;
+  if (late || reports.has(test.name)) return undefined;
+  if (unended.has(test.name)) return "but its results say that it began, and not how it ended";
+  const more = strangers.count - strangers.names.length;
+  const names = strangers.names.map((name) => `"${shown(name)}"`).join(", ");
+  return `but its results do not name it: they name ${names || "no test"}${more > 0 ? ` and ${more} more` : ""}`;
 }
 
 export function resultsOf(tests: readonly GroupTest[], ran: GroupRan, unknownMs: number): TestRan[] {

@@ -245,7 +245,7 @@ async function group(
     end: {
       group: held.id,
       status: run.status,
-      line: `${machine.name}: ${what}: ${run.status} after ${took}`,
+      line: `${machine.name}: ${what}: ${run.status} after ${took}${run.unnamed === undefined ? "" : `, ${run.unnamed}`}`,
       log: sealed.end,
       tests: run.tests,
     },
