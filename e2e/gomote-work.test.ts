@@ -270,7 +270,9 @@ test("a farm that does not answer, a port that nobody has, and a token that is g
   );
   expect(await gomote(["list"], { env: expired })).toMatchObject({
     status: 1,
-    stderr: expect.stringMatching(/^# gomote list: .* expired on \d{4}-\d\d-\d\d.*run `gomote login`/),
+    stderr: expect.stringMatching(
+      /^# gomote list: Cannot let you in with this token: .* expired on \d{4}-\d\d-\d\d.*log in again/,
+    ),
   });
 
   farm.coordinator.kill("SIGSTOP");

@@ -19,6 +19,8 @@ export interface LentFarmOptions {
   readonly machines?: number;
   readonly repos?: readonly RepoInput[];
   readonly builders?: readonly BuilderInput[];
+  /** Further flags of the coordinator. */
+  readonly flags?: readonly string[];
 }
 
 export interface Said {
@@ -56,7 +58,7 @@ export class LentFarm implements AsyncDisposable {
     this.#stack = stack;
   }
 
-  static async start({ machines = 1, repos = [], builders = [] }: LentFarmOptions = {}): Promise<LentFarm> {
+  static async start({ machines = 1, repos = [], builders = [], flags = [] }: LentFarmOptions = {}): Promise<LentFarm> {
     await using stack = new AsyncDisposableStack();
     const folder = await temporaryFolder();
     stack.defer(() => rm(folder, { recursive: true, force: true }));
@@ -65,7 +67,9 @@ export class LentFarm implements AsyncDisposable {
     await writeFile(config, `export default ${JSON.stringify({ repos, hosts: [host], builders })};\n`);
     const data = join(folder, "farm");
     const listen = ["-listen", "localhost:0", "-http", "localhost:0"];
-    const coordinator = stack.use(Process.program("coordinator.js", ["-config", config, "-data", data, ...listen]));
+    const coordinator = stack.use(
+      Process.program("coordinator.js", ["-config", config, "-data", data, ...listen, ...flags]),
+    );
     await coordinator.says(/The farm runs/);
     const addresses = JSON.parse(await readFile(join(data, "coordinator.json"), "utf8"));
     const farm = new LentFarm(folder, coordinator, addresses, stack.move());

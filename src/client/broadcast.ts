@@ -1,17 +1,16 @@
 /**
  * One command on several instances at once. Its output goes to a file per instance, and to stdout as whoever asks for it wants.
  *
- * A command that fails fails alone: the others go on, and the worst exit status is the answer. A farm or a machine that fails stops all.
+ * What fails, fails alone, the command as well as its machine or instance: the others go on, and the worst exit status is the answer.
  */
-import { createWriteStream } from "node:fs";
-import { mkdtemp } from "node:fs/promises";
+import { mkdtemp, open } from "node:fs/promises";
 import { join } from "node:path";
-import { finished } from "node:stream/promises";
+import { FarmError } from "../farm/errors.ts";
 import type { Command } from "./farm-client.ts";
 import { LineSearch } from "./line-search.ts";
 import { PrefixedLines } from "./prefixed-lines.ts";
 import { forAll, type Session } from "./session.ts";
-import { CommandFailed } from "./trouble.ts";
+import { CommandFailed, FARM_FAILED } from "./trouble.ts";
 
 export interface Outcome {
   readonly id: string;
@@ -19,8 +18,11 @@ export interface Outcome {
   readonly file: string;
   /** Whether a line of it was what the caller looks for. */
   readonly matched: boolean;
-  readonly failure: CommandFailed | undefined;
+  readonly failure: Failure | undefined;
 }
+
+/** FarmError: how the command ended, nobody knows. */
+export type Failure = CommandFailed | FarmError;
 
 /** Of output on stdout. `with ids`: line by line, each with the id of its instance before it. */
 export type Showing = "as it is" | "with ids" | "not";
@@ -41,33 +43,32 @@ export async function broadcast(
   const client = await session.client();
   return await forAll(ids, session.computer.signal, async (id, signal) => {
     const file = join(folder, `${id}.stdout`);
-    const copy = createWriteStream(file);
-    const written = finished(copy);
-    written.catch(() => {}); // said at the end
+    await using copy = await open(file, "w");
     const lines = showing === "with ids" ? new PrefixedLines(id) : undefined;
     const search = until && new LineSearch(until);
     try {
       for await (const piece of client.run(id, command, signal)) {
-        const room = copy.write(piece);
+        await copy.writeFile(piece); // behind what is there
         search?.push(piece);
         if (lines) await session.output.data(lines.push(piece));
         else if (showing === "as it is") await session.output.data(piece);
-        if (!room) await new Promise<void>((more) => copy.once("drain", more).once("close", more));
       }
       return { id, file, matched: search?.end() ?? false, failure: undefined };
     } catch (error) {
-      if (!(error instanceof CommandFailed)) throw error;
-      copy.write(`\ncommand failed: ${error.message}\n`);
+      if (signal.aborted || !(error instanceof CommandFailed || error instanceof FarmError)) throw error;
+      await copy.writeFile(`\ncommand failed: ${error.message}\n`);
       return { id, file, matched: search?.end() ?? false, failure: error };
     } finally {
       if (lines) await session.output.data(lines.end());
-      copy.end();
-      await written;
     }
   });
 }
 
 /** 0 when all succeeded. */
 export function worst(outcomes: readonly Outcome[]): number {
-  return Math.max(0, ...outcomes.map(({ failure }) => failure?.exitStatus ?? 0));
+  return Math.max(0, ...outcomes.map(({ failure }) => (failure ? statusOf(failure) : 0)));
+}
+
+function statusOf(failure: Failure): number {
+  return failure instanceof CommandFailed ? failure.exitStatus : FARM_FAILED;
 }

@@ -13,6 +13,7 @@ import { certificate } from "../web/certificate.ts";
 import { Connection } from "./connection.ts";
 import { FarmClient, MOVING_SILENCE } from "./farm-client.ts";
 import { findServer } from "./server.ts";
+import { Stopped } from "./stopped.ts";
 import { FakeFarm, TOKEN } from "./testing/fake-farm.ts";
 import { type Said, TestComputer } from "./testing/typed.ts";
 
@@ -229,7 +230,7 @@ test("Ctrl-C ends whatever waits: dialling, a call, an upload", async () => {
     const stop = new AbortController();
     const said = t.computer.gomote(argv, { stdin, signal: stop.signal });
     await begun;
-    stop.abort(new Error("Ctrl-C"));
+    stop.abort(new Stopped("SIGINT"));
     return (await said).status;
   };
   const silent = createServer();
@@ -281,6 +282,9 @@ test("login fails when the answer is no, and takes a token that was given", asyn
   expect((await t.computer.gomote(["login", "-token"], { env, stdin: "wrong\n" })).status).toBe(1);
   expect((await t.computer.gomote(["list"], { env })).status).toBe(1);
   expect((await t.computer.gomote(["login", "-token"], { env, stdin: `${TOKEN}\n` })).status).toBe(0);
+  expect((await t.computer.gomote(["list"], { env })).status).toBe(0);
+  // One that is good stays until there is another.
+  expect((await t.computer.gomote(["login", "-token"], { env, stdin: "mistyped\n" })).status).toBe(1);
   expect((await t.computer.gomote(["list"], { env })).status).toBe(0);
 });
 

@@ -36,7 +36,7 @@ const OURS: { readonly [command: string]: Shown } = {
   kill: {},
   push: { from: "", dir: "" },
   repro: { hold: false },
-  ssh: { gateway: "" },
+  ssh: { config: false, gateway: "" },
 };
 
 test("each command has the flags of the original, with the same defaults, and those of ours that are written here", async () => {

@@ -1,9 +1,11 @@
 import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { gunzipSync } from "node:zlib";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { expect, test } from "vitest";
 import { CommandExitSchema } from "../wire/gomote/gen/barnraiser_pb.ts";
+import { Stopped } from "./stopped.ts";
 import { FakeFarm, type FakeFarmOptions } from "./testing/fake-farm.ts";
 import { TestComputer } from "./testing/typed.ts";
 
@@ -134,9 +136,10 @@ test("[gomote 18] run shows and keeps what a command prints; its exit status is 
   });
   expect((await t.computer.gomote(["run", id, "sh", "-c", "kill -9 $$"])).status).toBe(137);
   expect((await t.computer.gomote(["run", id, "no-such-command"])).status).toBe(127);
-  expect((await t.computer.gomote(["run", "x", "true"])).stderr).toContain(
-    'Cannot find instance "x", and there is no group',
-  );
+  expect(await t.computer.gomote(["run", "x", "true"])).toMatchObject({
+    status: 255,
+    stderr: expect.stringContaining('Cannot find instance "x", and there is no group'),
+  });
 });
 
 test("[gomote 21] in a group all commands end, the one that failed is named, and the worst status is the answer", async () => {
@@ -170,6 +173,34 @@ test("in a group the others go on when somebody ends the command of one, and it 
   expect(said.stderr).toContain(`# alice-linux-amd64-1: ${who}\n`);
 });
 
+test("in a group the others go on when an instance ends, and it is never taken for the end of its command", async () => {
+  await using t = await start();
+  await t.computer.gomote(["create", "-count=2", "-new-group=g", "linux-amd64"]);
+  const gone = "The instance has ended: its owner destroyed it.";
+  t.farm.ends.set("alice-linux-amd64-1", new ConnectError(gone, Code.NotFound));
+  for (const until of [[], ["-until=good"]]) {
+    const said = await t.computer.gomote(["-group=g", "run", ...until, "sh", "-c", "sleep 0.2; echo good"]);
+    expect([said.status, said.stdout]).toEqual([255, "alice-linux-amd64-0: good\n"]);
+    expect(said.stderr).toContain(`# gomote run: Cannot run sh on alice-linux-amd64-1: ${gone}\n`);
+  }
+});
+
+test("a reader slower than the disk gets all of much output, and no listener is left behind", async () => {
+  await using t = await start();
+  const id = await t.farm.instance();
+  const warnings: Error[] = [];
+  const warned = (warning: Error) => void warnings.push(warning);
+  process.on("warning", warned);
+  let bytes = 0;
+  const onData = async (piece: string) => {
+    bytes += piece.length;
+    await setTimeout(2);
+  };
+  const { status } = await t.computer.gomote(["run", "-system", id, "head", "-c", "20000000", "/dev/zero"], { onData });
+  process.off("warning", warned);
+  expect([status, bytes, warnings]).toEqual([0, 20_000_000, []]);
+});
+
 test("what a farm answered, that a call was canceled as well, is never taken for a lost connection", async () => {
   await using t = await start();
   const id = await t.farm.instance();
@@ -179,7 +210,11 @@ test("what a farm answered, that a call was canceled as well, is never taken for
     return [status, stderr];
   };
   expect(await trouble(Code.Canceled)).toEqual([255, `# gomote run: Cannot run true on ${id}: somebody ended it\n`]);
-  expect(await trouble(Code.Unauthenticated)).toEqual([1, expect.stringMatching(/somebody ended it.*gomote login/)]);
+  expect(await trouble(Code.Unauthenticated)).toEqual([255, expect.stringMatching(/somebody ended it.*gomote login/)]);
+  t.farm.ends.set(id, new ConnectError("Cannot let you in: bob was removed.", Code.Unauthenticated));
+  expect((await t.computer.gomote(["run", id, "true"])).stderr).toBe(
+    "# gomote run: Cannot let you in: bob was removed.\n",
+  );
 });
 
 test("[gomote 22] [gomote 24] flags of run go into the request", async () => {
@@ -240,11 +275,19 @@ test("what this computer refuses is said in a line", async () => {
   const id = await t.farm.instance();
   const said = await t.computer.gomote(["run", "-collect", id, "true"], { cwd: join(t.computer.home, "nope") });
   expect([said.status, said.stderr.split("\n").at(-2)]).toEqual([
-    1,
-    expect.stringMatching(/^# gomote run: ENOENT: .*nope/),
+    255,
+    expect.stringMatching(/^# gomote run: Cannot open .*nope.*: no such file or directory$/),
   ]);
+  expect((await t.computer.gomote(["put", id, "nope"])).stderr).toBe(
+    `# gomote put: Cannot read ${t.computer.cwd}/nope: no such file or directory\n`,
+  );
+  expect((await t.computer.gomote(["push", id], { env: { GOROOT: "/nope" } })).stderr).toBe(
+    "# gomote push: Cannot push $GOROOT: there is no folder /nope; give -from=DIR, or unset it\n",
+  );
   await writeFile(join(t.computer.home, ".config"), "");
-  expect((await t.computer.gomote(["group", "create", "g"])).stderr).toMatch(/^# gomote group: ENOTDIR: /);
+  expect((await t.computer.gomote(["group", "create", "g"])).stderr).toMatch(
+    /^# gomote group: Cannot mkdir .*: not a directory$/m,
+  );
 });
 
 test("[gomote 23] Ctrl-C stops the command on the instance", async () => {
@@ -253,7 +296,7 @@ test("[gomote 23] Ctrl-C stops the command on the instance", async () => {
   const stop = new AbortController();
   const said = await t.computer.gomote(["run", id, "sh", "-c", "echo on; exec sleep 1000"], {
     signal: stop.signal,
-    onData: () => stop.abort(new Error("Ctrl-C")),
+    onData: () => stop.abort(new Stopped("SIGINT")),
   });
   expect([said.status, said.stdout]).toEqual([130, "on\n"]);
   await t.farm.killed;
@@ -341,13 +384,12 @@ test("repro lays a build out and prints a command for each step; -hold is refuse
   expect((await original.computer.gomote(["repro", "7"])).stderr).toContain("does not offer that");
 });
 
-test("ssh is run with the certificate and the gateway that the farm names, and leaves no file behind", async () => {
+test("ssh is run with the certificate and the gateway that the farm names; -config prints the same for other programs", async () => {
   await using t = await start({ own: true });
   const id = await t.farm.instance();
   const bin = join(t.computer.home, "bin");
   await mkdir(bin);
-  const script =
-    '#!/bin/sh\nfor a; do echo "$a"; case $a in CertificateFile=* | UserKnown*) cat $(echo "$a" | cut -d= -f2);; esac; done > $HOME/said\nexit 9\n';
+  const script = '#!/bin/sh\nfor a; do echo "$a"; done > $HOME/said\nexit 9\n';
   await writeFile(join(bin, "ssh"), script, { mode: 0o755 });
   await mkdir(join(t.computer.config, ".ssh"), { recursive: true });
   for (const [name, text] of [
@@ -362,9 +404,28 @@ test("ssh is run with the certificate and the gateway that the farm names, and l
   Object.assign(process.env, before);
   expect(status).toBe(9);
   const said = (await readFile(join(t.computer.home, "said"), "utf8")).split("\n");
-  expect(said.filter((line) => !line.includes("/"))).toEqual([
-    "-o", "signed public", "-i", "-p", "2022", "-o", "gomote-gateway ssh-ed25519 AAAA", "-o", "StrictHostKeyChecking=yes", "-o",
-    "HostKeyAlias=gomote-gateway", "-L", "1:localhost:2", `${id}@localhost`, "uname", "-a", "",
-  ]); // biome-ignore format: rows
-  expect(await readdir(join(t.computer.home, "temp"))).toEqual([]);
+  const folder = join(t.computer.config, "servers", t.farm.name.replace(":", "_"));
+  const key = join(t.computer.config, ".ssh", "id_ed25519");
+  const settings = [
+    ["CertificateFile", `"${folder}/${id}-cert.pub"`],
+    ["IdentityFile", `"${key}"`],
+    ["IdentitiesOnly", "yes"],
+    ["Port", "2022"],
+    ["UserKnownHostsFile", `"${folder}/known_hosts"`],
+    ["StrictHostKeyChecking", "yes"],
+    ["HostKeyAlias", "gomote-gateway"],
+  ] as const;
+  const words = [...settings.flatMap(([name, value]) => ["-o", `${name}=${value}`]), "-L", "1:localhost:2"];
+  expect(said).toEqual([...words, `${id}@localhost`, "uname", "-a", ""]);
+  expect(await readFile(join(folder, `${id}-cert.pub`), "utf8")).toBe("signed public\n");
+  expect(await readFile(join(folder, "known_hosts"), "utf8")).toBe("gomote-gateway ssh-ed25519 AAAA\n");
+  const { stdout } = await t.computer.gomote(["ssh", "-config", id]);
+  expect(stdout.split("\n")).toEqual([
+    `Match originalhost "${id}" exec "gomote ssh -config ${id}"`,
+    "  HostName localhost",
+    `  User ${id}`,
+    ...settings.map(([name, value]) => `  ${name} ${value}`),
+    "",
+  ]);
+  expect((await t.computer.gomote(["ssh", "-config", id, "ls"])).stderr).toContain("want the instance alone");
 });

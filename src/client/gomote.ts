@@ -1,5 +1,5 @@
 /** The command `gomote`: its flags, its commands, and what is said when one fails. */
-import { FarmError, messageOf } from "../farm/errors.ts";
+import { FarmError } from "../farm/errors.ts";
 import { listFlags, parseFlags, text } from "../farm/flags.ts";
 import type { Command } from "./command.ts";
 import { create } from "./commands/create.ts";
@@ -21,7 +21,8 @@ import { rm } from "./commands/rm.ts";
 import { run } from "./commands/run.ts";
 import { ssh } from "./commands/ssh.ts";
 import { type Computer, Session } from "./session.ts";
-import { CommandFailed, FARM_FAILED, NotOffered } from "./trouble.ts";
+import { stoppedStatus } from "./stopped.ts";
+import { CommandFailed, FARM_FAILED, localTrouble, NotOffered } from "./trouble.ts";
 
 const COMMANDS: readonly Command[] = [
   create, destroy, gettar, group, kill, list, login, ls, ping, ps, push, put, puttar, rdp, repro, rm, run, ssh,
@@ -35,9 +36,6 @@ const FLAGS = {
     "`file` with the certificate of the farm's authority (default: GOMOTE_CA_FILE, else that of the last login)",
   ),
 };
-
-/** As a shell says of a program that Ctrl-C ended. */
-const INTERRUPTED = 130;
 
 /** Does what `argv` (without node and script) says; the exit status. */
 export async function gomote(argv: readonly string[], computer: Computer): Promise<number> {
@@ -56,26 +54,21 @@ export async function gomote(argv: readonly string[], computer: Computer): Promi
   }
   await using session = new Session(computer, parsed.values);
   try {
-    return await command.start(rest, session);
+    const status = await command.start(rest, session);
+    return signal.aborted ? stoppedStatus(signal) : status;
   } catch (error) {
-    if (signal.aborted) return INTERRUPTED;
-    output.note(`gomote ${command.name}: ${messageOf(error)}`);
-    if (isExpected(error)) return command === run && isFarms(error) ? FARM_FAILED : 1;
-    throw error; // our bug: told whole
+    if (signal.aborted) return stoppedStatus(signal);
+    output.note(`gomote ${command.name}: ${sentence(error)}`);
+    // A command ends with 1, too; nobody shall take this for its end.
+    return command === run ? FARM_FAILED : 1;
   }
 }
 
-function isExpected(error: unknown): boolean {
-  const isOurs = error instanceof FarmError || error instanceof CommandFailed || error instanceof NotOffered;
-  // What this computer refuses, such as to write to a folder, says what was wanted where.
-  return isOurs || (error instanceof Error && "syscall" in error);
-}
-
-/** Whether it was the farm or a machine that failed, not what was asked of it. */
-function isFarms(error: unknown): boolean {
-  return (
-    error instanceof FarmError && !["bad-request", "not-found", "forbidden", "unauthenticated"].includes(error.code)
-  );
+function sentence(error: unknown): string {
+  if (error instanceof FarmError || error instanceof CommandFailed || error instanceof NotOffered) return error.message;
+  if (!(error instanceof Error)) return String(error);
+  if ("syscall" in error) return localTrouble(error);
+  return error.stack ?? error.message; // our bug: told whole
 }
 
 function usage(): string {

@@ -13,9 +13,17 @@ export interface Output {
 }
 
 export function outputTo(stdout: Writable, stderr: Writable, signal: AbortSignal): Output {
+  /** One for all that wait, however many instances print. */
+  let drained: Promise<void> | undefined;
+  const drain = async () => {
+    await once(stdout, "drain", { signal }).catch(() => {});
+    drained = undefined;
+  };
   return {
     data: async (piece) => {
-      if (!stdout.write(piece)) await once(stdout, "drain", { signal }).catch(() => {});
+      if (stdout.write(piece)) return;
+      drained ??= drain();
+      await drained;
     },
     note: (line) => {
       stderr.write(`${line.replace(/\n$/, "").replaceAll(/^/gm, "# ")}\n`);

@@ -8,7 +8,7 @@
  *   CFG/servers/HOST_PORT/token   what tells the farm who asks; 0600
  *   CFG/servers/HOST_PORT/ca.pem  the farm's certificate authority, where it is none of the usual ones
  */
-import { mkdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rename, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Address, formatAddress } from "../dial/address.ts";
 import type { Environment } from "../dial/proxy.ts";
@@ -92,10 +92,6 @@ export async function writeToken(server: Server, token: string): Promise<void> {
   await replaceFile(tokenFile(server), `${token}\n`, 0o600);
 }
 
-export async function forgetToken(server: Server): Promise<void> {
-  await rm(tokenFile(server), { force: true });
-}
-
 function tokenFile({ folder }: Server): string {
   return join(folder, "token");
 }
@@ -131,7 +127,7 @@ async function readIfThere(path: string): Promise<string | undefined> {
 }
 
 /** Another command that reads meanwhile sees the old text or the new one. */
-async function replaceFile(path: string, text: string, mode: number): Promise<void> {
+export async function replaceFile(path: string, text: string | Uint8Array, mode: number): Promise<void> {
   const draft = `${path}.${process.pid}`;
   await writeFile(draft, text, { mode });
   await rename(draft, path);

@@ -28,7 +28,7 @@ export interface Computer {
   readonly clock: Clock;
   readonly output: Output;
   readonly stdin: AsyncIterable<Uint8Array>;
-  /** The first Ctrl-C. */
+  /** The first Ctrl-C; its reason is a `Stopped`. */
   readonly signal: AbortSignal;
 }
 

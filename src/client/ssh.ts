@@ -1,57 +1,84 @@
 /**
- * A shell on an instance, by the system's own ssh.
+ * The way to a shell on an instance, for the system's own ssh.
  *
- *   CFG/.ssh/id_ed25519, .pub   this user's key pair for gomotes, made once (ssh-keygen)
- *   TEMP/gomote…/cert.pub       the farm's certificate for it, good for minutes; the folder goes when ssh ends
- *   TEMP/gomote…/known_hosts    the gateway's keys, as the farm told them over TLS, so that nobody is asked whether to trust them
+ *   CFG/.ssh/id_ed25519, .pub              this user's key pair for gomotes, made once (ssh-keygen)
+ *   CFG/servers/HOST_PORT/known_hosts      the gateway's keys, as the farm told them over TLS, so that nobody is asked whether to trust them
+ *   CFG/servers/HOST_PORT/ID-cert.pub      the farm's certificate for key and instance, good for minutes, written anew each time
  */
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { errnoOf, FarmError } from "../farm/errors.ts";
+import { replaceFile } from "./server.ts";
 import type { Session } from "./session.ts";
+import { shellLine } from "./shell-line.ts";
 
 /** As the original's. */
 const GATEWAY_PORT = 2222;
 /** What ssh itself says when it could not connect. */
 const SSH_FAILED = 255;
+const KEYS_NAME = "gomote-gateway";
+
+/** For a while: until the certificate expires. */
+interface Way {
+  readonly host: string;
+  /** Names and values as ssh_config(5) has them. */
+  readonly settings: readonly (readonly [name: string, value: string])[];
+}
 
 /** `gateway`: `HOST:PORT`, "" for the one that the farm names; `more`: further arguments of ssh. The exit status of ssh. */
 export async function ssh(session: Session, id: string, gateway: string, more: readonly string[]): Promise<number> {
+  const { host, settings } = await wayTo(session, id, gateway);
+  const options = settings.flatMap(([name, value]) => ["-o", `${name}=${value}`]);
+  // Options of ssh may come before its host only; what is no option is the remote command.
+  const at = firstWord(more);
+  const args = [...options, ...more.slice(0, at), `${id}@${host}`, ...more.slice(at)];
+  session.output.note(`$ ${shellLine(["ssh", ...args])}`);
+  return await runProgram("ssh", args, session.computer.signal);
+}
+
+/**
+ * Lines for a configuration file of ssh, by which it, scp, sftp and rsync find the instance under its id. Each time they do, they have the
+ * certificate renewed.
+ */
+export async function sshConfig(session: Session, id: string, gateway: string): Promise<string> {
+  const { host, settings } = await wayTo(session, id, gateway);
+  const renew = shellLine(["gomote", ...session.serverWords, "ssh", "-config", id]);
+  const lines = [["HostName", host], ["User", id], ...settings].map(([name, value]) => `  ${name} ${value}\n`);
+  return `Match originalhost ${quoted(id)} exec ${quoted(renew)}\n${lines.join("")}`;
+}
+
+async function wayTo(session: Session, id: string, gateway: string): Promise<Way> {
   const client = await session.client();
-  const key = await keyPair(session.configFolder);
+  const { address, folder } = await session.server();
+  const key = await keyPair(session.configFolder, session.computer.signal);
   const signed = await client.signSshKey(id, await readFile(`${key}.pub`));
   const described = await client.ifOffered(`ask for ${id}`, (own, options) =>
     own.describeInstance({ gomoteId: id }, options),
   );
-  const { host, port } = gatewayOf(gateway || described?.sshAddress || "", (await session.server()).address.host);
-  const folder = await mkdtemp(join(session.computer.tempFolder, "gomote"));
-  try {
-    const certificate = join(folder, "cert.pub");
-    await writeFile(certificate, signed, { mode: 0o600 });
-    const options = ["-o", `CertificateFile=${certificate}`, "-i", key, "-p", String(port)];
-    const hostKeys = gateway === "" ? (described?.sshHostKeys ?? []) : [];
-    if (hostKeys.length > 0) {
-      const known = join(folder, "known_hosts");
-      await writeFile(known, hostKeys.map((each) => `gomote-gateway ${each}\n`).join(""));
-      options.push(
-        "-o",
-        `UserKnownHostsFile=${known}`,
-        "-o",
-        "StrictHostKeyChecking=yes",
-        "-o",
-        "HostKeyAlias=gomote-gateway",
-      );
-    }
-    // Options of ssh may come before its host only; what is no option is the remote command.
-    const at = firstWord(more);
-    const args = [...options, ...more.slice(0, at), `${id}@${host}`, ...more.slice(at)];
-    session.output.note(`$ ssh ${args.join(" ")}`);
-    return await runProgram("ssh", args);
-  } finally {
-    await rm(folder, { recursive: true, force: true });
+  const { host, port } = gatewayOf(gateway || described?.sshAddress || "", address.host);
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  const certificate = join(folder, `${encodeURIComponent(id)}-cert.pub`);
+  await replaceFile(certificate, signed, 0o600);
+  const settings: [string, string][] = [
+    ["CertificateFile", quoted(certificate)],
+    ["IdentityFile", quoted(key)],
+    ["IdentitiesOnly", "yes"],
+    ["Port", String(port)],
+  ];
+  const hostKeys = gateway === "" ? (described?.sshHostKeys ?? []) : [];
+  if (hostKeys.length > 0) {
+    const known = join(folder, "known_hosts");
+    await replaceFile(known, hostKeys.map((each) => `${KEYS_NAME} ${each}\n`).join(""), 0o600);
+    settings.push(["UserKnownHostsFile", quoted(known)], ["StrictHostKeyChecking", "yes"], ["HostKeyAlias", KEYS_NAME]);
   }
+  return { host, settings };
+}
+
+/** As one word that means itself. */
+function quoted(word: string): string {
+  return `"${word.replaceAll("%", "%%").replaceAll(/["\\]/g, "\\$&")}"`;
 }
 
 /** Options of ssh that take a value. */
@@ -80,37 +107,36 @@ export function gatewayOf(given: string, farm: string): { readonly host: string;
 }
 
 /** The path of the private key; made when one of its two files is missing. */
-async function keyPair(configFolder: string): Promise<string> {
+async function keyPair(configFolder: string, signal: AbortSignal): Promise<string> {
   const folder = join(configFolder, ".ssh");
   const key = join(folder, "id_ed25519");
   if (existsSync(key) && existsSync(`${key}.pub`)) return key;
   await mkdir(folder, { recursive: true, mode: 0o700 });
   await rm(key, { force: true });
-  const status = await runProgram("ssh-keygen", [
-    "-q",
-    "-o",
-    "-a",
-    "256",
-    "-t",
-    "ed25519",
-    "-N",
-    "",
-    "-C",
-    "gomote",
-    "-f",
-    key,
-  ]);
+  const how = ["-q", "-o", "-a", "256", "-t", "ed25519", "-N", "", "-C", "gomote", "-f", key];
+  const status = await runProgram("ssh-keygen", how, signal);
   if (status !== 0) throw new FarmError("internal", `Cannot make a key pair: ssh-keygen ended with ${status}`);
   return key;
 }
 
-async function runProgram(program: string, args: readonly string[]): Promise<number> {
+/** Its exit status. `signal` ends it; whatever ends this process kills it. */
+async function runProgram(program: string, args: readonly string[], signal: AbortSignal): Promise<number> {
+  signal.throwIfAborted();
   const child = spawn(program, [...args], { stdio: "inherit" });
-  return await new Promise((done, failed) => {
-    child.once("error", (error) => {
-      const reason = errnoOf(error) === "ENOENT" ? "it is not installed" : error.message;
-      failed(new FarmError("internal", `Cannot run ${program}: ${reason}`, { cause: error }));
+  const end = () => void child.kill("SIGTERM");
+  const kill = () => void child.kill("SIGKILL");
+  signal.addEventListener("abort", end, { once: true });
+  process.once("exit", kill);
+  try {
+    return await new Promise((done, failed) => {
+      child.once("error", (error) => {
+        const reason = errnoOf(error) === "ENOENT" ? "it is not installed" : error.message;
+        failed(new FarmError("internal", `Cannot run ${program}: ${reason}`, { cause: error }));
+      });
+      child.once("exit", (code) => done(code ?? SSH_FAILED));
     });
-    child.once("exit", (code) => done(code ?? SSH_FAILED));
-  });
+  } finally {
+    signal.removeEventListener("abort", end);
+    process.off("exit", kill);
+  }
 }

@@ -62,6 +62,9 @@ export function callTrouble(error: unknown, what: string, server: string, lost =
     case Code.Unimplemented:
       return new NotOffered(`Cannot ${what}: ${server} does not offer that`, { cause: error });
     case Code.Unauthenticated:
+      // Our farm says what to do, which may be nothing.
+      if (rawMessage.startsWith("Cannot let you in"))
+        return new FarmError("unauthenticated", rawMessage, { cause: error });
       return failed(`${server} does not know you (${rawMessage}); run \`gomote login\`, or set GOMOTE_TOKEN`);
     case Code.DeadlineExceeded:
       return failed(rawMessage === OWN_DEADLINE ? `${server} did not answer in time` : rawMessage);
@@ -87,6 +90,16 @@ export function commandTrouble(error: unknown): CommandFailed | undefined {
 function isCut({ code, cause, metadata }: ConnectError): boolean {
   if (metadata.has(FARMS_OWN)) return false;
   return code === Code.Canceled || /^(?:E[A-Z0-9]+|ERR_(?:HTTP2|STREAM)_\w+)$/.test(errnoOf(cause));
+}
+
+/** What this computer refused to do, as a sentence: `Cannot open /x: no such file or directory`. */
+export function localTrouble(error: Error & { readonly syscall: unknown }): string {
+  return `Cannot ${error.syscall}${"path" in error ? ` ${error.path}` : ""}: ${systemWords(error)}`;
+}
+
+/** Node says `ENOENT: no such file or directory, open '/x'`. */
+export function systemWords(error: unknown): string {
+  return messageOf(error).replace(/^E[A-Z0-9]+: (.+?), [\s\S]*$/, "$1");
 }
 
 /** Why a connection to `server` could not be made. */

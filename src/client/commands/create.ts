@@ -1,12 +1,13 @@
 import { bool, count, formatDuration, text } from "../../farm/flags.ts";
-import { seconds } from "../../farm/ids.ts";
+import { type Ms, seconds } from "../../farm/ids.ts";
 import { broadcast, outputFolder } from "../broadcast.ts";
 import { type Command, command } from "../command.ts";
 import type { Command as RemoteCommand } from "../farm-client.ts";
 import { findTree } from "../push/local-tree.ts";
 import { forAll, type Session, UsageError } from "../session.ts";
-import { CommandFailed } from "../trouble.ts";
 import { pushTo } from "./push.ts";
+
+const HARDLY_WAITED: Ms = seconds(1);
 
 export const create: Command = command({
   name: "create",
@@ -64,8 +65,10 @@ export async function createAll(
   const ordinals = Array.from({ length: flags.count }, (_, at) => String(at + 1));
   return await forAll(ordinals, signal, async (ordinal, stop) => {
     const waiting = (ahead: number) => {
-      if (!flags.status) return;
-      const waited = formatDuration(seconds(Math.round((clock.monotonic() - began) / 1000)));
+      const passed = clock.monotonic() - began;
+      // Whoever is next has the machine in a moment, as a rule.
+      if (!flags.status || (ahead === 0 && passed < HARDLY_WAITED)) return;
+      const waited = formatDuration(seconds(Math.round(passed / 1000)));
       session.output.note(`still creating ${type} (${ordinal}) after ${waited}; ${ahead} ahead of it`);
     };
     const { gomoteId } = await client.create(type, experiments, waiting, stop);
@@ -102,7 +105,7 @@ async function buildGo(session: Session, type: string, ids: readonly string[]): 
   const showing = ids.length === 1 ? "as it is" : "not";
   session.output.note(`building Go; output goes to ${folder}`);
   const outcomes = await broadcast(session, ids, folder, plain, showing);
-  const failed = outcomes.filter(({ failure }) => failure instanceof CommandFailed);
+  const failed = outcomes.filter(({ failure }) => failure);
   for (const { id, failure, file } of failed)
     session.output.note(`${id}: ${plain.command}: ${failure?.message}; see ${file}`);
   if (!type.includes("-perf_vs_")) return failed.length === 0 ? 0 : 1;

@@ -4,7 +4,7 @@ import { type Command, command } from "../command.ts";
 import { Connection } from "../connection.ts";
 import { deviceLogin } from "../device-login.ts";
 import { FarmClient } from "../farm-client.ts";
-import { forgetToken, rememberServer, writeToken } from "../server.ts";
+import { rememberServer, writeToken } from "../server.ts";
 import { type Session, UsageError } from "../session.ts";
 
 export const login: Command = command({
@@ -12,13 +12,12 @@ export const login: Command = command({
   summary: "make yourself known to a farm",
   args: "",
   help: `Shows a code to enter on the farm's page, and keeps the token that the farm then gives, readable by you alone. The farm of -server, and its
--ca-file, are remembered: other commands then need neither.`,
+-ca-file, are remembered: other commands then need neither. A token that was kept before stays until there is a good one.`,
   flags: { token: bool(false, "take a token that the farm's operator gave you from standard input instead") },
   run: async (session, flags, args) => {
     if (args.length > 0) throw new UsageError("want no arguments");
     const { computer, output } = session;
     const server = await session.server();
-    await forgetToken(server);
     const token = flags.token
       ? await typedToken(session)
       : await deviceLogin(

@@ -1,11 +1,12 @@
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { basename, resolve } from "node:path";
-import { FarmError, messageOf } from "../../farm/errors.ts";
+import { FarmError } from "../../farm/errors.ts";
 import { text } from "../../farm/flags.ts";
 import { type Command, command } from "../command.ts";
 import { forAll, UsageError } from "../session.ts";
 import { upload } from "../transfer.ts";
+import { systemWords } from "../trouble.ts";
 
 const STDIN_MODE = 0o666;
 
@@ -39,7 +40,7 @@ function readMode(given: string): number {
 
 async function modeOf(path: string): Promise<number> {
   const stats = await stat(path).catch((error: unknown) => {
-    throw new FarmError("bad-request", `Cannot read ${path}: ${messageOf(error)}`);
+    throw new FarmError("bad-request", `Cannot read ${path}: ${systemWords(error)}`);
   });
   if (!stats.isFile())
     throw new FarmError("bad-request", `Cannot put ${path}: it is no file; puttar and push send folders`);

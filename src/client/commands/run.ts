@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { FarmError, messageOf } from "../../farm/errors.ts";
 import { bool, text, texts } from "../../farm/flags.ts";
-import { broadcast, type Outcome, outputFolder, worst } from "../broadcast.ts";
+import { broadcast, type Failure, type Outcome, outputFolder, worst } from "../broadcast.ts";
 import { type Command, command } from "../command.ts";
 import type { Command as RemoteCommand } from "../farm-client.ts";
 import { meansSeveralLines } from "../line-search.ts";
@@ -18,8 +18,10 @@ export const run: Command = command({
 Everything is in a file for each instance as well.
 A command with a slash is one of the work dir, a plain word is looked for there and in PATH.
 
-Exit status: the command's own, of several the worst; 127 when it could not be started, 128 and the signal's number when one ended
-it, 255 when the farm or the machine failed, or -collect could not fetch a work dir. Ctrl-C stops the command on the instance, and a second one leaves at once.`,
+Exit status: the command's own, of several the worst; 127 when it could not be started (no such program, a -dir outside of the work dir), 128
+and the signal's number when one ended it. 255 when it is not known how it ended: there is no such instance, or it has ended, you are not let in,
+the farm, the machine or this computer failed, -collect could not fetch a work dir. 1 when \`run\` was typed wrongly. Ctrl-C stops the command on
+the instance (130, SIGTERM 143), and a second one leaves at once.`,
   flags: {
     system: bool(false, "look for the command in the system only, and run it in the work dir"),
     debug: bool(false, "begin the output with how the command is run"),
@@ -54,12 +56,18 @@ it, 255 when the farm or the machine failed, or -collect could not fetch a work 
     const folder = flags.collect ? session.computer.cwd : await outputFolder(session);
     if (ids.length > 1 || flags.collect) session.output.note(`output goes to ${folder}`);
     const outcomes = await rounds(session, ids, folder, remote, until);
-    for (const { id, failure } of outcomes) if (failure) session.output.note(`${id}: ${failure.message}`);
+    for (const { id, failure } of outcomes)
+      if (failure) session.output.note(`${isLost(failure) ? "gomote run" : id}: ${failure.message}`);
     const isCollected = !flags.collect || (await collect(session, ids));
-    if (!isCollected) return FARM_FAILED;
+    if (!isCollected || outcomes.some(({ failure }) => isLost(failure))) return FARM_FAILED;
     return until === undefined ? worst(outcomes) : 0;
   },
 });
+
+/** Whether it is not the command that failed. */
+function isLost(failure: Failure | undefined): boolean {
+  return failure instanceof FarmError;
+}
 
 /** Go's way to write flags at the beginning is understood, as far as both languages have them. What could never match is refused. */
 function expressionOf(given: string): RegExp {
@@ -88,8 +96,9 @@ async function rounds(
   for (let left = ids; left.length > 0; ) {
     const outcomes = await broadcast(session, left, folder, remote, ids.length === 1 ? "as it is" : "with ids", until);
     if (until === undefined) return outcomes;
-    done.push(...outcomes.filter(({ matched }) => matched));
-    left = outcomes.filter(({ matched }) => !matched).map(({ id }) => id);
+    const isDone = ({ matched, failure }: Outcome) => matched || isLost(failure);
+    done.push(...outcomes.filter(isDone));
+    left = outcomes.filter((outcome) => !isDone(outcome)).map(({ id }) => id);
     if (left.length > 0) session.output.note(`no match on ${left.join(", ")}; running again`);
   }
   return done;

@@ -14,7 +14,7 @@
  */
 import { execFile, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { lstat, readdir } from "node:fs/promises";
+import { lstat, readdir, stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { promisify } from "node:util";
 import type { Environment } from "../../dial/proxy.ts";
@@ -57,7 +57,11 @@ async function findRoot(from: string, cwd: string, env: Environment): Promise<st
     if (top !== undefined) return top;
     throw new FarmError("bad-request", `Cannot push ${JSON.stringify(from)}: it is in no git repository`);
   }
-  if (env.GOROOT) return resolve(env.GOROOT);
+  if (env.GOROOT) {
+    const root = resolve(env.GOROOT);
+    if ((await stat(root).catch(() => undefined))?.isDirectory()) return root;
+    throw new FarmError("bad-request", `Cannot push $GOROOT: there is no folder ${root}; give -from=DIR, or unset it`);
+  }
   const top = await topOf(cwd);
   if (top !== undefined) return top;
   const go = await run("go", ["env", "GOROOT"], { cwd, timeout: GIT_LIMIT_MS }).catch(() => undefined);

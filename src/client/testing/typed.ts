@@ -20,7 +20,7 @@ export interface TypedOptions {
   readonly signal?: AbortSignal;
   readonly clock?: Clock;
   /** Told of each piece as it is printed. */
-  readonly onData?: (piece: string) => void;
+  readonly onData?: (piece: string) => void | Promise<void>;
 }
 
 export class TestComputer implements AsyncDisposable {
@@ -69,7 +69,7 @@ export class TestComputer implements AsyncDisposable {
         data: async (piece) => {
           const text = typeof piece === "string" ? piece : Buffer.from(piece).toString();
           stdout += text;
-          options.onData?.(text);
+          await options.onData?.(text);
         },
         note: (line) => {
           stderr += `${line.replaceAll(/^/gm, "# ")}\n`;

@@ -3,15 +3,19 @@ import { tmpdir } from "node:os";
 import { systemClock } from "../../agent/system-clock.ts";
 import { gomote } from "../../client/gomote.ts";
 import { outputTo } from "../../client/output.ts";
+import { Stopped } from "../../client/stopped.ts";
 
-const INTERRUPTED = 130;
+/** How long a command may take to stop that was told to. */
+const STOP_LIMIT_MS = 10_000;
 
 const stop = new AbortController();
 for (const name of ["SIGINT", "SIGTERM"] as const) {
   process.on(name, () => {
-    if (stop.signal.aborted) process.exit(INTERRUPTED);
+    const stopped = new Stopped(name);
+    if (stop.signal.aborted) process.exit(stopped.exitStatus);
     process.stderr.write("# stopping; once more to leave at once\n");
-    stop.abort(new Error(`told to stop by ${name}`));
+    setTimeout(() => process.exit(stopped.exitStatus), STOP_LIMIT_MS);
+    stop.abort(stopped);
   });
 }
 // Whoever reads what is printed may have seen enough.
