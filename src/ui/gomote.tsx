@@ -204,7 +204,7 @@ function CommandTable(props: { lines: readonly CommandLine[]; instances: boolean
           <td data-label="Who">
             <Name text={line.who} />
           </td>
-          <td data-label="Ended">
+          <td data-label="Ended" class="ended">
             <CommandState line={line} />
           </td>
           <td data-label="Took" class="right took">

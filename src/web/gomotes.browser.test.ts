@@ -7,7 +7,7 @@ import type { BrowserContextOptions, Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { HeldInstance } from "../gomote/holdings.ts";
 import type { BuildletClient } from "../machines/machine-session.ts";
-import { commandBegan } from "../store/gomote-commands.ts";
+import { commandBegan, commandEnded } from "../store/gomote-commands.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { type TestBrowser, testBrowser } from "./testing/browser.ts";
 import { type Lent, lend } from "./testing/lent.ts";
@@ -105,3 +105,22 @@ for (const [width, colorScheme] of SIZES)
     await page.getByRole("heading", { name: "Files of" }).waitFor();
     expect(new URL(page.url()).search).toBe("?path=go");
   }, 60_000);
+
+for (const [width, colorScheme] of SIZES)
+  test(`how a command ended takes lines, not the room of the command, ${width} px, ${colorScheme}`, async () => {
+    const { id, name, coordinator, alice, tokens } = lent;
+    const { sql } = browser.web.database;
+    const began = { instance: id, coordinator, who: alice.email, command: "nosuch", dir: "" };
+    const state = `Cannot run "nosuch": ${"executable file not found in $PATH, ".repeat(3)}${"x".repeat(120)}`;
+    await commandEnded(sql, await commandBegan(sql, began, systemClock.now()), state, systemClock.now());
+    const options = { viewport: { width, height: 900 }, colorScheme, bypassCSP: true };
+    await using page = await open(`/gomotes/${name}`, tokens.alice, options);
+    expect(await wrong(page)).toEqual([]);
+    await picture(page, `instance-${width}-${colorScheme}`);
+    const row = page.locator("tr[data-row]").filter({ hasText: "not found in $PATH" }).first();
+    const [command, ended, when] = await Promise.all(
+      [".runs", "[data-label=Ended]", ".when"].map((c) => row.locator(c).boundingBox()),
+    );
+    expect((when?.x ?? width) + (when?.width ?? 0)).toBeLessThan(width);
+    if (width > 800) expect(command?.width).toBeGreaterThan(1.5 * (ended?.width ?? width));
+  });
