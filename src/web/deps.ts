@@ -111,7 +111,7 @@ export interface WebDeps {
   readonly coordinator: CoordinatorId;
   /** Whoever holds it may act. Never shown, never logged. */
   readonly operatorToken: string;
-  /** HOST:PORT that machines dial, for the commands that pages print. */
+  /** HOST:PORT at which the TLS port listens. What pages print: reached.ts. */
   readonly dialAddress: () => string;
   /** The port of plain HTTP on loopback. */
   readonly httpPort: () => number;

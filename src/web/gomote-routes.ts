@@ -29,6 +29,7 @@ import type { Waits } from "./gomote-waits.ts";
 import { back, type Ctx, type Env, formOf, json, OWN, positive, send, wantsJson } from "./http.ts";
 import { type Identity, nameOf } from "./identity.ts";
 import { commandData, gomoteData, gomotesData, hostOf, instanceAt, placeAt } from "./pages/gomotes.ts";
+import { reachedAt } from "./reached.ts";
 
 const unpacked = promisify(gunzip);
 const NOTE_LIMIT = 200;
@@ -87,7 +88,7 @@ export function gomoteRoutes(deps: GomoteRoutesDeps, pages: Pages): Hono<Env> {
   routes.get("/gomotes/:id", async (c) => {
     const [instance, rights] = await seen(c, await identities.of(c));
     const data = await pages.load(
-      gomoteData(sql, instance, rights, deps.dialAddress(), placeAt(c.req.query("after")), clock.now()),
+      gomoteData(sql, instance, rights, reachedAt(c, deps), placeAt(c.req.query("after")), clock.now()),
     );
     const topics = [`gomote:${instance.id}`, ...(instance.upAt === null ? ["queue:"] : [])];
     return pages.answer(c, 200, instance.name, { name: "gomote", data }, topics, OWN);

@@ -88,7 +88,7 @@ test("an instance's page is for its borrower, its machine's owner and operators;
   const { status, body } = await ask("alice", path);
   expect([status, (body.page as { data: object }).data]).toMatchObject([
     200,
-    { use: true, as: "borrower", workingDir: "/home/agent/work", server: "farm.example.org:8119" },
+    { use: true, as: "borrower", workingDir: "/home/agent/work", server: "farm.test:8119" },
   ]);
   for (const [who, as] of [
     ["keeper", "owner of the machine"],
@@ -100,7 +100,7 @@ test("an instance's page is for its borrower, its machine's owner and operators;
   expect(await ask(undefined, path)).toMatchObject({ status: 401, body: { error: expect.stringContaining("Log in") } });
   expect((await ask("alice", "/gomotes/nobody-x-0")).status).toBe(404);
   const html = await (await web.get(path, { headers: { ...headers("alice"), accept: "text/html" } })).text();
-  expect(html).toContain(`gomote -server=farm.example.org:8119 ssh ${lent.name}`);
+  expect(html).toContain(`gomote -server=farm.test:8119 ssh ${lent.name}`);
   expect(html).toContain(`A shell in the browser needs script; <code>gomote ssh ${lent.name}</code>`);
   const foreign = await web.get(path, { headers: { ...headers("bob"), accept: "text/html" } });
   expect(await foreign.text()).toContain("<h1>This is not shown to you</h1>");

@@ -8,9 +8,11 @@ import { originalClientSetup } from "../people/original-client.ts";
 import { type MadeToken, type People, TOKEN_KEPT } from "../people/people.ts";
 import type { MeData } from "../ui/pages/me.tsx";
 import { personOf } from "./acting.ts";
+import type { WebDeps } from "./deps.ts";
 import { type Ctx, type Env, formOf, json, wantsJson } from "./http.ts";
 import type { Identities } from "./identity.ts";
 import { madeLine, tokenLine } from "./pages/people.ts";
+import { reachedAt } from "./reached.ts";
 
 const DAY = 86_400_000;
 
@@ -18,6 +20,7 @@ export interface MeRoutesDeps {
   readonly people: People;
   readonly identities: Identities;
   readonly clock: Clock;
+  readonly config: WebDeps["config"];
   /** HOST:PORT of the TLS port, the port of plain HTTP on loopback, and the ssh gateway's, if there is one. */
   readonly dialAddress: () => string;
   readonly httpPort: () => number;
@@ -29,7 +32,12 @@ export function meRoutes(deps: MeRoutesDeps): Hono<Env> {
   const { people, identities, clock } = deps;
   const routes = new Hono<Env>();
 
-  const dataOf = async (person: Person, until: EpochMs | null, made: MadeToken | undefined): Promise<MeData> => {
+  const dataOf = async (
+    c: Ctx,
+    person: Person,
+    until: EpochMs | null,
+    made: MadeToken | undefined,
+  ): Promise<MeData> => {
     const now = clock.now();
     const tokens = await people.tokens(person);
     return {
@@ -37,7 +45,7 @@ export function meRoutes(deps: MeRoutesDeps): Hono<Env> {
       email: person.email,
       roles: person.roles,
       until,
-      server: deps.dialAddress(),
+      server: reachedAt(c, deps),
       tokens: tokens.map((token) => tokenLine(token, now)),
       made: made ? madeLine(made, setupOf(deps, made)) : null,
     };
@@ -47,7 +55,7 @@ export function meRoutes(deps: MeRoutesDeps): Hono<Env> {
     const { who, until } = await identities.of(c);
     if (who.kind === "nobody") return c.redirect("/login?back=/me", 303);
     if (who.kind === "operator") return deps.page(c, { kind: "operator" });
-    return deps.page(c, await dataOf(who.person, until, undefined));
+    return deps.page(c, await dataOf(c, who.person, until, undefined));
   });
 
   routes.get("/me/tokens", (c) => c.redirect(`/me${new URL(c.req.url).search}`, 303));
@@ -65,7 +73,7 @@ export function meRoutes(deps: MeRoutesDeps): Hono<Env> {
         { id: made.id, token: made.token, expiresAt: made.expiresAt },
         { "Cache-Control": "no-store" },
       );
-    return deps.page(c, await dataOf(person, until, made));
+    return deps.page(c, await dataOf(c, person, until, made));
   });
 
   routes.post("/me/tokens/:id/revoke", async (c) => {

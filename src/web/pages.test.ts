@@ -220,7 +220,7 @@ test("/ of a new farm gives the command that adds a machine", async () => {
   await empty.database.sql.query("delete from machine");
   for (const path of ["/", "/machines"])
     expect(plainText(await (await empty.get(path)).text())).toContain(
-      lendCommands("farm.example.org:8119", "host-linux-amd64-shed", "NAME").join("\n"),
+      lendCommands("farm.test:8119", "host-linux-amd64-shed", "NAME").join("\n"),
     );
   for (const path of ["/p/app", "/machines", "/queues", "/builders", "/search?q=nothing"])
     expect((await empty.get(path)).status).toBe(200);

@@ -39,6 +39,7 @@ import { search } from "./pages/search.ts";
 import { testHref } from "./pages/tests.ts";
 import { peoplePages } from "./people-pages.ts";
 import { queuesData } from "./queues.ts";
+import { reachedAt } from "./reached.ts";
 import { RecentTopics } from "./recent-topics.ts";
 import { activeJson, checkOf, checkText, reverseJson } from "./shapes.ts";
 import { TerminalDoor } from "./terminal-door.ts";
@@ -116,7 +117,7 @@ function pageRoutes(app: Hono<Env>, deps: WebDeps, pages: Pages): void {
   const checks = () => deps.checkers().map(checkOf);
   app.get("/", async (c) => {
     const data = await pages.load(
-      homeData({ sql, config: config(), checks: checks(), dial: deps.dialAddress(), day }, clock.now()),
+      homeData({ sql, config: config(), checks: checks(), dial: reachedAt(c, deps), day }, clock.now()),
     );
     return pages.answer(c, 200, "", { name: "home", data }, ["build:", "queue:", "standing:", ...POOL_TOPICS, "farm:"]);
   });
@@ -141,7 +142,7 @@ function pageRoutes(app: Hono<Env>, deps: WebDeps, pages: Pages): void {
       c,
       200,
       "Machines",
-      { name: "machines", data: { ...data, dial: deps.dialAddress(), hostType: config().hosts[0]?.hostType ?? null } },
+      { name: "machines", data: { ...data, dial: reachedAt(c, deps), hostType: config().hosts[0]?.hostType ?? null } },
       POOL_TOPICS,
     );
   });
