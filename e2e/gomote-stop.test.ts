@@ -79,7 +79,7 @@ test.each([
   ["SIGTERM", 143],
 ] as const)(
   "%s ends a run in the middle of much output that nobody reads with %i",
-  { timeout: 30_000 },
+  { timeout: 120_000 },
   async (signal, status) => {
     using typed = new Typed(["run", "-system", id, "head", "-c", String(MUCH), "/dev/zero"]);
     await typed.reads(1_000_000);
@@ -89,7 +89,7 @@ test.each([
   },
 );
 
-test("a reader that takes its time gets all of much output", { timeout: 30_000 }, async () => {
+test("a reader that takes its time gets all of much output", { timeout: 120_000 }, async () => {
   using typed = new Typed(["run", "-system", id, "head", "-c", String(MUCH), "/dev/zero"]);
   let [bytes, rest] = [0, 0];
   for await (const chunk of typed.child.stdout) {
@@ -101,7 +101,7 @@ test("a reader that takes its time gets all of much output", { timeout: 30_000 }
   expect([await typed.ended, bytes, typed.errors]).toEqual([0, MUCH, ""]);
 });
 
-test("SIGTERM ends gomote ssh, the ssh that it runs, and the command there", { timeout: 30_000 }, async () => {
+test("SIGTERM ends gomote ssh, the ssh that it runs, and the command there", { timeout: 120_000 }, async () => {
   using typed = new Typed(["ssh", id, "echo on; exec sleep 4441"]);
   await typed.reads(1);
   typed.child.kill("SIGTERM");
@@ -110,7 +110,7 @@ test("SIGTERM ends gomote ssh, the ssh that it runs, and the command there", { t
   await gone("sleep\x004441");
 });
 
-test("an ssh that does not end is killed by the second signal", { timeout: 30_000 }, async () => {
+test("an ssh that does not end is killed by the second signal", { timeout: 120_000 }, async () => {
   const bin = join(computer.home, "bin");
   await mkdir(bin);
   await writeFile(join(bin, "ssh"), "#!/bin/sh\ntrap '' TERM\necho on\nwhile :; do sleep 0.1; done\n");
@@ -129,7 +129,7 @@ test("an ssh that does not end is killed by the second signal", { timeout: 30_00
 });
 
 test("scp, sftp and rsync find an instance by what gomote ssh -config printed, also when its certificate is old", {
-  timeout: 30_000,
+  timeout: 120_000,
 }, async () => {
   const { stdout, stderr } = await computer.gomote(["ssh", "-config", id]);
   expect(stderr).toBe("");

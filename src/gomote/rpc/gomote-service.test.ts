@@ -193,6 +193,8 @@ test("[gomote 17] a command keeps its instance, however long it runs; what nobod
   end.resolve();
   expect(await call.ended).toEqual({ code: OK, details: "" });
   expect(call.messages.reduce((sum, { output }) => sum + output.length, 0)).toBe(pieces * PIECE);
+  // One fits into the window of a stream, with what is around it.
+  expect(Math.max(...call.messages.map(({ output }) => output.length))).toBe(32 * 1024);
   expect(await alice.call("InstanceAlive", { gomote_id })).toEqual({});
 });
 
