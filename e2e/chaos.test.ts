@@ -10,18 +10,17 @@
  *   canceled is what somebody canceled, and nothing else       each test of a build is settled once, and the verdict is theirs
  *   each test ran once in a group that ended, unless it was slow, and never twice in any
  *
- * A seed that failed once is in testdata/chaos-seeds.json and runs every time, at the same time as the new one and shorter.
+ * A seed that fails is written to testdata/chaos-seeds.json, and runs every time, at the same time as the new one and shorter.
  * CHAOS_SEED=N[,N...] runs those; what processes and networks make of it differs a little from run to run, so a seed says what was done to
  * the farm, not what it did.
  */
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
 import { expect, test } from "vitest";
 import { judgeTests } from "./testing/judge-tests.ts";
+import { keepSeed, keptSeeds } from "./testing/kept-seeds.ts";
 import type { Machine } from "./testing/machine.ts";
-import { root, until } from "./testing/process.ts";
+import { until } from "./testing/process.ts";
 import { random } from "./testing/random.ts";
-import { ORIGINAL_TYPE, OUR_TYPE, outputOf, SeveralCoordinators } from "./testing/several.ts";
+import { ORIGINAL_TYPE, type Original, OUR_TYPE, outputOf, SeveralCoordinators, TESTS } from "./testing/several.ts";
 
 const CHAOS_MS = 25_000;
 const KEPT_CHAOS_MS = 15_000;
@@ -42,10 +41,12 @@ const BUILDERS = `[
   { name: "linux-amd64-tests", host: "${OUR_TYPE}", helpers: 2, steps: [{ name: "make", command: ["./work.sh", "make", "${LINES}", "0.01"] }],
     snapshot: { exclude: "*.tmp", limit: "1MiB" },
     tests: { list: "./tests.sh list", run: "./tests.sh run", results: "markers", groupTarget: "1s", unknown: "500ms" } },
+  { name: "linux-amd64-original-tests", host: "${ORIGINAL_TYPE}", helpers: 1, steps: [{ name: "make", command: ["./work.sh", "make", "${LINES}", "0.01"] }],
+    snapshot: {}, tests: { list: ${JSON.stringify(TESTS)}, run: { command: ["./tests.sh", "run"] }, groupTarget: "1s", unknown: "500ms" } },
 ]`;
-const BUILDERS_COUNT = 5;
+const BUILDERS_COUNT = 6;
 
-const kept: readonly number[] = JSON.parse(await readFile(join(root, "e2e/testdata/chaos-seeds.json"), "utf8"));
+const kept = keptSeeds();
 const given = process.env.CHAOS_SEED;
 const fresh = given === undefined ? [Date.now() % 2 ** 31] : given.split(",").map(Number);
 const runs = [
@@ -62,15 +63,22 @@ class Chaos {
   readonly canceled = new Set<number>();
   readonly #farm: SeveralCoordinators;
   readonly #machines: readonly Machine[];
+  readonly #originals: readonly Original[];
   readonly #next: () => number;
   readonly #healing = new Set<Promise<void>>();
   /** Coordinators and machines that something is being done to. */
   readonly #hurt = new Set<string>();
   readonly #started = performance.now();
 
-  constructor(farm: SeveralCoordinators, machines: readonly Machine[], next: () => number) {
+  constructor(
+    farm: SeveralCoordinators,
+    machines: readonly Machine[],
+    originals: readonly Original[],
+    next: () => number,
+  ) {
     this.#farm = farm;
     this.#machines = machines;
+    this.#originals = originals;
     this.#next = next;
   }
 
@@ -83,6 +91,7 @@ class Chaos {
       const span = 300 + this.#next() * 3000;
       const coordinator = Math.floor(one * COORDINATORS);
       const machine = this.#machines[Math.floor(one * this.#machines.length)];
+      const original = this.#originals[Math.floor(one * this.#originals.length)];
       if (drawn < 0.2 && this.#farm.commits < MOST_COMMITS) await this.#farm.commit();
       else if (drawn < 0.36) this.#coordinator(coordinator, "SIGKILL", span);
       else if (drawn < 0.46) this.#coordinator(coordinator, "SIGTERM", span);
@@ -91,6 +100,7 @@ class Chaos {
       else if (drawn < 0.74 && machine) this.#machine(machine, "SIGSTOP", span);
       else if (drawn < 0.79) await this.#cancel(one);
       else if (drawn < 0.83) this.#drain(one < 0.7 ? OUR_TYPE : ORIGINAL_TYPE, span);
+      else if (drawn < 0.88 && original) this.#machine(original, drawn < 0.86 ? "SIGKILL" : "SIGSTOP", span);
       else if (drawn < 0.95) this.#note(`cut ${this.#farm.balancer.cut(one)} connections`);
       else if (restarts++ < 2) {
         const signal = one < 0.5 ? "SIGINT" : "SIGQUIT";
@@ -119,7 +129,7 @@ class Chaos {
     });
   }
 
-  #machine(machine: Machine, signal: "SIGKILL" | "SIGSTOP", span: number): void {
+  #machine(machine: Machine | Original, signal: "SIGKILL" | "SIGSTOP", span: number): void {
     this.#hurtFor(machine.name, signal, async () => {
       machine.kill(signal);
       if (signal === "SIGKILL") return;
@@ -253,8 +263,9 @@ for (const { seed, forMs } of runs) {
     await using owned = new AsyncDisposableStack();
     const machines: Machine[] = [];
     for (let n = 1; n <= OUR_MACHINES; n++) machines.push(owned.use(await farm.machine(`m${n}`)));
-    for (let n = 1; n <= ORIGINALS; n++) owned.use(await farm.original(`o${n}`));
-    const chaos = new Chaos(farm, machines, next);
+    const originals: Original[] = [];
+    for (let n = 1; n <= ORIGINALS; n++) originals.push(owned.use(await farm.original(`o${n}`)));
+    const chaos = new Chaos(farm, machines, originals, next);
     try {
       await chaos.run(forMs);
       await farm.ended(farm.commits * BUILDERS_COUNT, REST_MS);
@@ -267,7 +278,7 @@ for (const { seed, forMs } of runs) {
       await judge(farm, machines, chaos.canceled);
     } catch (error) {
       const said = machines.map(({ name, output }) => `--- ${name}\n${output.slice(-1200)}`).join("\n");
-      const story = `CHAOS_SEED=${seed} (to be kept in e2e/testdata/chaos-seeds.json)\n${chaos.done.join("\n")}\n${said}`;
+      const story = `CHAOS_SEED=${seed} (${keepSeed(seed)})\n${chaos.done.join("\n")}\n${said}`;
       throw new Error(`${story}\n${JSON.stringify(await farm.retries().catch(() => []), undefined, 1)}`, {
         cause: error,
       });

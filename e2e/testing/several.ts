@@ -40,6 +40,12 @@ export interface SeveralOptions {
   readonly flags?: readonly string[];
 }
 
+/** A simulated machine: killed it loses its connections, and what it ran; paused it does not answer keep-alives. */
+export interface Original extends AsyncDisposable {
+  readonly name: string;
+  kill(signal: "SIGKILL" | "SIGSTOP" | "SIGCONT"): void;
+}
+
 const WORK = (runs: string) => `#!/bin/sh
 # STEP LINES PAUSE [FILE]
 echo "$GO_BUILDER_NAME $(cat commit.txt) $1" >> ${runs}
@@ -237,7 +243,7 @@ export class SeveralCoordinators implements AsyncDisposable {
    * A simulated machine that runs the original's agent, whose `work.sh` and `tests.sh run` are done here; it comes back whenever its
    * session ends.
    */
-  async original(name: string): Promise<AsyncDisposable> {
+  async original(name: string): Promise<Original> {
     const key = await this.key(ORIGINAL_TYPE);
     const stop = new AbortController();
     let now: OriginalBuildlet | undefined;
@@ -268,6 +274,11 @@ export class SeveralCoordinators implements AsyncDisposable {
       }
     })();
     return {
+      name,
+      kill(signal) {
+        if (signal === "SIGKILL") void now?.hangUp();
+        else if (now) now.behave.mute = signal === "SIGSTOP";
+      },
       async [Symbol.asyncDispose]() {
         stop.abort();
         await now?.[Symbol.asyncDispose]();
