@@ -4,17 +4,21 @@
  * schedule can beat, the longest test or the sum over 8. With history, noisy by half to both sides, and without.
  *
  * group-overhead: what one turn costs, which ends a group and hands out the next, with the embedded database to itself.
+ *
+ * turn-of-1000: the same for groups as large as they get, of which each test has a row, an outcome and a duration to be kept. test-of-1000: a
+ * test's part of it, in ratio to its part of a turn of 100: what a turn costs grows with its tests, and no faster.
  */
 import { randomBytes } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { random } from "../e2e/testing/random.ts";
-import { buildId, epochMs, leaseId, machineId, ms } from "../src/farm/ids.ts";
+import { type BuildId, buildId, epochMs, leaseId, machineId, ms } from "../src/farm/ids.ts";
 import { openDatabase } from "../src/store/database.ts";
 import { at, type Sql } from "../src/store/sql.ts";
 import { systemClock } from "../src/store/system-clock.ts";
-import { storeTests } from "../src/store/test-run.ts";
+import type { TestGroup } from "../src/store/test-groups.ts";
+import { type NewTest, storeTests } from "../src/store/test-run.ts";
 import { type GroupEnd, testTurn } from "../src/store/test-turn.ts";
 import type { Bench } from "./bench.ts";
 import { atMost } from "./figure.ts";
@@ -22,11 +26,15 @@ import { atMost } from "./figure.ts";
 const MACHINES = 8;
 const TESTS = 400;
 const RUNS = 5;
+/** Tests in the largest groups, and in those that they are compared with; and how many of each are run. */
+const LARGE = 1000;
+const SMALL = 100;
+const LARGE_TURNS = 8;
 const quiet = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 
 export const tests: Bench = {
   name: "tests",
-  about: "a build's tests on 8 machines: how close to the best end, and what a group costs",
+  about: "a build's tests on 8 machines: how close to the best end, and what a group costs, also a large one",
   limitMs: 120_000,
   run: async (context) => {
     await using stack = new AsyncDisposableStack();
@@ -55,16 +63,26 @@ export const tests: Bench = {
       values: turns.length === 0 ? [0] : medians(turns),
       goal: atMost(10),
     });
+    const large = await turnsOf(sql, LARGE);
+    const small = await turnsOf(sql, SMALL);
+    context.report({ figure: "turn-of-1000", unit: "ms", values: large, goal: atMost(500) });
+    context.report({
+      figure: "test-of-1000",
+      unit: "ratio",
+      values: [middle(large) / LARGE / (middle(small) / SMALL)],
+      goal: atMost(1.5),
+    });
   },
 };
 
 /** The same spread however many turns there were: five parts of them. */
 function medians(turns: readonly number[]): number[] {
   const part = Math.ceil(turns.length / RUNS);
-  return Array.from({ length: RUNS }, (_, i) => {
-    const sorted = turns.slice(i * part, (i + 1) * part).toSorted((a, b) => a - b);
-    return sorted[sorted.length >> 1] ?? 0;
-  });
+  return Array.from({ length: RUNS }, (_, i) => middle(turns.slice(i * part, (i + 1) * part)));
+}
+
+function middle(times: readonly number[]): number {
+  return times.toSorted((a, b) => a - b)[times.length >> 1] ?? 0;
 }
 
 async function prepare(sql: Sql): Promise<void> {
@@ -88,14 +106,12 @@ async function prepare(sql: Sql): Promise<void> {
   );
 }
 
-/** The ratio of the time until all ended to the best that there could be. */
-async function makespan(
+/** A build whose tests are listed, and a lease of each machine that works for it. */
+async function planned(
   sql: Sql,
-  times: readonly number[],
-  expected: readonly number[] | undefined,
-  turns: number[],
-): Promise<number> {
-  const start = Date.now();
+  list: readonly NewTest[],
+  start: number,
+): Promise<{ build: BuildId; leases: number[] }> {
   const [row] = await sql.query<{ id: number; leases: number[] }>(
     `with b as (
        insert into build (repo, commit_id, branch, builder, host_type, recipe, provenance, class, state, created_at, rebuild_of)
@@ -115,11 +131,63 @@ async function makespan(
   );
   if (!row) throw new Error("Cannot insert a build");
   const build = buildId(row.id);
-  const list = times.map((_, i) => ({ name: `t${i + 1}`, expectedMs: expected?.[i] ?? null, alone: false }));
   const [main] = row.leases;
   if (main === undefined) throw new Error("Cannot insert leases");
   await storeTests(sql, { build, lease: leaseId(main), epoch: 1 }, list, "", epochMs(start));
-  const free = row.leases.map((lease, i) => ({
+  return { build, leases: row.leases };
+}
+
+/** What turns took that ended a group of `count` tests and handed out another. */
+async function turnsOf(sql: Sql, count: number): Promise<number[]> {
+  const list = Array.from({ length: (LARGE_TURNS + 1) * count }, (_, i) => ({
+    ...{ name: `of${count}/t${i + 1}`, expectedMs: null, alone: false },
+  }));
+  const { build, leases } = await planned(sql, list, Date.now());
+  const worker = { build, lease: leaseId(leases[0] ?? 0), epoch: 1, machine: machineId(1) };
+  const rules = {
+    spec: { groupTargetMs: 10 * list.length, unknownMs: 1, keepGoing: true },
+    ...{ mostTests: count, mostBytes: 1_000_000, helpers: 0, elsewhereFirst: ms(0), nonce: "", takes: true },
+  };
+  const turns: number[] = [];
+  let done: GroupEnd | undefined;
+  for (;;) {
+    const began = performance.now();
+    const turn = await testTurn(sql, worker, done, rules, epochMs(Date.now()));
+    if (turn.next !== "group") return turns;
+    if (done) turns.push(performance.now() - began);
+    done = endOf(turn.group, () => 1);
+  }
+}
+
+function endOf({ id, tests }: TestGroup, took: (number: number) => number): GroupEnd {
+  return {
+    group: id,
+    status: "ok",
+    line: "m: some tests: ok after 1s",
+    log: undefined,
+    tests: tests.map(({ number }) => ({
+      number,
+      result: "success",
+      final: false,
+      durationMs: took(number),
+      shareMs: null,
+      from: 0,
+      to: 0,
+    })),
+  };
+}
+
+/** The ratio of the time until all ended to the best that there could be. */
+async function makespan(
+  sql: Sql,
+  times: readonly number[],
+  expected: readonly number[] | undefined,
+  turns: number[],
+): Promise<number> {
+  const start = Date.now();
+  const list = times.map((_, i) => ({ name: `t${i + 1}`, expectedMs: expected?.[i] ?? null, alone: false }));
+  const { build, leases } = await planned(sql, list, start);
+  const free = leases.map((lease, i) => ({
     lease,
     machine: i + 1,
     at: 0,
@@ -149,23 +217,9 @@ async function makespan(
       continue;
     }
     const { group } = turn;
-    const took = group.tests.map(({ number }) => ({ number, time: times[number - 1] ?? 0 }));
-    next.at += took.reduce((sum, { time }) => sum + time, 0);
-    next.done = {
-      group: group.id,
-      status: "ok",
-      line: "m: some tests: ok after 1s",
-      log: undefined,
-      tests: took.map(({ number, time }) => ({
-        number,
-        result: "success",
-        final: false,
-        durationMs: time,
-        shareMs: null,
-        from: 0,
-        to: 0,
-      })),
-    };
+    const took = (number: number): number => times[number - 1] ?? 0;
+    next.at += group.tests.reduce((sum, { number }) => sum + took(number), 0);
+    next.done = endOf(group, took);
   }
   const best = Math.max(Math.max(...times), times.reduce((a, b) => a + b, 0) / MACHINES);
   return ended / best;
