@@ -14,8 +14,8 @@ import { messageOf } from "../../farm/errors.ts";
 import { parseBool } from "../../farm/flags.ts";
 import {
   EXCLUDE_FIELD,
+  LEASE_GOES_ON,
   LEASE_HEADER,
-  LEASE_OVER,
   ONLY_FIELD,
   SKIPPED_HEADER,
   SNAPSHOT_BESIDE,
@@ -319,7 +319,7 @@ export class BuildletServer implements AsyncDisposable {
             for (const path of paths) {
               if (!isRelPath(path, windows)) checkRelPath("path", path, windows);
             }
-            await this.#removals.remove(paths, request.headers[LEASE_HEADER.toLowerCase()] === LEASE_OVER);
+            await this.#removals.remove(paths, request.headers[LEASE_HEADER.toLowerCase()] === LEASE_GOES_ON);
             this.#prepareExec();
             response.writeHead(200, { "Content-Length": 0 }).end();
           },

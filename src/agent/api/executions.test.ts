@@ -9,7 +9,7 @@ import { expect, onTestFinished, test, vi } from "vitest";
 import { minutes, seconds } from "../../farm/ids.ts";
 import { RECONNECT_WITHIN } from "../../farm/lease.ts";
 import { FakeClock } from "../../farm/testing/fake-clock.ts";
-import { LEASE_HEADER, LEASE_OVER } from "../../wire/buildlet-api/buildlet-api.ts";
+import { LEASE_GOES_ON, LEASE_HEADER } from "../../wire/buildlet-api/buildlet-api.ts";
 import { encodeExecForm } from "../../wire/buildlet-api/exec-form.ts";
 import { Execution } from "../exec/execution.ts";
 import { Spool } from "../exec/spool.ts";
@@ -83,8 +83,7 @@ test("only the newest client is attached", async () => {
 
 test("what cannot be gone on with is refused: a name that is not known, one that was ended, headers of another shape", async () => {
   await using machine = await TestMachine.start();
-  const lease = { [LEASE_HEADER]: LEASE_OVER };
-  expect(await post(machine, "/removeall", "path=.", lease)).toBe(200); // as before each lease
+  expect(await post(machine, "/removeall", "path=.")).toBe(200); // as before each lease
   expect((await outcome(ask(machine, "true", "a1.1", 5))).slice(0, 2)).toEqual([
     409,
     "Cannot go on with a1.1 from byte 5: there is no such execution here\n",
@@ -100,10 +99,10 @@ test("what cannot be gone on with is refused: a name that is not known, one that
   expect((await outcome(ask(machine, "true", "../x")))[0]).toBe(400);
   expect((await outcome(ask(machine, "true", "a1.3", "-1")))[0]).toBe(400);
   // Files only: the names go on to mean what they meant.
-  expect(await post(machine, "/removeall", "path=.")).toBe(200);
+  expect(await post(machine, "/removeall", "path=.", { [LEASE_HEADER]: LEASE_GOES_ON })).toBe(200);
   expect((await outcome(ask(machine, "echo again", "a1.1")))[0]).toBe(410);
   // A new build: the names of the one before mean nothing any more.
-  expect(await post(machine, "/removeall", "path=.", lease)).toBe(200);
+  expect(await post(machine, "/removeall", "path=.")).toBe(200);
   expect(await outcome(ask(machine, "echo new", "a1.1"))).toEqual([200, "new\n", "ok"]);
 });
 

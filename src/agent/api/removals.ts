@@ -26,17 +26,14 @@ export class Removals {
   readonly #deps: RemovalsDeps;
   /** Settles when nothing is being removed. */
   #working: Promise<unknown> = Promise.resolve();
-  /** The coordinator says when a lease is over. An older one, and the original, do not: they empty the work dir between two. */
-  #hearsOfLeases = false;
 
   constructor(deps: RemovalsDeps) {
     this.#deps = deps;
   }
 
-  /** `saysOver`: whoever asks says that the lease is over. */
-  async remove(paths: readonly string[], saysOver: boolean): Promise<void> {
-    this.#hearsOfLeases ||= saysOver;
-    const isLeaseOver = saysOver || (!this.#hearsOfLeases && paths.includes("."));
+  /** `goesOn`: whoever asks says that the lease goes on, though the work dir is emptied. */
+  async remove(paths: readonly string[], goesOn: boolean): Promise<void> {
+    const isLeaseOver = !goesOn && paths.includes(".");
     const before = this.#working;
     const turn = within(this.#deps.clock, TURN_LIMIT, [], "what was to be deleted before", () => before);
     const removed = turn.then(() => this.#remove(paths, isLeaseOver));

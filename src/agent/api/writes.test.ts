@@ -5,13 +5,12 @@ import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { expect, test } from "vitest";
 import { FakeClock } from "../../farm/testing/fake-clock.ts";
-import { LEASE_HEADER, LEASE_OVER } from "../../wire/buildlet-api/buildlet-api.ts";
 import { tarEnd, tarHeader } from "../../wire/tar/tar-writer.ts";
 import { replyOf } from "../testing/original-coordinator.ts";
 import { TestMachine } from "../testing/test-machine.ts";
 import { Writes } from "./writes.ts";
 
-const over = { method: "POST", path: "/removeall?path=.", headers: { [LEASE_HEADER]: LEASE_OVER } };
+const over = { method: "POST", path: "/removeall?path=." };
 const file = (name: string, size: number) =>
   gzipSync(Buffer.concat([tarHeader({ type: "file", name, mode: 0o644, mtime: 1, size }), Buffer.alloc(512, 1)]));
 const rest = gzipSync(

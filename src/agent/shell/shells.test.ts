@@ -9,7 +9,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { packPty } from "../../../scripts/pty-packages.ts";
 import { seconds } from "../../farm/ids.ts";
 import { FakeClock } from "../../farm/testing/fake-clock.ts";
-import { LEASE_HEADER, LEASE_OVER } from "../../wire/buildlet-api/buildlet-api.ts";
+import { LEASE_GOES_ON, LEASE_HEADER } from "../../wire/buildlet-api/buildlet-api.ts";
 import {
   type Exit,
   encodeShellFrame,
@@ -121,7 +121,7 @@ class World implements AsyncDisposable {
     return new Shell(socket, opening);
   }
 
-  async emptied(headers: OutgoingHttpHeaders): Promise<string> {
+  async emptied(headers: OutgoingHttpHeaders = {}): Promise<string> {
     const asked = { port: this.port, path: "/removeall?path=.", method: "POST", headers };
     const answer = await new Promise<IncomingMessage>((resolve) => request(asked, resolve).end());
     return `${answer.statusCode} ${await readText(answer)}`;
@@ -300,16 +300,16 @@ const lives = (pid: number) => {
 
 test.runIf(LINUX).each(["connection", "lease"])("a shell and all that it started die with the %s", async (what) => {
   const { workDir } = world;
-  await world.emptied({ [LEASE_HEADER]: LEASE_OVER }); // as before each lease
+  await world.emptied(); // as before each lease
   const shell = await world.open({ ...plain, command: null, terminal: TERMINAL });
   shell.type("SHELL_PID=$$ setsid sh -c 'echo pids $$ $SHELL_PID end; exec sleep 1000' &\n");
   await shell.until(() => /pids \d+ \d+ end/.test(shell.out));
   const pids = (/pids (\d+) (\d+) end/.exec(shell.out) ?? []).slice(1).map(Number);
   expect(pids.map(lives)).toEqual([true, true]);
-  await world.emptied({}); // as `gomote rm .` of whoever types
+  await world.emptied({ [LEASE_HEADER]: LEASE_GOES_ON }); // as `gomote rm .` of whoever types
   expect(pids.map(lives)).toEqual([true, true]);
   if (what === "connection") shell.socket.destroy();
-  else await world.emptied({ [LEASE_HEADER]: LEASE_OVER });
+  else await world.emptied();
   await shell.closed;
   const end = performance.now() + 10_000;
   while (pids.some(lives) && performance.now() < end) await new Promise((resolve) => setTimeout(resolve, 5));
@@ -326,7 +326,7 @@ test.runIf(LINUX)(
     await shell.closed;
     const pids = [...shell.out.matchAll(/pid (\d+) end/g)].map(([, pid]) => Number(pid));
     expect(pids).toHaveLength(2);
-    await world.emptied({ [LEASE_HEADER]: LEASE_OVER });
+    await world.emptied();
     const end = performance.now() + 10_000;
     while (pids.some(lives) && performance.now() < end) await new Promise((resolve) => setTimeout(resolve, 5));
     expect(pids.map(lives)).toEqual([false, false]);
@@ -338,10 +338,9 @@ test("a shell that does not end keeps the machine from the next one, who hears i
   const { promise: fetched, resolve: fetch } = Promise.withResolvers<IncomingMessage>();
   await using hung = await World.start({ clock, agentFile: () => fetched });
   const shell = await hung.open({ ...plain, command: null, terminal: TERMINAL });
-  const over = { [LEASE_HEADER]: LEASE_OVER };
   const asleep = clock.sleeping;
   for (const _ of [1, 2]) {
-    const emptied = [hung.emptied(over), hung.emptied({})];
+    const emptied = [hung.emptied(), hung.emptied({ [LEASE_HEADER]: LEASE_GOES_ON })];
     while (clock.sleeping < asleep + 2) await new Promise((resolve) => setTimeout(resolve, 5));
     await clock.advance(seconds(20));
     const refused = "500 Cannot give this machine to anybody else: ending shells took longer than 20 s\n";
@@ -349,7 +348,7 @@ test("a shell that does not end keeps the machine from the next one, who hears i
   }
   await shell.closed;
   fetch(Object.assign(new IncomingMessage(new Socket()), { statusCode: 404 }));
-  expect(await hung.emptied(over)).toBe("200 ");
+  expect(await hung.emptied()).toBe("200 ");
 });
 
 test.skipIf(process.platform === "win32")("a FIFO over SFTP is not waited for", async () => {
@@ -361,7 +360,7 @@ test.skipIf(process.platform === "win32")("a FIFO over SFTP is not waited for", 
   await shell.until(() => seen().length === 3);
   expect(seen()).toEqual([TYPE.version, TYPE.status, TYPE.handle]);
   shell.line.destroy();
-  expect(await world.emptied({ [LEASE_HEADER]: LEASE_OVER })).toBe("200 ");
+  expect(await world.emptied()).toBe("200 ");
 });
 
 test("a reader that stops holds the command back, and gets every byte", async () => {

@@ -14,8 +14,8 @@ import { sizeText } from "../../farm/size-text.ts";
 import {
   EXCLUDE_FIELD,
   EXEC_HEAD_LIMIT_MS,
+  LEASE_GOES_ON,
   LEASE_HEADER,
-  LEASE_OVER,
   ONLY_FIELD,
   PROCESS_STATE,
   SKIPPED_HEADER,
@@ -97,12 +97,11 @@ export class HttpBuildlet implements BuildletClient {
 
   async removeAll(paths: readonly string[], signal?: AbortSignal): Promise<void> {
     const form = new URLSearchParams(paths.map((path): [string, string] => ["path", path]));
-    await this.#post("/removeall", "delete files", form, signal);
+    await this.#post("/removeall", "delete files", form, signal, [[LEASE_HEADER, LEASE_GOES_ON]]);
   }
 
   async cleanUp(signal?: AbortSignal): Promise<void> {
-    const fields = [[LEASE_HEADER, LEASE_OVER]] as const;
-    await this.#post("/removeall", "empty the machine", new URLSearchParams({ path: "." }), signal, fields);
+    await this.#post("/removeall", "empty the machine", new URLSearchParams({ path: "." }), signal);
   }
 
   async writeTgz(dir: string, body: Readable, signal?: AbortSignal): Promise<Unpacked> {

@@ -47,12 +47,12 @@ export const EXCLUDE_FIELD = "exclude";
 export const ONLY_FIELD = "only";
 
 /**
- * Ours, on POST /removeall of `.`: the machine's lease is over, or another begins. Ours then ends all that runs before it deletes; without
- * this header only files go, since a borrower may empty the folder in which they work; but from a coordinator that never says it, `.`
- * itself is the end. The original ignores it: it knows files only.
+ * Ours, on POST /removeall. Emptying the work dir is the end of the machine's lease, or the beginning of another, and ours then ends all that runs
+ * before it deletes. With this header only files go, since a borrower may empty the folder in which they work. A coordinator that does not know
+ * it means the end; the original ignores it: it knows files only.
  */
 export const LEASE_HEADER = "Barnraiser-Lease";
-export const LEASE_OVER = "over";
+export const LEASE_GOES_ON = "goes-on";
 
 /** The original client gives the head of an exec's response this long, then takes the machine for broken. */
 export const EXEC_HEAD_LIMIT_MS = 20_000;
