@@ -138,8 +138,8 @@ function tellable(error: unknown, killed: AbortSignal, { reason }: AbortSignal):
   if (!(error instanceof FarmError)) return error;
   // The machine is well, and refuses to start it: no such program, no such folder.
   if (error.code === "bad-request") return commandFailed(error.message);
-  if (error.code !== "canceled") return error;
-  if (killed.aborted) return commandKilled(messageOf(killed.reason));
+  if (error.code === "canceled" && killed.aborted) return commandKilled(messageOf(killed.reason));
+  // Why it was to end says more than what came of ending it: a coordinator that stops has parted with the machine by then.
   if (!(reason instanceof FarmError)) return error;
   if (reason.code !== "unavailable") return reason;
   return new FarmError(
