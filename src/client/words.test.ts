@@ -1,12 +1,15 @@
-/** Pure parts: folders, addresses, arguments of ssh. */
+/** Parts that need no farm: folders, addresses, arguments of ssh, what is printed. */
+import { PassThrough } from "node:stream";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { expect, test } from "vitest";
 import { userFolder } from "./folders.ts";
 import { LineSearch, LONGEST_LINE } from "./line-search.ts";
+import { outputTo } from "./output.ts";
 import { joinPath, splitPath } from "./path-list.ts";
 import { parseServer } from "./server.ts";
 import { shellLine } from "./shell-line.ts";
 import { firstWord, gatewayOf } from "./ssh.ts";
+import { Stopped } from "./stopped.ts";
 import { callTrouble } from "./trouble.ts";
 
 test("userFolder() is where each system keeps what its users' programs know", () => {
@@ -98,4 +101,19 @@ test("callTrouble() says what the farm said, once, and which limit passed", () =
   expect(said(Code.InvalidArgument, 'Cannot create an instance of unknown builder type "x".')).toBe(
     'Cannot create an instance of unknown builder type "x".',
   );
+});
+
+test("outputTo() lets many wait for a slow reader at once, without a listener for each; on Ctrl-C nobody waits", async () => {
+  const pipe = new PassThrough({ highWaterMark: 1 });
+  const stop = new AbortController();
+  const output = outputTo(pipe, new PassThrough(), stop.signal);
+  const waiting = Promise.all(Array.from({ length: 20 }, () => output.data("xx")));
+  expect(pipe.listenerCount("drain")).toBe(1);
+  pipe.resume();
+  await waiting;
+  pipe.pause();
+  const stuck = output.data("xx");
+  stop.abort(new Stopped("SIGINT"));
+  await stuck;
+  expect(pipe.listenerCount("drain")).toBe(0);
 });
