@@ -27,7 +27,7 @@ export class SharedDatabase implements AsyncDisposable {
   }
 
   static async start(): Promise<SharedDatabase> {
-    const data = await memoryFolder("barnraiser-shared-");
+    const data = await memoryFolder("shared");
     await chmod(data, 0o711); // the server's own user passes through
     return new SharedDatabase(data, await serve(data));
   }

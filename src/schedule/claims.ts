@@ -251,6 +251,6 @@ function chosen(queue: Queue): Seat | undefined {
     if (!seat.asking && seat.seen < queue.generation) return seat;
   }
   // Those who are asking may be heard to say "dry" and have to ask once more for a wake that came since: keep their credits.
-  if (queue.asking === 0) queue.credits = 0;
+  if (queue.asking === queue.resting) queue.credits = 0;
   return undefined;
 }

@@ -9,7 +9,7 @@ import { quiet, TEMPLATE } from "./database.ts";
 import { memoryFolder } from "./memory-folder.ts";
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const data = await memoryFolder("barnraiser-test-");
+  const data = await memoryFolder("test");
   await chmod(data, 0o711);
   const settings = { fsync: "off", full_page_writes: "off", max_connections: "300", max_wal_size: "256MB" };
   const server = await EmbeddedServer.start({ data, clock: systemClock, log: quiet, settings });

@@ -1,5 +1,5 @@
 /** Where the databases of tests are kept. */
-import { mkdtemp, statfs } from "node:fs/promises";
+import { mkdtemp, readdir, rm, statfs } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -9,11 +9,27 @@ const ROOM_BYTES = 2 * 1024 ** 3;
 /**
  * A folder in memory where there is room (a container may have 64 MiB), else in the temporary folder. Each database that is cloned for a test is some
  * three hundred files: making and deleting these on a disk took as much time as everything that tests then do with them.
+ *
+ * It is this process's to remove. What processes that were killed have left is removed first: memory has no other end than that.
  */
-export async function memoryFolder(prefix: string): Promise<string> {
+export async function memoryFolder(kind: "test" | "shared"): Promise<string> {
   const roomy = await statfs(MEMORY).then(
     ({ bavail, bsize }) => bavail * bsize >= ROOM_BYTES,
     () => false,
   );
-  return mkdtemp(join(roomy ? MEMORY : tmpdir(), prefix));
+  if (!roomy) return mkdtemp(join(tmpdir(), `barnraiser-${kind}-`));
+  for (const name of await readdir(MEMORY)) {
+    const [, pid] = /^barnraiser-(?:test|shared)-(\d+)-/.exec(name) ?? [];
+    if (pid !== undefined && !lives(Number(pid))) await rm(join(MEMORY, name), { recursive: true, force: true });
+  }
+  return mkdtemp(join(MEMORY, `barnraiser-${kind}-${process.pid}-`));
+}
+
+function lives(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== "ESRCH"; // somebody else's lives, too
+  }
 }

@@ -1,0 +1,24 @@
+import { spawnSync } from "node:child_process";
+import { access, mkdir, rm } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { expect, onTestFinished, test } from "vitest";
+import { memoryFolder } from "./memory-folder.ts";
+
+test("what a process that was killed has left in memory goes, and what others use stays", async () => {
+  const mine = await memoryFolder("test");
+  onTestFinished(() => rm(mine, { recursive: true, force: true }));
+  const beside = (pid: number) => join(dirname(mine), `barnraiser-test-${pid}-left`);
+  const { pid: dead } = spawnSync("true");
+  const [left, used] = [beside(dead), beside(process.ppid)];
+  onTestFinished(() => rm(used, { recursive: true, force: true }));
+  for (const folder of [left, used]) await mkdir(folder);
+  await rm(await memoryFolder("test"), { recursive: true });
+  await expect(access(used)).resolves.toBeUndefined();
+  const there = access(left).then(
+    () => true,
+    () => false,
+  );
+  const inMemory = dirname(mine) === "/dev/shm";
+  await rm(left, { recursive: true, force: true });
+  expect(await there).toBe(!inMemory); // a temporary folder is swept by others
+});
