@@ -6,7 +6,7 @@ import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { COORDINATOR, until } from "../machines/testing/farm-of-machines.ts";
 import { beginAttempt, endAttempt } from "../store/attempts.ts";
 import { coordinatorEnded } from "../store/coordinators.ts";
-import { couldBeKept } from "../store/gomote-holds.ts";
+import { askHold, couldBeKept, holdState, keepMachine } from "../store/gomote-holds.ts";
 import { sessionHolds } from "../store/leases.ts";
 import { instanceOfBuild } from "../store/pages-gomote.ts";
 import { parkOrphans } from "../store/parked-leases.ts";
@@ -210,6 +210,31 @@ test("a machine that was kept when its client was cut off waits for them to ask 
   expect(last?.messages.at(-1)).toMatchObject({ gomote_id });
   expect(await alice.call("InstanceAlive", { gomote_id })).toEqual({});
   expect(await sql.query("select from lease where kind = 'gomote' and state = 'ended'")).toEqual([]);
+});
+
+test("who takes their hold over while its machine is being kept gets that machine", async () => {
+  await using farm = await gomoteFarm();
+  const { sql } = farm.database;
+  const { id, end } = await running(farm);
+  const { id: owner, email } = await farm.people.add("alice@example.org", ["member"], "test");
+  const quotas = { perPerson: 5, perHostType: null };
+  const ask = (request: string) => {
+    const hold = { build: id, request, owner, email, user: "alice", builderType: BUILDER, hostType: HOST_TYPE };
+    return askHold(sql, { ...hold, coordinator: COORDINATOR, ...quotas }, systemClock.now());
+  };
+  await end("failure");
+  expect(await ask("before")).toBeUndefined();
+  const waits = `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`;
+  const again = await sql.tx(async (tx) => {
+    await keepMachine(tx, id, systemClock.now());
+    const asked = ask("again");
+    await until(async () => (await sql.query(waits)).length > 0, "the second request to wait for the hold");
+    return { asked };
+  });
+  expect(await again.asked).toBeUndefined();
+  const [kept] = await sql.query<{ id: number }>("select id from gomote_instance");
+  expect(await holdState(sql, "before")).toBeUndefined();
+  expect(await holdState(sql, "again")).toMatchObject({ instance: kept?.id ?? "one" });
 });
 
 test("a machine that was kept for somebody who does not come back is theirs for a minute", async () => {

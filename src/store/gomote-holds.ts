@@ -51,7 +51,10 @@ export interface WantedHold {
  */
 export async function askHold(sql: Sql, hold: WantedHold, now: EpochMs): Promise<string | undefined> {
   return sql.tx(async (tx) => {
-    await tx.query("select from build where id = $1 for share", [hold.build]);
+    // An end of the build that is under way, others who ask, and whoever keeps its machine just now are waited for first: the statement that asks
+    // has to see what they did, also in other tables than the row for which it would wait by itself.
+    await tx.query("select from build where id = $1 for no key update", [hold.build]);
+    await tx.query("select from gomote_hold where build_id = $1 for update", [hold.build]);
     const asked = await tx.query(
       `insert into gomote_hold (build_id, request, owner, email, user_name, builder_type, host_type, coordinator_id, asked_at, per_person, per_host_type)
        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
