@@ -5,7 +5,7 @@ import type { OutgoingHttpHeaders } from "node:http";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
-import { LEASE_GOES_ON, LEASE_HEADER } from "../../wire/buildlet-api/buildlet-api.ts";
+import { LEASE_GOES_ON, LEASE_HEADER, LEASE_OVER } from "../../wire/buildlet-api/buildlet-api.ts";
 import { type ExecForm, encodeExecForm } from "../../wire/buildlet-api/exec-form.ts";
 import { type Reply, replyOf } from "../testing/original-coordinator.ts";
 import { running } from "../testing/processes.ts";
@@ -231,7 +231,7 @@ test("what a build left running is killed when the lease ends, not when files ar
   expect([await removed({}), running(left).length]).toEqual([200, 0]);
   expect((await replyOf(busy)).body.toString()).toContain("still here");
   await leave();
-  expect([await removed({ [LEASE_HEADER]: "over" }), running(left).length]).toEqual([200, 0]);
+  expect([await removed({ [LEASE_HEADER]: LEASE_OVER }), running(left).length]).toEqual([200, 0]);
   await leave();
   expect([await removed({}), running(left).length]).toEqual([200, 0]);
 });

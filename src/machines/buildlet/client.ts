@@ -16,6 +16,7 @@ import {
   EXEC_HEAD_LIMIT_MS,
   LEASE_GOES_ON,
   LEASE_HEADER,
+  LEASE_OVER,
   ONLY_FIELD,
   PROCESS_STATE,
   SKIPPED_HEADER,
@@ -101,7 +102,8 @@ export class HttpBuildlet implements BuildletClient {
   }
 
   async cleanUp(signal?: AbortSignal): Promise<void> {
-    await this.#post("/removeall", "empty the machine", new URLSearchParams({ path: "." }), signal);
+    const fields = [[LEASE_HEADER, LEASE_OVER]] as const;
+    await this.#post("/removeall", "empty the machine", new URLSearchParams({ path: "." }), signal, fields);
   }
 
   async writeTgz(dir: string, body: Readable, signal?: AbortSignal): Promise<Unpacked> {

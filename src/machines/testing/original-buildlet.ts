@@ -10,7 +10,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { buffer } from "node:stream/consumers";
 import { connect, type TLSSocket } from "node:tls";
 import { gzipSync } from "node:zlib";
-import { LEASE_GOES_ON, LEASE_HEADER } from "../../wire/buildlet-api/buildlet-api.ts";
+import { LEASE_HEADER } from "../../wire/buildlet-api/buildlet-api.ts";
 import { decodeExecForm, type ExecForm } from "../../wire/buildlet-api/exec-form.ts";
 import { type ControlLine, ControlLineReader, encodeControlLine } from "../../wire/revdial/control-line.ts";
 import {
@@ -106,8 +106,8 @@ export class OriginalBuildlet implements AsyncDisposable {
   lost = "";
   /** Requests of the coordinator: `POST /removeall path=.`; also "end" when the control connection ended. */
   readonly calls: string[] = [];
-  /** How many of them end a lease, to our agent. */
-  leasesOver = 0;
+  /** What each that emptied the work dir said of the lease, to our agent. */
+  readonly leases: (string | undefined)[] = [];
   /** Control lines with the time at which they came. */
   readonly lines: (ControlLine & { readonly at: number })[] = [];
   /** Keep-alives whose answer is on its way. */
@@ -329,11 +329,8 @@ export class OriginalBuildlet implements AsyncDisposable {
         case "/exec-end":
         case "/removeall":
           this.calls.push(`${note} ${decodeURIComponent((await buffer(request)).toString())}`);
-          if (
-            this.calls.at(-1) === "POST /removeall path=." &&
-            request.headers[LEASE_HEADER.toLowerCase()] !== LEASE_GOES_ON
-          )
-            this.leasesOver++;
+          if (this.calls.at(-1) === "POST /removeall path=.")
+            this.leases.push(request.headers[LEASE_HEADER.toLowerCase()]?.toString());
           response.end();
           return;
         case "/exec":

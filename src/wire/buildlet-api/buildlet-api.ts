@@ -48,11 +48,13 @@ export const ONLY_FIELD = "only";
 
 /**
  * Ours, on POST /removeall. Emptying the work dir is the end of the machine's lease, or the beginning of another, and ours then ends all that runs
- * before it deletes. With this header only files go, since a borrower may empty the folder in which they work. A coordinator that does not know
- * it means the end; the original ignores it: it knows files only.
+ * before it deletes. Where this header says that the lease goes on only files go, since a borrower may empty the folder in which they work. A
+ * coordinator that says nothing means the end; one that means the end says so, for agents of before that need it. The original ignores both: it
+ * knows files only.
  */
 export const LEASE_HEADER = "Barnraiser-Lease";
 export const LEASE_GOES_ON = "goes-on";
+export const LEASE_OVER = "over";
 
 /** The original client gives the head of an exec's response this long, then takes the machine for broken. */
 export const EXEC_HEAD_LIMIT_MS = 20_000;
