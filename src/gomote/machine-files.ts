@@ -38,10 +38,13 @@ async function isFolder(listing: Readable): Promise<boolean> {
   return true;
 }
 
-/** What is told of a folder that the machine could not list; its own words when it is none of what happens to people. */
+/**
+ * What is told of a folder that the machine could not list; its own words when it is none of what happens to people. Those are words of systems: the
+ * names of their errors do not come as far as here.
+ */
 export function listingError(error: unknown, path: string, instance: string): unknown {
   const { message } = FarmError.from(error);
-  if (/ENOENT|no such file|cannot find/i.test(message))
+  if (/no such file|cannot find/i.test(message))
     return new FarmError(
       "not-found",
       `There is no ${quoted(path)} on ${instance}: it was deleted, or has another name.`,
@@ -49,7 +52,7 @@ export function listingError(error: unknown, path: string, instance: string): un
         cause: error,
       },
     );
-  if (/EACCES|EPERM|permission denied/i.test(message))
+  if (/permission denied|not permitted|access is denied/i.test(message))
     return new FarmError("forbidden", `${quoted(path)} on ${instance} may not be read by what the farm runs there.`, {
       cause: error,
     });
