@@ -5,6 +5,7 @@ import { gunzipSync } from "node:zlib";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { expect, test } from "vitest";
 import { CommandExitSchema } from "../wire/gomote/gen/barnraiser_pb.ts";
+import type { Instance } from "../wire/gomote/gen/gomote_pb.ts";
 import { Stopped } from "./stopped.ts";
 import { FakeFarm, type FakeFarmOptions } from "./testing/fake-farm.ts";
 import { TestComputer } from "./testing/typed.ts";
@@ -428,4 +429,21 @@ test("ssh is run with the certificate and the gateway that the farm names; -conf
     "",
   ]);
   expect((await t.computer.gomote(["ssh", "-config", id, "ls"])).stderr).toContain("want the instance alone");
+  for (const wrong of ["x\n  ProxyCommand y", "*", "-oProxyCommand=y"]) {
+    const said = await t.computer.gomote(["ssh", "-config", wrong]);
+    expect([said.status, said.stdout]).toEqual([1, ""]);
+  }
+});
+
+test("an instance of a group whose id would be an option of ssh is not named to it", async () => {
+  await using t = await start({ own: true });
+  const id = "-oProxyCommand=x";
+  t.farm.instances.set(id, { ...(t.farm.instances.get(await t.farm.instance()) as Instance), gomoteId: id });
+  await mkdir(join(t.computer.config, "groups", "g.instances"), { recursive: true });
+  await writeFile(join(t.computer.config, "groups", "g.instances", id), "");
+  const { status, stderr } = await t.computer.gomote(["-group=g", "ssh"]);
+  expect([status, stderr]).toEqual([
+    1,
+    `# gomote ssh: Cannot name "${id}" to ssh: want letters, digits and . _ + = -\n`,
+  ]);
 });

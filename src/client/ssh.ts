@@ -4,6 +4,9 @@
  *   CFG/.ssh/id_ed25519, .pub              this user's key pair for gomotes, made once (ssh-keygen)
  *   CFG/servers/HOST_PORT/known_hosts      the gateway's keys, as the farm told them over TLS, so that nobody is asked whether to trust them
  *   CFG/servers/HOST_PORT/ID-cert.pub      the farm's certificate for key and instance, good for minutes, written anew each time
+ *
+ * Nobody who lends a machine may run anything here. What a farm says becomes arguments of ssh and lines of its files, where a line feed or a
+ * hyphen would be an option more (ProxyCommand is one): so ids, addresses and keys are only what such things are made of, or are refused.
  */
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -19,6 +22,13 @@ const GATEWAY_PORT = 2222;
 /** What ssh itself says when it could not connect. */
 const SSH_FAILED = 255;
 const KEYS_NAME = "gomote-gateway";
+
+/** Of an id, which begins with the name of a person: no option, and in a file of ssh a word and no pattern. ssh itself takes no quotes in names. */
+const ID = /^[\p{L}\p{N}_][\p{L}\p{N}._+=-]*$/u;
+/** `HOST:PORT`, of which either may be missing. */
+const GATEWAY = /^(?:\[([0-9A-Fa-f:.]+)\]|((?!-)[A-Za-z0-9._-]*))(?::(\d{1,5}))?$/;
+/** `TYPE BASE64` */
+const HOST_KEY = /^[a-z0-9@.-]+ [A-Za-z0-9+/=]+$/;
 
 /** For a while: until the certificate expires. */
 interface Way {
@@ -50,6 +60,8 @@ export async function sshConfig(session: Session, id: string, gateway: string): 
 }
 
 async function wayTo(session: Session, id: string, gateway: string): Promise<Way> {
+  if (!ID.test(id))
+    throw new FarmError("bad-request", `Cannot name ${JSON.stringify(id)} to ssh: want letters, digits and . _ + = -`);
   const client = await session.client();
   const { address, folder } = await session.server();
   const key = await keyPair(session.configFolder, session.computer.signal);
@@ -70,10 +82,18 @@ async function wayTo(session: Session, id: string, gateway: string): Promise<Way
   const hostKeys = gateway === "" ? (described?.sshHostKeys ?? []) : [];
   if (hostKeys.length > 0) {
     const known = join(folder, "known_hosts");
-    await replaceFile(known, hostKeys.map((each) => `${KEYS_NAME} ${each}\n`).join(""), 0o600);
+    await replaceFile(known, knownHosts(hostKeys), 0o600);
     settings.push(["UserKnownHostsFile", quoted(known)], ["StrictHostKeyChecking", "yes"], ["HostKeyAlias", KEYS_NAME]);
   }
   return { host, settings };
+}
+
+/** Lines of a file known_hosts, for keys as the farm has them. */
+export function knownHosts(keys: readonly string[]): string {
+  const wrong = keys.find((key) => !HOST_KEY.test(key));
+  if (wrong !== undefined)
+    throw new FarmError("bad-request", `Cannot use the gateway's key ${JSON.stringify(wrong)}: want TYPE BASE64`);
+  return keys.map((key) => `${KEYS_NAME} ${key}\n`).join("");
 }
 
 /** As one word that means itself. */
@@ -99,7 +119,7 @@ export function firstWord(args: readonly string[]): number {
 }
 
 export function gatewayOf(given: string, farm: string): { readonly host: string; readonly port: number } {
-  const [, bracketed, plain, port] = /^(?:\[([^\]]+)\]|([^:]*))(?::(\d{1,5}))?$/.exec(given) ?? [];
+  const [, bracketed, plain, port] = GATEWAY.exec(given) ?? [];
   const host = bracketed ?? plain;
   if (host === undefined)
     throw new FarmError("bad-request", `Cannot use the gateway ${JSON.stringify(given)}: want HOST:PORT`);

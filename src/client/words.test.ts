@@ -8,7 +8,7 @@ import { outputTo } from "./output.ts";
 import { joinPath, splitPath } from "./path-list.ts";
 import { parseServer } from "./server.ts";
 import { shellLine } from "./shell-line.ts";
-import { firstWord, gatewayOf } from "./ssh.ts";
+import { firstWord, gatewayOf, knownHosts } from "./ssh.ts";
 import { Stopped } from "./stopped.ts";
 import { callTrouble } from "./trouble.ts";
 
@@ -49,6 +49,26 @@ test("firstWord() finds where options of ssh end; gatewayOf() fills in what is n
   expect(gatewayOf("", "farm.test")).toEqual({ host: "farm.test", port: 2222 });
   expect(gatewayOf(":22", "farm.test")).toEqual({ host: "farm.test", port: 22 });
   expect(gatewayOf("[::1]:22", "farm.test")).toEqual({ host: "::1", port: 22 });
+});
+
+test("what a farm says of its gateway is an address and keys, or is refused: in files of ssh a line more would be run", () => {
+  const wrong = [
+    "gw\n  ProxyCommand touch /tmp/x\n#:22",
+    "[::1\nProxyCommand x]:22",
+    "gw x:22",
+    "-oProxyCommand=x:22",
+    "%h",
+    "gw\n",
+  ];
+  for (const given of wrong)
+    expect(() => gatewayOf(given, "farm.test")).toThrow(
+      `Cannot use the gateway ${JSON.stringify(given)}: want HOST:PORT`,
+    );
+  expect(knownHosts(["ssh-ed25519 AAAA+/=", "sk-ssh-ed25519@openssh.com AAAA"])).toBe(
+    "gomote-gateway ssh-ed25519 AAAA+/=\ngomote-gateway sk-ssh-ed25519@openssh.com AAAA\n",
+  );
+  for (const key of ["ssh-ed25519 AAAA\n* ssh-ed25519 BBBB", "ssh-ed25519", ""])
+    expect(() => knownHosts(["ssh-ed25519 AAAA", key])).toThrow(`Cannot use the gateway's key ${JSON.stringify(key)}`);
 });
 
 test("shellLine() quotes what a shell would read otherwise", () => {
