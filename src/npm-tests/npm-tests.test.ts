@@ -1,6 +1,6 @@
 /** The program as machines get it, on small packages, with the runners themselves or, of jest, something that writes the same report. */
 import { execFile } from "node:child_process";
-import { mkdir, mkdtemp, readFile, realpath, rm, symlink, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, realpath, rm, symlink, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -15,22 +15,26 @@ interface Ended {
   readonly out: string;
 }
 
-/** A package with these files. */
+/** A package with these files, and a folder for what is temporary. */
 class Tree {
   readonly folder: string;
+  readonly temp: string;
 
-  constructor(folder: string) {
+  constructor(folder: string, temp: string) {
     this.folder = folder;
+    this.temp = temp;
   }
 
   static async make(files: Record<string, string>): Promise<Tree> {
-    const folder = await realpath(await mkdtemp(join(tmpdir(), "npm-tests-")));
-    onTestFinished(() => rm(folder, { recursive: true, force: true }));
+    const both = await realpath(await mkdtemp(join(tmpdir(), "npm-tests-")));
+    onTestFinished(() => rm(both, { recursive: true, force: true }));
+    const [folder, temp] = [join(both, "package"), join(both, "temp")];
+    await mkdir(temp);
     for (const [name, text] of Object.entries(files)) {
       await mkdir(dirname(join(folder, name)), { recursive: true });
       await writeFile(join(folder, name), text, { mode: 0o755 });
     }
-    return new Tree(folder);
+    return new Tree(folder, temp);
   }
 
   /** The modules of this checkout, vitest among them. */
@@ -42,7 +46,7 @@ class Tree {
 
   program(...args: string[]): Promise<Ended> {
     const { FORCE_COLOR: _, VITEST: __, NODE_OPTIONS: ___, ...env } = process.env;
-    const options = { cwd: this.folder, env: { ...env, NO_COLOR: "1", BARNRAISER_MARK: "##" } };
+    const options = { cwd: this.folder, env: { ...env, TMPDIR: this.temp, NO_COLOR: "1", BARNRAISER_MARK: "##" } };
     return new Promise((resolve) => {
       execFile(process.execPath, ["-e", PROGRAM, "--", ...args], options, (error, out, err) =>
         resolve({ code: Number(error?.code ?? 0), out: out + err }),
@@ -144,6 +148,7 @@ test("jest: what was skipped has not failed, and its exit is believed", async ()
     code: 1,
     reported: ["torn-down-badly.test.js passed"],
   });
+  expect((await readdir(tree.temp)).filter((name) => name !== "node-compile-cache")).toEqual([]); // which is npx's
 });
 
 test("a runner that is not there, fails before it reports, or leaves a file out, has failed", async () => {

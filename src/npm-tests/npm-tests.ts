@@ -80,16 +80,14 @@ function workspaces(): readonly string[] {
 function runNamed(tests: TestsAre, names: readonly string[]): Ran {
   if (names.includes(WHOLE)) return eachOf(names, () => ["npm", "test"]);
   const pkg = readPackage();
-  const report = join(mkdtempSync(join(tmpdir(), "npm-tests-")), "report.json");
   switch (runnerOf(pkg, tests)) {
     case "vitest": {
-      const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
-      const flags = ["run", "--coverage.enabled=false", ...reporters, ...othersLike(names)];
-      return reported(report, ["--no-install", "vitest", ...flags, ...names]);
+      const flags = ["run", "--coverage.enabled=false", "--reporter=default", "--reporter=json", ...othersLike(names)];
+      return reported((report) => ["vitest", ...flags, `--outputFile.json=${report}`, ...names]);
     }
     case "jest": {
-      const flags = ["--coverage=false", "--json", `--outputFile=${report}`, "--runTestsByPath"];
-      return reported(report, ["--no-install", "jest", ...flags, ...names]);
+      const flags = ["--coverage=false", "--json"];
+      return reported((report) => ["jest", ...flags, `--outputFile=${report}`, "--runTestsByPath", ...names]);
     }
     case "node": {
       const flags = (nodeFlags(pkg) ?? []).filter((flag) => !/^--(experimental-)?test-coverage/.test(flag));
@@ -112,9 +110,16 @@ function othersLike(names: readonly string[]): readonly string[] {
   return [...others.map((file) => resolve(file)), ...relative].map((file) => `--exclude=${globOf(file)}`);
 }
 
-function reported(file: string, args: readonly string[]): Ran {
-  const ok = run("npx", args);
-  return { ok, results: existsSync(file) ? fromReport(JSON.parse(readFileSync(file, "utf8")), slashed) : [] };
+/** Runs a runner that writes its report to the file that it is told. */
+function reported(commandOf: (report: string) => readonly string[]): Ran {
+  const folder = mkdtempSync(join(tmpdir(), "npm-tests-"));
+  try {
+    const report = join(folder, "report.json");
+    const ok = run("npx", ["--no-install", ...commandOf(report)]);
+    return { ok, results: existsSync(report) ? fromReport(JSON.parse(readFileSync(report, "utf8")), slashed) : [] };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 }
 
 function eachOf(names: readonly string[], commandOf: (name: string) => readonly [string, ...string[]]): Ran {
