@@ -3,7 +3,8 @@
  * characters are made visible, and a line that a progress bar wrote over with CR shows what a terminal would show last.
  *
  * A marker, by which a program that runs tests says which one begins or ends, is shown as its words, `begin NAME`, without the mark, which is for
- * the farm alone. Whether it is one of this run is not asked here: bytes and raw text have the whole line.
+ * the farm alone. It goes to the end of its line, behind output that may stand before it; of several in a line the last is the one. Whether it is
+ * one of this run is not asked here: bytes and raw text have the whole line.
  *
  * The 256 and the 16 million colours become the nearest of the 16, whose shades style.css has chosen to be readable in light and dark.
  * Colours carry from line to line through `AnsiState`, as tools expect. Unknown numbers in an SGR sequence change nothing.
@@ -36,17 +37,18 @@ const ESCAPE =
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control sequences are what this looks for.
   /\u001b(?:\[([0-9;:<=>?]*)[ -/]*([@-~])|\][^\u0007\u001b]*(?:\u0007|\u001b\\)?|[PX^_][^\u001b]*(?:\u001b\\)?|[ -/]*[0-~])?/g;
 
-/** The mark with which such a line begins, of whatever run. */
-const MARK = /^##barnraiser:[0-9a-f]{32} (?=[a-z]+ )/;
+const MARKER = /^(.*)##barnraiser:[0-9a-f]{32} ([a-z]+ .*)$/s;
 
-export function isMarker(line: string): boolean {
-  return MARK.test(line);
+/** A line (without its LF) as a terminal shows it last: what was printed, and the words of a marker behind that. */
+export function parted(line: string): { readonly printed: string; readonly marker: string | undefined } {
+  const shown = lastWritten(line);
+  const [, printed = shown, marker] = MARKER.exec(shown) ?? [];
+  return { printed, marker };
 }
 
 /** The spans of one line (without its LF). `state` is changed to what the next line begins with. */
 export function spans(line: string, state: AnsiState): Span[] {
-  if (isMarker(line)) return [{ text: plain(line), css: "mk" }];
-  const shown = lastWritten(line);
+  const { printed, marker } = parted(line);
   const out: Span[] = [];
   let from = 0;
   const push = (text: string): void => {
@@ -57,18 +59,23 @@ export function spans(line: string, state: AnsiState): Span[] {
     if (last && last.css === css) out[out.length - 1] = { text: last.text + clean, css };
     else out.push({ text: clean, css });
   };
-  for (const match of shown.matchAll(ESCAPE)) {
-    push(shown.slice(from, match.index));
+  for (const match of printed.matchAll(ESCAPE)) {
+    push(printed.slice(from, match.index));
     from = match.index + match[0].length;
     if (match[2] === "m") apply(match[1] ?? "", state);
   }
-  push(shown.slice(from));
-  return out;
+  push(printed.slice(from));
+  return marker === undefined ? out : [...out, { text: bare(marker), css: "mk" }];
 }
 
 /** The text of a line as `spans` shows it, for searching and for plain readers. */
 export function plain(line: string): string {
-  return keepTabs(lastWritten(line.replace(MARK, "")).replace(ESCAPE, ""));
+  const { printed, marker = "" } = parted(line);
+  return bare(printed) + bare(marker);
+}
+
+function bare(text: string): string {
+  return keepTabs(text.replace(ESCAPE, ""));
 }
 
 /** After `a CR b`, a terminal shows b; a CR at the end of the line is a line end of another system. */

@@ -498,5 +498,7 @@ test("whyLines() marks what looks like the reason and brings it up from further 
   expect(why.filter((line) => line.marked).map((line) => line.line)).toEqual([120]);
   const marker = `##barnraiser:${"0a".repeat(16)} pass t1`;
   expect(whyLines(["error: no", marker], 7).map((line) => line.line)).toEqual([7]); // a marker says nothing of a test
+  const behind = whyLines([`assertion failed${marker}`], 7);
+  expect(behind).toEqual([{ line: 7, text: "assertion failed", marked: true }]);
   expect(whyLines([], 1)).toEqual([]);
 });

@@ -1,5 +1,5 @@
 /** The lines of a failing step that are likely to say why it failed. */
-import { isMarker, plain } from "../ui/ansi.ts";
+import { parted, plain } from "../ui/ansi.ts";
 import type { WhyLine } from "../ui/pages/build-data.ts";
 
 /** Looked at, from the end. */
@@ -15,8 +15,9 @@ const SAYS_NOTHING = /\b(?:0|no) (?:errors?|failures?|failed)\b|\bwithout errors
 export function whyLines(lines: readonly string[], first: number): WhyLine[] {
   const all: WhyLine[] = [];
   for (const [i, line] of lines.entries()) {
-    if (isMarker(line)) continue; // between tests, and of none
-    const text = plain(line);
+    const { printed, marker } = parted(line);
+    const text = plain(printed);
+    if (marker !== undefined && text.trim() === "") continue; // between tests, and of none
     all.push({
       line: first + i,
       text: text.length > 400 ? `${text.slice(0, 400)} …` : text,
