@@ -121,7 +121,12 @@ export function nowHtml(states: readonly (GridNow | undefined)[], names: readonl
     const since = `${look.word} for ${now.commits} commit${now.commits === 1 ? "" : "s"}${why}`;
     return `<td class=${look.css}><a href=/b/${now.build} aria-label="${since}" title="${since}">${look.glyph}<small>${now.commits > 99 ? "99" : now.commits}</small></a></td>`;
   });
-  return `<tr id=now class=now><th scope=row>now <span class=subject>each builder's latest result, and for how many commits</span><span class=sum>${red.join(" ") || "every builder is green"}</span></th>${cells.join("")}</tr>`;
+  return `<tr id=now class=now><th scope=row>now <span class=subject>each builder's latest result, and for how many commits</span><span class=sum>${red.join(" ") || noneRed(states)}</span></th>${cells.join("")}</tr>`;
+}
+
+function noneRed(states: readonly (GridNow | undefined)[]): string {
+  if (states.every((now) => now === undefined)) return "no builder has a result yet";
+  return states.includes(undefined) ? "every builder with a result is green" : "every builder is green";
 }
 
 /**
