@@ -1,10 +1,11 @@
 import { expect, test } from "vitest";
 import type { Log } from "../../farm/deps.ts";
+import { quiet } from "../../store/testing/database.ts";
 import { refusal } from "./refusal.ts";
 
 test("what a machine refuses is told in its own words, and written down whole", () => {
   const lines: object[] = [];
-  const log = { info: (fields: object) => void lines.push(fields) } as unknown as Log;
+  const log: Log = { ...quiet, debug: (fields) => void lines.push(fields) };
   const told = (words: string, doing = `run "nosuch"`) => {
     const answer = { name: "m1", call: "POST /exec", doing, status: 422, words };
     const { code, message } = refusal(log, "bad-request", answer);
@@ -19,4 +20,12 @@ test("what a machine refuses is told in its own words, and written down whole", 
     'Cannot list "x": lstat /w/x: no such file or directory',
   );
   expect(told("", "unpack")).toBe("Cannot unpack: m1 answered 422 without a reason");
+});
+
+test("only what broke is in the log of a farm that nobody looks into: a folder that is not there is asked for by each build", () => {
+  const levels: string[] = [];
+  const log: Log = { ...quiet, debug: () => void levels.push("debug"), info: () => void levels.push("info") };
+  const answer = { name: "m1", call: "GET /ls", doing: 'list "x"', status: 500, words: "" };
+  for (const code of ["bad-request", "not-found", "machine-broken"] as const) refusal(log, code, answer);
+  expect(levels).toEqual(["debug", "debug", "info"]);
 });
