@@ -1,5 +1,5 @@
 import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { join, relative as relativePath, resolve } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { gunzipSync } from "node:zlib";
 import { Code, ConnectError } from "@connectrpc/connect";
@@ -422,13 +422,23 @@ test("ssh is run with the certificate and the gateway that the farm names; -conf
   expect(await readFile(join(folder, "known_hosts"), "utf8")).toBe("gomote-gateway ssh-ed25519 AAAA\n");
   const { stdout } = await t.computer.gomote(["ssh", "-config", id]);
   expect(stdout.split("\n")).toEqual([
-    `Match originalhost "${id}" exec "gomote ssh -config ${id}"`,
+    `Match originalhost "${id}" exec "gomote -server=${t.farm.name} -ca-file=${t.farm.caFile} ssh -config ${id}"`,
     "  HostName localhost",
     `  User ${id}`,
     ...settings.map(([name, value]) => `  ${name} ${value}`),
     "",
   ]);
   expect((await t.computer.gomote(["ssh", "-config", id, "ls"])).stderr).toContain("want the instance alone");
+  const renewed = async (args: readonly string[], env: { readonly [name: string]: string }) =>
+    / exec "(.*)"$/m.exec((await t.computer.gomote([...args, id], { env })).stdout)?.[1];
+  const relative = { GOMOTE_CA_FILE: relativePath(process.cwd(), t.farm.caFile) };
+  expect(await renewed(["ssh", "-config", "-gateway=[::1]:22"], relative)).toBe(
+    `gomote -server=${t.farm.name} -ca-file=${resolve(t.computer.cwd, relative.GOMOTE_CA_FILE)} ssh -config '-gateway=[::1]:22' ${id}`,
+  );
+  await writeFile(join(folder, "ca.pem"), await readFile(t.farm.caFile)); // as `login` does
+  expect(await renewed(["ssh", "-config"], { GOMOTE_CA_FILE: "" })).toBe(
+    `gomote -server=${t.farm.name} -ca-file=${join(folder, "ca.pem")} ssh -config ${id}`,
+  );
   for (const wrong of ["x\n  ProxyCommand y", "*", "-oProxyCommand=y"]) {
     const said = await t.computer.gomote(["ssh", "-config", wrong]);
     expect([said.status, said.stdout]).toEqual([1, ""]);

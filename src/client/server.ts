@@ -23,6 +23,8 @@ export interface Server {
   readonly name: string;
   /** PEM of the certificates to trust instead of the usual ones. */
   readonly ca: string | undefined;
+  /** Where they were read: as it was said, else what `gomote login` wrote. */
+  readonly caFile: string;
   /** CFG/servers/HOST_PORT */
   readonly folder: string;
 }
@@ -57,7 +59,8 @@ export async function findServer(folder: string, flags: ServerFlags, env: Enviro
   const name = formatAddress(address);
   const own = join(folder, "servers", name.replaceAll(/[[\]]/g, "").replaceAll(":", "_"));
   const named = flags["ca-file"] || env.GOMOTE_CA_FILE || "";
-  return { address, name, folder: own, ca: named === "" ? await readIfThere(caFile(own)) : await readCa(named) };
+  const ca = named === "" ? await readIfThere(caFile(own)) : await readCa(named);
+  return { address, name, folder: own, ca, caFile: named || caFile(own) };
 }
 
 /** Makes `server` the one that is meant when nobody says which, and keeps its certificates. */

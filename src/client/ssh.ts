@@ -11,7 +11,7 @@
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdir, readFile, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { errnoOf, FarmError } from "../farm/errors.ts";
 import { replaceFile } from "./server.ts";
 import type { Session } from "./session.ts";
@@ -50,13 +50,17 @@ export async function ssh(session: Session, id: string, gateway: string, more: r
 
 /**
  * Lines for a configuration file of ssh, by which it, scp, sftp and rsync find the instance under its id. Each time they do, they have the
- * certificate renewed.
+ * certificate renewed, by words that mean the same farm from any folder, without GOMOTE_SERVER, and after a login elsewhere.
  */
 export async function sshConfig(session: Session, id: string, gateway: string): Promise<string> {
   const { host, settings } = await wayTo(session, id, gateway);
-  const renew = shellLine(["gomote", ...session.serverWords, "ssh", "-config", id]);
-  const lines = [["HostName", host], ["User", id], ...settings].map(([name, value]) => `  ${name} ${value}\n`);
-  return `Match originalhost ${quoted(id)} exec ${quoted(renew)}\n${lines.join("")}`;
+  const { name, ca, caFile } = await session.server();
+  const words = ["gomote", `-server=${name}`];
+  if (ca !== undefined) words.push(`-ca-file=${resolve(session.computer.cwd, caFile)}`);
+  words.push("ssh", "-config");
+  if (gateway !== "") words.push(`-gateway=${gateway}`);
+  const lines = [["HostName", host], ["User", id], ...settings].map(([key, value]) => `  ${key} ${value}\n`);
+  return `Match originalhost ${quoted(id)} exec ${quoted(shellLine([...words, id]))}\n${lines.join("")}`;
 }
 
 async function wayTo(session: Session, id: string, gateway: string): Promise<Way> {
