@@ -11,8 +11,8 @@ import { within } from "../../farm/within.ts";
 import { orSay } from "./api-error.ts";
 import type { Writes } from "./writes.ts";
 
-/** A coordinator waits for ten minutes: before that it hears what is in the way. */
-const TURN_LIMIT: Ms = minutes(5);
+/** A coordinator waits for ten minutes: shortly before that it hears what is in the way, and not while a large tree may still go. */
+const TURN_LIMIT: Ms = minutes(9);
 
 export interface RemovalsDeps {
   readonly clock: Clock;
