@@ -1,9 +1,9 @@
 /** `/gomotes/NUMBER/commands/NUMBER`: one command or shell on a machine that somebody borrowed, with all its words. */
-import type { ComponentChildren, JSX } from "preact";
+import type { JSX } from "preact";
 import { sizeText } from "../../farm/size-text.ts";
 import { Copy } from "../copy.tsx";
 import { type CommandLine, CommandState } from "../gomote.tsx";
-import { Name, Section, Span, When } from "../parts.tsx";
+import { Fact, Name, Section, Span, When } from "../parts.tsx";
 import { PlayerBox } from "../player-box.tsx";
 import { visible, visibleLines } from "../text.ts";
 import { utc } from "../time.ts";
@@ -63,14 +63,5 @@ export function GomoteCommandPage(props: { data: GomoteCommandData }): JSX.Eleme
         </Section>
       ) : null}
     </>
-  );
-}
-
-function Fact(props: { name: string; children: ComponentChildren }): JSX.Element {
-  return (
-    <div>
-      <dt>{props.name}</dt>
-      <dd>{props.children}</dd>
-    </div>
   );
 }
