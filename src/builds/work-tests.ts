@@ -151,7 +151,8 @@ export function waitText(
   now: EpochMs,
 ): string {
   const others = running > 0 ? [`for ${running} ${running === 1 ? "test" : "tests"} on other machines`] : [];
-  if (kept === null) return others.join();
+  // Nothing runs and nothing is kept for others: what waits is slow, or was stopped here.
+  if (kept === null) return others[0] ?? "for other machines";
   const more = kept.count > 1 ? ` and ${kept.count - 1} more` : "";
   const most = durationText(ms(Math.max(0, kept.until - now)));
   return [...others, `up to ${most} for another machine to run "${shown(kept.name)}"${more} once more`].join(", and ");
