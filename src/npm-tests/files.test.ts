@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { nodeTestFiles, sharesName } from "./files.ts";
+import { nodePatternOf, nodeTestFiles, sharesName } from "./files.ts";
 
 test("nodeTestFiles() knows files as node --test does, those in TypeScript where it runs them", () => {
   const js = ["a.test.js", "lib/b_test.mjs", "test.js", "test-c.cjs", "test/any.js", "lib/test/deep/any.mjs"];
@@ -19,4 +19,9 @@ test("sharesName() finds what a name may mean as a part of a path, counted from 
   const others = ["packages/y/src/a.test.ts", "src/a.test.ts", "a.test.ts", "packages/x/src/a.test.js"];
   expect([...alike, ...others].filter((file) => sharesName(file, name))).toEqual(alike);
   expect(sharesName("lib/a.test.ts", "a.test.ts")).toBe(true);
+});
+
+test("nodePatternOf() leaves names alone where node takes them for paths", () => {
+  const name = "(a)/[id]{b}.test.js";
+  expect([nodePatternOf(name, "20.19.0"), nodePatternOf(name, "21.0.0")]).toEqual([name, "[(]a)/[[]id]?b?.test.js"]);
 });

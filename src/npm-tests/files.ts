@@ -14,6 +14,12 @@ export function globOf(file: string): string {
     .replace(/[^\w./:@-]/g, "?");
 }
 
+/** A name for `node --test`, which takes it for a pattern from Node 21 on, and for a path before. Braces and backslashes keep their meaning in brackets. */
+export function nodePatternOf(name: string, node: string): string {
+  if (Number.parseInt(node, 10) < 21) return name;
+  return name.replace(/[[(*?]/g, "[$&]").replace(/[{}\\]/g, "?");
+}
+
 /** All files of a folder that are the package's own. */
 export function filesBelow(folder: string): readonly string[] {
   return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {

@@ -190,6 +190,26 @@ test("node --test: the files that node itself finds, in TypeScript too; a flag d
   }
 });
 
+test("node --test: a name means that file alone, whatever it would be as a pattern", async () => {
+  const names = [
+    "(group)/[id].test.js",
+    "(group)/[...all].test.js",
+    "u+(x).test.js",
+    "{a,b}/st*r?.test.js",
+    "!x/#y.test.js",
+  ];
+  const others = ["(group)/i.test.js", "(group)/(id).test.js", "uxx.test.js", "a/star1.test.js"];
+  const tree = await Tree.make({
+    "package.json": '{ "scripts": { "test": "node --test" } }',
+    ...Object.fromEntries(names.map((name) => [name, ""])),
+    ...Object.fromEntries(others.map((name) => [name, "throw new Error('not asked for');\n"])),
+  });
+  expect((await tree.list()).toSorted()).toEqual([...names, ...others].toSorted());
+  const ran = await tree.run(...names);
+  expect(ran).toMatchObject({ code: 0, reported: names.map((name) => `${name} passed`).toSorted() });
+  expect(ran.out.match(/^# tests 1$|tests 1$/gm)).toHaveLength(names.length);
+});
+
 test("node --test: where no test file is found, the test script is the test", async () => {
   const tree = await Tree.make({ "package.json": '{ "scripts": { "test": "node --test --test-name-pattern=x" } }' });
   expect(await tree.list()).toEqual(["npm test"]);

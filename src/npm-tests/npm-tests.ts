@@ -12,7 +12,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { output, run } from "./commands.ts";
-import { filesBelow, globOf, nodeTestFiles, sharesName, slashed } from "./files.ts";
+import { filesBelow, globOf, nodePatternOf, nodeTestFiles, sharesName, slashed } from "./files.ts";
 import { fromReport, junit, type TestResult } from "./results.ts";
 import { nodeFlags, type Package, runnerOf, type TestsAre, WHOLE } from "./runner.ts";
 
@@ -91,7 +91,7 @@ function runNamed(tests: TestsAre, names: readonly string[]): Ran {
     }
     case "node": {
       const flags = (nodeFlags(pkg) ?? []).filter((flag) => !/^--(experimental-)?test-coverage/.test(flag));
-      return eachOf(names, (name) => [process.execPath, ...flags, name]);
+      return eachOf(names, (name) => [process.execPath, ...flags, nodePatternOf(name, process.versions.node)]);
     }
     default:
       return eachOf(names, (name) => ["npm", "test", "--workspace", name]);
