@@ -12,7 +12,7 @@ import type { WebDeps } from "./deps.ts";
 import { type Ctx, type Env, formOf, json, wantsJson } from "./http.ts";
 import type { Identities } from "./identity.ts";
 import { madeLine, tokenLine } from "./pages/people.ts";
-import { reachedAt } from "./reached.ts";
+import { reachedAt, reachedFrom } from "./reached.ts";
 
 const DAY = 86_400_000;
 
@@ -47,7 +47,7 @@ export function meRoutes(deps: MeRoutesDeps): Hono<Env> {
       until,
       server: reachedAt(c, deps),
       tokens: tokens.map((token) => tokenLine(token, now)),
-      made: made ? madeLine(made, setupOf(deps, made)) : null,
+      made: made ? madeLine(made, setupOf(c, deps, made)) : null,
     };
   };
 
@@ -95,15 +95,19 @@ export function daysOf(text: string): Ms {
   );
 }
 
-/** What the original command of whoever has this new token needs to be told. */
-export function setupOf(deps: Pick<MeRoutesDeps, "dialAddress" | "httpPort" | "sshPort">, made: MadeToken): string {
-  const [, host = "", port = ""] = /^(.*):(\d+)$/.exec(deps.dialAddress()) ?? [];
+/** What the original command of whoever has this new token needs to be told. A tunnel ends at the coordinator's own ports, whatever the browser's port. */
+export function setupOf(
+  c: Ctx,
+  deps: Pick<MeRoutesDeps, "config" | "dialAddress" | "httpPort" | "sshPort">,
+  made: MadeToken,
+): string {
+  const host = reachedFrom(c, deps);
   return originalClientSetup({
     person: made.person,
     token: made.token,
     httpPort: deps.httpPort(),
-    tlsPort: Number(port),
+    tlsPort: Number(deps.dialAddress().replace(/^.*:/, "")),
     sshPort: deps.sshPort(),
-    host: host === "localhost" ? "THE-COORDINATORS-COMPUTER" : host,
+    host: host?.replace(/[[\]]/g, "") ?? "THE-COORDINATORS-COMPUTER",
   });
 }

@@ -101,7 +101,7 @@ export function peopleRoutes(deps: PeopleRoutesDeps, pages: Pages): Hono<Env> {
       );
     const made = await people.newToken(await people.find(form("email")), form("name"), expires, who);
     const { id, person, name, token, expiresAt } = made;
-    return json(c, 200, { id, email: person.email, name, token, expiresAt, original: setupOf(deps, made) }, OWN);
+    return json(c, 200, { id, email: person.email, name, token, expiresAt, original: setupOf(c, deps, made) }, OWN);
   });
 
   routes.get("/people/:id{U[0-9a-f]+}", async (c) => {
@@ -116,7 +116,7 @@ export function peopleRoutes(deps: PeopleRoutesDeps, pages: Pages): Hono<Env> {
     const person = await personById(sql, id);
     if (!person) throw new FarmError("not-found", `There is no user ${JSON.stringify(id)} any more.`);
     const made = await people.newToken(await people.find(person.email), form("name"), daysOf(form("days")), who);
-    return personPage(c, id, madeLine(made, setupOf(deps, made)));
+    return personPage(c, id, madeLine(made, setupOf(c, deps, made)));
   });
   routes.post(
     "/tokens/:id/revoke",

@@ -1,7 +1,9 @@
 import { Hono } from "hono";
 import { expect, test } from "vitest";
 import type { FarmConfig } from "../config/effective.ts";
+import type { MadeToken } from "../people/people.ts";
 import type { Env } from "./http.ts";
+import { setupOf } from "./me-routes.ts";
 import { reachedAt } from "./reached.ts";
 
 test("reachedAt() is the address that the browser used, and never the one that is listened at", async () => {
@@ -28,4 +30,22 @@ test("reachedAt() is the address that the browser used, and never the one that i
     "10.0.0.7:8119",
     "farm.test:443",
   ]);
+});
+
+test("the tunnel of the original command goes to the computer that the browser reached, and there to the farm's own ports", async () => {
+  const tunnel = async (url: string, publicUrl: string | null = null) => {
+    const app = new Hono<Env>();
+    const config = () => ({ publicUrl }) as FarmConfig;
+    const deps = { config, dialAddress: () => "localhost:8119", httpPort: () => 8118, sshPort: () => undefined };
+    const made = { person: { name: "alice" }, token: "brt_1" } as MadeToken;
+    app.get("/", (c) => c.text(setupOf(c, deps, made)));
+    return /ssh -N -L 8119:localhost:8119 -L 8118:localhost:8118 (.*)/.exec(
+      await (await app.fetch(new Request(url))).text(),
+    )?.[1];
+  };
+  expect(await tunnel("http://farm.test:8118/")).toBe("farm.test");
+  expect(await tunnel("https://farm.test/")).toBe("farm.test");
+  expect(await tunnel("https://[fd00::7]:8119/")).toBe("fd00::7");
+  expect(await tunnel("http://localhost:8118/", "https://farm.example.org/")).toBe("farm.example.org");
+  expect(await tunnel("http://127.0.0.1:8118/")).toBe("THE-COORDINATORS-COMPUTER");
 });

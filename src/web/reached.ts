@@ -18,3 +18,9 @@ export function reachedAt(c: Ctx, { config, dialAddress }: Pick<WebDeps, "config
   const { hostname } = THIS_COMPUTER.test(asked.hostname) && publicUrl !== null ? new URL(publicUrl) : asked;
   return `${hostname}:${dialAddress().replace(/^.*:/, "")}`;
 }
+
+/** The host by which other computers reach it, as a URL has it; undefined: whoever reads is at this one, and there is no publicUrl. */
+export function reachedFrom(c: Ctx, deps: Pick<WebDeps, "config" | "dialAddress">): string | undefined {
+  const { hostname } = new URL(`https://${reachedAt(c, deps)}`);
+  return THIS_COMPUTER.test(hostname) ? undefined : hostname;
+}
