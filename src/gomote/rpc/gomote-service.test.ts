@@ -15,14 +15,18 @@ const CODE = { invalid: 3, notFound: 5, exhausted: 8, precondition: 9, aborted: 
 /** Alice with an instance on a machine that runs commands as told. */
 async function withInstance(farm: GomoteFarm, exec?: OriginalBuildletOptions["exec"], builderType = HOST_TYPE) {
   const machine = await farm.machines.machine(exec ? { exec } : {});
+  const borrowed = await lent(farm, builderType);
+  machine.calls.length = 0;
+  return { machine, ...borrowed };
+}
+
+async function lent(farm: GomoteFarm, builderType = HOST_TYPE) {
   const alice = await farm.person("alice@example.org");
   const call = alice.stream<{ instance: { gomote_id: string } | null }>("CreateInstance", {
     builder_type: builderType,
   });
   expect(await call.ended).toEqual({ code: OK, details: "" });
-  const gomote_id = call.messages.at(-1)?.instance?.gomote_id ?? "";
-  machine.calls.length = 0;
-  return { machine, alice, gomote_id };
+  return { alice, gomote_id: call.messages.at(-1)?.instance?.gomote_id ?? "" };
 }
 
 async function run(client: RpcClient, request: object): Promise<{ output: string; ended: Ended }> {
@@ -136,19 +140,31 @@ test("[gomote 23] a client that vanishes ends its command, and the instance goes
 });
 
 test("a coordinator that stops says to whoever runs a command that it ended, and what to do", async () => {
-  await using farm = await gomoteFarm();
-  const { alice, gomote_id } = await withInstance(farm, async (_, io) => {
-    await io.write("begun\n");
-    await new Promise<void>((resolve) => io.signal.addEventListener("abort", () => resolve(), { once: true }));
-    return "signal: killed";
-  });
-  const call = alice.stream("ExecuteCommand", { gomote_id, command: "long" });
-  await call.have(1);
-  await farm[Symbol.asyncDispose]();
-  expect(await call.ended).toEqual({
-    code: CODE.unavailable,
-    details: "The coordinator is stopping, and what it ran ends with it; the instance goes on: run it again",
-  });
+  for (const silent of [false, true]) {
+    await using farm = await gomoteFarm();
+    const machine = await farm.machines.machine({
+      agent: { digest: "", platform: "linux/amd64", instance: "a".repeat(32), resume: 1 },
+      exec: async (_, io) => {
+        await io.write("begun\n");
+        await new Promise<void>((resolve) => io.signal.addEventListener("abort", () => resolve(), { once: true }));
+        return "signal: killed";
+      },
+    });
+    const { alice, gomote_id } = await lent(farm);
+    const call = alice.stream("ExecuteCommand", { gomote_id, command: "long" });
+    await call.have(1);
+    machine.behave.silent = silent; // then it is parted with before it has killed the command
+    farm.stop();
+    await until(
+      () => machine.calls.some((each) => each.startsWith("POST /exec-end")),
+      "it to be told to kill the command",
+    );
+    await farm.machines.pool[Symbol.asyncDispose]();
+    expect(await call.ended).toEqual({
+      code: CODE.unavailable,
+      details: "The coordinator is stopping, and what it ran ends with it; the instance goes on: run it again",
+    });
+  }
 });
 
 /** What sockets between a command and whoever does not read may hold, in pieces; everything else holds not even one. */

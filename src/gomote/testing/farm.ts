@@ -88,10 +88,12 @@ export class GomoteFarm implements AsyncDisposable {
   readonly builds: readonly Lease[];
   /** Where files on their way lie. */
   readonly blobs: Blobs;
+  /** Says that the coordinator stops: the first thing of its end. */
+  readonly stop: () => void;
   readonly #stack: AsyncDisposableStack;
 
   constructor(
-    parts: Pick<GomoteFarm, "machines" | "gomote" | "people" | "world" | "blobs" | "builds">,
+    parts: Pick<GomoteFarm, "machines" | "gomote" | "people" | "world" | "blobs" | "builds" | "stop">,
     stack: AsyncDisposableStack,
   ) {
     this.machines = parts.machines;
@@ -100,6 +102,7 @@ export class GomoteFarm implements AsyncDisposable {
     this.world = parts.world;
     this.builds = parts.builds;
     this.blobs = parts.blobs;
+    this.stop = parts.stop;
     this.#stack = stack;
   }
 
@@ -190,9 +193,10 @@ export async function gomoteFarm(options: GomoteFarmOptions = {}): Promise<Gomot
   const sharedBlobs = new SharedBlobs({ log: quiet, signature, get: (key) => gomote.transfers.blob(key) });
   const where = { plainPort: () => machines.door.ports.http, ssh: undefined };
   listener = gomote.serve(where, servePeers(sharedBlobs, pages));
+  const end = () => stop.abort(new FarmError("unavailable", "The coordinator is stopping"));
   stack.defer(async () => {
-    stop.abort(new FarmError("unavailable", "The coordinator is stopping"));
+    end();
     await gomote[Symbol.asyncDispose]();
   });
-  return new GomoteFarm({ machines, gomote, people, world, blobs, builds }, stack.move());
+  return new GomoteFarm({ machines, gomote, people, world, blobs, builds, stop: end }, stack.move());
 }
