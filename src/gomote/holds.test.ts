@@ -279,6 +279,25 @@ test("a coordinator that dies between the failure and giving the machine back lo
   expect(await alice.stream("ExecuteCommand", { gomote_id, command: "true" }).ended).toMatchObject({ code: OK });
 });
 
+test("whoever asked at a coordinator that has ended, and does not come back in time, gets no machine when the build fails", async () => {
+  for (const [ago, kept] of [
+    [minutes(5), 1],
+    [minutes(6), 0],
+  ] as const) {
+    await using database = await freshDatabase();
+    const { sql } = database;
+    await using farm = await gomoteFarm({ database });
+    const { id, end } = await running(farm);
+    const other = coordinatorId("P0000000bb");
+    await using second = await gomoteFarm({ database, coordinator: other });
+    await hold(await second.person("alice@example.org"), id).have(1);
+    await coordinatorEnded(sql, other, plus(systemClock.now(), ms(-ago)));
+    await end("failure");
+    expect(await sql.query("select from gomote_hold where instance_id is not null")).toHaveLength(kept);
+    expect(await sql.query("select from lease where kind = 'gomote'")).toHaveLength(kept);
+  }
+});
+
 test("whoever drove the build may take their time to give the machine back: nobody looks after it before that", async () => {
   const clock = new FakeClock(systemClock.now());
   await using farm = await gomoteFarm({ clock });

@@ -4,7 +4,8 @@
  *   asked -the build fails-> kept      its lease is over and another, of whoever asked, begins on the same machine, which is not emptied
  *   asked -it ends otherwise, or the machine cannot be kept-> refused, with the reason
  *   asked, kept -the client leaves-> left -COMES_BACK-> forgotten;  left, asked, kept -the same person asks again-> theirs, by that request
- *   asked, kept -this coordinator stops or dies-> as it is, for who asks again
+ *   asked, left, kept -this coordinator stops or dies-> as it is, for who asks again
+ *   asked -nobody has asked again long after that, and the build fails-> forgotten
  *
  * A client that was cut off asks again, here or at another coordinator, before or after this one has heard that it is gone: then the request that
  * was before has nothing any more, and ends nothing.

@@ -15,6 +15,7 @@ import {
   type EpochMs,
   type Ms,
   minutes,
+  ms,
   type PersonId,
   plus,
   type SessionId,
@@ -28,6 +29,8 @@ import { at, type Sql } from "./sql.ts";
 
 /** For a kept machine to be the person's, beyond what it is waited for when it, or who drove it, goes away just then. */
 const READY_WITHIN: Ms = minutes(1);
+/** Of a hold whose coordinator has ended: whoever waited there asks again for five minutes. */
+const ASKED_AGAIN_WITHIN: Ms = minutes(6);
 
 export interface WantedHold {
   readonly build: BuildId;
@@ -172,9 +175,14 @@ const OPEN = "instance_id is null and refusal is null";
 
 /**
  * The machine of a build that has failed becomes an instance of whoever asked for it, or they are refused: within the transaction that ends the
- * build. The session that has the lease of it; undefined: there is none, since nobody has asked, or they have their answer.
+ * build. The session that has the lease of it; undefined: there is none, since nobody has asked, or they have their answer. Who asked at a
+ * coordinator that has ended, and has not come back in time, has left: that is all that anybody knows of them.
  */
 export async function keepMachine(tx: Sql, build: BuildId, now: EpochMs): Promise<SessionId | undefined> {
+  await tx.query(
+    `delete from gomote_hold h using coordinator c where h.build_id = $1 and ${OPEN} and c.id = h.coordinator_id and c.ended_at <= $2`,
+    [build, at(plus(now, ms(-ASKED_AGAIN_WITHIN)))],
+  );
   const asked = await tx.query(`select from gomote_hold where build_id = $1 and ${OPEN}`, [build]);
   return asked.length === 0 ? undefined : await keep(tx, build, now);
 }
