@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, stat, utimes, writeFile } from "node:fs/promises";
 import { join, relative as relativePath, resolve } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { gunzipSync } from "node:zlib";
@@ -429,6 +429,20 @@ test("ssh is run with the certificate and the gateway that the farm names; -conf
     "",
   ]);
   expect((await t.computer.gomote(["ssh", "-config", id, "ls"])).stderr).toContain("want the instance alone");
+  const [old, lately] = ["alice-linux-amd64-8", "alice-linux-amd64-9"].map((one) => join(folder, `${one}-cert.pub`));
+  const age = async (path = "", hours = 0) => {
+    const then = new Date(Date.now() - hours * 3_600_000);
+    await writeFile(path, "signed");
+    await utimes(path, then, then);
+  };
+  await age(old, 25);
+  await age(lately, 23);
+  await t.computer.gomote(["ssh", "-config", id]);
+  expect((await readdir(folder)).sort()).toEqual([
+    "alice-linux-amd64-0-cert.pub",
+    "alice-linux-amd64-9-cert.pub",
+    "known_hosts",
+  ]);
   const renewed = async (args: readonly string[], env: { readonly [name: string]: string }) =>
     / exec "(.*)"$/m.exec((await t.computer.gomote([...args, id], { env })).stdout)?.[1];
   const relative = { GOMOTE_CA_FILE: relativePath(process.cwd(), t.farm.caFile) };

@@ -3,16 +3,17 @@
  *
  *   CFG/.ssh/id_ed25519, .pub              this user's key pair for gomotes, made once (ssh-keygen)
  *   CFG/servers/HOST_PORT/known_hosts      the gateway's keys, as the farm told them over TLS, so that nobody is asked whether to trust them
- *   CFG/servers/HOST_PORT/ID-cert.pub      the farm's certificate for key and instance, good for minutes, written anew each time
+ *   CFG/servers/HOST_PORT/ID-cert.pub      the farm's certificate for key and instance, good for minutes, written anew each time, removed after a day
  *
  * Nobody who lends a machine may run anything here. What a farm says becomes arguments of ssh and lines of its files, where a line feed or a
  * hyphen would be an option more (ProxyCommand is one): so ids, addresses and keys are only what such things are made of, or are refused.
  */
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdir, readFile, rm } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { errnoOf, FarmError } from "../farm/errors.ts";
+import { type EpochMs, type Ms, minutes } from "../farm/ids.ts";
 import { replaceFile } from "./server.ts";
 import type { Session } from "./session.ts";
 import { shellLine } from "./shell-line.ts";
@@ -29,6 +30,10 @@ const ID = /^[\p{L}\p{N}_][\p{L}\p{N}._+=-]*$/u;
 const GATEWAY = /^(?:\[([0-9A-Fa-f:.]+)\]|((?!-)[A-Za-z0-9._-]*))(?::(\d{1,5}))?$/;
 /** `TYPE BASE64` */
 const HOST_KEY = /^[a-z0-9@.-]+ [A-Za-z0-9+/=]+$/;
+
+const CERTIFICATE = "-cert.pub";
+/** The instance of a certificate that is as old has ended as a rule; where it has not, the next ssh has it written anew. */
+const KEPT: Ms = minutes(24 * 60);
 
 /** For a while: until the certificate expires. */
 interface Way {
@@ -75,7 +80,8 @@ async function wayTo(session: Session, id: string, gateway: string): Promise<Way
   );
   const { host, port } = gatewayOf(gateway || described?.sshAddress || "", address.host);
   await mkdir(folder, { recursive: true, mode: 0o700 });
-  const certificate = join(folder, `${encodeURIComponent(id)}-cert.pub`);
+  await removeOld(folder, session.computer.clock.now());
+  const certificate = join(folder, encodeURIComponent(id) + CERTIFICATE);
   await replaceFile(certificate, signed, 0o600);
   const settings: [string, string][] = [
     ["CertificateFile", quoted(certificate)],
@@ -90,6 +96,17 @@ async function wayTo(session: Session, id: string, gateway: string): Promise<Way
     settings.push(["UserKnownHostsFile", quoted(known)], ["StrictHostKeyChecking", "yes"], ["HostKeyAlias", KEYS_NAME]);
   }
   return { host, settings };
+}
+
+/** Removes the certificates in `folder` that nobody had renewed for long. */
+async function removeOld(folder: string, now: EpochMs): Promise<void> {
+  for (const name of await readdir(folder)) {
+    if (!name.endsWith(CERTIFICATE)) continue;
+    const path = join(folder, name);
+    // Another command may have removed it.
+    const written = await stat(path).catch(() => undefined);
+    if (written !== undefined && now - written.mtimeMs > KEPT) await rm(path, { force: true });
+  }
 }
 
 /** Lines of a file known_hosts, for keys as the farm has them. */
