@@ -145,6 +145,27 @@ test("a transaction that nobody goes on with is ended and its locks are free; wh
   expect(tries).toBe(2);
 });
 
+test("a connection that breaks on its way from the pool to a transaction ends nothing but itself", async () => {
+  await using database = await freshDatabase();
+  const pool = openPool(database.config, quiet, { connections: 1 });
+  await using _end = { [Symbol.asyncDispose]: () => pool.end() };
+  const sql = over(pool);
+  await sql.query("select 1");
+  const unheard: unknown[] = [];
+  pool.once("acquire", (client) => {
+    // The pool listens no longer, and whoever asked goes on in a moment. What comes together with the answer before is heard now.
+    queueMicrotask(() => {
+      try {
+        client.emit("error", new Error("terminating connection due to administrator command"));
+      } catch (error) {
+        unheard.push(error);
+      }
+    });
+  });
+  expect(await sql.tx((tx) => tx.query("select 2 as two"))).toEqual([{ two: 2 }]);
+  expect(unheard).toEqual([]);
+});
+
 test.each(["EHOSTUNREACH", "ENETUNREACH", "ENOTFOUND", "53300", "25006", "25P03", "55P03"])(
   "%s means that the server is away: tried again",
   async (code) => {

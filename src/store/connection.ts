@@ -64,6 +64,9 @@ export function openPool(config: pg.ClientConfig, log: Log, options: PoolOptions
     idle_in_transaction_session_timeout: options.idleInTransactionLimit ?? IDLE_IN_TRANSACTION_LIMIT,
     application_name: "barnraiser",
   });
+  // A connection may break while nobody asks it anything: in a transaction, between its statements, or on its way from the pool to whoever gets
+  // it. That is heard by whoever asks next; what nobody hears would end the program.
+  pool.on("connect", (client) => client.on("error", () => {}));
   pool.on("error", (error) => {
     if (!pool.ending) log.warn({ error: messageOf(error) }, "Lost an idle database connection");
   });
@@ -96,10 +99,6 @@ export class PooledSql implements Sql {
     return this.#patiently(async () => {
       const client = await this.#options.pool.connect();
       let broken: Error | undefined;
-      client.on("error", onError); // twice: what the server says, and that it hangs up
-      function onError(error: Error) {
-        broken = error;
-      }
       try {
         await client.query("begin");
         const inner: Sql = {
@@ -111,11 +110,10 @@ export class PooledSql implements Sql {
         return result;
       } catch (error) {
         await client.query("rollback").catch((cause: Error) => {
-          broken ??= cause;
+          broken = cause;
         });
         throw error;
       } finally {
-        client.off("error", onError);
         client.release(broken);
       }
     });
