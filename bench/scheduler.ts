@@ -23,7 +23,7 @@ const RUNS = 3;
 const ONE_BY_ONE = 3000;
 /** Of the day, each for one value of its rate. */
 const PARTS = 10;
-/** By then the database knows what the leases look like. It looks for itself once a minute, which is hours of this farm. */
+/** By then the database can know what the leases look like. */
 const ENOUGH_TO_KNOW = 1000;
 const AT_ONCE = 8;
 
@@ -53,9 +53,13 @@ export const scheduler: Bench = {
       return runs;
     };
 
+    // The database does this by itself once a minute, which is an hour of this farm: growth is to be that of what lies behind, not of how long
+    // nobody has cleaned up.
+    const upkeep = () => sql.query("vacuum (analyze) lease");
+
     for (const wanted of [ENOUGH_TO_KNOW, FEW]) {
       await live(wanted, AT_ONCE);
-      await sql.query("analyze lease");
+      await upkeep();
     }
     const few = await oneByOne();
     const rates: number[] = [];
@@ -70,6 +74,7 @@ export const scheduler: Bench = {
         `${farm.wanted} leases were wanted, ${farm.held} are held; ${rates.at(-1)?.toFixed()} claims a second`,
       );
     }
+    await upkeep();
     const many = await oneByOne();
 
     for (const [name, percent] of [
