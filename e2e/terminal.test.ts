@@ -2,13 +2,12 @@
  * A shell in a real browser, on a real agent, at the coordinator that has the machine and at the other one: typing, the window's size, a paste, a
  * connection that is lost, whoever may not, and what was recorded.
  */
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import sparticuz from "@sparticuz/chromium";
-import axe from "axe-core";
 import { chromium, type Page } from "playwright-core";
 import { expect, test } from "vitest";
 import { WebSocket as Client } from "ws";
+import { picture, wrong } from "../src/web/testing/looks.ts";
 import { Process, until } from "./testing/process.ts";
 import { OUR_TYPE, SeveralCoordinators } from "./testing/several.ts";
 
@@ -49,25 +48,6 @@ function knock(url: string, headers: Record<string, string>): Promise<number | "
     });
     socket.on("error", () => {});
   });
-}
-
-async function wrong(page: Page): Promise<string[]> {
-  await page.evaluate(axe.source);
-  return page.evaluate(async () => {
-    const { axe } = window as unknown as {
-      axe: { run(): Promise<{ violations: { id: string; nodes: { html: string; failureSummary: string }[] }[] }> };
-    };
-    const { violations } = await axe.run();
-    const found = violations.map((v) => `${v.id}: ${v.nodes[0]?.html.slice(0, 200)} ${v.nodes[0]?.failureSummary}`);
-    return document.documentElement.scrollWidth <= innerWidth ? found : [...found, "too wide"];
-  });
-}
-
-async function picture(page: Page, name: string): Promise<void> {
-  const folder = process.env.PICTURES;
-  if (folder === undefined) return;
-  await mkdir(folder, { recursive: true });
-  await page.screenshot({ path: `${folder}/${name}.png`, fullPage: true });
 }
 
 test("a shell in the browser, at either coordinator; nobody else's, no other site's; and its recording", {

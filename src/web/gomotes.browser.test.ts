@@ -1,8 +1,6 @@
 /** Machines that people borrow, in a real browser: what was run on one, and its files without script, on every width and in both themes. */
-import { mkdir } from "node:fs/promises";
 import { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
-import axe from "axe-core";
 import type { BrowserContextOptions, Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { HeldInstance } from "../gomote/holdings.ts";
@@ -11,6 +9,7 @@ import { commandBegan, commandEnded } from "../store/gomote-commands.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { type TestBrowser, testBrowser } from "./testing/browser.ts";
 import { type Lent, lend } from "./testing/lent.ts";
+import { picture, wrong } from "./testing/looks.ts";
 import { lending } from "./testing/web.ts";
 
 const SIZES = [
@@ -45,26 +44,6 @@ afterAll(() => browser?.[Symbol.asyncDispose]());
 /** As whoever has the token. */
 function open(path: string, token: string, options: BrowserContextOptions): Promise<Page & AsyncDisposable> {
   return browser.open(path, { ...options, extraHTTPHeaders: { authorization: `Bearer ${token}` } });
-}
-
-/** What axe finds, and whether the page is wider than the screen. */
-async function wrong(page: Page): Promise<string[]> {
-  await page.evaluate(axe.source);
-  return page.evaluate(async () => {
-    const { axe } = window as unknown as {
-      axe: { run(): Promise<{ violations: { id: string; nodes: { html: string; failureSummary: string }[] }[] }> };
-    };
-    const { violations } = await axe.run();
-    const found = violations.map((v) => `${v.id}: ${v.nodes[0]?.html.slice(0, 200)} ${v.nodes[0]?.failureSummary}`);
-    return document.documentElement.scrollWidth <= innerWidth ? found : [...found, "too wide"];
-  });
-}
-
-async function picture(page: Page, name: string): Promise<void> {
-  const folder = process.env.PICTURES;
-  if (folder === undefined) return;
-  await mkdir(folder, { recursive: true });
-  await page.screenshot({ path: `${folder}/${name}.png` });
 }
 
 for (const [width, colorScheme] of SIZES)

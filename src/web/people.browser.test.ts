@@ -1,10 +1,8 @@
 /** Somebody in a real browser: logging in, their page and tokens, and letting a program in, on every width and in both themes. */
-import { mkdir } from "node:fs/promises";
-import axe from "axe-core";
-import type { Page } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { TOKEN_KEPT } from "../people/people.ts";
 import { type TestBrowser, testBrowser } from "./testing/browser.ts";
+import { picture, wrong } from "./testing/looks.ts";
 
 let browser: TestBrowser;
 let token: string;
@@ -18,27 +16,6 @@ beforeAll(async () => {
   await people.revokeToken(old.id, alice, "alice");
 }, 60_000);
 afterAll(() => browser?.[Symbol.asyncDispose]());
-
-/** What axe finds, and whether the page is wider than the screen. */
-async function wrong(page: Page): Promise<string[]> {
-  await page.waitForSelector("html[data-ready=yes]");
-  await page.evaluate(axe.source);
-  return page.evaluate(async () => {
-    const { axe } = window as unknown as {
-      axe: { run(): Promise<{ violations: { id: string; nodes: { html: string; failureSummary: string }[] }[] }> };
-    };
-    const { violations } = await axe.run();
-    const found = violations.map((v) => `${v.id}: ${v.nodes[0]?.html.slice(0, 200)} ${v.nodes[0]?.failureSummary}`);
-    return document.documentElement.scrollWidth <= innerWidth ? found : [...found, "too wide"];
-  });
-}
-
-async function picture(page: Page, name: string): Promise<void> {
-  const folder = process.env.PICTURES;
-  if (folder === undefined) return;
-  await mkdir(folder, { recursive: true });
-  await page.screenshot({ path: `${folder}/${name}.png`, fullPage: true });
-}
 
 for (const [width, colorScheme] of [
   [390, "light"],
