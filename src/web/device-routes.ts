@@ -5,8 +5,9 @@
  *   POST /token        grant_type, device_code    the token once somebody said yes, or what RFC 8628 calls its absence
  *   GET  /device       user_code                  what asks, for somebody who is signed in       POST /device   user_code, answer
  *
- * The original gomote command speaks nearly the same to its own login service. Led here by a proxy (docs/gomote.md) it finds what it looks for:
- * `verification_url`, 428 while nobody has answered, and a token for its refresh token, which is that same token.
+ * The original gomote command speaks nearly the same protocol with its own login service. A proxy can lead it here
+ * (docs/gomote-service.md). It then finds what it looks for: `verification_url`, 428 while nobody has answered, and a
+ * token for its refresh token, which is that same token.
  */
 import { Hono } from "hono";
 import type { Clock } from "../farm/clock.ts";
