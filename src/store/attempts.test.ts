@@ -27,7 +27,7 @@ async function giveUpAll(sql: Sql, counts: boolean): Promise<number> {
     } as const;
     const first = await giveUpAttempt(sql, giveUp, POLICY, NOON);
     expect(first).toBeDefined();
-    expect(await giveUpAttempt(sql, giveUp, POLICY, NOON)).toEqual(first); // its answer may have got lost
+    expect(await giveUpAttempt(sql, giveUp, POLICY, NOON)).toEqual(first); // as when the first answer got lost
     expect(await giveUpAttempt(sql, { ...giveUp, reason: "another's" }, POLICY, NOON)).toBeUndefined();
   }
 }
@@ -93,7 +93,7 @@ test("step 0 of each attempt has its time, and its commands have theirs, none of
   expect(lease && (await helperJob(sql, lease.id))?.commandsFrom).toBe(minute(385));
 });
 
-/** Two tries of one statement that were under way at once: the second began before the first had ended, and waited for it. */
+/** Executes `work` twice at once, so that the second try begins before the first has ended, and waits for it. */
 async function twice<T>(database: TestDatabase, work: (sql: Sql) => Promise<T>): Promise<readonly [T, T]> {
   let second: Promise<T> | undefined;
   const first = await database.sql.tx(async (tx) => {
@@ -124,7 +124,7 @@ test("a try of a statement that was still under way when it was tried again is n
   const step = { attempt, epoch: lease.epoch, number: 0, status: "ok", outcome: "success" } as const;
   const [next, again] = await twice(database, (on) => nextStep(on, step, undefined, NOON));
   expect([next === undefined, again]).toEqual([false, next]);
-  expect((await sql.query("select from log")).length).toBe(2); // of two steps: none that nobody writes
+  expect((await sql.query("select from log")).length).toBe(2); // one for each of two steps, and none without a writer
   const verdict = { outcome: "success", reason: null, failedStep: null } as const;
   const end = { ...step, number: 1 };
   expect(await twice(database, (on) => endAttempt(on, end, undefined, verdict, false, NOON))).toEqual([true, true]);

@@ -1,10 +1,12 @@
 /**
- * Attempts in the database: begin, step by step, and the end. One statement each, since a farm does these for every build.
+ * Attempts in the database: how they begin, go on step by step, and end. Each of these is one statement, since a farm
+ * executes them for every build.
  *
- * Fencing: every statement here changes something only while the attempt is still open in the database and its lease is in the epoch
- * that the caller knows. An attempt that was canceled, given up or adopted by another driver cannot write any more, and its owner is
- * told so. Locks are taken in one order, the attempt's before its lease's.
- * Repeating is harmless: a begin finds its own begin, an end finds its own end.
+ * Fencing: a statement here changes something only while the attempt is open in the database and its lease is in the
+ * epoch that the caller names. The driver of an attempt that was canceled, given up or adopted by another driver can
+ * therefore write nothing more, and its call says so. Locks are taken in one order: the attempt's before its lease's.
+ *
+ * Repeating a call is harmless: a begin finds its own begin, an end finds its own end.
  */
 import type { Outcome, Recipe } from "../farm/build.ts";
 import { durationText } from "../farm/duration-text.ts";
@@ -46,15 +48,17 @@ export interface Begun {
   readonly build: BuildRef;
   readonly hash: string;
   readonly recipe: Recipe;
-  /** When it began; earlier than now for one that is taken up again. */
+  /** When the attempt began. This is earlier than now if it is taken up again. */
   readonly startedAt: EpochMs;
-  /** From when on the time of its step 0 counts (build-time.ts). */
+  /** When the time limit of step 0 starts to count (build-time.ts). */
   readonly sourceFrom: EpochMs;
-  /** From when on the time of its commands counts; undefined: it is at step 0. */
+  /** When the time limit of the commands starts to count. Undefined while the attempt is at step 0. */
   readonly commandsFrom: EpochMs | undefined;
-  /** The step to go on with: 0 for an attempt that has only begun, one more than there are when all have ended. */
+  /**
+   * The step to go on with: 0 for an attempt that has only begun, one more than there are steps when all have ended.
+   */
   readonly at: number;
-  /** Of that step, with what a driver before stored of it; undefined when all have ended. */
+  /** The log of that step, with what an earlier driver has stored of it. Undefined when all steps have ended. */
   readonly log: OpenLog | undefined;
 }
 
@@ -78,9 +82,12 @@ interface BegunRow {
 }
 
 /**
- * The attempt behind `lease` runs from now on, its build too, and all its steps have rows, the first one a log. One that ran
- * before goes on with the first step that has not ended, whose log only the driver of this epoch writes from now on.
- * undefined: the lease or the attempt was ended in the meantime, or the lease adopted by another.
+ * Marks the attempt behind `lease` and its build as running, and inserts rows for all its steps, the first one with a
+ * log. An attempt that ran before goes on with the first step that has not ended; from now on only the driver of this
+ * epoch writes that step's log.
+ *
+ * Returns undefined when the lease or the attempt has ended in the meantime, or when another session has adopted the
+ * lease.
  */
 export async function beginAttempt(sql: Sql, lease: Lease, now: EpochMs): Promise<Begun | undefined> {
   const [row] = await sql.query<BegunRow>(
@@ -140,14 +147,17 @@ export async function beginAttempt(sql: Sql, lease: Lease, now: EpochMs): Promis
 
 export interface StepEnd {
   readonly attempt: AttemptId;
-  /** Of the lease, as the driver knows it. */
+  /** The epoch of the lease, as the driver knows it. */
   readonly epoch: number;
   readonly number: number;
   readonly status: string;
   readonly outcome: Outcome;
 }
 
-/** `live`, the attempt while it runs in the epoch of whoever ends its step, and the end of its log only then. */
+/**
+ * Finds the attempt while it runs in the epoch of `step` (expression `live`), and stores the end of the log only if it
+ * does.
+ */
 function whileLive({ attempt, epoch }: StepEnd, end: LogEnd | undefined): Part {
   return part`live as (
     select a.id, l.away from attempt a join lease l on l.id = a.lease_id
@@ -156,8 +166,11 @@ function whileLive({ attempt, epoch }: StepEnd, end: LogEnd | undefined): Part {
 }
 
 /**
- * A step ended well and the next one begins: returns the next one's log, or undefined when the attempt is not live any more. The next
- * one's row is locked to be read: a try of ours whose connection broke may have given it its log while this one waited.
+ * Ends a step that went well and begins the next one. Returns the log of the next step, or undefined when the attempt
+ * is not live any more.
+ *
+ * The row of the next step is locked before it is read. An earlier try of this call, whose connection broke, may have
+ * given it a log while this one waited.
  */
 export async function nextStep(
   sql: Sql,
@@ -192,9 +205,11 @@ export interface Verdict {
 }
 
 /**
- * The last step, its log, the attempt, the build and the lease end together, and with them what is left of its tests, if it `hasTests`: an
- * attempt before this one may have begun them. Where it failed, whoever waits for that has the machine from then on. False: the attempt was
- * not live any more.
+ * Ends the last step, its log, the attempt, the build and the lease together. If the build `hasTests`, what is left of
+ * them ends too: an attempt before this one may have begun them. If the build failed, the person who asked to keep its
+ * machine has it from then on.
+ *
+ * Returns false when the attempt was not live any more.
  */
 export async function endAttempt(
   sql: Sql,
@@ -226,7 +241,8 @@ export async function endAttempt(
     );
     return row && buildId(row.build);
   };
-  // As with the chunks of a log (logs.ts): a try of ours may have ended it while this one waited.
+  // As with the chunks of a log (logs.ts): an earlier try of this call may have ended the attempt while this one
+  // waited.
   const finished = async (by: Sql): Promise<BuildId | undefined> => (await finish(by)) ?? (await finish(by));
   const failed = outcome === "failure";
   if (!hasTests && !failed) return (await finished(sql)) !== undefined;
@@ -242,12 +258,12 @@ export async function endAttempt(
 
 export interface GiveUp {
   readonly attempt: AttemptId;
-  /** Of the lease, as whoever gives it up knows it. */
+  /** The epoch of the lease, as the caller knows it. */
   readonly epoch: number;
-  /** A driver gives up what it drives, and nothing that was parked for another to go on with. */
+  /** "driver": gives up only what is not parked. "recovery": gives up parked attempts too. */
   readonly by: "driver" | "recovery";
   readonly reason: string;
-  /** False: the farm's own restart, not charged to the budget. */
+  /** False: the farm's own restart ended the attempt, which is not charged to the retry budget. */
   readonly counts: boolean;
   /** The machine went away or broke in the middle of its work. */
   readonly machineFault: boolean;
@@ -255,15 +271,17 @@ export interface GiveUp {
 }
 
 export interface RetryPolicy extends RetryBudget {
-  /** For so long another machine goes first, where there is one. */
+  /** How long other machines go first, if there are any. */
   readonly elsewhereFirst: Ms;
-  /** Where there is none: how long the same machine waits, given how many attempts failed. */
+  /** How long the same machine waits when there is no other one, given how many attempts have failed. */
   readonly pause: (failed: number) => Ms;
 }
 
 export interface GivenUp {
   readonly build: BuildRef;
-  /** A new attempt is wanted; false: the budget or the time is spent and the build ended as infra_failure. */
+  /**
+   * True: a new attempt is wanted. False: the budget or the time is used up, and the build has ended as infra_failure.
+   */
   readonly again: boolean;
 }
 
@@ -280,8 +298,9 @@ interface OpenAttempt {
 }
 
 /**
- * The farm failed an attempt: it ends, and a new one is wanted while the budget and the time of its build last. undefined: it was not live
- * any more.
+ * Ends an attempt that the farm failed. Wants a new one while the budget and the time of its build last.
+ *
+ * Returns undefined when the attempt was not live any more.
  */
 export async function giveUpAttempt(
   sql: Sql,
@@ -362,7 +381,7 @@ export async function giveUpAttempt(
   });
 }
 
-/** What came of a try of ours whose answer got lost. */
+/** The result of an earlier try of this call whose answer got lost. */
 async function ownGiveUp(tx: Sql, { attempt, reason }: GiveUp, now: EpochMs): Promise<GivenUp | undefined> {
   const [own] = await tx.query<OpenAttempt & { again: boolean }>(
     `select b.id, b.repo, b.commit_id, b.builder, b.host_type,
@@ -374,7 +393,10 @@ async function ownGiveUp(tx: Sql, { attempt, reason }: GiveUp, now: EpochMs): Pr
   return own && { build: buildRef(own), again: own.again };
 }
 
-/** Stores the end of a log whose attempt somebody else has ended. False: the attempt is open, and others go on with its log. */
+/**
+ * Stores the end of a log whose attempt was ended by somebody else. False: the attempt is open, and another driver goes
+ * on with its log.
+ */
 export async function endLeftLog(sql: Sql, attempt: AttemptId, end: LogEnd): Promise<boolean> {
   const ended = await sql.query("select from attempt where id = $1 and state = 'ended'", [attempt]);
   if (ended.length > 0) await endLog(sql, end);

@@ -1,6 +1,8 @@
 /**
- * Who did what to whom: each change that a person asked for, written with the change itself. An entry has a key of its own, made before it is first
- * tried to write it, so that a transaction that runs again, or a statement whose answer was lost, writes nothing twice.
+ * Who did what to whom: each change that a person asked for, written in the same transaction as the change.
+ *
+ * An entry has a key, which is made before the first try to write it. A transaction that runs again, or a statement
+ * whose answer was lost, therefore writes nothing twice.
  */
 import { randomUUID } from "node:crypto";
 import type { EpochMs } from "../farm/ids.ts";
@@ -12,12 +14,12 @@ export interface AuditLine {
   readonly who: string;
   /** 'rebuild', 'cancel', 'drain', 'resume', 'readmit', 'revoke', 'login'. */
   readonly action: string;
-  /** `noun:id`, as in topics. */
+  /** The thing that was changed, as `noun:id`, like topics. */
   readonly subject: string;
   readonly detail: string | null;
 }
 
-/** What is done, once, however often it is tried. */
+/** The time and key of one change, the same for each try to store it. */
 export interface Act {
   readonly at: EpochMs;
   readonly key: string;
@@ -25,17 +27,17 @@ export interface Act {
 
 export type AuditEntry = AuditLine & Act;
 
-/** To be made outside the transaction in which it is written down. */
+/** The time and key of a new act. Call this outside the transaction that stores it. */
 export function newAct(at: EpochMs): Act {
   return { at, key: randomUUID() };
 }
 
-/** To be called in the transaction of what it records. */
+/** Stores an entry. Call this in the transaction of the change that the entry records. */
 export async function recordAudit(sql: Sql, entry: AuditEntry): Promise<void> {
   await sql.query(...statement`${inserted(entry)}`);
 }
 
-/** The same as a common table expression of the statement that does what it records. */
+/** The same as recordAudit(), as a common table expression for the statement that makes the change. */
 export function audited(entry: AuditEntry): Part {
   return part`audited as (${inserted(entry)})`;
 }
@@ -45,7 +47,7 @@ function inserted({ at: when, key, who, action, subject, detail }: AuditEntry): 
     values (${at(when)}, ${key}, ${who}, ${action}, ${subject}, ${detail}) on conflict (key) do nothing`;
 }
 
-/** What was done to `subject`, the newest first. */
+/** The entries about `subject`, the newest first. */
 export async function auditOf(sql: Sql, subject: string, limit: number): Promise<AuditLine[]> {
   return sql.query<AuditLine>(
     "select at, who, action, subject, detail from audit where subject = $1 order by at desc limit $2",

@@ -1,4 +1,4 @@
-/** The decision whether a build that the farm failed is tried once more, apart from the database. */
+/** The decision whether a build that the farm failed is tried once more, without a database. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { ms, seconds } from "../farm/ids.ts";

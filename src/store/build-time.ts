@@ -1,31 +1,34 @@
 /**
- * What a build has used of its time (`buildTimeLimit`). It has that twice, so that a commit answers for its own commands only:
+ * How much of its time limit (`buildTimeLimit`) a build has used. It has that time twice, so that a commit is judged by
+ * its own commands only:
  *
- *   for its commands  from the end of step 0 of an attempt on. Used up: it has failed
- *   for the farm      step 0 of each attempt; and all that attempts took that were lost and are charged to it. Used up: the farm has failed it
+ *   for its commands  from the end of step 0 of an attempt on. When it is used up, the build has failed.
+ *   for the farm      step 0 of each attempt, and the whole of each lost attempt that is charged to the build.
+ *                     When it is used up, the farm has failed the build.
  *
- * Not counted is what it waited between its attempts and for a machine to come back, in vain or not, nor what one took that the farm's own restart
- * ended. What a machine took that failed it in step 0 is that machine's: a build is not ended by one that hangs while there are others.
+ * Not counted: waiting between attempts; waiting for a machine to come back, in vain or not; an attempt that the farm's
+ * own restart ended. An attempt that its machine failed during step 0 is not counted either: one machine that hangs
+ * must not end a build while there are others.
  */
 import type { Recipe } from "../farm/build.ts";
 import { type Ms, minutes, ms } from "../farm/ids.ts";
 
-/** Where the builder has no limit of its own. */
+/** The time limit of a build whose builder has none of its own. */
 const BUILD_LIMIT: Ms = minutes(6 * 60);
-/** What seems to have taken more than this over its limit was begun by a clock that was wrong, or is looked at by one. */
+/** How far over its limit a measured time may be. Beyond this, a wrong clock began the attempt or looks at it. */
 export const CREDIBLE: Ms = minutes(60);
 
-/** For attempt `a` while it is at step 0: from when on the time of that would have passed at one stretch. */
+/** When step 0 of attempt `a`, while it is at that step, would have begun if its machine had never been away. */
 export const SOURCE_FROM = "a.started_at + (select away from lease where lease.id = a.lease_id)";
 
 const COMMANDS = `
   select max(s.ended_at + l.away - coalesce(s.away, '0')) from attempt e join step s on s.attempt_id = e.id join lease l on l.id = e.lease_id
   where s.number = 0 and s.outcome = 'success'`;
 
-/** For attempt `a`: from when on the time of its commands counts; null while it is at step 0. */
+/** When the time of attempt `a`'s commands starts to count. Null while it is at step 0. */
 export const COMMANDS_FROM: string = `(${COMMANDS} and e.id = a.id)`;
 
-/** For build `b` with the tests `t`: the same of its latest attempt that came to its commands. */
+/** The same for the latest attempt of build `b`, with the tests `t`, that has reached its commands. */
 export const LATEST_COMMANDS_FROM: string = `coalesce((${COMMANDS} and e.build_id = b.id), t.listed_at)`;
 
 export function timeOf({ limits }: Recipe): Ms {
@@ -34,16 +37,16 @@ export function timeOf({ limits }: Recipe): Ms {
 
 /** An attempt that the farm failed. */
 export interface LostAttempt {
-  /** Without the waits for its machine, and by clocks that may have been wrong. */
+  /** How long the attempt took without the waits for its machine. The clocks that measured it may have been wrong. */
   readonly tookMs: number;
-  /** False: the farm's own restart ended it. */
+  /** False: the farm's own restart ended the attempt. */
   readonly counts: boolean;
   readonly machineFault: boolean;
-  /** Its step 0 had ended well. */
+  /** The attempt's step 0 had ended well. */
   readonly cameToCommands: boolean;
 }
 
-/** All lost attempts of build $1, with the machines that they were on. */
+/** All lost attempts of build $1, with their machines. */
 export const LOST_ATTEMPTS = `
   select coalesce(extract(epoch from a.ended_at - a.started_at - l.away) * 1000, 0)::double precision as "tookMs", a.counts,
     a.machine_fault as "machineFault", a.machine_id as machine,
@@ -52,13 +55,16 @@ export const LOST_ATTEMPTS = `
   where a.build_id = $1 and a.outcome = 'infra_failure'`;
 
 export interface RetryBudget {
-  /** Infra failures that are tried again. */
+  /** How many infra failures are tried again. */
   readonly retries: number;
-  /** Attempts of one build, whatever ended them. */
+  /** How many attempts a build has at most, whatever ended them. */
   readonly attempts: number;
 }
 
-/** What becomes of a build of whose `attempts` the last one was lost now, as those in `lost`: another attempt, or why there is none. */
+/**
+ * Decides whether a build gets another attempt after the last of its `attempts` was lost, and if not, why. `lost`
+ * includes that attempt.
+ */
 export function afterLoss(
   lost: readonly LostAttempt[],
   attempts: number,

@@ -1,7 +1,8 @@
 /**
- * Builds in the database: planned, asked for again, taken back. What happens to their attempts is in attempts.ts.
+ * Builds in the database: planned, asked for again, canceled. attempts.ts has what happens to their attempts.
  *
- * A build comes with its first attempt and that attempt's lease, in one statement: an open build always has a way to go on.
+ * A build is inserted together with its first attempt and that attempt's lease, in one statement. An open build can
+ * therefore always go on.
  */
 import { createHash } from "node:crypto";
 import type {
@@ -23,7 +24,7 @@ import { endTests, lockTests } from "./left-tests.ts";
 import { at, type Sql } from "./sql.ts";
 
 export interface NewBuild {
-  /** The newest commit of its branch. */
+  /** The commit is the newest of its branch. */
   readonly head: boolean;
   readonly repo: string;
   readonly commitId: number;
@@ -31,13 +32,13 @@ export interface NewBuild {
   readonly recipe: Recipe;
   readonly provenance: Provenance;
   readonly class: LeaseClass;
-  /** Of a release branch. Default false. */
+  /** The branch is a release branch. Default false. */
   readonly release?: boolean;
   readonly rank: number;
   readonly starvesAt: EpochMs;
 }
 
-/** A build as those need it who tell others about it. */
+/** What a message about a build needs to know of it. */
 export interface BuildRef {
   readonly id: BuildId;
   readonly repo: string;
@@ -64,7 +65,10 @@ export function buildRef(row: RefRow): BuildRef {
   };
 }
 
-/** A recipe's text as stored, and its name. Fields in one order, absent parts left out, so that equal recipes have equal digests. */
+/**
+ * A recipe as it is stored, and the digest that names it. Fields have one order and absent parts are left out, so that
+ * equal recipes have equal digests.
+ */
 export function recipeDigest(recipe: Recipe): { readonly digest: string; readonly body: Recipe } {
   const { sources, tests, snapshot, limits, stopAfterMake, compileOnly } = recipe;
   const body: Recipe = {
@@ -129,8 +133,9 @@ function snapshotBody({ exclude, remove, limitBytes, keepMs }: SnapshotSpec): Sn
 }
 
 /**
- * Inserts those that no builder and commit has a planned build for yet, each with its first attempt, wanted; returns these. A
- * branch's head is also built anew by a recipe that changed, and when it was skipped as another branch's older commit.
+ * Inserts those of `builds` whose commit has no planned build of that builder yet, each with its first attempt and a
+ * wanted lease. Returns the inserted ones. The head of a branch is also built again when the recipe has changed, and
+ * when its build was skipped as an older commit of another branch.
  */
 export async function insertBuilds(sql: Sql, builds: readonly NewBuild[], now: EpochMs): Promise<BuildRef[]> {
   const recipes = new Map<string, Recipe>();
@@ -207,8 +212,8 @@ export interface Rebuild {
 }
 
 /**
- * A further build of the same commit by the same recipe. One of that cell that is open already becomes the one that `who` asked for: it is
- * not skipped any more, and waits in their class.
+ * Makes a further build of the same commit by the same recipe. If a build of that cell is already open, it becomes the
+ * one that `who` asked for: it is not skipped any more, and waits in the class that they asked for.
  */
 export async function insertRebuild(
   sql: Sql,
@@ -222,7 +227,7 @@ export async function insertRebuild(
       [rebuild.of],
     );
     if (!old) throw notFound(rebuild.of);
-    await tx.query("select id from build where id = $1 for update", [old.root]); // two who ask at once get one build
+    await tx.query("select id from build where id = $1 for update", [old.root]); // two people who ask at once get one build
     const [open] = await tx.query<RefRow>(
       `select b.id, b.repo, b.commit_id, b.builder, b.host_type
        from build b join recipe r on r.digest = b.recipe, build o join recipe w on w.digest = o.recipe
@@ -272,16 +277,19 @@ export async function insertRebuild(
 
 export interface Canceled {
   readonly build: BuildRef;
-  /** False: it had ended before, and nothing was changed. */
+  /** False: the build had ended before, and nothing was changed. */
   readonly changed: boolean;
 }
 
-/** Ends a build that is still open, and all that hangs on it. The reason is for everybody; `who` is told whoever may hear it. Throws `not-found`. */
+/**
+ * Ends a build that is still open, with its attempt, lease and tests. The stored reason, which everybody sees, does not
+ * name `who`; they are stored beside it for those who may see them. Throws `not-found`.
+ */
 export async function cancelBuild(sql: Sql, id: BuildId, who: string, now: EpochMs): Promise<Canceled> {
   const act = newAct(now);
   return sql.tx(async (tx) => {
     await lockTests(tx, { builds: [id] });
-    // The attempt first, as everywhere: whoever ends a step at this moment is waited for.
+    // The attempt is locked first, as everywhere: this waits for a driver that ends a step at this moment.
     await tx.query("select id from attempt where build_id = $1 and state <> 'ended' for update", [id]);
     const reason = `canceled by ${unnamed(who)}`;
     const [build] = await tx.query<RefRow & { changed: boolean }>(
@@ -308,7 +316,7 @@ export async function cancelBuild(sql: Sql, id: BuildId, who: string, now: Epoch
   });
 }
 
-/** Builds of a commit that have not begun, by recipes of `builders` that are not among `recipes` any more. */
+/** Builds of a commit that have not begun, of `builders` whose recipe is not among `recipes` any more. */
 export async function outdatedBuilds(
   sql: Sql,
   commitId: number,

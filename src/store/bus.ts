@@ -1,9 +1,10 @@
 /**
- * The Bus over PostgreSQL's LISTEN and NOTIFY: here at once, in the other coordinators within PUBLISH_EVERY.
+ * The Bus over PostgreSQL's LISTEN and NOTIFY. A topic reaches listeners in this process at once, and those in other
+ * coordinators within PUBLISH_EVERY.
  *
- * Topics published close together travel in one notification, since a notifying commit takes a lock that all others wait for.
- * After the connection was lost something may have been missed: then every listener is called with its own prefix, which means
- * "anything under it may have changed".
+ * Topics published close together travel in one notification, since a notifying commit takes a lock that all others
+ * wait for. After a lost connection some notifications may have been missed. Every listener is then called with its own
+ * prefix, which means "anything under it may have changed".
  */
 import { randomBytes } from "node:crypto";
 import pg from "pg";
@@ -28,7 +29,7 @@ export class PostgresBus implements Bus, AsyncDisposable {
   readonly #config: pg.ClientConfig;
   readonly #clock: Clock;
   readonly #log: Log;
-  /** Tells our own notifications, which were delivered already, from those of others. */
+  /** Marks our own notifications, whose topics were delivered already. */
   readonly #self = randomBytes(6).toString("hex");
   readonly #listeners = new Set<Listener>();
   readonly #stop = new AbortController();
@@ -82,7 +83,7 @@ export class PostgresBus implements Bus, AsyncDisposable {
     }
   }
 
-  /** One connection's life: returns when stopped, throws when it breaks. */
+  /** Listens over one connection. Returns when stopped, throws when the connection breaks. */
   async #connected(missed: boolean): Promise<void> {
     const client = new pg.Client({
       ...this.#config,

@@ -1,8 +1,8 @@
-/** What the farm knows of repositories, their watched branches and the commits on them. Written by source/. */
+/** What the farm knows of repositories, their watched branches and the commits on them. source/ writes it. */
 import type { EpochMs } from "../farm/ids.ts";
 import { at, type Sql } from "./sql.ts";
 
-/** A commit as git tells it; texts without NUL, the time one that PostgreSQL and JavaScript both know. */
+/** A commit as git reports it. Texts have no NUL; PostgreSQL and JavaScript can both store the time. */
 export interface FoundCommit {
   readonly hash: string;
   readonly parents: readonly string[];
@@ -25,7 +25,10 @@ interface KnownRow {
   committed_at: EpochMs;
 }
 
-/** The repository has a row with this address. At another address there may be another repository: its branches are looked at afresh. */
+/**
+ * Stores the address of a repository. If the address has changed there may be another repository behind it, so its
+ * branches are looked at as if for the first time.
+ */
 export async function recordRepo(sql: Sql, name: string, url: string): Promise<void> {
   await sql.query(
     `with moved as (
@@ -41,8 +44,8 @@ export async function recordRepo(sql: Sql, name: string, url: string): Promise<v
 }
 
 /**
- * The remote answered: its HEAD is `headBranch`, or nobody knows. `error` is what is wrong nevertheless; null: nothing, and what was is
- * forgotten.
+ * Notes that the remote answered. Its HEAD is `headBranch`; undefined: unknown. `error` says what is wrong although it
+ * answered; null clears the stored error.
  */
 export async function recordAnswer(
   sql: Sql,
@@ -60,8 +63,9 @@ export async function recordAnswer(
 }
 
 /**
- * The remote has `branches` of `repo` and no others: those that were recorded and are not among them are gone, and where they stand is not
- * kept; those that were gone and are among them are back. Returns whether that is news, and which are gone from now on.
+ * Notes that the remote has exactly `branches` of `repo`. Recorded branches that are not among them are gone, and their
+ * heads are forgotten; gone branches that are among them are back. Returns whether something changed, and which
+ * branches are gone from now on.
  */
 export async function recordPresent(
   sql: Sql,
@@ -82,7 +86,7 @@ export async function recordPresent(
   return { news: changed.length > 0, gone: changed.filter(({ gone }) => gone).map(({ name }) => name) };
 }
 
-/** Whether the remote does not have the branch any more. */
+/** Whether the branch is gone from the remote. */
 export async function isGone(sql: Sql, repo: string, branch: string): Promise<boolean> {
   const rows = await sql.query("select from branch where repo = $1 and name = $2 and gone_at is not null", [
     repo,
@@ -91,7 +95,7 @@ export async function isGone(sql: Sql, repo: string, branch: string): Promise<bo
   return rows.length > 0;
 }
 
-/** The remote did not answer, or not so that the farm could use it. */
+/** Notes that the remote did not answer, or gave an answer that the farm cannot use. */
 export async function recordFailure(sql: Sql, name: string, error: string, now: EpochMs): Promise<void> {
   await sql.query("update repo set error = $2, error_since = coalesce(error_since, $3::timestamptz) where name = $1", [
     name,
@@ -100,13 +104,13 @@ export async function recordFailure(sql: Sql, name: string, error: string, now: 
   ]);
 }
 
-/** Heads of the branches of `repo` as recorded. */
+/** The recorded heads of the branches of `repo`. */
 export async function branchHeads(sql: Sql, repo: string): Promise<Map<string, string>> {
   const rows = await sql.query<{ name: string; head: string }>("select name, head from branch where repo = $1", [repo]);
   return new Map(rows.map((row) => [row.name, row.head]));
 }
 
-/** The newest commit of a branch that is or was watched, and is there. */
+/** The newest commit of a branch that is or was watched and still exists. */
 export interface BranchTip {
   readonly repo: string;
   readonly branch: string;
@@ -114,8 +118,8 @@ export interface BranchTip {
 }
 
 /**
- * The tips of `repos`, to be planned as pairs by this transaction alone: of two that each record one half of a new pair, the later one sees
- * what the earlier one recorded.
+ * The tips of `repos`, of which only this transaction may now plan pairs. When two transactions each record one half of
+ * a new pair, the later one sees what the earlier one recorded.
  */
 export async function lockedTips(sql: Sql, repos: readonly string[]): Promise<BranchTip[]> {
   await sql.query("select pg_advisory_xact_lock(hashtext('pairs of commits'))");
@@ -128,11 +132,14 @@ export async function lockedTips(sql: Sql, repos: readonly string[]): Promise<Br
 }
 
 /**
- * `branch` of `repo`, which stood at `was` (undefined: it was not known), now ends with `commits` (first-parent history, newest first, its
- * head first of all). What stands behind the newest of them that the branch had before stays; what stood after it is replaced. With
- * `keepTail` a branch that had none of them keeps what it had, and there is a gap. Returns the commits that are new to the branch, newest
- * first; undefined when the branch does not stand at `was` any more: another coordinator was quicker, and may have seen something newer. To
- * be called within a transaction.
+ * Records that `branch` of `repo`, which stood at `was` (undefined: it was not known), now ends with `commits`:
+ * first-parent history, newest first, beginning with the head.
+ *
+ * Commits behind the newest of them that the branch had before stay; those after it are replaced. With `keepTail` a
+ * branch that had none of them keeps what it had, and there is a gap.
+ *
+ * Returns the commits that are new to the branch, newest first. Returns undefined when the branch does not stand at
+ * `was` any more: another coordinator was quicker, and may have seen something newer. Call this within a transaction.
  */
 export async function recordBranch(
   sql: Sql,
@@ -148,7 +155,7 @@ export async function recordBranch(
   const { repo, branch, was, commits } = found;
   const head = commits[0]?.hash;
   if (head === undefined) return [];
-  // First, since the row is the lock that keeps two coordinators apart which saw the same push.
+  // This comes first: the row is the lock that separates two coordinators which saw the same push.
   const [taken] = await sql.query(
     `insert into branch (repo, name, head, moved_at) values ($1, $2, $3, $4)
      on conflict (repo, name) do update set head = excluded.head, gone_at = null,
@@ -196,7 +203,7 @@ export async function newestCommits(sql: Sql, repo: string, branch: string, coun
   return rows.map(knownCommit);
 }
 
-/** In the order of `commits`. */
+/** The rows of `commits`, in the same order. */
 async function insertCommits(
   sql: Sql,
   repo: string,

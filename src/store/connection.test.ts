@@ -10,7 +10,7 @@ import { migrate } from "./migrate.ts";
 import { systemClock } from "./system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "./testing/database.ts";
 
-/** A way to a server that can fall silent: connections stay open and nothing passes any more. */
+/** A relay to a server that can fall silent: its connections stay open, and nothing passes any more. */
 class Wire implements AsyncDisposable {
   readonly config: pg.ClientConfig;
   readonly #server: ReturnType<typeof createServer>;
@@ -38,7 +38,7 @@ class Wire implements AsyncDisposable {
     return new Wire({ ...config, host: "127.0.0.1", port }, server, sockets);
   }
 
-  /** What is connected now hears nothing any more; who connects from now on is served. */
+  /** Silences the present connections. New ones are served. */
   silence(): void {
     for (const socket of this.#sockets) socket.unpipe().pause();
   }
@@ -54,7 +54,7 @@ function over(pool: pg.Pool): PooledSql {
   return new PooledSql({ pool, clock: systemClock, patience: seconds(20), signal: new AbortController().signal });
 }
 
-/** Holds `host_type` against everybody. */
+/** Locks `host_type` against all other connections. */
 async function holdLock(database: TestDatabase): Promise<AsyncDisposable & { letGo(): Promise<void> }> {
   const holder = new pg.Client(database.config);
   await holder.connect();
@@ -139,7 +139,7 @@ test("a transaction that nobody goes on with is ended and its locks are free; wh
   });
   await locked.promise;
   expect(await database.sql.query("select count(*) as n from host_type")).toEqual([{ n: 0 }]);
-  await hungUp.promise; // the server has said why, and hung up: two errors of one connection, which nobody is asking anything
+  await hungUp.promise; // the server has said why and hung up: two errors on one connection, while no query is under way
   goOn.resolve();
   expect(await stopped).toEqual([{ n: 0 }]);
   expect(tries).toBe(2);
@@ -153,7 +153,8 @@ test("a connection that breaks on its way from the pool to a transaction ends no
   await sql.query("select 1");
   const unheard: unknown[] = [];
   pool.once("acquire", (client) => {
-    // The pool listens no longer, and whoever asked goes on in a moment. What comes together with the answer before is heard now.
+    // The pool does not listen any more, and the caller goes on in a moment. An event that comes together with the
+    // previous answer arrives now.
     queueMicrotask(() => {
       try {
         client.emit("error", new Error("terminating connection due to administrator command"));

@@ -10,22 +10,26 @@ import type { Sql } from "./sql.ts";
 
 const CONNECTIONS = 12;
 /**
- * A statement that takes longer is ended by the server, and a connection that says nothing for a little longer than that is given
- * up: a server that vanished without a word must not hold a loop for ever. Both are tried again like a server that is away.
+ * The server ends a statement that takes longer. A connection that is silent for a little longer than this is given up,
+ * since a server that vanished without a word must not hold a loop for ever. Both are tried again, like a server that
+ * is away.
  */
 export const STATEMENT_LIMIT: Ms = seconds(50);
 const SILENT_LIMIT = seconds(10);
 /**
- * Whoever waits longer for a lock gives up its connection, and comes again: connections are few, and those of a coordinator that wait for
- * what one holds that was stopped in the middle of a transaction must not be all that it has.
+ * A statement that waits longer for a lock gives up its connection and tries again. Connections are few: those that
+ * wait for a stopped coordinator's locks must not be all that another coordinator has.
  */
 export const LOCK_LIMIT: Ms = seconds(2);
 /**
- * A transaction that nobody goes on with, because its coordinator was stopped or lost its power, keeps its locks no longer. What is done in
- * the middle of one beside the database, looking into a mirror, takes moments.
+ * A transaction that is idle for longer loses its locks: its coordinator was stopped or lost its power. What runs
+ * beside the database within a transaction, a look into a mirror, takes moments.
  */
 const IDLE_IN_TRANSACTION_LIMIT = seconds(10);
-/** A connection is dear: its first use of each statement costs more than many later ones. */
+/**
+ * How long an unused connection stays open. A new one is expensive: its first use of each statement costs more than
+ * many later ones.
+ */
 const IDLE_CONNECTION_LIMIT = minutes(5);
 const FIRST_PAUSE = ms(20);
 const LONGEST_PAUSE = ms(500);
@@ -64,8 +68,8 @@ export function openPool(config: pg.ClientConfig, log: Log, options: PoolOptions
     idle_in_transaction_session_timeout: options.idleInTransactionLimit ?? IDLE_IN_TRANSACTION_LIMIT,
     application_name: "barnraiser",
   });
-  // A connection may break while nobody asks it anything: in a transaction, between its statements, or on its way from the pool to whoever gets
-  // it. That is heard by whoever asks next; what nobody hears would end the program.
+  // A connection may break while it is idle: in a transaction, between its statements, or between the pool and its next
+  // user. The next query reports that. An error event that nobody listens to would end the program.
   pool.on("connect", (client) => client.on("error", () => {}));
   pool.on("error", (error) => {
     if (!pool.ending) log.warn({ error: messageOf(error) }, "Lost an idle database connection");
@@ -78,7 +82,7 @@ export interface PooledSqlOptions {
   readonly clock: Clock;
   /** How long a call goes on trying while the server is away. */
   readonly patience: Ms;
-  /** Ends the trying. */
+  /** Ends the waiting for a server that is away. */
   readonly signal: AbortSignal;
 }
 
@@ -141,7 +145,7 @@ export class PooledSql implements Sql {
   }
 }
 
-/** Statement text to its name on the server: one plan per connection, no parsing after the first time. */
+/** Statement text -> its name on the server: one plan per connection, no parsing after the first time. */
 const names = new Map<string, string>();
 
 function nameOf(text: string): string {
@@ -167,7 +171,7 @@ function lostToAnother(error: unknown): boolean {
   return ["40001", "40P01"].includes(codeOf(error));
 }
 
-/** What the system says of a server that cannot be reached. */
+/** The system's error codes for a server that cannot be reached. */
 const UNREACHABLE = [
   "EAI_AGAIN",
   "ECONNABORTED",
@@ -183,12 +187,12 @@ const UNREACHABLE = [
   "ETIMEDOUT",
 ];
 /**
- * What a server says that will do it another time: a statement, a wait for a lock or an idle transaction over its limit, a standby that
- * cannot write yet.
+ * The server's error codes for something that works another time: a statement, a wait for a lock or an idle transaction
+ * over its limit; a standby that cannot write yet.
  */
 const NOT_NOW = ["57014", "55P03", "25P03", "25006"];
 
-/** Not reachable, shutting down, starting up, out of connections or space, or hung up in the middle of it. */
+/** Whether the server is not reachable, shuts down, starts up, is out of connections or space, or hung up. */
 function serverIsAway(error: unknown): boolean {
   const code = codeOf(error);
   if (["08", "53", "57P"].some((kind) => code.startsWith(kind))) return true;

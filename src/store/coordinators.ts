@@ -1,8 +1,9 @@
 /**
  * Coordinator processes: one row each, alive while `seen_at` moves.
  *
- * Whoever finds that another stopped moving writes `ended_at` into its row, and from then on takes over what it held. A coordinator
- * that was only slow learns of it at its next `coordinatorSeen` and must stop: its attempts were given to others.
+ * A coordinator that finds another one's `seen_at` stopped writes `ended_at` into that row, and takes over what the
+ * other one held. One that was only slow learns of this at its next `coordinatorSeen`. It must then stop, since its
+ * attempts were given to others.
  */
 import { type CoordinatorId, coordinatorId, type EpochMs } from "../farm/ids.ts";
 import { at, type Sql } from "./sql.ts";
@@ -12,11 +13,11 @@ export interface CoordinatorRow {
   readonly host: string;
   readonly pid: number;
   readonly version: string;
-  /** Names its data folder. */
+  /** The name of the coordinator's data folder. */
   readonly folder?: string;
 }
 
-/** How the others reach a coordinator. */
+/** How other coordinators reach one. */
 export interface Peer {
   readonly id: CoordinatorId;
   /** HOST:PORT */
@@ -33,12 +34,12 @@ export async function coordinatorStarted(sql: Sql, row: CoordinatorRow, now: Epo
   );
 }
 
-/** From now on the others reach a coordinator so. */
+/** Stores how the others reach a coordinator. */
 export async function coordinatorReachable(sql: Sql, { id, address, certificate }: Peer): Promise<void> {
   await sql.query("update coordinator set peer = $2, certificate = $3 where id = $1", [id, address, certificate]);
 }
 
-/** What a coordinator has that all must have alike: names and fingerprints. */
+/** Stores names and fingerprints of what all coordinators must have alike. */
 export async function coordinatorShares(
   sql: Sql,
   id: CoordinatorId,
@@ -56,7 +57,10 @@ export async function livingPeers(sql: Sql, self: CoordinatorId): Promise<Peer[]
   );
 }
 
-/** Ends the coordinators that held `folder` before `self`: one process at a time does, so they are gone, however lately they were seen. */
+/**
+ * Ends the coordinators that held `folder` before `self`. Only one process at a time holds it, so they are gone,
+ * however lately they were seen.
+ */
 export async function endPredecessors(sql: Sql, self: CoordinatorId, folder: string, now: EpochMs): Promise<void> {
   await sql.query("update coordinator set ended_at = $3 where folder = $2 and id <> $1 and ended_at is null", [
     self,
@@ -65,7 +69,7 @@ export async function endPredecessors(sql: Sql, self: CoordinatorId, folder: str
   ]);
 }
 
-/** A coordinator that lives, for whoever looks after the farm. */
+/** A living coordinator, as an operator sees it. */
 export interface LivingCoordinator {
   readonly id: CoordinatorId;
   readonly host: string;
@@ -79,7 +83,7 @@ export interface LivingCoordinator {
   readonly shared: Readonly<Record<string, string>> | null;
 }
 
-/** Oldest first. */
+/** All living coordinators, the oldest first. */
 export async function livingCoordinators(sql: Sql): Promise<LivingCoordinator[]> {
   return sql.query(
     `select c.id, c.host, c.pid, c.version, c.peer, c.started_at as "startedAt", c.seen_at as "seenAt", c.shared,
@@ -90,7 +94,7 @@ export async function livingCoordinators(sql: Sql): Promise<LivingCoordinator[]>
   );
 }
 
-/** False: others have declared this coordinator dead. */
+/** Notes a sign of life. False: others have declared this coordinator dead. */
 export async function coordinatorSeen(sql: Sql, id: CoordinatorId, now: EpochMs): Promise<boolean> {
   const rows = await sql.query("update coordinator set seen_at = $2 where id = $1 and ended_at is null returning id", [
     id,
@@ -115,7 +119,9 @@ export async function otherCoordinators(
   return rows.map(({ id, seenAt }) => ({ id: coordinatorId(id), seenAt }));
 }
 
-/** Ends a coordinator that gave no sign of life since `seenAt`; nothing happens when it did. Its sessions are closed with it. */
+/**
+ * Ends a coordinator that gave no sign of life since `seenAt`, and closes its sessions. Does nothing when it gave one.
+ */
 export async function declareDead(sql: Sql, id: CoordinatorId, seenAt: EpochMs, now: EpochMs): Promise<void> {
   await sql.query(
     `with dead as (

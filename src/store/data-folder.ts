@@ -1,8 +1,8 @@
 /**
  * The data folder belongs to one coordinator at a time: `DATA/coordinator.json` says which.
  *
- * The file of a process that no longer lives (killed, power cut) is taken over. A process is told from another that later got
- * the same number by when it started, where the system shows that (/proc).
+ * The file of a process that no longer lives (killed, power cut) is taken over. Its start time tells a process from a
+ * later one with the same number, where the system shows it (/proc).
  */
 import { createHash, randomBytes } from "node:crypto";
 import { mkdir, open, readFile, realpath, rename, rm, stat, writeFile } from "node:fs/promises";
@@ -13,10 +13,10 @@ import { FarmError, messageOf } from "../farm/errors.ts";
 export interface Holder {
   readonly pid: number;
   readonly host: string;
-  /** When that process started, in ticks since boot; "" where the system does not say. */
+  /** When that process started, in ticks since boot. "" where the system does not say. */
   readonly startedTicks: string;
   readonly since: string;
-  /** Addresses that its pages and machines are served on, once it listens: what command-line tools dial. */
+  /** The addresses of its pages and of machines, once it listens. Command-line tools dial them. */
   readonly http?: string;
   readonly https?: string;
 }
@@ -52,7 +52,10 @@ export class DataFolder implements AsyncDisposable {
     return new DataFolder(path, holder);
   }
 
-  /** Names this folder in the database, across its processes; a copy of it, or the same one elsewhere, has another name. */
+  /**
+   * Names this folder in the database, across its processes. A copy of the folder, or the same one elsewhere, has
+   * another name.
+   */
   async identity(): Promise<string> {
     const file = join(this.path, "identity");
     await writeFile(file, `${randomBytes(16).toString("hex")}\n`, { mode: 0o600, flag: "wx" }).catch((error) => {
@@ -62,7 +65,7 @@ export class DataFolder implements AsyncDisposable {
     return createHash("sha256").update(parts.join("\0")).digest("hex").slice(0, 32);
   }
 
-  /** Lets command-line tools find the running coordinator. */
+  /** Writes down the addresses of the running coordinator, so that command-line tools find it. */
   async announce(addresses: { readonly http: string; readonly https: string }): Promise<void> {
     this.#holder = { ...this.#holder, ...addresses };
     await write(this.path, this.#holder);
@@ -78,7 +81,7 @@ export async function holderOf(path: string): Promise<Holder | undefined> {
   const text = await readFile(fileOf(path), "utf8").catch(() => undefined);
   if (text === undefined) return undefined;
   const holder = parse(text);
-  if (!holder || holder.host !== hostname()) return holder; // another host's (a shared disk): we cannot see whether it lives
+  if (!holder || holder.host !== hostname()) return holder; // held from another host (a shared disk): we cannot see whether that process lives
   try {
     process.kill(holder.pid, 0);
   } catch (error) {
@@ -88,7 +91,7 @@ export async function holderOf(path: string): Promise<Holder | undefined> {
   return ticks === holder.startedTicks ? holder : undefined;
 }
 
-/** Like mkdir with parents, one by one: where a parent's file system makes no folders, Node's own would try for ever. */
+/** Like mkdir with parents, but one by one: on a file system that makes no folders, Node's own would try for ever. */
 async function makeFolder(path: string): Promise<void> {
   if ((await stat(path).catch(() => undefined))?.isDirectory()) return;
   const parent = dirname(resolve(path));
@@ -122,7 +125,7 @@ function parse(text: string): Holder | undefined {
     const value: unknown = JSON.parse(text);
     return typeof value === "object" && value !== null && "pid" in value ? (value as Holder) : undefined;
   } catch {
-    return undefined; // cut off by a crash while it was written
+    return undefined; // a crash interrupted the writing of the file
   }
 }
 

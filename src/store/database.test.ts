@@ -95,7 +95,7 @@ test("the bus tells listeners here at once and those of another coordinator with
   const here: string[] = [];
   one.bus.subscribe("build:", (topic) => here.push(topic), stop.signal);
   const there = new Promise<string>((resolve) => other.subscribe("build:", resolve, stop.signal));
-  // The other side may still be connecting: a hint is repeated until it is heard, as state changes do.
+  // The other side may still be connecting, so the hint is repeated until it arrives, as state changes are.
   const repeat = setInterval(() => one.bus.publish("build:7"), 30);
   expect(await there).toBe("build:7");
   clearInterval(repeat);
@@ -145,7 +145,7 @@ test("a migration that is in the way of a coordinator at work, and that in its, 
     const migrated = migrate(database.config, folder);
     const waits = "select from pg_locks where relation = 'build'::regclass and not granted";
     await vi.waitFor(async () => expect((await database.sql.query(waits)).length).toBe(1));
-    await work.query("lock table machine in row exclusive mode"); // has to wait until the migration gives up
+    await work.query("lock table machine in row exclusive mode"); // waits until the migration gives up
     await work.query("commit");
     await migrated;
     expect(await database.sql.query("select version from schema_version order by version desc limit 1")).toEqual([

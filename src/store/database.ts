@@ -1,9 +1,9 @@
 /**
  * The farm's database: an embedded server in the data folder, or your own under `DATABASE_URL`.
  *
- * `sql` waits out a server that is away, for as long as PATIENCE: what loops and writers use. `hurried` gives up within
- * moments: what pages use, which would rather say so. `heart` has a connection of its own, so that the coordinator's sign of life waits behind
- * nothing that else is going on here.
+ *   sql      waits for a server that is away, for as long as PATIENCE. Loops and writers use it.
+ *   hurried  gives up within moments. Pages use it, since they can say that the server is away.
+ *   heart    has a connection of its own, so that the coordinator's sign of life never waits behind other work.
  */
 import type pg from "pg";
 import type { Clock } from "../farm/clock.ts";
@@ -17,21 +17,23 @@ import { connectionOf, EmbeddedServer } from "./embedded-server.ts";
 import { migrate } from "./migrate.ts";
 import type { Sql } from "./sql.ts";
 
-/** Longer than any restart or fail-over; after it the writer's work counts as lost. */
+/**
+ * How long calls wait for the server. Longer than any restart or fail-over; after it the writer's work counts as lost.
+ */
 export const PATIENCE: Ms = minutes(15);
 const HURRY = seconds(2);
 const NEVER = new AbortController().signal;
 
 export interface DatabaseOptions {
-  /** The farm's data folder; the caller holds it (data-folder.ts) unless `attach` is given. */
+  /** The farm's data folder. The caller holds it (data-folder.ts) unless `attach` is given. */
   readonly data: string;
-  /** A PostgreSQL URL; undefined or empty: the embedded server. */
+  /** A PostgreSQL URL. Undefined or empty: the embedded server is used. */
   readonly url?: string | undefined;
-  /** Use the embedded server that a running coordinator started, for a command beside it. */
+  /** Use the embedded server that a running coordinator has started, for a command beside it. */
   readonly attach?: boolean;
   readonly clock: Clock;
   readonly log: Log;
-  /** Aborts when its user is about to end: nobody waits any more for a server that is away, or to be opened. */
+  /** Aborts when the program is about to end: nothing waits any longer for a server that is away, or for opening. */
   readonly ending?: AbortSignal;
 }
 
@@ -40,7 +42,7 @@ export class Database implements AsyncDisposable {
   readonly hurried: Sql;
   readonly heart: Sql;
   readonly bus: Bus;
-  /** The embedded server, where we started it. */
+  /** The embedded server, if this process started it. */
   readonly server: EmbeddedServer | undefined;
   readonly #stop: AbortController;
   readonly #stack: AsyncDisposableStack;
@@ -59,7 +61,7 @@ export class Database implements AsyncDisposable {
     this.#stack = stack;
   }
 
-  /** From now on no call waits for a server that is away, nor those that wait already: whoever has it is about to end. */
+  /** Stops all waiting for a server that is away, present and future: the program is about to end. */
   hurry(): void {
     this.#stop.abort();
   }
@@ -69,7 +71,7 @@ export class Database implements AsyncDisposable {
   }
 }
 
-/** Opens the database, migrated. Throws FarmError saying what is wrong with the server, the URL or the schema. */
+/** Opens the database and migrates it. Throws FarmError saying what is wrong with the server, the URL or the schema. */
 export async function openDatabase(options: DatabaseOptions): Promise<Database> {
   const { data, url, attach, clock, log, ending = NEVER } = options;
   await using stack = new AsyncDisposableStack();

@@ -1,6 +1,6 @@
 /**
- * Draining: what is drained ends what it does and takes nothing new (the claim says so), until somebody resumes it. Doing it twice keeps the
- * time of the first and takes the note of the second.
+ * Draining: what is drained ends its present work and takes nothing new (the claim sees to that), until somebody
+ * resumes it. Draining twice keeps the first time and takes the second note.
  *
  *   farm           everything
  *   coordinator    the machines that are connected to it; until it is started again
@@ -12,8 +12,8 @@ import { at, type Sql } from "./sql.ts";
 import { type Part, part, statement } from "./statement.ts";
 
 /**
- * What keeps machine `m` of host type `t` from new work, the nearest in front; no row: nothing. `o` is the coordinator that it is connected
- * to, all null when it is to none. As SQL, to be joined `on true`.
+ * What keeps machine `m` of host type `t` from new work, the nearest cause first; no row: nothing does. `o` is the
+ * coordinator that the machine is connected to, with all columns null when there is none. SQL, to be joined `on true`.
  */
 export const DRAINED_BY = `lateral (
   select d.what, d.at, coalesce(d.note, '') as note from (
@@ -59,7 +59,7 @@ export async function resumeCoordinator(sql: Sql, id: CoordinatorId): Promise<tr
   return true;
 }
 
-/** Null: the farm is not drained. */
+/** The drain of the whole farm. Null: the farm is not drained. */
 export async function farmDrain(sql: Sql): Promise<Drain | null> {
   const [row] = await sql.query<Drain>(
     `select drained_at as "drainedAt", coalesce(drain_note, '') as note from farm where drained_at is not null`,
@@ -67,7 +67,7 @@ export async function farmDrain(sql: Sql): Promise<Drain | null> {
   return row ?? null;
 }
 
-/** The drains that concern all that this coordinator does. */
+/** The drains that concern everything this coordinator does. */
 export async function drains(sql: Sql, id: CoordinatorId): Promise<{ farm: Drain | null; coordinator: Drain | null }> {
   const rows = await sql.query<Drain & { what: "farm" | "coordinator" }>(
     `select 'farm' as what, drained_at as "drainedAt", coalesce(drain_note, '') as note from farm where drained_at is not null
@@ -79,14 +79,14 @@ export async function drains(sql: Sql, id: CoordinatorId): Promise<{ farm: Drain
   return { farm: of("farm"), coordinator: of("coordinator") };
 }
 
-/** What a drain is about, for counting what still runs there. */
+/** The part of the farm that a drain is about, for counting what still runs there. */
 export type DrainTarget =
   | { readonly kind: "farm" }
   | { readonly kind: "coordinator"; readonly id: CoordinatorId }
   | { readonly kind: "hostType"; readonly name: string }
   | { readonly kind: "machine"; readonly id: number };
 
-/** The host type that is concerned, where it is one; undefined: there is no such thing. */
+/** The result of draining or resuming: the host type concerned, if there is one. Undefined: there is no such thing. */
 export type Turned = { readonly hostType?: string } | undefined;
 
 export async function drain(sql: Sql, target: DrainTarget, note: string, now: EpochMs): Promise<Turned> {
@@ -115,7 +115,7 @@ export async function resume(sql: Sql, target: DrainTarget): Promise<Turned> {
   }
 }
 
-/** Leases that are held there. */
+/** How many leases are held there. */
 export async function runningOn(sql: Sql, target: DrainTarget): Promise<number> {
   const [row] = await sql.query<{ count: number }>(
     ...statement`select count(*)::int as count from lease l join machine m on m.id = l.machine_id
@@ -124,7 +124,7 @@ export async function runningOn(sql: Sql, target: DrainTarget): Promise<number> 
   return row?.count ?? 0;
 }
 
-/** Whether lease `l` of machine `m` is held there. */
+/** The condition that lease `l` of machine `m` is held there. */
 function there(target: DrainTarget): Part {
   switch (target.kind) {
     case "farm":

@@ -16,7 +16,10 @@ async function temporary(): Promise<string> {
   return folder;
 }
 
-/** A program that starts the server of `data` and is killed once that runs; returns the server's process id. */
+/**
+ * Runs a program that starts the server of `data`, and kills the program once the server runs. Returns the server's
+ * process id.
+ */
 async function killedCoordinator(data: string, settings: Record<string, string> = {}): Promise<number> {
   const room = new URL(".", import.meta.url).href;
   const script = join(data, "coordinator.ts");
@@ -91,7 +94,10 @@ test("a server with other settings is stopped and started anew", async () => {
   }
 }, 60_000);
 
-/** A backend of the server of `data` that hears of nothing, as in the middle of a long sort; returns its process id. */
+/**
+ * Makes a backend of the server of `data` that notices nothing, as in the middle of a long sort. Returns its process
+ * id.
+ */
 async function busyBackend(data: string): Promise<number> {
   const client = new pg.Client(await connectionOf(data));
   client.on("error", () => {});

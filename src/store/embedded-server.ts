@@ -1,15 +1,19 @@
 /**
- * The PostgreSQL server that comes with the farm, for whoever has not got one of their own.
+ * The PostgreSQL server that comes with the farm, for farms that have none of their own.
  *
  *   DATA/postgres/cluster    the database
  *   DATA/postgres/password   of the one user, random, 0600
  *   DATA/postgres/server.log what the server says
  *   socket                   a private folder, in DATA/postgres or (long paths) in the temporary folder
  *
- * The server is a child of the coordinator in a process group of its own, so that Ctrl-C reaches the coordinator first. If the
- * server dies it is started again. If the coordinator was killed, its server is taken over by the next start when it is just what would be
- * started and answers, since stopping and starting one takes seconds in which the farm is away; otherwise it is stopped.
- * Whoever starts a server here must hold the data folder (data-folder.ts).
+ * The server is a child of the coordinator in a process group of its own, so that Ctrl-C reaches the coordinator first.
+ * If the server dies it is started again.
+ *
+ * The next start takes over the server of a coordinator that was killed, if it answers and runs exactly the command
+ * that would be started now. Stopping and starting it would take seconds in which the farm is away. Any other server
+ * that was left is stopped.
+ *
+ * A caller that starts a server here must hold the data folder (data-folder.ts).
  */
 import { execFile, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
@@ -35,7 +39,7 @@ import {
 
 const USER = "farm";
 const READY_LIMIT = seconds(60);
-/** A server that is well answers within this. */
+/** How long a healthy server takes to answer at most. */
 const ANSWER_LIMIT = seconds(5);
 const LOG_LIMIT_BYTES = 10 * 1024 * 1024;
 /** A socket's path must fit 107 bytes; the server appends `/.s.PGSQL.5432` and a lock suffix. */
@@ -104,7 +108,7 @@ export class EmbeddedServer implements AsyncDisposable {
   readonly #program: PostgresProgram;
   readonly #files: Files;
   readonly #stopping = new AbortController();
-  /** A coordinator that ends without disposing (its time to end was up) still takes the server with it. */
+  /** Stops the server even when the coordinator exits without disposing, because its time to end was up. */
   readonly #onExit = () => {
     if (this.#process) signalServer(this.#process, "SIGINT");
   };
@@ -118,7 +122,10 @@ export class EmbeddedServer implements AsyncDisposable {
     this.connection = config;
   }
 
-  /** Starts the server or takes it over, making its cluster the first time, and resolves when it takes connections. */
+  /**
+   * Starts the server, or takes over one that runs. Makes its cluster the first time. Resolves when it takes
+   * connections.
+   */
   static async start(options: EmbeddedServerOptions): Promise<EmbeddedServer> {
     const program = await findPostgres();
     const files = await filesOf(program, options.data);
@@ -157,7 +164,10 @@ export class EmbeddedServer implements AsyncDisposable {
     ];
   }
 
-  /** Goes on with the server that a killed coordinator left running; false: there is none, or there was one that is not good for that. */
+  /**
+   * Goes on with the server that a killed coordinator left running. False: there is none, or it cannot be used and was
+   * stopped.
+   */
   async #takeOver(): Promise<boolean> {
     const left = await serverLeft(this.#files.cluster, this.#options.clock);
     if (left === undefined) return false;
@@ -242,7 +252,7 @@ export class EmbeddedServer implements AsyncDisposable {
     }
   }
 
-  /** Starts the server again whenever it ends without having been told to. */
+  /** Starts the server again whenever it ends without being told to. */
   async #supervise(): Promise<void> {
     const { clock, log } = this.#options;
     for (;;) {
@@ -265,7 +275,7 @@ export class EmbeddedServer implements AsyncDisposable {
 
 async function prepare(program: PostgresProgram, files: Files): Promise<void> {
   const own = async (folder: string) => {
-    await mkdir(join(folder, ".."), { recursive: true }); // not closed: the server's user has to pass through
+    await mkdir(join(folder, ".."), { recursive: true }); // not private: the server's user has to pass through
     await mkdir(folder, { recursive: true, mode: 0o700 });
     if (program.user) await chown(folder, program.user.uid, program.user.gid);
     await chmod(folder, 0o700);
@@ -282,7 +292,7 @@ async function prepare(program: PostgresProgram, files: Files): Promise<void> {
       `Cannot use the database in ${files.cluster}: it is PostgreSQL ${made.trim()}, this farm brings ${major}. Start it with the version of Barnraiser that made it.`,
     );
   }
-  await rm(files.cluster, { recursive: true, force: true }); // what an interrupted initdb left
+  await rm(files.cluster, { recursive: true, force: true }); // left by an interrupted initdb
   const password = randomBytes(24).toString("hex");
   const draft = `${files.cluster}.draft`;
   await rm(draft, { recursive: true, force: true });

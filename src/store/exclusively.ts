@@ -1,7 +1,9 @@
-/** What only one coordinator does at a time, wherever they run: a lock in the database, freed with its transaction. */
+/**
+ * Runs work that only one coordinator does at a time: under a lock in the database, which ends with its transaction.
+ */
 import type { Sql } from "./sql.ts";
 
-/** Making what all coordinators share. */
+/** The lock for making secrets that all coordinators share. */
 export const SECRETS_LOCK = 0x62617273; // "bars"
 
 export function exclusively<T>(sql: Sql, lock: number, work: () => Promise<T>): Promise<T> {

@@ -1,26 +1,32 @@
-/** The tests that failed in the builds of a line. A build may have 10^5 tests: of most builds only those that failed are read, by their index. */
+/**
+ * The tests that failed in the builds of a line. A build may have 10^5 tests, so of most builds only the failed ones
+ * are read, by their index.
+ */
 import { type BuildId, buildId } from "../farm/ids.ts";
 import type { Sql } from "./sql.ts";
 
 /** What a failed build says about some tests. */
 export interface FailedTests {
-  /** "many": more than were asked for one by one. */
+  /** The tests that failed. "many": more failed than the caller wanted to see one by one. */
   readonly names: ReadonlySet<string> | "many";
-  /** Those whose machines were lost, which says nothing about the code. */
+  /** Tests whose machines were lost, which says nothing about the code. */
   readonly lost: ReadonlySet<string>;
-  /** All that it lists was run: it did not stop at the first that failed. */
+  /** All listed tests were run: the build did not stop at the first failure. */
   readonly whole: boolean;
 }
 
-/** Whether more than `most` tests failed in the run `r`, as SQL. What lost its machines is in `failed` too, and is not counted here. */
+/**
+ * SQL for whether more than `most` tests failed in the run `r`. `failed` also holds tests that lost their machines,
+ * which are not counted here.
+ */
 const many = (most: string): string =>
   `(r.failed > ${most} and (
      select count(*) from (select from test where build_id = r.build_id and outcome = 'failure' limit ${most}::integer + 1) f
    ) > ${most})`;
 
 /**
- * The tests that failed in a build, in the order of its list, and those whose machines were lost unless they are many; none when it did not
- * get to its tests, and when more than `most` failed.
+ * The tests that failed in a build, in the order of its list, and those whose machines were lost unless these are many.
+ * Empty when the build did not end its tests, and when more than `most` failed.
  */
 export async function failedIn(sql: Sql, build: BuildId, most: number): Promise<string[]> {
   const rows = await sql.query<{ name: string }>(
@@ -33,7 +39,10 @@ export async function failedIn(sql: Sql, build: BuildId, most: number): Promise<
   return rows.map(({ name }) => name);
 }
 
-/** Which of `names` failed in each of `builds`; a build that did not get to the end of its tests is left out. `most` are looked at in each. */
+/**
+ * Which of `names` failed in each of `builds`. A build that did not end its tests is left out. When more than `most`
+ * tests failed in a build, its names are "many".
+ */
 export async function failedOf(
   sql: Sql,
   builds: readonly BuildId[],
@@ -64,7 +73,7 @@ export async function failedOf(
   );
 }
 
-/** Which of `names` each of `builds` has run and passed. This reads whole lists: ask it for a few builds. */
+/** Which of `names` have run and passed in each of `builds`. This reads whole lists: ask it for a few builds. */
 export async function passedIn(
   sql: Sql,
   builds: readonly BuildId[],

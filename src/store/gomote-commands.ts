@@ -1,14 +1,17 @@
-/** What people ran on instances: who, when, what, and how it ended. For the machine's owner, and for whoever ran it. */
+/**
+ * What people ran on instances: who, when, what, and how it ended. For the owner of the machine, and for the person who
+ * ran it.
+ */
 import type { CoordinatorId, EpochMs, MachineId } from "../farm/ids.ts";
 import { type AuditEntry, audited } from "./audit.ts";
 import { at, type Sql } from "./sql.ts";
 import { type Part, part, statement } from "./statement.ts";
 
-/** Kept of a command's words, bytes. */
+/** How many bytes of a command's words are kept. */
 const MOST_WORDS = 64 * 1024;
-/** Of these, as many characters stand in lists. */
+/** How many characters of a command's words lists show. */
 export const IN_LISTS: number = 300;
-/** Of a folder, and of how it ended. */
+/** How many characters are kept of a folder, and of how a command ended. */
 const LONGEST = 2000;
 
 export interface RanCommand {
@@ -16,23 +19,23 @@ export interface RanCommand {
   readonly instanceId: number;
   readonly instance: string;
   readonly who: string;
-  /** Its words, in short. */
+  /** The command's words, cut after IN_LISTS characters. */
   readonly command: string;
   readonly dir: string;
   readonly startedAt: EpochMs;
-  /** Null: it runs, or may. */
+  /** Null: the command runs, or may run. */
   readonly endedAt: EpochMs | null;
   readonly state: string | null;
-  /** Somebody wants it killed: how it will have ended. */
+  /** How the command is to end, because somebody wants it killed. Null: nobody does. */
   readonly kill: string | null;
-  /** What it printed was recorded, and is there still. */
+  /** The output was recorded, and the recording still exists. */
   readonly recorded: boolean;
 }
 
 /** All that is known of a command. */
 export interface WholeCommand extends RanCommand {
   readonly words: string;
-  /** How many bytes they were, where not all are kept. */
+  /** How many bytes the words had, if not all are kept. */
   readonly cutFrom: number | null;
 }
 
@@ -41,12 +44,15 @@ const COLUMNS = part`c.id, g.id as "instanceId", g.name as instance, c.who,
     c.state, c.kill, coalesce((select true from gomote_recording r where r.command_id = c.id), false) as recorded`;
 const COMMANDS = part`gomote_command c join gomote_instance g on g.id = c.instance_id`;
 
-/** The number that it has from now on. Nothing runs before it is on disk, together with its entry in the audit. */
+/**
+ * Stores a command and returns its number. The row is on disk, together with its entry in the audit, before the command
+ * runs.
+ */
 export async function commandBegan(
   sql: Sql,
   command: {
     readonly instance: number;
-    /** Which attends to it. */
+    /** The coordinator that attends to the command. */
     readonly coordinator: CoordinatorId;
     readonly who: string;
     readonly command: string;
@@ -67,7 +73,10 @@ export async function commandBegan(
   return row?.id ?? 0;
 }
 
-/** Whoever ran it need not wait for the disk: of what is lost nobody knows how it ended, and no more. */
+/**
+ * Stores how a command ended. The person who ran it need not wait for the disk: if a crash loses this, the farm only
+ * does not know how the command ended.
+ */
 export async function commandEnded(sql: Sql, id: number, state: string, now: EpochMs): Promise<void> {
   await sql.query(
     ...statement`update gomote_command set ended_at = ${at(now)}, state = ${cut(state)} where id = ${id} and ended_at is null
@@ -75,7 +84,7 @@ export async function commandEnded(sql: Sql, id: number, state: string, now: Epo
   );
 }
 
-/** Somebody wants it killed, so that it ends as `kill` says; who says it first is believed. */
+/** Notes that somebody wants the command killed, so that it ends as `kill` says. The first such wish counts. */
 export async function killAsked(sql: Sql, id: number, kill: string, audit: AuditEntry): Promise<void> {
   await sql.query(
     ...statement`with ${audited(audit)}
@@ -83,7 +92,7 @@ export async function killAsked(sql: Sql, id: number, kill: string, audit: Audit
   );
 }
 
-/** What a coordinator attends to and somebody wants killed. */
+/** Commands that `coordinator` attends to and that somebody wants killed. */
 export async function killsAsked(
   sql: Sql,
   coordinator: CoordinatorId,
@@ -94,7 +103,7 @@ export async function killsAsked(
   );
 }
 
-/** Nobody attends any more to what a coordinator began before `before`, but for `attended`. */
+/** Marks commands that `coordinator` began before `before` as attended by nobody, except for those in `attended`. */
 export async function leaveCommands(
   sql: Sql,
   coordinator: CoordinatorId,
@@ -108,16 +117,16 @@ export async function leaveCommands(
   );
 }
 
-/** What nobody attends to. */
+/** A command that no coordinator attends to. */
 export interface LeftCommand {
   readonly id: number;
   readonly instance: number;
   readonly kill: string | null;
-  /** Its instance has ended, and all that ran there. */
+  /** The command's instance has ended, and with it everything that ran there. */
   readonly over: boolean;
 }
 
-/** Those whose machine is connected to `coordinator`, or whose instance has ended. */
+/** Commands without a coordinator, on machines that are connected to `coordinator` or of instances that have ended. */
 export async function leftCommands(sql: Sql, coordinator: CoordinatorId): Promise<LeftCommand[]> {
   return sql.query(
     `select c.id, g.id as instance, c.kill, l.state = 'ended' as over
@@ -128,18 +137,20 @@ export async function leftCommands(sql: Sql, coordinator: CoordinatorId): Promis
   );
 }
 
-/** A place in the order of commands: what runs, then what has ended, of each the newest first. */
+/** A place in the order of commands: first those that run, then those that have ended, each the newest first. */
 export interface CommandPlace {
   readonly running: boolean;
   readonly id: number;
 }
 
-/** Above the number of any. */
+/** A number above that of any command. */
 export const NEWEST: number = Number.MAX_SAFE_INTEGER;
 
 /**
- * After `after`, of one instance, or of all that a machine was. Pairs are compared, so that only the index of whose they are has them in this order:
- * by their numbers alone they are looked for among everybody's, however long ago they are.
+ * The commands that come after `after`, of one instance or of all instances that a machine was.
+ *
+ * The conditions compare pairs, since only an index that begins with the instance (or machine) has its commands in this
+ * order. By number alone, the search would go through the commands of everybody.
  */
 export async function commandsOf(
   sql: Sql,
@@ -161,7 +172,7 @@ export async function commandsOf(
   );
 }
 
-/** The command of this number, if it is one of the instance. */
+/** The command of this number, if it belongs to the instance. */
 export async function commandOfInstance(sql: Sql, instance: number, number: number): Promise<RanCommand | undefined> {
   const [row] = await sql.query<RanCommand>(
     ...statement`select ${COLUMNS} from ${COMMANDS} where g.id = ${instance} and c.id = ${number}`,
@@ -169,7 +180,7 @@ export async function commandOfInstance(sql: Sql, instance: number, number: numb
   return row;
 }
 
-/** The same with all its words. */
+/** The same as commandOfInstance(), with all the words. */
 export async function wholeCommand(sql: Sql, instance: number, number: number): Promise<WholeCommand | undefined> {
   const [row] = await sql.query<WholeCommand>(
     ...statement`select ${COLUMNS}, c.command as words, c.command_bytes as "cutFrom" from ${COMMANDS} where g.id = ${instance} and c.id = ${number}`,
@@ -177,12 +188,12 @@ export async function wholeCommand(sql: Sql, instance: number, number: number): 
   return row;
 }
 
-/** What PostgreSQL's text can hold. */
+/** `text` without the characters that PostgreSQL's text cannot hold. */
 function storable(text: string): string {
   return text.replaceAll("\0", "\u{fffd}").toWellFormed();
 }
 
-/** MOST_WORDS bytes of `words`, or one character less. */
+/** The first MOST_WORDS bytes of `words`, less a character that this would cut. */
 function beginning(words: string): string {
   return new TextDecoder().decode(Buffer.from(words).subarray(0, MOST_WORDS), { stream: true });
 }

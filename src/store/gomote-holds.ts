@@ -1,13 +1,16 @@
 /**
- * Holds: who wants the machine of a build, with all that is on it, once that fails.
+ * Holds: people who want the machine of a build, with everything on it, if that build fails.
  *
- *   asked   a row, while the client that asked for it waits for the build to end; the last request of its owner has it
- *   kept    the session of the failed attempt holds a lease of kind `gomote` from now on, with an instance that `keeps` what is there
- *   refused with the reason, for whoever waits
+ *   asked    a row, while the client that asked for it waits for the build to end; its owner's last request has it
+ *   kept     the session of the failed attempt holds a lease of kind `gomote` from now on, with an instance that
+ *            `keeps` what is on the machine
+ *   refused  with the reason, for the client that waits
  *
- * Whoever ends a build as failed keeps its machine in the same transaction (attempts.ts, test-verdict.ts): one lease ends and the other begins at
- * once, so nothing else takes the machine, and no crash loses it. Asking waits for an end that is under way, and an end sees who asked
- * before: one of the two always knows. A machine that is idle still can be kept later, too, as long as nothing else had it.
+ * The transaction that ends a build as failed also keeps its machine (attempts.ts, test-verdict.ts). One lease ends and
+ * the other begins at once, so nothing else takes the machine, and no crash loses it.
+ *
+ * Asking waits for an end that is under way, and an end sees who asked before: one of the two always knows of the
+ * other. A machine can also be kept after the build has ended, as long as it is idle and nothing else had it.
  */
 import {
   type BuildId,
@@ -27,9 +30,9 @@ import { CREATE_LOCK, liveNames, usedUp } from "./gomote.ts";
 import { isUniqueViolation } from "./leases.ts";
 import { at, type Sql } from "./sql.ts";
 
-/** For a kept machine to be the person's, beyond what it is waited for when it, or who drove it, goes away just then. */
+/** How long a kept machine may take to be ready, on top of the time that its host type gives it to come back. */
 const READY_WITHIN: Ms = minutes(1);
-/** Of a hold whose coordinator has ended: whoever waited there asks again for five minutes. */
+/** How long a hold outlives its coordinator. The client that waited there asks again for five minutes. */
 const ASKED_AGAIN_WITHIN: Ms = minutes(6);
 
 export interface WantedHold {
@@ -41,21 +44,24 @@ export interface WantedHold {
   readonly user: string;
   readonly builderType: string;
   readonly hostType: string;
-  /** To which the client is connected. */
+  /** The coordinator that the client is connected to. */
   readonly coordinator: CoordinatorId;
   readonly perPerson: number;
-  /** Null: there is none. */
+  /** The quota of the host type. Null: it has none. */
   readonly perHostType: number | null;
 }
 
 /**
- * Undefined: it is asked for from now on. Otherwise the address of whoever asked first. Who asks again takes their own hold over, with what they got
- * meanwhile: they may have been cut off, of which their coordinator has not heard. One whose coordinator has ended asks no more.
+ * Asks for the machine of a build. Returns undefined when `hold` has it from now on, otherwise the email address of the
+ * person who asked first.
+ *
+ * A person who asks again takes over their own hold, and the instance that it may have become: they may have been cut
+ * off without their coordinator noticing. A hold whose coordinator has ended does not count any more.
  */
 export async function askHold(sql: Sql, hold: WantedHold, now: EpochMs): Promise<string | undefined> {
   return sql.tx(async (tx) => {
-    // An end of the build that is under way, others who ask, and whoever keeps its machine just now are waited for first: the statement that asks
-    // has to see what they did, also in other tables than the row for which it would wait by itself.
+    // Waits for a transaction that ends the build, asks, or keeps the machine just now. The insert must see what such a
+    // transaction wrote, in other tables too; by itself it would wait for one row only.
     await tx.query("select from build where id = $1 for no key update", [hold.build]);
     await tx.query("select from gomote_hold where build_id = $1 for update", [hold.build]);
     const asked = await tx.query(
@@ -92,7 +98,7 @@ export async function askHold(sql: Sql, hold: WantedHold, now: EpochMs): Promise
   });
 }
 
-/** How the build stands, and what became of a hold. */
+/** How the build stands, and the result of a hold. */
 export interface HoldState {
   readonly state: "scheduled" | "running" | "ended";
   readonly outcome: string | null;
@@ -100,7 +106,7 @@ export interface HoldState {
   readonly refusal: string | null;
 }
 
-/** Undefined: there is no such hold any more. */
+/** The state of a hold. Undefined: the hold does not exist any more. */
 export async function holdState(sql: Sql, request: string): Promise<HoldState | undefined> {
   const [row] = await sql.query<HoldState>(
     `select b.state, b.outcome, h.instance_id as instance, h.refusal from gomote_hold h join build b on b.id = h.build_id where h.request = $1`,
@@ -109,7 +115,10 @@ export async function holdState(sql: Sql, request: string): Promise<HoldState | 
   return row;
 }
 
-/** Nobody waits for it any more. The instance that it had become; undefined: none, or another request took it over. */
+/**
+ * Deletes a hold that nobody waits for any more. Returns the instance that it has become. Undefined: it became none, or
+ * another request took it over.
+ */
 export async function dropHold(sql: Sql, request: string): Promise<number | undefined> {
   const [hold] = await sql.query<{ instance: number | null }>(
     "delete from gomote_hold where request = $1 returning instance_id as instance",
@@ -118,7 +127,7 @@ export async function dropHold(sql: Sql, request: string): Promise<number | unde
   return hold?.instance ?? undefined;
 }
 
-/** Of the machine on which a build failed last. */
+/** Facts about the machine on which a build failed last. */
 interface MachineFacts {
   readonly lease: number | null;
   readonly session: SessionId | null;
@@ -141,7 +150,7 @@ interface Facts extends MachineFacts {
   readonly perHostType: number | null;
 }
 
-/** MachineFacts, of a build `h.build_id`. */
+/** The columns of MachineFacts, for a build `h.build_id`. */
 const MACHINE_FACTS = `l.id as lease, s.id as session, m.name as machine, l.instance is not null as resumes,
        coalesce(s.closed_at is null and c.ended_at is null, false) as there,
        exists (select from lease later where later.machine_id = l.machine_id and later.id <> l.id and later.held_at >= l.held_at) as given,
@@ -151,7 +160,7 @@ const MACHINE_OF_BUILD = `left join attempt a on a.build_id = h.build_id and a.o
        left join coordinator c on c.id = s.coordinator_id left join machine m on m.id = l.machine_id
        left join host_type t on t.name = m.host_type`;
 
-/** Whether the machine of a build that has failed could be kept as things are. */
+/** Whether the machine of a failed build could be kept, as things are now. */
 export async function couldBeKept(sql: Sql, build: number): Promise<boolean> {
   const [facts] = await sql.query<MachineFacts>(
     `select ${MACHINE_FACTS} from (select $1::bigint as build_id) h ${MACHINE_OF_BUILD} order by a.number desc limit 1`,
@@ -174,9 +183,12 @@ function whyNot(facts: MachineFacts): string | undefined {
 const OPEN = "instance_id is null and refusal is null";
 
 /**
- * The machine of a build that has failed becomes an instance of whoever asked for it, or they are refused: within the transaction that ends the
- * build. The session that has the lease of it; undefined: there is none, since nobody has asked, or they have their answer. Who asked at a
- * coordinator that has ended, and has not come back in time, has left: that is all that anybody knows of them.
+ * Makes the machine of a failed build an instance of the person who asked for it, or stores why not. Call this in the
+ * transaction that ends the build.
+ *
+ * Returns the session that has the lease of the instance. Undefined: nobody has asked, they have their answer already,
+ * or they are refused. A person counts as gone when their coordinator has ended and they did not ask again in time:
+ * nothing more is known of them.
  */
 export async function keepMachine(tx: Sql, build: BuildId, now: EpochMs): Promise<SessionId | undefined> {
   await tx.query(
@@ -187,12 +199,12 @@ export async function keepMachine(tx: Sql, build: BuildId, now: EpochMs): Promis
   return asked.length === 0 ? undefined : await keep(tx, build, now);
 }
 
-/** The same, of a build that has ended already. */
+/** The same as keepMachine(), for a build that has ended already. */
 export async function keepMachineLater(sql: Sql, build: BuildId, now: EpochMs): Promise<SessionId | undefined> {
   try {
     return await sql.tx((tx) => keepMachine(tx, build, now));
   } catch (error) {
-    // Between the look and the lease the session got another one.
+    // The session got another lease after it was looked at.
     if (!isUniqueViolation(error)) throw error;
     return await sql.tx((tx) => keepMachine(tx, build, now));
   }

@@ -1,8 +1,12 @@
 /**
- * Instances in the database: rows beside their leases. The lease is the state: `wanted` while somebody waits for a machine, `held` (with a
- * machine that is made ready, and from `upAt` on is the person's), parked, `ended` with the reason for whoever asks.
+ * Instances in the database: rows beside their leases. The state of an instance is that of its lease:
  *
- * Names and quotas are given out under one lock, so that they hold however many ask at once, at whichever coordinators.
+ *   wanted  its client waits for a machine
+ *   held    the machine is made ready; from `upAt` on the instance is the person's
+ *   parked  its machine is away
+ *   ended   with the reason
+ *
+ * Names and quotas are given out under one lock, so they hold however many people ask at once, at any coordinators.
  */
 import type { CoordinatorId, EpochMs, LeaseId, MachineId, PersonId, SessionId } from "../farm/ids.ts";
 import { LEASE_CLASSES, type Lease } from "../farm/lease.ts";
@@ -11,11 +15,11 @@ import { instanceName } from "../wire/gomote/gomote.ts";
 import type { Held } from "./leases.ts";
 import { at, type Sql } from "./sql.ts";
 
-/** Names and quotas. */
+/** The lock for names and quotas. */
 export const CREATE_LOCK = 0x676f6d6f; // "gomo"
-/** Of those that somebody has, so many are named to them. */
+/** How many of their instances a person is reminded of. */
 const REMINDED = 10;
-/** Machines that are tried one after the other. */
+/** How many machines are tried for an instance, one after the other. */
 export const MOST_LEASES = 3;
 
 export interface Instance {
@@ -26,7 +30,7 @@ export interface Instance {
   readonly builderType: string;
   readonly hostType: string;
   readonly createdAt: EpochMs;
-  /** Null: it is still waited for. */
+  /** Null: the instance is still waited for. */
   readonly upAt: EpochMs | null;
   readonly expiresAt: EpochMs;
   readonly limitAt: EpochMs | null;
@@ -35,20 +39,20 @@ export interface Instance {
   readonly epoch: number;
   readonly state: "wanted" | "held" | "ended";
   readonly endReason: string | null;
-  /** What was on its machine before stays there: it is that of a build that failed. */
+  /** The machine is that of a failed build, and keeps what was on it. */
   readonly keeps: boolean;
-  /** Its machine is away, and may come back with it. */
+  /** The machine is away, and may come back with the instance. */
   readonly parked: boolean;
-  /** Where its machine is connected; null: it has none yet. */
+  /** Where the machine is connected. Null: the instance has none yet. */
   readonly coordinator: CoordinatorId | null;
   readonly session: SessionId | null;
   readonly machineId: MachineId | null;
   readonly machine: string | null;
-  /** What its machine runs; null: it has none yet. */
+  /** What the machine runs. Null: the instance has none yet. */
   readonly agent: "barnraiser" | "original" | null;
 }
 
-/** Of an Instance, in INSTANCES. */
+/** The columns of an Instance, in INSTANCES. */
 export const INSTANCE_COLUMNS: string = `g.id, g.name, g.owner, g.email, g.builder_type as "builderType", g.host_type as "hostType", g.created_at as "createdAt",
   g.up_at as "upAt", g.expires_at as "expiresAt", g.limit_at as "limitAt", g.working_dir as "workingDir", g.keeps, l.id as lease, l.epoch, l.state,
   l.end_reason as "endReason", l.parked_until is not null as parked, l.coordinator_id as coordinator, l.session_id as session,
@@ -60,24 +64,24 @@ export interface WantedInstance {
   readonly request: string;
   readonly owner: PersonId;
   readonly email: string;
-  /** The first part of its name. */
+  /** The first part of the instance's name. */
   readonly user: string;
   readonly builderType: string;
   readonly hostType: string;
   readonly coordinator: CoordinatorId;
-  /** When nobody waits any longer. */
+  /** How long the client waits at most. */
   readonly until: EpochMs;
-  /** Quotas, of instances and of what is waited for. Null: there is none. */
+  /** Quotas, counting instances and what is waited for. Null: there is none. */
   readonly perPerson: number;
   readonly perHostType: number | null;
 }
 
-/** What was wanted, or which quota is used up, as a part of a sentence. */
+/** The instance that was inserted, or which quota is used up, as a part of a sentence. */
 export type InsertedInstance = { readonly id: number; readonly name: string } | { readonly full: string };
 
 /**
- * For each of `wanted`, by its request: a lease of a machine is wanted for a person from now on, unless they or the host type have enough.
- * Those that come first go first. Many at once, since many ask at once.
+ * Inserts an instance with a wanted lease for each of `wanted`, unless its person or host type has reached a quota.
+ * Those that come first go first. Returns the results by request. Takes many at once, since many may ask at once.
  */
 export async function insertInstances(
   sql: Sql,
@@ -109,7 +113,7 @@ export async function insertInstances(
 
 type Named = Pick<Instance, "name" | "owner" | "hostType">;
 
-/** What counts against quotas, and whose names are taken. Only under CREATE_LOCK does it stay so. */
+/** The instances that count against quotas and whose names are taken. The answer lasts only under CREATE_LOCK. */
 export function liveNames(tx: Sql): Promise<Named[]> {
   return tx.query<Named>(
     `select g.name, g.owner, g.host_type as "hostType" from lease l join gomote_instance g on g.lease_id = l.id
@@ -117,7 +121,7 @@ export function liveNames(tx: Sql): Promise<Named[]> {
   );
 }
 
-/** Which quota is used up, told to `owner`: what they have themselves they are reminded of. */
+/** Says which quota of `owner` is used up, and reminds them of the instances that they have. Undefined: none. */
 export function usedUp(
   { owner, hostType, perPerson, perHostType }: Pick<WantedInstance, "owner" | "hostType" | "perPerson" | "perHostType">,
   all: readonly Named[],
@@ -153,7 +157,7 @@ function insertGiven(tx: Sql, given: readonly (WantedInstance & Named)[], now: E
   );
 }
 
-/** Those that live, in the order of their names: of `owner`, or of everybody. */
+/** Living instances of `owner`, or of everybody, in the order of their names. */
 export async function liveInstances(sql: Sql, owner: PersonId | null): Promise<Instance[]> {
   return sql.query<Instance>(
     `select ${INSTANCE_COLUMNS} from ${INSTANCES}
@@ -162,7 +166,7 @@ export async function liveInstances(sql: Sql, owner: PersonId | null): Promise<I
   );
 }
 
-/** Those that live and that were asked for at coordinator `self`, or at one that has ended. */
+/** Living instances that were asked for at coordinator `self`, or at one that has ended. */
 export async function instancesAskedForAt(sql: Sql, self: CoordinatorId): Promise<Instance[]> {
   return sql.query<Instance>(
     `select ${INSTANCE_COLUMNS} from ${INSTANCES} join coordinator c on c.id = g.coordinator_id
@@ -171,7 +175,7 @@ export async function instancesAskedForAt(sql: Sql, self: CoordinatorId): Promis
   );
 }
 
-/** The one of this name that lives, waited for or up. */
+/** The living instance of this name, waited for or up. */
 export async function instanceNamed(sql: Sql, name: string): Promise<Instance | undefined> {
   const [row] = await sql.query<Instance>(
     `select ${INSTANCE_COLUMNS} from ${INSTANCES} where g.name = $1 and l.state <> 'ended'`,
@@ -180,7 +184,7 @@ export async function instanceNamed(sql: Sql, name: string): Promise<Instance | 
   return row;
 }
 
-/** How the last one of this name ended that was `owner`'s, or anybody's. */
+/** How the last instance of this name ended: the last one of `owner`, or of anybody. */
 export async function endedInstance(
   sql: Sql,
   name: string,
@@ -198,7 +202,7 @@ export async function instancesById(sql: Sql, ids: readonly number[]): Promise<I
   return sql.query<Instance>(`select ${INSTANCE_COLUMNS} from ${INSTANCES} where g.id = any ($1::bigint[])`, [ids]);
 }
 
-/** What a lease of kind `gomote` is for, while it is held in its epoch. Undefined: nobody needs it any more. */
+/** The instance of a lease that is held in its epoch. Undefined: nobody needs it any more. */
 export async function instanceOfLease(sql: Sql, { id, epoch }: Held): Promise<Instance | undefined> {
   const [row] = await sql.query<Instance>(
     `select ${INSTANCE_COLUMNS} from ${INSTANCES} where l.id = $1 and l.epoch = $2 and l.state = 'held'`,
@@ -207,7 +211,7 @@ export async function instanceOfLease(sql: Sql, { id, epoch }: Held): Promise<In
   return row;
 }
 
-/** Its machine is ready. False: the lease was lost meanwhile. */
+/** Notes that the machine of an instance is ready. False: the lease was lost meanwhile. */
 export async function instanceUp(
   sql: Sql,
   { id, epoch }: Held,
@@ -222,7 +226,10 @@ export async function instanceUp(
   return rows.length > 0;
 }
 
-/** They are in use: each lives longer, until its own limit at most. Nobody waits for the disk: what is lost is renewed by the next use. */
+/**
+ * Lets instances that are in use live longer, at most until their own limit. This does not wait for the disk: if a
+ * crash loses it, the next use renews the instance.
+ */
 export async function renewInstances(sql: Sql, ids: readonly number[], expiresAt: EpochMs): Promise<void> {
   await sql.query(
     `update gomote_instance g set expires_at = greatest(g.expires_at, least($2, g.limit_at))
@@ -233,8 +240,8 @@ export async function renewInstances(sql: Sql, ids: readonly number[], expiresAt
 }
 
 /**
- * The machine of a lease could not be made ready: another is wanted in its place in the line, elsewhere first until `avoidUntil`. False: the
- * lease was lost, or there were MOST_LEASES.
+ * Gives up a machine that could not be made ready. Another one is wanted in the same place of the queue, elsewhere
+ * first until `avoidUntil`. False: the lease was lost, or MOST_LEASES machines were tried.
  */
 export async function tryAnotherMachine(
   sql: Sql,
@@ -274,12 +281,12 @@ export interface InstanceEnd {
   readonly reason: string;
 }
 
-/** What becomes of `ended`, which has `who` and `action`: a line in the audit for each. */
+/** Writes a line into the audit for each row of `ended`, which must have `who` and `action`. */
 const AUDITED = `
   insert into audit (at, who, action, subject, detail)
   select $1, who, 'gomote ' || action, 'gomote:' || name, case when who = email then '' else 'of ' || email || ': ' end || reason from ended`;
 
-/** Ends those that live, with a line in the audit for each. */
+/** Ends those of the instances that live, with a line in the audit for each. */
 export async function endInstances(sql: Sql, ends: readonly InstanceEnd[], now: EpochMs): Promise<EndedInstance[]> {
   return sql.query<EndedInstance>(
     `with given as (
@@ -296,8 +303,9 @@ export async function endInstances(sql: Sql, ends: readonly InstanceEnd[], now: 
 }
 
 /**
- * Ends what nobody used for as long as it may idle, what has reached its limit, what was waited for in vain, and what is waited for by clients
- * of coordinators that have ended; not the machine of a failed build, which there is only once: whoever asked for it finds it among theirs.
+ * Ends instances that idled for too long, have reached their limit, were waited for in vain, or are waited for by
+ * clients of coordinators that have ended. The last reason does not end the machine of a failed build, which exists
+ * only once: the person who asked for it finds it among their instances.
  */
 export async function endOverdueInstances(sql: Sql, now: EpochMs): Promise<EndedInstance[]> {
   return sql.query<EndedInstance>(

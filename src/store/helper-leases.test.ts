@@ -9,7 +9,7 @@ import { freshDatabase, type TestDatabase } from "./testing/database.ts";
 import { addBuild, addCoordinator, addMachine, NOON } from "./testing/farm.ts";
 import { RULES, TESTS, workerOf } from "./testing/tests.ts";
 
-/** A build that runs, and may have one helper. */
+/** A running build that may have one helper. */
 async function running({ sql }: TestDatabase) {
   const coordinator = await addCoordinator(sql);
   const build = await addBuild(sql);

@@ -1,10 +1,12 @@
 /**
- * Further machines for the tests of a build: wanted while they are useful, and what a lease of one is for.
+ * Helpers: further machines for the tests of a build. Wanted while they are useful, whatever happened to earlier ones.
  *
- * However many helpers have failed, been withdrawn or found nothing to do, a build may have others. A machine that has failed it leaves them to
- * other machines for a pause of its own, twice as long each time, until a helper of the build has done well: so one that cannot have the tree, or
- * breaks, is not tried without end, and the build has helpers again soon after that is over. What waits is kept from all that pause until the
- * last of them may take it; those whose pause ends before that are let in by the next turn of whoever works at the tests.
+ * A machine that failed a build as its helper leaves it to other machines for a pause. The pause doubles with each
+ * failure, and ends when a helper of the build has done well. So a machine that breaks, or cannot get the tree, is not
+ * tried without end; and the build has helpers again soon after the trouble is over.
+ *
+ * A wanted lease is kept from all pausing machines until the last pause ends. The next turn of a machine that works at
+ * the tests lets in those whose pause has ended before.
  */
 import type { Recipe } from "../farm/build.ts";
 import { type BuildId, type EpochMs, epochMs, type LeaseId, type Ms, minutes, seconds } from "../farm/ids.ts";
@@ -16,13 +18,13 @@ import { leaseClass } from "./leases.ts";
 import { at, type Sql } from "./sql.ts";
 import { TestRun, type Turn, type TurnRules } from "./test-run.ts";
 
-/** How long a machine leaves a build to others when it has failed it once; twice as long each time, up to LONGEST_PAUSE. */
+/** The pause of a machine after its first failure. It doubles with each failure, up to LONGEST_PAUSE. */
 const FIRST_PAUSE: Ms = seconds(1);
 const LONGEST_PAUSE: Ms = minutes(5);
 
 type HelperRules = Pick<TurnRules, "spec" | "helpers">;
 
-/** From now on helpers find what they start from. True: some are wanted. */
+/** Notes that helpers can now get the tree that they start from. Returns true if some are wanted. */
 export async function helpersMayCome(sql: Sql, build: BuildId, rules: HelperRules, now: EpochMs): Promise<boolean> {
   return sql.tx(async (tx) => {
     const run = await TestRun.lock(tx, build, undefined);
@@ -32,7 +34,7 @@ export async function helpersMayCome(sql: Sql, build: BuildId, rules: HelperRule
   });
 }
 
-/** Further machines where they are useful, if helpers may come at all. True: some are wanted anew. */
+/** Wants helpers where they are useful, if there can be any. Returns true if further ones are wanted. */
 export async function wantHelpers(sql: Sql, build: BuildId, rules: HelperRules, now: EpochMs): Promise<boolean> {
   return sql.tx(async (tx) => {
     const run = await TestRun.lock(tx, build, undefined);
@@ -41,14 +43,15 @@ export async function wantHelpers(sql: Sql, build: BuildId, rules: HelperRules, 
   });
 }
 
-/** Where nobody works at the tests one more is useful, however little is left. */
+/** One helper is useful when nobody works at the tests, however little is left. */
 function leastOf({ working: { main, helpers } }: TestRun): number {
   return main + helpers === 0 ? 1 : 0;
 }
 
 /**
- * What helpers started from since `from` is there no more: no others are wanted. Those that have it go on. It is not kept anew, since the
- * tests have changed what the build's own machine has. Nothing happens when it was kept by another attempt since.
+ * Notes that the tree which was kept for helpers since `from` is gone: no further ones are wanted. Helpers that have it
+ * go on. It is not kept again, since tests have changed the tree on the build's own machine. Nothing happens when
+ * another attempt has kept it since.
  */
 export async function helpersMayNotCome(sql: Sql, build: BuildId, from: EpochMs, now: EpochMs): Promise<void> {
   await sql.query(
@@ -61,21 +64,21 @@ export async function helpersMayNotCome(sql: Sql, build: BuildId, from: EpochMs,
   );
 }
 
-/** Tests that nobody works at, nor is anybody wanted for them: the build's own machine is waited for. */
+/** Tests that nobody works at and no helper is wanted for: the build's own machine is away and waited for. */
 export interface LeftAlone {
-  /** That of the machine. */
+  /** The lease of the machine that is waited for. */
   readonly lease: LeaseId;
   readonly build: BuildRef;
   readonly recipe: Recipe;
-  /** As of a HelperJob. */
+  /** The same as in HelperJob. */
   readonly commandsFrom: EpochMs;
   readonly class: LeaseClass;
-  /** How many wait; and the groups that run, if they do, where nobody listens. */
+  /** How many tests wait. Beside that: the groups that run, if they do, while no coordinator listens. */
   readonly waiting: number;
   readonly groups: readonly { readonly startedAt: EpochMs; readonly expectedMs: number }[];
 }
 
-/** Of all builds whose helpers find what they start from. */
+/** Such tests of all builds whose helpers can get a tree. */
 export async function testsLeftAlone(sql: Sql): Promise<LeftAlone[]> {
   const rows = await sql.query<
     Parameters<typeof buildRef>[0] & Omit<LeftAlone, "build" | "class"> & { readonly class: number }
@@ -107,13 +110,13 @@ export interface HelperJob {
   readonly build: BuildRef;
   readonly hash: string;
   readonly recipe: Recipe;
-  /** From when on the time of the build's commands counts (build-time.ts). */
+  /** When the time of the build's commands starts to count (build-time.ts). */
   readonly commandsFrom: EpochMs;
-  /** From when on helpers have found what they start from; null: they do no more. */
+  /** Since when helpers can get the tree that they start from. Null: they cannot any more. */
   readonly treeFrom: EpochMs | null;
 }
 
-/** What a helper's lease is for; undefined: nobody needs it any more. */
+/** The work that a helper's lease is for. Undefined: nobody needs it any more. */
 export async function helperJob(sql: Sql, lease: LeaseId): Promise<HelperJob | undefined> {
   const [row] = await sql.query<{
     id: number;
@@ -144,8 +147,9 @@ export async function helperJob(sql: Sql, lease: LeaseId): Promise<HelperJob | u
 }
 
 /**
- * Whether another machine may take what this one has failed: one that works for the build, or a free one that may join. That a helper is wanted
- * says nothing: on a busy farm nobody comes, and the machine that has failed it would stand idle while others wait for one.
+ * Whether another machine may take what this one has failed: one that works for the build, or a free one that may join.
+ * A wanted helper does not count: on a busy farm none comes, and the machine that failed would stand idle while others
+ * wait for one.
  */
 export async function anotherMay({ tx, run, rules, worker, now }: Turn): Promise<boolean> {
   const { main, helpers } = run.working;
@@ -166,8 +170,8 @@ export async function anotherMay({ tx, run, rules, worker, now }: Turn): Promise
 }
 
 /**
- * How many helpers there must be, however little is left: one more while a test waits for another machine than the only one that works, and one
- * is free.
+ * How many helpers must exist, however little is left. One more than now if a test waits for a machine other than the
+ * only one that works, and such a machine is free.
  */
 export async function neededAnyway(turn: Turn): Promise<number> {
   const { tx, run, now } = turn;
@@ -181,9 +185,9 @@ export async function neededAnyway(turn: Turn): Promise<number> {
 }
 
 /**
- * Wants further machines while they are useful, away from those that have failed lately, and takes back what nobody has given yet when they
- * are not; `least` are useful anyway.
- * True: some are wanted anew, or by others than before.
+ * Wants further machines while they are useful, away from those that have failed lately. Takes back leases that are
+ * still wanted when they are not useful; `least` helpers always are. Returns true if helpers are wanted again, or other
+ * machines may take those that are wanted.
  */
 export async function adjustHelpers(
   { tx, run, rules, now }: Pick<Turn, "tx" | "run" | "now"> & { readonly rules: HelperRules },
@@ -212,7 +216,7 @@ export async function adjustHelpers(
   return changed;
 }
 
-/** $1 build, $2 now: the machines that leave it to others now, since they have failed it, and until when the last of them does. */
+/** For build $1 at $2: the machines that pause because they have failed it, and when the last pause ends. */
 const PAUSING = `
   select coalesce(array_agg(machine_id order by machine_id), '{}') as machines, max(until) as until from (
     select machine_id, least(max(ended_at), $2) + make_interval(
@@ -223,7 +227,7 @@ const PAUSING = `
     group by machine_id
   ) failing where until > $2`;
 
-/** What waits is kept from those that pause now, and from nobody else. */
+/** Keeps the build's wanted helpers from the machines that pause now, and from no others. */
 const KEEP_FROM = `
   with pausing as (${PAUSING})
   update lease set avoid = pausing.machines, avoid_until = pausing.until
@@ -231,7 +235,10 @@ const KEEP_FROM = `
   where h.build_id = $1 and lease.id = h.lease_id and lease.state = 'wanted'
     and (lease.avoid, lease.avoid_until) is distinct from (pausing.machines, pausing.until) returning lease.id`;
 
-/** $3 how many. As the build's own lease, but never starving: a build does not wait for its helpers. */
+/**
+ * Wants $3 helpers. Their leases are like that of the build's own machine, but never starve: a build does not wait for
+ * its helpers.
+ */
 const WANT_HELPERS = `
 with pausing as (${PAUSING}
 ), l as (

@@ -1,7 +1,8 @@
 /**
- * Keys of single machines. Only a key's SHA-256 is kept; its id (`K` and 9 hex digits) names it in lists and for revoking.
+ * Keys of single machines. Only a key's SHA-256 is kept; its id (`K` and 9 hex digits) names it in lists and for
+ * revoking.
  *
- * A key is good from `madeAt` until it expires or is revoked, whichever comes first; a revoked one stays in the list.
+ * A key is valid from `madeAt` until it expires or is revoked, whichever comes first. A revoked one stays in the list.
  */
 import { type EpochMs, epochMs } from "../farm/ids.ts";
 import { at, type Sql } from "./sql.ts";
@@ -39,7 +40,7 @@ export async function machineKeysBySha256(sql: Sql, hashes: readonly Buffer[]): 
   return await sql.query<MachineKey>(`select ${COLUMNS} from machine_key where sha256 = any ($1::bytea[])`, [hashes]);
 }
 
-/** When it was revoked, which may be long ago; undefined: no such key. */
+/** Revokes a key and returns when it was revoked, which may be long ago. Undefined: there is no such key. */
 export async function revokeMachineKey(sql: Sql, id: string, now: EpochMs): Promise<EpochMs | undefined> {
   const rows = await sql.query<{ revoked: number }>(
     `update machine_key set revoked_at = coalesce(revoked_at, $2) where id = $1 returning revoked_at as revoked`,
@@ -55,7 +56,7 @@ export async function machineKeysUsed(sql: Sql, ids: readonly string[], now: Epo
   ]);
 }
 
-/** Which of `ids` are good no more. */
+/** Which of `ids` have expired or were revoked. */
 export async function endedMachineKeys(sql: Sql, ids: readonly string[], now: EpochMs): Promise<string[]> {
   const rows = await sql.query<{ id: string }>(
     "select id from machine_key where id = any ($1::text[]) and (revoked_at is not null or expires_at <= $2)",

@@ -197,7 +197,7 @@ test("claimLease() adopts one lease at a time, over a session of a coordinator t
   const sessions = [await open(ours), await open(ours), await open(ours), await open(dead)] as const;
   const [one, two, back, late] = sessions;
   const held = [(await want(sql, {})).id, (await want(sql, {})).id];
-  // Two sessions of one process that claimed, each before the database knew of the other's lease.
+  // Two sessions of one process have claimed, each before the database knew of the other's lease.
   for (const [i, { id, machineId: machine }] of [one, two].entries()) {
     await sql.query(
       `update lease set state = 'held', session_id = $2, machine_id = $3, coordinator_id = $4, instance = $5, held_at = $6, epoch = 1
@@ -333,7 +333,7 @@ const arbitraryLease = fc.record({
   only: fc.option(fc.nat(2), { freq: 6 }),
 });
 
-/** What the claim counts turns by, kept by hand. */
+/** Keeps by hand the counts that the claim decides turns by. */
 class Turns {
   readonly #shares: { flow: string; repo: string; held: number; servedAt: EpochMs | null }[] = [];
 
@@ -472,7 +472,7 @@ test("claims at once: flows stay as even as claims that do not see each other ca
   expect([order.length, new Set(order).size]).toEqual([30, 30]);
   const held = ["big", "mid", "small"].map((flow) => flows.filter((each) => each === flow).length);
   expect(Math.max(...held) - Math.min(...held)).toBeLessThanOrEqual(claimers);
-  // Those that are ahead make up for it in the next claims.
+  // A flow that got ahead loses that lead in the next claims.
   for (let round = 0; round < 3; round++) {
     for (const machine of machines) {
       const [mine] = await sql.query<{ id: number; epoch: number }>(
@@ -531,7 +531,7 @@ test("10,000 leases that a machine may not take, starving or not, keep it neithe
   const expected = [await want(sql, behind), await want(sql, { ...behind, queue: "own" })].map(({ id }) => id);
   const started = performance.now();
   expect([await take(sql, lent), await take(sql, own)]).toEqual(expected);
-  // Milliseconds; the limit is for a computer that does much else.
+  // Milliseconds. The limit allows for a computer that does much else.
   expect(performance.now() - started).toBeLessThan(2000);
 });
 
@@ -554,10 +554,11 @@ test("the claim reads its two indexes from the front, however much is wanted or 
     expect(text).toContain("Index Scan using lease_in_order on lease");
     expect(text).toContain("Index Scan using lease_starving on lease");
     expect(text).not.toContain("Seq Scan on lease");
-    // Sorted are the few flows of a band, never leases.
+    // The claim sorts the few flows of a band, never leases.
     const sorts = text.match(/Sort Key: .*/g) ?? [];
     expect(sorts.filter((keys) => !/^Sort Key: (\(count|lane)/.test(keys))).toEqual([]);
-    // What a flow holds is counted where there are several, not counted and then left out.
+    // It counts what a flow holds only where there are several flows, instead of counting first and dropping the
+    // result.
     const filters = text.match(/\S+ Filter: \(\(?count.*/g) ?? [];
     expect(filters).toEqual(Array.from({ length: 3 }, () => "One-Time Filter: ((count(*) OVER w1 > 1))"));
   }

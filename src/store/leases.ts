@@ -1,14 +1,18 @@
 /**
- * Leases in the database: the claim, and what became of those that are held. What is held and driven by nobody: parked-leases.ts.
+ * Leases in the database: the claim, and the end of leases that are held. parked-leases.ts has those that are held and
+ * driven by nobody.
  *
- * The claim is the rules of schedule/order.ts as one statement. Trust, drain and "elsewhere first" are in its predicates, so no caller can
- * forget them; `for update skip locked` lets any number of sessions and coordinators claim at once without waiting for each other.
+ * The claim is the rules of schedule/order.ts as one statement. Trust, drain and "elsewhere first" are in its
+ * predicates, so no caller can forget them. `for update skip locked` lets any number of sessions and coordinators claim
+ * at once without waiting for each other.
  *
- * The claim of a build's lease does not wait for the disk: beginning the attempt (attempts.ts) does, for both, and asks for the session
- * again. Until then the machine is at most emptied. A claim that a server's crash took back is therefore one that never was.
+ * The claim of a build's lease does not wait for the disk. The begin of the attempt (attempts.ts) waits until both are
+ * on disk, and checks the session again. Until then the machine is at most emptied. If a crash of the server takes such
+ * a claim back, nothing has happened.
  *
- * Claims that run at the same moment do not see each other. Where one of builds gets ahead by that, the next ones make up for it; people keep what
- * they got for hours. So whoever could take a lease of class gomote says so instead, and claims once more under a lock of its queue.
+ * Claims that run at the same moment do not see each other. Where a build gets ahead by that, the next claims make up
+ * for it. People, however, keep what they got for hours. A session that could take a lease of class gomote therefore
+ * says so instead, and claims once more under a lock of its queue.
  */
 import type { Provenance } from "../farm/build.ts";
 import { FarmError } from "../farm/errors.ts";
@@ -52,27 +56,30 @@ interface ClaimRow {
   turn: string | null;
 }
 
-/** The first band in which nobody is served one after the other. */
+/** The first band after those of people, which are served one after the other. */
 const BEHIND_PEOPLE = (LEASE_CLASSES.gomote + 1) * 4;
-/** Beside the name of a queue: who claims there for people. */
+/** The lock under which a session claims for people, together with the name of a queue. */
 const TURN_LOCK = 0x7475726e; // "turn"
 
-// The parts of the claim, each a query of its own name. $1 session, $2 now, $3 nobody else claims in this queue for people meanwhile.
+// The parts of the claim, each a query with a name. $1 session, $2 now, $3 true under the lock of the queue
+// (TURN_LOCK).
 
-/** What the session holds already: it gets that again, so that a lost answer is harmless. */
+/** The lease that the session holds already. It gets this again, so that a lost answer is harmless. */
 const MINE = `
   select id, kind, class, queue, provenance, wanted_at, session_id, machine_id, epoch
   from lease where session_id = $1 and state = 'held'`;
 
-/** Of the host type that `lease` is for: how long its agent process may stay away. */
+/** How long the host type of `lease` lets its agent process stay away. */
 export const RECONNECT = "(select reconnect_ms * interval '1 ms' from host_type where name = lease.queue)";
 
-/** How long the agent process of `lease` had been away at `now`, a parameter; nothing when it was not. */
+/** How long the agent process of `lease` had been away at `now`, a parameter. Zero when it was not away. */
 export function awayUntil(now: string): string {
   return `greatest(${now}::timestamptz - (parked_until - ${RECONNECT}), interval '0')`;
 }
 
-/** What its agent process held over another session: that goes on over this one, drained or not. */
+/**
+ * The lease that the same agent process held over another session. It goes on over this one, even on a drained machine.
+ */
 const ADOPTED = `
   update lease set session_id = s.id, coordinator_id = s.coordinator_id, epoch = epoch + 1, parked_until = null,
     away = away + ${awayUntil("$2")}
@@ -84,7 +91,7 @@ const ADOPTED = `
   returning lease.id, lease.kind, lease.class, lease.queue, lease.provenance, lease.wanted_at,
     lease.session_id, lease.machine_id, lease.epoch`;
 
-/** Who asks; `may`: anything at all, `well`: also what is not bound to the machine. */
+/** The session that asks. `may`: it may take leases. `well`: also those that are not bound to its machine. */
 const WHO = `
   select s.id as session_id, s.coordinator_id, s.instance, m.id as machine_id, m.host_type as queue,
     t.trust <> 'team' as submitted_only, not t.gomote_lent as submitted_gomote,
@@ -97,12 +104,12 @@ const WHO = `
     join coordinator c on c.id = s.coordinator_id
   where s.id = $1 and t.drained_at is null`;
 
-/** Trust. The first comparison is where the indexes begin; all that it takes stands in them. */
+/** Trust. The first comparison decides where the index scans begin; the indexes hold all its columns. */
 const TRUSTED = `
   submitted >= who.submitted_all
   and submitted >= case when band < ${BEHIND_PEOPLE} then who.submitted_gomote else who.submitted_only end`;
 
-/** A lease that nobody wants this machine to stay away from. */
+/** A lease that need not stay away from this machine. */
 const NOT_AVOIDED = "(avoid_until is null or avoid_until <= $2 or who.machine_id <> all (avoid))";
 
 /** A lease that this machine may take, as far as the lease itself says. */
@@ -114,7 +121,10 @@ const BOUND = `
     select id from lease where only_machine = who.machine_id and ${FOR_ME} order by id limit 1 for update skip locked
   ) l where who.may`;
 
-/** It is people's turn, who are served one after the other: nothing but what is bound to the machine is taken now. */
+/**
+ * The queue, if it is the turn of people, who are served one after the other. This claim then takes only a lease that
+ * is bound to the machine.
+ */
 const PEOPLE = `
   select who.queue from who
   where not $3 and who.may and who.well and not who.submitted_gomote and not exists (select from bound) and exists (
@@ -128,7 +138,10 @@ const STARVING = `
     order by starves_at, id limit 1 for update skip locked
   ) l where who.may and who.well and not exists (select from bound) and not exists (select from people)`;
 
-/** The lanes (repositories of flows) that want something of `band.band`, found by jumping from one to the next in the index. */
+/**
+ * The lanes (repositories of flows) that want something of `band.band`, found by jumping from one to the next in the
+ * index.
+ */
 const LANES = `
   with recursive lane as (
     (select flow, repo from lease where queue = who.queue and band = band.band and state = 'wanted' and only_machine is null
@@ -142,7 +155,7 @@ const LANES = `
   )
   select flow, repo from lane limit ${FLOWS_COMPARED}`;
 
-/** The lanes of `band.band` by whose turn it is; of one alone nothing is counted. */
+/** The lanes of `band.band` in the order of their turns. A single lane needs no counting. */
 const TURNS = `
   select lane.flow, lane.repo
   from (
@@ -165,7 +178,7 @@ const TURNS = `
   order by held.by_flow, max(served.held_at) over (partition by lane.flow) nulls first, held.by_lane, served.held_at nulls first,
     head.rank, head.id`;
 
-/** Band by band and turn by turn; the first that has something for this machine ends the search. */
+/** Goes band by band and turn by turn. The first lease that this machine may take ends the search. */
 const BEST = `
   select l.id from who cross join lateral (
     with recursive band as (
@@ -191,12 +204,13 @@ const CLAIMED = `
   returning lease.id, lease.kind, lease.class, lease.queue, lease.provenance, lease.wanted_at,
     lease.session_id, lease.machine_id, lease.epoch`;
 
-/** What somebody else had locked is looked at again after so long. */
+/** How soon a session asks again when another transaction had locked what it might have taken. */
 const LOCKED_AGAIN: Ms = seconds(1);
 
 /**
- * How much waits besides, and for who got nothing, when some of it becomes free to take. What it might have taken itself was
- * locked: whoever has the lock takes it or ends it, or lets go of it without a word, as when a transaction is broken off.
+ * How many other leases wait. For a session that got nothing also the time at which it should ask again. Another
+ * transaction may have locked the lease that it could have taken. That transaction takes it or ends it, or drops the
+ * lock without a word when it is broken off.
  */
 const REST = `
   select (
@@ -234,16 +248,22 @@ from (select) one left join got on true left join (${REST}
 ) rest on true`;
 
 /**
- * The lease that `session` holds already (so that a lost answer is harmless), else the one that its agent process held over another
- * session, adopted, else the best wanted one that its machine may take, held from now on. A session that hung up gets nothing; a machine
- * that is drained, by itself or with its host type, its coordinator or the farm, nothing new; one that is set aside what is bound to it.
+ * Gives `session` a lease, the first of these that exists:
+ *
+ *   the lease that it holds already, so that a lost answer is harmless
+ *   the lease that its agent process held over another session, which this one adopts
+ *   the best wanted lease that its machine may take, held from now on
+ *
+ * A session that hung up gets nothing. A drained machine (itself, its host type, its coordinator or the farm) gets
+ * nothing new. A machine that is set aside gets only what is bound to it.
  */
 export async function claimLease(sql: Sql, session: SessionId, now: EpochMs): Promise<Claimed> {
   let row: ClaimRow | undefined;
   try {
     row = await claimInTurn(sql, session, now);
   } catch (error) {
-    // The same session claimed at the same moment: an earlier try of ours whose answer got lost. It holds that lease now.
+    // The same session claimed at the same moment: an earlier try of ours whose answer got lost. It holds that lease
+    // now.
     if (!isUniqueViolation(error)) throw error;
     row = await claimInTurn(sql, session, now);
   }
@@ -285,7 +305,10 @@ function leaseOf(row: Omit<ClaimRow, "id" | "waiting" | "look_again_at" | "turn"
   };
 }
 
-/** Leases of `kinds` that `coordinator` has held since before `before`, not parked: those that it does not work on got lost on the way to it. */
+/**
+ * Leases of `kinds` that `coordinator` has held since before `before` and that are not parked. Those that it does not
+ * work on got lost on their way to it.
+ */
 export async function heldLeases(
   sql: Sql,
   coordinator: CoordinatorId,
@@ -301,10 +324,13 @@ export async function heldLeases(
   return rows.map(leaseOf);
 }
 
-/** A lease as somebody knows it. */
+/** A lease in the epoch in which its holder knows it. */
 export type Held = Pick<Lease, "id" | "epoch">;
 
-/** Ends a lease that nothing hangs on, so that its session may claim again; where a session is given, only that one's. */
+/**
+ * Ends a lease that nothing depends on, so that its session may claim again. With a session, only a lease of that
+ * session.
+ */
 export async function endLease(
   sql: Sql,
   { id, epoch, sessionId: session }: Held & Partial<Pick<Lease, "sessionId">>,
@@ -318,7 +344,10 @@ export async function endLease(
   );
 }
 
-/** Those of `held` that whoever knows them so can never drive again: ended, or adopted by another. One that is parked may go on. */
+/**
+ * Those of `held` that can never be driven again in that epoch: they have ended or were adopted. A parked lease may go
+ * on.
+ */
 export async function lostLeases(sql: Sql, held: readonly Held[]): Promise<LeaseId[]> {
   const rows = await sql.query<{ id: number }>(
     `select l.id from unnest($1::bigint[], $2::integer[]) as h (id, epoch) join lease l on l.id = h.id
@@ -328,7 +357,7 @@ export async function lostLeases(sql: Sql, held: readonly Held[]): Promise<Lease
   return rows.map((row) => leaseId(row.id));
 }
 
-/** Whether the lease goes on without whoever knows it as `held`. */
+/** Whether the lease goes on without the driver that knows it as `held`. */
 export async function goesOnElsewhere(sql: Sql, { id, epoch }: Held): Promise<boolean> {
   const rows = await sql.query(
     "select from lease where id = $1 and state = 'held' and (epoch <> $2 or parked_until is not null)",
@@ -337,13 +366,13 @@ export async function goesOnElsewhere(sql: Sql, { id, epoch }: Held): Promise<bo
   return rows.length > 0;
 }
 
-/** Whether the session has a lease, though whoever worked over it has ended theirs. */
+/** Whether the session still holds a lease, although the coordinator that worked over it has ended its own. */
 export async function sessionHolds(sql: Sql, session: SessionId): Promise<boolean> {
   const rows = await sql.query("select from lease where session_id = $1 and state = 'held'", [session]);
   return rows.length > 0;
 }
 
-/** Machines of a host type that have an open session and may work, without those in `except`. */
+/** How many machines of a host type have an open session and may work, not counting those in `except`. */
 export async function otherMachines(sql: Sql, hostType: string, except: readonly MachineId[]): Promise<number> {
   const [row] = await sql.query<{ count: number }>(
     `select count(distinct m.id) as count from session s join machine m on m.id = s.machine_id

@@ -1,15 +1,17 @@
 /**
- * What was left of the tests of a build when it ended: nothing of it goes on, whoever ended the build. Its verdict was written
- * (test-verdict.ts), an attempt ended it before all tests had ended, it was canceled, skipped, or given up by the farm.
+ * Ends the rest of a build's tests when the build has ended in any way: with a verdict (test-verdict.ts), by an attempt
+ * that ended before its tests, canceled, skipped, or given up by the farm.
  *
- *   tests that had no outcome   are skipped: no turn comes after that (test-turn.ts)
+ *   tests without an outcome    are skipped: no turn comes after that (test-turn.ts)
  *   groups that ran             have ended, and their logs
  *   helpers                     are not needed: their leases end
  */
 import type { AttemptId, BuildId, EpochMs } from "../farm/ids.ts";
 import { at, type Sql } from "./sql.ts";
 
-/** Turns of the tests wait from now on. To be called before the locks that it comes before: those of attempt, build and lease. */
+/**
+ * Makes turns of the tests wait. Call this before taking the locks of attempt, build and lease, which come after it.
+ */
 export async function lockTests(
   tx: Sql,
   of: { readonly builds: readonly BuildId[] } | { readonly attempt: AttemptId },
@@ -25,7 +27,7 @@ export async function lockTests(
   }
 }
 
-/** To be called by whoever has ended `builds`, in the same transaction, after lockTests(). */
+/** Ends the tests of `builds`. Call this in the transaction that ended the builds, after lockTests(). */
 export async function endTests(tx: Sql, builds: readonly BuildId[], reason: string, now: EpochMs): Promise<void> {
   await tx.query(
     `with r as (
@@ -44,8 +46,9 @@ export async function endTests(tx: Sql, builds: readonly BuildId[], reason: stri
 }
 
 /**
- * What the time of a build ran out on: tests that run, and those of groups that ended with `status`, which says that it did. Where such a
- * group said which of its tests had begun and not ended, that one, which has failed; else all that it says nothing about.
+ * The tests on which the time of a build ran out: those that run, and those of groups that ended with `status`, which
+ * says that the time is up. If such a group reported a test that had begun and not ended, it is that one, which has
+ * failed. Otherwise it is all tests that the group has not reported.
  */
 export async function unendedTests(sql: Sql, build: BuildId, status: string): Promise<string[]> {
   const rows = await sql.query<{ name: string }>(

@@ -1,6 +1,6 @@
 /**
- * Lines in the database: the commits of a branch as one builder has answered about them, where each red builder stands, and the builds
- * that narrow a range. builds/culprit.ts decides by these rows, builds/narrowing.ts acts.
+ * Lines in the database: the commits of a branch with one builder's answers about them, where each red builder stands,
+ * and the builds that narrow a range. builds/culprit.ts decides by these rows, builds/narrowing.ts acts.
  */
 import type { BuildState, Outcome, Recipe } from "../farm/build.ts";
 import { type BuildId, buildId, type EpochMs } from "../farm/ids.ts";
@@ -18,31 +18,34 @@ export interface LineName {
 export interface LineBuild {
   readonly id: BuildId;
   readonly state: BuildState;
-  /** Of one that failed by nothing but tests whose machines were lost: `infra_failure`, for it says nothing about the code. */
+  /**
+   * `infra_failure` for a build that failed only by tests whose machines were lost, since that says nothing about the
+   * code.
+   */
   readonly outcome: Outcome | null;
-  /** The recipe's digest. */
+  /** The digest of the recipe. */
   readonly recipe: string;
-  /** Of a pair: the repository that it is tested with, its branch, and its commit. */
+  /** For a build of a pair: the other repository, its branch, and its commit. */
   readonly pair: readonly [repo: string | null, branch: string | null, hash: string | null];
-  /** The farm planned it to narrow a range. */
+  /** The farm planned the build to narrow a range. */
   readonly narrows: boolean;
-  /** It was planned for this branch, not for another one that has the commit too. */
+  /** The build was planned for this branch, not for another one that has the commit too. */
   readonly ours: boolean;
-  /** Somebody asked for it. */
+  /** Somebody asked for the build. */
   readonly requested: boolean;
 }
 
 export interface LineCommit {
   readonly commitId: number;
   readonly hash: string;
-  /** Hash of the first parent; null: it is a root. */
+  /** The hash of the first parent. Null: the commit is a root. */
   readonly parent: string | null;
   readonly committedAt: EpochMs;
-  /** Oldest first; one that repeats another is beside that. */
+  /** Oldest first; a rebuild stands next to the build that it repeats. */
   readonly builds: readonly LineBuild[];
 }
 
-/** The outcome of the build `o` as far as it is the code's, as SQL. */
+/** SQL for the outcome of the build `o`, as far as it says something about the code. */
 export const SAYS = `
   case when o.outcome = 'failure'
     and exists (select from test_run where build_id = o.id and ended_at is not null)
@@ -51,8 +54,8 @@ export const SAYS = `
   then 'infra_failure' else o.outcome end`;
 
 /**
- * The newest `limit` commits of the branch with all that this builder has built of them, newest first; those from `upTo` back when
- * that is given, and none when the branch does not have it.
+ * The newest `limit` commits of the branch with all builds that this builder has of them, newest first. With `upTo` the
+ * commits from that one back; none when the branch does not have it.
  */
 export async function readLine(
   sql: Sql,
@@ -82,8 +85,9 @@ export async function readLine(
 }
 
 /**
- * The other axis of a pair: the commits of the branch that `recipe` tests with, from its own commit of it back, each with what the builder
- * has built of commit `own` with it. What was built by the same recipe but for that commit has `recipe` as its recipe, so that it compares.
+ * The other axis of a pair: the commits of the branch that `recipe` tests with, from the recipe's own commit back. Each
+ * has the builds of commit `own` with it. A build whose recipe differs from `recipe` only by that commit is shown with
+ * `recipe`, so that the two compare as equal.
  */
 export async function readOtherLine(
   sql: Sql,
@@ -115,7 +119,7 @@ export async function readOtherLine(
   );
 }
 
-/** The lines that the ended ones among `builds` belong to: one for each branch that has the commit. */
+/** The lines of those of `builds` that have ended: one for each branch that has the commit. */
 export async function linesOfBuilds(sql: Sql, builds: readonly BuildId[]): Promise<LineName[]> {
   return sql.query(
     `select distinct h.repo, h.branch, b.builder from build b join branch_commit h on h.commit_id = b.commit_id
@@ -124,7 +128,10 @@ export async function linesOfBuilds(sql: Sql, builds: readonly BuildId[]): Promi
   );
 }
 
-/** Those of `lines` that may need something: red among their newest `limit` commits, kept as standing, or being narrowed. */
+/**
+ * Those of `lines` that may need something: red among their newest `limit` commits, stored as standing, or being
+ * narrowed.
+ */
 export async function linesToLookAt(sql: Sql, lines: readonly LineName[], limit: number): Promise<LineName[]> {
   return sql.query(
     `select l.repo, l.branch, l.builder from unnest($1::text[], $2::text[], $3::text[]) l (repo, branch, builder)
@@ -143,7 +150,7 @@ export async function linesToLookAt(sql: Sql, lines: readonly LineName[], limit:
   );
 }
 
-/** Every watched branch that is there. */
+/** All watched branches that exist. */
 export async function allBranches(sql: Sql): Promise<{ repo: string; branch: string }[]> {
   return sql.query("select repo, name as branch from branch where gone_at is null order by repo, name");
 }
@@ -156,16 +163,19 @@ export async function lockBranch(sql: Sql, repo: string, branch: string): Promis
 export interface NewNarrowing {
   readonly line: LineName;
   readonly commitId: number;
-  /** It built the commits that this one is to be compared with, of a pair those with another commit of the other repository. */
+  /**
+   * The recipe of the commits that this one is to be compared with. For a pair they may have another commit of the
+   * other repository.
+   */
   readonly recipe: Recipe;
   readonly class: LeaseClass;
-  /** Of a release branch. */
+  /** The branch is a release branch. */
   readonly release: boolean;
   readonly rank: number;
   readonly starvesAt: EpochMs;
 }
 
-/** A build of one more commit of a line; undefined when one by that recipe is open already. */
+/** Inserts a build of one more commit of a line. Undefined: a build of it by that recipe is open already. */
 export async function insertNarrowing(sql: Sql, wanted: NewNarrowing, now: EpochMs): Promise<BuildRef | undefined> {
   const { digest, body } = recipeDigest(wanted.recipe);
   const [row] = await sql.query<Parameters<typeof buildRef>[0]>(
@@ -204,7 +214,7 @@ export async function insertNarrowing(sql: Sql, wanted: NewNarrowing, now: Epoch
   return row && buildRef(row);
 }
 
-/** Open builds that narrow a range of this branch, whose commit is not on it any more. */
+/** Open builds that narrow a range of this branch and whose commit is not on it any more. */
 export async function narrowingOfGone(sql: Sql, repo: string, branch: string): Promise<BuildId[]> {
   const rows = await sql.query<{ id: number }>(
     `select id from build b where repo = $1 and branch = $2 and narrows and state <> 'ended' and requested_by is null
@@ -217,28 +227,28 @@ export async function narrowingOfGone(sql: Sql, repo: string, branch: string): P
 
 export type StandingKind = "commit" | "recipe" | "range" | "never green";
 
-/** Since when a builder is red on a branch, or one of its tests, as far as is known. */
+/** Since when a builder, or one of its tests, is red on a branch, as far as that is known. */
 export interface StandingRow {
-  /** null: the builder as a whole. */
+  /** Null: the builder as a whole. */
   readonly test: string | null;
   readonly kind: StandingKind;
   readonly redBuild: number;
   readonly redCommit: number;
   readonly greenBuild: number | null;
   readonly greenCommit: number | null;
-  /** Commits between the two that nobody knows about. */
+  /** How many commits between the two nobody knows about. */
   readonly between: number;
 }
 
-/** By which recipes a line was looked at, their digests. */
+/** Digests of the recipes by which a line was judged. */
 export interface ToldBy {
-  /** By which it is told since when it is red. */
+  /** The recipe whose builds tell since when the line is red. */
   readonly recipe: string;
-  /** By which it was narrowed. */
+  /** The recipe that narrowing used. */
   readonly looking: string;
 }
 
-/** Those of a line's standings, each once. */
+/** The different recipes of a line's standings. */
 export async function toldBy(sql: Sql, { repo, branch, builder }: LineName): Promise<ToldBy[]> {
   return sql.query(
     `select recipe, looking from standing where repo = $1 and branch = $2 and builder = $3
@@ -247,7 +257,10 @@ export async function toldBy(sql: Sql, { repo, branch, builder }: LineName): Pro
   );
 }
 
-/** Keeps where a line stands, and nothing of it that is not in `standings`; none: it is not red. Returns whether that is news. */
+/**
+ * Stores where a line stands, in place of what was stored of it. Empty `standings`: the line is not red. Returns
+ * whether that changed anything.
+ */
 export async function keepStandings(
   sql: Sql,
   line: LineName,
@@ -295,7 +308,7 @@ export async function keepStandings(
   return (row?.news ?? 0) > 0;
 }
 
-/** Lines that are kept as standing, of builders or branches that nobody builds any more. */
+/** Lines with standings or open builds that narrow, also of builders and branches that are not built any more. */
 export async function standingLines(sql: Sql): Promise<LineName[]> {
   return sql.query(
     `select repo, branch, builder from standing

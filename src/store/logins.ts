@@ -1,4 +1,6 @@
-/** Browsers in which somebody is signed in, and programs that ask to be let in by somebody (people/logins.ts, people/devices.ts). */
+/**
+ * Browser sessions of people, and programs that ask for a person's permission (people/logins.ts, people/devices.ts).
+ */
 import type { EpochMs, PersonId } from "../farm/ids.ts";
 import type { PersonRow } from "./people.ts";
 import { at, type Sql } from "./sql.ts";
@@ -19,7 +21,7 @@ export async function insertBrowserSession(sql: Sql, session: NewSession): Promi
   );
 }
 
-/** Who is signed in, and until when at the latest where a token says so. */
+/** The person who is signed in, and how long their token allows it at most, if they signed in with one. */
 export interface SignedIn extends PersonRow {
   readonly until: EpochMs | null;
 }
@@ -36,11 +38,11 @@ export async function signedIn(sql: Sql, sha256: Buffer, now: EpochMs): Promise<
 }
 
 export interface SignedOut extends Pick<PersonRow, "id" | "email"> {
-  /** By a login provider, and not by a token. */
+  /** True: they signed in by a login provider. False: with a token. */
   readonly openid: boolean;
 }
 
-/** Who was signed in; undefined: nobody. */
+/** Ends a browser session and returns the person who was signed in. Undefined: there was no such session. */
 export async function deleteBrowserSession(sql: Sql, sha256: Buffer): Promise<SignedOut | undefined> {
   const [row] = await sql.query<SignedOut>(
     `delete from browser_session s using person p where s.sha256 = $1 and p.id = s.person_id
@@ -50,7 +52,7 @@ export async function deleteBrowserSession(sql: Sql, sha256: Buffer): Promise<Si
   return row;
 }
 
-/** Signs somebody out everywhere, and takes back what they allowed and nobody came for yet. */
+/** Signs somebody out everywhere, and takes back permissions that no program has fetched yet. */
 export async function deleteLoginsOf(sql: Sql, person: PersonId): Promise<void> {
   await sql.query(
     `with browsers as (delete from browser_session where person_id = $1)
@@ -59,7 +61,9 @@ export async function deleteLoginsOf(sql: Sql, person: PersonId): Promise<void> 
   );
 }
 
-/** The account that somebody signs in with: `openid` from the first time on. */
+/**
+ * Ties a person to `openid`, their account at the login provider, if they have none yet. Returns the account they have.
+ */
 export async function bindOpenid(sql: Sql, person: PersonId, openid: string): Promise<string | undefined> {
   const [row] = await sql.query<{ openid: string }>(
     "update person set openid = coalesce(openid, $2) where id = $1 and removed_at is null returning openid",
@@ -78,7 +82,7 @@ export interface NewDevice {
   readonly intervalMs: number;
 }
 
-/** False: this user code is somebody else's at the moment. */
+/** False: another program uses this user code at the moment. */
 export async function insertDevice(sql: Sql, device: NewDevice): Promise<boolean> {
   const rows = await sql.query(
     `insert into device_login (sha256, user_code, program, address, asked_at, expires_at, interval_ms)
@@ -108,7 +112,7 @@ export interface AskingDevice {
 
 const ASKING = `user_code as "userCode", program, address, asked_at as "askedAt", expires_at as "expiresAt"`;
 
-/** What asks with this code, while nobody has answered. */
+/** The program that asks with this code, while nobody has answered. */
 export async function askingDevice(sql: Sql, userCode: string, now: EpochMs): Promise<AskingDevice | undefined> {
   const [row] = await sql.query<AskingDevice>(
     `select ${ASKING} from device_login where user_code = $1 and allowed is null and expires_at > $2`,
@@ -117,7 +121,9 @@ export async function askingDevice(sql: Sql, userCode: string, now: EpochMs): Pr
   return row;
 }
 
-/** What was answered; undefined: nothing asks with this code, or somebody else answered. */
+/**
+ * Stores the answer and returns the program. Undefined: no program asks with this code, or somebody else has answered.
+ */
 export async function answerDevice(
   sql: Sql,
   userCode: string,
@@ -138,12 +144,12 @@ export interface PolledDevice {
   readonly intervalMs: number;
   readonly allowed: boolean | null;
   readonly until: EpochMs | null;
-  /** When it asked the last time before. */
+  /** The time of its previous question. */
   readonly before: EpochMs | null;
   readonly person: PersonRow | null;
 }
 
-/** A program asks what became of its login; undefined: there is none such. */
+/** A program asks for the answer to its login. Undefined: there is no such login. */
 export async function pollDevice(sql: Sql, sha256: Buffer, now: EpochMs): Promise<PolledDevice | undefined> {
   const [row] = await sql.query<Omit<PolledDevice, "person"> & Partial<PersonRow>>(
     `with old as (select * from device_login where sha256 = $1 for update),
@@ -158,12 +164,12 @@ export async function pollDevice(sql: Sql, sha256: Buffer, now: EpochMs): Promis
   return { ...rest, person: id && email && roles && createdAt ? { id, email, roles, createdAt } : null };
 }
 
-/** It asks too often: from now on it waits longer between two questions. */
+/** Makes a program that asks too often wait longer between two questions. */
 export async function slowDevice(sql: Sql, sha256: Buffer, intervalMs: number): Promise<void> {
   await sql.query("update device_login set interval_ms = $2 where sha256 = $1", [sha256, intervalMs]);
 }
 
-/** True for exactly one of those who come for an answer. */
+/** True for exactly one of the calls that fetch an answer. */
 export async function takeDevice(sql: Sql, sha256: Buffer): Promise<boolean> {
   const rows = await sql.query("delete from device_login where sha256 = $1 returning 1", [sha256]);
   return rows.length > 0;

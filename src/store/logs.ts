@@ -1,26 +1,26 @@
 /**
  * Logs in the database: chunks in order, and how far each log has come.
  *
- * A log has one writer. Its row says how many bytes and lines are stored, and the epoch of the lease whose driver writes it; a chunk is
- * taken only where the last one ended, only while the log is open and only from that epoch, so a repeated write changes nothing
- * and a writer that was given up, or whose lease was adopted, cannot add any more.
+ * A log has one writer. Its row says how many bytes and lines are stored, and the epoch of the lease whose driver
+ * writes it. A chunk is accepted only where the last one ended, while the log is open, and from that epoch. So a
+ * repeated write changes nothing, and a writer that was given up, or whose lease was adopted, can add nothing more.
  */
 import { type EpochMs, type LogId, logId } from "../farm/ids.ts";
 import { at, type Sql } from "./sql.ts";
 import { type Part, part, statement } from "./statement.ts";
 
 export interface StoredChunk {
-  /** Byte and line (LF before it) that the chunk begins with. */
+  /** The byte and line (the number of LF before it) that the chunk begins with. */
   readonly at: number;
   readonly line: number;
-  /** Bytes when unpacked. */
+  /** The number of bytes when unpacked. */
   readonly length: number;
-  /** `data` is one zstd frame; otherwise as it came. */
+  /** True: `data` is one zstd frame. False: the bytes as they came. */
   readonly packed: boolean;
   readonly data: Buffer;
 }
 
-/** A chunk to be stored; `newLines` is how many LF it has. */
+/** A chunk to be stored. `newLines` is how many LF it has. */
 export interface NewChunk extends StoredChunk {
   readonly newLines: number;
 }
@@ -30,11 +30,11 @@ export interface LogState {
   readonly lines: number;
   readonly ended: boolean;
   readonly truncated: boolean;
-  /** When its bytes were deleted since they were old; null: they are there. */
+  /** When the bytes were deleted because of their age. Null: they exist. */
   readonly droppedAt: number | null;
 }
 
-/** A log as its writer of `epoch` finds it: what is stored of it stays. */
+/** A log as its writer of `epoch` finds it. What is stored stays. */
 export interface OpenLog {
   readonly id: LogId;
   readonly epoch: number;
@@ -42,7 +42,7 @@ export interface OpenLog {
   readonly lines: number;
 }
 
-/** A log that nothing was written to. */
+/** The state of a log that nothing was written to. */
 export function emptyLog(id: LogId, epoch: number): OpenLog {
   return { id, epoch, length: 0, lines: 0 };
 }
@@ -51,7 +51,7 @@ export function emptyLog(id: LogId, epoch: number): OpenLog {
 export interface LogEnd {
   readonly id: LogId;
   readonly epoch: number;
-  /** The last bytes; undefined when they are stored already. */
+  /** The last bytes. Undefined when they are stored already. */
   readonly chunk: StoredChunk | undefined;
   /** Length and LF count of the whole log, `chunk` included. */
   readonly length: number;
@@ -64,7 +64,7 @@ export async function createLog(sql: Sql): Promise<LogId> {
   return logId(row?.id ?? 0);
 }
 
-/** undefined: no such log. */
+/** How a log stands. Undefined: there is no such log. */
 export async function logState(sql: Sql, id: LogId): Promise<LogState | undefined> {
   const [row] = await sql.query<LogState>(
     `select length, lines, ended, truncated, dropped_at as "droppedAt" from log where id = $1`,
@@ -73,10 +73,10 @@ export async function logState(sql: Sql, id: LogId): Promise<LogState | undefine
   return row;
 }
 
-/** As many chunks as one statement takes. */
+/** How many chunks one statement takes. */
 export const APPEND_AT_ONCE = 4;
 
-/** Stores the next chunks, one after the other without a gap; false: the log was ended, or somebody else writes it. */
+/** Stores the next chunks, one after the other without a gap. False: the log was ended, or another driver writes it. */
 export async function appendChunks(
   sql: Sql,
   { id, epoch }: Pick<OpenLog, "id" | "epoch">,
@@ -91,7 +91,8 @@ export async function appendChunks(
     const [row] = await sql.query<{ stored: boolean }>(APPEND[chunks.length] ?? "", params);
     return row?.stored ?? false;
   };
-  // A try of ours whose connection broke may have stored them while this one waited for it: only a statement begun since sees that.
+  // An earlier try of this call, whose connection broke, may have stored them while this one waited for it. Only a
+  // statement that begins after that sees it.
   return (await append()) || (await append());
 }
 
@@ -112,7 +113,7 @@ const APPEND: readonly string[] = Array.from({ length: APPEND_AT_ONCE + 1 }, (_,
      ) as stored`;
 });
 
-/** Stores the last bytes and the end, unless the log was ended before or others write it. */
+/** Stores the last bytes and the end, unless the log was ended before or another driver writes it. */
 export async function endLog(sql: Sql, end: LogEnd): Promise<void> {
   await sql.query(...statement`with ${logEnded(end)} select`);
 }
@@ -120,8 +121,8 @@ export async function endLog(sql: Sql, end: LogEnd): Promise<void> {
 const ALWAYS = part`true`;
 
 /**
- * The same as common table expressions, for statements that end a log and more, and only while `condition` holds. Nothing is stored for
- * undefined.
+ * The same as endLog() as common table expressions, for statements that end more than a log. They act only while
+ * `condition` holds, and store nothing for undefined.
  */
 export function logEnded(end: LogEnd | undefined, condition: Part = ALWAYS): Part {
   const { id = null, epoch = 0, length = 0, lines = 0, truncated = false, chunk } = end ?? {};
@@ -138,8 +139,8 @@ export function logEnded(end: LogEnd | undefined, condition: Part = ALWAYS): Par
 }
 
 /**
- * Ends the logs of what ended before `before`, as they are: nobody was left to do so. Returns them. That of an attempt's tests stays open for
- * as long as others work on them, since it may get their last lines (test-lines.ts).
+ * Ends the logs of what ended before `before`, as they are, since nobody was left to do so. Returns them. The log of an
+ * attempt's tests stays open while other machines work on them, since it may get their last lines (test-lines.ts).
  */
 export async function endLeftLogs(sql: Sql, before: EpochMs): Promise<LogId[]> {
   const rows = await sql.query<{ id: number }>(
@@ -155,7 +156,7 @@ export async function endLeftLogs(sql: Sql, before: EpochMs): Promise<LogId[]> {
   return rows.map((row) => logId(row.id));
 }
 
-/** Where the chunks begin that hold bytes of [from, to), at most `limit`, in order. */
+/** Where the chunks that hold bytes of [from, to) begin, at most `limit`, in order. */
 export async function chunkStarts(
   sql: Sql,
   id: LogId,

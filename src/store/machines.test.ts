@@ -68,7 +68,7 @@ test("registerSessions() closes what its agent process had open before, wherever
   await registerSessions(sql, OLD, [registered("s1", { instance })], T);
   await registerSessions(sql, OLD, [registered("other", { instance: "b".repeat(32) })], T);
   await registerSessions(sql, US, [registered("s3", { instance })], plus(T, minutes(2)));
-  await registerSessions(sql, OLD, [registered("s2", { instance })], plus(T, minutes(1))); // its database was away for so long
+  await registerSessions(sql, OLD, [registered("s2", { instance })], plus(T, minutes(1))); // the coordinator's database was away for so long
   expect(await sql.query("select id from session where closed_at is null order by id")).toEqual(
     ["other", "s2", "s3"].map((id) => ({ id })),
   );

@@ -21,25 +21,25 @@ export interface Registered {
   readonly hostType: string;
   readonly name: string;
   readonly owner: string | null;
-  /** Null: it came with the shared key of its host type. */
+  /** Null: the machine used the shared key of its host type. */
   readonly keyId: string | null;
   readonly agent: "barnraiser" | "original";
   readonly version: number;
   readonly digest: string | null;
   readonly platform: string | null;
-  /** The agent process, when its commands outlive connections. */
+  /** The agent process, if its commands outlive connections. */
   readonly instance: string | null;
   readonly ip: string;
   /** `ip:port` */
   readonly address: string;
 }
 
-/** What the database says to a session that registers. */
+/** What the database knows about a session that registers. */
 export interface Known {
   readonly machine: MachineId;
-  /** Its agent process holds a lease from before. */
+  /** The agent process holds a lease from before. */
   readonly holds: boolean;
-  /** What its agent process ran was ended while it was away, and may still run. */
+  /** What the agent process ran was ended while it was away, and may still run. */
   readonly unneeded: boolean;
 }
 
@@ -97,9 +97,11 @@ select given.session, now_known.id as machine, exists (
 from given join now_known on now_known.host_type = given."hostType" and now_known.name = given.name`;
 
 /**
- * Machine and session rows for all of `given`, what changed since a machine was here last, and a row for host types that the
- * configuration does not have. Gives each session's machine, and what is known of its agent process. That has one connection at a time:
- * its sessions from before are closed, at whichever coordinator they are.
+ * Inserts machine and session rows for all of `given`, a note of what changed since a machine was last here, and a row
+ * for each host type that the configuration does not have. Returns each session's machine, and what is known of its
+ * agent process.
+ *
+ * An agent process has one connection at a time: its earlier sessions are closed, at any coordinator.
  */
 export async function registerSessions(
   sql: Sql,
@@ -121,7 +123,7 @@ export async function registerSessions(
 export interface ClosedSession {
   readonly session: SessionId;
   readonly closedAt: EpochMs;
-  /** In words for the machine's owner. */
+  /** The reason in words for the owner of the machine. */
   readonly reason: string;
 }
 
@@ -143,8 +145,8 @@ export async function closeSessions(sql: Sql, closed: readonly ClosedSession[]):
 }
 
 /**
- * Closes what coordinators before this one left open: those that ended, and with `alone` (nobody else can be on this
- * database) all others. A session counts as closed when its coordinator was last seen.
+ * Closes sessions that earlier coordinators left open: those of coordinators that ended, and with `alone` (no other
+ * coordinator can use this database) all others. Such a session counts as closed when its coordinator was last seen.
  */
 export async function closeLeftSessions(sql: Sql, self: CoordinatorId, alone: boolean, now: EpochMs): Promise<void> {
   await sql.query(
@@ -173,7 +175,7 @@ export interface HostTypeRow {
   readonly reconnectMs: Ms;
 }
 
-/** Brings host types in step with the configuration; those that it no longer has are kept as not configured. */
+/** Brings host types in step with the configuration. Those that it does not have any more stay, as not configured. */
 export async function configureHostTypes(sql: Sql, hosts: readonly HostTypeRow[]): Promise<void> {
   await sql.query(
     `with given as (
@@ -191,13 +193,13 @@ export async function configureHostTypes(sql: Sql, hosts: readonly HostTypeRow[]
   );
 }
 
-/** What a change of drain touched: whom to tell. */
+/** What a change of drain affects, and so who must hear of it. */
 export interface Drained {
   readonly hostType: string;
   readonly name: string;
 }
 
-/** The machine gets no new work; what it does now it ends. Undefined: no such machine. */
+/** Gives the machine no new work; its present work goes on to its end. Undefined: there is no such machine. */
 export async function drainMachine(sql: Sql, id: MachineId, note: string, now: EpochMs): Promise<Drained | undefined> {
   const rows = await sql.query<Drained>(
     `update machine set drained_at = coalesce(drained_at, $2), drain_note = $3 where id = $1
@@ -215,7 +217,7 @@ export async function resumeMachine(sql: Sql, id: MachineId): Promise<Drained | 
   return rows[0];
 }
 
-/** False: no such host type. */
+/** Gives machines of the host type no new work. False: there is no such host type. */
 export async function drainHostType(sql: Sql, hostType: string, note: string, now: EpochMs): Promise<boolean> {
   const rows = await sql.query(
     "update host_type set drained_at = coalesce(drained_at, $2), drain_note = $3 where name = $1 returning name",
@@ -232,21 +234,24 @@ export async function resumeHostType(sql: Sql, hostType: string): Promise<boolea
   return rows.length > 0;
 }
 
-/** Machines of one host type that expects some, as the health checks need them. */
+/** What the health checks need of a host type that expects machines. */
 export interface HostTypeHealth {
   readonly hostType: string;
   readonly expect: number;
   readonly drained: boolean;
   readonly machines: readonly {
     readonly name: string;
-    /** Open sessions, on all coordinators. */
+    /** The number of open sessions, on all coordinators. */
     readonly open: number;
     readonly lastSeenAt: EpochMs;
     readonly drained: boolean;
   }[];
 }
 
-/** Machines that began at least `sessions` sessions since `since`, on all coordinators; ends that the farm itself asked for do not count. */
+/**
+ * Machines that began at least `sessions` sessions since `since`, on all coordinators. Sessions that the farm itself
+ * ended do not count.
+ */
 export async function flappingMachines(
   sql: Sql,
   since: EpochMs,
@@ -260,7 +265,10 @@ export async function flappingMachines(
   );
 }
 
-/** Every host type that expects machines or has had one since `since`, with the machines seen since and those that are drained. */
+/**
+ * Every host type that expects machines or has had one since `since`, with the machines seen since then and those that
+ * are drained.
+ */
 export async function hostTypeHealth(sql: Sql, since: EpochMs): Promise<HostTypeHealth[]> {
   const rows = await sql.query<HostTypeHealth>(
     `select t.name as "hostType", t.expect, t.drained_at is not null as drained,

@@ -10,10 +10,10 @@ import { systemClock } from "./system-clock.ts";
 /** Only one coordinator migrates at a time. */
 const MIGRATION_LOCK = 0x6261726e; // "barn"
 
-/** Where the numbered files are: beside this file in the sources, beside the program in a build. */
+/** The folder of the numbered files: beside this file in the sources, beside the program in a build. */
 const FOLDER = fileURLToPath(new URL("./sql", import.meta.url));
 
-/** What a server says while it starts up or recovers. */
+/** The error code of a server that starts up or recovers. */
 const STARTING = "57P03";
 const START_LIMIT = seconds(60);
 const DEADLOCK = "40P01";
@@ -60,8 +60,9 @@ export async function migrate(
 }
 
 /**
- * All files that are missing in one transaction: a file and the note that it ran are there together, or neither is. False: nothing was
- * done, as coordinators of the version before were at work on the same tables in another order (a deadlock).
+ * Runs all missing files in one transaction: a file and the note that it ran are stored together, or neither is. False:
+ * nothing was done because of a deadlock with coordinators of an earlier version, which use the same tables in another
+ * order.
  */
 async function migrated(client: pg.Client, postgrator: Postgrator): Promise<boolean> {
   try {
@@ -76,7 +77,7 @@ async function migrated(client: pg.Client, postgrator: Postgrator): Promise<bool
   }
 }
 
-/** A server that is there and not ready yet is waited for: it was restarted, perhaps together with us. */
+/** Waits for a server that is there and not ready yet: it was restarted, perhaps together with this program. */
 async function connected(config: pg.ClientConfig, clock: Clock): Promise<pg.Client> {
   const limit = clock.monotonic() + START_LIMIT;
   for (;;) {

@@ -1,7 +1,10 @@
-/** Names as people say them: which machines and host types are called so, and all there are, for whoever mistyped one. */
+/**
+ * Names as people type them: which machines and host types have a name, and all names, to suggest one for a mistyped
+ * name.
+ */
 import type { Sql } from "./sql.ts";
 
-/** The machines of that name, one per host type at most; the one that was seen last in front. */
+/** The machines of that name, at most one per host type. The one that was seen last comes first. */
 export async function machinesCalled(sql: Sql, name: string): Promise<{ id: number; hostType: string }[]> {
   return sql.query(`select id, host_type as "hostType" from machine where name = $1 order by last_seen_at desc`, [
     name,
@@ -12,7 +15,7 @@ export async function isHostType(sql: Sql, name: string): Promise<boolean> {
   return (await sql.query("select from host_type where name = $1", [name])).length > 0;
 }
 
-/** A slip is looked for among so many machines; in a larger farm it may go unexplained, but not slow. */
+/** How many machine names are searched for a similar one. A larger farm may find none, but is not slow. */
 const MOST = 50_000;
 
 /** The names of all host types and machines. */

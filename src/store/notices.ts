@@ -1,9 +1,12 @@
 /**
- * Messages on their way: written in the transaction of what they tell of, and sent by whichever coordinator takes them.
+ * Messages on their way. A message is written in the transaction of the change that it reports, and sent by any
+ * coordinator that takes it.
  *
- *   waiting -taken-> waiting, not before HOLD has passed -sent-> sent;  -failed-> waiting, later, or dead after the last try
+ *   waiting -taken-> waiting, not before HOLD has passed -sent-> sent
+ *                    -failed-> waiting, later, or dead after the last try
  *
- * A coordinator that dies while it sends leaves a message that is sent again: at least once, and under the same id.
+ * If a coordinator dies while it sends, the message is sent again. A message is therefore sent at least once, and
+ * always under the same id.
  */
 import { type EpochMs, type Ms, plus } from "../farm/ids.ts";
 import { at, type Sql } from "./sql.ts";
@@ -26,11 +29,11 @@ export interface TakenNotice<M> {
   readonly id: number;
   readonly recipient: string;
   readonly message: M;
-  /** This one included. */
+  /** The number of tries, including this one. */
   readonly tries: number;
 }
 
-/** Up to `limit` messages that are due; nobody else takes them for `hold`. */
+/** Takes up to `limit` messages that are due. Nobody else takes them for `hold`. */
 export async function takeNotices<M>(sql: Sql, limit: number, hold: Ms, now: EpochMs): Promise<TakenNotice<M>[]> {
   return sql.query(
     `update notice set tries = tries + 1, next_at = $3
@@ -47,7 +50,7 @@ export async function noticeSent(sql: Sql, id: number, now: EpochMs): Promise<vo
   ]);
 }
 
-/** `again`: when it is tried once more; null: it is given up. */
+/** `again` is when the message is tried once more. Null: it is given up. */
 export async function noticeFailed(
   sql: Sql,
   id: number,

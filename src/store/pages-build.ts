@@ -3,7 +3,7 @@ import type { AttemptState, BuildState, Outcome, Provenance, Recipe } from "../f
 import type { LogId } from "../farm/ids.ts";
 import type { Sql } from "./sql.ts";
 
-/** Names of the steps that a build is going to have. */
+/** The names of the steps that a build is going to have. */
 export async function recipeSteps(sql: Sql, build: number): Promise<string[]> {
   const rows = await sql.query<{ name: string }>(
     `select step.value ->> 'name' as name
@@ -22,9 +22,9 @@ export interface BuildFacts {
   readonly repo: string;
   readonly branch: string;
   readonly builder: string;
-  /** The recipe's digest. */
+  /** The digest of the recipe. */
   readonly recipe: string;
-  /** The farm planned it to find out which commit broke the builder. */
+  /** The farm planned the build to find out which commit broke the builder. */
   readonly narrows: boolean;
   readonly state: BuildState;
   readonly outcome: Outcome | null;
@@ -33,7 +33,7 @@ export interface BuildFacts {
   readonly requestedBy: string | null;
   readonly canceledBy: string | null;
   readonly rebuildOf: number | null;
-  /** Of a pair: the branch that it is tested with. */
+  /** For a build of a pair: the branch of the other repository. */
   readonly otherBranch: string | null;
 }
 
@@ -49,7 +49,7 @@ export async function buildFacts(sql: Sql, id: number): Promise<BuildFacts | und
   return row;
 }
 
-/** What a build was asked to do. */
+/** The recipe of a build, with the commit that it is for. */
 export async function recipeOf(
   sql: Sql,
   build: number,
@@ -63,7 +63,7 @@ export async function recipeOf(
   return row;
 }
 
-/** The steps of a build's last attempt, and how those ended that did. */
+/** The steps of a build's last attempt, with the outcomes of those that have ended. */
 export async function lastAttemptSteps(
   sql: Sql,
   build: number,
@@ -86,9 +86,9 @@ export interface AttemptFacts {
   readonly createdAt: number;
   readonly startedAt: number | null;
   readonly endedAt: number | null;
-  /** What became of the snapshot of its tree. */
+  /** What happened to the snapshot of the attempt's tree. */
   readonly snapshotNote: string | null;
-  /** Until when it waits for its machine to come back with what it runs; null: it does not. */
+  /** How long the attempt waits for its machine to come back with what it runs. Null: it does not wait. */
   readonly parkedUntil: number | null;
 }
 
@@ -106,7 +106,7 @@ export interface StepFacts {
   readonly number: number;
   readonly name: string;
   readonly logId: LogId | null;
-  /** When its log was deleted since it was old. */
+  /** When the log was deleted because of its age. */
   readonly logDroppedAt: number | null;
   readonly status: string | null;
   readonly outcome: Outcome | null;
@@ -123,7 +123,9 @@ export async function stepsOf(sql: Sql, attempt: number): Promise<StepFacts[]> {
   );
 }
 
-/** The log of a step by the names in its address; without a number, of the last attempt that has it. */
+/**
+ * The log of a step by the names in its address. Without an attempt's number: of the last attempt that has the step.
+ */
 export async function logOfStep(
   sql: Sql,
   build: number,
@@ -146,7 +148,7 @@ export interface NeighbourRow {
   readonly builder: string;
   readonly state: BuildState;
   readonly outcome: Outcome | null;
-  /** Of a pair: the other commit. */
+  /** For a build of a pair: the other repository. */
   readonly otherRepo: string | null;
   readonly otherBranch: string | null;
   readonly otherHash: string | null;
@@ -156,8 +158,8 @@ export interface NeighbourRow {
 const OTHER = `r.with_repo as "otherRepo", r.with_branch as "otherBranch", r.with_hash as "otherHash"`;
 
 /**
- * This builder's builds of the commits before this one on its branch, newest first, of each commit the newest that was neither canceled nor
- * skipped. Of a pair: those tested with the same branch.
+ * This builder's builds of earlier commits of its branch, newest first. Of each commit the newest build that was
+ * neither canceled nor skipped. For a build of a pair: only those with the same branch of the other repository.
  */
 export async function earlierOf(sql: Sql, build: BuildFacts, limit: number): Promise<NeighbourRow[]> {
   return sql.query(
@@ -181,8 +183,8 @@ export async function earlierOf(sql: Sql, build: BuildFacts, limit: number): Pro
 }
 
 /**
- * The newest build of each builder for a commit, of pairs for each branch that it is tested with; one that was canceled or skipped only
- * where there is no other.
+ * The newest build of each builder for a commit; of pairs, one for each branch of the other repository. A canceled or
+ * skipped build only where there is no other.
  */
 export async function elsewhereOf(sql: Sql, commitId: number): Promise<NeighbourRow[]> {
   return sql.query(
@@ -217,7 +219,7 @@ export interface CommitFacts {
   readonly branches: readonly string[];
 }
 
-/** A commit by its hash or the beginning of it, when that names only one. */
+/** The commit whose hash begins with `prefix`, if there is exactly one. */
 export async function commitFacts(sql: Sql, repo: string, prefix: string): Promise<CommitFacts | undefined> {
   const rows = await sql.query<CommitFacts>(
     `select c.id, c.repo, c.hash, c.author_name as author, c.author_email as email, c.committed_at as "committedAt", c.message, c.parents,

@@ -1,9 +1,9 @@
-/** Reading for pages: since when builders are red, which commit did it, and what a commit broke and mended. */
+/** Reading for pages: since when builders are red, which commit did it, and what a commit broke or repaired. */
 
 import { SAYS, type StandingKind } from "./lines.ts";
 import { at, type Sql } from "./sql.ts";
 
-/** A commit as a sentence names it. */
+/** What a sentence about a commit needs of it. */
 export interface CommitName {
   readonly id: number;
   readonly repo: string;
@@ -20,7 +20,7 @@ export async function commitNames(sql: Sql, ids: readonly number[]): Promise<Com
   );
 }
 
-/** Of builds of pairs: the commit that each was tested with. */
+/** For builds of pairs: build -> hash of the other commit. */
 export async function otherHashes(sql: Sql, builds: readonly number[]): Promise<Map<number, string>> {
   const rows = await sql.query<{ build: number; hash: string }>(
     `select b.id as build, r.with_hash as hash from build b join recipe r on r.digest = b.recipe
@@ -30,17 +30,17 @@ export async function otherHashes(sql: Sql, builds: readonly number[]): Promise<
   return new Map(rows.map(({ build, hash }) => [build, hash]));
 }
 
-/** A builder that is red, or one of its tests, and since when. */
+/** A builder, or one of its tests, that is red, and since when. */
 export interface RedRow {
   readonly repo: string;
   readonly branch: string;
   readonly builder: string;
-  /** null: the builder as a whole. */
+  /** Null: the builder as a whole. */
   readonly test: string | null;
   readonly kind: StandingKind;
   readonly between: number;
   readonly build: number;
-  /** Of a pair: the other repository, when the commits are its. */
+  /** The other repository of a pair, if the commits are that repository's. */
   readonly otherRepo: string | null;
   readonly hash: string;
   readonly message: string;
@@ -60,7 +60,7 @@ export async function redBuilders(sql: Sql, repo: string, branch: string): Promi
   return sql.query(`select ${RED} where s.repo = $1 and s.branch = $2 order by s.builder, s.place`, [repo, branch]);
 }
 
-/** Builders that were green and turned red since `since`, the last first; of tests that broke together the first. */
+/** Builders that were green and turned red since `since`, the last first. Of tests that broke together, the first. */
 export async function newlyRed(sql: Sql, since: number, limit: number): Promise<RedRow[]> {
   return sql.query(
     `select * from (
@@ -71,7 +71,7 @@ export async function newlyRed(sql: Sql, since: number, limit: number): Promise<
   );
 }
 
-/** Tests that this commit broke and that are red since, by their builders. */
+/** The tests that this commit broke and that are still red, with their builders. */
 export async function testsBrokenBy(sql: Sql, commitId: number): Promise<{ builder: string; test: string }[]> {
   return sql.query(
     `select distinct builder, test from standing where red_commit = $1 and kind = 'commit' and test is not null order by builder, test`,
@@ -81,11 +81,14 @@ export async function testsBrokenBy(sql: Sql, commitId: number): Promise<{ build
 
 export interface Turned {
   readonly builder: string;
-  /** False: it broke there. */
+  /** True: the commit turned the builder green. False: it turned it red. */
   readonly mended: boolean;
 }
 
-/** The builders that answer otherwise about a commit than about its first parent, by the same recipe. A commit that passed on any try is green. */
+/**
+ * The builders whose result for a commit differs from that for its first parent, by the same recipe. A commit that
+ * passed on any try counts as green.
+ */
 export async function turnedBy(sql: Sql, commitId: number): Promise<Turned[]> {
   return sql.query(
     `with verdict as (

@@ -20,7 +20,7 @@ interface Node {
   readonly Plans?: readonly Node[];
 }
 
-/** As `sql`, and how many rows each statement touched, in whatever way. */
+/** `sql`, with a count of the rows that each statement touched in any way. */
 function counting(sql: Sql): Sql & { readonly touched: number[] } {
   const touched: number[] = [];
   const rowsOf = (node: Node): number =>
@@ -40,7 +40,10 @@ function counting(sql: Sql): Sql & { readonly touched: number[] } {
   };
 }
 
-/** Machines that were lent often, the first as often as all the others together; `each` times with ten commands. */
+/**
+ * Machines that were lent often, the first one as often as all others together. Each was lent `each` times, with ten
+ * commands each time.
+ */
 async function lentOften(sql: Sql, machines: number, each: number): Promise<MachineId[]> {
   const coordinator = await addCoordinator(sql, "P000000001", NOON);
   await addHostType(sql, HOST);
@@ -89,7 +92,7 @@ test("a machine that was lent ever so often shows who had it, and what they ran,
       sql,
       instances.map(({ id }) => id),
     );
-    // Each statement joins a few tables, and its plan has a few nodes for each row.
+    // Each statement joins a few tables, so its plan has a few nodes for each row.
     expect(Math.max(...sql.touched)).toBeLessThan(LIMIT * 16);
   }
   const sql = counting(database.sql);

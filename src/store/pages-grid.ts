@@ -1,10 +1,12 @@
 /**
  * Reading for pages: the grid.
  *
- * One row per commit comes out of the database, not one per cell: 20,000 rows would cost more on the way than in the index. The index build_cell
- * (commit_id, builder, id desc) gives each commit's builds in the order wanted, whatever else the table holds; they are only joined, value by
- * value, since putting them together in the statement took three times as long. Only who asks for an author pays for looking for one: with a
- * condition that may be none, the plan that a connection keeps compares every commit with every other.
+ * The database returns one row per commit, not one per cell: 20,000 rows would cost more on the way than in the index.
+ * The index build_cell (commit_id, builder, id desc) gives each commit's builds in the wanted order, however large the
+ * table is. The statement only joins them, value by value, since assembling them there took three times as long.
+ *
+ * A condition on the author is in the text only when somebody asks for one. With a condition that may be empty, the
+ * plan that a connection keeps compares every commit with every other.
  */
 import type { Sql } from "./sql.ts";
 
@@ -14,15 +16,21 @@ export interface GridCommitRow {
   readonly author: string;
   readonly committedAt: number;
   readonly message: string;
-  /** Of each build of the commit, by builder, a builder's builds newest first: its builder, with LF between. "" when there are none. */
+  /**
+   * The builder of each build of the commit, separated by LF: by builder, each builder's newest build first. "" for
+   * none.
+   */
   readonly builders: string;
-  /** One letter each: o success, f success with flaky tests, x failure, i infra failure, c canceled, s skipped, r running, w waiting. */
+  /**
+   * One letter for each build: o success, f success with flaky tests, x failure, i infra failure, c canceled, s
+   * skipped, r running, w waiting.
+   */
   readonly codes: string;
-  /** `{1,2,3}` */
+  /** The build ids, as `{1,2,3}`. */
   readonly ids: string;
-  /** Those that run, and since which second: `ID@SECONDS ID@SECONDS`. */
+  /** The running builds and the second in which each began: `ID@SECONDS ID@SECONDS`. */
   readonly running: string;
-  /** Of a row of pairs: the commit that this one was tested with. */
+  /** In a row of pairs: the other repository. */
   readonly otherRepo: string | null;
   readonly otherBranch: string | null;
   readonly otherHash: string | null;
@@ -36,7 +44,7 @@ const CODE = `case state
 
 const COMMITS = `c.id, c.hash, c.author_name as author, c.committed_at as "committedAt", c.message,
   coalesce(b.builders, '') as builders, coalesce(b.codes, '') as codes, coalesce(b.ids, '{}') as ids, coalesce(b.running, '') as running`;
-/** The newest $3 commits of branch $2 of $1; those of an author, $4, where `author` is not "". */
+/** SQL for the newest $3 commits of branch $2 of repository $1. Unless `author` is "": only those of the author $4. */
 function historyOf(author: string): string {
   const by = "join commit a on a.id = h.commit_id and (a.author_name ilike $4 or a.author_email ilike $4)";
   return `(
@@ -73,8 +81,9 @@ export async function gridCommits(
 }
 
 /**
- * The same for a repository that is tested with another one. A commit has a row for each branch of that: the newest commit of it that this one
- * was tested with; and one more for builds that are no pairs, where there are any.
+ * The same for a repository that is tested with another one. A commit has a row for each branch of the other
+ * repository, for the newest commit of that branch that it was tested with. Builds that are no pairs have one more row,
+ * if there are any.
  */
 export async function gridPairs(
   sql: Sql,
@@ -118,7 +127,7 @@ export async function repoState(
   return row;
 }
 
-/** Watched branches that are there: the one that the remote's HEAD stands for, then the one that moved last. */
+/** The watched branches that exist: the default branch of the remote first, then the one that moved last. */
 export async function branchesOf(sql: Sql, repo: string): Promise<string[]> {
   const rows = await sql.query<{ name: string }>(
     `select b.name from branch b join repo r on r.name = b.repo where b.repo = $1 and b.gone_at is null

@@ -1,8 +1,9 @@
 /**
  * Reading for pages: a build as one line, and how long builders usually take.
  *
- * The pages-*.ts files hold the read models of web/: they only read, join what belongs together on a page, and keep each statement to what an
- * index serves, so that a page costs the same with a thousand builds in the database and with a million.
+ * The pages-*.ts files hold the read models of web/. They only read, join what belongs together on a page, and keep
+ * each statement to what an index serves. So a page costs the same with a thousand builds in the database and with a
+ * million.
  */
 import type { BuildState, Outcome } from "../farm/build.ts";
 import { at, type Sql } from "./sql.ts";
@@ -15,7 +16,7 @@ export interface BuildLineRow {
   readonly message: string;
   readonly author: string;
   readonly builder: string;
-  /** Of a pair: the other commit. */
+  /** For a build of a pair: the other repository. */
   readonly otherRepo: string | null;
   readonly otherBranch: string | null;
   readonly otherHash: string | null;
@@ -30,14 +31,14 @@ export interface BuildLineRow {
   readonly machine: string | null;
   readonly machineType: string | null;
   readonly step: string | null;
-  /** Of its list of tests; null while there is none. */
+  /** The number of listed tests. Null while there is no list. */
   readonly testsTotal: number | null;
   readonly testsEnded: number | null;
   readonly testsFailed: number | null;
   readonly testsFlaky: number | null;
 }
 
-/** To be followed by `where b.id ...` or a join; gives the columns of BuildLineRow. */
+/** The columns of BuildLineRow. To be followed by `where b.id ...` or a join. */
 const LINE = `
   select b.id, b.repo, b.branch, c.hash, c.message, c.author_name as author, b.builder, b.host_type as "hostType",
     r.with_repo as "otherRepo", r.with_branch as "otherBranch", r.with_hash as "otherHash",
@@ -61,7 +62,7 @@ export async function buildLines(sql: Sql, ids: readonly number[]): Promise<Buil
   return sql.query(`${LINE} where b.id = any ($1::bigint[]) order by b.id`, [ids]);
 }
 
-/** Builds that hold a machine, those that began first in front. */
+/** Builds that hold a machine. Those that began first come first. */
 export async function runningLines(sql: Sql, limit: number): Promise<BuildLineRow[]> {
   return sql.query(
     `${LINE} where b.state <> 'ended' and b.state = 'running' order by b.started_at nulls last, b.id limit $1`,
@@ -116,7 +117,7 @@ export async function usualDurations(
   );
 }
 
-/** How long the last 50 builds of each builder took, those that gave a verdict, the shortest first. */
+/** The durations of each builder's last 50 builds that gave a verdict, the shortest first. */
 export async function recentDurations(
   sql: Sql,
   pairs: readonly { readonly repo: string; readonly builder: string }[],
@@ -138,7 +139,7 @@ export async function recentDurations(
   );
 }
 
-/** Of each pair the newest build that says something about the code, looked for among its last 50. */
+/** For each of the given pairs the newest build that says something about the code, among its last 50. */
 export async function latestResults(
   sql: Sql,
   pairs: readonly { readonly repo: string; readonly builder: string }[],
@@ -160,7 +161,7 @@ export async function latestResults(
 export interface HourRow {
   readonly hour: number; // 0 oldest, 23 the present one
   readonly success: number;
-  /** Successes with tests that failed at first: these are none of the above. */
+  /** Successes with tests that failed at first. The number of successes does not include them. */
   readonly flaky: number;
   readonly failure: number;
   readonly infra: number;
@@ -168,7 +169,7 @@ export interface HourRow {
   readonly waitMs: number;
 }
 
-/** What ended in each of the last 24 hours. Time spent counts for the hour in which the build ended. */
+/** The builds that ended in each of the last 24 hours. Their whole time counts in the hour in which they ended. */
 export async function dayHours(sql: Sql, now: number): Promise<HourRow[]> {
   return sql.query(
     `select least(23, floor(extract(epoch from ended_at - $1::timestamptz) / 3600))::int as hour,

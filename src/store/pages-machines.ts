@@ -3,7 +3,7 @@ import type { Outcome, Trust } from "../farm/build.ts";
 import { DRAINED_BY, type DrainedBy } from "./drain.ts";
 import { at, type Sql } from "./sql.ts";
 
-/** DrainedBy of what was joined. */
+/** SQL for the DrainedBy of the row `d` (DRAINED_BY). */
 const DRAIN = `case when d.what is not null then
   jsonb_build_object('what', d.what, 'at', floor(extract(epoch from d.at) * 1000), 'note', d.note) end`;
 
@@ -17,19 +17,19 @@ export interface MachineRow {
   readonly trust: Trust;
   readonly lastSeenAt: number;
   readonly drain: DrainedBy | null;
-  /** Why it is set aside; null: it is not. */
+  /** Why the machine is set aside. Null: it is not. */
   readonly setAside: string | null;
   readonly open: boolean;
   readonly build: number | null;
   readonly builder: string | null;
-  /** What its lease is for; null: it holds none. */
+  /** What the machine's lease is for. Null: it holds none. */
   readonly held: string | null;
-  /** Of whoever has it to themselves. */
+  /** The name of the instance, if a person has the machine to themselves. */
   readonly instance: string | null;
   readonly closeReason: string | null;
 }
 
-/** One page of the list; `like` filters name, host type and owner. Connected machines first. */
+/** One page of the list. `like` filters name, host type and owner. Connected machines come first. */
 export async function machinesPage(sql: Sql, like: string, limit: number, offset: number): Promise<MachineRow[]> {
   return sql.query(
     `select m.id, m.host_type as "hostType", m.name, m.owner, t.trust, m.last_seen_at as "lastSeenAt",
@@ -68,8 +68,9 @@ export async function countMachines(sql: Sql, like: string): Promise<number> {
 }
 
 /**
- * For each machine, `spans` marks of `spanMs` each, the last ending at `now`: `b` held a lease in it, `i` was connected, `a` was away.
- * A machine's sessions follow one another, so the last that opened before the end of a span decides.
+ * For each machine, `spans` marks of `spanMs` each, the last ending at `now`: `b` it held a lease, `i` it was
+ * connected, `a` it was away. A machine's sessions follow one another, so the last one that opened before the end of a
+ * span decides.
  */
 export async function machineStrips(
   sql: Sql,
@@ -118,18 +119,18 @@ export interface MachineDetail {
   readonly firstSeenAt: number;
   readonly lastSeenAt: number;
   readonly drain: DrainedBy | null;
-  /** It has a session that is open, on a coordinator that lives. */
+  /** The machine has an open session on a living coordinator. */
   readonly open: boolean;
-  /** What the lease of that session is for; null: it holds none. */
+  /** What the lease of that session is for. Null: it holds none. */
   readonly held: string | null;
-  /** Of whoever has it to themselves, as long as it is connected. */
+  /** The name of the instance, if a person has the machine to themselves and it is connected. */
   readonly instance: string | null;
   readonly setAsideAt: number | null;
   readonly setAsideUntil: number | null;
   readonly setAsideReason: string | null;
   readonly probedAt: number | null;
   readonly probeError: string | null;
-  /** When somebody was told that it is missing; null: nobody was, or it is not. */
+  /** When somebody was told that the machine is missing. Null: nobody was, or it is not missing. */
   readonly toldAt: number | null;
   readonly keyId: string | null;
   readonly keyMadeAt: number | null;
@@ -137,7 +138,7 @@ export interface MachineDetail {
   readonly keyRevokedAt: number | null;
 }
 
-/** All machines of that name; names are unique within a host type. */
+/** All machines of that name. A name is unique within a host type. */
 export async function machinesNamed(sql: Sql, name: string): Promise<MachineDetail[]> {
   return sql.query(
     `select m.id, m.host_type as "hostType", m.name, m.owner, t.trust, m.agent, m.version, m.agent_digest as "agentDigest", m.platform,
@@ -177,7 +178,7 @@ export async function machineSessions(
   );
 }
 
-/** What a machine was given to build: an attempt, whatever became of its build since. */
+/** A build that a machine was given: one attempt, whatever happened to its build later. */
 export interface MachineAttemptRow {
   readonly id: number;
   readonly build: number;
@@ -188,16 +189,16 @@ export interface MachineAttemptRow {
   readonly message: string;
   readonly outcome: Outcome | null;
   readonly reason: string | null;
-  /** Of a failure: the step. */
+  /** The step that failed. */
   readonly step: string | null;
-  /** The machine caused its end. */
+  /** The machine caused the attempt's end. */
   readonly machineFault: boolean;
   readonly startedAt: number | null;
   readonly endedAt: number;
   readonly flaky: number;
 }
 
-/** Its attempts that ended, newest first. */
+/** The machine's attempts that have ended, newest first. */
 export async function machineAttempts(sql: Sql, machine: number, limit: number): Promise<MachineAttemptRow[]> {
   return sql.query(
     `select a.id, a.build_id as build, a.number, b.repo, b.builder, c.hash, c.message, a.outcome, a.reason,
@@ -224,8 +225,10 @@ export async function machineChanges(
 }
 
 /**
- * Its last 100 attempts: how many ended by infrastructure, and the median of those that succeeded. Builders differ more than machines do, so
- * machines are compared builder by builder, where both have done it, and the middle of these ratios counts; null below 5 successes on each side.
+ * A machine's last 100 attempts: how many ended by infrastructure, and the median of those that succeeded.
+ *
+ * Builders differ more than machines do. So a machine is compared with others builder by builder, where both have
+ * built, and the median of these ratios counts. Null when either side has fewer than 5 successes.
  */
 export async function machineCompared(
   sql: Sql,

@@ -1,4 +1,7 @@
-/** Reading for pages: host types, who is connected, and what they do. A session is connected while it is open and its coordinator lives. */
+/**
+ * Reading for pages: host types, connected machines, and what they do. A machine is connected while it has an open
+ * session on a living coordinator.
+ */
 import type { Trust } from "../farm/build.ts";
 import { DRAINED_BY } from "./drain.ts";
 import type { Sql } from "./sql.ts";
@@ -10,7 +13,7 @@ export interface HostTypeRow {
   readonly configured: boolean;
   readonly drainedAt: number | null;
   readonly drainNote: string | null;
-  /** Machines that ever connected. */
+  /** The number of machines that ever connected. */
   readonly known: number;
 }
 
@@ -30,22 +33,22 @@ export interface ConnectedRow {
   readonly address: string;
   readonly version: number;
   readonly openedAt: number;
-  /** By itself or with whatever it belongs to. */
+  /** Drained by itself or with something that it belongs to. */
   readonly drained: boolean;
   readonly setAside: boolean;
-  /** Since when it holds the lease; null while idle. */
+  /** Since when the machine holds the lease. Null while it is idle. */
   readonly heldAt: number | null;
-  /** When it gave its last lease back; null: it had none in this session. */
+  /** When the machine gave its last lease back. Null: it had none in this session. */
   readonly freedAt: number | null;
   readonly build: number | null;
   readonly repo: string | null;
   readonly builder: string | null;
   readonly startedAt: number | null;
-  /** A person has it to themselves. */
+  /** A person has the machine to themselves. */
   readonly lent: boolean;
 }
 
-/** Everybody who is connected, or who is of `hostType`, by host type and name. */
+/** All connected machines, or those of `hostType`, by host type and name. */
 export async function connected(sql: Sql, hostType: string | null = null): Promise<ConnectedRow[]> {
   return sql.query(
     `select s.id as session, m.id as "machineId", m.name, m.host_type as "hostType", s.address, m.version, s.opened_at as "openedAt",

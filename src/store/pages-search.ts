@@ -1,4 +1,4 @@
-/** Reading for pages: search, the active post-submit builds, and what the gauges of /metrics count. */
+/** Reading for pages: search, the active post-submit builds, and the numbers behind the gauges of /metrics. */
 import type { Sql } from "./sql.ts";
 
 export interface CommitHit {
@@ -8,7 +8,7 @@ export interface CommitHit {
   readonly author: string;
 }
 
-/** Commits whose hash begins with `prefix`; hashes are stored in lower case. */
+/** Commits whose hash begins with `prefix`. Hashes are stored in lower case. */
 export async function commitsByHash(sql: Sql, prefix: string, limit: number): Promise<CommitHit[]> {
   return sql.query(
     `select c.repo, c.hash, c.message, c.author_name as author from repo r
@@ -17,7 +17,7 @@ export async function commitsByHash(sql: Sql, prefix: string, limit: number): Pr
   );
 }
 
-/** Among the newest 20,000 commits, those whose message or author has the text in it. */
+/** Those of the newest 20,000 commits whose message or author contains the text. */
 export async function commitsByText(sql: Sql, like: string, limit: number): Promise<CommitHit[]> {
   return sql.query(
     `select repo, hash, message, author_name as author
@@ -70,14 +70,17 @@ export interface EndedRow {
   readonly endedAt: number;
   readonly builder: string;
   readonly hostType: string;
-  /** As the build's, and `flaky` for a success with tests that failed at first. */
+  /** The build's outcome, or `flaky` for a success with tests that failed at first. */
   readonly outcome: string;
   readonly tookMs: number | null;
-  /** From its last attempt being wanted to that holding a machine. */
+  /** From the moment its last attempt was wanted until it held a machine. */
   readonly waitMs: number | null;
 }
 
-/** Builds that ended after (`since`, `id`) on machines of one coordinator, in order: what its histograms have not counted yet. */
+/**
+ * Builds that ended after (`since`, `id`) on machines of one coordinator, in order: those that its histograms have not
+ * counted yet.
+ */
 export async function endedSince(
   sql: Sql,
   coordinator: string,

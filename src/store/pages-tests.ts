@@ -1,4 +1,4 @@
-/** Reading for pages: the tests of a build, a page of them at a time, and where each one's output is. */
+/** Reading for pages: the tests of a build, a page of them at a time, and where each test's output is. */
 import type { BuildId, LogId } from "../farm/ids.ts";
 import type { Sql } from "./sql.ts";
 
@@ -8,7 +8,7 @@ export interface TroubledTest {
   readonly number: number;
   readonly name: string;
   readonly outcome: TestOutcome;
-  /** Where it failed first. */
+  /** The machine on which the test failed first. */
   readonly machine: string;
 }
 
@@ -23,7 +23,7 @@ export async function troubledTests(sql: Sql, build: BuildId, limit: number): Pr
   );
 }
 
-/** What a list of tests shows of each. */
+/** A test as a list shows it. */
 export interface TestRow {
   readonly number: number;
   readonly name: string;
@@ -32,13 +32,13 @@ export interface TestRow {
   readonly failures: number;
   readonly losses: number;
   readonly expectedMs: number | null;
-  /** null: it was not measured by itself. */
+  /** Null: the test was not measured by itself. */
   readonly durationMs: number | null;
   /** How many tests were in the group that ran it last. */
   readonly groupOf: number | null;
   readonly machine: string | null;
   readonly machineType: string | null;
-  /** The group that ran it last, and where it failed first. */
+  /** The group that ran it last, and the group in which it failed first. */
   readonly group: number | null;
   readonly failedGroup: number | null;
 }
@@ -46,7 +46,7 @@ export interface TestRow {
 export const TEST_FILTERS = ["all", "failed", "flaky", "running", "waiting", "skipped", "passed"] as const;
 export type TestFilter = (typeof TEST_FILTERS)[number];
 
-/** Conditions on `t`; constant text, as a statement must be. `rest`: what is none of those that people look for. */
+/** Conditions on `t`. Constant texts, as statements must be. `rest`: the tests that no other part of the list has. */
 const FILTERS: Readonly<Record<TestFilter | "rest", string>> = {
   all: "true",
   failed: "t.outcome in ('failure', 'unschedulable')",
@@ -58,19 +58,21 @@ const FILTERS: Readonly<Record<TestFilter | "rest", string>> = {
   rest: "t.state <> 'running' and coalesce(t.outcome in ('success', 'skipped'), true)",
 };
 
-/** The order of the whole list. */
+/** The parts of the whole list, in their order. */
 const PARTS = ["failed", "flaky", "running", "rest"] as const;
 
-/** A place in a list: after test `number` of its part `part`. */
+/** A place in a list: after test `number` of part `part`. */
 export interface TestPosition {
   readonly part: number;
   readonly number: number;
 }
 
 /**
- * At most `limit` tests after `after`, of which `q` is a part of the name: failed ones, flaky ones, those that run, and the rest, each in the
- * order of the list. `number` is the primary key's second half; outcomes and what runs have an index: a page costs what is on it, whatever the
- * list holds. A search for a rare name reads all names, which takes a tenth of a second for 10^5.
+ * At most `limit` tests after `after` whose name contains `q`: failed ones, flaky ones, those that run, and the rest,
+ * each in the order of the list.
+ *
+ * `number` is the second half of the primary key; outcomes and running tests have an index. So a page costs what is on
+ * it, whatever the list holds. A search for a rare name reads all names, which takes a tenth of a second for 10^5.
  */
 export async function testRows(
   sql: Sql,
@@ -103,7 +105,7 @@ export interface TestSums {
   readonly running: number;
   readonly failed: number;
   readonly flaky: number;
-  /** They passed by being skipped, or were not run before the build ended. */
+  /** Tests that passed by being skipped, or had not run when the build ended. */
   readonly skipped: number;
 }
 
@@ -117,15 +119,15 @@ export async function testSums(sql: Sql, build: number): Promise<TestSums | unde
   return row;
 }
 
-/** What is left of a build's tests when it is for another machine than the one that failed it. */
+/** The rest of a build's tests, when all of it waits for a machine other than the one that failed it. */
 export interface KeptTests {
-  /** The one that does not wait for that longer than `until`; the others may, for a little longer. */
+  /** The test that first stops waiting for another machine, at `until`. The others may wait a little longer. */
   readonly name: string;
   readonly until: number;
   readonly count: number;
 }
 
-/** null: some wait for no machine more than for another, or none does. */
+/** Null: some tests may run on any machine, or none wait. */
 export async function onlyKeptTests(sql: Sql, build: number): Promise<KeptTests | null> {
   const [row] = await sql.query<KeptTests>(
     `select name, avoid_until as until, (count(*) over ())::integer as count from test
@@ -141,12 +143,12 @@ export interface TestMachine {
   readonly name: string;
   readonly hostType: string;
   readonly helper: boolean;
-  /** Tests in the group that it runs now. */
+  /** How many tests are in the group that the machine runs now. */
   readonly running: number;
   readonly groups: number;
 }
 
-/** Machines that have worked on the tests of a build, or do. */
+/** The machines that work on the tests of a build, or have worked on them. */
 export async function testMachines(sql: Sql, build: number): Promise<TestMachine[]> {
   return sql.query(
     `select m.name, m.host_type as "hostType", bool_and(h.lease_id is not null) as helper,
@@ -164,7 +166,7 @@ export interface TestPlace {
   readonly to: number;
 }
 
-/** Where the output of a test is: that of its first failure when it has one, else of its last run. */
+/** The log that has a test's output: that of its first failure if it failed, otherwise that of its last run. */
 export async function testPlaces(
   sql: Sql,
   build: number,
@@ -183,9 +185,9 @@ export async function testPlaces(
 export interface GroupFacts {
   readonly machine: string;
   readonly hostType: string;
-  /** How many tests it ran. */
+  /** How many tests the group ran. */
   readonly count: number;
-  /** Of these the one that was asked for, else the first ones. */
+  /** Names of some of these tests: the one that was asked for, otherwise the first ones. */
   readonly names: readonly string[];
   readonly log: LogId;
   readonly status: string | null;
@@ -195,10 +197,10 @@ export interface GroupFacts {
   readonly logDroppedAt: number | null;
 }
 
-/** Tests that stand for a whole group. */
+/** How many names stand for a whole group. */
 const NAMES = 3;
 
-/** A group of a build, to show its log under its own address; `test` is the one of its tests that somebody looks for. */
+/** A group of a build, for the page of its log. `test` is the one of its tests that somebody looks for. */
 export async function groupFacts(
   sql: Sql,
   build: number,

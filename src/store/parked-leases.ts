@@ -1,15 +1,19 @@
 /**
  * Held leases that nobody drives: their machine was lost, or their coordinator ended.
  *
- * Where commands outlive connections, such a lease is parked: its agent process may come back within what its host type allows, to
- * whichever coordinator, and the claim (leases.ts) gives it the lease again. What ran on any other machine is gone.
+ * Where commands outlive connections, such a lease is parked. Its agent process may come back to any coordinator,
+ * within the time that its host type allows, and the claim (leases.ts) gives it the lease again. What ran on any other
+ * machine is gone.
  */
 import type { AttemptId, CoordinatorId, EpochMs, Ms } from "../farm/ids.ts";
 import type { LeaseKind } from "../farm/lease.ts";
 import { type Held, RECONNECT } from "./leases.ts";
 import { at, type Sql } from "./sql.ts";
 
-/** Nobody drives the lease from now on; its agent process may come back for as long as its host type has. False: it was lost before. */
+/**
+ * Parks a lease: nobody drives it from now on, and its agent process may come back within the time of its host type.
+ * False: the lease was lost before.
+ */
 export async function parkLease(sql: Sql, { id, epoch }: Held, now: EpochMs): Promise<boolean> {
   const rows = await sql.query(
     `update lease set parked_until = $3::timestamptz + ${RECONNECT}
@@ -19,7 +23,7 @@ export async function parkLease(sql: Sql, { id, epoch }: Held, now: EpochMs): Pr
   return rows.length > 0;
 }
 
-/** Parks what coordinators that have ended were driving, where the machine may come back with it. */
+/** Parks leases that ended coordinators were driving, where the machine may come back with the lease. */
 export async function parkOrphans(sql: Sql, now: EpochMs): Promise<void> {
   await sql.query(
     `update lease set parked_until = $1::timestamptz + ${RECONNECT} from coordinator c
@@ -32,21 +36,21 @@ export async function parkOrphans(sql: Sql, now: EpochMs): Promise<void> {
 /** A held lease that nobody drives. */
 export interface Left extends Held {
   readonly kind: LeaseKind;
-  /** Null: it is not that of an attempt. */
+  /** Null: the lease is not that of an attempt. */
   readonly attempt: AttemptId | null;
   readonly coordinator: CoordinatorId;
-  /** That coordinator has ended. */
+  /** The coordinator of the lease has ended. */
   readonly orphaned: boolean;
   readonly machine: string;
-  /** Its agent process may come back; otherwise its commands died with its connection. */
+  /** True: the agent process may come back. False: its commands died with its connection. */
   readonly resumes: boolean;
-  /** For so long, where it resumes. */
+  /** How long the agent process may take to come back, if it resumes. */
   readonly waitFor: Ms;
-  /** The machine has registered again since, as a process that is new: what ran on it is gone. */
+  /** The machine has registered again since then with a new process: what ran on it is gone. */
   readonly restarted: boolean;
 }
 
-/** What is parked, and what ended coordinators held on machines that do not resume. */
+/** Parked leases, and leases that ended coordinators held on machines that do not resume. */
 export async function leftLeases(sql: Sql): Promise<Left[]> {
   return sql.query<Left>(
     `with l as (

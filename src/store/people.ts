@@ -1,8 +1,8 @@
 /**
  * People and the tokens of their programs.
  *
- * A person is there until `removedAt`; the row stays for the audit. A token is good from `madeAt` until it expires or is revoked, whichever comes
- * first, and only while its person is there; of the token itself there is a SHA-256.
+ * A person exists until `removedAt`; the row stays for the audit. A token is valid from `madeAt` until it expires or is
+ * revoked, whichever comes first, and only while its person exists. Of the token itself only a SHA-256 is stored.
  */
 import type { EpochMs, PersonId } from "../farm/ids.ts";
 import type { Role } from "../farm/person.ts";
@@ -30,7 +30,7 @@ const PERSON = `p.id, p.email, p.roles, p.created_at as "createdAt"`;
 const TOKEN = `t.id, t.person_id as "personId", t.name, t.begins, t.made_at as "madeAt", t.expires_at as "expiresAt",
   t.revoked_at as "revokedAt", t.last_used_at as "lastUsedAt"`;
 
-/** Whoever has the address now: `person` itself, or somebody who had it before. */
+/** Returns the person who has the address now: `person`, or somebody who had it before. */
 export async function insertPerson(sql: Sql, person: PersonRow): Promise<PersonRow | undefined> {
   const { id, email, roles, createdAt } = person;
   await sql.query(
@@ -56,7 +56,7 @@ export async function personById(sql: Sql, id: string): Promise<PersonRow | unde
 }
 
 export interface PersonLine extends PersonRow {
-  /** Tokens that are good. */
+  /** The number of valid tokens. */
   readonly tokens: number;
   readonly lastUsedAt: EpochMs | null;
 }
@@ -70,10 +70,10 @@ export async function listPeople(sql: Sql, now: EpochMs): Promise<PersonLine[]> 
   );
 }
 
-/** Somebody, also when they are there no more. */
+/** A person, also one who was removed. */
 export type PersonOnce = Pick<PersonRow, "id" | "email" | "roles"> & { readonly removed: boolean };
 
-/** Those of `ids` that there are, or were. */
+/** Those of `ids` that exist or existed. */
 export async function peopleOf(sql: Sql, ids: readonly PersonId[]): Promise<PersonOnce[]> {
   return await sql.query<PersonOnce>(
     "select id, email, roles, removed_at is not null as removed from person where id = any ($1::text[]) order by id",
@@ -107,7 +107,7 @@ export async function insertToken(sql: Sql, token: NewToken): Promise<void> {
   );
 }
 
-/** A token and whose it is; `removedAt`: they are there no more. */
+/** A token and its owner. `removedAt`: the owner was removed. */
 export interface FoundToken extends TokenRow {
   readonly sha256: Buffer;
   readonly email: string;
@@ -124,7 +124,7 @@ export async function tokenBySha256(sql: Sql, sha256: Buffer): Promise<FoundToke
   return row;
 }
 
-/** Why the token of this number is good no more; undefined: it is. */
+/** Why the token of this number cannot be used. Undefined: it can. */
 export async function whyTokenEnded(sql: Sql, id: string, now: EpochMs): Promise<"revoked" | "expired" | undefined> {
   const [row] = await sql.query<{ revoked: boolean; expired: boolean }>(
     `select t.revoked_at is not null or p.removed_at is not null as revoked, t.expires_at <= $2 as expired
@@ -135,7 +135,7 @@ export async function whyTokenEnded(sql: Sql, id: string, now: EpochMs): Promise
   return row.expired ? "expired" : undefined;
 }
 
-/** Newest first. */
+/** The tokens of a person, newest first. */
 export async function tokensOf(sql: Sql, person: PersonId): Promise<TokenRow[]> {
   return await sql.query<TokenRow>(
     `select ${TOKEN} from api_token t where t.person_id = $1 order by t.made_at desc, t.id`,
@@ -143,7 +143,7 @@ export async function tokensOf(sql: Sql, person: PersonId): Promise<TokenRow[]> 
   );
 }
 
-/** Whose the token is, revoked now or long ago; undefined: `of` has no such token. */
+/** Revokes a token, or finds it revoked, and returns its owner. Undefined: `of` has no such token. */
 export async function revokeToken(
   sql: Sql,
   id: string,

@@ -1,10 +1,10 @@
 /**
- * Where PostgreSQL's programs are, and as whom they run.
+ * Where PostgreSQL's programs are, and which user runs them.
  *
- * The server comes inside an npm package, which has two gaps that are closed here: npm cannot carry symbolic links, so the
- * package lists them in a file and they are made on first use; and PostgreSQL refuses to run as root, so as root it
- * runs as an unprivileged user, who must be able to reach the programs and the cluster. Where that user cannot
- * (a checkout below /root), both live under ROOT_HOME instead.
+ * The server comes inside an npm package, which has two gaps that are closed here. npm cannot carry symbolic links, so
+ * the package lists them in a file and they are made on first use. PostgreSQL refuses to run as root, so under root it
+ * runs as an unprivileged user, who must be able to reach the programs and the cluster. Where that user cannot (a
+ * checkout below /root), both live under ROOT_HOME instead.
  */
 import { createHash } from "node:crypto";
 import { cp, lstat, mkdir, readFile, stat, symlink } from "node:fs/promises";
@@ -13,19 +13,22 @@ import { dirname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { FarmError, messageOf } from "../farm/errors.ts";
 
-/** As root, where clusters and programs go that the unprivileged user could not reach in place. */
+/** Under root: the folder for clusters and programs that the unprivileged user cannot reach in place. */
 const ROOT_HOME = "/var/lib/barnraiser";
 
 export interface PostgresProgram {
   readonly initdb: string;
   readonly postgres: string;
-  /** The user that the server runs as; undefined: whoever we are. */
+  /** The user that runs the server. Undefined: the user of this process. */
   readonly user?: { readonly uid: number; readonly gid: number };
   /** The folder for cluster, socket and password of the farm whose data folder is `data`. */
   home(data: string): Promise<string>;
 }
 
-/** Finds the server's programs for this platform and makes them runnable. Throws FarmError `unavailable` where there are none. */
+/**
+ * Finds the server's programs for this platform and makes them runnable. Throws FarmError `unavailable` where there are
+ * none.
+ */
 export async function findPostgres(): Promise<PostgresProgram> {
   const user = process.getuid?.() === 0 ? await unprivilegedUser() : undefined;
   let native = await nativeFolder();

@@ -1,4 +1,4 @@
-/** What the terminal and `-once` ask: builds as one line each. */
+/** Builds as one line each, for the terminal and `-once`. */
 import type { BuildState, Outcome } from "../farm/build.ts";
 import type { BuildId, EpochMs, LogId } from "../farm/ids.ts";
 import type { Sql } from "./sql.ts";
@@ -17,7 +17,7 @@ export interface BuildLine {
   readonly createdAt: EpochMs;
   readonly startedAt: EpochMs | null;
   readonly endedAt: EpochMs | null;
-  /** Of the newest attempt: the step that runs, or the one that ended it; null before the first. */
+  /** The step of the newest attempt that runs, or that ended it. Null before the first step. */
   readonly step: string | null;
   readonly stepLog: LogId | null;
   readonly machine: string | null;
@@ -44,11 +44,11 @@ export interface Wanted {
   readonly repo: string;
   readonly hash: string;
   readonly builder: string;
-  /** The recipe's digest. */
+  /** The digest of the recipe. */
   readonly recipe: string;
 }
 
-/** The newest build of each that is `wanted` and has one, in the order in which they were made. */
+/** The newest build of each of `wanted` that has one, in the order in which they were made. */
 export function newestBuilds(sql: Sql, wanted: readonly Wanted[]): Promise<BuildLine[]> {
   return sql.query(
     `${LINE}

@@ -31,7 +31,7 @@ const arbitraryBuild = fc.record({
   starves: fc.integer({ min: -3, max: 6 }).map((n) => plus(NOON, minutes(n === 0 ? 1 : n))),
 });
 
-/** Builds that wait in `queue`, each with the place in line that the test gives it. */
+/** Builds that wait in `queue`, each at the place in the line that the test gives it. */
 async function plan(
   sql: Sql,
   queue: string,
@@ -80,7 +80,7 @@ test("the line, whyWaiting() and repeated claims give one order, on random farms
       const ids = await plan(sql, queue, builds);
       const machines: TestMachine[] = [];
       for (let i = 0; i < builds.length; i++) machines.push(await addMachine(sql, queue, `m${i}`, coordinator));
-      // Some are held and some given back, so that turns count.
+      // Some leases are held and some given back, so that turns count.
       for (const [i, machine] of machines.slice(0, before).entries()) {
         const { lease } = await claimLease(sql, machine.id, plus(NOON, ms(i)));
         if (lease && i % 2 === 1) await endLease(sql, lease, NOON, "done");

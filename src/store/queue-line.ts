@@ -1,9 +1,9 @@
 /**
  * The line before the machines of a host type: what waits there, in the order in which the claim will take it.
  *
- * The database gives of each lane (the work of one repository of one flow in one band) no more than could stand among the first
- * `limit` of the line, found by jumping through the claim's own index; schedule/order.ts puts it in order. So a line costs what is
- * shown of it, not what waits.
+ * The database returns of each lane (the work of one repository of one flow in one band) no more than could be among
+ * the first `limit` of the line, found by jumping through the claim's own index. schedule/order.ts puts it in order. So
+ * a line costs what is shown of it, not what waits.
  */
 import type { Provenance } from "../farm/build.ts";
 import type { EpochMs, MachineId } from "../farm/ids.ts";
@@ -12,7 +12,7 @@ import { line, type Share, type Taker, type Waiting } from "../schedule/order.ts
 import { leaseClass } from "./leases.ts";
 import { at, type Sql } from "./sql.ts";
 
-/** Lanes looked at, of one queue. */
+/** How many lanes of one queue are looked at. */
 const LANES = 1000;
 
 /** A lease that waits, and the build that it is for. */
@@ -21,9 +21,9 @@ export interface Queued extends Waiting {
   readonly wantedAt: EpochMs;
   readonly build: number | null;
   readonly builder: string | null;
-  /** Of a helper: the build whose tests it is for. */
+  /** For a helper: the build whose tests it is for. */
   readonly helps: number | null;
-  /** What a person waits for, and as what. */
+  /** For a lease of a person: the name of the instance, and the type that they asked for. */
   readonly instance: string | null;
   readonly instanceType: string | null;
 }
@@ -107,7 +107,7 @@ async function candidates(sql: Sql, queues: readonly string[] | null, now: Epoch
   return rows.map((row) => ({ ...row, class: leaseClass(row.class) }));
 }
 
-/** What is bound to one machine, in the order in which it takes that. */
+/** The leases that are bound to a machine, in the order in which it takes them. */
 export async function boundTo(sql: Sql, machine: MachineId): Promise<Queued[]> {
   const rows = await sql.query<QueuedRow>(
     `select ${COLUMNS} from lease l ${ABOUT}
@@ -128,7 +128,7 @@ export async function takerOf(sql: Sql, machine: MachineId): Promise<(Taker & { 
   return taker;
 }
 
-/** By queue: what each lane of `leases`, and each that holds a machine there, has of it. */
+/** By queue, the share of each lane of `leases`, and of each that holds a machine there. */
 async function sharesOf(sql: Sql, leases: readonly Queued[]): Promise<Map<string, Share[]>> {
   const lanes = new Map(leases.map((lease) => [`${lease.queue}\n${lease.flow}\n${lease.repo}`, lease]));
   const list = [...lanes.values()];
@@ -153,7 +153,7 @@ async function sharesOf(sql: Sql, leases: readonly Queued[]): Promise<Map<string
   return byQueue;
 }
 
-/** How many wait in each queue, and since when the oldest. */
+/** How many leases wait in each queue, and since when the oldest has. */
 export async function queueLengths(sql: Sql): Promise<{ queue: string; waiting: number; oldest: number }[]> {
   return sql.query(
     `select queue, count(*)::int as waiting, min(wanted_at) as oldest from lease

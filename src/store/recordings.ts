@@ -1,16 +1,19 @@
-/** Recordings of shells: parts of an asciicast, each compressed by itself, which one after another are the whole. */
+/**
+ * Recordings of shells. Each consists of parts of an asciicast, which are compressed one by one and together give the
+ * whole.
+ */
 import type { EpochMs } from "../farm/ids.ts";
 import type { Walked } from "./retention.ts";
 import { at, type Sql } from "./sql.ts";
 
-/** What recordings that go in one bite hold together, beside the first of these. */
+/** How many bytes the recordings of one bite have together, not counting the first. */
 const BYTES_AT_ONCE = 64 * 1024 * 1024;
 
 export async function recordingBegan(sql: Sql, command: number): Promise<void> {
   await sql.query("insert into gomote_recording (command_id) values ($1)", [command]);
 }
 
-/** Repeating one is harmless. */
+/** Stores a part. Repeating this is harmless. */
 export async function recordingPart(
   sql: Sql,
   command: number,
@@ -27,7 +30,7 @@ export async function recordingPart(
   );
 }
 
-/** The parts of a recording of this instance, in order. Undefined: there is none. */
+/** The parts of a recording of this instance, in order. Undefined: there is no recording. */
 export async function recordingOf(sql: Sql, instance: number, command: number): Promise<Buffer[] | undefined> {
   const rows = await sql.query<{ packed: Buffer | null }>(
     `select p.packed from gomote_recording r join gomote_command c on c.id = r.command_id
@@ -39,8 +42,8 @@ export async function recordingOf(sql: Sql, instance: number, command: number): 
 }
 
 /**
- * Looks at the next recordings of shells that began before `before`, at most `limit` and fewer when they are long, and deletes those of shells that had
- * ended by then.
+ * Looks at the next recordings of shells that began before `before`, at most `limit`, fewer when they are long. Deletes
+ * those of shells that had ended by then.
  */
 export async function deleteRecordings(
   sql: Sql,

@@ -1,20 +1,25 @@
 /**
- * Deleting what is old, in small bites: each statement touches at most `limit` rows of the table that it is about, finds them by an index, and
- * waits for nobody (`skip locked`). Repeating one is harmless.
+ * Deletes old data in small bites. Each statement touches at most `limit` rows of the table that it is about, finds
+ * them by an index, and waits for no locks (`skip locked`). Repeating one is harmless.
  *
- * Never deleted: what is open; the newest result of each builder on each branch that is there; the newest build of each cell of a commit that a branch's history
- * still has; what a red builder's story rests on (`standing`); a build that another is a rebuild of.
+ * Never deleted:
+ *
+ *   what is open
+ *   the newest result of each builder on each branch that exists
+ *   the newest build of each cell of a commit that is still in a branch's history
+ *   the builds that tell since when a builder is red (`standing`)
+ *   a build that another one is a rebuild of
  */
 import type { EpochMs } from "../farm/ids.ts";
 import { at, type Sql } from "./sql.ts";
 
-/** One coordinator at a time bites; false: another is at it. To be called first in a transaction. */
+/** Lets one coordinator at a time delete. False: another one does. Call this first in a transaction. */
 export async function mayBite(tx: Sql): Promise<boolean> {
   const [row] = await tx.query<{ mine: boolean }>("select pg_try_advisory_xact_lock(7262002) as mine");
   return row?.mine ?? false;
 }
 
-/** Tests that go with their builds in one bite, beside those of the first of these. */
+/** How many tests the builds of one bite have together, not counting those of the first build. */
 const TESTS_AT_ONCE = 20_000;
 
 /** The logs of the builds in `doomed`. */
@@ -24,7 +29,10 @@ const LOGS = `
 
 const IN_STORY = "exists (select from standing st where st.red_build = b.id or st.green_build = b.id)";
 
-/** Builds that ended before `before` lose their logs, oldest first: those that succeeded, or all others. Returns how many did. */
+/**
+ * Drops the logs of builds that ended before `before`, oldest first: of successes, or of all others. Returns how many
+ * builds.
+ */
 export async function dropLogs(
   sql: Sql,
   succeeded: boolean,
@@ -48,7 +56,7 @@ export async function dropLogs(
   return row?.count ?? 0;
 }
 
-/** The bytes of logs that were dropped. Returns how many chunks went. */
+/** Deletes the bytes of dropped logs. Returns how many chunks went. */
 export async function emptyLogs(sql: Sql, limit: number): Promise<number> {
   const [row] = await sql.query<{ count: number }>(
     `with l as (
@@ -65,8 +73,8 @@ export async function emptyLogs(sql: Sql, limit: number): Promise<number> {
 }
 
 /**
- * Takes commits that were found before `before` from the history of the branches of `repo`, except for the newest `history` of each; of branches that
- * were gone by then, all.
+ * Takes commits that were found before `before` out of the history of the branches of `repo`, except for the newest
+ * `history` of each. Of branches that were gone by then, takes all.
  */
 export async function trimBranches(
   sql: Sql,
@@ -90,7 +98,7 @@ export async function trimBranches(
   return rows.length;
 }
 
-/** Forgets branches that were gone before `before` and of which neither history nor builds are left. */
+/** Deletes branches that were gone before `before` and have neither history nor builds left. */
 export async function deleteBranches(sql: Sql, before: EpochMs, limit: number): Promise<number> {
   const rows = await sql.query(
     `delete from branch where (repo, name) in (
@@ -103,7 +111,7 @@ export async function deleteBranches(sql: Sql, before: EpochMs, limit: number): 
   return rows.length;
 }
 
-/** Where a walk from old to new has come to; undefined: it is through. */
+/** How far a walk from old to new has come. Undefined: it is at its end. */
 export interface Walk {
   readonly at: EpochMs;
   readonly id: number;
@@ -113,7 +121,10 @@ export interface Walked<W> {
   readonly deleted: number;
 }
 
-/** Looks at the next builds that ended before `before`, at most `limit` and fewer when they have many tests, and deletes those that nothing needs, with all that they were. */
+/**
+ * Looks at the next builds that ended before `before`, at most `limit`, fewer when they have many tests. Deletes those
+ * that nothing needs, with everything that belongs to them.
+ */
 export async function deleteBuilds(sql: Sql, from: Walk, before: EpochMs, limit: number): Promise<Walked<Walk>> {
   const looked = await sql.query<{ id: number; at: EpochMs }>(
     `select id, at from (
@@ -174,7 +185,7 @@ export async function deleteBuilds(sql: Sql, from: Walk, before: EpochMs, limit:
   return { next: { at: last.at, id: last.id }, deleted: row?.count ?? 0 };
 }
 
-/** Looks at the next `limit` commits found before `before`, and deletes those that no branch, build or snapshot has. */
+/** Looks at the next `limit` commits found before `before`. Deletes those that no branch, build or snapshot has. */
 export async function deleteCommits(sql: Sql, from: number, before: EpochMs, limit: number): Promise<Walked<number>> {
   const looked = await sql.query<{ id: number }>("select id from commit where id > $1 order by id limit $2", [
     from,
@@ -193,7 +204,7 @@ export async function deleteCommits(sql: Sql, from: number, before: EpochMs, lim
   return { next: last.id, deleted: rows.length };
 }
 
-/** Looks at the next `limit` recipes by their digest, and deletes those that no build has. */
+/** Looks at the next `limit` recipes by their digest. Deletes those that no build has. */
 export async function deleteRecipes(sql: Sql, from: string, limit: number): Promise<Walked<string>> {
   const looked = await sql.query<{ digest: string }>(
     "select digest from recipe where digest > $1 order by digest limit $2",
@@ -208,7 +219,9 @@ export async function deleteRecipes(sql: Sql, from: string, limit: number): Prom
   return { next: last.digest, deleted: rows.length };
 }
 
-/** What tests took that have not passed since `before`: they were renamed or are gone, or their builder is. */
+/**
+ * Deletes the times of tests that have not passed since `before`: the test was renamed or is gone, or its builder is.
+ */
 export async function deleteTestTimes(sql: Sql, before: EpochMs, limit: number): Promise<number> {
   const rows = await sql.query(
     `delete from test_time where ctid = any (array(
@@ -218,7 +231,7 @@ export async function deleteTestTimes(sql: Sql, before: EpochMs, limit: number):
   return rows.length;
 }
 
-/** Connections that were closed before `before`, except for each machine's last, which says why it is away. */
+/** Deletes sessions that closed before `before`, except for each machine's last, which says why it is away. */
 export async function deleteSessions(sql: Sql, before: EpochMs, limit: number): Promise<number> {
   const rows = await sql.query(
     `delete from session where id in (
@@ -239,7 +252,7 @@ export async function deleteChanges(sql: Sql, before: EpochMs, limit: number): P
   return rows.length;
 }
 
-/** How machines were that nobody trusted yet, or any more. */
+/** Deletes the leases of probes that ended before `before`. */
 export async function deleteProbes(sql: Sql, before: EpochMs, limit: number): Promise<number> {
   const rows = await sql.query(
     `delete from lease where id in (
@@ -249,7 +262,7 @@ export async function deleteProbes(sql: Sql, before: EpochMs, limit: number): Pr
   return rows.length;
 }
 
-/** Instances that ended before `before`, oldest first, once what was run there is gone; both are in the audit still. */
+/** Deletes instances that ended before `before`, oldest first, after their commands. The audit keeps both. */
 export async function deleteInstances(
   sql: Sql,
   before: EpochMs,
@@ -286,7 +299,7 @@ export async function deleteNotices(sql: Sql, before: EpochMs, limit: number): P
   return rows.length;
 }
 
-/** Browsers whose session is over, and programs that nobody let in in time. */
+/** Deletes browser sessions that are over, and logins of programs that nobody allowed in time. */
 export async function deleteLogins(sql: Sql, before: EpochMs, limit: number): Promise<number> {
   const [row] = await sql.query<{ count: number }>(
     `with browsers as (
@@ -300,7 +313,7 @@ export async function deleteLogins(sql: Sql, before: EpochMs, limit: number): Pr
   return row?.count ?? 0;
 }
 
-/** Tokens that were revoked or expired before `before`, and that no browser's session refers to. */
+/** Deletes tokens that expired or were revoked before `before` and that no browser session refers to. */
 export async function deleteTokens(sql: Sql, before: EpochMs, limit: number): Promise<number> {
   const rows = await sql.query(
     `delete from api_token where id in (

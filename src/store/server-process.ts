@@ -1,11 +1,13 @@
 /**
  * The process of a PostgreSQL server, whoever started it.
  *
- *   child   of this program: its end is an event
- *   left    by a coordinator that was killed: no child of ours, so its end can only be seen by looking (IS_GONE_EVERY). It is told from
- *           another process that later got the same number by its command line, which names the cluster (where the system shows it: /proc)
- *   backends of a server that was killed: they end by themselves, but not before the statement that they are at; as long as one
- *           lives, no other server can start on its cluster. They are known by the folder that they run in (/proc)
+ *   child     a child of this program: its end is an event.
+ *   left      by a coordinator that was killed. It is no child of ours, so its end can only be seen by looking
+ *             (IS_GONE_EVERY). Its command line, which names the cluster, tells it from a later process with the same
+ *             number (in /proc, where the system has that).
+ *   backends  of a server that was killed. They end by themselves, but only after their present statement. While one
+ *             of them lives, no other server can start on the cluster. They are found by the folder that they run in
+ *             (/proc).
  */
 import type { ChildProcess } from "node:child_process";
 import { readdir, readFile, readlink, realpath } from "node:fs/promises";
@@ -17,18 +19,21 @@ import { type Ms, ms, seconds } from "../farm/ids.ts";
 
 const IS_GONE_EVERY: Ms = ms(100);
 const STOP_LIMIT: Ms = seconds(30);
-/** Longer than any statement of ours may take (connection.ts STATEMENT_LIMIT), for a backend that hears of nothing before its end. */
+/**
+ * How long backends may take to end: longer than any statement of ours (connection.ts STATEMENT_LIMIT), since a backend
+ * may learn that its server is gone only when its statement ends.
+ */
 const BACKENDS_LIMIT: Ms = seconds(60);
 
 export interface ServerProcess {
-  /** Undefined: it could not be started. */
+  /** The process id. Undefined: the server could not be started. */
   readonly pid: number | undefined;
   isGone(): Promise<boolean>;
-  /** Resolves once it is gone, with what is known of how it ended. */
+  /** Resolves once the process is gone, with what is known of how it ended. */
   ended(): Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>;
 }
 
-/** The server that `child` is. */
+/** The server that this program started as `child`. */
 export function serverChild(child: ChildProcess): ServerProcess {
   const isGone = () => child.pid === undefined || child.exitCode !== null || child.signalCode !== null;
   return {
@@ -41,7 +46,7 @@ export function serverChild(child: ChildProcess): ServerProcess {
   };
 }
 
-/** The server that runs on `cluster`, started by somebody else. */
+/** The server that runs on `cluster` and was started by another program. Undefined: there is none. */
 export async function serverLeft(
   cluster: string,
   clock: Clock,
@@ -61,18 +66,24 @@ export async function serverLeft(
   };
 }
 
-/** Whether process `pid` was started by just this command and runs the program that is there now, not one that was there before an upgrade. */
+/**
+ * Whether process `pid` was started by exactly this command and runs the program that is installed now, not one from
+ * before an upgrade.
+ */
 export async function runsCommand(pid: number, program: string, args: readonly string[]): Promise<boolean> {
   try {
     const command = await readFile(`/proc/${pid}/cmdline`, "utf8");
-    const running = await readlink(`/proc/${pid}/exe`); // of a file that was replaced it says "(deleted)"
+    const running = await readlink(`/proc/${pid}/exe`); // "(deleted)" is appended if the file was replaced
     return command === [program, ...args, ""].join("\0") && running === (await realpath(program));
   } catch {
-    return false; // another system, or not ours to look at
+    return false; // another system, or a process that we may not look at
   }
 }
 
-/** Asks the server to stop fast, keeping every commit; after STOP_LIMIT insists (it then recovers at its next start). */
+/**
+ * Asks the server to stop fast, which keeps every commit. After STOP_LIMIT it makes the server quit at once; that
+ * server then recovers at its next start.
+ */
 export async function stopServer(server: ServerProcess, clock: Clock): Promise<void> {
   for (const signal of ["SIGINT", "SIGQUIT"] as const) {
     signalServer(server, signal);
@@ -86,7 +97,10 @@ export async function stopServer(server: ServerProcess, clock: Clock): Promise<v
   );
 }
 
-/** Waits for backends on `cluster`, whose server has ended, telling them to end. Throws `timed-out` naming those that stay. */
+/**
+ * Tells the backends of an ended server on `cluster` to end, and waits for that. Throws `timed-out` naming those that
+ * stay.
+ */
 export async function backendsEnded(cluster: string, clock: Clock, log: Log): Promise<void> {
   const limit = clock.monotonic() + BACKENDS_LIMIT;
   for (let told = ""; ; ) {
@@ -108,7 +122,10 @@ export async function backendsEnded(cluster: string, clock: Clock, log: Log): Pr
   }
 }
 
-/** PostgreSQL processes that run in the folder `cluster`, as all do that belong to it; none where the system does not show them. */
+/**
+ * PostgreSQL processes that run in the folder `cluster`, as all of its processes do. Empty where the system does not
+ * show them.
+ */
 async function processesIn(cluster: string): Promise<number[]> {
   const folder = await realpath(cluster);
   const pids = (await readdir("/proc").catch(() => [])).filter((name) => /^\d+$/.test(name));
@@ -117,7 +134,7 @@ async function processesIn(cluster: string): Promise<number[]> {
       if ((await readlink(`/proc/${pid}/cwd`)) !== folder) return false;
       return /^postgres\b/.test(basename(await readlink(`/proc/${pid}/exe`)));
     } catch {
-      return false; // it ended meanwhile, or is somebody else's
+      return false; // it has ended meanwhile, or belongs to somebody else
     }
   };
   const found = await Promise.all(pids.map(async (pid) => ((await runsHere(pid)) ? [Number(pid)] : [])));
@@ -129,11 +146,11 @@ export function signalServer({ pid }: Pick<ServerProcess, "pid">, signal: NodeJS
   try {
     process.kill(pid, signal);
   } catch {
-    // it ended meanwhile
+    // it has ended meanwhile
   }
 }
 
-/** One that is dying shows no command line any more, but PostgreSQL counts it as running until it is quite gone. */
+/** A dying process shows no command line any more, but PostgreSQL counts it as running until it is gone. */
 async function isServerOf(pid: number, cluster: string): Promise<boolean> {
   if (!isAlive(pid)) return false;
   const command = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => undefined);

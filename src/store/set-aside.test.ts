@@ -33,7 +33,7 @@ async function want(sql: Sql, now: EpochMs): Promise<void> {
 
 type Fate = "own failure" | "not its fault" | "success" | "failure";
 
-/** A build on `machine` that ends so; false: the machine was given none. */
+/** Runs a build on `machine` that ends with `fate`. False: the machine was given none. */
 async function build(sql: Sql, machine: TestMachine, fate: Fate, now: EpochMs): Promise<boolean> {
   await want(sql, now);
   const { lease } = await claimLease(sql, machine.id, now);
@@ -70,7 +70,7 @@ async function build(sql: Sql, machine: TestMachine, fate: Fate, now: EpochMs): 
 
 type Helped = "own failure" | "not its fault" | "ran a group";
 
-/** A helper's lease on `machine` that ends so, of the build that was made last. */
+/** Gives `machine` a helper's lease of the latest build, and ends it with `fate`. */
 async function help(sql: Sql, machine: TestMachine, fate: Helped, now: EpochMs): Promise<void> {
   await sql.query(
     `with b as (
@@ -191,7 +191,7 @@ test("it is probed when its time has come, set aside for twice as long each time
   const lease = await probeOf(sql, now);
   await endProbe(sql, lease?.id ?? (0 as never), board.machineId, null, now);
   expect((await aside(sql, board))?.at).toBeNull();
-  expect(await build(sql, board, "own failure", plus(now, ms(1)))).toBe(true); // what was before counts no more
+  expect(await build(sql, board, "own failure", plus(now, ms(1)))).toBe(true); // earlier failures do not count any more
   expect((await aside(sql, board))?.at).toBeNull();
 });
 

@@ -5,10 +5,11 @@
  *   set aside  -until has passed-> probed; well again, or set aside for twice as long
  *   set aside  -an operator says so-> well
  *
- * What happened is read from the attempts and from the helpers, so nothing is counted twice and nothing is forgotten. An own failure is one
- * that the machine caused (`machine_fault`); what says nothing about it (canceled, the source missing, the farm's restart, a helper that
- * had nothing to do) stands between without counting. A machine that is set aside gets nothing by the claim (leases.ts); a probe holds a
- * lease like any other work.
+ * The history is read from the attempts and the helpers, so nothing is counted twice or forgotten. An own failure is
+ * one that the machine caused (`machine_fault`). Work that says nothing about the machine does not count: canceled, the
+ * source missing, the farm's restart, a helper that had nothing to do.
+ *
+ * The claim (leases.ts) gives nothing to a machine that is set aside. A probe holds a lease, like any other work.
  */
 import {
   type CoordinatorId,
@@ -26,17 +27,17 @@ import type { Held } from "./leases.ts";
 import type { Drained } from "./machines.ts";
 import { at, type Sql } from "./sql.ts";
 
-/** Own failures in a row that set a machine aside. */
+/** How many own failures in a row set a machine aside. */
 export const FAILURES = 3;
-/** How long a machine is set aside for the first time; twice as long each time, up to LONGEST. */
+/** How long a machine is set aside the first time. Each further time it is twice as long, up to LONGEST. */
 export const FIRST: Ms = minutes(5);
 export const LONGEST: Ms = ms(86_400_000);
 
-/** $n times the machine was set aside in a row, the present one included -> for how long, as SQL. */
+/** SQL for how long a machine is set aside the `times`th time in a row. */
 const SPAN = (times: string) =>
   `make_interval(secs => least(${LONGEST / 1000}, ${FIRST / 1000} * power(2, least(${times}, 20) - 1)))`;
 
-/** What the machine `m` did last, newest first, as far as it says something about it. */
+/** The last work of machine `m` that says something about it, newest first. */
 const LATEST = `
   select machine_fault from (
     (select machine_fault, ended_at, lease_id from attempt
@@ -47,7 +48,10 @@ const LATEST = `
      where machine_id = m.id and machine_fault is not null and ended_at > m.since order by ended_at desc, lease_id desc limit ${FAILURES})
   ) work order by ended_at desc, lease_id desc limit ${FAILURES}`;
 
-/** To be called when something has just ended by the fault of `machine`, for `reason`: sets it aside if that was once too often. */
+/**
+ * Sets `machine` aside if it has failed too often in a row. Call this when something has just ended by its fault, for
+ * `reason`.
+ */
 export async function setAsideIfFailing(sql: Sql, machine: MachineId, reason: string, now: EpochMs): Promise<void> {
   await sql.query(
     `with known as (
@@ -72,12 +76,13 @@ export async function setAsideIfFailing(sql: Sql, machine: MachineId, reason: st
   );
 }
 
-/** Whose fault it is that a helper could not help: its machine went away or broke, or the farm could not give it the tree. */
+/** Why a helper could not help: its machine went away or broke, or the farm could not give it the tree. */
 export type HelperFault = "machine" | "farm";
 
 /**
- * Ends the lease of a helper, if the end of its build has not. Where that is not its machine's fault it speaks for the machine if a group
- * of tests ended on it. Nothing happens a second time, or when the lease was adopted before.
+ * Ends the lease of a helper, unless the end of its build has done so, and notes how it went. Without a fault of the
+ * machine, a group of tests that ended on it counts in its favour. Nothing happens a second time, or when another
+ * session has adopted the lease.
  */
 export async function endHelper(
   sql: Sql,
@@ -108,8 +113,8 @@ export async function endHelper(
 }
 
 /**
- * Holds a lease to probe each machine whose time has come, which has a free session at `coordinator` and is not drained. Meanwhile, and in case that
- * this coordinator dies, nobody else probes it for `limit`.
+ * Holds a lease to probe each machine that is due, has a free session at `coordinator` and is not drained. For `limit`,
+ * nobody else probes it, also if this coordinator dies.
  */
 export async function wantProbes(sql: Sql, coordinator: CoordinatorId, limit: Ms, now: EpochMs): Promise<void> {
   await sql.query(
@@ -134,7 +139,10 @@ export async function wantProbes(sql: Sql, coordinator: CoordinatorId, limit: Ms
   );
 }
 
-/** How a probe went: null: well; otherwise what failed. The machine comes back, or is set aside for longer; the lease ends. */
+/**
+ * Stores the result of a probe, `error` or null when the machine is well. The machine comes back, or is set aside for
+ * longer. The lease ends.
+ */
 export async function endProbe(
   sql: Sql,
   lease: LeaseId,
@@ -157,7 +165,10 @@ export async function endProbe(
   );
 }
 
-/** The lease of a probe that could not begin, or was broken off by us: looked at again soon, nothing learnt. */
+/**
+ * Ends the lease of a probe that could not begin, or that we broke off. Nothing is known of the machine; it is probed
+ * again soon.
+ */
 export async function dropProbe(
   sql: Sql,
   lease: LeaseId,
@@ -174,7 +185,10 @@ export async function dropProbe(
   );
 }
 
-/** An operator trusts the machine again. Undefined: no such machine; nothing changes when it is not set aside. */
+/**
+ * Makes a machine well again because an operator says so. Changes nothing when it is not set aside. Undefined: there is
+ * no such machine.
+ */
 export async function readmitMachine(sql: Sql, id: MachineId, now: EpochMs): Promise<Drained | undefined> {
   const rows = await sql.query<Drained>(
     `update machine set

@@ -1,8 +1,8 @@
 /**
- * Snapshots in the database: which blob is the tree of a commit, made by a builder in one way.
+ * Snapshots in the database: which blob holds the tree of a commit, made by a builder in one way.
  *
- * There is at most one per key, and its row says what its bytes must be. Whoever finds that they are not deletes the row; the next
- * attempt makes it anew.
+ * There is at most one per key, and its row says what its bytes must be. A reader that finds other bytes deletes the
+ * row, and the next attempt makes the snapshot again.
  */
 import { type AttemptId, type BuildId, buildId, type CoordinatorId, type EpochMs, epochMs } from "../farm/ids.ts";
 import { at, type Sql } from "./sql.ts";
@@ -10,28 +10,28 @@ import { at, type Sql } from "./sql.ts";
 export interface SnapshotKey {
   readonly commitId: number;
   readonly builder: string;
-  /** Digest of all in the recipe that decides what the tree becomes. */
+  /** The digest of everything in the recipe that decides what the tree contains. */
   readonly make: string;
 }
 
 export interface NewSnapshot extends SnapshotKey {
-  /** Key in blobs/. */
+  /** The key in blobs/. */
   readonly blob: string;
   readonly bytes: number;
-  /** Hex. */
+  /** In hex. */
   readonly sha256: string;
-  /** The one whose blobs/ it was written to. */
+  /** The coordinator whose blobs/ it was written to. */
   readonly coordinator: CoordinatorId;
   readonly build: BuildId;
-  /** Name of the machine that made it. */
+  /** The name of the machine that made it. */
   readonly machine: string;
   readonly expiresAt: EpochMs;
 }
 
 export interface Snapshot extends NewSnapshot {
-  /** The coordinator that has the blobs/ now: that one, or whichever was started after it on its folder. */
+  /** The coordinator that has these blobs/ now: the same one, or one that was started later on its folder. */
   readonly holder: CoordinatorId;
-  /** It has ended, and nobody was started on its folder since. */
+  /** The coordinator has ended, and none was started on its folder since then. */
   readonly away: boolean;
   readonly madeAt: EpochMs;
 }
@@ -48,13 +48,13 @@ interface SnapshotRow {
   expires_at: number;
 }
 
-/** The living coordinator that has the blobs of a `snapshot`, as SQL. */
+/** SQL for the living coordinator that has the blobs of a `snapshot`. */
 const HOLDER = `(
   select l.id from coordinator o join coordinator l on l.ended_at is null and (l.id = o.id or l.folder = o.folder)
   where o.id = snapshot.coordinator_id order by l.started_at desc limit 1
 )`;
 
-/** One that has not expired. */
+/** The snapshot of this key, if it has not expired. */
 export async function findSnapshot(sql: Sql, key: SnapshotKey, now: EpochMs): Promise<Snapshot | undefined> {
   const [row] = await sql.query<SnapshotRow>(
     `select blob, bytes, sha256, coordinator_id, build_id, machine, made_at, expires_at, ${HOLDER} as holder
@@ -79,7 +79,7 @@ export async function findSnapshot(sql: Sql, key: SnapshotKey, now: EpochMs): Pr
   };
 }
 
-/** The newest that `builder` has kept of a commit, however it made it. */
+/** The newest snapshot of a commit by `builder`, made in any way. */
 export async function newestSnapshot(
   sql: Sql,
   of: { readonly repo: string; readonly hash: string; readonly builder: string },
@@ -93,7 +93,7 @@ export async function newestSnapshot(
   return row && findSnapshot(sql, { commitId: row.id, builder: of.builder, make: row.make }, now);
 }
 
-/** False: there is another one of the same key that has not expired, and whose holder lives. */
+/** False: there is another snapshot of the same key that has not expired and whose holder lives. */
 export async function insertSnapshot(sql: Sql, snapshot: NewSnapshot, now: EpochMs): Promise<boolean> {
   const [row] = await sql.query<{ ours: boolean }>(
     `with made as (
@@ -123,7 +123,7 @@ export async function insertSnapshot(sql: Sql, snapshot: NewSnapshot, now: Epoch
   return row?.ours ?? false;
 }
 
-/** What is used lives on until `expiresAt` at least. */
+/** Notes that a snapshot was used: it is kept at least until `expiresAt`. */
 export async function snapshotUsed(sql: Sql, blob: string, expiresAt: EpochMs, now: EpochMs): Promise<void> {
   await sql.query(
     `update snapshot set used_at = $3, uses = uses + 1, expires_at = greatest(expires_at, $2)
@@ -136,7 +136,7 @@ export async function deleteSnapshot(sql: Sql, blob: string): Promise<void> {
   await sql.query("delete from snapshot where blob = $1", [blob]);
 }
 
-/** Deletes at most `limit` rows that have expired, the oldest first; their blobs are the caller's to delete. */
+/** Deletes at most `limit` rows that have expired, the oldest first. The caller must delete their blobs. */
 export async function deleteExpiredSnapshots(sql: Sql, limit: number, now: EpochMs): Promise<string[]> {
   const rows = await sql.query<{ blob: string }>(
     `delete from snapshot where blob in (
@@ -147,7 +147,7 @@ export async function deleteExpiredSnapshots(sql: Sql, limit: number, now: Epoch
   return rows.map(({ blob }) => blob);
 }
 
-/** Those of `blobs` that no row has. */
+/** Those of `blobs` that no row refers to. */
 export async function blobsWithoutSnapshot(sql: Sql, blobs: readonly string[]): Promise<string[]> {
   const rows = await sql.query<{ blob: string }>(
     `select blob from unnest($1::text[]) as blob where not exists (select from snapshot where snapshot.blob = blob.blob)`,
@@ -157,8 +157,9 @@ export async function blobsWithoutSnapshot(sql: Sql, blobs: readonly string[]): 
 }
 
 /**
- * The rows of an attempt that is at its step 0: from a snapshot, that step is called so and those that make the tree, named `steps`, have
- * none; from the source they have. Repeating is harmless. False: the attempt is not live in `epoch` any more.
+ * Changes the rows of an attempt that is at its step 0. From a snapshot, that step is called "snapshot", and the steps
+ * that make the tree, named `steps`, have no rows. From the source, they have rows. Repeating is harmless. False: the
+ * attempt is not live in `epoch` any more.
  */
 export async function layOutAttempt(
   sql: Sql,
@@ -185,7 +186,7 @@ export async function layOutAttempt(
   return rows.length > 0;
 }
 
-/** For the page of the build. */
+/** Stores a note about the snapshot for the page of the build. */
 export async function noteSnapshot(sql: Sql, attempt: AttemptId, note: string): Promise<void> {
   await sql.query("update attempt set snapshot_note = $2 where id = $1", [attempt, note]);
 }

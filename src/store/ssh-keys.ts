@@ -1,4 +1,4 @@
-/** Keys of the ssh gateway, sealed. Whoever comes first makes one; everybody gets that. */
+/** Keys of the ssh gateway, sealed. The first coordinator makes one; all coordinators use it. */
 import type { EpochMs } from "../farm/ids.ts";
 import { at, type Sql } from "./sql.ts";
 
@@ -10,7 +10,7 @@ export async function keptSshKey(sql: Sql, name: string, sealer: string): Promis
   return row?.sealed;
 }
 
-/** Keeps it unless there is one already. */
+/** Stores the key unless there is one already. Returns the stored one. */
 export async function keepSshKey(
   sql: Sql,
   key: { readonly name: string; readonly sealer: string; readonly sealed: Uint8Array },

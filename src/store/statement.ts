@@ -1,17 +1,19 @@
 /**
- * SQL text with its values in place, so that nobody counts parameters: `where id = ${id}` is sent as `where id = $1`, and the value beside it.
- * A part of a statement is written in the same way, and brings its values to wherever it is put:
+ * SQL text with its values in place, so that nobody counts parameters: `where id = ${id}` is sent as `where id = $1`,
+ * with the value beside it. A part of a statement is written in the same way, and brings its values along:
  *
  *   const live = part`live as (select id from attempt where id = ${attempt} for update)`;
- *   await sql.query(...statement`with ${live} update step set status = ${status} from live where attempt_id = live.id`);
+ *   await sql.query(
+ *     ...statement`with ${live} update step set status = ${status} from live where attempt_id = live.id`,
+ *   );
  *
- * Always: the text depends on the parts alone, never on a value, so it is prepared once per connection. A value that stands in two places is
- * two parameters, so each place must tell its type.
+ * The text depends on the parts alone, never on a value, so it is prepared once per connection. A value that stands in
+ * two places becomes two parameters, so each place must make the type clear.
  */
 
-/** A part of a statement: its text, cut where the values come. Made by `part` only. */
+/** A part of a statement: its text, cut where the values go. Only `part` makes one. */
 class Part {
-  /** One more than there are values. */
+  /** There is one text more than there are values. */
   readonly texts: readonly string[];
   readonly values: readonly unknown[];
 
@@ -35,7 +37,7 @@ export function part(strings: TemplateStringsArray, ...given: readonly unknown[]
   return new Part(texts, values);
 }
 
-/** What Sql.query() takes. */
+/** The arguments for Sql.query(). */
 export function statement(
   strings: TemplateStringsArray,
   ...given: readonly unknown[]

@@ -1,4 +1,7 @@
-/** Builds that a newer commit of their branch overtook, and builds that nobody needs any more: found, and ended as `skipped`. */
+/**
+ * Finds builds that a newer commit of their branch overtook, and builds that nobody needs any more, and ends them as
+ * `skipped`.
+ */
 import { type BuildId, buildId, type EpochMs } from "../farm/ids.ts";
 import { type BuildRef, buildRef } from "./builds.ts";
 import { endTests, lockTests } from "./left-tests.ts";
@@ -11,7 +14,7 @@ export interface WaitingBuild {
   readonly hostType: string;
 }
 
-/** Those of a branch, newest commit first; commits that are not on it any more come last. */
+/** Such builds of a branch, newest commit first. Commits that are not on the branch any more come last. */
 export async function overtakenBuilds(
   sql: Sql,
   repo: string,
@@ -32,8 +35,9 @@ export async function overtakenBuilds(
 }
 
 /**
- * Those that wait, and that only a branch which is gone wanted: of commits that no other branch has, and with that branch of another
- * repository. Whether they have begun before does not matter; what somebody asked for stays.
+ * Waiting builds that only a branch needed which is gone: builds of commits that no other branch has, and builds of
+ * pairs with that branch of another repository. It does not matter whether they have begun before. A build that
+ * somebody asked for is not among them.
  */
 export async function buildsOfGone(sql: Sql, repo: string, branch: string): Promise<BuildId[]> {
   const rows = await sql.query<{ id: number }>(
@@ -48,7 +52,10 @@ export async function buildsOfGone(sql: Sql, repo: string, branch: string): Prom
   return rows.map((row) => buildId(row.id));
 }
 
-/** Of each host type: machines that are free now and would be given work, less the leases that wait for one, those of `except` not counted. */
+/**
+ * For each host type, how many machines are free now and may get work, less the number of leases that wait for one.
+ * Leases of the builds `except` do not count.
+ */
 export async function spareMachines(
   sql: Sql,
   hostTypes: readonly string[],
@@ -78,9 +85,10 @@ export async function skipBuilds(
 ): Promise<BuildRef[]> {
   if (builds.length === 0) return [];
   return sql.tx(async (tx) => {
-    // One that was begun by an attempt that was lost may have tests, and helpers that run them.
+    // A build whose earlier attempt was lost may have tests, and helpers that run them.
     await lockTests(tx, { builds });
-    // The attempt first, as everywhere. A lease that is claimed at this moment is waited for, and then its build is not skipped.
+    // The attempt is locked first, as everywhere. This waits for a claim that takes the lease at this moment, and then
+    // the build is not skipped.
     const locked = await tx.query<{ id: number }>(
       `select a.build_id as id from attempt a join lease l on l.id = a.lease_id join build b on b.id = a.build_id
        where a.build_id = any ($1::bigint[]) and a.state = 'waiting' and l.state = 'wanted' and b.requested_by is null

@@ -1,11 +1,11 @@
-/** Real time. Only programs' main wires it; everything below takes a Clock. */
+/** Real time. Only the main of a program uses it; everything below takes a Clock. */
 import type { Clock } from "../farm/clock.ts";
 import { epochMs } from "../farm/ids.ts";
 
 export const systemClock: Clock = {
   now: () => epochMs(Date.now()),
   monotonic: () => performance.now(),
-  // Not that of node:timers, which makes an error of its own, stack and all, for each of the many waits that end early.
+  // Not the one of node:timers, which makes an error with a stack for each of the many waits that end early.
   sleep: (span, signal) =>
     new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(signal.reason);

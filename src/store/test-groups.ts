@@ -1,4 +1,7 @@
-/** Groups of tests that machines run: handed out, once more when they are slow, and found again by whoever goes on with one. */
+/**
+ * Groups of tests that machines run: chosen for a machine, chosen again when they are slow, and found again when
+ * another driver goes on with one.
+ */
 import { durationText } from "../farm/duration-text.ts";
 import { type EpochMs, epochMs, logId, ms } from "../farm/ids.ts";
 import { nextGroup, slowAfter, type TestsLeft, type WaitingTest } from "../schedule/test-groups.ts";
@@ -8,7 +11,7 @@ import { statement } from "./statement.ts";
 import { againLine, linesStored, slowLine } from "./test-lines.ts";
 import type { TestWorker, Turn } from "./test-run.ts";
 
-/** The longest of what waits, of which a group is chosen. */
+/** How many waiting tests, the longest ones, a group is chosen from. */
 const OFFERED = 1000;
 
 export interface TestGroup {
@@ -16,18 +19,23 @@ export interface TestGroup {
   readonly log: OpenLog;
   readonly nonce: string;
   readonly tests: readonly GroupTest[];
-  /** Whether all reports of earlier groups were removed for it; null: nobody has tried, and its command has not begun. */
+  /**
+   * Whether all reports of earlier groups were removed. Null: nobody has tried, and the group's command has not begun.
+   */
   readonly reportsRemoved: boolean | null;
 }
 
 export interface GroupTest {
   readonly number: number;
   readonly name: string;
-  /** null: it never ran before. */
+  /** Null: the test never ran before. */
   readonly expectedMs: number | null;
 }
 
-/** The group that `lease` was given and has not told the end of. From now on whoever drives it in `epoch` writes its log. */
+/**
+ * The group that `lease` was given and whose end is not stored. From now on the driver of `epoch` writes its log.
+ * Undefined: there is none.
+ */
 export async function heldGroup(
   sql: Sql,
   { lease, epoch }: Pick<TestWorker, "lease" | "epoch">,
@@ -60,7 +68,10 @@ export async function heldGroup(
   return { id, log: { id: logId(row.log_id), epoch, length, lines }, nonce, tests, reportsRemoved };
 }
 
-/** Before the command of a group begins: the reports of earlier ones were removed, `all` of them or not. False: others drive it by now. */
+/**
+ * Notes, before the command of a group begins, that the reports of earlier ones were removed: `all` of them or not.
+ * False: another driver has the group.
+ */
 export async function storeReportsRemoved(sql: Sql, { id, log }: TestGroup, all: boolean): Promise<boolean> {
   const [row] = await sql.query(
     `update test_group set reports_removed = $3 from lease l
@@ -71,11 +82,11 @@ export async function storeReportsRemoved(sql: Sql, { id, log }: TestGroup, all:
 }
 
 interface OfferedTest extends WaitingTest {
-  /** It has failed, and runs once more. */
+  /** The test has failed, and runs once more. */
   readonly failed: boolean;
 }
 
-/** What the machine whose turn it is runs next; nothing when there is nothing for it now. */
+/** The tests that the machine of this turn runs next. Empty when there are none for it now. */
 export async function chooseNext(turn: Turn, elsewhere: boolean): Promise<GroupTest[]> {
   const { tx, run, worker, now } = turn;
   if (run.waiting === 0) return [];
@@ -87,7 +98,7 @@ export async function chooseNext(turn: Turn, elsewhere: boolean): Promise<GroupT
   return tests;
 }
 
-/** Those that this machine runs next, in the order in which it is told of them. */
+/** Those of `offered` that this machine runs next, in their order. */
 function choose<T extends WaitingTest>(
   { run, rules }: Turn,
   offered: readonly T[],
@@ -101,7 +112,7 @@ function choose<T extends WaitingTest>(
   return numbers.flatMap((number) => byNumber.get(number) ?? []);
 }
 
-/** Says of tests that failed where each runs again. */
+/** Lines that say, for tests which failed, where each runs again. */
 async function againLines(tx: Sql, worker: TestWorker, numbers: readonly number[]): Promise<string[]> {
   const failed = await tx.query<{ name: string; failed_on: string; again_on: string }>(
     `select t.name, m.name as failed_on, (select name from machine where id = $3) as again_on
@@ -112,7 +123,10 @@ async function againLines(tx: Sql, worker: TestWorker, numbers: readonly number[
   return failed.map(({ name, failed_on, again_on }) => againLine(name, failed_on, again_on));
 }
 
-/** The end of a turn: the sums, what was said, and `chosen` as a group that the machine runs from now on; undefined when that is nothing. */
+/**
+ * Ends a turn: stores the sums, the lines, and `chosen` as a group that the machine runs from now on. Returns the
+ * group; undefined when `chosen` is empty.
+ */
 export async function storeTurn(
   { tx, run, worker, rules: { nonce }, now, said }: Turn,
   chosen: readonly GroupTest[],
@@ -139,11 +153,11 @@ interface SlowTest extends WaitingTest {
   readonly startedAt: number;
   readonly group: number;
   readonly machine: string;
-  /** Whose turn it is. */
+  /** The name of the machine whose turn it is. */
   readonly here: string;
 }
 
-/** What other machines run for longer than it should take, and when there is more of it. */
+/** Tests that other machines have run for too long, and when further ones will count as slow. */
 interface SlowTests {
   readonly tests: readonly SlowTest[];
   readonly next: EpochMs | null;
@@ -172,7 +186,9 @@ export async function slowTests({ tx, run, worker, rules: { spec }, now }: Turn)
   };
 }
 
-/** Some of what is slow once more, for the machine whose turn it is; the sums stay, since it is running already. */
+/**
+ * Chooses some slow tests for the machine of this turn, too. The sums stay as they are, since these tests already run.
+ */
 export function chooseSlow(turn: Turn, slow: readonly SlowTest[]): GroupTest[] {
   const knownMs = slow.reduce((sum, { expectedMs }) => sum + (expectedMs ?? 0), 0);
   const unknown = slow.filter(({ expectedMs }) => expectedMs === null).length;
@@ -181,7 +197,7 @@ export function chooseSlow(turn: Turn, slow: readonly SlowTest[]): GroupTest[] {
   return again;
 }
 
-/** One for each group of which something runs once more. */
+/** One line for each group with tests that run once more. */
 function slowLines(again: readonly SlowTest[], now: EpochMs): string[] {
   return [...Map.groupBy(again, ({ group }) => group).values()].flatMap(([first, ...others]) => {
     if (first === undefined) return [];
@@ -191,8 +207,8 @@ function slowLines(again: readonly SlowTest[], now: EpochMs): string[] {
 }
 
 /**
- * $1 build, $2 machine, $3 now, $4 whether to take what avoids this machine, $5 how many of each kind. Each in the order of the index, as
- * it says it.
+ * The tests that a machine may run: $1 build, $2 machine, $3 now, $4 whether to include tests that avoid this machine,
+ * $5 how many of each kind. The order of each part is written exactly as in its index.
  */
 export const OFFER: string = `
 (select number, name, expected_ms as "expectedMs", alone, failures > 0 as failed from test
@@ -205,7 +221,7 @@ union all
 
 /** Tests that wait for another machine than the one whose turn it is. */
 export interface KeptTests {
-  /** The one that may run here after all before the others, and when. */
+  /** The test that may run here first after all, at `until`. */
   readonly name: string;
   readonly until: EpochMs;
   readonly count: number;

@@ -18,7 +18,7 @@ function say(sql: Sql, lines: readonly string[]): Promise<unknown> {
   return sql.query(...statement`with ${linesStored(build, lines)} select`);
 }
 
-/** The log has `length` bytes from now on. */
+/** Makes `length` bytes of the log stored. */
 async function stored({ sql }: TestDatabase, log: OpenLog, length: number): Promise<void> {
   const chunk = {
     at: log.length,

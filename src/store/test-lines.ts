@@ -1,28 +1,30 @@
 /**
- * What the log of a build's tests is to tell of them: of every machine, in the order in which it happened, each line once.
+ * Lines for the log of a build's tests: about every machine, in the order of events, each line once.
  *
  *   to tell -taken by the driver of the build's own machine-> on its way -that log has all of it-> gone
  *   on its way -its driver is gone before the log had it-> to tell
  *
- * A line is stored by the turn that makes it true (test-turn.ts), on whichever coordinator, and the log has one writer, so that one takes
- * what there is whenever it looks. It notes to which byte of its log each line will come; whether the line got there, the log's own length
- * says, to whoever goes on with that log and to the attempt after it. When helpers ended the build and nobody drives its own machine, the
- * log that was left gets the rest as it is ended. Where the attempt's driver had ended it and no other attempt came to its tests, nothing tells
- * of what came after.
+ * The turn that makes a line true stores it (test-turn.ts), on any coordinator. The log has one writer, so that writer
+ * fetches the lines whenever it looks. It notes at which byte of its log each line will end. The stored length of the
+ * log then tells whether the line got there; the next writer of that log and the next attempt go by it.
+ *
+ * When helpers ended the build and nobody drives its own machine, the log that was left gets the remaining lines when
+ * it is ended. When the attempt's driver had already ended its log and no other attempt reached its tests, later lines
+ * are told nowhere.
  */
 import { type BuildId, type EpochMs, type LogId, logId } from "../farm/ids.ts";
 import { endLog, type OpenLog } from "./logs.ts";
 import { at, type Sql } from "./sql.ts";
 import { type Part, part } from "./statement.ts";
 
-/** Of a test's name, in a sentence. */
+/** How many characters of a test's name a sentence shows. */
 const NAME_SHOWN = 200;
-/** Of the names of failed tests, in a line. */
+/** How many names of failed tests a line shows. */
 const NAMED = 10;
 
 /**
- * Stores what is to be told after all that is stored already, as a common table expression. To be executed while the tests of the build are
- * locked.
+ * Stores lines after all that are stored already, as a common table expression. To be executed while the tests of the
+ * build are locked.
  */
 export function linesStored(build: BuildId, lines: readonly string[]): Part {
   return part`lines as (
@@ -32,8 +34,8 @@ export function linesStored(build: BuildId, lines: readonly string[]): Part {
 }
 
 /**
- * What is to be told next in `log`, whose writer wants byte `next`; it must write this at once. Nothing for a writer that was cut off. Calling
- * it again when an answer got lost gives the same lines, since their bytes were not written.
+ * The next lines for log `id`, whose writer writes byte `next` next and must write them at once. Empty for a writer
+ * that was cut off. If an answer got lost, a second call gives the same lines, since their bytes were not written.
  */
 export async function takeLines(
   sql: Sql,
@@ -62,8 +64,8 @@ export async function takeLines(
 }
 
 /**
- * Ends the logs of tests whose build ended before `before`, with all that was still to be told; whoever wrote them is gone. Returns them. What
- * was interrupted is done again, and comes to the same.
+ * Ends the logs of tests whose build ended before `before`, with all lines that were still to be told, since their
+ * writers are gone. Returns the logs. An interrupted call is done again, with the same result.
  */
 export async function endLeftTestLogs(sql: Sql, before: EpochMs): Promise<LogId[]> {
   const left = await sql.query<{ build: BuildId; id: number; epoch: number; length: number; lines: number }>(
@@ -83,20 +85,22 @@ export async function endLeftTestLogs(sql: Sql, before: EpochMs): Promise<LogId[
   return left.map(({ id }) => logId(id));
 }
 
-/** What the turn that settled a group says of its tests. */
+/** A test of a group, as the turn that settled the group knows it. */
 export interface SettledTest {
   readonly name: string;
   readonly state: "waiting" | "ended";
   readonly outcome: string | null;
   readonly failures: number;
-  /** What came of it could not be read in time. */
+  /** The result could not be read in time. */
   readonly lost: boolean;
-  /** Machines: where it failed first, and where it has just run. */
+  /** Names of machines: where the test failed first, and where it has just run. */
   readonly failedOn: string | null;
   readonly ranOn: string;
 }
 
-/** `group` says who ran what, and how it ended; `of` is how many tests it had. */
+/**
+ * The lines about a group that has ended. `group` says who ran what and how it ended; `of` is how many tests it had.
+ */
 export function settledLines(group: string, of: number, tests: readonly SettledTest[]): string[] {
   if (tests.length === 0) return [`${group}; others had run its tests before\n`];
   const failed = tests.filter(({ failures, outcome }) => failures > 0 && outcome !== "flaky");
@@ -110,7 +114,7 @@ export function settledLines(group: string, of: number, tests: readonly SettledT
   return [`${parts.join("; ")}\n`, ...tests.flatMap(outcomeLine)];
 }
 
-/** What came of running a test once more, or why that is not done. */
+/** The result of running a test once more, or why it does not run again. */
 function outcomeLine({ name, outcome, failures, failedOn, ranOn }: SettledTest): string[] {
   if (outcome === "flaky") return [`flaky: ${shown(name)} failed on ${failedOn} and passed on ${ranOn}\n`];
   if (outcome !== "failure") return [];
@@ -122,7 +126,7 @@ export function againLine(name: string, failedOn: string, again: string): string
   return `failed: ${shown(name)} on ${failedOn}, runs again ${failedOn === again ? "there" : `on ${again}`}\n`;
 }
 
-/** Tests that run once more, since `machine` has been at them for longer than it should take. */
+/** The line about tests that run once more because `slow.machine` has run them for too long. */
 export function slowLine(slow: RunningGroup, span: string, again: string): string {
   return `slow: ${groupText(slow)} on ${slow.machine} for ${span}, ${slow.count === 1 ? "runs" : "run"} again on ${again}\n`;
 }
@@ -131,7 +135,7 @@ export function slowLine(slow: RunningGroup, span: string, again: string): strin
 export interface RunningGroup {
   readonly machine: string;
   readonly count: number;
-  /** A test of it. */
+  /** The name of one of its tests. */
   readonly first: string;
 }
 
@@ -152,12 +156,12 @@ export function lossesText(losses: number): string {
   return `${losses} machines were lost while they ran it, or too slow to tell what came of it`;
 }
 
-/** A test's name in a sentence. */
+/** A test's name as a sentence shows it. */
 export function shown(name: string): string {
   return name.length > NAME_SHOWN ? `${name.slice(0, NAME_SHOWN - 1)}…` : name;
 }
 
-/** Some of the names in a sentence, and how many more there are. */
+/** The names as a sentence shows them: some, and how many more there are. */
 export function listed(names: readonly string[]): string {
   const some = names.slice(0, NAMED).map(shown).join(", ");
   return names.length > NAMED ? `${some} and ${names.length - NAMED} more` : some;

@@ -1,12 +1,13 @@
 /**
- * The tests of a build as a whole: listed once, the sums of how they stand, and what a turn at them (test-turn.ts) works with.
+ * The tests of a build as a whole: listed once, the sums of how they stand, and the data for a turn at them
+ * (test-turn.ts).
  *
- * Whoever changes tests of a build holds the lock of this row, so the sums are right. They change in these ways only:
+ * Changing tests of a build requires the lock of this row, so the sums are right. They change in these ways only:
  *
- *   take    tests leave `waiting` for `running`
- *   leave   one that ran waits again, or has ended
- *   learn   one that never ran before has told what such a test takes
- *   stop    nothing more is begun
+ *   take    tests go from `waiting` to `running`
+ *   leave   a test that ran waits again, or has ended
+ *   learn   a test that never ran before shows how long such a test takes
+ *   stop    no further test begins
  */
 import type { TestsSpec } from "../farm/build.ts";
 import type { BuildId, EpochMs, LeaseId, MachineId, Ms } from "../farm/ids.ts";
@@ -18,7 +19,7 @@ import { type Part, part } from "./statement.ts";
 export interface TestWorker {
   readonly build: BuildId;
   readonly lease: LeaseId;
-  /** Of the lease: what a machine does that was adopted since counts for nothing. */
+  /** The epoch of the lease. If another session has adopted the lease since, what this machine does has no effect. */
   readonly epoch: number;
   readonly machine: MachineId;
 }
@@ -28,22 +29,22 @@ export interface TurnRules {
   readonly mostTests: number;
   readonly mostBytes: number;
   readonly helpers: number;
-  /** For so long after a failure another machine goes first, where there is one. */
+  /** How long other machines go first after a failure, if there are any. */
   readonly elsewhereFirst: Ms;
-  /** What signs the markers of the next group. */
+  /** The key that signs the markers of the next group. */
   readonly nonce: string;
-  /** False: the machine tells how its last group went, and is not used again. */
+  /** False: the machine only reports its last group, and gets no other. */
   readonly takes: boolean;
 }
 
-/** One machine's turn: all that it does while it holds the tests of its build. */
+/** One machine's turn: all that it does while it holds the lock of its build's tests. */
 export interface Turn {
   readonly tx: Sql;
   readonly run: TestRun;
   readonly worker: TestWorker;
   readonly rules: TurnRules;
   readonly now: EpochMs;
-  /** Lines that the log of the tests gets (test-lines.ts). */
+  /** Lines for the log of the tests (test-lines.ts). */
   readonly said: string[];
 }
 
@@ -61,8 +62,8 @@ export interface NewTest {
 }
 
 /**
- * Stores the tests of a build and what its log says of them, once: those that are there already stay as they are. False: the lease does not
- * hold a running attempt of the build any more, and nothing was stored.
+ * Stores the list of a build's tests and a line about it, once: a list that exists stays as it is. False: the lease
+ * does not hold a running attempt of the build any more, and nothing was stored.
  */
 export async function storeTests(
   sql: Sql,
@@ -104,7 +105,7 @@ export async function storeTests(
   return row?.live ?? false;
 }
 
-/** How the tests of a build stand; undefined while they are not listed. */
+/** How the tests of a build stand. Undefined while they are not listed. */
 export async function testCounts(sql: Sql, build: BuildId): Promise<TestCounts | undefined> {
   const [row] = await sql.query<TestCounts>(
     "select total, total - waiting - running as ended, failed, flaky from test_run where build_id = $1",
@@ -113,20 +114,23 @@ export async function testCounts(sql: Sql, build: BuildId): Promise<TestCounts |
   return row;
 }
 
-/** Who works for a build. */
+/** The machines that work for a build. */
 export interface Working {
-  /** 1 while the build's own attempt has a machine. One that is waited for to come back does not work, nor does a helper that is. */
+  /**
+   * 1 while the build's own attempt has a machine, otherwise 0. A machine that is away and waited for does not count,
+   * neither here nor as a helper.
+   */
   readonly main: number;
   readonly helpers: number;
-  /** Helpers' leases that wait for a machine. */
+  /** How many helpers' leases wait for a machine. */
   readonly wanted: number;
 }
 
-/** How one test stands that ran until now. */
+/** The new state of a test that was running until now. */
 export interface LeftRunning {
   readonly state: "waiting" | "ended";
   readonly outcome: string | null;
-  /** null: it never ran before. */
+  /** Null: the test never ran before. */
   readonly expectedMs: number | null;
 }
 
@@ -157,23 +161,23 @@ export class TestRun {
   readonly build: BuildId;
   readonly total: number;
   readonly ended: boolean;
-  /** The build is not over. */
+  /** The build has not ended. */
   readonly open: boolean;
   /** The lease that asks is held. */
   readonly held: boolean;
-  /** It has a group that it was given already. */
+  /** The lease that asks has a running group already. */
   readonly given: boolean;
-  /** A lease has ended that has one. */
+  /** A lease has ended while a group of it still counts as running. */
   readonly lost: boolean;
   readonly working: Working;
   #waiting: number;
   #running: number;
   #failed: number;
   #flaky: number;
-  /** What the tests that wait are expected to take, and how many of them never ran before. */
+  /** How long the waiting tests are expected to take, and how many of them never ran before. */
   #knownMs: number;
   #unknown: number;
-  /** How many of those have run in this build, and what they took. */
+  /** How many tests that never ran before this build have run in it, and how long they took. */
   #learned: number;
   #learnedMs: number;
   #stopped: boolean;
@@ -202,8 +206,10 @@ export class TestRun {
   }
 
   /**
-   * The tests of `build`, whose turns wait from now on, as they stand for `lease` that asks in `epoch` after it has run group `done`; undefined
-   * while they are not listed. The lock is a statement of its own: one that waits for a row has seen everything else before it waited.
+   * Locks the tests of `build` and reads them for `lease`, which asks in `epoch` after it has run group `done`.
+   * Undefined while they are not listed.
+   *
+   * The lock is a statement of its own: a statement that waits for a row has read everything else before it waited.
    */
   static async lock(
     tx: Sql,
@@ -242,7 +248,7 @@ export class TestRun {
     return this.#stopped;
   }
 
-  /** Helpers find what they start from. */
+  /** Helpers can get the tree that they start from. */
   get invited(): boolean {
     return this.#invited;
   }
@@ -252,7 +258,7 @@ export class TestRun {
     return { total: this.total, ended, failed: this.#failed, flaky: this.#flaky };
   }
 
-  /** All that waits: what it is known to take, and how many nobody knows that of. */
+  /** The tests that wait: how long they take as far as that is known, and for how many it is unknown. */
   get left(): { readonly knownMs: number; readonly unknown: number } {
     return { knownMs: this.#knownMs, unknown: this.#unknown };
   }
@@ -262,7 +268,7 @@ export class TestRun {
     return this.#running === 0 && (this.#waiting === 0 || this.#stopped);
   }
 
-  /** What a test that never ran is taken to need. */
+  /** How long a test that never ran is assumed to take. */
   unknownMs({ unknownMs }: Pick<TestsSpec, "unknownMs">): number {
     return unknownTime(unknownMs, this.#learned, this.#learnedMs);
   }
@@ -291,7 +297,7 @@ export class TestRun {
     this.#stopped = true;
   }
 
-  /** From now on helpers find what they start from. */
+  /** Notes that helpers can get the tree that they start from. */
   async invite(tx: Sql, now: EpochMs): Promise<void> {
     await tx.query("update test_run set helpers_from = coalesce(helpers_from, $2) where build_id = $1", [
       this.build,

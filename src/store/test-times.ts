@@ -1,17 +1,19 @@
-/** What tests took before, for the next builds to plan with. */
+/** How long tests took, for planning the next builds. */
 import type { BuildId, EpochMs } from "../farm/ids.ts";
 import { median } from "../schedule/test-groups.ts";
 import { at, type Sql } from "./sql.ts";
 import { type Part, part } from "./statement.ts";
 
-/** What is kept of each test's durations, per builder. */
+/** How many durations of each test are kept, per builder. */
 const RECENT = 9;
 
 /**
- * Names with what each is expected to take: the median of this builder's recent runs, else of the repository's other builders'. A run that was
- * timed with others, as a group, is a guess at each of them: it counts only where nothing was measured. Where a command never says
- * what each test took there is nothing but such guesses: their sum over a group is right, which is what groups are made by, and since groups
- * differ from build to build, each guess comes closer.
+ * How long each of `names` is expected to take: the median of this builder's recent runs, otherwise of the other
+ * builders of the repository.
+ *
+ * For a test that ran with others in a group, the time is a guess, which counts only where nothing was measured. A
+ * command that never reports the time of each test gives nothing but guesses. Their sum over a group is right, and
+ * groups are made by such sums. Since groups differ from build to build, each guess gets better.
  */
 export async function expectedTimes(
   sql: Sql,
@@ -41,14 +43,14 @@ export async function expectedTimes(
 export interface TimedTest {
   readonly name: string;
   readonly passed: boolean;
-  /** Measured; null: only its share of a group's time is known. */
+  /** The measured time. Null: only the test's share of a group's time is known. */
   readonly durationMs: number | null;
   readonly shareMs: number | null;
 }
 
 /**
- * Keeps what the tests `t` took (columns of a TimedTest) that have passed, as a common table expression. In the order of names, so that two
- * builds that end at once do not wait for each other crosswise.
+ * Stores how long those of the tests `t` took (columns of a TimedTest) that passed, as a common table expression. It
+ * goes by the order of names, so that two builds that end at once do not deadlock.
  */
 export function remembered(build: BuildId, now: EpochMs): Part {
   return part`times as (

@@ -3,26 +3,26 @@
  *
  *   arriving -kept-> kept;  arriving -dropped-> no row;  any -expired-> no row
  *
- * The row is there before the first byte and outlives the last: bytes without a row belong to nobody.
+ * The row exists before the first byte and longer than the last: bytes without a row belong to nobody.
  */
 import type { CoordinatorId, EpochMs, PersonId } from "../farm/ids.ts";
 import { at, type Sql } from "./sql.ts";
 
-/** What the keys of their blobs begin with, before `/ID`. */
+/** The beginning of the keys of transferred blobs, before `/ID`. */
 export const TRANSFER_BLOBS = "transfers";
 
 export interface Transfer {
   readonly id: string;
   readonly owner: PersonId;
-  /** Under which whoever has its URL fetches it; null: it was uploaded. */
+  /** The name of the file for everybody who has its URL. Null: it was uploaded. */
   readonly fileName: string | null;
   readonly coordinator: CoordinatorId;
-  /** Null: it is still arriving. */
+  /** Null: the file is still arriving. */
   readonly bytes: number | null;
   readonly expiresAt: EpochMs;
 }
 
-/** False when `id` was begun before, by another arrival. */
+/** Notes that a file is arriving. False: another arrival has begun `id` before. */
 export async function transferBegan(
   sql: Sql,
   { id, owner, fileName, coordinator, expiresAt }: Omit<Transfer, "bytes">,
@@ -37,7 +37,7 @@ export async function transferBegan(
   return rows.length > 0;
 }
 
-/** False when it has expired meanwhile and is gone. */
+/** Notes that a file has arrived whole. False: it has expired meanwhile and is gone. */
 export async function transferKept(
   sql: Sql,
   { id, bytes, expiresAt }: Pick<Transfer, "id" | "bytes" | "expiresAt">,
@@ -49,7 +49,7 @@ export async function transferKept(
   return rows.length > 0;
 }
 
-/** What did not arrive whole can be begun anew. */
+/** Forgets a file that did not arrive whole, so that it can be sent again. */
 export async function transferDropped(sql: Sql, id: string, arrival: string): Promise<void> {
   await sql.query("delete from gomote_transfer where id = $1 and arrival = $2", [id, arrival]);
 }
@@ -63,7 +63,7 @@ export async function findTransfer(sql: Sql, id: string): Promise<Transfer | und
   return row;
 }
 
-/** Of a person's files that came whole. */
+/** How many bytes a person's files have that arrived whole. */
 export async function keptBytes(sql: Sql, owner: PersonId, now: EpochMs): Promise<number> {
   const [row] = await sql.query<{ bytes: number }>(
     `select coalesce(sum(bytes), 0)::bigint as bytes from gomote_transfer
@@ -73,7 +73,7 @@ export async function keptBytes(sql: Sql, owner: PersonId, now: EpochMs): Promis
   return row?.bytes ?? 0;
 }
 
-/** Those of `ids` that are still somebody's. */
+/** Those of `ids` that still have a row. */
 export async function livingTransfers(sql: Sql, ids: readonly string[]): Promise<ReadonlySet<string>> {
   const rows = await sql.query<{ id: string }>("select id from gomote_transfer where id = any ($1::text[])", [ids]);
   return new Set(rows.map(({ id }) => id));

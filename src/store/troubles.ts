@@ -1,8 +1,11 @@
-/** What the farm sees of itself that may be wrong, and what of it is written down (notices/trouble.ts says what becomes of it). */
+/**
+ * What may be wrong with the farm, as far as the database shows it, and the troubles that are written down
+ * (notices/trouble.ts handles them).
+ */
 import { type EpochMs, epochMs } from "../farm/ids.ts";
 import { at, type Sql } from "./sql.ts";
 
-/** One coordinator at a time looks, in a transaction; false: another is at it. */
+/** Lets one coordinator at a time look, in a transaction. False: another one does. */
 export async function mayLook(tx: Sql): Promise<boolean> {
   const [row] = await tx.query<{ mine: boolean }>("select pg_try_advisory_xact_lock(7262001) as mine");
   return row?.mine ?? false;
@@ -13,7 +16,10 @@ export interface ShortHost {
   readonly hostType: string;
   readonly expect: number;
   readonly connected: number;
-  /** The machines that are away, those seen last in front, as many as are missing; fewer when others never dialled in. */
+  /**
+   * The machines that are away, the one that was seen last first: as many as are missing, fewer when others never
+   * connected.
+   */
   readonly away: readonly {
     readonly id: number;
     readonly name: string;
@@ -22,7 +28,7 @@ export interface ShortHost {
   }[];
 }
 
-/** A machine that is drained and away is not expected. */
+/** Host types with fewer machines than expected. A machine that is drained and away is not expected. */
 export async function shortHosts(sql: Sql): Promise<ShortHost[]> {
   return sql.query(
     `with open as (
@@ -69,7 +75,7 @@ export interface AsideMachine {
   readonly probeError: string | null;
 }
 
-/** Machines that are set aside, the latest in front. */
+/** Machines that are set aside, the latest first. */
 export async function machinesSetAside(sql: Sql): Promise<AsideMachine[]> {
   return sql.query(
     `select id, host_type as "hostType", name, set_aside_at as since, set_aside_until as until,
@@ -97,7 +103,7 @@ export interface ExpiringKey {
   readonly expiresAt: EpochMs;
 }
 
-/** Keys that machines use and that expire between `now` and `before`, unless the machine has a later one already. */
+/** Keys in use that expire between `now` and `before`, unless the machine has a later one already. */
 export async function expiringKeys(sql: Sql, now: EpochMs, before: EpochMs): Promise<ExpiringKey[]> {
   return sql.query(
     `select k.id, k.host_type as "hostType", k.machine, k.expires_at as "expiresAt" from machine_key k
@@ -142,7 +148,7 @@ export async function noticeTroubles(tx: Sql, troubles: readonly TroubleRow[], n
   );
 }
 
-/** `to`: how many hear of each. */
+/** Notes that people were told of these troubles. `to` is how many people were told of each. */
 export async function troublesTold(
   tx: Sql,
   troubles: readonly (Key & { readonly to: number })[],
@@ -171,7 +177,7 @@ export async function forgetTroubles(tx: Sql, troubles: readonly Key[]): Promise
   ]);
 }
 
-/** When people were told of a machine's absence, by machine; those that nobody was told of are left out. */
+/** When people were told that a machine is missing, by machine. Machines that nobody was told about are left out. */
 export async function toldMissing(sql: Sql): Promise<{ machine: number; toldAt: EpochMs }[]> {
   const rows = await sql.query<{ subject: string; toldAt: number }>(
     `select subject, told_at as "toldAt" from trouble where kind = 'missing' and told_at is not null and told_to > 0`,

@@ -9,25 +9,25 @@ export const AHEAD_LIMIT = 1000;
 
 export interface WhyWaiting {
   readonly hostType: string;
-  /** false: no configuration has this host type. */
+  /** False: no configuration has this host type. */
   readonly configured: boolean;
   readonly trust: Trust;
   readonly hostTypeDrained: boolean;
   readonly drainNote: string | null;
-  /** Leases that will be taken before this one, as things stand; at most AHEAD_LIMIT. */
+  /** How many leases will be taken before this one, as things stand; at most AHEAD_LIMIT. */
   readonly ahead: number;
   readonly connected: number;
   readonly busy: number;
   readonly drained: number;
   readonly wantedAt: EpochMs;
-  /** It goes before everything else from then on. */
+  /** When the lease starts to go before everything else. */
   readonly starvesAt: EpochMs;
-  /** Names of connected machines that it does not take again before `avoidUntil`, since they failed it. */
+  /** Names of connected machines that may not take it before `avoidUntil`, since they failed it. */
   readonly avoided: readonly string[];
   readonly avoidUntil: EpochMs | null;
 }
 
-/** undefined: the build does not wait for a machine. */
+/** Why a build waits. Undefined: it does not wait for a machine. */
 export async function whyWaiting(sql: Sql, build: BuildId, now: EpochMs): Promise<WhyWaiting | undefined> {
   const [row] = await sql.query<Omit<WhyWaiting, "ahead">>(
     `with mine as (

@@ -1,6 +1,6 @@
 /**
- * Real databases for tests: one embedded server for the whole run (global-setup.ts), a fresh migrated database per call, cloned
- * from a template.
+ * Real databases for tests: one embedded server for the whole run (global-setup.ts), and for each call a fresh migrated
+ * database, cloned from a template.
  */
 import { randomBytes } from "node:crypto";
 import pg from "pg";
@@ -27,7 +27,7 @@ export class TestDatabase implements AsyncDisposable {
   readonly sql: Sql;
   readonly bus: Bus;
   readonly pool: pg.Pool;
-  /** As for DATABASE_URL, to hand to a real coordinator process. */
+  /** The same as DATABASE_URL, for a real coordinator process. */
   readonly url: string;
   readonly config: pg.ClientConfig;
   readonly #stack: AsyncDisposableStack;
@@ -61,7 +61,7 @@ async function admin(text: string): Promise<void> {
   const client = new pg.Client({ ...inject("postgres"), database: "postgres" });
   await client.connect();
   try {
-    // Two clones of one template at a time are refused; whoever comes second waits.
+    // PostgreSQL refuses two clones of one template at a time, so the second call waits.
     await client.query("select pg_advisory_lock(1)");
     await client.query(text);
   } finally {

@@ -1,4 +1,6 @@
-/** Rows that many store and build tests begin with: a coordinator, host types, connected machines, commits. */
+/**
+ * Rows that many tests of the store and of builds begin with: a coordinator, host types, connected machines, commits.
+ */
 import { randomBytes } from "node:crypto";
 import type { Recipe, Trust } from "../../farm/build.ts";
 import {
@@ -41,7 +43,7 @@ export interface TestMachine {
   readonly name: string;
 }
 
-/** A machine with an open session; of an agent process that resumes when it has an `instance`. */
+/** A machine with an open session. With an `instance`, its agent process resumes. */
 export async function addMachine(
   sql: Sql,
   hostType: string,

@@ -20,5 +20,5 @@ test("what a process that was killed has left in memory goes, and what others us
   );
   const inMemory = dirname(mine) === "/dev/shm";
   await rm(left, { recursive: true, force: true });
-  expect(await there).toBe(!inMemory); // a temporary folder is swept by others
+  expect(await there).toBe(!inMemory); // other processes clean up a temporary folder
 });

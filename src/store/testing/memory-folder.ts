@@ -1,4 +1,4 @@
-/** Where the databases of tests are kept. */
+/** The folder for the databases of tests. */
 import { mkdtemp, readdir, rm, statfs } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -7,10 +7,12 @@ const MEMORY = "/dev/shm";
 const ROOM_BYTES = 2 * 1024 ** 3;
 
 /**
- * A folder in memory where there is room (a container may have 64 MiB), else in the temporary folder. Each database that is cloned for a test is some
- * three hundred files: making and deleting these on a disk took as much time as everything that tests then do with them.
+ * A folder in memory if there is room (a container may have 64 MiB), otherwise in the temporary folder. Each database
+ * that is cloned for a test has some three hundred files. Making and deleting them on a disk took as much time as
+ * everything that tests then do with them.
  *
- * It is this process's to remove. What processes that were killed have left is removed first: memory has no other end than that.
+ * The process that calls this must remove the folder. Folders that killed processes have left are removed first, since
+ * nothing else would ever free that memory.
  */
 export async function memoryFolder(kind: "test" | "shared"): Promise<string> {
   const roomy = await statfs(MEMORY).then(
@@ -30,6 +32,6 @@ function lives(pid: number): boolean {
     process.kill(pid, 0);
     return true;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code !== "ESRCH"; // somebody else's lives, too
+    return (error as NodeJS.ErrnoException).code !== "ESRCH"; // a process of another user lives, too
   }
 }

@@ -1,4 +1,7 @@
-/** `vi.waitFor` without a limit of its own waits as long as a busy computer needs: Vitest's own second is for one that has nothing else to do. */
+/**
+ * `vi.waitFor` without a limit of its own waits as long as a busy computer needs. Vitest's own limit, one second, is
+ * for a computer that has nothing else to do.
+ */
 import { vi } from "vitest";
 
 const LIMIT_MS = 20_000;

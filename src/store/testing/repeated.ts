@@ -1,4 +1,4 @@
-/** A database whose every answer is lost once, after it did what was asked: all of it is tried again. */
+/** A database that loses each answer once, after it did what was asked, so that every call is tried again. */
 import type { Sql } from "../sql.ts";
 
 export function repeated(sql: Sql): Sql {

@@ -7,7 +7,7 @@ import type { Sql } from "../sql.ts";
 import type { NewTest, TestWorker, TurnRules } from "../test-run.ts";
 import { addMachine, NOON } from "./farm.ts";
 
-/** A group is one of TESTS. */
+/** With these rules each of TESTS is a group of its own. */
 export const RULES: TurnRules = {
   spec: { groupTargetMs: 100, unknownMs: 1000, keepGoing: true },
   mostTests: 100,
@@ -20,7 +20,7 @@ export const RULES: TurnRules = {
 
 export const TESTS: readonly NewTest[] = ["a", "b", "c"].map((name) => ({ name, expectedMs: 1000, alone: false }));
 
-/** A machine `name` that joins and is given a lease, which must be one of `build`. */
+/** A machine `name` that joins and is given a lease, which must be a lease of `build`. */
 export async function workerOf(
   sql: Sql,
   coordinator: CoordinatorId,
