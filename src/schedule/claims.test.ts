@@ -103,7 +103,7 @@ test("Claims: a session that was given a lease asks itself, once more when it is
   await clock.advance(seconds(1));
   state.asked.length = 0;
   claims.summon(id(4));
-  claims.summon(id(4)); // the first question may have been answered before the second lease was there
+  claims.summon(id(4)); // the first question may have been answered before the second lease existed
   for (let i = 0; i < 3; i++) await clock.advance(seconds(1));
   expect(state.asked).toEqual([id(4), id(4)]);
   state.asked.length = 0;
@@ -142,7 +142,7 @@ test("Claims: a lease that the first session may not take is offered to the othe
 
 test("Claims: a wake that comes while a question is under way is not lost", async () => {
   const { clock, claims, state } = farm();
-  claims.offer({ id: id(1), queue: "q" }); // asks, and will hear "dry"
+  claims.offer({ id: id(1), queue: "q" }); // asks, and will get "dry"
   claims.wake("q");
   await clock.advance(ms(1));
   state.wanted = 1;

@@ -1,23 +1,27 @@
 /**
  * The claim loop: idle sessions on one side, a database that knows what is wanted on the other.
  *
- * Nothing polls. A queue is looked at when a session is offered and when somebody says `wake` (new work, a drain lifted, another
- * coordinator's word); every SWEEP it is looked at once more, for a word that got lost.
+ * Nothing polls. A queue is looked at when a session is offered and when somebody calls `wake` (new work, a drain
+ * lifted, news from another coordinator). Every SWEEP it is looked at once more, in case such a call got lost.
  *
- * No herd: one wake makes one session ask. An answer says more than the lease: how much waits besides, and for each of that one session asks,
- * those included who are asking already. So a burst spreads at once, and what has been taken is not asked for in vain.
+ * One wake makes only one session ask. The answer is the lease, and how many others wait: for each of those one session
+ * asks, counting the sessions that ask already. So a burst spreads at once, and nobody asks for what has been taken.
  *
  *   a lease      its session is busy now
  *   not for you  work waits that this session may not take (it failed it before, it is drained): others ask
  *   dry          nothing waits: nobody else asks until the next wake
- *   an error     the session asks again itself after RETRY, since the database may have given it a lease before the answer got lost
+ *   an error     the session itself asks again after RETRY, since the database may have given it a lease before the
+ *                answer got lost
  *
- * A lease that is made for an idle session (whoever keeps the machine of a build that failed) is nobody else's to find: that session is `summon`ed.
+ * A lease may be made for an idle session, when a person keeps the machine of a failed build. No other session would
+ * find it, so that session is `summon`ed.
  *
- * A session is `idle`, `asking`, or not known here. `withdraw` forgets it in every state; a lease that arrives for a forgotten
- * session is still started, and whoever starts it finds the machine gone. Sessions may be offered before there is anybody to start
- * their leases (`begin`): they wait. Always: one question at a time per session, at most
- * MAX_ASKING per queue, and no wake is lost that comes while a question is under way (generation).
+ * A session is `idle`, `asking`, or unknown here. `withdraw` forgets it in every state. A lease that arrives for a
+ * forgotten session is still started, and its worker finds the machine gone. Sessions may be offered before leases can
+ * be started (`begin`): they wait.
+ *
+ * What always holds: a session asks one question at a time, a queue at most MAX_ASKING, and a wake that comes while a
+ * question is under way is not lost (generation).
  */
 import type { Clock } from "../farm/clock.ts";
 import type { Log } from "../farm/deps.ts";
@@ -27,15 +31,15 @@ import type { Lease } from "../farm/lease.ts";
 
 export const SWEEP: Ms = seconds(30);
 export const RETRY: Ms = seconds(1);
-/** Questions under way at once, per queue. */
+/** How many questions may be under way at once, per queue. */
 export const MAX_ASKING = 16;
 
-/** What the database answers a session that asks for work. */
+/** The answer of the database to a session that asks for work. */
 export interface Claimed {
   readonly lease: Lease | undefined;
-  /** So many leases wait besides, for this session or for others; MAX_ASKING when there are more. */
+  /** How many other leases wait, for this session or for others. MAX_ASKING when there are more. */
   readonly waiting: number;
-  /** Without a lease: when some of what waits becomes free to take. */
+  /** For a session without a lease: when it should ask again, since some of what waits may be free to take then. */
   readonly lookAgainAt: EpochMs | null;
 }
 
@@ -45,35 +49,35 @@ export interface ClaimsDeps {
   readonly claim: (session: SessionId) => Promise<Claimed>;
 }
 
-/** Who works off what is claimed: told of each lease once it is held. Must not throw. */
+/** Starts the work on a lease that was claimed. Must not throw. */
 export type StartLease = (lease: Lease) => void;
 
 /** A session as the loop needs it. */
 export interface Offer {
   readonly id: SessionId;
   readonly queue: string;
-  /** It has a lease from before its machine came back: it asks whatever others were told. */
+  /** It has a lease from before its machine came back, so it asks itself, whatever the other sessions hear. */
   readonly holds?: boolean;
 }
 
 interface Seat {
   readonly offer: Offer;
-  /** Generation of its queue at which it found nothing; -1 when it has not asked yet. */
+  /** The generation of its queue in which it found nothing. -1: it has not asked yet. */
   seen: number;
   asking: boolean;
 }
 
 interface Queue {
-  /** In the order in which they are asked; who found nothing goes to the end. */
+  /** In the order in which they ask. A session that found nothing goes to the end. */
   readonly seats: Map<SessionId, Seat>;
-  /** Counts the wakes, so that an answer can be told from an older one. */
+  /** Counts the wakes, to tell an answer from an older one. */
   generation: number;
-  /** Questions that are still worth asking. */
+  /** How many questions are still worth asking. */
   credits: number;
   asking: number;
-  /** How many of these rest after an error, and hear nothing. */
+  /** How many of the asking sessions rest after an error, and so await no answer. */
   resting: number;
-  /** Must ask themselves, whatever others were told. */
+  /** Sessions that must ask themselves, whatever others hear. */
   readonly owed: Set<Seat>;
 }
 
@@ -83,17 +87,17 @@ export class Claims {
   readonly #queues = new Map<string, Queue>();
   /** Queue -> when it is looked at again, on the monotonic clock. */
   readonly #due = new Map<string, number>();
-  /** When the nearest pending sleep ends; the later ones that it replaced wake for nothing. */
+  /** When the nearest pending sleep ends. Later sleeps that it replaced do nothing when they end. */
   #timer = Number.POSITIVE_INFINITY;
   #start: StartLease | undefined;
 
-  /** Nothing is claimed before `begin`, nor once `signal` aborts. */
+  /** Claims nothing before `begin`, nor after `signal` aborts. */
   constructor(deps: ClaimsDeps, signal: AbortSignal) {
     this.#deps = deps;
     this.#signal = signal;
   }
 
-  /** From now on those who have been offered are asked for, and what is claimed is given to `start`. Once. */
+  /** Starts claiming for the sessions that were offered. `start` gets each claimed lease. Called once. */
   begin(start: StartLease): void {
     this.#start = start;
     for (const queue of this.#queues.values()) this.#pump(queue);
@@ -101,8 +105,9 @@ export class Claims {
   }
 
   /**
-   * A session became idle: it has no lease, and its machine is ready for the next. While others of its queue ask, what they hear goes for it
-   * too: thousands that come back at once to a farm that has nothing to do ask a few times, not thousands.
+   * Adds a session that became idle: it has no lease, and its machine is ready for the next. While others of its queue
+   * ask, their answers count for it too. When thousands come back at once to a farm without work, a few of them ask,
+   * not thousands.
    */
   offer(offer: Offer): void {
     const queue = this.#queue(offer.queue);
@@ -113,12 +118,14 @@ export class Claims {
     this.#pump(queue);
   }
 
-  /** The session hung up, or somebody else uses it. */
+  /** Removes a session that hung up, or that somebody else uses. */
   withdraw(session: SessionId): void {
     for (const queue of this.#queues.values()) queue.seats.delete(session);
   }
 
-  /** Something changed in `queue`: about `count` more leases may be taken there. Without a queue: anything anywhere. */
+  /**
+   * Says that about `count` more leases may be taken in `queue`. Without a queue: anything may have changed anywhere.
+   */
   wake(queue?: string, count = 1): void {
     const queues = queue === undefined ? [...this.#queues.values()] : [this.#queues.get(queue)];
     for (const each of queues) {
@@ -129,7 +136,9 @@ export class Claims {
     }
   }
 
-  /** A session, if it is an idle one of here, was given a lease that it does not know of: it asks itself, whatever others are told. */
+  /**
+   * Makes an idle session ask for a lease that it was given without asking. Ignores sessions that are not idle here.
+   */
   summon(session: string): void {
     for (const queue of this.#queues.values()) {
       const seat = queue.seats.get(session as SessionId);
@@ -186,7 +195,7 @@ export class Claims {
         "Could not ask for work; trying again",
       );
       this.#toTheEnd(queue, seat, -1);
-      queue.credits = Math.max(queue.credits, 1); // whoever counts on this answer asks instead
+      queue.credits = Math.max(queue.credits, 1); // sessions that relied on this answer ask instead
       queue.resting++;
       this.#pump(queue);
       await this.#deps.clock.sleep(RETRY, this.#signal).catch(() => {});
@@ -200,12 +209,12 @@ export class Claims {
 
   #toTheEnd(queue: Queue, seat: Seat, seen: number): void {
     seat.seen = seen;
-    if (queue.seats.get(seat.offer.id) !== seat) return; // withdrawn or offered anew in the meantime
+    if (queue.seats.get(seat.offer.id) !== seat) return; // withdrawn or offered again in the meantime
     queue.seats.delete(seat.offer.id);
     queue.seats.set(seat.offer.id, seat);
   }
 
-  /** Looks at `queue` again after `span`, or sooner when that was promised before. */
+  /** Looks at `queue` again after `span`, or earlier if that is planned already. */
   #later(queue: string, span: Ms): void {
     const due = this.#deps.clock.monotonic() + Math.max(0, span);
     this.#due.set(queue, Math.min(due, this.#due.get(queue) ?? Number.POSITIVE_INFINITY));
@@ -243,14 +252,18 @@ export class Claims {
   }
 }
 
-/** The session that asks next: one that must, else, while questions are worth it, the first that has not heard of this generation. */
+/**
+ * The session that asks next: one that must ask, otherwise the first that has not asked in this generation, while
+ * questions are worth asking.
+ */
 function chosen(queue: Queue): Seat | undefined {
   for (const seat of queue.owed) if (!seat.asking) return seat;
   if (queue.credits === 0) return undefined;
   for (const seat of queue.seats.values()) {
     if (!seat.asking && seat.seen < queue.generation) return seat;
   }
-  // Those who are asking may be heard to say "dry" and have to ask once more for a wake that came since: keep their credits.
+  // Sessions that ask now may get "dry" and have to ask once more because of a wake that came since. Then the credits
+  // are still needed.
   if (queue.asking === queue.resting) queue.credits = 0;
   return undefined;
 }

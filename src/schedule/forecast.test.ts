@@ -28,7 +28,7 @@ test("forecast(): over every recent duration it needs up to half as long again, 
   const [over] = forecast([busy(600_000, minute)], [minute], NOON);
   expect(over?.earliestMs).toBeGreaterThan(0);
   expect(over?.latestMs).toBeLessThan(300_000);
-  const ahead = forecast([busy(-86_400_000, minute)], [minute], NOON); // begun tomorrow, by another's clock
+  const ahead = forecast([busy(-86_400_000, minute)], [minute], NOON); // begun tomorrow, by the clock of another machine
   expect(ahead[0]?.aboutMs).toBe(60_000);
 });
 

@@ -1,14 +1,18 @@
 /**
- * When waiting work may begin: the line of one host type played forward, many times, with durations drawn from recent ones.
+ * When waiting work may begin: the line of one host type played forward, many times, with durations drawn from recent
+ * ones.
  *
- * A machine that is busy gives its work back when that has taken as long as a recent run of the same builder that took longer than
- * it has by now; one that is over all of them is taken to need up to half as long again. Whoever is first in line takes the machine that
- * is free first, and holds it for a recent duration of its builder. RUNS such futures give the range: one in ten begins earlier than
- * `earliestMs`, one in ten later than `latestMs`, half of them by `aboutMs`.
+ * A busy machine becomes free when its work has taken as long as some recent run of the same builder that took longer
+ * than the work has taken so far. Work that has taken longer than all recent runs is assumed to need up to half as long
+ * again. The first in the line takes the machine that is free first, and holds it for a recent duration of its builder.
  *
- * What is not known is not guessed. Work of a builder that never ran keeps its machine for good here; where that leaves no machine,
- * there is no forecast. What comes later and goes first (a newer commit, a person), machines that leave and machines that join
- * are not foreseen: the range is for "if nothing else happens". The draws are the same each time, so that a page does not flicker.
+ * RUNS such futures give the range. One in ten begins earlier than `earliestMs`, one in ten later than `latestMs`, half
+ * of them by `aboutMs`.
+ *
+ * The unknown is not guessed. Work of a builder that never ran keeps its machine for ever here. If that leaves no
+ * machine, there is no forecast. The forecast does not foresee work that comes later and goes first (a newer commit, a
+ * person), nor machines that leave or join: it is for "if nothing else happens". The draws are the same each time, so
+ * that a page does not flicker.
  */
 import type { EpochMs } from "../farm/ids.ts";
 
@@ -17,7 +21,7 @@ const RUNS = 100;
 export type Durations = readonly number[];
 
 export interface Serving {
-  /** null: it is free. */
+  /** Null: the machine is free. */
   readonly work: { readonly startedAt: EpochMs; readonly durations: Durations } | null;
 }
 
@@ -27,7 +31,7 @@ export interface Forecast {
   readonly latestMs: number;
 }
 
-/** From `now` until each of `queue` (in its order) may begin; null where nobody can say. */
+/** For each of `queue`, in its order, how long from `now` until it may begin. Null where that is unknown. */
 export function forecast(machines: readonly Serving[], queue: readonly Durations[], now: EpochMs): (Forecast | null)[] {
   const begins = queue.map(() => new Float64Array(RUNS));
   const random = generator(1);
@@ -57,7 +61,7 @@ function remaining({ work }: Serving, now: EpochMs, dice: number): number {
   return Math.max(0, drawn(longer, dice) - past);
 }
 
-/** The duration that `dice` of all are shorter than; between two recent ones, in between. */
+/** A random one of the durations: longer than the share `dice` of them, interpolated between two recent ones. */
 function drawn(durations: Durations, dice: number): number {
   const [first, last] = [durations[0], durations.at(-1)];
   if (first === undefined || last === undefined) return Number.POSITIVE_INFINITY;
@@ -69,7 +73,7 @@ function drawn(durations: Durations, dice: number): number {
   return below + (above - below) * (place - Math.floor(place));
 }
 
-/** Numbers from 0 to 1, the same ones for the same seed. */
+/** A generator of numbers from 0 to 1, the same ones for the same seed. */
 function generator(seed: number): () => number {
   let state = seed;
   return () => {
@@ -80,7 +84,7 @@ function generator(seed: number): () => number {
   };
 }
 
-/** The instants at which machines are free, the least on top. */
+/** The instants at which machines become free, the earliest on top. */
 class Heap {
   readonly #values: Float64Array;
 

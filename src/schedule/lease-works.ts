@@ -1,15 +1,16 @@
 /**
- * The leases that are worked off here: each from its claim, or adoption, until whoever works on it has given its machine back.
+ * The leases that this process works on, each from its claim or adoption until its worker has given the machine back.
  *
- *   started -work-> over        once per epoch of a lease, however often one is told of it
- *   a later epoch               the machine came back before we knew that it was gone: the work of the earlier is ended first, with `lease-lost`
- *   told to stop                ends all, with the reason that is given, and whatever is started from then on
+ *   started -work-> over        once per epoch of a lease, however often it is started
+ *   a later epoch               the machine came back before we knew that it was gone: the work of the earlier epoch is
+ *                               ended first, with `lease-lost`
+ *   told to stop                ends all work with the given reason, and whatever is started from then on
  */
 import { FarmError } from "../farm/errors.ts";
 import type { LeaseId } from "../farm/ids.ts";
 import type { Lease } from "../farm/lease.ts";
 
-/** One that is worked off. `About` is what its worker gets to know of it. */
+/** The work on one lease. `About` is what its worker learns about it. */
 export class LeaseWork<About> {
   readonly lease: Lease;
   readonly stop: AbortController = new AbortController();
@@ -23,11 +24,11 @@ export class LeaseWork<About> {
 }
 
 export interface LeaseWorksDeps<About> {
-  /** Ends soon when the work is told to stop. */
+  /** Works on the lease. Ends soon after the work was told to stop. */
   readonly run: (work: LeaseWork<About>) => Promise<void>;
-  /** It rejected. */
+  /** Reports that `run` rejected. */
   readonly failed: (lease: Lease, error: unknown) => void;
-  /** What work is stopped with when all ends. */
+  /** The reason for stopping work when everything ends. */
   readonly stopping: () => FarmError;
 }
 
@@ -40,7 +41,7 @@ export class LeaseWorks<About> implements AsyncDisposable {
     this.#deps = deps;
   }
 
-  /** Aborts when all ends. */
+  /** Aborts when everything ends. */
   get stopping(): AbortSignal {
     return this.#stop.signal;
   }

@@ -34,7 +34,7 @@ const taker = {
   setAside: false,
 } as const satisfies Taker;
 
-/** One queue and its machines: takes, gives back, and remembers whose turn it was. */
+/** One queue and its machines: they take and give back, and it remembers whose turn it was. */
 class Farm {
   readonly wanted: Waiting[] = [];
   readonly held = new Map<Taker, Waiting>();
@@ -155,7 +155,7 @@ test("a clock that jumped a day ahead and back: what was asked for meanwhile is 
   expect(next([jumped, since(2, NOON)], [], taker, NOON)?.id).toBe(2);
   const due = starvesAt("try", ahead);
   expect(next([jumped, since(3, due)], [], taker, due)?.id).toBe(1);
-  // Seen with the clock ahead everything starves, and goes by age.
+  // By a clock that is ahead, everything starves and so goes by age.
   expect(line([since(3, plus(NOON, ms(5))), since(4, NOON)], [], plus(ahead, minutes(60)), 9).map((l) => l.id)).toEqual(
     [4, 3],
   );

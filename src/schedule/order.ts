@@ -1,30 +1,36 @@
 /**
  * Who goes next: the order of the leases that wait in one queue, and who may take them, without a database.
  *
- * The claim (store/leases.ts) is the same rules as one SQL statement; a test holds the two together. In this order:
+ * The claim (store/leases.ts) is the same rules as one SQL statement; a test compares the two. In this order:
  *
- *   bound     a lease that names its machine (a probe) waits for that machine only: the machine takes it first, others pass by
- *   starving  waited past `starvesAt`: goes before everything that does not starve, oldest first, so nothing waits for ever
- *   band      the class; within it whole builds before helpers, which only make something faster that goes on anyway; and
- *             within class try release branches before the others
- *   flow      within a band those who share the machines take turns: repositories, for gomote and try people. Next is the flow
- *             that holds the fewest machines of this queue, of several the one served longest ago. A person's repositories
- *             take the person's turns in the same way
- *   rank      within a flow the lower goes first: the time of asking for people, so that they are served in turn; minus the
- *             commit time after submission, so that the newest commit goes first
+ *   bound     a lease that names its machine (a probe) waits for that machine only: the machine takes it first,
+ *             others pass by
+ *   starving  waited past `starvesAt`: goes before everything that does not starve, oldest first, so nothing waits
+ *             for ever
+ *   band      the class; within it whole builds before helpers, which only make something faster that goes on anyway;
+ *             and within class try release branches before the others
+ *   flow      within a band, flows take turns: repositories, for gomote and try people. Next is the flow that holds
+ *             the fewest machines of this queue; of several such flows, the one served longest ago. A person's
+ *             repositories share the person's turns in the same way
+ *   rank      within a flow the lower goes first: the time of asking for people, so that they are served in turn;
+ *             minus the commit time after submission, so that the newest commit goes first
  *
- * Always: a community machine takes `submitted` code only, and what people do on a machine that they borrow is not: they get one only of
- * host types that are lent to them, whoever runs those. A drained machine takes nothing, one that is set aside nothing but what is bound to
- * it; a machine that failed some work (`avoid`) does not take it again before `avoidUntil`, so that another can. What one machine may not
- * take never keeps it from what stands behind. Turns are counted from what is held and was held, and nothing is kept besides: claims that
- * run at the same moment do not see each other, so a flow may get ahead by as many as there are, and makes up for it in the next ones. Not
- * so people, who keep a machine for hours: their leases are claimed one after the other, so that each has one before anybody has two.
+ * What always holds: a community machine takes `submitted` code only. What people do on a machine that they borrow is
+ * not submitted: they get only machines of host types that are lent to them, whoever runs those. A drained machine
+ * takes nothing, and one that is set aside takes only what is bound to it. A machine that failed some work (`avoid`)
+ * does not take it again before `avoidUntil`, so that another one can. Work that one machine may not take never keeps
+ * that machine from what stands behind.
+ *
+ * Turns are counted from leases that are or were held; nothing else is stored. Claims that run at the same moment do
+ * not see each other, so a flow may get ahead by as many leases as there are such claims, and makes up for it in the
+ * next ones. People keep a machine for hours, so their leases are claimed one after the other: each person gets one
+ * before anybody gets two.
  */
 import type { Provenance, Trust } from "../farm/build.ts";
 import { type EpochMs, type MachineId, type Ms, minutes, plus } from "../farm/ids.ts";
 import { LEASE_CLASSES, type LeaseClass, type LeaseKind } from "../farm/lease.ts";
 
-/** How long a lease waits before it starves. People wait on the other end of the first two. */
+/** How long a lease waits before it starves. For the first two classes, a person waits. */
 export const STARVES_AFTER: Readonly<Record<LeaseClass, Ms>> = {
   gomote: minutes(20),
   try: minutes(30),
@@ -32,7 +38,10 @@ export const STARVES_AFTER: Readonly<Record<LeaseClass, Ms>> = {
   background: minutes(24 * 60),
 };
 
-/** So many flows of a band are compared, by name; the rest come when one of these has nothing left, or starve. Bounds the claim. */
+/**
+ * How many flows of a band are compared, by name. This bounds the claim. The others come when one of these has nothing
+ * left, or when they starve.
+ */
 export const FLOWS_COMPARED = 100;
 
 /** A lease as the order sees it. */
@@ -55,26 +64,26 @@ export interface Waiting {
 export interface Taker {
   readonly machineId: MachineId;
   readonly trust: Trust;
-  /** Its host type is lent to people: nobody else decides who gets a machine of class gomote. */
+  /** The machine's host type is lent to people. Only this decides whether it may take leases of class gomote. */
   readonly gomoteLent: boolean;
   readonly drained: boolean;
-  /** It failed the farm too often; only a probe may bring it back. */
+  /** The machine failed the farm too often; only a probe may bring it back. */
   readonly setAside: boolean;
 }
 
-/** What one repository of one flow has of the queue's machines. */
+/** How many of the queue's machines one repository of one flow has. */
 export interface Share {
   readonly flow: string;
   readonly repo: string;
   readonly held: number;
-  /** When it was given its last machine, whether or not it still has it; null: never. */
+  /** When it was given its last machine, whether or not it still has it. Null: never. */
   readonly servedAt: EpochMs | null;
 }
 
-/** `committedAt` is the commit's own time; only post-submit and background work is ordered by it. */
+/** The rank of a lease. `committedAt` is the commit's own time, which orders only post-submit and background work. */
 export function rankOf(leaseClass: LeaseClass, wantedAt: EpochMs, committedAt: EpochMs): number {
   if (leaseClass === "gomote" || leaseClass === "try") return wantedAt;
-  // A committer's clock may be ahead; nobody goes first because of that.
+  // A committer's clock may be ahead. Nobody goes first because of that.
   return -Math.min(committedAt, wantedAt);
 }
 
@@ -82,7 +91,7 @@ export function starvesAt(leaseClass: LeaseClass, wantedAt: EpochMs): EpochMs {
   return plus(wantedAt, STARVES_AFTER[leaseClass]);
 }
 
-/** Lower goes first. The database computes the same (column `band`). */
+/** The band of a lease; lower goes first. The database computes the same (column `band`). */
 export function bandOf(lease: Pick<Waiting, "kind" | "class" | "release">): number {
   const first = lease.class === "try" && lease.release;
   return LEASE_CLASSES[lease.class] * 4 + (lease.kind === "helper" ? 2 : 0) + (first ? 0 : 1);
@@ -96,7 +105,7 @@ export function mayTake(taker: Taker, lease: Waiting, now: EpochMs): boolean {
   return lease.avoidUntil === null || lease.avoidUntil <= now || !lease.avoid.includes(taker.machineId);
 }
 
-/** What `taker` takes at `now` out of one queue, or undefined when nothing there is for it. */
+/** The lease that `taker` takes at `now` from one queue. Undefined when there is none for it. */
 export function next(
   queue: readonly Waiting[],
   shares: readonly Share[],
@@ -120,8 +129,8 @@ export function next(
 }
 
 /**
- * The first `limit` of `queue` in the order in which machines that may take anything will take them, if nothing else is wanted
- * and nothing given back meanwhile. Leases bound to one machine stand in no line.
+ * The first `limit` of `queue` in the order in which machines without restrictions will take them, if nothing else is
+ * wanted and nothing given back meanwhile. Leases that are bound to one machine are not in the line.
  */
 export function line<L extends Waiting>(
   queue: readonly L[],
@@ -156,7 +165,7 @@ interface Lane<L extends Waiting> {
   readonly flow: string;
   readonly repo: string;
   readonly leases: readonly L[];
-  /** So many from the front are gone. */
+  /** How many of them, from the front, are gone. */
   taken: number;
 }
 

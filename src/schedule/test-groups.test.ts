@@ -119,7 +119,7 @@ test("property: with right expectations no schedule ends later than sum / machin
       }
       const all = leftMs(leftOf(tests, machines), RULES.unknownMs);
       const longest = Math.max(...tests.map(time));
-      // The last group of all is at most half of a machine's share or the smallest group, when it is not a single test.
+      // The last group is at most half of a machine's share, or the smallest group size, unless it is a single test.
       expect(Math.max(...free)).toBeLessThanOrEqual(all / machines + Math.max(longest, RULES.targetMs / 20));
     }),
   );

@@ -1,45 +1,48 @@
 /**
  * Which tests of a build a machine runs next, and how many machines are worth having, without a database.
  *
- * A machine that became free takes a group: the longest test that waits, and as many more, longest first, as still fit into the time
- * that a group may take. That is `targetMs`, and towards the end a share of what is left for each machine, so that the last groups are
- * small and all machines end together. A test longer than that is a group of its own, as is one that is marked `alone`.
+ * A free machine takes a group: the longest test that waits, and as many more, longest first, as fit into the time of a
+ * group. That time is `targetMs`; towards the end it is a share of what is left for each machine, so that the last
+ * groups are small and all machines end together. A test that is longer than that is a group of its own, and so is one
+ * that is marked `alone`.
  *
- * When nothing waits any more, a machine that has nothing else to do runs what is slow elsewhere once more: whoever ends it first decides.
- * So one slow machine, or one that may come back or not, holds a build up for little more than a group.
+ * When nothing waits any more, a machine without work runs once more what is slow elsewhere. The first of the two
+ * machines to end it decides. So a machine that is slow, or may not come back, delays a build by little more than a
+ * group.
  *
- * Tests that never ran before are taken to need `unknownMs`, corrected by what such tests have needed in this build so far.
+ * A test that never ran before is assumed to take `unknownMs`, corrected by the times of such tests in this build so
+ * far.
  */
 export interface WaitingTest {
   readonly number: number;
   readonly name: string;
-  /** null: it never ran before. */
+  /** Null: the test never ran before. */
   readonly expectedMs: number | null;
   readonly alone: boolean;
 }
 
-/** All that waits, of which a machine is offered the longest. */
+/** All tests that wait. Of these a machine is offered the longest. */
 export interface TestsLeft {
   readonly knownMs: number;
   readonly unknown: number;
-  /** That work on it, the one that asks included. */
+  /** How many machines work on the tests, including the one that asks. */
   readonly machines: number;
 }
 
 export interface GroupRules {
   readonly targetMs: number;
   readonly unknownMs: number;
-  /** Limits of one command: so many names, and so many bytes of them. */
+  /** Limits of one command: how many names it gets, and how many bytes they have. */
   readonly mostTests: number;
   readonly mostBytes: number;
 }
 
 /** A group takes at most this part of what is left for each machine. */
 const SHARE = 1 / 2;
-/** Smaller than this part of the target no group is made on purpose: starting a command costs something too. */
+/** A group is not made smaller than this part of the target, since starting a command costs time too. */
 const SMALLEST = 1 / 20;
 
-/** The numbers of the tests to run next; empty when none of `waiting` is left. A test of its own may break every limit. */
+/** The numbers of the tests to run next. Empty when none of `waiting` is left. A single test may exceed every limit. */
 export function nextGroup(waiting: readonly WaitingTest[], left: TestsLeft, rules: GroupRules): number[] {
   const expected = (test: WaitingTest): number => test.expectedMs ?? rules.unknownMs;
   const order = waiting.toSorted((a, b) => expected(b) - expected(a) || a.number - b.number);
@@ -62,12 +65,12 @@ export function nextGroup(waiting: readonly WaitingTest[], left: TestsLeft, rule
   return group;
 }
 
-/** What all that waits is expected to take on one machine. */
+/** How long all waiting tests are expected to take on one machine. */
 export function leftMs({ knownMs, unknown }: Omit<TestsLeft, "machines">, unknownMs: number): number {
   return knownMs + unknown * unknownMs;
 }
 
-/** A machine more is worth its preparation when there are at least so many groups for it. */
+/** How many groups there must be for one more machine, so that preparing it is worth the time. */
 const GROUPS_WORTH_A_MACHINE = 2;
 
 /** How many machines beside the first are worth having for what waits, at most `most`. */
@@ -75,24 +78,30 @@ export function usefulHelpers(left: number, targetMs: number, most: number): num
   return Math.min(most, Math.floor(left / (GROUPS_WORTH_A_MACHINE * targetMs)));
 }
 
-/** A group is slow when it has taken so many times what was expected, and this part of the target more: guesses may be wrong. */
+/**
+ * A group is slow when it has taken this many times the expected time, and this part of the target more, since
+ * expectations may be wrong.
+ */
 const SLOW_TIMES = 2;
 const SLOW_PART = 1 / 2;
 
-/** After so long a group, expected to take `groupMs`, is slow. */
+/** How long a group, expected to take `groupMs`, may run before it is slow. */
 export function slowAfter(groupMs: number, targetMs: number): number {
   return SLOW_TIMES * groupMs + SLOW_PART * targetMs;
 }
 
-/** So many tests without history must have run before their mean counts as much as the guess. */
+/** How many tests without history must have run before their mean counts as much as the guess. */
 const GUESS_WEIGHT = 5;
 
-/** What a test that never ran is taken to need, after `learned` such tests of this build took `learnedMs` together. */
+/**
+ * How long a test that never ran is assumed to take, after `learned` such tests of this build took `learnedMs`
+ * together.
+ */
 export function unknownTime(guessMs: number, learned: number, learnedMs: number): number {
   return Math.max(1, (GUESS_WEIGHT * guessMs + learnedMs) / (GUESS_WEIGHT + learned));
 }
 
-/** The middle of `times`; undefined for none. */
+/** The median of `times`. Undefined for none. */
 export function median(times: readonly number[]): number | undefined {
   const sorted = times.toSorted((a, b) => a - b);
   const middle = sorted.length >> 1;
@@ -101,7 +110,7 @@ export function median(times: readonly number[]): number | undefined {
   return sorted.length % 2 === 1 || low === undefined ? high : Math.round((low + high) / 2);
 }
 
-/** As an argument or a line: UTF-8, and one byte between two. */
+/** The size of a name as an argument or a line: its UTF-8, and one byte that separates it from the next. */
 function bytesOf(name: string): number {
   let bytes = 1;
   for (let i = 0; i < name.length; i++) {
