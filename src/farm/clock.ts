@@ -6,13 +6,16 @@
 import type { EpochMs, Ms } from "./ids.ts";
 
 export interface Clock {
-  /** Wall time. It may jump; measure spans that decide something with `monotonic`. */
+  /** Wall time. It may jump, so measure spans that decide something with `monotonic`. */
   now(): EpochMs;
-  /** Milliseconds since an arbitrary start, never going back, fractions included. */
+  /** Milliseconds since an arbitrary start, with fractions. Never goes back. */
   monotonic(): number;
   /** Resolves after `span`; rejects with `signal.reason` when aborted first. */
   sleep(span: Ms, signal?: AbortSignal): Promise<void>;
 }
 
-/** What ends a wait that nobody waits for any more. An abort without a reason makes an error with a stack, a good part of a short wait. */
+/**
+ * The reason for ending a wait that nobody needs any more. An abort without a reason makes an error with a stack, which
+ * is expensive beside a short wait.
+ */
 export const ENOUGH = "nobody waits for this any more";

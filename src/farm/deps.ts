@@ -9,10 +9,15 @@ export interface Log {
 }
 
 /**
- * Tells the rest of the farm, here at once and in other coordinators within moments, that something changed.
- * Topics are `noun:id`: `build:12`, `machine:5`, `session:ID`, `queue:HOST-TYPE`, `log:9`, `grid:REPO`, `standing:REPO` (since when its
- * builders are red), `repo:REPO`, `given:SESSION` (an idle one was given a lease), `person:ID` (somebody was added or removed, or may do something
- * else), `config:`, `farm:`.
+ * Tells the rest of the farm that something changed: this process at once, other coordinators within moments.
+ *
+ * Topics are `noun:id`:
+ *
+ *   build:12, machine:5, session:ID, queue:HOST-TYPE, log:9, grid:REPO, repo:REPO, config:, farm:
+ *   standing:REPO   since when its builders are red
+ *   given:SESSION   an idle session was given a lease
+ *   person:ID       a person was added or removed, or has other roles
+ *
  * A topic is a hint to look at the database again, never the state itself.
  */
 export interface Bus {

@@ -1,6 +1,9 @@
-/** A word for whoever mistyped a name: of a field, a flag, a host type, a machine. Every message that refuses a name ends with it. */
+/**
+ * A suggestion for a mistyped name: of a field, a flag, a host type, a machine. Every message that refuses a name ends
+ * with it.
+ */
 
-/** The one of `known` that `given` was probably meant to be, as the end of a sentence; "" when none is near. */
+/** The name of `known` that `given` was probably meant to be, as the end of a sentence. "" when none is similar. */
 export function didYouMean(given: string, known: Iterable<string>): string {
   let best: { readonly name: string; readonly away: number } | undefined;
   for (const name of known) {
@@ -10,7 +13,7 @@ export function didYouMean(given: string, known: Iterable<string>): string {
   return best ? `; did you mean ${JSON.stringify(best.name)}?` : "";
 }
 
-/** Letters to add, drop, change or swap with their neighbour to get from `a` to `b`. */
+/** How many letters to add, drop, change or swap with their neighbour to get from `a` to `b`. */
 function distance(a: string, b: string): number {
   let before: number[] = [];
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);

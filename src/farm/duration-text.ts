@@ -3,7 +3,10 @@ const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
-/** A span in logs and on pages: `250 ms`, `2.1 s`, `45 s`, `3m 02s`, `4h 10m`, `3d 4h`. One that a jumping clock made negative is 0. */
+/**
+ * A span in logs and on pages: `250 ms`, `2.1 s`, `45 s`, `3m 02s`, `4h 10m`, `3d 4h`. A span that a jumping clock made
+ * negative is shown as 0.
+ */
 export function durationText(spanMs: number): string {
   const span = Math.max(0, spanMs);
   if (span < 995) return `${Math.round(span)} ms`;

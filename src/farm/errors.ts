@@ -6,19 +6,19 @@
  */
 export const CODES = {
   "bad-request": { http: 400, grpc: 3, retry: false }, // the request can never succeed as sent
-  unauthenticated: { http: 401, grpc: 16, retry: false }, // nobody we know; a login or another key may help
-  forbidden: { http: 403, grpc: 7, retry: false }, // known, and not allowed to
+  unauthenticated: { http: 401, grpc: 16, retry: false }, // not identified; a login or another key may help
+  forbidden: { http: 403, grpc: 7, retry: false }, // identified, and not allowed to do this
   "not-found": { http: 404, grpc: 5, retry: false }, // no such build, machine or file
-  gone: { http: 410, grpc: 5, retry: false }, // it was there, and was deleted since it was old
+  gone: { http: 410, grpc: 5, retry: false }, // it existed, and was deleted because of its age
   conflict: { http: 409, grpc: 9, retry: false }, // the thing is not in a state in which this can be done
   "lease-lost": { http: 409, grpc: 10, retry: false }, // the work was given to another machine or coordinator
   "too-large": { http: 413, grpc: 8, retry: false }, // over a limit that the message names
   "machine-gone": { http: 503, grpc: 14, retry: true }, // the machine hung up or stopped answering; another may do
-  "carrier-gone": { http: 503, grpc: 14, retry: true }, // a coordinator ended that passed a machine's connection on to us; the machine is well
-  "machine-broken": { http: 502, grpc: 13, retry: true }, // the machine answered what the protocol does not allow
+  "carrier-gone": { http: 503, grpc: 14, retry: true }, // the coordinator that passed a machine's connection on to us has ended; the machine is well
+  "machine-broken": { http: 502, grpc: 13, retry: true }, // the machine's answer breaks the protocol
   "timed-out": { http: 504, grpc: 4, retry: true }, // a limit of ours ran out; the message names it
   unavailable: { http: 503, grpc: 14, retry: true }, // the database or another part is away for the moment
-  canceled: { http: 499, grpc: 1, retry: false }, // whoever asked took it back
+  canceled: { http: 499, grpc: 1, retry: false }, // the caller took the request back
   internal: { http: 500, grpc: 13, retry: false }, // our bug; only the log says more
 } as const;
 

@@ -1,4 +1,4 @@
-/** The loop of whatever looks after something now and then, because a word may get lost or nobody says one. */
+/** The loop of a part that checks something regularly, because a notification may get lost or nobody sends one. */
 import type { Clock } from "./clock.ts";
 import type { Log } from "./deps.ts";
 import { messageOf } from "./errors.ts";
@@ -10,8 +10,8 @@ export interface EveryDeps {
 }
 
 /**
- * Calls `look` each time that `span` has passed since the last one ended; resolves once `stop` is aborted and a look that was under way
- * has ended. A look that fails is logged as `failed`, and the next one comes all the same.
+ * Calls `look` each time that `span` has passed since the last call ended. Resolves once `stop` is aborted and a call
+ * that was under way has ended. A call that fails is logged as `failed` and does not end the loop.
  */
 export async function every(
   span: Ms,

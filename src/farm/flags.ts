@@ -1,10 +1,12 @@
 /**
- * Command line flags as Go programs read them, since machine owners have them in their units and scripts.
+ * Command line flags as Go programs read them, since machine owners have such flags in their units and scripts.
  *
  * `-x v`, `-x=v`, `--x v` and `--x=v` mean the same. A bool needs no value and takes one only after `=`. A flag given
  * twice keeps the last value, except `texts`, which collects. Flags end at `--` or at the first argument that is not
- * one; what follows is handed back. `-help` and `-h` list all flags (exit 0); anything wrong says what, and where the list is,
- * which would push it off the screen (exit 2). Nothing here prints or exits: `main.ts` does.
+ * one; the rest is returned.
+ *
+ * `-help` and `-h` list all flags (exit 0). A mistake is reported together with the way to get that list (exit 2),
+ * since the list itself would push the report off the screen. Nothing here prints or exits: `main.ts` does.
  *
  *   const parsed = parseFlags("usage: coordinator [flags]", { listen: text(":8119", "address for machines") }, argv);
  *   if (parsed.kind === "stop") { process.stderr.write(parsed.text); process.exit(parsed.exitCode); }
@@ -14,11 +16,13 @@ import { didYouMean } from "./did-you-mean.ts";
 import { type Ms, ms } from "./ids.ts";
 
 export interface Flag<T> {
-  /** How the value is called in the list; "" for a bool. */
+  /** What the list calls the value. "" for a bool. */
   readonly takes: string;
   readonly initial: T;
   readonly help: string;
-  /** The value after `given`, `before` being the value so far; undefined when `given` is not one. */
+  /**
+   * The value after reading `given`, where `before` is the value so far. Undefined when `given` is not a valid value.
+   */
   readonly read: (given: string, before: T) => T | undefined;
 }
 
@@ -30,21 +34,21 @@ export type ParsedFlags<F extends Flags> =
   | {
       readonly kind: "run";
       readonly values: FlagValues<F>;
-      /** What follows the flags. */
+      /** The arguments after the flags. */
       readonly args: readonly string[];
-      /** Names of the flags that were given at all. */
+      /** The names of the flags that were given. */
       readonly given: ReadonlySet<string>;
     }
   | Stop;
 
-/** The program ends at once, saying `text`. */
+/** The program must end at once and print `text`. */
 export interface Stop {
   readonly kind: "stop";
   readonly text: string;
   readonly exitCode: 0 | 2;
 }
 
-/** The end of a program that was not called as it wants to be. */
+/** The end of a program that was called with wrong arguments. */
 export function usageError(message: string): Stop {
   return { kind: "stop", text: `${message}\nTry -help.\n`, exitCode: 2 };
 }
@@ -62,7 +66,7 @@ export function bool(initial: boolean, help: string): Flag<boolean> {
   return { takes: "", initial, help, read: parseBool };
 }
 
-/** A whole number, not negative. */
+/** A whole number that is not negative. */
 export function count(initial: number, help: string): Flag<number> {
   return { takes: "number", initial, help, read: (given) => (/^\d{1,15}$/.test(given) ? Number(given) : undefined) };
 }
@@ -153,7 +157,7 @@ const BOOLS: { readonly [given: string]: boolean } = {
   "0": false, f: false, F: false, false: false, FALSE: false, False: false,
 }; // biome-ignore format: two rows
 
-/** A boolean as Go reads it, in flags, environment variables and form fields; undefined when it is none. */
+/** A boolean as Go reads it, in flags, environment variables and form fields. Undefined for any other text. */
 export function parseBool(given: string): boolean | undefined {
   return Object.hasOwn(BOOLS, given) ? BOOLS[given] : undefined;
 }
@@ -169,7 +173,7 @@ const UNITS: { readonly [unit: string]: number } = {
   h: 3_600_000,
 };
 
-/** A span as Go writes it, undefined when `given` is none. A unit is required except for `0`. */
+/** A span as Go writes it. Undefined for any other text. A unit is required except for `0`. */
 export function parseDuration(given: string): Ms | undefined {
   const signed = /^([+-]?)(.*)$/.exec(given);
   const [, sign = "", body = ""] = signed ?? [];

@@ -1,14 +1,14 @@
 /**
  * The names and numbers that everything else passes around, branded so that one cannot stand in for another.
  *
- * A brand is put on at the edge (a row, a request, a flag) by the functions of this file and trusted inside.
+ * The functions of this file put a brand on at the edge (a row, a request, a flag). Inside, it is trusted.
  */
 declare const brand: unique symbol;
 type Brand<T, B extends string> = T & { readonly [brand]: B };
 
-/** Milliseconds, a span. */
+/** A span in milliseconds. */
 export type Ms = Brand<number, "Ms">;
-/** Milliseconds since 1970-01-01 UTC, an instant. */
+/** An instant, in milliseconds since 1970-01-01 UTC. */
 export type EpochMs = Brand<number, "EpochMs">;
 /** A build's public number, as in `/b/1234`. */
 export type BuildId = Brand<number, "BuildId">;

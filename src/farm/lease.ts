@@ -1,5 +1,5 @@
 /**
- * A lease: a claim on one machine. A build, a test helper, a gomote instance and a Swarming task all hold leases.
+ * A lease: a claim on one machine. A build, a test helper, a gomote instance and a probe all hold leases.
  *
  *   wanted  somebody needs a machine of `queue`
  *   held    one session has it; no session ever holds two (a unique index says so)
@@ -9,18 +9,22 @@
  *   wanted -claim-> held -> ended;  wanted -> ended when nobody needs it any more. Nothing leaves ended.
  *   held -connection lost, coordinator ended-> parked -adopted-> held;  parked -nobody came back in time-> ended
  *
- * Only the agent process that held a lease adopts it, over a session of the same machine, by asking for work as always; so it does not
- * matter which coordinator it has reached. Each claim and adoption begins an epoch, and with it ends what the driver before may write.
+ * Only the agent process that held a lease can adopt it. It asks for work as always, over a session of the same
+ * machine, at any coordinator. Each claim and each adoption begins an epoch, and the driver of the epoch before cannot
+ * write any more.
  *
- * The order within a queue is schedule/order.ts's.
+ * schedule/order.ts has the order within a queue.
  */
 import type { Provenance } from "./build.ts";
 import { type EpochMs, type LeaseId, type MachineId, type Ms, minutes, type SessionId } from "./ids.ts";
 
-/** How long what runs on a machine goes on, and is waited for, after its connection or its coordinator was lost; a host type may say otherwise. */
+/**
+ * How long the commands on a machine go on, and are waited for, after its connection or its coordinator was lost. A
+ * host type may say otherwise.
+ */
 export const RECONNECT_WITHIN: Ms = minutes(5);
 
-/** What a lease is for; selects who is told when it is claimed. */
+/** What a lease is for. This selects who works on it when it is claimed. */
 export type LeaseKind =
   /** An attempt of a build. */
   | "build"
@@ -28,7 +32,7 @@ export type LeaseKind =
   | "helper"
   /** A machine that a person has to themselves for a while. */
   | "gomote"
-  /** A look whether a machine that was set aside is well again; bound to that machine. */
+  /** A check whether a machine that was set aside is well again. Bound to that machine. */
   | "probe";
 
 /** The classes in their order. The number is stored. */
@@ -39,14 +43,17 @@ export interface Lease {
   readonly id: LeaseId;
   readonly kind: LeaseKind;
   readonly class: LeaseClass;
-  /** "Which work can this machine do" is `queue = ANY(...)`. For now a queue is a host type. */
+  /** The queue of machines that can do this work. For now a queue is a host type. */
   readonly queue: string;
   readonly provenance: Provenance;
   readonly wantedAt: EpochMs;
   readonly sessionId: SessionId;
   readonly machineId: MachineId;
-  /** Counts its claims and adoptions. Whoever drives it writes only while this is its epoch in the database. */
+  /**
+   * Counts the claims and adoptions of the lease. A driver can write only while this is the lease's epoch in the
+   * database.
+   */
   readonly epoch: number;
-  /** It was wanted until this claim: nobody has driven it, and nothing runs for it. */
+  /** The lease was wanted until this claim: nobody has driven it, and nothing runs for it. */
   readonly anew: boolean;
 }

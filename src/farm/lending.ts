@@ -1,8 +1,9 @@
 /**
- * Who may borrow a machine: what its host type says, what its owner agrees to, and what roles a person has. All three must agree.
+ * Who may borrow a machine: what its host type says, what its owner agrees to, and which roles a person has. All three
+ * must agree.
  *
- * The claim of a lease asks `isLent` once more, by a column of the host type that is kept in step with it (store/leases.ts), so a machine
- * that is not lent goes to nobody whatever its caller forgot.
+ * The claim of a lease checks `isLent` once more, by a column of the host type that is kept in step with it
+ * (store/leases.ts). So nobody gets a machine that is not lent, even if the caller forgot to ask.
  */
 import type { Person } from "./person.ts";
 
@@ -12,7 +13,7 @@ export type Gomote = "nobody" | "team" | "members";
 export interface Lending {
   readonly hostType: string;
   readonly gomote: Gomote;
-  /** What the owner of its machines agrees to. */
+  /** What the owner of the machines agrees to. */
   readonly lend: { readonly gomote: boolean };
 }
 
@@ -21,7 +22,7 @@ export function isLent({ gomote, lend }: Omit<Lending, "hostType">): boolean {
   return lend.gomote && gomote !== "nobody";
 }
 
-/** Why `person` may not borrow a machine of this host type, as a sentence; undefined: they may. */
+/** Why `person` may not borrow a machine of this host type, as a sentence. Undefined: they may. */
 export function mayNotBorrow({ roles, email }: Pick<Person, "roles" | "email">, host: Lending): string | undefined {
   if (!host.lend.gomote) return `the owner of machines of ${host.hostType} does not lend them to people.`;
   if (host.gomote === "nobody") return `machines of ${host.hostType} are lent to nobody.`;

@@ -1,4 +1,7 @@
-/** A loop's sleep: until it is called, or for so long. A call while the loop is at work ends its next sleep, so that none gets lost. */
+/**
+ * The sleep of a loop: until it is called, or for a time. A call while the loop is at work ends its next sleep, so no
+ * call gets lost.
+ */
 import { type Clock, ENOUGH } from "./clock.ts";
 import { type Ms, ms } from "./ids.ts";
 
@@ -8,7 +11,7 @@ export class Wake {
   #called = false;
   #rouse: () => void = () => {};
 
-  /** From the moment that `stop` is aborted nothing sleeps any more. */
+  /** After `stop` is aborted, no sleep waits any more. */
   constructor(clock: Clock, stop: AbortSignal) {
     this.#clock = clock;
     this.#stop = stop;
@@ -19,7 +22,7 @@ export class Wake {
     this.#rouse();
   }
 
-  /** Resolves after a call or after `span`, and `gather` later: what is called within that is one call. */
+  /** Resolves `gather` after a call, or after `span` and `gather`. All calls until then count as one. */
   async sleep(span: Ms, gather: Ms = ms(0)): Promise<void> {
     if (!this.#called) {
       const rest = new AbortController();

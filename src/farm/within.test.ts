@@ -4,7 +4,7 @@ import { seconds } from "./ids.ts";
 import { FakeClock } from "./testing/fake-clock.ts";
 import { unless, within } from "./within.ts";
 
-/** A signal as calls get it, for as long as a machine is connected. */
+/** A signal like those that calls get: it lasts as long as a machine is connected. */
 const lasting = () => new AbortController().signal;
 
 test("within() and unless() leave nobody listening, however the work ends: signals of machines live for weeks", async () => {

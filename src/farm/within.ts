@@ -1,12 +1,15 @@
-/** Waiting with an end: every call to a machine has a limit, and whoever waits hears at once when it is over. */
+/** Waits with an end: every call to a machine has a limit, and its caller learns at once when the limit is over. */
 import { type Clock, ENOUGH } from "./clock.ts";
 import { durationText } from "./duration-text.ts";
 import { FarmError } from "./errors.ts";
 import type { Ms } from "./ids.ts";
 
 /**
- * `work` until it settles, or one of `signals` aborts, or `limit` has passed: then its signal aborts and the call rejects with the reason
- * at once, whether or not `work` heard. `what` says what was going on, or is what to reject with when the time is up, or finds that out then.
+ * Waits for `work` until it settles, one of `signals` aborts, or `limit` has passed. In the last two cases the signal
+ * of `work` aborts and the call rejects with the reason at once, even if `work` goes on.
+ *
+ * `what` names the work, or is the reason for rejecting when the time is up, or is a function that finds that reason
+ * then.
  */
 export async function within<T>(
   clock: Pick<Clock, "sleep">,
@@ -33,8 +36,10 @@ export function tookLonger(what: string, limit: Ms): FarmError {
 }
 
 /**
- * `work` until it settles, or `signal` aborts: then the call rejects with its reason at once. Nothing listens to `signal` afterwards: one that is
- * made of others is kept, with all that its listeners know, for as long as the others live, and a machine may stay connected for weeks.
+ * Waits for `work` until it settles or `signal` aborts. The call then rejects with the reason of `signal` at once.
+ *
+ * Afterwards nothing listens to `signal`. A signal made of others that still has a listener lives as long as they do,
+ * with everything its listeners refer to, and a machine may stay connected for weeks.
  */
 export async function unless<T>(signal: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   signal.throwIfAborted();

@@ -1,4 +1,7 @@
-/** A clock that stands still until a test moves it: `await clock.advance(seconds(30))` runs every sleep that came due. */
+/**
+ * A clock that stands still until a test moves it: `await clock.advance(seconds(30))` runs every sleep that is due by
+ * then.
+ */
 import type { Clock } from "../clock.ts";
 import { type EpochMs, epochMs, type Ms } from "../ids.ts";
 
@@ -24,7 +27,7 @@ export class FakeClock implements Clock {
     return this.#monotonic;
   }
 
-  /** How many sleeps are pending: lets a test wait until the code under test has gone to sleep. */
+  /** How many sleeps are pending. With this a test waits until the code under test sleeps. */
   get sleeping(): number {
     return this.#sleepers.size;
   }
@@ -65,13 +68,13 @@ export class FakeClock implements Clock {
     await settle();
   }
 
-  /** Wall time jumps, as when somebody sets the clock; sleeps do not notice. */
+  /** Makes wall time jump, as when somebody sets the clock. Sleeps do not notice. */
   jump(span: Ms): void {
     this.#now += span;
   }
 }
 
-/** Lets promise callbacks and I/O that is ready run. */
+/** Lets promise callbacks run, and I/O that is ready. */
 function settle(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
