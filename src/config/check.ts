@@ -1,8 +1,8 @@
 /**
- * From what a person wrote to the farm in force, or to the list of everything that is wrong with it.
+ * Turns what a person wrote into the effective farm, or into the list of everything that is wrong with it.
  *
- * Two passes that do not wait for each other, so that nobody mends a configuration one mistake at a time: the shape of each
- * field (shapes/), and what fields have to do with each other, which reads whatever of the farm is there.
+ * Two passes report together, so that nobody has to correct a configuration one mistake at a time: the shape of each
+ * field (shapes/), and the rules between fields, which use whatever of the farm can be read.
  */
 import type { Step } from "../farm/build.ts";
 import { didYouMean } from "../farm/did-you-mean.ts";
@@ -41,7 +41,7 @@ function effective(farm: FarmShape): FarmConfig {
   };
 }
 
-/** What one group of tests may take, where `run` does not say. */
+/** The time limit of one group of tests, if `run` has none. */
 const GROUP_LIMIT_MS = 20 * 60_000;
 
 function testsOf({ list, run, ...rest }: TestsShape, hostArch: string, limit: number): TestsConfig {
@@ -55,13 +55,15 @@ function testsOf({ list, run, ...rest }: TestsShape, hostArch: string, limit: nu
   };
 }
 
-/** `text` for a shell that gets the names of tests as its arguments: where it says so, else at its end. */
+/**
+ * `text` for a shell that gets the names of tests as its arguments: where `text` refers to them, otherwise at its end.
+ */
 function shellWithNames(text: string, hostArch: string): readonly string[] {
   const shell = shellOf(hostArch);
   if (hostArch.startsWith("windows-")) return [...shell, text];
   if (hostArch.startsWith("plan9-")) return [...shell, text.includes("$*") ? text : `${text.trimEnd()} $*`];
   const named = /\$[@*1]|\$\{[@*1]/.test(text) ? text : `${text.trimEnd()} "$@"`;
-  return [...shell, named, "sh"]; // what comes after is "$1" and on, this is "$0"
+  return [...shell, named, "sh"]; // the names that follow are "$1" and on, this is "$0"
 }
 
 function stepOf({ command, timeLimitMs, ...step }: StepShape, hostArch: string, limit: number): Step {
@@ -69,7 +71,7 @@ function stepOf({ command, timeLimitMs, ...step }: StepShape, hostArch: string, 
   return { ...step, command: words, timeLimitMs: timeLimitMs ?? limit };
 }
 
-/** `-e`: of several lines, the first that fails ends the step. */
+/** The shell of a machine. `-e`: of several lines, the first that fails ends the step. */
 export function shellOf(hostArch: string): readonly string[] {
   if (hostArch.startsWith("windows-")) return ["cmd", "/c"];
   return hostArch.startsWith("plan9-") ? ["rc", "-ec"] : ["sh", "-ec"];
@@ -160,7 +162,7 @@ function crossCheck(input: unknown): Mistake[] {
   return mistakes;
 }
 
-/** Names that differ in case only are one file and one address too many. */
+/** Reports names that come twice. Names that differ in case only would share a file and an address. */
 function duplicates(
   kind: string,
   key: string,

@@ -69,7 +69,7 @@ function shownTests({ list, run, groupTargetMs, unknownMs, ...tests }: TestsConf
   };
 }
 
-/** In the largest unit that leaves a whole number. */
+/** A size in the largest unit that gives a whole number. */
 function sizeText(bytes: number): string {
   for (const [unit, size] of [
     ["GiB", 1024 ** 3],

@@ -1,6 +1,6 @@
 /**
- * The effective farm: every default filled in, every name checked, every reference known to lead somewhere.
- * Only `checkFarm` makes one; it is never changed, a new configuration is a new value.
+ * The effective farm: every default is filled in, every name is checked, every reference leads somewhere. Only
+ * `checkFarm` makes one. It is never changed; a new configuration is a new value.
  */
 import type { Limits, SnapshotSpec, SourcePart, Step, Superseded, TestsSpec, Trust } from "../farm/build.ts";
 import type { Ms } from "../farm/ids.ts";
@@ -13,49 +13,49 @@ export interface FarmConfig {
   readonly hosts: readonly HostConfig[];
   readonly builders: readonly BuilderConfig[];
   readonly policy: Policy;
-  /** Without a slash at the end; null: messages have no links. */
+  /** Without a slash at the end. Null: messages have no links. */
   readonly publicUrl: string | null;
   readonly notify: NotifyConfig;
   readonly retention: RetentionConfig;
   readonly gomote: GomoteConfig;
-  /** null: people log in with tokens only. */
+  /** Null: people log in with tokens only. */
   readonly login: LoginConfig | null;
 }
 
 /** Machines that people borrow. */
 export interface GomoteConfig {
-  /** Instances of one person, with those that they wait for. */
+  /** How many instances one person may have or wait for. */
   readonly perPerson: number;
-  /** An instance that its owner does not use ends after this. */
+  /** An instance ends when its owner has not used it for this long. */
   readonly idleMs: Ms;
-  /** And any instance after this. */
+  /** An instance ends after this long in any case. */
   readonly longestMs: Ms;
-  /** Whoever waits for a machine is told after this that there is none. */
+  /** A person who waits for a machine learns after this long that there is none. */
   readonly waitMs: Ms;
-  /** What is fetched for people from URLs that are not the farm's. */
+  /** What is fetched for people from URLs outside the farm. */
   readonly fetch: "nothing" | "public";
-  /** And from which ports. */
+  /** The ports from which it is fetched. */
   readonly fetchPorts: readonly number[];
-  /** Of one file on its way between a person and a machine. */
+  /** The limit of one file on its way between a person and a machine. */
   readonly transferLimitBytes: number;
 }
 
-/** With one of these there is always a `publicUrl`. */
+/** Where people log in. A farm that has this also has a `publicUrl`. */
 export interface LoginConfig {
   readonly issuer: string;
   readonly clientId: string;
   readonly clientSecret: Secret;
-  /** What the button says. */
+  /** The text of the login button. */
   readonly name: string;
-  /** Mail addresses, and `*@DOMAIN`: who becomes a user by logging in. */
+  /** Who becomes a user by logging in: mail addresses, and `*@DOMAIN`. */
   readonly allow: readonly string[];
-  /** At most one for each role; `claim` null: everybody who logs in has it. */
+  /** At most one for each role. `claim` null: everybody who logs in has the role. */
   readonly roles: readonly { readonly role: Role; readonly claim: string | null; readonly is: readonly string[] }[];
 }
 
 export type Recipient =
   | { readonly kind: "mail"; readonly address: string }
-  /** `secret`: what its messages are signed with. */
+  /** `secret` signs the webhook's messages. */
   | { readonly kind: "webhook"; readonly url: string | Secret; readonly secret: Secret | null };
 
 export interface NotifyConfig {
@@ -73,7 +73,7 @@ export interface MailConfig {
   readonly caFile: string | null;
 }
 
-/** How long things are kept after they ended; each `builds` ≥ `logs` ≥ `greenLogs`. */
+/** How long things are kept after they ended. `builds` ≥ `logs` ≥ `greenLogs`. */
 export interface RetentionConfig {
   readonly greenLogsMs: Ms;
   readonly logsMs: Ms;
@@ -86,16 +86,16 @@ export interface RetentionConfig {
 
 export interface RepoConfig {
   readonly name: string;
-  /** As written; a folder may be relative to the configuration. Holds no password. */
+  /** As written: a folder may be relative to the configuration. Holds no password. */
   readonly url: string;
-  /** Names and globs; `HEAD` is the repository's default branch. */
+  /** Names and globs. `HEAD` is the repository's default branch. */
   readonly branches: readonly string[];
-  /** Names and globs; tries of these branches go first. */
+  /** Names and globs of branches whose tries go first. */
   readonly releaseBranches: readonly string[];
   readonly pollMs: Ms;
-  /** Planned at most, newest first, when commits are found. */
+  /** How many commits are planned at most when some are found, newest first. */
   readonly depth: number;
-  /** Recorded at most, newest first; never less than `depth`. */
+  /** How many commits are recorded at most, newest first. At least `depth`. */
   readonly history: number;
   readonly webhook: Secret | null;
   readonly token: Secret | null;
@@ -110,12 +110,12 @@ export interface OwnerConfig {
 
 export interface HostConfig {
   readonly hostType: string;
-  /** `goos-goarch[-variant]`; chooses the programs that a machine is given. */
+  /** `goos-goarch[-variant]`. Chooses the programs that a machine is given. */
   readonly hostArch: string;
   readonly expect: number;
-  /** Missing for longer is worth a message. */
+  /** A machine that is missing for longer is reported. */
   readonly missingAfterMs: Ms;
-  /** How long what runs there goes on, and is waited for, without a connection. */
+  /** How long commands go on without a connection, and are waited for. */
   readonly reconnectMs: Ms;
   /** `K=V` in order. */
   readonly env: readonly string[];
@@ -126,9 +126,9 @@ export interface HostConfig {
   readonly sharedKey: boolean;
   readonly hermetic: boolean;
   readonly gomote: Gomote;
-  /** So many of its machines are instances at once; null: all. */
+  /** How many of its machines may be instances at once. Null: all. */
   readonly gomoteMost: number | null;
-  /** What the owner of its machines agrees to. */
+  /** What the owner of the machines agrees to. */
   readonly lend: { readonly gomote: boolean };
 }
 
@@ -136,30 +136,30 @@ export interface BuilderConfig {
   readonly name: string;
   /** The host type that its builds run on. */
   readonly host: string;
-  /** From the name: before the first `-`, and between the first and the second. Pages group by them. */
+  /** From the name: before the first `-`, and between the first and the second. Pages group builders by them. */
   readonly goos: string;
   readonly goarch: string;
-  /** Globs; null: none were given, the policy's default decides. */
+  /** Globs. Null: none were given, and the policy's default decides. */
   readonly repos: readonly string[] | null;
   readonly branches: readonly string[] | null;
   readonly builds: Builds | null;
-  /** Commands as lists; `argv[0]` is relative to the step's `dir` where it has a separator. */
+  /** Commands are lists. `argv[0]` is relative to the step's `dir` if it has a separator. */
   readonly steps: readonly Step[];
-  /** Exactly one of them is the commit's own tree; undefined: that alone, in the usual place. */
+  /** Exactly one of them is the commit's own tree. Undefined: only that tree, in the usual place. */
   readonly sources?: readonly SourcePart[] | undefined;
   readonly against?: AgainstConfig | undefined;
   readonly env: readonly string[];
   readonly baseEnv?: readonly string[] | undefined;
   readonly needs?: readonly string[] | undefined;
   readonly flakyNet?: boolean | undefined;
-  /** N of Go 1.N: no older release branch is built. */
+  /** N of Go 1.N: older release branches are not built. */
   readonly minimumGoMinor?: number | undefined;
   readonly knownIssues: readonly (number | string)[];
   readonly notes: string;
   readonly superseded: Superseded;
   readonly tryOnly: boolean;
   readonly tests: TestsConfig | null;
-  /** null: the tree is needed by nobody after the build, or must not be kept. */
+  /** Null: nobody needs the tree after the build, or it must not be kept. */
   readonly snapshot: SnapshotSpec | null;
   readonly skipSnapshot: boolean;
   readonly stopAfterMake: boolean;
@@ -175,7 +175,7 @@ export interface AgainstConfig {
   readonly builtBy?: string;
 }
 
-/** `helpers` stand beside it; what depends on the branch is still open. */
+/** A TestsSpec without `helpers`, which the builder has itself, and with arguments that still depend on the branch. */
 export type TestsConfig = Omit<TestsSpec, "helpers" | "tryHelpers"> & {
   readonly argsOn?: { readonly branches: readonly string[]; readonly args: readonly string[] } | undefined;
 };

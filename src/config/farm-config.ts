@@ -1,11 +1,11 @@
 /**
- * The face of the package for a `farm.config.ts`:
+ * The names that a `farm.config.ts` imports from the package:
  *
  *   import { defineFarm, script } from "barnraiser";
  *   export default defineFarm({ repos: [...], hosts: [...], builders: [...] });
  *
- * What is written there is checked when the file is loaded (check.ts), so a plain object does as well; `defineFarm`
- * is for the editor, which then knows every field.
+ * The farm is checked when the file is loaded (check.ts), so a plain object works as well. `defineFarm` is for the
+ * editor, which then knows every field.
  */
 import type { FarmInput } from "./input.ts";
 
@@ -33,7 +33,7 @@ export type {
   TestsInput,
 } from "./input.ts";
 
-/** `farm` itself, its type checked by the editor. */
+/** Returns `farm` itself; the editor checks its type. */
 export function defineFarm(farm: FarmInput): FarmInput {
   return farm;
 }

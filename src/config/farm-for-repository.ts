@@ -6,27 +6,27 @@ import { urlKind } from "./urls.ts";
 export interface OneRepository {
   /** A folder or a URL. */
   readonly url: string;
-  /** The folder that `url` is seen from, when it is a folder. */
+  /** The folder from which `url` is resolved, if it is a folder. */
   readonly from: string;
   /** Default: the repository's own default branch. */
   readonly branch?: string | undefined;
-  /** Each a step, in order. None: `autodetect()`. */
+  /** The commands, each a step, in order. None: `autodetect()`. */
   readonly commands: readonly string[];
-  /** This computer, `GOOS-GOARCH`. */
+  /** `GOOS-GOARCH` of this computer. */
   readonly platform: string;
 }
 
 export function farmForRepository({ url, from, branch, commands, platform }: OneRepository): FarmInput {
   const hostType = `host-${platform}-local`;
   return {
-    // One commit: the newest is built at once, and from then on whatever comes.
+    // One commit: the newest is built at once, and later every new one.
     repos: [{ name: repoName(url, from), url, ...(branch ? { branches: [branch] } : {}), depth: 1 }],
     hosts: [{ hostType, pool: "local", expect: 1, notes: "The computer that the coordinator runs on." }],
     builders: [{ name: platform, host: hostType, steps: commands.length > 0 ? script(...commands) : autodetect() }],
   };
 }
 
-/** The last part of an address, as a name; for `.` and `..` that of the folder that is meant. */
+/** The last part of an address, as a name. For `.` and `..`, the name of the folder that is meant. */
 function repoName(url: string, from: string): string {
   const address = url
     .replace(/[?#].*$/, "")

@@ -7,14 +7,14 @@ import { makeProject } from "./preset-make.ts";
 import { autodetect } from "./presets.ts";
 
 interface Found {
-  /** What makeProject() lists as tests; "" where it says that there are none. */
+  /** What makeProject() lists as tests. "" where it says that there are none. */
   readonly listed: string;
   /** What autodetect() runs. */
   readonly run: string;
   readonly ok: boolean;
 }
 
-/** What the presets make of a repository with these files; a name that ends with a slash is a folder. */
+/** What the presets do in a repository with these files. A name that ends with a slash is a folder. */
 async function found(files: Record<string, string>): Promise<Found> {
   const folder = await mkdtemp(join(tmpdir(), "make-target-"));
   onTestFinished(() => rm(folder, { recursive: true, force: true }));
@@ -25,7 +25,7 @@ async function found(files: Record<string, string>): Promise<Found> {
   }
   const shell = (script: unknown) =>
     new Promise<{ ok: boolean; out: string; err: string }>((resolve) => {
-      const env = { ...process.env, MAKELEVEL: "1" }; // as of a machine's agent that some make has started
+      const env = { ...process.env, MAKELEVEL: "1" }; // like a machine's agent that was started by some make
       execFile("sh", ["-ec", String(script)], { cwd: folder, env }, (error, out, err) =>
         resolve({ ok: error === null, out, err }),
       );

@@ -1,11 +1,11 @@
-/** What is wrong with a configuration: all of it at once, each with where it stands, what was given and the rule it breaks. */
+/** The mistakes of a configuration: all at once, each with its place, the given value and the rule that it breaks. */
 import { FarmError } from "../farm/errors.ts";
 import { withoutPassword } from "./urls.ts";
 
 export interface Mistake {
-  /** `builders[2].steps[0].timeLimit`; "" is the farm itself. */
+  /** The place, such as `builders[2].steps[0].timeLimit`. "" is the farm itself. */
   readonly path: string;
-  /** The value, printed and shortened; `missing` when there is none. */
+  /** The value, printed and shortened. `missing` when there is none. */
   readonly given: string;
   readonly rule: string;
 }
@@ -26,7 +26,9 @@ export function mistakeLine({ path, given, rule }: Mistake): string {
 
 export type Path = readonly PropertyKey[];
 
-/** The mistake at `path` of `input`; the path ends early where `input` does, as when a single name stands for a list. */
+/**
+ * The mistake at `path` of `input`. The path ends early where `input` does, as when a single name stands for a list.
+ */
 export function mistake(input: unknown, path: Path, rule: string): Mistake {
   const walked: PropertyKey[] = [];
   let value = input;
@@ -35,7 +37,7 @@ export function mistake(input: unknown, path: Path, rule: string): Mistake {
     walked.push(key);
     value = Reflect.get(value, key);
   }
-  // Somebody who writes the secret itself there has made a mistake, and must not find it in a log as well.
+  // A person who writes the secret itself here has made a mistake, and must not find it in a log as well.
   const secret =
     typeof value === "string" && /^(webhook|token|password|secret|clientSecret)$/.test(String(walked.at(-1)));
   return { path: pathText(walked), given: secret ? '"***"' : show(value), rule };
@@ -61,7 +63,7 @@ function show(value: unknown): string {
   try {
     text = JSON.stringify(typeof value === "string" ? withoutPassword(value) : value);
   } catch {
-    return "(circular)"; // JSON has no word for it
+    return "(circular)"; // JSON has no text for it
   }
   if (typeof value === "number") text = String(value); // NaN and Infinity are null in JSON
   const plain = text.replace(/[^\P{C}]/gu, (c) => `\\u${(c.codePointAt(0) ?? 0).toString(16).padStart(4, "0")}`);

@@ -1,9 +1,11 @@
-/** Rules for names and texts, and what is read off a name. Each `...Fault` gives the rule that `value` breaks, or undefined. */
+/**
+ * Rules for names and texts, and what a name says. Each `...Fault` returns the rule that `value` breaks, or undefined.
+ */
 
 const LONGEST_NAME = 100;
 const LONGEST_TEXT = 4000;
 
-/** For repositories, host types and builders: they stand in addresses, file names and headers as they are. */
+/** For repositories, host types and builders, whose names stand unchanged in addresses, file names and headers. */
 export function nameFault(value: string): string | undefined {
   if (value === "") return "want a name, it is empty";
   if (value.length > LONGEST_NAME) return `want at most ${LONGEST_NAME} characters, it has ${value.length}`;
@@ -14,7 +16,7 @@ export function nameFault(value: string): string | undefined {
 /** Characters that would reorder or hide what stands around them on a page or a terminal. */
 const DECEIVING = /[\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/u;
 
-/** For what people read: owners, notes, the names of steps. */
+/** For texts that people read: owners, notes, the names of steps. */
 export function textFault(value: string, lines: "one line" | "many lines"): string | undefined {
   if (value.length > LONGEST_TEXT) return `want at most ${LONGEST_TEXT} characters, it has ${value.length}`;
   if (!value.isWellFormed()) return "want valid Unicode, it has half a surrogate pair";
@@ -25,10 +27,10 @@ export function textFault(value: string, lines: "one line" | "many lines"): stri
 }
 
 export const LONGEST_TEST_NAME = 4000;
-/** More names than any list of tests has that is meant to be one. */
+/** More names than any real list of tests has. */
 export const MOST_TEST_NAMES = 200_000;
 
-/** For the names of tests: a line each, and an argument each. Anything else is theirs to choose. */
+/** For the names of tests. Each is one line and one argument; otherwise they are free. */
 export function testNameFault(value: string): string | undefined {
   if (value.trim() === "") return "want the name of a test, it is empty";
   if (value.length > LONGEST_TEST_NAME) return `want at most ${LONGEST_TEST_NAME} characters, it has ${value.length}`;
@@ -37,7 +39,10 @@ export function testNameFault(value: string): string | undefined {
   return value.isWellFormed() ? undefined : "want valid Unicode, it has half a surrogate pair";
 }
 
-/** For the folder of a step: below the source tree, or with a `$WORKDIR` in front below the machine's work folder; written with `/`. */
+/**
+ * For the folder of a step, written with `/`: below the source tree, or after a `$WORKDIR` below the machine's work
+ * folder.
+ */
 export function stepFolderFault(value: string): string | undefined {
   return folderFault(value.replace(/^\$WORKDIR(\/|$)/, ""));
 }

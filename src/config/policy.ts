@@ -1,5 +1,5 @@
 /**
- * Which builds are wanted: the house rules of a policy first, then the builder's own.
+ * Which builds are wanted: the policy's rules first, then the builder's own.
  *
  *   post-submit  what the farm finds on a watched branch; never on a builder that is `tryOnly`
  *   at all       post-submit, or asked for by somebody
@@ -11,18 +11,20 @@ import type { Policy, PolicyQuestion } from "./input.ts";
 /** Refuses nothing; builds everything. */
 export const openPolicy: Policy = { name: "open", refuses: () => false, byDefault: () => true };
 
-/** N of `release-branch.go1.N`; any other branch is newer than every release. */
+/** N of `release-branch.go1.N`. Any other branch is newer than every release. */
 function minorOf(branch: string): number {
   return Number(/^release-branch\.go1\.(\d+)/.exec(branch)?.[1] ?? Infinity);
 }
 
-/** Repositories of the Go project that only builders which say so build. */
+/** Repositories of the Go project that are built only by builders which name them. */
 const UNBUILT = ["build", "exp", "mobile", "pkgsite-metrics", "vulndb", "website"];
 
 /**
- * The Go project's rules, for farms whose repositories and branches are named like its own:
- * on `release-branch.go1.N`, nothing for N below 11, nothing of `exp`, and `pkgsite` from 1.23 only;
- * `dev.boringcrypto*` only on `linux-amd64` and `windows-386*`; by default everything but a few repositories.
+ * The Go project's rules, for farms whose repositories and branches have the same names as its own.
+ *
+ *   release-branch.go1.N  nothing for N below 11, nothing of `exp`, and `pkgsite` from 1.23 only
+ *   dev.boringcrypto*     only on `linux-amd64` and `windows-386*`
+ *   by default            everything but a few repositories
  */
 export const goPolicy: Policy = {
   name: "go",
@@ -55,7 +57,10 @@ export function buildsAtAll(
   );
 }
 
-/** Whether `branch` of `repo` is tested with `other`, a branch of the repository that the builder tests against: that has to be built too. */
+/**
+ * Whether the builder builds `branch` of `repo` as pairs with `other`, a branch of the repository that it tests
+ * against. buildsAtAll() must agree, too.
+ */
 export function buildsWith(
   config: Pick<FarmConfig, "policy">,
   builder: BuilderConfig,
@@ -64,7 +69,8 @@ export function buildsWith(
   other: string,
 ): boolean {
   if (minorOf(other) < (builder.minimumGoMinor ?? 0)) return false;
-  // What the house rules refuse on a release branch of Go they refuse with one, whatever the branch of the repository itself.
+  // What the policy refuses on a release branch of Go, it also refuses in a pair with one, whatever the branch of
+  // `repo`.
   return [branch, other].every((each) => !config.policy.refuses({ builder: builder.name, repo, branch: each }));
 }
 

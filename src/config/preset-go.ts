@@ -1,12 +1,12 @@
 /**
- * `goTree()`: a builder of Go's own tree. `goModule()`: one of a repository of modules that is tested with Go's own tree. Both go by the name of
- * the builder, whose parts mean what they mean to the Go project.
+ * `goTree()` makes a builder of Go's own tree. `goModule()` makes one of a repository of modules, tested with Go's own
+ * tree. Both use the parts of the builder's name in the same way as the Go project:
  *
  *   GOOS-GOARCH     the first two; they choose make.bash, make.bat or make.rc, and how paths are written
  *   race            tests run with the race detector; std is installed for it first
  *   longtest        tests run in full, with the network
  *
- * What a machine is asked for, in this order:
+ * The work of a machine, in this order:
  *
  *   write    go/VERSION (`devel COMMIT`), then the commit's tree to go; at the same time the bootstrap to go1.4
  *   make     go/src/make.bash ... -force
@@ -14,18 +14,21 @@
  *   list     go tool dist test --list
  *   run      go tool dist test NAMES: packages of std and cmd together, every other test by itself
  *
- * For modules the same is written and made, of the commit that they are tested with, and beside it the modules to gopath/src. Then `go test ./...`
- * runs in every folder with a go.mod, in one after the other even though one fails.
+ * For modules the machine writes and makes the same, from the commit that they are tested with, and writes the modules
+ * to gopath/src. Then `go test ./...` runs in every folder with a go.mod, in each even after one has failed.
  */
 import type { BuilderInput, Duration, EnvInput, SourceInput, StepInput } from "./input.ts";
 
 /** The Go that builds Go. */
 export type GoBootstrap =
-  /** An archive that the machine fetches. `nested`: its content is in a folder `go`, as in all of https://go.dev/dl/, where that is the default. */
+  /**
+   * An archive that the machine fetches. `nested`: its content is in a folder `go`, which is the default for
+   * https://go.dev/dl/.
+   */
   | { readonly url: string; readonly nested?: boolean }
   /** A folder on the machine. */
   | { readonly path: string }
-  /** The machine finds one by itself. */
+  /** The machine finds a Go by itself. */
   | "none";
 
 /** Fields of a builder that the presets do not fill in themselves. */
@@ -37,16 +40,20 @@ interface GoOptions extends Rest {
   readonly makeScriptArgs?: readonly string[];
   /** The make step is stopped after this long. Default `"1h"`. */
   readonly makeLimit?: Duration;
-  /** Installed with the race detector after make. Default `std` for a race builder, nothing for others. */
+  /**
+   * Packages that are installed with the race detector after make. Default: `std` for a race builder, none for others.
+   */
   readonly racePackages?: readonly string[];
-  /** The machine sets GOPROXY itself. Default false. */
+  /** True: the machine sets GOPROXY itself. Default false. */
   readonly privateGoProxy?: boolean;
 }
 
 export interface GoTreeOptions extends GoOptions {
-  /** Patterns of the tests that are run, by the names of before Go 1.21: `["**", "!test:*", "!reboot"]`. Default all. */
+  /**
+   * Patterns of the tests that are run, by the names from before Go 1.21: `["**", "!test:*", "!reboot"]`. Default all.
+   */
   readonly only?: string | readonly string[];
-  /** After a test failed, the rest runs too. Default false: nothing new is begun. */
+  /** True: after a failed test the rest runs too. Default false: nothing new is begun. */
   readonly keepGoing?: boolean;
 }
 
@@ -75,7 +82,7 @@ export function goTree(options: GoTreeOptions): BuilderInput {
         name: "run_tests_multi",
         command: [...dist, `--banner=${BANNER}`, ...flags],
         dir: "$WORKDIR",
-        // Without the network, unless the tests are to be run in full.
+        // The network is used only when the tests run in full.
         env: [goroot, `GOPATH=${below("gopath")}`, ...proxyOf(privateGoProxy, longtest ? "public" : "off")],
         path: [below("go", "bin"), "$PATH"],
         timeLimit: "20m",
@@ -91,13 +98,13 @@ export function goTree(options: GoTreeOptions): BuilderInput {
 }
 
 export interface GoModuleOptions extends Omit<GoOptions, "skipSnapshot" | "helpers" | "tryHelpers"> {
-  /** The repositories that are tested; one builder may serve many. */
+  /** The repositories that are tested. One builder may serve many. */
   readonly repos: string | readonly string[];
-  /** What others import a repository as: `golang.org/x/$REPO`. */
+  /** The import path of a repository: `golang.org/x/$REPO`. */
   readonly importPath: string;
   /** Go's own repository and the branches of it. Default: the repository `go`, all branches that it watches. */
   readonly against?: { readonly repo?: string; readonly branches?: string | readonly string[] };
-  /** A `goTree` builder: where it has kept the tree of the commit, that is taken and nothing is made. */
+  /** A `goTree` builder. If it has kept the tree of the commit, that is used and nothing is made. */
   readonly builtBy?: string;
 }
 
@@ -139,7 +146,7 @@ export function goModule(options: GoModuleOptions): BuilderInput {
 
 const GO = "$WORKDIR/go/bin/go";
 
-/** What is left of the options for the builder itself. */
+/** The options that go to the builder itself. */
 function restOf({
   bootstrap: _,
   makeScriptArgs: __,
@@ -189,7 +196,7 @@ function makeOf({
   return [make, install];
 }
 
-/** What begins a section of the output; as people read it, since a log is what the command wrote, byte for byte. */
+/** The beginning of a section in the output. Written for people, since the log shows a command's output unchanged. */
 const BANNER = "##### ";
 const PUBLIC_PROXY = "https://proxy.golang.org";
 
@@ -215,8 +222,8 @@ function machineOf(builder: string): GoMachine {
 }
 
 /**
- * How make finds the bootstrap: as a folder, or as the `go` on the PATH. A machine would look into go1.4 by itself, but decides on that once, at
- * its first command, and ours serve build after build.
+ * How make finds the bootstrap: as a folder, or as the `go` on the PATH. A machine would look into go1.4 by itself, but
+ * it decides on that only once, at its first command, and our machines serve build after build.
  */
 function environmentOf(bootstrap: GoBootstrap, machine: GoMachine): { env: EnvInput; path?: readonly string[] } {
   if (bootstrap === "none") return { env: ["GOBIN="] };
@@ -226,7 +233,7 @@ function environmentOf(bootstrap: GoBootstrap, machine: GoMachine): { env: EnvIn
   return { env: ["GOBIN=", "GOROOT_BOOTSTRAP="], path: [machine.below("go1.4", "go", "bin"), "$PATH"] };
 }
 
-/** `public` comes with the network, also on a machine that shuts it off for tests. */
+/** `public` comes with the network, even on a machine that turns it off for tests. */
 function proxyOf(privateGoProxy: boolean, proxy: "public" | "off"): readonly string[] {
   if (privateGoProxy) return [];
   return proxy === "off" ? ["GOPROXY=off"] : [`GOPROXY=${PUBLIC_PROXY}`, "GO_DISABLE_OUTBOUND_NETWORK=0"];

@@ -3,9 +3,10 @@
  *
  *   configure   ./configure, where there is one
  *   make        make -j
- *   tests       the targets that are given, a test each; else the first of `check` and `test` that does something
+ *   tests       the given targets, each as a test; otherwise the first of `check` and `test` that does something
  *
- * Without any of them there is nothing to test, and that is said: a builder that tests nothing should not look as if it did.
+ * If there is none, the log says that there is nothing to test: a builder that tests nothing must not look as if it
+ * did.
  */
 import type { BuilderInput } from "./input.ts";
 import { DOES_TARGET } from "./make-target.ts";
@@ -15,11 +16,11 @@ export interface MakeProjectOptions {
   readonly configure?: readonly string[];
   /** Arguments of make, such as `-j8` or `V=1`. Default: `-j2`. */
   readonly make?: readonly string[];
-  /** Targets that are tests, each by itself. Default: `check`, or else `test`. */
+  /** Targets that are tests, each by itself. Default: `check`, otherwise `test`. */
   readonly targets?: readonly string[];
 }
 
-/** To be spread into a builder. */
+/** The fields of a builder for such a project, to be spread into it. */
 export function makeProject(options: MakeProjectOptions = {}): Pick<BuilderInput, "steps" | "tests" | "snapshot"> {
   const { configure = [], make = ["-j2"], targets } = options;
   return {
@@ -30,9 +31,10 @@ export function makeProject(options: MakeProjectOptions = {}): Pick<BuilderInput
     tests: {
       list: targets ?? { name: "list tests", command: ["sh", "-ec", TARGETS] },
       run: { name: "test", command: ["make"] },
-      alone: "**", // targets of one make would run in whatever order suits it
+      alone: "**", // make itself decides the order of the targets of one command
     },
-    // What tests of Automake write beside them. Their *.log are written anew, and such files may as well be somebody's sources.
+    // Files that tests of Automake write beside the tests. Their *.log are written again anyway, and other *.log files
+    // may be somebody's sources.
     snapshot: { exclude: ["*.trs", "test-suite.log"] },
   };
 }

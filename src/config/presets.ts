@@ -1,15 +1,15 @@
-/** Ready steps for `steps:`. */
+/** Ready-made steps for `steps:`. */
 import type { StepInput } from "./input.ts";
 import { DOES_TARGET } from "./make-target.ts";
 
-/** Each command a step of its own, in order. */
+/** A step for each command, in order. */
 export function script(...commands: readonly string[]): readonly StepInput[] {
   return commands.map((command) => ({ command }));
 }
 
 /**
- * One step for a repository that the farm knows nothing about: it looks for the usual files and runs what their kind is tested
- * with, or says what to pass instead. The first kind found wins.
+ * One step for a repository that the farm knows nothing about. It looks for the usual files and runs the usual tests
+ * for that kind of project, or says what to pass instead. The first kind found wins.
  */
 export function autodetect(): readonly StepInput[] {
   return [{ name: "detect and test", command: DETECT }];

@@ -1,5 +1,5 @@
 /**
- * Addresses of repositories, read by hand: a pure room has no URL class, and git's scp-like form is not a URL anyway.
+ * Addresses of repositories, read by hand: a pure room has no URL class, and git's scp-like form is not a URL.
  *
  *   path     a folder, absolute or relative to the configuration
  *   file     file:///folder
@@ -18,7 +18,7 @@ export function urlKind(url: string): UrlKind | undefined {
   return /^[^/:]+:/.test(url) ? "ssh" : "path";
 }
 
-/** The rule that `url` breaks, or undefined. */
+/** The rule that `url` breaks. Undefined: none. */
 export function urlFault(url: string): string | undefined {
   if (url === "") return "want a folder or a URL, it is empty";
   if (url.length > 2000) return "want at most 2000 characters";
@@ -30,12 +30,12 @@ export function urlFault(url: string): string | undefined {
   if (passwordOf(url) !== undefined) return "want no password in it, since it is shown on pages; use `token` instead";
   const host = hostOf(url);
   if (host === "") return "want a host in it";
-  // ssh would take such a host for an option.
+  // ssh would read such a host as an option.
   if (host.startsWith("-")) return "want a host that does not begin with '-'";
   return undefined;
 }
 
-/** The rule that `url` breaks as an address of a page or a webhook, or undefined. */
+/** The rule that `url` breaks as an address of a page or a webhook. Undefined: none. */
 export function webUrlFault(url: string): string | undefined {
   if (url.length > 2000) return "want at most 2000 characters";
   if (!/^https?:\/\/[^\s\p{Cc}/?#@]+([/?#][^\s\p{Cc}]*)?$/u.test(url))
@@ -43,17 +43,17 @@ export function webUrlFault(url: string): string | undefined {
   return undefined;
 }
 
-/** Plain `local@domain`: no names around it, nothing that could end a header. */
+/** Whether `text` is a plain `local@domain`: no names around it, nothing that could end a header. */
 export function isMailAddress(text: string): boolean {
   return text.length <= 254 && /^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$/.test(text);
 }
 
-/** A token may go to `url`: only where nobody on the way can read it. */
+/** Whether a token may be sent to `url`: only where nobody on the way can read it. */
 export function keepsSecret(url: string): boolean {
   return url.startsWith("https://") || /^http:\/\/([^@/]*@)?(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(\/|$)/.test(url);
 }
 
-/** `url` with its password, if it has one, taken out: for messages. */
+/** `url` without its password, if it has one, for messages. */
 export function withoutPassword(url: string): string {
   const password = passwordOf(url);
   return password === undefined ? url : url.replace(`:${password}@`, ":***@");

@@ -11,7 +11,7 @@ import { type StepShape, step } from "./step.ts";
 import { type TestsShape, tests } from "./tests.ts";
 import { checked, env, globs, listOf, name, oneLine, size, span, text, UNITS, WEEK, whole, yesNo } from "./values.ts";
 
-/** A builder whose fields are each right by themselves. */
+/** A builder whose fields are each valid, before they are checked against each other. */
 export type BuilderShape = Omit<BuilderConfig, "steps" | "tests"> & {
   readonly steps: readonly StepShape[];
   readonly tests: TestsShape | null;
@@ -55,7 +55,7 @@ const sources = z
     'want exactly one { dir, commit: "own" }: steps are run below it',
   );
 
-/** Everything is kept, for as long as somebody may still ask for the build again. */
+/** The default snapshot: everything, for as long as somebody may still ask for the build again. */
 const snapshot: z.ZodType<SnapshotSpec> = fields(
   {
     exclude: z
@@ -87,7 +87,7 @@ const knownIssue = z.unknown().transform((value, context): number | string => {
 const hashRule = "want the whole hash of a commit";
 const goVersionRule = 'want a version of Go such as "1.21"';
 
-/** Those that were given; nothing at all when none was. */
+/** The limits that were given. No `limits` at all when none was. */
 function limitsOf(given: { readonly [name in keyof Limits]: Ms | undefined }): { readonly limits?: Limits } {
   const limits = Object.fromEntries(Object.entries(given).filter(([, span]) => span !== undefined));
   return Object.keys(limits).length === 0 ? {} : { limits };

@@ -1,9 +1,9 @@
 /**
- * The shape of a farm: which fields there are, what each may hold and what it is when left out. What one field has to do with
- * another is check.ts's.
+ * The shape of a farm: which fields there are, what each may hold, and its value when left out. check.ts has the rules
+ * between fields.
  *
- * Every rule is a sentence for the person who broke it. Objects are strict: a field that nobody knows is a mistake, since
- * most are misspelt ones that would otherwise silently do nothing.
+ * Every rule is a sentence for the person who broke it. Objects are strict: an unknown field is a mistake, since most
+ * are misspelt ones that would otherwise silently do nothing.
  */
 import * as z from "zod";
 import { ms } from "../../farm/ids.ts";
@@ -34,7 +34,7 @@ import {
   yesNo,
 } from "./values.ts";
 
-/** A farm whose fields are each right by themselves. */
+/** A farm whose fields are each valid, before they are checked against each other. */
 export interface FarmShape extends Omit<FarmConfig, "builders"> {
   readonly builders: readonly BuilderShape[];
 }
@@ -85,7 +85,7 @@ const host: z.ZodType<HostConfig> = fields(
     context.addIssue({ code: "custom", message, path: ["hostType"] });
     return z.NEVER;
   }
-  // Whoever lends a machine has not agreed to run what nobody has looked at.
+  // The owner of a lent machine has not agreed to run code that nobody has looked at.
   const trust = given.trust ?? (given.pool === "local" ? "team" : "community");
   const gomote = given.gomote ?? (trust === "team" ? "members" : "nobody");
   const lend = given.lend ?? { gomote: trust === "team" };

@@ -1,4 +1,4 @@
-/** Objects whose fields are known, and what zod found wrong as sentences at places. */
+/** Objects with a fixed set of fields, and zod's findings as sentences with their places. */
 import * as z from "zod";
 import { didYouMean } from "../../farm/did-you-mean.ts";
 
@@ -7,7 +7,10 @@ export interface ShapeFault {
   readonly rule: string;
 }
 
-/** An object with these fields and no other. Of each field that it does not know it says so in a line, and which one was probably meant. */
+/**
+ * An object with these fields and no other. Reports each unknown field in a line, with the field that was probably
+ * meant.
+ */
 export function fields<Shape extends z.core.$ZodLooseShape>(
   shape: Shape,
   rule: string,

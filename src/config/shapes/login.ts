@@ -1,4 +1,4 @@
-/** The shape of where people log in. */
+/** The shape of `login`: where people log in. */
 import * as z from "zod";
 import { ROLES } from "../../farm/person.ts";
 import type { LoginConfig } from "../effective.ts";

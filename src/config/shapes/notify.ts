@@ -1,4 +1,4 @@
-/** The shape of who is told of trouble and how, and of how long things are kept. */
+/** The shape of two parts: who is told of trouble and how, and how long things are kept. */
 import * as z from "zod";
 import type { MailConfig, NotifyConfig, OwnerConfig, Recipient, RetentionConfig } from "../effective.ts";
 import { isMailAddress, webUrlFault } from "../urls.ts";

@@ -1,4 +1,4 @@
-/** The shape of a step: a command, where it runs, and how long it may. */
+/** The shape of a step: a command, where it runs, and how long it may take. */
 import * as z from "zod";
 import type { Step } from "../../farm/build.ts";
 import type { Ms } from "../../farm/ids.ts";
@@ -6,7 +6,7 @@ import { stepFolderFault, textFault } from "../names.ts";
 import { fields } from "./faults.ts";
 import { checked, env, listOf, oneLine, span, yesNo } from "./values.ts";
 
-/** A step before it is known which shell and which limit it gets. */
+/** A step that has not got its shell and its time limit yet. */
 export interface StepShape extends Omit<Step, "command" | "timeLimitMs"> {
   readonly command: string | readonly string[];
   readonly timeLimitMs: Ms | null;

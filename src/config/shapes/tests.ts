@@ -1,4 +1,4 @@
-/** The shape of a builder's tests: the list, what runs a group, and how it is known what became of each. */
+/** The shape of a builder's tests: the list, what runs a group, and how the result of each test is found. */
 import * as z from "zod";
 import type { Step } from "../../farm/build.ts";
 import { ms } from "../../farm/ids.ts";
@@ -40,7 +40,7 @@ const results = z.unknown().transform((value, context): TestsShape["results"] =>
   return z.NEVER;
 });
 
-/** Patterns of tests, whose names may hold what no branch's may. */
+/** Patterns for names of tests, which may contain characters that no branch may. */
 const testGlobs = z.preprocess(
   (value) => (typeof value === "string" ? [value] : value),
   z

@@ -1,4 +1,4 @@
-/** The kinds of values that fields of a farm hold, each with the sentence for whoever wrote something else. */
+/** The kinds of values that fields of a farm hold, each with the sentence for a person who wrote something else. */
 import * as z from "zod";
 import { parseDuration } from "../../farm/flags.ts";
 import { type Ms, ms } from "../../farm/ids.ts";
@@ -13,7 +13,7 @@ export function days(count: number): Ms {
   return ms(count * DAY);
 }
 
-/** A string that `fault` finds nothing wrong with. */
+/** A string in which `fault` finds nothing wrong. */
 export function checked(rule: string, fault: (value: string) => string | undefined): z.ZodType<string> {
   return z.string(rule).superRefine((value, context) => {
     const broken = fault(value);
@@ -35,7 +35,7 @@ export function span(least: string, most: string): z.ZodType<Ms> {
   });
 }
 
-/** A span as programs read it in flags, and in days. */
+/** A span as programs read it in flags, or in days. */
 function spanOf(text: string): Ms | undefined {
   const count = /^(\d{1,5})d$/.exec(text)?.[1];
   return count === undefined ? parseDuration(text) : days(Number(count));
@@ -53,7 +53,7 @@ export const UNITS: { readonly [name in "KiB" | "MiB" | "GiB" | "TiB"]: number }
   TiB: 1024 ** 4,
 };
 
-/** Bytes, as people write them. */
+/** A number of bytes, as people write it. */
 export function size(least: string, most: string): z.ZodType<number> {
   const rule = 'want a size such as "500MiB" or "2GiB"';
   return z.string(rule).transform((value, context) => {
