@@ -1,47 +1,46 @@
 /**
- * One machine's part in the tests of a build: it takes a group, runs it, says how it went, and takes the next.
+ * One machine's part in the tests of a build: it takes a group, runs it, stores how it ended, and takes the next one.
  *
- *   working -nothing for it now-> waiting -others settled something-> working
- *   working, waiting -the last test ended-> over, with the verdict written by whoever ended it
- *   working -others ended the last test-> over   what it runs had been slow, was run once more elsewhere, and is killed here
- *   waiting -a helper has had nothing for HELPER_IDLE_FOR-> left: it is given back
+ *   working -nothing for it now-> waiting -others settled a test-> working
+ *   working, waiting -the last test ended-> over   the verdict was written by the machine that ended that test
+ *   working -others ended the last test-> over   what runs here was slow, ran once more elsewhere, and is killed here
+ *   waiting -a helper has had nothing for a while-> left   it is given back (idle-time.ts)
  *   working, waiting -the build has used up its time-> out-of-time   nothing more is begun here
- *   working -it had to be stopped, and is not ours-> unfit: what it still does nobody knows
+ *   working -a group had to be stopped on an original agent-> unfit   nobody knows what still runs there
+ *   working, waiting -the lease is not held any more-> lost
  *
- * Every machine of a build does this alike, the one that made the tree and the helpers, at whichever coordinator each is connected; they
- * meet in the database only (store/test-turn.ts), and tell each other to look there (topic `tests:BUILD`). So nothing waits for a
- * helper, and a build goes on when the machine that began it is gone. What the turns said comes into the log of the tests beside all this, in
- * their order: a machine does not wait for the log, only its end does.
+ * All machines of a build do the same: the one that made the tree and the helpers, at whichever coordinator each is
+ * connected. They meet in the database only (store/test-turn.ts), and tell each other when to look there
+ * (tests-news.ts). So nothing waits for a helper, and a build goes on when the machine that began it is gone. The lines
+ * that the turns produce are written to the log of the tests in the background, in their order: a machine waits for that
+ * log only when it has no group to run.
  */
 import type { Recipe, TestsSpec } from "../farm/build.ts";
-import { type Clock, ENOUGH } from "../farm/clock.ts";
+import type { Clock } from "../farm/clock.ts";
 import type { Bus } from "../farm/deps.ts";
 import { durationText } from "../farm/duration-text.ts";
 import { FarmError } from "../farm/errors.ts";
-import { type EpochMs, type Ms, ms, seconds } from "../farm/ids.ts";
-import type { LogWriter } from "../logs/writer.ts";
+import { type Ms, seconds } from "../farm/ids.ts";
+import type { LogWriter, SealedLog } from "../logs/writer.ts";
 import type { BuildRef } from "../store/builds.ts";
 import type { Sql } from "../store/sql.ts";
 import { heldGroup, storeReportsRemoved, type TestGroup } from "../store/test-groups.ts";
 import { shown } from "../store/test-lines.ts";
 import type { TestCounts, TestWorker, TurnRules } from "../store/test-run.ts";
 import { type GroupEnd, type TurnResult, testTurn } from "../store/test-turn.ts";
-import { Beside } from "./beside.ts";
+import { BackgroundWork } from "./background-work.ts";
 import { type BuildLimit, limitsOf, timeLeft } from "./command-limits.ts";
+import { IdleTime, type NothingNow, waitLimit, waitText } from "./idle-time.ts";
 import type { BuildMachine } from "./machine.ts";
-import { publishTestsOver, TESTS_OVER } from "./publish.ts";
-import { LONG_WAIT } from "./said-wait.ts";
+import { publishTestsOver } from "./publish.ts";
 import { type GroupRun, runGroup } from "./test-group.ts";
+import { TestsNews } from "./tests-news.ts";
 import type { Turns } from "./turns.ts";
 
-/** A helper that finds nothing to do stays so long for what may come back, as long again for what is going to, and then helps somebody else. */
-export const HELPER_IDLE_FOR: Ms = seconds(5);
-/** A word from others may get lost. */
-export const LOOK_AGAIN: Ms = seconds(5);
-/** How long a failed test waits for another machine before it runs once more on the same. */
-export const ELSEWHERE_FIRST: Ms = seconds(60);
+/** How long a failed test waits for another machine before it may run once more on the same. */
+const ELSEWHERE_FIRST: Ms = seconds(60);
 const MOST_TESTS = 1000;
-/** Bytes of names that one command is given: cmd.exe takes 8 KiB, Windows 32, a file what one likes. */
+/** How many bytes of names one command is given: cmd.exe takes 8 KiB, Windows 32 KiB, and a file has no limit. */
 const ARGS_BYTES = 24_000;
 const CMD_BYTES = 6_000;
 const FILE_BYTES = 4 * 1024 * 1024;
@@ -50,11 +49,11 @@ export interface TestsDeps {
   readonly clock: Clock;
   readonly sql: Sql;
   readonly bus: Bus;
-  /** The log of a group: its writer, and what others have written to it. */
+  /** Opens the log of a group. `begun`: the machine had the group before, so its log may have something already. */
   readonly open: (group: TestGroup, begun: boolean) => GroupLog;
-  /** 32 hex digits that nobody guesses. */
+  /** Makes a secret of 32 random hex digits. */
   readonly nonce: () => string;
-  /** Calls until the database is there. */
+  /** Repeats the call until the database answers. */
   readonly patiently: <T>(call: () => Promise<T>) => Promise<T>;
   readonly turns: Turns;
   readonly elsewhereFirst?: Ms;
@@ -62,6 +61,7 @@ export interface TestsDeps {
 
 export interface GroupLog {
   readonly writer: LogWriter;
+  /** What the log of a group that was begun before has already. */
   readonly before: AsyncIterable<Buffer> | undefined;
 }
 
@@ -71,131 +71,156 @@ export interface TestsJob {
   readonly spec: TestsSpec;
   readonly worker: TestWorker;
   readonly machine: BuildMachine;
-  /** Of the build. */
+  /** When the commands of the build must be over. */
   readonly limit: BuildLimit;
   readonly role: "main" | "helper";
-  /** How many further machines the build may have. */
+  /** How many more machines the build may have. */
   readonly helpers: number;
-  /** Brings what the turns of all machines said since (store/test-lines.ts) into the log of the tests; nothing for a helper. */
+  /** Writes the new lines of all turns (store/test-lines.ts) to the log of the tests. A helper's does nothing. */
   readonly tell: () => Promise<void>;
-  /** Says in that log what this machine waits for. */
+  /** Writes to the same log what this machine waits for. A helper's does nothing. */
   readonly say: (line: string) => Promise<void>;
 }
 
 export type Worked =
   | { readonly why: "over"; readonly counts: TestCounts; readonly unattended: boolean }
-  /** `out-of-time`: the build has used up its time. */
+  /** `lost`: the lease is not held any more. `out-of-time`: the build has used up its time. */
   | { readonly why: "left" | "lost" | "unfit" | "out-of-time" };
 
-/** Works until there is nothing more for this machine. Rejects when the machine, the database or `signal` ends first. */
+/** The group that this machine runs next. `begun`: the machine had it before, so it may be running already. */
+interface NextGroup {
+  readonly group: TestGroup;
+  readonly begun: boolean;
+}
+
+/** What a machine has as long as it works. */
+interface Work {
+  readonly deps: TestsDeps;
+  readonly job: TestsJob;
+  readonly news: TestsNews;
+  readonly telling: BackgroundWork;
+  readonly idle: IdleTime;
+  readonly signal: AbortSignal;
+}
+
+/** Works until nothing is left for this machine. Rejects when the machine, the database or `signal` ends first. */
 export async function workOff(deps: TestsDeps, job: TestsJob, signal: AbortSignal): Promise<Worked> {
-  const { clock, sql, patiently, turns } = deps;
-  const { build } = job.worker;
-  const over = new AbortController();
-  using _ = { [Symbol.dispose]: () => over.abort(ENOUGH) };
-  const news = new News(deps, job.build.id, over.signal);
-  const ends = endOf(deps, job.build.id, over.signal);
-  let held = await patiently(() => heldGroup(sql, job.worker));
-  let begun = held !== undefined;
-  let takes = true;
-  const idle = new Idle(clock);
-  await using telling = new Beside(job.tell);
+  const { clock, sql, patiently } = deps;
+  const original = job.machine.agent === "original"; // what was stopped on it may still run
+  using news = new TestsNews(deps, job.build.id);
+  const held = await patiently(() => heldGroup(sql, job.worker));
+  let next: NextGroup | undefined = held && { group: held, begun: true };
+  await using telling = new BackgroundWork(job.tell);
   telling.ask();
+  const idle = new IdleTime(clock);
+  const work = { deps, job, news, telling, idle, signal };
   for (;;) {
-    let ended: Ended | undefined;
-    try {
-      ended = held && (await group(deps, job, held, begun, AbortSignal.any([signal, ends, telling.failed])));
-    } catch (error) {
-      if (error !== ends.reason || signal.aborted) throw error;
-      if (job.machine.agent === "original") return { why: "unfit" };
-    }
-    begun = false;
-    if (ended?.stopped && job.machine.agent === "original") takes = false;
-    news.heard = false;
+    const ran = next && (await runUnlessOver(work, next));
+    if (ran === "killed" && original) return { why: "unfit" };
+    const ended = ran === "killed" ? undefined : ran;
+    const fit = !(ended?.stopped && original);
+    news.forget(); // before the turn: it may not see what others do meanwhile
     const late = timeLeft(clock, job.limit) === 0;
-    const rules = rulesOf(deps, job, takes, late);
-    const takeTurn = () => testTurn(sql, job.worker, ended?.end, rules, clock.now());
-    const turn = await patiently(() => turns.take(build, takeTurn));
-    await ended?.stored(turn);
-    publish(deps, job, turn, ended !== undefined);
+    const turn = await takeTurn(deps, job, ended, rulesOf(deps, job, fit, late));
     telling.ask();
     if (turn.next !== "group") await telling.done();
     if (turn.next === "over") return { why: "over", counts: turn.counts, unattended: turn.unattended };
     if (turn.next === "lost") return { why: "lost" };
-    if (!takes) return { why: "unfit" };
-    if (turn.next === "wait" && late) return { why: "out-of-time" };
-    held = turn.next === "group" ? turn.group : undefined;
+    if (!fit) return { why: "unfit" };
     if (turn.next === "group") {
       idle.end();
+      next = { group: turn.group, begun: false };
       continue;
     }
-    const waited = idle.forLong();
-    if (waited !== undefined) {
-      await job.say(`waiting ${waitText(turn, clock.now())}, ${durationText(waited)} so far\n`);
-    }
-    const linger = HELPER_IDLE_FOR - idle.since();
-    const soon = turn.again !== null && turn.again - clock.now() <= HELPER_IDLE_FOR;
-    if (job.role === "helper" && linger <= 0 && !soon) return { why: "left" };
-    const limit = Math.min(
-      LOOK_AGAIN,
-      timeLeft(clock, job.limit),
-      ...(job.role === "helper" && linger > 0 ? [linger] : []),
-    );
-    await news.wait(limited(limit, turn.again, clock.now()), AbortSignal.any([signal, job.machine.gone]));
+    next = undefined;
+    if (late) return { why: "out-of-time" };
+    if ((await waitForNews(work, turn)) === "left") return { why: "left" };
   }
 }
 
-/** What a machine waits for that has nothing to do. */
-export function waitText(
-  { running, kept }: Pick<Extract<TurnResult, { next: "wait" }>, "running" | "kept">,
-  now: EpochMs,
-): string {
-  const others = running > 0 ? [`for ${running} ${running === 1 ? "test" : "tests"} on other machines`] : [];
-  // Nothing runs and nothing is kept for others: what waits is slow, or was stopped here.
-  if (kept === null) return others[0] ?? "for other machines";
-  const more = kept.count > 1 ? ` and ${kept.count - 1} more` : "";
-  const most = durationText(ms(Math.max(0, kept.until - now)));
-  return [...others, `up to ${most} for another machine to run "${shown(kept.name)}"${more} once more`].join(", and ");
+interface Ended {
+  readonly end: GroupEnd;
+  /** A limit ended the command. */
+  readonly stopped: boolean;
+  readonly log: SealedLog;
 }
 
-/** How long a machine has had nothing to do. */
-class Idle {
-  readonly #clock: Clock;
-  #began: number | undefined;
-  #due: Ms = LONG_WAIT;
-
-  constructor(clock: Clock) {
-    this.#clock = clock;
-  }
-
-  since(): Ms {
-    this.#began ??= this.#clock.monotonic();
-    return ms(this.#clock.monotonic() - this.#began);
-  }
-
-  /** When it is time to tell of it: how long. */
-  forLong(): Ms | undefined {
-    const since = this.since();
-    if (since < this.#due) return undefined;
-    this.#due = ms(this.#due * 2);
-    return since;
-  }
-
-  end(): void {
-    this.#began = undefined;
-    this.#due = LONG_WAIT;
+/** Runs the group to its end. "killed": others ended the last test of the build first. */
+async function runUnlessOver({ deps, job, news, telling, signal }: Work, next: NextGroup): Promise<Ended | "killed"> {
+  try {
+    return await runHeldGroup(deps, job, next, AbortSignal.any([signal, news.over, telling.failed]));
+  } catch (error) {
+    if (error === news.over.reason && !signal.aborted) return "killed";
+    throw error;
   }
 }
 
-function limited(limit: number, again: EpochMs | null, now: EpochMs): Ms {
-  return ms(Math.max(1, again === null ? limit : Math.min(limit, again - now)));
+async function runHeldGroup(
+  deps: TestsDeps,
+  job: TestsJob,
+  { group, begun }: NextGroup,
+  signal: AbortSignal,
+): Promise<Ended> {
+  const { clock, sql, patiently } = deps;
+  const { recipe, spec, machine } = job;
+  const { writer, before } = deps.open(group, begun);
+  const limits = limitsOf(recipe, spec.run, job.limit);
+  const removed = async (all: boolean): Promise<void> => {
+    if (await patiently(() => storeReportsRemoved(sql, group, all))) return;
+    throw new FarmError("lease-lost", `group ${group.id} was taken back`);
+  };
+  let run: GroupRun;
+  try {
+    run = await runGroup(clock, { recipe, spec, group, machine, writer, before, limits, removed }, signal);
+  } catch (error) {
+    // The coordinator that takes the group up finds what was stored; the machine has the rest.
+    await writer.leave().catch(() => {});
+    throw error;
+  }
+  const log = await writer.seal();
+  const what = group.tests.length === 1 ? shown(group.tests[0]?.name ?? "") : `${group.tests.length} tests`;
+  const took = durationText(run.durationMs);
+  const unnamed = run.unnamed === undefined ? "" : `, ${run.unnamed}`;
+  const line = `${machine.name}: ${what}: ${run.status} after ${took}${unnamed}`;
+  const end = { group: group.id, status: run.status, line, log: log.end, tests: run.tests };
+  return { end, stopped: run.stopped, log };
 }
 
-/** `late`: the build has used up its time, so that nobody begins anything more. */
+/** Stores how the last group `ended`, is given the next one, and tells the others. */
+async function takeTurn(
+  deps: TestsDeps,
+  job: TestsJob,
+  ended: Ended | undefined,
+  rules: TurnRules,
+): Promise<TurnResult> {
+  const { clock, sql, patiently, turns } = deps;
+  const { worker } = job;
+  const take = () => testTurn(sql, worker, ended?.end, rules, clock.now());
+  const turn = await patiently(() => turns.take(worker.build, take));
+  // A machine that lost its lease lost the group too: its log is written by others, or has ended.
+  if (turn.next !== "lost") ended?.log.stored();
+  publish(deps, job, turn, ended !== undefined);
+  return turn;
+}
+
+/** Waits for news of the tests, and says so when that takes long. "left": a helper that is given back instead. */
+async function waitForNews({ deps, job, news, idle, signal }: Work, turn: NothingNow): Promise<"left" | undefined> {
+  const { clock } = deps;
+  const { role, machine } = job;
+  const long = idle.dueToTell();
+  if (long !== undefined) await job.say(`waiting ${waitText(turn, clock.now())}, ${durationText(long)} so far\n`);
+  const times = { idle: idle.soFar(), again: turn.again, timeLeft: timeLeft(clock, job.limit) };
+  const limit = waitLimit(role, times, clock.now());
+  if (limit === undefined) return "left";
+  await news.wait(limit, AbortSignal.any([signal, machine.gone]));
+  return undefined;
+}
+
+/** `fit`: this machine may run more. `late`: the build has used up its time, so no machine begins anything more. */
 function rulesOf(
   { nonce, elsewhereFirst = ELSEWHERE_FIRST }: TestsDeps,
   { spec, helpers }: TestsJob,
-  takes: boolean,
+  fit: boolean,
   late: boolean,
 ): TurnRules {
   const argsBytes = spec.run.command[0] === "cmd" ? CMD_BYTES : ARGS_BYTES;
@@ -206,55 +231,7 @@ function rulesOf(
     helpers: late ? 0 : helpers,
     elsewhereFirst,
     nonce: nonce(),
-    takes: takes && !late,
-  };
-}
-
-interface Ended {
-  readonly end: GroupEnd;
-  readonly stopped: boolean;
-  /** To be called after the turn that stored it. */
-  readonly stored: (turn: TurnResult) => Promise<void>;
-}
-
-async function group(
-  deps: TestsDeps,
-  job: TestsJob,
-  held: TestGroup,
-  begun: boolean,
-  signal: AbortSignal,
-): Promise<Ended> {
-  const { clock, sql, patiently } = deps;
-  const { recipe, spec, machine } = job;
-  const { writer, before } = deps.open(held, begun);
-  const limits = limitsOf(recipe, spec.run, job.limit);
-  const removed = async (all: boolean): Promise<void> => {
-    if (await patiently(() => storeReportsRemoved(sql, held, all))) return;
-    throw new FarmError("lease-lost", `group ${held.id} was taken back`);
-  };
-  let run: GroupRun;
-  try {
-    run = await runGroup(clock, { recipe, spec, group: held, machine, writer, before, limits, removed }, signal);
-  } catch (error) {
-    await writer.leave().catch(() => {}); // whoever takes the group up finds what was stored, the machine has the rest
-    throw error;
-  }
-  const sealed = await writer.seal();
-  const what = held.tests.length === 1 ? shown(held.tests[0]?.name ?? "") : `${held.tests.length} tests`;
-  const took = durationText(run.durationMs);
-  return {
-    end: {
-      group: held.id,
-      status: run.status,
-      line: `${machine.name}: ${what}: ${run.status} after ${took}${run.unnamed === undefined ? "" : `, ${run.unnamed}`}`,
-      log: sealed.end,
-      tests: run.tests,
-    },
-    stopped: run.stopped,
-    stored: async (turn) => {
-      // Others have the group by now: its log is theirs, or ended.
-      if (turn.next !== "lost") sealed.stored();
-    },
+    takes: fit && !late,
   };
 }
 
@@ -267,48 +244,4 @@ function publish({ bus }: TestsDeps, { build }: TestsJob, turn: TurnResult, sett
     bus.publish(`grid:${build.repo}`);
   }
   if (turn.next !== "over" && turn.helpersWanted) bus.publish(`queue:${build.hostType}`);
-}
-
-/** Aborts when somebody says that the tests of the build are over; a word that gets lost is replaced by the lease being lost. */
-function endOf({ bus }: TestsDeps, build: BuildRef["id"], signal: AbortSignal): AbortSignal {
-  const ended = new AbortController();
-  const listener = (heard: string): void => {
-    if (heard === `${TESTS_OVER}${build}`) ended.abort(new FarmError("canceled", "others have ended the tests"));
-  };
-  bus.subscribe(TESTS_OVER, listener, signal);
-  return ended.signal;
-}
-
-/** Whether somebody said that the tests of a build have changed. */
-class News {
-  readonly #clock: Clock;
-  heard = false;
-  #wake: () => void = () => {};
-
-  constructor({ clock, bus }: TestsDeps, build: BuildRef["id"], signal: AbortSignal) {
-    this.#clock = clock;
-    const topic = `tests:${build}`;
-    const listener = (heard: string): void => {
-      if (heard !== topic && heard !== "tests:") return;
-      this.heard = true;
-      this.#wake();
-    };
-    bus.subscribe("tests:", listener, signal);
-  }
-
-  /** Until there is news or `limit` has passed; rejects with the reason of `signal`. */
-  async wait(limit: Ms, signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
-    if (this.heard) return;
-    const done = new AbortController();
-    const heard = new Promise<void>((resolve) => {
-      this.#wake = resolve;
-    });
-    try {
-      await Promise.race([heard, this.#clock.sleep(limit, AbortSignal.any([signal, done.signal]))]);
-    } finally {
-      done.abort(ENOUGH);
-      this.#wake = () => {};
-    }
-  }
 }

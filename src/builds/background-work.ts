@@ -1,10 +1,10 @@
 /**
- * Work that goes on beside something else, one run after the other: the log of the tests is told of one group while the next one runs.
+ * Work in the background, one run at a time: the log of the tests receives the line of one group while the next runs.
  *
- *   idle -ask-> running -ended-> idle;  asked again while it runs, it runs once more after that
- *   running -failed-> failed: `failed` aborts, for whoever does not wait for it, and `done` rejects
+ *   idle -ask-> running -ended-> idle      asked again while it runs, it runs once more after that
+ *   running -failed-> failed               `failed` aborts, `done` rejects, and nothing runs any more
  */
-export class Beside implements AsyncDisposable {
+export class BackgroundWork implements AsyncDisposable {
   readonly #work: () => Promise<void>;
   readonly #failed = new AbortController();
   #asked = false;
@@ -15,18 +15,18 @@ export class Beside implements AsyncDisposable {
     this.#work = work;
   }
 
-  /** Aborts with the reason why the work failed; it is not done any more then. */
+  /** Aborts when the work fails, with the reason: for callers that do not wait in `done`. */
   get failed(): AbortSignal {
     return this.#failed.signal;
   }
 
-  /** What there is to do from now on is done. */
+  /** Starts the work now, or once more when the present run has ended. */
   ask(): void {
     this.#asked = true;
     this.#running ??= this.#run();
   }
 
-  /** Resolves when all is done that was asked for; rejects when it never will be. */
+  /** Resolves when everything that was asked for is done. Rejects when the work has failed. */
   async done(): Promise<void> {
     await this.#running;
     this.#failed.signal.throwIfAborted();
