@@ -39,7 +39,7 @@ async function refusal(start: Promise<unknown>): Promise<string> {
   return error instanceof Refused ? `${error.head.status} ${error.body.trim()}` : String(error);
 }
 
-test("[coordinator 1, 8] a machine registers with empty Host, no ALPN and a port in its SNI; the 101 comes alone and calls work", async () => {
+test("[coordinator 1] [coordinator 8] a machine registers with empty Host, no ALPN and a port in its SNI; the 101 comes alone and calls work", async () => {
   await using farm = await farmOfMachines();
   for (const [i, reads] of (["plain", "split", "coalesced"] as const).entries()) {
     await using machine = await farm.machine({ name: `m${i}`, reads });
@@ -65,7 +65,7 @@ test("[coordinator 2] /reverse and /revdial over plain HTTP get 500 and nothing 
   expect(farm.pool.sessions()).toEqual([]);
 });
 
-test("[coordinator 3, 4] headers that are missing, doubled, too long or of another version are refused in order, with a reason", async () => {
+test("[coordinator 3] [coordinator 4] headers that are missing, doubled, too long or of another version are refused in order, with a reason", async () => {
   await using farm = await farmOfMachines();
   const without =
     (...names: string[]) =>
@@ -312,7 +312,7 @@ test("[coordinator 21] pickup-failed fails exactly its dial, also without saying
   expect(await session.client.workDir()).toBe("/tmp/workdir");
 });
 
-test("[coordinator 22, 25, 36] parallel calls open a connection each and all are answered, a tree of over 1 MiB whole; then connections are used again", async () => {
+test("[coordinator 22] [coordinator 25] [coordinator 36] parallel calls open a connection each and all are answered, a tree of over 1 MiB whole; then connections are used again", async () => {
   await using farm = await farmOfMachines();
   await using machine = await farm.machine();
   const { client } = await farm.session();
