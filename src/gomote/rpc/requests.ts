@@ -1,4 +1,4 @@
-/** What the methods of both services say of requests, and write down of them. */
+/** What the methods of both services share: checks of a request, its entry in the audit, and times in an answer. */
 import type { Clock } from "../../farm/clock.ts";
 import { FarmError } from "../../farm/errors.ts";
 import type { Person } from "../../farm/person.ts";
@@ -7,7 +7,7 @@ import type { Instance } from "../../store/gomote.ts";
 import type { Sql } from "../../store/sql.ts";
 import { isRelPath } from "../../wire/buildlet-api/rel-path.ts";
 
-/** Of a detail in the audit. */
+/** Characters of a detail in the audit. */
 const LONGEST = 500;
 
 export type Records = (
@@ -17,7 +17,7 @@ export type Records = (
   detail: string,
 ) => Promise<void>;
 
-/** Into the audit: what a person does with an instance. */
+/** Records in the audit what a person does with an instance. */
 export function recordsOf(sql: Sql, clock: Clock): Records {
   return (person, action, { name }, detail) =>
     recordAudit(sql, {
@@ -29,7 +29,7 @@ export function recordsOf(sql: Sql, clock: Clock): Records {
     });
 }
 
-/** `text` as the database can hold it, and not too long. */
+/** `text` as the database can hold it, cut to LONGEST. */
 export function auditText(text: string): string {
   return text.slice(0, LONGEST).replaceAll("\0", "\u{fffd}").toWellFormed();
 }
@@ -39,11 +39,18 @@ export function want(holds: boolean, sentence: string): void {
   if (!holds) throw new FarmError("bad-request", sentence);
 }
 
-/** Before the machine is asked: what leads out of its work dir goes nowhere. */
+/**
+ * Throws FarmError `bad-request` for a path that leads out of the work dir. To be called before the machine is asked.
+ */
 export function wantBelow(path: string, { workingDir, name }: Instance): void {
   const windows = /^[A-Za-z]:|\\/.test(workingDir ?? "");
   want(
     isRelPath(path, windows),
     `Cannot use the path ${JSON.stringify(path.slice(0, 200))} on ${name}: want one below its work dir, without ".." that leads out of it.`,
   );
+}
+
+/** An instant as answers have it: seconds since 1970-01-01 UTC. */
+export function unixSeconds(instant: number): bigint {
+  return BigInt(Math.floor(instant / 1000));
 }
