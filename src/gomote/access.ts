@@ -4,26 +4,26 @@
  *   its borrower          sees it, uses it (shell, files, more time), destroys it
  *   the machine's owner   sees it with all that is run on it, and may take the machine back
  *   an operator           likewise
- *   whoever is logged in  sees nothing of it but its name, and so who has the machine (/queues, /machines)
+ *   anyone logged in      sees only its name, and so who has the machine (/queues, /machines)
  *   everybody else        sees that the machine is lent
  *
- * Who looks after a machine sees what happens on it, and does not get into somebody else's shell.
+ * The owner of a machine and operators see what happens on it. They do not get into another person's shell.
  */
 import type { HostConfig } from "../config/effective.ts";
 import { FarmError } from "../farm/errors.ts";
 import { type Person, unnamed } from "../farm/person.ts";
 import type { Instance } from "../store/gomote.ts";
 
-/** Whoever looks; `operator` holds the token of the farm. */
+/** The visitor of a page; `operator` has shown the token of the farm. */
 export type Visitor =
   | { readonly kind: "nobody" }
   | { readonly kind: "operator" }
   | { readonly kind: "person"; readonly person: Person };
 
 export interface Rights {
-  /** It is theirs: shell, files, more time. */
+  /** Whether they may use it: shell, files, more time. */
   readonly use: boolean;
-  /** As whom they may end it, and are told to have ended it. */
+  /** The role in which they may end it; others learn that somebody in this role did. */
   readonly as: "borrower" | "owner of the machine" | "operator";
 }
 
@@ -40,7 +40,10 @@ export function rightsOn(
   return isOperator(visitor) ? { use: false, as: "operator" } : undefined;
 }
 
-/** The same. Throws FarmError `unauthenticated` or `forbidden` with the reason when they do not see it. */
+/**
+ * The rights of `visitor` as `rightsOn` says. Throws FarmError `unauthenticated` or `forbidden`, with the reason, when
+ * they do not see the instance.
+ */
 export function rightsOrRefusal(
   visitor: Visitor,
   instance: Pick<Instance, "owner" | "name">,
@@ -57,12 +60,12 @@ export function rightsOrRefusal(
   );
 }
 
-/** Whether `visitor` is told names of people, and of instances, which begin with that of whoever has them. */
+/** Whether `visitor` is shown names of people, and of instances, which begin with the name of their borrower. */
 export function hearsNames(visitor: Visitor): boolean {
   return visitor.kind !== "nobody";
 }
 
-/** Who did something, as `visitor` is told it. */
+/** The name of the person who did something, as `visitor` may see it. */
 export function actorFor(visitor: Visitor, actor: string): string {
   return hearsNames(visitor) ? actor : unnamed(actor);
 }
@@ -76,7 +79,9 @@ export function isOperator(visitor: Visitor): boolean {
   return visitor.kind === "operator" || (visitor.kind === "person" && visitor.person.roles.includes("operator"));
 }
 
-/** The owner of a machine is a person here when they log in with an address under which the configuration has them. */
+/**
+ * Whether `visitor` owns machines of `host`: they logged in with an address that the configuration has for an owner.
+ */
 function isOwnerOf(visitor: Visitor, host: Machines | undefined): boolean {
   if (visitor.kind !== "person" || !host) return false;
   const email = visitor.person.email.toLowerCase();

@@ -1,5 +1,6 @@
 /**
- * Creating an instance: allowed, wanted, waited for, handed over, or taken back when whoever asked for it left before they heard of it.
+ * Creating an instance: check that the person may have it, ask for it, wait for its machine, hand it over. An instance
+ * ends again when its caller left before hearing of it.
  */
 import { randomUUID } from "node:crypto";
 import type { FarmConfig } from "../config/effective.ts";
@@ -30,7 +31,7 @@ export interface CreationsDeps {
 
 export class Creations {
   readonly #deps: CreationsDeps;
-  /** Thousands may ask in one moment. */
+  /** Requests are inserted in batches: thousands of people may ask in one moment. */
   readonly #inserts: Batch<WantedInstance, ReadonlyMap<string, InsertedInstance>>;
 
   constructor(deps: CreationsDeps) {
@@ -39,8 +40,9 @@ export class Creations {
   }
 
   /**
-   * Tells how many are ahead until the instance is up, which comes last. Throws FarmError: `bad-request` for a type that there is not,
-   * `forbidden`, `too-large` over a quota, `timed-out` when none came free in time, and why a machine could not be had.
+   * Yields how many are ahead until the instance is up, then the instance. Throws FarmError: `bad-request` for an
+   * unknown type, `forbidden`, `too-large` over a quota, `timed-out` when no machine came free in time, `canceled` or
+   * `machine-broken` with the reason why there is no machine.
    */
   async *create(
     person: Person,
@@ -93,7 +95,7 @@ export class Creations {
   }
 }
 
-/** Why there will be no instance, for whoever waits. */
+/** The error that tells the caller why there will be no instance. */
 function failure(reason: string, name: string, { knownIssues, name: type }: InstanceType, waitMs: number): FarmError {
   const known = knownIssues.length === 0 ? "" : ` ${type} has known issues: ${knownIssues.join(", ")}.`;
   if (reason.startsWith("no machine came free")) {

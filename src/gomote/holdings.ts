@@ -1,14 +1,17 @@
 /**
- * Leases of kind `gomote` that this coordinator holds, each from the claim or the adoption to the machine given back.
+ * Leases of kind `gomote` that this coordinator holds, each from the claim or the adoption until the machine is given
+ * back.
  *
- *   ready?    the machine took the lease: it is emptied (unless it is kept as a failed build left it) and asked for its work dir; one that
- *             cannot is given up for another, MOST_LEASES times
- *   up        the person's, until the instance is over
- *   parked    the machine's connection or this coordinator is gone; our agent comes back with it, to whichever coordinator
- *   let go    what runs there is stopped, the machine emptied and given back
+ *   ready?    the machine took the lease: it is emptied (unless it keeps what a failed build left) and asked for its
+ *             work dir; a machine that cannot do this is given up for another, until MOST_LEASES were tried
+ *   up        the person has the machine, until the instance is over
+ *   parked    the machine lost its connection, or this coordinator stopped; our agent comes back with the instance, to
+ *             any coordinator
+ *   let go    what runs there is stopped, and the machine is emptied and given back
  *
- * Always: a machine is given back exactly once per epoch of its lease, and never with anything of the person's on it. What the database says
- * ended (topic `gomote-ended:ID`, or `look`) is let go; nothing here ends an instance but its machine's end.
+ * Always: a machine is given back exactly once per epoch of its lease, and never with anything of the person's on it.
+ * An instance that has ended in the database (topic `gomote-ended:ID`, or `look`) is let go. This class ends an
+ * instance only when its machine is lost.
  */
 import type { FarmConfig } from "../config/effective.ts";
 import type { Clock } from "../farm/clock.ts";
@@ -26,9 +29,9 @@ import { patiently } from "../store/patience.ts";
 import type { Sql } from "../store/sql.ts";
 import { cleanedUp } from "./work-dir.ts";
 
-/** To empty a machine and to ask it for its work dir, before and after somebody had it. */
+/** How long a machine may take to be emptied and to say its work dir, before and after a person had it. */
 const READY_LIMIT: Ms = minutes(10);
-/** A machine that could not be made ready waits so long before it takes the same instance again. */
+/** How long a machine that could not be made ready waits before it takes the same instance again. */
 const ELSEWHERE_FIRST: Ms = seconds(60);
 const LOST_AFTER: Ms = seconds(20);
 
@@ -36,14 +39,16 @@ const LOST_AFTER: Ms = seconds(20);
 export interface HeldInstance {
   readonly instance: Instance;
   readonly machine: MachineSession;
-  /** Aborts when it ends or its machine or this coordinator goes away; the reason is a FarmError for whoever uses it. */
+  /**
+   * Aborts when the instance ends, or its machine or this coordinator goes away. The reason is a FarmError for callers.
+   */
   readonly over: AbortSignal;
 }
 
-/** Which instance it is for, once that is known. */
+/** The instance that a lease is for, once it is known. */
 interface About {
   readonly id: number;
-  /** Once it is up. */
+  /** The instance with its machine, once it is up. */
   readonly held?: HeldInstance;
 }
 
@@ -57,10 +62,10 @@ export interface HoldingsDeps {
   readonly coordinator: CoordinatorId;
   readonly config: () => Pick<FarmConfig, "gomote" | "hosts" | "builders">;
   readonly machine: (session: SessionId) => MachineSession | undefined;
-  /** Whether `machine` gives it to nobody, since somebody has it. */
+  /** Whether a machine is taken already, so that `machine` gives it to nobody. */
   readonly inUse: (session: SessionId) => boolean;
   readonly release: (session: SessionId, how: "clean" | "broken" | "elsewhere") => Promise<void>;
-  /** Ends an instance in the database, and tells everybody. */
+  /** Ends an instance in the database, and publishes that. */
   readonly end: (id: number, reason: string) => Promise<void>;
 }
 
@@ -80,24 +85,24 @@ export class Holdings implements AsyncDisposable {
     deps.bus.subscribe("gomote-ended:", call, this.#works.stopping);
   }
 
-  /** Works off a lease of kind `gomote` that was just claimed or adopted; as Builds.start() does. */
+  /** Works off a lease of kind `gomote` that was just claimed or adopted, as Builds.start() does for a build. */
   start(lease: Lease): void {
     this.#works.start(lease);
   }
 
-  /** The machine of an instance, where it is up and connected here. */
+  /** An instance with its machine, if it is up and its machine is connected here. */
   machineOf({ lease, epoch }: Pick<Instance, "lease" | "epoch">): HeldInstance | undefined {
     const work = this.#works.get(lease);
     return work?.lease.epoch === epoch ? heldBy(work) : undefined;
   }
 
-  /** The one of this number, when it is up and its machine is connected here. */
+  /** The instance with this number, if it is up and its machine is connected here. */
   instance(id: number): HeldInstance | undefined {
     const works = this.#works.all.filter(({ about }) => about?.id === id);
     return works.map(heldBy).find((held) => held !== undefined);
   }
 
-  /** Lets go of what was lost or has ended, and takes up what got lost on its way here. */
+  /** Lets go of instances that are lost or have ended, and takes up leases that got lost on their way here. */
   async look(): Promise<void> {
     const { sql, clock, coordinator, inUse } = this.#deps;
     const works = this.#works.all;
@@ -107,7 +112,7 @@ export class Holdings implements AsyncDisposable {
       if (lost.has(lease.id)) stop.abort(new FarmError("gone", "The instance has ended."));
     }
     for (const lease of await heldLeases(sql, coordinator, ["gomote"], plus(clock.now(), ms(-LOST_AFTER)))) {
-      // Whoever drove the build that failed on it may need longer to give it back; then it is claimed.
+      // The attempt whose build failed on it may need longer to give it back; the lease is claimed then.
       if (!inUse(lease.sessionId)) this.start(lease);
     }
   }
@@ -134,7 +139,7 @@ export class Holdings implements AsyncDisposable {
     const found = await this.#patiently(() => instanceOfLease(sql, lease));
     if (!found) {
       if (await this.#patiently(() => goesOnElsewhere(sql, lease))) return "elsewhere";
-      // It ended on its way here. An instance always has a row; should it be gone, nobody needs the lease.
+      // The instance ended before its lease came here. Should its row be gone, too, nobody needs the lease.
       await this.#patiently(() => endLease(sql, lease, clock.now(), "nobody needs it any more"));
       return machine ? await this.#emptied(machine) : "clean";
     }
@@ -167,7 +172,7 @@ export class Holdings implements AsyncDisposable {
     return await this.#letGo(work, instance, machine);
   }
 
-  /** Makes a machine the person's own. Throws why it cannot be. */
+  /** Makes a machine ready for the person. Throws the reason why it cannot. */
   async #ready(work: Work, found: Instance, machine: MachineSession, over: AbortSignal): Promise<Instance> {
     const { sql, clock, config } = this.#deps;
     const { lease } = work;
@@ -191,7 +196,7 @@ export class Holdings implements AsyncDisposable {
     return { ...found, ...up, upAt: now };
   }
 
-  /** What becomes of a machine whose instance is over, or which is itself away. */
+  /** Decides what happens to a machine whose instance is over, or which is itself away. */
   async #letGo(work: Work, instance: Instance, machine: MachineSession) {
     const { lease, stop } = work;
     if (await this.#patiently(() => goesOnElsewhere(this.#deps.sql, lease))) return "elsewhere";
@@ -206,7 +211,7 @@ export class Holdings implements AsyncDisposable {
     return await this.#emptied(machine);
   }
 
-  /** A machine whose agent comes back is waited for; for any other the instance is over. */
+  /** Parks the lease of a machine whose agent comes back. With any other machine the instance ends, for `reason`. */
   async #parkOrEnd({ lease }: Work, { id }: Instance, reason: string): Promise<void> {
     const { sql, bus, clock } = this.#deps;
     if (await this.#patiently(() => parkLease(sql, lease, clock.now()))) {
@@ -229,9 +234,9 @@ export class Holdings implements AsyncDisposable {
     bus.publish(`gomote:${instance.id}`);
   }
 
-  /** Nothing of the person's stays, neither files nor commands. */
+  /** Removes all files and commands of the person from a machine. */
   async #emptied(machine: MachineSession): Promise<"clean" | "broken"> {
-    // The original is halted after it served one; what it leaves is its owner's to keep or remove.
+    // An original buildlet is halted after one instance; its owner keeps or removes what is left there.
     if (machine.agent === "original") return "clean";
     try {
       await within(this.#deps.clock, READY_LIMIT, [machine.gone], `emptying ${machine.name}`, (limited) =>
@@ -250,7 +255,7 @@ export class Holdings implements AsyncDisposable {
     }
   }
 
-  /** A topic is a hint: the database knows. */
+  /** Lets go of an instance if the database says that it has ended: a topic is only a hint. */
   async #endedHere({ about, lease, stop }: Work): Promise<void> {
     const id = about?.id ?? 0;
     const [instance] = await instancesById(this.#deps.sql, [id]);
@@ -268,7 +273,7 @@ export class Holdings implements AsyncDisposable {
   }
 }
 
-/** Unless that is over. */
+/** The instance that a lease holds up; undefined once that is over. */
 function heldBy({ about }: Work): HeldInstance | undefined {
   return about?.held?.over.aborted ? undefined : about?.held;
 }
@@ -278,7 +283,7 @@ function aborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
 }
 
-/** It has no machine of its own yet, and any other will do. */
+/** Whether any other machine would do: the instance has none yet, and keeps none as a failed build left it. */
 function isReplaceable({ upAt, keeps }: Instance): boolean {
   return upAt === null && !keeps;
 }

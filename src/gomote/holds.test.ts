@@ -1,4 +1,7 @@
-/** The machine of a build that fails, for whoever waits for that; the build is driven by hand, in the statements of a real one. */
+/**
+ * The machine of a failed build, for the person who waits for it. The build is driven by hand, in the statements of a
+ * real one.
+ */
 import { expect, test } from "vitest";
 import { insertPlanned } from "../builds/insert.ts";
 import { buildId, coordinatorId, type Ms, minutes, ms, plus, seconds } from "../farm/ids.ts";
@@ -61,7 +64,7 @@ async function running(farm: GomoteFarm) {
   return { id, machine, lease, end, giveBack, ends };
 }
 
-/** Knows how often somebody began to wait whether a client comes back. */
+/** A clock that counts the waits for a client to come back. */
 class LeftClock extends FakeClock {
   left = 0;
 
@@ -71,7 +74,7 @@ class LeftClock extends FakeClock {
   }
 }
 
-/** Ends a call from its caller's side that nobody has taken over, and waits until the service has heard that. */
+/** Ends a call that nobody has taken over, from its caller's side, and waits until the service has heard that. */
 async function leaves(clock: LeftClock, call: Streaming<Held>): Promise<void> {
   const before = clock.left;
   call.cancel();
@@ -267,7 +270,7 @@ test("a coordinator that dies between the failure and giving the machine back lo
   await coordinatorEnded(database.sql, COORDINATOR, systemClock.now());
   await database.sql.query("update session set closed_at = now()");
   await parkOrphans(database.sql, plus(systemClock.now(), minutes(5)));
-  // It is nobody's to end, though who waited for it is gone.
+  // Nobody ends it, though the person who waited for it is gone.
   await using second = await gomoteFarm({ database, coordinator: coordinatorId("P0000000bb") });
   await second.gomote.instances.look();
   const back = await second.machines.machine({ agent: AGENT });

@@ -1,17 +1,21 @@
 /**
  * Holding the machine of a build for when it fails: `gomote repro -hold`.
  *
- *   asked -the build fails-> kept      its lease is over and another, of whoever asked, begins on the same machine, which is not emptied
- *   asked -it ends otherwise, or the machine cannot be kept-> refused, with the reason
- *   asked, kept -the client leaves-> left -COMES_BACK-> forgotten;  left, asked, kept -the same person asks again-> theirs, by that request
- *   asked, left, kept -this coordinator stops or dies-> as it is, for who asks again
- *   asked -nobody has asked again long after that, and the build fails-> forgotten
+ *   asked -the build fails-> kept    the build's lease ends, and a lease of the person who asked begins on the same
+ *                                    machine, which is not emptied
+ *   asked -the build ends otherwise, or the machine cannot be kept-> refused, with the reason
+ *   asked, kept -the client leaves-> left -COMES_BACK-> forgotten
+ *   asked, kept, left -the same person asks again-> theirs, by the new request
+ *   asked, kept, left -this coordinator stops or dies-> unchanged, for a client that asks again
+ *   asked -nobody asks again for long after that, and the build fails-> forgotten
  *
- * A client that was cut off asks again, here or at another coordinator, before or after this one has heard that it is gone: then the request that
- * was before has nothing any more, and ends nothing.
- * A build that has failed already is asked for in the same way; its machine is kept if nothing else has had it since.
- * Whoever ends a build as failed keeps its machine in the same transaction (store/gomote-holds.ts): the lease is then the machine's already when
- * it is given back, and comes to its holder as a claim does.
+ * A client that was cut off asks again, here or at another coordinator. It may do so before this coordinator knows that
+ * it was cut off. The earlier request then owns nothing any more, and ends nothing.
+ *
+ * A build that has failed already is asked for in the same way. Its machine is kept if nothing else has had it since.
+ *
+ * The coordinator that ends a build as failed keeps its machine in the same transaction (store/gomote-holds.ts). So the
+ * new lease has the machine already when the build gives it back, and it reaches its holder as a claim does.
  */
 import { randomUUID } from "node:crypto";
 import type { FarmConfig } from "../config/effective.ts";
@@ -29,10 +33,10 @@ import type { Instances } from "./instances.ts";
 import type { WaitingRoom } from "./waiting-room.ts";
 
 const HOLD_LOOK_EVERY = seconds(5);
-/** For who was cut off to ask again. */
+/** How long a client that was cut off has to ask again. */
 export const COMES_BACK: Ms = minutes(1);
 
-/** What is to be held, as far as the build says it. */
+/** A build whose machine is to be held. */
 export interface HeldBuild {
   readonly id: BuildId;
   readonly builder: string;
@@ -49,7 +53,7 @@ export interface HoldsDeps {
   readonly config: () => FarmConfig;
   readonly instances: Pick<Instances, "end">;
   readonly waiting: Pick<WaitingRoom, "follow">;
-  /** Aborts when this coordinator stops: its clients ask again, at another or the next one. */
+  /** Aborts when this coordinator stops. Its clients ask again, at another coordinator or at the next one. */
   readonly stopping: AbortSignal;
 }
 
@@ -61,8 +65,8 @@ export class Holds {
   }
 
   /**
-   * Sentences while the build runs, and the instance last. Throws FarmError `forbidden`, `conflict` when somebody else holds it or its
-   * machine cannot be kept, saying why.
+   * Yields sentences while the build runs, then the instance. Throws FarmError `forbidden`, or `conflict` with the
+   * reason: another person holds the machine, or it cannot be kept.
    */
   async *hold(person: Person, build: HeldBuild, signal: AbortSignal): AsyncGenerator<HoldNews, void> {
     const { sql, clock, coordinator, config } = this.#deps;
@@ -88,7 +92,10 @@ export class Holds {
     }
   }
 
-  /** With the reason why there will be none; or `signal` says that they left. */
+  /**
+   * Forgets a request that led to no instance: at once if it was refused, after COMES_BACK if `signal` says that the
+   * client left.
+   */
   async #left({ email }: Person, request: string, signal: AbortSignal): Promise<void> {
     const { sql, clock, instances, stopping } = this.#deps;
     if (signal.aborted) await clock.sleep(COMES_BACK, stopping).catch(() => {});
@@ -98,7 +105,7 @@ export class Holds {
     if (id !== undefined) await instances.end({ id, who: email, action: "destroy", reason });
   }
 
-  /** The instance that the machine has become. */
+  /** Waits for the build to fail. Returns the number of the instance that its machine has become. */
   async #kept(build: BuildId, request: string, signal: AbortSignal): Promise<number> {
     const { sql, bus, clock } = this.#deps;
     const done = new AbortController();
@@ -121,7 +128,7 @@ export class Holds {
     }
   }
 
-  /** The instance, once its machine is there; it ends when that does not come in time. */
+  /** Waits for the machine, and returns the instance. An instance whose machine does not come in time ends. */
   async #up(build: BuildId, id: number, signal: AbortSignal): Promise<Instance> {
     for await (const news of this.#deps.waiting.follow(id, signal)) {
       if (news.kind === "up") return news.instance;
@@ -130,7 +137,7 @@ export class Holds {
     throw new FarmError("unavailable", `${cannot(build)}: the coordinator is stopping.`);
   }
 
-  /** The build had ended before anybody asked. */
+  /** Keeps the machine of a build that had ended before anybody asked for it. */
   async #keepLater(build: BuildId): Promise<void> {
     const { sql, bus, clock } = this.#deps;
     const session = await keepMachineLater(sql, build, clock.now());
@@ -138,7 +145,7 @@ export class Holds {
   }
 }
 
-/** The instance, once there is one. Throws why there will be none. */
+/** The number of the instance, once there is one. Throws FarmError with the reason when there will be none. */
 function answerOf(build: BuildId, { state, outcome, instance, refusal }: HoldState): number | undefined {
   if (instance !== null) return instance;
   if (refusal !== null) throw new FarmError("conflict", `${cannot(build)}: ${refusal}.`);

@@ -1,4 +1,4 @@
-/** How instances end, and what becomes of those who wait when there is none for them. */
+/** How instances end, and what happens to people who wait when there is no instance for them. */
 import { expect, test } from "vitest";
 import { coordinatorId, epochMs, minutes, ms, personId, seconds } from "../farm/ids.ts";
 import { type Person, userName } from "../farm/person.ts";
@@ -26,7 +26,7 @@ async function create(client: RpcClient): Promise<string> {
   return call.messages.at(-1)?.instance?.gomote_id ?? "";
 }
 
-/** Leases by state, and why those ended that did. */
+/** Leases by state, and the reasons of those that ended. */
 const leases = (farm: GomoteFarm) =>
   farm.database.sql.query<{ state: string; reason: string | null }>(
     "select l.state, l.end_reason as reason from lease l join gomote_instance g on g.lease_id = l.id order by l.id",
@@ -35,7 +35,7 @@ const leases = (farm: GomoteFarm) =>
 const ping = async (client: RpcClient, gomote_id: string) =>
   ((await client.call<Ended>("InstanceAlive", { gomote_id })) as Partial<Ended>).code ?? OK;
 
-/** Answers what it is asked when it joins, and from then on nothing, until it `answers`. */
+/** A machine that answers what it is asked when it joins, and then nothing until it `answers`. */
 function joinsOnly(): Behaviour & { answers(): void } {
   let left = 1;
   return {
@@ -57,7 +57,7 @@ test("somebody who is removed loses what they have and what they wait for, and n
   const waiting = asked(alice);
   await waiting.have(1);
   await farm.people.remove("alice@example.org", "test");
-  // Her token is good no more, and her lease has ended; she hears of what is noticed first.
+  // Her token is refused now, and her lease has ended. She hears of the one that is noticed first.
   expect((await waiting.ended).details).toMatch(
     /: (alice@example\.org was removed on [-\d]+|its owner was removed)\.$/,
   );
@@ -188,7 +188,7 @@ test("whoever leaves before their instance is there leaves nothing behind: not w
 test("[gomote 55] a machine that cannot be made ready is given up for another; after three the person is told, with the known issue", async () => {
   await using farm = await gomoteFarm();
   const alice = await farm.person("alice@example.org");
-  /** One that hangs up when it is asked for anything. */
+  /** A machine that hangs up when it is asked for anything. */
   const broken = async (name: string) => {
     const machine = await farm.machines.machine({ name, behave: joinsOnly() });
     await until(() => machine.calls.includes("POST /removeall"), `${name} to be asked`);

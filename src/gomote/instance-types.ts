@@ -16,13 +16,13 @@ export interface InstanceType {
   readonly host: HostConfig;
   /** What its commands find in their environment; `$WORKDIR` in a value is the machine's work dir. */
   readonly env: readonly string[];
-  /** The builder's; told to whoever asked for it in vain. */
+  /** Known issues of the builder. A person who asks for it in vain is told of them. */
   readonly knownIssues: readonly (number | string)[];
 }
 
 type Types = Pick<FarmConfig, "hosts" | "builders">;
 
-/** Those that `person` may borrow, sorted by name. */
+/** The types that `person` may borrow, sorted by name. */
 export function typesFor(config: Types, person: Person): InstanceType[] {
   return allTypes(config).filter(({ host }) => mayNotBorrow(person, host) === undefined);
 }
@@ -32,7 +32,10 @@ export function typeNamed(config: Types, name: string): InstanceType | undefined
   return allTypes(config).find((type) => type.name === name);
 }
 
-/** The type of this name, which `person` may borrow. Throws FarmError `bad-request` when there is none, `forbidden` with the reason. */
+/**
+ * The type of this name, which `person` may borrow. Throws FarmError `bad-request` when there is none, `forbidden` with
+ * the reason when they may not.
+ */
 export function typeFor(config: Types, person: Person, name: string): InstanceType {
   const wants = "Cannot create an instance";
   if (name === "") throw new FarmError("bad-request", `${wants}: want the name of a builder or of a host type`);
@@ -50,7 +53,7 @@ export function typeFor(config: Types, person: Person, name: string): InstanceTy
   return type;
 }
 
-/** What commands on an instance find in their environment, beside what the machine has. */
+/** The variables that commands on an instance get, beside those of the machine. */
 export function environmentOn(
   config: Types,
   { builderType, workingDir }: Pick<Instance, "builderType" | "workingDir">,
@@ -58,7 +61,7 @@ export function environmentOn(
   return (typeNamed(config, builderType)?.env ?? []).map((pair) => pair.replaceAll(WORK_DIR, workingDir ?? ""));
 }
 
-/** All, sorted by name. */
+/** All types of the configuration, sorted by name. */
 export function allTypes({ hosts, builders }: Types): InstanceType[] {
   const byName = new Map(hosts.map((host) => [host.hostType, host]));
   const types = new Map<string, InstanceType>();

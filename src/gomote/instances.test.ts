@@ -31,7 +31,7 @@ const CODE = {
   unauthenticated: 16,
 } as const;
 
-/** The instance that comes of it. */
+/** The instance that a call creates. */
 async function create(client: RpcClient, builderType = HOST_TYPE): Promise<InstanceMessage> {
   const call = client.stream<Created>("CreateInstance", { builder_type: builderType });
   const ended = await call.ended;
@@ -188,7 +188,7 @@ test("[gomote 14] [gomote 15] [gomote 16] only its owner's use renews an instanc
   expect(instances.map(({ expires }) => expires)).toEqual([Math.floor(clock.now() / 1000) + 1800]);
   await clock.advance(minutes(29));
   await farm.gomote.instances.look();
-  expect(await ids(alice)).toEqual([gomote_id]); // which renews nothing
+  expect(await ids(alice)).toEqual([gomote_id]); // a list renews nothing
   await clock.advance(minutes(2));
   await farm.gomote.instances.look();
   await until(() => machine.calls.includes("POST /halt"), "the buildlet to be halted");

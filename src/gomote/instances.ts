@@ -1,18 +1,20 @@
 /**
  * Instances: machines that people have to themselves for a while.
  *
- *   wanted    somebody waits (waiting-room.ts); the lease stands in the line like any other work
- *   up        a machine was made ready (holdings.ts), and is the person's until it is over
- *   parked    the machine's connection or its coordinator is gone; our agent comes back with it, to whichever coordinator
- *   ended     destroyed, idle for too long, at its limit, its person removed or without the role for it, its machine gone, or taken back by the
- *             machine's owner
+ *   wanted    a person waits for a machine (waiting-room.ts); the lease stands in the queue like any other work
+ *   up        a machine was made ready (holdings.ts); the person has it until the instance ends
+ *   parked    the machine lost its connection, or its coordinator stopped; our agent comes back with the instance, to
+ *             any coordinator
+ *   ended     destroyed by its owner, idle for too long, at its time limit, or taken back by the machine's owner; or
+ *             its owner was removed or lost the role for it; or its machine is gone
  *
  *   wanted -claim-> up -> ended;  up -connection lost-> parked -adopted-> up;  any -> ended
  *
- * The database decides (store/gomote.ts): whoever ends an instance ends its lease there and says so (topic `gomote-ended:ID`); the coordinator
- * that holds the machine lets go of it. Every CHECK_EVERY each coordinator looks by itself, too.
+ * The database decides (store/gomote.ts). A coordinator that ends an instance ends its lease there, and publishes the
+ * topic `gomote-ended:ID`. The coordinator that holds the machine then lets go of it. A topic may get lost, so each
+ * coordinator also looks every CHECK_EVERY.
  *
- * Only its owner's use renews an instance: `use` by whoever calls for the owner, and `keep` for as long as something of theirs runs.
+ * Only use by its owner renews an instance: each call for the owner (`use`), and whatever of theirs goes on (`keep`).
  */
 import { CHECK_EVERY } from "../builds/builds.ts";
 import type { HostConfig } from "../config/effective.ts";
@@ -37,20 +39,20 @@ import {
 import type { PersonOnce } from "../store/people.ts";
 import { type HeldInstance, Holdings, type HoldingsDeps } from "./holdings.ts";
 
-/** What was renewed so lately needs it no more. */
+/** An instance is not renewed again when that would add less than this. */
 const RENEWED_MS = 2000;
-/** What is in use is renewed this often. */
+/** How often instances in use are renewed. */
 export const RENEW_EVERY: Ms = seconds(60);
 const ENDED_AT_ONCE = 200;
-/** In the audit, who ends what nobody asked to end. */
+/** Who ended an instance, in the audit, when no person did. */
 const FARM = "the farm";
 
 export interface InstancesDeps extends Omit<HoldingsDeps, "end"> {
-  /** What is known of these people. */
+  /** What the database knows of these people. */
   readonly people: (ids: readonly PersonId[]) => Promise<readonly PersonOnce[]>;
 }
 
-/** Its machine is connected to another coordinator. */
+/** Thrown when the machine of an instance is connected to another coordinator. */
 export class HeldElsewhere extends Error {
   override readonly name = "HeldElsewhere";
   readonly coordinator: CoordinatorId;
@@ -61,15 +63,15 @@ export class HeldElsewhere extends Error {
   }
 }
 
-/** Whose it must be. */
+/** The person whose instance it must be. */
 type Owner = Pick<Person, "id"> & Partial<Pick<Person, "roles">>;
 
 export class Instances implements AsyncDisposable {
   readonly #deps: InstancesDeps;
   readonly #holdings: Holdings;
-  /** Thousands may leave in one moment. */
+  /** Ends are written in batches: thousands of clients may leave in one moment. */
   readonly #ends: Batch<InstanceEnd, void>;
-  /** Instance -> how many things of its owner's are going on. */
+  /** Instance -> how many commands, shells and transfers of its owner go on. */
   readonly #kept = new Map<number, number>();
   readonly #stop = new AbortController();
   readonly #checks: Promise<void>;
@@ -93,11 +95,11 @@ export class Instances implements AsyncDisposable {
   }
 
   /**
-   * The instance of this name, which is `person`'s. Throws FarmError `not-found` or `forbidden`; nothing is renewed. To a stranger one that has ended
-   * is one that never was.
+   * The instance of this name, which must be `person`'s. Renews nothing. Throws FarmError `not-found` or `forbidden`.
+   * Only its owner and operators learn that an instance has ended; anybody else is answered as if it had never been.
    */
   async find(person: Owner, name: string): Promise<Instance> {
-    const canBe = name !== "" && !name.includes("\0"); // which a database cannot be asked for
+    const canBe = name !== "" && !name.includes("\0"); // PostgreSQL's text holds no NUL
     const found = canBe ? await instanceNamed(this.#deps.sql, name) : undefined;
     const given = JSON.stringify(name.slice(0, 200));
     if (!found) {
@@ -112,22 +114,24 @@ export class Instances implements AsyncDisposable {
     return found;
   }
 
-  /** The same, and it is renewed. Throws `conflict` while it is still waited for. */
+  /**
+   * Finds an instance as `find` does, and renews it. Throws FarmError `conflict` while it still waits for a machine.
+   */
   async use(person: Owner, name: string): Promise<Instance> {
     const found = await this.find(person, name);
     if (found.upAt === null)
       throw new FarmError("conflict", `The instance ${JSON.stringify(name)} still waits for a machine.`);
     const idle = plus(this.#deps.clock.now(), this.#deps.config().gomote.idleMs);
     const expiresAt = epochMs(Math.min(idle, found.limitAt ?? idle));
-    // A command is several calls.
+    // A command of the client is several calls: one renewal does for all.
     if (expiresAt - found.expiresAt < RENEWED_MS) return found;
     await renewInstances(this.#deps.sql, [found.id], expiresAt);
     return { ...found, expiresAt };
   }
 
   /**
-   * The same, with its machine. Throws HeldElsewhere when that is connected to another coordinator, `unavailable` when it is away for the
-   * moment.
+   * Finds and renews an instance as `use` does, and gives its machine too. Throws HeldElsewhere when the machine is
+   * connected to another coordinator, FarmError `unavailable` when it is away for the moment.
    */
   async held(person: Owner, name: string): Promise<HeldInstance> {
     const instance = await this.use(person, name);
@@ -141,12 +145,12 @@ export class Instances implements AsyncDisposable {
     );
   }
 
-  /** The one of this number, when it is up and its machine is connected here. */
+  /** The instance with this number, if it is up and its machine is connected here. */
   here(id: number): HeldInstance | undefined {
     return this.#holdings.instance(id);
   }
 
-  /** While it is not disposed of, the instance is in use by its owner. */
+  /** Marks the instance as in use by its owner until the result is disposed of. */
   keep({ id }: Pick<Instance, "id">): Disposable {
     this.#kept.set(id, (this.#kept.get(id) ?? 0) + 1);
     return {
@@ -158,12 +162,12 @@ export class Instances implements AsyncDisposable {
     };
   }
 
-  /** Those of `person`, in the order of their names; null: everybody's. */
+  /** The instances of `person` that have not ended, sorted by name; null: of everybody. */
   async list(person: Person | null): Promise<Instance[]> {
     return liveInstances(this.#deps.sql, person?.id ?? null);
   }
 
-  /** Its owner gives it back, also while they still wait for it. */
+  /** Ends an instance for its owner, also while they still wait for a machine. */
   async destroy(person: Person, name: string): Promise<void> {
     const { id } = await this.find(person, name);
     await this.end({ id, who: person.email, action: "destroy", reason: "its owner destroyed it" });
@@ -174,7 +178,10 @@ export class Instances implements AsyncDisposable {
     await this.#ends.add(end);
   }
 
-  /** Looks after what is overdue, what was lost, and whose owner is gone. */
+  /**
+   * Renews instances in use, ends those that are overdue or that their owner may not have, and updates what is held
+   * here.
+   */
   async look(): Promise<void> {
     const { sql, clock, config } = this.#deps;
     if (this.#kept.size > 0 && clock.monotonic() - this.#renewedAt >= RENEW_EVERY) {
@@ -204,8 +211,8 @@ export class Instances implements AsyncDisposable {
   }
 
   /**
-   * Ends what belongs to people who are there no more, or who may not have it any more. Each coordinator looks at what it let in: another may not
-   * have read yet the configuration by which it did.
+   * Ends instances whose owner was removed, or may not have them any more. Each coordinator looks only at those that
+   * were asked for at it: another may not have read the configuration yet that allowed them.
    */
   async #endOfOwners(): Promise<void> {
     const live = await instancesAskedForAt(this.#deps.sql, this.#deps.coordinator);
@@ -239,8 +246,9 @@ export class Instances implements AsyncDisposable {
 }
 
 /**
- * Why whoever has, or waits for, a machine of `host` loses it. What its owner agrees to counts, and what they themselves are: a host type that
- * the farm lends to nobody from now on, or that the configuration has no more, leaves to its borrowers what they have.
+ * Why `owner` loses an instance on a machine of `host`, or their place in its queue; undefined: they keep it. Two
+ * things count: whether the machine's owner still lends it, and the borrower's own roles. A host type that the farm
+ * lends to nobody any more, or that left the configuration, leaves its borrowers what they have.
  */
 function whyLost(owner: PersonOnce | undefined, host: HostConfig | undefined): string | undefined {
   if (!owner) return undefined;

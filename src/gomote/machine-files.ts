@@ -1,6 +1,8 @@
 /**
- * Reading files of an instance's machine for a person, who is told in words what cannot be read. A machine that is to pack what is no folder
- * breaks off without a word, as the original does, and would be taken for a broken one: so a folder is listed before it is packed.
+ * Reading files of an instance's machine for a person, who is told in words what cannot be read.
+ *
+ * A machine that is asked to pack anything but a folder breaks off without a word, as the original does. It would then
+ * be taken for a broken one. So a folder is listed before it is packed.
  */
 import type { Readable } from "node:stream";
 import { FarmError } from "../farm/errors.ts";
@@ -10,7 +12,7 @@ import type { HeldInstance } from "./holdings.ts";
 
 type Held = Pick<HeldInstance, "instance" | "machine">;
 
-/** The lines of `path`, which is below the work dir, as they come. Must be read or destroyed. */
+/** The listing of `path`, which is below the work dir, line by line as it comes. Must be read or destroyed. */
 export async function listed(
   { instance, machine }: Held,
   path: string,
@@ -32,15 +34,15 @@ export async function packed(held: Held, path: string, signal: AbortSignal): Pro
   return await held.machine.client.readTgz(path, signal);
 }
 
-/** What is no folder is listed as one line without a name. */
+/** Whether a listing is that of a folder: anything else is listed as one line without a name. */
 async function isFolder(listing: Readable): Promise<boolean> {
   for await (const [first = ""] of linesIn(listing)) return parseLsLine(first)?.name !== "";
   return true;
 }
 
 /**
- * What is told of a folder that the machine could not list; its own words when it is none of what happens to people. Those are words of systems: the
- * names of their errors do not come as far as here.
+ * The error for a person when the machine could not list a folder. It is recognised by the words of operating systems,
+ * since the names of their errors do not come as far as here. Any other error stays as it is.
  */
 export function listingError(error: unknown, path: string, instance: string): unknown {
   const { message } = FarmError.from(error);

@@ -1,11 +1,12 @@
 /**
  * Connections to the machine of an instance, for shells, whichever coordinator the machine is connected to.
  *
- *   here        the machine is asked itself: our agent for a shell (wire/buildlet-api/shell-line.ts), an original for its ssh server
- *   elsewhere   POST /peer/shell?instance=ID, signed (peers/peer-signature.ts), to the coordinator that has it, which does the same and
- *               carries bytes from then on; it does not look at them
+ *   here        this coordinator asks the machine: our agent for a shell (wire/buildlet-api/shell-line.ts), an original
+ *               buildlet for its ssh server
+ *   elsewhere   POST /peer/shell?instance=ID, signed (peers/peer-signature.ts), to the coordinator that has the
+ *               machine; that one does the same, and then carries bytes without looking at them
  *
- * Always: a connection ends with the instance, at whichever end that is noticed first.
+ * Always: a connection ends with the instance, at the end that notices it first.
  */
 import type { Duplex } from "node:stream";
 import type { Clock } from "../farm/clock.ts";
@@ -23,12 +24,12 @@ import { HeldElsewhere, type Instances } from "./instances.ts";
 
 export const PEER_SHELL_PATH = "/peer/shell";
 const SSH = "ssh";
-/** As the original's gateway calls itself towards a buildlet. */
+/** The user name that the original's gateway gives at a buildlet. */
 export const BUILDLET_USER = "swarming";
 const NEVER = new AbortController().signal;
 
 export interface MachineLine {
-  /** The caller's to end. */
+  /** The connection, which the caller has to end. */
   readonly duplex: Duplex;
   /** What is spoken on it: our shell's frames, or ssh with the original's own server. */
   readonly speaks: "frames" | "ssh";
@@ -51,7 +52,9 @@ export class MachineLines {
     this.#deps = deps;
   }
 
-  /** Throws FarmError: what Instances.held does, and why the machine could not be reached. */
+  /**
+   * Opens a connection. Throws the FarmErrors of Instances.held(), and one that says why the machine cannot be reached.
+   */
   async open({ name, id, owner }: Pick<Instance, "name" | "id" | "owner">, signal: AbortSignal): Promise<MachineLine> {
     try {
       return await this.#here(await this.#deps.instances.held({ id: owner }, name), signal);
@@ -138,7 +141,7 @@ function refuse(socket: Duplex, status: number, reason: string): void {
   socket.end(body);
 }
 
-/** Bytes both ways until either side is gone; then so is the other, once it has what was sent. */
+/** Carries bytes both ways until either side is gone. The other side then ends, too, once it has what was sent. */
 function joined(one: Duplex, other: Duplex): void {
   for (const [from, to] of [
     [one, other],

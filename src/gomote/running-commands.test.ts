@@ -25,7 +25,7 @@ async function withInstance(farm: GomoteFarm): Promise<{ alice: RpcClient; name:
   return { alice, name: call.messages.at(-1)?.instance?.gomote_id ?? "" };
 }
 
-/** What another coordinator attends to. */
+/** The commands that another coordinator attends to. */
 async function elsewhere(farm: GomoteFarm, sql: Sql = farm.database.sql) {
   const coordinator = await addCoordinator(farm.database.sql, "P0000000bb");
   const clock = new FakeClock(NOON);
@@ -40,7 +40,9 @@ async function end({ database }: GomoteFarm, number: number): Promise<string | n
   return ran?.endedAt === null ? "it runs" : ran?.state;
 }
 
-/** The database, but `call` is called after each statement that begins so was done, before anybody hears of it. */
+/**
+ * The database, except that `call` is called after each statement that begins so, before anybody hears of its result.
+ */
 function intercepted(sql: Sql, beginning: RegExp, call: (rows: readonly unknown[]) => Promise<void>): Sql {
   return {
     tx: (work) => sql.tx(work),

@@ -1,16 +1,19 @@
 /**
- * What people run on their instances, commands and shells, from when it is written down until it is known to be over.
+ * What people run on their instances, commands and shells: from when it is written down until it is known to be over.
  *
- *   attended   by the coordinator that began it, which hears how it ends, and writes that down
- *   left       that coordinator ended, lost the machine, or could not write the end down: nobody attends to it, and it may run still. Whoever has
- *              its machine ends it there and writes that down; once its instance has ended, anybody does
- *   over       it says how it ended
+ *   attended   the coordinator that began it hears how it ends, and writes that down
+ *   left       that coordinator ended, lost the machine, or could not write the end down; nobody attends to it, and it
+ *              may still run. The coordinator that has the machine ends it there, and writes that down; once the
+ *              instance has ended, any coordinator does
+ *   over       its row says how it ended
  *
- *   attended -ends, is killed-> over;  attended -> left -> over
+ *   attended -ends, or is killed-> over;  attended -> left -> over
  *
- * Always: nothing runs before it is written down, together with its entry in the audit; and what may run is not over, so that whoever ran it and
- * whoever looks after the machine see it, and can kill it. Who kills may have come to another coordinator than who attends: the wish is in the
- * database, a topic says only that somebody should look, and every CHECK_EVERY each coordinator looks by itself.
+ * Always: nothing runs before it is written down, together with its entry in the audit. What may still run is not over,
+ * so that the borrower and the people who look after the machine see it, and can kill it.
+ *
+ * A person may ask another coordinator for a kill than the one that attends. So the database keeps that wish; a topic
+ * says only that somebody should look, and each coordinator also looks every CHECK_EVERY.
  */
 import { CHECK_EVERY } from "../builds/builds.ts";
 import type { Clock } from "../farm/clock.ts";
@@ -36,34 +39,34 @@ import type { Rights } from "./access.ts";
 import type { Instances } from "./instances.ts";
 import { auditText } from "./rpc/requests.ts";
 
-/** For a machine to kill a command, and somebody who wants that to wait for it. */
+/** How long a machine may take to kill a command, and how long the person who wants that waits for it. */
 const KILL_LIMIT: Ms = seconds(20);
-/** Whoever waits for an end looks by themselves so often. */
+/** How often the wait for an end looks in the database, should the topic get lost. */
 const END_LOOK_EVERY: Ms = seconds(1);
 const KILL_TOPIC = "gomote-kill:";
-/** How something ended whose end nobody heard of. */
+/** The state of something whose end nobody heard of. */
 const LEFT = "nobody attended to it any more";
 
-/** What is written down of one that begins. */
+/** What is written down about a command or shell that begins. */
 export interface Beginning {
   readonly who: string;
-  /** Among the commands of the instance. */
+  /** Its words, as the list of the instance's commands shows them. */
   readonly command: string;
   readonly dir: string;
-  /** In the audit. */
+  /** The action of its entry in the audit. */
   readonly action: string;
   readonly detail: string;
 }
 
 export interface RunningCommand {
   readonly number: number;
-  /** Somebody wants it killed; the reason says who, and is how it then ends. */
+  /** Aborts when somebody wants it killed. The reason says who, and is the state in which it ends. */
   readonly killed: AbortSignal;
-  /** To be called once, by whoever attends to it: how it ended; undefined: it may run still. */
+  /** Says how it ended; undefined: it may still run. To be called once, by the code that attends to it. */
   ended(state: string | undefined): Promise<void>;
 }
 
-/** Who wants something killed. */
+/** The person who wants something killed. */
 export interface Killer {
   readonly who: string;
   readonly as: Rights["as"];
@@ -80,11 +83,11 @@ export interface RunningCommandsDeps {
 
 export class RunningCommands implements AsyncDisposable {
   readonly #deps: RunningCommandsDeps;
-  /** What is attended to here, by its number. */
+  /** Number of a command that is attended to here -> what aborts its `killed`. */
   readonly #attended = new Map<number, AbortController>();
-  /** Since when something is being written down that begins. */
+  /** Commands that are being written down, each with the time when that began. */
   readonly #beginning = new Set<{ readonly at: EpochMs }>();
-  /** What was left and is being ended here. */
+  /** Number of a left command -> its end, which is under way here. */
   readonly #ending = new Map<number, Promise<void>>();
   readonly #stop = new AbortController();
   readonly #wake: Wake;
@@ -116,8 +119,8 @@ export class RunningCommands implements AsyncDisposable {
   }
 
   /**
-   * Ends a command of an instance, with all that it started; resolves once it is over. Throws FarmError: `not-found`, and `timed-out` when it may
-   * run still, though it ends as soon as whoever attends to it, or its machine, can be reached.
+   * Ends a command of an instance with all that it started, and resolves once it is over. Throws FarmError `not-found`;
+   * `timed-out` when it may still run. It then ends as soon as its coordinator or its machine can be reached.
    */
   async kill(instance: Pick<Instance, "id" | "name">, number: string, { who, as }: Killer): Promise<void> {
     const { sql, bus, clock } = this.#deps;
@@ -148,7 +151,10 @@ export class RunningCommands implements AsyncDisposable {
     }).finally(() => done.abort());
   }
 
-  /** Kills what is to be killed, lets go of what nobody attends to here, and ends what was left on machines that are connected here. */
+  /**
+   * Kills commands that are to be killed, marks those as left that nobody attends to here, and ends left ones on
+   * machines that are connected here.
+   */
   async look(): Promise<void> {
     const { sql, clock, coordinator } = this.#deps;
     for (const { id, kill } of await killsAsked(sql, coordinator))
@@ -176,7 +182,7 @@ export class RunningCommands implements AsyncDisposable {
       if (state !== undefined)
         await commandEnded(sql, number, killed.aborted ? messageOf(killed.reason) : state, clock.now());
     } catch (error) {
-      this.#warn(error); // it is left
+      this.#warn(error); // the command is left
     } finally {
       this.#attended.delete(number);
     }
@@ -214,7 +220,7 @@ export class RunningCommands implements AsyncDisposable {
   }
 }
 
-/** What a machine knows a command by, whichever coordinator asks. */
+/** The id by which a machine knows a command, whichever coordinator asks. */
 export function executionOf(instance: number, number: number): string {
   return `g${instance}.${number}`;
 }

@@ -1,8 +1,10 @@
 /**
- * Those who wait for an instance at this coordinator, however many: told how many are before them, when it is up, and why it never will be.
+ * Everybody who waits for an instance at this coordinator. Each of them hears how many are ahead, when the instance is
+ * up, and why it never will be.
  *
- * One loop looks for all of them together: whenever something about an instance or about a queue was published, and every TOLD_EVERY. Whoever
- * waits hears each change of their place, and at least every TOLD_EVERY that nothing changed.
+ * One loop looks for all of them together: whenever a topic about an instance or a queue is published, and every
+ * TOLD_EVERY. A waiting person hears each change of their place, and at least every TOLD_EVERY that nothing has
+ * changed.
  */
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
@@ -14,10 +16,12 @@ import { queueLines } from "../store/queue-line.ts";
 import type { Sql } from "../store/sql.ts";
 
 export const TOLD_EVERY: Ms = seconds(5);
-/** Places are looked at this often at most, and for at most one part in REST of the time: with many who wait, the line changes all the time. */
+/**
+ * Places are read at most this often, and for at most one part in REST of the time: a long queue changes all the time.
+ */
 const PLACES_EVERY: Ms = ms(250);
 const REST = 5;
-/** So many of a line are counted; who stands behind them is told this number. */
+/** How many places of a queue are counted. Everybody behind them is told this number. */
 const COUNTED = 2000;
 
 export type News =
@@ -27,7 +31,7 @@ export type News =
 
 interface Waiter {
   readonly id: number;
-  /** What it was not told yet. */
+  /** News that the waiter has not taken yet. */
   news: News | undefined;
   ahead: number | undefined;
   toldAt: number;
@@ -62,7 +66,7 @@ export class WaitingRoom implements AsyncDisposable {
     this.#loop = this.#run();
   }
 
-  /** What becomes of instance `id`, until it is up or has ended. Throws the reason of `signal`. */
+  /** Yields the news of instance `id` until it is up or has ended. Throws the reason of `signal` when that aborts. */
   async *follow(id: number, signal: AbortSignal): AsyncGenerator<News, void> {
     const waiter: Waiter = { id, news: undefined, ahead: undefined, toldAt: this.#now, call: () => {} };
     this.#waiters.add(waiter);

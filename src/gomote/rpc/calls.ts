@@ -1,13 +1,15 @@
 /**
  * What every call has in common, as one interceptor around all methods:
  *
- *   who calls    `authorization: Bearer TOKEN`, before anything else is looked at, and for as long as the call goes on (let-in.ts)
- *   where        a method finds that the instance's machine is connected to another coordinator (HeldElsewhere): the same call, with the same
- *                headers, is made there, and what comes back is passed on. That one asks for the token itself; only where the caller reaches the farm
- *                is taken from the coordinator that passes a call on, which signs it (peers/peer-signature.ts)
- *   how it ends  every error as one of gRPC's, with a sentence
+ *   who calls    `authorization: Bearer TOKEN`. It is checked before anything else, and again while the call goes on
+ *                (let-in.ts)
+ *   where        a method may find that the instance's machine is connected to another coordinator (HeldElsewhere). The
+ *                same call, with the same headers, is then made there, and its answer is passed on. That coordinator
+ *                checks the token itself. It believes only the origin at which the caller reached the farm, which the
+ *                first coordinator signs (peers/peer-signature.ts)
+ *   how it ends  every error becomes one of gRPC's, with a sentence
  *
- * A call is passed on once. When the caller leaves, so does the call at the other end.
+ * A call is passed on once. When the caller leaves, the call at the other coordinator ends, too.
  */
 import type { Message } from "@bufbuild/protobuf";
 import {
@@ -30,13 +32,13 @@ import type { LetIn } from "./let-in.ts";
 import type { PeerCalls } from "./peer-calls.ts";
 import { rpcError } from "./rpc-error.ts";
 
-/** Says that a call was passed on, and by whom. */
+/** The header that says which coordinator passed a call on. */
 const PASSED_ON = "barnraiser-passed-on";
-/** And the farm's origin, as the caller knows it. */
+/** The header with the origin at which the caller reached the farm. */
 const ORIGIN_FIELD = "barnraiser-origin";
-/** Signed by that coordinator. */
+/** The header with the signature of that origin, by the coordinator that passed the call on. */
 const SIGNED_FIELD = "barnraiser-origin-signed";
-/** The library of the original command. */
+/** How the original command's gRPC library names itself. */
 const ORIGINAL = /^grpc-go\//;
 
 const CALLER: ContextKey<Caller | undefined> = createContextKey<Caller | undefined>(undefined);
@@ -47,26 +49,26 @@ export interface CallsDeps {
   readonly peers: Pick<PeerCalls, "unary" | "stream">;
   readonly signature: Pick<PeerSignature, "authorization" | "refusal">;
   readonly coordinator: CoordinatorId;
-  /** Of the pages without TLS. */
+  /** The port of the pages without TLS. */
   readonly plainPort: () => number;
   readonly log: Log;
 }
 
-/** Who calls; known in every method. */
+/** The caller, who is known in every method. */
 export function callerOf(context: Pick<HandlerContext, "values">): Caller {
   const person = context.values.get(CALLER);
   if (!person) throw new FarmError("unauthenticated", "Nobody is known to call.");
   return person;
 }
 
-/** Where the caller reaches the farm, as it reached it for this call: `https://farm.example.org:8119`. */
+/** The origin at which the caller reached the farm for this call: `https://farm.example.org:8119`. */
 export function originOf(context: Pick<HandlerContext, "values">): string {
   return context.values.get(ORIGIN);
 }
 
 /**
- * As `originOf`. The original command takes any certificate of a `localhost` that it calls, and none that the farm made for files from there: it is
- * given the plain port, which it needs for its token anyway.
+ * The origin for `originOf`. The original command accepts any certificate of a `localhost` that it calls, but none that
+ * the farm made when it fetches files from there. So it is given the plain port, which it needs for its token anyway.
  */
 function originFor({ header, url }: Pick<UnaryRequest, "header" | "url">, deps: CallsDeps): string {
   const passed = header.get(ORIGIN_FIELD);
@@ -77,7 +79,7 @@ function originFor({ header, url }: Pick<UnaryRequest, "header" | "url">, deps: 
   return `http://localhost:${deps.plainPort()}`;
 }
 
-/** What is signed. */
+/** The text that is signed for an origin. */
 function originText(origin: string): string {
   return `origin ${origin}`;
 }
@@ -130,7 +132,10 @@ async function streaming(
   told: Told,
 ): Promise<UnaryResponse | StreamResponse> {
   const said = new Said(request.message);
-  /** A method says so before it has answered anything, and after it has read one message at most. */
+  /**
+   * Makes the call elsewhere if `error` says so. A method does that before it has answered anything, and after it has
+   * read one message at most.
+   */
   const elsewhereOr = async (error: unknown): Promise<StreamResponse> => {
     const elsewhere = heldElsewhere(error);
     if (!elsewhere) throw told(error);
@@ -160,7 +165,10 @@ async function streaming(
   return { ...response, message: whole() };
 }
 
-/** What a caller says, which can be said to another once more: nobody has to keep more of it than the first message. */
+/**
+ * The messages of a caller, which can be sent once more, to another coordinator. Only the first has to be kept for
+ * that.
+ */
 class Said implements AsyncIterable<Message> {
   readonly #source: AsyncIterator<Message>;
   #first: Message | undefined;
@@ -169,7 +177,7 @@ class Said implements AsyncIterable<Message> {
     this.#source = messages[Symbol.asyncIterator]();
   }
 
-  /** Whoever stops reading does not end it for the next. */
+  /** A reader that stops does not end the messages for the next reader. */
   [Symbol.asyncIterator](): AsyncIterator<Message> {
     return {
       next: async () => {
@@ -186,7 +194,7 @@ class Said implements AsyncIterable<Message> {
   }
 }
 
-/** A handler's error arrives as it is, or as the cause of what the library made of it. */
+/** The HeldElsewhere that a method threw. It arrives as it is, or as the cause of an error of the library. */
 function heldElsewhere(error: unknown): HeldElsewhere | undefined {
   if (error instanceof HeldElsewhere) return error;
   return error instanceof Error && error.cause instanceof HeldElsewhere ? error.cause : undefined;

@@ -1,13 +1,17 @@
 /**
- * Running a person's command on their instance: the way in which builds run theirs (builds/command-run.ts), with its output to a stream.
+ * Running a person's command on their instance, in the way in which builds run theirs (builds/command-run.ts), with its
+ * output to a stream.
  *
  *   running -exits 0-> the stream ends well
  *   running -exits otherwise, or cannot be started-> Aborted, with the exit status in its details
- *   running -the caller leaves, their token is good no more, or the coordinator stops-> killed, with all that it started; the instance goes on
+ *   running -the caller leaves, their token expires or is revoked, or the coordinator stops-> killed, with all that it
+ *           started; the instance goes on
  *   running -somebody kills it-> killed likewise; Aborted, which says by whom
- *   running -the machine goes away-> Unavailable; whoever has the machine next ends it (../running-commands.ts)
+ *   running -the machine goes away-> Unavailable; the next coordinator that reaches the machine ends the command
+ *           (../running-commands.ts)
  *
- * The caller reads as fast as it likes: output that it has not taken holds the command back, not our memory.
+ * The caller reads as fast as it likes: output that it has not taken holds the command back, and does not fill our
+ * memory.
  */
 import type { HandlerContext } from "@connectrpc/connect";
 import { runCommand } from "../../builds/command-run.ts";
@@ -25,18 +29,18 @@ import { executionOf, type RunningCommands } from "../running-commands.ts";
 import { OutputQueue } from "./output-queue.ts";
 import { commandFailed, commandKilled } from "./rpc-error.ts";
 
-/** Timers take no longer span; an instance's own limit is shorter. */
+/** The longest span that a timer takes. The instance's own limit is shorter. */
 const NO_LIMIT: Ms = ms(2 ** 31 - 1);
-/** It could not be started, was killed, or ended with its instance. */
+/** Errors after which a command does not run: it could not be started, was killed, or ended with its instance. */
 const OVER: ReadonlySet<Code> = new Set(["bad-request", "canceled", "gone"]);
 
-/** What is to be run, as the caller said it. */
+/** The command to run, as the caller gave it. */
 export interface ExecForm extends Omit<Command, "execution"> {
-  /** With the environment of this type instead of the instance's own; "": its own. */
+  /** The type whose environment the command gets; "": that of the instance. */
   readonly imitate: string;
 }
 
-/** Throws FarmError `bad-request` for what no program can be given. */
+/** Reads a request. Throws FarmError `bad-request` for an argument that no program can be given. */
 export function execForm(request: ExecuteCommandRequest): ExecForm {
   const { command, args, directory, appendEnvironment, path, systemLevel, debug, imitateHostType } = request;
   for (const [what, texts] of Object.entries({
@@ -75,7 +79,7 @@ export class Commands {
     this.#deps = deps;
   }
 
-  /** The output, as it comes. Throws when the command does not end well. */
+  /** Yields the output as it comes. Throws when the command does not end well. */
   async *run(
     held: HeldInstance,
     person: Person,
@@ -101,7 +105,7 @@ export class Commands {
     const limits = { time: NO_LIMIT, silence: NO_LIMIT };
     const id = executionOf(instance.id, number);
     const run = { machine, command, id, from: 0, writer: output, limits, what: "the command" };
-    // Also while the caller takes nothing, and so does not come to the end.
+    // This goes on while the caller takes no output, and so does not reach the end.
     const ran = runCommand(clock, run, AbortSignal.any([wanted, over])).then(
       (end) => {
         output.end(end.ok ? undefined : commandFailed(end.state));
@@ -121,7 +125,7 @@ export class Commands {
     }
   }
 
-  /** That of what the instance is, or of what it is to be taken for. */
+  /** The environment of the instance's type, or of the type that it is to imitate. */
   #environment({ instance }: HeldInstance, imitate: string): readonly string[] {
     const config = this.#deps.config();
     if (imitate !== "" && !typeNamed(config, imitate))
@@ -133,13 +137,13 @@ export class Commands {
   }
 }
 
-/** What the caller is told of a command of which nothing was heard but `error`. */
+/** The error for the caller of a command of which nothing was heard but `error`. */
 function tellable(error: unknown, killed: AbortSignal, { reason }: AbortSignal): unknown {
   if (!(error instanceof FarmError)) return error;
-  // The machine is well, and refuses to start it: no such program, no such folder.
+  // The machine is well, and cannot start it: no such program, no such folder.
   if (error.code === "bad-request") return commandFailed(error.message);
   if (error.code === "canceled" && killed.aborted) return commandKilled(messageOf(killed.reason));
-  // Why it was to end says more than what came of ending it: a coordinator that stops has parted with the machine by then.
+  // The reason to end it says more than the error of ending it: a coordinator that stops has left the machine by then.
   if (!(reason instanceof FarmError)) return error;
   if (reason.code !== "unavailable") return reason;
   return new FarmError(
@@ -148,7 +152,10 @@ function tellable(error: unknown, killed: AbortSignal, { reason }: AbortSignal):
   );
 }
 
-/** A command of which nothing was heard but `error`: our agent keeps it for a while when nobody is there any more to kill it. */
+/**
+ * Whether a command of which nothing was heard but `error` may still run. Our agent keeps a command for a while when no
+ * coordinator is there to kill it.
+ */
 function mayGoOn({ resumes, gone }: Pick<MachineSession, "resumes" | "gone">, error: unknown): boolean {
   if (!resumes) return false;
   return gone.aborted || !(error instanceof FarmError) || !OVER.has(error.code);

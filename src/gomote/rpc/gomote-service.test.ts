@@ -153,7 +153,7 @@ test("a coordinator that stops says to whoever runs a command that it ended, and
     const { alice, gomote_id } = await lent(farm);
     const call = alice.stream("ExecuteCommand", { gomote_id, command: "long" });
     await call.have(1);
-    machine.behave.silent = silent; // then it is parted with before it has killed the command
+    machine.behave.silent = silent; // then the coordinator leaves the machine before the command is killed there
     farm.stop();
     await until(
       () => machine.calls.some((each) => each.startsWith("POST /exec-end")),
@@ -167,7 +167,9 @@ test("a coordinator that stops says to whoever runs a command that it ended, and
   }
 });
 
-/** What sockets between a command and whoever does not read may hold, in pieces; everything else holds not even one. */
+/**
+ * What sockets between a command and a caller who does not read may hold, in pieces. Nothing else holds even one piece.
+ */
 const SOCKETS = 64;
 const PIECE = 1 << 18;
 

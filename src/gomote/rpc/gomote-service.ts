@@ -7,8 +7,8 @@
  *
  * Every method checks in this order: who calls (calls.ts), whether the arguments can mean something, whether the
  * instance exists, whether it is the caller's. Only then does it renew the instance and do its work. The instance is in
- * use for as long as a method works with its machine. The audit records what the caller did, and a command is also
- * recorded as one of the instance's.
+ * use for as long as a method works with its machine. The audit records what the caller did; a command is also recorded
+ * as one of the instance's.
  */
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { GomoteService } from "../../wire/gomote/gen/gomote_pb.ts";

@@ -1,10 +1,11 @@
 /**
  * Calls that go on, and the tokens that let them in.
  *
- *   let in -answered, or its caller leaves-> gone;  let in -its token is good no more-> ended, with the reason
+ *   let in -answered, or its caller leaves-> gone
+ *   let in -its token expires or is revoked-> ended, with the reason
  *
- * Whether a token is good is asked again when something about its person is published, and every LOOK_EVERY: a token expires without a word, and
- * a word may get lost. While nobody can say, calls go on.
+ * A token is checked again when something about its person is published, and every LOOK_EVERY: a token expires without
+ * a topic, and a topic may get lost. While the check itself fails, calls go on.
  */
 import type { FarmConfig } from "../../config/effective.ts";
 import type { Clock } from "../../farm/clock.ts";
@@ -15,11 +16,12 @@ import { type Ms, minutes, type PersonId } from "../../farm/ids.ts";
 import type { Caller, Identify } from "./faces.ts";
 
 export const LOOK_EVERY: Ms = minutes(1);
-/** Of one person at a time, at least; and for each instance that they may have. */
+/** Calls at a time that every person may have; those who may have many instances get more. */
 const MOST_CALLS = 1024;
+/** Calls at a time for each instance that a person may have. */
 const CALLS_OF_INSTANCE = 50;
 
-/** Calls of one person at a time who may have so many instances. */
+/** Calls at a time of a person who may have `perPerson` instances. */
 export function mostCalls(perPerson: number): number {
   return Math.max(MOST_CALLS, perPerson * CALLS_OF_INSTANCE);
 }
@@ -32,7 +34,7 @@ interface Call {
 
 export interface Admitted {
   readonly caller: Caller;
-  /** Aborts when their token is good no more; the reason is a FarmError that says why. */
+  /** Aborts when their token expires or is revoked; the reason is a FarmError that says which. */
   readonly ended: AbortSignal;
 }
 
@@ -59,7 +61,10 @@ export class LetIn implements AsyncDisposable {
     this.#looks = every(LOOK_EVERY, () => this.#look(""), "Could not look whose calls go on", deps, signal);
   }
 
-  /** Whoever shows `bearer`, for as long as their call goes on: until `over`. Throws FarmError `unauthenticated`, `too-large` at `mostCalls`. */
+  /**
+   * Lets in a call of the person who shows `bearer`. It goes on until `over` aborts. Throws FarmError
+   * `unauthenticated`, or `too-large` when the person has `mostCalls` already.
+   */
   async admit(bearer: string, over: AbortSignal): Promise<Admitted> {
     const caller = await this.#people.identify(bearer);
     const going = [...this.#calls].filter(({ person }) => person === caller.id).length;
@@ -83,7 +88,7 @@ export class LetIn implements AsyncDisposable {
     await this.#looks;
   }
 
-  /** At the calls of one person, or of all for "". */
+  /** Ends calls whose token no longer lets in: those of one person, or of everybody for "". */
   async #look(person: string): Promise<void> {
     const calls = [...this.#calls].filter((call) => person === "" || call.person === person);
     const byBearer = Map.groupBy(calls, ({ bearer }) => bearer);

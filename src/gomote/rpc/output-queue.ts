@@ -1,6 +1,12 @@
-/** Output between a command that writes and a caller that reads: a write resolves once it was taken, so that each writer is held back. */
+/**
+ * Output between a command that writes and a caller that reads. A write resolves once the caller has taken it, which
+ * holds the writer back.
+ */
 
-/** As the original's messages: with what is around it, one fits into the window of a stream (65,535 bytes), so that it is sent without a wait. */
+/**
+ * Bytes of one message, as in the original. With what surrounds it, one fits into the window of a stream (65,535
+ * bytes), so that it is sent without a wait.
+ */
 const PIECE = 32 * 1024;
 
 interface Waiting {
@@ -28,7 +34,7 @@ export class OutputQueue {
     });
   }
 
-  /** Nothing more is written; the reader ends after what waits, with `error` when there is one. */
+  /** Says that nothing more is written. The reader takes what waits, and then ends, with `error` if there is one. */
   end(error: unknown): void {
     this.#ended = { error };
     this.#wake();

@@ -1,7 +1,10 @@
 /**
- * Calls that another coordinator has to answer, since the machine is connected to it: over HTTP/2 to its TLS port, where it must show the
- * certificate of its row (peers/). A connection to each, for as long as it is used, and another one when MOST_ON_LINE calls go on: what is above
- * the other's limit (web/front-door.ts) would wait without a word until somebody else's calls end. The next call after one broke makes another.
+ * Calls that another coordinator has to answer, since the machine is connected to it. They go over HTTP/2 to its TLS
+ * port, where it must show the certificate of its row (peers/).
+ *
+ * There is a connection to each coordinator for as long as it is used, and another one when MOST_ON_LINE calls go on:
+ * calls above the other's limit (web/front-door.ts) would silently wait for others to end. A connection that broke is
+ * replaced at the next call.
  */
 import {
   ConnectError,
@@ -17,7 +20,7 @@ import { FarmError } from "../../farm/errors.ts";
 import { type CoordinatorId, type Ms, minutes, seconds } from "../../farm/ids.ts";
 import type { Peers } from "../../peers/peers.ts";
 
-/** Calls at a time on one connection: any coordinator takes twice as many. */
+/** Calls at a time on one connection. Every coordinator takes twice as many. */
 export const MOST_ON_LINE = 1000;
 const CONNECT_LIMIT: Ms = seconds(10);
 const UNUSED: Ms = minutes(1);
@@ -29,12 +32,12 @@ interface Connected {
   readonly sessions: Http2SessionManager;
 }
 
-/** A connection, from when it is wanted on. */
+/** A connection to a coordinator, from the moment it is wanted. */
 class Line {
   readonly connected: Promise<Connected>;
-  /** Calls that go on. */
+  /** How many calls go on over it. */
   calls = 0;
-  /** Whether it may be good for another call. */
+  /** Whether it may take another call. */
   isGood: () => boolean = () => true;
 
   constructor(connected: Promise<Connected>) {
@@ -55,7 +58,10 @@ export interface PeerCallsDeps {
   readonly clock: Clock;
 }
 
-/** The signal of a request has to abort when its call is over, however it ends: the library's do. */
+/**
+ * Calls to other coordinators. The signal of a request has to abort when its call is over, however it ends, as signals
+ * of the library do.
+ */
 export class PeerCalls implements Disposable {
   readonly #deps: PeerCallsDeps;
   readonly #lines = new Map<CoordinatorId, readonly Line[]>();
@@ -92,7 +98,7 @@ export class PeerCalls implements Disposable {
       line.connected.then(({ sessions }) => sessions.abort()).catch(() => {});
   }
 
-  /** For one call, until `over`. */
+  /** The transport for one call, which goes on until `over` aborts. */
   async #transport(coordinator: CoordinatorId, over: AbortSignal): Promise<Transport> {
     over.throwIfAborted();
     if (this.#ended) throw new FarmError("unavailable", "The coordinator is stopping; try again.");
@@ -133,7 +139,10 @@ async function* messages<T>(from: AsyncIterable<T>, coordinator: CoordinatorId):
   }
 }
 
-/** What the other coordinator answered is the answer. What the library says of the connection says nothing of who called us, or of what they asked. */
+/**
+ * The error for the caller. An error that the other coordinator answered is passed on. An error of the connection says
+ * nothing about the caller or the request, and becomes `unavailable`.
+ */
 function answerOrLost(error: unknown, coordinator: CoordinatorId): unknown {
   if (!(error instanceof ConnectError) || error.metadata.has("grpc-status")) return error;
   return new FarmError("unavailable", `The connection to coordinator ${coordinator} was lost; try again.`, {

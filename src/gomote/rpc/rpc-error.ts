@@ -1,4 +1,7 @@
-/** Errors as a client of gRPC is told them: the codes of farm/errors.ts, and a sentence. What is none of ours is logged whole and told as internal. */
+/**
+ * Errors as a client of gRPC gets them: a code (farm/errors.ts) and a sentence. An error that is not a FarmError is
+ * logged whole, and answered as internal.
+ */
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { ConnectError, type Code as GrpcCode } from "@connectrpc/connect";
 import type { Log } from "../../farm/deps.ts";
@@ -7,7 +10,7 @@ import { commandExit } from "../../wire/gomote/command-exit.ts";
 import { CommandExitSchema } from "../../wire/gomote/gen/barnraiser_pb.ts";
 
 const ABORTED = 10;
-/** As a shell says of what SIGKILL ended. */
+/** The exit status that a shell gives to a program that SIGKILL ended. */
 const KILLED = 137;
 
 export function rpcError(reason: unknown, method: string, log: Log): ConnectError {
@@ -20,26 +23,30 @@ export function rpcError(reason: unknown, method: string, log: Log): ConnectErro
   return failed(CODES.internal.grpc, told);
 }
 
-/** A command ran, or could not be started, and did not end well. */
+/** The error of a command that could not be started, or did not end well. */
 export function commandFailed(processState: string): ConnectError {
   return aborted(commandExit(processState));
 }
 
-/** Somebody ended a command while it ran; `reason` says who. */
+/** The error of a command that somebody ended while it ran; `reason` says who. */
 export function commandKilled(reason: string): ConnectError {
   return aborted({ exitStatus: KILLED, processState: reason });
 }
 
-/** Of these a caller hears what became of the work; the other codes are told as they are. */
+/** Codes of work that was not done, which `orAborted` and `orRefused` answer with a code of their own. */
 const NOT_DONE: ReadonlySet<Code> = new Set(["bad-request", "not-found", "gone", "timed-out", "machine-broken"]);
 
-/** What was to be written or read could not be, and the machine is well: the original command takes it for "not done". */
+/**
+ * Answers ABORTED when something could not be written or read. The original command takes that for "not done", by a
+ * machine that is well.
+ */
 export async function orAborted<T>(work: Promise<T>): Promise<T> {
   return await orElse(work, (error) => {
     throw new ConnectError(error.message, ABORTED as GrpcCode, undefined, undefined, error);
   });
 }
 
+/** Answers `conflict` when something could not be written. */
 export async function orRefused<T>(work: Promise<T>): Promise<T> {
   return await orElse(work, (error) => {
     throw new FarmError("conflict", error.message, { cause: error });

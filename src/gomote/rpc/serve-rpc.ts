@@ -1,9 +1,10 @@
 /**
- * The service beside the pages, on the TLS port: whoever asks for one of its paths is answered by it, everybody else as before. Only gRPC is
- * spoken, so a page of somebody else's in a browser can call nothing here.
+ * The services beside the pages, on the TLS port. Requests for their paths are answered by them, all others as before.
+ * Only gRPC is spoken, so that a page of another site in a browser can call nothing here.
  *
- * Answers are never compressed, whatever a caller would take: one that stops reading holds back what a command prints by the bytes that are on
- * their way, and into those 64 KB go 60 MB of a line that is printed again and again. Compressing costs more than all the rest of the way, too.
+ * Answers are never compressed, whatever the caller accepts. A caller that stops reading holds a command back by the
+ * bytes that are on their way to it. Compressed, those 64 KB would be 60 MB of a line that is printed again and again.
+ * Compressing also costs more than all the rest of the way.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
@@ -18,7 +19,7 @@ import { Gomote } from "../../wire/gomote/gen/barnraiser_pb.ts";
 import { GomoteService } from "../../wire/gomote/gen/gomote_pb.ts";
 import { type CallsDeps, calls } from "./calls.ts";
 
-/** Of one message of a caller. */
+/** Bytes of one message of a caller. */
 const MESSAGE_LIMIT = 4 * 1024 * 1024;
 
 const PATHS: readonly string[] = [GomoteService, Gomote].map(({ typeName }) => `/${typeName}/`);
@@ -28,7 +29,7 @@ type Listener = (request: IncomingMessage | Http2ServerRequest, response: Server
 export interface RpcOptions extends CallsDeps {
   readonly service: ServiceImpl<typeof GomoteService>;
   readonly own: ServiceImpl<typeof Gomote>;
-  /** Aborts when the coordinator stops: then nobody is kept waiting. */
+  /** Aborts when the coordinator stops, so that no caller is kept waiting. */
   readonly stopping: AbortSignal;
 }
 
@@ -55,7 +56,7 @@ export function serveRpc({ service, own, stopping, ...deps }: RpcOptions, others
     }
     method(universalRequestFromNodeRequest(request, response, undefined, undefined))
       .then((answer) => universalResponseToNodeResponse(answer, response))
-      // Its caller left before all was said; what goes wrong in a method is part of the answer.
+      // The caller left before it had the whole answer. An error of a method is part of the answer.
       .catch((error: unknown) => deps.log.debug({ url, error: messageOf(error) }, "An answer was not taken"));
   };
 }

@@ -1,9 +1,9 @@
 /**
- * Certificates for the ssh gateway: what is signed, and what is let in. Both pure.
+ * Certificates for the ssh gateway: what is signed, and what is let in. Both are pure.
  *
- * A certificate says for five minutes that whoever has the private key of it may connect to one instance, as one person. It is asked for over
- * gRPC with a token, and only this farm's gateway takes it. Whoever is in stays in when it expires, but not when the token is good no more, which
- * the certificate names for that.
+ * A certificate says for five minutes that the holder of its private key may connect to one instance, as one person. It
+ * is asked for over gRPC with a token, and only this farm's gateway accepts it. A client that is in stays in when the
+ * certificate expires, but not when that token has expired or was revoked. The certificate names the token for that.
  */
 import { randomBytes } from "node:crypto";
 import { type EpochMs, type Ms, minutes, type PersonId, seconds } from "../../farm/ids.ts";
@@ -20,25 +20,25 @@ import {
 import type { SshAuthority } from "./keys.ts";
 import { isSignedBy, keyObject, signedWithP256 } from "./signatures.ts";
 
-/** How long a certificate is good. */
+/** How long a certificate is valid. */
 export const GOOD_FOR: Ms = minutes(5);
-/** So much may the clock of the coordinator that signed it be ahead of ours. */
+/** How far the clock of the coordinator that signed a certificate may be ahead of ours. */
 const SKEW: Ms = seconds(30);
 const DOMAIN = "@farmer.golang.org";
-/** What the gateway grants; anything else that ssh could ask for it refuses. */
+/** What the gateway grants. It refuses anything else that ssh could ask for. */
 const GRANTED = ["permit-port-forwarding", "permit-pty"];
-/** Ours: the number of the token that it was asked for with. */
+/** The farm's own extension: the number of the token that asked for the certificate. */
 const TOKEN = "token@barnraiser";
 
-/** What the certificate is for. */
+/** What a certificate is for. */
 export interface Subject {
   readonly instance: string;
   readonly owner: PersonId;
-  /** The number of the token with which it was asked for. */
+  /** The number of the token that asked for the certificate. */
   readonly token: string | undefined;
 }
 
-/** The certificate over `key`, as bytes. Throws SshWireError when the key is none. */
+/** The certificate of `key`, as bytes. Throws SshWireError for anything that is not a usable key. */
 export function signedFor(key: PublicKey, subject: Subject, ca: SshAuthority, now: EpochMs): Buffer {
   const { instance, owner, token } = subject;
   keyObject(key);
@@ -61,8 +61,8 @@ export function signedFor(key: PublicKey, subject: Subject, ca: SshAuthority, no
 }
 
 /**
- * Why `certificate` does not let `user` in now; undefined: it does, as far as it can tell. That the instance lives and whose it is only the
- * database knows: see `isOwners`.
+ * Why `certificate` does not let `user` in now; undefined: nothing in it speaks against that. Only the database knows
+ * whether the instance has ended, and whose it is (`isOwners`).
  */
 export function refusal(certificate: Certificate, user: string, ca: SshAuthority, now: EpochMs): string | undefined {
   const { kind, principals, criticalOptions, validAfter, validBefore } = certificate;
@@ -79,12 +79,12 @@ export function refusal(certificate: Certificate, user: string, ca: SshAuthority
   return undefined;
 }
 
-/** The number of the token with which it was asked for. */
+/** The number of the token that asked for the certificate. */
 export function tokenOf({ extensions }: Certificate): string | undefined {
   return extensions.get(TOKEN);
 }
 
-/** Whether the certificate was made for the person whose instance it is. */
+/** Whether the certificate was made for `owner`, whose instance it is. */
 export function isOwners({ principals }: Certificate, owner: PersonId): boolean {
   return principals.includes(owner);
 }

@@ -1,9 +1,9 @@
 /**
  * Channels of ssh carried over a shell's line to the machine (wire/buildlet-api/shell-line.ts).
  *
- * Bytes are neither kept nor looked at: when one side does not read, the other is held back (library.ts). The exit status is the command's own, and a
- * signal is told as one. What the gateway itself says to a person is a line that begins with `# `, on the terminal or, without one, on
- * standard error, so that no program takes it for output.
+ * Bytes are neither kept nor looked at: when one side does not read, the other is held back (library.ts). The client
+ * gets the command's own exit status, and a signal as a signal. What the gateway itself says to a person is a line that
+ * begins with `# `. It goes to the terminal or, without one, to standard error, so that no program takes it for output.
  */
 import { constants } from "node:os";
 import type { ServerChannel } from "ssh2";
@@ -12,9 +12,9 @@ import { processState } from "../../wire/buildlet-api/process-state.ts";
 import type { Exit, Opening, ShellFrame, Terminal } from "../../wire/buildlet-api/shell.ts";
 import type { ShellLine } from "../../wire/buildlet-api/shell-line.ts";
 
-/** What `ssh` itself says when the connection failed. */
+/** The exit status of `ssh` itself when a connection failed. */
 const FAILED = 255;
-/** RFC 4254, 6.10. The library throws for any other. */
+/** The signals of RFC 4254, 6.10. The library throws for any other. */
 const NAMED: ReadonlySet<string> = new Set("ABRT ALRM FPE HUP ILL INT KILL PIPE QUIT SEGV TERM USR1 USR2".split(" "));
 const NUMBERS: ReadonlyMap<string, number> = new Map(
   Object.entries(constants.signals).map(([name, number]) => [name.replace(/^SIG/, ""), number]),
@@ -28,7 +28,7 @@ export type Session = Asked & {
   readonly instance: Instance;
 };
 
-/** A channel as far as others reach into it. */
+/** The part of a channel that other code needs. */
 export interface Shown {
   /** Says why nothing more comes, once, and closes it. */
   tell(why: string): void;
@@ -38,9 +38,9 @@ export interface Shown {
 
 /** How a session ended. */
 export interface End {
-  /** As of any other command. */
+  /** The state, as of any other command. */
   readonly state: string;
-  /** Nobody told its user yet. */
+  /** Whether its user still has to be told. */
   readonly untold: boolean;
 }
 
@@ -52,7 +52,7 @@ export interface Served {
 /** The state of a session whose client went away. */
 export const LEFT = "whoever ran it left";
 
-/** One that leads nowhere: only told something and closed. */
+/** A channel that leads nowhere: it can only be told something, which closes it. */
 export function ended(channel: ServerChannel, isTerminal: boolean): Shown {
   let told = false;
   return {
@@ -73,7 +73,7 @@ interface Full {
   once(event: "drain", go: () => void): unknown;
 }
 
-/** To be called after each write: `from` is not read while any of `to` has more than it passes on. */
+/** Holds `from` back while any of `to` has more than it passes on. The result is to be called after each write. */
 export function hold(from: { pause(): unknown; resume(): unknown }, to: readonly Full[]): () => void {
   let held = false;
   const look = () => {
@@ -89,13 +89,16 @@ export function hold(from: { pause(): unknown; resume(): unknown }, to: readonly
   };
 }
 
-/** A line of the gateway's own. */
+/** Writes a line of the gateway's own. */
 export function say(channel: ServerChannel, isTerminal: boolean, text: string): void {
   if (isTerminal) channel.write(`\r\n# ${text}\r\n`);
   else channel.stderr.write(`# ${text}\n`);
 }
 
-/** Says how a command ended. ssh names some signals only: the others are a status as in a shell, 128 and their number. */
+/**
+ * Tells the client how a command ended. ssh names only some signals; any other becomes a status as in a shell, 128 plus
+ * its number.
+ */
 export function exitAs(channel: ServerChannel, { code, signal }: Pick<Exit, "code" | "signal">): void {
   if (signal === null) channel.exit(code ?? FAILED);
   else if (NAMED.has(signal)) channel.exit(signal, false, "");
@@ -106,7 +109,10 @@ export function stateOf({ code, signal, problem }: Exit): string {
   return problem === "" ? processState(code, signal === null ? null : `SIG${signal}`) : problem;
 }
 
-/** `gone`: nobody is at the other end any more. The library does not say so of a channel that holds what nobody took. */
+/**
+ * Serves a channel until it is over. `gone` aborts when the client is gone: the library does not close a channel that
+ * holds bytes which the client did not take.
+ */
 export function serveOverLine(channel: ServerChannel, line: ShellLine, session: Session, gone: AbortSignal): Served {
   const { terminal } = session;
   const { promise: over, resolve } = Promise.withResolvers<End>();
@@ -115,7 +121,7 @@ export function serveOverLine(channel: ServerChannel, line: ShellLine, session: 
   const finish = (exit: Exit) => {
     exited = true;
     if (exit.problem !== "") say(channel, terminal !== null, exit.problem);
-    // Behind what standard error still has to say: the end of the channel does not wait for that.
+    // This comes after the rest of standard error, for which the end of the channel does not wait.
     channel.stderr.write("", () => {
       exitAs(channel, exit);
       channel.end();
@@ -172,7 +178,7 @@ export function serveOverLine(channel: ServerChannel, line: ShellLine, session: 
   return { shown, over };
 }
 
-/** Accepts the channel once the machine has connected. Resolves when it is closed. */
+/** Accepts the channel once the machine has connected. Resolves when the channel is closed. */
 export async function forward(
   accept: () => ServerChannel,
   reject: () => void,
@@ -218,7 +224,7 @@ export async function forward(
   await over;
 }
 
-/** Calls `leave` when `signal` aborts, also when it has already. */
+/** Calls `leave` when `signal` aborts, or at once if it has aborted already. */
 export function onAbort(signal: AbortSignal, leave: () => void): void {
   if (signal.aborted) leave();
   else signal.addEventListener("abort", leave, { once: true });
@@ -229,7 +235,7 @@ function openingOf({ terminal, env, ...asked }: Session): Opening {
   return { what: "shell", command: asked.command, terminal, env };
 }
 
-/** As the original's gateway: lines that begin with `# `. */
+/** Greets the user in lines that begin with `# `, as the original's gateway does. */
 export function welcome(channel: ServerChannel, { name, machine, workingDir, hostType }: Instance): void {
   const dir = workingDir ?? "";
   const lines = [

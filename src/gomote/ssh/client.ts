@@ -1,14 +1,16 @@
 /**
  * One client of the ssh gateway that was let in: the channels over its connection, all to one instance.
  *
- *   session       a shell, a command, or sftp: channel.ts where our agent serves it, original.ts where a buildlet has an ssh server
- *   direct-tcpip  `-L`: to the machine's own loopback only; towards anything else it is refused, also towards the farm's network; either is in the
- *                 audit, once for each destination
+ *   session       a shell, a command, or sftp: channel.ts where our agent serves it, original.ts where an original
+ *                 buildlet does
+ *   direct-tcpip  `-L`: to the machine's own loopback only. Anything else is refused, also in the farm's network. Both
+ *                 are in the audit, once for each destination
  *   anything else (-R, unix sockets, X11, an agent) is refused
  *
- * A session is a command of its instance (running-commands.ts). While a channel is open the instance is in use. When the instance ends, or
- * the token is good no more with which the certificate was asked for, every terminal is told why, and the connection is closed. A
- * connection without any channel is closed after IDLE_LIMIT, so that a multiplexing client holds nothing for ever.
+ * A session is a command of its instance (running-commands.ts). While a channel is open the instance is in use. When
+ * the instance ends, or the token that asked for the certificate expires or is revoked, every terminal is told why, and
+ * the connection is closed. A connection without any channel is closed after IDLE_LIMIT, so that a multiplexing client
+ * holds nothing for ever.
  */
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
@@ -38,13 +40,13 @@ export const IDLE_LIMIT: Ms = minutes(10);
 const ADMISSION_LOOK_EVERY: Ms = minutes(1);
 /** Sessions and forwarded connections of one client at a time. */
 export const MOST_CHANNELS = 128;
-/** Of forwarded ports, of one client in all: each is written down. */
+/** Destinations of forwarded ports over one connection: each is written down in the audit. */
 export const MOST_DESTINATIONS = 200;
 const BEYOND = `more than ${MOST_DESTINATIONS} destinations over one connection: those beyond are refused`;
 const LONGEST_HOST = 200;
 /** How long a client may take to read why its connection ends. */
 const LAST_WORDS: Ms = seconds(2);
-/** What a client may set: how it reads texts, nothing that changes what programs do otherwise. */
+/** Variables that a client may set: the language of texts, and nothing else that changes what programs do. */
 const MAY_SET = /^(LANG|LC_[A-Z]{1,20})$/;
 const MOST_VARIABLES = 20;
 const MOST_SIDE = 1000;
@@ -65,9 +67,9 @@ export interface Entered {
   readonly connection: Connection;
   readonly socket: Socket;
   readonly instance: Instance;
-  /** The number of the token that its certificate was asked for with. */
+  /** The number of the token that asked for its certificate. */
   readonly token: string | undefined;
-  /** Why this client gets nothing; undefined: it does. */
+  /** Why this client gets no channel; undefined: it does. */
   readonly refusal: string | undefined;
 }
 
@@ -83,13 +85,13 @@ export class SshClient {
   readonly #deps: SshClientDeps;
   readonly #entered: Entered;
   readonly #gone = new AbortController();
-  /** Channels that are open, each with how its user is told something. */
+  /** The channels that are open, whose users can be told something. */
   readonly #open = new Set<Shown>();
-  /** What was written down of forwarded ports. */
+  /** What the audit says of a forwarded port -> when that is written. */
   readonly #forwards = new Map<string, Promise<void>>();
-  /** Sessions, also those that nothing was asked of yet, and forwarded connections. */
+  /** How many sessions there are, also without a command yet, and forwarded connections. */
   #taken = 0;
-  /** Of them, what is served. */
+  /** How many of them are being served. */
   #channels = 0;
   #idle = new AbortController();
   #ending = false;
@@ -121,7 +123,7 @@ export class SshClient {
       left.abort(new FarmError("canceled", LEFT));
     });
     session.on("pty", (accept, _, info) => {
-      // What its database of terminals calls it; the types leave it out.
+      // The name in the client's database of terminals, which the library's types leave out.
       const { term = "" } = info as { readonly term?: string };
       const name = /^[\w.+-]{1,64}$/.test(term) ? term : "xterm";
       terminal = { name, ...sizeOf(info) };
@@ -242,7 +244,10 @@ export class SshClient {
     );
   }
 
-  /** Into the audit, once for all connections to a destination. Throws FarmError beyond MOST_DESTINATIONS, which is written down once as well. */
+  /**
+   * Records a destination in the audit, once for all connections to it. Throws FarmError beyond MOST_DESTINATIONS,
+   * which is recorded once as well.
+   */
   async #recordForward(what: string): Promise<void> {
     const { sql, clock } = this.#deps;
     const { email, name } = this.#entered.instance;
@@ -266,7 +271,7 @@ export class SshClient {
     if (isOneMore) throw new FarmError("too-large", BEYOND);
   }
 
-  /** Why it is over for this client, when it is: the database knows first. */
+  /** Why it is over for this client; undefined: it is not. The database knows first. */
   async #reason(): Promise<string | undefined> {
     const { sql, clock } = this.#deps;
     const { instance, token } = this.#entered;
@@ -278,14 +283,14 @@ export class SshClient {
     return ended && `The token that let you in ${ended === "revoked" ? "was revoked" : "has expired"}.`;
   }
 
-  /** Tells whoever is at a terminal why nothing more comes, which is the answer, and closes it. */
+  /** Tells the user of a channel why nothing more comes, and closes it. Returns that reason. */
   async #explain(shown: Shown, otherwise: string): Promise<string> {
     const why = (await this.#reason().catch(() => undefined)) ?? otherwise;
     shown.tell(why);
     return why;
   }
 
-  /** Topics may get lost, and of the time that passes there is none. */
+  /** Looks every ADMISSION_LOOK_EVERY: a topic may get lost, and a token expires without one. */
   async #watch(): Promise<void> {
     const { signal } = this.#gone;
     while (!signal.aborted) {
@@ -294,7 +299,7 @@ export class SshClient {
     }
   }
 
-  /** A topic is a hint. */
+  /** Ends the connection if the database says that it is over for this client: a topic is only a hint. */
   async #look(): Promise<void> {
     const why = await this.#reason().catch(() => undefined);
     if (why === undefined || this.#ending) return;
@@ -318,19 +323,19 @@ export class SshClient {
   }
 }
 
-/** Why nobody is let through to `host`. */
+/** Why no connection to `host` is forwarded; undefined: it may be. */
 function barred(host: string): string | undefined {
   return loopbackAddresses(host) === undefined ? "only the machine's own loopback is reached" : undefined;
 }
 
-/** What people read of a session: among the commands, and in the audit. */
+/** How people read of a session: among the commands, and in the audit. */
 function named(asked: Asked): { readonly command: string; readonly detail: string } {
   if (asked.what === "files") return { command: "files over ssh (sftp, scp)", detail: "files" };
   const { command } = asked;
   return command === null ? { command: "a shell over ssh", detail: "shell" } : { command, detail: command };
 }
 
-/** A window as the machine can have it. */
+/** The size of a window, within what the machine can have. */
 function sizeOf({ cols, rows }: { readonly cols: number; readonly rows: number }): {
   readonly columns: number;
   readonly rows: number;

@@ -1,9 +1,12 @@
 /**
  * Who is let in at the ssh gateway, and the certificates that they show.
  *
- * The user name is the instance; the key is a certificate that this farm signed for that instance and its owner (certificates.ts), at the request
- * of a token that is good still; the client proves that it has the private key. Anything else is refused. Whoever shows a certificate is told why: it
- * says nothing that they could not read in it, but of an instance that the farm itself certified for them. Whoever shows a bare key is told nothing.
+ * The user name is the instance. The key is a certificate that this farm signed for that instance and its owner
+ * (certificates.ts), at the request of a token that is still valid. The client proves that it has the private key.
+ * Anything else is refused.
+ *
+ * A client that shows a certificate is told why it is refused. That says only what the certificate itself says, or
+ * something about an instance that the farm certified for this client. A client that shows a bare key is told nothing.
  */
 import type { Clock } from "../../farm/clock.ts";
 import type { Log } from "../../farm/deps.ts";
@@ -29,7 +32,7 @@ import { isSignedBy } from "./signatures.ts";
 export interface Shown {
   readonly user: string;
   readonly key: Uint8Array;
-  /** Undefined: it only asks whether the key would do. */
+  /** The proof that the client has the private key; undefined: it only asks whether the key would do. */
   readonly proof: { readonly signature: Uint8Array; readonly over: Uint8Array } | undefined;
 }
 
@@ -37,10 +40,10 @@ export type Admission =
   | {
       readonly ok: true;
       readonly instance: Instance;
-      /** The number of the token that the certificate was asked for with. */
+      /** The number of the token that asked for the certificate. */
       readonly token: string | undefined;
     }
-  /** `told`: what the client may know of why; undefined: nothing. */
+  /** `told`: the reason as the client may know it; undefined: it is told nothing. */
   | { readonly ok: false; readonly told: string | undefined };
 
 export interface GateDeps {
@@ -70,7 +73,7 @@ export class Gate implements SshKeys {
     }
   }
 
-  /** The instance that a client may use; once it has proved that it may, that is use of it. */
+  /** The instance that a client may use. A client that has proved its key renews the instance by that. */
   async admit({ user, key, proof }: Shown): Promise<Admission> {
     const { sql, clock, log, authority, instances } = this.#deps;
     const refused = (reason: string, isTold = true): Admission => {

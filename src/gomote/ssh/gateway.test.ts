@@ -1,4 +1,7 @@
-/** The gateway before original buildlets, its limits, and its clock; what our own agent serves: e2e/ssh.test.ts. Needs the system's ssh. */
+/**
+ * The gateway before original buildlets, its limits, and its clock. What our own agent serves is in e2e/ssh.test.ts.
+ * Needs the system's ssh.
+ */
 import { spawn } from "node:child_process";
 import { generateKeyPairSync } from "node:crypto";
 import { once } from "node:events";
@@ -40,9 +43,9 @@ interface Ran {
 /** A farm whose only machine has an original buildlet with an ssh server, and an instance of it. */
 class World implements AsyncDisposable {
   readonly stack = new AsyncDisposableStack();
-  /** What the machine's ssh server was asked for. */
+  /** The requests that the machine's ssh server got. */
   readonly asked: string[] = [];
-  /** What it does with what is typed. */
+  /** How the machine answers what is typed. */
   typed = (text: string, channel: ServerChannel): void => {
     if (!text.includes("leave")) return;
     channel.exit(5);
@@ -77,7 +80,7 @@ class World implements AsyncDisposable {
     return join(this.#folder, "key");
   }
 
-  /** Of now on the client shows this certificate. */
+  /** From now on the client shows this certificate. */
   async sign(client: RpcClient, instance: string): Promise<void> {
     const key = await readFile(`${this.key}.pub`);
     const answer = await client.call("SignSSHKey", { gomote_id: instance, public_ssh_key: key });
@@ -85,7 +88,10 @@ class World implements AsyncDisposable {
     await writeFile(`${this.key}-cert.pub`, answer.signed_public_ssh_key as Buffer);
   }
 
-  /** The original's in-process server (that of Go, with an RSA key of its own): whoever has the key that it was told of, and a terminal. */
+  /**
+   * The original's in-process server, which is Go's, with an RSA key of its own. It lets in anybody who has the key
+   * that it was given, and wants a terminal.
+   */
   #sshd(socket: Socket, user: string, key: string): void {
     const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
     const host = privateKey.export({ type: "pkcs1", format: "pem" }).toString();
@@ -141,7 +147,7 @@ class World implements AsyncDisposable {
     return this.run("ssh", [...where, ...options, ...args.slice(0, 1), `${user}@127.0.0.1`, ...args.slice(1)], stop);
   }
 
-  /** What whoever is not let in is told. */
+  /** What the gateway tells a client that is not let in. */
   async refusal(user = this.id): Promise<string | undefined> {
     const { errors, status } = await this.ssh(["-T"], undefined, { user, level: "INFO" });
     expect([status, errors]).toEqual([255, expect.stringContaining("Permission denied (publickey)")]);

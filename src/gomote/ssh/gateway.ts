@@ -4,9 +4,11 @@
  *   knocking -a certificate that gate.ts takes-> in -its instance ends, or it hangs up-> gone
  *   knocking -LOGIN_LIMIT, or MOST_TRIES keys-> gone
  *
- * Whoever knocks costs memory before anybody knows them, so at most MOST_KNOCKING do at a time, MOST_KNOCKING_FROM of them from one address;
- * beyond that new ones are hung up on. Who is in has at most MOST_CONNECTIONS, and is asked for a sign of life every 15 s, three times.
- * What goes on over a connection: client.ts.
+ * A client that knocks costs memory before the gateway knows it. So at most MOST_KNOCKING knock at a time,
+ * MOST_KNOCKING_FROM of them from one address; the gateway hangs up on any more. A person has at most MOST_CONNECTIONS
+ * that are in. Every client is asked for a sign of life every 15 s, three times.
+ *
+ * What goes on over a connection is in client.ts.
  */
 import { createServer, type Server as Listener, type Socket } from "node:net";
 import ssh2, { type AuthContext, type Connection } from "ssh2";
@@ -18,13 +20,13 @@ import type { SshPair } from "./keys.ts";
 import { sendBanner } from "./library.ts";
 
 export const LOGIN_LIMIT: Ms = seconds(30);
-/** A client with many keys in its agent shows them one after another. */
+/** Keys that a client may show. A client with many keys in its agent shows them one after another. */
 export const MOST_TRIES = 20;
-/** So often is a client told why it is not let in. */
+/** How often a client is told why it is not let in. */
 const MOST_WORDS = 3;
 export const MOST_KNOCKING = 256;
 export const MOST_KNOCKING_FROM = 32;
-/** Of one person, to all their instances. */
+/** Connections of one person, to all their instances. */
 export const MOST_CONNECTIONS = 64;
 
 export interface GatewayDeps extends SshClientDeps {
@@ -37,11 +39,11 @@ export class SshGateway implements AsyncDisposable {
   readonly #deps: GatewayDeps;
   readonly #server: ssh2.Server;
   readonly #listener: Listener;
-  /** By the address at their other end, by which the library names a connection. */
+  /** Address of a client, by which the library names its connection -> its socket. */
   readonly #sockets = new Map<string, { readonly socket: Socket; readonly known: AbortController }>();
-  /** Address -> how many from there nobody knows yet. */
+  /** Address -> how many clients knock from there. */
   readonly #knocking = new Map<string, number>();
-  /** Person -> their connections. */
+  /** Person -> how many connections they have. */
   readonly #in = new Map<string, number>();
 
   private constructor(deps: GatewayDeps) {
@@ -51,7 +53,7 @@ export class SshGateway implements AsyncDisposable {
     this.#listener = createServer({ noDelay: true, keepAlive: true }, (socket) => this.#accepted(socket));
   }
 
-  /** Throws FarmError naming the address that cannot be had. */
+  /** Listens. Throws FarmError that names an address on which it cannot. */
   static async open(deps: GatewayDeps): Promise<SshGateway> {
     const gateway = new SshGateway(deps);
     const { host, port } = deps.listen;
@@ -70,7 +72,7 @@ export class SshGateway implements AsyncDisposable {
     return typeof address === "object" && address ? address.port : this.#deps.listen.port;
   }
 
-  /** `TYPE BASE64` of its key. */
+  /** The gateway's public keys, each as `TYPE BASE64`. */
   get hostKeys(): readonly string[] {
     return [this.#deps.host.publicLine];
   }

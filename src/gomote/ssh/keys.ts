@@ -3,10 +3,12 @@
  *
  *   authority  signs certificates of people
  *   host       shows people that this is the gateway
- *   client     lets the gateway into original buildlets, each machine by a key of its own: who has one of them gets into no other, and as the
- *              first key that a buildlet was told of counts there for ever, always the same one. All follow from one secret
+ *   client     lets the gateway into original buildlets. Each machine has a key of its own, which opens no other
+ *              machine. It never changes: the first key that a buildlet was given counts there for ever. All these keys
+ *              follow from one secret
  *
- * All are ECDSA on P-256, which every ssh knows. They are in the database, sealed (AES-256-GCM) under a key that follows from the farm's master key.
+ * All are ECDSA on P-256, which every ssh knows. The database keeps them sealed (AES-256-GCM) under a key that follows
+ * from the farm's master key.
  */
 import {
   createCipheriv,
@@ -30,19 +32,19 @@ import { p256PublicKey } from "./signatures.ts";
 const NONCE = 12;
 const TAG = 16;
 const P256_ORDER = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n;
-/** Bytes: so many more than a key has that every key is as likely as any other. */
+/** Bytes from which a key is made: so many more than a key has that every key is equally likely. */
 const P256_BITS_FROM = 48;
 
 export interface SshAuthority {
   readonly privateKey: KeyObject;
-  /** As ssh has it. */
+  /** The public key as ssh encodes it. */
   readonly publicKey: Buffer;
 }
 
 export interface SshPair {
-  /** PEM. */
+  /** The private key as PEM. */
   readonly privateKey: string;
-  /** `TYPE BASE64` */
+  /** The public key as `TYPE BASE64`. */
   readonly publicLine: string;
 }
 
@@ -67,7 +69,7 @@ export async function openGatewayKeys(sql: Sql, masterKey: string, now: EpochMs)
   };
   const pem = await kept("authority", () => newP256().export({ type: "pkcs8", format: "pem" }).toString());
   const privateKey = createPrivateKey(pem);
-  // The library's own generator makes one now and then that the library cannot read.
+  // The library's own generator now and then makes a key that the library cannot read.
   const host = await kept("host", () => sec1(newP256()));
   const secret = await kept("client", () => randomBytes(32).toString("hex"));
   return {
@@ -87,7 +89,7 @@ function sec1(key: KeyObject): string {
   return key.export({ type: "sec1", format: "pem" }).toString();
 }
 
-/** The same for the same words. */
+/** The key that follows from `secret` and `words`, always the same. */
 function p256From(secret: string, words: string): KeyObject {
   const bits = Buffer.from(hkdfSync("sha256", secret, "", words, P256_BITS_FROM)).toString("hex");
   const d = Buffer.from((1n + (BigInt(`0x${bits}`) % (P256_ORDER - 1n))).toString(16).padStart(64, "0"), "hex");

@@ -8,7 +8,7 @@ import { held } from "./library.ts";
 
 const MIB = 1024 * 1024;
 
-/** What the library has on both sides of a channel, as far as a client could say it too. */
+/** The parts of a channel, as the library has them on both sides, that a client could also send by itself. */
 interface Wire {
   readonly outgoing: { readonly id: number };
   readonly incoming: { readonly id: number };

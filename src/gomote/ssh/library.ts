@@ -1,20 +1,26 @@
 /**
- * What the ssh library leaves out of a server, kept in one place since it reaches into the library (ssh2 1.17.0, by the names below).
+ * What the ssh library leaves out of a server. It stands in one place, since it reaches into the library (ssh2 1.17.0,
+ * by the names below).
  *
- *   out   A channel with two outputs that both wait for the client's window sends one of them twice and the other never. It minds the window, which
- *         a client may make 4 GB, and not what its socket still holds. A client that takes packets of no bytes makes it send them for ever.
- *         Here both outputs wait in one line, until there is a window and the socket has room.
+ *   out   A channel with two outputs that both wait for the client's window sends one of them twice and the other
+ *         never. The library minds the window, which a client may make 4 GB, and not what its socket still holds. A
+ *         client that takes packets of no bytes makes it send them for ever. Here both outputs wait in one line, until
+ *         there is a window and the socket has room.
  *   in    A client that sends more than the window it was given is hung up on.
- *   why   A client that is not let in can be told why only by a banner (RFC 4252, 5.4), of which the library knows one that is fixed.
+ *   why   Only a banner (RFC 4252, 5.4) tells a client why it is not let in. The library knows one banner only, a
+ *         fixed one.
  */
 import type { Socket } from "node:net";
 import type { Connection, ServerChannel } from "ssh2";
 
-/** What may wait in a socket before its channels are held back. */
+/** Bytes that may wait in a socket before its channels are held back. */
 const MOST_IN_SOCKET = 256 * 1024;
-/** The library gives a window of 2 MiB, and another one when half of that has been used while as much waits here. */
+/**
+ * Bytes from a client that may wait here. The library gives a window of 2 MiB, and another one when half of that has
+ * been used while as much waits here.
+ */
 const MOST_TAKEN = 5 * 1024 * 1024;
-/** Packets are no smaller, whatever a client asks for. */
+/** Bytes of the smallest packet, whatever a client asks for. */
 const LEAST_PACKET = 1024;
 const STDERR = 1;
 const USERAUTH_BANNER = 53;
@@ -30,7 +36,7 @@ interface Inside {
   readonly readableLength: number;
   readonly stderr: { _write: Write };
   _waitWindow: boolean;
-  /** Called when the window is larger than before. */
+  /** The library calls this when the window has grown. */
   _chunkcb: () => void;
   _write: Write;
   push(data: Buffer | null): boolean;
@@ -96,7 +102,7 @@ export function held(channel: ServerChannel, socket: Socket): ServerChannel {
 }
 
 interface Protocol {
-  /** There while keys are exchanged: then nothing of ours may be sent. */
+  /** Present while keys are exchanged: nothing of ours may be sent then. */
   readonly _kexinit: unknown;
   readonly _cipher: { encrypt(packet: Buffer): void };
   readonly _packetRW: {
@@ -108,7 +114,7 @@ interface Protocol {
   };
 }
 
-/** Tells a client that is not let in `text`. */
+/** Sends `text` to a client that is not let in. */
 export function sendBanner(connection: Connection, text: string): void {
   const { _protocol: protocol } = connection as unknown as { readonly _protocol: Protocol };
   if (protocol._kexinit !== undefined) return;
@@ -119,6 +125,6 @@ export function sendBanner(connection: Connection, text: string): void {
   packet[at++] = USERAUTH_BANNER;
   at = packet.writeUInt32BE(words.length, at);
   at += words.copy(packet, at);
-  packet.writeUInt32BE(0, at); // of no language
+  packet.writeUInt32BE(0, at); // no language tag
   protocol._cipher.encrypt(write.finalize(packet));
 }

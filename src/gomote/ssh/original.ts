@@ -1,8 +1,10 @@
 /**
- * A shell on a machine with an original buildlet, which brings an ssh server of its own and wants a terminal: the gateway is that one's client,
- * with a key of its own, over the tunnel that POST /connect-ssh gave. The server's key is not looked at: the tunnel is the machine's.
+ * A shell on a machine with an original buildlet. Such a buildlet has an ssh server of its own, and wants a terminal.
+ * The gateway is a client of that server, with a key of its own, over the tunnel that POST /connect-ssh gave. The
+ * server's key is not checked: the tunnel leads to that machine only.
  *
- * Without a terminal there is one line and an end, as with the original's gateway; files and forwarded ports there are none.
+ * Without a terminal the user gets one line and the end, as with the original's gateway. There are no files and no
+ * forwarded ports.
  */
 import type { Duplex } from "node:stream";
 import ssh2, { type ClientChannel, type ServerChannel } from "ssh2";
@@ -31,11 +33,11 @@ const NO_TERMINAL =
 export type OriginalSession = Asked & {
   readonly terminal: Terminal | null;
   readonly instance: Instance;
-  /** The private key that the machine was told of. */
+  /** The private part of the key that the machine was given. */
   readonly key: string;
 };
 
-/** `gone`: as for `serveOverLine`. */
+/** Serves a channel until it is over; `gone` is as for `serveOverLine`. */
 export function serveOriginal(
   channel: ServerChannel,
   duplex: Duplex,

@@ -17,7 +17,7 @@ const CURVES: { readonly [type: string]: { readonly crv: string; readonly size: 
 const RSA_HASHES: { readonly [algorithm: string]: string } = { "rsa-sha2-256": "sha256", "rsa-sha2-512": "sha512" };
 const RSA_BITS = { least: 2048, most: 8192 };
 
-/** Throws SshWireError for what is no good key. */
+/** The key as node:crypto has it. Throws SshWireError for anything that is not a usable key. */
 export function keyObject({ type, fields }: PublicKey): KeyObject {
   const [first = Buffer.alloc(0), second = Buffer.alloc(0)] = fields;
   const url = (bytes: Uint8Array) => Buffer.from(bytes).toString("base64url");
@@ -59,14 +59,14 @@ export function isSignedBy(key: PublicKey, data: Uint8Array, { algorithm, bytes 
   }
 }
 
-/** By an ECDSA key on P-256. */
+/** The signature of `data` by an ECDSA key on P-256. */
 export function signedWithP256(key: KeyObject, data: Uint8Array): Signature {
   const both = sign("sha256", data, { key, dsaEncoding: "ieee-p1363" });
   const bytes = Buffer.concat([mpint(both.subarray(0, 32)), mpint(both.subarray(32))]);
   return { algorithm: "ecdsa-sha2-nistp256", bytes };
 }
 
-/** The public key of a P-256 key as ssh has it. */
+/** The public part of a P-256 key, as ssh has it. */
 export function p256PublicKey(key: KeyObject): PublicKey {
   const { x = "", y = "" } = createPublicKey(key).export({ format: "jwk" });
   const point = [x, y].map((number) => fixed(Buffer.from(number, "base64url"), 32));

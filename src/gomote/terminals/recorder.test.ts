@@ -4,7 +4,7 @@ import { FakeClock } from "../../farm/testing/fake-clock.ts";
 import { quiet } from "../../store/testing/database.ts";
 import { MOST, MOST_WAITING, Recorder, WRITE_EVERY } from "./recorder.ts";
 
-/** Keeps what is written; `away`: the database is. */
+/** A database that keeps what is written, unless it is `away`. */
 function parts() {
   const kept: Buffer[] = [];
   const state = { kept, away: false };

@@ -1,13 +1,16 @@
 /**
- * What a shell in a browser printed, as an asciicast (version 2), so that its borrower and the owner of its machine can look at it again.
+ * What a shell in a browser printed, as an asciicast (version 2), so that its borrower and the owner of its machine can
+ * look at it again.
  *
  *   {"version": 2, "width": 80, "height": 24, "timestamp": 1796000000}      the first line
- *   [1.204, "o", "$ ls\r\n"]                                                  seconds since the beginning; printed
- *   [3.5, "r", "120x40"]                                                      the window changed its size
+ *   [1.204, "o", "$ ls\r\n"]                                                seconds since the beginning; printed
+ *   [3.5, "r", "120x40"]                                                    the window changed its size
  *
- * Only what was printed is kept, never what was typed: a password that a program does not show is in nobody's recording. A recording holds MOST
- * bytes, and says where it stops. Lines are gathered for WRITE_EVERY and written compressed. When the database is away they wait, of all recordings
- * up to MOST_WAITING; what is printed above that is in none, and each says where something is missing.
+ * Only what was printed is kept, never what was typed: a password that a program does not show is in no recording. A
+ * recording holds MOST bytes, and says where it stops.
+ *
+ * Lines are gathered for WRITE_EVERY and written compressed. While the database is away they wait, up to MOST_WAITING
+ * bytes of all recordings. Output beyond that is lost, and each recording says where something is missing.
  */
 import { promisify } from "node:util";
 import { gzip } from "node:zlib";
@@ -20,7 +23,7 @@ import type { Sql } from "../../store/sql.ts";
 import type { Size } from "../../wire/gomote/terminal-message.ts";
 
 export const MOST: number = 8 * 1024 * 1024;
-/** Of all recordings together. */
+/** Bytes of all recordings together that may wait to be written. */
 export const MOST_WAITING: number = 64 * 1024 * 1024;
 export const WRITE_EVERY: Ms = seconds(2);
 
@@ -39,7 +42,7 @@ export interface Waiting {
 }
 
 export class Recorder implements AsyncDisposable {
-  /** The shell among the commands of its instance. */
+  /** The number of the shell among the commands of its instance. */
   readonly command: number;
   readonly #deps: RecorderDeps;
   readonly #began: number;
@@ -50,7 +53,7 @@ export class Recorder implements AsyncDisposable {
   #bytes = 0;
   #part = 0;
   #full = false;
-  /** Something that was printed since the last line is in no line. */
+  /** Whether something that was printed since the last line is lost. */
   #gap = false;
   #size: Size;
 
@@ -82,7 +85,10 @@ export class Recorder implements AsyncDisposable {
     this.#event("r", `${size.columns}x${size.rows}`);
   }
 
-  /** What is printed from now on is in no recording: a line may bring a little more after it was let go. */
+  /**
+   * Ends the recording, once what waits is written. A shell's line may still print a little after it was closed, which
+   * is not recorded.
+   */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await this.#writing;
@@ -143,6 +149,6 @@ export class Recorder implements AsyncDisposable {
         log.warn({ command: this.command, error: messageOf(error) }, "Could not keep a part of a recording");
       }
     }
-    this.#written(this.#lines.length); // what could not be, is lost
+    this.#written(this.#lines.length); // what could not be written is lost
   }
 }

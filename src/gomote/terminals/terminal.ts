@@ -1,14 +1,15 @@
 /**
- * One shell on somebody's instance, shown in a browser.
+ * One shell on a person's instance, shown in a browser.
  *
  *   shown   a screen is there, and gets every byte
- *   alone   the screen is gone; the shell goes on for KEPT_MS, and its last SCREEN bytes are kept for whoever comes back
+ *   alone   the screen is gone; the shell goes on for KEPT_MS, and its last SCREEN bytes are kept for a person who
+ *           comes back
  *   over    the shell ended, its instance did, or nobody came back; told once, with a sentence why
  *
  *   shown -connection lost-> alone -the same person comes back-> shown;  shown | alone -> over
  *
- * Always: at most WINDOW bytes are on their way to a screen, also when it says that it has shown what has not even left yet; at most SCREEN are kept;
- * and a screen that another one takes over from is told so.
+ * Always: at most WINDOW bytes are on their way to a screen, also when the screen says that it has shown bytes which
+ * have not even left yet. At most SCREEN bytes are kept. A screen that another one takes over from is told so.
  */
 import { randomBytes } from "node:crypto";
 import type { Clock } from "../../farm/clock.ts";
@@ -19,10 +20,10 @@ import { KEPT_MS, SCREEN, type Size, type ToBrowser, WINDOW } from "../../wire/g
 
 /** Where a shell is shown. */
 export interface Screen {
-  /** `left` is called once they are on their way. */
+  /** Sends bytes; `left` is called once they are on their way. */
   send(bytes: Uint8Array, left: () => void): void;
   tell(message: ToBrowser): void;
-  /** Hangs up; after `ended` was told, or since another screen took over. */
+  /** Hangs up, after `ended` was told or when another screen took over. */
   close(): void;
 }
 
@@ -31,7 +32,7 @@ export interface TerminalDeps {
   readonly line: ShellLine;
   readonly owner: PersonId;
   readonly instance: string;
-  /** What it prints, for whoever records it. */
+  /** Gets what the shell prints, to record it. */
   readonly printed: (bytes: Uint8Array) => void;
   readonly resized: (size: Size) => void;
 }
@@ -48,7 +49,7 @@ export class Terminal {
   #keptBytes = 0;
   /** Bytes printed so far. */
   #at = 0;
-  /** Bytes that have left for the screen, and that it says it has shown. */
+  /** Bytes that have left for the screen, and bytes that it says it has shown. */
   #left = 0;
   #shown = 0;
   #held = false;
@@ -79,7 +80,7 @@ export class Terminal {
     line.send({ kind: "open", opening: { what: "shell", command: null, terminal, env: ["COLORTERM=truecolor"] } });
   }
 
-  /** Shows it on `screen`, which has `from` bytes of it already. */
+  /** Shows the shell on `screen`, which has `from` bytes of it already. */
   show(screen: Screen, from: number, size: Size): void {
     this.#leaving?.abort();
     this.#leaving = undefined;
@@ -118,7 +119,7 @@ export class Terminal {
     );
   }
 
-  /** False: `drained` should be waited for before more is typed. */
+  /** Types bytes. False: wait for `drained` before typing more. */
   type(bytes: Uint8Array): boolean {
     return this.#deps.line.send({ kind: "data", bytes });
   }
@@ -151,7 +152,7 @@ export class Terminal {
     screen.close();
   }
 
-  /** `end`: how many were printed up to the last of them. */
+  /** Sends bytes to a screen; `end` is how many were printed up to the last of them. */
   #send(screen: Screen, bytes: Uint8Array, end: number): void {
     screen.send(bytes, () => {
       if (this.#screen !== screen) return;
@@ -174,7 +175,7 @@ export class Terminal {
     this.#balance();
   }
 
-  /** A screen that is slow holds the program back; with nobody there it goes on. */
+  /** A slow screen holds the program back. Without a screen the program goes on. */
   #balance(): void {
     const full = this.#screen !== undefined && this.#at - Math.min(this.#shown, this.#left) >= WINDOW;
     if (full === this.#held) return;

@@ -1,8 +1,9 @@
 /**
- * Shells in browsers, of instances whose machines are connected to this coordinator.
+ * Shells in browsers, on instances whose machines are connected to this coordinator.
  *
- * A shell is a command of its instance (running-commands.ts): it is in the audit and among the commands, it can be killed, it is recorded
- * (recorder.ts), and while it is open the instance is in use. It can be come back to by the person who opened it, and by nobody else.
+ * A shell is a command of its instance (running-commands.ts): it is in the audit and among the commands, and it can be
+ * killed. It is recorded (recorder.ts). While it is open the instance is in use. Only the person who opened it can come
+ * back to it.
  */
 import type { Duplex } from "node:stream";
 import type { Clock } from "../../farm/clock.ts";
@@ -19,10 +20,11 @@ import type { RunningCommand, RunningCommands } from "../running-commands.ts";
 import { Recorder, type Waiting } from "./recorder.ts";
 import { type Screen, Terminal } from "./terminal.ts";
 
-/** Of one person, and of all, at a time. */
+/** Shells of one person at a time. */
 export const MOST_OF_PERSON = 16;
+/** Shells of everybody at a time. */
 export const MOST = 1000;
-/** For the machine to answer. */
+/** How long a machine may take to open a shell. */
 const OPEN_LIMIT: Ms = seconds(20);
 const COMMAND = "a shell in the browser";
 
@@ -38,22 +40,22 @@ export class Terminals implements AsyncDisposable {
   readonly #deps: TerminalsDeps;
   readonly #recordings: Waiting = { bytes: 0 };
   readonly #open = new Map<string, Terminal>();
-  /** Whose shells are being opened. */
+  /** The owners of shells that are being opened. */
   readonly #opening: PersonId[] = [];
-  /** Of each that is open, and of those that are being written down. */
+  /** The ends of shells: of each that is open, or whose end is being written down. */
   readonly #ends = new Set<Promise<void>>();
 
   constructor(deps: TerminalsDeps) {
     this.#deps = deps;
   }
 
-  /** The shell `id` of `person` on their instance `name`, if it can be come back to. */
+  /** The shell `id` of `person` on their instance `name`, if they can come back to it. */
   find(person: Person, name: string, id: string): Terminal | undefined {
     const found = this.#open.get(id);
     return found?.owner === person.id && found.instance === name ? found : undefined;
   }
 
-  /** A new shell on `person`'s instance `name`. Throws HeldElsewhere, and FarmError saying why there is none. */
+  /** Opens a shell on `person`'s instance `name`. Throws HeldElsewhere, or FarmError that says why there is none. */
   async open(person: Person, name: string, size: Size, signal: AbortSignal): Promise<Terminal> {
     const { clock, instances } = this.#deps;
     const held = await instances.held(person, name);
@@ -106,7 +108,9 @@ export class Terminals implements AsyncDisposable {
     }
   }
 
-  /** Shows `terminal` on `screen` from byte `from` on; the answer is called when the screen's connection is gone. */
+  /**
+   * Shows `terminal` on `screen` from byte `from` on. The result is to be called when the screen's connection is gone.
+   */
   show(terminal: Terminal, screen: Screen, from: number, size: Size): () => void {
     terminal.show(screen, from, size);
     return () => terminal.leave(screen);
@@ -140,7 +144,7 @@ export class Terminals implements AsyncDisposable {
     if (end.aborted) ended();
     const why = await terminal.over;
     end.removeEventListener("abort", ended);
-    // Who was told nothing, since their connection was lost, may still come and hear it.
+    // From here on nobody can come back to it.
     this.#open.delete(terminal.id);
     await recorder[Symbol.asyncDispose]();
     await command.ended(why === "The shell has ended." ? "ok" : why);

@@ -1,4 +1,7 @@
-/** A farm that lends machines: a real front door and database, machines that dial in, claims and the service as a coordinator wires them. */
+/**
+ * A farm that lends machines: a real front door and database, machines that dial in, and claims and the service as a
+ * coordinator wires them.
+ */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -37,7 +40,7 @@ import { RpcClient } from "./rpc-client.ts";
 import { TestWorld } from "./test-world.ts";
 
 export { HOST_TYPE };
-/** Lent to the team; machines of COMMUNITY to nobody. */
+/** A host type that is lent to the team. That of COMMUNITY is lent to nobody. */
 export const TEAM_TYPE = "host-linux-arm64-team";
 export const COMMUNITY = "host-linux-riscv64-shelf";
 export const BUILDER = "linux-amd64";
@@ -66,16 +69,16 @@ const SSH_KEYS: SshKeys = {
 };
 
 export interface GomoteFarmOptions {
-  /** Of expiry and of what is told while somebody waits; machines and their sessions have the real one. */
+  /** The clock of expiry, and of news for people who wait. Machines and their sessions have the real one. */
   readonly clock?: Clock;
   readonly config?: Partial<FarmInput>;
   readonly database?: TestDatabase;
   readonly coordinator?: CoordinatorId;
-  /** Shells, and keys that are really signed for them. */
+  /** Whether there are shells, and keys that are really signed for them. */
   readonly shells?: boolean;
-  /** Asked each time what the configuration is; undefined: `config`. */
+  /** Called each time for the configuration; undefined: `config`. */
   readonly reconfigured?: () => Partial<FarmInput> | undefined;
-  /** Instead of the people in the database. */
+  /** Used instead of the people in the database. */
   readonly identify?: (bearer: string) => Promise<Person>;
 }
 
@@ -84,11 +87,11 @@ export class GomoteFarm implements AsyncDisposable {
   readonly gomote: Gomote;
   readonly people: People;
   readonly world: TestWorld;
-  /** Leases of builds: whoever tests them drives them. */
+  /** Leases of builds that were claimed. A test drives them itself. */
   readonly builds: readonly Lease[];
-  /** Where files on their way lie. */
+  /** The folder of files on their way. */
   readonly blobs: Blobs;
-  /** Says that the coordinator stops: the first thing of its end. */
+  /** Says that the coordinator stops, which is how its end begins. */
   readonly stop: () => void;
   readonly #stack: AsyncDisposableStack;
 
@@ -110,7 +113,7 @@ export class GomoteFarm implements AsyncDisposable {
     return this.machines.database;
   }
 
-  /** Somebody with a token, and their client. */
+  /** A client of a person with a token. The person is added unless they are there already. */
   async person(email: string, roles: readonly Role[] = ["member"]): Promise<RpcClient> {
     const person = await this.people.find(email).catch(() => this.people.add(email, roles, "test"));
     const { token } = await this.people.newToken(person, "test", minutes(60 * 24), "test");

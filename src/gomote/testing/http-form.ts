@@ -1,4 +1,4 @@
-/** A program that posts files and fetches them, and has nothing of ours: node:http, with whatever form a test likes. */
+/** A program that posts and fetches files and shares nothing with ours: node:http, with any form that a test likes. */
 import { once } from "node:events";
 import { type ClientRequest, request as requestHttp } from "node:http";
 import { request as requestHttps } from "node:https";
@@ -24,7 +24,7 @@ export function post(url: string, parts: readonly Part[], type: string = TYPE): 
   return answer;
 }
 
-/** Posts the parts and no end. */
+/** Posts the parts, and leaves out the end of the form. */
 export function postBegun(url: string, parts: readonly Part[]): { request: ClientRequest; answer: Promise<Answer> } {
   const posted = open("POST", url, TYPE);
   for (const part of parts) writePart(posted.request, part);
@@ -35,7 +35,7 @@ export function get(url: string, method = "GET"): Promise<Answer> {
   return getBegun(url, method).answer;
 }
 
-/** `begun` resolves when there is a first part of the answer. */
+/** `begun` resolves when the head of the answer is there. */
 export function getBegun(url: string, method = "GET"): { begun: Promise<unknown>; answer: Promise<Answer> } {
   const { request, answer } = open(method, url);
   request.end();

@@ -11,7 +11,7 @@ const definitions = loadSync(["gomote.proto", "barnraiser.proto"], {
   defaults: true,
 });
 
-/** How a call ended: the name of its status would be nicer, its number is what is on the wire. */
+/** How a call ended. `code` is the number of its status, as on the wire. */
 export interface Ended {
   readonly code: number;
   readonly details: string;
@@ -20,12 +20,12 @@ export interface Ended {
 }
 
 export interface Streaming<T> {
-  /** As they came. */
+  /** The messages that have come so far. */
   readonly messages: T[];
   readonly ended: Promise<Ended>;
   /** Resolves when there are `count` messages; rejects when the call ends before. */
   readonly have: (count: number) => Promise<void>;
-  /** Stops and goes on reading. */
+  /** `pause` stops reading, and `resume` goes on. */
   readonly pause: () => void;
   readonly resume: () => void;
   readonly cancel: () => void;
@@ -41,7 +41,7 @@ export class RpcClient implements Disposable {
   readonly #token: string | undefined;
   readonly #fields: Readonly<Record<string, string>>;
 
-  /** `agent`: what it says first in User-Agent; `fields`: what else it says with each call. */
+  /** `agent` is what it says first in User-Agent; `fields` are headers of each call. */
   constructor(port: number, token: string | undefined, agent = "", fields: Readonly<Record<string, string>> = {}) {
     this.#fields = fields;
     const options = { "grpc.max_receive_message_length": 4 * 1024 * 1024, "grpc.primary_user_agent": agent };
@@ -50,7 +50,7 @@ export class RpcClient implements Disposable {
     this.#token = token;
   }
 
-  /** The answer, or how the call failed. */
+  /** Makes a call. Resolves with the answer, or with how the call failed. */
   call<T extends Message>(method: string, request: Message = {}, service = "protos.GomoteService"): Promise<T | Ended> {
     const { path, requestSerialize, responseDeserialize } = definitionOf(service, method);
     return new Promise((resolve) => {
@@ -106,7 +106,7 @@ export class RpcClient implements Disposable {
     };
   }
 
-  /** Sends `requests`; the answer, or how the call failed. */
+  /** Sends `requests`. Resolves with the answer, or with how the call failed. */
   upload<T extends Message>(
     method: string,
     requests: readonly Message[],
@@ -150,7 +150,7 @@ function definitionOf(service: string, method: string): MethodDefinition<object,
 function endOf({ code, details, metadata }: StatusObject): Ended {
   const [status] = metadata.get("grpc-status-details-bin");
   const exit = status instanceof Buffer ? exitOf(status) : undefined;
-  // The library leaves alone what could mean something in an address.
+  // The library does not decode characters that have a meaning in a URL.
   return { code, details: decodeURIComponent(details), ...(exit && { exit }) };
 }
 

@@ -1,15 +1,18 @@
-/** The rest of the world, for tests: names with public addresses, and one server on loopback that stands for all that is there. */
+/**
+ * The rest of the world, for tests: names with public addresses, and one server on loopback that stands for everything
+ * there.
+ */
 import { createServer, type RequestListener, type Server } from "node:http";
 import { type AddressInfo, connect, type Socket } from "node:net";
 import type { World } from "../transfers/guarded-fetch.ts";
 
-/** The address of every name that a test does not say otherwise of. */
+/** The address of every name for which a test sets no other. */
 export const PUBLIC_ADDRESS = "93.184.216.34";
 
 export class TestWorld implements World, AsyncDisposable {
-  /** What is at `HOST/PATH`. */
+  /** `HOST/PATH` -> what answers there. */
   readonly pages = new Map<string, RequestListener>();
-  /** Addresses of a name, asked anew each time. */
+  /** Name -> its addresses, asked again each time. */
   readonly names = new Map<string, () => readonly string[]>();
   readonly mine: string[] = [];
   /** `ADDRESS PORT` of each connection. */
@@ -30,7 +33,7 @@ export class TestWorld implements World, AsyncDisposable {
     return world;
   }
 
-  /** Bytes that are fetched from `HOST/PATH`. */
+  /** Puts bytes at `HOST/PATH`. */
   put(at: string, bytes: string | Buffer): void {
     this.pages.set(at, (_, response) => response.end(bytes));
   }

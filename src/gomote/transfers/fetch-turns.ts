@@ -1,6 +1,6 @@
 /**
- * Fetches of people from elsewhere: AT_A_TIME of each go on, and the others wait for one to end, which each does (meter.ts). First come
- * first served.
+ * Fetches of people from elsewhere. AT_A_TIME of each person go on; the others wait, first come, first served, for one
+ * to end. Every fetch ends, by the limits of meter.ts.
  */
 import type { PersonId } from "../../farm/ids.ts";
 
@@ -14,7 +14,10 @@ interface Row {
 export class FetchTurns {
   readonly #rows = new Map<PersonId, Row>();
 
-  /** Resolves when `person` may fetch; the answer is to be called once, when that is over. Rejects with the reason of `signal`. */
+  /**
+   * Resolves when `person` may fetch. The result is to be called once, when the fetch is over. Rejects with the reason
+   * of `signal`.
+   */
   async take(person: PersonId, signal: AbortSignal): Promise<() => void> {
     signal.throwIfAborted();
     const row = this.#rows.get(person) ?? { going: 0, waiting: new Set() };

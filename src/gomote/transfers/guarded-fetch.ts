@@ -1,13 +1,14 @@
 /**
- * Fetching what is at an address that a person gave, from where the coordinator stands: inside networks that the person may not be in.
+ * Fetching a URL that a person gave, from where the coordinator stands: inside networks that the person may not be in.
  *
- * So nothing but http and https, from the ports of the farm's configuration, and nothing but addresses that are the world's (public-address.ts)
- * and at which no coordinator of the farm is. A name is resolved once, every address
- * that it has is looked at, and the connection goes to one of these and is not resolved again: a name server that changes its mind
- * in between changes nothing. A redirect is a new URL and is looked at like the first. Whatever form a number is written in, URL has made it an
- * ordinary address before anybody looks at it. No cookies, no passwords, nobody's proxy.
+ * So only http and https are fetched, only from the ports of the farm's configuration, and only from public addresses
+ * (public-address.ts) at which no coordinator of the farm is. A name is resolved once, and every address that it has is
+ * checked. The connection goes to one of these addresses; the name is not resolved again, so that a name server that
+ * changes its mind in between changes nothing. A redirect is a new URL, and is checked like the first. However a number
+ * is written, URL has made it an ordinary address before the check. There are no cookies, no passwords and no proxy.
  *
- * Each hop has ANSWER_LIMIT to begin to answer, and there are HOPS at most; the body has the limits of a Meter.
+ * Each hop has ANSWER_LIMIT to begin its answer, and there are at most HOPS redirects. The body has the limits of a
+ * Meter.
  */
 import { lookup } from "node:dns/promises";
 import { type IncomingMessage, request as requestHttp } from "node:http";
@@ -27,16 +28,19 @@ export const HOPS = 5;
 const OK = 200;
 const REDIRECTS = new Set([301, 302, 303, 307, 308]);
 
-/** How the world is reached; tests have their own. */
+/** How the world is reached. Tests have a world of their own. */
 export interface World {
   /** All addresses of a name. */
   resolve(name: string): Promise<readonly string[]>;
   connect(port: number, address: string): Socket;
-  /** Addresses of the farm's coordinators, which are no part of the world however public they are. */
+  /** Addresses of the farm's coordinators. They are not part of the world, however public they are. */
   own(): Promise<readonly string[]>;
 }
 
-/** As this computer sees it. `farm`: URLs at which the farm's coordinators are reached; a name of theirs that nobody knows leads nowhere. */
+/**
+ * The world as this computer sees it. `farm` gives the URLs of the farm's coordinators; a URL whose name cannot be
+ * resolved is left out.
+ */
 export function worldAround(farm: () => Promise<readonly string[]>): World {
   const resolve = async (name: string) => (await lookup(name, { all: true })).map(({ address }) => address);
   return {
@@ -59,8 +63,9 @@ export interface GuardedFetchOptions {
 }
 
 /**
- * The body of a 200 of `url`, to be read or destroyed. Throws FarmError: `bad-request` for what is no URL of the web, `forbidden` for what is not
- * in the world or at another port, `not-found` when nothing is to be had there, `timed-out`.
+ * The body of a 200 of `given`, to be read or destroyed. Throws FarmError: `bad-request` for anything that is not a URL
+ * of the web, `forbidden` for an address or port that is not allowed, `not-found` when nothing can be had there,
+ * `timed-out`.
  */
 export async function guardedFetch(
   given: string,
@@ -135,13 +140,16 @@ async function answerOf(url: URL, clock: Clock, world: World, signal: AbortSigna
   }
 }
 
-/** Those of the URL's host. One that is not public is enough to refuse all: nobody with honest intentions mixes them. */
+/**
+ * The addresses of the URL's host. One that is not public is enough to refuse all: nobody mixes them with honest
+ * intentions.
+ */
 async function publicAddresses(url: URL, world: World): Promise<readonly string[]> {
   const host = hostOf(url);
   const addresses = isIP(host) ? [host] : await world.resolve(host).catch(() => []);
   if (addresses.length === 0) throw new FarmError("not-found", `Cannot fetch ${shown(url)}: nobody knows ${host}`);
   const own = new Set(await world.own());
-  // It is not said which: names of a network are its own business, too.
+  // The message does not say which address it is: names of a network are its own business.
   if (!addresses.every((address) => isPublicAddress(address) && !own.has(address)))
     throw new FarmError("forbidden", `Cannot fetch ${shown(url)}: ${host} is not an address of the public internet`);
   return addresses;
@@ -164,7 +172,7 @@ function ask(url: URL, socket: Socket, signal: AbortSignal): Promise<IncomingMes
   signal.addEventListener("abort", leave, { once: true });
   const settled = () => signal.removeEventListener("abort", leave);
   socket.on("error", reject);
-  request.on("error", reject); // a later one ends the body
+  request.on("error", reject); // a later error ends the body
   request.once("response", resolve);
   request.end();
   return promise.finally(settled).catch((error: unknown) => {
@@ -186,7 +194,7 @@ async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<
   }
 }
 
-/** An IPv6 address without its brackets. */
+/** The host of a URL; an IPv6 address is without its brackets. */
 function hostOf({ hostname }: URL): string {
   return hostname.replace(/^\[|\]$/g, "");
 }
@@ -195,7 +203,7 @@ function portOf(url: URL): number {
   return Number(url.port) || (url.protocol === "https:" ? 443 : 80);
 }
 
-/** For messages: what stands behind a `?` may be a secret. */
+/** A URL for messages, without its query, which may be a secret. */
 function shown({ origin, pathname }: URL): string {
   return JSON.stringify(`${origin}${pathname}`.slice(0, 200));
 }

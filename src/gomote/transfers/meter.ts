@@ -1,6 +1,6 @@
 /**
- * What every file passes on its way, so that none takes more than it may: a limit of size, one of time, and an end when nothing has moved for
- * STALL. Who waits for whom does not matter: a sender that fell silent and a reader that stopped reading look alike.
+ * What every file passes on its way, so that none takes more than it may: a limit of size, one of time, and an end when
+ * nothing has moved for STALL. Both sides count alike: a sender that fell silent, and a reader that stopped reading.
  */
 import { Transform, type TransformCallback } from "node:stream";
 import type { Clock } from "../../farm/clock.ts";
@@ -9,16 +9,16 @@ import { type Ms, minutes, ms, seconds } from "../../farm/ids.ts";
 import { sizeText } from "../../farm/size-text.ts";
 
 export const STALL: Ms = seconds(60);
-/** From the first byte to the last, of anything. */
+/** The longest time that a file may take, from its first byte to its last. */
 export const LONGEST: Ms = minutes(6 * 60);
 
 export interface MeterOptions {
   readonly clock: Clock;
-  /** In messages: "the upload". */
+  /** The file as messages name it: "the upload". */
   readonly what: string;
-  /** Undefined: it is known to be small enough. */
+  /** Bytes that the file may have; undefined: it is known to be small enough. */
   readonly limitBytes?: number | undefined;
-  /** Asked before bytes are let past; what it throws ends the transfer. */
+  /** Called before bytes are let past. An error that it throws ends the transfer. */
   readonly admit?: (bytes: number) => Promise<void>;
 }
 
@@ -35,7 +35,7 @@ export class Meter extends Transform {
     this.#began = options.clock.monotonic();
     this.#moved = this.#began;
     this.once("close", () => this.#over.abort());
-    this.on("error", () => {}); // whoever reads it hears of it, also when it broke before that
+    this.on("error", () => {}); // its reader gets the error, also one from before it read
     void this.#watch();
   }
 

@@ -3,21 +3,23 @@
  *
  *   admitted -written-> on the disk;  admitted -its file ends-> given back
  *
- * What is admitted and not yet written is counted, and what the disk has left is looked at together with that count: of any number of files that
- * arrive at once none is told of room that another was promised. A look is good for AT_A_LOOK bytes of all together.
+ * Bytes that are admitted and not yet written are counted, and that count is taken off what the disk has left. So of
+ * any number of files that arrive at once no two are promised the same room. One look at the disk is good for AT_A_LOOK
+ * bytes of all files together.
  *
- * Of one person's files, what is kept is asked for and a file becomes one that is kept one after the other: it is in an answer, or added to it.
+ * For each person, two things happen one after the other and never at once: reading how much is kept, and making an
+ * arrived file one that is kept. So a file is either part of what was read, or is added to it.
  */
 import { LEAVE_FREE } from "../../builds/snapshots.ts";
 import { FarmError } from "../../farm/errors.ts";
 import type { PersonId } from "../../farm/ids.ts";
 import { sizeText } from "../../farm/size-text.ts";
 
-/** Files of one person that arrive at a time, at least; more where they may have more instances. */
+/** Files of one person that may arrive at a time. A person who may have many instances gets more. */
 const MOST_ARRIVING = 32;
-/** Above one for each instance. */
+/** Files that may arrive at a time above one for each instance. */
 const SOME_MORE = 12;
-/** All files of one person, in files of the largest size. */
+/** Room for all files of one person, in files of the largest size. */
 export const MOST_KEPT = 2;
 const AT_A_LOOK = 64 * 1024 ** 2;
 
@@ -26,7 +28,7 @@ export interface RoomDeps {
   readonly free: () => Promise<number>;
   /** Bytes of a person's files that came whole and have not expired. */
   readonly kept: (owner: PersonId) => Promise<number>;
-  /** Of one file. */
+  /** Bytes that one file may have. */
   readonly limitBytes: () => number;
   /** Instances that one person may have. */
   readonly perPerson: () => number;
@@ -35,15 +37,15 @@ export interface RoomDeps {
 interface Owner {
   readonly id: PersonId;
   arriving: number;
-  /** Bytes of those that arrive. */
+  /** Bytes of their files that are arriving. */
   coming: number;
-  /** Bytes that were kept when their last file began, and of those that came whole since. */
+  /** Bytes that were kept when their last file began, with those of files that came whole since. */
   kept: number;
-  /** Who asks what is kept, or changes it. */
+  /** The last of those that read or change `kept`, one after another. */
   turns: Promise<unknown>;
 }
 
-/** Of one file. */
+/** The room of one file. */
 export interface Share {
   readonly owner: Owner;
   coming: number;
@@ -56,7 +58,7 @@ export class Room {
   readonly #owners = new Map<PersonId, Owner>();
   /** Bytes admitted and not yet written. */
   #unwritten = 0;
-  /** What the last look is good for still. */
+  /** Bytes that may be admitted before the disk is looked at again. */
   #allowed = 0;
   #turns: Promise<void> = Promise.resolve();
 
@@ -64,7 +66,9 @@ export class Room {
     this.#deps = deps;
   }
 
-  /** For one file more of somebody's; to be ended. Throws FarmError `too-large` when they have too many. */
+  /**
+   * Begins one more file of a person; the share has to be ended. Throws FarmError `too-large` when they have too many.
+   */
   async begin(id: PersonId): Promise<Share> {
     const owner = this.#owners.get(id) ?? { id, arriving: 0, coming: 0, kept: 0, turns: Promise.resolve() };
     const most = Math.max(MOST_ARRIVING, this.#deps.perPerson() + SOME_MORE);
@@ -88,12 +92,15 @@ export class Room {
     }
   }
 
-  /** Before bytes are written. Throws FarmError `too-large` when their owner has too many, `unavailable` when there is no room. */
+  /**
+   * Asks for room before bytes are written. Throws FarmError `too-large` when their owner has too many, `unavailable`
+   * when the disk has no room.
+   */
   async admit(share: Share, bytes: number): Promise<void> {
     this.#throwIfOver(share.owner, bytes);
     share.owner.coming += bytes;
     share.coming += bytes;
-    // One after another: nobody else is let past while somebody looks.
+    // One after another: nothing else is admitted while the disk is looked at.
     const turn = this.#turns.then(() => this.#promise(bytes));
     this.#turns = turn.catch(() => {});
     await turn;
@@ -101,13 +108,13 @@ export class Room {
     else share.unwritten += bytes;
   }
 
-  /** They are on the disk. */
+  /** Says that bytes are on the disk. */
   wrote(share: Share, bytes: number): void {
     share.unwritten -= bytes;
     this.#unwritten -= bytes;
   }
 
-  /** All of it came: `keeps` says so in the database, and whether it did. */
+  /** Keeps a file that came whole: `keeps` says so in the database, and returns whether it did. */
   async keep(share: Share, keeps: () => Promise<boolean>): Promise<boolean> {
     const { owner } = share;
     return await inTurn(owner, async () => {
@@ -120,7 +127,7 @@ export class Room {
     });
   }
 
-  /** Gives back what was not written, and what is not kept. */
+  /** Ends a file. Gives back its room that was not written, and its bytes if it is not kept. */
   end(share: Share): void {
     const { owner, coming, unwritten } = share;
     share.ended = true;

@@ -1,9 +1,10 @@
 /**
- * Transfers over HTTP, below TRANSFERS_PATH (signed-urls.ts says which paths there are). Who may, the signature says: there are no cookies and
- * no tokens here, so that any program can post and fetch.
+ * Transfers over HTTP, below TRANSFERS_PATH (signed-urls.ts lists the paths). The signature says who may do what. There
+ * are no cookies and no tokens here, so that any program can post and fetch.
  *
- * A form is answered with 204, and nothing else means that it was taken. A refusal has a sentence, and comes while the rest of the form may still
- * be on its way: that is read and thrown away for READ_OUT_FOR, since a sender whose connection breaks never reads the answer.
+ * A form that was taken is answered with 204, and nothing else is. A refusal has a sentence. It comes while the rest of
+ * the form may still be on its way. That rest is read and thrown away for READ_OUT_FOR, since a sender whose connection
+ * breaks never reads the answer.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
@@ -59,7 +60,7 @@ async function serve(deps: ServeTransfersDeps, path: string, request: Request, r
     const { code, message } = FarmError.from(error);
     if (code === "internal") log.error({ path, error: messageOf(error) }, "A transfer failed");
     if (response.headersSent) {
-      response.destroy(); // whoever reads it sees that it was cut off
+      response.destroy(); // the client sees that it was cut off
       return;
     }
     const text = code === "internal" ? "Something went wrong here; the coordinator's log says more" : message;
@@ -90,7 +91,7 @@ async function give({ transfers, clock }: ServeTransfersDeps, request: Request, 
   }
 }
 
-/** The body of a request. When the meter stops it, the request is still there to be answered. */
+/** The body of a request, through a meter. A request that the meter stops can still be answered. */
 function metered(request: Request, clock: Clock): Readable {
   const meter = new Meter({ clock, what: "the upload" });
   const body: Readable = request;
@@ -100,7 +101,7 @@ function metered(request: Request, clock: Clock): Readable {
   return body.pipe(meter);
 }
 
-/** The rest of a request that is answered already. */
+/** Reads the rest of a request that is answered already, and throws it away. */
 async function readOut(request: Request, clock: Clock): Promise<void> {
   if (request.complete || request.destroyed) return;
   const over = new AbortController();
@@ -125,13 +126,16 @@ function say(
   response.end(body);
 }
 
-/** What is fetched with a secret in its URL is kept by nobody on the way, told to nobody, and never taken for a page. */
+/**
+ * Writes the head of an answer to a URL with a secret: nobody on the way keeps the answer, no other site learns the
+ * URL, and no browser takes the answer for a page.
+ */
 function head(response: Response, status: number, fields: Readonly<Record<string, string>>): void {
   const common = { "cache-control": "no-store", "referrer-policy": "no-referrer", "x-content-type-options": "nosniff" };
   (response as ServerResponse).writeHead(status, { ...common, ...fields });
 }
 
-/** RFC 6266: the plain name for everybody, the real one for who can read it. */
+/** The header of RFC 6266: a plain name for every client, the real name for those that can read it. */
 function attachment(fileName: string): string {
   const plain = fileName.replaceAll(/[^\x20-\x7e]|["\\%]/g, "_");
   return `attachment; filename="${plain}"; filename*=UTF-8''${encodeURIComponent(fileName).replaceAll(/['()*]/g, "_")}`;

@@ -1,12 +1,14 @@
 /**
- * Names of transfers, and what lets somebody use one: a signature that every coordinator of the farm makes alike, from the master key.
+ * Names of transfers, and what lets a person use one: a signature that every coordinator of the farm makes alike, from
+ * the master key.
  *
- *   /gomote/files/                                          POST a form: key, owner, expires, signature, then file
- *   /gomote/files/KEY                                       what was posted, as calls of its owner name it; nobody can fetch it
- *   /gomote/files/KEY/NAME?expires=TIME&signature=MAC       GET what a machine gave
+ *   /gomote/files/                                      POST a form: key, owner, expires, signature, then file
+ *   /gomote/files/KEY                                   a posted file, as calls of its owner name it; no GET
+ *   /gomote/files/KEY/NAME?expires=TIME&signature=MAC   GET a file that a machine gave
  *
- * MAC is an HMAC-SHA256 over what may be done, with which key, for whom and until when. No path of the farm's has this form for anything
- * else, so a URL is one of the farm's own whatever name the farm goes by in it; what it holds is found by its key alone.
+ * MAC is an HMAC-SHA256 over what may be done, with which key, for whom and until when. No other path of the farm has
+ * this form. So such a URL is one of the farm's own, by whatever name it reaches the farm, and its key alone says what
+ * it holds.
  */
 import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import { FarmError } from "../../farm/errors.ts";
@@ -23,7 +25,7 @@ export function newTransferId(): string {
   return randomBytes(16).toString("hex");
 }
 
-/** The key in the URL of something that the farm has; undefined: it is a URL of somewhere else. */
+/** The key in a URL of the farm's own; undefined: the URL leads elsewhere. */
 export function ownKeyOf(url: URL): string | undefined {
   return OWN.exec(url.pathname)?.[1];
 }
@@ -35,7 +37,7 @@ export class SignedUrls {
     this.#key = createHmac("sha256", masterKey).update("barnraiser transfer 1").digest();
   }
 
-  /** Lets whoever has them post one file as `owner`'s. */
+  /** Form fields. Anybody who has them may post one file, which is `owner`'s. */
   uploadFields(
     id: string,
     owner: PersonId,
@@ -45,7 +47,9 @@ export class SignedUrls {
     return { key: id, owner, expires: String(expires), signature };
   }
 
-  /** What these fields let somebody do. Throws FarmError saying which is missing, or why they are good for nothing. */
+  /**
+   * The upload that these fields allow. Throws FarmError that says which field is missing, or why they allow nothing.
+   */
   readUpload(fields: ReadonlyMap<string, string>, now: EpochMs): { readonly id: string; readonly owner: PersonId } {
     const field = (name: string): string => {
       const value = fields.get(name);
@@ -58,7 +62,7 @@ export class SignedUrls {
     return { id, owner: personId(owner) };
   }
 
-  /** Where whoever has the URL can fetch something. */
+  /** A URL at which anybody who has it can fetch a file. */
   download(origin: string, id: string, fileName: string, expires: EpochMs): string {
     const query = new URLSearchParams({
       expires: String(expires),
@@ -67,7 +71,10 @@ export class SignedUrls {
     return `${origin}${TRANSFERS_PATH}${id}/${encodeURIComponent(fileName)}?${query}`;
   }
 
-  /** The key of what may be fetched with `target`, a path with its query. Throws FarmError saying why nothing may be. */
+  /**
+   * The key of the file that `target`, a path with its query, lets one fetch. Throws FarmError that says why it does
+   * not.
+   */
   readDownload(target: string, now: EpochMs): string {
     const { pathname, searchParams } = new URL(target, "https://farm");
     const [, id] = DOWNLOAD.exec(pathname) ?? [];

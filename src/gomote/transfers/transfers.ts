@@ -1,14 +1,17 @@
 /**
- * Files on their way between people and the machines that they have borrowed: a folder in which everything has an owner and goes away by itself.
+ * Files on their way between people and the machines that they have borrowed: a folder in which everything has an
+ * owner, and goes away by itself.
  *
- *   upload     a person is given a form; what is posted with it, once, is theirs, for calls of theirs to put on a machine
- *   download   what a machine gives is kept, and whoever has its URL fetches it, while it is still arriving too
+ *   upload     a person gets a form; the file that is posted with it, once, is theirs, to be put on a machine by calls
+ *              of theirs
+ *   download   a file that a machine gives is kept; anybody who has its URL fetches it, also while it is still arriving
  *
- *   arriving -all of it came, within its limits-> kept;  arriving -anything else-> nothing is left;  kept -EXPIRY-> nothing is left
+ *   arriving -all of it came, within its limits-> kept -EXPIRY-> nothing is left
+ *   arriving -anything else-> nothing is left
  *
- * A signed URL is good for EXPIRY. The row (store/transfers.ts) is there before the first byte; bytes lie in the folder of the
- * coordinator to which they came, where the others ask for them (peers/peer-blobs.ts). Nothing is ever whole in memory.
- * retention/transfers.ts deletes what has expired.
+ * A signed URL is valid for EXPIRY. The row (store/transfers.ts) is there before the first byte. The bytes lie in the
+ * folder of the coordinator at which they arrived, where other coordinators ask for them (peers/peer-blobs.ts). Nothing
+ * is ever whole in memory. retention/transfers.ts deletes what has expired.
  */
 import { randomBytes } from "node:crypto";
 import { pipeline, type Readable } from "node:stream";
@@ -43,24 +46,27 @@ export interface TransfersDeps {
   readonly clock: Clock;
   readonly coordinator: CoordinatorId;
   readonly blobs: Pick<Blobs, "begin" | "get" | "delete" | "free">;
-  /** The bytes of a blob that another coordinator has, most likely `holder`. Throws `not-found`, `unavailable`. */
+  /**
+   * The bytes of a blob that another coordinator has, most likely `holder`. Throws FarmError `not-found`,
+   * `unavailable`.
+   */
   readonly elsewhere: (key: string, holder: CoordinatorId, signal: AbortSignal) => Promise<Readable>;
   readonly masterKey: string;
   readonly config: () => Pick<FarmConfig, "gomote">;
   readonly world: World;
 }
 
-/** A form that a file can be posted with. */
+/** A form with which a file can be posted. */
 export interface UploadPlace {
   readonly url: string;
   readonly fields: Readonly<Record<string, string>>;
   readonly objectName: string;
 }
 
-/** What can be fetched under `url`, and when there is no more to come. */
+/** A file that can be fetched at `url`, while it is still arriving, too. */
 export interface Kept {
   readonly url: string;
-  /** Settles when all of it is there, or why it never will be. */
+  /** Resolves when all of it is there; rejects with the reason why it never will be. */
   readonly whole: Promise<void>;
 }
 
@@ -74,7 +80,7 @@ export class Transfers {
   readonly #urls: SignedUrls;
   readonly #room: Room;
   readonly #fetches = new FetchTurns();
-  /** By key of the blob. */
+  /** Key of a blob -> its file, while it arrives. */
   readonly #arriving = new Map<string, Arriving>();
 
   constructor(deps: TransfersDeps) {
@@ -88,21 +94,24 @@ export class Transfers {
     });
   }
 
-  /** `origin`: the farm, by the name under which the person reaches it. */
+  /** A form for one file of `person`. `origin` is the farm, by the name under which the person reaches it. */
   async upload(person: Person, origin: string): Promise<UploadPlace> {
     const id = newTransferId();
     const fields = this.#urls.uploadFields(id, person.id, this.#expiry());
     return { url: `${origin}${TRANSFERS_PATH}`, fields, objectName: id };
   }
 
-  /** Takes what somebody posts. Throws FarmError saying why it was not kept. */
+  /** Takes a form that is posted. Throws FarmError that says why its file was not kept. */
   async receive({ fields, file, end }: UploadForm): Promise<void> {
     const { id, owner } = this.#urls.readUpload(fields, this.#deps.clock.now());
     const arriving = await this.#arrive({ id, owner, fileName: null }, file, "the upload", end);
     await arriving.whole;
   }
 
-  /** Keeps what a machine gives, for whoever has the URL. Resolves when there is something to fetch; throws when there never will be. */
+  /**
+   * Keeps what a machine gives, for anybody who has the URL. Resolves when there is something to fetch; throws when
+   * there never will be.
+   */
   async keep(person: Person, origin: string, fileName: string, body: Readable): Promise<Kept> {
     const id = newTransferId();
     const { growing, whole } = await this.#arrive({ id, owner: person.id, fileName }, body, fileName);
@@ -110,13 +119,19 @@ export class Transfers {
     return { url: this.#urls.download(origin, id, fileName, this.#expiry()), whole };
   }
 
-  /** What may be fetched with `target`, a path of the farm with its query. Throws FarmError. */
+  /**
+   * The file that `target`, a path of the farm with its query, lets one fetch. Throws FarmError that says why it does
+   * not.
+   */
   async fetch(target: string, signal: AbortSignal): Promise<{ readonly transfer: Transfer; readonly body: Readable }> {
     const transfer = await this.#find(this.#urls.readDownload(target, this.#deps.clock.now()));
     return { transfer, body: await this.#read(transfer, signal) };
   }
 
-  /** What a URL holds: something that is `person`'s, or what the world has there, within the farm's policy. To be read or destroyed. */
+  /**
+   * What a URL holds: a file of `person`'s own, or something in the world that the configuration lets one fetch. To be
+   * read or destroyed.
+   */
   async open(person: Person, given: string, signal: AbortSignal): Promise<Readable> {
     const { clock, config, world } = this.#deps;
     const { fetch, fetchPorts: ports, transferLimitBytes: limitBytes } = config().gomote;
@@ -136,7 +151,7 @@ export class Transfers {
     }
   }
 
-  /** The bytes of a blob of ours, for another coordinator: as they come, while they do. Throws FarmError `not-found`. */
+  /** The bytes of a blob of this coordinator, also while they are still arriving. Throws FarmError `not-found`. */
   async blob(key: string): Promise<Readable> {
     const arriving = this.#arriving.get(key);
     if (!arriving) return await this.#deps.blobs.get(key);
@@ -173,7 +188,7 @@ export class Transfers {
     }
   }
 
-  /** Begins to write `body`; it is kept when it ends, and `approved` resolves. */
+  /** Begins to write `body`. The file is kept when `body` has ended and `approved` has resolved. */
   async #arrive(
     what: Pick<Transfer, "id" | "owner" | "fileName">,
     body: Readable,
@@ -203,7 +218,7 @@ export class Transfers {
     }
     const limitBytes = config().gomote.transferLimitBytes;
     const meter = new Meter({ clock, what: words, limitBytes, admit: (bytes) => room.admit(share, bytes) });
-    pipeline(body, meter, () => {}); // an end of either is told by the meter
+    pipeline(body, meter, () => {}); // its reader hears how either ends
     const { growing, written } = blobs.begin(
       () => key,
       approvedOf(meter, (bytes) => room.wrote(share, bytes), approved),
@@ -212,7 +227,7 @@ export class Transfers {
       this.#arriving.delete(key);
       room.end(share);
     });
-    whole.catch(() => {}); // whoever waits for it hears of it
+    whole.catch(() => {}); // the code that waits for it gets the error
     const arriving = { growing, whole };
     this.#arriving.set(key, arriving);
     return arriving;
@@ -237,7 +252,7 @@ export class Transfers {
   }
 }
 
-/** Whoever writes them asks for more when what they have is written. */
+/** The chunks of `body`. The writer asks for the next one when it has written the one before. */
 async function* approvedOf(
   body: AsyncIterable<Uint8Array>,
   wrote: (bytes: number) => void,

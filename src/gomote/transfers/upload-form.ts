@@ -1,9 +1,11 @@
 /**
- * The form that brings a file: multipart/form-data with fields in any order, and the file in its last part, which is read as it comes.
+ * The form that brings a file: multipart/form-data with fields in any order. The file is its last part, and is read as
+ * it comes.
  *
  *   fields -the file begins-> file -it ends-> end;  any -malformed, cut off-> broken
  *
- * Whether the form was whole is known only at its end: a field behind the file breaks it, and whoever kept the file must not keep it.
+ * Whether the form was whole is known only at its end: a field behind the file breaks it. The code that kept the file
+ * must then drop it.
  */
 import type { Readable } from "node:stream";
 import { finished } from "node:stream";
@@ -18,22 +20,22 @@ const HEADER_LIMIT = 8 * 1024;
 export interface UploadForm {
   readonly fields: ReadonlyMap<string, string>;
   readonly file: Readable;
-  /** As whoever sends it has named it, without folders; "": it has no name. */
+  /** The name that the sender gave, without folders; "": none. */
   readonly fileName: string;
   /** Resolves when the form ended as it should. */
   readonly end: Promise<void>;
 }
 
 /**
- * Resolves when the file begins. Throws FarmError `bad-request` for anything that is no such form, `canceled` when `body` ends too early, and
- * whatever FarmError `body` is destroyed with.
+ * Reads a form, and resolves when its file begins. Throws FarmError: `bad-request` for any other body, `canceled` when
+ * `body` ends too early, or the FarmError with which `body` is destroyed.
  */
 export function readUploadForm(body: Readable, contentType: string): Promise<UploadForm> {
   const parser = parserFor(contentType);
   const fields = new Map<string, string>();
   const begun = Promise.withResolvers<UploadForm>();
   const end = Promise.withResolvers<void>();
-  end.promise.catch(() => {}); // told to whoever reads the file
+  end.promise.catch(() => {}); // the reader of the file gets the error
   let file: Readable | undefined;
 
   const fail = (error: FarmError): void => {
@@ -48,7 +50,7 @@ export function readUploadForm(body: Readable, contentType: string): Promise<Upl
     else fields.set(name, value);
   });
   parser.on("file", (name, stream, fileName) => {
-    stream.on("error", () => {}); // whoever reads it hears of it
+    stream.on("error", () => {}); // its reader gets the error
     if (name !== FILE_FIELD || file) {
       stream.resume();
       fail(refused(`want one file, in the last part, which is named "${FILE_FIELD}"`));
