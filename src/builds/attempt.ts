@@ -1,19 +1,23 @@
 /**
- * The lease of an attempt, from where the database stands to what becomes of the machine.
+ * Works off the lease of one attempt: reads where the attempt stands, drives the machine, stores the result, decides
+ * what happens to the machine.
  *
- *   held -nobody needs it any more-> ended          canceled before it began; the machine is emptied
- *   held -no machine, nothing had begun-> given up  it hung up, or left for a newer program, on the lease's way here; not charged
- *   held -no machine-> parked                       until it comes back with what it runs
+ *   held -nobody needs it any more-> ended           canceled before it began; the machine is emptied
+ *   held -no machine, nothing had begun-> given up   while the lease was on its way here, the machine hung up or left
+ *                                                    for a newer program; not charged to the budget of tries
+ *   held -no machine-> parked                        until the machine comes back with what it runs
  *   held -driven (drive.ts)-> ended, given up or parked
  *
- * Whether the machine is emptied first depends on where the attempt stands in the database, never on how the lease came here: an attempt that
- * goes on needs what is there. Only under a lease that was just wanted nothing can have begun, so that its machine is emptied while the
- * database is told of the beginning. What may still run there for nobody is ended, by emptying the machine, before it is given back.
+ * Whether the machine is emptied first depends on where the attempt stands in the database, never on how the lease came
+ * here: an attempt that goes on needs what is there. Only under a lease that was just wanted nothing can have begun.
+ * Then the machine is emptied while the beginning is still being stored.
+ *
+ * What may still run on the machine for nobody is ended before the machine is given back: emptying it ends all.
  */
 import type { Readable } from "node:stream";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
-import { FarmError, messageOf } from "../farm/errors.ts";
+import { messageOf } from "../farm/errors.ts";
 import type { Ms } from "../farm/ids.ts";
 import type { Lease } from "../farm/lease.ts";
 import type { Logs } from "../logs/logs.ts";
@@ -32,6 +36,7 @@ import { emptyLog } from "../store/logs.ts";
 import { parkLease } from "../store/parked-leases.ts";
 import { layOutAttempt } from "../store/snapshots.ts";
 import type { Sql } from "../store/sql.ts";
+import { abortedWith, takenBack } from "./broken-off.ts";
 import { type DriveDeps, drive, type Finished } from "./drive.ts";
 import type { BuildMachine } from "./machine.ts";
 import { publishBuild, publishTestsOver } from "./publish.ts";
@@ -48,7 +53,7 @@ export interface AttemptDeps {
   readonly logs: Pick<Logs, "writer" | "read">;
   /** The tree of a commit as a gzipped tar. */
   readonly tarball: (repo: string, hash: string, signal: AbortSignal) => Promise<Readable>;
-  /** The trees of builds with tests, for whoever helps with them. */
+  /** The kept trees of builds with tests, from which helpers start. */
   readonly snapshots: Pick<Snapshots, "keep" | "find" | "about" | "restore" | "writeOther">;
   readonly policy: RetryPolicy;
   /** How long a failed test waits for another machine. */
@@ -60,12 +65,17 @@ export interface AttemptDeps {
 }
 
 /**
- * What is to be done with a machine: clean it for the next build, drop it, leave it as it is for who has it from now on, only forget its session,
- * or nothing at all.
+ * What is to be done with a machine after its lease:
+ *
+ *   clean       clean it for the next build
+ *   broken      drop it
+ *   kept        leave it as it is, for the person who keeps it
+ *   elsewhere   only forget its session
+ *   parked      nothing: it may come back with what it runs
  */
 export type Back = "clean" | "broken" | "kept" | "elsewhere" | "parked";
 
-/** `began` is called once it is known which build it is. Rejects when the database could not be told how it ended. */
+/** `began` is called once it is known which build it is. Rejects when the result could not be stored. */
 export async function workOnAttempt(
   deps: AttemptDeps,
   lease: Lease,
@@ -75,7 +85,7 @@ export async function workOnAttempt(
 ): Promise<Back> {
   const { sql, bus, clock, log, patiently } = deps;
   const cleaning = lease.anew && machine ? clean(clock, machine, signal) : undefined;
-  cleaning?.catch(() => {}); // told to whoever waits for it
+  cleaning?.catch(() => {}); // step 0 waits for it, and fails with it
   const begun = await patiently(() => beginAttempt(sql, lease, clock.now()));
   if (!begun) {
     if (await isElsewhere(deps, lease)) return "elsewhere";
@@ -144,7 +154,7 @@ function driveDeps(
   };
 }
 
-/** Stores how it went, and says what becomes of the machine. */
+/** Stores how the attempt went, and decides what happens to the machine. */
 async function ended(
   deps: AttemptDeps,
   lease: Lease,
@@ -155,7 +165,7 @@ async function ended(
 ): Promise<Back> {
   const { sealed } = driven;
   const live = !driven.settled && (await stored(deps, lease, begun, machine, driven));
-  // If the attempt was ended by somebody else, the bytes still belong to its log; if it goes on elsewhere, they are fetched there.
+  // If others have ended the attempt, its log still needs these bytes. If it goes on elsewhere, they are read there.
   const left = live ? undefined : sealed;
   if (live || driven.settled) logEnd(deps, begun, machine, driven);
   if (live || (left && (await deps.patiently(() => endLeftLog(deps.sql, begun.attempt, left.end))))) sealed?.stored();
@@ -163,19 +173,19 @@ async function ended(
   if (!driven.machineFine) return "broken";
   if (driven.outcome === "failure" && (await deps.patiently(() => sessionHolds(deps.sql, lease.sessionId))))
     return "kept";
-  // A command that is canceled is killed at once (command-run.ts); one that we only stopped following is not.
-  const mayRun = driven.outcome === "infra_failure" && machine.resumes && !isFor(signal, "canceled");
+  // A command that is canceled is killed at once (command-run.ts). One that we only stopped following is not.
+  const mayRun = driven.outcome === "infra_failure" && machine.resumes && !abortedWith(signal, "canceled");
   return mayRun ? await emptied(deps, machine) : "clean";
 }
 
-/** One that the farm failed is logged where it is given up. */
+/** Logs the end of an attempt. One that failed for the farm's own reasons is logged by giveUp(). */
 function logEnd({ clock, log }: AttemptDeps, begun: Begun, machine: BuildMachine, { outcome, reason }: Finished): void {
   if (outcome === "infra_failure") return;
   const tookMs = clock.now() - begun.startedAt;
   log.info({ ...about(begun, machine), outcome, ...(reason !== null && { reason }), tookMs }, "A build ended");
 }
 
-/** Which build that is, and what it runs on, for the log. */
+/** Which build the attempt is for, and on which machine, for our own log. */
 function about({ build, number }: Begun, machine: BuildMachine | undefined): object {
   return { build: build.id, builder: build.builder, attempt: number, machine: machine?.name };
 }
@@ -224,7 +234,7 @@ async function giveUp(
   return true;
 }
 
-/** False: its machine is none that comes back with what it ran, or others have parked it. */
+/** False: its machine does not come back with what it ran, or the lease is not ours any more. */
 async function park(
   { sql, bus, clock, log, patiently }: AttemptDeps,
   lease: Lease,
@@ -239,12 +249,12 @@ async function park(
   return true;
 }
 
-/** The machine came back with what it runs over another session: nothing may be done to it over ours, which is dead. */
+/** Whether the machine came back with what it runs over another session: nothing may be done over ours. */
 function isElsewhere({ sql, patiently }: AttemptDeps, lease: Lease): Promise<boolean> {
   return patiently(() => goesOnElsewhere(sql, lease));
 }
 
-/** A machine on which something may still run for nobody. */
+/** Cleans a machine on which something may still run for nobody. */
 export async function emptied(
   { clock, log, stopping }: Pick<AttemptDeps, "clock" | "log" | "stopping">,
   machine: BuildMachine,
@@ -256,12 +266,4 @@ export async function emptied(
     log.warn({ machine: machine.name, error: messageOf(error) }, "Could not clean a machine; letting it go");
     return "broken";
   }
-}
-
-function isFor({ aborted, reason }: AbortSignal, code: FarmError["code"]): boolean {
-  return aborted && reason instanceof FarmError && reason.code === code;
-}
-
-function takenBack(): FarmError {
-  return new FarmError("lease-lost", "the build was taken back");
 }

@@ -1,19 +1,24 @@
 /**
  * The life of a build, from a held lease to a verdict.
  *
- *   start(lease)   begin in the database, or go on from where it stands there; drive the machine (attempt.ts, drive.ts); end in the
- *                  database, or park the lease when the machine or this coordinator goes away; give the machine back
- *   cancel         ends the build in the database, then tells whoever runs it (topic `cancel:ID`) to stop
- *   rebuild        a further build of the same commit by the same recipe
+ *   start(lease)   begins in the database, or goes on from where it stands there; drives the machine (attempt.ts,
+ *                  drive.ts); ends in the database, or parks the lease when the machine or this coordinator goes away;
+ *                  gives the machine back
+ *   cancel         ends the build in the database, then tells the coordinator that runs it to stop (topic `cancel:ID`)
+ *   rebuild        makes a further build of the same commit by the same recipe
  *
- * The database decides. Every write is conditional on the attempt still being open there and on the epoch of its lease, so whatever this
- * process still believes, nothing is counted twice. An infra failure is tried again INFRA_RETRIES times, elsewhere first; an attempt that
- * the farm's own restart ended is not charged, up to MAX_ATTEMPTS in all. While the database is away a command goes on, its log fills its
- * buffers and then holds the machine back, and the end is written when the database is there again.
+ * The database decides. Every write requires that the attempt is still open there, and under the same epoch of its
+ * lease. So nothing is counted twice, whatever this process still believes.
  *
- * A machine is given back (`release`) exactly once per epoch of a lease: after that ended in the database, or, when the database could not
- * be told, by closing its session. One whose lease is parked is not: it is gone, or we are about to let it go, and nothing may touch what
- * it runs.
+ * An infra failure is tried again INFRA_RETRIES times, elsewhere first. An attempt that the farm's own restart ended is
+ * not charged, up to MAX_ATTEMPTS in all.
+ *
+ * While the database is away a command goes on. Its log fills its buffers, and then holds the machine back. The end is
+ * written when the database is there again.
+ *
+ * A machine is given back (`release`) exactly once per epoch of a lease: after the lease ended in the database or, when
+ * that could not be stored, by closing the machine's session. A machine whose lease is parked is not given back. It is
+ * gone, or we are about to let it go, and nothing may touch what it runs.
  */
 import { INFRA_RETRIES } from "../farm/build.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
@@ -30,6 +35,7 @@ import { parkLease } from "../store/parked-leases.ts";
 import { patiently } from "../store/patience.ts";
 import { endHelper } from "../store/set-aside.ts";
 import { type AttemptDeps, type Back, emptied, workOnAttempt } from "./attempt.ts";
+import { takenBack } from "./broken-off.ts";
 import { help, wantHelper } from "./help.ts";
 import type { BuildMachine } from "./machine.ts";
 import { CANCEL, publishBuild, publishEnded } from "./publish.ts";
@@ -37,10 +43,10 @@ import { testsDeps } from "./tests-of.ts";
 import { Turns } from "./turns.ts";
 
 export const MAX_ATTEMPTS = 20;
-/** How often the database is asked whether what runs here is still wanted, and whether a lease got lost on its way here. */
+/** How often we ask the database whether what runs here is still wanted, and whether a lease got lost on its way. */
 export const CHECK_EVERY: Ms = seconds(10);
 const LOST_AFTER: Ms = seconds(20);
-/** What `start` works off. */
+/** The kinds of leases that `start` works off. */
 const KINDS: readonly LeaseKind[] = ["build", "helper"];
 
 export const RETRY_POLICY: RetryPolicy = {
@@ -53,7 +59,7 @@ export const RETRY_POLICY: RetryPolicy = {
 export interface BuildsDeps extends Omit<AttemptDeps, "policy" | "patiently" | "turns" | "stopping"> {
   readonly coordinator: CoordinatorId;
   readonly machine: (session: SessionId) => BuildMachine | undefined;
-  /** The machine is not used any more over this session: clean it for the next build, drop it, or only forget the session. */
+  /** Called when the machine is not used any more over this session, with what is to be done with it. */
   readonly release: (session: SessionId, how: Exclude<Back, "parked">) => Promise<void>;
   readonly policy?: RetryPolicy;
 }
@@ -63,7 +69,7 @@ export interface Rebuilt {
   readonly made: boolean;
 }
 
-/** Which build it is for, once that is known. */
+/** Work on a lease, about its build once that is known. */
 type Work = LeaseWork<BuildId>;
 
 export class Builds implements AsyncDisposable {
@@ -82,7 +88,7 @@ export class Builds implements AsyncDisposable {
     this.#deps = {
       policy: RETRY_POLICY,
       ...deps,
-      // The database may be away for longer than one call waits; what happened is not forgotten meanwhile.
+      // The database may be away for longer than one call waits. What happened must not be lost then.
       patiently: (call) => patiently(call, deps.clock, stopping),
       turns: new Turns(),
       stopping,
@@ -97,14 +103,14 @@ export class Builds implements AsyncDisposable {
   }
 
   /**
-   * Works off a lease that was just claimed or adopted. A second call for the same epoch of a lease changes nothing; one for a later
-   * epoch (the machine came back before we knew that it was gone) ends the work of the earlier first.
+   * Works off a lease that was just claimed or adopted. A second call for the same epoch of a lease changes nothing.
+   * One for a later epoch ends the work of the earlier first: the machine came back before we knew that it was gone.
    */
   start(lease: Lease): void {
     this.#works.start(lease);
   }
 
-  /** A further build of the same commit, asked for by `who`; not `made`: it is open already. Throws `not-found`. */
+  /** Makes a further build of the same commit, for `who`. Not `made`: one is open already. Throws `not-found`. */
   async rebuild(of: BuildId, who: string): Promise<Rebuilt> {
     const now = this.#deps.clock.now();
     const rank = rankOf("try", now, now);
@@ -115,8 +121,8 @@ export class Builds implements AsyncDisposable {
   }
 
   /**
-   * Ends a build that is open, for `who`; a command that runs is stopped and its machine freed. False: it had ended already. Throws
-   * `not-found`.
+   * Ends an open build, for `who`. A command of it that runs is stopped, and its machine is freed. False: the build had
+   * ended already. Throws `not-found`.
    */
   async cancel(id: BuildId, who: string): Promise<boolean> {
     const { build, changed } = await cancelBuild(this.#deps.sql, id, who, this.#deps.clock.now());
@@ -126,7 +132,7 @@ export class Builds implements AsyncDisposable {
     return true;
   }
 
-  /** Stops driving everything that runs: parked where the machine resumes, else wanted again at once, by whichever coordinator. */
+  /** Stops driving all that runs: parked where the machine resumes, else wanted again at once, by any coordinator. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#works[Symbol.asyncDispose]();
     await this.#checks;
@@ -135,7 +141,7 @@ export class Builds implements AsyncDisposable {
   async #run(work: Work): Promise<void> {
     const { log, machine, release } = this.#deps;
     const { sessionId, kind } = work.lease;
-    // Unless all went well: the session is closed, and the machine comes back with what it runs, to be given its lease again.
+    // Unless all goes well, the session is closed: the machine comes back with what it runs, and gets its lease again.
     let back: Back = "elsewhere";
     try {
       const taken = machine(sessionId);
@@ -156,7 +162,7 @@ export class Builds implements AsyncDisposable {
     return workOnAttempt(this.#deps, work.lease, machine, began, work.stop.signal);
   }
 
-  /** A further machine for the tests of a build that another lease is for. */
+  /** Works off the lease of a helper: a further machine for the tests of a build that has a lease of its own. */
   async #help(work: Work, machine: BuildMachine | undefined): Promise<Back> {
     const { clock, sql, bus, log, snapshots, patiently } = this.#deps;
     const { lease, stop } = work;
@@ -201,14 +207,14 @@ export class Builds implements AsyncDisposable {
     }
   }
 
-  /** A word may get lost, and so may the answer to a claim: look by ourselves now and then. */
+  /** A word from another coordinator may get lost, and so may the answer to a claim: so we look now and then. */
   async #check(): Promise<void> {
     const { sql, clock, coordinator } = this.#deps;
     const works = this.#works.all;
     const leases = works.map((each) => each.lease);
     const lost = new Set(leases.length === 0 ? [] : await lostLeases(sql, leases));
     for (const { lease, stop } of works) {
-      if (lost.has(lease.id)) stop.abort(new FarmError("lease-lost", "the build was taken back"));
+      if (lost.has(lease.id)) stop.abort(takenBack());
     }
     const before = plus(clock.now(), ms(-LOST_AFTER));
     for (const lease of await heldLeases(sql, coordinator, KINDS, before)) this.start(lease);

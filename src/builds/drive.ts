@@ -3,20 +3,25 @@
  *
  * What is asked of the machine, in this order and nothing else:
  *
- *   removeall .                 first, always: whatever was there before
- *   writetgz SOURCE-DIR         step 0, `source`, with the tarball of the commit, and what else the recipe wants (sources.ts); or
- *                               `snapshot`, with the tree that an earlier attempt made: then the tests come next (source-step.ts)
- *   exec ...                    one per step, output to the step's log as it comes; stops at the first that fails
+ *   removeall .           first, always: whatever was there before
+ *   writetgz SOURCE-DIR   step 0, `source`: the tarball of the commit, and what else the recipe wants (sources.ts);
+ *                         or `snapshot`: the tree that an earlier attempt made; the tests come next (source-step.ts)
+ *   exec ...              one per step, with its output to the step's log as it comes; stops at the first that fails
  *
- * A step fails (`failure`) when its command ran and did not end with "ok", ran or was silent for longer than its limit, or used up the time that
- * its build has for its commands. Everything else that goes wrong is the farm's (`infra_failure`) and says what it was; so is step 0, in which
- * nothing of the commit runs, when the farm's part of that time is used up (store/build-time.ts), which speaks against the machine if it was what
- * was waited for. A step is ended in the database before the next one begins.
+ * A step fails (`failure`) when its command ended with anything but "ok", ran or was silent for longer than its limit,
+ * or used up the time that its build has for its commands.
  *
- * Going on: an attempt that was driven before begins with the step at which the database stands. Step 0 then begins anew; a command is
- * asked for by its name and the length of its log (command-run.ts), so it starts if it never did and is taken up otherwise. When the
- * machine's connection or the coordinator goes away and the machine resumes, driving ends as `parked`: the command may still run, and
- * whoever the machine reaches next goes on. Its log is left as it is, to the byte, so nothing is said there; the build's page says it.
+ * Everything else that goes wrong is the farm's (`infra_failure`), and its reason says what it was. So it is when
+ * step 0, in which nothing of the commit runs, uses up the farm's part of that time (store/build-time.ts). This speaks
+ * against the machine only if it was the machine that step 0 waited for.
+ *
+ * A step is ended in the database before the next one begins. An attempt that was driven before begins with the step at
+ * which the database stands. Step 0 then begins again. A command is asked for by its name and the length of its log
+ * (command-run.ts): it starts if it never did, and is taken up otherwise.
+ *
+ * When the machine's connection or the coordinator goes away and the machine resumes, driving ends as `parked`. The
+ * command may still run, and the coordinator that the machine reaches next goes on. Nothing is added to the log, since
+ * its length must stay that of the command's output; the page of the build says what happened.
  */
 import type { Outcome, Step } from "../farm/build.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
@@ -24,10 +29,11 @@ import { within } from "../farm/within.ts";
 import type { LogWriter, SealedLog } from "../logs/writer.ts";
 import type { Begun } from "../store/attempts.ts";
 import type { LogEnd, OpenLog } from "../store/logs.ts";
+import { isMachineFine, isOwnRestart, mayGoOn } from "./broken-off.ts";
 import { commandOf } from "./command.ts";
 import { type BuildLimit, buildLimit, limitsOf, timeLeft } from "./command-limits.ts";
 import { type CommandRan, runCommand } from "./command-run.ts";
-import { type BuildMachine, isAgainstMachine } from "./machine.ts";
+import type { BuildMachine } from "./machine.ts";
 import { runSourceStep, type SourceDeps, type SourceWait } from "./source-step.ts";
 import { otherIsMade } from "./sources.ts";
 import { TESTS_STEP, type TestsEnd } from "./tests-step.ts";
@@ -36,26 +42,27 @@ export interface DriveDeps extends SourceDeps {
   readonly writer: (log: OpenLog) => LogWriter;
   /** Runs the tests of the recipe; see tests-step.ts. */
   readonly tests: (at: UnderWay, signal: AbortSignal) => Promise<TestsEnd>;
-  /** Step `number` ended well: stores that with the end of its log and returns the log of the next. Throws `lease-lost`. */
+  /** Stores that step `number` ended well, and the end of its log. Returns the next step's log. Throws `lease-lost`. */
   readonly next: (number: number, status: string, log: LogEnd) => Promise<OpenLog>;
 }
 
-/** How an attempt went. `sealed` are the last bytes of the last log, still to be stored. */
+/** How an attempt went. */
 export interface Finished {
   readonly outcome: Exclude<Outcome, "canceled" | "skipped">;
   readonly step: { readonly number: number; readonly name: string; readonly status: string };
-  /** Why, when the outcome does not say. */
+  /** The reason of the outcome; null: the outcome says enough. */
   readonly reason: string | null;
+  /** The last bytes of the last log, still to be stored. */
   readonly sealed: SealedLog | undefined;
-  /** The verdict is in the database: whoever ended the last test has written it. */
+  /** The verdict is in the database: it was written with the end of the last test. */
   readonly settled?: true;
   /** The machine may be used again after it was cleaned. */
   readonly machineFine: boolean;
-  /** The farm's own restart ended it: not charged to the budget. */
+  /** A restart of ours ended the attempt, which is not charged to the budget of tries. */
   readonly ownRestart?: true;
 }
 
-/** Not over: the machine may come back with what it runs. */
+/** The attempt is not over: its machine may come back with what it runs. */
 export interface Parked {
   readonly outcome: "parked";
   readonly reason: string;
@@ -75,13 +82,13 @@ export interface UnderWay {
   readonly name: string;
   readonly log: OpenLog;
   readonly writer: LogWriter;
-  /** Of the farm's part of its build in step 0, then of all commands. */
+  /** The limit of the farm's part of the build in step 0, and of all its commands after that. */
   readonly limit: BuildLimit;
 }
 
 /**
- * Runs what `begun` asks for, from where it stands.
- * Never throws: `signal` (canceled, lease lost, coordinator stops) and a machine that goes away end it as infra_failure or parked.
+ * Runs what `begun` asks for, from where it stands. Never throws: when `signal` aborts (canceled, lease lost,
+ * coordinator stops) or the machine goes away, the attempt ends as infra_failure or is parked.
  */
 export async function drive(
   deps: DriveDeps,
@@ -105,7 +112,7 @@ export async function drive(
       if (isTests) return await runTestsStep(driving, at);
       if (step === undefined) {
         status = "ok";
-        // On a made tree the steps that make it have nothing to do, and no rows.
+        // With the tree of a snapshot, the steps that would make it have nothing to do, and no rows.
         if ((await sourceInTime(driving, at)) === "snapshot") last = steps.length;
       } else {
         const end = await runStep(driving, at, step);
@@ -123,7 +130,7 @@ export async function drive(
       if (step === undefined) limit = buildLimit(deps.clock, begun.recipe, deps.clock.now());
       number = last;
     } catch (error) {
-      return mayGoOn(driving) ? await park(driving, at, error) : await infraFailure(driving, at, error);
+      return mayGoOn(machine, signal) ? await park(driving, at, error) : await infraFailure(driving, at, error);
     }
   }
   return success(begun, status, undefined);
@@ -135,7 +142,7 @@ function success({ recipe }: Begun, status: string, sealed: SealedLog | undefine
   return { outcome: "success", step, reason: null, sealed, machineFine: true };
 }
 
-/** Step 0, for as long as the farm has for what is not the build's own. */
+/** Runs step 0, for as long as the farm has for what is not the build's own. */
 async function sourceInTime(
   { deps, begun, machine, signal }: Driving,
   { writer, limit }: UnderWay,
@@ -161,7 +168,7 @@ async function runTestsStep({ deps, signal }: Driving, at: UnderWay): Promise<Fi
   return { outcome, step, reason, sealed, machineFine: true, ...(end.settled && { settled: true }) };
 }
 
-/** Runs the step, or takes it up. */
+/** Runs the step, or goes on with it where its command was started before. */
 async function runStep(
   { deps, begun, machine, signal }: Driving,
   { number, writer, limit }: UnderWay,
@@ -185,19 +192,12 @@ async function runStep(
   return await runCommand(deps.clock, run, signal);
 }
 
-/** Whether what the machine runs can be taken up later: it went away, or we do. */
-function mayGoOn({ machine, signal }: Driving): boolean {
-  if (!machine.resumes) return false;
-  if (signal.aborted) return signal.reason instanceof FarmError && signal.reason.code === "unavailable";
-  return machine.gone.aborted;
-}
-
 async function park({ machine }: Driving, { writer }: UnderWay, error: unknown): Promise<Parked> {
-  await writer.leave().catch(() => {}); // what is not stored, the machine still has
+  await writer.leave().catch(() => {}); // the machine still has what is not stored
   return { outcome: "parked", reason: reasonOf(error, machine) };
 }
 
-/** Says in the log what happened, when it still can, and what it means for the machine. */
+/** Says in the log what happened, if the log still takes it, and decides what that means for the machine. */
 async function infraFailure(
   { machine, signal }: Driving,
   { number, name, writer }: UnderWay,
@@ -209,15 +209,16 @@ async function infraFailure(
     await writer.write(Buffer.from(`\nbarnraiser: ${reason}\n`));
     sealed = await writer.seal();
   } catch {
-    // The log was ended with the attempt, or the database is away: the attempt's reason says it.
+    // The log was ended with the attempt, or the database is away: then only the reason of the attempt says it.
   }
-  const ours = signal.aborted || !isAgainstMachine(error);
-  const machineFine = ours && !machine.gone.aborted && (!signal.aborted || machine.agent === "barnraiser");
-  // Ours, which stops, or that of another coordinator, over which the machine was connected.
-  const stops = signal.aborted && signal.reason instanceof FarmError && signal.reason.code === "unavailable";
-  const carrierGone = !signal.aborted && error instanceof FarmError && error.code === "carrier-gone";
-  const ended = { step: { number, name, status: reason }, reason, sealed, machineFine };
-  return { outcome: "infra_failure", ...ended, ...((stops || carrierGone) && { ownRestart: true }) };
+  return {
+    outcome: "infra_failure",
+    step: { number, name, status: reason },
+    reason,
+    sealed,
+    machineFine: isMachineFine(machine, signal, error),
+    ...(isOwnRestart(signal, error) && { ownRestart: true }),
+  };
 }
 
 function reasonOf(error: unknown, machine: BuildMachine): string {

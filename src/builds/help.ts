@@ -1,13 +1,16 @@
 /**
  * A helper: a further machine for the tests of a build, from a held lease to the lease's end.
  *
- *   claimed -nobody needs it-> ended           the tests have ended meanwhile
- *   claimed -no tree, no time-> ended           the tree is not kept any more, or the build has used up its time: nobody comes in its place
- *   claimed -tree unpacked-> working -> ended   work-tests.ts; when there is nothing left that it could do, it is given back
- *   working -machine or coordinator gone-> parked, where the machine comes back with what it runs; else ended
- *   adopted -> working                          with the group that it had
+ *   claimed -nobody needs it-> ended                 the tests have ended meanwhile
+ *   claimed -no tree, no time-> ended                the tree is not kept any more, or the build has used up its time;
+ *                                                    no other helper comes in its place
+ *   claimed -tree unpacked-> working
+ *   adopted -> working                               with the group that it had
+ *   working -nothing left that it could do-> ended   the machine is given back (work-tests.ts)
+ *   working -machine or coordinator gone-> parked    if the machine resumes, and so comes back with what it runs
+ *   working -machine or coordinator gone-> ended     otherwise
  *
- * Whatever becomes of a helper is no matter for the build: what it was running is taken back and run by others.
+ * A helper may fail without harm to the build: its tests are taken back, and other machines run them.
  */
 import type { Log } from "../farm/deps.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
@@ -25,33 +28,37 @@ import {
 } from "../store/helper-leases.ts";
 import type { HelperFault } from "../store/set-aside.ts";
 import { heldGroup } from "../store/test-groups.ts";
-import { buildLimit, outOfTimeText, timeLeft } from "./command-limits.ts";
-import { type BuildMachine, isAgainstMachine } from "./machine.ts";
+import { abortedWith, isMachineFine, mayGoOn } from "./broken-off.ts";
+import { type BuildLimit, buildLimit, outOfTimeText, timeLeft } from "./command-limits.ts";
+import type { BuildMachine } from "./machine.ts";
 import type { Snapshots } from "./snapshots.ts";
 import { clean } from "./source-step.ts";
-import { type TestsDeps, workOff } from "./work-tests.ts";
+import { type TestsDeps, type Worked, workOff } from "./work-tests.ts";
+
+/** Only the build's own machine writes the log of the tests. */
+const NO_LOG = { tell: async () => {}, say: async () => {} };
 
 export interface HelpDeps extends TestsDeps {
   readonly snapshots: Pick<Snapshots, "find" | "restore">;
 }
 
-/** `parked`: the machine may come back with what it runs. */
-export type Helped = { readonly reason: string } & (
-  | { readonly parked: true }
-  /**
-   * `machineFine`: it may be used again after it was cleaned; `mayRun`: what it ran may still run there, for nobody. `fault`: whose it is
-   * that it could not help. `verdict`: the build ended with its last test, and nobody drives the build's own machine.
-   */
-  | {
-      readonly parked: false;
-      readonly machineFine: boolean;
-      readonly mayRun?: true;
-      readonly fault?: HelperFault;
-      readonly verdict?: { readonly outcome: "success" | "failure"; readonly tookMs: number };
-    }
-);
+/** How a helper's lease goes on: parked, since its machine may come back with what it runs, or to its end. */
+export type Helped = { readonly parked: true; readonly reason: string } | HelpEnd;
 
-/** `told` is called once it is known which build it is. Never throws. */
+interface HelpEnd {
+  readonly parked: false;
+  readonly reason: string;
+  /** The machine may be used again after it was cleaned. */
+  readonly machineFine: boolean;
+  /** What the machine ran may still run there, for nobody. */
+  readonly mayRun?: true;
+  /** Who is at fault that the machine could not help. */
+  readonly fault?: HelperFault;
+  /** The build ended with its last test, while nobody drove the build's own machine. */
+  readonly verdict?: { readonly outcome: "success" | "failure"; readonly tookMs: number };
+}
+
+/** `told` is called once it is known which build needs help. Never throws. */
 export async function help(
   deps: HelpDeps,
   lease: Lease,
@@ -60,7 +67,6 @@ export async function help(
   signal: AbortSignal,
 ): Promise<Helped> {
   const { sql, clock, patiently } = deps;
-  const late = new FarmError("timed-out", "the time of its build was over before it had the tree");
   try {
     const job = await patiently(() => helperJob(sql, lease.id));
     const spec = job?.recipe.tests;
@@ -69,60 +75,88 @@ export async function help(
       return ended("nobody needs it any more");
     }
     told(job);
-    const worker = { build: job.build.id, lease: lease.id, epoch: lease.epoch, machine: lease.machineId };
     const { build, recipe } = job;
-    const helpers = helpersOf(spec, lease);
+    const worker = { build: build.id, lease: lease.id, epoch: lease.epoch, machine: lease.machineId };
     const limit = buildLimit(clock, recipe, job.commandsFrom);
     if ((await patiently(() => heldGroup(sql, worker))) === undefined) {
-      const there = await within(clock, timeLeft(clock, limit), [signal], late, async (limited) => {
-        await clean(clock, machine, limited);
-        return await restored(deps, job, machine, limited);
-      });
-      if (!there) return ended("the tree of the build is not kept any more");
+      const missing = await putTree(deps, job, machine, limit, signal);
+      if (missing !== undefined) return ended(missing);
     }
-    const work = {
-      build,
-      recipe,
-      spec,
-      worker,
-      machine,
-      limit,
-      role: "helper",
-      helpers,
-      tell: async () => {},
-      say: async () => {},
-    } as const;
+    const helpers = helpersOf(spec, lease);
+    const work = { build, recipe, spec, worker, machine, limit, role: "helper", helpers, ...NO_LOG } as const;
     const worked = await workOff(deps, work, signal);
-    const { why } = worked;
-    if (why === "unfit") return { ...ended("a test was stopped on it"), machineFine: false };
-    if (why === "out-of-time") return ended(outOfTimeText(limit));
-    if (why === "left") return ended("there was nothing left to help with");
-    if (why !== "over" || !worked.unattended) return ended("the tests have ended");
-    const outcome = worked.counts.failed === 0 ? "success" : "failure";
-    return { ...ended("the tests have ended"), verdict: { outcome, tookMs: clock.now() - job.commandsFrom } };
+    return endOf(worked, job, limit, clock.now());
   } catch (error) {
-    if (error === late) return ended(late.message);
-    const stopped = signal.aborted && signal.reason instanceof FarmError && signal.reason.code === "unavailable";
-    const reason = messageOf(machine.gone.aborted ? machine.gone.reason : error);
-    if (machine.resumes && (stopped || (machine.gone.aborted && !signal.aborted))) return { reason, parked: true };
-    const ours = signal.aborted || !isAgainstMachine(error);
-    const machineFine = ours && !machine.gone.aborted && (!signal.aborted || machine.agent === "barnraiser");
-    // A command that is canceled is killed at once (command-run.ts); one that we only stopped following is not.
-    const killed = signal.reason instanceof FarmError && signal.reason.code === "canceled";
-    if (signal.aborted) return { reason, parked: false, machineFine, ...(machineFine && !killed && { mayRun: true }) };
-    const fault = machineFine ? "farm" : "machine";
-    return { reason, parked: false, machineFine, fault, ...(machineFine && machine.resumes && { mayRun: true }) };
+    return brokenOff(machine, signal, error);
   }
 }
 
-function ended(reason: string): Helped & { readonly parked: false } {
-  return { reason, parked: false, machineFine: true };
+/** Empties the machine and unpacks the tree of the build there. Returns why the tree is not there; undefined: it is. */
+async function putTree(
+  deps: HelpDeps,
+  job: HelperJob,
+  machine: BuildMachine,
+  limit: BuildLimit,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const { clock } = deps;
+  const late = new FarmError("timed-out", "the time of its build was over before it had the tree");
+  try {
+    const there = await within(clock, timeLeft(clock, limit), [signal], late, async (limited) => {
+      await clean(clock, machine, limited);
+      return await restored(deps, job, machine, limited);
+    });
+    return there ? undefined : "the tree of the build is not kept any more";
+  } catch (error) {
+    if (error !== late) throw error;
+    return late.message;
+  }
+}
+
+/** The end of a helper that worked for as long as it could. */
+function endOf(worked: Worked, { commandsFrom }: HelperJob, limit: BuildLimit, now: EpochMs): HelpEnd {
+  switch (worked.why) {
+    case "unfit":
+      return { ...ended("a test was stopped on it"), machineFine: false };
+    case "out-of-time":
+      return ended(outOfTimeText(limit));
+    case "left":
+      return ended("there was nothing left to help with");
+    case "lost":
+      return ended("the tests have ended");
+    case "over": {
+      const outcome = worked.counts.failed === 0 ? "success" : "failure";
+      const verdict = { outcome, tookMs: now - commandsFrom } as const;
+      return { ...ended("the tests have ended"), ...(worked.unattended && { verdict }) };
+    }
+  }
+}
+
+/** What happens to a helper whose work broke off. */
+function brokenOff(machine: BuildMachine, signal: AbortSignal, error: unknown): Helped {
+  const reason = messageOf(machine.gone.aborted ? machine.gone.reason : error);
+  if (mayGoOn(machine, signal)) return { parked: true, reason };
+  const machineFine = isMachineFine(machine, signal, error);
+  if (signal.aborted) {
+    // A command that is canceled is killed at once (command-run.ts). One that we only stopped following is not.
+    const mayRun = machineFine && !abortedWith(signal, "canceled");
+    return { parked: false, reason, machineFine, ...(mayRun && { mayRun }) };
+  }
+  const mayRun = machineFine && machine.resumes;
+  return { parked: false, reason, machineFine, fault: machineFine ? "farm" : "machine", ...(mayRun && { mayRun }) };
+}
+
+function ended(reason: string): HelpEnd {
+  return { parked: false, reason, machineFine: true };
 }
 
 /**
- * A machine that a build waits for keeps its tests from nobody: where nobody else works at them, a helper is wanted for what waits, and for what
- * is slow there. Those who work want helpers by themselves, in their turns. `isLong`: whether the machine has been waited for so long that it
- * may well stay away, which one that only dials again does not. A build that cannot be helped keeps help from no other.
+ * Wants a helper for each build that waits for its machine, while no other machine works at its tests: for the tests
+ * that wait, and for those that are slow on that machine. Machines that work at tests want helpers themselves, in their
+ * turns.
+ *
+ * `isLong` tells whether a machine has been waited for so long that it may well stay away, which one that only dials
+ * again has not. A build that cannot be helped does not keep help from the others.
  */
 export async function helpThoseLeftAlone(
   deps: Pick<HelpDeps, "sql" | "bus" | "clock"> & { readonly log: Pick<Log, "warn"> },
@@ -142,7 +176,7 @@ export async function helpThoseLeftAlone(
   }
 }
 
-/** Tests wait, or are slow where they run. */
+/** Whether tests wait, or are slow where they run. */
 function needsHelp({ recipe: { tests }, waiting, groups }: LeftAlone, now: EpochMs): boolean {
   if (tests === undefined) return false;
   return (
@@ -151,7 +185,7 @@ function needsHelp({ recipe: { tests }, waiting, groups }: LeftAlone, now: Epoch
   );
 }
 
-/** One more machine for the tests of `job`, if it may have one: its commands have time left. */
+/** Wants one more machine for the tests of a build, if the time for its commands is not over. */
 export async function wantHelper(
   { sql, bus, clock }: Pick<HelpDeps, "sql" | "bus" | "clock">,
   { build, recipe, commandsFrom }: Pick<HelperJob, "build" | "recipe" | "commandsFrom">,
@@ -163,7 +197,7 @@ export async function wantHelper(
   if (await wantHelpers(sql, build.id, rules, clock.now())) bus.publish(`queue:${build.hostType}`);
 }
 
-/** The tree of the build on a machine whose folder is empty. False: it is not kept any more, for any helper. */
+/** Unpacks the tree of the build on an empty machine. False: the tree is not kept any more, for any helper. */
 async function restored(deps: HelpDeps, job: HelperJob, machine: BuildMachine, signal: AbortSignal): Promise<boolean> {
   const { sql, clock, patiently, snapshots } = deps;
   const snapshot = await snapshots.find(job);
@@ -177,7 +211,7 @@ async function restored(deps: HelpDeps, job: HelperJob, machine: BuildMachine, s
   return false;
 }
 
-/** Further machines of a build that a person asked for, and of one that nobody did. */
+/** How many further machines a build may have. One that a person asked for may have another number of them. */
 export function helpersOf(
   spec: { readonly helpers: number; readonly tryHelpers: number },
   lease: Pick<Lease, "class">,

@@ -1,6 +1,5 @@
 /** What a build needs of a machine: the part of machines/ MachineSession that it uses, so that a test's machine is small. */
 import type { Readable } from "node:stream";
-import { FarmError } from "../farm/errors.ts";
 import type { MachineId, Ms, SessionId } from "../farm/ids.ts";
 
 export interface Command {
@@ -87,14 +86,4 @@ export interface BuildMachine {
   readonly client: BuildClient;
   /** Aborts when the machine hung up or stopped answering; the reason says which. */
   readonly gone: AbortSignal;
-}
-
-/**
- * Whether an error of a build speaks against its machine. The machine's client says what went wrong there as a FarmError; any other comes
- * from our own database, disk or code.
- */
-export function isAgainstMachine(error: unknown): boolean {
-  return (
-    error instanceof FarmError && !["unavailable", "carrier-gone", "lease-lost", "bad-request"].includes(error.code)
-  );
 }

@@ -1,13 +1,15 @@
 /**
- * The tests of a build as the step that comes after all others of an attempt: list them, once per build, and work on them together with
- * whoever helps.
+ * The tests of a build as the last step of an attempt: list them, once per build, and work on them together with the
+ * helpers.
  *
  *   listing -command failed, no names-> failed, as any step that fails
  *   listing -names-> working -the last test ended-> settled: the verdict is in the database
  *
- * An attempt that comes after one that was lost finds the list, and goes on with what is left of it. The log of the step has what the list
- * command printed, a line for each group that ended on any machine, in that order, where each test that failed or is slow runs again, what
- * came of it, and at the end the tests that did not simply pass. An attempt's log tells what happened since the one before it.
+ * An attempt that comes after one that was lost finds the list, and goes on with what is left of it.
+ *
+ * The log of the step begins with what the list command printed. Lines follow in the order of what happened: each group
+ * that ended on any machine, where each test that failed or is slow runs again, and its result. It ends with the tests
+ * that did not simply pass. An attempt's log tells what happened since the one before it.
  */
 import type { Clock } from "../farm/clock.ts";
 import { durationText } from "../farm/duration-text.ts";
@@ -21,13 +23,14 @@ import { troubledTests } from "../store/pages-tests.ts";
 import { listed, takeLines } from "../store/test-lines.ts";
 import { storeTests, type TestCounts, testCounts } from "../store/test-run.ts";
 import { expectedTimes } from "../store/test-times.ts";
+import { takenBack } from "./broken-off.ts";
 import { folderOf } from "./command.ts";
 import { outOfTimeText, timeLeft, withinBuild } from "./command-limits.ts";
 import { isAlone, listTests } from "./test-list.ts";
 import { type TestsDeps, type TestsJob, workOff } from "./work-tests.ts";
 
 const REMOVE_LIMIT: Ms = minutes(10);
-/** Named in the log of the step; a page has them all. */
+/** How many tests that did not simply pass the log names. A page has them all. */
 const TROUBLED_NAMED = 100;
 
 export const TESTS_STEP = "tests";
@@ -35,28 +38,28 @@ export const TESTS_STEP = "tests";
 export interface TestsStep extends Omit<TestsJob, "role" | "tell" | "say"> {
   readonly log: OpenLog;
   readonly writer: LogWriter;
-  /** Of the list command. */
+  /** The name of the list command's run (command-run.ts). */
   readonly id: string;
-  /** What the step's log has already. */
+  /** What the log of the step has already. */
   readonly before: AsyncIterable<Buffer>;
-  /** Begins to keep the tree for helpers, beside the tests. */
+  /** Begins to keep the tree for helpers, while the tests run. */
   readonly keep: () => Keeping;
 }
 
 export interface Keeping {
-  /** Resolves when that has ended, with whether the tree is there now. Never rejects. */
+  /** Resolves when the keeping has ended, with whether the tree is there now. Never rejects. */
   readonly there: Promise<boolean>;
-  /** The tests have ended: it may take a moment more. Resolves when it has ended. */
+  /** Called when the tests have ended: the keeping may take a moment more. Resolves when it has ended. */
   readonly finish: () => Promise<void>;
 }
 
 export type TestsEnd = { readonly status: string } & (
   | { readonly settled: true; readonly counts: TestCounts }
-  /** Not a test failed, but what should have named them. */
+  /** The tests have no verdict: they could not be listed, or were stopped. */
   | { readonly settled: false }
 );
 
-/** Rejects when the machine, the log or `signal` ends first, and with `lease-lost` when somebody else has the build. */
+/** Rejects when the machine, the log or `signal` ends first, and with `lease-lost` if another driver has the build. */
 export async function runTests(deps: TestsDeps, step: TestsStep, signal: AbortSignal): Promise<TestsEnd> {
   const { clock, sql, bus, patiently } = deps;
   const { build, machine, writer, helpers } = step;
@@ -95,7 +98,7 @@ export async function runTests(deps: TestsDeps, step: TestsStep, signal: AbortSi
   }
 }
 
-/** What the recipe wants gone before the tree is kept: before anything else, so that tests find it alike wherever they run. */
+/** Removes what the recipe does not want in the kept tree. Done first, so that tests find the same on each machine. */
 async function removeUnneeded(clock: Clock, { recipe, machine, limit }: TestsStep, signal: AbortSignal): Promise<void> {
   const folders = (recipe.snapshot?.remove ?? []).map((dir) => folderOf(recipe.sourceDir, dir));
   if (folders.length === 0) return;
@@ -133,7 +136,7 @@ async function list(
   return undefined;
 }
 
-/** What turns have said since. */
+/** Writes to the log what turns have said since. */
 async function tell({ sql, patiently }: TestsDeps, { build, log, writer }: TestsStep): Promise<void> {
   if (writer.next === Number.MAX_SAFE_INTEGER) return; // it takes no more
   const lines = await patiently(() => takeLines(sql, build.id, log, writer.next));
@@ -154,8 +157,4 @@ async function summary(
   });
   const { total, failed, flaky } = counts;
   await say(`\n${lines.join("")}${total} tests: ${failed} failed, ${flaky} flaky\n`);
-}
-
-function takenBack(): FarmError {
-  return new FarmError("lease-lost", "the build was taken back");
 }
