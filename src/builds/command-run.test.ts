@@ -2,8 +2,9 @@ import { expect, test } from "vitest";
 import { FarmError } from "../farm/errors.ts";
 import { machineId, minutes, ms, seconds, sessionId } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
+import type { Execution } from "../machines/machine-session.ts";
 import { type CommandRun, runCommand } from "./command-run.ts";
-import type { BuildClient, BuildMachine, Command, Execution } from "./machine.ts";
+import type { BuildClient, BuildMachine, Command } from "./machine.ts";
 
 const never = new AbortController().signal;
 const COMMAND = { cmd: "make", args: [], dir: "src", env: [], path: [] };

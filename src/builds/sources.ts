@@ -17,9 +17,10 @@ import { durationText } from "../farm/duration-text.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
 import { type EpochMs, type Ms, minutes, ms } from "../farm/ids.ts";
 import { within } from "../farm/within.ts";
+import type { Unpacked } from "../machines/machine-session.ts";
 import { parseLsLine } from "../wire/buildlet-api/ls-line.ts";
 import { tarEnd, tarHeader, tarPadding } from "../wire/tar/tar-writer.ts";
-import type { BuildMachine, Unpacked } from "./machine.ts";
+import type { BuildMachine } from "./machine.ts";
 
 /** For a machine to list one folder. */
 const LIST_LIMIT: Ms = minutes(1);

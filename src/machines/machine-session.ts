@@ -1,10 +1,16 @@
 /**
  * What the rest of the farm sees of a connected machine: a session, and the calls that its buildlet answers.
  *
- * Every call rejects with a FarmError: `machine-gone` when the machine hung up, cut a call off or stopped answering (another may do),
- * `machine-broken` when it answered what the protocol does not allow or refused what it should do, `bad-request` when it
- * refused the request as such, `timed-out`, or the reason of the caller's signal. A call that is given up takes its
- * connection down with it, which stops a running command at the other end unless it is an execution (`endExecution` stops that).
+ * Every call rejects with a FarmError:
+ *
+ *   machine-gone     the machine hung up, cut the call off or stopped answering; another machine may do
+ *   machine-broken   the machine answered what the protocol does not allow, or refused what it should do
+ *   bad-request      the machine refused the request as such
+ *   timed-out        a limit of ours ran out
+ *   any other        the reason of the caller's signal
+ *
+ * A call that is given up takes its connection down with it. That stops a command which runs at the other end, unless
+ * it is an execution: only `endExecution` stops those.
  */
 import type { Duplex, Readable } from "node:stream";
 import type { MachineId, Ms, SessionId } from "../farm/ids.ts";
@@ -17,36 +23,41 @@ export interface ExecRequest {
   readonly dir?: string;
   /** `K=V`, later wins. */
   readonly env: readonly string[];
-  /** PATH elements, with `$PATH`, `$WORKDIR` and `$EMPTY`; none leaves PATH alone. */
+  /** PATH elements, with `$PATH`, `$WORKDIR` and `$EMPTY`; an empty list leaves PATH alone. */
   readonly path: readonly string[];
+  /** The command is not looked for in the work dir. */
   readonly system?: boolean;
   /** The output begins with a line that tells what is run. */
   readonly debug?: boolean;
-  /** What makes the command outlive its connection, on a machine that resumes (wire/buildlet-api). */
-  readonly execution?: {
-    readonly id: string;
-    /** Output before this byte is not sent. */
-    readonly from: number;
-    /** Told, before any output, how long the command has been running. */
-    readonly began?: (age: Ms, length: number) => void;
-  };
+  /** Only for a machine that resumes. */
+  readonly execution?: Execution;
+}
+
+/** What makes a command outlive its connection (wire/buildlet-api/execution.ts). */
+export interface Execution {
+  /** A machine that does not know it starts the command. One that knows it sends the rest of the output and the end. */
+  readonly id: string;
+  /** How many bytes of the output the caller has: the rest begins there. A number beyond the output asks for none. */
+  readonly from: number;
+  /** Called before any output: how long the command has been running, or ran, and how many bytes it has printed. */
+  readonly began?: (age: Ms, length: number) => void;
 }
 
 export interface ExecResult {
-  /** The trailer Process-State: `ok`, `exit status 2`, `signal: killed`, or why it could not be started. */
+  /** The trailer Process-State: `ok`, `exit status 2`, `signal: killed`, or why the command could not be started. */
   readonly state: string;
   readonly ok: boolean;
 }
 
 export interface Unpacked {
-  /** Symbolic links that our buildlet did not make. Undefined from the original, which makes none and does not count them. */
+  /** How many symbolic links our buildlet did not make. Undefined from the original, which makes none. */
   readonly skippedLinks: number | undefined;
 }
 
 export interface SnapshotBody {
   /** Must be read or destroyed. */
   readonly body: Readable;
-  /** False: the machine has packed everything. */
+  /** Whether the machine left out what `exclude` names; otherwise it has packed everything. */
   readonly excluded: boolean;
 }
 
@@ -58,36 +69,38 @@ export interface LsOptions {
   readonly digest?: boolean;
   /** Directories, relative to the listed one, that are neither listed nor entered. */
   readonly skip?: readonly string[];
-  /** What directories are called that are not either, wherever they are; the original leaves out only those in the listed one itself. */
+  /** Names of directories that are left out at any depth; by the original only in the listed directory itself. */
   readonly skipNames?: readonly string[];
-  /** Lines end in NUL, from our own agent; for `readLs`. */
+  /** Our own agent ends each line in NUL; for `readLs`. */
   readonly nul?: boolean;
 }
 
 export interface BuildletClient {
   /** The buildlet's protocol version. */
   status(signal?: AbortSignal): Promise<{ readonly version: number }>;
+  /** The work folder, absolute, in the machine's own spelling. */
   workDir(signal?: AbortSignal): Promise<string>;
-  /** Deletes files, and nothing else. */
+  /** Deletes files and folders. Commands that use them go on. */
   removeAll(paths: readonly string[], signal?: AbortSignal): Promise<void>;
-  /** Empties the machine for whoever has it next: our agent ends all that runs there, and the work dir is deleted. */
+  /** Deletes the work dir; our agent also ends all that runs on the machine. */
   cleanUp(signal?: AbortSignal): Promise<void>;
   /** Unpacks a tar.gz below `dir`; "" is the work dir. `body` is destroyed when the call fails. */
   writeTgz(dir: string, body: Readable, signal?: AbortSignal): Promise<Unpacked>;
   /** The machine itself fetches the archive. */
   writeTgzFromUrl(dir: string, url: string, signal?: AbortSignal): Promise<void>;
   writeFile(path: string, mode: number, body: Uint8Array | Readable, signal?: AbortSignal): Promise<void>;
-  /** A tar.gz of `dir` in several gzip members (node:zlib reads all). Errors when the machine breaks off; must be read or destroyed. */
-  readTgz(dir: string, signal?: AbortSignal): Promise<Readable>;
-  /** As `readTgz`, of these files of `dir` and nothing else, without those that are gone. From the original it is the whole folder. */
-  readFiles(dir: string, names: readonly string[], signal?: AbortSignal): Promise<Readable>;
   /**
-   * A tar.gz as from `readTgz`, of a folder in which something runs that must not wait for it. `exclude` are lines of a .gitignore.
+   * A tar.gz of `dir` in several gzip members; node:zlib reads all. The stream errors when the machine breaks off.
+   * It must be read or destroyed.
    */
+  readTgz(dir: string, signal?: AbortSignal): Promise<Readable>;
+  /** A tar.gz as from `readTgz`, of those of these files of `dir` that exist. The original sends the whole folder. */
+  readFiles(dir: string, names: readonly string[], signal?: AbortSignal): Promise<Readable>;
+  /** A tar.gz as from `readTgz`. Packing does not hold up what runs in `dir`. `exclude` are lines of a .gitignore. */
   readSnapshot(dir: string, exclude: readonly string[], signal?: AbortSignal): Promise<SnapshotBody>;
-  /** Lines as in wire/buildlet-api/ls-line.ts, without their LF. A folder that cannot be listed is `bad-request`. */
+  /** A line per entry, without LF (wire/buildlet-api/ls-line.ts). Throws `bad-request` if `dir` cannot be listed. */
   ls(dir: string, options: LsOptions, signal?: AbortSignal): Promise<string[]>;
-  /** The same as it comes, cut anywhere. Must be read or destroyed. */
+  /** The same listing as the machine sends it, in chunks cut anywhere. Must be read or destroyed. */
   readLs(dir: string, options: LsOptions, signal?: AbortSignal): Promise<Readable>;
   /** Output comes in order; the next piece waits until `onOutput` has resolved. */
   exec(
@@ -95,13 +108,13 @@ export interface BuildletClient {
     onOutput: (chunk: Buffer) => void | Promise<void>,
     signal?: AbortSignal,
   ): Promise<ExecResult>;
-  /** Kills an execution with all that it started, if it runs, and forgets it. Only for a machine that resumes. */
+  /** Kills an execution with all that it started, and forgets it. Only for a machine that resumes. */
   endExecution(id: string, signal?: AbortSignal): Promise<void>;
-  /** A connection for one shell (wire/buildlet-api/shell-line.ts); the caller's to end. Only our own agent has them. */
+  /** A connection for one shell (wire/buildlet-api/shell-line.ts); the caller must end it. Only for our own agent. */
   openShell(signal?: AbortSignal): Promise<Duplex>;
-  /** A connection to the machine's ssh server, which lets in whoever has this key; the caller's to end. */
+  /** A connection to the machine's ssh server, which accepts this key; the caller must end it. */
   connectSsh(user: string, authorizedKey: string, signal?: AbortSignal): Promise<Duplex>;
-  /** Ends the session at the machine's side. Never rejects: the answer, if any, does not matter. */
+  /** Asks the machine to end its session. Never rejects: the answer does not matter. */
   halt(): Promise<void>;
 }
 
@@ -110,9 +123,9 @@ export interface MachineSession {
   readonly machineId: MachineId;
   readonly hostType: string;
   readonly name: string;
-  /** `barnraiser` serves build after build; `original` is halted after one. */
+  /** A `barnraiser` agent serves build after build; an `original` one is halted after one. */
   readonly agent: "barnraiser" | "original";
-  /** Its commands can outlive their connections, and it comes back when it loses its own. */
+  /** Its commands can outlive their connections, and the machine comes back when it loses its session. */
   readonly resumes: boolean;
   readonly client: BuildletClient;
   /** Aborts once the machine is gone; the reason is a FarmError `machine-gone` in words for its owner. */
@@ -132,6 +145,6 @@ export interface SessionView {
   readonly address: string;
   readonly mode: "joining" | "idle" | "busy" | "leaving";
   readonly openedAt: number;
-  /** Since when it is in this mode. */
+  /** When it came into this mode. */
   readonly since: number;
 }

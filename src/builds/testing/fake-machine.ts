@@ -1,16 +1,21 @@
 /**
  * A machine in memory: the contract of a machine's client, with scripted commands.
  *
- * A script says what a command does: its output, then how it ends. `hang` never ends until aborted; `die` hangs up in the middle;
- * `garbage` answers what the protocol does not allow; `carrier` is cut off by the end of the coordinator that passed its connection on.
+ * A script says what a command does: its output, then how it ends.
+ *
+ *   hang      never ends until it is aborted
+ *   die       the machine hangs up in the middle
+ *   garbage   the machine answers what the protocol does not allow
+ *   carrier   the coordinator that passed the machine's connection on has ended
  */
 import { Readable } from "node:stream";
 import { gzipSync } from "node:zlib";
 import { FarmError } from "../../farm/errors.ts";
 import { type EpochMs, epochMs, type MachineId, type SessionId } from "../../farm/ids.ts";
+import type { LsOptions, SnapshotBody, Unpacked } from "../../machines/machine-session.ts";
 import { formatLsTime } from "../../wire/buildlet-api/ls-line.ts";
 import { tarEnd, tarHeader, tarPadding } from "../../wire/tar/tar-writer.ts";
-import type { BuildClient, BuildMachine, Command, CommandEnd, Listing, SnapshotBody, Unpacked } from "../machine.ts";
+import type { BuildClient, BuildMachine, Command, CommandEnd } from "../machine.ts";
 import type { FakeProcess } from "./fake-process.ts";
 
 export interface Script {
@@ -26,25 +31,27 @@ export interface FakeMachineOptions {
   readonly machineId: MachineId;
   readonly name: string;
   readonly agent?: "barnraiser" | "original";
-  /** What a command does, by its name; "ok" without output when it says nothing. */
+  /** What a command does; missing, or an empty script: it prints nothing and ends with "ok". */
   readonly script?: (command: Command) => Script;
-  /** Hangs up, or answers garbage, in the middle of these calls. */
+  /** It hangs up in the middle of this call. */
   readonly dieIn?: "removeall" | "writetgz" | "write";
+  /** It answers this call with garbage. */
   readonly garbageIn?: "removeall" | "writetgz" | "write";
-  /** Takes what it is given, and never answers these calls. */
+  /** It takes what this call brings, and never answers. */
   readonly hangIn?: "removeall" | "writetgz";
-  /** Its tree packed, when it is asked for a snapshot; a small one when it says nothing. */
+  /** What it sends when it is asked for a snapshot; missing: a small body. */
   readonly snapshot?: (exclude: readonly string[], signal: AbortSignal | undefined) => SnapshotBody;
-  /** What it lists and packs of the files that are asked for, when it is not what is there. */
+  /** What it lists; undefined: the files that are there. */
   readonly ls?: (dir: string) => Promise<string[]> | undefined;
+  /** What it packs; undefined: those of the named files that are there. */
   readonly readFiles?: (names: readonly string[]) => Promise<Readable> | undefined;
-  /** The agent process behind it, when its commands outlive connections; `script` is not asked then. */
+  /** The agent process whose commands outlive connections; `script` is not asked then. */
   readonly process?: FakeProcess;
-  /** What it takes for the time; its files are of then. */
+  /** The time that its clock shows: all its files were changed then. */
   readonly now?: EpochMs;
   /** Files that are there when it connects, by path. */
   readonly leaves?: Readonly<Record<string, Buffer>>;
-  /** What it says about the links of a tarball. */
+  /** How many links of a tarball it says that it did not make. */
   readonly skippedLinks?: number;
 }
 
@@ -60,11 +67,11 @@ export class FakeMachine implements BuildMachine {
   readonly commands: Command[] = [];
   /** Folder -> the last archive that was written there, as far as it came. */
   readonly archives = new Map<string, Buffer>();
-  /** What was written to it, and what its scripts leave behind: path -> content. Emptied by removeall of the work folder. */
+  /** Path -> content: what was written to it, and what scripts leave behind. Removing the work folder empties it. */
   readonly files: Map<string, Buffer>;
-  /** Lines of all listings. */
+  /** How many lines all listings had together. */
   listed = 0;
-  /** Bytes of tarballs received. */
+  /** How many bytes of tarballs it has received. */
   received = 0;
   readonly #gone = new AbortController();
   readonly #options: FakeMachineOptions;
@@ -79,7 +86,7 @@ export class FakeMachine implements BuildMachine {
     this.files = new Map(Object.entries(options.leaves ?? {}));
     this.client = {
       workDir: async () => "/build",
-      writeFile: async (path, _mode, body) => {
+      writeFile: async (path, _mode, body: Uint8Array) => {
         this.calls.push(`write ${path}`);
         this.#trouble("write");
         this.files.set(path, Buffer.from(body));
@@ -97,7 +104,7 @@ export class FakeMachine implements BuildMachine {
       },
       writeTgz: (dir, body, signal) => this.#writeTgz(dir, body, signal),
       writeTgzFromUrl: async (dir, url) => void this.calls.push(`writetgz ${dir} ${url}`),
-      exec: (command, onOutput, signal) => this.#exec(command, onOutput, signal),
+      exec: (command: Command, onOutput, signal) => this.#exec(command, onOutput, signal),
       readSnapshot: async (_, exclude, signal) =>
         options.snapshot?.(exclude, signal) ?? { body: Readable.from([Buffer.from("the made tree")]), excluded: true },
       endExecution: async (id) => {
@@ -126,7 +133,10 @@ export class FakeMachine implements BuildMachine {
     signal?.throwIfAborted();
   }
 
-  #ls(dir: string, { recursive, depth = recursive ? Number.POSITIVE_INFINITY : 1, skipNames = [] }: Listing): string[] {
+  #ls(
+    dir: string,
+    { recursive, depth = recursive ? Number.POSITIVE_INFINITY : 1, skipNames = [] }: LsOptions,
+  ): string[] {
     const modified = formatLsTime(this.#options.now ?? epochMs(0));
     const listed = this.#below(dir).filter(([name]) => {
       const parts = name.split("/");
@@ -156,7 +166,7 @@ export class FakeMachine implements BuildMachine {
     return Readable.from([gzipSync(Buffer.concat([...parts, tarEnd()]))]);
   }
 
-  /** Relative names. */
+  /** The files below `dir`, by their names relative to it. */
   #below(dir: string): [string, Buffer][] {
     return [...this.files].flatMap(([path, body]): [string, Buffer][] =>
       path.startsWith(`${dir}/`) ? [[path.slice(dir.length + 1), body]] : [],

@@ -6,8 +6,9 @@
 import { randomBytes } from "node:crypto";
 import { FarmError } from "../../farm/errors.ts";
 import { type Ms, ms } from "../../farm/ids.ts";
+import type { Execution } from "../../machines/machine-session.ts";
 import { systemClock } from "../../store/system-clock.ts";
-import type { Command, CommandEnd, Execution } from "../machine.ts";
+import type { Command, CommandEnd } from "../machine.ts";
 
 interface Run {
   readonly command: Command;
