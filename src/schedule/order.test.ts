@@ -3,7 +3,18 @@ import { expect, test } from "vitest";
 import type { Provenance, Trust } from "../farm/build.ts";
 import { type EpochMs, epochMs, machineId, minutes, ms, plus } from "../farm/ids.ts";
 import type { LeaseClass, LeaseKind } from "../farm/lease.ts";
-import { bandOf, line, mayTake, next, rankOf, type Share, starvesAt, type Taker, type Waiting } from "./order.ts";
+import {
+  bandOf,
+  FLOWS_COMPARED,
+  line,
+  mayTake,
+  next,
+  rankOf,
+  type Share,
+  starvesAt,
+  type Taker,
+  type Waiting,
+} from "./order.ts";
 
 const NOON = epochMs(Date.UTC(2026, 10, 23, 12));
 const NEVER_STARVES = plus(NOON, minutes(1e6));
@@ -117,6 +128,14 @@ test("a repository that pushes a hundred builds leaves every second machine to t
     lease(201, { flow: "small", repo: "small" }),
   ];
   expect(line(queue, [], NOON, 6).map(({ flow }) => flow)).toEqual(["big", "small", "big", "small", "big", "big"]);
+});
+
+test("however many lanes want what a machine is not trusted with, it finds the one that stands behind them", () => {
+  const crowd = Array.from({ length: FLOWS_COMPARED + 1 }, (_, i) =>
+    lease(i, { class: "try", provenance: "reviewed", flow: `crowd ${i}` }),
+  );
+  const behind = lease(1000, { class: "try", flow: "will" });
+  expect(next([...crowd, behind], [], { ...taker, trust: "community" }, NOON)).toBe(behind);
 });
 
 test("one machine alternates between flows though nothing is held when it asks, and between the repositories of one person", () => {

@@ -39,8 +39,8 @@ export const STARVES_AFTER: Readonly<Record<LeaseClass, Ms>> = {
 };
 
 /**
- * How many flows of a band are compared, by name. This bounds the claim. The others come when one of these has nothing
- * left, or when they starve.
+ * How many flows of a band are compared, by name, of those that the machine is trusted with. This bounds the claim. The
+ * others come when one of these has nothing left, or when they starve.
  */
 export const FLOWS_COMPARED = 100;
 
@@ -98,11 +98,15 @@ export function bandOf(lease: Pick<Waiting, "kind" | "class" | "release">): numb
 }
 
 export function mayTake(taker: Taker, lease: Waiting, now: EpochMs): boolean {
-  if (taker.drained) return false;
-  const trusted = lease.class === "gomote" ? taker.gomoteLent : taker.trust === "team";
-  if (!trusted && lease.provenance !== "submitted") return false;
+  if (taker.drained || !mayRun(taker, lease)) return false;
   if (lease.onlyMachine === null ? taker.setAside : lease.onlyMachine !== taker.machineId) return false;
   return lease.avoidUntil === null || lease.avoidUntil <= now || !lease.avoid.includes(taker.machineId);
+}
+
+/** Whether the machine is trusted with the code of the lease. */
+function mayRun(taker: Taker, lease: Waiting): boolean {
+  const trusted = lease.class === "gomote" ? taker.gomoteLent : taker.trust === "team";
+  return trusted || lease.provenance === "submitted";
 }
 
 /** The lease that `taker` takes at `now` from one queue. Undefined when there is none for it. */
@@ -119,7 +123,7 @@ export function next(
   if (starving) return starving;
   const may = new Set(free);
   const counted = new Shares(shares);
-  for (const lanes of bandsOf(queue)) {
+  for (const lanes of bandsOf(queue.filter((lease) => mayRun(taker, lease)))) {
     for (const lane of turns(lanes, counted)) {
       const lease = lane.leases.find((each) => may.has(each));
       if (lease) return lease;

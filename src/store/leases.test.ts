@@ -4,7 +4,7 @@ import type { Provenance, Trust } from "../farm/build.ts";
 import { type EpochMs, epochMs, leaseId, machineId, minutes, ms, plus, seconds } from "../farm/ids.ts";
 import { LEASE_CLASSES, type LeaseClass, type LeaseKind } from "../farm/lease.ts";
 import { MAX_ASKING } from "../schedule/claims.ts";
-import { bandOf, mayTake, next, rankOf, type Share, type Waiting } from "../schedule/order.ts";
+import { bandOf, FLOWS_COMPARED, mayTake, next, rankOf, type Share, type Waiting } from "../schedule/order.ts";
 import { coordinatorEnded } from "./coordinators.ts";
 import { CLAIM, claimLease, endLease } from "./leases.ts";
 import { leftLeases, parkLease } from "./parked-leases.ts";
@@ -319,6 +319,20 @@ test("claimLease() looks soon again at what somebody had locked, and may let go 
   expect(await take(sql, machine, NOON)).toBe(lease.id);
 });
 
+/** One lease of each of so many flows that all of one band are not compared. Their names come before all others. */
+function crowd(of: Pick<Waiting, "class" | "provenance">): Wanted[] {
+  return Array.from({ length: FLOWS_COMPARED + 1 }, (_, i) => ({ ...of, flow: `*crowd ${i}`, repo: "app" }));
+}
+
+test("claimLease() finds what stands behind however many lanes of its band that the machine is not trusted with", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const machine = await oneMachine(sql, "community");
+  for (const each of crowd({ class: "try", provenance: "reviewed" })) await want(sql, each);
+  const behind = await want(sql, { class: "try", flow: "will", repo: "app" });
+  expect(await take(sql, machine)).toBe(behind.id);
+});
+
 const arbitraryLease = fc.record({
   kind: fc.constantFrom<LeaseKind>("build", "build", "helper"),
   class: fc.constantFrom<LeaseClass>("gomote", "try", "post-submit", "background"),
@@ -331,6 +345,11 @@ const arbitraryLease = fc.record({
   avoids: fc.subarray([0, 1, 2]),
   avoidFor: fc.option(fc.integer({ min: -2, max: 2 })),
   only: fc.option(fc.nat(2), { freq: 6 }),
+});
+
+const arbitraryCrowd = fc.record({
+  class: fc.constantFrom<LeaseClass>("gomote", "try"),
+  provenance: fc.constantFrom<Provenance>("submitted", "unreviewed"),
 });
 
 /** Keeps by hand the counts that the claim decides turns by. */
@@ -359,11 +378,12 @@ test("claimLease() takes what next() takes, on random farms, and never two machi
   await fc.assert(
     fc.asyncProperty(
       fc.array(arbitraryLease, { maxLength: 14 }),
+      fc.option(arbitraryCrowd, { freq: 4 }),
       fc.constantFrom<Trust>("team", "community"),
       fc.array(fc.boolean(), { minLength: 15, maxLength: 15 }),
       fc.boolean(),
       fc.boolean(),
-      async (leases, trust, givesBack, setAside, gomoteLent) => {
+      async (leases, crowded, trust, givesBack, setAside, gomoteLent) => {
         const queue = `q${round++}`;
         await addHostType(sql, queue, trust, gomoteLent);
         const machines: TestMachine[] = [];
@@ -379,6 +399,7 @@ test("claimLease() takes what next() takes, on random farms, and never two machi
           const starvesAt = plus(NOON, minutes(starves));
           model.push(await want(sql, { ...lease, queue, avoid, avoidUntil, onlyMachine, starvesAt }));
         }
+        for (const each of crowded ? crowd(crowded) : []) model.push(await want(sql, { ...each, queue }));
         const turns = new Turns();
         const held = new Map<TestMachine, Waiting>();
         for (let turn = 0; turn < leases.length + 1; turn++) {

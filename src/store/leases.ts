@@ -104,10 +104,13 @@ const WHO = `
     join coordinator c on c.id = s.coordinator_id
   where s.id = $1 and t.drained_at is null`;
 
-/** Trust. The first comparison decides where the index scans begin; the indexes hold all its columns. */
-const TRUSTED = `
-  submitted >= who.submitted_all
-  and submitted >= case when band < ${BEHIND_PEOPLE} then who.submitted_gomote else who.submitted_only end`;
+/** Trust, for a lease of `band`. The indexes hold `submitted`, so that scans of a known band compare it there. */
+function trusted(band: string): string {
+  return `submitted >= case when ${band} < ${BEHIND_PEOPLE} then who.submitted_gomote else who.submitted_only end`;
+}
+
+/** Trust, for a lease of any band. The first comparison is the part of it that an index scan can make. */
+const TRUSTED = `submitted >= who.submitted_all and ${trusted("band")}`;
 
 /** A lease that need not stay away from this machine. */
 const NOT_AVOIDED = "(avoid_until is null or avoid_until <= $2 or who.machine_id <> all (avoid))";
@@ -139,17 +142,20 @@ const STARVING = `
   ) l where who.may and who.well and not exists (select from bound) and not exists (select from people)`;
 
 /**
- * The lanes (repositories of flows) that want something of `band.band`, found by jumping from one to the next in the
- * index.
+ * The lanes (repositories of flows) that want something of `band.band` which the machine is trusted with, found by
+ * jumping from one to the next in the index. Others are not compared, since they would cost time and take the places of
+ * those that can be served.
  */
 const LANES = `
   with recursive lane as (
-    (select flow, repo from lease where queue = who.queue and band = band.band and state = 'wanted' and only_machine is null
+    (select flow, repo from lease
+     where queue = who.queue and band = band.band and state = 'wanted' and only_machine is null and ${trusted("band.band")}
      order by flow, repo limit 1)
     union all
     select after.* from lane cross join lateral (
       select flow, repo from lease
       where queue = who.queue and band = band.band and (flow, repo) > (lane.flow, lane.repo) and state = 'wanted' and only_machine is null
+        and ${trusted("band.band")}
       order by flow, repo limit 1
     ) after
   )
@@ -172,7 +178,7 @@ const TURNS = `
     left join lateral (
       select rank, id from lease
       where lane.several and queue = who.queue and band = band.band and flow = lane.flow and repo = lane.repo and state = 'wanted'
-        and only_machine is null
+        and only_machine is null and ${trusted("band.band")}
       order by rank, id limit 1
     ) head on true
   order by held.by_flow, max(served.held_at) over (partition by lane.flow) nulls first, held.by_lane, served.held_at nulls first,
@@ -191,7 +197,8 @@ const BEST = `
     )
     select first.id from band cross join lateral (${TURNS}) turn cross join lateral (
       select id from lease
-      where queue = who.queue and band = band.band and flow = turn.flow and repo = turn.repo and only_machine is null and ${FOR_ME}
+      where queue = who.queue and band = band.band and flow = turn.flow and repo = turn.repo and state = 'wanted' and only_machine is null
+        and ${trusted("band.band")} and ${NOT_AVOIDED}
       order by rank, id limit 1 for update skip locked
     ) first limit 1
   ) l where who.may and who.well and not exists (select from bound) and not exists (select from people) and not exists (select from starving)`;
