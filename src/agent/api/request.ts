@@ -1,13 +1,20 @@
 /** The parts of a request as the API's handlers want them. */
-import type { IncomingMessage } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import { isRelPath } from "../../wire/buildlet-api/rel-path.ts";
 import { ApiError } from "./api-error.ts";
 
-/** Forms are commands and lists of paths; what is larger is no form. */
+/** The largest form. Forms are commands and lists of paths. */
 const FORM_LIMIT = 10 * 1024 * 1024;
 
 export interface Target {
   readonly path: string;
+  readonly query: URLSearchParams;
+}
+
+/** One request of a client: what its handler reads, and where it writes the answer. */
+export interface Call {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
   readonly query: URLSearchParams;
 }
 
