@@ -1,16 +1,19 @@
 /**
  * Pages of machines that people borrow, and their buttons.
  *
- *   /gomotes                        mine, and for operators everybody's      POST: type, borrows one
- *   /gomotes/NAME-OR-NUMBER         one
- *     /extend  /destroy             POST, by its borrower                    /end  POST, by whoever looks after its machine
- *     /commands/NUMBER              one of what was run, with all its words   /kill  POST, by whoever sees it
+ *   /gomotes                        the instances of the person who asks; an operator sees all
+ *                                   POST: type, borrows a machine
+ *   /gomotes/NAME-OR-NUMBER         one instance
+ *     /extend  /destroy             POST, by its borrower
+ *     /end                          POST, by its borrower, the owner of its machine, or an operator
+ *     /commands/NUMBER              one command, with all its words
+ *       /kill                       POST, by anybody who may see the command
  *     /files  /file  /download      its files: gomote-file-routes.ts
  *     /recordings/COMMAND.cast      what a shell printed, an asciicast
  *     /shell                        the shell itself: terminal-door.ts
- *   /b/ID/hold                      POST: the machine of a build that failed becomes an instance of whoever asks
+ *   /b/ID/hold                      POST: the machine of a failed build becomes an instance of the person who asks
  *
- * Who may what: gomote/access.ts.
+ * gomote/access.ts decides who may do what.
  */
 import { promisify } from "node:util";
 import { gunzip } from "node:zlib";
@@ -44,7 +47,7 @@ export function gomoteRoutes(deps: GomoteRoutesDeps, pages: Pages): Hono<Env> {
   const { identities } = pages;
   const routes = new Hono<Env>();
 
-  /** The instance that an address means, if whoever asks sees it. */
+  /** The instance that the address names, and what `who` may do with it. Throws FarmError when `who` may not see it. */
   const seen = async (c: Ctx, { who }: Pick<Identity, "who">): Promise<[InstanceRow, Rights]> => {
     const text = c.req.param("id") ?? "";
     const instance = await pages.load(instanceAt(sql, text));
@@ -52,9 +55,6 @@ export function gomoteRoutes(deps: GomoteRoutesDeps, pages: Pages): Hono<Env> {
       throw new FarmError("not-found", `There is no instance ${JSON.stringify(text.slice(0, 200))}, and was none.`);
     return [instance, rightsOrRefusal(who, instance, hostOf(config(), instance.hostType))];
   };
-
-  const done = (c: Ctx, message: string, to: string): Response | Promise<Response> =>
-    wantsJson(c) ? json(c, 200, { message }) : c.redirect(to, 303);
 
   routes.get("/gomotes", async (c) => {
     const { who } = await identities.of(c);
@@ -69,21 +69,7 @@ export function gomoteRoutes(deps: GomoteRoutesDeps, pages: Pages): Hono<Env> {
     return done(c, `an instance of ${type} is asked for`, "/gomotes");
   });
 
-  routes.post("/b/:id/hold", async (c) => {
-    const { person } = await personOf(identities, c);
-    const id = positive(c.req.param("id"));
-    const [facts, asked] =
-      id === undefined ? [] : await pages.load(Promise.all([buildFacts(sql, id), recipeOf(sql, id)]));
-    if (id === undefined || !facts || !asked)
-      throw new FarmError("not-found", `There is no build ${c.req.param("id")}.`);
-    if (facts.outcome !== "failure")
-      throw new FarmError("conflict", `Build ${id} has not failed: only the machine of one that has is kept here.`);
-    const { builder, hostType } = asked.recipe;
-    let name = "";
-    for await (const news of lending.holds.hold(person, { id: buildId(id), builder, hostType }, c.req.raw.signal))
-      if ("instance" in news) ({ name } = news.instance);
-    return done(c, `the machine of build ${id} is ${name}`, `/b/${id}#machine`);
-  });
+  routes.post("/b/:id/hold", (c) => keepMachine(c, deps, pages));
 
   routes.get("/gomotes/:id", async (c) => {
     const [instance, rights] = await seen(c, await identities.of(c));
@@ -114,9 +100,7 @@ export function gomoteRoutes(deps: GomoteRoutesDeps, pages: Pages): Hono<Env> {
     const [{ id, name, state }, { as }] = await seen(c, actor);
     if (state === "ended") throw new FarmError("conflict", `${name} has ended already.`);
     const note = (await formOf(c))("note").slice(0, NOTE_LIMIT);
-    const by = as === "borrower" ? "its owner ended it" : `the ${as} ended it`.replace("the operator", "an operator");
-    const reason = note === "" ? by : `${by}: ${note}`;
-    await lending.instances.end({ id, who: nameOf(actor.who), action: "end", reason });
+    await instances.end({ id, who: nameOf(actor.who), action: "end", reason: endReason(as, note) });
     return done(c, `${name} is ended`, `/gomotes/${id}`);
   });
 
@@ -152,4 +136,30 @@ export function gomoteRoutes(deps: GomoteRoutesDeps, pages: Pages): Hono<Env> {
 
   routes.route("/", gomoteFileRoutes(deps, pages));
   return routes;
+}
+
+/** Makes the machine of a failed build an instance of the person who asks. */
+async function keepMachine(c: Ctx, { sql, lending }: GomoteRoutesDeps, pages: Pages): Promise<Response> {
+  const { person } = await personOf(pages.identities, c);
+  const id = positive(c.req.param("id"));
+  const [facts, asked] =
+    id === undefined ? [] : await pages.load(Promise.all([buildFacts(sql, id), recipeOf(sql, id)]));
+  if (id === undefined || !facts || !asked) throw new FarmError("not-found", `There is no build ${c.req.param("id")}.`);
+  if (facts.outcome !== "failure")
+    throw new FarmError("conflict", `Build ${id} has not failed: only the machine of one that has is kept here.`);
+  const { builder, hostType } = asked.recipe;
+  let name = "";
+  for await (const news of lending.holds.hold(person, { id: buildId(id), builder, hostType }, c.req.raw.signal))
+    if ("instance" in news) ({ name } = news.instance);
+  return done(c, `the machine of build ${id} is ${name}`, `/b/${id}#machine`);
+}
+
+function done(c: Ctx, message: string, to: string): Response | Promise<Response> {
+  return wantsJson(c) ? json(c, 200, { message }) : c.redirect(to, 303);
+}
+
+/** Why an instance ended, as its page says it. `note` is the text of whoever ended it, or "". */
+function endReason(as: Rights["as"], note: string): string {
+  const by = as === "borrower" ? "its owner ended it" : `the ${as} ended it`.replace("the operator", "an operator");
+  return note === "" ? by : `${by}: ${note}`;
 }
