@@ -196,11 +196,11 @@ async function stored(
   lease: Lease,
   begun: Begun,
   machine: BuildMachine,
-  { outcome, reason, sealed, step, machineFine, ownRestart }: Finished,
+  { outcome, reason, sealed, step, machineFine, uncharged }: Finished,
 ): Promise<boolean> {
   const { sql, bus, clock, patiently } = deps;
   if (outcome === "infra_failure") {
-    const counts = !ownRestart;
+    const counts = !uncharged;
     const machineFault = counts && !machineFine;
     return await giveUp(deps, lease, begun, machine, { reason: reason ?? "", counts, machineFault, end: sealed?.end });
   }

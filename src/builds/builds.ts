@@ -10,8 +10,8 @@
  * The database decides. Every write requires that the attempt is still open there, and under the same epoch of its
  * lease. So nothing is counted twice, whatever this process still believes.
  *
- * An infra failure is tried again INFRA_RETRIES times, elsewhere first. An attempt that the farm's own restart ended is
- * not charged, up to MAX_ATTEMPTS in all.
+ * An infra failure is tried again INFRA_RETRIES times, elsewhere first. An attempt is not charged if the farm's own
+ * restart ended it, or its machine was unfit for more tests. A build has MAX_ATTEMPTS in all.
  *
  * While the database is away a command goes on. Its log fills its buffers, and then holds the machine back. The end is
  * written when the database is there again.

@@ -58,8 +58,8 @@ export interface Finished {
   readonly settled?: true;
   /** The machine may be used again after it was cleaned. */
   readonly machineFine: boolean;
-  /** A restart of ours ended the attempt, which is not charged to the budget of tries. */
-  readonly ownRestart?: true;
+  /** The budget of tries is not charged: a restart of ours ended the attempt, or its machine was unfit for more tests. */
+  readonly uncharged?: true;
 }
 
 /** The attempt is not over: its machine may come back with what it runs. */
@@ -160,12 +160,20 @@ async function sourceInTime(
 }
 
 async function runTestsStep({ deps, signal }: Driving, at: UnderWay): Promise<Finished> {
-  const end = await deps.tests(at, signal);
+  const tests = await deps.tests(at, signal);
   const sealed = await at.writer.seal();
-  const step = { number: at.number, name: TESTS_STEP, status: end.status };
-  const outcome = end.settled && end.counts.failed === 0 ? "success" : "failure";
-  const reason = end.settled ? null : end.status;
-  return { outcome, step, reason, sealed, machineFine: true, ...(end.settled && { settled: true }) };
+  const { status } = tests;
+  const step = { number: at.number, name: TESTS_STEP, status };
+  switch (tests.end) {
+    case "settled": {
+      const outcome = tests.counts.failed === 0 ? "success" : "failure";
+      return { outcome, step, reason: null, sealed, machineFine: true, settled: true };
+    }
+    case "failed":
+      return { outcome: "failure", step, reason: status, sealed, machineFine: true };
+    case "unfit":
+      return { outcome: "infra_failure", step, reason: status, sealed, machineFine: false, uncharged: true };
+  }
 }
 
 /** Runs the step, or goes on with it where its command was started before. */
@@ -217,7 +225,7 @@ async function infraFailure(
     reason,
     sealed,
     machineFine: isMachineFine(machine, signal, error),
-    ...(isOwnRestart(signal, error) && { ownRestart: true }),
+    ...(isOwnRestart(signal, error) && { uncharged: true }),
   };
 }
 

@@ -9,7 +9,7 @@ import { freshDatabase, type TestDatabase } from "../store/testing/database.ts";
 import { addHostType } from "../store/testing/farm.ts";
 import type { FakeMachine, Script } from "./testing/fake-machine.ts";
 import { TestFarm, type TestFarmOptions } from "./testing/farm.ts";
-import { endedBuild, type PlanTests, planTests, runScript, SOON, testsOf, testsSpec, trees } from "./testing/tests.ts";
+import { endedBuild, planTests, runScript, SOON, testsOf, testsSpec, trees } from "./testing/tests.ts";
 
 const NAMES = Array.from("abcdefghijkl");
 /** A group of two tests is slow after a quarter of a second. */
@@ -48,8 +48,7 @@ async function withBad(
   farm: TestFarm,
   bad: "main" | "helper",
   what: Script,
-  over: Parameters<typeof testsSpec>[1] = {},
-  plan?: PlanTests,
+  agent: FakeMachine["agent"] = "barnraiser",
 ) {
   const meet = meeting();
   const script = (name: string) => {
@@ -60,10 +59,10 @@ async function withBad(
       return { started: meet, ...(name === bad && what) };
     });
   };
-  const main = await farm.connect("linux", "main", { script: script("main") });
-  const id = await planTests(farm.database, testsSpec(NAMES, { ...QUICK, ...over }), plan);
+  const main = await farm.connect("linux", "main", { script: script("main"), agent });
+  const id = await planTests(farm.database, testsSpec(NAMES, QUICK));
   await running(main);
-  await farm.connect("linux", "helper", { script: script("helper") });
+  await farm.connect("linux", "helper", { script: script("helper"), agent });
   return id;
 }
 
@@ -71,12 +70,17 @@ const outcomes = async (farm: TestFarm, id: Parameters<typeof testsOf>[1]) =>
   new Map((await testsOf(farm.database, id)).map(({ name, outcome }) => [name, outcome]));
 const passed = new Map(NAMES.map((name) => [name, "success"]));
 
-test.each(["main", "helper"] as const)(
-  "%s hangs, or is slower by 100: what it runs is run once more on the other machine, and the build ends without it",
-  async (bad) => {
+test.each([
+  ["main", "barnraiser"],
+  ["helper", "barnraiser"],
+  ["main", "original"],
+  ["helper", "original"],
+] as const)(
+  "%s (%s) hangs, or is slower by 100: what it runs is run once more on the other machine, and the build ends without it",
+  async (bad, agent) => {
     await using database = await freshDatabase();
     await using farm = await opened(database);
-    const id = await withBad(farm, bad, { ends: "hang" });
+    const id = await withBad(farm, bad, { ends: "hang" }, agent);
     expect(await endedBuild(database, id)).toMatchObject({ outcome: "success", flaky_tests: 0 });
     expect(await outcomes(farm, id)).toEqual(passed);
     const other = bad === "main" ? "helper" : "main";
@@ -286,66 +290,74 @@ test("a group that prints nothing for the builder's silence limit is stopped, an
   await vi.waitFor(async () => expect(await stepLog(farm)).toContain(line)); // the last lines come after the verdict
 });
 
-test("a build that has used up its time begins no more tests and fails", async () => {
-  await using database = await freshDatabase();
-  const clock = new FakeClock();
-  await using farm = await opened(database, { clock });
-  const hang = runScript((names) => (names.includes("c") ? { ends: "hang" } : {}));
-  const machine = await farm.connect("linux", "m", { script: hang });
+const AGENTS = ["barnraiser", "original"] as const;
 
-  const id = await planTests(database, testsSpec(["a", "b", "c", "d"], { groupTargetMs: 100 }), {
-    limits: { buildMs: 700 },
-    now: clock.now(),
-  });
-  await vi.waitFor(() => expect(machine.commands.at(-1)?.args).toEqual(["c"]), { timeout: 5000 });
-  await clock.advance(ms(699));
-  const [begun] = await database.sql.query("select state from build where id = $1", [id]);
-  expect(begun).toEqual({ state: "running" });
-  await clock.advance(ms(1));
-  const reason = "timed out: its build has 700 ms; not ended: c";
-  expect(await endedBuild(database, id)).toMatchObject({ outcome: "failure", reason, failed_step: "tests" });
-  expect(machine.commands.at(-1)?.args).toEqual(["c"]);
-  await vi.waitFor(async () => {
-    await clock.advance(FLUSH_AFTER);
-    expect(await stepLog(farm)).toMatch(
-      /m: c: timed out: its build has 700 ms after .*\nfailed: c on m, for good\n\nbarnraiser: the tests were stopped/,
+test.each(AGENTS)(
+  "a build that has used up its time begins no more tests and fails, on any machine (%s)",
+  async (agent) => {
+    await using database = await freshDatabase();
+    const clock = new FakeClock();
+    await using farm = await opened(database, { clock });
+    const hang = runScript((names) => (names.includes("c") ? { ends: "hang" } : {}));
+    const machine = await farm.connect("linux", "m", { script: hang, agent });
+
+    const id = await planTests(database, testsSpec(["a", "b", "c", "d"], { groupTargetMs: 100 }), {
+      limits: { buildMs: 700 },
+      now: clock.now(),
+    });
+    await vi.waitFor(() => expect(machine.commands.at(-1)?.args).toEqual(["c"]), { timeout: 5000 });
+    await clock.advance(ms(699));
+    const [begun] = await database.sql.query("select state from build where id = $1", [id]);
+    expect(begun).toEqual({ state: "running" });
+    await clock.advance(ms(1));
+    const reason = "timed out: its build has 700 ms; not ended: c";
+    expect(await endedBuild(database, id)).toMatchObject({ outcome: "failure", reason, failed_step: "tests" });
+    expect(machine.commands.at(-1)?.args).toEqual(["c"]);
+    await vi.waitFor(async () => {
+      await clock.advance(FLUSH_AFTER);
+      expect(await stepLog(farm)).toMatch(
+        /m: c: timed out: its build has 700 ms after .*\nfailed: c on m, for good\n\nbarnraiser: the tests were stopped/,
+      );
+    });
+    expect(await database.sql.query("select from lease where state <> 'ended'")).toEqual([]);
+  },
+);
+
+test.each(AGENTS)(
+  "a build that has used up its time names what had not ended, on every machine (%s), though none of it is known to hang",
+  async (agent) => {
+    await using database = await freshDatabase();
+    const clock = new FakeClock();
+    await using farm = await opened(database, { clock, snapshots: trees() });
+    const script = runScript(() => ({ ends: "hang" }));
+    const limit = seconds(50); // less than a command may take: one that begins with its build would reach both at once
+    for (const name of ["main", "helper"]) await farm.connect("linux", name, { script, agent });
+    const id = await planTests(database, testsSpec(NAMES, { helpers: 1, groupTargetMs: 6000 }), {
+      limits: { buildMs: limit },
+      now: clock.now(),
+    });
+    const groups = () => database.sql.query<{ tests: number[] }>("select tests from test_group order by id");
+    await vi.waitFor(
+      async () => {
+        await clock.advance(ms(10));
+        expect(await groups()).toHaveLength(2);
+      },
+      { timeout: 8000 },
     );
-  });
-  expect(await database.sql.query("select from lease where state <> 'ended'")).toEqual([]);
-});
-
-test("a build that has used up its time names what had not ended, on every machine, though none of it is known to hang", async () => {
-  await using database = await freshDatabase();
-  const clock = new FakeClock();
-  await using farm = await opened(database, { clock, snapshots: trees() });
-  const script = runScript(() => ({ ends: "hang" }));
-  const limit = seconds(50); // less than a command may take: one that begins with its build would reach both at once
-  for (const name of ["main", "helper"]) await farm.connect("linux", name, { script });
-  const id = await planTests(database, testsSpec(NAMES, { helpers: 1, groupTargetMs: 6000 }), {
-    limits: { buildMs: limit },
-    now: clock.now(),
-  });
-  const groups = () => database.sql.query<{ tests: number[] }>("select tests from test_group order by id");
-  await vi.waitFor(
-    async () => {
-      await clock.advance(ms(10));
-      expect(await groups()).toHaveLength(2);
-    },
-    { timeout: 8000 },
-  );
-  const begun = (await groups()).map(({ tests }) => tests);
-  expect(Math.max(...begun.map((tests) => tests.length))).toBeGreaterThan(1);
-  await clock.advance(limit);
-  const names = begun.flat().toSorted((a, b) => a - b);
-  const reason = `timed out: its build has ${durationText(limit)}; not ended: ${names.map((number) => NAMES[number - 1]).join(", ")}`;
-  expect(await endedBuild(database, id)).toMatchObject({ outcome: "failure", reason, failed_step: "tests" });
-  expect(await database.sql.query("select from test where state <> 'ended' or outcome <> 'skipped'")).toEqual([]);
-  await vi.waitFor(async () => {
-    await clock.advance(FLUSH_AFTER);
-    expect(farm.released).toHaveLength(2);
-  });
-  expect(await database.sql.query("select from lease where state <> 'ended'")).toEqual([]);
-});
+    const begun = (await groups()).map(({ tests }) => tests);
+    expect(Math.max(...begun.map((tests) => tests.length))).toBeGreaterThan(1);
+    await clock.advance(limit);
+    const names = begun.flat().toSorted((a, b) => a - b);
+    const reason = `timed out: its build has ${durationText(limit)}; not ended: ${names.map((number) => NAMES[number - 1]).join(", ")}`;
+    expect(await endedBuild(database, id)).toMatchObject({ outcome: "failure", reason, failed_step: "tests" });
+    expect(await database.sql.query("select from test where state <> 'ended' or outcome <> 'skipped'")).toEqual([]);
+    await vi.waitFor(async () => {
+      await clock.advance(FLUSH_AFTER);
+      expect(farm.released).toHaveLength(2);
+    });
+    expect(await database.sql.query("select from lease where state <> 'ended'")).toEqual([]);
+  },
+);
 
 test.each([
   [1, "success", "success"],

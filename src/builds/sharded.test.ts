@@ -4,7 +4,18 @@ import { freshDatabase, type TestDatabase } from "../store/testing/database.ts";
 import { addHostType } from "../store/testing/farm.ts";
 import type { Script } from "./testing/fake-machine.ts";
 import { TestFarm, type TestFarmOptions } from "./testing/farm.ts";
-import { endedBuild, marked, planTests, runScript, runsOf, SOON, testsOf, testsSpec, trees } from "./testing/tests.ts";
+import {
+  endedBuild,
+  marked,
+  planTests,
+  runScript,
+  runsOf,
+  SOON,
+  stepLogs,
+  testsOf,
+  testsSpec,
+  trees,
+} from "./testing/tests.ts";
 
 const QUICK = { policy: { elsewhereFirst: ms(50), pause: () => ms(1) }, elsewhereFirst: SOON };
 const NAMES = ["a", "b", "c", "d", "e"];
@@ -204,6 +215,39 @@ test.each(["barnraiser", "original"] as const)(
     expect(await text(farm, slow?.log_id ?? null)).toBe(
       'so far\n\nbarnraiser: test "slow" was stopped: timed out after 100 ms\n',
     );
+  },
+);
+
+test.each([
+  ["barnraiser", 1],
+  ["original", 5],
+] as const)(
+  "[coordinator 71] tests over their limit are the build's failure, however many, and on any machine (%s): it takes %d attempts, and nobody is charged for them",
+  async (agent, attempts) => {
+    await using database = await freshDatabase();
+    await using farm = await opened(database, QUICK);
+    const script = runScript((names) => (names.some((name) => name.startsWith("slow")) ? { ends: "hang" } : {}));
+    const run = { name: "run", command: ["run"], dir: "", env: [], path: [], timeLimitMs: 100 };
+    const names = ["slow1", "slow2", "slow3", "slow4", "quick1", "quick2"];
+    const id = await planTests(database, testsSpec(names, { run, groupTargetMs: 100 }));
+    for (let dialed = 1; dialed <= attempts; dialed++) {
+      await farm.connect("linux", "m1", { script, agent });
+      await vi.waitFor(() => expect(farm.released).toHaveLength(dialed), { timeout: 5000 });
+    }
+    const reason = "4 of 6 tests failed: slow1 and 3 more";
+    expect(await endedBuild(database, id)).toMatchObject({ outcome: "failure", reason });
+    const left = Array.from({ length: attempts - 1 }, () => ({ outcome: "infra_failure", counts: false }));
+    const tried = await database.sql.query(
+      "select outcome, counts from attempt where not machine_fault order by number",
+    );
+    expect(tried).toEqual([...left, { outcome: "failure", counts: true }]);
+    expect(farm.released.map(({ how }) => how)).toEqual([...left.map(() => "broken"), "clean"]);
+    expect(await database.sql.query("select from machine where set_aside_at is not null")).toEqual([]);
+    const logs = await stepLogs(farm, id);
+    const stopped =
+      "\nbarnraiser: a test was stopped on m1 and may still run there; what is left needs a fresh machine\n";
+    for (const log of logs.slice(0, -1)) expect(log.endsWith(stopped)).toBe(true);
+    expect(logs.at(-1)).toMatch(/\n6 tests: 4 failed, 0 flaky\n$/);
   },
 );
 

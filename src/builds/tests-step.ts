@@ -4,8 +4,10 @@
  *
  *   listing -command failed, no names-> failed, as any step that fails
  *   listing -names-> working -the last test ended-> settled: the verdict is in the database
+ *   working -the build has used up its time-> failed
+ *   working -tests are left that may not run on this machine any more-> unfit: the next attempt goes on with them
  *
- * An attempt that comes after one that was lost finds the list, and goes on with what is left of it.
+ * An attempt that comes after one that was lost or unfit finds the list, and goes on with what is left of it.
  *
  * The log of the step begins with what the list command printed. Lines follow in the order of what happened: each group
  * that ended on any machine, where each test that failed or is slow runs again, and its result. It ends with the tests
@@ -13,7 +15,6 @@
  */
 import type { Clock } from "../farm/clock.ts";
 import { durationText } from "../farm/duration-text.ts";
-import { FarmError } from "../farm/errors.ts";
 import { type Ms, minutes, ms } from "../farm/ids.ts";
 import type { LogWriter } from "../logs/writer.ts";
 import { helpersMayCome } from "../store/helper-leases.ts";
@@ -54,9 +55,9 @@ export interface Keeping {
 }
 
 export type TestsEnd = { readonly status: string } & (
-  | { readonly settled: true; readonly counts: TestCounts }
-  /** The tests have no verdict: they could not be listed, or were stopped. */
-  | { readonly settled: false }
+  | { readonly end: "settled"; readonly counts: TestCounts }
+  /** The tests have no verdict. `failed`: they could not be listed, or were stopped; `unfit`: others go on with them. */
+  | { readonly end: "failed" | "unfit" }
 );
 
 /** Rejects when the machine, the log or `signal` ends first, and with `lease-lost` if another driver has the build. */
@@ -67,7 +68,7 @@ export async function runTests(deps: TestsDeps, step: TestsStep, signal: AbortSi
   if ((await patiently(() => testCounts(sql, build.id))) === undefined) {
     await removeUnneeded(clock, step, signal);
     const fault = await list(deps, step, say, signal);
-    if (fault !== undefined) return { settled: false, status: fault };
+    if (fault !== undefined) return { end: "failed", status: fault };
   }
   const keeping = step.keep();
   const invited = keeping.there.then(async (there) => {
@@ -79,17 +80,19 @@ export async function runTests(deps: TestsDeps, step: TestsStep, signal: AbortSi
     const worked = await workOff(deps, { ...step, role: "main", tell: () => tell(deps, step), say }, signal);
     if (worked.why === "over") {
       await summary(deps, step, worked.counts, say);
-      return { settled: true, status: "ok", counts: worked.counts };
+      return { end: "settled", status: "ok", counts: worked.counts };
     }
     if (worked.why === "out-of-time") {
       const outOfTime = outOfTimeText(step.limit);
       const unended = await patiently(() => unendedTests(sql, build.id, outOfTime));
       const status = unended.length === 0 ? outOfTime : `${outOfTime}; not ended: ${listed(unended)}`;
       await say(`\nbarnraiser: the tests were stopped: ${status}\n`);
-      return { settled: false, status };
+      return { end: "failed", status };
     }
     if (worked.why === "unfit") {
-      throw new FarmError("machine-broken", `a test was stopped on ${machine.name}, which is not used again`);
+      const status = `a test was stopped on ${machine.name} and may still run there; what is left needs a fresh machine`;
+      await say(`\nbarnraiser: ${status}\n`);
+      return { end: "unfit", status };
     }
     throw takenBack();
   } finally {

@@ -6,7 +6,7 @@
  *   working -others ended the last test-> over   what runs here was slow, ran once more elsewhere, and is killed here
  *   waiting -a helper has had nothing for a while-> left   it is given back (idle-time.ts)
  *   working, waiting -the build has used up its time-> out-of-time   nothing more is begun here
- *   working -a group had to be stopped on an original agent-> unfit   nobody knows what still runs there
+ *   working -a group had to be stopped on an original agent, and tests are left-> unfit   what was stopped may still run
  *   working, waiting -the lease is not held any more-> lost
  *
  * All machines of a build do the same: the one that made the tree and the helpers, at whichever coordinator each is
@@ -84,7 +84,10 @@ export interface TestsJob {
 
 export type Worked =
   | { readonly why: "over"; readonly counts: TestCounts; readonly unattended: boolean }
-  /** `lost`: the lease is not held any more. `out-of-time`: the build has used up its time. */
+  /**
+   * `lost`: the lease is not held any more. `out-of-time`: the build has used up its time. `unfit`: tests are left, and
+   * this machine may run no more of them.
+   */
   | { readonly why: "left" | "lost" | "unfit" | "out-of-time" };
 
 /** The group that this machine runs next. `begun`: the machine had it before, so it may be running already. */
@@ -106,7 +109,6 @@ interface Work {
 /** Works until nothing is left for this machine. Rejects when the machine, the database or `signal` ends first. */
 export async function workOff(deps: TestsDeps, job: TestsJob, signal: AbortSignal): Promise<Worked> {
   const { clock, sql, patiently } = deps;
-  const original = job.machine.agent === "original"; // what was stopped on it may still run
   using news = new TestsNews(deps, job.build.id);
   const held = await patiently(() => heldGroup(sql, job.worker));
   let next: NextGroup | undefined = held && { group: held, begun: true };
@@ -116,9 +118,9 @@ export async function workOff(deps: TestsDeps, job: TestsJob, signal: AbortSigna
   const work = { deps, job, news, telling, idle, signal };
   for (;;) {
     const ran = next && (await runUnlessOver(work, next));
-    if (ran === "killed" && original) return { why: "unfit" };
     const ended = ran === "killed" ? undefined : ran;
-    const fit = !(ended?.stopped && original);
+    const stopped = ran === "killed" || ran?.stopped === true;
+    const fit = !stopped || job.machine.agent === "barnraiser"; // on an original, what was stopped may still run
     news.forget(); // before the turn: it may not see what others do meanwhile
     const late = timeLeft(clock, job.limit) === 0;
     const turn = await takeTurn(deps, job, ended, rulesOf(deps, job, fit, late));
@@ -126,6 +128,7 @@ export async function workOff(deps: TestsDeps, job: TestsJob, signal: AbortSigna
     if (turn.next !== "group") await telling.done();
     if (turn.next === "over") return { why: "over", counts: turn.counts, unattended: turn.unattended };
     if (turn.next === "lost") return { why: "lost" };
+    if (late) return { why: "out-of-time" };
     if (!fit) return { why: "unfit" };
     if (turn.next === "group") {
       idle.end();
@@ -133,7 +136,6 @@ export async function workOff(deps: TestsDeps, job: TestsJob, signal: AbortSigna
       continue;
     }
     next = undefined;
-    if (late) return { why: "out-of-time" };
     if ((await waitForNews(work, turn)) === "left") return { why: "left" };
   }
 }

@@ -263,7 +263,10 @@ export interface GiveUp {
   /** "driver": gives up only what is not parked. "recovery": gives up parked attempts too. */
   readonly by: "driver" | "recovery";
   readonly reason: string;
-  /** False: the farm's own restart ended the attempt, which is not charged to the retry budget. */
+  /**
+   * False: the attempt is not charged to the retry budget. The farm's own restart ended it, or its machine was unfit for
+   * more tests.
+   */
   readonly counts: boolean;
   /** The machine went away or broke in the middle of its work. */
   readonly machineFault: boolean;

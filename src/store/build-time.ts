@@ -6,9 +6,9 @@
  *   for the farm      step 0 of each attempt, and the whole of each lost attempt that is charged to the build.
  *                     When it is used up, the farm has failed the build.
  *
- * Not counted: waiting between attempts; waiting for a machine to come back, in vain or not; an attempt that the farm's
- * own restart ended. An attempt that its machine failed during step 0 is not counted either: one machine that hangs
- * must not end a build while there are others.
+ * Not counted: waiting between attempts; waiting for a machine to come back, in vain or not; an attempt that is not
+ * charged, because the farm's own restart ended it or its machine was unfit for more tests. An attempt that its machine
+ * failed during step 0 is not counted either: one machine that hangs must not end a build while there are others.
  */
 import type { Recipe } from "../farm/build.ts";
 import { type Ms, minutes, ms } from "../farm/ids.ts";
@@ -39,7 +39,7 @@ export function timeOf({ limits }: Recipe): Ms {
 export interface LostAttempt {
   /** How long the attempt took without the waits for its machine. The clocks that measured it may have been wrong. */
   readonly tookMs: number;
-  /** False: the farm's own restart ended the attempt. */
+  /** False: the farm's own restart ended the attempt, or its machine was unfit for more tests. */
   readonly counts: boolean;
   readonly machineFault: boolean;
   /** The attempt's step 0 had ended well. */
