@@ -18,10 +18,10 @@ import { utc } from "../notices/message.ts";
 import { recipientLabel } from "../notices/recipients.ts";
 import type { RepoStanding } from "../source/repo-watch.ts";
 import { livingCoordinators } from "../store/coordinators.ts";
-import { flappingMachines, hostTypeHealth } from "../store/machines.ts";
+import { flappingMachines, machinesConnectedTwice } from "../store/machines.ts";
 import { type DeadNotice, deadNotices } from "../store/notices.ts";
 import type { Sql } from "../store/sql.ts";
-import { type AsideMachine, machinesSetAside } from "../store/troubles.ts";
+import { type AsideMachine, expectedMachines, machinesSetAside } from "../store/troubles.ts";
 import type { CheckResult } from "../web/deps.ts";
 import { coordinatorCheck } from "./shared.ts";
 
@@ -30,7 +30,7 @@ const CHECK_EVERY: Ms = seconds(10);
 const SETTLE: Ms = ms(200);
 /** However much happens, a look costs the database something: with every build a machine becomes busy and idle again. */
 export const LOOK_PAUSE: Ms = seconds(2);
-/** Machines that were not seen for so long are forgotten by the checkers. */
+/** Messages that were given up are listed for so long. */
 const REMEMBERED: Ms = minutes(24 * 60);
 /** Undelivered messages that are listed. */
 const NOTICES = 20;
@@ -89,7 +89,8 @@ export class Health implements AsyncDisposable {
     const { sql, clock, repos, startedAt, log } = this.#deps;
     const now = clock.now();
     try {
-      const hosts = await hostTypeHealth(sql, plus(now, ms(-REMEMBERED)));
+      const hosts = await expectedMachines(sql);
+      const twice = await machinesConnectedTwice(sql);
       const flapping = await flappingMachines(sql, plus(now, ms(-FLAPPING_WITHIN)), FLAPPING_SESSIONS);
       return [
         { id: "database", title: "Database", lines: [] },
@@ -97,7 +98,7 @@ export class Health implements AsyncDisposable {
         setAside(await machinesSetAside(sql)),
         undelivered(await deadNotices(sql, plus(now, ms(-REMEMBERED)), NOTICES)),
         coordinatorCheck(await livingCoordinators(sql)),
-        ...machineChecks({ hosts, flapping, startedAt, now }),
+        ...machineChecks({ hosts, twice, flapping, startedAt, now }),
       ];
     } catch (error) {
       log.warn({ error: messageOf(error) }, "Could not look at the farm's health");

@@ -1,47 +1,41 @@
 import { expect, test } from "vitest";
 import { epochMs, minutes, ms, plus } from "../farm/ids.ts";
+import type { Expected } from "../store/troubles.ts";
 import { GRACE, machineChecks } from "./health.ts";
 
 const startedAt = epochMs(Date.UTC(2026, 10, 23, 12));
-const seen = { open: 1, lastSeenAt: startedAt, drained: false };
-const gone = { ...seen, open: 0 };
-const host = (
-  expect: number,
-  ...machines: { name: string; open: number; lastSeenAt: typeof startedAt; drained: boolean }[]
-) => ({
+const host = (expect: number, connected: number, ...away: string[]): Expected => ({
   hostType: "host-linux-riscv64-lent",
   expect,
-  drained: false,
-  machines,
+  connected,
+  away: away.map((name, id) => ({ id, name, since: startedAt, reason: null })),
 });
-const lines = (hosts: ReturnType<typeof host>[], after = minutes(10)) =>
-  machineChecks({ hosts, flapping: [], startedAt, now: plus(startedAt, after) }).flatMap((check) => check.lines);
+const lines = (hosts: Expected[], after = minutes(10)) =>
+  machineChecks({ hosts, twice: [], flapping: [], startedAt, now: plus(startedAt, after) }).flatMap(
+    (check) => check.lines,
+  );
 
 test("nothing is said of a farm whose machines are all there", () => {
-  expect(lines([host(1, { name: "river", ...seen }), host(0)])).toEqual([]);
+  expect(lines([host(1, 1), host(0, 1)])).toEqual([]);
 });
 
 test("a missing machine is a note right after the start, then a warning, and an error when many are missing", () => {
-  const many = Array.from({ length: 9 }, (_, n) => ({ name: `m${n}`, ...seen }));
-  const some = [host(10, ...many, { name: "pine", ...gone })];
+  const some = [host(10, 9, "pine")];
   const text = "host-linux-riscv64-lent: 9 of 10 connected, 1 missing: pine (last seen 2026-11-23 12:00 UTC)";
-  expect([lines(some, ms(GRACE - 1)), lines(some, GRACE), lines([host(2, { name: "a", ...seen })])]).toEqual([
+  expect([lines(some, ms(GRACE - 1)), lines(some, GRACE), lines([host(2, 1)])]).toEqual([
     [{ level: "info", text }],
     [{ level: "warn", text }],
     [{ level: "error", text: "host-linux-riscv64-lent: 1 of 2 connected, 1 missing" }],
   ]);
 });
 
-test("nobody is missing of a host type that is drained, nor a machine that is drained and away", () => {
-  expect(lines([{ ...host(2, { name: "river", ...seen }), drained: true }])).toEqual([]);
-  expect(lines([host(2, { name: "river", ...seen }, { name: "pine", ...gone, drained: true })])).toEqual([]);
-});
-
 test("one name connected twice is an error, a machine that comes and goes a warning", () => {
-  const facts = { startedAt, now: startedAt, hosts: [host(0, { name: "twin", ...seen, open: 2 })] };
+  const twice = [{ hostType: "host-linux-riscv64-lent", name: "twin", sessions: 2 }];
   const flapping = [{ hostType: "host-linux-riscv64-lent", name: "shaky", sessions: 5 }];
   expect(
-    machineChecks({ ...facts, flapping }).flatMap((check) => check.lines.map((line) => `${line.level} ${line.text}`)),
+    machineChecks({ hosts: [], twice, flapping, startedAt, now: startedAt }).flatMap((check) =>
+      check.lines.map((line) => `${line.level} ${line.text}`),
+    ),
   ).toEqual([
     "error host-linux-riscv64-lent: twin is connected 2 times; give each machine a name of its own (-hostname)",
     "warn host-linux-riscv64-lent: shaky connected 5 times within 10 minutes; its log says why it ends",

@@ -1,13 +1,13 @@
 /**
  * What is wrong with the farm's machines, for the status page and whoever is on call. Pure: facts in, lines out.
  *
- * A machine is missing when its host type expects more than are connected; nobody is expected of a host type that is drained, nor a
- * machine that is drained and away. During the first GRACE after a start machines are still
- * coming back, so that is worth a note only; afterwards it is a warning, and an error once MANY_MISSING of all that are
- * expected are missing. One name connected twice is an error, since neither of the two is what it claims to be.
+ * A machine is missing when fewer are connected than its host type should have (store/troubles.ts). During the first
+ * GRACE after a start machines are still coming back, so that is worth a note only; afterwards it is a warning, and an
+ * error once MANY_MISSING of all that are expected are missing. One name connected twice is an error, since neither of
+ * the two is what it claims to be.
  */
 import { type EpochMs, type Ms, minutes } from "../farm/ids.ts";
-import type { HostTypeHealth } from "../store/machines.ts";
+import type { Expected } from "../store/troubles.ts";
 
 /** After the coordinator started. */
 export const GRACE: Ms = minutes(2);
@@ -15,10 +15,18 @@ export const GRACE: Ms = minutes(2);
 export const MANY_MISSING = 0.15;
 
 export interface MachineFacts {
-  readonly hosts: readonly HostTypeHealth[];
-  readonly flapping: readonly { readonly hostType: string; readonly name: string; readonly sessions: number }[];
+  readonly hosts: readonly Expected[];
+  readonly twice: readonly Sessions[];
+  readonly flapping: readonly Sessions[];
   readonly startedAt: EpochMs;
   readonly now: EpochMs;
+}
+
+/** How many sessions a machine has, or had. */
+export interface Sessions {
+  readonly hostType: string;
+  readonly name: string;
+  readonly sessions: number;
 }
 
 export interface Check {
@@ -32,40 +40,24 @@ export function machineChecks(facts: MachineFacts): readonly Check[] {
 }
 
 function missing({ hosts, startedAt, now }: MachineFacts): Check {
-  const wanted = hosts.map((host) => ({ ...host, expect: expectedOf(host) }));
-  const expected = wanted.reduce((sum, host) => sum + host.expect, 0);
-  const short = wanted.flatMap((host) => {
-    const here = host.machines.filter((machine) => machine.open > 0).length;
-    return here < host.expect ? [{ host, here }] : [];
-  });
-  const absent = short.reduce((sum, { host, here }) => sum + host.expect - here, 0);
+  const expected = hosts.reduce((sum, host) => sum + host.expect, 0);
+  const short = hosts.filter((host) => host.connected < host.expect);
+  const absent = short.reduce((sum, host) => sum + host.expect - host.connected, 0);
   const level = now - startedAt < GRACE ? "info" : absent >= expected * MANY_MISSING ? "error" : "warn";
-  const lines = short.map(({ host, here }) => {
-    const away = host.machines
-      .filter((machine) => machine.open === 0 && !machine.drained)
-      .map((machine) => `${machine.name} (last seen ${utc(machine.lastSeenAt)})`);
-    const who = away.length > 0 ? `: ${away.join(", ")}` : "";
-    return {
-      level,
-      text: `${host.hostType}: ${here} of ${host.expect} connected, ${host.expect - here} missing${who}`,
-    } as const;
+  const lines = short.map(({ hostType, expect, connected, away }) => {
+    const names = away.map(({ name, since }) => `${name} (last seen ${utc(since)})`);
+    const who = names.length > 0 ? `: ${names.join(", ")}` : "";
+    const text = `${hostType}: ${connected} of ${expect} connected, ${expect - connected} missing${who}`;
+    return { level, text } as const;
   });
   return { id: "machines", title: "Expected machines", lines };
 }
 
-function expectedOf({ drained, expect, machines }: HostTypeHealth): number {
-  return drained ? 0 : expect - machines.filter((machine) => machine.drained && machine.open === 0).length;
-}
-
-function twice({ hosts }: MachineFacts): Check {
-  const lines = hosts.flatMap((host) =>
-    host.machines
-      .filter((machine) => machine.open > 1)
-      .map((machine) => ({
-        level: "error" as const,
-        text: `${host.hostType}: ${machine.name} is connected ${machine.open} times; give each machine a name of its own (-hostname)`,
-      })),
-  );
+function twice(facts: MachineFacts): Check {
+  const lines = facts.twice.map(({ hostType, name, sessions }) => ({
+    level: "error" as const,
+    text: `${hostType}: ${name} is connected ${sessions} times; give each machine a name of its own (-hostname)`,
+  }));
   return { id: "duplicates", title: "Names of machines", lines };
 }
 

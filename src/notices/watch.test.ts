@@ -4,6 +4,7 @@ import type { FarmConfig } from "../config/effective.ts";
 import type { FarmInput } from "../config/input.ts";
 import { type EpochMs, minutes, plus } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
+import { drainFarm } from "../store/drain.ts";
 import { configureHostTypes, drainMachine } from "../store/machines.ts";
 import { at, type Sql } from "../store/sql.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
@@ -140,6 +141,31 @@ test("a machine that is drained, or not expected any more, is not reported; nor 
   farm.config = checkFarm({ ...input, hosts: [{ hostType: HOST, expect: 0 }] });
   await configureHostTypes(database.sql, farm.config.hosts);
   expect(await farm.until(watch, 70)).toEqual([]);
+  expect(await knownTroubles(database.sql)).toEqual([]);
+});
+
+test("the successors of a machine that was drained and retired are reported when they are missing", async () => {
+  await using database = await freshDatabase();
+  const farm = await bench(database);
+  const old = await connect(database.sql, "old");
+  await drainMachine(database.sql, old.machineId, "retired", NOON);
+  await away(database.sql, old, NOON);
+  const a = await connect(database.sql, "a");
+  await connect(database.sql, "b");
+  await using watch = farm.watch();
+  expect(await farm.until(watch, 30)).toEqual([]);
+  await away(database.sql, a, minute(30));
+  expect(await farm.until(watch, 60)).toEqual(["46 mail:ann: a is missing", "46 mail:ops: a is missing"]);
+});
+
+test("while the farm is drained nobody hears of its machines", async () => {
+  await using database = await freshDatabase();
+  const farm = await bench(database);
+  await using watch = farm.watch();
+  await away(database.sql, await connect(database.sql, "a"), NOON);
+  expect(await farm.until(watch, 20)).toHaveLength(2); // of one that is away and one that never came
+  await drainFarm(database.sql, "the machine room is off", minute(20));
+  expect(await farm.until(watch, 60)).toEqual([]);
   expect(await knownTroubles(database.sql)).toEqual([]);
 });
 

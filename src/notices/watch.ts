@@ -15,6 +15,7 @@ import { insertNotices, type NewNotice } from "../store/notices.ts";
 import type { Sql } from "../store/sql.ts";
 import {
   connectedAmong,
+  expectedMachines,
   expiringKeys,
   forgetTroubles,
   knownTroubles,
@@ -22,7 +23,6 @@ import {
   mayLook,
   noticeTroubles,
   repoErrors,
-  shortHosts,
   troublesTold,
   troublesWell,
 } from "../store/troubles.ts";
@@ -120,7 +120,7 @@ export class Watch implements AsyncDisposable {
   async #facts(tx: Sql, known: readonly Known[], now: EpochMs): Promise<Facts> {
     const { config, problem, host, startedAt } = this.#deps;
     const { hosts, repos } = config();
-    const short = await shortHosts(tx);
+    const expected = await expectedMachines(tx);
     const aside = await machinesSetAside(tx);
     const repoTroubles = (await repoErrors(tx)).filter((error) => repos.some((repo) => repo.name === error.name));
     const keys = await expiringKeys(tx, now, plus(now, KEY_BEFORE));
@@ -130,7 +130,7 @@ export class Watch implements AsyncDisposable {
     const broken = problem();
     const calm = plus(startedAt, START_GRACE);
     const seen: Seen[] = [];
-    for (const { hostType, expect, connected: here, away } of short) {
+    for (const { hostType, expect, connected: here, away } of expected) {
       const after = hosts.find((each) => each.hostType === hostType)?.missingAfterMs;
       if (after === undefined) continue;
       for (const { id, name, since, reason } of away) {
@@ -139,7 +139,7 @@ export class Watch implements AsyncDisposable {
         seen.push({ kind: "missing", subject: `machine:${id}`, since, about, due: { at: dueAt } });
       }
       const unknown = expect - here - away.length;
-      if (unknown === 0) continue;
+      if (unknown <= 0) continue;
       const machines = unknown === 1 ? "1 machine that it expects has" : `${unknown} machines that it expects have`;
       const about = { hostType, name: hostType, detail: `${machines} never dialled in` };
       const since = known.find((row) => row.kind === "short" && row.about.name === hostType)?.since ?? now;
@@ -168,7 +168,7 @@ export class Watch implements AsyncDisposable {
         case "missing":
           return connected.has(machineOf(row));
         case "short":
-          return hosts.some((each) => each.hostType === row.about.name && each.expect > 0);
+          return expected.some((each) => each.hostType === row.about.name && each.expect > 0);
         case "repo":
           return repos.some((repo) => repo.name === row.about.name);
         case "key":

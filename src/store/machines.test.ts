@@ -8,7 +8,7 @@ import {
   configureHostTypes,
   drainHostType,
   drainMachine,
-  hostTypeHealth,
+  machinesConnectedTwice,
   type Registered,
   registerSessions,
   resumeHostType,
@@ -129,23 +129,24 @@ test("host types follow the configuration; drain and resume take a note", async 
     true,
     false,
   ]);
-  await closeSessions(sql, [{ session: sessionId("s2"), closedAt: T, reason: "hung up" }]);
-  expect(await hostTypeHealth(sql, T)).toEqual([
-    {
-      hostType: "host-a",
-      expect: 3,
-      drained: true,
-      machines: [
-        { name: "m1", open: 1, lastSeenAt: T, drained: true },
-        { name: "m2", open: 0, lastSeenAt: T, drained: false },
-      ],
-    },
+  expect(await sql.query("select drained_at as at, drain_note as note from host_type where name = 'host-a'")).toEqual([
+    { at: T, note: "move" },
   ]);
   expect(await resumeMachine(sql, m1)).toEqual({ hostType: "host-a", name: "m1" });
   expect(await resumeHostType(sql, "host-a")).toBe(true);
   expect(await sql.query("select drained_at as at, drain_note as note from machine where name = 'm1'")).toEqual([
     { at: null, note: null },
   ]);
+});
+
+test("a machine is connected twice while two of its sessions are open", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  await coordinatorStarted(sql, { id: US, host: "h", pid: 1, version: "1" }, T);
+  await registerSessions(sql, US, [registered("s1"), registered("s2", { name: "m2" }), registered("s3")], T);
+  expect(await machinesConnectedTwice(sql)).toEqual([{ hostType: "host-a", name: "m1", sessions: 2 }]);
+  await closeSessions(sql, [{ session: sessionId("s1"), closedAt: T, reason: "hung up" }]);
+  expect(await machinesConnectedTwice(sql)).toEqual([]);
 });
 
 test("machine keys are found by hash, and revoked once", async () => {

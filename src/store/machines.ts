@@ -234,20 +234,6 @@ export async function resumeHostType(sql: Sql, hostType: string): Promise<boolea
   return rows.length > 0;
 }
 
-/** What the health checks need of a host type that expects machines. */
-export interface HostTypeHealth {
-  readonly hostType: string;
-  readonly expect: number;
-  readonly drained: boolean;
-  readonly machines: readonly {
-    readonly name: string;
-    /** The number of open sessions, on all coordinators. */
-    readonly open: number;
-    readonly lastSeenAt: EpochMs;
-    readonly drained: boolean;
-  }[];
-}
-
 /**
  * Machines that began at least `sessions` sessions since `since`, on all coordinators. Sessions that the farm itself
  * ended do not count.
@@ -265,28 +251,14 @@ export async function flappingMachines(
   );
 }
 
-/**
- * Every host type that expects machines or has had one since `since`, with the machines seen since then and those that
- * are drained.
- */
-export async function hostTypeHealth(sql: Sql, since: EpochMs): Promise<HostTypeHealth[]> {
-  const rows = await sql.query<HostTypeHealth>(
-    `select t.name as "hostType", t.expect, t.drained_at is not null as drained,
-       coalesce(jsonb_agg(jsonb_build_object(
-         'name', m.name, 'open', m.open, 'drained', m.drained_at is not null,
-         'lastSeenAt', floor(extract(epoch from m.last_seen_at) * 1000)
-       ) order by m.name) filter (where m.id is not null), '[]') as machines
-     from host_type t left join (
-       select machine.id, machine.host_type, machine.name, machine.last_seen_at, machine.drained_at, coalesce(o.open, 0) as open
-       from machine left join (
-         select s.machine_id, count(*)::integer as open from session s
-         join coordinator c on c.id = s.coordinator_id and c.ended_at is null where s.closed_at is null group by s.machine_id
-       ) o on o.machine_id = machine.id
-       where o.open is not null or machine.last_seen_at >= $1 or machine.drained_at is not null
-     ) m on m.host_type = t.name
-     where t.expect > 0 or m.id is not null
-     group by t.name order by t.name`,
-    [at(since)],
+/** Machines with several open sessions, on all coordinators. */
+export async function machinesConnectedTwice(
+  sql: Sql,
+): Promise<{ readonly hostType: string; readonly name: string; readonly sessions: number }[]> {
+  return sql.query(
+    `select m.host_type as "hostType", m.name, count(*)::int as sessions from session s
+       join coordinator c on c.id = s.coordinator_id and c.ended_at is null
+       join machine m on m.id = s.machine_id
+     where s.closed_at is null group by m.id having count(*) > 1 order by m.host_type, m.name`,
   );
-  return rows;
 }

@@ -11,8 +11,8 @@ export async function mayLook(tx: Sql): Promise<boolean> {
   return row?.mine ?? false;
 }
 
-/** A host type that expects machines and has too few. */
-export interface ShortHost {
+/** How many machines of a host type should be connected, and how many are. */
+export interface Expected {
   readonly hostType: string;
   readonly expect: number;
   readonly connected: number;
@@ -28,16 +28,21 @@ export interface ShortHost {
   }[];
 }
 
-/** Host types with fewer machines than expected. A machine that is drained and away is not expected. */
-export async function shortHosts(sql: Sql): Promise<ShortHost[]> {
+/**
+ * What is expected of each configured host type. Nothing is expected while the host type or the whole farm is drained.
+ * A machine that is drained and away is not expected; other machines that have connected before are, in its place.
+ */
+export async function expectedMachines(sql: Sql): Promise<Expected[]> {
   return sql.query(
     `with open as (
        select distinct s.machine_id from session s join coordinator c on c.id = s.coordinator_id and c.ended_at is null where s.closed_at is null
      ), here as (
-       select t.name, t.expect - count(m.id) filter (where o.machine_id is null and m.drained_at is not null) as expect,
-         count(o.machine_id) as connected
+       select t.name, count(o.machine_id)::integer as connected,
+         case when t.drained_at is not null or exists (select from farm where drained_at is not null) then 0
+           else least(t.expect, greatest(t.expect, count(m.id)) - count(m.id) filter (where o.machine_id is null and m.drained_at is not null))
+         end::integer as expect
        from host_type t left join machine m on m.host_type = t.name left join open o on o.machine_id = m.id
-       where t.configured and t.expect > 0 and t.drained_at is null group by t.name, t.expect
+       where t.configured group by t.name
      )
      select h.name as "hostType", h.expect, h.connected, coalesce(a.away, '[]') as away
      from here h cross join lateral (
@@ -51,7 +56,7 @@ export async function shortHosts(sql: Sql): Promise<ShortHost[]> {
          order by m.last_seen_at desc, m.id limit greatest(0, h.expect - h.connected)
        ) m
      ) a
-     where h.connected < h.expect order by h.name`,
+     order by h.name`,
   );
 }
 

@@ -8,6 +8,7 @@ import { connected, hostTypes } from "../store/pages-pools.ts";
 import { endedSince, openBuilds } from "../store/pages-search.ts";
 import { queueLengths } from "../store/queue-line.ts";
 import type { Sql } from "../store/sql.ts";
+import { expectedMachines } from "../store/troubles.ts";
 
 const AT_ONCE = 10_000;
 
@@ -46,9 +47,11 @@ export class Metrics {
       "Connected reverse buildlets, under upstream's name",
       ["host_type"],
     );
-    this.#missing = gauge("barnraiser_machines_missing", "Machines fewer than the configuration expects", [
-      "host_type",
-    ]);
+    this.#missing = gauge(
+      "barnraiser_machines_missing",
+      "Machines that should be connected and are not, without those that are drained",
+      ["host_type"],
+    );
     this.#builds = gauge("barnraiser_builds_open", "Builds that have not ended", ["state"]);
     this.#waiting = gauge("barnraiser_queue_waiting", "Leases wanted", ["queue"]);
     this.#oldest = gauge("barnraiser_queue_oldest_seconds", "How long the oldest wanted lease has waited", ["queue"]);
@@ -89,8 +92,9 @@ export class Metrics {
 
   async #read(now: EpochMs): Promise<string> {
     const { sql } = this.#deps;
-    const [types, sessions, open, queues] = await Promise.all([
+    const [types, expected, sessions, open, queues] = await Promise.all([
       hostTypes(sql),
+      expectedMachines(sql),
       connected(sql),
       openBuilds(sql),
       queueLengths(sql),
@@ -103,7 +107,8 @@ export class Metrics {
       this.#machines.set({ host_type, state: "busy" }, busy);
       this.#machines.set({ host_type, state: "idle" }, mine.length - busy);
       this.#reverse.set({ host_type }, mine.length);
-      this.#missing.set({ host_type }, type.configured ? Math.max(0, type.expect - mine.length) : 0);
+      const wanted = expected.find((each) => each.hostType === host_type);
+      this.#missing.set({ host_type }, wanted ? Math.max(0, wanted.expect - wanted.connected) : 0);
       const queue = queues.find((q) => q.queue === host_type);
       this.#waiting.set({ queue: host_type }, queue?.waiting ?? 0);
       this.#oldest.set({ queue: host_type }, queue ? Math.max(0, (now - queue.oldest) / 1000) : 0);

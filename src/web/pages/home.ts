@@ -7,7 +7,7 @@ import { countMachines } from "../../store/pages-machines.ts";
 import type { ConnectedRow, HostTypeRow } from "../../store/pages-pools.ts";
 import { openBuilds } from "../../store/pages-search.ts";
 import type { Sql } from "../../store/sql.ts";
-import { type ShortHost, shortHosts, toldMissing } from "../../store/troubles.ts";
+import { type Expected, expectedMachines, toldMissing } from "../../store/troubles.ts";
 import type { Check, MachineMode } from "../../ui/data.ts";
 import type { HomeData, Hour } from "../../ui/pages/home.tsx";
 import type { MissingLine, PoolData } from "../../ui/pages/pools.tsx";
@@ -54,7 +54,7 @@ export interface HomeDeps {
 
 export async function homeData(deps: HomeDeps, now: EpochMs): Promise<HomeData> {
   const { sql, config } = deps;
-  const [queues, open, machines, hours, running, recent, red, short, told] = await Promise.all([
+  const [queues, open, machines, hours, running, recent, red, expected, told] = await Promise.all([
     readQueues(sql, now, 1),
     openBuilds(sql),
     countMachines(sql, ""),
@@ -62,7 +62,7 @@ export async function homeData(deps: HomeDeps, now: EpochMs): Promise<HomeData> 
     runningLines(sql, RUNNING),
     recentLines(sql, RECENT),
     newlyRed(sql, plus(now, ms(-DAY)), RED),
-    shortHosts(sql),
+    expectedMachines(sql),
     toldMissing(sql),
   ]);
   const [waiting, runningBuilds, recentBuilds] = await Promise.all([
@@ -73,7 +73,7 @@ export async function homeData(deps: HomeDeps, now: EpochMs): Promise<HomeData> 
   const pools = poolData(
     queues.all.map((q) => q.type),
     queues.connected,
-    missingOf(short, told),
+    missingOf(expected, told),
   );
   const inMode = (mode: MachineMode) => queues.connected.filter((session) => sessionMode(session) === mode).length;
   const oldest = queues.all.flatMap((q) => q.oldest ?? []);
@@ -117,14 +117,14 @@ export async function homeData(deps: HomeDeps, now: EpochMs): Promise<HomeData> 
 /** By host type, how many are missing, and who as far as they are known. */
 type Missing = ReadonlyMap<string, { readonly count: number; readonly machines: readonly MissingLine[] }>;
 
-function missingOf(short: readonly ShortHost[], told: Awaited<ReturnType<typeof toldMissing>>): Missing {
+function missingOf(expected: readonly Expected[], told: Awaited<ReturnType<typeof toldMissing>>): Missing {
   const toldAt = new Map(told.map((each) => [each.machine, each.toldAt]));
   return new Map(
-    short.map(({ hostType, expect, connected, away }) => {
+    expected.map(({ hostType, expect, connected, away }) => {
       const machines = away
         .slice(0, MISSING)
         .map(({ id, name, since }) => ({ name, since, toldAt: toldAt.get(id) ?? null }));
-      return [hostType, { count: expect - connected, machines }];
+      return [hostType, { count: Math.max(0, expect - connected), machines }];
     }),
   );
 }
