@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { checkFarm } from "../config/check.ts";
-import { epochMs, minutes, plus } from "../farm/ids.ts";
+import { buildId, epochMs, minutes, plus } from "../farm/ids.ts";
+import { insertRebuild } from "../store/builds.ts";
 import { freshDatabase } from "../store/testing/database.ts";
 import { addCommit, addHostType } from "../store/testing/farm.ts";
 import { planFound } from "./plan-found.ts";
@@ -41,9 +42,32 @@ test("a changed recipe builds the head anew and takes back what waits by the old
   const topics = await planFound(sql, farm("two"), found, NOON);
   expect(topics).toContain("build:1");
   expect(await builds()).toEqual([
-    { id: 1, commit: "b", command: "one", outcome: "canceled", lease: "ended" },
+    { id: 1, commit: "b", command: "one", outcome: "skipped", lease: "ended" },
     { id: 2, commit: "a", command: "one", outcome: null, lease: "wanted" },
     { id: 3, commit: "b", command: "two", outcome: null, lease: "wanted" },
+  ]);
+  await planFound(sql, farm("one"), found, NOON);
+  expect((await builds()).slice(2)).toEqual([
+    { id: 3, commit: "b", command: "two", outcome: "skipped", lease: "ended" },
+    { id: 4, commit: "b", command: "one", outcome: null, lease: "wanted" },
+  ]);
+});
+
+test("a changed recipe leaves alone what somebody asked for, and what a machine has", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  await addHostType(sql, "host-linux-amd64-x");
+  const id = await addCommit(sql, "tool", "a".repeat(40));
+  const found = { repo: "tool", branch: "main", commits: [{ id, hash: "a".repeat(40), committedAt: NOON }] };
+  await planFound(sql, farm("one"), found, NOON);
+  await insertRebuild(sql, { of: buildId(1), who: "ann", class: "try", rank: 1, starvesAt: NOON }, NOON);
+  await planFound(sql, farm("two"), found, NOON);
+  await sql.query("update lease set state = 'held' where state = 'wanted'"); // claimed, and the attempt has not begun
+  await planFound(sql, farm("three"), found, NOON);
+  expect(await sql.query("select id, requested_by as who, state, outcome from build order by id")).toEqual([
+    { id: 1, who: "ann", state: "scheduled", outcome: null },
+    { id: 2, who: null, state: "scheduled", outcome: null },
+    { id: 3, who: null, state: "scheduled", outcome: null },
   ]);
 });
 

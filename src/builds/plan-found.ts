@@ -1,12 +1,13 @@
 /**
  * Commits that source/ found become builds, in the transaction that records them: killed at any point, the farm has both or none.
  *
- * The newest commit of a branch is built anew when a builder's recipe changed; what then waits by an older recipe is canceled. What waits
- * and is overtaken by it is skipped where the builder's policy says so (overtaken.ts). What narrows a range of commits that a forced push took
- * away is canceled, begun or not. What waits for the sake of a branch that is gone is skipped.
+ * The newest commit of a branch is built anew when a builder's recipe changed; what then waits by an older recipe is skipped. What waits
+ * and is overtaken by it is skipped where the builder's policy says so (overtaken.ts). Either way what is wanted instead starves when the
+ * skipped one would have. What narrows a range of commits that a forced push took away is canceled, begun or not. What waits for the sake
+ * of a branch that is gone is skipped. Nothing that somebody asked for is taken back.
  *
  * Where a repository is tested with another one (builder `against`), a build is of a pair: whichever of the two moves, the newest commit of the
- * one is planned with the newest of the other. A pair that has not begun is taken back when there is a newer one, like an older recipe.
+ * one is planned with the newest of the other. A pair that waits is skipped when there is a newer one, like an older recipe.
  */
 import type { FarmConfig } from "../config/effective.ts";
 import { matches } from "../config/globs.ts";
@@ -15,18 +16,24 @@ import type { Recipe } from "../farm/build.ts";
 import type { Bus } from "../farm/deps.ts";
 import type { EpochMs } from "../farm/ids.ts";
 import type { FoundCommits } from "../source/repo-watch.ts";
-import { type BuildRef, cancelBuild, outdatedBuilds, recipeDigest } from "../store/builds.ts";
+import { type BuildRef, cancelBuild, recipeDigest } from "../store/builds.ts";
 import { type BranchTip, isGone, type KnownCommit, lockedTips } from "../store/commits.ts";
 import { narrowingOfGone } from "../store/lines.ts";
 import type { Sql } from "../store/sql.ts";
-import { buildsOfGone, overtakenBuilds, skipBuilds, spareMachines } from "../store/superseded.ts";
+import {
+  buildsOfGone,
+  inheritWait,
+  outdatedBuilds,
+  overtakenBuilds,
+  skipBuilds,
+  spareMachines,
+} from "../store/superseded.ts";
 import { insertPlanned, type PlannedBuild } from "./insert.ts";
 import { toSkip } from "./overtaken.ts";
 import { plan, type Tips } from "./plan.ts";
 import { publishBuild, publishEnded } from "./publish.ts";
 
-/** Who cancels what nobody wants any more. */
-const FARM = "a changed configuration";
+/** Who cancels a build whose commit the branch has no more. */
 const FORCED_PUSH = "a forced push that took its commit away";
 
 /** What the mirrors know. */
@@ -60,7 +67,7 @@ export async function planFound(
   const all = await tipsOf(sql, farm, repo, known);
   const tips: Tips = (other) =>
     all.filter((tip) => tip.repo === other).map((tip) => ({ branch: tip.branch, hash: tip.commit.hash }));
-  await planCommits(sql, farm, found, plan(farm, repo, branch, tips), FARM, asked, bus, now);
+  await planCommits(sql, farm, found, plan(farm, repo, branch, tips), "a changed configuration", asked, bus, now);
   for (const tip of all) {
     if (tip.repo === repo) continue;
     const pairs = plan(farm, tip.repo, tip.branch, tips).filter((recipe) => recipe.with?.repo === repo);
@@ -76,7 +83,11 @@ export async function planFound(
     );
   }
   const [head] = found.commits;
-  if (head) for (const build of await skipOvertaken(sql, farm, found, head, now)) publishEnded(bus, build);
+  if (head) {
+    const overtaken = await skipOvertaken(sql, farm, found, head, now);
+    for (const build of overtaken) publishEnded(bus, build);
+    await inheritWait(sql, head.id, overtaken);
+  }
   for (const id of await narrowingOfGone(sql, repo, branch)) {
     publishEnded(bus, (await cancelBuild(sql, id, FORCED_PUSH, now)).build);
   }
@@ -111,20 +122,15 @@ async function planCommits(
   farm: FarmConfig,
   { repo, branch, commits }: FoundCommits,
   recipes: readonly Recipe[],
-  canceler: string,
+  instead: string,
   known: Known,
   bus: Pick<Bus, "publish">,
   now: EpochMs,
 ): Promise<void> {
   const release = matches(farm.repos.find((r) => r.name === repo)?.releaseBranches ?? [], branch);
   const [head] = commits;
-  if (head) {
-    const builders = recipes.map((recipe) => recipe.builder);
-    const digests = recipes.map((recipe) => recipeDigest(recipe).digest);
-    for (const id of await outdatedBuilds(sql, head.id, builders, digests)) {
-      publishEnded(bus, (await cancelBuild(sql, id, canceler, now)).build);
-    }
-  }
+  const outdated = head ? await skipOutdated(sql, head, recipes, instead, now) : [];
+  for (const build of outdated) publishEnded(bus, build);
   const wanted: PlannedBuild[] = [];
   for (const commit of commits) {
     for (const recipe of recipes) {
@@ -143,6 +149,21 @@ async function planCommits(
     }
   }
   for (const build of await insertPlanned(sql, wanted, now)) publishBuild(bus, build, true);
+  if (head) await inheritWait(sql, head.id, outdated);
+}
+
+/** Ends what waits to build `head` by a recipe that is not among `recipes` any more, since `instead` is wanted. */
+async function skipOutdated(
+  sql: Sql,
+  head: KnownCommit,
+  recipes: readonly Recipe[],
+  instead: string,
+  now: EpochMs,
+): Promise<BuildRef[]> {
+  const builders = recipes.map((recipe) => recipe.builder);
+  const digests = recipes.map((recipe) => recipeDigest(recipe).digest);
+  const outdated = await outdatedBuilds(sql, head.id, builders, digests);
+  return skipBuilds(sql, outdated, `overtaken by ${instead} before it began`, now);
 }
 
 /** Whether the commit has what its builder needs; of a pair, the other one. */

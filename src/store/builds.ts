@@ -316,21 +316,6 @@ export async function cancelBuild(sql: Sql, id: BuildId, who: string, now: Epoch
   });
 }
 
-/** Builds of a commit that have not begun, of `builders` whose recipe is not among `recipes` any more. */
-export async function outdatedBuilds(
-  sql: Sql,
-  commitId: number,
-  builders: readonly string[],
-  recipes: readonly string[],
-): Promise<BuildId[]> {
-  const rows = await sql.query<{ id: number }>(
-    `select id from build where commit_id = $1 and state = 'scheduled' and builder = any ($2::text[])
-        and rebuild_of is null and not narrows and recipe <> all ($3::text[]) order by id`,
-    [commitId, builders, recipes],
-  );
-  return rows.map((row) => buildId(row.id));
-}
-
 function notFound(id: BuildId): FarmError {
   return new FarmError("not-found", `Cannot find build ${id}`);
 }

@@ -35,6 +35,24 @@ export async function overtakenBuilds(
 }
 
 /**
+ * Builds of a commit that wait, of `builders` whose recipe is not among `recipes` any more. A build that somebody asked
+ * for is not among them.
+ */
+export async function outdatedBuilds(
+  sql: Sql,
+  commitId: number,
+  builders: readonly string[],
+  recipes: readonly string[],
+): Promise<BuildId[]> {
+  const rows = await sql.query<{ id: number }>(
+    `select id from build where commit_id = $1 and state = 'scheduled' and builder = any ($2::text[])
+        and rebuild_of is null and requested_by is null and not narrows and recipe <> all ($3::text[]) order by id`,
+    [commitId, builders, recipes],
+  );
+  return rows.map((row) => buildId(row.id));
+}
+
+/**
  * Waiting builds that only a branch needed which is gone: builds of commits that no other branch has, and builds of
  * pairs with that branch of another repository. It does not matter whether they have begun before. A build that
  * somebody asked for is not among them.
@@ -117,4 +135,27 @@ export async function skipBuilds(
     );
     return skipped;
   });
+}
+
+/**
+ * Lets the builds of a commit that wait in place of `skipped` starve when these would have. A build of a pair stands
+ * for those with the same branch of the other repository. Without this, a builder that is overtaken again and again
+ * would begin to wait anew each time, and builders that share a machine would not take turns.
+ */
+export async function inheritWait(sql: Sql, commitId: number, skipped: readonly BuildRef[]): Promise<void> {
+  if (skipped.length === 0) return;
+  await sql.query(
+    `with heir as (
+       select a.lease_id, min(was.starves_at) as starves_at
+       from build o join recipe s on s.digest = o.recipe join attempt e on e.build_id = o.id join lease was on was.id = e.lease_id
+         join build b on b.commit_id = $1 and b.builder = o.builder and b.state = 'scheduled'
+         join recipe r on r.digest = b.recipe
+           and (r.with_repo, r.with_branch) is not distinct from (s.with_repo, s.with_branch)
+         join attempt a on a.build_id = b.id
+       where o.id = any ($2::bigint[]) group by a.lease_id
+     )
+     update lease set starves_at = heir.starves_at from heir
+     where lease.id = heir.lease_id and lease.state = 'wanted' and lease.starves_at > heir.starves_at`,
+    [commitId, skipped.map(({ id }) => id)],
+  );
 }
