@@ -459,6 +459,14 @@ test("ssh is run with the certificate and the gateway that the farm names; -conf
   }
 });
 
+test("ssh finds the instances of people with any name that the farm takes", async () => {
+  await using t = await start({ own: true });
+  for (const id of ["a~b-linux-amd64-0", "a@b-linux-amd64-0"]) {
+    t.farm.instances.set(id, { ...(t.farm.instances.get(await t.farm.instance()) as Instance), gomoteId: id });
+    expect((await t.computer.gomote(["ssh", "-config", id])).stdout).toContain(`\n  User ${id}\n`);
+  }
+});
+
 test("an instance of a group whose id would be an option of ssh is not named to it", async () => {
   await using t = await start({ own: true });
   const id = "-oProxyCommand=x";
@@ -468,6 +476,6 @@ test("an instance of a group whose id would be an option of ssh is not named to 
   const { status, stderr } = await t.computer.gomote(["-group=g", "ssh"]);
   expect([status, stderr]).toEqual([
     1,
-    `# gomote ssh: Cannot name "${id}" to ssh: want letters, digits and . _ + = -\n`,
+    `# gomote ssh: Cannot name "${id}" to ssh: want letters, digits and . _ + = ~ @ -\n`,
   ]);
 });

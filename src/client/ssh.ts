@@ -24,8 +24,11 @@ const GATEWAY_PORT = 2222;
 const SSH_FAILED = 255;
 const KEYS_NAME = "gomote-gateway";
 
-/** Of an id, which begins with the name of a person: no option, and in a file of ssh a word and no pattern. ssh itself takes no quotes in names. */
-const ID = /^[\p{L}\p{N}_][\p{L}\p{N}._+=-]*$/u;
+/**
+ * An id begins with the name of a person, as people/names.ts allows it. None may be an option of ssh, and none may be
+ * more than one word or a pattern in a file of ssh. ssh itself takes no quotes in names.
+ */
+const ID = /^[\p{L}\p{N}_][\p{L}\p{N}._+=~@-]*$/u;
 /** `HOST:PORT`, of which either may be missing. */
 const GATEWAY = /^(?:\[([0-9A-Fa-f:.]+)\]|((?!-)[A-Za-z0-9._-]*))(?::(\d{1,5}))?$/;
 /** `TYPE BASE64` */
@@ -70,7 +73,7 @@ export async function sshConfig(session: Session, id: string, gateway: string): 
 
 async function wayTo(session: Session, id: string, gateway: string): Promise<Way> {
   if (!ID.test(id))
-    throw new FarmError("bad-request", `Cannot name ${JSON.stringify(id)} to ssh: want letters, digits and . _ + = -`);
+    throw new FarmError("bad-request", `Cannot name ${JSON.stringify(id)} to ssh: want letters, digits and . _ + = ~ @ -`);
   const client = await session.client();
   const { address, folder } = await session.server();
   const key = await keyPair(session.configFolder, session.computer.signal);
