@@ -9,7 +9,7 @@
  * test's part of it, in ratio to its part of a turn of 100: what a turn costs grows with its tests, and no faster.
  */
 import { randomBytes } from "node:crypto";
-import { mkdtemp, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { random } from "../e2e/testing/random.ts";
@@ -20,6 +20,7 @@ import { systemClock } from "../src/store/system-clock.ts";
 import type { TestGroup } from "../src/store/test-groups.ts";
 import { type NewTest, storeTests } from "../src/store/test-run.ts";
 import { type GroupEnd, testTurn } from "../src/store/test-turn.ts";
+import { reachableFolder } from "../src/store/testing/reachable-folder.ts";
 import type { Bench } from "./bench.ts";
 import { atMost } from "./figure.ts";
 
@@ -38,7 +39,7 @@ export const tests: Bench = {
   limitMs: 120_000,
   run: async (context) => {
     await using stack = new AsyncDisposableStack();
-    const data = await mkdtemp(join(tmpdir(), "bench-tests-"));
+    const data = await reachableFolder(join(tmpdir(), "bench-tests-"));
     stack.defer(() => rm(data, { recursive: true, force: true }));
     const { sql } = stack.use(await openDatabase({ data, clock: systemClock, log: quiet }));
     const known: number[] = [];

@@ -1,9 +1,10 @@
 /** `genbuilderkey` as operators run it: a real process, its exit status, and what it says where. */
 import { execFile } from "node:child_process";
-import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
+import { reachableFolder } from "../src/store/testing/reachable-folder.ts";
 import { root } from "./testing/process.ts";
 
 interface Run {
@@ -22,8 +23,7 @@ function run(home: string, ...args: string[]): Promise<Run> {
 }
 
 async function home(): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), "barnraiser-keys-"));
-  await chmod(folder, 0o711); // as root, the database runs as another user, who has to pass through
+  const folder = await reachableFolder(join(tmpdir(), "barnraiser-keys-"));
   onTestFinished(() => rm(folder, { recursive: true, force: true }));
   return folder;
 }

@@ -1,9 +1,10 @@
 /** A small git repository of the test's own. */
 import { execFile } from "node:child_process";
-import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
+import { reachableFolder } from "../../src/store/testing/reachable-folder.ts";
 
 const run = promisify(execFile);
 const identity = ["-c", "user.name=A. Author", "-c", "user.email=author@example.org", "-c", "commit.gpgsign=false"];
@@ -42,8 +43,6 @@ export class Repository implements AsyncDisposable {
 }
 
 /** A folder that also an unprivileged user may enter. */
-export async function temporaryFolder(): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), "barnraiser-e2e-"));
-  await chmod(folder, 0o755);
-  return folder;
+export function temporaryFolder(): Promise<string> {
+  return reachableFolder(join(tmpdir(), "barnraiser-e2e-"));
 }

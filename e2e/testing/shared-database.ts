@@ -5,7 +5,7 @@
  *   stopped     it ends, and nothing takes connections until it is started again
  *   silent      it takes connections and answers nobody, as a server behind a broken network does
  */
-import { chmod, readFile, rm } from "node:fs/promises";
+import { readFile, rm } from "node:fs/promises";
 import type pg from "pg";
 import { EmbeddedServer } from "../../src/store/embedded-server.ts";
 import { systemClock } from "../../src/store/system-clock.ts";
@@ -28,7 +28,6 @@ export class SharedDatabase implements AsyncDisposable {
 
   static async start(): Promise<SharedDatabase> {
     const data = await memoryFolder("shared");
-    await chmod(data, 0o711); // the server's own user passes through
     return new SharedDatabase(data, await serve(data));
   }
 

@@ -1,4 +1,4 @@
-import { chmod, cp, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { cp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -13,10 +13,10 @@ import { migrate } from "./migrate.ts";
 import { at } from "./sql.ts";
 import { systemClock } from "./system-clock.ts";
 import { freshDatabase, quiet } from "./testing/database.ts";
+import { reachableFolder } from "./testing/reachable-folder.ts";
 
 async function temporary(): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), "barnraiser-test-"));
-  await chmod(folder, 0o711);
+  const folder = await reachableFolder(join(tmpdir(), "barnraiser-test-"));
   onTestFinished(() => rm(folder, { recursive: true, force: true }));
   return folder;
 }

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmod, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
@@ -8,10 +8,10 @@ import { expect, onTestFinished, test, vi } from "vitest";
 import { connectionOf, EmbeddedServer } from "./embedded-server.ts";
 import { systemClock } from "./system-clock.ts";
 import { quiet } from "./testing/database.ts";
+import { reachableFolder } from "./testing/reachable-folder.ts";
 
 async function temporary(): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), "barnraiser-test-"));
-  await chmod(folder, 0o711);
+  const folder = await reachableFolder(join(tmpdir(), "barnraiser-test-"));
   onTestFinished(() => rm(folder, { recursive: true, force: true, maxRetries: 3 }));
   return folder;
 }

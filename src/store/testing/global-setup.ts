@@ -1,5 +1,5 @@
 /** Vitest's global set-up: the one PostgreSQL of the run, in a folder of its own, with a migrated template. */
-import { chmod, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import pg from "pg";
 import type { TestProject } from "vitest/node";
 import { EmbeddedServer } from "../embedded-server.ts";
@@ -10,7 +10,6 @@ import { memoryFolder } from "./memory-folder.ts";
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const data = await memoryFolder("test");
-  await chmod(data, 0o711);
   const settings = { fsync: "off", full_page_writes: "off", max_connections: "300", max_wal_size: "256MB" };
   const server = await EmbeddedServer.start({ data, clock: systemClock, log: quiet, settings });
   const client = new pg.Client({ ...server.connection, database: "postgres" });

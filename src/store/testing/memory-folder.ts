@@ -1,7 +1,8 @@
 /** The folder for the databases of tests. */
-import { mkdtemp, readdir, rm, statfs } from "node:fs/promises";
+import { readdir, rm, statfs } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { reachableFolder } from "./reachable-folder.ts";
 
 const MEMORY = "/dev/shm";
 const ROOM_BYTES = 2 * 1024 ** 3;
@@ -19,12 +20,12 @@ export async function memoryFolder(kind: "test" | "shared"): Promise<string> {
     ({ bavail, bsize }) => bavail * bsize >= ROOM_BYTES,
     () => false,
   );
-  if (!roomy) return mkdtemp(join(tmpdir(), `barnraiser-${kind}-`));
+  if (!roomy) return reachableFolder(join(tmpdir(), `barnraiser-${kind}-`));
   for (const name of await readdir(MEMORY)) {
     const [, pid] = /^barnraiser-(?:test|shared)-(\d+)-/.exec(name) ?? [];
     if (pid !== undefined && !lives(Number(pid))) await rm(join(MEMORY, name), { recursive: true, force: true });
   }
-  return mkdtemp(join(MEMORY, `barnraiser-${kind}-${process.pid}-`));
+  return reachableFolder(join(MEMORY, `barnraiser-${kind}-${process.pid}-`));
 }
 
 function lives(pid: number): boolean {
