@@ -73,7 +73,10 @@ export async function sshConfig(session: Session, id: string, gateway: string): 
 
 async function wayTo(session: Session, id: string, gateway: string): Promise<Way> {
   if (!ID.test(id))
-    throw new FarmError("bad-request", `Cannot name ${JSON.stringify(id)} to ssh: want letters, digits and . _ + = ~ @ -`);
+    throw new FarmError(
+      "bad-request",
+      `Cannot name ${JSON.stringify(id)} to ssh: want letters, digits and . _ + = ~ @ -`,
+    );
   const client = await session.client();
   const { address, folder } = await session.server();
   const key = await keyPair(session.configFolder, session.computer.signal);
