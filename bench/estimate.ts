@@ -107,8 +107,7 @@ function simulate(kind: Kind, random: () => number): Guess[] {
         machineId: machineId(1),
         trust: "team",
         gomoteLent: true,
-        drained: false,
-        setAside: false,
+        stopped: false,
       } as const;
       const job = next(waiting, shares(), taker, now) as Job | undefined;
       if (!job) return;
@@ -141,7 +140,6 @@ function simulate(kind: Kind, random: () => number): Guess[] {
         starvesAt: starvesAt(leaseClass, now),
         avoid: [],
         avoidUntil: null,
-        onlyMachine: null,
         builder,
         wantedAt: now,
         takes,

@@ -32,7 +32,6 @@ function lease(id: number, over: Partial<Waiting> = {}): Waiting {
     starvesAt: NEVER_STARVES,
     avoid: [],
     avoidUntil: null,
-    onlyMachine: null,
     ...over,
   };
 }
@@ -41,8 +40,7 @@ const taker = {
   machineId: machineId(1),
   trust: "team",
   gomoteLent: true,
-  drained: false,
-  setAside: false,
+  stopped: false,
 } as const satisfies Taker;
 
 /** One queue and its machines: they take and give back, and it remembers whose turn it was. */
@@ -84,8 +82,7 @@ function machines(count: number, trust: Trust = "team"): Taker[] {
     machineId: machineId(i + 1),
     trust,
     gomoteLent: trust === "team",
-    drained: false,
-    setAside: false,
+    stopped: false,
   }));
 }
 
@@ -113,12 +110,6 @@ test("a lease that starves goes before everything, the oldest first", () => {
   const person = lease(3, { class: "gomote", starvesAt: starvesAt("gomote", NOON) });
   const first = (now: EpochMs) => next([old, older, person], [], taker, now)?.id;
   expect([8, 9, 10].map((minute) => first(plus(NOON, minutes(minute))))).toEqual([3, 2, 2]);
-});
-
-test("a probe is taken by its machine before anything else, and passed by for others", () => {
-  const probe = lease(9, { kind: "probe", class: "background", onlyMachine: machineId(2) });
-  const other = { ...taker, machineId: machineId(2) };
-  expect([next([lease(1), probe], [], taker, NOON)?.id, next([lease(1), probe], [], other, NOON)?.id]).toEqual([1, 9]);
 });
 
 test("a repository that pushes a hundred builds leaves every second machine to the one that pushes two", () => {
@@ -191,7 +182,6 @@ const arbitraryLease = fc.record({
   starvesAt: fc.integer({ min: -3, max: 40 }).map((n) => plus(NOON, ms(n))),
   avoid: fc.subarray([1, 2, 3]).map((ids) => ids.map(machineId)),
   avoidUntil: fc.option(fc.integer({ min: -2, max: 30 }).map((n) => plus(NOON, ms(n)))),
-  onlyMachine: fc.option(fc.integer({ min: 1, max: 3 }).map(machineId), { freq: 6 }),
 });
 const arbitraryQueue = fc
   .array(arbitraryLease, { maxLength: 40 })
@@ -209,8 +199,7 @@ test("random farms: nothing is handed out twice, trust holds, and what is taken 
         const takers = trusts.map((trust, i) => ({
           machineId: machineId(i + 1),
           trust,
-          drained: false,
-          setAside: false,
+          stopped: false,
         }));
         for (const [who, givesBack] of steps) {
           const by = takers[who] as Taker;
@@ -221,8 +210,7 @@ test("random farms: nothing is handed out twice, trust holds, and what is taken 
           if (!got) continue;
           const might = before.filter((each) => mayTake(by, each, now));
           expect(might).toContain(got);
-          if (might.some((each) => each.onlyMachine !== null)) expect(got.onlyMachine).not.toBeNull();
-          else if (might.some((each) => each.starvesAt <= now)) {
+          if (might.some((each) => each.starvesAt <= now)) {
             expect(got.starvesAt).toBe(Math.min(...might.map((each) => each.starvesAt)));
           } else {
             const band = might.filter((each) => bandOf(each) === Math.min(...might.map(bandOf)));
@@ -244,7 +232,7 @@ test("random farms: who starves is served before all that came to starve after i
   fc.assert(
     fc.property(arbitraryQueue, fc.integer({ min: 1, max: 3 }), (queue, count) => {
       const farm = new Farm();
-      farm.wanted.push(...queue.map((each) => ({ ...each, avoidUntil: null, onlyMachine: null })));
+      farm.wanted.push(...queue.map((each) => ({ ...each, avoidUntil: null })));
       const takers = machines(count);
       for (let turn = 0; turn < queue.length; turn++) {
         farm.held.clear();
@@ -292,7 +280,6 @@ test("random farms: line() is the order in which one machine after another takes
       const queue = leases.map((each) => ({
         ...each,
         avoidUntil: null,
-        onlyMachine: null,
         starvesAt: each.starvesAt <= NOON ? NOON : NEVER_STARVES,
       }));
       const farm = new Farm();

@@ -3,8 +3,6 @@
  *
  * The claim (store/leases.ts) is the same rules as one SQL statement; a test compares the two. In this order:
  *
- *   bound     a lease that names its machine (a probe) waits for that machine only: the machine takes it first,
- *             others pass by
  *   starving  waited past `starvesAt`: goes before everything that does not starve, oldest first, so nothing waits
  *             for ever
  *   band      the class; within it whole builds before helpers, which only make something faster that goes on anyway;
@@ -16,10 +14,10 @@
  *             minus the commit time after submission, so that the newest commit goes first
  *
  * What always holds: a community machine takes `submitted` code only. What people do on a machine that they borrow is
- * not submitted: they get only machines of host types that are lent to them, whoever runs those. A drained machine
- * takes nothing, and one that is set aside takes only what is bound to it. A machine that failed some work (`avoid`)
- * does not take it again before `avoidUntil`, so that another one can. Work that one machine may not take never keeps
- * that machine from what stands behind.
+ * not submitted: they get only machines of host types that are lent to them, whoever runs those. A machine
+ * that is drained or set aside takes nothing. One that failed some work (`avoid`) does not take it again before
+ * `avoidUntil`, so that another one can. Work that one machine may not take never keeps that machine from what stands
+ * behind.
  *
  * Turns are counted from leases that are or were held; nothing else is stored. Claims that run at the same moment do
  * not see each other, so a flow may get ahead by as many leases as there are such claims, and makes up for it in the
@@ -57,7 +55,6 @@ export interface Waiting {
   readonly starvesAt: EpochMs;
   readonly avoid: readonly MachineId[];
   readonly avoidUntil: EpochMs | null;
-  readonly onlyMachine: MachineId | null;
 }
 
 /** A machine as the order sees it. */
@@ -66,9 +63,8 @@ export interface Taker {
   readonly trust: Trust;
   /** The machine's host type is lent to people. Only this decides whether it may take leases of class gomote. */
   readonly gomoteLent: boolean;
-  readonly drained: boolean;
-  /** The machine failed the farm too often; only a probe may bring it back. */
-  readonly setAside: boolean;
+  /** The machine is drained, or set aside because it failed the farm too often. */
+  readonly stopped: boolean;
 }
 
 /** How many of the queue's machines one repository of one flow has. */
@@ -98,8 +94,7 @@ export function bandOf(lease: Pick<Waiting, "kind" | "class" | "release">): numb
 }
 
 export function mayTake(taker: Taker, lease: Waiting, now: EpochMs): boolean {
-  if (taker.drained || !mayRun(taker, lease)) return false;
-  if (lease.onlyMachine === null ? taker.setAside : lease.onlyMachine !== taker.machineId) return false;
+  if (taker.stopped || !mayRun(taker, lease)) return false;
   return lease.avoidUntil === null || lease.avoidUntil <= now || !lease.avoid.includes(taker.machineId);
 }
 
@@ -117,8 +112,6 @@ export function next(
   now: EpochMs,
 ): Waiting | undefined {
   const free = queue.filter((lease) => mayTake(taker, lease, now));
-  const bound = free.filter((lease) => lease.onlyMachine !== null).toSorted((a, b) => a.id - b.id)[0];
-  if (bound) return bound;
   const starving = free.filter((lease) => lease.starvesAt <= now).toSorted(bySpan)[0];
   if (starving) return starving;
   const may = new Set(free);
@@ -134,7 +127,7 @@ export function next(
 
 /**
  * The first `limit` of `queue` in the order in which machines without restrictions will take them, if nothing else is
- * wanted and nothing given back meanwhile. Leases that are bound to one machine are not in the line.
+ * wanted and nothing given back meanwhile.
  */
 export function line<L extends Waiting>(
   queue: readonly L[],
@@ -143,13 +136,12 @@ export function line<L extends Waiting>(
   limit: number,
 ): L[] {
   const counted = new Shares(shares);
-  const free = queue.filter((lease) => lease.onlyMachine === null);
-  const order = free
+  const order = queue
     .filter((lease) => lease.starvesAt <= now)
     .toSorted(bySpan)
     .slice(0, limit);
   for (const lease of order) counted.serve(lease);
-  const rest = free.filter((lease) => lease.starvesAt > now);
+  const rest = queue.filter((lease) => lease.starvesAt > now);
   for (const lanes of bandsOf(rest)) {
     let left = lanes;
     while (left.length > 0 && order.length < limit) {
@@ -181,7 +173,6 @@ function bySpan(a: Waiting, b: Waiting): number {
 function bandsOf<L extends Waiting>(queue: readonly L[]): Lane<L>[][] {
   const bands = new Map<number, Map<string, L[]>>();
   for (const lease of queue) {
-    if (lease.onlyMachine !== null) continue;
     const lanes = bands.get(bandOf(lease)) ?? new Map<string, L[]>();
     bands.set(bandOf(lease), lanes);
     const leases = lanes.get(keyOf(lease)) ?? [];

@@ -27,12 +27,11 @@ async function want(sql: Sql, wanted: Wanted): Promise<Waiting> {
     starvesAt: plus(NOON, minutes(600)),
     avoid: [],
     avoidUntil: null,
-    onlyMachine: null,
     ...rest,
   } as const;
   const [row] = await sql.query<{ id: number; band: number }>(
-    `insert into lease (kind, class, release, queue, flow, repo, provenance, rank, wanted_at, starves_at, avoid, avoid_until, only_machine)
-     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) returning id, band`,
+    `insert into lease (kind, class, release, queue, flow, repo, provenance, rank, wanted_at, starves_at, avoid, avoid_until)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) returning id, band`,
     [
       lease.kind,
       LEASE_CLASSES[lease.class],
@@ -46,7 +45,6 @@ async function want(sql: Sql, wanted: Wanted): Promise<Waiting> {
       at(lease.starvesAt),
       lease.avoid,
       at(lease.avoidUntil),
-      lease.onlyMachine,
     ],
   );
   const made = { ...lease, id: row?.id ?? 0 };
@@ -243,7 +241,7 @@ test("claimLease() of one session many times at once holds one lease", async () 
   expect([new Set(got).size, row?.held]).toEqual([1, 1]);
 });
 
-test("claimLease() gives nothing to a session that hung up and where machine, host type, coordinator or farm is drained", async () => {
+test("claimLease() gives nothing to a session that hung up, to a machine set aside, and where machine, host type, coordinator or farm is drained", async () => {
   await using database = await freshDatabase();
   const { sql } = database;
   const machine = await oneMachine(sql);
@@ -260,11 +258,15 @@ test("claimLease() gives nothing to a session that hung up and where machine, ho
   await sql.query("update coordinator set drained_at = $1", [at(NOON)]);
   const coordinatorDrained = await claimLease(sql, machine.id, NOON);
   await sql.query("update coordinator set drained_at = null");
+  await sql.query("update machine set set_aside_at = $1", [at(NOON)]);
+  const setAside = await claimLease(sql, machine.id, NOON);
+  await sql.query("update machine set set_aside_at = null");
   await closeSession(sql, machine.id);
   const gone = await claimLease(sql, machine.id, NOON);
-  expect([drained, typeDrained, farmDrained, coordinatorDrained, gone]).toEqual([
+  expect([drained, typeDrained, farmDrained, coordinatorDrained, setAside, gone]).toEqual([
     { lease: undefined, waiting: 1, lookAgainAt: null },
     { lease: undefined, waiting: 0, lookAgainAt: null }, // nobody of this queue may take anything
+    { lease: undefined, waiting: 1, lookAgainAt: null },
     { lease: undefined, waiting: 1, lookAgainAt: null },
     { lease: undefined, waiting: 1, lookAgainAt: null },
     { lease: undefined, waiting: 1, lookAgainAt: null },
@@ -344,7 +346,6 @@ const arbitraryLease = fc.record({
   starves: fc.integer({ min: -3, max: 6 }),
   avoids: fc.subarray([0, 1, 2]),
   avoidFor: fc.option(fc.integer({ min: -2, max: 2 })),
-  only: fc.option(fc.nat(2), { freq: 6 }),
 });
 
 const arbitraryCrowd = fc.record({
@@ -392,12 +393,11 @@ test("claimLease() takes what next() takes, on random farms, and never two machi
           await sql.query("update machine set set_aside_at = $2 where id = $1", [machines[0]?.machineId, at(NOON)]);
         }
         const model: Waiting[] = [];
-        for (const { starves, avoids, avoidFor, only, ...lease } of leases) {
+        for (const { starves, avoids, avoidFor, ...lease } of leases) {
           const avoid = avoids.map((i) => machines[i]?.machineId ?? machineId(0));
           const avoidUntil = avoidFor === null ? null : plus(NOON, minutes(avoidFor));
-          const onlyMachine = only === null ? null : (machines[only]?.machineId ?? null);
           const starvesAt = plus(NOON, minutes(starves));
-          model.push(await want(sql, { ...lease, queue, avoid, avoidUntil, onlyMachine, starvesAt }));
+          model.push(await want(sql, { ...lease, queue, avoid, avoidUntil, starvesAt }));
         }
         for (const each of crowded ? crowd(crowded) : []) model.push(await want(sql, { ...each, queue }));
         const turns = new Turns();
@@ -415,8 +415,7 @@ test("claimLease() takes what next() takes, on random farms, and never two machi
             machineId: machine.machineId,
             trust,
             gomoteLent,
-            drained: false,
-            setAside: setAside && machine === machines[0],
+            stopped: setAside && machine === machines[0],
           };
           const expected = held.get(machine) ?? next(model, turns.shares, taker, now);
           const got = await claimLease(sql, machine.id, now);
@@ -456,8 +455,7 @@ test("claimLease() of many machines at once gives every lease to one machine, an
     machineId: machineId(0),
     trust: "community",
     gomoteLent: false,
-    drained: false,
-    setAside: false,
+    stopped: false,
   } as const;
   expect(got.every((id) => mayTake(taker, wanted.get(id) as Waiting, NOON))).toBe(true);
 });

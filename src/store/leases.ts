@@ -91,15 +91,14 @@ const ADOPTED = `
   returning lease.id, lease.kind, lease.class, lease.queue, lease.provenance, lease.wanted_at,
     lease.session_id, lease.machine_id, lease.epoch`;
 
-/** The session that asks. `may`: it may take leases. `well`: also those that are not bound to its machine. */
+/** The session that asks. `may`: it may take leases. */
 const WHO = `
   select s.id as session_id, s.coordinator_id, s.instance, m.id as machine_id, m.host_type as queue,
     t.trust <> 'team' as submitted_only, not t.gomote_lent as submitted_gomote,
     t.trust <> 'team' and not t.gomote_lent as submitted_all,
     s.closed_at is null and c.ended_at is null
       and m.drained_at is null and c.drained_at is null and not exists (select from farm where drained_at is not null)
-      and not exists (select from mine) and not exists (select from adopted) as may,
-    m.set_aside_at is null as well
+      and m.set_aside_at is null and not exists (select from mine) and not exists (select from adopted) as may
   from session s join machine m on m.id = s.machine_id join host_type t on t.name = m.host_type
     join coordinator c on c.id = s.coordinator_id
   where s.id = $1 and t.drained_at is null`;
@@ -119,27 +118,19 @@ const NOT_AVOIDED = "(avoid_until is null or avoid_until <= $2 or who.machine_id
 const FOR_ME = `
   state = 'wanted' and ${TRUSTED} and ${NOT_AVOIDED}`;
 
-const BOUND = `
-  select l.id from who cross join lateral (
-    select id from lease where only_machine = who.machine_id and ${FOR_ME} order by id limit 1 for update skip locked
-  ) l where who.may`;
-
-/**
- * The queue, if it is the turn of people, who are served one after the other. This claim then takes only a lease that
- * is bound to the machine.
- */
+/** The queue, if it is the turn of people, who are served one after the other. This claim then takes nothing. */
 const PEOPLE = `
   select who.queue from who
-  where not $3 and who.may and who.well and not who.submitted_gomote and not exists (select from bound) and exists (
+  where not $3 and who.may and not who.submitted_gomote and exists (
     select from lease
-    where queue = who.queue and band < ${BEHIND_PEOPLE} and state = 'wanted' and only_machine is null and ${NOT_AVOIDED}
+    where queue = who.queue and band < ${BEHIND_PEOPLE} and state = 'wanted' and ${NOT_AVOIDED}
   )`;
 
 const STARVING = `
   select l.id from who cross join lateral (
-    select id from lease where queue = who.queue and starves_at <= $2 and only_machine is null and ${FOR_ME}
+    select id from lease where queue = who.queue and starves_at <= $2 and ${FOR_ME}
     order by starves_at, id limit 1 for update skip locked
-  ) l where who.may and who.well and not exists (select from bound) and not exists (select from people)`;
+  ) l where who.may and not exists (select from people)`;
 
 /**
  * The lanes (repositories of flows) that want something of `band.band` which the machine is trusted with, found by
@@ -149,12 +140,12 @@ const STARVING = `
 const LANES = `
   with recursive lane as (
     (select flow, repo from lease
-     where queue = who.queue and band = band.band and state = 'wanted' and only_machine is null and ${trusted("band.band")}
+     where queue = who.queue and band = band.band and state = 'wanted' and ${trusted("band.band")}
      order by flow, repo limit 1)
     union all
     select after.* from lane cross join lateral (
       select flow, repo from lease
-      where queue = who.queue and band = band.band and (flow, repo) > (lane.flow, lane.repo) and state = 'wanted' and only_machine is null
+      where queue = who.queue and band = band.band and (flow, repo) > (lane.flow, lane.repo) and state = 'wanted'
         and ${trusted("band.band")}
       order by flow, repo limit 1
     ) after
@@ -178,7 +169,7 @@ const TURNS = `
     left join lateral (
       select rank, id from lease
       where lane.several and queue = who.queue and band = band.band and flow = lane.flow and repo = lane.repo and state = 'wanted'
-        and only_machine is null and ${trusted("band.band")}
+        and ${trusted("band.band")}
       order by rank, id limit 1
     ) head on true
   order by held.by_flow, max(served.held_at) over (partition by lane.flow) nulls first, held.by_lane, served.held_at nulls first,
@@ -188,26 +179,26 @@ const TURNS = `
 const BEST = `
   select l.id from who cross join lateral (
     with recursive band as (
-      (select band from lease where queue = who.queue and state = 'wanted' and only_machine is null order by band limit 1)
+      (select band from lease where queue = who.queue and state = 'wanted' order by band limit 1)
       union all
       select after.band from band cross join lateral (
-        select band from lease where queue = who.queue and band > band.band and state = 'wanted' and only_machine is null
+        select band from lease where queue = who.queue and band > band.band and state = 'wanted'
         order by band limit 1
       ) after
     )
     select first.id from band cross join lateral (${TURNS}) turn cross join lateral (
       select id from lease
-      where queue = who.queue and band = band.band and flow = turn.flow and repo = turn.repo and state = 'wanted' and only_machine is null
+      where queue = who.queue and band = band.band and flow = turn.flow and repo = turn.repo and state = 'wanted'
         and ${trusted("band.band")} and ${NOT_AVOIDED}
       order by rank, id limit 1 for update skip locked
     ) first limit 1
-  ) l where who.may and who.well and not exists (select from bound) and not exists (select from people) and not exists (select from starving)`;
+  ) l where who.may and not exists (select from people) and not exists (select from starving)`;
 
 const CLAIMED = `
   update lease set state = 'held', session_id = who.session_id, machine_id = who.machine_id,
     coordinator_id = who.coordinator_id, instance = who.instance, held_at = $2, epoch = epoch + 1
   from who
-  where lease.id = (select id from bound union all select id from starving union all select id from best limit 1) and lease.state = 'wanted'
+  where lease.id = (select id from starving union all select id from best limit 1) and lease.state = 'wanted'
   returning lease.id, lease.kind, lease.class, lease.queue, lease.provenance, lease.wanted_at,
     lease.session_id, lease.machine_id, lease.epoch`;
 
@@ -223,14 +214,14 @@ const REST = `
   select (
       select count(*) from (
         select from lease
-        where queue = who.queue and ${TRUSTED} and state = 'wanted' and only_machine is null and id is distinct from (select id from got)
+        where queue = who.queue and ${TRUSTED} and state = 'wanted' and id is distinct from (select id from got)
         limit ${MAX_ASKING}
       ) others
     ) as waiting,
     case when not exists (select from got) then least(
       (select min(avoid_until) from lease where queue = who.queue and avoid_until > $2 and state = 'wanted'),
-      case when who.may and who.well and exists (
-        select from lease where queue = who.queue and only_machine is null and ${FOR_ME}
+      case when who.may and exists (
+        select from lease where queue = who.queue and ${FOR_ME}
       ) then $2::timestamptz + interval '${LOCKED_AGAIN / 1000} seconds' end
     ) end as look_again_at
   from who`;
@@ -239,7 +230,6 @@ export const CLAIM: string = `
 with mine as (${MINE}
 ), adopted as (${ADOPTED}
 ), who as (${WHO}
-), bound as (${BOUND}
 ), people as (${PEOPLE}
 ), starving as (${STARVING}
 ), best as (${BEST}
@@ -262,7 +252,7 @@ from (select) one left join got on true left join (${REST}
  *   the best wanted lease that its machine may take, held from now on
  *
  * A session that hung up gets nothing. A drained machine (itself, its host type, its coordinator or the farm) gets
- * nothing new. A machine that is set aside gets only what is bound to it.
+ * nothing new, and neither does one that is set aside.
  */
 export async function claimLease(sql: Sql, session: SessionId, now: EpochMs): Promise<Claimed> {
   let row: ClaimRow | undefined;

@@ -6,7 +6,7 @@ import { LEASE_CLASSES, type LeaseClass } from "../farm/lease.ts";
 import { FLOWS_COMPARED } from "../schedule/order.ts";
 import { insertBuilds } from "./builds.ts";
 import { claimLease, endLease } from "./leases.ts";
-import { boundTo, queueLengths, queueLines, takerOf } from "./queue-line.ts";
+import { queueLines, takerOf } from "./queue-line.ts";
 import { at, type Sql } from "./sql.ts";
 import { freshDatabase } from "./testing/database.ts";
 import {
@@ -154,34 +154,24 @@ test("a lease of a host type that the configuration lost stands in its line and 
   expect(lease?.provenance).toBe("submitted");
 });
 
-test("what is bound to a machine stands in no line, and is taken by that machine though it is set aside", async () => {
+test("takerOf() knows what a machine may take, and that a drain or a failing machine stops it", async () => {
   await using database = await freshDatabase();
   const { sql } = database;
-  const coordinator = await addCoordinator(sql);
   await addHostType(sql, "q", "team");
-  const [own, other] = [
-    await addMachine(sql, "q", "own", coordinator),
-    await addMachine(sql, "q", "other", coordinator),
-  ];
-  const [probe] = await sql.query<{ id: number }>(
-    `insert into lease (kind, class, queue, provenance, rank, wanted_at, starves_at, only_machine)
-     values ('probe', 3, 'q', 'submitted', 0, $1, $1, $2) returning id`,
-    [at(NOON), own.machineId],
-  );
-  await sql.query("update machine set set_aside_at = $2 where id = $1", [own.machineId, at(NOON)]);
-  expect([(await queueLines(sql, null, NOON, 9)).size, await queueLengths(sql)]).toEqual([0, []]);
-  expect((await boundTo(sql, own.machineId)).map(({ id }) => id)).toEqual([probe?.id]);
-  expect(await takerOf(sql, own.machineId)).toEqual({
-    machineId: own.machineId,
-    queue: "q",
-    trust: "team",
-    drained: false,
-    setAside: true,
-    gomoteLent: true,
-  });
+  const { machineId: machine } = await addMachine(sql, "q", "own", await addCoordinator(sql));
+  const taker = { machineId: machine, queue: "q", trust: "team", gomoteLent: true, stopped: false } as const;
+  expect(await takerOf(sql, machine)).toEqual(taker);
+  for (const stop of [
+    "machine set set_aside_at",
+    "machine set drained_at",
+    "host_type set drained_at",
+    "farm set drained_at",
+  ]) {
+    await sql.query(`update ${stop} = $1`, [at(NOON)]);
+    expect(await takerOf(sql, machine)).toEqual({ ...taker, stopped: true });
+    await sql.query(`update ${stop} = null`);
+  }
   expect(await takerOf(sql, machineId(4711))).toBeUndefined();
-  expect(await claimLease(sql, other.id, NOON)).toEqual({ lease: undefined, waiting: 0, lookAgainAt: null });
-  expect((await claimLease(sql, own.id, NOON)).lease?.id).toBe(probe?.id);
 });
 
 test("the line of 10,000 that wait in many lanes is read in a moment", async () => {

@@ -41,7 +41,6 @@ interface QueuedRow {
   starvesAt: EpochMs;
   avoid: MachineId[];
   avoidUntil: EpochMs | null;
-  onlyMachine: MachineId | null;
   wantedAt: EpochMs;
   build: number | null;
   builder: string | null;
@@ -51,7 +50,7 @@ interface QueuedRow {
 }
 
 const COLUMNS = `l.queue, l.id, l.kind, l.class, l.release, l.flow, l.repo, l.rank, l.provenance, l.starves_at as "starvesAt", l.avoid,
-  l.avoid_until as "avoidUntil", l.only_machine as "onlyMachine", l.wanted_at as "wantedAt",
+  l.avoid_until as "avoidUntil", l.wanted_at as "wantedAt",
   b.id as build, b.builder, h.build_id as helps, g.name as instance, g.builder_type as "instanceType"`;
 const ABOUT = `left join attempt a on a.lease_id = l.id left join build b on b.id = a.build_id
   left join helper h on h.lease_id = l.id left join gomote_instance g on g.lease_id = l.id`;
@@ -79,16 +78,16 @@ async function candidates(sql: Sql, queues: readonly string[] | null, now: Epoch
     `select ${COLUMNS}
      from host_type t
        cross join lateral (
-         (select id from lease where queue = t.name and starves_at <= $2 and state = 'wanted' and only_machine is null
+         (select id from lease where queue = t.name and starves_at <= $2 and state = 'wanted'
           order by starves_at, id limit $3)
          union
          (with recursive lane as (
-            (select band, flow, repo from lease where queue = t.name and state = 'wanted' and only_machine is null
+            (select band, flow, repo from lease where queue = t.name and state = 'wanted'
              order by band, flow, repo limit 1)
             union all
             select after.* from lane cross join lateral (
               select band, flow, repo from lease
-              where queue = t.name and (band, flow, repo) > (lane.band, lane.flow, lane.repo) and state = 'wanted' and only_machine is null
+              where queue = t.name and (band, flow, repo) > (lane.band, lane.flow, lane.repo) and state = 'wanted'
               order by band, flow, repo limit 1
             ) after
           ), few as (
@@ -96,7 +95,7 @@ async function candidates(sql: Sql, queues: readonly string[] | null, now: Epoch
           )
           select first.id from few cross join lateral (
             select id from lease
-            where queue = t.name and band = few.band and flow = few.flow and repo = few.repo and state = 'wanted' and only_machine is null
+            where queue = t.name and band = few.band and flow = few.flow and repo = few.repo and state = 'wanted'
             order by rank, id limit $3
           ) first)
        ) mine
@@ -107,21 +106,12 @@ async function candidates(sql: Sql, queues: readonly string[] | null, now: Epoch
   return rows.map((row) => ({ ...row, class: leaseClass(row.class) }));
 }
 
-/** The leases that are bound to a machine, in the order in which it takes them. */
-export async function boundTo(sql: Sql, machine: MachineId): Promise<Queued[]> {
-  const rows = await sql.query<QueuedRow>(
-    `select ${COLUMNS} from lease l ${ABOUT}
-     where l.only_machine = $1 and l.state = 'wanted' order by l.id`,
-    [machine],
-  );
-  return rows.map((row) => ({ ...row, class: leaseClass(row.class) }));
-}
-
 /** A machine as the order sees it, and the queue that it takes from. */
 export async function takerOf(sql: Sql, machine: MachineId): Promise<(Taker & { readonly queue: string }) | undefined> {
   const [taker] = await sql.query<Taker & { queue: string }>(
-    `select m.id as "machineId", m.host_type as queue, t.trust, t.gomote_lent as "gomoteLent", m.set_aside_at is not null as "setAside",
-       m.drained_at is not null or t.drained_at is not null or exists (select from farm where drained_at is not null) as drained
+    `select m.id as "machineId", m.host_type as queue, t.trust, t.gomote_lent as "gomoteLent",
+       m.drained_at is not null or m.set_aside_at is not null or t.drained_at is not null
+         or exists (select from farm where drained_at is not null) as stopped
      from machine m join host_type t on t.name = m.host_type where m.id = $1`,
     [machine],
   );
@@ -157,6 +147,6 @@ async function sharesOf(sql: Sql, leases: readonly Queued[]): Promise<Map<string
 export async function queueLengths(sql: Sql): Promise<{ queue: string; waiting: number; oldest: number }[]> {
   return sql.query(
     `select queue, count(*)::int as waiting, min(wanted_at) as oldest from lease
-     where state = 'wanted' and only_machine is null group by queue order by queue`,
+     where state = 'wanted' group by queue order by queue`,
   );
 }

@@ -8,7 +8,7 @@ import { farmDrain } from "../store/drain.ts";
 import { type Instance, liveInstances } from "../store/gomote.ts";
 import { buildLines, recentDurations } from "../store/pages-lines.ts";
 import { type ConnectedRow, connected, type HostTypeRow, hostTypes } from "../store/pages-pools.ts";
-import { boundTo, type Queued, queueLengths, queueLines, takerOf } from "../store/queue-line.ts";
+import { type Queued, queueLengths, queueLines, takerOf } from "../store/queue-line.ts";
 import type { Sql } from "../store/sql.ts";
 import { type AsideMachine, machinesSetAside } from "../store/troubles.ts";
 import { AHEAD_LIMIT, whyWaiting } from "../store/waiting.ts";
@@ -216,14 +216,12 @@ export async function waitOfBuild(sql: Sql, build: BuildId, hostType: string, no
   return { ...waitOf(queue, last), more: true, starving: false, estimate: null, unknown: "too much stands before it" };
 }
 
-/** What a machine takes next, as things stand: what is bound to it, then the line without what it may not take. */
+/** What a machine takes next, as things stand: the line without what it may not take. */
 export async function nextOf(sql: Sql, config: FarmConfig, machine: MachineId, now: EpochMs): Promise<NextLease[]> {
   const taker = await takerOf(sql, machine);
   if (!taker) return [];
-  const [bound, lines] = await Promise.all([boundTo(sql, machine), queueLines(sql, [taker.queue], now, SHOWN)]);
-  const next = [...bound, ...(lines.get(taker.queue) ?? [])]
-    .filter((lease) => mayTake(taker, lease, now))
-    .slice(0, NEXT);
+  const lines = await queueLines(sql, [taker.queue], now, SHOWN);
+  const next = (lines.get(taker.queue) ?? []).filter((lease) => mayTake(taker, lease, now)).slice(0, NEXT);
   const builds = await linesById(
     sql,
     next.flatMap((lease) => lease.build ?? []),

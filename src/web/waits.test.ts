@@ -16,7 +16,6 @@ const lease = (id: number, over: Partial<Queued> = {}): Queued => ({
   starvesAt: epochMs(0),
   avoid: [],
   avoidUntil: null,
-  onlyMachine: null,
   wantedAt: epochMs(0),
   build: id,
   builder: "b",

@@ -1,11 +1,10 @@
--- Who shares machines with whom, release branches, and leases that are bound to one machine.
+-- Who shares machines with whom, and release branches.
 
 alter table lease
   -- Those who take turns within a class: a repository, for gomote and try a person. Byte order, so that every database has the same.
   add column flow         text collate "C" not null default '',
   add column repo         text collate "C" not null default '',  -- the turns of one person go round their repositories
   add column release      boolean not null default false,        -- of a release branch; counts in class try
-  add column only_machine bigint references machine (id),        -- nobody else may take it, and it waits for nobody else
   -- The first part of the order as one number: class, whole builds before helpers, release branches before the rest.
   add column band         smallint not null generated always as (
     class * 4 + case when kind = 'helper' then 2 else 0 end + case when class = 1 and release then 0 else 1 end) stored,
@@ -17,9 +16,8 @@ from attempt a join build b on b.id = a.build_id where a.lease_id = lease.id and
 -- `submitted` stands last so that what a community machine may not take is passed over within the index.
 drop index lease_in_order;
 drop index lease_starving;
-create index lease_in_order on lease (queue, band, flow, repo, rank, id, submitted) where state = 'wanted' and only_machine is null;
-create index lease_starving on lease (queue, starves_at, id, submitted) where state = 'wanted' and only_machine is null;
-create index lease_bound on lease (only_machine, id) where state = 'wanted' and only_machine is not null;
+create index lease_in_order on lease (queue, band, flow, repo, rank, id, submitted) where state = 'wanted';
+create index lease_starving on lease (queue, starves_at, id, submitted) where state = 'wanted';
 create index lease_avoiding on lease (queue, avoid_until) where state = 'wanted' and avoid_until is not null;
 -- What each flow holds, and when it was served last.
 create index lease_held on lease (queue, flow, repo) where state = 'held';
