@@ -1,40 +1,36 @@
 /**
  * A farm in one process: every room opened, wired and ended in order. No decision is taken here.
  *
- *   source finds commits -> plan -> builds wanted -> claims -> a machine of the pool -> builds drives it -> logs, verdict
+ *   source finds commits -> plan -> builds wanted -> claims -> a machine of the pool -> builds drives it -> verdict
  *
- * Each part is made of those above it, and knows none below. Two circles are closed at the end, when everything is there: whoever is idle in
- * the pool is offered to the claims, which give what they get to those who use the pool (`begin`); and a configuration is in force
- * before the farm is brought in step with it (`follow`).
+ * Each part is made of those above it, and knows none below. Two circles are closed at the end, when all parts exist:
  *
- * Things are disposed of in the opposite order of their making, but for those that use machines: first no more work is taken, then what runs is
- * given back, then machines are let go; the database ends last.
+ *   claiming        the pool offers idle machines to the claims; parts that use the pool get the leases (claiming.ts)
+ *   configuration   it is in force first, and then the farm is brought in step with it (`follow`)
+ *
+ * Things are disposed of in the opposite order of their making, but for those that use machines. There no more work is
+ * taken first, then what runs is given back, and then machines are let go. The database ends last.
  */
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { planFound } from "../builds/plan-found.ts";
 import type { FarmConfig } from "../config/effective.ts";
 import { effectiveFarm } from "../config/effective-farm.ts";
 import type { Bus } from "../farm/deps.ts";
 import { FarmError } from "../farm/errors.ts";
-import type { SessionId } from "../farm/ids.ts";
-import type { LeaseKind } from "../farm/lease.ts";
-import { openGatewayKeys } from "../gomote/ssh/keys.ts";
-import { LocalMachines } from "../machines/local/local-machines.ts";
 import { People } from "../people/people.ts";
-import { Claims, type StartLease } from "../schedule/claims.ts";
 import { secretReader } from "../source/secrets.ts";
 import { Source } from "../source/source.ts";
 import { coordinatorShares } from "../store/coordinators.ts";
-import { claimLease } from "../store/leases.ts";
 import { configureHostTypes } from "../store/machines.ts";
 import type { Sql } from "../store/sql.ts";
 import { readAgents } from "../web/agent-files.ts";
-import { builderKey } from "../wire/builder-key/builder-key.ts";
 import { actions } from "./actions.ts";
 import { isLoopback } from "./address.ts";
 import { openBuilding } from "./building.ts";
+import { beginClaiming, makeClaims } from "./claiming.ts";
 import { LiveConfig } from "./config-file.ts";
-import { openGomote } from "./gomote.ts";
+import { openLending } from "./lending.ts";
+import { openLocal } from "./local.ts";
 import { openMachines } from "./machines.ts";
 import { Newest } from "./newest.ts";
 import { type CoordinatorOptions, DIST } from "./options.ts";
@@ -46,8 +42,6 @@ import { startUpkeep } from "./upkeep.ts";
 
 /** The program that machines run, by the name under which it is served. */
 const AGENT = "buildlet.mjs";
-const QUEUE = "queue:";
-const GIVEN = "given:";
 
 export class Coordinator implements AsyncDisposable {
   readonly sql: Sql;
@@ -81,14 +75,14 @@ export class Coordinator implements AsyncDisposable {
 
   /** Starts a farm; resolves when it takes machines and commits. Throws FarmError saying what it could not have. */
   static async start(options: CoordinatorOptions): Promise<Coordinator> {
-    const { clock, log, data, farmName, listenSsh, lost } = options;
+    const { clock, log, data, farmName, lost } = options;
     const stop = new AbortController();
+    const stopping = stop.signal;
     await using stack = new AsyncDisposableStack();
 
-    const storage = await openStorage(stack, options, stop.signal);
-    const { common, hurried, secrets, blobs, startedAt } = storage;
+    const storage = await openStorage(stack, options, stopping);
+    const { common, hurried, secrets, blobs } = storage;
     const { sql, bus } = common;
-    const { master } = secrets;
     const live = stack.use(
       await LiveConfig.open({ clock, log, origin: options.origin, accept: (farm) => accept(storage, farm) }),
     );
@@ -103,46 +97,23 @@ export class Coordinator implements AsyncDisposable {
     const tarball = async (repo: string, hash: string, signal: AbortSignal) =>
       (await source.tarball(repo, hash, signal)).open();
     const people = new People(hurried);
-    const neighbours = openPeers(stack, hurried, master);
-    const { peers, signature, blobs: peerBlobs } = neighbours;
+    const neighbours = openPeers(stack, hurried, secrets.master);
 
-    const claim = (session: SessionId) => claimLease(sql, session, clock.now());
-    const claims = new Claims({ clock, log, claim }, stop.signal);
+    const claims = makeClaims(common, stopping);
     const { pool, probes } = openMachines(stack, {
       common,
       config,
       neighbours,
       claims,
-      masterKey: master,
+      masterKey: secrets.master,
       allowDevKey: options.allowDevKey === true || (options.dev && isLoopback(options.listen.host)),
       agentDigest: () => agents.get(AGENT)?.sha256,
     });
-    const gomote = stack.use(
-      openGomote({
-        ...common,
-        config,
-        people,
-        peers,
-        signature,
-        machine: (session) => pool.take(session),
-        inUse: (session) => pool.inUse(session),
-        release: (session, how) => pool.release(session, how),
-        tarball,
-        ...(listenSsh && { shells: { keys: await openGatewayKeys(sql, master, startedAt) } }),
-        stopping: stop.signal,
-        blobs,
-        elsewhere: (key, holder, signal) => peerBlobs.fetch(key, holder, signal),
-        masterKey: master,
-      }),
-    );
-    const builds = await openBuilding(stack, {
-      storage,
-      config,
-      pool,
-      peerBlobs,
-      tarball,
-      lost,
-    });
+    const hasSsh = options.listenSsh !== undefined;
+    const gomote = await openLending(stack, { storage, config, neighbours, pool, people, tarball, hasSsh, stopping });
+    const { instances } = gomote;
+    const peerBlobs = neighbours.blobs;
+    const builds = await openBuilding(stack, { storage, config, pool, peerBlobs, tarball, lost });
     startUpkeep(stack, { storage, live, secret, farmName });
 
     const site = await openSite(stack, {
@@ -158,36 +129,18 @@ export class Coordinator implements AsyncDisposable {
       agents,
       actions: actions({ ...common, builds }),
     });
-    const { pages, machines, gateway } = site;
+    const { pages, machines, gateway, tlsPort } = site;
     await storage.folder.announce({ http: pages, https: machines });
-    const local = stack.use(
-      new LocalMachines({
-        coordinator: `localhost:${site.tlsPort}`,
-        key: (hostType) => builderKey(master, hostType),
-        caFile: resolve(secrets.tls.caFile),
-        stage0: join(DIST, "agents", "stage0.mjs"),
-        folder: resolve(data, "local"),
-        clock,
-        log,
-      }),
-    );
+    const local = openLocal(stack, storage, { data, tlsPort });
 
-    // The first to end: nothing is claimed any more, builds stop while their machines are still there, machines hear why. A database that
-    // is away is not waited for: recovery finds what could not be written.
+    // The first to end. Nothing is claimed any more, builds stop while their machines are still there, and machines
+    // hear why. A database that is away is not waited for: recovery finds what could not be written.
     stack.defer(async () => {
       storage.database.hurry();
       stop.abort(new FarmError("unavailable", "The coordinator is stopping"));
-      for (const part of [builds, gomote.instances, probes, pool]) await part[Symbol.asyncDispose]();
+      for (const part of [builds, instances, probes, pool]) await part[Symbol.asyncDispose]();
     });
-    const starters: Readonly<Record<LeaseKind, StartLease>> = {
-      build: (lease) => builds.start(lease),
-      helper: (lease) => builds.start(lease),
-      gomote: (lease) => gomote.instances.start(lease),
-      probe: (lease) => probes.start(lease),
-    };
-    claims.begin((lease) => starters[lease.kind](lease));
-    bus.subscribe(QUEUE, (topic) => claims.wake(topic.slice(QUEUE.length) || undefined), stop.signal);
-    bus.subscribe(GIVEN, (topic) => claims.summon(topic.slice(GIVEN.length)), stop.signal);
+    beginClaiming(claims, { builds, instances, probes }, bus, stopping);
     await live.follow(async (farm) => {
       await source.configure(farm.repos, (tx, found) => planFound(tx, farm, found, clock.now(), source));
       await local.configure(farm);
@@ -199,14 +152,14 @@ export class Coordinator implements AsyncDisposable {
     return new Coordinator({ sql, bus, pages, machines, gateway, caFile, newest }, live, stack.move());
   }
 
-  /** What is watched, one line per repository. */
+  /** What this coordinator watches, one line per repository. */
   get watching(): readonly string[] {
     return this.#live.current.repos.map(
       (repo) => `${repo.name} ${repo.branches.join(" ")}, every ${repo.pollMs / 1000} s`,
     );
   }
 
-  /** Takes the configuration up again. */
+  /** Reads the configuration again. */
   reload(): Promise<void> {
     return this.#live.reload();
   }
@@ -216,7 +169,7 @@ export class Coordinator implements AsyncDisposable {
   }
 }
 
-/** Writes down what the rest of the farm goes by: the claims' SQL by host types, the other coordinators by what we share with them. */
+/** Stores what others read of a configuration: claims the host types, other coordinators what we share with them. */
 async function accept({ common, secrets }: Storage, farm: FarmConfig): Promise<void> {
   const { sql, coordinator } = common;
   await configureHostTypes(sql, farm.hosts);
