@@ -34,7 +34,24 @@ test("once a line is marked only marked lines are names, whatever was printed be
   expect(listed(...marked, "##mark name a\0\n", "c\n")).toBe(
     "line 4: want no NUL and no line break in the name of a test",
   );
-  expect(listed("a\n", " ##mark name b\n")).toEqual({ names: ["a", "##mark name b"], doubled: 0 });
+});
+
+test("a mark behind output that does not end its line marks a name, however long that output is", () => {
+  const names = { names: ["a", "b", "c"], doubled: 0 };
+  const output = `##mark name a\nloading... ##mark name b\n${"x".repeat(70_000)}##mark name c\n`;
+  for (const cut of [1000, 64 * 1024, 1e6]) {
+    const chunks = Array.from({ length: Math.ceil(output.length / cut) }, (_, i) =>
+      output.slice(i * cut, (i + 1) * cut),
+    );
+    expect(listed(...chunks)).toEqual(names);
+  }
+  expect(listed("##mark name a##mark name b\n")).toEqual({ names: ["a##mark name b"], doubled: 0 });
+  expect(listed(`..##mark name ${"a".repeat(66_000)}`, "\n##mark name b\n")).toMatch(/^line 1: want at most 4000/);
+});
+
+test("a shell that shows what it runs changes nothing", () => {
+  const shown = ["+ sed 's/^/##mark name /'\n", "++ echo '##mark name a'\n"];
+  expect(listed(...shown, "##mark name a\n")).toEqual({ names: ["a"], doubled: 0 });
 });
 
 test("100,000 names are a list, and 200,001 are not", () => {

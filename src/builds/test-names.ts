@@ -5,14 +5,19 @@
  * that comes twice is one test. Names go on as arguments and lines, so a NUL, half a character or an endless line is the end of it: the
  * command prints something else than names, and a guess at what it means would leave tests out without a word.
  *
- * A command that prints other things too, warnings for one, marks its names: `$BARNRAISER_MARK name NAME`. As soon as one line does, only such
- * lines are names, whatever else was printed before or comes after.
+ * A command that prints other things too, for example warnings, marks its names: `$BARNRAISER_MARK name NAME`. As soon
+ * as one line does, only such lines are names, whatever else was printed before or comes after.
+ *
+ * A mark also counts behind output that did not end its line, since its test would be left out otherwise. It does not
+ * count where a shell shows what it runs (`set -x`): there a quote or more of the command comes after the name.
  */
 import { MOST_TEST_NAMES, testNameFault } from "../config/names.ts";
 
 /** Longer lines are refused before they are read to their end. */
 const LINE_LIMIT = 64 * 1024;
 const LF = 10;
+/** How a shell begins a line that shows what it runs. */
+const SHOWN = /^\++ /;
 
 export interface Listed {
   readonly names: readonly string[];
@@ -43,7 +48,9 @@ export class TestNames {
     this.#rest = data;
     if (data.length <= LINE_LIMIT) return;
     if (!this.#marked) this.#say(`line ${this.#line + 1} is longer than ${LINE_LIMIT} bytes`);
-    this.#rest = data.subarray(0, LINE_LIMIT); // enough to be refused at its end, or passed over
+    const from = this.#prefixIn(data);
+    // Enough to find the mark of a name, or to refuse the name at its end.
+    this.#rest = from < 0 ? data.subarray(1 - this.#prefix.length) : data.subarray(from, from + LINE_LIMIT);
   }
 
   /** There is no more. A text says why this is no list of names. */
@@ -56,7 +63,8 @@ export class TestNames {
 
   #take(line: Buffer): void {
     this.#line++;
-    const marked = line.subarray(0, this.#prefix.length).equals(this.#prefix);
+    const from = this.#prefixIn(line);
+    const marked = from >= 0;
     if (marked && !this.#marked) {
       this.#marked = true;
       this.#names.clear();
@@ -64,7 +72,7 @@ export class TestNames {
       this.#fault = undefined;
     }
     if (marked !== this.#marked || this.#fault !== undefined) return;
-    const text = decoded(marked ? line.subarray(this.#prefix.length) : line);
+    const text = decoded(marked ? line.subarray(from + this.#prefix.length) : line);
     const name = text?.trim();
     if (name === "") return;
     const fault = name === undefined ? "want UTF-8" : testNameFault(name);
@@ -72,6 +80,11 @@ export class TestNames {
     else if (this.#names.has(name)) this.#doubled++;
     else if (this.#names.size === MOST_TEST_NAMES) this.#say(`it printed more than ${MOST_TEST_NAMES} names`);
     else this.#names.add(name);
+  }
+
+  /** Where the mark of a name begins; -1: nowhere. */
+  #prefixIn(line: Buffer): number {
+    return SHOWN.test(line.toString("latin1", 0, 8)) ? -1 : line.indexOf(this.#prefix);
   }
 
   /** The first fault is the one that is told; that of a line without a mark is forgotten when marks come. */
