@@ -11,7 +11,7 @@ function missing(id: number, since: EpochMs): Seen {
 }
 
 function facts(seen: readonly Seen[], over: Partial<Facts> = {}): Facts {
-  return { seen, isWell: () => true, judges: () => true, ...over };
+  return { seen, hasRecipient: () => true, isWell: () => true, judges: () => true, ...over };
 }
 
 /** What is written down after `changes`, as the database has it. */
@@ -87,6 +87,30 @@ test("what goes wrong together is told together", () => {
     "16: told m0 m1 m2 m3 m4",
   ]);
   expect(GATHER).toBe(60_000);
+});
+
+test("what nobody was told of is told once there is somebody, holds up no gathering, and ends without a word before", () => {
+  const [first, second] = [missing(1, NOON), missing(2, at(30))];
+  const none = facts([first], { hasRecipient: () => false });
+  expect(
+    heard([
+      [at(0), none],
+      [at(60), none],
+      [at(61), facts([])],
+      [at(62), facts([])],
+    ]),
+  ).toEqual([]);
+  expect(
+    heard([
+      [at(0), none],
+      [at(60), none],
+      [at(61), facts([first])],
+      [at(62), facts([])],
+      [at(63), facts([])],
+    ]),
+  ).toEqual(["61: told m1", "63: over m1"]);
+  const others = facts([first, second, missing(3, at(30.5))], { hasRecipient: ({ about }) => about.name !== "m1" });
+  expect(heard([0, 45, 45.5, 46].map((minute) => [at(minute), others] as const))).toEqual(["46: told m2 m3"]);
 });
 
 test("what is not expected any more ends without a word, and what another coordinator judges is left alone", () => {

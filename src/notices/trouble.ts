@@ -10,6 +10,8 @@
  *
  *   unknown -seen-> noticed -due, and gathered-> told -well, and gathered-> unknown;  noticed -not seen-> unknown, nobody heard of it
  *
+ * What nobody is to be told of stays noticed, and is told once the configuration has somebody for it.
+ *
  * One row stands for one trouble and outlives every coordinator, so that everything is told once. Nothing is told before the first that is
  * due has been so for GATHER: what goes wrong together (a coordinator's network) is told together; the same holds for what is well again. Coming
  * back for a moment changes nothing. What is not expected any more (drained, taken out of the configuration) ends without a word.
@@ -53,6 +55,8 @@ export interface Known extends Trouble {
 
 export interface Facts {
   readonly seen: readonly Seen[];
+  /** Whether there is anybody to be told. */
+  readonly hasRecipient: (trouble: Trouble) => boolean;
   /** Whether what is not seen any more is well, or just not expected any more. */
   readonly isWell: (known: Known) => boolean;
   /** Whether this coordinator can judge it: of a configuration only its own. */
@@ -78,7 +82,7 @@ export function decide(facts: Facts, known: readonly Known[], now: EpochMs): Cha
   const noticed = facts.seen.filter((trouble) => !rows.has(keyOf(trouble)));
   const due = facts.seen.flatMap((trouble) => {
     const row = rows.get(keyOf(trouble));
-    if (row && row.toldAt !== null) return [];
+    if ((row && row.toldAt !== null) || !facts.hasRecipient(trouble)) return [];
     const at = "at" in trouble.due ? trouble.due.at : plus(row?.noticedAt ?? now, trouble.due.after);
     return at <= now ? [{ trouble, at }] : [];
   });

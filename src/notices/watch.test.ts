@@ -169,6 +169,22 @@ test("while the farm is drained nobody hears of its machines", async () => {
   expect(await knownTroubles(database.sql)).toEqual([]);
 });
 
+test("who is added while a machine is missing hears that it is, and then that it is back", async () => {
+  await using database = await freshDatabase();
+  const farm = await bench(database);
+  const full = farm.config;
+  farm.config = checkFarm({ ...input, hosts: [{ hostType: HOST, expect: 2 }], notify: {} });
+  await connect(database.sql, "b");
+  await away(database.sql, await connect(database.sql, "a"), NOON);
+  await using watch = farm.watch();
+  expect(await farm.until(watch, 60)).toEqual([]);
+  expect(await toldMissing(database.sql)).toEqual([]);
+  farm.config = full;
+  expect(await farm.until(watch, 90)).toEqual(["61 mail:ann: a is missing", "61 mail:ops: a is missing"]);
+  await connect(database.sql, "a");
+  expect(await farm.until(watch, 100)).toEqual(["92 mail:ann: a is back", "92 mail:ops: a is back"]);
+});
+
 test("machines that never dialled in are reported by their host type", async () => {
   await using database = await freshDatabase();
   const farm = await bench(database);

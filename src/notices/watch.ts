@@ -79,14 +79,14 @@ export class Watch implements AsyncDisposable {
         ),
       );
       await noticeTroubles(tx, changes.noticed, now);
-      await troublesTold(tx, told.heard, now);
+      await troublesTold(tx, changes.told, now);
       const isOver = new Set(changes.over.map(({ kind, subject }) => `${kind} ${subject}`));
       for (const { known: row, at } of changes.wellAt) {
         if (!isOver.has(`${row.kind} ${row.subject}`)) await troublesWell(tx, [row], at);
       }
       await forgetTroubles(tx, [...changes.moot, ...changes.over]);
-      await insertNotices(tx, [...told.notices, ...over.notices], now);
-      news = told.notices.length + over.notices.length;
+      await insertNotices(tx, [...told, ...over], now);
+      news = told.length + over.length;
       return true;
     });
     if (news > 0) {
@@ -101,20 +101,20 @@ export class Watch implements AsyncDisposable {
     await this.#loop;
   }
 
-  /** One message per recipient with all that concerns it, and how many hear of each trouble. */
+  /** One message per recipient with all that concerns it. */
   #messages<T extends Trouble>(
     troubles: readonly T[],
     message: (troubles: readonly T[], place: Place) => unknown,
-  ): { notices: NewNotice[]; heard: (T & { readonly to: number })[] } {
+  ): NewNotice[] {
     const byRecipient = new Map<string, T[]>();
-    const heard = troubles.map((trouble) => {
-      const keys = recipientsOf(trouble, this.#deps.config()).map(recipientKey);
-      for (const key of keys) byRecipient.set(key, [...(byRecipient.get(key) ?? []), trouble]);
-      return { ...trouble, to: keys.length };
-    });
+    for (const trouble of troubles) {
+      for (const recipient of recipientsOf(trouble, this.#deps.config())) {
+        const key = recipientKey(recipient);
+        byRecipient.set(key, [...(byRecipient.get(key) ?? []), trouble]);
+      }
+    }
     const place = this.#deps.place();
-    const notices = [...byRecipient].map(([recipient, mine]) => ({ recipient, message: message(mine, place) }));
-    return { notices, heard };
+    return [...byRecipient].map(([recipient, mine]) => ({ recipient, message: message(mine, place) }));
   }
 
   async #facts(tx: Sql, known: readonly Known[], now: EpochMs): Promise<Facts> {
@@ -178,7 +178,8 @@ export class Watch implements AsyncDisposable {
           return true;
       }
     };
-    return { seen, isWell, judges: (row) => row.kind !== "config" || row.subject === own };
+    const hasRecipient = (trouble: Trouble) => recipientsOf(trouble, config()).length > 0;
+    return { seen, hasRecipient, isWell, judges: (row) => row.kind !== "config" || row.subject === own };
   }
 }
 

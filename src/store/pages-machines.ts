@@ -147,7 +147,7 @@ export async function machinesNamed(sql: Sql, name: string): Promise<MachineDeta
        m.set_aside_at as "setAsideAt", m.set_aside_until as "setAsideUntil", m.set_aside_reason as "setAsideReason",
        m.probed_at as "probedAt", m.probe_error as "probeError",
        (select told_at from trouble
-        where kind = 'missing' and subject = 'machine:' || m.id and told_to > 0 and well_at is null) as "toldAt",
+        where kind = 'missing' and subject = 'machine:' || m.id and well_at is null) as "toldAt",
        k.id as "keyId", k.made_at as "keyMadeAt", k.expires_at as "keyExpiresAt", k.revoked_at as "keyRevokedAt"
      from machine m join host_type t on t.name = m.host_type left join machine_key k on k.id = m.key_id
        left join lateral (

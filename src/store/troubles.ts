@@ -153,18 +153,13 @@ export async function noticeTroubles(tx: Sql, troubles: readonly TroubleRow[], n
   );
 }
 
-/** Notes that people were told of these troubles. `to` is how many people were told of each. */
-export async function troublesTold(
-  tx: Sql,
-  troubles: readonly (Key & { readonly to: number })[],
-  now: EpochMs,
-): Promise<void> {
+/** Notes that people were told of these troubles. */
+export async function troublesTold(tx: Sql, troubles: readonly Key[], now: EpochMs): Promise<void> {
   if (troubles.length === 0) return;
-  await tx.query(
-    `update trouble t set told_at = $2, told_to = g."to" from jsonb_to_recordset($1::jsonb) as g (kind text, subject text, "to" integer)
-     where t.kind = g.kind and t.subject = g.subject`,
-    [JSON.stringify(troubles.map(({ kind, subject, to }) => ({ kind, subject, to }))), at(now)],
-  );
+  await tx.query(`update trouble t set told_at = $2 from ${KEYS} where t.kind = g.kind and t.subject = g.subject`, [
+    JSON.stringify(troubles.map(({ kind, subject }) => ({ kind, subject }))),
+    at(now),
+  ]);
 }
 
 export async function troublesWell(tx: Sql, troubles: readonly Key[], wellAt: EpochMs | null): Promise<void> {
@@ -185,7 +180,7 @@ export async function forgetTroubles(tx: Sql, troubles: readonly Key[]): Promise
 /** When people were told that a machine is missing, by machine. Machines that nobody was told about are left out. */
 export async function toldMissing(sql: Sql): Promise<{ machine: number; toldAt: EpochMs }[]> {
   const rows = await sql.query<{ subject: string; toldAt: number }>(
-    `select subject, told_at as "toldAt" from trouble where kind = 'missing' and told_at is not null and told_to > 0`,
+    `select subject, told_at as "toldAt" from trouble where kind = 'missing' and told_at is not null`,
   );
   return rows.map(({ subject, toldAt }) => ({
     machine: Number(subject.slice("machine:".length)),

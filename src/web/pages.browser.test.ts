@@ -551,8 +551,8 @@ async function trouble(over: "" | "over"): Promise<void> {
        probed_at = now(), probe_error = 'emptying its work folder: disk full' where name in ('shed-2', 'riverboard')`,
   );
   await sql.query(
-    `insert into trouble (kind, subject, since, noticed_at, told_at, told_to, about)
-     select 'missing', 'machine:' || m.id, now(), now(), now(), 1, '{}' from machine m
+    `insert into trouble (kind, subject, since, noticed_at, told_at, about)
+     select 'missing', 'machine:' || m.id, now(), now(), now(), '{}' from machine m
      where not exists (select from session where machine_id = m.id and closed_at is null)`,
   );
 }

@@ -539,8 +539,8 @@ test("[coordinator 77] / names who is missing, since when, and when the owner wa
     page.name === "home" ? page.data.pools.types.find((type) => type.hostType === away.type) : undefined;
   expect(of(before)?.missing).toEqual([{ name: away.name, since: away.seen, toldAt: null }]);
   await sql.query(
-    `insert into trouble (kind, subject, since, noticed_at, told_at, told_to, about)
-     values ('missing', 'machine:' || $1::text, now(), now(), $2, 1, '{}')`,
+    `insert into trouble (kind, subject, since, noticed_at, told_at, about)
+     values ('missing', 'machine:' || $1::text, now(), now(), $2, '{}')`,
     [away.id, new Date("2026-11-25T02:25:00Z")],
   );
   const html = plainText(await page("/"));

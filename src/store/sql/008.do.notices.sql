@@ -38,7 +38,6 @@ create table trouble (
   since      timestamptz not null,
   noticed_at timestamptz not null,
   told_at    timestamptz,                          -- null: noticed only
-  told_to    integer not null default 0,           -- recipients
   well_at    timestamptz,                          -- since when it is not seen any more, after it was told
   about      jsonb not null,                       -- what its messages say: names as they were
   primary key (kind, subject)
