@@ -1,4 +1,4 @@
-/** Lines for the owner, on standard error, with the time in front as Go programs write it: `2026/11/23 17:00:05 text`. */
+/** Writes a line for the owner to standard error, with the time in front as in Go: `2026/11/23 17:00:05 text`. */
 export function agentLog(line: string): void {
   const now = new Date().toISOString();
   process.stderr.write(`${now.slice(0, 10).replaceAll("-", "/")} ${now.slice(11, 19)} ${line}\n`);

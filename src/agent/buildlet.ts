@@ -3,12 +3,12 @@
  *
  *   buildlet -reverse-type=host-linux-amd64-localdev -reboot=false -halt=false
  *
- *   reverse mode   registers and serves. A session that is lost is followed by another of the same process, so that commands go on
- *                  (reverse/stay-registered.ts); when the farm said to leave, is not our own kind, or does not come back, it ends with 0:
- *                  a supervisor (stage0 under systemd, say) starts it again, with whatever agent is newest then
- *   listen mode    serves whoever dials and knows the password, until told to stop
+ *   reverse mode   Registers and serves. When a session is lost the same process begins another, so that commands go on
+ *                  (reverse/stay-registered.ts). It ends with 0 when the farm told it to leave, is not of our own kind,
+ *                  or does not come back. A supervisor (stage0 under systemd, say) then starts the newest agent.
+ *   listen mode    Serves every client that dials and knows the password, until it is told to stop.
  *
- * Exit codes: 0 the session is over or the machine was told to halt; 1 it could not begin, with the reason as last line.
+ * Exit codes: 0 the session is over or the machine was told to halt; 1 it could not begin (the last line says why).
  */
 import { randomBytes } from "node:crypto";
 import type { IncomingMessage } from "node:http";
@@ -37,9 +37,9 @@ import { haltCommand, rebootCommand, runPowerCommand } from "./power.ts";
 import { stayRegistered } from "./reverse/stay-registered.ts";
 import { openWorkDir } from "./work-dir.ts";
 
-/** /halt is answered first; what it asks for is done after this. */
+/** /halt is answered first, and done this much later. */
 const HALT_DELAY = seconds(1);
-/** With -halt the end of a session waits so long for a halt that is under way. */
+/** How long, with -halt, the end of a session waits for a halt that is under way. */
 const HALT_GRACE = seconds(5);
 
 export interface BuildletDeps {
@@ -50,7 +50,7 @@ export interface BuildletDeps {
   /** The file of the running program: for its digest, and to start it again (api/pack-beside.ts). */
   readonly program: string | undefined;
   readonly log: (line: string) => void;
-  /** Called with the address once in listen mode. */
+  /** Called once in listen mode, with the port. */
   readonly listening?: (port: number) => void;
 }
 
@@ -117,7 +117,7 @@ function prepareReverse(flags: BuildletFlags, deps: BuildletDeps) {
   const hostType = flags["reverse-type"];
   const address = parseAddress(coordinator);
   const choice = keyInput(flags, address, { ...deps, hostType });
-  // Before the key is read, which may delete its file.
+  // This must come before the key is read, which may delete its file.
   const ours = trustFor(address, flags["ca-file"], showsDevKey(choice));
   // The original sends and verifies the address with its port, except 443.
   const serverName = coordinator.replace(/:443$/, "");
@@ -146,7 +146,7 @@ function prepareReverse(flags: BuildletFlags, deps: BuildletDeps) {
   return { dial: dialer(address, trust, deps.env), fields, agentFile };
 }
 
-/** What the coordinator serves to machines. */
+/** Fetches a file that the coordinator serves to machines. */
 async function fetched(
   address: Address,
   { verify, ca }: TlsTrust,
@@ -180,7 +180,7 @@ async function serveListener(
   if (tls) {
     const { createServer: createTlsServer } = await import("node:tls");
     listener = createTlsServer({ ...tls, ...keepAlive }, (socket) => server.accept(socket));
-    listener.on("tlsClientError", () => {}); // somebody who speaks no TLS
+    listener.on("tlsClientError", () => {}); // a client that speaks no TLS
   } else {
     listener = createServer(keepAlive, (socket) => server.accept(socket));
   }

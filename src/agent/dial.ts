@@ -1,6 +1,4 @@
-/**
- * Opens TLS connections of machines to the coordinator, each the same way (../dial/dial.ts), with no ALPN, and knows whom to trust.
- */
+/** Opens TLS connections of machines to the coordinator (../dial/dial.ts), without ALPN, and decides whom to trust. */
 import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { type ConnectionOptions, createSecureContext, type TLSSocket } from "node:tls";
@@ -10,19 +8,22 @@ import type { Environment } from "../dial/proxy.ts";
 import { messageOf } from "../farm/errors.ts";
 
 export interface TlsTrust {
-  /** Off only towards this machine while no key but the development key is shown, or where the original's rule says so. */
+  /**
+   * Whether certificates are checked. They are not towards this machine while only the development key is shown, and
+   * where the original's rule says so.
+   */
   readonly verify: boolean;
   /** PEM of the certificates to trust instead of the built-in ones. */
   readonly ca: string | undefined;
-  /** `-ca-file`, for what is said about certificates; undefined where that flag has no say. */
+  /** `-ca-file`, for messages about certificates; undefined where that flag does not count. */
   readonly caFile?: string;
-  /** Server name to send and to verify, when it is not the host of the address. */
+  /** The server name to send and to verify, when it is not the host of the address. */
   readonly serverName?: string;
 }
 
 /**
- * Whom to trust: the CA file if one is named, else the usual authorities. Who shows nothing but the development key, which is
- * no secret, may talk to anybody on this machine: there the certificate of a coordinator that is being tried is nobody's.
+ * Whom to trust: the CA file if one is named, else the usual authorities. A machine that shows only the development
+ * key, which is no secret, trusts any program on itself: a coordinator that somebody tries has no real certificate.
  */
 export function trustFor(address: Address, caFile: string, devKey: boolean): TlsTrust {
   if (caFile === "") return { verify: !(devKey && isLoopback(address.host)), ca: undefined, caFile };
@@ -38,7 +39,7 @@ export function trustFor(address: Address, caFile: string, devKey: boolean): Tls
   return { verify: true, ca, caFile };
 }
 
-/** `error`, with what to give when it is about a certificate. */
+/** `error`; when it is about a certificate, with the flag that would help. */
 export function explainCertificate(error: unknown, { caFile }: TlsTrust): unknown {
   const code = certificateTrouble(error);
   if (caFile === undefined || code === undefined) return error;
@@ -50,12 +51,12 @@ export function explainCertificate(error: unknown, { caFile }: TlsTrust): unknow
 
 export type Dial = (signal: AbortSignal) => Promise<TLSSocket>;
 
-/** A function that dials `address`; what all connections share is made once. */
+/** A function that dials `address`. What all connections share is made once. */
 export function dialer(address: Address, trust: TlsTrust, env: Environment): Dial {
   const host = trust.serverName ?? address.host;
   const options: ConnectionOptions = {
     rejectUnauthorized: trust.verify,
-    // The built-in list of authorities takes megabytes: not loaded where it is not used.
+    // The built-in list of authorities takes megabytes, so it is loaded only where it is used.
     ...(trust.verify && trust.ca === undefined
       ? {}
       : { secureContext: createSecureContext(trust.ca === undefined ? { ca: [] } : { ca: trust.ca }) }),

@@ -1,18 +1,18 @@
 /**
- * In reverse mode: answers GET /healthz in the clear on an address of its own, and nothing else. A second buildlet on the
- * machine finds the address taken, which is only logged. An empty address serves nothing.
+ * In reverse mode: answers GET /healthz in the clear on an address of its own, and nothing else. A second buildlet on
+ * the machine finds the address taken, which is only logged. An empty address serves nothing.
  */
 import type { Socket } from "node:net";
 import { messageOf } from "../farm/errors.ts";
 import { HEALTH_BODY } from "./api/quick-answer.ts";
 import { listenSmall } from "./small-listener.ts";
 
-/** Whoever asks says so soon; nobody may hold connections open. */
+/** A client must send its request within this time: nobody may hold connections open. */
 const IDLE_MS = 10_000;
 const MAX_CONNECTIONS = 16;
 
 export interface Health extends AsyncDisposable {
-  /** Where it listens; undefined when it does not. */
+  /** The port on which it listens; undefined when it does not. */
   readonly port: number | undefined;
 }
 
@@ -48,7 +48,7 @@ export async function serveHealth(address: string, log: (line: string) => void):
   }
 }
 
-/** One answer to a connection: /healthz, whatever header lines came with it. */
+/** The one answer to a connection. Only the path counts, whatever header lines came with it. */
 function answer(request: Uint8Array): string {
   const [line = ""] = Buffer.from(request).toString("latin1").split("\r\n");
   const [status, body] = /^GET \/healthz HTTP\/1\.[01]$/.test(line)

@@ -17,7 +17,7 @@ export class IdleMemory implements Disposable {
     this.#clock = clock;
   }
 
-  /** Work begins; the function given ends it. */
+  /** Notes that work begins, and returns the function that notes its end. */
   begin(): () => void {
     this.#busy++;
     this.#wait.abort(ENOUGH);

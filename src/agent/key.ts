@@ -21,24 +21,24 @@ export interface KeyInput {
   readonly hostType: string;
   readonly env: Environment;
   readonly platform: NodeJS.Platform;
-  /** 0 for root, undefined where there are none. */
+  /** The user's id: 0 for root, undefined where the system has no such ids. */
   readonly uid: number | undefined;
-  /** May the public development key be shown? */
+  /** Whether the public development key may be shown. */
   readonly allowDevKey: boolean;
-  /** Look for a file at all: not in compatible mode with a private name. */
+  /** Whether to look for a file at all. Compatible mode does not for a coordinator with a private name. */
   readonly allowFile: boolean;
-  /** Also ~/.gobuildkey. */
+  /** Whether ~/.gobuildkey counts, too. */
   readonly allowPlainFile: boolean;
 }
 
 const PRODUCTION_NAME = "farmer.golang.org";
 
-/** Whether the coordinator is the one that the original shows real keys, and verifies. */
+/** Whether the original would verify this coordinator and show it a real key. */
 export function isProduction(coordinator: string): boolean {
   return coordinator.startsWith(PRODUCTION_NAME);
 }
 
-/** What the flags say about the choice. */
+/** The input of the choice that the flags give. */
 export function keyInput(
   flags: Pick<BuildletFlags, "coordinator" | "compatible" | "ca-file">,
   address: Address,
@@ -58,12 +58,12 @@ export function keyInput(
   };
 }
 
-/** Whether readKey() would give the development key: no secret that somebody could be shown by mistake. */
+/** Whether readKey() would give the development key, which is no secret and may be shown to anybody. */
 export function showsDevKey(input: KeyInput): boolean {
   return input.allowDevKey && findKeyFile(input) === undefined;
 }
 
-/** Throws with a sentence for the owner when there is no key. The key itself is in no message. */
+/** Reads the key. Throws a sentence for the owner when there is none. No message holds the key itself. */
 export function readKey(input: KeyInput): string {
   if (showsDevKey(input)) return builderKey(DEV_MASTER_KEY, input.hostType);
   const path = findKeyFile(input);
@@ -74,12 +74,12 @@ export function readKey(input: KeyInput): string {
   const key = readFile(path);
   if (parseBool(input.env.GO_BUILD_KEY_DELETE_AFTER_READ ?? "")) rmSync(path);
   if (key === "") throw new Error(`Cannot use the key file ${JSON.stringify(path)}: it is empty`);
-  // It goes into a header line.
+  // The key goes into a header line.
   if (/[^!-~]/.test(key)) throw new Error(`Cannot use the key file ${JSON.stringify(path)}: want one word`);
   return key;
 }
 
-/** The file to read: one that was named must be there, of the others the first that is. */
+/** The file to read: the named one, which must exist, or the first of the others that exists. */
 function findKeyFile(input: KeyInput): string | undefined {
   if (!input.allowFile) return undefined;
   return input.env.GO_BUILD_KEY_PATH || keyFiles(input).find((path) => existsSync(path));

@@ -3,14 +3,14 @@
  *
  * `AUTO` is port 5936, on loopback except on macOS. Off-cloud metadata is in the environment: META_password,
  * META_tls_cert and META_tls_key, each either the value or `@FILE`. Certificate and key come both or not at all;
- * with them the password is the SHA-1 of the key's PEM, which whoever made the machine knows too.
+ * with them the password is the SHA-1 of the key's PEM, which the maker of the machine knows, too.
  */
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import type { Environment } from "../dial/proxy.ts";
 
 export interface ListenSettings {
-  /** undefined listens on all addresses. */
+  /** The address to listen on; undefined: all addresses. */
   readonly host: string | undefined;
   readonly port: number;
   readonly password: string;

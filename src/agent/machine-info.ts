@@ -4,12 +4,12 @@ import { readFileSync } from "node:fs";
 import { availableParallelism, endianness, hostname, totalmem } from "node:os";
 import { goarch, goos } from "../farm/go-platform.ts";
 
-/** `linux-amd64` */
+/** The system in Go's words: `linux-amd64`. */
 export function goSystem(): string {
   return `${goos(process.platform)}-${goarch(process.arch, endianness())}`;
 }
 
-/** `linux/amd64 Debian GNU/Linux 12 (bookworm), 2 cores, 4 GiB` */
+/** The platform for people: `linux/amd64 Debian GNU/Linux 12 (bookworm), 2 cores, 4 GiB`. */
 export function platformText(): string {
   const memory = totalmem() / 1024 ** 3;
   const size = memory < 10 ? memory.toFixed(1).replace(/\.0$/, "") : memory.toFixed(0);
@@ -28,7 +28,7 @@ function distribution(): string {
   }
 }
 
-/** SHA-256 of the program that runs, hex; "" when it cannot be read. */
+/** The SHA-256 of the running program in hex; "" when it cannot be read. */
 export function programDigest(path: string | undefined): string {
   if (path === undefined) return "";
   try {

@@ -20,7 +20,7 @@ const RULES = [
   ]),
 ];
 
-/** A function that sets the rules at its first call; failures are logged, since the command is to run anyway. */
+/** A function that sets the rules at its first call. Failures are only logged, since the command runs anyway. */
 export function outboundNetworkSwitch(enabled: boolean, log: (line: string) => void): () => Promise<void> {
   let done: Promise<void> | undefined;
   return () => {

@@ -1,11 +1,11 @@
-/** Switching the machine off or on again at the end of a session, where its owner lends it so. */
+/** Switches the machine off, or reboots it, at the end of a session, where its owner wants that. */
 
 /** The command that reboots, or undefined where we know none. */
 export function rebootCommand(platform: NodeJS.Platform): readonly string[] {
   return platform === "win32" ? ["shutdown", "/r"] : ["reboot"];
 }
 
-/** The command that powers off; undefined where ending the program is all that is done. */
+/** The command that powers off; undefined where the program only ends. */
 export function haltCommand(platform: NodeJS.Platform): readonly string[] | undefined {
   switch (platform) {
     case "linux":

@@ -2,8 +2,8 @@
  * Listens on a TCP address at less cost than `net.Server`, whose `listen` loads Node's cluster, child_process and dgram
  * modules: 3 MB of an idle agent, for an answer that is hardly ever asked for.
  *
- * It uses the handle that `net` itself makes (`net._createServerHandle`, not documented). Where Node has none, or not in the
- * form known here, a `net.Server` does the same.
+ * It uses the handle that `net` itself makes (`net._createServerHandle`, not documented). Where Node has none, or one
+ * of another form, a `net.Server` does the same.
  */
 import * as net from "node:net";
 
@@ -11,13 +11,13 @@ export interface SmallListener extends AsyncDisposable {
   readonly port: number;
 }
 
-/** Rejects with the system's reason when the address cannot be had. */
+/** Listens. Rejects with the system's reason when the address is not available. */
 export async function listenSmall(
   host: string | undefined,
   port: number,
   accept: (socket: net.Socket) => void,
 ): Promise<SmallListener> {
-  // Names need a look-up and IPv6 more care: those are for the server proper.
+  // Names need a look-up, and IPv6 needs more care: a net.Server takes those.
   const address = host === undefined ? "0.0.0.0" : host;
   try {
     const handle = net.isIPv4(address) ? createHandle(address, port) : undefined;

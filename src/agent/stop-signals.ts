@@ -3,7 +3,7 @@ const SIGNALS = { SIGINT: 2, SIGTERM: 15 } as const;
 
 export interface StopSignals {
   readonly signal: AbortSignal;
-  /** 128 and the number of the signal that came; 0 while none has. */
+  /** 128 plus the number of the signal that came; 0 while none has come. */
   readonly exitCode: () => number;
 }
 

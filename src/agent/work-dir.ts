@@ -4,11 +4,11 @@
  *   -workdir DIR        DIR; it must exist, and is kept at the start
  *   Linux               /workdir when that is a tmpfs
  *   Windows             C:\workdir, created
- *   otherwise           TMPDIR-or-/tmp + /workdir, in reverse mode /workdir-<host type>; deleted and made anew
+ *   otherwise           TMPDIR-or-/tmp + /workdir, in reverse mode /workdir-<host type>; deleted and created again
  *
- * In any of them `tmp`, `gocache` and `goplscache` are the agent's own and are emptied at the start; and all of it is gone
- * before each build, since the coordinator begins with `/removeall` of `.`. So a DIR that is or holds the owner's home is
- * refused. Each request that the work dir makes it again if it is missing.
+ * In any of them `tmp`, `gocache` and `goplscache` are the agent's own and are emptied at the start. All of it is
+ * deleted before each build, since the coordinator begins with `/removeall` of `.`; so a DIR that is or holds the
+ * owner's home is refused. Each request that needs the work dir creates it where it is missing.
  */
 import {
   chmodSync,
@@ -27,18 +27,18 @@ import { errnoOf } from "../farm/errors.ts";
 export const CACHE_DIRS = ["tmp", "gocache", "goplscache"] as const;
 
 export interface WorkDirChoice {
-  /** `-workdir`, or "". */
+  /** The value of `-workdir`, or "". */
   readonly given: string;
-  /** Host type in reverse mode, otherwise "". */
+  /** The host type in reverse mode, otherwise "". */
   readonly hostType: string;
   readonly platform: NodeJS.Platform;
-  /** Of the owner. */
+  /** The owner's home folder. */
   readonly home: string;
-  /** TMPDIR of the environment, or "". */
+  /** The TMPDIR of the environment, or "". */
   readonly tmpDir: string;
 }
 
-/** Chooses and prepares the work dir; throws with a reason for the owner. Before the session begins nobody waits for us. */
+/** Chooses and prepares the work dir. Throws a reason for the owner. Blocks: nobody waits before the session begins. */
 export function openWorkDir(choice: WorkDirChoice): string {
   const dir = chooseWorkDir(choice);
   for (const name of CACHE_DIRS) {
@@ -81,7 +81,7 @@ function holds(dir: string, home: string): boolean {
   try {
     real = realpathSync(home);
   } catch {
-    // A home that is not there may still be named.
+    // A home that does not exist may still be named.
   }
   return real === dir || real.startsWith(dir.endsWith(sep) ? dir : `${dir}${sep}`);
 }
@@ -101,11 +101,11 @@ export function ensureWorkDir(dir: string): void {
   for (const name of CACHE_DIRS) mkdirSync(join(dir, name), { recursive: true, mode: 0o755 });
 }
 
-/** A tree with so little in it is deleted by plain calls: as promises, several for each entry wait for another thread. */
+/** A tree of at most so many entries is deleted by synchronous calls: each promise would wait for another thread. */
 const FEW_ENTRIES = 64;
 const FEW_BYTES = 64 * 1024 * 1024;
 
-/** Deletes `path` and all below it. Read-only folders are made writable first, where that is what is in the way. */
+/** Deletes `path` and all below it. Makes read-only folders writable where they are in the way. */
 export async function removeTree(path: string): Promise<void> {
   if (isSmall(path)) {
     removeTreeNow(path);
@@ -120,7 +120,7 @@ export async function removeTree(path: string): Promise<void> {
   }
 }
 
-/** Whether little is below `path`, a folder that can be read. */
+/** Whether `path` is a readable folder with at most FEW_ENTRIES below it. */
 function isSmall(path: string): boolean {
   let entries = 0;
   let bytes = 0;
@@ -140,7 +140,7 @@ function isSmall(path: string): boolean {
       }
     }
   } catch {
-    return false; // whatever is in the way, the long way tells
+    return false; // removing it in the general way will say what is wrong
   }
   return true;
 }
@@ -153,7 +153,7 @@ function removeTreeNow(path: string): void {
   }
 }
 
-/** After a failure: makes what is in the way writable; false when there was nothing to delete; throws what else it was. */
+/** After a failure, makes what is in the way writable. False: there was nothing to delete. Throws other failures. */
 function mayTryAgain(error: unknown, path: string): boolean {
   const errno = errnoOf(error);
   if (errno === "ENOTDIR") return false; // a parent is a file
@@ -169,6 +169,6 @@ function makeWritable(dir: string): void {
       if (entry.isDirectory()) makeWritable(join(dir, entry.name));
     }
   } catch {
-    // Deleting it is tried anyway, and tells what is wrong.
+    // Deleting it is tried anyway, and says what is wrong.
   }
 }

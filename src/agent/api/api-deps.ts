@@ -10,15 +10,15 @@ export interface ApiDeps extends PtyPackageDeps {
   readonly system: string;
   /** Where the owner's sshd listens on localhost, if any does. */
   readonly sshPort: number;
-  /** Of listen mode; "" lets everybody in. */
+  /** The password of listen mode; "" lets everybody in. */
   readonly password: string;
   /** Ends the session or the machine, a second from now. */
   readonly halt: () => void;
   /** Keeps commands off the internet where that was asked for and the system can. */
   readonly disableOutboundNetwork: () => Promise<void>;
   readonly tarLimits?: TarLimits;
-  /** Of a user that is the agent's alone: all of its processes end with a lease. */
+  /** The id of a user that only the agent has: all of its processes end with a lease. */
   readonly ownUid?: number | undefined;
-  /** The file of the running program, which packs snapshots; undefined: this process does. */
+  /** The file of the running program, which packs snapshots. Undefined: this process packs them. */
   readonly program?: string | undefined;
 }

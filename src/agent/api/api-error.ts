@@ -11,7 +11,7 @@ export class ApiError extends Error {
   }
 }
 
-/** Why something failed, for the peer: where the system refused, without the path on this machine that its message names. */
+/** Why something failed, as the peer may read it: without the path on this machine that the system's message names. */
 export function fsReason(reason: unknown): string {
   const message = messageOf(reason);
   if (!(reason instanceof Error) || !("syscall" in reason)) return message;
@@ -19,7 +19,7 @@ export function fsReason(reason: unknown): string {
   return end === -1 ? message : message.slice(0, end);
 }
 
-/** Does `work`; where the system refuses, `what` with the reason becomes the error. */
+/** Does `work`. Where the system refuses, the error says `what` and the reason. */
 export async function orSay(what: string, work: () => Promise<void>): Promise<void> {
   try {
     await work();

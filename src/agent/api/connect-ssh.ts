@@ -1,5 +1,5 @@
 /**
- * POST /connect-ssh: a tunnel from this connection to the machine's own sshd, for whoever debugs on it.
+ * POST /connect-ssh: a tunnel from this connection to the machine's own sshd, for a person who debugs on it.
  *
  * The request has no body; X-Go-Ssh-User with X-Go-Authorized-Key puts the key into that user's authorized_keys, once.
  * Answers 101 and then carries bytes until either side ends. The sshd is the owner's to start: an agent that opened
@@ -19,7 +19,7 @@ import { sameText } from "./same-text.ts";
 
 const DIAL_TRIES = 5;
 
-/** `head` was read from `socket` already, and `rest` behind it. */
+/** Serves a request whose `head`, and `rest` behind it, were read from `socket` already. */
 export async function connectSsh(socket: Socket, { head, rest }: ReadHead<RequestHead>, deps: ApiDeps): Promise<void> {
   try {
     checkRequest(head, deps.password);

@@ -1,13 +1,13 @@
 /**
- * The connections that a buildlet serves, accepted by a listener or picked up from the coordinator, and who serves each:
+ * The connections that a buildlet serves. A listener accepts them, or they are picked up from the coordinator.
+ * The head of a connection's first request says who serves it:
  *
- *   fresh -GET /status or /healthz-> answered here -> fresh      the HTTP server need not even be loaded
- *   fresh -POST /connect-ssh-> tunnel                            it needs the socket itself, which a server does not give back
- *   fresh -POST /shell-> a shell (shell/shells.ts)               likewise
+ *   fresh -GET /status or /healthz-> answered here -> fresh      the HTTP server is not even loaded
+ *   fresh -POST /connect-ssh-> tunnel                            needs the socket itself, which a server keeps
+ *   fresh -POST /shell-> a shell (shell/shells.ts)               needs the socket, too
  *   fresh -anything else-> the HTTP server, until it ends
  *
- * Which of them it is can be told once the head of a request is there; it may come in any number of pieces. What is no head
- * that we can read is the HTTP server's to refuse.
+ * The head may come in any number of pieces. The HTTP server refuses anything that is not a head.
  */
 import type { Socket } from "node:net";
 import { SHELL_PATH } from "../../wire/buildlet-api/shell.ts";
@@ -24,7 +24,7 @@ export class Connections implements AsyncDisposable {
   readonly #sockets = new Set<Socket>();
   #server: Promise<BuildletServer> | undefined;
   #shells: Promise<Shells> | undefined;
-  /** Since the last lease's end a shell was asked for. */
+  /** Whether a shell was asked for since the last lease ended. */
   #shellsRan = false;
 
   constructor(deps: ApiDeps) {
@@ -41,7 +41,7 @@ export class Connections implements AsyncDisposable {
     this.#look(socket);
   }
 
-  /** Closes all connections; of commands, only those that may be taken up again go on. */
+  /** Closes all connections. Only commands that a client may take up again go on. */
   async endSession(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
     if (this.#shells) await (await this.#shells).clear().catch(() => {}); // the next lease begins with it
@@ -104,7 +104,7 @@ export class Connections implements AsyncDisposable {
     return this.#server;
   }
 
-  /** The lease is over: says whether there were any. */
+  /** Ends the shells of a lease that is over, and says whether there were any. */
   async #endShells(): Promise<boolean> {
     if (!this.#shellsRan || !this.#shells) return false;
     this.#shellsRan = false;

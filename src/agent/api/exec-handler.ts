@@ -1,8 +1,8 @@
 /**
- * POST /exec: runs a command and streams what it prints; how it ended comes in the trailer Process-State.
+ * POST /exec: runs a command and streams what it prints. The trailer Process-State says how the command ended.
  *
- * The order is part of the contract: what is wrong with the request is answered before the head goes out; the head
- * goes out before the command starts, since the client waits for it 20 s only; whatever happens after that is 200.
+ * The order is part of the contract. A bad request is refused before the head goes out. The head goes out before the
+ * command starts, since the client waits for it 20 s only. Whatever happens after that is 200.
  */
 import { once } from "node:events";
 import type { IncomingMessage, ServerResponse } from "node:http";
@@ -40,7 +40,7 @@ export class ExecHandler implements AsyncDisposable {
     this.executions = new Executions(deps.clock);
   }
 
-  /** `lease` aborts when the one that the request came in is over: what has not started by then does not. */
+  /** Serves one request. `lease` aborts when its lease ends; a command that has not started by then never does. */
   async handle(
     request: IncomingMessage,
     response: ServerResponse,
@@ -63,7 +63,7 @@ export class ExecHandler implements AsyncDisposable {
     const command = { ...resolved, args: form.args, env };
     const first = form.debug ? debugLine(form, resolved, env) : "";
     lease.throwIfAborted();
-    if (response.destroyed) return; // whoever still wants it asks again
+    if (response.destroyed) return; // a client that still wants it asks again
     if (execution) {
       if (this.#attach(execution, response)) return; // the same request came twice
       this.executions.start(execution.id, (sink, signal) => {
@@ -86,7 +86,7 @@ export class ExecHandler implements AsyncDisposable {
     response.end();
   }
 
-  /** Between sessions: what nobody can take up again ends, and leaves nothing running. */
+  /** Between two sessions: where no client can come back for a command, kills what commands left running. */
   async endSession(): Promise<void> {
     if (!this.executions.any) await this.commands.killLeftovers().catch(() => {}); // the next lease begins with it
   }
@@ -96,7 +96,7 @@ export class ExecHandler implements AsyncDisposable {
     await this.commands[Symbol.asyncDispose]();
   }
 
-  /** The execution's output goes to `response`; false: it is to be started. */
+  /** Sends the execution's output to `response`. False: there is none of this name yet, and it must be started. */
   #attach({ id, from, aloneFor }: ExecutionRef, response: ServerResponse): boolean {
     const known = this.executions.find(id);
     if (known === undefined) {

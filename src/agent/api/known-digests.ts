@@ -1,9 +1,10 @@
 /**
  * Digests of files that were listed before, so that a push which changes little does not have 50,000 files read.
  *
- * A digest is good while size, inode and both times of its file stay what they were; nobody can set the time of the last change of an inode. A
- * file that was changed within RACY_MS before it was read may change once more within the same tick of the clock, so its digest is not
- * kept. Kept are the digests of the folders that were listed last, MOST_FOLDERS of them, and no more than MOST_FILES of each.
+ * A digest is valid while size, inode and both times of its file are unchanged; nobody can set the time of the last
+ * change of an inode. A file that was changed within RACY_MS before it was read may change once more within the same
+ * tick of the clock, so its digest is not kept. The digests of the MOST_FOLDERS folders listed last are kept, at most
+ * MOST_FILES of each.
  */
 import type { Stats } from "node:fs";
 import type { Clock } from "../../farm/clock.ts";
@@ -22,7 +23,7 @@ interface Known {
 
 export class KnownDigests {
   readonly #clock: Pick<Clock, "now">;
-  /** Folder → name → what is known, the folder that was listed last at the end. */
+  /** Folder → name → what is known. The folder that was listed last stands at the end. */
   readonly #folders = new Map<string, ReadonlyMap<string, Known>>();
   /** Folder → name → what this listing has found so far. */
   readonly #found = new Map<string, Map<string, Known>>();
@@ -31,7 +32,7 @@ export class KnownDigests {
     this.#clock = clock;
   }
 
-  /** The digest of the file `name` of `folder`: the known one, else what `read` gives. */
+  /** The digest of the file `name` of `folder`: the known one, or else the result of `read`. */
   of(
     folder: string,
     name: string,
@@ -50,7 +51,7 @@ export class KnownDigests {
     return sha1;
   }
 
-  /** The listing of `folder` is over: what it found is what is known. */
+  /** Ends the listing of `folder`: what it found replaces what was known. */
   keep(folder: string): void {
     const found = this.#found.get(folder);
     this.#found.delete(folder);

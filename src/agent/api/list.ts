@@ -1,8 +1,10 @@
 /**
- * GET /ls: the lines of a folder (their form: wire/buildlet-api/ls-line.ts), in the order of its names, each folder before what is in it.
+ * GET /ls: the lines of a folder (their form: wire/buildlet-api/ls-line.ts), in the order of its names. Each folder
+ * stands before its content.
  *
- * Folders are read and files are looked at by plain calls, none waited for, as in unpack.ts: a promise for each of 50,000 files takes ten times as
- * long. The loop gets its turn after each BATCH of text. Names are bytes, one per character (latin1).
+ * Folders are read and files are looked at by synchronous calls, as in unpack.ts: a promise for each of 50,000 files
+ * takes ten times as long. The event loop gets its turn after each BATCH of text. Names are bytes, one per character
+ * (latin1).
  */
 import { closeSync, constants, lstatSync, openSync, readdirSync, readSync, type Stats } from "node:fs";
 import { formatLsLine, formatLsTime, goFileMode } from "../../wire/buildlet-api/ls-line.ts";
@@ -14,19 +16,19 @@ const CHUNK = 1024 * 1024;
 
 export interface ListOptions {
   readonly recursive: boolean;
-  /** How many levels are listed, when it is recursive; all when left out. */
+  /** How many levels a recursive listing has; all when left out. */
   readonly depth?: number;
-  /** With digests, of which those that are known need not be made again; undefined: without. */
+  /** The digests that are known, and need not be computed again. Undefined: the listing shows no digests. */
   readonly digests: KnownDigests | undefined;
   /** Folders, relative to the listed one, that are neither shown nor entered. */
   readonly skip: ReadonlySet<string>;
-  /** What folders are called that are not either, wherever they are; none when left out. */
+  /** Names of folders that are neither shown nor entered, wherever they are; none when left out. */
   readonly skipNames?: ReadonlySet<string>;
-  /** Of each line; LF when left out. */
+  /** What ends each line; LF when left out. */
   readonly end?: "\n" | "\0";
 }
 
-/** Whole lines, many at a time. A file gives one line with an empty name. Throws where something cannot be read. */
+/** Gives whole lines, many at a time. A file gives one line with an empty name. Throws for what cannot be read. */
 export async function* list(dir: string, options: ListOptions): AsyncGenerator<Buffer> {
   const sha1 = options.digests && (await digester(dir, options.digests));
   try {
@@ -65,7 +67,7 @@ function* lines(
   }
 }
 
-/** Of a folder. */
+/** Whether the folder `name` is left out. */
 function isSkipped(name: string, { skip, skipNames }: ListOptions): boolean {
   if (name === "" || (skip.size === 0 && skipNames === undefined)) return false;
   const path = Buffer.from(name, "latin1").toString("utf8");
@@ -92,7 +94,7 @@ async function digester(dir: string, known: KnownDigests): Promise<Digest> {
   return (name, path, stats) =>
     known.of(dir, name, stats, () => {
       const hash = createHash("sha1");
-      // It may have become a FIFO since it was looked at, which would hold the agent up.
+      // It may have become a FIFO by now. Opening one with blocking would hold the agent up.
       const fd = openSync(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
       try {
         for (;;) {

@@ -1,2 +1,5 @@
-/** The only argument of a buildlet that is to pack a folder and nothing else (pack-beside.ts); apart, so that an idle agent need not load that. */
+/**
+ * The only argument of a buildlet that packs a folder and does nothing else (pack-beside.ts). It has a file of its own,
+ * so that an idle agent need not load that one.
+ */
 export const PACK_ARGUMENT = "-pack-beside";

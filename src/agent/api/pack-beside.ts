@@ -1,9 +1,9 @@
 /**
- * A snapshot of a folder in which tests already run: packed by a process of its own, this same program with PACK_ARGUMENT, which the
- * system gives a tenth of what a test gets while there are too few processors; with less, helpers would wait for it for ever. Neither a
- * test nor the agent waits for it.
+ * A snapshot of a folder in which tests already run. A process of its own packs it: this same program with
+ * PACK_ARGUMENT. Neither a test nor the agent waits for it. While there are too few processors, the system gives it a
+ * tenth of what a test gets; with less, helpers would wait for it for ever.
  *
- * The process reads its order (JSON) from stdin and writes the archive to stdout; it is killed when nobody wants the rest.
+ * The process reads its order (JSON) from stdin and writes the archive to stdout. It is killed when its reader leaves.
  */
 import type { ChildProcess } from "node:child_process";
 import { messageOf } from "../../farm/errors.ts";
@@ -16,7 +16,7 @@ export interface PackOrder {
   readonly exclude: readonly string[];
 }
 
-/** The archive, packed by `program`; by this process when there is none. Throws where something cannot be read. */
+/** The archive, packed by `program`, or by this process when there is none. Throws for what cannot be read. */
 export async function* packBeside(program: string | undefined, order: PackOrder): AsyncGenerator<Buffer> {
   if (program === undefined) {
     yield* packed(order);
@@ -26,13 +26,13 @@ export async function* packBeside(program: string | undefined, order: PackOrder)
   const child = spawn(process.execPath, [program, PACK_ARGUMENT], { windowsHide: true, stdio: "pipe" });
   try {
     const ended = exitOf(child);
-    ended.catch(() => {}); // told below, after what came before it
+    ended.catch(() => {}); // thrown below, after the output that came before it
     try {
       if (child.pid !== undefined) setPriority(child.pid, constants.priority.PRIORITY_BELOW_NORMAL);
     } catch {
-      // It has ended already, or the system allows no such thing: slower tests are better than no snapshot.
+      // It has ended already, or the system does not allow it: slower tests are better than no snapshot.
     }
-    child.stdin.on("error", () => {}); // it ended before it read its order; why is told by its end
+    child.stdin.on("error", () => {}); // it ended before it read its order; its end says why
     child.stdin.end(JSON.stringify(order));
     for await (const chunk of child.stdout) yield chunk;
     await ended;
@@ -41,7 +41,7 @@ export async function* packBeside(program: string | undefined, order: PackOrder)
   }
 }
 
-/** What the process does. Resolves with its exit code. */
+/** The work of the packing process. Resolves with its exit code. */
 export async function packForParent(): Promise<number> {
   try {
     const { text } = await import("node:stream/consumers");
@@ -62,7 +62,7 @@ async function* packed({ dir, exclude }: PackOrder): AsyncGenerator<Buffer> {
   yield* pack(dir, { leaveOut: excluder(exclude), mayVanish: true });
 }
 
-/** Resolves when it ended well; rejects with what it said last. */
+/** Resolves when the process ended well; rejects with what it printed last. */
 function exitOf(child: ChildProcess): Promise<void> {
   let said = "";
   child.stderr?.setEncoding("utf8").on("data", (text: string) => {

@@ -1,10 +1,10 @@
 /**
  * GET /tgz: a folder as tar.gz, in several gzip members (wire/tar/gzip-members.ts). Links are stored as links.
  *
- * What is packed is what was there at the beginning: names are listed first, and files are then read by plain calls, a few for each
- * and none waited for, as in unpack.ts. Anything that cannot be read ends the stream without its last chunk, so that nobody takes half
- * an archive for a whole one. A snapshot is packed while tests run in the same folder (pack-beside.ts): there, what has gone away
- * meanwhile is left out. Of files that are asked for by name (packFiles) nothing else is looked at.
+ * The archive holds what was there at the beginning: names are listed first, and files are then read by synchronous
+ * calls, a few for each, as in unpack.ts. Anything that cannot be read ends the stream without its last chunk, so that
+ * nobody takes half an archive for a whole one. A snapshot is packed while tests run in the same folder
+ * (pack-beside.ts); it leaves out what has gone away meanwhile. packFiles() looks only at the files that are asked for.
  */
 import { closeSync, constants, lstatSync, openSync, readlinkSync, readSync, type Stats } from "node:fs";
 import { readdir } from "node:fs/promises";
@@ -17,26 +17,26 @@ import { bytesOrText } from "./unpack.ts";
 const SCRATCH = 1024 * 1024;
 
 export interface PackOptions {
-  /** Whether to leave out a name, and all that is below when it is a folder's; a folder's ends in `/`. */
+  /** Whether to leave out a name. A folder's name ends in `/`; with it goes all that is below. */
   readonly leaveOut?: (name: string) => boolean;
-  /** What goes away meanwhile is left out; otherwise it ends the stream. */
+  /** Whether to leave out what goes away meanwhile. Otherwise that ends the stream. */
   readonly mayVanish?: boolean;
 }
 
-/** The archive of `dir`, in order. Throws where something cannot be read. */
+/** The archive of `dir`, in order. Throws for what cannot be read. */
 export async function* pack(dir: string, options: PackOptions = {}): AsyncGenerator<Buffer> {
   const names: string[] = [];
   await list(dir, "", options, names);
   yield* gzipMembers(tar(dir, names, options.mayVanish ? isGone : () => false));
 }
 
-/** The archive of these files of `dir`, without those that are gone or not ours to read. */
+/** The archive of these files of `dir`, without those that are gone or that the agent may not read. */
 export async function* packFiles(dir: string, files: readonly string[]): AsyncGenerator<Buffer> {
   const names = files.map((file) => Buffer.from(file).toString("latin1"));
   yield* gzipMembers(tar(dir, names, (error) => isGone(error) || isForbidden(error)));
 }
 
-/** Collects the names below `name` (one character per byte, a folder's ending in `/`): each folder before what is in it. */
+/** Collects the names below `name`, one character per byte. A folder's ends in `/` and stands before its content. */
 async function list(dir: string, name: string, options: PackOptions, names: string[]): Promise<void> {
   const folder = await readdir(pathOf(dir, name), { encoding: "buffer", withFileTypes: true }).catch(
     (error: unknown) => {
@@ -55,14 +55,14 @@ async function list(dir: string, name: string, options: PackOptions, names: stri
   }
 }
 
-/** Pieces that hold until the next one is asked for. */
+/** The tar in pieces. A piece is valid until the next one is asked for. */
 function* tar(dir: string, names: readonly string[], leavesOut: (error: unknown) => boolean): Generator<Buffer> {
   const scratch = Buffer.allocUnsafe(SCRATCH);
   for (const name of names) {
     try {
       yield* entry(name, pathOf(dir, name), scratch);
     } catch (error) {
-      // Nothing of it has been given yet: its header is made once it is open.
+      // Nothing of the file has been given yet: its header is made once it is open.
       if (!leavesOut(error)) throw error;
     }
   }
@@ -86,11 +86,11 @@ function* file(name: string, path: string | Buffer, stats: Stats, scratch: Buffe
     yield header(0);
     return;
   }
-  // It may have become a FIFO since it was looked at, which would hold the agent up.
+  // It may have become a FIFO by now. Opening one with blocking would hold the agent up.
   const fd = openSync(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
   try {
     const begin = fill(fd, scratch.subarray(0, Math.min(scratch.length, stats.size)));
-    // A small one is as long as what could be read of it, whatever it was a moment before.
+    // The size of a small file is what could be read of it, whatever its size was a moment before.
     const size = stats.size <= scratch.length ? begin : stats.size;
     yield header(size);
     yield scratch.subarray(0, begin);

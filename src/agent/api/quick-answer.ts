@@ -11,11 +11,11 @@ export const HEALTH_BODY = "ok\n";
 
 export interface QuickAnswer {
   readonly text: string;
-  /** The client wants the connection closed behind it. */
+  /** Whether the client wants the connection closed after the answer. */
   readonly last: boolean;
 }
 
-/** The response to `request`, or undefined when it is not one of these. */
+/** The response to `request`, or undefined when the HTTP server must answer it. */
 export function quickAnswer(request: Uint8Array): QuickAnswer | undefined {
   if (request.length > 2048) return undefined;
   const text = Buffer.from(request).toString("latin1");

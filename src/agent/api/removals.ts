@@ -1,9 +1,10 @@
 /**
- * POST /removeall: one after another, so that what somebody writes once theirs is answered stays, though whoever asked for the one before has hung up.
+ * POST /removeall. Removals take turns: a removal whose client has hung up still ends before the next one is answered,
+ * so it cannot delete what the next client writes after that answer.
  *
- *   asked -the ones before are done-> works -> done     refused after TURN_LIMIT: one of those before may never end
+ *   asked -earlier ones are done-> works -> done     refused after TURN_LIMIT: one of the earlier ones may never end
  *
- * One that ends a lease first ends all that runs and is being written, and is refused when that cannot be ended.
+ * A removal that ends a lease first ends everything that runs or is being written. It is refused when that fails.
  */
 import type { Clock } from "../../farm/clock.ts";
 import { type Ms, minutes } from "../../farm/ids.ts";
@@ -11,14 +12,14 @@ import { within } from "../../farm/within.ts";
 import { orSay } from "./api-error.ts";
 import type { Writes } from "./writes.ts";
 
-/** A coordinator waits for ten minutes: shortly before that it hears what is in the way, and not while a large tree may still go. */
+/** A coordinator waits for ten minutes, so a large tree has time. Shortly before, it hears what is in the way. */
 const TURN_LIMIT: Ms = minutes(9);
 
 export interface RemovalsDeps {
   readonly clock: Clock;
   readonly workDir: string;
   readonly writes: Writes;
-  /** Ends what the lease left running. */
+  /** Ends everything that the lease left running. */
   readonly endLease: () => Promise<void>;
 }
 
@@ -31,7 +32,7 @@ export class Removals {
     this.#deps = deps;
   }
 
-  /** `goesOn`: whoever asks says that the lease goes on, though the work dir is emptied. */
+  /** `goesOn`: the client says that the lease goes on, though the work dir is emptied. */
   async remove(paths: readonly string[], goesOn: boolean): Promise<void> {
     const isLeaseOver = !goesOn && paths.includes(".");
     const before = this.#working;

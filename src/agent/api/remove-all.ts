@@ -1,4 +1,4 @@
-/** POST /removeall. Paths were checked; missing ones are fine. Nothing else may be removed or written meanwhile. */
+/** Deletes the paths of POST /removeall, which were checked. Missing ones are fine. Nobody else may write meanwhile. */
 import { readdir } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { removeTree } from "../work-dir.ts";
@@ -10,7 +10,7 @@ export async function removeAll(workDir: string, paths: readonly string[]): Prom
     try {
       await removeTree(target);
     } catch (error) {
-      // A work dir that is a mount point cannot go; that it is empty is all that was asked for.
+      // A work dir that is a mount point cannot be deleted. It is enough that it is empty.
       const cleared = relative(workDir, target) === "" && (await isEmptyAfterClearing(workDir).catch(() => false));
       if (!cleared) {
         throw new ApiError(500, `Cannot delete ${JSON.stringify(path)}: ${fsReason(error)}`, { cause: error });

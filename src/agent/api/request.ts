@@ -1,4 +1,4 @@
-/** The parts of a request as the API's handlers want them. */
+/** The parts of a request, as the API's handlers need them. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { isRelPath } from "../../wire/buildlet-api/rel-path.ts";
 import { ApiError } from "./api-error.ts";

@@ -1,10 +1,10 @@
 /**
- * Unpacks a tar.gz into a folder (what becomes of each entry: wire/tar/extract-rule.ts).
+ * Unpacks a tar.gz into a folder (the rule for each entry: wire/tar/extract-rule.ts).
  *
- * Unzipping runs on a thread of its own; files are written by plain calls from this one, a few for each file and none
- * waited for, which is several times faster than a promise per piece. The loop gets its turn between chunks, so /status is
- * answered meanwhile. A small archive that has come whole is unzipped by a plain call, too: most of its time would be that of the other
- * thread to wake.
+ * Unzipping runs on a thread of its own. This thread writes the files by synchronous calls, a few for each file, which
+ * is several times faster than a promise per piece. The event loop gets its turn between chunks, so /status is answered
+ * meanwhile. A small archive that has come whole is unzipped by a synchronous call, too: waking the other thread would
+ * take most of its time.
  */
 import { randomBytes } from "node:crypto";
 import {
@@ -30,7 +30,7 @@ import { type TarLimits, TarReader } from "../../wire/tar/tar-reader.ts";
 import { ApiError, fsReason } from "./api-error.ts";
 
 const CHUNK = 512 * 1024;
-/** An archive that counts as small, packed and not. */
+/** The sizes up to which an archive counts as small, packed and unpacked. */
 const SMALL_PACKED = 64 * 1024;
 const SMALL = 1024 * 1024;
 
@@ -38,14 +38,14 @@ export interface UnpackOptions {
   readonly platform: NodeJS.Platform;
   readonly limits: TarLimits;
   readonly nowSeconds: () => number;
-  /** Make symbolic links; without it they are left out silently. */
+  /** Whether to make symbolic links. Otherwise they are left out silently. */
   readonly keepLinks?: boolean;
-  /** Gives it up. */
+  /** Aborts when the unpacking is to be given up. */
   readonly signal?: AbortSignal;
 }
 
 /**
- * Resolves with how many of the links to be kept were not made.
+ * Unpacks `body` into `dir`. Resolves with the number of links that could not be made.
  * Rejects with an ApiError: 400 for a bad archive, 500 for what the disk refuses. What was unpacked before stays.
  */
 export async function unpack(body: Readable, dir: string, options: UnpackOptions): Promise<number> {
@@ -94,7 +94,7 @@ async function* unzipped(body: Readable, signal: AbortSignal | undefined): Async
   }
 }
 
-/** `at`: the name of the entry in work. */
+/** The error for the client. `at` is the name of the entry that was being unpacked. */
 function asApiError(error: unknown, at: string): ApiError {
   if (error instanceof ApiError) return error;
   if (error instanceof TarError) return new ApiError(400, error.message, { cause: error });
@@ -109,7 +109,7 @@ function asApiError(error: unknown, at: string): ApiError {
 class Extractor {
   readonly #dir: string;
   readonly #options: UnpackOptions;
-  readonly #made = new Set<string>(); // folders known to be there
+  readonly #made = new Set<string>(); // folders that are known to exist
   readonly #links: TarHeader[] = [];
   #skipped = 0;
   #name = "";
@@ -121,7 +121,7 @@ class Extractor {
     this.#options = options;
   }
 
-  /** The entry that is in work, as text. */
+  /** The name of the entry that is being unpacked, as text. */
   get at(): string {
     return tarText(this.#name);
   }
@@ -169,7 +169,7 @@ class Extractor {
     this.abandon();
   }
 
-  /** Makes the links that were kept, now that all else is there; gives how many links were not made. */
+  /** Makes the links, now that everything else is there. Returns how many links were not made. */
   makeLinks(): number {
     for (const { name, linkName } of this.#links) {
       this.#name = name;
@@ -210,15 +210,16 @@ class Extractor {
   }
 }
 
-/** A string where the name is text, bytes where it is not. */
+/** The name as a string where it is text, as bytes where it is not. */
 export function bytesOrText(name: string): string | Buffer {
   const text = tarText(name);
   return text.includes("\ufffd") ? Buffer.from(name, "latin1") : text;
 }
 
 /**
- * Writes one file and forces its mode, whatever was there. A file comes whole or stays as it was: it is written beside, and renamed at the end.
- * A link, a FIFO or a device of that name is written to instead. `signal` gives it up, and cuts its sender off.
+ * Writes one file and forces its mode, whatever was there. A file comes whole or stays as it was: it is written beside
+ * its place and renamed at the end. A link, a FIFO or a device of that name is written to instead. `signal` gives the
+ * write up and cuts its sender off.
  */
 export async function writeFile(
   body: Readable,

@@ -1,11 +1,12 @@
 /**
- * What requests write into the work dir, so that nothing of one lease is written into the next one's folder.
+ * What requests write into the work dir. Nothing of one lease may be written into the folder of the next lease.
  *
- *   open -the lease ends-> over     what is being written is given up, and waited for; what comes now is refused: whoever has the machine next comes
- *                                   once the folder is empty
+ *   open -the lease ends-> over            running writes are given up and waited for; new ones are refused, since the
+ *                                          next lease writes only once the folder is empty
  *   over -the folder is empty-> open
  *
- * What is being written is given up, too, when whoever sends it hangs up, though all of it may have come: the machine may be somebody else's by now.
+ * A write is also given up when its client hangs up, even if all bytes have come: by now the machine may be lent to
+ * somebody else.
  */
 import type { ServerResponse } from "node:http";
 import type { Clock } from "../../farm/clock.ts";
@@ -13,7 +14,7 @@ import { type Ms, seconds } from "../../farm/ids.ts";
 import { within } from "../../farm/within.ts";
 import { ApiError } from "./api-error.ts";
 
-/** What is given up ends at once, unless the system waits for a disk. */
+/** How long writes that were given up may take to end. They end at once, unless the system waits for a disk. */
 const END_LIMIT: Ms = seconds(20);
 
 export class Writes {
@@ -25,12 +26,15 @@ export class Writes {
     this.#clock = clock;
   }
 
-  /** Aborts when the lease of now ends: for who begins what is not waited for. */
+  /** Aborts when the present lease ends. It is for work that end() does not wait for. */
   get lease(): AbortSignal {
     return this.#lease.signal;
   }
 
-  /** `write` for the request that `response` answers, until it is given up: then its signal aborts, and the call rejects with why. */
+  /**
+   * Runs `write` for the request that `response` answers. When the write is given up its signal aborts, and the call
+   * rejects with the reason.
+   */
   async run(response: ServerResponse, write: (signal: AbortSignal) => Promise<void>): Promise<void> {
     this.lease.throwIfAborted();
     const stop = new AbortController();
@@ -47,7 +51,7 @@ export class Writes {
     }
   }
 
-  /** The lease is over: `empty` is called once nothing is being written, and nothing is until it has settled. */
+  /** Ends the lease: calls `empty` once no write runs, and lets none begin until that has settled. */
   async end(empty: () => Promise<void>): Promise<void> {
     const over = new ApiError(409, "The lease is over");
     this.#lease.abort(over);

@@ -1,15 +1,15 @@
 /**
  * Keeps one file the same as what a URL serves, fetching it only when it changed.
  *
- *   HEAD   the file is current when Content-Length is its size and Last-Modified its mtime, and, where the server tells
- *          a digest, when that is its own
+ *   HEAD   the file is current when Content-Length is its size, Last-Modified is its mtime and, where the server sends
+ *          a digest, that digest is the file's
  *   GET    otherwise: to FILE.tmp, checked, given Last-Modified as mtime, then renamed over FILE
  *
- * Beside FILE is FILE.sha256, with digest and size of what FILE is and of what it was before: written first, so that the power may
- * go at any moment. `checkFile` tells by it whether FILE is whole.
+ * FILE.sha256 holds the digest and size of FILE and of its predecessor. It is written first, so that the power may fail
+ * at any moment: `checkFile` reads there whether FILE is whole.
  *
- * The digest is SHA-256, from `Digest: sha-256=<base64>` or an ETag of 64 hex digits. Whatever goes wrong, FILE is as it was:
- * the last good one.
+ * The digest is SHA-256, from `Digest: sha-256=<base64>` or an ETag of 64 hex digits. After any failure FILE is as it
+ * was: the last good one.
  */
 import { createHash } from "node:crypto";
 import {
@@ -40,7 +40,7 @@ export interface DownloadDeps {
   readonly log: (line: string) => void;
 }
 
-/** Tries three times in all. Resolves with whether `file` changed. `first` is the answer to a HEAD that was sent already. */
+/** Tries three times at most. Resolves with whether `file` changed. `first` answers a HEAD that was sent before. */
 export async function download(file: string, deps: DownloadDeps, first?: IncomingMessage): Promise<boolean> {
   for (let attempt = 1; ; attempt++) {
     try {
@@ -80,7 +80,7 @@ async function downloadOnce(file: string, { get }: DownloadDeps, first: Incoming
   return true;
 }
 
-/** Writes `file` so that after a power cut it is there as a whole, the old or the new. */
+/** Writes `file` so that after a power cut either the old or the new one is there, whole. */
 function replace(file: string, content: string | Uint8Array, mode: number, seconds?: number): void {
   const draft = `${file}.tmp`;
   try {
@@ -93,7 +93,7 @@ function replace(file: string, content: string | Uint8Array, mode: number, secon
     }
     if (seconds !== undefined) utimesSync(draft, seconds, seconds);
     renameSync(draft, file);
-    if (process.platform !== "win32") syncFolder(dirname(file)); // where folders cannot be opened
+    if (process.platform !== "win32") syncFolder(dirname(file)); // Windows cannot open folders
   } finally {
     rmSync(draft, { force: true });
   }
@@ -124,7 +124,7 @@ function stampOf(file: string): Stamp | undefined {
   }
 }
 
-/** Whether `file` is what was downloaded: "missing", "whole", or in words what is wrong with it. */
+/** Whether `file` is what was downloaded: "missing", "whole", or a sentence that says what is wrong with it. */
 export function checkFile(file: string): "missing" | "whole" | { readonly damage: string } {
   const found = stampOf(file);
   if (!found) return "missing";
@@ -154,7 +154,7 @@ function lastModified(headers: IncomingHttpHeaders): number | undefined {
   return Number.isNaN(time) ? undefined : time;
 }
 
-/** The digest that the server tells, lower-case hex. */
+/** The digest that the server sent, in lower-case hex. */
 function digestOf(headers: IncomingHttpHeaders): string | undefined {
   const digest = headers.digest;
   const [, base64] = /(?:^|,)\s*sha-256=([A-Za-z0-9+/]{43}=)/i.exec(typeof digest === "string" ? digest : "") ?? [];

@@ -1,4 +1,4 @@
-/** What stage0 was told: its own flags, those of the agent, and the environment. */
+/** The settings of stage0, from its own flags, those of the agent, and the environment. */
 import { resolve } from "node:path";
 import { formatAddress, parseAddress } from "../../dial/address.ts";
 import type { Environment } from "../../dial/proxy.ts";

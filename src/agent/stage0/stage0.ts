@@ -2,7 +2,7 @@
  * stage0: gets the newest agent program from the coordinator and starts it.
  *
  *   1. waits for the coordinator to answer at all: every second, for 30 s (on Windows 5 min; -network-wait)
- *   2. brings the program up to date (download.ts); if that fails, the last good one does when it is still whole, and that is said
+ *   2. brings the program up to date (download.ts); if that fails, logs it and uses the last good one if still whole
  *   3. starts it with the flags that stage0 was given, and -halt=false unless told otherwise
  *
  * Runs the agent once and ends as it did: 0 for 0, else 1. A supervisor (unit.ts prints the unit for it) starts stage0
@@ -23,13 +23,13 @@ const FIRST_PAUSE: Ms = seconds(1);
 const LONGEST_PAUSE: Ms = minutes(5);
 
 export interface Stage0Settings {
-  /** Of the agent program. */
+  /** Where the agent program is fetched. */
   readonly url: string;
-  /** Where it is kept. */
+  /** The file in which it is kept. */
   readonly file: string;
   /** Flags for the agent. */
   readonly args: readonly string[];
-  /** 0 for the system's default. */
+  /** How long to wait for the network; 0: the system's default. */
   readonly networkWait: Ms;
 }
 
@@ -40,11 +40,11 @@ export interface Stage0Deps {
   readonly uid: number | undefined;
   readonly log: (line: string) => void;
   readonly get: (method: "GET" | "HEAD", url: string) => Promise<IncomingMessage>;
-  /** Runs the agent to its end; resolves with its exit code. With execve it does not return. */
+  /** Runs the agent to its end and resolves with its exit code. With execve it never settles. */
   readonly launch: (file: string, args: readonly string[], env: Environment, signal: AbortSignal) => Promise<number>;
 }
 
-/** Once: resolves with the exit code. */
+/** Updates and runs the agent once. Resolves with the exit code. */
 export async function runOnce(settings: Stage0Settings, deps: Stage0Deps, signal: AbortSignal): Promise<0 | 1> {
   const { clock, log } = deps;
   const began = clock.monotonic();
@@ -85,7 +85,7 @@ export async function runOnce(settings: Stage0Settings, deps: Stage0Deps, signal
   return 1;
 }
 
-/** For ever, until `signal`: at once after a good run, with a pause that doubles after bad ones. */
+/** Runs the agent again and again until `signal`: at once after a good run, after a growing pause when runs fail. */
 export async function runLoop(settings: Stage0Settings, deps: Stage0Deps, signal: AbortSignal): Promise<void> {
   let pause = FIRST_PAUSE;
   while (!signal.aborted) {
@@ -98,7 +98,7 @@ export async function runLoop(settings: Stage0Settings, deps: Stage0Deps, signal
   }
 }
 
-/** The first answer of the coordinator, whatever it says. */
+/** Waits for the first answer of the coordinator, whatever it says. */
 async function waitForNetwork(
   settings: Stage0Settings,
   deps: Stage0Deps,
@@ -117,7 +117,7 @@ async function waitForNetwork(
   }
 }
 
-/** Google's storage caches what is fetched without a query. */
+/** `url` with a query: without one, Google's storage would answer from a cache. */
 function withCacheBuster(url: string, clock: Clock): string {
   if (!url.startsWith("https://storage.googleapis.com/") || url.includes("?")) return url;
   return `${url}?${Math.floor(clock.now() / 1000)}`;

@@ -1,7 +1,7 @@
 /**
  * A small program with the contract of the original coordinator towards a buildlet: TLS without ALPN, answers with
- * `HTTP/0.0 101` and its empty line in two records, control lines, then HTTP requests over connections that the buildlet opened.
- * Whatever a buildlet sends before it may is a failure, since the original would lose it.
+ * `HTTP/0.0 101` and its empty line in two records, control lines, then HTTP requests over connections that the
+ * buildlet opened. A buildlet that sends something too early fails, since the original would lose it.
  */
 import { mkdtemp, rm } from "node:fs/promises";
 import { type IncomingMessage, type RequestOptions, request } from "node:http";
@@ -27,7 +27,7 @@ export interface Seen {
   readonly alpn: string | false | null;
 }
 
-/** How a request head is answered: text is sent as it is (and the connection read on); undefined takes it as the original does. */
+/** Answers a request head. A text is sent as it is, and reading goes on; undefined: as the original answers. */
 export type Answer = (seen: Seen, count: number) => string | undefined;
 
 export interface Reply {
@@ -45,7 +45,7 @@ export class OriginalCoordinator implements AsyncDisposable {
   /** Lines that came on control connections. */
   readonly lines: ControlLine[] = [];
   answer: Answer = () => undefined;
-  /** Header lines of the 101 to /reverse; our own coordinator's have some. */
+  /** Header lines of the 101 to /reverse; our own coordinator sends some. */
   headers = "";
   control: TLSSocket | undefined;
   readonly #server: Server;
@@ -63,7 +63,7 @@ export class OriginalCoordinator implements AsyncDisposable {
     server.on("tlsClientError", () => {});
   }
 
-  /** On any free port unless one is given. */
+  /** Listens on any free port unless one is given. */
   static async start(port = 0): Promise<OriginalCoordinator> {
     const folder = await mkdtemp(join(tmpdir(), "original-coordinator-"));
     const { cert, key, caFile } = await certificate({ folder, names: ["farm.test"], now: epochMs(Date.now()) });
@@ -78,7 +78,7 @@ export class OriginalCoordinator implements AsyncDisposable {
     await rm(this.#folder, { recursive: true });
   }
 
-  /** Resolves when `found` gives something; looked at whenever something happened. */
+  /** Resolves with what `found` gives. It is asked whenever something happened. */
   async until<T>(found: () => T | undefined | false): Promise<T> {
     const limit = Date.now() + 10_000;
     for (;;) {
@@ -103,7 +103,7 @@ export class OriginalCoordinator implements AsyncDisposable {
     this.control?.write(encodeControlLine(line));
   }
 
-  /** Asks for a connection and takes it, the head of the 101 flushed on its own. */
+  /** Asks for a connection and takes it; the head of the 101 is flushed on its own. */
   async dial(path: string = `/revdial?revdial.dialer=${DIALER}`): Promise<TLSSocket> {
     await this.registered();
     this.send({ command: "conn-ready", connPath: path });
@@ -111,7 +111,7 @@ export class OriginalCoordinator implements AsyncDisposable {
     return await this.until(() => this.#picked.shift());
   }
 
-  /** One request over a connection of its own, up to the response's head. */
+  /** Sends one request over a connection of its own, and resolves at the response's head. */
   async open(options: RequestOptions, body?: Buffer | string | Readable): Promise<IncomingMessage> {
     const socket = await this.dial();
     return await new Promise((resolve, reject) => {

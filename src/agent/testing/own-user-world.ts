@@ -1,6 +1,7 @@
 /**
- * A computer with one user, for own-user.test.ts: run in a process namespace of its own, where this is the agent and its user is the agent's
- * alone. Starts what tries to outlive a lease, ends the lease, and prints who is left.
+ * A computer with one user, for own-user.test.ts. It runs in a process namespace of its own, where this program is the
+ * agent and has its user for itself. It starts processes that try to outlive a lease, ends the lease, and prints which
+ * processes are left.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -27,7 +28,7 @@ function read(path: string): string {
   }
 }
 
-/** How many processes begin here in a while. */
+/** How many processes begin here within a while. */
 async function begun(): Promise<number> {
   const last = () => Number(read("/proc/loadavg").split(" ")[4]);
   const before = last();

@@ -14,7 +14,7 @@ export interface TestMachineOptions {
   readonly flags?: readonly string[];
   readonly env?: Environment;
   readonly clock?: Clock;
-  /** Default: one that is started, and stopped with this machine. */
+  /** The coordinator. By default one is started, and stopped with this machine. */
   readonly coordinator?: OriginalCoordinator;
   readonly address?: string;
 }
@@ -23,7 +23,7 @@ export class TestMachine implements AsyncDisposable {
   readonly coordinator: OriginalCoordinator;
   readonly workDir: string;
   readonly log: string[] = [];
-  /** Of the listener, in listen mode. */
+  /** The listener's port in listen mode. */
   readonly listening: Promise<number>;
   /** Settles when the buildlet has ended; rejects with why it could not begin. */
   readonly ended: Promise<void>;
@@ -64,7 +64,7 @@ export class TestMachine implements AsyncDisposable {
     this.ended.catch(() => {});
   }
 
-  /** Does not wait for the registration. */
+  /** Starts a machine without waiting for its registration. */
   static async start(options: TestMachineOptions = {}): Promise<TestMachine> {
     const folder = await mkdtemp(join(tmpdir(), "test-machine-"));
     const coordinator = options.coordinator ?? (await OriginalCoordinator.start());
