@@ -1,9 +1,9 @@
 /**
  * Which builder key a machine shows.
  *
- *   GO_BUILD_KEY_PATH if set, else ~/.gobuildkey-<host type>, else ~/.gobuildkey: the file's text, trimmed; with a true
- *   GO_BUILD_KEY_DELETE_AFTER_READ the file is removed right after. Where none of the two files in the home folder is there
- *   and the coordinator is this machine, the public development key.
+ *   1. the trimmed text of the file GO_BUILD_KEY_PATH if that is set, else of ~/.gobuildkey-<host type>, else of
+ *      ~/.gobuildkey. With a true GO_BUILD_KEY_DELETE_AFTER_READ the file is then removed
+ *   2. where neither file of the home folder exists and the coordinator is this machine: the public development key
  *
  * `-compatible` follows the original to the letter instead: a coordinator whose name begins with farmer.golang.org
  * gets the key of a file (the one with the host type only), any other gets the development key, whatever is set.

@@ -1,14 +1,14 @@
 /**
- * The commands that run on this machine for the coordinator: start, stream, end with all their descendants.
+ * The commands that run on this machine for the coordinator: they start, stream, and end with all their descendants.
  *
- *   started -exit-> ended            as soon as the output pipe is at its end too
- *   started -exit-> holding -> ended a descendant keeps the pipe: once it has been silent for HELD_PIPE it is killed
+ *   started -exit-> ended             as soon as the output pipe is at its end, too
+ *   started -exit-> holding -> ended  a descendant keeps the pipe open; once it was silent for HELD_PIPE it is killed
  *   started -abort-> killed -> ended  the client went away or the session ended: the whole tree is killed
  *
- * What a command left running in the background without holding its output stays for the commands after it, and is killed
- * when the lease ends (`killLeftovers`) and when the session does. Whether there is any is looked at soon after a command ended, so that the next build need not wait for that. The sessions
- * of ended commands are remembered as long as somebody is in them. Output is never buffered beyond one pipe and one chunk:
- * while the reader is behind, the command waits.
+ * A background process that does not hold the output outlives its command, and later commands may use it. It is killed
+ * when the lease ends (`killLeftovers`) and when the session ends. Soon after a command ended we look whether there are
+ * any, so that the next build need not wait for that. Sessions of ended commands are remembered while a process is in
+ * them. Output is never buffered beyond one pipe and one chunk: while the reader is behind, the command waits.
  */
 import type { ChildProcess } from "node:child_process";
 import { randomBytes } from "node:crypto";
@@ -29,7 +29,7 @@ export const HELD_PIPE: Ms = seconds(5);
 export const KILL_WAIT: Ms = seconds(5);
 /** How long after a command ended we look for what it left running. */
 const LOOK_AFTER: Ms = ms(30);
-/** A program just written may be open for writing in a child that is about to start; that passes. */
+/** A program just written may still be open for writing in another child that is starting. That passes soon. */
 const BUSY_TRIES = 10;
 const BUSY_PAUSE: Ms = ms(20);
 
@@ -38,7 +38,7 @@ export interface Command extends Resolved {
   readonly env: { readonly [name: string]: string };
 }
 
-/** Takes output; false asks to stop until `drained` resolves. */
+/** Takes output. False asks the sender to stop until `drained` resolves. */
 export interface OutputSink {
   write(chunk: Buffer): boolean;
   drained(): Promise<void>;
@@ -52,17 +52,17 @@ export class Commands implements AsyncDisposable {
   readonly #pipes: OutputPipes;
   readonly #id = randomBytes(8).toString("hex"); // tells our commands from those of other buildlets
   readonly #running = new Set<string>(); // marks
-  /** What is begun, with what kills it. */
+  /** End of each command that has begun → the signal that kills the command. */
   readonly #ends = new Map<Promise<unknown>, AbortSignal>();
   readonly #over = new AbortController();
   #count = 0;
-  /** Of ended commands, and of what they left running. */
+  /** The sessions of ended commands, and of what they left running. */
   #sessions: Session[] = [];
-  /** Nothing that we started lives, so nothing that it started can appear. */
+  /** Whether nothing lives that we started, so that nothing new can come of it. */
   #nobodyLeft = true;
   #look = new AbortController();
 
-  /** `ownUid`: of a user that is the agent's alone. */
+  /** `ownUid` is the id of a user that only the agent has. */
   constructor(clock: Clock, platform: NodeJS.Platform, workDir: string, ownUid?: number) {
     this.#clock = clock;
     this.#platform = platform;
@@ -96,14 +96,15 @@ export class Commands implements AsyncDisposable {
     return await end;
   }
 
-  /** Others than commands ran in the work dir, too, and may have left something running. */
+  /** Notes that something else, a shell, ran in the work dir and may have left processes. */
   expectLeftovers(): void {
     this.#nobodyLeft = false;
   }
 
   /**
-   * The lease is over: waits for commands that are being killed, then kills what ended commands left running, also whoever is known by the work dir
-   * alone, unless commands run; of a user of our own everybody. Rejects when some of them cannot be ended.
+   * Ends a lease: waits for commands that are being killed, then kills what ended commands left running. Processes that
+   * only the work dir gives away are killed, too, unless commands run. Where the agent has a user of its own, all other
+   * processes of that user are killed. Rejects when some of them cannot be ended.
    */
   async killLeftovers(): Promise<void> {
     const dying = [...this.#ends].filter(([, kill]) => kill.aborted).map(([end]) => end);
@@ -119,7 +120,7 @@ export class Commands implements AsyncDisposable {
     this.#over.abort(new Error("The session ended"));
     await Promise.allSettled(this.#ends.keys());
     this.#look.abort(ENOUGH);
-    await this.killLeftovers().catch(() => {}); // there is no next lease that it could be kept from
+    await this.killLeftovers().catch(() => {}); // no lease follows that a leftover could harm
     this.#pipes[Symbol.dispose]();
   }
 
@@ -133,7 +134,7 @@ export class Commands implements AsyncDisposable {
         this.#nobodyLeft = !left.any;
         this.#sessions = [...left.sessions];
       },
-      () => {}, // the next command began; its end looks
+      () => {}, // the next command began, and its end looks again
     );
   }
 
@@ -192,7 +193,7 @@ export class Commands implements AsyncDisposable {
       changed();
     });
     const over = () => exited !== undefined && open === 0;
-    /** Until something changed, at most `span`. */
+    /** Waits until something changed, at most for `span`. */
     const wait = async (span: Ms | undefined, until?: AbortSignal) => {
       const timer = new AbortController();
       await new Promise<void>((resolve) => {
@@ -237,13 +238,13 @@ async function start(command: Command, mark: string, pipe: OutputPipe, windows: 
   const out = writerOf(pipe);
   let child: ChildProcess | undefined;
   let errno = "";
-  const { spawn } = await import("node:child_process"); // an idle agent does without
+  const { spawn } = await import("node:child_process"); // an idle agent does not load it
   try {
     const starting = spawn(command.program, command.args, {
       cwd: command.dir,
       env: { ...command.env, [MARK_VARIABLE]: mark },
       stdio: ["ignore", out, out],
-      detached: !windows, // leads a session and group of its own
+      detached: !windows, // it leads a session and a group of its own
       windowsHide: true,
     });
     await new Promise<void>((resolve, reject) => {

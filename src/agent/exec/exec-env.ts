@@ -1,5 +1,5 @@
 /**
- * The environment of a command. Later wins; of doubles the last stays (on Windows whatever the case of the name):
+ * The environment of a command. Later rules win, and so does the last of two equal names (on Windows in any case):
  *
  *   1. the buildlet's own environment, WORKDIR included, without what is the agent's business only (AGENT_ONLY)
  *   2. GOROOT_BOOTSTRAP: <workdir>/go1.4, or what was inherited if that folder was missing at the first exec
@@ -11,15 +11,15 @@
 import { stat } from "node:fs/promises";
 import { delimiter, join } from "node:path";
 
-/** Where the agent finds its key and passwords, and what it tells itself: nothing for commands. */
+/** Variables with the agent's key and passwords, and those that it sets for itself. No command gets them. */
 const AGENT_ONLY = /^(GO_BUILD_KEY_|META_|BARNRAISER_)/;
 
 export interface ExecEnvInput {
   readonly own: { readonly [name: string]: string | undefined };
   readonly workDir: string;
-  /** Value of rule 2, undefined where there is none. */
+  /** The value of rule 2; undefined where there is none. */
   readonly gorootBootstrap: string | undefined;
-  /** The request's `K=V`. */
+  /** The pairs `K=V` of the request. */
   readonly env: readonly string[];
   readonly path: readonly string[];
   readonly dir: string;
@@ -61,7 +61,7 @@ export function execEnv(input: ExecEnvInput): { [name: string]: string } {
   return Object.fromEntries(env.values());
 }
 
-/** For rule 2: go1.4 of the work dir if it is there, else what the machine has. */
+/** The value of rule 2: go1.4 of the work dir if it exists, else what the machine has. */
 export async function gorootBootstrap(workDir: string): Promise<string | undefined> {
   const own = join(workDir, "go1.4");
   const found = await stat(own).catch(() => undefined);

@@ -1,12 +1,13 @@
 /**
  * One command that outlives the connections over which its output is read.
  *
- *   attended   a client is attached: the command goes at its pace, as without all this. What it was sent stays for a while (BEHIND),
- *              since it may be on its way to where it is stored when the connection breaks
- *   alone      nobody is: output is kept until there is no more room, then the command waits. After as long as its last client said, it is given up
- *   over       the command has ended: a client gets what is left, and how it ended
+ *   attended   A client is attached, and the command goes at the client's pace. What was sent is kept for a while
+ *              (BEHIND): if the connection breaks, it may not have been stored yet.
+ *   alone      No client is attached. Output is kept until there is no more room; then the command waits. It is given
+ *              up after the time that its last client named.
+ *   over       The command has ended. A client gets the rest of the output, and how the command ended.
  *
- * Always: a client gets the bytes from its offset on, in order, each once; the newest client only.
+ * Always: a client gets the bytes from its offset on, in order, each once; only the newest client gets any.
  */
 import type { ServerResponse } from "node:http";
 import { type Clock, ENOUGH } from "../../farm/clock.ts";
@@ -15,9 +16,9 @@ import { PROCESS_STATE } from "../../wire/buildlet-api/buildlet-api.ts";
 import type { OutputSink } from "./commands.ts";
 import { Spool } from "./spool.ts";
 
-/** So much of what was sent may not have arrived: buffers of two systems, of what is between them, and of the farm. */
+/** How much of what was sent may not have arrived: it is in buffers of two systems, of the network, and of the farm. */
 const BEHIND = 64 * 1024 * 1024;
-/** A command stops before its last chunk might not fit. */
+/** The room at which a command has to wait, so that its last chunk still fits. */
 const MARGIN = 1024 * 1024;
 const PIECE = 64 * 1024;
 
@@ -31,9 +32,9 @@ export class Execution implements Disposable {
   #endedAt: number | undefined;
   readonly #givenUp: () => void;
   #client: ServerResponse | undefined;
-  /** The next byte that the client gets; beyond any output when it wants none. */
+  /** The offset of the next byte for the client; beyond any output when the client wants none. */
   #at = 0;
-  /** The client's connection takes no more for now. */
+  /** Whether the client's connection takes no more for now. */
   #full = false;
   #state: string | undefined;
   #alone = new AbortController();
@@ -49,12 +50,12 @@ export class Execution implements Disposable {
     };
   }
 
-  /** Milliseconds from the command's start to its end, or until now. */
+  /** Milliseconds from the command's start to its end, or to the present. */
   get age(): number {
     return Math.floor((this.#endedAt ?? this.#clock.monotonic()) - this.#startedAt);
   }
 
-  /** Bytes that it has printed. */
+  /** How many bytes the command has printed. */
   get length(): number {
     return this.#spool.end;
   }
@@ -72,7 +73,10 @@ export class Execution implements Disposable {
     return from >= this.#spool.from;
   }
 
-  /** `client`, whose head has been sent, gets the output from `from` on, and the end. Without it the command is kept for `aloneFor`. */
+  /**
+   * Sends the output from `from` on, and the end, to `client`, which has the head of the answer already. When the
+   * client leaves, the command is kept for `aloneFor`.
+   */
   attach(client: ServerResponse, from: number, aloneFor: Ms): void {
     this.#client?.destroy();
     this.#alone.abort(ENOUGH);
@@ -89,7 +93,7 @@ export class Execution implements Disposable {
     this.#pump();
   }
 
-  /** The command has ended. */
+  /** Notes that the command has ended. */
   end(state: string): void {
     this.#state = state;
     this.#endedAt = this.#clock.monotonic();
@@ -121,7 +125,7 @@ export class Execution implements Disposable {
     const client = this.#client;
     if (!client) return;
     while (!this.#full && this.#at < this.#spool.end) {
-      if (!this.has(this.#at)) return void client.destroy(); // the disk took no more: it has to ask anew, and is refused
+      if (!this.has(this.#at)) return void client.destroy(); // the disk took no more: a new request is refused
       this.#send(this.#spool.read(this.#at, PIECE));
     }
     if (this.#full) return;

@@ -9,7 +9,7 @@ import type { Clock } from "../../farm/clock.ts";
 import type { OutputSink } from "./commands.ts";
 import { Execution } from "./execution.ts";
 
-/** Ended executions whose output is kept though nobody is attached: the oldest are the first to go. */
+/** How many ended executions are kept while no client is attached. The oldest go first. */
 const ENDED_KEPT = 4;
 
 export class Executions {
@@ -22,7 +22,7 @@ export class Executions {
     this.#clock = clock;
   }
 
-  /** Whether anything is known that a client may come back for. */
+  /** Whether any execution is known that a client may come back for. */
   get any(): boolean {
     return this.#known.size > 0;
   }
@@ -44,7 +44,7 @@ export class Executions {
     return execution;
   }
 
-  /** Kills the command with all that it started, if it runs, and gives its name up: one that is still to be started never is. */
+  /** Kills the command, if it runs, with all that it started. Its name is used up: a later start does nothing. */
   async end(id: string): Promise<void> {
     this.#over.add(id);
     this.#known.get(id)?.[Symbol.dispose]();
@@ -52,7 +52,7 @@ export class Executions {
     await this.#running.get(id);
   }
 
-  /** The lease is over: all are killed. Whoever runs them waits for that (Commands.killLeftovers). */
+  /** Ends the lease: all are killed. Commands.killLeftovers waits for that. */
   clear(): void {
     for (const id of this.#known.keys()) void this.end(id);
     this.#over.clear();

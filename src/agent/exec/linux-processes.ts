@@ -1,48 +1,51 @@
 /**
- * Who in /proc is a lease's. The agent is often its owner's own user, with their desktop beside it, so nobody is taken for the lease's
- * who may be somebody else's:
+ * Which processes in /proc belong to a lease. The agent often runs as its owner, beside the owner's desktop, so a
+ * process that may be somebody else's is never taken for the lease's. A process belongs to the lease by one of these:
  *
  *   mark      a variable that a command began with; descendants inherit it, unless they clear their environment
- *   session   one that a command leads, or another of the lease's. It can be left, never entered; groups lie within
- *   parent    one of the lease's
- *   place     its folder, root or program is in the work dir, and it is what a process becomes that cleared its environment, began a
- *             session and lost its parent: an orphan, adopted by an ancestor of ours or by init, without a terminal or display, neither in our
- *             session nor in another cgroup. A shell or an editor in which the owner looks at the work dir is not that
+ *   session   it is in a session that a command, or another process of the lease, leads. A process can leave a session,
+ *             but never enter one. Process groups lie within sessions
+ *   parent    its parent belongs to the lease
+ *   place     its folder, root or program is in the work dir, and it looks like a process that cleared its environment,
+ *             began a session and lost its parent: an orphan, adopted by an ancestor of ours or by init, without a
+ *             terminal or display, neither in our session nor in another cgroup. A shell or an editor in which the
+ *             owner looks at the work dir does not look so
  *
- * Who is older than this program cannot be one of them. The number of a session is a stranger's once nobody was in it, so what
- * is kept of a session is until when it was surely ours: who began by then is the lease's, and so is who shares it with such a one.
+ * A process older than this program cannot belong to a lease. Once a session is empty, the system may give its number
+ * to a stranger. So for each session we keep the time until which it was surely ours: processes that began by then are
+ * the lease's, and so are those that share the session with one of them.
  */
 import { readdirSync, readFileSync, readlinkSync, realpathSync } from "node:fs";
 
 export const MARK_VARIABLE = "BARNRAISER_EXEC";
 
-/** What /proc counts time in, on all that Node runs on. */
+/** The unit of time in /proc, on all systems on which Node runs. */
 const TICK_MS = 10;
 export const INIT = 1;
 
-/** Times are in ticks since the system started. */
+/** A session of processes. Times are in ticks since the system started. */
 export interface Session {
-  /** Its leader's process. */
+  /** The process that leads it. */
   readonly id: number;
   /** When its leader started. */
   readonly since: number;
-  /** When it was surely still this one. */
+  /** Until when its number surely meant this session. */
   readonly until: number;
 }
 
 export interface Wanted {
-  /** Value of MARK_VARIABLE, or the beginning of it: all commands whose mark begins so. */
+  /** The value of MARK_VARIABLE, or its beginning, which means all commands whose mark begins so. */
   readonly mark: string;
-  /** Marks that are to be left alone. */
+  /** Marks of processes that are to be left alone. */
   readonly spare?: ReadonlySet<string>;
   readonly sessions: readonly Session[];
-  /** The work dir, where whoever is found by place is wanted too. */
+  /** The work dir, if processes that are found by place are wanted, too. */
   readonly place?: string | undefined;
 }
 
 export interface Found {
   readonly pids: readonly number[];
-  /** Those in which somebody wanted is, who is not known by place alone: where to look the next time. */
+  /** Where to look the next time: the sessions of those that are found by more than their place. */
   readonly sessions: readonly Session[];
 }
 
@@ -50,22 +53,22 @@ export interface Row {
   readonly pid: number;
   readonly parent: number;
   readonly session: number;
-  /** Has a terminal. */
+  /** Whether it has a terminal. */
   readonly terminal: boolean;
   readonly started: number;
 }
 
-/** The session that `pid`, which we have just started, leads as long as it lives. One that is gone already leads none. */
+/** The session that `pid`, a child that we have just started, leads while it lives. One that is gone leads none. */
 export function sessionOf(pid: number): Session {
   return { id: pid, since: startedAt(statFields(String(pid))), until: Number.POSITIVE_INFINITY };
 }
 
-/** Its leader ended `ms` milliseconds after it was asked for. */
+/** The session, whose leader ended `ms` milliseconds after we asked for its start. */
 export function leaderEnded(session: Session, ms: number): Session {
   return { ...session, until: session.since + Math.ceil(ms / TICK_MS) + 1 };
 }
 
-/** Living processes that are wanted, or have a parent in `known`, where all found are added. */
+/** Living processes that are wanted or have a parent in `known`. All that are found are added to `known`. */
 export function findOnLinux(wanted: Wanted, known: Set<number>): Found {
   const mark = Buffer.from(`${MARK_VARIABLE}=${wanted.mark}`);
   const isMarked = ({ pid }: Row) => hasMark(read(`/proc/${pid}/environ`), mark, wanted.spare);
@@ -73,7 +76,10 @@ export function findOnLinux(wanted: Wanted, known: Set<number>): Found {
   return choose(livingProcesses(), wanted.sessions, known, isMarked, isInPlace);
 }
 
-/** Who of `rows` is in one of `sessions`, marked or in place, or has such an ancestor or one in `known`, where all chosen are added. */
+/**
+ * Those of `rows` that are in one of `sessions`, marked or in place, or have an ancestor that is so or is in `known`.
+ * All that are chosen are added to `known`.
+ */
 export function choose(
   rows: readonly Row[],
   sessions: readonly Session[],
@@ -95,7 +101,7 @@ export function choose(
   return { pids: rows.filter(({ pid }) => known.has(pid)).map(({ pid }) => pid), sessions: alive };
 }
 
-/** Adds to `known` who `is`, and the descendants of all who are known. */
+/** Adds to `known` the rows for which `is` holds, and the descendants of all that are known. */
 function addWith(rows: readonly Row[], known: Set<number>, is: (row: Row) => boolean): void {
   for (const row of rows) if (!known.has(row.pid) && is(row)) known.add(row.pid);
   for (let before = -1; before !== known.size; ) {
@@ -104,7 +110,9 @@ function addWith(rows: readonly Row[], known: Set<number>, is: (row: Row) => boo
   }
 }
 
-/** Those of `ours`, and those that one of `rows` leads, with how far `rows` show them to be the same. */
+/**
+ * The sessions of `ours` and those that one of `rows` leads, each with the time until which `rows` show it to be ours.
+ */
 function sessionsAmong(rows: readonly Row[], ours: readonly Session[]): Session[] {
   const led = rows.filter((row) => row.session === row.pid).map((row) => ({ id: row.pid, since: row.started }));
   const alive = new Map([...ours, ...led].map(({ id, since }) => [id, { id, since, until: since }]));
@@ -115,7 +123,7 @@ function sessionsAmong(rows: readonly Row[], ours: readonly Session[]): Session[
   return [...alive.values()];
 }
 
-/** Without zombies, this process, and whoever is older. */
+/** All living processes but zombies, this process, and older ones. */
 function livingProcesses(): Row[] {
   const oldest = startedAt(statFields("self"));
   const rows: Row[] = [];
@@ -136,7 +144,7 @@ function livingProcesses(): Row[] {
   return rows;
 }
 
-/** One whose first thread has ended looks like a zombie, and is none while it has others. */
+/** A process whose first thread has ended looks like a zombie, but lives while it has other threads. */
 export function isAlive([state = "", ...more]: readonly string[]): boolean {
   const threads = Number(more[16]);
   return state !== "" && state !== "X" && (state !== "Z" || threads > 1);
@@ -157,25 +165,27 @@ function placeTest(workDir: string): (row: Row) => boolean {
     !/(^|\0)(WAYLAND_)?DISPLAY=/.test(read(`/proc/${pid}/environ`).toString("latin1"));
 }
 
-/** `pid` and its ancestors, and init. */
+/** `pid`, its ancestors, and init. */
 export function ancestors(pid: number): Set<number> {
   const line = new Set<number>();
   for (let each = pid; each > INIT && !line.has(each); each = Number(statFields(String(each))[1] ?? 0)) line.add(each);
   return line.add(INIT);
 }
 
-/** What was deleted has a note behind its name. */
+/** Whether `path` is `dir` or below it. The link of a deleted file has a note behind its name. */
 function isBelow(dir: string, path: string): boolean {
   return path === dir || path === `${dir} (deleted)` || path.startsWith(`${dir}/`);
 }
 
-/** The command's name is in brackets and may hold anything; fields count from behind it: state ppid pgrp session tty_nr. */
+/**
+ * The fields behind the command's name, which is in brackets and may hold anything: state ppid pgrp session tty_nr …
+ */
 export function statFields(name: string): string[] {
   const stat = read(`/proc/${name}/stat`).toString("latin1");
   return stat.slice(stat.lastIndexOf(")") + 2).split(" ");
 }
 
-/** NaN, which is neither before nor after anything, for who is gone. */
+/** When a process started. NaN, which is neither before nor after anything, for one that is gone. */
 function startedAt(fields: readonly string[]): number {
   return Number(fields[19]);
 }
@@ -192,7 +202,7 @@ export function read(path: string): Buffer {
   try {
     return readFileSync(path);
   } catch {
-    return Buffer.alloc(0); // it ended, or is another user's
+    return Buffer.alloc(0); // the process ended, or is another user's
   }
 }
 
@@ -200,7 +210,7 @@ function linkOf(path: string): string {
   try {
     return readlinkSync(path);
   } catch {
-    return ""; // it ended, or is another user's
+    return ""; // the process ended, or is another user's
   }
 }
 

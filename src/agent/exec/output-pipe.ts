@@ -1,12 +1,11 @@
 /**
  * The pipe that a command's output comes through.
  *
- * Standard output and standard error have to be the same open pipe, or their order is lost; and a real pipe, since
- * `/dev/stderr` cannot be opened on the sockets that Node gives to children. Node has no call for a pipe, so one is made
- * as a FIFO (`mkfifo` is everywhere in Unix), opened at both ends and unlinked at once: nothing is left on disk, and
- * the reading end is polled like a socket. That costs a process of a millisecond or two, so a few are made at once and
- * kept ready.
- * Without mkfifo, and on Windows, the two streams are separate and merged as they come.
+ * Standard output and standard error have to be the same open pipe, or their order is lost. It must be a real pipe,
+ * since `/dev/stderr` cannot be opened on the sockets that Node gives to children. Node has no call for a pipe, so one
+ * is made as a FIFO (`mkfifo` is everywhere in Unix), opened at both ends and unlinked at once: nothing is left on
+ * disk, and the reading end is polled like a socket. That costs a process of a millisecond or two, so a few are made at
+ * once and kept ready. Without mkfifo, and on Windows, the two streams are separate and merged as they come.
  */
 import { closeSync, constants, openSync, rmSync } from "node:fs";
 import { mkdtemp } from "node:fs/promises";
@@ -19,7 +18,7 @@ export type OutputPipe =
   | { readonly kind: "one"; readonly readFd: number; readonly writeFd: number }
   | { readonly kind: "two" };
 
-/** Made by one run of mkfifo. */
+/** How many pipes one run of mkfifo makes. */
 const SPARES = 4;
 
 export class OutputPipes implements Disposable {
@@ -32,12 +31,12 @@ export class OutputPipes implements Disposable {
     this.#platform = platform;
   }
 
-  /** Makes pipes now if there are none, so that `take` need not wait. */
+  /** Makes pipes now if none are ready, so that `take` need not wait. */
   prepare(): void {
     if (this.#spares.length === 0 && !this.#over) void this.#make();
   }
 
-  /** A pipe that the caller owns: both ends are to be closed. */
+  /** A pipe whose two ends the caller must close. */
   async take(): Promise<OutputPipe> {
     while (this.#spares.length === 0 && !this.#over) await this.#make();
     return this.#spares.pop() ?? { kind: "two" };
@@ -64,17 +63,19 @@ export function closePipe(pipe: OutputPipe): void {
   closeSync(pipe.writeFd);
 }
 
-/** What a child is given of it, in `stdio`. */
+/** What a child gets of it, as an entry of `stdio`. */
 export function writerOf(pipe: OutputPipe): number | "pipe" {
   return pipe.kind === "one" ? pipe.writeFd : "pipe";
 }
 
-/** To be called once a child has it. */
+/** Closes our writing end. Call it once a child has the pipe. */
 export function closeWriter(pipe: OutputPipe): void {
   if (pipe.kind === "one") closeSync(pipe.writeFd);
 }
 
-/** Undefined: the child has a stream of its own. Destroying it closes its end. */
+/**
+ * The reading end as a stream, which closes the end when it is destroyed. Undefined: the child has streams of its own.
+ */
 export function readerOf(pipe: OutputPipe): Readable | undefined {
   return pipe.kind === "one" ? new Socket({ fd: pipe.readFd, readable: true, writable: false }) : undefined;
 }
@@ -100,7 +101,7 @@ async function makePipes(platform: NodeJS.Platform): Promise<OutputPipe[]> {
 }
 
 function openPipe(path: string): OutputPipe {
-  // Reading first and without waiting; then a writer finds a reader and does not wait either.
+  // The reading end is opened first, without waiting. The writing end then finds a reader and does not wait either.
   const readFd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
     return { kind: "one", readFd, writeFd: openSync(path, constants.O_WRONLY) };

@@ -1,15 +1,18 @@
 /**
- * A user that is the agent's alone (`-own-user`): when a lease ends, nothing of this user goes on but the agent.
+ * A user that only the agent has (`-own-user`): when a lease ends, every other process of this user is killed.
  *
- *   spared   the agent, its ancestors, and who is in its session: whatever a lease runs begins a session of its own, and none can be entered
- *   killed   everybody else of this user, older or younger than the agent, wherever they are and whatever they have. Older ones are what an agent
- *            left behind that was killed, perhaps by them
+ *   spared   the agent, its ancestors, and its session. All that a lease runs begins a session of its own, and a
+ *            process cannot enter an existing one
+ *   killed   all other processes of this user, older or younger than the agent, wherever they are. Older ones are left
+ *            over from an agent that was killed, perhaps by them
  *
- * With nobody to spare, as under systemd, one call kills them all at once, so that none can fork out of its way. Otherwise they are killed one by one,
- * each with the group that it leads, until several looks on end find nobody. Who cannot be ended within LIMIT, since the system waits for a
- * disk, say, is reported: the machine must not go to the next one.
+ * With nothing to spare, as under systemd, one call kills them all at once, so that none can fork out of its way.
+ * Otherwise they are killed one by one, each with the group that it leads, until several looks in a row find none. A
+ * process that cannot be ended within LIMIT (the system waits for a disk, say) is reported: the machine must not go to
+ * the next lease.
  *
- * That a user is the agent's alone cannot be found out: an agent that starts with the machine is alone at first under any user.
+ * Whether a user is the agent's alone cannot be found out: an agent that starts with the machine is alone at first
+ * under any user.
  */
 import { readdirSync } from "node:fs";
 import type { Clock } from "../../farm/clock.ts";
@@ -18,10 +21,10 @@ import { ancestors, INIT, isAlive, read, statFields } from "./linux-processes.ts
 
 export const LIMIT: Ms = seconds(20);
 const PAUSE: Ms = ms(5);
-/** Who forks and ends all the time may be missed by a look, not by so many. */
+/** How many looks in a row must find none. One look may miss a process that forks and ends all the time. */
 const CLEAR_LOOKS = 5;
 
-/** The user of `-own-user`. Throws why it cannot be the agent's alone. */
+/** The user of `-own-user`. Throws the reason why it cannot be the agent's alone. */
 export function ownUser(platform: NodeJS.Platform, uid: number | undefined): number {
   if (platform !== "linux" || uid === undefined)
     throw new Error(`Cannot use -own-user on ${platform}: want Linux; a VM that starts anew does the same`);
@@ -30,7 +33,7 @@ export function ownUser(platform: NodeJS.Platform, uid: number | undefined): num
   return uid;
 }
 
-/** Resolves when nobody of `uid` is left but the agent; rejects when there still is after LIMIT. */
+/** Resolves when only the agent is left of `uid`. Rejects when others are left after LIMIT. */
 export async function killAllOthers(uid: number, clock: Clock): Promise<void> {
   const limit = clock.monotonic() + LIMIT;
   for (let clear = 0; ; ) {
@@ -50,7 +53,7 @@ export async function killAllOthers(uid: number, clock: Clock): Promise<void> {
   }
 }
 
-/** Living processes of `uid` that are to go, and whether there are any that are not. */
+/** Living processes of `uid` that must go, and whether there are any that are spared. */
 function look(uid: number): { readonly others: readonly number[]; readonly spared: boolean } {
   const family = ancestors(process.pid);
   const [, , , session] = statFields("self");
@@ -67,17 +70,17 @@ function look(uid: number): { readonly others: readonly number[]; readonly spare
   return { others, spared };
 }
 
-/** As the system has it: by the user who started it, or whom it may become again. */
+/** Whether `uid` may kill the process by the system's rule: it counts who started it, and whom it may become again. */
 function mayBeKilledBy(uid: number, pid: string): boolean {
   const [, real, saved] = /^Uid:\t(\d+)\t\d+\t(\d+)/m.exec(read(`/proc/${pid}/status`).toString("latin1")) ?? [];
   return Number(real) === uid || Number(saved) === uid;
 }
 
-/** -1: everybody whom we may kill but this process and init; of others below zero the group. */
+/** Kills a process. -1 means all that we may kill but this process and init; another number below zero is a group. */
 function kill(pid: number): void {
   try {
     process.kill(pid, "SIGKILL");
   } catch {
-    // Gone already, or no group's leader.
+    // It is gone already, or leads no group.
   }
 }

@@ -1,23 +1,28 @@
 /**
- * Ending a command with everything that it started.
+ * Ends a command with everything that it started.
  *
- * Each command leads a session and process group of its own, and has a mark in its environment that its descendants inherit. To end
- * it on Linux, all that /proc shows to be its own (linux-processes.ts) is killed, daemons that left the group too, and again until nobody is
- * found, since a process may fork while we look. Who hides on purpose is not found: cleared environment, own session, dead parent, and nothing
- * in the work dir any more, or a terminal or display; a user of the agent's own needs no finding (own-user.ts). Elsewhere on Unix the group is killed and descendants are followed by parent; a daemon that left its
- * parents before is not found. Windows has `taskkill /T`.
+ * Each command leads a session and process group of its own, and has a mark in its environment that its descendants
+ * inherit.
+ *
+ *   Linux        All processes that /proc shows to be the command's (linux-processes.ts) are killed, also daemons that
+ *                left its group. This is repeated until none is found, since a process may fork while we look. One that
+ *                hides on purpose is not found: cleared environment, own session, dead parent, and either nothing in
+ *                the work dir any more, or a terminal or display. With `-own-user` none need be found (own-user.ts)
+ *   other Unix   The group is killed, and descendants are followed by their parents. A daemon that had left its parents
+ *                before is not found
+ *   Windows      `taskkill /T`
  */
 import { findOnLinux, type Session, type Wanted } from "./linux-processes.ts";
 
 export { leaderEnded, MARK_VARIABLE, type Session, sessionOf } from "./linux-processes.ts";
 
-/** Rounds of looking: each finds what was forked during the one before. */
+/** The rounds of looking. Each finds what was forked during the one before. */
 const ROUNDS = 20;
 /** How long `ps` or `taskkill` may take. */
 const RUN_LIMIT_MS = 10_000;
 
 export interface Prey extends Wanted {
-  /** One command's process and group; on Linux `sessions` say it. */
+  /** The process and group of one command. On Linux `sessions` names it instead. */
   readonly pid?: number | undefined;
 }
 
@@ -37,7 +42,7 @@ export async function killTree(prey: Prey, platform: NodeJS.Platform): Promise<v
   for (let round = 0; round < ROUNDS; round++) {
     const { pids, sessions } = findOnLinux(prey, known);
     if (pids.length === 0) return;
-    for (const { id } of sessions) kill(-id); // a leader's group at once, before it can fork
+    for (const { id } of sessions) kill(-id); // the group of a leader dies at once, before one of it can fork
     for (const process of pids) kill(process);
     await new Promise((resolve) => setImmediate(resolve));
   }
@@ -47,14 +52,17 @@ function kill(pid: number): void {
   try {
     process.kill(pid, "SIGKILL");
   } catch {
-    // Gone already, or another user's: nothing that we may do.
+    // It is gone already, or another user's, whom we may not kill.
   }
 }
 
 export interface Left {
-  /** Whether any living process is the prey's, as far as it can be told; where only killing looks for them: true. */
+  /**
+   * Whether a process of the commands lives, as far as can be seen. True on systems where we do not look before
+   * killing.
+   */
   readonly any: boolean;
-  /** Those that they are in. */
+  /** The sessions that they are in. */
   readonly sessions: readonly Session[];
 }
 

@@ -6,8 +6,8 @@
  *   name      in the work dir's root (not in mode      dir empty      mode sys: the work dir
  *             sys), then on the buildlet's PATH                       else: the folder of the program
  *
- * A dozen questions to the file system, asked one after another before a command starts: as plain calls they take a tenth of
- * a millisecond, as promises each waits for another thread.
+ * A dozen questions go to the file system, one after another, before a command starts. As synchronous calls they take a
+ * tenth of a millisecond; as promises each would wait for another thread.
  */
 import { accessSync, closeSync, constants, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { delimiter, dirname, isAbsolute, join, normalize } from "node:path";
@@ -28,7 +28,7 @@ export interface ResolveInput {
   readonly windows: boolean;
 }
 
-/** Throws an ApiError: 400 for what is malformed, 422 for a bare name that is nowhere. */
+/** The program and folder of an exec. Throws an ApiError: 400 when malformed, 422 for a bare name that is not found. */
 export function resolveExec(form: ExecForm, input: ResolveInput): Resolved {
   const program = resolveProgram(form, input);
   if (form.dir === "") return { program, dir: form.system ? input.workDir : dirname(program) };
@@ -59,7 +59,7 @@ function resolveProgram(form: ExecForm, { workDir, path, windows }: ResolveInput
 function findFile(dirs: readonly string[], name: string, windows: boolean): string | undefined {
   const endings = windows ? ["", ".com", ".exe", ".bat", ".cmd"] : [""];
   for (const dir of dirs) {
-    // Relative elements of PATH depend on where the buildlet was started: not used.
+    // Relative elements of PATH depend on where the buildlet was started, so they are not used.
     if (!isAbsolute(dir)) continue;
     for (const ending of endings) {
       const path = join(dir, name + ending);
@@ -73,7 +73,7 @@ function isFile(path: string): boolean {
   try {
     return statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
   } catch {
-    return false; // not ours to look at
+    return false; // we may not look at it
   }
 }
 

@@ -1,9 +1,11 @@
 /**
- * The output of one command on disk, as far back as somebody may still ask for it: a file that is written round and round.
+ * The output of one command on disk, as far back as a client may still ask for it: a file that is written round and
+ * round.
  *
- * The file is in the system's temporary folder, not in the work dir that builds empty; only its owner may read it, and its name is gone
- * as soon as it is open, so nothing is left behind however this program ends. It grows to LIMIT and no further. Offsets are bytes
- * of the output. A disk that takes no more ends the keeping, not the command: then nothing can be read again.
+ * The file is in the system's temporary folder, not in the work dir, which builds empty. Only its owner may read it.
+ * Its name is deleted as soon as it is open, so nothing is left behind however this program ends. It grows to
+ * SPOOL_LIMIT and no further. Offsets are bytes of the output. When the disk takes no more, the command goes on but
+ * nothing more is kept: then nothing can be read again.
  */
 import { randomBytes } from "node:crypto";
 import { closeSync, openSync, readSync, unlinkSync, writeSync } from "node:fs";
@@ -15,7 +17,7 @@ export const SPOOL_LIMIT: number = 128 * 1024 * 1024;
 export class Spool implements Disposable {
   readonly #limit: number;
   #fd: number | undefined;
-  /** Kept is [from, end). */
+  /** The output is kept from here to #end, which is exclusive. */
   #from = 0;
   #end = 0;
   #broken = false;
@@ -32,17 +34,17 @@ export class Spool implements Disposable {
     return this.#end;
   }
 
-  /** How many bytes more can be taken before something that is kept would be written over. */
+  /** How many more bytes can be appended before something that is kept is overwritten. */
   get room(): number {
     return this.#limit - (this.#end - this.#from);
   }
 
-  /** Nobody is going to ask for what is before `at`. */
+  /** Notes that nobody will ask for output before `at`. */
   forget(at: number): void {
     this.#from = Math.max(this.#from, Math.min(at, this.#end));
   }
 
-  /** What does not fit takes the place of the oldest. */
+  /** Appends `chunk`. Where there is no room it overwrites the oldest output. */
   append(chunk: Buffer): void {
     for (let rest = chunk; rest.length > 0; ) {
       const place = this.#end % this.#limit;
@@ -54,7 +56,7 @@ export class Spool implements Disposable {
     }
   }
 
-  /** At most `most` bytes from `at` on, which must be kept. */
+  /** At most `most` bytes from `at` on. Output at `at` must still be kept. */
   read(at: number, most: number): Buffer {
     const place = at % this.#limit;
     const chunk = Buffer.allocUnsafe(Math.min(most, this.#end - at, this.#limit - place));

@@ -2,7 +2,7 @@
  * A machine's session with its coordinator: one control connection, and one more for each `conn-ready` line.
  *
  *   dialling -101-> registered -control closed, silent or malformed-> over
- *   conn-ready: dial, GET the path exactly as given, then serve HTTP on it;  a failure is told by pickup-failed
+ *   conn-ready: dial, GET the path exactly as given, then serve HTTP on it;  a failure is reported by pickup-failed
  *
  * The original coordinator never hears from us on the control connection unless a pick-up fails. Ours asks for a sign
  * of life in its 101 (Barnraiser-Pong): then each keep-alive is answered with a pong, and as it is sure to send one
@@ -18,9 +18,9 @@ import { PONG_HEADER, REVERSE_PATH } from "../../wire/revdial/registration.ts";
 import type { Dial } from "../dial.ts";
 import { switchProtocol } from "./switch-protocol.ts";
 
-/** Three keep-alives of our coordinator missed, and a little. */
+/** A little more than three keep-alives of our coordinator. */
 export const SILENCE: Ms = seconds(95);
-/** Errors that we send are short, since a control line over 4096 bytes ends the session. */
+/** The longest error that we send, in characters: a control line over 4096 bytes ends the session. */
 const ERR_LIMIT = 500;
 
 const PLAIN_FIELDS: readonly HeaderField[] = [
@@ -34,11 +34,11 @@ export interface ReverseSessionDeps {
   /** Serves a connection that was picked up. */
   readonly accept: (socket: TLSSocket) => void;
   readonly log: (line: string) => void;
-  /** We were accepted; whether by a farm of our own kind. */
+  /** Called when we were accepted. `ours`: by a farm of our own kind. */
   readonly registered?: (ours: boolean) => void;
 }
 
-/** Registers and serves until the session is over; resolves with why. Rejects when it was not accepted at all. */
+/** Registers and serves until the session is over; resolves with the reason. Rejects when it was not accepted. */
 export async function runReverseSession(
   deps: ReverseSessionDeps,
   registration: readonly HeaderField[],
@@ -79,7 +79,9 @@ export async function runReverseSession(
   }
 }
 
-/** Gives each line to `take` until the connection ends; resolves with the reason. With a clock, silence is an end too. */
+/**
+ * Gives each line to `take` until the connection ends; resolves with the reason. With a clock, silence ends it, too.
+ */
 function readControl(
   control: TLSSocket,
   rest: Uint8Array,
@@ -120,14 +122,14 @@ function readControl(
     listen();
     if (rest.length > 0) data(rest);
     control.on("data", data);
-    control.resume(); // it comes paused, so that nothing is lost on the way
+    control.resume(); // it was paused, so that nothing is lost
     if (control.destroyed) end("the connection to the coordinator was lost");
     if (signal.aborted) end("told to stop");
   });
 }
 
 async function pickUpConnection(deps: ReverseSessionDeps, path: string, signal: AbortSignal): Promise<void> {
-  // It goes into a request line: a blank in it would change what the request means.
+  // The path goes into a request line, where a blank would change what the request means.
   if (!/^\/[!-~]*$/.test(path)) throw new Error(`bad connPath ${JSON.stringify(path.slice(0, 80))}`);
   const socket = await deps.dial(signal);
   try {

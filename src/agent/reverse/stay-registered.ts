@@ -1,15 +1,17 @@
 /**
- * Sessions one after the other, in one process, so that what it runs for the farm outlives a link that broke or a coordinator that
- * was started again.
+ * Sessions one after the other, in one process. What runs here for the farm thus outlives a link that broke, or a
+ * coordinator that was restarted.
  *
- *   first session -refused, farm not there-> ends with the reason, as before the first there is nothing to lose
- *   session lost -farm is ours-> away -registered again-> session
- *   away -refused for good, or LIMIT since the loss-> ends;  told to leave, or a farm that is not ours -> ends with the session
+ *   first session -refused, or no farm answers-> ends with the reason, since nothing can be lost yet
+ *   session lost -the farm is ours-> away -registered again-> session
+ *   away -refused for good, or LIMIT since the loss-> ends
+ *   told to leave, or a farm that is not ours -> ends with the session
  *
- * No answer is a refusal for good unless the coordinator says that it does not want this machine (RefusedError.isFinal): a machine that was paused
- * in the middle of its request is told that it was too slow, and what it runs must not die of that.
- * An idle agent does the same: a farm has its machines back within moments, however slow their supervisors are; and what a supervisor is
- * for (a newer program, a machine that must be rebooted) begins with being told to leave.
+ * An answer is a refusal for good only when the coordinator says that it does not want this machine
+ * (RefusedError.isFinal). A machine that was paused in the middle of its request hears that it was too slow, and its
+ * commands must not die of that. An idle agent does the same, so that a farm has its machines back within moments,
+ * however slow their supervisors are. When a supervisor is needed (for a newer program or a reboot), the farm tells the
+ * machine to leave first.
  */
 import type { Clock } from "../../farm/clock.ts";
 import { messageOf } from "../../farm/errors.ts";
@@ -21,22 +23,25 @@ import { RefusedError } from "./switch-protocol.ts";
 const FIRST_PAUSE: Ms = ms(200);
 const LONGEST_PAUSE: Ms = seconds(5);
 const GROWTH = 1.5;
-/** A session that was this long was none that broke at once. */
+/** A session of this length counts as steady. A shorter one broke at once. */
 const STEADY: Ms = seconds(20);
 
 export interface StayRegisteredDeps extends Omit<ReverseSessionDeps, "registered"> {
   readonly clock: Clock;
-  /** From 0 to 1. */
+  /** A random number from 0 to 1. */
   readonly random: () => number;
-  /** How long to try to come back; 0: not at all. */
+  /** For how long to try to come back; 0: not at all. */
   readonly limit: Ms;
-  /** Whether the farm told us to leave. */
+  /** Whether the farm has told us to leave. */
   readonly leaving: () => boolean;
-  /** A session is over: nothing that only it could end may go on. */
+  /** Called when a session is over: ends everything that only this session could have ended. */
   readonly lost: () => Promise<void>;
 }
 
-/** Registers, and again whenever that is lost; resolves with why it was the last time. Rejects when the first was not accepted. */
+/**
+ * Registers, and registers again whenever the session is lost. Resolves with the reason why it stops. Rejects when the
+ * first session was not accepted.
+ */
 export async function stayRegistered(
   deps: StayRegisteredDeps,
   registration: readonly HeaderField[],

@@ -1,9 +1,9 @@
 /**
- * The one GET with which a machine begins each connection, and its answer: 101, after which the socket is the caller's.
+ * The one GET with which a machine begins each connection, and its answer, 101. After that the caller has the socket.
  *
- * One 307 is followed on the same connection, to a path without scheme and host; so the body of a redirect is read to its
- * end first. Anything else is refused, with the status and what the coordinator said. A coordinator that takes connections and
- * does not answer (it is stopped, or waits for its own database) is left after ANSWER_LIMIT.
+ * One 307 is followed on the same connection, to a path without scheme and host; so the body of a redirect is read to
+ * its end first. Anything else is refused, with the status and what the coordinator said. After ANSWER_LIMIT we leave
+ * a coordinator that takes connections and does not answer (it is stopped, or waits for its own database).
  */
 import type { Duplex } from "node:stream";
 import { type Clock, ENOUGH } from "../../farm/clock.ts";
@@ -16,13 +16,13 @@ import {
   responseHeadReader,
 } from "../../wire/revdial/http-head.ts";
 
-/** How long the 101 is waited for, a redirect included. */
+/** How long to wait for the 101, a redirect included. */
 export const ANSWER_LIMIT: Ms = seconds(60);
-/** Of an answer that is not 101, so much is read for the message. */
+/** How much of an answer other than 101 is read for the message. */
 const BODY_LIMIT = 4096;
-/** A redirect with a longer body is none that we can wait out. */
+/** The longest body of a redirect that we read to its end. */
 const REDIRECT_BODY_LIMIT = 64 * 1024;
-/** What a refusal says must come within this time; its status alone does otherwise. */
+/** How long to wait for the text of a refusal. Without it the status has to do. */
 const REFUSAL_BODY_MS = 2000;
 
 export class RefusedError extends Error {
@@ -34,7 +34,9 @@ export class RefusedError extends Error {
     this.status = status;
   }
 
-  /** Whether asking again later is of no use: the coordinator neither has a trouble of its own, nor found us slow or too many. */
+  /**
+   * Whether asking again later is useless. It is not when the coordinator has trouble, or found us slow or too many.
+   */
   get isFinal(): boolean {
     return this.status < 500 && this.status !== 408 && this.status !== 429;
   }
@@ -42,11 +44,11 @@ export class RefusedError extends Error {
 
 export interface Switched {
   readonly head: ResponseHead;
-  /** What came behind the head; the original throws it away, so nobody should send any. */
+  /** Bytes that came behind the head. The original throws them away, so no coordinator should send any. */
   readonly rest: Uint8Array;
 }
 
-/** Sends `GET target` with `fields` and resolves at 101, the socket paused. Never sends more before that. */
+/** Sends `GET target` with `fields`, and nothing else before the 101. Then it resolves, the socket paused. */
 export async function switchProtocol(
   socket: Duplex,
   target: string,
@@ -93,7 +95,7 @@ function redirectPath(head: ResponseHead): string {
   return location;
 }
 
-/** Bytes of a socket, taken as they are wanted. */
+/** The bytes of a socket, taken when they are wanted. */
 class Input {
   readonly #socket: Duplex;
   readonly #signal: AbortSignal;
@@ -116,7 +118,7 @@ class Input {
     this.#wake();
   };
 
-  /** No more bytes are waited for. */
+  /** Notes that no more bytes will come. */
   readonly end = (error?: unknown) => {
     this.#ended ??= error instanceof Error ? error : new Error("the connection was closed before the answer came");
     this.#wake();
@@ -150,12 +152,12 @@ class Input {
       if (chunk === undefined) throw this.#ended ?? new Error("the connection was closed");
       const read = reader.push(chunk);
       if (!read) continue;
-      // Put back in front: a body may follow, and after 101 whatever came belongs to the caller.
+      // What came behind the head is kept: a body may follow, and after 101 it belongs to the caller.
       return { head: read.head, rest: Buffer.concat([read.rest, ...this.#chunks.splice(0)]) };
     }
   }
 
-  /** The text of a body, by its Content-Length, else to the end of the connection; what is behind it stays. */
+  /** The text of a body, by its Content-Length or else to the end of the connection. Bytes behind the body stay. */
   async body(head: ResponseHead, rest: Uint8Array, limit: number, limitMs: number | undefined): Promise<string> {
     if (rest.length > 0) this.#chunks.unshift(Buffer.from(rest));
     const [given] = fieldValues(head, "Content-Length");

@@ -1,8 +1,9 @@
 /**
- * The files of this machine over SFTP (wire/sftp/sftp.ts), for `sftp` and `scp`. A relative path begins at the work dir.
+ * The files of this machine over SFTP (wire/sftp/sftp.ts), for `sftp` and `scp`. A relative path begins at the work
+ * dir.
  *
- * Whoever may open a shell here may do with files what that shell could, so no path is refused that the system does not refuse.
- * Requests are answered one after another, in their order; while whoever reads the answers is behind, none is taken.
+ * A client that may open a shell here may do with files what that shell could. So only the system refuses paths.
+ * Requests are answered one after another, in their order. While the reader of the answers is behind, none is taken.
  */
 import type { Dirent, Stats } from "node:fs";
 import { constants } from "node:fs";
@@ -29,10 +30,10 @@ import {
 } from "../../wire/sftp/sftp.ts";
 import { DONE, type Opened } from "./opened.ts";
 
-/** Files and listings that are open at a time. */
+/** The most files and listings that are open at a time. */
 const MOST_HANDLES = 256;
 const READ_LIMIT = MAX_PACKET - 1024;
-/** Names in one answer to READDIR. */
+/** The most names in one answer to READDIR. */
 const NAMES = 100;
 const POSIX_RENAME = "posix-rename@openssh.com";
 
@@ -172,7 +173,7 @@ class FileService {
         return names(id, [{ name: forward(resolve(this.#path(request))), long: "", attributes: {} }]);
       case TYPE.rename: {
         const [from, to] = [this.#path(request), this.#path(request)];
-        // This version's RENAME never replaces; the extension does.
+        // RENAME of this version never replaces a file. The extension does.
         if (await fs.lstat(to).catch(() => undefined)) return status(id, STATUS.failure, "It exists already");
         await fs.rename(from, to);
         return done(id);
@@ -223,7 +224,7 @@ class FileService {
     if (some.length === 0) return status(id, STATUS.eof, "End of file");
     const found = await Promise.all(
       some.map(async ({ name }) => {
-        const stats = await fs.lstat(join(handle.path, name)).catch(() => undefined); // it is gone meanwhile
+        const stats = await fs.lstat(join(handle.path, name)).catch(() => undefined); // it may be gone by now
         return { name, long: stats ? longName(name, stats) : name, attributes: stats ? attributesOf(stats) : {} };
       }),
     );
@@ -271,7 +272,7 @@ function forward(path: string): string {
 
 interface Name {
   readonly name: string;
-  /** As `ls -l` has it. */
+  /** The line that `ls -l` would print. */
   readonly long: string;
   readonly attributes: Attributes;
 }

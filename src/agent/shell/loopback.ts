@@ -1,4 +1,4 @@
-/** A connection to a port of this machine itself, for `ssh -L`: nowhere else, since that would be the network of whoever lent the machine. */
+/** A connection to a port of this machine, for `ssh -L`. Other computers are refused: they are the owner's network. */
 import { connect, type Socket } from "node:net";
 import { errnoOf, messageOf } from "../../farm/errors.ts";
 import { seconds } from "../../farm/ids.ts";
@@ -38,7 +38,7 @@ export async function dialLoopback(host: string, port: number, line: ShellLine):
   };
 }
 
-/** Throws why there is no connection to any. */
+/** The first connection that succeeds. Throws the reason when none does. */
 async function firstOf(addresses: readonly string[], port: number): Promise<Socket> {
   let why = "";
   for (const address of addresses) {

@@ -3,7 +3,7 @@ import type { Exit, ShellFrame } from "../../wire/buildlet-api/shell.ts";
 
 export interface Opened {
   readonly take: (frame: ShellFrame) => void;
-  /** The connection is closed: resolves when nothing that was started over it is left. */
+  /** Ends what was started over a closed connection. Resolves when nothing of it is left. */
   readonly kill: () => Promise<void>;
 }
 

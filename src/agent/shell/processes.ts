@@ -1,11 +1,11 @@
 /**
- * What a shell runs in: a pseudo-terminal, `script` in its place where the platform has no prebuilt package for one, or pipes.
+ * What a shell runs in: a pseudo-terminal, or `script` where the platform has no prebuilt package for one, or pipes.
  *
- *   running -exits-> ended       once its output is at its end too; a descendant that keeps it open is waited for HELD_OUTPUT, which does not pass while
- *                                whoever reads is behind
+ *   running -exits-> ended       once its output is at its end, too. A descendant that keeps the output open gets
+ *                                HELD_OUTPUT, which does not pass while the reader is behind
  *   running -kill-> ended        with all that it started
  *
- * Output is held back, not kept, while whoever reads it is behind.
+ * While the reader is behind, output is held back, not stored.
  */
 import type { ChildProcess } from "node:child_process";
 import { closeSync } from "node:fs";
@@ -21,7 +21,7 @@ import { closePipe, closeWriter, type OutputPipe, type OutputPipes, readerOf, wr
 import type { Pty, PtyModule } from "./pty.ts";
 import { PtyInput } from "./pty-input.ts";
 
-/** How long what a shell left in the background may keep its output open. */
+/** How long a background process of an ended shell may keep the output open. */
 export const HELD_OUTPUT: Ms = seconds(2);
 
 export interface ShellCommand {
@@ -31,20 +31,20 @@ export interface ShellCommand {
   readonly env: { readonly [name: string]: string };
 }
 
-/** Takes what a process says. False: no more until `resume` of the process is called. */
+/** Takes the output of a process. False asks it to stop until its `resume` is called. */
 export interface ShellSink {
   output(kind: "data" | "errors", bytes: Buffer): boolean;
-  /** Its program is gone; what it printed may still be on its way. Said once, however long somebody takes to read that. */
+  /** Called once, when the program is gone. What it printed may still be on its way. */
   exited(): void;
   ended(exit: Exit): void;
 }
 
 export interface ShellProcess {
   readonly pid: number | undefined;
-  /** False: `drained` should be waited for. */
+  /** Writes input. False: wait for `drained` before the next call. */
   write(bytes: Uint8Array): boolean;
   drained(): Promise<void>;
-  /** No more input. A terminal has no end: its user types one. */
+  /** Ends the input. It does nothing to a terminal: there the user types the end. */
   end(): void;
   resize(columns: number, rows: number): void;
   resume(): void;
@@ -91,7 +91,7 @@ export function inPty(
     write(bytes) {
       if (over) return true;
       if (input) return input.write(bytes);
-      pty.write(typed.decode(bytes, { stream: true })); // Windows has text only, and takes what it is given
+      pty.write(typed.decode(bytes, { stream: true })); // Windows knows only text, and takes all of it
       return true;
     },
     drained: () => input?.drained() ?? Promise.resolve(),
@@ -104,9 +104,12 @@ export function inPty(
 }
 
 /**
- * The library closes a terminal 200 ms after the end of its program, with all that was not read by then. While that is held back it stays open, and
- * HELD_OUTPUT from when it is not. `gone` is called when the library wants to close it and the program has ended, for it says that only once it is closed;
- * it closes a terminal, too, that its program has closed and outlives. `closing` is called before it is closed: its number may then be another file's.
+ * Keeps a terminal open to the end of its output. The library would close it 200 ms after the end of its program, with
+ * all output that was not read by then. Here it stays open while output is held back, and for HELD_OUTPUT from then on.
+ *
+ * `gone` is called when the library wants to close the terminal and the program has ended: the library itself says so
+ * only once the terminal is closed. It also closes a terminal that its program closed and outlives. `closing` is called
+ * before the terminal is closed: after that its number may be another file's.
  */
 function heldToItsEnd(
   pty: Pty,
@@ -146,8 +149,9 @@ function heldToItsEnd(
 }
 
 /**
- * Its input and its two outputs are pipes of their own, since a program may open `/dev/stdin` and `/dev/stderr` anew (exec/input-pipe.ts,
- * exec/output-pipe.ts). Throws what kept it from starting, as its errno.
+ * Runs the command in pipes. Its input and its two outputs are pipes of their own, since a program may open
+ * `/dev/stdin` and `/dev/stderr` once more (exec/input-pipe.ts, exec/output-pipe.ts). Throws the errno when it cannot
+ * start.
  */
 export async function inPipes(
   command: ShellCommand,
@@ -157,10 +161,10 @@ export async function inPipes(
 ): Promise<ShellProcess> {
   const ends = await Promise.all([makeInputPipe(process.platform), pipes.take(), pipes.take()]);
   const { child, stdin, stdout, stderr } = await startInPipes(command, ...ends);
-  stdin?.on("error", () => {}); // it reads no more
+  stdin?.on("error", () => {}); // the command reads no more
   const outputs = [stdout, stderr].filter((stream) => stream !== null);
   let open = outputs.length;
-  let behind = false; // whoever reads
+  let behind = false; // whether the reader is
   let exit: Exit | undefined;
   let held = new AbortController();
   const look = () => {
@@ -195,7 +199,7 @@ export async function inPipes(
   }
   child.once("exit", (code, signal) => {
     exit = { code, signal: signal?.replace(/^SIG/, "") ?? null, problem: "" };
-    stdin?.destroy(); // what it started and left may never read it
+    stdin?.destroy(); // a process that it left may never read it
     sink.exited();
     look();
   });
@@ -237,7 +241,7 @@ async function startInPipes(
       cwd: dir,
       env: { ...env },
       stdio: [input?.readFd ?? "pipe", writerOf(out), writerOf(errors)],
-      detached: process.platform !== "win32", // leads a session and group of its own
+      detached: process.platform !== "win32", // it leads a session and a group of its own
       windowsHide: true,
     });
     await new Promise<void>((resolve, reject) => {
@@ -259,7 +263,7 @@ async function startInPipes(
   }
 }
 
-/** `script` runs the command in a terminal of its own making, whose size stays what it is at the start. */
+/** The command run by `script`, in a terminal of that program's. Its size never changes. */
 export function byScript(script: string, command: ShellCommand, { name, columns, rows }: Terminal): ShellCommand {
   const words = [command.program, ...command.args].map(quoted).join(" ");
   const sized = `stty cols ${columns} rows ${rows} 2>/dev/null; exec ${words}`;
@@ -272,7 +276,7 @@ function quoted(word: string): string {
   return `'${word.replaceAll("'", `'\\''`)}'`;
 }
 
-/** Whether the library has heard of it: until then the number is still the process's. */
+/** Whether the library knows that the process has ended. Until then `pid` is still the process's. */
 function hasEnded(pid: number): boolean {
   try {
     process.kill(pid, 0);

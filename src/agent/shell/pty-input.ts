@@ -1,6 +1,6 @@
 /**
- * What is typed into a pseudo-terminal. The library's own way of writing waits within the call until the program reads, and with it everything
- * that this process does; here what the terminal does not take is tried again, and whoever types is held back.
+ * What is typed into a pseudo-terminal. The library's own way of writing blocks this whole process until the program
+ * reads. Here, what the terminal does not take is tried again, and the sender is held back.
  *
  *   empty -the terminal is full-> waiting -it takes the rest-> empty;  any -its program ended-> closed
  */
@@ -9,24 +9,24 @@ import type { Clock } from "../../farm/clock.ts";
 import { errnoOf } from "../../farm/errors.ts";
 import { type Ms, ms } from "../../farm/ids.ts";
 
-/** A terminal that is full does not say when it is no more. */
+/** When to try a full terminal again. It does not say when there is room. */
 const AGAIN: Ms = ms(10);
 
 export class PtyInput {
   readonly #fd: number;
   readonly #clock: Clock;
   readonly #closed = new AbortController();
-  /** What waits, and its end; undefined: nothing does. */
+  /** The bytes that wait; undefined: none do. */
   #rest: Uint8Array | undefined;
   #empty: PromiseWithResolvers<void> | undefined;
 
-  /** `fd`: without blocking, and open until `close`. */
+  /** `fd` must not block, and must stay open until `close`. */
   constructor(fd: number, clock: Clock) {
     this.#fd = fd;
     this.#clock = clock;
   }
 
-  /** False: `drained` should be waited for before more is written. */
+  /** Writes what was typed. False: wait for `drained` before the next call. */
   write(bytes: Uint8Array): boolean {
     if (this.#closed.signal.aborted) return true;
     this.#rest = this.#rest ? Buffer.concat([this.#rest, bytes]) : this.#taken(bytes);
@@ -55,14 +55,14 @@ export class PtyInput {
     this.#empty = undefined;
   }
 
-  /** What the terminal does not take of `bytes`. */
+  /** Writes `bytes`, and returns the rest that the terminal does not take. */
   #taken(bytes: Uint8Array): Uint8Array | undefined {
     let at = 0;
     try {
       while (at < bytes.length) at += writeSync(this.#fd, bytes, at);
       return undefined;
     } catch (error) {
-      return errnoOf(error) === "EAGAIN" ? bytes.subarray(at) : undefined; // anything else: its program has just ended
+      return errnoOf(error) === "EAGAIN" ? bytes.subarray(at) : undefined; // others: its program has just ended
     }
   }
 }

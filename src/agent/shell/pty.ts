@@ -1,13 +1,15 @@
 /**
  * Pseudo-terminals for an agent that is one file with nothing installed.
  *
- * No script can make one without native code, so the package that can (@lydell/node-pty, prebuilt for six platforms) is fetched
- * from the coordinator at the first shell, and checked and kept like the agent itself (stage0/download.ts). It is unpacked anew by each process:
- * what borrowers run has the agent's own rights, and must not leave code behind that the next agent would load.
+ * No script can make one without native code. The package that can (@lydell/node-pty, prebuilt for six platforms) is
+ * fetched from the coordinator at the first shell, and checked and kept like the agent itself (stage0/download.ts).
+ * Each process unpacks it again: what borrowers run has the agent's own rights, and must not leave code behind that the
+ * next agent would load.
  *
- *   unknown -first shell-> here | none     none: with why; asked for again by the next shell
+ *   unknown -first shell-> here | none     none carries the reason; the next shell asks for the package again
  *
- * Typed here as far as it is used: the agent is built and tested where the package of another platform is what matters.
+ * Only the part that we use is typed here, since the package that counts is that of the machine's platform, not of the
+ * platform on which the agent is built and tested.
  */
 import type { IncomingMessage } from "node:http";
 import { createRequire } from "node:module";
@@ -18,14 +20,14 @@ import { messageOf } from "../../farm/errors.ts";
 import { seconds } from "../../farm/ids.ts";
 import { TAR_LIMITS } from "../../wire/tar/tar-reader.ts";
 
-/** A person waits for the first shell. */
+/** How long the fetch may take: a person waits for the first shell. */
 const FETCH_LIMIT = seconds(20);
 
 export interface Pty {
   readonly pid: number;
-  /** Of the terminal's own side; undefined on Windows. */
+  /** The descriptor of the terminal's own side; undefined on Windows. */
   readonly fd?: number;
-  /** What the library reads `fd` with. */
+  /** The stream with which the library reads `fd`. */
   readonly _socket?: { readonly destroyed: boolean; destroy(error?: Error): unknown };
   onData(listener: (data: Buffer | string) => void): unknown;
   onExit(listener: (end: { readonly exitCode: number; readonly signal?: number }) => void): unknown;
@@ -41,7 +43,7 @@ export interface PtyOptions {
   readonly rows: number;
   readonly cwd: string;
   readonly env: { readonly [name: string]: string };
-  /** Null: bytes as they are. Windows has text only. */
+  /** Null: bytes as they are. Windows knows only text. */
   readonly encoding: null | "utf8";
 }
 
@@ -52,15 +54,15 @@ export interface PtyModule {
 export interface PtyPackageDeps {
   readonly clock: Clock;
   readonly log: (line: string) => void;
-  /** A file that the coordinator serves beside the agent; undefined: there is no coordinator. */
+  /** Fetches a file that the coordinator serves beside the agent. Undefined: there is no coordinator. */
   readonly agentFile:
     | ((name: string, method: "GET" | "HEAD", signal: AbortSignal) => Promise<IncomingMessage>)
     | undefined;
-  /** Where what was fetched is kept, if it can be made. */
+  /** The folder that keeps what was fetched, if it can be made. */
   readonly cacheFolder: string;
 }
 
-/** The package, or why there is none. */
+/** The package, or the reason why there is none. */
 export type PtyPackage = { readonly pty: PtyModule } | { readonly missing: string };
 
 export class PtyLoader implements AsyncDisposable {
@@ -85,7 +87,7 @@ export class PtyLoader implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#loading;
     const { rm } = await import("node:fs/promises");
-    // A library that is loaded cannot be deleted on Windows.
+    // Windows cannot delete a library that is loaded.
     if (this.#folder !== undefined) await rm(this.#folder, { recursive: true, force: true }).catch(() => {});
   }
 
@@ -108,7 +110,7 @@ export class PtyLoader implements AsyncDisposable {
     this.#folder = unpacked;
     const kept = await mkdir(cacheFolder, { recursive: true, mode: 0o700 }).then(
       () => cacheFolder,
-      () => unpacked, // its user has no home: fetched by each process
+      () => unpacked, // its user has no home, so each process fetches the package
     );
     const file = join(kept, name);
     await download(file, { clock, log, get }, head);

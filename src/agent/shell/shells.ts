@@ -1,11 +1,12 @@
 /**
- * POST /shell: what a person has of this machine while they borrow it (wire/buildlet-api/shell.ts). No sshd is needed, and nothing listens: a
- * shell is reached over the very connection that it was asked for on, and by nobody else.
+ * POST /shell: what a borrower has of this machine (wire/buildlet-api/shell.ts). No sshd is needed and nothing listens:
+ * a shell is reached only over the very connection on which it was asked for.
  *
- *   asked -open-> starting -> running -exits-> told, hung up
+ *   asked -open-> starting -> running -exits-> reported, hung up
  *   any -the connection breaks, the lease ends, the agent ends-> killed, with all that it started
  *
- * A command finds what one of /exec finds: the same environment, the same work dir; TERM is added. So what works here works in a build.
+ * A command finds what a command of /exec finds: the same environment and the same work dir; TERM is added. So what
+ * works here works in a build.
  */
 import { randomBytes } from "node:crypto";
 import { constants as access, accessSync } from "node:fs";
@@ -29,9 +30,9 @@ import type { Opened } from "./opened.ts";
 import { byScript, inPipes, inPty, type ShellCommand, type ShellProcess, type ShellSink } from "./processes.ts";
 import { PtyLoader } from "./pty.ts";
 
-/** Shells, file services and forwarded connections at a time. */
+/** The most shells, file services and forwarded connections at a time. */
 export const MOST_SHELLS = 256;
-/** One that is killed is gone within moments, unless the system waits for a disk. */
+/** How long killed shells may take to end. They end at once, unless the system waits for a disk. */
 const END_LIMIT: Ms = seconds(20);
 
 export class Shells implements AsyncDisposable {
@@ -50,7 +51,7 @@ export class Shells implements AsyncDisposable {
     this.#pipes.prepare();
   }
 
-  /** `head` was read from `socket` already, and `rest` behind it. */
+  /** Serves a request whose `head`, and `rest` behind it, were read from `socket` already. */
   accept(socket: Socket, { head, rest }: ReadHead<RequestHead>): void {
     const problem = this.#problem(head);
     if (problem) {
@@ -80,7 +81,7 @@ export class Shells implements AsyncDisposable {
     this.#ends.add(end);
   }
 
-  /** Ends all, and resolves when nothing of them is left; rejects when that takes longer than END_LIMIT. */
+  /** Ends all shells. Resolves when nothing of them is left; rejects when that takes longer than END_LIMIT. */
   async clear(): Promise<void> {
     for (const line of this.#lines) line.destroy();
     await within(this.#deps.clock, END_LIMIT, [], "ending shells", () => Promise.allSettled(this.#ends));
@@ -88,7 +89,7 @@ export class Shells implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.clear().catch(() => {}); // there is no next lease that it could be kept from
+    await this.clear().catch(() => {}); // no lease follows that a leftover could harm
     this.#pipes[Symbol.dispose]();
     await this.#pty[Symbol.asyncDispose]();
   }
@@ -108,7 +109,7 @@ export class Shells implements AsyncDisposable {
     return undefined;
   }
 
-  /** Resolves once the connection is closed and nothing that was started over it is left. */
+  /** Serves one line. Resolves once its connection is closed and nothing that was started over it is left. */
   async #serve(line: ShellLine): Promise<void> {
     const { promise: closed, resolve: close } = Promise.withResolvers<void>();
     let opening: Promise<Opened | undefined> | undefined;
@@ -123,7 +124,7 @@ export class Shells implements AsyncDisposable {
           line.destroy();
           return;
         }
-        line.pause(); // until somebody takes what follows
+        line.pause(); // until a handler takes what follows
         opening = this.#open(frame.opening, line).then(
           (opened) => {
             take = opened.take;
@@ -140,7 +141,7 @@ export class Shells implements AsyncDisposable {
       closed: () => close(),
     });
     await closed;
-    await (await opening)?.kill(); // it may have hung up while it was being opened
+    await (await opening)?.kill(); // the client may have hung up meanwhile
   }
 
   async #open(opening: Opening, line: ShellLine): Promise<Opened> {
@@ -192,17 +193,17 @@ export class Shells implements AsyncDisposable {
       },
     };
     let running: ShellProcess | undefined;
-    let asked = 0; // for the process
+    let asked = 0; // when the process was asked for
     const piped = async (command: ShellCommand): Promise<ShellProcess> => {
       asked = clock.monotonic();
       const started = await inPipes(command, this.#pipes, clock, sink);
-      this.#pipes.prepare(); // so that the next one starts sooner
+      this.#pipes.prepare(); // so that the next command starts sooner
       return started;
     };
     let session: Session | undefined; // until it has ended
     const killAll = async () => {
       const sessions = session === undefined ? [] : [session];
-      session = undefined; // nobody will be left in it, and its number may be a stranger's
+      session = undefined; // it will be empty, and its number may be a stranger's
       await killTree({ pid: running?.pid, mark, sessions }, platform);
     };
     const start = async (): Promise<Started> => {
@@ -273,7 +274,7 @@ function isSignal(name: string): name is NodeJS.Signals {
   return Object.hasOwn(constants.signals, name);
 }
 
-/** As the original: bash where there is one on Linux, cmd on Windows, elsewhere what the agent's user has. */
+/** The shell, chosen as the original does: bash if Linux has one, cmd on Windows, else that of the agent's user. */
 function shellOf(platform: NodeJS.Platform, env: { readonly [name: string]: string }): string {
   if (platform === "win32") return env.COMSPEC ?? env.ComSpec ?? "cmd.exe";
   const bash = platform === "linux" ? programOn(process.env.PATH ?? "", "bash") : undefined;
