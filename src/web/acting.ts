@@ -1,4 +1,4 @@
-/** What every action has in common: whether whoever asks may, and how it is answered. */
+/** What every action has in common: the check that the caller may do it, and the form of the answer. */
 import { FarmError } from "../farm/errors.ts";
 import type { EpochMs } from "../farm/ids.ts";
 import type { Person } from "../farm/person.ts";
@@ -7,11 +7,14 @@ import { type Identities, type Identity, isOperator, nameOf } from "./identity.t
 
 export interface Done {
   readonly message: string;
-  /** Where a browser goes; left out: back to the page with the button. */
+  /** Where the browser goes next. Left out: back to the page with the button. */
   readonly to?: string;
 }
 
-/** Does `work` if whoever asks is an operator, and answers with what was done, or by going to `to`. `who` is for the audit. */
+/**
+ * Does `work` if the caller is an operator. Answers with a message, or sends the browser to `to`. `who` is for the
+ * audit.
+ */
 export type Act = (c: Ctx, to: string, work: (who: string) => Promise<Done>) => Promise<Response>;
 
 export function acting(identities: Identities): Act {
@@ -21,14 +24,17 @@ export function acting(identities: Identities): Act {
   };
 }
 
-/** Whoever asks, for the audit. Throws FarmError saying why they may not change anything of the farm. */
+/** The operator who asks, by name, for the audit. Throws FarmError with the reason when the caller is no operator. */
 export async function operatorOf(identities: Identities, c: Ctx): Promise<string> {
   const identity = await actorOf(identities, c);
   if (isOperator(identity.who)) return nameOf(identity.who);
   throw new FarmError("forbidden", `Cannot do this as ${nameOf(identity.who)}: it takes the role operator`);
 }
 
-/** The same for whoever only looks, which no other site can misuse. */
+/**
+ * Throws FarmError unless an operator asks. For requests that only read: another site cannot misuse them, so `Origin`
+ * is not checked.
+ */
 export async function operatorReads(identities: Identities, c: Ctx): Promise<void> {
   const { who } = await identities.of(c);
   if (isOperator(who)) return;
@@ -37,7 +43,10 @@ export async function operatorReads(identities: Identities, c: Ctx): Promise<voi
   throw who.refusal ?? new FarmError("unauthenticated", "Log in as an operator to see this.");
 }
 
-/** The person who asks, and until when what they make lasts at most. Throws FarmError saying why nobody is let do this. */
+/**
+ * The person who asks, and the instant at which anything that they make must end. Throws FarmError with the reason when
+ * the caller is not a person.
+ */
 export async function personOf(
   identities: Identities,
   c: Ctx,
@@ -50,7 +59,10 @@ export async function personOf(
   );
 }
 
-/** Somebody, who asks by a page of ours or with a bearer. A bearer needs no page: no browser adds it by itself. */
+/**
+ * The caller, who must be somebody. A request with a cookie must come from our own pages. One with a bearer may come
+ * from anywhere: no browser adds a bearer by itself.
+ */
 export async function actorOf(identities: Identities, c: Ctx): Promise<Identity> {
   const identity = await identities.of(c);
   if (identity.who.kind === "nobody")

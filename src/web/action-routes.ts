@@ -1,12 +1,13 @@
 /**
- * What the operator does: POST only, by the buttons of a page (then back to that page) or by the command line (then JSON).
+ * What the operator does. All routes are POST: a button of a page is answered with that page, the command line with
+ * JSON.
  *
- *   /theme
+ *   /theme                         open to everybody
  *   /b/ID/rebuild  /b/ID/cancel
  *   /machines/ID-OR-NAME/readmit
  *   /keys/ID/revoke
  *
- * and what drain-routes.ts has.
+ * drain-routes.ts has those that drain and resume.
  */
 import { Hono } from "hono";
 import { FarmError } from "../farm/errors.ts";

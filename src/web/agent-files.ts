@@ -1,9 +1,9 @@
 /**
- * The programs for other people's computers, and what agents fetch when they need it: `GET` and `HEAD /agents/NAME` for machines,
- * `/gomote.mjs` for developers.
+ * Programs that run on other people's computers: `/agents/NAME` for machines, `/gomote.mjs` for developers. `GET` and
+ * `HEAD`.
  *
- * `stage0` fetches a program again only when its size or Last-Modified differ, and checks what it got against `Digest` (SHA-256,
- * base64); the same digest in hex is the ETag. Anybody may fetch them: they hold no secret.
+ * `stage0` fetches a program again only when its size or Last-Modified differ. It checks the bytes against `Digest`
+ * (SHA-256, base64); the ETag is the same digest in hex. Anybody may fetch the programs: they hold no secret.
  */
 import { createHash } from "node:crypto";
 import { readdir, readFile, stat } from "node:fs/promises";
@@ -11,17 +11,17 @@ import { basename, join } from "node:path";
 import type { RequestListener } from "./front-door.ts";
 
 export const AGENTS_PATH = "/agents/";
-/** The command that developers run, which is no machine's. */
+/** The file name of the command that developers run. */
 export const COMMAND_FILE = "gomote.mjs";
 
 export interface AgentFile {
   readonly body: Buffer;
-  /** SHA-256, lower-case hex. */
+  /** The SHA-256 of `body`, in lower-case hex. */
   readonly sha256: string;
   readonly modified: Date;
 }
 
-/** The programs in `folder` (dist/agents), by file name, and the one beside it for developers. */
+/** The programs in `folder` (dist/agents), and the developers' command beside that folder, by file name. */
 export async function readAgents(folder: string): Promise<ReadonlyMap<string, AgentFile>> {
   const files = new Map<string, AgentFile>();
   for (const name of [...(await readdir(folder)), `../${COMMAND_FILE}`]) {
@@ -34,7 +34,7 @@ export async function readAgents(folder: string): Promise<ReadonlyMap<string, Ag
   return files;
 }
 
-/** Answers requests for programs and leaves all others to `next`. */
+/** Answers requests for programs. All others go to `next`. */
 export function serveAgents(files: ReadonlyMap<string, AgentFile>, next: RequestListener): RequestListener {
   return (request, response) => {
     const path = (request.url ?? "").split("?", 1)[0] ?? "";

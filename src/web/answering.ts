@@ -1,4 +1,6 @@
-/** What every page has in common: its frame, its two forms, and what it says when it cannot be shown. */
+/**
+ * What all pages have in common: the frame, the two forms (HTML and JSON), and the answer when a page cannot be shown.
+ */
 import { getCookie } from "hono/cookie";
 import { CODES, FarmError } from "../farm/errors.ts";
 import { seconds } from "../farm/ids.ts";
@@ -16,14 +18,14 @@ import { leadsToGomotes } from "./pages/gomotes.ts";
 import { suggestions } from "./pages/search.ts";
 import { checkOf, worst } from "./shapes.ts";
 
-/** A page waits this long for the database; then it says that it is away. */
+/** How long a page waits for the database before it says that the database is away. */
 const PATIENCE = seconds(5);
 
 export class Pages {
   readonly #deps: WebDeps;
   readonly operator: Operator;
   readonly identities: Identities;
-  /** Secrets and codes that were wrong. */
+  /** Counts wrong secrets and codes, and limits how often one may try. */
   readonly wrong: Attempts;
 
   constructor(deps: WebDeps) {
@@ -35,7 +37,10 @@ export class Pages {
     this.identities = new Identities({ operator: this.operator, people, logins, wrong: this.wrong, clock });
   }
 
-  /** What `work` loads from the database, or FarmError `unavailable` when that takes too long. */
+  /**
+   * The result of `work`, which reads the database. Throws FarmError `unavailable` when that takes longer than
+   * PATIENCE.
+   */
   async load<T>(work: Promise<T>): Promise<T> {
     const done = new AbortController();
     const limit = this.#deps.clock.sleep(PATIENCE, done.signal).then(() => {

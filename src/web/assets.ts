@@ -1,6 +1,8 @@
 /**
- * What browsers fetch: scripts and style, read once when the farm starts, each under an address that holds a digest of its content, so that a
- * browser may keep it for ever. A script's imports of its own parts (`./chunk-ABC.js`) already carry a digest and keep their names.
+ * Scripts and styles for browsers, read once when the farm starts.
+ *
+ * The address of each file holds a digest of its content, so a browser may keep it for ever. The parts that a script
+ * imports (`./chunk-ABC.js`) have a digest in their names already and keep them.
  */
 import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
@@ -13,7 +15,7 @@ const TYPES: Readonly<Record<string, string>> = {
   ".svg": "image/svg+xml",
 };
 
-/** The files of `folder` (dist/ui after `npm run build`). */
+/** Reads the files of `folder`: dist/ui, which `npm run build` makes. */
 export async function loadAssets(folder: string): Promise<Assets> {
   const files = new Map<string, Buffer>();
   for (const name of await readdir(folder))

@@ -1,4 +1,7 @@
-/** How often somebody may try what can be guessed, or what costs us something: so many in a row of `withinMs`, and all together so many. */
+/**
+ * A rate limit for whatever can be guessed or is expensive: so many attempts within a time, for each caller and for all
+ * together.
+ */
 import type { Clock } from "../farm/clock.ts";
 import { type Ms, minutes } from "../farm/ids.ts";
 
@@ -13,7 +16,7 @@ export const WRONG_SECRETS: AttemptLimits = { each: 10, all: 100, within: minute
 export class Attempts {
   readonly #clock: Clock;
   readonly #limits: AttemptLimits;
-  /** who -> attempts since; "" counts all. */
+  /** Caller -> attempts, and when the first of them was made. The key "" counts all callers together. */
   readonly #counted = new Map<string, { count: number; since: number }>();
 
   constructor(clock: Clock, limits: AttemptLimits) {
@@ -21,7 +24,7 @@ export class Attempts {
     this.#limits = limits;
   }
 
-  /** Seconds that `who` has to wait before another attempt; 0: none. */
+  /** How many seconds `who` has to wait before the next attempt; 0: none. */
   delay(who: string): number {
     return Math.max(this.#over(who, this.#limits.each), this.#over("", this.#limits.all));
   }

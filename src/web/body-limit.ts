@@ -1,9 +1,11 @@
 /**
- * How long the body of a request to a page may take. Node's own limit holds for every request of a server alike, and files on their way between
- * people and machines may take hours; so it is off there (front-door.ts), and all bodies pass here.
+ * How long the body of a request to a page may take.
  *
- *   not a file   BODY_LIMIT from its head to its end
- *   a file       as long as whoever takes it goes on (gomote/transfers/meter.ts); BODY_LIMIT from their answer, when that comes before the end
+ * Node's own limit is the same for every request of a server, and files between people and machines may take hours. So
+ * Node's limit is off (front-door.ts), and all bodies pass here.
+ *
+ *   not a file   BODY_LIMIT from the head to the end of the body
+ *   a file       as long as the transfer goes on (gomote/transfers/meter.ts); after the answer, BODY_LIMIT for the rest
  */
 import type { Clock } from "../farm/clock.ts";
 import { type Ms, minutes } from "../farm/ids.ts";
@@ -11,10 +13,10 @@ import type { RequestListener } from "./front-door.ts";
 
 export const BODY_LIMIT: Ms = minutes(5);
 
-/** Where a body is a file for an instance (gomote-file-routes.ts). */
+/** Addresses to which a body is a file for an instance (gomote-file-routes.ts). */
 const FILES = /^\/gomotes\/[^/?]+\/files(?:\?|$)/;
 
-/** Hangs up on whoever has not sent all of a request in time; all others are left to `next`. */
+/** Passes requests on to `next`, and hangs up on clients that do not send the whole request in time. */
 export function limitBodies(clock: Clock, next: RequestListener): RequestListener {
   return (request, response) => {
     next(request, response);

@@ -1,4 +1,4 @@
-/** Looks once a day whether the certificate is still good for long enough; a coordinator may run for years. */
+/** Renews the certificate in time: looks once a day whether it expires soon. A coordinator may run for years. */
 import type { Clock } from "../farm/clock.ts";
 import type { Log } from "../farm/deps.ts";
 import { messageOf } from "../farm/errors.ts";
@@ -11,7 +11,9 @@ export interface CertificateKeeperOptions {
   readonly certificate: Omit<CertificateOptions, "now">;
   readonly clock: Clock;
   readonly log: Log;
-  /** Takes what is to be served from now on; the operator's own files may have changed too. */
+  /**
+   * Receives the certificate to serve from now on: a renewed one, or the operator's own after its files have changed.
+   */
   readonly renew: (certificate: Certificate) => void | Promise<void>;
 }
 

@@ -1,10 +1,10 @@
 /**
- * The TLS port's certificate: the farm's own CA and a server certificate signed by it, made on first start and renewed in time, or files
- * of the operator's. The only file that issues certificates.
+ * The TLS port's certificate. Either the farm has its own CA and a server certificate signed by it, made on first start
+ * and renewed in time; or both PEM files are the operator's. This is the only file that issues certificates.
  *
- *   SECRETS/tls/ca.pem      what owners give to -ca-file; good for CA_DAYS
+ *   SECRETS/tls/ca.pem      the file that owners give to -ca-file; valid for CA_DAYS
  *   SECRETS/tls/ca-key.pem  0600
- *   DATA/tls/server.pem     localhost, loopback addresses, this host's names, and the names asked for
+ *   DATA/tls/server.pem     for localhost, loopback addresses, this host's names, and the names of the options
  *   DATA/tls/server-key.pem 0600
  */
 import "reflect-metadata";
@@ -18,7 +18,7 @@ import type { EpochMs } from "../farm/ids.ts";
 
 const DAY_MS = 86_400_000;
 const CA_DAYS = 3650;
-/** Some systems refuse server certificates that are good for longer. */
+/** Some systems refuse server certificates that are valid for longer. */
 const SERVER_DAYS = 397;
 const RENEW_BEFORE_DAYS = 60;
 
@@ -32,19 +32,19 @@ export interface Certificate {
 }
 
 export interface CertificateOptions {
-  /** DATA/tls */
+  /** The folder DATA/tls. */
   readonly folder: string;
-  /** SECRETS/tls, where the CA is that all coordinators of a farm share; undefined: `folder`. */
+  /** SECRETS/tls, which holds the CA that all coordinators of a farm share. Undefined: `folder`. */
   readonly caFolder?: string;
   /** Further names or addresses that machines dial. */
   readonly names: readonly string[];
   readonly now: EpochMs;
-  /** The operator's own PEM files instead; both or neither. */
+  /** The operator's own PEM files, to be served instead. Both are given, or neither. */
   readonly certFile?: string;
   readonly keyFile?: string;
 }
 
-/** The certificate to serve, made or renewed where needed. Throws FarmError naming the file that cannot be used. */
+/** The certificate to serve, made or renewed when needed. Throws FarmError that names the file that cannot be used. */
 export async function certificate(options: CertificateOptions): Promise<Certificate> {
   const { folder, certFile, keyFile } = options;
   if (certFile || keyFile) {
@@ -87,7 +87,9 @@ async function readPem(file: string): Promise<string> {
   }
 }
 
-/** The pair, unless it is missing, cut off, close to its end, or without one of `names`. */
+/**
+ * The stored certificate and key. Undefined when they are missing, cut off, about to expire, or lack one of `names`.
+ */
 async function load(
   certFile: string,
   keyFile: string,

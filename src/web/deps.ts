@@ -1,11 +1,13 @@
 /**
  * web/: what people and scripts get over HTTP: pages, their JSON, live events, actions, metrics.
  *
- * One Hono application (web-app.ts) serves the TLS port and the loopback port. A page is one `load` function (the database and the
- * configuration in, plain data out) and one component of ui/ (that data in, HTML out); the same data is the page's JSON, and an open page
- * asks for it again whenever a topic that it listens to is published. Whatever changes something is a POST by the operator.
+ * One Hono application (web-app.ts) serves the TLS port and the loopback port. A page is one `load` function (in: the
+ * database and the configuration; out: plain data) and one component of ui/ (in: that data; out: HTML). The page's JSON
+ * is the same data. An open page asks for its data again whenever a topic that it listens to is published. Every change
+ * is a POST.
  *
- * This file names all that the application needs from other rooms, as plain functions, so that main wires it and tests fake little.
+ * This file names all that the application needs from other rooms, as plain functions: main wires them, and tests fake
+ * few.
  */
 import type { Readable } from "node:stream";
 import type { FarmConfig } from "../config/effective.ts";
@@ -35,33 +37,36 @@ export interface CheckLine {
 export interface CheckResult {
   readonly id: string;
   readonly title: string;
-  /** Where somebody reads what to do about it. */
+  /** The address of the text that says what to do about it. */
   readonly notes?: string;
   readonly lines: readonly CheckLine[];
 }
 
-/** Reading logs, as logs/logs.ts does. */
+/** Reads logs. logs/logs.ts implements it. */
 export interface LogReader {
-  /** Throws `not-found`, and `gone` for a log that was deleted since it was old. */
+  /** The state of a log. Throws `not-found`, and `gone` for a log that was deleted because of its age. */
   state(id: LogId): Promise<LogState>;
   /** The stored bytes of [from, to). */
   read(id: LogId, from: number, to: number): AsyncIterable<Buffer>;
-  /** As `read`, and then what is added until the log ended or `signal` aborts. */
+  /** As `read`; then everything that is added, until the log ends or `signal` aborts. */
   tail(id: LogId, from: number, signal: AbortSignal): AsyncIterable<Buffer>;
-  /** Where line `line` (from 1) begins; undefined while there is none. */
+  /** The offset at which line `line` (from 1) begins; undefined while there is no such line. */
   lineStart(id: LogId, line: number): Promise<number | undefined>;
   /** The number (from 1) of the line that holds the byte at `offset`. */
   lineOf(id: LogId, offset: number): Promise<number>;
 }
 
-/** What the operator may do. Each rejects with a FarmError that says why not; `who` goes into the audit. */
+/**
+ * What the operator may do. Each action rejects with a FarmError that says why it cannot be done. `who` goes into the
+ * audit.
+ */
 export interface Actions {
-  /** Not `made`: another build of the same is open already, and is the one that was asked for. */
+  /** Builds the same once more. Without `made`, a build of the same is open already, and `build` is that one. */
   rebuild(build: BuildId, who: string): Promise<{ readonly build: BuildId; readonly made: boolean }>;
   cancel(build: BuildId, who: string): Promise<void>;
-  /** A machine that is set aside gets work again at once. */
+  /** Ends the setting aside of a machine: it gets work again at once. */
   readmitMachine(machine: number, who: string): Promise<void>;
-  /** Throw `not-found`. A coordinator is drained until it is started again. */
+  /** Gives nothing new to `target`. Throws `not-found`. A coordinator stays drained until it is started again. */
   drain(target: DrainTarget, note: string, who: string): Promise<void>;
   resume(target: DrainTarget, who: string): Promise<void>;
   revokeKey(key: string, who: string): Promise<void>;
@@ -73,9 +78,9 @@ export interface Asset {
   readonly type: string;
 }
 
-/** What `npm run build` made for browsers. */
+/** The files that `npm run build` made for browsers. */
 export interface Assets {
-  /** The address of an entry: "farm.js", "style.css". */
+  /** The address of an entry, which is "farm.js" or "style.css". */
   url(name: string): string;
   /** The file behind `/assets/NAME`. */
   get(name: string): Asset | undefined;
@@ -88,7 +93,7 @@ export interface Lending {
   readonly holds: Pick<Holds, "hold">;
   readonly terminals: Pick<Terminals, "open" | "find" | "show">;
   readonly running: Pick<RunningCommands, "kill">;
-  /** Into the audit. */
+  /** Writes an action on an instance into the audit. */
   readonly records: Records;
   /** Connections to the farm's other coordinators. */
   readonly peers: Pick<Peers, "connect">;
@@ -109,25 +114,25 @@ export interface WebDeps {
   readonly version: string;
   readonly startedAt: EpochMs;
   readonly coordinator: CoordinatorId;
-  /** Whoever holds it may act. Never shown, never logged. */
+  /** The token that makes its holder the operator. It is never shown and never logged. */
   readonly operatorToken: string;
-  /** HOST:PORT at which the TLS port listens. What pages print: reached.ts. */
+  /** The HOST:PORT at which the TLS port listens. Pages print the address of reached.ts instead. */
   readonly dialAddress: () => string;
   /** The port of plain HTTP on loopback. */
   readonly httpPort: () => number;
-  /** Undefined: there is no ssh gateway. */
+  /** The port of the ssh gateway; undefined: there is none. */
   readonly sshPort: () => number | undefined;
   /** The configuration in force. */
   readonly config: () => FarmConfig;
-  /** What everybody must know: a broken configuration. */
+  /** Notes that stand on every page, such as that the configuration is broken. */
   readonly banners: () => readonly Banner[];
   readonly checkers: () => readonly CheckResult[];
-  /** The newest `count` commits that a merge brought, newest first. */
+  /** The newest `count` commits that the merge `hash` brought into its branch, newest first. */
   readonly merged: (
     repo: string,
     hash: string,
     count: number,
   ) => Promise<readonly { readonly hash: string; readonly authorName: string; readonly message: string }[]>;
-  /** A push notice; answers what to send back. Undefined when no hook is set up. */
+  /** Takes a push notice and returns the answer to it. Undefined: no webhook is configured. */
   readonly push?: (body: Readable, headers: Headers) => Promise<{ readonly status: number; readonly text: string }>;
 }

@@ -1,9 +1,10 @@
 /**
- * Letting in programs that have no browser (people/devices.ts), with the shapes of RFC 8628:
+ * Lets in programs that have no browser (people/devices.ts), with the messages of RFC 8628:
  *
- *   POST /device/code  client_id, name            what to show, and what to ask /token with
- *   POST /token        grant_type, device_code    the token once somebody said yes, or what RFC 8628 calls its absence
- *   GET  /device       user_code                  what asks, for somebody who is signed in       POST /device   user_code, answer
+ *   POST /device/code  client_id, name            answers with the code to show, and the code to ask /token with
+ *   POST /token        grant_type, device_code    answers with the token once a person has agreed, else with an error
+ *   GET  /device       user_code                  the page on which a person who is signed in sees which program asks
+ *   POST /device       user_code, answer          that person's answer
  *
  * The original gomote command speaks nearly the same protocol with its own login service. A proxy can lead it here
  * (docs/gomote-service.md). It then finds what it looks for: `verification_url`, 428 while nobody has answered, and a
@@ -29,10 +30,10 @@ export interface DeviceRoutesDeps {
   readonly people: People;
   readonly devices: Devices;
   readonly identities: Identities;
-  /** Codes and tokens that were wrong, by whoever tried. */
+  /** Counts wrong codes and tokens, by the address that sent them. */
   readonly wrong: Attempts;
   readonly clock: Clock;
-  /** Where people reach the pages; null: where the request came to. */
+  /** The address under which people reach the pages. Null: the address that the request was sent to. */
   readonly publicUrl: () => string | null;
   readonly page: (c: Ctx, status: number, data: DeviceData) => Promise<Response>;
 }
@@ -137,8 +138,9 @@ export function deviceRoutes(deps: DeviceRoutesDeps): Hono<Env> {
 }
 
 /**
- * For a refresh token, which is a token of a user, that token: while it is good. Whatever else it is (unknown, revoked, too old), programs log in
- * anew only when they hear `invalid_grant` (RFC 6749, 5.2).
+ * Answers a refresh token with a token. The refresh token is itself a token of a user, so the answer is that same token
+ * while it is valid. Any other is answered with `invalid_grant`, be it unknown, revoked or too old: only then do
+ * programs log in again (RFC 6749, 5.2).
  */
 async function refreshed(people: People, token: string): Promise<Polled> {
   const found = await people.check(token);

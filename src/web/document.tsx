@@ -1,4 +1,7 @@
-/** The HTML document around a page, rendered whole on the server. The page's data stands in it for the script that keeps it true. */
+/**
+ * The HTML document around a page, rendered whole on the server. It holds the page's data for the script that keeps the
+ * page up to date.
+ */
 import { h } from "preact";
 import { renderToString } from "preact-render-to-string";
 import { Footer, Keys, Lost, Top } from "../ui/frame.tsx";
@@ -28,13 +31,19 @@ export function documentOf(envelope: Envelope, assets: Assets): string {
   );
 }
 
-/** The grid's HTML is in the page already and is not hydrated: its data would only double it. */
+/**
+ * The page's data without the grid's. The grid's HTML is in the page already and is not hydrated, so its data would be
+ * sent twice.
+ */
 function startOf(envelope: Envelope): Envelope {
   const { page } = envelope;
   return page.name === "grid" ? { ...envelope, page: { name: "grid", data: { ...page.data, html: "" } } } : envelope;
 }
 
-/** JSON that cannot end its script element, begin a comment in it, or turn the direction of what somebody reads in the source. */
+/**
+ * JSON for a script element. It cannot end the element, begin a comment, or turn the direction of text for a reader of
+ * the source.
+ */
 function inScript(value: unknown): string {
   return JSON.stringify(value).replace(
     /[<>&\u2028\u2029\u202a-\u202e\u2066-\u2069]/g,

@@ -1,11 +1,10 @@
 /**
- * Drain and resume: what gets nothing new any more, and what gets work again.
+ * Drain and resume. What is drained gets nothing new; what is resumed gets work again.
  *
  *   POST /machines/ID-OR-NAME/drain|resume   /hosts/TYPE/drain|resume   /farm/drain|resume   /coordinator/drain|resume
- *   POST /named/NAME/drain|resume   a host type or a machine, as the command line gives it
- *
- * and GET /running?farm|coordinator|hosts=TYPE|machines=ID-OR-NAME|named=NAME: how many machines are at work there, for
- * whoever waits for a drain.
+ *   POST /named/NAME/drain|resume            NAME is a host type or a machine, as the command line gives it
+ *   GET  /running?farm|coordinator|hosts=TYPE|machines=ID-OR-NAME|named=NAME
+ *                                            how many machines are at work there, for a caller that waits for a drain
  */
 import { Hono } from "hono";
 import { type DrainTarget, runningOn } from "../store/drain.ts";
@@ -56,7 +55,7 @@ export function drainRoutes(deps: Pick<WebDeps, "actions" | "sql" | "coordinator
   return routes;
 }
 
-/** Drains or resumes `target`, as the address says; `takes` begins the sentence that tells it. */
+/** Drains or resumes `target`, as the address says. `takes` is the beginning of the message about it. */
 async function turn(
   actions: Actions,
   who: string,

@@ -1,10 +1,13 @@
 /**
- * `/events?t=TOPIC&t=TOPIC...&since=INSTANT`: what changed, as server-sent events, for pages that are open.
+ * `/events?t=TOPIC&t=TOPIC...&since=INSTANT`: what changed, as server-sent events, for open pages.
  *
- * A topic ending in `:` stands for all of its kind. `event: change` carries the asked-for topics that were published, each once: the first at once,
- * further ones gathered for GATHER_MS, so that a build that writes a thousand lines a second is ten messages. A comment every BEAT
- * keeps proxies from hanging up. Topics are hints, so nothing is replayed. A page's first connection says when the page was asked for, and hears at
- * once of what changed since (recent-topics.ts); after each further connection the page looks once by itself.
+ * A topic that ends in `:` stands for all topics of its kind. `event: change` carries the topics that were published,
+ * each once. The first is sent at once. Further ones are gathered for GATHER_MS, so a build that writes a thousand
+ * lines a second causes ten messages a second. A comment every BEAT keeps proxies from hanging up.
+ *
+ * Topics are hints, so nothing is replayed. The first connection of a page says when the page was asked for, and is
+ * told at once what changed since then (recent-topics.ts). After each further connection the page loads its data once
+ * by itself.
  */
 import type { Clock } from "../farm/clock.ts";
 import type { Bus } from "../farm/deps.ts";
@@ -23,7 +26,7 @@ export interface EventsDeps {
   readonly recent: RecentTopics;
 }
 
-/** `since`: when the page was asked for; undefined: what was published before now is of no interest. */
+/** Answers with the stream of events. `since` is when the page was asked for; undefined: only later changes matter. */
 export function events(
   deps: EventsDeps,
   topics: readonly string[],
@@ -44,7 +47,7 @@ export function events(
       let gathering = false;
       let count = 0;
       const write = (text: string): void => {
-        // Whoever reads nothing gets nothing more: the next message after it reads again says all that is needed.
+        // A reader that does not read is sent nothing more. The first message after it reads again is enough.
         if (!stop.signal.aborted && (controller.desiredSize ?? 0) > -1000) controller.enqueue(encoder.encode(text));
       };
       const flush = (): void => {

@@ -1,14 +1,15 @@
 /**
- * The front door: one TLS port for browsers (HTTP/1.1 and h2) and for machines, and a plain HTTP port on loopback for browsers.
+ * The front door: one TLS port for browsers (HTTP/1.1 and h2) and for machines, and a plain HTTP port on loopback for
+ * browsers.
  *
- * A machine sends `GET /reverse` or `GET /revdial` without Upgrade and goes on with something that is not HTTP, and Node's HTTP
- * parser cannot give such a connection back. So the first head of every HTTP/1.1 connection is read here; machines' connections go to
- * machines/ with what came behind the head, all others get their bytes back and go to the HTTP server that would have had them.
- * Connections with ALPN `h2` go there at once: machines offer no ALPN.
+ * A machine sends `GET /reverse` or `GET /revdial` without Upgrade and then speaks something that is not HTTP. Node's
+ * HTTP parser cannot give such a connection back. So this file reads the first head of every HTTP/1.1 connection. A
+ * machine's connection goes to machines/, with the bytes that followed the head. Every other connection gets its bytes
+ * back and goes to the HTTP server. Connections with ALPN `h2` go to the HTTP server at once: machines offer no ALPN.
  *
- * A connection passes two waits (silent-connections.ts). TLS state, tens of KB, is made for it only once its first byte has come;
- * then, after the handshake, it has to say a whole head. Each wait is limited to HEAD_LIMIT and to so many connections, and the
- * oldest are dropped when more wait. The handshake in between is bounded by Node.
+ * A connection passes two waits (silent-connections.ts). First it has to send a byte: only then is TLS state, tens of
+ * KB, made for it. After the handshake it has to send a whole head. Each wait has a time limit (HEAD_LIMIT) and a cap;
+ * when more connections wait, the oldest are dropped. Node limits the handshake in between.
  */
 import http from "node:http";
 import http2 from "node:http2";
@@ -24,17 +25,23 @@ import { HeadError, type HeadReader, type RequestHead, requestHeadReader } from 
 import { REVDIAL_PATH, REVERSE_PATH } from "../wire/revdial/registration.ts";
 import { SilentConnections } from "./silent-connections.ts";
 
-/** From the end of the handshake to the end of the first request's head. */
+/** The longest time from the end of the handshake to the end of the first request's head. */
 export const HEAD_LIMIT: Ms = seconds(10);
 const HANDSHAKE_LIMIT = seconds(15);
-/** Connections that finished the handshake and have not said a whole head. */
+/** How many connections may have finished the handshake and not have sent a whole head. */
 export const MAX_SILENT = 4096;
-/** Connections that sent not a single byte: cheap, and thousands of machines that redial at once must fit. */
+/**
+ * How many connections may not have sent a single byte. They are cheap, and thousands of machines that redial at once
+ * must fit.
+ */
 export const MAX_MUTE = 8192;
-/** Requests at a time on one connection, unless more are wanted. */
+/** How many requests one connection may have open, unless an option says otherwise. */
 export const MAX_STREAMS = 2048;
 const KEEP_ALIVE = seconds(15);
-/** Of silence, before the other computer is asked whether it is there; ten questions a second apart in vain are an answer. */
+/**
+ * After this silence the kernel asks whether the other computer is there. After ten questions without an answer, one a
+ * second, it hangs up.
+ */
 const KEEP_ALIVE_PROBE: Ms = seconds(30);
 
 export type RequestListener = (
@@ -42,10 +49,10 @@ export type RequestListener = (
   response: http.ServerResponse | http2.Http2ServerResponse,
 ) => void;
 
-/** Who takes connections that become WebSockets. */
+/** Takes connections that become WebSockets. */
 export interface Upgrades {
   isFor(request: http.IncomingMessage): boolean;
-  /** Has the connection from now on. Never throws. */
+  /** Takes over the connection. Never throws. */
   knock(request: http.IncomingMessage, socket: Duplex, head: Buffer): Promise<void>;
 }
 
@@ -54,16 +61,19 @@ export interface FrontDoorOptions {
   readonly http: { readonly host: string; readonly port: number };
   readonly cert: string;
   readonly key: string;
-  /** Requests at a time on one connection; more wait at the other end. Another coordinator passes on those of many people. */
+  /**
+   * How many requests one connection may have open; others wait at the client. A connection of another coordinator
+   * carries requests of many people.
+   */
   readonly streams?: number;
   readonly clock: Clock;
   readonly log: Log;
 }
 
-/** Who is behind the door. */
+/** The parts of the coordinator that take the connections. */
 export interface Behind {
   readonly machines: MachineDoor;
-  /** Path -> who gets connections whose first request is for it, and which are no HTTP from then on. */
+  /** Path -> the function that takes connections whose first request is for that path. They carry no HTTP after it. */
   readonly carried?: ReadonlyMap<string, (socket: TLSSocket, head: RequestHead, rest: Uint8Array) => void>;
   readonly pages: RequestListener;
   readonly upgrades?: Upgrades;
@@ -73,7 +83,7 @@ interface Inside extends Behind {
   readonly toHttp: (socket: TLSSocket) => void;
 }
 
-/** Shut at first, so that those behind it can be told of it before anybody comes in. */
+/** The door is shut at first: the parts behind it learn of it before anybody comes in. */
 export class FrontDoor implements AsyncDisposable {
   readonly #options: FrontDoorOptions;
   readonly #tls: http2.Http2SecureServer;
@@ -102,7 +112,7 @@ export class FrontDoor implements AsyncDisposable {
     });
   }
 
-  /** Opens both ports, once. Throws FarmError naming the address that cannot be had. */
+  /** Opens both ports, once. Throws FarmError that names an address at which the coordinator cannot listen. */
   async open(behind: Behind): Promise<void> {
     this.#serveTls(behind);
     this.#servePlain(behind);
@@ -110,17 +120,17 @@ export class FrontDoor implements AsyncDisposable {
     await listen(this.#plain, this.#options.http, "-http");
   }
 
-  /** The ports taken, from `open` on. */
+  /** The ports at which it listens, once it is open. */
   get ports(): { readonly tls: number; readonly http: number } {
     return { tls: (this.#tls.address() as AddressInfo).port, http: (this.#plain.address() as AddressInfo).port };
   }
 
-  /** How many connections have not said a whole head yet. */
+  /** How many connections have not sent a whole head yet. */
   get silent(): number {
     return this.#mute.size + this.#silent.size;
   }
 
-  /** Connections from now on get this certificate. */
+  /** Serves this certificate to connections from now on. */
   renew({ cert, key }: { readonly cert: string; readonly key: string }): void {
     this.#tls.setSecureContext({ cert, key });
   }
@@ -166,16 +176,18 @@ export class FrontDoor implements AsyncDisposable {
 
   #track(socket: Socket): void {
     this.#sockets.add(socket);
-    // A machine's connection carries small requests in several writes; held back for an acknowledgement, each costs 40 ms.
+    // A machine's connection carries small requests in several writes. Each would cost 40 ms if it waited for an
+    // acknowledgement.
     socket.setNoDelay(true);
-    // One whose computer or network is gone without a word is heard of: what somebody runs over it ends. A program that is only stopped is there.
+    // Finds out when the other computer or its network is gone without a word, so that what runs over the connection
+    // ends. A program that is only stopped still counts as there.
     socket.setKeepAlive(true, KEEP_ALIVE_PROBE);
     socket.once("close", () => this.#sockets.delete(socket));
   }
 
   #accepted(socket: Socket, toTls: (socket: Socket) => void): void {
     this.#track(socket);
-    // What has come stays in the socket, and the TLS layer takes it from there.
+    // The bytes stay in the socket, and the TLS layer reads them from there.
     const onReadable = () => {
       leave();
       if (socket.readableLength > 0) toTls(socket);
@@ -189,7 +201,7 @@ export class FrontDoor implements AsyncDisposable {
   }
 
   #secured(socket: TLSSocket, inside: Inside): void {
-    // A peer that resets the connection is everyday; whoever gets the socket next listens for itself.
+    // Resets by the peer are common. The next owner of the socket has its own listener.
     socket.on("error", (error) => this.#options.log.debug({ error: messageOf(error) }, "A connection broke"));
     if (socket.alpnProtocol === "h2") {
       inside.toHttp(socket);
@@ -200,7 +212,8 @@ export class FrontDoor implements AsyncDisposable {
 
   #readHead(socket: TLSSocket, inside: Inside): void {
     const reader = requestHeadReader();
-    // Read on 'readable': once that listener is gone the socket waits, whole, for whoever listens next. A paused one would stay paused.
+    // Reads on 'readable': when that listener is removed, the socket waits for the next listener with all its bytes. A
+    // paused socket would stay paused.
     const onReadable = () => {
       const chunk: Buffer | null = socket.read();
       if (chunk) heard(socket, inside, leave, reader, chunk);
@@ -243,11 +256,11 @@ function heard(
   }
 }
 
-/** Requests of `server` may take as long as they take, and become what `upgrades` takes. */
+/** Sets up `server`: requests have no time limit of Node's, and `upgrades` takes those to upgrade. */
 function openTo(server: http2.Http2SecureServer | http.Server, upgrades: Upgrades | undefined): void {
-  // All other offers to upgrade are declined by answering the request as any other.
+  // Every other offer to upgrade is declined: the request is answered like any other.
   const shouldUpgradeCallback = (request: http.IncomingMessage) => upgrades?.isFor(request) === true;
-  // Files take long (gomote/transfers/), and Node's limit knows no exceptions: body-limit.ts bounds the others.
+  // Files take long (gomote/transfers/), and Node's limit allows no exceptions. body-limit.ts limits the other bodies.
   Object.assign(server, { requestTimeout: 0, shouldUpgradeCallback });
   server.on("upgrade", (request: http.IncomingMessage, socket: Duplex, head: Buffer) => {
     socket.on("error", () => {}); // a close follows
@@ -255,7 +268,7 @@ function openTo(server: http2.Http2SecureServer | http.Server, upgrades: Upgrade
   });
 }
 
-/** The listener that Node's own server has for `event`, taken off it, to be called by us. */
+/** Removes the listener that Node's own server has for `event`, and returns it, so that we call it. */
 function takeListener<T>(server: Server, event: string): (socket: T) => void {
   const [listener] = server.listeners(event);
   if (typeof listener !== "function")

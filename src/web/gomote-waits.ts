@@ -1,8 +1,9 @@
 /**
- * Instances that were asked for with a button. Whoever asks by a program waits on their connection; a browser goes on to another page, so the
- * coordinator waits in its place.
+ * Instances that a person asked for with a button. A program that asks waits on its connection; a browser goes on to
+ * another page, so the coordinator waits in its place.
  *
- *   asked -allowed, and in the line-> waiting -> up;  waiting -destroyed, no machine in time, the coordinator stops-> ended, which the pages say
+ *   asked -allowed, and in the line-> waiting -> up
+ *   waiting -destroyed, or no machine in time, or the coordinator stops-> ended; the pages say why
  */
 import type { Log } from "../farm/deps.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
@@ -23,7 +24,10 @@ export class Waits implements AsyncDisposable {
     this.#deps = deps;
   }
 
-  /** Resolves once the instance stands in the line, or is up. Throws FarmError saying why there will be none. */
+  /**
+   * Asks for an instance. Resolves once it stands in the line, or is up. Throws FarmError that says why there will be
+   * none.
+   */
   async begin(person: Person, builderType: string): Promise<void> {
     const news = this.#deps.creations.create(person, builderType, this.#stop.signal);
     const first = await news.next();

@@ -1,13 +1,13 @@
 /**
- * Who asks: the operator, a person, or nobody. Reading is open, so most requests ask nothing of this.
+ * Who asks: the operator, a person, or nobody. Reading is open, so most requests need no identity.
  *
  *   operator  holds the operator token: as a bearer, or in a browser that has shown it (operator.ts)
- *   person    holds an API token: as a bearer; or is signed in in a browser (people/logins.ts)
- *   nobody    neither; with why not, where something was shown that is good no more
+ *   person    holds an API token as a bearer, or is signed in in a browser (people/logins.ts)
+ *   nobody    neither; with the reason, when a token or cookie was shown that has expired or was revoked
  *
- * A request that changes something by a cookie must come from our own pages: what the cookie says (SameSite) and `Origin`, or
- * `Sec-Fetch-Site`, must agree (acting.ts). The session's cookie is Lax, since it is set while a login provider sends somebody back to us, and a
- * Strict one would not be sent on the very next page.
+ * A request that changes something by a cookie must come from our own pages: the cookie's SameSite and `Origin`, or
+ * `Sec-Fetch-Site`, must agree (acting.ts). The session's cookie is Lax: it is set when a login provider sends the
+ * browser back to us, and a Strict cookie would not be sent with the very next page.
  */
 import { getCookie } from "hono/cookie";
 import { parse } from "hono/utils/cookie";
@@ -32,7 +32,7 @@ export type Who =
 export interface Identity {
   readonly who: Who;
   readonly by: "bearer" | "cookie" | "nothing";
-  /** What somebody makes or allows ends then at the latest: with the token that they showed. */
+  /** When the token that the caller showed ends. Anything that the caller makes or allows ends then too. */
   readonly until: EpochMs | null;
 }
 
@@ -40,7 +40,7 @@ export function isOperator(who: Who): boolean {
   return who.kind === "operator" || (who.kind === "person" && who.person.roles.includes("operator"));
 }
 
-/** For the audit, and for the person themselves. */
+/** The caller's name, for the audit and for the person's own pages. */
 export function nameOf(who: Who): string {
   return who.kind === "person" ? who.person.email : who.kind;
 }
@@ -49,7 +49,7 @@ export interface IdentitiesDeps {
   readonly operator: Operator;
   readonly people: People;
   readonly logins: Logins;
-  /** Secrets that were wrong, by address. */
+  /** Counts wrong secrets, by address. */
   readonly wrong: Attempts;
   readonly clock: Clock;
 }
@@ -61,7 +61,7 @@ export class Identities {
     this.#deps = deps;
   }
 
-  /** Looked up once per request. */
+  /** The caller of a request, looked up once per request. */
   of(c: Ctx): Promise<Identity> {
     const known = c.get("identity");
     if (known) return known;
@@ -70,13 +70,13 @@ export class Identities {
     return found;
   }
 
-  /** The person whose browser sent these cookies, for what is no request of a page. */
+  /** The person whose browser sent these cookies. For connections that are not requests of a page. */
   async signedIn(cookies: string): Promise<Person | undefined> {
     const secret = parse(cookies, COOKIE)[COOKIE];
     return secret === undefined ? undefined : (await this.#deps.logins.person(secret))?.person;
   }
 
-  /** Signs the browser in; `c` gets the cookie. */
+  /** Signs the browser in: sets the cookie on `c`. */
   async signIn(c: Ctx, person: Person, proof: Proof): Promise<void> {
     const { secret, expiresAt } = await this.#deps.logins.signIn(person, proof);
     const seconds = Math.max(0, Math.floor((expiresAt - this.#deps.clock.now()) / 1000));
@@ -84,7 +84,7 @@ export class Identities {
     c.header("Set-Cookie", this.#deps.operator.noCookie(c), { append: true });
   }
 
-  /** Returns whether they may still be signed in at a login provider. */
+  /** Signs the browser out. Returns whether the person may still be signed in at a login provider. */
   async signOut(c: Ctx): Promise<boolean> {
     const secret = getCookie(c, COOKIE);
     const openid = secret !== undefined && (await this.#deps.logins.signOut(secret));
@@ -109,7 +109,7 @@ export class Identities {
       if (!session) return nobody();
       return { who: { kind: "person", person: session.person }, by: "cookie", until: session.until };
     } catch (error) {
-      // A page can be read while the database is away; whoever wants to change something hears why they cannot.
+      // A page can be read while the database is away. A request that changes something is refused with this reason.
       return nobody(FarmError.from(error));
     }
   }
@@ -122,7 +122,7 @@ export class Identities {
         return { who: { kind: "person", person: found.person }, by: "bearer", until: found.token.expiresAt };
       throw new FarmError("unauthenticated", `Cannot let you in with this token: ${found.reason}`);
     }
-    // The operator token may be a word that somebody chose; others cannot be guessed, and wait for nobody.
+    // Only the operator token can be guessed, since a person may have chosen it. Other tokens need no rate limit.
     const address = addressOf(c);
     const wait = wrong.delay(address);
     if (wait > 0) throw new FarmError("unauthenticated", `Too many wrong tokens. Try again in ${wait} s.`);

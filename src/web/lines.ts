@@ -1,4 +1,4 @@
-/** From rows of the store to what components show. */
+/** Turns rows of builds into the lines that components show. */
 
 import type { FarmConfig } from "../config/effective.ts";
 import { type BuildLineRow, usualDurations } from "../store/pages-lines.ts";
@@ -11,7 +11,7 @@ export function machineRef(name: string | null, hostType: string | null): Machin
   return name === null || hostType === null ? null : { name, hostType };
 }
 
-/** `rows` as lines; with the usual duration for those that have not ended. */
+/** `rows` as lines. A build that has not ended has its usual duration too. */
 export async function linesOf(sql: Sql, rows: readonly BuildLineRow[], config: FarmConfig): Promise<BuildLine[]> {
   const usual = await usualOf(
     sql,
@@ -46,7 +46,7 @@ function lineOf(row: BuildLineRow, known: boolean, usualMs: number | null): Buil
   };
 }
 
-/** The commit that a build's own is tested with. */
+/** The other commit of a pair, which the build's own commit is tested with. */
 export function otherOf(row: {
   readonly otherRepo: string | null;
   readonly otherBranch: string | null;
@@ -58,7 +58,7 @@ export function otherOf(row: {
 
 type Pair = { readonly repo: string; readonly builder: string };
 
-/** The usual duration of each builder among `pairs`, asked for in one go. */
+/** Looks up the usual durations of all `pairs` with one query; returns the function that gives each. */
 export async function usualOf(sql: Sql, pairs: readonly Pair[]): Promise<(pair: Pair) => number | null> {
   const rows = await usualDurations(sql, pairs);
   const byPair = new Map(rows.map((row) => [`${row.repo}\n${row.builder}`, row.usualMs]));

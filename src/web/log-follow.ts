@@ -1,11 +1,14 @@
 /**
- * `/b/ID/STEP/follow?from=N`: the lines of a log from N on, as they are written, as server-sent events, for pages that have it open.
+ * `/b/ID/STEP/follow?from=N`: the lines of a log from N on, as they are written, as server-sent events, for pages that
+ * have the log open.
  *
- * `event: lines` carries the same as `/lines`. Its id is the line to go on from, so a browser whose connection broke goes on by itself. A
- * line without its end is sent again once there is more of it. The lines themselves travel, not a hint to ask for them: a hundred people who watch
- * one build would ask a hundred times for each line. A message is made once for all who have come as far, and is pulled, at most one
- * each GATHER: a slow reader holds one, and one that is a block behind gets the last block and asks for others when they are in sight.
- * The stream ends with the log.
+ * `event: lines` carries the same data as `/lines`. The event's id is the next line to ask for, so a browser whose
+ * connection broke goes on by itself. A line without its end is sent again when more of it is there.
+ *
+ * The lines themselves are sent, not a hint to ask for them: a hundred people who watch one build would ask a hundred
+ * times for each line. One message is made for all readers that have come as far. A reader pulls at most one message
+ * per GATHER, so a slow reader holds one. A reader that is a block behind gets the last block, and asks for earlier
+ * lines when they come into sight. The stream ends with the log.
  */
 import type { Clock } from "../farm/clock.ts";
 import type { Bus } from "../farm/deps.ts";
@@ -16,7 +19,10 @@ import { countOf, linesFrom } from "./log-lines.ts";
 import type { SharedAnswers } from "./shared-answers.ts";
 
 const GATHER: Ms = ms(50);
-/** A word on a silent log, so that nothing between hangs up; and a look by ourselves, should a word of the farm's have got lost. */
+/**
+ * How often a silent log sends a comment, so that no proxy hangs up, and is read without a notice, in case one was
+ * lost.
+ */
 const BEAT: Ms = seconds(15);
 
 export interface FollowDeps {
@@ -28,10 +34,10 @@ export interface FollowDeps {
 
 export interface LinesMessage {
   readonly bytes: Buffer;
-  /** The log's when this was made. */
+  /** The length of the log in bytes when the message was made. */
   readonly length: number;
   readonly ended: boolean;
-  /** The first line that is still to come, or to be completed. */
+  /** The number of the first line that is still missing or incomplete. */
   readonly next: number;
 }
 

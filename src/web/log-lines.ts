@@ -1,16 +1,18 @@
 /**
- * Lines of a log out of its bytes, in bounded memory whatever the log is: a line of 1 GB is cut, a log of 1 GB is searched piece by piece.
+ * Lines of a log, made from its bytes in bounded memory: a line of 1 GB is cut, a log of 1 GB is searched piece by
+ * piece.
  *
- * A line ends with LF; the last one may lack it. Lines count from 1. Text is UTF-8 with what is not UTF-8 replaced.
+ * A line ends with LF; the last one may lack it. Lines are counted from 1. Text is read as UTF-8, and bytes that are
+ * not UTF-8 are replaced.
  */
 import type { LogId } from "../farm/ids.ts";
 import { plain } from "../ui/ansi.ts";
 import type { LogReader } from "./deps.ts";
 
 const LF = 10;
-/** Bytes of a line that are shown; the raw text has all. */
+/** How many bytes of a line are shown. The raw log has all of them. */
 export const LINE_LIMIT = 4096;
-/** After so many bytes of a single line its end is looked up instead of read. */
+/** After this many bytes of one line, its end is looked up in the index instead of read. */
 const SKIP_BY_INDEX = 1 << 20;
 const FOUND_LIMIT = 10_000;
 const FIND_LIMIT_MS = 10_000;
@@ -21,12 +23,12 @@ export interface Lines {
   readonly length: number;
   readonly ended: boolean;
   readonly truncated: boolean;
-  /** The last line of the log has no LF (yet). */
+  /** Whether the last line has no LF yet. */
   readonly open: boolean;
   readonly lines: readonly string[];
 }
 
-/** How many lines there are, an unfinished last one included. */
+/** How many lines a log has, an unfinished last one included. */
 export async function countOf(logs: LogReader, id: LogId): Promise<Omit<Lines, "from" | "lines">> {
   const { length, lines, ended, truncated } = await logs.state(id);
   let open = false;
@@ -34,7 +36,7 @@ export async function countOf(logs: LogReader, id: LogId): Promise<Omit<Lines, "
   return { total: lines + (open ? 1 : 0), length, ended, truncated, open };
 }
 
-/** Lines `from` to at most `from + count - 1`. */
+/** The lines from `from` to at most `from + count - 1`. */
 export async function linesFrom(logs: LogReader, id: LogId, from: number, count: number): Promise<Lines> {
   const whole = await countOf(logs, id);
   const first = Math.max(1, from);
@@ -48,7 +50,10 @@ export async function linesFrom(logs: LogReader, id: LogId, from: number, count:
   return { ...whole, from: first, lines };
 }
 
-/** Adds lines to `into` until there are `wanted`; true: stopped inside a line so long that its end is better looked up. */
+/**
+ * Adds lines to `into` until it has `wanted`. Returns true when it stopped inside a very long line, whose end is to be
+ * looked up.
+ */
 async function readLines(
   logs: LogReader,
   id: LogId,
@@ -97,13 +102,16 @@ export async function lastLines(logs: LogReader, id: LogId, count: number): Prom
 
 export interface Found {
   readonly count: number;
-  /** The first 10,000 of them. */
+  /** The numbers of the lines that have the text: the first 10,000. */
   readonly lines: readonly number[];
-  /** false: it took too long, or the reader left; there may be more. */
+  /** False: the search took too long, or the reader left, and there may be more. */
   readonly complete: boolean;
 }
 
-/** Lines that have `query` in them as people see them, whatever its case. Long lines are searched in their beginning only. */
+/**
+ * Finds the lines that contain `query` in their visible text, in any case. Of a long line only the beginning is
+ * searched.
+ */
 export async function find(logs: LogReader, id: LogId, query: string, signal: AbortSignal): Promise<Found> {
   const sought = query.toLowerCase();
   const lines: number[] = [];

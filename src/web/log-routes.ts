@@ -1,12 +1,13 @@
 /**
  * A step's log over HTTP.
  *
- *   /b/ID/STEP/log          every byte as it was written, as text; `Range: bytes=` resumes; `?follow=1` goes on until the log ends
- *   /b/ID/STEP/lines        `?from=&count=`: lines as JSON, numbers from 1
- *   /b/ID/STEP/follow        `?from=`: the same as events, as they are written (log-follow.ts)
- *   /b/ID/STEP/find         `?q=`: which lines have it
+ *   /b/ID/STEP/log       the bytes as they were written, as text; `Range: bytes=` resumes; `?follow=1` goes on to its end
+ *   /b/ID/STEP/lines     `?from=&count=`: lines as JSON, with numbers from 1
+ *   /b/ID/STEP/follow    `?from=`: the same as events, as they are written (log-follow.ts)
+ *   /b/ID/STEP/find      `?q=`: which lines contain a text
  *
- * STEP may be `group-N`: a group of the build's tests. All take `?attempt=N`; without it the last attempt that has the step is meant.
+ * STEP may be `group-N`, a group of the build's tests. All take `?attempt=N`; without it, the last attempt that has the
+ * step is meant.
  */
 import { Hono } from "hono";
 import { FarmError } from "../farm/errors.ts";
@@ -25,7 +26,7 @@ const LINES_AT_ONCE = 2000;
 
 export function logRoutes(deps: Pick<WebDeps, "sql" | "logs" | "bus" | "clock">, ended: AbortSignal): Hono<Env> {
   const routes = new Hono<Env>();
-  // Everybody who has a log open asks the same whenever it grew.
+  // Everybody who has a log open asks the same question whenever the log has grown.
   const logIds = new SharedAnswers<LogId | undefined>(deps.bus, deps.clock, "build:", ended);
   const lines = new SharedAnswers<Lines>(deps.bus, deps.clock, "log:", ended);
   const messages = new SharedAnswers<LinesMessage>(deps.bus, deps.clock, "log:", ended);
@@ -76,14 +77,14 @@ export function logRoutes(deps: Pick<WebDeps, "sql" | "logs" | "bus" | "clock">,
   return routes;
 }
 
-/** A step's log, or that of a group of tests, which is addressed as one. */
+/** The log of a step, or of a group of tests, which has an address like a step's. */
 async function logOf(sql: Sql, build: number, step: string, attempt: number | null): Promise<LogId | undefined> {
   const group = groupOf(step);
   if (group === undefined) return logOfStep(sql, build, step, attempt);
   return (await groupFacts(sql, build, group, undefined))?.log;
 }
 
-/** One `bytes=A-B`, `bytes=A-` or `bytes=-N`; undefined: none, or one that we answer with the whole. */
+/** The range of a header `bytes=A-B`, `bytes=A-` or `bytes=-N`. Undefined: the whole log is sent. */
 function rangeOf(header: string | undefined, length: number): { from: number; to: number | undefined } | undefined {
   const [, first = "", last = ""] = /^bytes=(\d{0,15})-(\d{0,15})$/.exec(header?.trim() ?? "") ?? [];
   if (first === "" && last === "") return undefined;
@@ -98,7 +99,7 @@ async function raw(c: Ctx, deps: Pick<WebDeps, "logs">, id: LogId, ended: AbortS
   const follow = c.req.query("follow") === "1" && range?.to === undefined;
   const headers: Record<string, string> = {
     "Content-Type": "text/plain; charset=utf-8",
-    // Nothing that a command writes may run as a page of ours.
+    // Output of a command must not run as a page of ours.
     "Content-Security-Policy": "sandbox; default-src 'none'; frame-ancestors 'none'",
     "Accept-Ranges": "bytes",
     "Cache-Control": over && !follow ? "private, max-age=3600" : "no-cache",
@@ -121,7 +122,7 @@ async function raw(c: Ctx, deps: Pick<WebDeps, "logs">, id: LogId, ended: AbortS
   return new Response(streamOf(deps.logs.read(id, from, to)), { status: range ? 206 : 200, headers });
 }
 
-/** Pulled by the reader: a slow one holds one piece and delays nobody. */
+/** A stream that its reader pulls: a slow reader holds one piece and delays nobody. */
 function streamOf(parts: AsyncIterable<Buffer>): ReadableStream<Uint8Array> {
   const iterator = parts[Symbol.asyncIterator]();
   return new ReadableStream<Uint8Array>(

@@ -1,9 +1,13 @@
 /**
- * Logging in and out, in a browser: by the operator token or an API token, pasted; or at the farm's login provider (people/openid.ts).
+ * Logging in and out in a browser: with the operator token or an API token, pasted, or at the farm's login provider
+ * (people/openid.ts).
  *
- *   GET /login    POST /login   token           POST /logout
- *   GET /login/openid           to the provider, and GET /login/callback from there
- *   GET /logout/openid          to where one logs out at the provider, if it has that
+ *   GET  /login             the form
+ *   POST /login             token
+ *   POST /logout
+ *   GET  /login/openid      leads to the provider
+ *   GET  /login/callback    the provider leads back here
+ *   GET  /logout/openid     leads to the provider's page for logging out, if it has one
  */
 import { Hono } from "hono";
 import { getCookie } from "hono/cookie";
@@ -18,7 +22,7 @@ import type { Identities } from "./identity.ts";
 import type { Operator } from "./operator.ts";
 
 const TOKEN_LIMIT = 1000;
-/** What a browser keeps between going to the provider and coming back. */
+/** The cookie that a browser keeps between going to the provider and coming back. */
 const COOKIE = "barnraiser_openid";
 
 export interface LoginDeps {
@@ -66,7 +70,7 @@ export function loginRoutes({ people, openid, operator, identities, wrong, log, 
   });
 
   routes.post("/logout", async (c) => {
-    // Another site could only make a nuisance of itself.
+    // Another site could do no harm by this, but it would be a nuisance.
     if (!ownOrigin(c)) return page(c, 403, "/", "Log out on the farm's own page.");
     const stillIn = (await identities.signOut(c)) && (await openid.logoutUrl()) !== undefined;
     return c.redirect(stillIn ? "/login?out" : "/", 303);

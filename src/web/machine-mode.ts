@@ -1,16 +1,19 @@
-/** The one word for what a machine is doing, for every page. */
+/** The one word for what a machine is doing, the same on every page. */
 import type { MachineMode } from "../ui/data.ts";
 
 export interface MachineStanding {
   readonly open: boolean;
-  /** It holds a lease. */
+  /** Whether it holds a lease. */
   readonly busy: boolean;
-  /** By itself or with whatever it belongs to (store/drain.ts). */
+  /** Whether it is drained: by itself, or with its host type, coordinator or farm (store/drain.ts). */
   readonly drained: boolean;
   readonly setAside: boolean;
 }
 
-/** What it ends counts before what keeps it from more; whoever said so before what the farm found. */
+/**
+ * The mode of a machine. A lease counts most; then a drain, which a person ordered; then being set aside, which the
+ * farm decided.
+ */
 export function modeOf({ open, busy, drained, setAside }: MachineStanding): MachineMode {
   if (open && busy) return "busy";
   if (drained) return "drained";

@@ -1,4 +1,7 @@
-/** `/me`: who somebody is, and the tokens of their programs. A new token is shown by the answer to the form that made it, and never again. */
+/**
+ * `/me`: the person who is logged in, and the tokens of their programs. The answer to the form shows a new token once,
+ * and nothing else does.
+ */
 import { Hono } from "hono";
 import type { Clock } from "../farm/clock.ts";
 import { FarmError } from "../farm/errors.ts";
@@ -21,7 +24,10 @@ export interface MeRoutesDeps {
   readonly identities: Identities;
   readonly clock: Clock;
   readonly config: WebDeps["config"];
-  /** HOST:PORT of the TLS port, the port of plain HTTP on loopback, and the ssh gateway's, if there is one. */
+  /**
+   * The HOST:PORT of the TLS port. `httpPort` is the port of plain HTTP on loopback, `sshPort` that of the ssh gateway,
+   * if there is one.
+   */
   readonly dialAddress: () => string;
   readonly httpPort: () => number;
   readonly sshPort: () => number | undefined;
@@ -85,7 +91,7 @@ export function meRoutes(deps: MeRoutesDeps): Hono<Env> {
   return routes;
 }
 
-/** For how long a token is wanted. */
+/** How long a token is to be valid, from the number of days in a form. */
 export function daysOf(text: string): Ms {
   const days = text === "" ? TOKEN_KEPT / DAY : Number(text);
   if (Number.isInteger(days) && days >= 1) return ms(days * DAY);
@@ -95,7 +101,10 @@ export function daysOf(text: string): Ms {
   );
 }
 
-/** What the original command of whoever has this new token needs to be told. A tunnel ends at the coordinator's own ports, whatever the browser's port. */
+/**
+ * The settings with which the original command uses a new token. They name the coordinator's own ports, at which a
+ * tunnel ends, not the port that the browser uses.
+ */
 export function setupOf(
   c: Ctx,
   deps: Pick<MeRoutesDeps, "config" | "dialAddress" | "httpPort" | "sshPort">,

@@ -2,11 +2,12 @@
  * The metadata server that the original gomote command takes its token from (people/original-client.ts).
  *
  *   GET /computeMetadata/v1/project/project-id
- *   GET /computeMetadata/v1/instance/service-accounts/default/identity   the token that came as the password, if it is good
+ *   GET /computeMetadata/v1/instance/service-accounts/default/identity
+ *                                              the token that was sent as the password, if it is valid
  *
- * No token can be guessed, and everybody may come by one address, through a tunnel: so nobody is kept waiting for what others got wrong.
- * It answers with nothing that the request did not bring, so it gives nothing away; and only to programs: a browser does not send
- * `Metadata-Flavor`. Nothing else of such a server is here, and its paths are 404.
+ * There is no rate limit: no token can be guessed, and everybody may come from one address, through a tunnel. The
+ * answer holds nothing that the request did not bring, so it gives nothing away. Only programs are answered: a browser
+ * does not send `Metadata-Flavor`. All other paths of such a server are 404.
  */
 import { Hono } from "hono";
 import { METADATA_PROJECT } from "../people/original-client.ts";

@@ -1,6 +1,8 @@
 /**
- * `/metrics`: what the farm is like now (from the database, so that a gauge of something that is gone says 0, not its last value), and what this
- * coordinator has done since it started (counted from builds that ended, at each scrape).
+ * `/metrics`: the farm as it is now, and what this coordinator has done since it started.
+ *
+ * The present is read from the database, so a gauge of something that is gone says 0 and not its last value. The past
+ * is counted from builds that ended, at each scrape.
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import type { CoordinatorId, EpochMs } from "../farm/ids.ts";
@@ -82,7 +84,7 @@ export class Metrics {
     return this.#registry.contentType;
   }
 
-  /** Scrapes that come together share one answer: nothing is counted twice. */
+  /** The metrics as text. Scrapes at the same time share one answer, so nothing is counted twice. */
   text(now: EpochMs): Promise<string> {
     this.#scrape ??= this.#read(now).finally(() => {
       this.#scrape = undefined;

@@ -1,4 +1,6 @@
-/** Machines and host types as an operator names them. A name that nothing has is refused with the one that was probably meant. */
+/**
+ * Machines and host types as an operator names them. An unknown name is refused with the name that was probably meant.
+ */
 import { didYouMean } from "../farm/did-you-mean.ts";
 import { FarmError } from "../farm/errors.ts";
 import type { DrainTarget } from "../store/drain.ts";
@@ -6,7 +8,7 @@ import { allNames, isHostType, machinesCalled } from "../store/names.ts";
 import type { Sql } from "../store/sql.ts";
 import { positive } from "./http.ts";
 
-/** A machine by number (as pages have it) or by name (as people say it). */
+/** The id of a machine, from its number (on pages) or its name (on the command line). */
 export async function machineOf(sql: Sql, text: string): Promise<number> {
   const machines = await machinesCalled(sql, text);
   const [first, second] = machines;
@@ -26,7 +28,7 @@ export async function hostTypeOf(sql: Sql, text: string): Promise<string> {
   return refuse(sql, "host type", text, machine !== undefined);
 }
 
-/** A host type, or else a machine. */
+/** The host type of this name, or else the machine. */
 export async function namedTarget(sql: Sql, text: string): Promise<DrainTarget> {
   const [hostType, [machine]] = await Promise.all([isHostType(sql, text), machinesCalled(sql, text)]);
   if (hostType && machine) {
@@ -40,7 +42,10 @@ export async function namedTarget(sql: Sql, text: string): Promise<DrainTarget> 
   return { kind: "machine", id: await machineOf(sql, text) };
 }
 
-/** `other`: it is the name of something else that may be meant by a name. */
+/**
+ * Throws `not-found` with the name that was probably meant. `other`: the name is that of a host type, where a machine
+ * is wanted, or of a machine.
+ */
 async function refuse(
   sql: Sql,
   what: "machine" | "host type" | "machine or host type",

@@ -1,8 +1,9 @@
 /**
- * The operator: whoever holds the operator token of the farm.
+ * The operator: the holder of the farm's operator token.
  *
- * A browser shows it once, at /login, and gets a cookie: an expiry and its HMAC under a key made from the token. So nothing is stored,
- * every coordinator of the farm accepts it, and a new token ends every login. A program sends the token itself as a bearer.
+ * A browser shows the token once, at /login, and gets a cookie: an expiry and its HMAC under a key made from the token.
+ * So nothing is stored, every coordinator of the farm accepts the cookie, and a new token ends every login. A program
+ * sends the token itself as a bearer.
  */
 import { createHash, createHmac, timingSafeEqual } from "node:crypto";
 import { getCookie } from "hono/cookie";

@@ -1,8 +1,9 @@
 /**
- * Requests that another coordinator has to answer, since the machine of an instance is connected to it. What a browser sent is sent there
- * as it is, cookie and origin included, and what comes back is passed on; that one decides by itself who asks and whether they may.
+ * Requests that another coordinator has to answer, because the machine of an instance is connected to it. The browser's
+ * request is sent there as it is, with its cookie and origin, and the answer is passed on. The other coordinator itself
+ * decides who asks and whether they may.
  *
- * A request is passed on once: one that was, and whose machine is not there either, is answered so that it is tried again.
+ * A request is passed on once. If the machine is not connected there either, the answer tells the browser to try again.
  */
 import { request as ask, type IncomingMessage } from "node:http";
 import { Readable } from "node:stream";
@@ -13,9 +14,9 @@ import type { CoordinatorId } from "../farm/ids.ts";
 import type { Lending } from "./deps.ts";
 import type { Ctx } from "./http.ts";
 
-/** Says that it was passed on. */
+/** The header that marks a request as passed on. */
 export const PASSED_ON = "barnraiser-passed-on";
-/** Of this one connection, not of what is asked. */
+/** Headers about one connection. They are not passed on. */
 const HOP: ReadonlySet<string> = new Set(["connection", "keep-alive", "transfer-encoding", "upgrade"]);
 
 export async function passOn(c: Ctx, { peers }: Pick<Lending, "peers">, coordinator: CoordinatorId): Promise<Response> {

@@ -1,4 +1,7 @@
-/** Everything on the pages that is about people: logging in, letting programs in, `/me`, `/people`, and what the original gomote command asks for. */
+/**
+ * All pages and routes about people: logging in, letting programs in, `/me`, `/people`, and the metadata server for the
+ * original gomote command.
+ */
 import { Hono } from "hono";
 import { Devices } from "../people/devices.ts";
 import type { Pages } from "./answering.ts";

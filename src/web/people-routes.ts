@@ -1,10 +1,16 @@
 /**
- * What operators do about people and their tokens, on pages and by the command line (coordinator/people-control.ts), which asks for JSON.
+ * What operators do about people and their tokens, on pages and by the command line (coordinator/people-control.ts),
+ * which asks for JSON.
  *
- *   GET  /people                 everybody              POST /people         email, roles
- *   GET  /people/ID              one of them            POST /people/roles   email, roles     POST /people/remove   email
- *   GET  /people/tokens?email=   somebody's tokens      POST /people/token   email, name, expires
- *   POST /tokens/ID/revoke                              POST /people/ID/token   name, days: answered with their page, which shows it once
+ *   GET  /people                 everybody
+ *   POST /people                 email, roles
+ *   POST /people/roles           email, roles
+ *   POST /people/remove          email
+ *   GET  /people/ID              one person
+ *   GET  /people/tokens?email=   the tokens of a person
+ *   POST /people/token           email, name, expires
+ *   POST /people/ID/token        name, days: the answer is the person's page, which shows the token once
+ *   POST /tokens/ID/revoke
  */
 import { Hono } from "hono";
 import { FarmError } from "../farm/errors.ts";
@@ -28,7 +34,7 @@ export type PeopleRoutesDeps = Pick<
 
 interface Done {
   readonly message: string;
-  /** Where a browser goes. */
+  /** Where the browser goes next. */
   readonly to: string;
 }
 
@@ -51,14 +57,14 @@ export function peopleRoutes(deps: PeopleRoutesDeps, pages: Pages): Hono<Env> {
     const self = who.kind === "person" ? who.person.id : null;
     const data = await pages.load(personData(sql, id, self, made, clock.now()));
     if (!data) throw new FarmError("not-found", `There is no user ${JSON.stringify(id)} any more.`);
-    // A token that is shown once stays in sight, whatever happens meanwhile.
+    // A page that shows a new token is never loaded again: the token would be gone.
     const topics = made === null ? [`person:${id}`, "gomote:"] : [];
     return pages.answer(c, 200, data.email, { name: "person", data }, topics, OWN);
   };
 
   routes.get("/people", async (c) => {
     await operatorReads(identities, c);
-    // The command line's list. Pages are asked for by their address.
+    // The list for the command line. A page's own JSON is asked for with ?format=json.
     if (wantsJson(c) && c.req.query("format") !== "json") return json(c, 200, { people: await people.list() }, OWN);
     const filter = (c.req.query("q") ?? "").trim().slice(0, 200);
     const page = positive(c.req.query("page")) ?? 1;
@@ -129,7 +135,7 @@ export function peopleRoutes(deps: PeopleRoutesDeps, pages: Pages): Hono<Env> {
   return routes;
 }
 
-/** Ticked one by one on a page, or listed in one word. */
+/** The roles of a form: ticked one by one on a page, or listed in one word by the command line. */
 async function rolesOf(c: Ctx): Promise<readonly Role[]> {
   return readRoles((await valuesOf(c, "roles")).join(","));
 }

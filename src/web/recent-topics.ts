@@ -1,9 +1,10 @@
 /**
- * What was published a moment ago, so that nothing is missed between the making of a page and its first `/events`.
+ * What was published in the last moments, so that a page misses nothing between its making and its first `/events`.
  *
- * A page says when it was asked for. What was published since then, or may have been, is told to it at once when it begins to listen. Remembered is
- * each topic's last time, for KEPT and MOST topics at most; of what is forgotten only the time is known, and whoever asks from before it hears of
- * all its topics. Coordinators may answer for one another, so times are wall times, and SKEW is what their clocks may differ by.
+ * A page says when it was asked for. When it begins to listen, it is told all its topics that were, or may have been,
+ * published since then. Each topic's last time is remembered, for KEPT and for at most MOST topics. Of forgotten topics
+ * only the latest time is known: a page from before that time is told all its topics. Coordinators may answer for one
+ * another, so times are wall times, and SKEW is the largest difference between their clocks that is allowed for.
  */
 import type { Clock } from "../farm/clock.ts";
 import type { Bus } from "../farm/deps.ts";
@@ -15,9 +16,9 @@ const SKEW = seconds(1);
 
 export class RecentTopics {
   readonly #clock: Clock;
-  /** When each was published last, the oldest first. */
+  /** Topic -> when it was published last, the oldest first. */
   readonly #at = new Map<string, EpochMs>();
-  /** Nothing is known of what was published until then. */
+  /** Nothing is known of publications before this instant. */
   #unknownUntil: EpochMs;
 
   constructor(bus: Bus, clock: Clock, signal: AbortSignal) {
@@ -26,7 +27,10 @@ export class RecentTopics {
     bus.subscribe("", (topic) => this.#note(topic), signal);
   }
 
-  /** Of `topics`, those that were published at `since` or later, as far as that is known. One ending in `:` stands for all of its kind. */
+  /**
+   * Those of `topics` that were, or may have been, published at `since` or later. A topic that ends in `:` stands for
+   * all of its kind.
+   */
   since(topics: readonly string[], since: EpochMs): readonly string[] {
     const from = plus(since, ms(-SKEW));
     if (from <= this.#unknownUntil) return topics;

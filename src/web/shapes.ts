@@ -1,4 +1,4 @@
-/** What upstream serves as plain JSON or text keeps its shape here, for scripts that people already have. */
+/** The JSON and text that upstream serves, in the same shape, for scripts that people already have. */
 
 import type { ConnectedRow, HostTypeRow } from "../store/pages-pools.ts";
 import type { Check, Level } from "../ui/data.ts";
@@ -16,7 +16,10 @@ export function checkOf(result: CheckResult): Check {
 
 const WORDS: Readonly<Record<CheckLine["level"], string>> = { info: "Info", warn: "Warn", error: "Error" };
 
-/** `/status/ID`: `ok`, or who checks and one `Level: text` line each; 500 when any is an error. */
+/**
+ * The text of `/status/ID`: `ok`, or the checker's title and one line `Level: text` for each finding. The status is 500
+ * when any is an error.
+ */
 export function checkText(check: CheckResult): { status: 200 | 500; body: string } {
   if (check.lines.length === 0) return { status: 200, body: "ok\n" };
   const head = [`# ${check.id}: ${check.title}`, ...(check.notes ? [`# ${check.notes}`] : [])];
@@ -34,7 +37,10 @@ export interface ActiveBuild {
   readonly otherHash: string | null;
 }
 
-/** `/status/post-submit-active.json`. `commit` is of the repository that is built, `goCommit` the one that it is tested with, if any. */
+/**
+ * The data of `/status/post-submit-active.json`. `commit` is the commit that is built, `goCommit` the other commit of a
+ * pair.
+ */
 export function activeJson(builds: readonly ActiveBuild[], origin: string): unknown {
   if (builds.length === 0) return null;
   return builds.map(({ id, builder, hash, otherHash }) => ({
@@ -45,7 +51,7 @@ export function activeJson(builds: readonly ActiveBuild[], origin: string): unkn
   }));
 }
 
-/** `/status/reverse.json`. Machines of the same name overwrite each other, as they always did. */
+/** The data of `/status/reverse.json`. Machines of the same name overwrite each other, as they do upstream. */
 export function reverseJson(
   types: readonly HostTypeRow[],
   sessions: readonly ConnectedRow[],

@@ -1,10 +1,10 @@
 /**
  * Questions that many people ask at the same moment, answered once.
  *
- * Everybody who has a log open asks for its end whenever it grew. The answer is made for whoever asks first and given to all who ask
- * before the next change: when an answer's topic is published it is dropped, so nobody who asks after the word is told less
- * than what the word was about. HOLD bounds how old an answer can get if a word was lost, and how long its memory is held; KEPT bounds
- * how many there are.
+ * Everybody who has a log open asks for its end whenever the log has grown. The first question makes the answer; all
+ * who ask before the next change get the same one. An answer is dropped when its topic is published, so nobody who asks
+ * after a change gets an answer from before it. HOLD limits how old an answer can get if a notice was lost, and how
+ * long it stays in memory. KEPT limits how many there are.
  */
 
 import type { Clock } from "../farm/clock.ts";
@@ -22,17 +22,17 @@ interface Shared<T> {
 export class SharedAnswers<T> {
   readonly #clock: Clock;
   readonly #signal: AbortSignal;
-  /** The oldest first. */
+  /** Topic and question -> answer, the oldest first. */
   readonly #answers = new Map<string, Shared<T>>();
 
-  /** For topics that begin with `prefix`, until `signal` aborts. */
+  /** Shares answers about topics that begin with `prefix`, until `signal` aborts. */
   constructor(bus: Bus, clock: Clock, prefix: string, signal: AbortSignal) {
     this.#clock = clock;
     this.#signal = signal;
     bus.subscribe(prefix, (topic) => this.#changed(topic, prefix), signal);
   }
 
-  /** What `make` gives, or gave for the same `question` since the last word on `topic`. */
+  /** The answer of `make`, or the one that the same `question` got since `topic` was last published. */
   get(topic: string, question: string, make: () => Promise<T>): Promise<T> {
     const key = `${topic}\n${question}`;
     const known = this.#answers.get(key);

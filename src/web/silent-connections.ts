@@ -1,8 +1,9 @@
 /**
- * Connections that have not said yet what they want. They cost us memory and whoever opens them nothing, so they have a time
- * limit and a cap: late ones are told so, and over the cap the one that has been silent longest is dropped.
+ * Connections that have not yet said what they want. They cost us memory, and cost nothing to those who open them. So
+ * they have a time limit and a cap: late ones are told so, and over the cap the one that has been silent longest is
+ * dropped.
  *
- * One timer for all, since with one limit the oldest is always the next.
+ * There is one timer for all: with one limit, the oldest connection is always the next to time out.
  */
 import type { Socket } from "node:net";
 import type { Clock } from "../farm/clock.ts";
@@ -18,13 +19,13 @@ export interface SilentOptions {
 interface Entry {
   readonly socket: Socket;
   readonly since: number;
-  /** Stops listening to the socket. */
+  /** Removes the caller's listeners from the socket. */
   readonly forget: () => void;
 }
 
 export class SilentConnections implements AsyncDisposable {
   readonly #options: SilentOptions;
-  /** Oldest first. */
+  /** The connections that are watched, the oldest first. */
   readonly #entries = new Set<Entry>();
   readonly #stop = new AbortController();
   #sweeping: Promise<void> | undefined;
@@ -37,7 +38,7 @@ export class SilentConnections implements AsyncDisposable {
     return this.#entries.size;
   }
 
-  /** Watches `socket` until the function that is returned is called, which also calls `forget`, as does the end of its time. */
+  /** Watches `socket` until the returned function is called, or its time is over. Both call `forget`. */
   add(socket: Socket, forget: () => void): () => void {
     const entry: Entry = { socket, since: this.#options.clock.monotonic(), forget };
     this.#entries.add(entry);

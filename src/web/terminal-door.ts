@@ -1,15 +1,18 @@
 /**
- * Where a browser's terminal knocks: WebSocket at `/gomotes/NAME/shell` (wire/gomote/terminal-message.ts), on the ports of the pages.
+ * The door for browsers' terminals: WebSocket at `/gomotes/NAME/shell` (wire/gomote/terminal-message.ts), on the ports
+ * of the pages.
  *
- * Let in is a page of ours (`Origin` is the host that was asked) in which the borrower of the instance is signed in: by the cookie, as for every
- * button; nothing secret is in an address. A bearer does not count here, since no browser sends one. All others are answered
- * in plain HTTP, with the reason. What arrives for a machine that is connected to another coordinator is carried there as it is.
+ * Only a page of ours (`Origin` is the host of the request) in which the borrower of the instance is signed in is let
+ * in: by the cookie, as for every button, so that no address holds a secret. A bearer does not count here, since no
+ * browser sends one. All others are answered in plain HTTP, with the reason. A connection for a machine that is
+ * connected to another coordinator is carried there as it is.
  *
- * A shell ends when the browser that opened it is not signed in any more: somebody signed out there, or the token that they had shown is good no
- * more. It is looked at when something about the person is published, and every LOOK_EVERY.
+ * A shell ends when the browser that opened it is no longer signed in: the person signed out, or the token that they
+ * had shown has expired or was revoked. This is checked when something about the person is published, and every
+ * LOOK_EVERY.
  *
- * A browser that says nothing for SAID_LIMIT after it was let in is hung up on. Nothing is buffered without bounds: towards the browser there is
- * the window of the terminal, towards the machine the browser's own connection is held.
+ * A browser that sends nothing for SAID_LIMIT after it was let in is hung up on. All buffers are bounded: towards the
+ * browser by the window of the terminal, towards the machine by pausing the browser's connection.
  */
 import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
@@ -33,7 +36,7 @@ const PING_EVERY: Ms = seconds(20);
 const LOOK_EVERY: Ms = minutes(1);
 const SIGNED_OUT = "You are not signed in any more: log in again.";
 const PATH = /^\/gomotes\/([^/?]+)\/shell$/;
-/** With the borrower's address, for their sake. */
+/** How many characters of an address a refusal quotes. A whole refusal has at most four times as many. */
 const REASON_LIMIT = 120;
 
 export interface TerminalDoorDeps {
@@ -43,7 +46,7 @@ export interface TerminalDoorDeps {
   readonly instances: Pick<Instances, "held">;
   readonly terminals: Pick<Terminals, "open" | "find" | "show">;
   readonly peers: Pick<Peers, "connect">;
-  /** Who is signed in in the browser that sent these headers. */
+  /** The person who is signed in in the browser that sent this request. */
   readonly signedIn: (request: IncomingMessage) => Promise<Person | undefined>;
 }
 
@@ -56,7 +59,7 @@ export class TerminalDoor implements Disposable {
     this.#deps = deps;
   }
 
-  /** Whether a request to upgrade is for here. */
+  /** Whether a request to upgrade is for a shell. */
   isFor(request: Pick<IncomingMessage, "url">): boolean {
     return PATH.test(pathOf(request));
   }
@@ -177,7 +180,7 @@ export class TerminalDoor implements Disposable {
     ]);
   }
 
-  /** A browser that is gone without a word is noticed within two of these. */
+  /** Asks the browser whether it is there. One that is gone without a word is noticed within two rounds. */
   async #askForLife(browser: WebSocket, left: AbortSignal): Promise<void> {
     let lives = true;
     browser.on("pong", () => {
@@ -214,7 +217,7 @@ export class TerminalDoor implements Disposable {
   }
 }
 
-/** What is typed faster than the machine takes it stays in the browser. */
+/** Pauses the browser's connection while the machine does not take what is typed. */
 function hold(browser: WebSocket, terminal: Terminal): void {
   browser.pause();
   void terminal.drained().then(() => browser.resume());
@@ -224,7 +227,7 @@ function pathOf({ url = "" }: Pick<IncomingMessage, "url">): string {
   return url.split("?", 1)[0] ?? "";
 }
 
-/** Throws FarmError `bad-request`. */
+/** The name of the instance in the address. Throws FarmError `bad-request`. */
 function instanceOf(path: string): string {
   const [, name = ""] = PATH.exec(path) ?? [];
   try {

@@ -1,12 +1,12 @@
-/** What goes before a build, counted, and why nobody can say when it begins. */
+/** What stands before a build in the queue, counted, and why nobody can say when the build begins. */
 import type { Queued } from "../store/queue-line.ts";
 import type { Ahead, Wait } from "../ui/data.ts";
 import { nobodyServes } from "../ui/parts.tsx";
 
-/** Builds ahead that are named. */
+/** How many builds ahead are named. */
 const NAMED = 3;
 
-/** What stands before place `place` (0: the first) of `line`, for whoever stands there. */
+/** What stands before place `place` (0: the first) of `line`. */
 export function aheadOf(line: readonly Queued[], place: number, starving: (lease: Queued) => boolean): Ahead {
   const own = line[place]?.repo;
   const before = line.slice(0, place);
@@ -29,9 +29,9 @@ export function aheadOf(line: readonly Queued[], place: number, starving: (lease
 export interface Doubts extends Pick<Wait, "known" | "aside" | "resting"> {
   readonly drained: boolean;
   readonly machines: number;
-  /** People have some of them to themselves. */
+  /** Whether people have borrowed some of the machines. */
   readonly lent: boolean;
-  /** Builders that never gave a verdict, of what runs and of what stands before. */
+  /** The builders, of running builds and of those ahead, that have never ended with a verdict. */
   readonly untried: readonly string[];
 }
 

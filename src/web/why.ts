@@ -2,7 +2,7 @@
 import { parted, plain } from "../ui/ansi.ts";
 import type { WhyLine } from "../ui/pages/build-data.ts";
 
-/** Looked at, from the end. */
+/** How many lines are looked at, from the end of the log. */
 export const LOOKED_AT = 400;
 const LAST = 10;
 const MARKED = 6;
@@ -11,7 +11,7 @@ const SAYS_WHY =
   /\b(error|errors|fatal|panic|panicked|assert(?:ion)?|exception|traceback|undefined reference|segmentation fault|expected|not found|denied|cannot|killed|timed? ?out)\b|^\s*(?:---\s*)?fail(?:ed|ure)?\b|\bfail(?:ed|ure)\b|✕|✗/i;
 const SAYS_NOTHING = /\b(?:0|no) (?:errors?|failures?|failed)\b|\bwithout errors?\b/i;
 
-/** The last lines, and before them up to six earlier ones that look like an error; `first` is the number of `lines[0]`. */
+/** The last lines, after up to six earlier ones that look like an error. `first` is the number of `lines[0]`. */
 export function whyLines(lines: readonly string[], first: number): WhyLine[] {
   const all: WhyLine[] = [];
   for (const [i, line] of lines.entries()) {

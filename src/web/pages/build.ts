@@ -37,10 +37,10 @@ import { type Story, storyOf } from "./since.ts";
 import { failedNames, type TestsAsked, testsData, withSince } from "./tests.ts";
 
 const EARLIER = 30;
-/** Commits looked through for them. */
+/** How many commits are looked through for earlier builds of the builder. */
 const HISTORY = 200;
 const TAIL = 100;
-/** Lines of a page for whoever reads without script from line `from` on. */
+/** How many lines a page without script shows, from line `from` on. */
 const LINES = 1000;
 
 export interface BuildDeps {
@@ -48,11 +48,11 @@ export interface BuildDeps {
   readonly config: FarmConfig;
   readonly logs: LogReader;
   readonly merged: WebDeps["merged"];
-  /** Who looks. */
+  /** The visitor of the page. */
   readonly who: Visitor;
 }
 
-/** undefined: no such build, attempt or step. */
+/** The data of a build's page. Undefined: there is no such build, attempt or step. */
 export async function buildData(
   deps: BuildDeps,
   id: number,
@@ -139,7 +139,7 @@ export async function buildData(
   return { data, topics };
 }
 
-/** The tests of a build, and when it and those that failed broke. */
+/** The tests of a build, and since when the build and its failed tests are red. */
 async function testsAndStory(
   deps: BuildDeps,
   facts: BuildFacts,
@@ -152,7 +152,7 @@ async function testsAndStory(
   return { tests: tests && withSince(tests, story.tests), story };
 }
 
-/** null: no step of it failed. */
+/** How to reproduce the failure of a build. Null: none of its steps failed. */
 async function reproduceData(
   { sql, config }: BuildDeps,
   facts: BuildFacts,
@@ -185,19 +185,19 @@ async function groupStep(sql: Sql, build: number, name: string, test: number | u
   return { number: -1, name, logId, status, outcome: null, startedAt, endedAt, logDroppedAt, group };
 }
 
-/** Of a build that its tests made fail: the group in which the first of them failed first. */
+/** The group to show of a build that failed by its tests: the one in which the first failed test failed first. */
 async function failedGroup(sql: Sql, facts: BuildFacts, tests: TestsData | null): Promise<Shown | undefined> {
   const [first] = tests?.failures ?? [];
   if (facts.outcome !== "failure" || !first || first.group === null) return undefined;
   return groupStep(sql, facts.id, groupName(first.group), first.number);
 }
 
-/** A step as it stands until there is an attempt that has it: the page is laid out before anything happens. */
+/** A step that no attempt has begun. The page shows all steps before anything happens. */
 function notBegun(name: string, number: number): StepFacts {
   return { number, name, logId: null, logDroppedAt: null, status: null, outcome: null, startedAt: null, endedAt: null };
 }
 
-/** The failing step, else the running one, else the last that wrote anything. */
+/** The step to show: the failing one, else the running one, else the last that wrote anything. */
 function chosen(steps: readonly StepFacts[]): StepFacts | undefined {
   const started = steps.filter((step) => step.logId !== null);
   return (
@@ -258,7 +258,7 @@ async function whyData(deps: BuildDeps, build: BuildLine, steps: readonly StepFa
   return why.length === 0 ? null : { step: failed.name, lines: why };
 }
 
-/** ` with go 1f2e3d4c`, of a pair. */
+/** The text of a pair's other commit, ` with go 1f2e3d4c`. */
 function withText(row: NeighbourRow): string {
   const other = otherOf(row);
   return other === null ? "" : ` with ${other.repo} ${other.hash.slice(0, 8)}`;

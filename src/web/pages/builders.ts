@@ -47,7 +47,7 @@ export async function buildersData(sql: Sql, config: FarmConfig): Promise<Builde
   };
 }
 
-/** What it builds without being asked, in words; the policy decides as it does when commits are found. */
+/** What a builder builds without being asked, in words. The policy decides, as it does when commits are found. */
 function reposOf(config: FarmConfig, builder: BuilderConfig): string {
   const builds = config.repos.flatMap((repo) => {
     const built = repo.branches.filter((branch) => buildsPostSubmit(config, builder, repo.name, sample(branch)));
@@ -60,12 +60,15 @@ function reposOf(config: FarmConfig, builder: BuilderConfig): string {
   return same ? (first?.where ?? "") : builds.map((one) => `${one.repo}: ${one.where}`).join("; ");
 }
 
-/** A branch that a glob stands for, to ask the policy about; `HEAD` is mostly called so. */
+/** An example of a branch that a glob matches, to ask the policy about; for `HEAD` it is `main`. */
 function sample(branch: string): string {
   return branch === "HEAD" ? "main" : branch.replaceAll("*", "1");
 }
 
-/** What upstream's `/builders?mode=json` has of each: the exported fields, capitalised. Policies and environment are not among them. */
+/**
+ * The fields that upstream's `/builders?mode=json` has of each builder: the exported ones, capitalised. Policies and
+ * environments are not among them.
+ */
 export function buildersJson(config: FarmConfig): unknown {
   return {
     Builders: Object.fromEntries(config.builders.map((builder) => [builder.name, exportedBuilder(builder)])),

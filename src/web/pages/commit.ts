@@ -59,7 +59,7 @@ export async function commitData(
   };
 }
 
-/** A builder may have been red before, by other tests. */
+/** What a commit broke on a builder. The builder may have been red before, by other tests. */
 function brokeOf(
   turned: readonly Turned[],
   tests: readonly { readonly builder: string; readonly test: string }[],
@@ -72,7 +72,7 @@ function brokeOf(
   }));
 }
 
-/** The build that a cell shows, with the last three lines of a failure, and whether a later one was called off. */
+/** The build that a cell shows, with the last three lines of a failure, and whether a later build was canceled. */
 export async function cellData(
   sql: Sql,
   config: FarmConfig,

@@ -1,26 +1,29 @@
-/** Data of `/gomotes/NAME/files`: what a folder holds, as the machine lists it. */
+/** Data of `/gomotes/NAME/files`: the entries of a folder, as the machine lists them. */
 import type { FileLine, GomoteFilesData } from "../../ui/pages/gomote-files.tsx";
 import { type LsEntry, lineTooLong, parseLsLine } from "../../wire/buildlet-api/ls-line.ts";
 
-/** Entries of one page. */
+/** How many entries one page shows. */
 const PAGE = 1000;
-/** A name is 255 characters on any system, and a mode, a size and a time stand beside it. */
+/**
+ * A line is at most this long. A name has at most 255 characters on any system, and a mode, a size and a time stand
+ * beside it.
+ */
 const LONGEST_LINE = 4096;
-/** Go's text of a mode, with which each line begins. */
+/** Each line begins with a mode as Go writes it. */
 const BEGINS = /^[-a-zA-Z?]+[-r][-w][-x][-r][-w][-x][-r][-w][-x]\t/;
 
 export interface FolderView {
   readonly instance: string;
-  /** Below the work folder; "": that itself. */
+  /** The folder, below the work folder; "" is the work folder itself. */
   readonly path: string;
-  /** Of names; "": all. */
+  /** A part of the names to show; "" shows all. */
   readonly filter: string;
   readonly page: number;
-  /** Its machine can send a file by itself. */
+  /** Whether the machine can send a single file. */
   readonly sendsFiles: boolean;
 }
 
-/** Undefined: it is a file. Of a folder of any size no more than a page is kept. */
+/** The entries to show. Undefined: the path is a file. Memory holds one page, however large the folder is. */
 export async function filesData(
   view: FolderView,
   listing: AsyncIterable<readonly string[]>,
@@ -43,8 +46,9 @@ export async function filesData(
 }
 
 /**
- * A name may hold line feeds: what begins with no mode belongs to the line before. Throws FarmError `machine-broken` for what is no name: whoever
- * had the machine may have left there what answers in its agent's place.
+ * The entries of a listing. A name may hold line feeds, so a line without a mode belongs to the line before. Throws
+ * FarmError `machine-broken` for anything that cannot be a name: a borrower may have left a program that answers in the
+ * agent's place.
  */
 async function* entriesOf(listing: AsyncIterable<readonly string[]>): AsyncGenerator<LsEntry> {
   let whole: string | undefined;

@@ -1,4 +1,4 @@
-/** Data of `/gomotes` and `/gomotes/NAME`, and what the page of a machine says of its borrowers. */
+/** Data of `/gomotes` and `/gomotes/NAME`, and what a machine's page says of its borrowers. */
 import type { FarmConfig, HostConfig } from "../../config/effective.ts";
 import { type EpochMs, machineId } from "../../farm/ids.ts";
 import { isLent, mayNotBorrow } from "../../farm/lending.ts";
@@ -22,7 +22,7 @@ import type { GomoteCommandData } from "../../ui/pages/gomote-command.tsx";
 import type { GomotesData, TypeLine } from "../../ui/pages/gomotes.tsx";
 import type { LentData } from "../../ui/pages/machine.tsx";
 
-/** So far a line is looked at for somebody's place in it. */
+/** How many places of a waiting line are read to find somebody's place. */
 const COUNTED = 2000;
 const COMMANDS = 200;
 const OF_MACHINE = 50;
@@ -52,7 +52,7 @@ export async function gomotesData(sql: Sql, config: FarmConfig, who: Visitor, no
   };
 }
 
-/** Instances that live, as lines of a table. */
+/** Living instances, as lines of a table. */
 export function liveLines(sql: Sql, live: readonly Instance[], now: EpochMs): Promise<InstanceLine[]> {
   return instanceLines(
     sql,
@@ -61,15 +61,16 @@ export function liveLines(sql: Sql, live: readonly Instance[], now: EpochMs): Pr
   );
 }
 
-/** Whose instances somebody sees beside their own. */
+/** Whose instances `who` sees beside their own. */
 function sightOf({ hosts }: Pick<FarmConfig, "hosts">, who: Visitor): "everybody" | "my machines" | null {
   if (isOperator(who)) return "everybody";
   return hosts.some((host) => isLent(host) && looksAfter(who, host)) ? "my machines" : null;
 }
 
 /**
- * Whether pages lead `who` to `/gomotes`: operators, whoever may borrow something or lends it, and, where machines are lent, whoever could become
- * a user by logging in at the farm's provider. Others would find nothing there that they may use.
+ * Whether pages lead `who` to `/gomotes`. They lead operators and all who may borrow or lend something. Where machines
+ * are lent, they also lead everybody who could become a user by logging in at the farm's provider. Others would find
+ * nothing there that they may use.
  */
 export function leadsToGomotes({ hosts, login }: Pick<FarmConfig, "hosts" | "login">, who: Visitor): boolean {
   if (who.kind === "nobody") return login !== null && hosts.some(isLent);
@@ -77,7 +78,10 @@ export function leadsToGomotes({ hosts, login }: Pick<FarmConfig, "hosts" | "log
   return who.kind === "person" && hosts.some((host) => mayNotBorrow(who.person, host) === undefined);
 }
 
-/** The instance that an address means: the one that lives under a name or the last that did, or the one of a number. */
+/**
+ * The instance that an address names: by its number, or by its name. An ended instance is found by name while no other
+ * has that name.
+ */
 export function instanceAt(sql: Sql, text: string): Promise<InstanceRow | undefined> {
   return /^[1-9]\d{0,14}$/.test(text) ? instanceNumbered(sql, Number(text)) : lastNamed(sql, text);
 }
@@ -99,7 +103,7 @@ export async function gomoteData(
   return { line, workingDir, hasShell: agent === "barnraiser", ...rights, commands, server };
 }
 
-/** A command of an instance with all its words. Undefined: there is none of this number. */
+/** A command of an instance, with all its words. Undefined: no command has this number. */
 export async function commandData(
   sql: Sql,
   instance: InstanceRow,
@@ -111,7 +115,7 @@ export async function commandData(
   return { line, words, cutFrom, href: instanceHref(lineOf(instance)) };
 }
 
-/** Who had a machine, and what they ran there, for whoever looks after it. */
+/** Who borrowed a machine, and what they ran there. For those who look after the machine. */
 export async function lentData(sql: Sql, machine: number, after: CommandPlace | null, now: EpochMs): Promise<LentData> {
   const id = machineId(machine);
   const [rows, commands] = await Promise.all([
@@ -121,7 +125,10 @@ export async function lentData(sql: Sql, machine: number, after: CommandPlace | 
   return { instances: await instanceLines(sql, rows, now), commands };
 }
 
-/** Where a page of commands begins: after `running-NUMBER`, or after `NUMBER`, which has ended. Null: at the beginning. */
+/**
+ * Where a page of commands begins: after the running command of `running-NUMBER`, or after the ended one of `NUMBER`.
+ * Null: at the beginning.
+ */
 export function placeAt(text: string | undefined): CommandPlace | null {
   const [, running, id] = /^(running-)?([1-9]\d{0,14})$/.exec(text ?? "") ?? [];
   return id === undefined ? null : { running: running !== undefined, id: Number(id) };

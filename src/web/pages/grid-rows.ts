@@ -1,9 +1,9 @@
 /**
  * Rows of the grid as HTML, kept by content.
  *
- * A row depends on its commit, its builds, the columns and, while something runs in it, on time in coarse steps. All that makes its key; the same
- * key gives the same string without making it again, for whoever asks. A short digest of the key is the row's version: a browser names the
- * versions it has and gets only the rows that differ.
+ * A row depends on its commit, its builds, the columns and, while something in it runs, on time in coarse steps. All of
+ * that makes the row's key, and a known key gives its string again for every reader. A short digest of the key is the
+ * row's version: a browser sends the versions that it has, and gets only the rows that differ.
  */
 import { createHash } from "node:crypto";
 import type { Status } from "../../farm/build.ts";
@@ -12,24 +12,27 @@ import type { OtherCommit } from "../../ui/data.ts";
 import { type Broke, type GridCell, type GridNow, nowHtml, rowHtml } from "../../ui/grid.ts";
 import { otherOf } from "../lines.ts";
 
-/** Rows kept: a grid of 200 commits for a handful of repositories and filters. */
+/** How many rows are kept: grids of 200 commits for a handful of repositories and filters. */
 const KEPT = 4000;
 
 export interface Column {
   readonly name: string;
   readonly known: boolean;
-  /** A builder that will never build this branch. */
+  /** Whether the builder will never build this branch. */
   readonly skipped: boolean;
 }
 
 export interface Row {
   readonly id: string;
-  /** Hash of its commit; "" for the row on top. */
+  /** The hash of its commit; "" for the row on top. */
   readonly commit: string;
   readonly version: string;
   readonly html: string;
   readonly cells: readonly (GridCell | undefined)[];
-  /** Of each cell the newest result that says something about the code, whatever was begun or canceled after it. */
+  /**
+   * For each cell, the newest result that says something about the code. Later builds that run or were canceled do not
+   * count.
+   */
   readonly settled: readonly (GridCell | undefined)[];
 }
 
@@ -47,7 +50,7 @@ const OUTCOMES: Readonly<Record<string, Status>> = {
 export class GridRows {
   readonly #kept = new Map<string, Row>();
 
-  /** `usualMs`: how long each builder usually takes, for the rings of running builds. */
+  /** The row of a commit. `usualMs` is how long each builder usually takes, for the rings of running builds. */
   row(
     repo: string,
     columns: readonly Column[],
@@ -85,7 +88,7 @@ export class GridRows {
     return made;
   }
 
-  /** The row on top: each builder's latest settled result, and how many commits in a row it has been so. */
+  /** The row on top: each builder's latest settled result, and for how many commits in a row it has been the same. */
   now(rows: readonly Row[], columns: readonly Column[], why: (builder: string) => string): Row {
     const states = columns.map(({ name }, column) => latest(rows, column, why(name)));
     const html = nowHtml(
@@ -102,7 +105,7 @@ interface CellBuild {
   readonly startedMs: number | undefined;
 }
 
-/** The builds of a commit by builder, newest first. */
+/** The builds of a commit, by builder, newest first. */
 function buildsOf(commit: GridCommitRow): Map<string, CellBuild[]> {
   const started = new Map(commit.running.split(" ").map((one) => one.split("@") as [string, string]));
   const builds = new Map<string, CellBuild[]>();
@@ -122,7 +125,10 @@ function buildsOf(commit: GridCommitRow): Map<string, CellBuild[]> {
   return builds;
 }
 
-/** The newest build that was neither canceled nor skipped, else the newest: a rebuild that was called off says nothing about the commit. */
+/**
+ * The build that a cell shows: the newest that was neither canceled nor skipped, else the newest. A canceled rebuild
+ * says nothing about the commit.
+ */
 function cellOf(
   builds: readonly CellBuild[] | undefined,
   column: Column,
@@ -147,7 +153,10 @@ function cellOf(
   return { status, build, eighths: Math.max(0, Math.min(8, Math.floor(gone * 8))) };
 }
 
-/** Only success and failure (known or not) settle a builder's state; what runs or was canceled is passed over. */
+/**
+ * The newest settled result. Only success and failure (known or not) settle a builder's state; running and canceled
+ * builds are passed over.
+ */
 function settledOf(builds: readonly CellBuild[] | undefined, column: Column): GridCell | undefined {
   const newest = builds?.find((one) => one.code === "o" || one.code === "x");
   if (newest === undefined) return undefined;
@@ -169,7 +178,7 @@ function latest(rows: readonly Row[], column: number, why: string): GridNow | un
   return first && { status: first.status, build: first.build, commits, why: first.status === "success" ? "" : why };
 }
 
-/** A commit has a row for each branch that it is tested with. */
+/** The id of a row. A commit has a row for each branch of the other repository that it is tested with. */
 function rowId(hash: string, other: OtherCommit | null): string {
   const own = `c${hash.slice(0, 12)}`;
   return other === null ? own : `${own}-${versionOf(`${other.repo} ${other.branch}`)}`;

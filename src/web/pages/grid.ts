@@ -1,4 +1,7 @@
-/** Data of `/p/REPO`: the columns that the configuration and the filter want, the commits of a branch, and the rows of both. */
+/**
+ * Data of `/p/REPO`: the columns that the configuration and the filter select, the commits of a branch, and the rows
+ * made of both.
+ */
 import type { FarmConfig } from "../../config/effective.ts";
 import { matches } from "../../config/globs.ts";
 import { buildsAtAll, buildsPostSubmit, testsWith } from "../../config/policy.ts";
@@ -18,7 +21,7 @@ export const COMMITS = 200;
 
 export interface GridFilter {
   readonly branch: string | undefined;
-  /** Globs with commas or spaces between. */
+  /** Globs of names, with commas or spaces between them. */
   readonly builders: string;
   readonly author: string;
   readonly failing: boolean;
@@ -26,14 +29,14 @@ export interface GridFilter {
 
 export interface Grid {
   readonly branch: string;
-  /** The branch that was asked for and is not there; null: this is it, or none was. */
+  /** The branch that was asked for but does not exist. Null: it exists, or none was asked for. */
   readonly missing: string | null;
   readonly branches: readonly string[];
   readonly columns: readonly (Column & GridColumn)[];
   readonly commits: readonly GridCommitRow[];
-  /** Builders that are red on the branch. */
+  /** The builders that are red on the branch. */
   readonly red: readonly RedRow[];
-  /** The row `now` and one per commit. */
+  /** The row on top (`now`), and one or more per commit. */
   readonly rows: readonly Row[];
 }
 
@@ -93,7 +96,7 @@ function columnsOf(
   globs: string,
 ): (Column & GridColumn)[] {
   const built = new Set<string>();
-  // Commits mostly have the same list: each text is taken apart once.
+  // Most commits have the same list, so each different text is split once.
   for (const list of new Set(commits.map((commit) => commit.builders))) {
     if (list !== "") for (const builder of list.split("\n")) built.add(builder);
   }
@@ -110,7 +113,7 @@ function columnsOf(
       skipped,
     });
   }
-  // Builders that are no longer configured keep the column of what they built.
+  // A builder that is no longer configured keeps a column for its builds.
   for (const name of built) {
     const [goos = name, goarch = ""] = name.split("-");
     columns.push({ name, goos, goarch, known: false, skipped: true });
@@ -119,7 +122,7 @@ function columnsOf(
   return inColumnOrder(wanted.length === 0 ? columns : columns.filter((column) => matches(wanted, column.name)));
 }
 
-/** Builders with their tests by the build that shows that its commit broke them: of a commit with many pairs, one row has it. */
+/** Build -> the builders and tests that its commit broke. Of a commit with many pairs, one row has the mark. */
 function brokenBy(red: readonly RedRow[]): Map<string, Broke> {
   const known = Map.groupBy(
     red.filter(({ kind }) => kind === "commit"),
@@ -166,8 +169,9 @@ export async function gridData(sql: Sql, grid: Grid, repo: string, filter: GridF
 }
 
 /**
- * For scripts, in the shape that upstream's dashboard has: one result per builder, "" while there is none, "ok", or the failure's address.
- * Ours besides: `red`, since when each red builder is, or each of its failing tests, and what did it.
+ * The grid for scripts, in the shape of upstream's dashboard. There is one result per builder: "" while there is none,
+ * "ok", or the address of the failure. `red` is our addition: since when each red builder, or each of its failing
+ * tests, is red, and which commit did it.
  */
 export function gridJson(grid: Grid, repo: string, origin: string): unknown {
   const [, ...rows] = grid.rows;

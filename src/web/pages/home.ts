@@ -1,4 +1,4 @@
-/** Data of `/`. What covers 24 hours is asked for at most every few seconds, however many pages are open. */
+/** Data of `/`. Numbers of the last 24 hours are queried at most every few seconds, however many pages are open. */
 import type { FarmConfig } from "../../config/effective.ts";
 import { type EpochMs, minutes, ms, plus } from "../../farm/ids.ts";
 import { newlyRed } from "../../store/pages-culprits.ts";
@@ -21,13 +21,13 @@ const WAITING = 5;
 const RECENT = 12;
 const RED = 5;
 const DAY = minutes(24 * 60);
-/** Machines listed one by one; more are a page of their own. */
+/** How many machines are listed one by one. /machines lists all. */
 const SESSIONS = 1000;
-/** Missing machines named for each host type. */
+/** How many missing machines are named for each host type. */
 const MISSING = 5;
 const DAY_KEPT_MS = 10_000;
 
-/** The last 24 hours, remembered for a moment. */
+/** The numbers of the last 24 hours, kept for a few seconds. */
 export class Day {
   #at = Number.NEGATIVE_INFINITY;
   #hours: Promise<HourRow[]> | undefined;
@@ -114,7 +114,7 @@ export async function homeData(deps: HomeDeps, now: EpochMs): Promise<HomeData> 
   };
 }
 
-/** By host type, how many are missing, and who as far as they are known. */
+/** Host type -> how many machines are missing, and the names of those that are known. */
 type Missing = ReadonlyMap<string, { readonly count: number; readonly machines: readonly MissingLine[] }>;
 
 function missingOf(expected: readonly Expected[], told: Awaited<ReturnType<typeof toldMissing>>): Missing {
@@ -133,7 +133,7 @@ function sessionMode({ heldAt, drained, setAside }: ConnectedRow): MachineMode {
   return modeOf({ open: true, busy: heldAt !== null, drained, setAside });
 }
 
-/** Host types that somebody expects or that has somebody; sessions by type and name, as the rows come. */
+/** The host types that expect machines or have some. The sessions come sorted by host type and name. */
 function poolData(types: readonly HostTypeRow[], sessions: readonly ConnectedRow[], missing: Missing): PoolData {
   return {
     connected: sessions.length,

@@ -1,4 +1,4 @@
-/** What the page of a failed build says of its machine, to those whom it concerns. */
+/** What the page of a failed build says about the build's machine, for those who may see it. */
 import type { FarmConfig } from "../../config/effective.ts";
 import { mayNotBorrow } from "../../farm/lending.ts";
 import { rightsOn, type Visitor } from "../../gomote/access.ts";
@@ -12,11 +12,11 @@ import { hostOf } from "./gomotes.ts";
 
 export interface KeptMachine {
   readonly machine: BuildMachine;
-  /** The number of the instance that it is kept as. */
+  /** The number of the instance that holds the machine. */
   readonly instance?: number;
 }
 
-/** Undefined: it is nothing for `who`, or is not there any more. */
+/** What the page says of the machine. Undefined: `who` may not see it, or the machine is not there any more. */
 export async function keptMachine(
   sql: Sql,
   config: Pick<FarmConfig, "hosts">,

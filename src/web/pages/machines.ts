@@ -98,7 +98,7 @@ function lentAs(instance: string | null, visitor: Visitor): LentAs | null {
   return instance === null ? null : { name: hearsNames(visitor) ? instance : null };
 }
 
-/** Why it gets nothing, for a list: whose drain it is, unless its own. */
+/** Why a machine gets no work, in a list: names what is drained, unless it is the machine itself. */
 function drainNote({ what, note }: DrainedBy): string {
   if (what === "machine") return note;
   return `with its ${what}${note === "" ? "" : `: ${note}`}`;
@@ -116,16 +116,19 @@ function ownersOf(
   return owners.map(({ name, contact }) => ({ name, contact }));
 }
 
-/** By the configuration, which says how to reach them; as it was when the machine came last, where its host type is no more. */
+/**
+ * The owners by the configuration, which says how to reach them. If it no longer has the host type: the owner's name
+ * from the machine's last connection.
+ */
 function lenders(config: FarmConfig, { hostType, owner }: MachineDetail): MachineData["owners"] {
   const named = ownersOf(config, hostType);
   return named.length > 0 || owner === null ? named : [{ name: owner, contact: "" }];
 }
 
-/** Which machine, and of what people ran on it the part after `after`. */
+/** Which machine is shown, and from which place on the commands that people ran on it. */
 export interface MachineAsked {
   readonly name: string;
-  /** When several have the name; otherwise it is the one that was seen last. */
+  /** Tells machines of the same name apart. Undefined: the one that was seen last is meant. */
   readonly hostType: string | undefined;
   readonly after: CommandPlace | null;
 }
@@ -171,7 +174,7 @@ export async function machineData(
   };
 }
 
-/** Of a machine that is lent, or was, for whoever looks after it. */
+/** Who borrowed a machine that is or was lent. For those who look after the machine. */
 async function lentTo(
   sql: Sql,
   config: FarmConfig,

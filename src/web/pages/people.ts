@@ -41,7 +41,7 @@ export async function peopleData(
   };
 }
 
-/** Of somebody who is there; `self`: the id of whoever looks. */
+/** The data of a person's page. `self` is the id of the person who reads it. */
 export async function personData(
   sql: Sql,
   id: string,
@@ -71,7 +71,7 @@ export function tokenLine(token: TokenRow, now: EpochMs): TokenLine {
   return { id, name, begins, madeAt, expiresAt, revokedAt, lastUsedAt, good: isGood(token, now) };
 }
 
-/** `original`: what the original command of whoever has it needs to be told. */
+/** A new token as the page shows it, once. `original` is the setup of the original command with this token. */
 export function madeLine({ id, name, token }: MadeToken, original: string): MadeTokenLine {
   return { id, name, token, original };
 }

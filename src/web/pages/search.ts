@@ -1,4 +1,7 @@
-/** Data of `/search`, and what a 404 suggests: builds by number, commits by hash or words, branches, builders, machines. */
+/**
+ * Data of `/search`, and suggestions of a 404: builds by number, commits by hash or words, branches, builders,
+ * machines.
+ */
 import type { FarmConfig } from "../../config/effective.ts";
 import { buildLines } from "../../store/pages-lines.ts";
 import { branchesLike, commitsByHash, commitsByText, machinesLike } from "../../store/pages-search.ts";
@@ -11,7 +14,7 @@ import { linesOf } from "../lines.ts";
 import { like } from "./machines.ts";
 
 const EACH = 20;
-/** A name of which a part still says something. */
+/** A name is searched by its beginning only if it has at least this many characters. */
 const LONG_ENOUGH = 4;
 
 export async function search(
@@ -62,7 +65,7 @@ export async function search(
   return { q, hits, builds: await linesOf(sql, builds, config) };
 }
 
-/** Where somebody may have wanted to go who asked for `path`. */
+/** The pages that somebody who asked for `path` may have meant. */
 export async function suggestions(sql: Sql, config: FarmConfig, path: string): Promise<Hit[]> {
   const parts = path.split("/").filter(Boolean);
   const last = parts.at(-1) ?? "";
@@ -81,13 +84,15 @@ export async function suggestions(sql: Sql, config: FarmConfig, path: string): P
   ];
 }
 
-/** Names that share more than half of the beginning of `name`, which nothing has. */
+/** Names that share more than half of the beginning of `name`. Nothing has that name itself. */
 async function beginningAlike(sql: Sql, config: FarmConfig, name: string): Promise<Hit[]> {
   const { hits } = await search(sql, config, name.slice(0, Math.ceil((name.length * 2) / 3)));
   return hits.filter(({ kind }) => kind !== "commit");
 }
 
-/** Below `/p`: the grid of the repository that the address names, or of all when it names none. */
+/**
+ * For addresses below `/p`: the grid of the repository that the address names, or the grids of all when it names none.
+ */
 function gridsFor(config: FarmConfig, [room, named]: readonly string[]): string[] {
   if (room !== "p") return [];
   const repos = config.repos.map(({ name }) => name);

@@ -1,6 +1,6 @@
 /**
- * Since when a builder or a test is red, and what did it, for people: the sentences of a build's page, the marks of the grid, the list of
- * the front page.
+ * Since when a builder or a test is red, and which commit did it, in words for people: the sentences of a build's page,
+ * the marks of the grid, the list of the front page.
  */
 import { type Edge, lineOfPair, type Standing, standingOf } from "../../builds/culprit.ts";
 import { LOOK_BACK } from "../../builds/narrowing.ts";
@@ -15,18 +15,24 @@ import type { Since } from "../../ui/since.tsx";
 import { plural, subject, visible } from "../../ui/text.ts";
 import type { WebDeps } from "../deps.ts";
 
-/** Commits of a merge that are listed; whoever wants more asks git. */
+/** How many commits of a merge are listed. git shows the others. */
 export const MERGED = 50;
 
 /** What the page of a failed build says about when it broke. */
 export interface Story {
-  /** Of the first failing test where few fail, else of the builder; null: its commit is green by another try, or not on its branch any more. */
+  /**
+   * Since when the first failing test is red, where few fail, else since when the builder is. Null: the commit is green
+   * by another try, or no longer on its branch.
+   */
   readonly since: Since | null;
-  /** Of those tests that were asked for and that are red. */
+  /** Test -> since when it is red. Only the tests that were asked for and are red are in it. */
   readonly tests: ReadonlyMap<string, Since>;
 }
 
-/** `tests`: names of failed tests of the build, in their order; `failed`: how many there are in all. */
+/**
+ * The story of a failed build. `tests` are names of its failed tests, in their order; `failed` is how many there are in
+ * all.
+ */
 export async function storyOf(
   sql: Sql,
   build: BuildFacts,
@@ -75,7 +81,7 @@ export async function storyOf(
   };
 }
 
-/** Puts edges of one build's line as a page shows them. */
+/** Returns the function that words the edges of a build's line as a page shows them. */
 async function tellerOf(
   sql: Sql,
   build: BuildFacts,
@@ -114,7 +120,10 @@ async function tellerOf(
   };
 }
 
-/** From where to where the other repository moved between the two ends; null: it is known that it does not matter, or where it was. */
+/**
+ * From which commit to which the other repository moved between the two ends. Null: the move is known not to matter, or
+ * there was none.
+ */
 function otherMoved(
   line: readonly LineCommit[],
   standing: Exclude<Standing, { readonly kind: "green" }>,
@@ -129,14 +138,14 @@ function otherMoved(
   return { from, to };
 }
 
-/** How many commits a merge brought that did it. */
+/** How many commits the merge that did it brought. */
 async function mergedBy(repo: string, { kind, first }: Since, merged: WebDeps["merged"]): Promise<number | null> {
   return kind === "commit" && first.merge ? (await merged(repo, first.hash, MERGED)).length : null;
 }
 
 /**
- * "red since a1b2c3d4 Fix the parser by A. Author, green before at 9f8e7d6c"; before it the test that it is about, and the repository when
- * it is another one.
+ * The sentence "red since a1b2c3d4 Fix the parser by A. Author, green before at 9f8e7d6c". The test that it is about
+ * stands before it, and the repository when it is another one.
  */
 export function redSentence(red: RedRow): string {
   return `${red.test === null ? "" : `${visible(red.test)} `}${sentenceOf(red)}`;
