@@ -32,7 +32,7 @@ export type LeaseKind =
   | "helper"
   /** A machine that a person has to themselves for a while. */
   | "gomote"
-  /** A check whether a machine that was set aside is well again. Bound to that machine. */
+  /** A check whether a machine that was set aside is well again, on that machine. */
   | "probe";
 
 /** The classes in their order. The number is stored. */

@@ -162,6 +162,44 @@ test("Claims: a session whose question failed asks again itself", async () => {
   expect(state.asked.filter((session) => session === id(1)).length).toBe(2);
 });
 
+test("Claims: while a session rests after an error, a wake for one lease makes one session ask", async () => {
+  const { clock, claims, state } = farm();
+  offerAll(claims, 2);
+  await clock.advance(seconds(1));
+  claims.wake("q", 2);
+  await clock.advance(seconds(1));
+  state.fail = 1;
+  claims.offer({ id: id(3), queue: "q" });
+  await clock.advance(ms(5));
+  state.asked.length = 0;
+  state.wanted = 1;
+  claims.wake("q");
+  for (let i = 0; i < 5; i++) await clock.advance(ms(5));
+  expect([state.asked.length, state.started.length]).toEqual([1, 1]);
+});
+
+test("Claims: a session that is withdrawn while it rests after an error does not ask again", async () => {
+  const { clock, claims, state } = farm();
+  state.fail = 1;
+  claims.offer({ id: id(1), queue: "q" });
+  await clock.advance(ms(5));
+  state.wanted = 1;
+  claims.withdraw(id(1));
+  await clock.advance(RETRY);
+  await clock.advance(ms(5));
+  expect([state.asked, state.started]).toEqual([[id(1)], []]);
+});
+
+test("Claims: a session that is withdrawn before it could ask for its own lease does not ask", async () => {
+  const { clock, claims, state } = farm({ wanted: MAX_ASKING });
+  offerAll(claims, MAX_ASKING);
+  claims.wake("q", MAX_ASKING); // all of them ask, so that nobody else can
+  claims.offer({ id: id(99), queue: "q", holds: true });
+  claims.withdraw(id(99));
+  for (let i = 0; i < 5; i++) await clock.advance(ms(5));
+  expect([state.started.length, state.asked.includes(id(99))]).toEqual([MAX_ASKING, false]);
+});
+
 test("Claims: work that becomes free later is looked at then, without a wake", async () => {
   const clock = new FakeClock();
   const refused = new Set([id(1)]);
@@ -187,13 +225,18 @@ test("Claims: a lost word is made good by the sweep", async () => {
 
 test("Claims: a withdrawn session is not asked for, and after the end nobody is", async () => {
   const { clock, claims, state, stop } = farm();
-  offerAll(claims, 2);
+  offerAll(claims, 3);
   await clock.advance(seconds(1));
   state.asked.length = 0;
-  state.wanted = 5;
   claims.withdraw(id(1));
+  state.wanted = 1;
+  claims.wake("q", 3);
+  await clock.advance(ms(5));
+  expect([state.asked, state.started]).toEqual([[id(2), id(3)], [id(2)]]);
+  state.asked.length = 0;
+  state.wanted = 5;
   stop.abort(new Error("stopped"));
   claims.wake("q");
   await clock.advance(SWEEP);
-  expect([state.asked, state.started, claims.idle("q")]).toEqual([[], [], 1]);
+  expect([state.asked, state.started, claims.idle("q")]).toEqual([[], [id(2)], 1]);
 });

@@ -120,7 +120,12 @@ export class Claims {
 
   /** Removes a session that hung up, or that somebody else uses. */
   withdraw(session: SessionId): void {
-    for (const queue of this.#queues.values()) queue.seats.delete(session);
+    for (const queue of this.#queues.values()) {
+      const seat = queue.seats.get(session);
+      if (seat === undefined) continue;
+      queue.seats.delete(session);
+      queue.owed.delete(seat);
+    }
   }
 
   /**
@@ -200,7 +205,7 @@ export class Claims {
       this.#pump(queue);
       await this.#deps.clock.sleep(RETRY, this.#signal).catch(() => {});
       queue.resting--;
-      queue.owed.add(seat);
+      if (queue.seats.get(id) === seat) queue.owed.add(seat);
     }
     seat.asking = false;
     queue.asking--;
