@@ -4,14 +4,16 @@
  * The claim (store/leases.ts) is the same rules as one SQL statement; a test compares the two. In this order:
  *
  *   starving  waited past `starvesAt`: goes before everything that does not starve, oldest first, so nothing waits
- *             for ever
+ *             for ever. But every second time only: what comes after such a lease goes by turns, or a queue with too
+ *             much to do would serve nothing but what is old
  *   band      the class; within it whole builds before helpers, which only make something faster that goes on anyway;
  *             and within class try release branches before the others
  *   flow      within a band, flows take turns: repositories, for gomote and try people. Next is the flow that holds
  *             the fewest machines of this queue; of several such flows, the one served longest ago. A person's
  *             repositories share the person's turns in the same way
  *   rank      within a flow the lower goes first: the time of asking for people, so that they are served in turn;
- *             minus the commit time after submission, so that the newest commit goes first
+ *             minus the commit time after submission, so that the newest commit goes first. The builds of one commit
+ *             have one rank: of these, the one that starves first goes first
  *
  * What always holds: a community machine takes `submitted` code only. What people do on a machine that they borrow is
  * not submitted: they get only machines of host types that are lent to them, whoever runs those. A machine
@@ -104,16 +106,20 @@ function mayRun(taker: Taker, lease: Waiting): boolean {
   return trusted || lease.provenance === "submitted";
 }
 
-/** The lease that `taker` takes at `now` from one queue. Undefined when there is none for it. */
+/**
+ * The lease that `taker` takes at `now` from one queue. Undefined when there is none for it. `outOfTurn`: the last lease
+ * that was taken from the queue was taken because it starved.
+ */
 export function next(
   queue: readonly Waiting[],
   shares: readonly Share[],
   taker: Taker,
   now: EpochMs,
+  outOfTurn = false,
 ): Waiting | undefined {
   const free = queue.filter((lease) => mayTake(taker, lease, now));
   const starving = free.filter((lease) => lease.starvesAt <= now).toSorted(bySpan)[0];
-  if (starving) return starving;
+  if (starving && !outOfTurn) return starving;
   const may = new Set(free);
   const counted = new Shares(shares);
   for (const lanes of bandsOf(queue.filter((lease) => mayRun(taker, lease)))) {
@@ -127,33 +133,49 @@ export function next(
 
 /**
  * The first `limit` of `queue` in the order in which machines without restrictions will take them, if nothing else is
- * wanted and nothing given back meanwhile.
+ * wanted and nothing given back meanwhile. `outOfTurn` as for next().
  */
 export function line<L extends Waiting>(
   queue: readonly L[],
   shares: readonly Share[],
   now: EpochMs,
   limit: number,
+  outOfTurn = false,
 ): L[] {
   const counted = new Shares(shares);
-  const order = queue
-    .filter((lease) => lease.starvesAt <= now)
-    .toSorted(bySpan)
-    .slice(0, limit);
-  for (const lease of order) counted.serve(lease);
-  const rest = queue.filter((lease) => lease.starvesAt > now);
-  for (const lanes of bandsOf(rest)) {
-    let left = lanes;
-    while (left.length > 0 && order.length < limit) {
-      const [lane] = turns(left, counted);
-      const lease = lane?.leases[lane.taken++];
-      if (!lane || !lease) break;
-      order.push(lease);
-      counted.serve(lease);
-      if (lane.taken === lane.leases.length) left = left.filter((each) => each !== lane);
-    }
+  const starving = queue.filter((lease) => lease.starvesAt <= now).toSorted(bySpan);
+  const bands = bandsOf(queue);
+  const order = new Set<L>();
+  let afterStarving = outOfTurn;
+  while (order.size < limit) {
+    const late = afterStarving ? undefined : starving.find((each) => !order.has(each));
+    const lease: L | undefined = late ?? byTurns(bands, counted, order);
+    if (!lease) break;
+    order.add(lease);
+    counted.serve(lease);
+    afterStarving = late !== undefined;
   }
-  return order;
+  return [...order];
+}
+
+/** The lease of `bands` whose turn it is, of those that are not `gone`. Drops bands and lanes with nothing left. */
+function byTurns<L extends Waiting>(bands: Lane<L>[][], shares: Shares, gone: ReadonlySet<L>): L | undefined {
+  for (let band = bands[0]; band; band = bands[0]) {
+    const left = band.filter((lane) => headOf(lane, gone) !== undefined);
+    const [lane] = turns(left, shares);
+    if (lane) {
+      bands[0] = left;
+      return headOf(lane, gone);
+    }
+    bands.shift();
+  }
+  return undefined;
+}
+
+/** Skips what is `gone`. */
+function headOf<L extends Waiting>(lane: Lane<L>, gone: ReadonlySet<L>): L | undefined {
+  for (let head = lane.leases[lane.taken]; head && gone.has(head); head = lane.leases[lane.taken]) lane.taken++;
+  return lane.leases[lane.taken];
 }
 
 /** What one repository of one flow wants in one band, the first to go in front. */
@@ -167,6 +189,10 @@ interface Lane<L extends Waiting> {
 
 function bySpan(a: Waiting, b: Waiting): number {
   return a.starvesAt - b.starvesAt || a.id - b.id;
+}
+
+function byRank(a: Waiting, b: Waiting): number {
+  return a.rank - b.rank || bySpan(a, b);
 }
 
 /** The lanes of each band, in the order of the bands and of names within one. */
@@ -183,7 +209,7 @@ function bandsOf<L extends Waiting>(queue: readonly L[]): Lane<L>[][] {
     .toSorted(([a], [b]) => a - b)
     .map(([, lanes]) =>
       [...lanes.values()]
-        .map((leases) => leases.toSorted((a, b) => a.rank - b.rank || a.id - b.id))
+        .map((leases) => leases.toSorted(byRank))
         .flatMap((leases) => {
           const [head] = leases;
           return head ? [{ flow: head.flow, repo: head.repo, leases, taken: 0 }] : [];
@@ -211,6 +237,7 @@ function turns<L extends Waiting>(lanes: readonly Lane<L>[], shares: Shares): La
         held,
         servedAt,
         head?.rank ?? 0,
+        head?.starvesAt ?? 0,
         head?.id ?? 0,
       ];
       return { lane, key };

@@ -91,6 +91,13 @@ const ADOPTED = `
   returning lease.id, lease.kind, lease.class, lease.queue, lease.provenance, lease.wanted_at,
     lease.session_id, lease.machine_id, lease.epoch`;
 
+/** Whether the lease that was taken last from `queue` was taken because it starved. */
+export function lastOutOfTurn(queue: string): string {
+  return `coalesce((
+      select out_of_turn from lease where queue = ${queue} and held_at is not null order by held_at desc limit 1
+    ), false)`;
+}
+
 /** The session that asks. `may`: it may take leases. */
 const WHO = `
   select s.id as session_id, s.coordinator_id, s.instance, m.id as machine_id, m.host_type as queue,
@@ -98,7 +105,8 @@ const WHO = `
     t.trust <> 'team' and not t.gomote_lent as submitted_all,
     s.closed_at is null and c.ended_at is null
       and m.drained_at is null and c.drained_at is null and not exists (select from farm where drained_at is not null)
-      and m.set_aside_at is null and not exists (select from mine) and not exists (select from adopted) as may
+      and m.set_aside_at is null and not exists (select from mine) and not exists (select from adopted) as may,
+    ${lastOutOfTurn("m.host_type")} as out_of_turn
   from session s join machine m on m.id = s.machine_id join host_type t on t.name = m.host_type
     join coordinator c on c.id = s.coordinator_id
   where s.id = $1 and t.drained_at is null`;
@@ -130,7 +138,7 @@ const STARVING = `
   select l.id from who cross join lateral (
     select id from lease where queue = who.queue and starves_at <= $2 and ${FOR_ME}
     order by starves_at, id limit 1 for update skip locked
-  ) l where who.may and not exists (select from people)`;
+  ) l where who.may and not who.out_of_turn and not exists (select from people)`;
 
 /**
  * The lanes (repositories of flows) that want something of `band.band` which the machine is trusted with, found by
@@ -167,13 +175,13 @@ const TURNS = `
       order by held_at desc limit 1
     ) served on true
     left join lateral (
-      select rank, id from lease
+      select rank, starves_at, id from lease
       where lane.several and queue = who.queue and band = band.band and flow = lane.flow and repo = lane.repo and state = 'wanted'
         and ${trusted("band.band")}
-      order by rank, id limit 1
+      order by rank, starves_at, id limit 1
     ) head on true
   order by held.by_flow, max(served.held_at) over (partition by lane.flow) nulls first, held.by_lane, served.held_at nulls first,
-    head.rank, head.id`;
+    head.rank, head.starves_at, head.id`;
 
 /** Goes band by band and turn by turn. The first lease that this machine may take ends the search. */
 const BEST = `
@@ -190,13 +198,14 @@ const BEST = `
       select id from lease
       where queue = who.queue and band = band.band and flow = turn.flow and repo = turn.repo and state = 'wanted'
         and ${trusted("band.band")} and ${NOT_AVOIDED}
-      order by rank, id limit 1 for update skip locked
+      order by rank, starves_at, id limit 1 for update skip locked
     ) first limit 1
   ) l where who.may and not exists (select from people) and not exists (select from starving)`;
 
 const CLAIMED = `
   update lease set state = 'held', session_id = who.session_id, machine_id = who.machine_id,
-    coordinator_id = who.coordinator_id, instance = who.instance, held_at = $2, epoch = epoch + 1
+    coordinator_id = who.coordinator_id, instance = who.instance, held_at = $2, epoch = epoch + 1,
+    out_of_turn = exists (select from starving)
   from who
   where lease.id = (select id from starving union all select id from best limit 1) and lease.state = 'wanted'
   returning lease.id, lease.kind, lease.class, lease.queue, lease.provenance, lease.wanted_at,

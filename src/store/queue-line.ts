@@ -9,7 +9,7 @@ import type { Provenance } from "../farm/build.ts";
 import type { EpochMs, MachineId } from "../farm/ids.ts";
 import type { LeaseKind } from "../farm/lease.ts";
 import { line, type Share, type Taker, type Waiting } from "../schedule/order.ts";
-import { leaseClass } from "./leases.ts";
+import { lastOutOfTurn, leaseClass } from "./leases.ts";
 import { at, type Sql } from "./sql.ts";
 
 /** How many lanes of one queue are looked at. */
@@ -69,8 +69,19 @@ export async function queueLines(
     leases.push(lease);
   }
   const shares = await sharesOf(sql, [...byQueue.values()].flat());
-  for (const [queue, leases] of byQueue) byQueue.set(queue, line(leases, shares.get(queue) ?? [], now, limit));
+  const outOfTurn = await queuesOutOfTurn(sql, [...byQueue.keys()]);
+  for (const [queue, leases] of byQueue) {
+    byQueue.set(queue, line(leases, shares.get(queue) ?? [], now, limit, outOfTurn.has(queue)));
+  }
   return byQueue;
+}
+
+async function queuesOutOfTurn(sql: Sql, queues: readonly string[]): Promise<Set<string>> {
+  const rows = await sql.query<{ queue: string }>(
+    `select queue from unnest($1::text[]) queue where ${lastOutOfTurn("queue.queue")}`,
+    [queues],
+  );
+  return new Set(rows.map(({ queue }) => queue));
 }
 
 async function candidates(sql: Sql, queues: readonly string[] | null, now: EpochMs, limit: number): Promise<Queued[]> {
@@ -96,7 +107,7 @@ async function candidates(sql: Sql, queues: readonly string[] | null, now: Epoch
           select first.id from few cross join lateral (
             select id from lease
             where queue = t.name and band = few.band and flow = few.flow and repo = few.repo and state = 'wanted'
-            order by rank, id limit $3
+            order by rank, starves_at, id limit $3
           ) first)
        ) mine
        join lease l on l.id = mine.id ${ABOUT}

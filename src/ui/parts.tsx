@@ -268,7 +268,7 @@ export function waitSentence(wait: Wait, hostType: string): string {
   if (wait.machines === 0) return nobodyServes(wait, `no machine of ${visible(hostType)}`);
   const place = wait.place === 1 ? "next in line" : `${wait.more ? "after the " : ""}${ordinal(wait.place)} in line`;
   const until = wait.estimate === null ? "" : `, ${startsIn(wait.estimate)}`;
-  const starving = wait.starving ? ", waited so long that it goes first" : "";
+  const starving = wait.starving ? ", waited too long and goes before its turn" : "";
   const gone = wait.configured ? "" : `; the configuration has no ${visible(hostType)} any more`;
   if (wait.behind)
     return `${place}: ${visible(wait.behind.machine.name)} is busy with #${wait.behind.build}${until}${starving}${gone}`;

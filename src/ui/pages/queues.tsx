@@ -217,7 +217,7 @@ function Items(props: { queue: QueueData }): JSX.Element {
                   </span>
                 </>
               )}
-              {item.starving ? <span class="fl"> waited too long, goes first</span> : null}
+              {item.starving ? <span class="fl"> waited too long, goes before its turn</span> : null}
             </td>
             <td class="muted">{before(item)}</td>
             <td class="right took">
