@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Outcome } from "../farm/build.ts";
-import { buildId, epochMs } from "../farm/ids.ts";
+import { buildId } from "../farm/ids.ts";
 import type { LineBuild, LineCommit } from "../store/lines.ts";
 import {
   type Edge,
@@ -15,8 +15,6 @@ import {
   wanted,
   wantedForAll,
 } from "./culprit.ts";
-
-const NOW = epochMs(Date.UTC(2026, 10, 23, 12));
 
 /** `R` red, `G` green by the recipe `now`, small ones by `old`; `n` red and built to narrow; the rest as listed. */
 const LETTERS: Readonly<Record<string, Partial<LineBuild>>> = {
@@ -55,7 +53,6 @@ function line(text: string): LineCommit[] {
     commitId: at,
     hash: `h${at}`,
     parent: `h${at + 1}`,
-    committedAt: NOW,
     builds: word === "." ? [] : [...word].map((letter, i) => buildOf(letter, at * 10 + i)),
   }));
 }
@@ -299,7 +296,7 @@ test("the walk ends at a true edge after about log2 builds, whatever the farm an
           const kept = commits.slice(commits.length - 1 - cut);
           truth = [...truth.slice(0, cut + 1), true];
           const parent = kept[0]?.hash ?? null;
-          const head = { commitId: 1000, hash: "new", parent, committedAt: NOW, builds: [buildOf("R", ++id)] };
+          const head = { commitId: 1000, hash: "new", parent, builds: [buildOf("R", ++id)] };
           commits = [head, ...kept];
         }
         expect(built).toBeLessThan(1000);

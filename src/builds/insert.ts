@@ -9,11 +9,11 @@ import type { Sql } from "../store/sql.ts";
 
 export interface PlannedBuild {
   readonly repo: string;
-  /** Row of the commit, and its own time, which orders post-submit work. */
   readonly commitId: number;
+  /** The commit's own time, of a pair that of the later commit: it orders post-submit work. */
   readonly committedAt: EpochMs;
   readonly branch: string;
-  /** The repository's configuration calls the branch a release branch. Default false. */
+  /** The branch, or that of the other commit of a pair, is a release branch. Default false. */
   readonly release?: boolean;
   /** The newest commit of the branch. */
   readonly head: boolean;

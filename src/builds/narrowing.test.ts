@@ -4,11 +4,12 @@ import { checkFarm } from "../config/check.ts";
 import { type BuildId, buildId, type EpochMs, minutes, plus } from "../farm/ids.ts";
 import { insertRebuild } from "../store/builds.ts";
 import { branchHeads, recordBranch, recordRepo } from "../store/commits.ts";
+import { claimLease } from "../store/leases.ts";
 import { turnedBy } from "../store/pages-culprits.ts";
 import type { Sql } from "../store/sql.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
-import { addHostType, NOON } from "../store/testing/farm.ts";
+import { addCoordinator, addHostType, addMachine, NOON } from "../store/testing/farm.ts";
 import { look, Narrowing } from "./narrowing.ts";
 import { planFound } from "./plan-found.ts";
 import { MOST_FAILED } from "./test-edges.ts";
@@ -285,6 +286,27 @@ describe("red after green", () => {
       "a:success i:failure h:failure+ g:failure+ e:scheduled+",
       [{ class: 2 }],
     ]);
+  });
+
+  test("batch: what finds the culprit takes turns with newer commits, however many are pushed", async () => {
+    const told = await redAfterGreen({ superseded: "batch" });
+    const machine = await addMachine(told.sql, HOST, "one", await addCoordinator(told.sql));
+    const claimed: string[] = [];
+    let history = "abcdefghi";
+    for (const letter of "jklmnop") {
+      history += letter;
+      await told.push(history);
+      const { lease } = await claimLease(told.sql, machine.id, at(letter));
+      const [build] = await told.sql.query<{ letter: string; narrows: boolean }>(
+        `select left(c.hash, 2) as letter, b.narrows from attempt a join build b on b.id = a.build_id join commit c on c.id = b.commit_id
+         where a.lease_id = $1`,
+        [lease?.id],
+      );
+      claimed.push(`${letterOf(build?.letter ?? "")}${build?.narrows ? "+" : ""}`);
+      await told.end(letterOf(build?.letter ?? ""), (build?.letter ?? "") < hashOf("f") ? "success" : "failure");
+      await told.look();
+    }
+    expect(claimed.join(" ")).toBe("j h+ l g+ n e+ p");
   });
 
   test("batch: a commit that was skipped is built after all", async () => {

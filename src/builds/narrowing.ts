@@ -11,12 +11,15 @@
  *   background   one build at a time, for machines that have nothing else to do (the class sees to that)
  *   batch        two at a time and in the class of the builds that were skipped: without them a busy farm would never know
  *
+ * In either class all of them together take turns at the machines as if they were one repository's, and among themselves as repositories
+ * do, what was wanted first before the rest. So newer commits, which go first among those of a repository, never keep them waiting, and
+ * however much is red, they take no more than one repository's share.
+ *
  * Every coordinator looks at everything: what is to be written is decided again in one transaction that holds the branch's row, from
  * what the database has then, so that two who decide at once decide the same once. Two whose configurations differ for a while do not
  * undo each other's work in a circle: what only the configuration speaks against is taken back in the looks at everything, once a SWEEP.
  */
 import type { BuilderConfig, FarmConfig } from "../config/effective.ts";
-import { matches } from "../config/globs.ts";
 import { buildsPostSubmit } from "../config/policy.ts";
 import type { Recipe } from "../farm/build.ts";
 import type { Clock } from "../farm/clock.ts";
@@ -24,7 +27,7 @@ import type { Bus, Log } from "../farm/deps.ts";
 import { messageOf } from "../farm/errors.ts";
 import { type BuildId, buildId, type Ms, ms, seconds } from "../farm/ids.ts";
 import { Wake } from "../farm/wake.ts";
-import { rankOf, starvesAt } from "../schedule/order.ts";
+import { starvesAt } from "../schedule/order.ts";
 import { recipeDigest } from "../store/builds.ts";
 import { isGone } from "../store/commits.ts";
 import {
@@ -45,7 +48,7 @@ import type { Sql } from "../store/sql.ts";
 import { skipBuilds } from "../store/superseded.ts";
 import { type Edge, lineOfPair, type Pair, pairsOf, standingOf } from "./culprit.ts";
 import { alongOther, type OtherEdge } from "./pair-edges.ts";
-import { plan, type Tips } from "./plan.ts";
+import { isRelease, plan, type Tips } from "./plan.ts";
 import { publishBuild, publishEnded } from "./publish.ts";
 import { redEdges } from "./test-edges.ts";
 import { type Decision, decisionOf, type View, wantedOf } from "./views.ts";
@@ -217,20 +220,19 @@ async function act(deps: NarrowingDeps, line: LineName, tidy: boolean, seen: Dec
       return { news: await keepStandings(tx, line, seen.standings, now), skipped: [], made: [] };
     }
     await lockBranch(tx, line.repo, line.branch);
-    const decision = await decide(tx, deps.config(), line, tidy);
-    const batch = deps.config().builders.find(({ name }) => name === line.builder)?.superseded === "batch";
-    const { releaseBranches = [] } = deps.config().repos.find(({ name }) => name === line.repo) ?? {};
+    const config = deps.config();
+    const decision = await decide(tx, config, line, tidy);
+    const batch = config.builders.find(({ name }) => name === line.builder)?.superseded === "batch";
     const skipped = await skipBuilds(tx, decision.unneeded, "not needed any more to find the culprit", now);
     const made = [];
-    for (const { commitId, committedAt, recipe } of decision.wanted) {
+    for (const { commitId, recipe } of decision.wanted) {
       const leaseClass = batch ? "post-submit" : "background";
       const wish = {
         line,
         commitId,
         recipe,
         class: leaseClass,
-        release: matches(releaseBranches, line.branch),
-        rank: rankOf(leaseClass, now, committedAt),
+        release: isRelease(config, line.repo, line.branch, recipe.with),
         starvesAt: starvesAt(leaseClass, now),
       } as const;
       made.push((await insertNarrowing(tx, wish, now)) ?? []);

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { checkFarm } from "../config/check.ts";
 import { goModule, goTree } from "../config/farm-config.ts";
 import { goPolicy } from "../config/policy.ts";
-import { epochMs, plus, seconds } from "../farm/ids.ts";
+import { epochMs, type Ms, plus, seconds } from "../farm/ids.ts";
 import { branchHeads, type FoundCommit, recordBranch, recordRepo } from "../store/commits.ts";
 import type { Sql } from "../store/sql.ts";
 import { freshDatabase, type TestDatabase } from "../store/testing/database.ts";
@@ -32,6 +32,9 @@ const farm = checkFarm({
   ],
 });
 
+/** Commits are of the last quarter of an hour, later letters newer. */
+const ageOf = (letter: string): Ms => seconds(letter.charCodeAt(0) - 900);
+
 /** `branch` of `repo` gets these commits, newest first, each named by one letter; `others` were there before. */
 function push(
   sql: Sql,
@@ -44,7 +47,7 @@ function push(
   return sql.tx(async (tx) => {
     await recordRepo(tx, repo, `/${repo}`);
     const commits = [...letters].map((letter, i): FoundCommit => {
-      const committedAt = plus(NOON, seconds(letter.charCodeAt(0)));
+      const committedAt = plus(NOON, ageOf(letter));
       const parents = [...letters].slice(i + 1, i + 2).map((parent) => parent.repeat(40));
       return { hash: letter.repeat(40), parents, authorName: "A", authorEmail: "a@x", committedAt, message: "m" };
     });
@@ -123,6 +126,25 @@ test("[coordinator 58] what the policy refuses on a release branch, it refuses w
     "exp e with go 1 of master",
     "net a with go 1 of master",
     "net a with go 3 of release-branch.go1.22",
+  ]);
+});
+
+test("a pair is as new as the later of its two commits, and of a release branch when either is", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  await addHostType(sql, HOST);
+  await push(sql, "net", "master", "a");
+  await push(sql, "go", "master", "1");
+  await push(sql, "go", "release-branch.go1.25", "z");
+  const rows = await sql.query(
+    `select r.with_branch as go, -l.rank - $1 as at, l.release
+     from build b join recipe r on r.digest = b.recipe join attempt a on a.build_id = b.id join lease l on l.id = a.lease_id
+     where r.with_repo is not null order by b.id`,
+    [NOON],
+  );
+  expect(rows).toEqual([
+    { go: "master", at: ageOf("a"), release: false },
+    { go: "release-branch.go1.25", at: ageOf("z"), release: true },
   ]);
 });
 

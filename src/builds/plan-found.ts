@@ -10,7 +10,6 @@
  * one is planned with the newest of the other. A pair that waits is skipped when there is a newer one, like an older recipe.
  */
 import type { FarmConfig } from "../config/effective.ts";
-import { matches } from "../config/globs.ts";
 import { testedWith, testsWith } from "../config/policy.ts";
 import type { Recipe } from "../farm/build.ts";
 import type { Bus } from "../farm/deps.ts";
@@ -30,7 +29,7 @@ import {
 } from "../store/superseded.ts";
 import { insertPlanned, type PlannedBuild } from "./insert.ts";
 import { toSkip } from "./overtaken.ts";
-import { plan, type Tips } from "./plan.ts";
+import { isRelease, plan, type Tips } from "./plan.ts";
 import { publishBuild, publishEnded } from "./publish.ts";
 
 /** Who cancels a build whose commit the branch has no more. */
@@ -42,6 +41,17 @@ export interface Known {
   readonly watches: (repo: string, branch: string) => boolean;
   /** Whether the history of `hash` has `needed`; true where nobody can tell. */
   readonly includes: (repo: string, hash: string, needed: string) => Promise<boolean>;
+}
+
+/** What commits are planned with. */
+interface Planning {
+  readonly sql: Sql;
+  readonly farm: FarmConfig;
+  /** Of all repositories that are part of pairs. */
+  readonly tips: readonly BranchTip[];
+  readonly known: Known;
+  readonly bus: Pick<Bus, "publish">;
+  readonly now: EpochMs;
 }
 
 const EVERYTHING: Known = { watches: () => true, includes: async () => true };
@@ -63,24 +73,15 @@ export async function planFound(
     for (const build of await skipBuilds(sql, waiting, reason, now)) publishEnded(bus, build);
     return [...topics];
   }
-  const asked = remembering(known);
   const all = await tipsOf(sql, farm, repo, known);
   const tips: Tips = (other) =>
     all.filter((tip) => tip.repo === other).map((tip) => ({ branch: tip.branch, hash: tip.commit.hash }));
-  await planCommits(sql, farm, found, plan(farm, repo, branch, tips), "a changed configuration", asked, bus, now);
+  const planning: Planning = { sql, farm, tips: all, known: remembering(known), bus, now };
+  await planCommits(planning, found, plan(farm, repo, branch, tips), "a changed configuration");
   for (const tip of all) {
     if (tip.repo === repo) continue;
     const pairs = plan(farm, tip.repo, tip.branch, tips).filter((recipe) => recipe.with?.repo === repo);
-    await planCommits(
-      sql,
-      farm,
-      { ...tip, commits: [tip.commit] },
-      pairs,
-      `a newer commit of "${repo}"`,
-      asked,
-      bus,
-      now,
-    );
+    await planCommits(planning, { ...tip, commits: [tip.commit] }, pairs, `a newer commit of "${repo}"`);
   }
   const [head] = found.commits;
   if (head) {
@@ -118,16 +119,11 @@ async function tipsOf(sql: Sql, farm: FarmConfig, repo: string, known: Known): P
 }
 
 async function planCommits(
-  sql: Sql,
-  farm: FarmConfig,
+  { sql, farm, tips, known, bus, now }: Planning,
   { repo, branch, commits }: FoundCommits,
   recipes: readonly Recipe[],
   instead: string,
-  known: Known,
-  bus: Pick<Bus, "publish">,
-  now: EpochMs,
 ): Promise<void> {
-  const release = matches(farm.repos.find((r) => r.name === repo)?.releaseBranches ?? [], branch);
   const [head] = commits;
   const outdated = head ? await skipOutdated(sql, head, recipes, instead, now) : [];
   for (const build of outdated) publishEnded(bus, build);
@@ -135,13 +131,14 @@ async function planCommits(
   for (const commit of commits) {
     for (const recipe of recipes) {
       if (!(await hasNeeded(farm, recipe, { repo, hash: commit.hash }, known))) continue;
+      const other = tips.find((tip) => tip.repo === recipe.with?.repo && tip.branch === recipe.with.branch);
       wanted.push({
         repo,
         branch,
-        release,
+        release: isRelease(farm, repo, branch, recipe.with),
         head: commit === head,
         commitId: commit.id,
-        committedAt: commit.committedAt,
+        committedAt: laterOf(commit.committedAt, other?.commit.committedAt ?? commit.committedAt),
         recipe,
         provenance: "submitted",
         class: "post-submit",
@@ -150,6 +147,10 @@ async function planCommits(
   }
   for (const build of await insertPlanned(sql, wanted, now)) publishBuild(bus, build, true);
   if (head) await inheritWait(sql, head.id, outdated);
+}
+
+function laterOf(a: EpochMs, b: EpochMs): EpochMs {
+  return a > b ? a : b;
 }
 
 /** Ends what waits to build `head` by a recipe that is not among `recipes` any more, since `instead` is wanted. */

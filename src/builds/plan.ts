@@ -42,6 +42,13 @@ export function plan(config: FarmConfig, repo: string, branch: string, tips: Tip
   return recipes;
 }
 
+/** Whether the configuration calls the branch a release branch; of a pair, either of the two. */
+export function isRelease(config: FarmConfig, repo: string, branch: string, other: OtherTree | undefined): boolean {
+  const calls = (name: string, of: string): boolean =>
+    matches(config.repos.find((each) => each.name === name)?.releaseBranches ?? [], of);
+  return calls(repo, branch) || (other !== undefined && calls(other.repo, other.branch));
+}
+
 function otherOf({ repo, builtBy }: AgainstConfig, { branch, hash }: Tip): OtherTree {
   return { repo, branch, hash, ...(builtBy !== undefined && { builtBy }) };
 }

@@ -5,7 +5,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { BuildState, Outcome, Recipe } from "../farm/build.ts";
-import { type BuildId, buildId, epochMs } from "../farm/ids.ts";
+import { type BuildId, buildId } from "../farm/ids.ts";
 import { recipeDigest } from "../store/builds.ts";
 import type { LineBuild, LineCommit, StandingRow, ToldBy } from "../store/lines.ts";
 import { type Edge, standingOf } from "./culprit.ts";
@@ -178,7 +178,6 @@ class World {
       commitId: at,
       hash: `${name}${at}`,
       parent: at > 1 ? `${name}${at - 1}` : null,
-      committedAt: epochMs(at),
       builds: of(at).map((build) => ({
         id: build.id,
         state: build.state,

@@ -12,7 +12,7 @@
  * newest view knows better.
  */
 import type { Recipe } from "../farm/build.ts";
-import type { BuildId, EpochMs } from "../farm/ids.ts";
+import type { BuildId } from "../farm/ids.ts";
 import { recipeDigest } from "../store/builds.ts";
 import type { LineBuild, LineCommit, StandingRow, ToldBy } from "../store/lines.ts";
 import { type Edge, newestBuild, openIn, standingRow, unneeded, type Wish, wantedForAll } from "./culprit.ts";
@@ -21,7 +21,6 @@ import { type OtherEdge, withOther } from "./pair-edges.ts";
 /** A build that makes a range smaller. */
 export interface Wanted {
   readonly commitId: number;
-  readonly committedAt: EpochMs;
   readonly recipe: Recipe;
 }
 

@@ -40,7 +40,6 @@ export interface LineCommit {
   readonly hash: string;
   /** The hash of the first parent. Null: the commit is a root. */
   readonly parent: string | null;
-  readonly committedAt: EpochMs;
   /** Oldest first; a rebuild stands next to the build that it repeats. */
   readonly builds: readonly LineBuild[];
 }
@@ -64,7 +63,7 @@ export async function readLine(
   upTo: number | null = null,
 ): Promise<LineCommit[]> {
   return sql.query(
-    `select h.commit_id as "commitId", c.hash, c.parents[1] as parent, c.committed_at as "committedAt", coalesce(b.builds, '[]') as builds
+    `select h.commit_id as "commitId", c.hash, c.parents[1] as parent, coalesce(b.builds, '[]') as builds
      from (
        select commit_id, position from branch_commit
        where repo = $1 and branch = $2 and ($5::bigint is null or position <= (
@@ -104,7 +103,7 @@ export async function readOtherLine(
          where t.repo = a.with_repo and t.branch = a.with_branch and c.hash = a.with_hash)
        order by l.position desc limit $4
      )
-     select h.commit_id as "commitId", c.hash, c.parents[1] as parent, c.committed_at as "committedAt", coalesce(b.builds, '[]') as builds
+     select h.commit_id as "commitId", c.hash, c.parents[1] as parent, coalesce(b.builds, '[]') as builds
      from h cross join asked a join commit c on c.id = h.commit_id
        left join lateral (
          select jsonb_agg(jsonb_build_object('id', o.id, 'state', o.state, 'outcome', ${SAYS},
@@ -171,9 +170,11 @@ export interface NewNarrowing {
   readonly class: LeaseClass;
   /** The branch is a release branch. */
   readonly release: boolean;
-  readonly rank: number;
   readonly starvesAt: EpochMs;
 }
+
+/** The flow of all builds that narrow. Pages show it; no repository or person has a name like it. */
+const SEARCH = "the search for culprits";
 
 /** Inserts a build of one more commit of a line. Undefined: a build of it by that recipe is open already. */
 export async function insertNarrowing(sql: Sql, wanted: NewNarrowing, now: EpochMs): Promise<BuildRef | undefined> {
@@ -191,7 +192,7 @@ export async function insertNarrowing(sql: Sql, wanted: NewNarrowing, now: Epoch
        returning id, repo, commit_id, builder, host_type, provenance, class
      ), l as (
        insert into lease (kind, class, queue, flow, repo, release, provenance, rank, wanted_at, starves_at)
-       select 'build', class, host_type, repo, repo, $11, provenance, $6, $5, $7 from b returning id
+       select 'build', class, host_type, $6, repo, $11, provenance, $13, $5, $7 from b returning id
      ), a as (
        insert into attempt (build_id, number, lease_id, created_at) select b.id, 1, l.id, $5 from b, l
      )
@@ -202,13 +203,14 @@ export async function insertNarrowing(sql: Sql, wanted: NewNarrowing, now: Epoch
       digest,
       LEASE_CLASSES[wanted.class],
       at(now),
-      wanted.rank,
+      SEARCH,
       at(wanted.starvesAt),
       wanted.line.branch,
       wanted.line.builder,
       wanted.recipe.hostType,
       wanted.release,
       JSON.stringify(body),
+      now,
     ],
   );
   return row && buildRef(row);
