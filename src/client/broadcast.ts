@@ -1,7 +1,8 @@
 /**
- * One command on several instances at once. Its output goes to a file per instance, and to stdout as whoever asks for it wants.
+ * One command on several instances at once. Its output goes to a file per instance, and to stdout in the form that the
+ * caller wants.
  *
- * What fails, fails alone, the command as well as its machine or instance: the others go on, and the worst exit status is the answer.
+ * A failure of one command, machine or instance does not stop the others. The worst exit status is the result.
  */
 import { mkdtemp, open } from "node:fs/promises";
 import { join } from "node:path";
@@ -14,17 +15,17 @@ import { CommandFailed, FARM_FAILED } from "./trouble.ts";
 
 export interface Outcome {
   readonly id: string;
-  /** Where all of the output is. */
+  /** The file with all of the output. */
   readonly file: string;
-  /** Whether a line of it was what the caller looks for. */
+  /** Whether a line of the output matched what the caller looks for. */
   readonly matched: boolean;
   readonly failure: Failure | undefined;
 }
 
-/** FarmError: how the command ended, nobody knows. */
+/** Why a command failed. With a FarmError nobody knows how the command ended. */
 export type Failure = CommandFailed | FarmError;
 
-/** Of output on stdout. `with ids`: line by line, each with the id of its instance before it. */
+/** How output is shown on stdout. `with ids`: line by line, each with the id of its instance before it. */
 export type Showing = "as it is" | "with ids" | "not";
 
 /** A fresh folder for outputs. */
@@ -48,7 +49,7 @@ export async function broadcast(
     const search = until && new LineSearch(until);
     try {
       for await (const piece of client.run(id, command, signal)) {
-        await copy.writeFile(piece); // behind what is there
+        await copy.writeFile(piece); // appended to what is there
         search?.push(piece);
         if (lines) await session.output.data(lines.push(piece));
         else if (showing === "as it is") await session.output.data(piece);
@@ -64,7 +65,7 @@ export async function broadcast(
   });
 }
 
-/** 0 when all succeeded. */
+/** The worst exit status; 0 when all succeeded. */
 export function worst(outcomes: readonly Outcome[]): number {
   return Math.max(0, ...outcomes.map(({ failure }) => (failure ? statusOf(failure) : 0)));
 }

@@ -1,21 +1,24 @@
-/** One of gomote's commands, and how its words are read. Exit status: 0, 1 when it failed or was typed wrongly, or what it says itself. */
+/**
+ * One of gomote's commands, and how its words are read. Its exit status is 0, or 1 when it failed or was typed wrongly,
+ * or one of its own.
+ */
 import { type Flags, type FlagValues, listFlags, parseFlags } from "../farm/flags.ts";
 import { type Session, UsageError } from "./session.ts";
 
 export interface Command {
   readonly name: string;
-  /** A line for the list of commands. */
+  /** Its line in the list of commands. */
   readonly summary: string;
-  /** Reads what follows the command's name and does it; the exit status. */
+  /** Reads the words behind the command's name and does what they say. Resolves with the exit status. */
   readonly start: (argv: readonly string[], session: Session) => Promise<number>;
 }
 
 interface Definition<F extends Flags> {
   readonly name: string;
   readonly summary: string;
-  /** What follows the name and flags, such as `[instance] <path>...`. */
+  /** The words behind name and flags, such as `[instance] <path>...`. */
   readonly args: string;
-  /** Sentences for -help. */
+  /** The sentences that -help prints. */
   readonly help: string;
   readonly flags: F;
   readonly run: (session: Session, flags: FlagValues<F>, args: readonly string[]) => Promise<number>;

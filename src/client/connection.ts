@@ -1,9 +1,9 @@
 /**
  * The one connection to the coordinator that a command has, made at its first call and used by all of them.
  *
- * Everything has a limit: dialling (../dial/dial.ts), each call (farm-client.ts), and the connection itself, which is asked every
- * PING_EVERY_MS whether it lives, so that a call which says nothing for hours is known to be one that is still answered. A connection
- * that broke is dialled again by the next call. Whatever goes wrong is said at once (trouble.ts); nothing hangs.
+ * Everything has a limit: dialling (../dial/dial.ts), each call (farm-client.ts), and the connection itself. It is
+ * asked every PING_EVERY_MS whether it lives; so a call that is silent for hours is known to be still served. After a
+ * connection broke, the next call dials again. Every failure is reported at once (trouble.ts); nothing hangs.
  */
 import type { ClientHttp2Stream, OutgoingHttpHeaders } from "node:http2";
 import { isIP } from "node:net";
@@ -21,14 +21,14 @@ const PING_LIMIT_MS = 15_000;
 export class Connection implements AsyncDisposable {
   readonly server: Server;
   readonly transport: Transport;
-  /** Ends every call, and dialling: whoever waits has had enough. */
+  /** Ends every call, and dialling. */
   readonly signal: AbortSignal;
   readonly #env: Environment;
   readonly #closing = new AbortController();
   #session: Promise<Http2SessionManager> | undefined;
   #open: Http2SessionManager | undefined;
 
-  /** `token`: what tells the farm who asks, looked up at the first call that needs it. */
+  /** `token` gives the token of the user. It is called at the first call that needs one. */
   constructor(server: Server, env: Environment, token: () => Promise<string | undefined>, signal: AbortSignal) {
     this.server = server;
     this.#env = env;
@@ -41,7 +41,7 @@ export class Connection implements AsyncDisposable {
     this.transport = createGrpcTransport({
       baseUrl: `https://${server.name}`,
       interceptors: [authorize],
-      // Packing and unpacking takes both sides longer than most lines take to carry it.
+      // Most lines carry the bytes sooner than both sides could pack and unpack them.
       acceptCompression: [],
       sessionManager: {
         authority: `https://${server.name}`,
@@ -58,7 +58,7 @@ export class Connection implements AsyncDisposable {
     options: Parameters<Http2SessionManager["request"]>[3],
   ): Promise<ClientHttp2Stream> {
     const state = this.#open?.state();
-    // After the server said that it goes away, or the connection broke.
+    // The server said that it goes away, or the connection broke.
     if (state === "closed" || state === "error") this.#forget();
     this.#session ??= this.#dial();
     const session = await this.#session.catch((error) => {
@@ -115,7 +115,7 @@ export class Connection implements AsyncDisposable {
     );
   }
 
-  /** Calls that are going on end: the farm takes a connection that closes for a caller who left. */
+  /** Closes the connection. Calls that run end: for the farm their caller has left. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort(new Error("the command has ended"));
     const session = await this.#session?.catch(() => undefined);

@@ -1,6 +1,6 @@
 /**
- * Getting a token without ever typing a secret here (RFC 8628): the farm gives a short code, which the person enters in a browser where they are
- * signed in; meanwhile this computer asks every few seconds whether they have.
+ * Gets a token without a secret being typed here (RFC 8628). The farm gives a short code. The person enters it in a
+ * browser in which they are signed in. Meanwhile this computer asks every few seconds whether they have.
  */
 import type { IncomingMessage } from "node:http";
 import { hostname } from "node:os";
@@ -22,7 +22,7 @@ export interface DeviceLoginDeps {
   readonly show: (address: string, code: string) => Promise<void>;
 }
 
-/** The token. Throws when the person says no, or nothing for too long. */
+/** The token. Throws when the person refuses, or does not answer in time. */
 export async function deviceLogin({ server, clock, show }: DeviceLoginDeps, signal: AbortSignal): Promise<string> {
   const asked = await post(server, "/device/code", { client_id: PROGRAM, name: hostname() }, signal);
   const deviceCode = text(asked, "device_code");
@@ -110,6 +110,6 @@ function parse(text: string): Answer["body"] {
     const value: unknown = JSON.parse(text);
     return typeof value === "object" && value !== null ? (value as Answer["body"]) : {};
   } catch {
-    return {}; // said by whoever misses a field
+    return {}; // the code that misses a field reports it
   }
 }

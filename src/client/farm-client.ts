@@ -1,8 +1,9 @@
 /**
  * What a farm can be asked about gomote instances, each call with a limit and with errors as sentences (trouble.ts).
  *
- * A call that streams has no limit as a whole, since commands run for hours and a first push over a thin line takes as long: the connection is
- * asked whether it lives. Where something has to move, a wait for a machine, a listing, files, it is silence that has a limit (silence.ts).
+ * A call that streams has no limit as a whole, since a command, or a first push over a thin line, takes hours: there
+ * the connection is asked whether it lives. Where something has to move (a wait for a machine, a listing, files)
+ * silence has a limit (silence.ts).
  */
 import { type CallOptions, type Client, createClient } from "@connectrpc/connect";
 import type { Clock } from "../farm/clock.ts";
@@ -22,15 +23,15 @@ import type { Connection } from "./connection.ts";
 import { Silence } from "./silence.ts";
 import { callTrouble, commandTrouble, NotOffered } from "./trouble.ts";
 
-/** For what the coordinator answers by itself. */
+/** The limit of calls that the coordinator answers by itself. */
 const QUICK_LIMIT_MS = 30_000;
-/** For what a machine does with a lot of files. */
+/** The limit of calls for which a machine works on many files. */
 const SLOW_LIMIT_MS = 30 * 60_000;
-/** For what the farm does with a file, in one answer: it gives up by itself when nothing moves for a minute, and after six hours. */
+/** The limit of one transfer. The farm gives up earlier: when nothing moves for a minute, and after six hours. */
 const TRANSFER_LIMIT_MS = 6.5 * 60 * 60_000;
-/** The farm says every five seconds that one still waits. */
+/** The longest silence while we wait for a machine. The farm says every five seconds that we still wait. */
 const WAITING_SILENCE: Ms = minutes(2);
-/** A machine may have gigabytes to read before it can say the next line. */
+/** The longest silence of a machine. It may have to read gigabytes before it can send the next line. */
 export const MOVING_SILENCE: Ms = minutes(5);
 
 export type Command = Omit<ExecuteCommandRequest, "$typeName" | "$unknown" | "gomoteId">;
@@ -38,7 +39,7 @@ export type Listing = Omit<ListDirectoryRequest, "$typeName" | "$unknown" | "gom
 
 export interface FolderListing {
   readonly lines: readonly string[];
-  /** A name with an LF is in one line. */
+  /** Whether a name with an LF stays in one line. */
   readonly exact: boolean;
 }
 
@@ -62,12 +63,12 @@ export class FarmClient {
     this.own = createClient(Gomote, connection.transport);
   }
 
-  /** Throws unless the farm knows who asks. */
+  /** Throws unless the farm knows the caller. */
   async authenticate(): Promise<void> {
     await this.#call("log in", () => this.#service.authenticate({}, this.#quick));
   }
 
-  /** Whether there is an instance of the caller's with this id; its time starts anew. */
+  /** Whether the caller has an instance with this id. The call also extends its time. */
   async alive(id: string): Promise<boolean> {
     try {
       await this.#call(`ask for ${id}`, () => this.#service.instanceAlive({ gomoteId: id }, this.#quick));
@@ -86,7 +87,7 @@ export class FarmClient {
     return (await this.#call("list builder types", () => this.#service.listSwarmingBuilders({}, this.#quick))).builders;
   }
 
-  /** Waits for a machine; `waiting` is told how many are ahead each time the farm says so. */
+  /** Waits for a machine. `waiting` gets the number of callers ahead, each time the farm sends it. */
   async create(
     builderType: string,
     experiments: readonly string[],
@@ -113,7 +114,7 @@ export class FarmClient {
     await this.#call(`destroy ${id}`, () => this.#service.destroyInstance({ gomoteId: id }, this.#slow));
   }
 
-  /** The output of a command as it comes. Ends when it succeeded; throws CommandFailed when it did not. */
+  /** The output of a command as it comes. Ends when the command succeeded; otherwise throws CommandFailed. */
   async *run(id: string, command: Command, signal: AbortSignal): AsyncGenerator<Uint8Array> {
     try {
       for await (const { output } of this.#service.executeCommand({ gomoteId: id, ...command }, { signal }))
@@ -125,7 +126,7 @@ export class FarmClient {
     }
   }
 
-  /** Lines of a listing (wire/buildlet-api/ls-line.ts). */
+  /** The lines of a listing (wire/buildlet-api/ls-line.ts). */
   async list(id: string, listing: Listing): Promise<readonly string[]> {
     const entries: string[] = [];
     await this.#moving(`list ${listing.directory} of ${id}`, MOVING_SILENCE, async (options, moved) => {
@@ -137,7 +138,7 @@ export class FarmClient {
     return entries;
   }
 
-  /** All that is below a folder, with digests. */
+  /** Lists all that is below a folder, with digests. */
   async listFolder(id: string, directory: string, skip: readonly string[]): Promise<FolderListing> {
     const chunks: Uint8Array[] = [];
     const listing = this.#moving(`list ${directory} of ${id}`, MOVING_SILENCE, async (options, moved) => {
@@ -170,7 +171,7 @@ export class FarmClient {
     return signed.signedPublicSshKey;
   }
 
-  /** Where a file can be posted to; `url` and `objectName` together name it for the two methods below. */
+  /** A place to which a file can be posted. `url` and `objectName` name the file for the two methods below. */
   async uploadPlace(): Promise<UploadFileResponse> {
     return await this.#call("upload", () => this.#service.uploadFile({}, this.#quick));
   }
@@ -185,7 +186,7 @@ export class FarmClient {
     await this.#call(`unpack on ${id}`, () => this.#service.writeTGZFromURL(request, this.#transfer));
   }
 
-  /** Unpacks a tar.gz, as it is made, below `directory`; undefined where that is not offered. */
+  /** Unpacks a tar.gz, while it is made, below `directory`. Undefined: the farm does not offer this. */
   async push(id: string, directory: string, tgz: AsyncIterable<Uint8Array>): Promise<true | undefined> {
     const pushing = this.#moving(`push to ${id}`, MOVING_SILENCE, async (options, moved) => {
       await this.own.pushFiles(pushMessages(id, directory, tgz, moved), options);
@@ -194,13 +195,13 @@ export class FarmClient {
     return await offered(pushing);
   }
 
-  /** Where a folder of the instance can be fetched from as tar.gz. */
+  /** The URL from which a folder of the instance can be fetched as tar.gz. */
   async readTgz(id: string, directory: string): Promise<string> {
     const request = { gomoteId: id, directory };
     return (await this.#call(`read ${directory} of ${id}`, () => this.#service.readTGZToURL(request, this.#slow))).url;
   }
 
-  /** The answer of a method that only our own farm has, undefined where it is not offered. */
+  /** The answer of a method that only our own farm has. Undefined: the farm does not offer it. */
   async ifOffered<T>(
     what: string,
     call: (own: Client<typeof Gomote>, options: CallOptions) => Promise<T>,
@@ -216,7 +217,7 @@ export class FarmClient {
     }
   }
 
-  /** A call that may take as long as it likes, while it says `moved` again and again. */
+  /** A call without a limit, as long as it calls `moved` again and again. */
   async #moving<T>(
     what: string,
     limit: Ms,
@@ -233,7 +234,7 @@ export class FarmClient {
   }
 }
 
-/** What a method answers that a farm may not have, undefined where it has not. */
+/** The answer of a method that a farm may lack. Undefined: the farm lacks it. */
 async function offered<T>(answer: Promise<T>): Promise<T | undefined> {
   try {
     return await answer;

@@ -1,5 +1,6 @@
 /**
- * Where this computer keeps what its user's commands know: the folders that the system has for that, each with `gomote` below it.
+ * Where this computer keeps the settings and caches of its user's commands: in the system's folders for these, each
+ * with `gomote` below it.
  *
  *             config                                        cache
  *   Windows   %AppData%                                     %LocalAppData%
@@ -15,7 +16,7 @@ import { FarmError } from "../farm/errors.ts";
 
 export type FolderKind = "config" | "cache";
 
-/** Throws FarmError when the environment does not tell. */
+/** The folder. Throws FarmError when the environment does not name it. */
 export function userFolder(kind: FolderKind, env: Environment, platform: string): string {
   const config = kind === "config";
   if (platform === "win32") {

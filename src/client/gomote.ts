@@ -1,4 +1,4 @@
-/** The command `gomote`: its flags, its commands, and what is said when one fails. */
+/** The command `gomote`: its flags, its commands, and the messages of failures. */
 import { FarmError } from "../farm/errors.ts";
 import { listFlags, parseFlags, text } from "../farm/flags.ts";
 import type { Command } from "./command.ts";
@@ -37,7 +37,7 @@ const FLAGS = {
   ),
 };
 
-/** Does what `argv` (without node and script) says; the exit status. */
+/** Runs the command that `argv` (without node and script) names. Resolves with the exit status. */
 export async function gomote(argv: readonly string[], computer: Computer): Promise<number> {
   const { output, signal } = computer;
   const parsed = parseFlags(usage(), FLAGS, argv);
@@ -59,7 +59,7 @@ export async function gomote(argv: readonly string[], computer: Computer): Promi
   } catch (error) {
     if (signal.aborted) return stoppedStatus(signal);
     output.note(`gomote ${command.name}: ${sentence(error)}`);
-    // A command ends with 1, too; nobody shall take this for its end.
+    // A remote command may end with 1, too. A failure of the farm must look different.
     return command === run ? FARM_FAILED : 1;
   }
 }
@@ -68,7 +68,7 @@ function sentence(error: unknown): string {
   if (error instanceof FarmError || error instanceof CommandFailed || error instanceof NotOffered) return error.message;
   if (!(error instanceof Error)) return String(error);
   if ("syscall" in error) return localTrouble(error);
-  return error.stack ?? error.message; // our bug: told whole
+  return error.stack ?? error.message; // this is our bug, so all of it is shown
 }
 
 function usage(): string {

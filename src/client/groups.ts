@@ -1,12 +1,13 @@
 /**
  * Groups of instances, so that one command goes to all of them: folders of files, in the same place as the original's.
  *
- *   CFG/groups/NAME.instances/ID        one empty file per member; making and removing a file are the only steps, so nothing is locked
- *   CFG/groups/NAME.instances/.server   the farm that the group is of (not the original's; names with a dot are no members)
+ *   CFG/groups/NAME.instances/ID        one empty file per member; making and removing a file are the only steps, so
+ *                                       nothing is locked
+ *   CFG/groups/NAME.instances/.server   the farm of the group (not the original's; a name with a dot is no member)
  *
- * Members that the farm does not have any more are no members. Their files go away where it is certain that the farm asked is the one
- * that they are of: with another -server all of them would look dead. An id is given again once it is free, so whoever creates or destroys an
- * instance takes its name out of all groups first.
+ * An instance that the farm no longer has is no longer a member. Its file is removed if we asked the group's own farm:
+ * with another -server all members would look dead. A free id may be given again, so a command that creates or destroys
+ * an instance first takes its id out of all groups.
  */
 import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -19,7 +20,7 @@ const SERVER = ".server";
 
 export interface Group {
   readonly name: string;
-  /** Ids, sorted. */
+  /** The sorted ids of its members. */
   readonly instances: readonly string[];
 }
 
@@ -27,7 +28,7 @@ export class Groups {
   readonly #folder: string;
   readonly #server: string;
 
-  /** `config`: the folder CFG; `server`: the farm, `HOST:PORT`. */
+  /** `config` is the folder CFG. `server` is the farm, as `HOST:PORT`. */
   constructor(config: string, server: string) {
     this.#folder = join(config, "groups");
     this.#server = server;
@@ -41,7 +42,7 @@ export class Groups {
       .sort();
   }
 
-  /** The group with the members that live; undefined when there is none. */
+  /** The group with its living members. Undefined: there is no such group. */
   async load(name: string, client: FarmClient): Promise<Group | undefined> {
     const path = this.#path(name);
     const files = await readdir(path).catch(ifThere(undefined));
@@ -58,7 +59,7 @@ export class Groups {
     return groups.filter((group) => group !== undefined);
   }
 
-  /** Ids by name of the group, whether they live or not, which asks nobody and so renews nothing. */
+  /** The ids of each group by its name, living or not. It asks no farm, and so extends no instance's time. */
   async members(): Promise<ReadonlyMap<string, readonly string[]>> {
     const all = (await this.names()).map(async (name): Promise<[string, readonly string[]]> => {
       const files = await readdir(this.#path(name)).catch(ifThere<string[]>([]));
@@ -90,7 +91,7 @@ export class Groups {
     await Promise.all(ids.map((id) => rm(join(this.#path(name), instanceFile(id)), { force: true })));
   }
 
-  /** Takes `ids` out of all groups, but for those of another farm, where the same ids mean other instances. */
+  /** Takes `ids` out of all groups of this farm. In groups of another farm the same ids mean other instances. */
   async forget(ids: readonly string[]): Promise<void> {
     for (const name of await this.names()) {
       const server = await this.#serverOf(name);
@@ -98,7 +99,7 @@ export class Groups {
     }
   }
 
-  /** The folder vanishes at once, whatever becomes of its files. */
+  /** Removes a group. Its folder vanishes at once, even if removing its files fails. */
   async destroy(name: string): Promise<void> {
     const path = this.#path(name);
     await rm(path + DELETING, { recursive: true, force: true });
@@ -106,7 +107,7 @@ export class Groups {
     await rm(path + DELETING, { recursive: true, force: true });
   }
 
-  /** Undefined for a group that the original made. */
+  /** The farm of a group. Undefined for a group that the original command made. */
   async #serverOf(name: string): Promise<string | undefined> {
     return (await readFile(join(this.#path(name), SERVER), "utf8").catch(ifThere(undefined)))?.trim();
   }
@@ -120,12 +121,14 @@ export class Groups {
   }
 }
 
-/** A name that leads nowhere else on any system. */
+/** Whether `name` is a file name on every system, and no path to elsewhere. */
 function isName(name: string): boolean {
   return /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/.test(name);
 }
 
-/** Ids begin with the name of a person, so they may hold more; but they are file names as well. */
+/**
+ * Whether `id` may be an id. Ids begin with a person's name, so they allow more characters; they are file names, too.
+ */
 function isInstance(id: string): boolean {
   return /^[^.\s/\\:*?"<>|\p{Cc}][^/\\:*?"<>|\p{Cc}]{0,254}$/u.test(id);
 }

@@ -1,12 +1,14 @@
-/** Whether a line of some output matches an expression, without the output ever being kept: lines are looked at as they end. */
+/**
+ * Finds out whether a line of some output matches an expression. It looks at each line when it ends, and keeps none.
+ */
 
-/** What has no line feed for so long is looked at in pieces of this length. */
+/** A longer line is looked at in pieces of this length. */
 export const LONGEST_LINE: number = 64 * 1024;
 const LF = 0x0a;
 
-/** Whether it asks for a line feed, or for anything whatever, as far as its text shows it: no line can be what is meant. */
+/** Whether the text of an expression shows that it wants a line feed, or any character: no single line can match it. */
 export function meansSeveralLines({ source, dotAll }: RegExp): boolean {
-  // In a class of what is not wanted a line feed is harmless, and `\\\\n` has none.
+  // A line feed in a negated class is harmless, and `\\\\n` has none.
   const positive = source.replaceAll(/\[\^(?:\\.|[^\]\\])+\]|\\[^n]/g, "");
   const anything = /\[\^\]|\[\\(?:s\\S|S\\s|d\\D|D\\d|w\\W|W\\w)\]/;
   return dotAll || anything.test(source) || /\\n|\(\?[im]*s/.test(positive);
@@ -35,7 +37,7 @@ export class LineSearch {
     }
   }
 
-  /** Whether one matched, now that there is no more. */
+  /** Ends the output. Returns whether a line of it matched. */
   end(): boolean {
     if (this.#length > 0) this.#look();
     return this.#found;

@@ -1,4 +1,7 @@
-/** Elements of a PATH in one flag: with commas between, and, as in CSV, double quotes around an element that has a comma or begins with a quote. */
+/**
+ * The elements of a PATH in one flag, separated by commas. As in CSV, double quotes stand around an element that has a
+ * comma or begins with a quote.
+ */
 
 export function splitPath(given: string): string[] {
   const elements = `,${given}`.matchAll(/,(?:"((?:[^"]|"")*)"(?=,|$)|([^,]*))/g);

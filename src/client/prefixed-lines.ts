@@ -1,6 +1,6 @@
-/** Output of one of several, line by line and each with its name before it, so that no two of them share a line. */
+/** The output of one of several commands, line by line, each with its name before it: no two of them share a line. */
 
-/** What has no line feed for so long is shown all the same. */
+/** A line is shown, even without a line feed, once it is this long. */
 const LONGEST_LINE = 64 * 1024;
 const LF = 0x0a;
 
@@ -13,7 +13,7 @@ export class PrefixedLines {
     this.#prefix = Buffer.from(`${name}: `);
   }
 
-  /** The lines that `piece` ends; what follows them waits for its own end. */
+  /** The lines that end in `piece`. The rest of it waits for its own end. */
   push(piece: Uint8Array): Buffer {
     const bytes = Buffer.from(piece.buffer, piece.byteOffset, piece.byteLength);
     const lines: Buffer[] = [];
@@ -32,7 +32,7 @@ export class PrefixedLines {
     return Buffer.concat(lines);
   }
 
-  /** What is left, as a line. */
+  /** The rest, as a line. */
   end(): Buffer {
     if (this.#length === 0) return Buffer.alloc(0);
     const line = Buffer.concat([this.#prefix, ...this.#begun, Buffer.from("\n")]);

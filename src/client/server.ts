@@ -1,12 +1,12 @@
 /**
  * Which farm a command talks to, and what is known of it.
  *
- * The address is -server, else GOMOTE_SERVER, else what `gomote login` wrote down last. What belongs to one farm lies in a folder of its
- * own, so that no token is ever sent to another one:
+ * The address is -server, else GOMOTE_SERVER, else the one of the last `gomote login`. What belongs to one farm lies in
+ * a folder of its own, so that no token is ever sent to another farm:
  *
  *   CFG/config.json               {"server": "farm.example.org:8119"}
- *   CFG/servers/HOST_PORT/token   what tells the farm who asks; 0600
- *   CFG/servers/HOST_PORT/ca.pem  the farm's certificate authority, where it is none of the usual ones
+ *   CFG/servers/HOST_PORT/token   the token that shows the farm who asks; mode 0600
+ *   CFG/servers/HOST_PORT/ca.pem  the farm's certificate authority, unless it is one of the usual ones
  */
 import { mkdir, readFile, rename, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -14,18 +14,18 @@ import { type Address, formatAddress } from "../dial/address.ts";
 import type { Environment } from "../dial/proxy.ts";
 import { errnoOf, FarmError, messageOf } from "../farm/errors.ts";
 
-/** As the original's. */
+/** The port of the original, too. */
 const DEFAULT_PORT = 443;
 
 export interface Server {
   readonly address: Address;
-  /** `HOST:PORT` */
+  /** The farm as `HOST:PORT`. */
   readonly name: string;
-  /** PEM of the certificates to trust instead of the usual ones. */
+  /** The certificates to trust instead of the usual ones, in PEM. */
   readonly ca: string | undefined;
-  /** Where they were read: as it was said, else what `gomote login` wrote. */
+  /** The file they came from: the one that was named, else the one that `gomote login` wrote. */
   readonly caFile: string;
-  /** CFG/servers/HOST_PORT */
+  /** The folder CFG/servers/HOST_PORT. */
   readonly folder: string;
 }
 
@@ -46,7 +46,7 @@ export function parseServer(given: string): Address {
   return { host, port: number };
 }
 
-/** The farm to talk to. Throws FarmError when nobody said which, or its certificates cannot be read. */
+/** The farm to talk to. Throws FarmError when none was named, or its certificates cannot be read. */
 export async function findServer(folder: string, flags: ServerFlags, env: Environment): Promise<Server> {
   const given = flags.server || env.GOMOTE_SERVER || (await rememberedServer(folder));
   if (given === "") {
@@ -63,7 +63,7 @@ export async function findServer(folder: string, flags: ServerFlags, env: Enviro
   return { address, name, folder: own, ca, caFile: named || caFile(own) };
 }
 
-/** Makes `server` the one that is meant when nobody says which, and keeps its certificates. */
+/** Makes `server` the default, and keeps its certificates. */
 export async function rememberServer(folder: string, server: Server): Promise<void> {
   await mkdir(server.folder, { recursive: true, mode: 0o700 });
   if (server.ca !== undefined) await replaceFile(caFile(server.folder), server.ca, 0o644);
@@ -71,8 +71,8 @@ export async function rememberServer(folder: string, server: Server): Promise<vo
 }
 
 /**
- * What tells the farm who asks: GOMOTE_TOKEN, else the file that `gomote login` wrote; undefined when there is neither.
- * Throws when others could read the file.
+ * The token of the user: GOMOTE_TOKEN, else the file that `gomote login` wrote; undefined when there is neither. Throws
+ * when other users could read the file.
  */
 export async function readToken(server: Server, env: Environment, platform: string): Promise<string | undefined> {
   const path = tokenFile(server);
@@ -110,7 +110,7 @@ async function rememberedServer(folder: string): Promise<string> {
   try {
     const { server } = JSON.parse(text) as { server?: unknown };
     if (server === undefined || typeof server === "string") return server ?? "";
-  } catch {} // said below
+  } catch {} // reported below
   throw new FarmError("bad-request", `Cannot use ${path}: want {"server": "HOST:PORT"}`);
 }
 
@@ -129,7 +129,7 @@ async function readIfThere(path: string): Promise<string | undefined> {
   });
 }
 
-/** Another command that reads meanwhile sees the old text or the new one. */
+/** Replaces a file. A command that reads meanwhile sees either the old text or the new one. */
 export async function replaceFile(path: string, text: string | Uint8Array, mode: number): Promise<void> {
   const draft = `${path}.${process.pid}`;
   await writeFile(draft, text, { mode });

@@ -1,8 +1,8 @@
 /**
- * What one run of the command has: its words for the person, the farm, the groups, and the instances that it is for.
+ * What one run of the command has: its output, the farm, the groups, and the instances that it works on.
  *
- * The farm is dialled at the first call to it. The active group is -group, else GOMOTE_GROUP; one that is given and is not there is an error,
- * one that only the environment names is passed over.
+ * The farm is dialled at the first call to it. The active group is -group, else GOMOTE_GROUP. A group of -group that
+ * does not exist is an error; one that only the environment names is ignored.
  */
 
 import type { Environment } from "../dial/proxy.ts";
@@ -15,7 +15,7 @@ import { type Group, Groups } from "./groups.ts";
 import type { Output } from "./output.ts";
 import { findServer, readToken, type Server, type ServerFlags } from "./server.ts";
 
-/** A command that was typed wrongly: its usage is shown. */
+/** The command was typed wrongly. Its usage is shown. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
 }
@@ -28,7 +28,7 @@ export interface Computer {
   readonly clock: Clock;
   readonly output: Output;
   readonly stdin: AsyncIterable<Uint8Array>;
-  /** The first Ctrl-C; its reason is a `Stopped`. */
+  /** Aborts at the first Ctrl-C. Its reason is a `Stopped`. */
   readonly signal: AbortSignal;
 }
 
@@ -58,12 +58,12 @@ export class Session implements AsyncDisposable {
     return userFolder("cache", this.computer.env, this.computer.platform);
   }
 
-  /** The name of the group that is meant, "" for none; it may not be there. */
+  /** The name of the active group, which may not exist; "" for none. */
   get groupName(): string {
     return this.#flags.group || (this.computer.env.GOMOTE_GROUP ?? "");
   }
 
-  /** The words that say to another `gomote` which farm is meant, where none would do without them. */
+  /** The words that name this farm to another `gomote`, where it would not know the farm without them. */
   get serverWords(): readonly string[] {
     return (["server", "ca-file"] as const).flatMap((name) =>
       this.#flags[name] === "" ? [] : [`-${name}=${this.#flags[name]}`],
@@ -96,14 +96,14 @@ export class Session implements AsyncDisposable {
     return new Groups(this.configFolder, (await this.server()).name);
   }
 
-  /** Refuses a group that was given and is not there, before anything is done. */
+  /** Refuses a group of -group that does not exist, before anything is done. */
   async checkGroup(): Promise<void> {
     if (!this.#groupIsGiven) return;
     if (!(await (await this.groups()).exists(this.groupName)))
       throw new UsageError(`there is no group ${JSON.stringify(this.groupName)}; see \`gomote group list\``);
   }
 
-  /** The active group with the members that live; undefined when there is none. */
+  /** The active group with its living members; undefined when there is none. */
   group(): Promise<Group | undefined> {
     this.#group ??= this.#loadGroup();
     return this.#group;
@@ -116,13 +116,13 @@ export class Session implements AsyncDisposable {
       if (group && !this.#groupIsGiven) this.output.note(`using group ${JSON.stringify(group.name)} of GOMOTE_GROUP`);
       return group;
     } catch (error) {
-      // A variable that was set for something else must not be in the way.
+      // A variable that was set for another command must not be in the way.
       if (!this.#groupIsGiven && error instanceof FarmError && error.code === "bad-request") return undefined;
       throw error;
     }
   }
 
-  /** The instances for `[instance]`: the one given, else those of the group. */
+  /** The instances for `[instance]`: the one that is named, else those of the group. */
   async instances(args: readonly string[]): Promise<readonly string[]> {
     const [id] = args;
     if (args.length > 1) throw new UsageError(`want one instance, got ${args.length} arguments`);
@@ -130,7 +130,9 @@ export class Session implements AsyncDisposable {
     return (await this.#groupMembers()) ?? wantInstance();
   }
 
-  /** The instances for `[instance] WORDS...`: the first word when it is one, else those of the group, which then get all words. */
+  /**
+   * The instances for `[instance] WORDS...`: the first word if it is one, else those of the group, which get all words.
+   */
   async instancesAndWords(args: readonly string[]): Promise<{ ids: readonly string[]; words: readonly string[] }> {
     const [first, ...rest] = args;
     if (first === undefined) throw new UsageError("want an argument");
@@ -160,7 +162,7 @@ function wantInstance(): never {
   throw new UsageError("want an instance, or a group by -group or GOMOTE_GROUP");
 }
 
-/** Does `work` for all at once. The first that fails stops the others, and is what is thrown. */
+/** Does `work` for all at once. The first failure stops the others and is thrown. */
 export async function forAll<T>(
   ids: readonly string[],
   signal: AbortSignal,

@@ -1,4 +1,4 @@
-/** A limit for what may take any time as long as it goes on: `signal` aborts once `moved` was not called for `limit`. */
+/** A limit for work that may take any time while it moves: `signal` aborts once `moved` was not called for `limit`. */
 import type { Clock } from "../farm/clock.ts";
 import { durationText } from "../farm/duration-text.ts";
 import { FarmError } from "../farm/errors.ts";
@@ -10,14 +10,14 @@ export class Silence implements Disposable {
   readonly #over = new AbortController();
   #movedAt: number;
 
-  /** `who`: how the sentence of the error begins, up to whoever is silent. */
+  /** `who` is the beginning of the error's sentence, up to the name of the silent side. */
   constructor(clock: Clock, limit: Ms, who: string) {
     this.#clock = clock;
     this.#movedAt = clock.monotonic();
     void this.#watch(limit, who);
   }
 
-  /** Its reason is a FarmError. */
+  /** Aborts after too long a silence. Its reason is a FarmError. */
   get signal(): AbortSignal {
     return this.#silent.signal;
   }

@@ -1,9 +1,9 @@
-/** A command that was told to stop. */
+/** How a command ends that was told to stop. */
 
-/** Why the signal of a command aborts: the system's signal of that name was sent to it. */
+/** The reason with which the signal of a command aborts: the system sent the command a signal of that name. */
 export class Stopped extends Error {
   override readonly name = "Stopped";
-  /** As a shell says of a program that the signal ended. */
+  /** The status that a shell shows for a program which the signal ended. */
   readonly exitStatus: number;
 
   constructor(name: "SIGINT" | "SIGTERM") {
@@ -12,7 +12,7 @@ export class Stopped extends Error {
   }
 }
 
-/** With what a command ends whose `signal` has aborted. */
+/** The exit status of a command whose `signal` has aborted. */
 export function stoppedStatus(signal: AbortSignal): number {
   return (signal.reason as Stopped).exitStatus;
 }

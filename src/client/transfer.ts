@@ -1,6 +1,6 @@
 /**
- * Files on their way between this computer and the farm: posted as the form that UploadFile describes, fetched from the URL that
- * ReadTGZToURL gives. Neither is ever whole in memory, and neither has a limit but that something has to move.
+ * Files on their way between this computer and the farm: posted as the form that UploadFile describes, or fetched from
+ * the URL that ReadTGZToURL gives. No file is ever whole in memory. A transfer may take any time while it moves.
  */
 import { randomBytes } from "node:crypto";
 import { createWriteStream } from "node:fs";
@@ -13,11 +13,11 @@ import type { FarmClient } from "./farm-client.ts";
 import type { Server } from "./server.ts";
 
 const IDLE_LIMIT_MS = 60_000;
-/** The farm may have to write all of a file to its store before it answers. */
+/** How long the answer may take: the farm may first have to write the whole file to its store. */
 const ANSWER_LIMIT_MS = 5 * 60_000;
 const SUCCESS = 204;
 
-/** Uploads what `body` gives; the URL by which the farm then knows it. `fileName` is for the form only. */
+/** Uploads `body`. Resolves with the URL by which the farm then knows it. `fileName` is for the form only. */
 export async function upload(client: FarmClient, fileName: string, body: AsyncIterable<Uint8Array>): Promise<string> {
   const { url, fields, objectName } = await client.uploadPlace();
   const boundary = randomBytes(24).toString("hex");
@@ -36,7 +36,7 @@ export async function upload(client: FarmClient, fileName: string, body: AsyncIt
   throw new FarmError("unavailable", `Cannot upload: ${new URL(url).host} answered ${response.statusCode} ${said}`);
 }
 
-/** Saves what is at `url` as the file `path`, which is there only once it is whole. The number of its bytes. */
+/** Saves `url` as the file `path`, which exists only once it is whole. Resolves with its size in bytes. */
 export async function download(server: Server, url: string, path: string, signal: AbortSignal): Promise<number> {
   const draft = `${path}.part-${process.pid}`;
   let bytes = 0;
@@ -57,7 +57,7 @@ export async function download(server: Server, url: string, path: string, signal
   }
 }
 
-/** Only the farm itself is vouched for by the farm's own authority. */
+/** Whom to trust for `url`. The farm's own authority counts for the farm itself only. */
 function trustFor(url: string, { address, ca }: Server): { readonly tls?: { rejectUnauthorized: true; ca: string } } {
   const { hostname } = new URL(url);
   if (ca === undefined || hostname.replace(/^\[|\]$/g, "") !== address.host) return {};

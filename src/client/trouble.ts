@@ -1,4 +1,4 @@
-/** What went wrong between this computer and the farm, as a sentence for whoever typed the command, with what to do about it. */
+/** Failures between this computer and the farm, as sentences for the user that say what to do about them. */
 import { Code, ConnectError } from "@connectrpc/connect";
 import { certificateTrouble } from "../dial/dial.ts";
 import { errnoOf, type Code as FarmCode, FarmError, messageOf } from "../farm/errors.ts";
@@ -7,7 +7,7 @@ import { CommandExitSchema } from "../wire/gomote/gen/barnraiser_pb.ts";
 /** A remote command that ran and failed, or could not be started. */
 export class CommandFailed extends Error {
   override readonly name = "CommandFailed";
-  /** 1 to 255. */
+  /** A number from 1 to 255. */
   readonly exitStatus: number;
 
   constructor(message: string, exitStatus: number) {
@@ -16,7 +16,7 @@ export class CommandFailed extends Error {
   }
 }
 
-/** As ssh: it was not the command that failed. */
+/** The exit status when the farm failed, not the command. ssh uses the same. */
 export const FARM_FAILED = 255;
 
 /** The farm has no such method: it is the original's, or older than this command. */
@@ -37,19 +37,22 @@ const FARM_CODES: ReadonlyMap<Code, FarmCode> = new Map([
   [Code.Canceled, "canceled"],
 ]);
 
-/** What the library says of a limit that passed here; the farm says which of its own did. */
+/** The library's words when a limit of ours has passed. The farm has other words for its limits. */
 const OWN_DEADLINE = "the operation timed out";
 
 /** The field in which a farm says how a call ended. */
 const FARMS_OWN = "grpc-status";
 
-/** `error` of a call to `server` that was to `what`, such as "list alice-linux-0". `lost`: what to do when it is the connection that ended. */
+/**
+ * `error` of a call to `server` that was to `what`, such as "list alice-linux-0". `lost`: what to do when it is the
+ * connection that ended.
+ */
 export function callTrouble(error: unknown, what: string, server: string, lost = ""): Error {
-  if (error instanceof FarmError) return error; // already said, while dialling
+  if (error instanceof FarmError) return error; // dialling has made the sentence already
   const { code, rawMessage, cause } = ConnectError.from(error);
   if (cause instanceof FarmError) return cause;
   const begin = `Cannot ${what.split(" ", 1)[0]} `;
-  // Where the farm's own sentence says the same, ours would only be in its way.
+  // Where the farm's own sentence says the same, ours would only distract from it.
   const failed = (reason: string) =>
     new FarmError(FARM_CODES.get(code) ?? "internal", reason.startsWith(begin) ? reason : `Cannot ${what}: ${reason}`, {
       cause: error,
@@ -75,7 +78,7 @@ export function callTrouble(error: unknown, what: string, server: string, lost =
   }
 }
 
-/** The failure of a remote command, undefined when it was the farm or the machine that failed. */
+/** The failure of a remote command. Undefined: the farm or the machine failed. */
 export function commandTrouble(error: unknown): CommandFailed | undefined {
   const failure = ConnectError.from(error);
   if (failure.code !== Code.Aborted || isCut(failure)) return undefined;
@@ -84,25 +87,25 @@ export function commandTrouble(error: unknown): CommandFailed | undefined {
 }
 
 /**
- * Whether it is the connection that ended, which the library tells as a call that was canceled, or as what the system said of the socket. What the
- * farm itself answered, whatever that is, came over a connection that is well.
+ * Whether the connection ended. The library reports that as a canceled call, or with the system's error of the socket.
+ * After any answer of the farm itself the connection is well.
  */
 function isCut({ code, cause, metadata }: ConnectError): boolean {
   if (metadata.has(FARMS_OWN)) return false;
   return code === Code.Canceled || /^(?:E[A-Z0-9]+|ERR_(?:HTTP2|STREAM)_\w+)$/.test(errnoOf(cause));
 }
 
-/** What this computer refused to do, as a sentence: `Cannot open /x: no such file or directory`. */
+/** A refusal of this computer as a sentence: `Cannot open /x: no such file or directory`. */
 export function localTrouble(error: Error & { readonly syscall: unknown }): string {
   return `Cannot ${error.syscall}${"path" in error ? ` ${error.path}` : ""}: ${systemWords(error)}`;
 }
 
-/** Node says `ENOENT: no such file or directory, open '/x'`. */
+/** The system's words in an error, which Node shows as `ENOENT: no such file or directory, open '/x'`. */
 export function systemWords(error: unknown): string {
   return messageOf(error).replace(/^E[A-Z0-9]+: (.+?), [\s\S]*$/, "$1");
 }
 
-/** Why a connection to `server` could not be made. */
+/** The reason why a connection to `server` could not be made. */
 export function dialTrouble(error: unknown, server: string, ownCa: boolean): FarmError {
   const failed = (reason: string) =>
     new FarmError("unavailable", `Cannot talk to ${server}: ${reason}`, { cause: error });

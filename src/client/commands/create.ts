@@ -50,7 +50,7 @@ export interface CreateFlags {
   readonly "new-group": string;
 }
 
-/** Ids are printed as they come, and join their group even when a further one cannot be had. */
+/** Creates instances. Ids are printed as they come, and join their group even when a later instance fails. */
 export async function createAll(
   session: Session,
   type: string,
@@ -66,13 +66,13 @@ export async function createAll(
   return await forAll(ordinals, signal, async (ordinal, stop) => {
     const waiting = (ahead: number) => {
       const passed = clock.monotonic() - began;
-      // Whoever is next has the machine in a moment, as a rule.
+      // The first in line usually gets its machine in a moment.
       if (!flags.status || (ahead === 0 && passed < HARDLY_WAITED)) return;
       const waited = formatDuration(seconds(Math.round(passed / 1000)));
       session.output.note(`still creating ${type} (${ordinal}) after ${waited}; ${ahead} ahead of it`);
     };
     const { gomoteId } = await client.create(type, experiments, waiting, stop);
-    // The id may have been somebody else's before.
+    // The id may have belonged to another instance before.
     await groups.forget([gomoteId]);
     if (group !== undefined) await groups.add(group, [gomoteId]);
     await session.output.data(`${gomoteId}\n`);

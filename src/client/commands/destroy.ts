@@ -14,7 +14,7 @@ export const destroy: Command = command({
     if (removing && args.length > 0) throw new UsageError("-destroy-group goes with a group, not with an instance");
     const client = await session.client();
     const groups = await session.groups();
-    // An empty group can be removed as well.
+    // An empty group can be removed, too.
     const group = args.length === 0 ? await session.group() : undefined;
     const ids = group ? group.instances : await session.instances(args);
     for (const id of ids) {
@@ -27,7 +27,7 @@ export const destroy: Command = command({
   },
 });
 
-/** What could have been meant. */
+/** Lists the instances that could have been meant. */
 async function showInstances(session: Session): Promise<void> {
   const instances = await (await session.client()).instances();
   if (instances.length === 0) return;

@@ -53,7 +53,7 @@ async function remove(session: Session, ids: readonly string[]): Promise<void> {
   await (await session.groups()).removeFrom(await activeGroup(session, ids), ids);
 }
 
-/** As a table whose cells end in TABs, the name in the first row of each group. */
+/** Prints a table whose cells end in TABs. The name stands in the first row of each group. */
 async function listGroups(session: Session): Promise<void> {
   const all = await (await session.groups()).all(await session.client());
   const rows = all.flatMap(({ name, instances }) =>

@@ -26,7 +26,7 @@ export const ps: Command = command({
         if (ended !== 0n && !all) continue;
         const state =
           ended === 0n ? `running ${formatDuration(seconds(Math.max(0, now - Number(started))))}` : processState;
-        // What it was given may have lines of its own.
+        // An argument may hold line feeds.
         const words = [state, argv.join(" ")].map((text) => text.replaceAll(/\s+/g, " "));
         await session.output.data(`${[id, gomoteId, ...words].join("\t")}\n`);
       }

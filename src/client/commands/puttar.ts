@@ -26,7 +26,7 @@ export const puttar: Command = command({
   },
 });
 
-/** URLs of archives, in the order in which they are to be unpacked. */
+/** The URLs of archives, in the order in which they are unpacked. */
 async function urlsOf(session: Session, client: FarmClient, source: string): Promise<readonly string[]> {
   if (source === "-") return [await upload(client, "stdin.tar.gz", session.computer.stdin)];
   // A single letter before the colon is a drive.

@@ -9,10 +9,10 @@ import { shellLine } from "../shell-line.ts";
 import { NotOffered } from "../trouble.ts";
 import { type CreateFlags, createAll } from "./create.ts";
 
-/** A coordinator that was stopped comes back, or another takes its place. */
+/** How long the farm may be away. A coordinator that was stopped comes back, or another takes its place. */
 const AWAY_LIMIT: Ms = minutes(5);
 const ASK_EVERY: Ms = seconds(5);
-/** A call that lasted so long: the farm was there, and something between here and there cut it. */
+/** A call that lasted this long proves that the farm was there: the network cut it. */
 const HELD: Ms = seconds(30);
 
 export const repro: Command = command({
@@ -71,8 +71,8 @@ async function createAndLayOut(
 }
 
 /**
- * The instance that the build's machine has become. It stays asked for when a coordinator stops: whichever answers next is asked again. A farm that
- * answers and is away at once, again and again, counts as away all the time.
+ * The instance that the build's machine has become. When a coordinator stops, the next one that answers is asked again.
+ * A farm that answers and is away at once, again and again, counts as away all the time.
  */
 async function hold(session: Session, build: bigint): Promise<string> {
   const { signal, clock } = session.computer;
@@ -104,7 +104,7 @@ async function hold(session: Session, build: bigint): Promise<string> {
   return held;
 }
 
-/** Waits for it; `heard` is called whenever the farm says something. */
+/** Waits for the machine. `heard` is called whenever the farm says something. */
 async function askForMachine(session: Session, build: bigint, heard: () => void): Promise<string | undefined> {
   const client = await session.client();
   const { signal } = session.computer;
@@ -135,7 +135,7 @@ async function tell(
   for (const step of steps) await session.output.data(`${stepLine(session.serverWords, id, environment, step)}\n`);
 }
 
-/** What repeats `step` on the instance `id`. */
+/** The command line that repeats `step` on the instance `id`. */
 function stepLine(serverWords: readonly string[], id: string, environment: readonly string[], step: BuildStep): string {
   const flags = [
     ...(step.directory === "" ? [] : [`-dir=${step.directory}`]),

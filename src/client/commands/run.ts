@@ -64,12 +64,15 @@ the instance (130, SIGTERM 143), and a second one leaves at once.`,
   },
 });
 
-/** Whether it is not the command that failed. */
+/** Whether the farm or the machine failed, not the command. */
 function isLost(failure: Failure | undefined): boolean {
   return failure instanceof FarmError;
 }
 
-/** Go's way to write flags at the beginning is understood, as far as both languages have them. What could never match is refused. */
+/**
+ * The regular expression that was given. Flags at its beginning may be written as in Go, if JavaScript has them, too.
+ * An expression that could never match is refused.
+ */
 function expressionOf(given: string): RegExp {
   const [, flags = "", pattern = ""] = /^(?:\(\?([ims]+)\))?([\s\S]*)$/.exec(given) ?? [];
   let expression: RegExp;
@@ -104,7 +107,7 @@ async function rounds(
   return done;
 }
 
-/** Whether all work dirs are here. */
+/** Fetches all work dirs. Resolves with whether all of them came. */
 async function collect(session: Session, ids: readonly string[]): Promise<boolean> {
   const client = await session.client();
   const fetched = await forAll(ids, session.computer.signal, async (id, signal) => {

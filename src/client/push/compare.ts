@@ -1,12 +1,13 @@
 /**
- * What a push has to do: the local files against a listing of the instance's folder. Pure.
+ * What a push has to do: compares the local files with a listing of the instance's folder. Pure.
  *
- * A file travels when the instance has none of that name, or another digest, or, where machines have it, another executable bit. Of a link the
- * listing tells only that it is one: it travels unless this computer sent it with the same target last time.
+ * A file is sent when the instance has no file of that name, or one with another digest, or (where machines have it)
+ * one with another executable bit. A listing does not show the target of a link. So a link is sent unless this computer
+ * sent it with the same target last time.
  *
- * Files of the instance that are not here are candidates for removal; who asks for the plan says which of them may go (push.ts). They go
- * after everything has arrived, so that a push which fails leaves no hole, but for those that stand where something of another kind, or of
- * another mode, has to be.
+ * Files that only the instance has are candidates for removal; the caller (push.ts) says which of them may go. They go
+ * after everything has arrived, so that a push which fails leaves no hole. Only those that stand where something of
+ * another kind or mode must be go before.
  */
 import { parseLsLine } from "../../wire/buildlet-api/ls-line.ts";
 import type { LocalFile } from "./digests.ts";
@@ -14,20 +15,23 @@ import type { LocalFile } from "./digests.ts";
 export interface RemoteEntry {
   readonly kind: "file" | "folder" | "link" | "other";
   readonly executable: boolean;
-  /** Of a file. */
+  /** The digest of a file. */
   readonly sha1: string;
 }
 
 export interface Comparison {
   readonly send: readonly LocalFile[];
-  /** Names that stand in the way of what is sent. */
+  /** Names on the instance that are in the way of what is sent. */
   readonly inTheWay: readonly string[];
-  /** What the instance has beyond the local files; a folder's name ends in `/`. */
+  /** Names that only the instance has; a folder's ends in `/`. */
   readonly others: readonly string[];
   readonly bytes: number;
 }
 
-/** Entries by name, without the slash of folders. Lines that are none are left out, such as the halves of one that a name with an LF has cut. */
+/**
+ * The entries by their names; a folder's has no slash. Anything that is not a line of a listing is left out, such as
+ * the halves of a line whose name has an LF.
+ */
 export function readListing(lines: readonly string[]): ReadonlyMap<string, RemoteEntry> {
   const entries = new Map<string, RemoteEntry>();
   for (const line of lines) {
@@ -44,9 +48,9 @@ const MODE_LENGTH = "-rwxrwxrwx".length;
 const KINDS: { readonly [letter: string]: RemoteEntry["kind"] } = { d: "folder", L: "link" };
 
 export interface CompareOptions {
-  /** Not on Windows. */
+  /** Whether the instance has executable bits: Windows has none. */
   readonly modes: boolean;
-  /** Targets by name, as they were sent last. */
+  /** The targets of links by their names, as they were sent last. */
   readonly links: ReadonlyMap<string, string>;
 }
 
@@ -64,14 +68,14 @@ export function compare(
   for (const { name, content, executable } of send) {
     const there = remote.get(name);
     const kind = "target" in content ? "link" : "file";
-    // What is written over keeps its mode, and what is written to a link goes where that leads.
+    // A file that is overwritten keeps its mode, and what is written to a link goes to its target.
     if (there && (there.kind !== kind || (modes && kind === "file" && there.executable !== executable)))
       inTheWay.push(name);
   }
   const names = new Set(local.map(({ name }) => name));
   const folders = new Set<string>();
   for (const { name } of local) {
-    // Where a folder is known, those that it is in are.
+    // Where a folder is known, its parents are, too.
     for (let at = name.lastIndexOf("/"); at > 0 && !folders.has(name.slice(0, at)); at = name.lastIndexOf("/", at - 1))
       folders.add(name.slice(0, at));
   }
@@ -90,7 +94,7 @@ export function compare(
   };
 }
 
-/** `removable` without what lies in a folder that goes as a whole; a folder in which something stays does not go. Sorted. */
+/** `removable`, sorted, without the content of folders that go as a whole. A folder in which something stays, stays. */
 export function wholeFolders(removable: readonly string[], staying: readonly string[]): readonly string[] {
   const kept = new Set(staying.flatMap((name) => [name, ...foldersOf(name).map((folder) => `${folder}/`)]));
   const going = removable.filter((name) => !kept.has(name));
@@ -98,7 +102,7 @@ export function wholeFolders(removable: readonly string[], staying: readonly str
   return going.filter((name) => !foldersOf(name).some((folder) => folders.has(`${folder}/`))).sort();
 }
 
-/** `a/b/c` is in `a` and in `a/b`; so is `a/b/c/`. */
+/** The folders above a name: `a` and `a/b` for `a/b/c`, and for `a/b/c/`. */
 function foldersOf(name: string): readonly string[] {
   const folders: string[] = [];
   for (let at = name.indexOf("/"); at >= 0 && at < name.length - 1; at = name.indexOf("/", at + 1))

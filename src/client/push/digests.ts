@@ -1,9 +1,10 @@
 /**
  * SHA-1 digests of local files, remembered from one push to the next.
  *
- * A digest is good for as long as size, inode, and both times of the file are what they were when it was read; a file that was changed
- * within RACY_MS before it was read may change once more without any of these telling, so its digest is not kept. The record of a tree is
- * one file in the cache folder; without it, or when it cannot be read, everything is read again.
+ * A digest is valid while size, inode, and both times of the file are what they were when it was read. A file that was
+ * changed within RACY_MS before it was read may change once more without a trace in any of these, so its digest is not
+ * kept. The record of a tree is one file in the cache folder. Without it, or when it cannot be read, everything is read
+ * again.
  */
 import { createHash } from "node:crypto";
 import { closeSync, lstatSync, openSync, readlinkSync, readSync, type Stats } from "node:fs";
@@ -14,31 +15,33 @@ import { errnoOf } from "../../farm/errors.ts";
 
 const RACY_MS = 2000;
 const CHUNK = 1 << 20;
-/** So many files are read in one go; in between, the connection gets its turn. */
+/** How many files are read in one go. In between, the connection gets its turn. */
 const AT_ONCE = 200;
 
 export interface LocalFile {
   readonly name: string;
   readonly size: number;
   readonly executable: boolean;
-  /** Lower-case hex; of a link, its target instead. */
+  /** The digest in lower-case hex, or the target of a link. */
   readonly content: { readonly sha1: string } | { readonly target: string };
 }
 
 export interface Scan {
   readonly files: readonly LocalFile[];
-  /** Names that are folders: submodules, in a list of git's. */
+  /** Names that are folders: submodules, in a list from git. */
   readonly folders: readonly string[];
-  /** Names that are neither files nor links, or no UTF-8. */
+  /** Names that are not UTF-8, and names of anything that is not a file or a link. */
   readonly odd: readonly string[];
 }
 
-/** size, inode, changed, changed inside or out */
+/** The numbers of each file: size, inode, and the times of the last change of its content and of its inode. */
 const MARKS = 4;
 const SHA1_BYTES = 20;
 const MAGIC = "barnraiser digests 1\n";
 
-/** What was known of the files of one tree: numbers and digests side by side, so that it is there at once when it has been read. */
+/**
+ * What was known of the files of one tree. Numbers and digests lie in arrays, so that nothing is parsed after reading.
+ */
 class Known {
   readonly names: readonly string[];
   readonly #marks: Float64Array;
@@ -52,7 +55,7 @@ class Known {
     this.#places = new Map(names.map((name, at) => [name, at]));
   }
 
-  /** The digest of the file, as long as nothing says that it was changed. */
+  /** The digest of the file, unless size, inode or times show a change. */
   of(name: string, { size, ino, mtimeMs, ctimeMs }: Stats): string | undefined {
     const place = this.#places.get(name);
     if (place === undefined) return undefined;
@@ -81,12 +84,12 @@ export class Digests {
     return new Digests(path, clock, await load(path));
   }
 
-  /** How many files had to be read. */
+  /** The number of files that had to be read. */
   get read(): number {
     return this.#read;
   }
 
-  /** The files called `names` below `root`; those that are gone are left out. */
+  /** The files with these `names` below `root`, without those that are gone. */
   async scan(root: string, names: readonly string[]): Promise<Scan> {
     const files: LocalFile[] = [];
     const folders: string[] = [];
@@ -153,10 +156,10 @@ export class Digests {
   }
 }
 
-/** The file of one tree: MAGIC, how many there are, four numbers of each, the digest of each, and the names with NUL between. */
+/** Reads the record of a tree: MAGIC, the count, four numbers per file, a digest per file, names separated by NUL. */
 async function load(path: string): Promise<Known> {
   const nothing = new Known([], new Float64Array(), Buffer.alloc(0));
-  const bytes = await readFile(path).catch(() => undefined); // only a cache
+  const bytes = await readFile(path).catch(() => undefined); // it is only a cache
   if (bytes?.toString("latin1", 0, MAGIC.length) !== MAGIC) return nothing;
   const numbersAt = (from: number, to: number) =>
     new Float64Array(bytes.buffer.slice(bytes.byteOffset + from, bytes.byteOffset + to));

@@ -1,4 +1,4 @@
-/** What is special about a Go tree when it is pushed: files that its build makes, which belong to the machine, and the file VERSION. */
+/** What is special about pushing a Go tree: the products of its build, which belong to the machine, and VERSION. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 
@@ -14,17 +14,17 @@ const GENERATED: ReadonlySet<string> = new Set([
   "src/time/tzdata/zzipdata.go",
 ]);
 
-/** Never sent. */
+/** Whether `name` is a product of a build here, and never sent. */
 export function isMadeHere(name: string): boolean {
   return GENERATED.has(name) || name === "VERSION.cache";
 }
 
-/** Never removed from the instance. */
+/** Whether `name` is a product of a build there, and never removed from the instance. */
 export function isMadeThere(name: string): boolean {
   return GENERATED.has(name) || name === "VERSION" || /^(bin|pkg)(\/|$)/.test(name);
 }
 
-/** What a tree without VERSION calls itself, so that its tools build. */
+/** The version of a tree without VERSION, so that its tools can be built. */
 export async function developmentVersion(root: string): Promise<string> {
   const source = await readFile(join(root, "src/internal/goversion/goversion.go"), "utf8");
   const [, version] = /^const Version = (\d+)/m.exec(source) ?? [];

@@ -1,16 +1,16 @@
 /**
  * What `push` sends: the files of a git repository that git does not ignore, tracked or not, as they lie there.
  *
- * Which repository, and the folder of the instance that it goes to (-dir says another one):
+ * It chooses the repository, and the folder of the instance (unless -dir names another one):
  *
  *   -from DIR               the repository that DIR is in
  *   else $GOROOT            the Go tree, as the original
  *   else where one is       the repository that the current folder is in
  *   else `go env GOROOT`    the Go tree
  *
- * A Go tree goes to `go`, any other to the name of its folder. A Go tree may be none of git's, as one unpacked from a release: then
- * everything in it counts. What is never sent: `.git`, what editors leave behind, and of a Go tree `bin` and `pkg`.
- * A repository in the repository (a submodule, or one that lies there) is sent with it.
+ * A Go tree goes to `go`, any other to the name of its folder. All files are sent of a Go tree that is not in git, such
+ * as one unpacked from a release. `.git`, files that editors leave behind, and `bin` and `pkg` of a Go tree are never
+ * sent. A repository in the repository (a submodule, or one that lies there) is sent with it.
  */
 import { execFile, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -80,18 +80,18 @@ async function topOf(folder: string): Promise<string | undefined> {
   return found && resolve(found.stdout.replace(/\n$/, ""));
 }
 
-/** Names of the files to send, and of links, sorted; they may be gone by now. */
+/** The sorted names of the files and links to send. Some may be gone by now. */
 export async function listTree(tree: LocalTree): Promise<readonly string[]> {
   const names = tree.isGit ? await listGit(tree.root, "") : await walkAll(tree.root, "");
   return names.filter((name) => !isLeftOut(name, tree.isGo)).sort();
 }
 
-/** What is never sent, whatever git says. */
+/** Whether `name` is never sent, whatever git says. */
 export function isLeftOut(name: string, isGo: boolean): boolean {
   return LEFT_OUT.test(name) || (isGo && /^(bin|pkg)(\/|$)/.test(name));
 }
 
-/** `.git` and what is in it; `.x.swp`, `x~`, `x#`, `#x`, `.#x`. */
+/** Matches `.git` and what is in it; `.x.swp`, `x~`, `x#`, `#x`, `.#x`. */
 const LEFT_OUT = /(?:^|\/)(?:\.git(?:\/|$)|\.[^/]*\.swp$|\.?#[^/]*$)|[~#]$/;
 
 async function listGit(root: string, below: string): Promise<string[]> {
@@ -104,16 +104,16 @@ async function listGit(root: string, below: string): Promise<string[]> {
   const names: string[] = [];
   let last = "";
   for (const name of stdout.split("\0")) {
-    if (name === "" || name === last) continue; // one that is being merged is there up to three times
+    if (name === "" || name === last) continue; // a file that is being merged is listed up to three times
     last = name;
-    // A repository that lies there untracked ends in a slash; of a submodule only lstat() tells (digests.ts gives it back).
+    // An untracked repository ends in a slash. Only lstat() shows a submodule (digests.ts gives it back).
     if (name.endsWith("/")) names.push(...(await listGit(root, below + name)));
     else names.push(below + name);
   }
   return names;
 }
 
-/** The files of a submodule, whose name `listTree` gave as if it were a file's. */
+/** The files of a submodule. `listTree` gave its name as if it were a file. */
 export async function listSubmodule(tree: LocalTree, name: string): Promise<readonly string[]> {
   if (!tree.isGit || !existsSync(join(tree.root, name, ".git"))) return [];
   return (await listGit(tree.root, `${name}/`)).filter((file) => !isLeftOut(file, tree.isGo));
@@ -130,7 +130,7 @@ async function walkAll(root: string, below: string): Promise<string[]> {
   return names;
 }
 
-/** Those of `names` (a folder's ends in `/`) that git would ignore, there or not. */
+/** Those of `names` (a folder's ends in `/`) that git would ignore, whether they exist or not. */
 export async function ignoredOf(tree: LocalTree, names: readonly string[]): Promise<ReadonlySet<string>> {
   if (!tree.isGit || names.length === 0) return new Set();
   const git = spawn("git", ["-C", tree.root, "check-ignore", "--stdin", "-z", "--no-index"], {
@@ -141,15 +141,15 @@ export async function ignoredOf(tree: LocalTree, names: readonly string[]): Prom
   git.stdout.on("data", (chunk: Buffer) => chunks.push(chunk));
   const ended = new Promise<void>((done, failed) => {
     git.once("error", failed);
-    // 1 says that none is ignored.
+    // Exit code 1 means that none is ignored.
     git.once("close", (code) =>
       code === 0 || code === 1 ? done() : failed(new Error(`git check-ignore ended with ${code}`)),
     );
   });
-  git.stdin.on("error", () => {}); // it ended early, which is said above
+  git.stdin.on("error", () => {}); // git ended early, which is reported above
   git.stdin.end(names.map((name) => `${name}\0`).join(""));
   await ended.catch((error: unknown) => {
-    // Nothing may be deleted on a guess.
+    // Nothing must be deleted because of a guess.
     throw new FarmError("internal", `Cannot tell which files git ignores: ${messageOf(error)}`, { cause: error });
   });
   return new Set(Buffer.concat(chunks).toString().split("\0"));
@@ -163,7 +163,7 @@ export async function ignoredFolders(tree: LocalTree): Promise<readonly string[]
   return stdout.split("\0").filter((name) => name.endsWith("/"));
 }
 
-/** Whether there is anything of that name on this computer. */
+/** Whether this computer has anything of that name. */
 export async function isHere(tree: LocalTree, name: string): Promise<boolean> {
   return (await lstat(join(tree.root, name)).catch(() => undefined)) !== undefined;
 }

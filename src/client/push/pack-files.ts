@@ -1,4 +1,4 @@
-/** The files of a push as one tar.gz, made while it is sent: no more than a few pieces of it are ever in memory. */
+/** Packs the files of a push as one tar.gz while it is sent: only a few pieces are in memory at a time. */
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { join } from "node:path";
 import { FarmError } from "../../farm/errors.ts";
@@ -10,7 +10,7 @@ const SCRATCH = 1 << 20;
 const FILE = 0o644;
 const PROGRAM = 0o755;
 
-/** A file that is nowhere on this computer. */
+/** A file that exists nowhere on this computer. */
 export interface MadeFile {
   readonly name: string;
   readonly text: string;
@@ -22,11 +22,11 @@ export interface PackedFiles {
   readonly made: readonly MadeFile[];
   /** Whether a file is a program although this computer has no bit that says so. */
   readonly isProgram: (name: string) => boolean;
-  /** Seconds since 1970, for what has no time of its own. */
+  /** The time in seconds since 1970, for files that have none of their own. */
   readonly now: number;
 }
 
-/** In the order of names. Throws when a file has become shorter since it was looked at. */
+/** The archive, in the order of names. Throws when a file has become shorter since it was looked at. */
 export function packFiles(packed: PackedFiles): AsyncGenerator<Buffer> {
   return gzipMembers(tar(packed));
 }

@@ -1,15 +1,18 @@
 /**
- * `push`: makes a folder of an instance the same as a local repository (local-tree.ts), sending only what differs (compare.ts).
+ * `push`: makes a folder of an instance the same as a local repository (local-tree.ts), sending only what differs
+ * (compare.ts).
  *
- * The local files are looked at once, whatever the number of instances. Of each instance only the folder concerned is listed, without
- * what git ignores there. Then, in this order: what stands in the way goes, what differs travels in one compressed stream, and what the
- * repository does not have any more goes. Of the instance's own files these stay:
+ * The local files are looked at once, whatever the number of instances. Of each instance only that folder is listed,
+ * without what git ignores there. Then three things happen in this order: what is in the way is removed; what differs
+ * is sent in one compressed stream; files that the repository no longer has are removed. These files of the instance
+ * stay:
  *
- *   what git would ignore          products of builds and tools, whether or not this computer has such files too
+ *   what git would ignore          products of builds and tools, whether or not this computer has such files, too
  *   what is on this computer       though it is not sent
  *   what a Go tree's build made    go-tree.ts
  *
- * A farm of ours takes the stream as it is made and unpacks it on the machine at once; any other has it uploaded first.
+ * A farm of ours takes the stream while it is made and unpacks it on the machine at once. To any other it is uploaded
+ * first.
  */
 import { basename } from "node:path";
 import type { Clock } from "../../farm/clock.ts";
@@ -22,7 +25,7 @@ import { ignoredFolders, ignoredOf, isHere, type LocalTree, listSubmodule, listT
 import { type MadeFile, packFiles } from "./pack-files.ts";
 import { SentLinks } from "./sent-links.ts";
 
-/** What is not to be listed travels to the machine in the head of a request, where there is room for so much. */
+/** How many bytes of names a listing may skip: they travel in the head of a request. */
 const SKIP_BYTES = 8 * 1024;
 const SHOWN = 5;
 
@@ -31,7 +34,7 @@ export interface PushDeps {
   readonly clock: Clock;
   readonly platform: NodeJS.Platform;
   readonly cacheFolder: string;
-  /** For the person. */
+  /** Shows a line to the person. */
   readonly note: (line: string) => void;
 }
 
@@ -43,7 +46,7 @@ export interface Target {
 export class Push {
   readonly #deps: PushDeps;
   readonly #tree: LocalTree;
-  /** Both are looked for while the instance is listed. */
+  /** The local files. They are looked for while the instance is listed. */
   readonly #files: Promise<readonly LocalFile[]>;
   readonly #ignored: Promise<readonly string[]>;
 
@@ -76,7 +79,7 @@ export class Push {
       note(`${target.id}: ${remote}/ is as it is here already`);
   }
 
-  /** What is in the folder of the instance; nothing when there is none. */
+  /** The content of the instance's folder; nothing when the folder does not exist. */
   async #list(id: string): Promise<{ readonly there: ReadonlyMap<string, RemoteEntry>; readonly exact: boolean }> {
     const { client } = this.#deps;
     const level = { recursive: false, digest: false, skipFiles: [] };
@@ -100,7 +103,7 @@ export class Push {
     return { there: readListing(lines), exact };
   }
 
-  /** Of the instance's other files, those that may go. */
+  /** Those of `others`, files that only the instance has, that may be removed. */
   async #removable(others: readonly string[]): Promise<readonly string[]> {
     const ignored = await ignoredOf(this.#tree, others);
     const staying: string[] = [];
@@ -112,7 +115,7 @@ export class Push {
     return wholeFolders(going, staying);
   }
 
-  /** VERSION, for a Go tree that has none on either side. */
+  /** The file VERSION, for a Go tree that has none on either side. */
   async #made(files: readonly LocalFile[], there: ReadonlyMap<string, RemoteEntry>): Promise<readonly MadeFile[]> {
     const { isGo, root } = this.#tree;
     if (!isGo || there.has("VERSION") || files.some(({ name }) => name === "VERSION")) return [];
@@ -127,7 +130,7 @@ export class Push {
         root,
         files,
         made,
-        // Windows has no bit for it.
+        // Windows has no executable bit.
         isProgram: (name) => platform === "win32" && isGo && /\.(bash|rc)$/.test(name),
         now: Math.floor(clock.now() / 1000),
       });
@@ -174,7 +177,7 @@ function linksOf(files: readonly LocalFile[]): ReadonlyMap<string, string> {
   return links;
 }
 
-/** `3.4 MB` */
+/** A size for people: `3.4 MB`. */
 export function sizeText(bytes: number): string {
   if (bytes < 1000) return `${bytes} bytes`;
   const [unit, divisor] = bytes < 1e6 ? ["kB", 1e3] : bytes < 1e9 ? ["MB", 1e6] : ["GB", 1e9];

@@ -1,4 +1,4 @@
-/** Where links that this computer pushed point to, since listings do not tell: one small file per instance and folder, in the cache. */
+/** The targets of links that this computer pushed, which listings do not show: a small file per instance and folder. */
 import { createHash } from "node:crypto";
 import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -13,12 +13,12 @@ export class SentLinks {
     this.#path = join(cacheFolder, "links", `${key}.json`);
   }
 
-  /** Targets by name. */
+  /** The targets by the names of the links. */
   async read(): Promise<ReadonlyMap<string, string>> {
     try {
       return new Map(Object.entries(JSON.parse(await readFile(this.#path, "utf8")) as Record<string, string>));
     } catch {
-      return new Map(); // only a cache
+      return new Map(); // it is only a cache
     }
   }
 

@@ -1,6 +1,7 @@
 /**
- * A farm for tests of the command: the real protocol over real TLS, with folders for machines, processes of this computer for commands, and
- * the machine's own code for listing and unpacking. What is said here is what the service says; e2e/gomote-command.test.ts asks the real one.
+ * A farm for tests of the command: the real protocol over real TLS, with folders for machines, processes of this
+ * computer for commands, and the machine's own code for listing and unpacking. It answers as the service does;
+ * e2e/gomote-command.test.ts asks the real service.
  */
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
@@ -33,28 +34,28 @@ import { TAR_LIMITS } from "../../wire/tar/tar-reader.ts";
 export const TOKEN = "brt_test";
 
 export interface FakeFarmOptions {
-  /** Offer barnraiser.Gomote as well. */
+  /** Whether to offer barnraiser.Gomote, too. */
   readonly own?: boolean;
-  /** How each HoldBuild ends, one after the other; in the end all as the coordinator stops. Undefined: it is not offered. */
+  /** How each HoldBuild ends, in order; after these, by a stop of the coordinator. Undefined: it is not offered. */
   readonly holds?: readonly ("up" | "cut" | "stopping")[];
   /** How long a HoldBuild lasts, before it ends. */
   readonly holding?: () => Promise<void>;
-  /** How many wait ahead, one message each, before an instance is there. */
+  /** The number of callers ahead, one message each, before an instance is there. */
   readonly ahead?: readonly number[];
 }
 
 export class FakeFarm implements AsyncDisposable {
   readonly folder: string;
   readonly caFile: string;
-  /** Calls by method and what they were about, in their order; without InstanceAlive. */
+  /** The calls in their order, by method and subject, without InstanceAlive. */
   readonly calls: string[] = [];
   readonly instances = new Map<string, Instance>();
-  /** Environment and so on of the last command. */
+  /** The last command, with its environment. */
   lastCommand: unknown;
   #heldUp: (() => void) | undefined;
-  /** How every command on an instance ends, without being run. */
+  /** Instance → how every command on it ends, without being run. */
   readonly ends = new Map<string, ConnectError>();
-  /** Connections taken. */
+  /** The number of connections so far. */
   connections = 0;
   /** Resolves when a command was killed since its caller left. */
   readonly killed: Promise<void>;
@@ -63,7 +64,7 @@ export class FakeFarm implements AsyncDisposable {
   readonly #sockets = new Set<Socket>();
   readonly #digests = new KnownDigests(systemClock);
   readonly #options: FakeFarmOptions;
-  /** What /token says, one after the other. */
+  /** The answers of /token, in order. */
   readonly tokenAnswers: (readonly [number, object])[] = [];
 
   private constructor(folder: string, caFile: string, tls: { cert: string; key: string }, options: FakeFarmOptions) {
@@ -315,7 +316,7 @@ export class FakeFarm implements AsyncDisposable {
       throw new ConnectError(state, Code.Aborted, undefined, [{ desc: CommandExitSchema, value: commandExit(state) }]);
   }
 
-  /** Uploads, downloads and the device login. */
+  /** Serves uploads, downloads and the device login. */
   async #http(request: Request, response: Response): Promise<void> {
     const [, kind, name = ""] = (request.url ?? "").split("/");
     const answer = response as ServerResponse;
@@ -351,7 +352,7 @@ type Response = Http2ServerResponse | ServerResponse;
 type ListFolderRequest = { gomoteId: string; directory: string; skip: string[] };
 type ListingRequest = { gomoteId: string; directory: string; recursive: boolean; digest: boolean; skipFiles: string[] };
 
-/** The file of a form, which comes last, and the field that says what it is to be called. */
+/** The file of a form, which comes last, and the field with its name. */
 function readForm(contentType: string, body: Buffer): { readonly name: string; readonly bytes: Buffer } {
   const boundary = /boundary=(\S+)/.exec(contentType)?.[1] ?? "";
   const begin = body.indexOf("\r\n\r\n", body.indexOf('name="file"')) + 4;

@@ -1,4 +1,4 @@
-/** The command as it is typed on a computer of its own: a home folder, an environment, and what it says. */
+/** The command, typed on a computer of its own: a home folder, an environment, and its output. */
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -19,7 +19,7 @@ export interface TypedOptions {
   readonly stdin?: string;
   readonly signal?: AbortSignal;
   readonly clock?: Clock;
-  /** Told of each piece as it is printed. */
+  /** Called with each piece that is printed. */
   readonly onData?: (piece: string) => void | Promise<void>;
 }
 
@@ -32,7 +32,7 @@ export class TestComputer implements AsyncDisposable {
     this.env = env;
   }
 
-  /** One whose user is logged in to `farm`. */
+  /** Starts a computer whose user is logged in to `farm`. */
   static async start(farm: FakeFarm): Promise<TestComputer> {
     const home = await mkdtemp(join(tmpdir(), "barnraiser-home-"));
     for (const folder of ["temp", "cwd"]) await mkdir(join(home, folder));
@@ -46,7 +46,7 @@ export class TestComputer implements AsyncDisposable {
     return new TestComputer(home, env);
   }
 
-  /** CFG/gomote */
+  /** The folder CFG/gomote. */
   get config(): string {
     return join(this.home, ".config", "gomote");
   }
@@ -55,7 +55,7 @@ export class TestComputer implements AsyncDisposable {
     return join(this.home, "cwd");
   }
 
-  /** `gomote` with these arguments. */
+  /** Runs `gomote` with these arguments. */
   async gomote(argv: readonly string[], options: TypedOptions = {}): Promise<Said> {
     let stdout = "";
     let stderr = "";
