@@ -1,14 +1,16 @@
 /**
- * Letting in a program that has no browser (RFC 8628): it shows a short code, and somebody who is signed in in a browser says yes to it.
+ * Lets in a program that has no browser (RFC 8628). The program shows a short code, and a person who is signed in in a
+ * browser allows it.
  *
  *   asking    the program polls with its device code, which is a secret; the person knows the user code, which is short
- *   answered  allowed or denied by somebody; the next poll takes the answer, once, and the row goes
+ *   answered  a person allowed or denied it; the next poll takes the answer, once, and the row is deleted
  *   expired   nobody answered within ASKING_KEPT
  *
  *   asking -answer-> answered -poll-> gone;  asking -time-> expired
  *
- * The token is made when the program comes for it, so nothing that opens anything is ever stored. Whoever answers sees what asked, from where and
- * when, and nothing is answered by following a link. A program that polls faster than its interval waits longer from then on.
+ * The token is made when the program fetches it, so nothing is stored that opens anything. The person sees which
+ * program asked, from where and when; following a link answers nothing. A program that polls faster than its interval
+ * has to wait longer from then on.
  */
 import { randomBytes, randomInt } from "node:crypto";
 import { textFault } from "../config/names.ts";
@@ -32,9 +34,9 @@ import { sha256 } from "./secret-text.ts";
 
 export const ASKING_KEPT: Ms = minutes(10);
 export const INTERVAL: Ms = seconds(5);
-/** What a program that asks too often has to wait longer. */
+/** How much longer a program has to wait that asks too often. */
 const SLOWER = seconds(5);
-/** No vowels, so that no code is a word; nothing that is taken for something else when it is read out. */
+/** The letters of codes. Without vowels no code is a word; letters that sound or look like others are missing. */
 const LETTERS = "BCDFGHJKLMNPQRSTVWXZ";
 const CODE_LENGTH = 8;
 const LONGEST_PROGRAM = 60;
@@ -52,7 +54,7 @@ export interface Asked {
   readonly intervalMs: Ms;
 }
 
-/** `error` as RFC 8628 names it. */
+/** The answer to a poll. `error` is a name of RFC 8628. */
 export type Polled =
   | { readonly token: string; readonly expiresAt: EpochMs }
   | {
@@ -67,7 +69,7 @@ export class Devices {
     this.#deps = deps;
   }
 
-  /** `program`: what it calls itself; `address`: where it asks from. */
+  /** Begins a request. `program` is what the program calls itself; `address` is where it asks from. */
   async ask(program: string, address: string): Promise<Asked> {
     const name = program.trim();
     const fault =
@@ -86,13 +88,13 @@ export class Devices {
     }
   }
 
-  /** What asks with the code that somebody typed; undefined: nothing does, or not any more. */
+  /** The request with the code that a person typed. Undefined: there is none, or it has expired. */
   async asking(typed: string): Promise<AskingDevice | undefined> {
     const code = readUserCode(typed);
     return code === undefined ? undefined : askingDevice(this.#deps.sql, code, this.#deps.clock.now());
   }
 
-  /** `until`: what is given ends then at the latest. Answers what was let in, or not. Throws FarmError `not-found`. */
+  /** Allows or denies a request. A token ends at `until` at the latest. Throws FarmError `not-found`. */
   async answer(
     typed: string,
     person: Person,
@@ -151,7 +153,7 @@ function newUserCode(): string {
   return `${letters.slice(0, CODE_LENGTH / 2).join("")}-${letters.slice(CODE_LENGTH / 2).join("")}`;
 }
 
-/** A code however it is typed: in small letters, with or without what separates its halves. */
+/** The code that was typed, in any case, with or without a separator between its halves. */
 export function readUserCode(typed: string): string | undefined {
   const letters = typed.toUpperCase().replace(/[\s-]/g, "");
   if (letters.length !== CODE_LENGTH || [...letters].some((letter) => !LETTERS.includes(letter))) return undefined;

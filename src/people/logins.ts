@@ -1,9 +1,10 @@
 /**
- * Browsers in which somebody is signed in.
+ * Browsers in which a person is signed in.
  *
- * A browser holds a random secret in a cookie, the database its SHA-256. It is signed in until the session is over, its person signs out or is
- * removed; and, where it signed in by showing a token, only while that token is good. What somebody may is looked up each time; whoever lets somebody
- * in for longer than a moment looks again when `person:ID` is published.
+ * A browser holds a random secret in a cookie; the database holds the SHA-256 of it. The browser is signed in until the
+ * session expires, its person signs out, or its person is removed. If the person signed in by showing a token, the
+ * session also ends with that token. Permissions are looked up each time. Code that lets a person in for longer than a
+ * moment looks again when `person:ID` is published.
  */
 import { randomBytes } from "node:crypto";
 import type { Clock } from "../farm/clock.ts";
@@ -25,7 +26,7 @@ export interface LoginsDeps {
   readonly clock: Clock;
 }
 
-/** How somebody showed who they are. */
+/** How a person showed who they are. */
 export type Proof =
   | { readonly by: "token"; readonly id: string; readonly expiresAt: EpochMs }
   | { readonly by: "openid"; readonly issuer: string };
@@ -37,7 +38,7 @@ export class Logins {
     this.#deps = deps;
   }
 
-  /** `secret` is for the browser's cookie alone. */
+  /** Signs a person in. `secret` is for the browser's cookie alone. */
   async signIn(person: Person, proof: Proof): Promise<{ readonly secret: string; readonly expiresAt: EpochMs }> {
     const { sql, clock } = this.#deps;
     const secret = randomBytes(32).toString("base64url");
@@ -59,14 +60,14 @@ export class Logins {
     return { secret, expiresAt };
   }
 
-  /** Who is signed in; `until`: what they allow or make ends then at the latest, with the token that they showed. */
+  /** The person that is signed in. What they allow or make ends at `until`, with the token that they showed. */
   async person(secret: string): Promise<{ readonly person: Person; readonly until: EpochMs | null } | undefined> {
     if (!SECRET.test(secret)) return undefined;
     const found = await signedIn(this.#deps.sql, sha256(secret), this.#deps.clock.now());
     return found && { person: personOf(found), until: found.until };
   }
 
-  /** Returns whether somebody was signed in by a login provider, where they may still be. */
+  /** Signs out. Resolves with whether a login provider had signed the person in: there they may still be signed in. */
   async signOut(secret: string): Promise<boolean> {
     if (!SECRET.test(secret)) return false;
     const { sql, bus, clock } = this.#deps;

@@ -1,4 +1,4 @@
-/** What people and their tokens may be called, and what was probably meant. Each `read...` throws FarmError saying what is wrong. */
+/** The names that people and their tokens may have. Each `read...` throws a FarmError that says what is wrong. */
 import { textFault } from "../config/names.ts";
 import { didYouMean } from "../farm/did-you-mean.ts";
 import { FarmError } from "../farm/errors.ts";
@@ -8,8 +8,8 @@ export const LONGEST_EMAIL = 254;
 const LONGEST_TOKEN_NAME = 100;
 
 /**
- * A mail address whose first part is fit for what begins with it: names of instances, which are names of files, users of ssh, and words in
- * shells. So of the characters that mail allows there are those that mean nothing in any of these.
+ * A mail address. Names of instances begin with its first part, and these are names of files, users of ssh, and words
+ * in shells. So of the characters that mail allows only those may occur that mean nothing special in any of these.
  */
 export function readEmail(given: string): string {
   const email = given.trim();
@@ -28,7 +28,7 @@ export function readEmail(given: string): string {
   return email;
 }
 
-/** Roles as somebody writes them: `member,team`. In the order of ROLES. */
+/** Roles in the order of ROLES, from a text such as `member,team`. */
 export function readRoles(given: string): readonly Role[] {
   const words = given.split(/[\s,]+/).filter((word) => word !== "");
   for (const word of words) {

@@ -1,17 +1,21 @@
 /**
- * Logging in at the farm's login provider, where the configuration names one (OpenID Connect, authorization code with PKCE).
+ * Logging in at the farm's login provider, where the configuration names one (OpenID Connect, authorization code with
+ * PKCE).
  *
- *   begin   the browser is sent to the provider with a state, a nonce and a challenge; what answers to these is sealed into a cookie
- *   finish  it comes back with a code, which is exchanged for an id token: signature, issuer, audience, time and nonce must be right
+ *   begin   the browser goes to the provider with a state, a nonce and a challenge; their counterparts are sealed into a
+ *           cookie
+ *   finish  it comes back with a code, which is exchanged for an id token: signature, issuer, audience, time and nonce
+ *           must be right
  *
- * So nothing is stored for whoever only begins, and only the browser that began can finish, within KEPT. The address must be one that the
- * provider has verified. It is let in if it is a user's, or one that `allow` names: then it becomes a user. The first account that signs in
- * with an address keeps it: another account that gets the address later is not the same person, and an operator has to say so.
+ * So nothing is stored for a browser that only begins, and only that browser can finish, within KEPT. The provider must
+ * have verified the address. A person is let in if the address is a user's, or if `allow` names it: then it becomes a
+ * user. The first account that signs in with an address keeps it. Another account that gets the address later is not
+ * the same person; only an operator can let it in.
  *
- * Whoever logs out here is told that they are still logged in there, and where to log out there: it is theirs to decide, since that ends more than
- * this farm. No id token is kept for it, so the provider asks them.
+ * A person who logs out here learns that they are still logged in at the provider, and where to log out there. They
+ * decide, since that ends more than this farm. We keep no id token for it, so the provider asks them.
  *
- * Roles that the configuration gives by a claim are given and taken at each login; other roles are the operator's to give.
+ * Roles that the configuration ties to a claim are given and taken at each login. The operator gives the others.
  */
 import { createCipheriv, createDecipheriv, createHmac, randomBytes } from "node:crypto";
 import * as client from "openid-client";
@@ -28,9 +32,9 @@ import type { Sql } from "../store/sql.ts";
 import { readEmail } from "./names.ts";
 import { type People, personOf } from "./people.ts";
 
-/** Between going to the provider and coming back. */
+/** How long a person may take at the provider. */
 const KEPT: Ms = minutes(10);
-/** Keys and addresses of a provider are read again after so long. */
+/** How long the keys and addresses of a provider are kept before they are read again. */
 const DISCOVERED_KEPT: Ms = minutes(60);
 const TIMEOUT_SECONDS = 10;
 
@@ -39,10 +43,10 @@ export interface OpenIdDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly people: Pick<People, "add" | "setRoles">;
-  /** The login of the configuration in force, and where people reach the pages; null: there is none. */
+  /** The login in the present configuration, and where people reach the pages; null: there is no login. */
   readonly config: () => { readonly login: LoginConfig; readonly publicUrl: string } | null;
   readonly secret: (secret: Secret) => Promise<string>;
-  /** What only coordinators of this farm have: whatever one of them sealed another can open. */
+  /** A secret of this farm's coordinators: what one of them sealed, another can open. */
   readonly key: string;
 }
 
@@ -65,12 +69,14 @@ export class OpenId {
     this.#key = createHmac("sha256", deps.key).update("barnraiser openid cookie 1").digest();
   }
 
-  /** What the button says; null: there is no provider. */
+  /** The provider's name on the button; null: there is no provider. */
   get name(): string | null {
     return this.#deps.config()?.login.name ?? null;
   }
 
-  /** `back`: where somebody goes once they are in. `sealed` is for the browser's cookie. Throws FarmError. */
+  /**
+   * Begins a login. `back` is the page to show once it is done. `sealed` is for the browser's cookie. Throws FarmError.
+   */
   async begin(back: string): Promise<{ readonly url: URL; readonly sealed: string }> {
     const { provider, redirect } = await this.#provider();
     const begun: Begun = {
@@ -91,7 +97,7 @@ export class OpenId {
     return { url, sealed: this.#seal(begun) };
   }
 
-  /** Who came back with `query`. Throws FarmError saying why nobody is let in. */
+  /** The person who came back with `query`. Throws a FarmError that says why they are not let in. */
   async finish(
     query: URL,
     sealed: string,
@@ -114,7 +120,7 @@ export class OpenId {
       .then(
         (tokens) => tokens.claims(),
         (error: unknown) => {
-          // Codes and tokens are in what the library attaches, never in what it says.
+          // The library puts codes and tokens into fields of its errors, never into messages.
           this.#deps.log.warn({ error: causesOf(error) }, "A login provider's answer was refused");
           throw new FarmError("unauthenticated", `Cannot log you in: ${causesOf(error)}. Log in again.`, {
             cause: error,
@@ -125,7 +131,10 @@ export class OpenId {
     return { person: await this.#personOf(login, claims), issuer: login.issuer, back: begun.back };
   }
 
-  /** Where a browser logs out at the provider, which sends it back to the pages; undefined: the provider has nothing for that, or is away. */
+  /**
+   * Where a browser logs out at the provider, which sends it back. Undefined: the provider has no such page, or is
+   * away.
+   */
   async logoutUrl(): Promise<URL | undefined> {
     if (!this.#deps.config()) return undefined;
     try {
@@ -167,7 +176,7 @@ export class OpenId {
   async #provider(): Promise<{
     readonly provider: client.Configuration;
     readonly redirect: string;
-    /** Where it may send somebody who logs out. */
+    /** The page to which the provider may send a person who has logged out. */
     readonly home: string;
     readonly login: LoginConfig;
   }> {
@@ -181,11 +190,11 @@ export class OpenId {
     const now = this.#deps.clock.now();
     if (this.#discovered?.of === of && now - this.#discovered.at < DISCOVERED_KEPT)
       return { provider: this.#discovered.provider, redirect, home, login };
-    const insecure = login.issuer.startsWith("http:"); // on this computer: the configuration allows no other
+    const insecure = login.issuer.startsWith("http:"); // the configuration allows that on this computer only
     const provider = await client
       .discovery(new URL(login.issuer), login.clientId, undefined, asTheProviderWants(secret), {
         timeout: TIMEOUT_SECONDS,
-        // Over TLS the answer could be trusted without; a signature that is checked cannot be forgotten when that changes.
+        // Over TLS this check is not needed. It is made all the same, so that nobody can forget it when that changes.
         execute: [client.enableNonRepudiationChecks, ...(insecure ? [client.allowInsecureRequests] : [])],
       })
       .catch((cause: unknown) => {
@@ -209,14 +218,14 @@ export class OpenId {
       const cipher = createDecipheriv("aes-256-gcm", this.#key, bytes.subarray(0, 12), { authTagLength: 16 });
       cipher.setAuthTag(bytes.subarray(12, 28));
       const text = Buffer.concat([cipher.update(bytes.subarray(28)), cipher.final()]).toString("utf8");
-      return JSON.parse(text) as Begun; // nobody else can have sealed it
+      return JSON.parse(text) as Begun; // only we can have sealed it
     } catch {
       return undefined;
     }
   }
 }
 
-/** By HTTP Basic unless the provider takes the secret in the form only. */
+/** Sends the secret by HTTP Basic, unless the provider takes it in the form only. */
 function asTheProviderWants(secret: string): client.ClientAuth {
   const [basic, post] = [client.ClientSecretBasic(secret), client.ClientSecretPost(secret)];
   return (server, metadata, body, headers) => {
@@ -225,7 +234,7 @@ function asTheProviderWants(secret: string): client.ClientAuth {
   };
 }
 
-/** Addresses as they are, or all of a domain: `*@example.org`. */
+/** Whether `allow` names the address, as it is or by its domain: `*@example.org`. */
 export function allows(allow: readonly string[], email: string): boolean {
   const given = email.toLowerCase();
   return allow.some((one) =>
@@ -235,7 +244,7 @@ export function allows(allow: readonly string[], email: string): boolean {
   );
 }
 
-/** The roles of `before`, with those that the configuration gives by a claim as `claims` have it. */
+/** The roles after a login: those of `before`, changed where the configuration ties a role to a claim. */
 export function rolesBy(
   login: Pick<LoginConfig, "roles">,
   claims: Readonly<Record<string, unknown>>,
@@ -251,7 +260,7 @@ export function rolesBy(
   });
 }
 
-/** What went wrong, and below it what made it so. */
+/** The message of an error, followed by those of its causes. */
 function causesOf(error: unknown): string {
   const said: string[] = [];
   for (let at = error; at instanceof Error && said.length < 3; at = at.cause) said.push(messageOf(at));

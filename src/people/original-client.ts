@@ -1,33 +1,34 @@
 /**
- * What the original gomote command needs to be told to speak to this farm, which its program does not know.
+ * The settings with which the original gomote command can speak to this farm, which its program does not know.
  *
- * It takes its token from a metadata server if one is named in its environment, and that name may hold a user and a password. So a token is put
- * there as the password, and the farm's metadata server (web/metadata-routes.ts) hands the same back: it stores no token that it could give.
- * It checks no certificate of a server that is called `localhost:PORT`, and reaches a farm elsewhere through a tunnel.
- * Its shells go to one host and port that are written into it, whatever its -server says: the user's ssh is told where that host is here.
+ * It takes its token from a metadata server if its environment names one, and that name may hold a user and a password.
+ * So a token is put there as the password, and the farm's metadata server (web/metadata-routes.ts) sends the same back:
+ * it stores no token that it could give. The command checks no certificate of a server that is called `localhost:PORT`;
+ * it reaches a farm elsewhere through a tunnel. Its shells always go to one host and port, whatever its -server says:
+ * the user's ssh configuration says where that host is here.
  */
 import type { Person } from "../farm/person.ts";
 
-/** The project without whose name the original command does not use a metadata server. */
+/** The project that a metadata server must name, or else the original command does not use it. */
 export const METADATA_PROJECT = "symbolic-datum-552";
 
 export interface OriginalClient {
   readonly person: Pick<Person, "name">;
   readonly token: string;
-  /** Ports of the farm: plain HTTP on loopback, and TLS. */
+  /** The farm's port for plain HTTP on loopback; tlsPort is that for TLS. */
   readonly httpPort: number;
   readonly tlsPort: number;
-  /** Port of the ssh gateway; undefined: the farm has none. */
+  /** The port of the ssh gateway; undefined: the farm has none. */
   readonly sshPort: number | undefined;
-  /** The computer that the coordinator runs on, for the tunnel. */
+  /** The computer on which the coordinator runs, for the tunnel. */
   readonly host: string;
 }
 
-/** What the original's shells dial, as `ssh -p 2222 INSTANCE@HOST`. */
+/** The host that the original's shells dial, as `ssh -p 2222 INSTANCE@HOST`. */
 const SHELL_HOST = "gomotessh.golang.org";
 const SHELL_PORT = 2222;
 
-/** Lines for a POSIX shell. */
+/** The settings as lines for a POSIX shell. */
 export function originalClientSetup({ person, token, httpPort, tlsPort, sshPort, host }: OriginalClient): string {
   const who = `${encodeURIComponent(person.name)}:${token}@localhost:${httpPort}`;
   const ports = [tlsPort, httpPort, ...(sshPort === undefined ? [] : [sshPort])];

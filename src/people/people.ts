@@ -1,15 +1,15 @@
 /**
- * People: who somebody is that shows a token, and what an operator does about people and tokens.
+ * People: who shows a token, and what an operator does about people and tokens.
  *
- * An API token (`brt_` and 40 characters) is random, shown once, dated, and revocable; the database has its SHA-256. It is looked up by
- * that, so how long a look-up takes says nothing about the tokens there are. Whoever shows one that is good no more hears that it
- * expired or was revoked, and when: they hold it, so they learn nothing about others.
+ * An API token (`brt_` and 40 characters) is random, shown once, dated, and revocable; the database has its SHA-256. It
+ * is looked up by that, so the time of a look-up says nothing about existing tokens. A client that shows an expired or
+ * revoked token is told so, with the date: it holds the token, so it learns nothing about others.
  *
- * A person who is removed loses every token and every browser session in the same transaction, and `person:ID` is published: whoever
- * holds something for people asks `peopleOf` (store/people.ts) then, and ends what it holds. The row stays; somebody who is added with
- * the same address later is another person and gets nothing back.
+ * A person who is removed loses every token and every browser session in the same transaction, and `person:ID` is
+ * published. Code that holds something for people then asks `peopleOf` (store/people.ts) and ends what it holds. The
+ * row stays. A person who is added later with the same address is another one, and gets nothing back.
  *
- * Everything here is in the audit, under `who` asked for it. To try it, beside a running coordinator:
+ * The audit names everything that is done here, with `who` asked for it. To try it, beside a running coordinator:
  *
  *   coordinator -add-user alice@example.org -roles member && coordinator -new-token alice@example.org
  */
@@ -46,12 +46,12 @@ import { looksLikeToken, newId, newTokenText, same, sha256 } from "./secret-text
 const DAY = 86_400_000;
 export const TOKEN_KEPT: Ms = ms(90 * DAY);
 export const LONGEST_TOKEN: Ms = ms(400 * DAY);
-/** Good tokens of one person. */
+/** The most valid tokens of one person. */
 export const MOST_TOKENS = 50;
-/** When a token was last used is written this often at most. */
+/** How often the last use of a token is written, at most. */
 export const USED_EVERY: Ms = minutes(1);
 const ANOTHER = "Make another one, or log in again.";
-/** Of a token, what lists show. */
+/** How many characters of a token lists show. */
 const BEGINS = 8;
 
 export interface PeopleDeps {
@@ -63,35 +63,38 @@ export interface PeopleDeps {
 
 export type TokenCheck =
   | { readonly ok: true; readonly person: Person; readonly token: { readonly id: string; readonly expiresAt: EpochMs } }
-  /** `known`: it was good once, so whoever shows it does not guess. */
+  /** `known`: the token was valid once, so the client does not guess. */
   | { readonly ok: false; readonly known: boolean; readonly reason: string };
 
 export interface MadeToken {
   readonly id: string;
   readonly person: Person;
   readonly name: string;
-  /** To be shown once, to whoever uses it. */
+  /** The token itself, to be shown once, to its user. */
   readonly token: string;
   readonly expiresAt: EpochMs;
 }
 
 export class People {
   readonly #deps: PeopleDeps;
-  /** token -> when we last wrote that it was used. */
+  /** Token → when we last wrote that it was used. */
   readonly #noted = new Map<string, EpochMs>();
 
   constructor(deps: PeopleDeps) {
     this.#deps = deps;
   }
 
-  /** Whoever holds the token `bearer`, with its number. Throws FarmError `unauthenticated` saying whether it expired, was revoked, or is none. */
+  /**
+   * The person who holds the token `bearer`, with the token's number. Throws FarmError `unauthenticated`, which says
+   * whether the token expired, was revoked, or never existed.
+   */
   async identify(bearer: string): Promise<Person & { readonly token: string }> {
     const found = await this.check(bearer);
     if (found.ok) return { ...found.person, token: found.token.id };
     throw new FarmError("unauthenticated", `Cannot let you in with this token: ${found.reason}`);
   }
 
-  /** As `identify`, for whoever needs to know more. */
+  /** Does the same as `identify`, for callers that need to know more. */
   async check(bearer: string): Promise<TokenCheck> {
     const unknown: TokenCheck = { ok: false, known: false, reason: `the farm does not know it. ${ANOTHER}` };
     if (!looksLikeToken(bearer)) return unknown;
@@ -108,7 +111,7 @@ export class People {
     return { ok: true, person: personOf({ id: personId, email, roles }), token: { id, expiresAt } };
   }
 
-  /** Throws FarmError: not an address, or somebody has it. */
+  /** Adds a person. Throws FarmError when this is no address, or another person has it. */
   async add(email: string, roles: readonly Role[], who: string): Promise<Person> {
     const { sql, bus, clock } = this.#deps;
     const created = { id: personId(newId("U")), email: readEmail(email), roles, createdAt: clock.now() };
@@ -139,7 +142,7 @@ export class People {
     return person;
   }
 
-  /** Takes away every token and every login. */
+  /** Removes a person, with every token and every login. */
   async remove(email: string, who: string): Promise<Person> {
     const { sql, bus, clock } = this.#deps;
     const act = newAct(clock.now());
@@ -160,12 +163,12 @@ export class People {
     return listPeople(this.#deps.sql, this.#deps.clock.now());
   }
 
-  /** Throws FarmError `not-found`, with whom was probably meant. */
+  /** The person with this address. Throws FarmError `not-found`, which names the person that was probably meant. */
   async find(email: string): Promise<Person> {
     return personOf(await this.#find(this.#deps.sql, email));
   }
 
-  /** A new token of `person`, good for `expiresIn`. */
+  /** A new token of `person`, valid for `expiresIn`. */
   async newToken(person: Person, name: string, expiresIn: Ms, who: string): Promise<MadeToken> {
     if (expiresIn <= 0 || expiresIn > LONGEST_TOKEN)
       throw new FarmError(
@@ -199,12 +202,12 @@ export class People {
     return { id: token.id, person, name: token.name, token: text, expiresAt: token.expiresAt };
   }
 
-  /** Newest first, with those that are good no more. */
+  /** All tokens of `person`, newest first, also those that have expired or were revoked. */
   tokens(person: Person): Promise<TokenRow[]> {
     return tokensOf(this.#deps.sql, person.id);
   }
 
-  /** For good. `of`: whose it must be; null: anybody's. Throws FarmError `not-found`. */
+  /** Revokes a token for ever. It must be one of `of`; null: anybody's. Throws FarmError `not-found`. */
   async revokeToken(id: string, of: Person | null, who: string): Promise<void> {
     const { sql, bus, clock } = this.#deps;
     const act = newAct(clock.now());
@@ -246,7 +249,7 @@ export class People {
     if (noted > now - USED_EVERY) return;
     for (const [id, at] of this.#noted) if (at <= now - USED_EVERY) this.#noted.delete(id);
     this.#noted.set(token.id, epochMs(now));
-    // A courtesy: whoever is let in does not wait for it.
+    // This is for information only, so the client does not wait for it.
     tokenUsed(this.#deps.sql, token.id, now).catch((error: unknown) =>
       this.#deps.log.debug({ error: messageOf(error), token: token.id }, "Could not note that a token was used"),
     );

@@ -1,6 +1,6 @@
 /**
- * A small OpenID Connect provider: discovery, keys, authorization code with PKCE, id tokens with real signatures. Whoever comes is `user`, without
- * being asked; `forge` changes what an id token says, or what signs it.
+ * A small OpenID Connect provider: discovery, keys, authorization code with PKCE, id tokens with real signatures. Every
+ * visitor is `user`, without being asked. `forge` changes what an id token says, or what signs it.
  */
 import { createHash, createSign, generateKeyPairSync, randomBytes } from "node:crypto";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
@@ -19,9 +19,9 @@ export class LoginProvider implements AsyncDisposable {
   clientId = "farm";
   user: Record<string, unknown> = { sub: "1", email: "alice@example.org", email_verified: true };
   forge: (claims: Record<string, unknown>) => Record<string, unknown> = (claims) => claims;
-  /** Whether one can log out there. */
+  /** Whether the provider has a page for logging out. */
   logsOut = false;
-  /** Tokens are signed with a key that nobody published. */
+  /** Whether tokens are signed with a key that is not published. */
   foreignKey = false;
   readonly #server: ReturnType<typeof createServer>;
   readonly #secret: string;
