@@ -1,19 +1,23 @@
 /**
  * Pick-ups that arrive at the wrong coordinator.
  *
- * A farm of several coordinators has one address, and what spreads connections over them knows nothing of machines: a machine that was
- * asked by one coordinator for a further connection opens it to whichever comes. The path of a pick-up says whose it is. The one that got
- * it opens a connection to that one, sends the same request, and from then on carries bytes both ways.
+ * A farm of several coordinators has one address, and the load balancer behind it knows nothing of machines. One
+ * coordinator asks a machine for a further connection; the machine's new connection may reach another coordinator. The
+ * path of a pick-up names its owner. The coordinator that got it opens a connection to the owner, sends the same
+ * request, and from then on carries bytes both ways.
  *
- *   asking    connection, request, the head of the answer: within ASK_LIMIT, else the machine is refused with a reason, which it passes on
- *   carrying  until either side ends, or the owner of the pick-up lives no more (looked at every OWNERS_LOOK_EVERY)
+ *   asking    connection, request, the head of the answer: within ASK_LIMIT, else the machine is refused with a reason,
+ *             which it passes on
+ *   carrying  until either side ends, or the owner of the pick-up no longer lives (looked at every OWNERS_LOOK_EVERY)
  *
- * A redirect would not do: the original machine follows a 307 on the very connection that it has, without scheme and host, and that one
- * ends here. Our own could dial elsewhere, but often cannot reach the addresses that coordinators have among themselves.
+ * A redirect would not do. The original machine follows a 307 on the very connection that it has, without scheme and
+ * host, and that connection ends here. Our own machine could dial elsewhere, but often cannot reach the addresses that
+ * coordinators have among themselves.
  *
- * The head of the answer goes to the machine alone in its record, as if it had got it from the owner: the original throws away
- * what it reads together with it. A pick-up is passed on once: one that was, and is not ours either, is refused. Only coordinators
- * with a row that lives are ever connected to, MOST at a time, so this is no way to anywhere else.
+ * The head of the answer goes to the machine in a TLS record of its own, as if it came from the owner: the original
+ * loses bytes that it reads together with the head. A pick-up is passed on once: one that was passed on, and is not
+ * ours either, is refused. We connect only to coordinators with a living row, MOST at a time, so this is no way to
+ * anywhere else.
  */
 import type { Duplex } from "node:stream";
 import type { Clock } from "../farm/clock.ts";
@@ -24,15 +28,15 @@ import { encodeRequestHead, fieldValues, type RequestHead, responseHeadReader } 
 import { FORWARDED_HEADER } from "../wire/revdial/registration.ts";
 import type { Peers } from "./peers.ts";
 
-/** Well below the time that the owner waits for a pick-up. */
+/** The limit of asking, well below the time that the owner waits for a pick-up. */
 export const ASK_LIMIT: Ms = seconds(8);
-/** Pick-ups passed on at a time. */
+/** The most pick-ups that are passed on at a time. */
 export const MOST = 4096;
 export const OWNERS_LOOK_EVERY: Ms = seconds(10);
-/** When one side is gone: how long the other may take to read what is left. */
+/** How long one side may take to read the rest when the other is gone. */
 const DRAIN_MS = 5000;
 
-/** A connection that a machine opened for `owner`, with the head that it sent; `rest` came behind it. */
+/** A connection that a machine opened for `owner`, with the head that it sent and the `rest` behind it. */
 export interface PickUp {
   readonly owner: CoordinatorId;
   readonly head: RequestHead;
@@ -42,7 +46,7 @@ export interface PickUp {
 
 export interface Refusal {
   readonly status: number;
-  /** For the machine's owner, who finds it in a log. */
+  /** The reason, which the machine's owner finds in a log. */
   readonly reason: string;
 }
 
@@ -55,7 +59,7 @@ export interface ForwarderDeps {
 export class Forwarder implements AsyncDisposable {
   readonly #deps: ForwarderDeps;
   readonly #stop = new AbortController();
-  /** The owner's end of each connection that is carried. */
+  /** The end of each carried connection towards its owner → the owner. */
   readonly #carried = new Map<Duplex, CoordinatorId>();
   readonly #watch: Promise<void>;
   #asking = 0;
@@ -65,12 +69,14 @@ export class Forwarder implements AsyncDisposable {
     this.#watch = this.#lookAfter();
   }
 
-  /** Pick-ups that are being passed on. */
+  /** The number of pick-ups that are being passed on. */
   get size(): number {
     return this.#asking + this.#carried.size;
   }
 
-  /** Passes a pick-up on; resolves once it is carried, or with what to answer: the socket is then the caller's still. */
+  /**
+   * Passes a pick-up on. Resolves once it is carried, or with the answer to send: then the caller still has the socket.
+   */
   async forward({ owner, head, socket, rest }: PickUp): Promise<Refusal | undefined> {
     const [before] = fieldValues(head, FORWARDED_HEADER);
     if (before !== undefined) {
@@ -92,7 +98,7 @@ export class Forwarder implements AsyncDisposable {
       upstream.write(encodeRequestHead("GET", head.target, [[FORWARDED_HEADER, this.#deps.peers.self]]));
       const answer = await answerOf(upstream, owner, signal);
       await written(socket, answer.head);
-      if (answer.rest.length > 0) socket.write(answer.rest); // not put back: the owner may have hung up behind it
+      if (answer.rest.length > 0) socket.write(answer.rest); // it is not put back, since the owner may have hung up already
       if (rest.length > 0) socket.unshift(rest);
       this.#carry(owner, socket, upstream);
       return undefined;
@@ -141,7 +147,7 @@ export class Forwarder implements AsyncDisposable {
   }
 }
 
-/** The head of what `owner` answers, as it came, and what came behind it. The socket is left as it was found: nobody listens. */
+/** The head of the owner's answer, as it came, and what came behind it. It leaves no listeners on the socket. */
 async function answerOf(
   upstream: Duplex,
   owner: CoordinatorId,
@@ -174,7 +180,7 @@ async function answerOf(
   }
 }
 
-/** Resolves once `bytes` have left, so that nothing else gets into their record. */
+/** Writes `bytes`. Resolves once they have left, so that nothing else gets into their record. */
 function written(socket: Duplex, bytes: Uint8Array): Promise<void> {
   return new Promise((resolve, reject) => {
     const failed = (cause: unknown) =>
@@ -184,7 +190,7 @@ function written(socket: Duplex, bytes: Uint8Array): Promise<void> {
   });
 }
 
-/** `from` is gone: whole, then `to` ends as well; broken, then so is `to`. */
+/** Handles the end of `from`: if it ended well `to` ends, too; if it broke `to` is broken off. */
 function finish(from: Duplex, to: Duplex & { setTimeout?(milliseconds: number, idle: () => void): unknown }): void {
   if (!from.readableEnded) {
     to.destroy();

@@ -1,9 +1,10 @@
 /**
- * Blobs that another coordinator has: snapshots, which only the one whose machine made them has in its folder, and files on their way between
- * people and machines, which lie where they arrived. What the others are asked, and answer: shared-blobs.ts. Whoever asks checks the bytes of a
- * snapshot against its row.
+ * Blobs that another coordinator has: snapshots, which only the coordinator whose machine made them keeps, and files on
+ * their way between people and machines, which lie where they arrived. The other side: shared-blobs.ts. The asker
+ * checks the bytes of a snapshot against its row.
  *
- * Nobody but the holder can say that a blob is no more: one that has ended, or is being started, comes back to a folder that has it.
+ * Only the holder can say that a blob no longer exists: a coordinator that has ended, or is starting, comes back to a
+ * folder that has it.
  */
 import { type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
 import type { Readable } from "node:stream";
@@ -15,9 +16,9 @@ import type { PeerSignature } from "./peer-signature.ts";
 import type { Peers } from "./peers.ts";
 import { PEER_BLOBS_PATH } from "./shared-blobs.ts";
 
-/** To connect, and to begin to answer. */
+/** How long connecting and the beginning of the answer may take. */
 const ANSWER_LIMIT: Ms = seconds(15);
-/** Either end gives up when nothing has moved for so long. */
+/** Either end gives up when nothing has moved for this long. */
 const IDLE_LIMIT: Ms = seconds(60);
 
 export interface PeerBlobsDeps {
@@ -34,8 +35,8 @@ export class PeerBlobs {
   }
 
   /**
-   * The bytes of `key`, which are not here, from whichever peer has them; `holder` should, and is asked first. Throws `not-found` when it and
-   * all others have not, `unavailable` when that cannot be told now.
+   * The bytes of `key` from another coordinator. `holder` should have them, and is asked first. Throws `not-found` when
+   * neither it nor any other has them, and `unavailable` when that cannot be known now.
    */
   async fetch(key: string, holder: CoordinatorId, signal: AbortSignal): Promise<Readable> {
     const { peers } = this.#deps;
@@ -61,7 +62,7 @@ export class PeerBlobs {
     throw new FarmError("unavailable", `Cannot read ${JSON.stringify(key)} now: ${why}`, { cause: unreachable });
   }
 
-  /** undefined: `id` has none. */
+  /** The bytes of `key` from `id`; undefined when it has none. */
   async #fetchFrom(id: CoordinatorId, key: string, signal: AbortSignal): Promise<Readable | undefined> {
     const { peers, clock } = this.#deps;
     const limit = new AbortController();
@@ -96,7 +97,7 @@ export class PeerBlobs {
   }
 }
 
-/** The head of the answer on a connection of this request's own. */
+/** Sends the request on a connection of its own. Resolves at the head of the answer. */
 function asked(socket: TLSSocket, key: string, authorization: string, signal: AbortSignal): Promise<IncomingMessage> {
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
   const headers = { authorization, host: "peer", connection: "close" };

@@ -1,8 +1,9 @@
 /**
  * How coordinators of one farm prove to one another who asks: `Authorization: Barnraiser-Peer ASKER TIME MAC`.
  *
- * MAC is an HMAC-SHA256 over what is asked for, who is asked, who asks and when, under a key made from the farm's master key: so only a
- * coordinator of this farm can ask, and a request is good at one coordinator for one thing, for DATED around its time.
+ * MAC is an HMAC-SHA256 over what is asked for, who is asked, who asks and when. Its key is made from the farm's master
+ * key, so only a coordinator of this farm can ask. A request is valid at one coordinator, for one thing, within DATED
+ * of its time.
  */
 import { createHmac, timingSafeEqual } from "node:crypto";
 import type { Clock } from "../farm/clock.ts";
@@ -16,7 +17,7 @@ const AUTHORIZATION = new RegExp(`^${SCHEME} (P[0-9a-f]{9}) (\\d{1,15}) ([0-9a-f
 export interface PeerSignatureDeps {
   readonly self: CoordinatorId;
   readonly clock: Clock;
-  /** From which the key of requests follows; never sent. */
+  /** The farm's master key, from which the key of requests is made. It is never sent. */
   readonly masterKey: string;
 }
 
@@ -29,14 +30,14 @@ export class PeerSignature {
     this.#key = createHmac("sha256", deps.masterKey).update("barnraiser peer 1").digest();
   }
 
-  /** The value of Authorization with which `asked` is asked for `what`. */
+  /** The value of Authorization of a request to `asked` for `what`. */
   authorization(what: string, asked: CoordinatorId): string {
     const { self, clock } = this.#deps;
     const time = String(clock.now());
     return `${SCHEME} ${self} ${time} ${this.#mac(what, asked, self, time)}`;
   }
 
-  /** Why we are not to answer; undefined: a coordinator of this farm asks us for `what`. */
+  /** The reason to refuse a request. Undefined: a coordinator of this farm asks us for `what`. */
   refusal(what: string, authorization: string): string | undefined {
     const [, asker = "", time = "", mac = ""] = AUTHORIZATION.exec(authorization) ?? [];
     const right = this.#mac(what, this.#deps.self, asker, time);

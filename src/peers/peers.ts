@@ -1,11 +1,12 @@
 /**
- * The farm's other coordinators: who lives, and a connection to one of them.
+ * The farm's other coordinators: which of them live, and connections to them.
  *
- * Their rows say where each is reached and which certificate it shows there. They are read anew when they are older than FRESH, and sooner
- * when somebody is asked for who is not among them. While the database is away, what was read last goes on being true.
+ * Their rows say where each is reached and which certificate it shows there. The rows are read again when they are
+ * older than FRESH, and sooner when somebody asks for a coordinator that is not among them. While the database is away,
+ * the last rows stay valid.
  *
- * A connection is TLS to the address of the row, and whoever answers must show the very certificate of the row: neither names nor
- * authorities are asked, so peers may be reached by bare addresses, and nobody else can pose as one.
+ * A connection is TLS to the address of the row, and the other end must show the very certificate of the row. Names and
+ * authorities do not count. So peers may be reached by bare addresses, and nobody else can pose as one.
  */
 import { createHash, X509Certificate } from "node:crypto";
 import { connect, type TLSSocket } from "node:tls";
@@ -17,16 +18,16 @@ import { within } from "../farm/within.ts";
 import { livingPeers, type Peer } from "../store/coordinators.ts";
 import type { Sql } from "../store/sql.ts";
 
-/** How old the list may be. */
+/** How old the list of coordinators may be. */
 export const FRESH: Ms = seconds(5);
-/** Asked for whoever does not exist, the database is looked at this often at most. */
+/** How long to wait between two looks at the database for coordinators that do not exist. */
 const AT_MOST_EVERY = ms(100);
 const ANSWER_LIMIT = seconds(3);
-/** A peer that is silent is noticed by the system's own probes, which begin after this. */
+/** After this silence the system begins its own probes, which notice a peer that is gone. */
 const PROBE_AFTER = seconds(15);
 
 export interface PeersDeps {
-  /** One that gives up within moments. */
+  /** A database connection that gives up within moments. */
   readonly sql: Sql;
   readonly clock: Clock;
   readonly log: Log;
@@ -47,28 +48,29 @@ export class Peers {
     return this.#deps.self;
   }
 
-  /** The peer `id`; undefined when no such coordinator lives. */
+  /** The peer `id`. Undefined: no such coordinator lives. */
   async find(id: CoordinatorId): Promise<Peer | undefined> {
     const age = this.#deps.clock.monotonic() - this.#lookedAt;
     if (age >= FRESH || (age >= AT_MOST_EVERY && !this.#known.has(id))) await this.#look();
     return this.#known.get(id);
   }
 
-  /** All that live. */
+  /** All peers that live. */
   async all(): Promise<readonly Peer[]> {
     if (this.#deps.clock.monotonic() - this.#lookedAt >= FRESH) await this.#look();
     return [...this.#known.values()];
   }
 
   /**
-   * A connection to `id`, which proved to be it. Throws FarmError: `not-found` when it does not live, `unavailable` when it cannot be
-   * reached, `forbidden` when somebody else answered, the reason of `signal` when that came first. `alpn`: what is to be spoken; left out: HTTP/1.1.
+   * A connection to `id`, which has proved its identity. Throws FarmError: `not-found` when it does not live,
+   * `unavailable` when it cannot be reached, `forbidden` when another program answered; or the reason of `signal`.
+   * `alpn` names the protocol; HTTP/1.1 when left out.
    */
   async connect(id: CoordinatorId, signal: AbortSignal, alpn?: "h2"): Promise<TLSSocket> {
     const peer = await this.find(id);
     if (!peer) throw new FarmError("not-found", `Cannot reach coordinator ${id}: it has ended`);
     const { socket, certificate } = await connected(peer, signal, alpn);
-    // A certificate that was renewed a moment ago is in the row by now.
+    // The certificate may have been renewed a moment ago: by now the row has the new one.
     if (certificate !== peer.certificate && (await this.#lookAgain(id))?.certificate !== certificate) {
       socket.destroy();
       this.#deps.log.error(
@@ -80,7 +82,7 @@ export class Peers {
     return socket;
   }
 
-  /** Whether `id` takes connections; one that stops or was killed does not any more, long before its row says so. */
+  /** Whether `id` takes connections. One that stops or was killed does not, long before its row says so. */
   async answers(id: CoordinatorId): Promise<boolean> {
     try {
       const { clock } = this.#deps;
@@ -115,12 +117,12 @@ export class Peers {
   }
 }
 
-/** SHA-256 of a certificate (the first one of a PEM chain), as rows have it. */
+/** The SHA-256 of a certificate (the first one of a PEM chain), as rows have it. */
 export function certificateDigest(certificate: Buffer | string): string {
   return createHash("sha256").update(new X509Certificate(certificate).raw).digest("hex");
 }
 
-/** A connection, and the certificate that was shown on it. */
+/** Opens a connection. Resolves with it and the certificate that was shown on it. */
 function connected(
   peer: Peer,
   signal: AbortSignal,
@@ -129,7 +131,7 @@ function connected(
   const { promise, resolve, reject } = Promise.withResolvers<{ socket: TLSSocket; certificate: string }>();
   const { hostname, port } = new URL(`https://${peer.address}`);
   const host = hostname.replace(/^\[(.*)\]$/, "$1");
-  // The certificate is compared with the one that is expected, which says more than any authority could.
+  // The certificate is compared with the expected one, which proves more than any authority could.
   const socket = connect({
     host,
     port: Number(port || 443),
@@ -155,7 +157,7 @@ function connected(
   signal.addEventListener("abort", onAbort, { once: true });
   socket.once("secureConnect", () => {
     signal.removeEventListener("abort", onAbort);
-    socket.off("close", onClose); // later errors are told by `close` to whoever has the socket then
+    socket.off("close", onClose); // the socket's next owner sees later errors by its `close`
     const shown = socket.getPeerX509Certificate();
     if (shown) resolve({ socket, certificate: certificateDigest(shown.raw) });
     else socket.destroy(new Error("it showed no certificate"));

@@ -3,7 +3,8 @@
  *
  *   GET /peer/blobs/KEY     Authorization: Barnraiser-Peer ASKER TIME MAC
  *
- * The authorization is of the key (peer-signature.ts). Nothing but these two kinds is given out, over TLS alone, at most AT_ONCE at a time.
+ * The authorization is for KEY (peer-signature.ts). Only these two kinds are given out, only over TLS, and at most
+ * AT_ONCE at a time.
  */
 import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -12,14 +13,14 @@ import { FarmError, messageOf } from "../farm/errors.ts";
 import type { PeerSignature } from "./peer-signature.ts";
 
 export const PEER_BLOBS_PATH = "/peer/blobs/";
-/** Blobs given out at a time. */
+/** The most blobs that are given out at a time. */
 const AT_ONCE = 8;
 const KEY = /^(snapshots|transfers)\/[A-Za-z0-9][A-Za-z0-9._-]{0,300}$/;
 
 export interface SharedBlobsDeps {
   readonly log: Log;
   readonly signature: PeerSignature;
-  /** Throws FarmError `not-found`. */
+  /** The bytes of `key`. Throws FarmError `not-found`. */
   readonly get: (key: string) => Promise<Readable>;
 }
 
@@ -55,7 +56,7 @@ export class SharedBlobs {
         refuse(out, 404, "no such blob\n");
         return;
       }
-      // Whoever asked sees that it was cut off; pipeline() has ended the response.
+      // The asker sees that the answer was cut off: pipeline() has ended the response.
       this.#deps.log.warn({ key, error: messageOf(error) }, "Could not give a blob to another coordinator");
     } finally {
       this.#given--;
