@@ -1,19 +1,25 @@
 /**
- * A log line as spans of text with classes: colours and weights (SGR) are kept, every other control sequence is taken out, other control
- * characters are made visible, and a line that a progress bar wrote over with CR shows what a terminal would show last.
+ * A log line as spans of text with classes. Colours and weights (SGR) are kept, all other control sequences are
+ * removed, and other control characters are made visible. Of a line that a progress bar overwrote with CR, only what a
+ * terminal would show last is kept.
  *
- * A marker, by which a program that runs tests says which one begins or ends, is shown as its words, `begin NAME`, without the mark, which is for
- * the farm alone. It goes to the end of its line, behind output that may stand before it; of several in a line the last is the one. Whether it is
- * one of this run is not asked here: bytes and raw text have the whole line.
+ * A program that runs tests writes a marker where a test begins or ends. It is shown as its words, `begin NAME`,
+ * without the mark, which is for the farm alone. A marker goes to the end of its line, after any output; of several in
+ * a line, the last one counts. It does not matter here whether the marker belongs to this run. The raw log has the
+ * whole line.
  *
- * The 256 and the 16 million colours become the nearest of the 16, whose shades style.css has chosen to be readable in light and dark.
- * Colours carry from line to line through `AnsiState`, as tools expect. Unknown numbers in an SGR sequence change nothing.
+ * The 256 and the 16 million colours become the nearest of the 16, whose shades style.css has chosen to be readable in
+ * light and dark. Colours carry from line to line through `AnsiState`, as tools expect. Unknown numbers in an SGR
+ * sequence change nothing.
  */
 import { visible } from "./text.ts";
 
 export interface Span {
   readonly text: string;
-  /** Space-separated classes of style.css: `f1` text and `b4` ground of the 16 colours, `bo di it un st`. */
+  /**
+   * Classes of style.css, separated by spaces: `f1` is the text colour and `b4` the ground, of 16 each; `bo di it un
+   * st` are weights and lines.
+   */
   readonly css: string;
 }
 
@@ -39,14 +45,14 @@ const ESCAPE =
 
 const MARKER = /^(.*)##barnraiser:[0-9a-f]{32} ([a-z]+ .*)$/s;
 
-/** A line (without its LF) as a terminal shows it last: what was printed, and the words of a marker behind that. */
+/** A line (without its LF) as a terminal shows it last: the printed text, and the words of a marker after it. */
 export function parted(line: string): { readonly printed: string; readonly marker: string | undefined } {
   const shown = lastWritten(line);
   const [, printed = shown, marker] = MARKER.exec(shown) ?? [];
   return { printed, marker };
 }
 
-/** The spans of one line (without its LF). `state` is changed to what the next line begins with. */
+/** The spans of one line (without its LF). `state` is changed to the state in which the next line begins. */
 export function spans(line: string, state: AnsiState): Span[] {
   const { printed, marker } = parted(line);
   const out: Span[] = [];
@@ -78,7 +84,10 @@ function bare(text: string): string {
   return keepTabs(text.replace(ESCAPE, ""));
 }
 
-/** After `a CR b`, a terminal shows b; a CR at the end of the line is a line end of another system. */
+/**
+ * The text that a terminal shows last: after `a CR b` it is b. A CR at the end of the line belongs to a line end of
+ * another system.
+ */
 function lastWritten(line: string): string {
   const whole = line.replace(/\r+$/, "");
   return whole.slice(whole.lastIndexOf("\r") + 1);
@@ -130,7 +139,10 @@ function simple(code: number, s: AnsiState): void {
   else if (code >= 100 && code <= 107) s.bg = `b${code - 92}`;
 }
 
-/** `5;N` is an index of the 256, `2;R;G;B` a colour; either way the nearest of the 16. */
+/**
+ * Reads a long colour: `5;N` is an index of the 256, `2;R;G;B` a colour. Returns the nearest of the 16, and where to
+ * read on.
+ */
 function extended(codes: readonly number[], at: number): { index: number | undefined; next: number } {
   if (codes[at + 1] === 5) return { index: fromIndex(codes[at + 2] ?? 0), next: at + 2 };
   if (codes[at + 1] !== 2) return { index: undefined, next: at };
@@ -151,7 +163,10 @@ function grey(level: number): [number, number, number] {
   return [level, level, level];
 }
 
-/** Which of red, green and blue are on decides the hue, the brightest of them whether it is one of the bright eight. */
+/**
+ * The nearest of the 16 colours. The hue says which of red, green and blue are on; the brightest of them decides
+ * between the normal and the bright eight.
+ */
 function nearest(r: number, g: number, b: number): number {
   const most = Math.max(r, g, b);
   const least = Math.min(r, g, b);

@@ -9,7 +9,7 @@ export function BuildRows(props: {
   label: string;
   builds: readonly BuildLine[];
   kind: "running" | "ended";
-  /** On a machine's own page the machine goes without saying. */
+  /** Leaves out the machine, on the machine's own page. */
   machine?: false;
 }): JSX.Element {
   const ended = props.kind === "ended";
@@ -76,7 +76,7 @@ export function BuildRows(props: {
   );
 }
 
-/** The step that runs or failed, what its tests came to, or why it ended as it did. */
+/** The step that runs or failed, the results of its tests, or why the build ended as it did. */
 export function Why(props: { build: BuildLine }): JSX.Element | null {
   const { status, step, reason, attempts, tests } = props.build;
   const again = attempts > 1 ? <span class="muted"> attempt {attempts}</span> : null;
@@ -103,13 +103,13 @@ export function Why(props: { build: BuildLine }): JSX.Element | null {
   return again;
 }
 
-/** Builds that wait for the same machines, and so for the same reason. */
+/** Builds that wait for the same machines. They have the same reason. */
 export interface WaitingGroup {
   readonly hostType: string;
   readonly waiting: number;
-  /** When the one that waits longest was wanted. */
+  /** When the build that waits longest was wanted. */
   readonly oldest: number | null;
-  /** Who begins first, and what it waits for. */
+  /** The build that begins first, with the reason for which it waits. */
   readonly next: BuildLine | null;
   readonly wait: Wait;
 }

@@ -1,4 +1,4 @@
-/** Text to take elsewhere, with a button that copies it. Without script it can be selected. */
+/** Text for use elsewhere, with a button that copies it. Without script, the reader selects it. */
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 

@@ -1,9 +1,10 @@
 /**
  * ui/: how pages look, on the server and in the browser.
  *
- * A page is plain data (this file and the top of each file in pages/) and one component that shows it. The server renders the component to
- * HTML; in the browser islands/farm.tsx hydrates the same component with the same data and gives it newer data as things happen. So nothing
- * here reads a clock, a cookie or a database: what a component shows is in its props, and `useNow` (now.ts) is the only thing that moves.
+ * A page is plain data (this file and the top of each file in pages/) and one component that shows it. The server
+ * renders the component to HTML. In the browser, islands/farm.tsx hydrates the same component with the same data and
+ * gives it newer data when something changes. So nothing here reads a clock, a cookie or a database: a component shows
+ * its props, and only `useNow` (now.ts) moves.
  *
  * Instants are milliseconds since 1970. Text is as others wrote it: components pass it through text.ts.
  */
@@ -19,29 +20,29 @@ export interface Check {
   readonly lines: readonly { readonly level: Exclude<Level, "ok">; readonly text: string }[];
 }
 
-/** What everybody must know, in one line; `detail` has a line for each thing to mend, "" when there is nothing more to say. */
+/** A note on every page, in one line. `detail` has a line for each thing to mend, or is "". */
 export interface Banner {
   readonly summary: string;
   readonly detail: string;
 }
 
-/** What stands around every page. */
+/** The data of the frame around every page. */
 export interface Frame {
   readonly farm: string;
   readonly version: string;
   readonly startedAt: number;
   readonly now: number;
-  /** Path and query of this page. */
+  /** The path and query of this page. */
   readonly path: string;
   readonly title: string;
   readonly repos: readonly string[];
   readonly banners: readonly Banner[];
   readonly health: Level;
-  /** May do what the buttons of pages do. */
+  /** Whether the visitor may use the buttons for operators. */
   readonly operator: boolean;
-  /** Who is logged in: "operator", or a mail address. */
+  /** The visitor who is logged in: "operator", or a mail address. */
   readonly who: string | null;
-  /** Pages lead to `/gomotes`: there is something for whoever looks. */
+  /** Whether pages lead to `/gomotes`, because it has something for the visitor. */
   readonly gomotes: boolean;
   readonly theme: "light" | "dark" | "system";
 }
@@ -55,7 +56,7 @@ export interface BuildLine {
   readonly subject: string;
   readonly author: string;
   readonly builder: string;
-  /** Of a pair: the commit that this one is tested with. */
+  /** The other commit of a pair, which this one is tested with. */
   readonly other: OtherCommit | null;
   readonly hostType: string;
   readonly status: Status;
@@ -73,7 +74,7 @@ export interface BuildLine {
     readonly failed: number;
     readonly flaky: number;
   } | null;
-  /** How long this builder usually takes; null when it never ended well. */
+  /** How long this builder usually takes; null when it has never succeeded. */
   readonly usualMs: number | null;
 }
 
@@ -90,58 +91,64 @@ export interface MachineRef {
 
 export type MachineMode = "idle" | "busy" | "away" | "drained" | "set aside";
 
-/** When something is likely to begin, from now: one in ten begins earlier, one in ten later. */
+/** When something is likely to begin, counted from now. One in ten begins earlier, and one in ten later. */
 export interface Estimate {
   readonly earliestMs: number;
   readonly aboutMs: number;
   readonly latestMs: number;
 }
 
-/** What goes before a build in its queue; everything is counted once. */
+/** What goes before a build in its queue. Everything is counted once. */
 export interface Ahead {
   readonly starving: number;
-  /** Of the same repository. */
+  /** How many builds of the same repository go before it. */
   readonly same: number;
-  /** The rest, by class. */
+  /** How many others go before it, by class. */
   readonly others: readonly { readonly class: string; readonly count: number }[];
-  /** The first of them. */
+  /** The numbers of the first builds that go before it. */
   readonly builds: readonly number[];
 }
 
-/** A machine that failed again and again and gets no work for now. */
+/** A machine that is set aside: it failed several times in a row and gets no work for a while. */
 export interface AsideLine {
   readonly name: string;
   readonly until: number;
-  /** What it failed with, in a few words. */
+  /** Why it failed, in a few words. */
   readonly reason: string;
 }
 
-/** Why a build has not begun, in the order of its queue. */
+/** Why a build has not begun, by the order of its queue. */
 export interface Wait {
-  /** 1: next. */
+  /** Its place in the queue; 1 is next. */
   readonly place: number;
-  /** So many stand before it that nobody counted further. */
+  /** Whether so many stand before it that the count was stopped. */
   readonly more: boolean;
   readonly ahead: Ahead;
-  /** Machines of the host type that are connected and may take work. */
+  /** How many machines of the host type are connected and may take work. */
   readonly machines: number;
   readonly busy: number;
   readonly known: number;
-  /** Of those known, who is set aside, and how many are connected and drained: they take nothing. */
+  /**
+   * The known machines that are set aside. They take nothing; nor do the `resting` ones, which are connected and
+   * drained.
+   */
   readonly aside: readonly AsideLine[];
   readonly resting: number;
   readonly drained: string | null;
-  /** false: the configuration has no such host type any more. */
+  /** Whether the configuration still has the host type. */
   readonly configured: boolean;
   readonly starving: boolean;
-  /** What the machine that frees first is doing, when only one could serve. */
+  /** The work of the machine that becomes free first, when only one machine could serve. */
   readonly behind: { readonly build: number; readonly machine: MachineRef } | null;
   readonly estimate: Estimate | null;
-  /** Why there is no estimate; null: there is one. */
+  /** Why there is no estimate. Null: there is one. */
   readonly unknown: string | null;
 }
 
-/** Machine names are unique within a host type only; the short address works while no other type has the same name. */
+/**
+ * The address of a machine's page. Names are unique within a host type only, so the short address works while no other
+ * type has the same name.
+ */
 export function machineHref(machine: MachineRef): string {
   return `/machines/${encodeURIComponent(machine.name)}?type=${encodeURIComponent(machine.hostType)}`;
 }

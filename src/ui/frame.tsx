@@ -1,4 +1,4 @@
-/** What stands around every page: the bar with search, banners, the footer, and the list of keys behind `?`. */
+/** The frame around every page: the bar with search, banners, the footer, and the list of keys behind `?`. */
 import type { JSX } from "preact";
 import { type Frame, type Level, repoHref } from "./data.ts";
 import { Span } from "./parts.tsx";
@@ -134,7 +134,7 @@ export function Footer(props: { frame: Frame }): JSX.Element {
   );
 }
 
-/** Over the end of any page while the connection that keeps it true is broken (`data-live`, islands/events.ts). */
+/** The note over the end of a page while the connection that updates it is broken (`data-live`, islands/events.ts). */
 export function Lost(): JSX.Element {
   return (
     <p class="lost" role="status">

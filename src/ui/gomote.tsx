@@ -1,4 +1,4 @@
-/** What the pages about instances have in common: machines that people borrow. */
+/** The parts that pages about instances share. An instance is a machine that somebody has borrowed. */
 import type { JSX } from "preact";
 import { durationText } from "../farm/duration-text.ts";
 import type { MachineRef } from "./data.ts";
@@ -20,18 +20,21 @@ export interface InstanceLine {
   readonly state: InstanceState;
   readonly createdAt: number;
   readonly upAt: number | null;
-  /** Unless it is used before; while it waits: when that ends. */
+  /** When it ends unless it is used before. While it waits: when the waiting ends. */
   readonly expiresAt: number;
   readonly limitAt: number | null;
   readonly endedAt: number | null;
   readonly endReason: string | null;
-  /** How many are before it while it waits. */
+  /** How many others stand before it while it waits. */
   readonly ahead: number | null;
-  /** What runs there now, and how many more. */
+  /** A command that runs there now, and how many more run. */
   readonly running: { readonly command: string; readonly more: number } | null;
 }
 
-/** As what a machine is lent; null where whoever looks is not told, since a name says who has it. */
+/**
+ * The instance as which a machine is lent. A name says who has the machine, so it is null for visitors who may not
+ * know.
+ */
 export interface LentAs {
   readonly name: string | null;
 }
@@ -41,22 +44,22 @@ export interface CommandLine {
   readonly instanceId: number;
   readonly instance: string;
   readonly who: string;
-  /** In short. */
+  /** The beginning of its words. */
   readonly command: string;
   readonly dir: string;
   readonly startedAt: number;
   readonly endedAt: number | null;
   readonly state: string | null;
-  /** Somebody wants it killed: how it will have ended. */
+  /** Set while somebody wants it killed: how it will have ended. */
   readonly kill: string | null;
   readonly recorded: boolean;
 }
 
-/** Some commands: what runs, then what ended, of each the newest first. */
+/** One page of commands: first those that run, then those that ended, each the newest first. */
 export interface CommandPage {
   readonly lines: readonly CommandLine[];
   readonly isFirst: boolean;
-  /** Where the next page begins; null: there is none. */
+  /** Where the next page begins. Null: there is none. */
   readonly next: string | null;
 }
 
@@ -79,7 +82,9 @@ export function StateMark(props: { state: InstanceState }): JSX.Element {
   );
 }
 
-/** The page of the one that lives has its name; afterwards another may have that, and the number stays. */
+/**
+ * The address of an instance's page: its name while it lives, then its number. Another instance may get the name later.
+ */
 export function instanceHref({ id, name, state }: Pick<InstanceLine, "id" | "name" | "state">): string {
   return `/gomotes/${state === "ended" ? id : encodeURIComponent(name)}`;
 }
@@ -100,7 +105,7 @@ export function Until(props: { at: number }): JSX.Element {
   return <span class="num">{text}</span>;
 }
 
-/** Its place in the line, in words. */
+/** The place in the line, in words. */
 export function placeText(ahead: number | null): string {
   if (ahead === null) return "in line";
   return ahead === 0 ? "next in line" : `${plural(ahead, "other")} before it`;
@@ -158,7 +163,7 @@ export function InstanceRows(props: { label: string; instances: readonly Instanc
   );
 }
 
-/** Commands, of one instance or of several `instances`, on the page `href`, where they are in the section `section`. */
+/** Commands of one instance, or of several `instances`, in the section `section` of the page `href`. */
 export function CommandRows(props: {
   page: CommandPage;
   instances: boolean;
@@ -219,12 +224,15 @@ function CommandTable(props: { lines: readonly CommandLine[]; instances: boolean
   );
 }
 
-/** Also after another instance has the name of its own. */
+/** The address of a command's page. It has the instance's number: another instance may get the name later. */
 export function commandHref({ instanceId, id }: Pick<CommandLine, "instanceId" | "id">): string {
   return `/gomotes/${instanceId}/commands/${id}`;
 }
 
-/** In the glyphs of a build: a command is its own answer. What runs can be killed; asked again it does no harm. */
+/**
+ * The state of a command, with the glyphs of a build. A running command has a button that kills it; a second click does
+ * no harm.
+ */
 export function CommandState({ line }: { line: CommandLine }): JSX.Element {
   const { endedAt, state, kill } = line;
   const runs = endedAt === null;

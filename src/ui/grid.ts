@@ -1,9 +1,9 @@
 /**
  * The grid, commits × builders, as HTML text.
  *
- * It has up to 20,000 cells, so it is not made of components: a row is a string that depends on nothing but its content, is made once and
- * kept (web/pages/grid-rows.ts), and is replaced whole when its content changes. A cell says its status by glyph, class and label, and links to
- * its build by the shortest address there is.
+ * It has up to 20,000 cells, so it is not made of components. A row is a string that depends on nothing but its
+ * content. It is made once, kept (web/pages/grid-rows.ts), and replaced whole when its content changes. A cell says its
+ * status by glyph, class and label, and links to its build by the shortest address.
  */
 import type { Status } from "../farm/build.ts";
 import type { OtherCommit } from "./data.ts";
@@ -19,33 +19,36 @@ export interface GridColumn {
 
 export interface GridCell {
   readonly status: Status;
-  /** 0: there is none, this builder never builds the branch. */
+  /** The number of the build; 0: this builder never builds the branch. */
   readonly build: number;
-  /** Of a running build: eighths of its usual time gone, 0 to 8. */
+  /** For a running build: how many eighths of its usual time have passed, 0 to 8. */
   readonly eighths?: number;
 }
 
 export interface GridCommit {
-  /** Of its row. */
+  /** The id of the row. */
   readonly id: string;
   readonly hash: string;
-  /** Of a row of pairs: what the commit was tested with. */
+  /** For a row of pairs: the other commit, which this one was tested with. */
   readonly other: OtherCommit | null;
   readonly author: string;
   readonly committedAt: number;
   readonly message: string;
 }
 
-/** A builder's latest settled result, and for how many commits in a row it has been so. */
+/** A builder's latest settled result, and for how many commits in a row it has been the same. */
 export interface GridNow {
   readonly status: Status;
   readonly build: number;
   readonly commits: number;
-  /** Since when it is red and what did it, when that is known; else "". */
+  /** Since when the builder is red and which commit did it, when that is known; else "". */
   readonly why: string;
 }
 
-/** A builder that a commit turned red, and that is red since; the tests that it broke where it is known. */
+/**
+ * A builder that a commit turned red, and that is red since. With the tests that the commit broke, where they are
+ * known.
+ */
 export interface Broke {
   readonly builder: string;
   readonly tests: readonly string[];
@@ -95,7 +98,7 @@ function withHtml({ repo, branch, hash }: OtherCommit): string {
 
 const SUMMED: readonly Status[] = ["failure", "known_issue", "infra_failure", "flaky", "running", "waiting", "success"];
 
-/** "✕ 3 ◐ 1 ✓ 96": the row for a narrow screen, and for a reader who does not want a hundred cells. */
+/** The sums of a row, "✕ 3 ◐ 1 ✓ 96", for a narrow screen and for readers who do not want a hundred cells. */
 function summary(cells: readonly (GridCell | undefined)[]): string {
   const counts = new Map<Status, number>();
   for (const cell of cells) if (cell) counts.set(cell.status, (counts.get(cell.status) ?? 0) + 1);
@@ -107,7 +110,9 @@ function summary(cells: readonly (GridCell | undefined)[]): string {
     .join(" ");
 }
 
-/** `names` of the columns: a narrow screen has no columns and lists the red ones by name. */
+/**
+ * The row on top. `names` are those of the columns: a narrow screen has no columns and lists the red builders by name.
+ */
 export function nowHtml(states: readonly (GridNow | undefined)[], names: readonly string[]): string {
   const red = states.flatMap((now, i) => {
     if (now === undefined || now.status === "success") return [];
@@ -130,8 +135,9 @@ function noneRed(states: readonly (GridNow | undefined)[]): string {
 }
 
 /**
- * OS, below it architecture, below it what else the name says; each over the columns that share it. A cell is 24 px wide, so what would stand
- * over a single column is heard only: it is written upwards with the rest of the name.
+ * The head: the OS, below it the architecture, below it the rest of the name, each over the columns that share it. A
+ * cell is 24 px wide, so a label of a single column is only read aloud: it is written upwards with the rest of the
+ * name.
  */
 export function headHtml(columns: readonly GridColumn[]): string {
   const goos = groupsOf(columns, (c) => c.goos);
@@ -166,7 +172,7 @@ interface Group {
   readonly span: number;
 }
 
-/** Neighbours that share a label. */
+/** Groups of neighbouring columns that share a label. */
 function groupsOf(columns: readonly GridColumn[], label: (c: GridColumn) => string): Group[] {
   const groups: { first: GridColumn; span: number }[] = [];
   for (const column of columns) {
@@ -177,13 +183,19 @@ function groupsOf(columns: readonly GridColumn[], label: (c: GridColumn) => stri
   return groups;
 }
 
-/** `linux-amd64-race` is headed `race` below linux and amd64; a name that is only these two is the plain one. */
+/**
+ * The rest of a builder's name: `linux-amd64-race` is headed `race` below linux and amd64. A name of only these two has
+ * the plain head.
+ */
 function withoutPrefix(name: string, prefix: string): string {
   if (name === prefix) return "(plain)";
   return name.startsWith(`${prefix}-`) ? name.slice(prefix.length + 1) : name;
 }
 
-/** Columns in the order in which people look for them: desktop systems first, then the BSDs, phones and the rest, each by name. */
+/**
+ * The columns in the order in which people look for them: desktop systems first, then the BSDs, phones and the rest,
+ * each by name.
+ */
 export function inColumnOrder<C extends { readonly name: string; readonly goos: string }>(columns: readonly C[]): C[] {
   const order = ["linux", "darwin", "windows", "freebsd", "openbsd", "netbsd", "dragonfly", "android", "ios"];
   const rank = (goos: string): number => (order.includes(goos) ? order.indexOf(goos) : order.length);

@@ -1,8 +1,14 @@
-/** How a machine joins, as `docs/lend-a-machine.md` has it: said by every page that has no machine to show. A test holds the two together. */
+/**
+ * How a machine joins, with the commands of `docs/lend-a-machine.md`. Every page that has no machine to show says it. A
+ * test compares the two.
+ */
 import type { JSX } from "preact";
 import { visible } from "./text.ts";
 
-/** With `-halt=false -reboot=false`, since without them the program powers a machine off or restarts it when it is done. */
+/**
+ * The two commands. `-halt=false -reboot=false` is needed: else the program powers the machine off or restarts it when
+ * it is done.
+ */
 export function lendCommands(dial: string, hostType: string, name: string): readonly [string, string] {
   const agents = `https://${dial}/agents`;
   return [

@@ -1,12 +1,12 @@
-/** How a component hears of changes while it is open. The server renders with `deaf`; islands/farm.tsx gives the real one. */
+/** How an open component learns of changes. The server renders with `deaf`; islands/farm.tsx provides the real one. */
 import { createContext } from "preact";
 
 export interface Live {
-  /** Calls `heard` whenever `topic` was published, until the returned function is called. */
+  /** Calls `heard` whenever `topic` is published, until the returned function is called. */
   listen(topic: string, heard: () => void): () => void;
   /**
-   * Gives the data of each event `name` at `url()` to `take` until it answers that this was the last, or the returned function is called.
-   * The address is asked for anew whenever the page is seen again.
+   * Gives the data of each event `name` at `url()` to `take`, until `take` returns "last" or the returned function is
+   * called. A page that was hidden asks `url` again when it is shown.
    */
   follow(url: () => string, name: string, take: (data: string) => "more" | "last"): () => void;
 }

@@ -1,4 +1,7 @@
-/** Lines of a log as rows: those in sight, laid over a space of the log's height, and without script the last ones, with links to those around. */
+/**
+ * Lines of a log as rows. With script, only the rows in sight exist, over a space of the log's height. Without script,
+ * the last lines are shown, with links to the others.
+ */
 import type { JSX } from "preact";
 import { useLayoutEffect, useRef } from "preact/hooks";
 import { ansiState, type Span, spans } from "./ansi.ts";
@@ -7,20 +10,20 @@ import { ROW, type ScrollMap } from "./scroll-map.ts";
 import { plural } from "./text.ts";
 
 export interface LogData {
-  /** `/b/12/test`; `/log`, `/lines` and `/find` are below it. */
+  /** The address of the step, `/b/12/test`. `/log`, `/lines` and `/find` are below it. */
   readonly base: string;
-  /** The number of the attempt, so that another that begins meanwhile is another log; "" for the log of a group of tests. */
+  /** The number of the attempt: a later attempt has another log. It is "" for the log of a group of tests. */
   readonly attempt: string;
   readonly total: number;
   readonly length: number;
   readonly ended: boolean;
   readonly truncated: boolean;
-  /** The last lines, or those that were asked for, the first of which is line `from` (from 1). */
+  /** The number (from 1) of the first line that is here. The lines are the last ones, or those that were asked for. */
   readonly from: number;
   readonly tail: readonly string[];
 }
 
-/** The rows in sight, laid in a layer that stays while the space below it scrolls. */
+/** The rows in sight, in a layer that stays while the space below it scrolls. */
 export function Rows(props: {
   source: LogSource;
   map: ScrollMap;
@@ -38,7 +41,8 @@ export function Rows(props: {
   useLayoutEffect(() => {
     const rows = layer.current;
     if (!rows) return;
-    // A wrapped row is taller than ROW: a fraction of `top` is a fraction of the first row, and at the end the last row stands at the bottom.
+    // A wrapped row is taller than ROW. So a fraction of `top` is a fraction of the first row, and at the end of the
+    // log the last row stands at the bottom.
     const height = rows.firstElementChild?.getBoundingClientRect().height ?? ROW;
     const shift = atEnd ? Math.min(0, view - rows.scrollHeight) : -(map.top - first) * height;
     rows.style.transform = `translateY(${shift}px)`;
@@ -84,7 +88,7 @@ function Line(props: { spans: readonly Span[]; query: string }): JSX.Element {
   );
 }
 
-/** `text` with every occurrence of `query` marked, whatever its case. */
+/** `text` with every occurrence of `query` marked, in any case. */
 function marked(text: string, query: string): (string | JSX.Element)[] | string {
   if (query === "") return text;
   const parts: (string | JSX.Element)[] = [];
@@ -98,10 +102,13 @@ function marked(text: string, query: string): (string | JSX.Element)[] | string 
   return [...parts, text.slice(from)];
 }
 
-/** Lines that one page without script goes back. */
+/** How many lines a link goes back on a page without script. */
 const BACK = 1000;
 
-/** What is there without script: the last lines, or those from the line that the address names, with links to those around. */
+/**
+ * The rows without script: the last lines, or those from the line that the address names, with links to the lines
+ * before and after.
+ */
 export function StaticRows(props: { log: LogData; why: readonly number[] }): JSX.Element {
   const { log } = props;
   const state = ansiState();

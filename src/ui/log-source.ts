@@ -1,16 +1,16 @@
 /**
- * Lines of a log as the viewer needs them: asked for in aligned blocks, kept while near, never the whole log.
+ * Lines of a log for the viewer: asked for in aligned blocks, kept while near, never the whole log.
  *
- * A block is final once all its lines are; what the log grows by is pushed to us and added to the last block, or, when it is further on
- * than that, asked for once it is in sight. Colours begin anew at each block, since
- * nobody can know the colour at line 5,000,000 without reading all before it.
+ * A block is final once all its lines are. New lines of the log are pushed to the browser. They are added to the last
+ * block; if they are further on than that, they are asked for once they are in sight. Colours begin again at each
+ * block: nobody can know the colour at line 5,000,000 without reading everything before it.
  */
 import { ansiState, type Span, spans } from "./ansi.ts";
 
 export const BLOCK = 256;
 const KEPT = 64; // blocks
 
-/** Answer of `/b/ID/STEP/lines`, and what `/follow` tells; `from` and line numbers count from 1. */
+/** An answer of `/b/ID/STEP/lines`, or an event of `/follow`. `from` and line numbers count from 1. */
 export interface LinesAnswer {
   readonly from: number;
   readonly total: number;
@@ -47,23 +47,23 @@ export class LogSource {
     return this.#url;
   }
 
-  /** Line `number` (from 1), or undefined while it is on its way. */
+  /** Line `number` (from 1); undefined while it is being asked for. */
   row(number: number): readonly Span[] | undefined {
     const index = Math.floor((number - 1) / BLOCK);
     const block = this.#blocks.get(index);
     const offset = (number - 1) % BLOCK;
-    // The last line of what a block had may have grown since: it is shown as it was until the newer one is here.
+    // The last line of a block may have grown. It is shown as it was until the newer one is here.
     const stale = block !== undefined && block.total < this.total && block.rows.length < BLOCK;
     if (block === undefined || stale) void this.#ask(index);
     return block?.rows[offset];
   }
 
-  /** The line that the last block begins with. */
+  /** The number of the first line of the last block. */
   get lastBlock(): number {
     return Math.max(0, Math.floor((this.total - 1) / BLOCK)) * BLOCK + 1;
   }
 
-  /** Takes lines that belong where `answer.from` says. */
+  /** Takes the lines of an answer, which begin at `answer.from`. */
   take(answer: LinesAnswer): "more" | "last" {
     const end = answer.from + answer.lines.length;
     for (let at = answer.from; at < end; ) {
@@ -72,7 +72,7 @@ export class LogSource {
       const next = Math.min(end, first + BLOCK);
       const known = this.#blocks.get(index);
       const before = known?.lines.slice(0, at - first) ?? [];
-      // An older answer that comes late tells nothing; and lines behind a gap wait until their whole block is asked for.
+      // An older answer that arrives late is ignored. Lines after a gap wait until their whole block is asked for.
       if (before.length === at - first && answer.total >= (known?.total ?? 0)) {
         this.#keep(index, [...before, ...answer.lines.slice(at - answer.from, next - answer.from)], answer.total);
       }

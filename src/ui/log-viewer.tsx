@@ -1,12 +1,12 @@
 /**
  * One step's log: line numbers with addresses, colours, search with a count, wrapping, following.
  *
- * On the server it is the last lines, as plain rows, with a link to the whole text. In the browser only the rows in sight exist
- * (log-rows.tsx, log-source.ts, scroll-map.ts), so that a log of 1 GB costs no more than a short one. The box keeps its height while it is
- * looked at: nothing below it moves.
+ * On the server it is the last lines, as plain rows, with a link to the whole text. In the browser only the rows in
+ * sight exist (log-rows.tsx, log-source.ts, scroll-map.ts), so a log of 1 GB costs no more than a short one. The box
+ * keeps its height while somebody looks at it, so nothing below it moves.
  *
- * Follow: on while the log grows and the reader is at its end; scrolling up leaves it, scrolling to the end takes it up again. A log that has
- * ended is not followed: the button then goes to its end, and no more.
+ * Following is on while the log grows and the reader is at its end. Scrolling up ends it, scrolling to the end begins
+ * it again. A log that has ended is not followed: the button then only goes to its end.
  */
 import type { ComponentChildren, JSX } from "preact";
 import { useContext, useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
@@ -16,7 +16,7 @@ import { type LinesAnswer, LogSource } from "./log-source.ts";
 import { ScrollMap } from "./scroll-map.ts";
 import { bytes, grouped, plural } from "./text.ts";
 
-/** Lines of a log that is shown in whole. */
+/** A log of at most this many lines is shown whole. */
 const SHORT = 30;
 
 interface Found {
@@ -26,9 +26,10 @@ interface Found {
 }
 
 /**
- * `why`: lines, from 1 and in order, that are likely to say why it failed; marked here, and the first is what is shown at first. `room`: a log
- * that has ended may have only the height that it needs, `fit`; on a page that is alive it has all of its place.
- * `over`: the same lines, when they are found while somebody reads: over the end of the box until they are closed, so that no line moves.
+ * `why` are the lines (from 1, in order) that are likely to say why the step failed. They are marked, and the first is
+ * in sight at first. `over` are the same lines when they are found while somebody reads: they stand over the end of the
+ * box until they are closed, so that no line moves. `room` says how high the box is: with `fit`, a log that has ended
+ * is only as high as it needs to be; on a page that is open while the build runs, the box has its full height.
  */
 export function LogViewer(props: {
   log: LogData;
@@ -41,7 +42,8 @@ export function LogViewer(props: {
   const box = useRef<HTMLDivElement>(null);
   const [awake, setAwake] = useState(false);
   const [, redraw] = useState(0);
-  const [short] = useState(room === "fit" && log.ended && log.total <= SHORT); // decided once: a log that ends while somebody reads must not shrink
+  // Decided once: a log that ends while somebody reads must not shrink.
+  const [short] = useState(room === "fit" && log.ended && log.total <= SHORT);
   const [wrap, setWrap] = useState(false);
   const [follow, setFollow] = useState(false);
   const [query, setQuery] = useState("");
@@ -84,7 +86,7 @@ export function LogViewer(props: {
     if (box.current) observer.observe(box.current);
     if (!fromHash()) {
       setFollow(!source.ended);
-      // The end is in the why box already: here the first marked line is shown with what stands around it.
+      // The why box shows the end already, so the log shows the first marked line with the lines around it.
       const [first] = why;
       show(source.ended && first !== undefined ? first - 8 : source.total);
     }
@@ -104,7 +106,8 @@ export function LogViewer(props: {
     };
   }, [state]);
 
-  // The box is as tall as its content only after the first live drawing, so the place is taken up again then, and at each growth when following.
+  // The box is as tall as its content only after the first live drawing. So the place is set again then, and whenever
+  // the log grows while it is followed.
   useLayoutEffect(() => {
     const element = box.current;
     if (!element || !awake) return;
@@ -163,7 +166,8 @@ export function LogViewer(props: {
     else return;
     event.preventDefault();
   };
-  // These work wherever the focus is: there is one log on a page. They come before the keys of every page, which leave alone what was taken.
+  // These keys work wherever the focus is, since a page has one log. They come before the keys of every page, which
+  // ignore a key that was taken.
   useEffect(() => {
     const onPageKey = (event: KeyboardEvent): void => {
       const at = event.target instanceof Element ? event.target : undefined;

@@ -1,6 +1,7 @@
 /**
- * Time inside components. On the server it stands still at the frame's `now`, so that hydration finds what was rendered; in the browser
- * islands/farm.tsx makes it move. Components ask for a text made from it and draw again only when that text changes.
+ * Time inside components. On the server it stands still at the frame's `now`, so that hydration finds what was
+ * rendered. In the browser islands/farm.tsx makes it move. Components ask for a text made from the time, and are drawn
+ * again only when that text changes.
  */
 import { createContext } from "preact";
 import { useContext, useEffect, useState } from "preact/hooks";
@@ -17,7 +18,7 @@ export function still(now: number): Ticker {
 
 export const NowContext: ReturnType<typeof createContext<Ticker>> = createContext<Ticker>(still(0));
 
-/** What `say` makes of the present, kept up to date. */
+/** The text that `say` makes of the present, kept up to date. */
 export function useNow(say: (now: number) => string): string {
   const ticker = useContext(NowContext);
   const [, redraw] = useState("");

@@ -1,4 +1,4 @@
-/** All pages by name, so that the server and the browser show the same component for the same data. */
+/** All pages by name. The server and the browser show the same component for the same data. */
 import type { JSX } from "preact";
 import type { BuildLine, Frame } from "./data.ts";
 import { BuildPage } from "./pages/build.tsx";
@@ -50,13 +50,13 @@ export type Page =
   | { readonly name: "gomote-command"; readonly data: GomoteCommandData }
   | { readonly name: "gomote-files"; readonly data: GomoteFilesData };
 
-/** A page with all that is around it: what `?format=json` answers, and what the browser begins with. */
+/** A page with its frame: the answer to `?format=json`, and the data that the browser begins with. */
 export interface Envelope {
   readonly page: Page;
   readonly frame: Frame;
-  /** What makes this page change. */
+  /** The topics that change this page when they are published. */
   readonly topics: readonly string[];
-  /** Before anything of it was looked up: what was published since then may be missing in it. */
+  /** When the page was asked for. Changes that were published since then may be missing in it. */
   readonly askedAt: number;
 }
 

@@ -1,4 +1,4 @@
-/** The small pieces that every page is made of. */
+/** Small parts that many pages use. */
 import type { ComponentChildren, JSX } from "preact";
 import type { Status } from "../farm/build.ts";
 import { durationText } from "../farm/duration-text.ts";
@@ -19,7 +19,7 @@ import { STATUS } from "./status.ts";
 import { grouped, plural, visible } from "./text.ts";
 import { about, ago, hour, range, running, utc } from "./time.ts";
 
-/** Glyph, colour and word. The word is for screen readers and hovering unless `word` is set. */
+/** A status as glyph, colour and word. Without `word`, the word is only for screen readers and hovering. */
 export function Mark(props: { status: Status; word?: boolean }): JSX.Element {
   const look = STATUS[props.status];
   return (
@@ -52,7 +52,7 @@ export function Mode(props: { mode: MachineMode }): JSX.Element {
   );
 }
 
-/** Names are shown whole and on one line, unless they are absurd. */
+/** The class of a name. Names are shown whole and on one line, unless they are absurdly long. */
 export function nameClass(text: string): string {
   return text.length > 40 ? "name long" : "name";
 }
@@ -62,7 +62,7 @@ export function Name(props: { text: string }): JSX.Element {
   return <bdi>{visible(props.text)}</bdi>;
 }
 
-/** "4 min ago", exact on hover. */
+/** An age, "4 min ago"; the exact instant is shown on hover. */
 export function When(props: { at: number }): JSX.Element {
   const text = useNow((now) => ago(props.at, now));
   return (
@@ -72,7 +72,7 @@ export function When(props: { at: number }): JSX.Element {
   );
 }
 
-/** How long since `from`, counting; or until `to`, standing. */
+/** The time since `from`, counting up; or the time from `from` to `to`. */
 export function Span(props: { from: number; to?: number | null }): JSX.Element {
   const text = useNow((now) =>
     typeof props.to === "number" ? durationText(props.to - props.from) : running(now - props.from),
@@ -88,7 +88,7 @@ export function Machine(props: { machine: MachineRef }): JSX.Element {
   );
 }
 
-/** Leads to what the builder did in `repo`; without one to what it is. */
+/** A builder's name. It leads to the builder's results in `repo`, or without one to its configuration. */
 export function Builder(props: { name: string; repo?: string }): JSX.Element {
   const name = encodeURIComponent(props.name);
   return (
@@ -116,7 +116,7 @@ export function Commit(props: { repo: string; hash: string; subject?: string }):
   );
 }
 
-/** The commit that another one is tested with. */
+/** The other commit of a pair. */
 export function With(props: { other: OtherCommit }): JSX.Element {
   const { repo, branch, hash } = props.other;
   return (
@@ -162,7 +162,7 @@ export function Fact(props: { name: string; children: ComponentChildren }): JSX.
   );
 }
 
-/** The way to the other pages of a list, where it has several. */
+/** Links to the other pages of a list, if it has several. */
 export function Pages(props: {
   of: string;
   page: number;
@@ -187,8 +187,8 @@ export function Empty(props: { children: ComponentChildren }): JSX.Element {
 }
 
 /**
- * A table that scrolls inside itself on a narrow screen rather than the page. With `cols`, a class for each column, it has the widths that
- * style.css gives them, whatever stands in it: nothing moves when a row comes or goes.
+ * A table that scrolls by itself on a narrow screen, so that the page does not. With `cols`, a class for each column,
+ * style.css sets the widths, whatever the cells hold: nothing moves when a row comes or goes.
  */
 export function Table(props: {
   label: string;
@@ -244,7 +244,7 @@ export function Act(props: {
   );
 }
 
-/** What cannot be taken back: asked once more, with what it means. Works without script. */
+/** Asks once more before something that cannot be undone, and says what it means. Works without script. */
 export function Sure(props: { word: string; sentence: string; children: ComponentChildren }): JSX.Element {
   return (
     <details class="sure">
@@ -255,7 +255,7 @@ export function Sure(props: { word: string; sentence: string; children: Componen
   );
 }
 
-/** What a lease is for that has no build, in a word. */
+/** What a lease without a build is for, in a word. */
 export function purpose(kind: string): string {
   return kind === "probe" ? "trial" : kind;
 }
@@ -277,7 +277,10 @@ export function waitSentence(wait: Wait, hostType: string): string {
   return `${place}${until}${starving}${gone}`;
 }
 
-/** Why nobody can take what waits: those known are set aside, drained or not connected. `nobody` begins the sentence where they are several. */
+/**
+ * Why no machine can take the waiting work: the known ones are set aside, drained or not connected. `nobody` begins the
+ * sentence if there are several.
+ */
 export function nobodyServes(
   { aside, resting, known }: Pick<Wait, "aside" | "resting" | "known">,
   nobody: string,
@@ -306,7 +309,7 @@ export function startsIn(estimate: Estimate): string {
   return range(estimate.earliestMs, estimate.latestMs);
 }
 
-/** "2 that waited too long, 4 of app, 6 other post-submit". */
+/** What goes before a build, in words: "2 that waited too long, 4 of app, 6 other post-submit". */
 export function aheadSentence(ahead: Ahead, repo: string | null): string {
   const parts = [
     ...(ahead.starving > 0 ? [`${grouped(ahead.starving)} that waited too long`] : []),
@@ -321,7 +324,7 @@ function ordinal(n: number): string {
   return `${n}${tail}`;
 }
 
-/** How much longer a running build is likely to take; nothing when that cannot be said. */
+/** How much longer a running build is likely to take. Empty when that is not known. */
 export function Left(props: { build: BuildLine }): JSX.Element | null {
   const { startedAt, usualMs } = props.build;
   const text = useNow((now) => {
@@ -332,7 +335,7 @@ export function Left(props: { build: BuildLine }): JSX.Element | null {
   return text === "" ? null : <span class="muted">{text}</span>;
 }
 
-/** Columns to scale, 24 px high; `title` says in words what they show. */
+/** A column chart, 24 px high. `title` says in words what it shows. */
 export function Columns(props: {
   title: string;
   series: readonly (readonly { css: string; value: number }[])[];

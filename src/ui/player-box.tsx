@@ -1,4 +1,4 @@
-/** Plays the recording of a shell. Without script it can be taken along as an asciicast. */
+/** Plays the recording of a shell. Without script it can be downloaded as an asciicast. */
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { durationText } from "../farm/duration-text.ts";

@@ -1,14 +1,15 @@
 /**
- * From a scroll bar to lines and back, for logs that are taller than a browser can make an element.
+ * Maps a scroll bar to lines and back, for logs that are taller than a browser can make an element.
  *
- * Up to TALLEST pixels the bar is true: one line is ROW pixels. Beyond, the bar's whole length stands for the whole log, so that dragging
- * reaches every part; but a small move (wheel, arrow, page key) still goes by ROW pixels a line, and the bar is put right when it rests.
+ * Up to TALLEST pixels the bar is true: one line is ROW pixels. Beyond that, the bar's whole length stands for the
+ * whole log, so that dragging reaches every part. A small move (wheel, arrow, page key) still goes by ROW pixels a
+ * line, and the bar is corrected when it rests.
  */
 export const ROW = 20;
 const TALLEST = 8_000_000;
 
 export class ScrollMap {
-  /** First line shown, from 0, with a fraction: 12.5 is half a row into the thirteenth line. */
+  /** The first line in sight, from 0, with a fraction: 12.5 is half a row into the thirteenth line. */
   top = 0;
   #lines: number;
   #view = 0;
@@ -29,7 +30,7 @@ export class ScrollMap {
     return this.top >= this.last - 1;
   }
 
-  /** Where the bar was last known to be: a scroll event that says the same is our own. */
+  /** Where the bar was last known to be. A scroll event with the same position is one that we caused. */
   get seen(): number {
     return this.#bar;
   }
@@ -40,7 +41,7 @@ export class ScrollMap {
     this.top = Math.min(this.top, this.last);
   }
 
-  /** The bar was moved to `bar`, by whomever. */
+  /** Takes note that the bar was moved to `bar`, by the reader or by us. */
   moved(bar: number): void {
     const delta = bar - this.#bar;
     this.#bar = bar;
@@ -50,7 +51,7 @@ export class ScrollMap {
     this.top = Math.max(0, Math.min(this.top, this.last));
   }
 
-  /** Shows `line` (from 0) first; answers where the bar belongs. */
+  /** Makes `line` (from 0) the first in sight. Returns where the bar belongs. */
   goTo(line: number): number {
     this.top = Math.max(0, Math.min(line, this.last));
     return this.bar();

@@ -4,7 +4,9 @@ import { useContext } from "preact/hooks";
 
 export const SeveralContext: ReturnType<typeof createContext<boolean>> = createContext<boolean>(true);
 
-/** Also where only one is configured any more but `all` are of others. */
+/**
+ * Whether to name repositories: several are configured, or builds among `all` are of one that is no longer configured.
+ */
 export function useRepository(all: readonly { readonly repo: string }[]): boolean {
   return useContext(SeveralContext) || new Set(all.map(({ repo }) => repo)).size > 1;
 }

@@ -1,4 +1,6 @@
-/** The shell of an instance on its page: a button, and then a terminal. What is pasted in several lines is shown before it is run. */
+/**
+ * The shell of an instance on its page: a button, then a terminal. A paste of several lines is shown before it is run.
+ */
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { pasteLines, pasteText } from "./paste.ts";
@@ -44,7 +46,7 @@ export function ShellBox(props: { instance: string }): JSX.Element {
       setState({ phase: "ended", why: "The terminal could not be loaded; load the page again." });
     }
   };
-  /** A terminal takes every key that leads on in a page, Tab first of all. */
+  /** A terminal takes every key that moves the focus in a page, such as Tab. */
   const onKeyDown = (event: KeyboardEvent): void => {
     if (event.key !== "F6" || !event.ctrlKey) return;
     event.preventDefault();

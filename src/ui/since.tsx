@@ -4,35 +4,40 @@ import { commitHref } from "./data.ts";
 import { Name } from "./parts.tsx";
 import { plural, visible } from "./text.ts";
 
-/** Since when a red builder or a failing test is red: the first commit that is known to be red, and the last green one before it. */
+/**
+ * Since when a builder or a test is red: the first commit that is known to be red, and the last green one before it.
+ */
 export interface Since {
-  /** Where the tests of a build broke at different commits: the one that this is about. */
+  /** The test that this is about, where the tests of a build broke at different commits. */
   readonly test: string | null;
-  /** `commit`: the first red one did it. `recipe`: the configuration did, or `other`. `range`: one of those between, or the first red one. */
+  /**
+   * What did it. `commit`: the first red commit. `recipe`: the configuration, or `other`. `range`: a commit between the
+   * two, or the first red one.
+   */
   readonly kind: "commit" | "recipe" | "range" | "never green";
-  /** The repository that this one is tested with, and between which of its commits it moved meanwhile; null: it did not. */
+  /** The other repository of a pair, and from which commit to which it moved meanwhile. Null: it did not move. */
   readonly other: { readonly repo: string; readonly from: string | null; readonly to: string | null } | null;
   readonly first: {
-    /** Of a pair: the other repository, when this commit and the green one are its; null: they are of the page's. */
+    /** The repository of both commits, when it is the other one of a pair. Null: it is the page's. */
     readonly repo: string | null;
     readonly hash: string;
     readonly build: number;
-    /** It is the commit of this page. */
+    /** Whether it is the commit of this page. */
     readonly here: boolean;
     readonly subject: string;
     readonly author: string;
     readonly merge: boolean;
   };
   readonly green: { readonly hash: string; readonly build: number } | null;
-  /** Commits between the two that say nothing. */
+  /** How many commits between the two have no result. */
   readonly between: number;
-  /** Builds that run or wait to find out. */
+  /** The numbers of the builds that run or wait to narrow it down. */
   readonly looking: readonly number[];
-  /** How many commits it brought, when it is a merge that did it. */
+  /** How many commits it brought, when a merge did it. */
   readonly merged: number | null;
 }
 
-/** "red since a1b2c3d4 Fix the parser by A. Author (green before at 9f8e7d6c)". */
+/** The sentence "red since a1b2c3d4 Fix the parser by A. Author (green before at 9f8e7d6c)". */
 export function SinceLine(props: { since: Since | null; repo: string }): JSX.Element | null {
   const { since, repo } = props;
   if (since === null) return null;
@@ -83,19 +88,22 @@ export function SinceLine(props: { since: Since | null; repo: string }): JSX.Ele
   );
 }
 
-/** "a1b2c3d4", "go a1b2c3d4". */
+/** A commit in words: "a1b2c3d4", or "go a1b2c3d4" of the repository go. */
 function named(repo: string | null, hash: string): string {
   return `${repo === null ? "" : `${visible(repo)} `}${hash.slice(0, 8)}`;
 }
 
-/** What the other repository of a pair did meanwhile. */
+/** How the other repository of a pair moved meanwhile. */
 function otherSide({ other }: Since): string {
   if (other === null) return "";
   if (other.from === null || other.to === null) return `, ${visible(other.repo)} is not what changed`;
   return `, but ${visible(other.repo)} moved too, from ${other.from.slice(0, 8)} to ${other.to.slice(0, 8)}`;
 }
 
-/** "this commit", "a1b2c3d4 Fix the parser by A. Author", "the configuration changed, this commit". */
+/**
+ * The first red commit in words: "this commit", "a1b2c3d4 Fix the parser by A. Author", "the configuration changed,
+ * this commit".
+ */
 function FirstRed(props: { since: Since }): JSX.Element {
   const { kind, first, other } = props.since;
   const moved = other !== null && other.from !== null && other.to !== null;
@@ -123,7 +131,10 @@ function FirstRed(props: { since: Since }): JSX.Element {
   );
 }
 
-/** "since a1b2c3d4 Fix the parser by A. Author", "since a1b2c3d4 or one of 5 commits before it", "has never passed before". */
+/**
+ * Since when a test is red: "since a1b2c3d4 Fix the parser by A. Author", "since a1b2c3d4 or one of 5 commits before
+ * it", "has never passed before".
+ */
 export function TestSince(props: { since: Since | null }): JSX.Element | null {
   const { since } = props;
   if (since === null) return null;

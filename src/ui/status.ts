@@ -8,7 +8,7 @@ import type { Outcome, Status } from "../farm/build.ts";
 export interface StatusLook {
   readonly glyph: string;
   readonly word: string;
-  /** Class in style.css; one or two letters because the grid repeats it 20,000 times. */
+  /** The class in style.css. It has one or two letters because the grid repeats it 20,000 times. */
   readonly css: string;
 }
 
@@ -24,7 +24,10 @@ export const STATUS: Readonly<Record<Status, StatusLook>> = {
   known_issue: { glyph: "✕", word: "known issue", css: "ki" },
 };
 
-/** What a build, an attempt or a step is, from what the database has for it. A success with tests that failed at first is flaky. */
+/**
+ * The status of a build, an attempt or a step, from its row in the database. A success with tests that failed at first
+ * is flaky.
+ */
 export function statusOf(
   state: "scheduled" | "waiting" | "running" | "ended",
   outcome: Outcome | null,

@@ -1,6 +1,7 @@
 /**
- * The tests of a build on its page: how many have settled, the failed ones with their last lines first, the flaky ones, the machines that share
- * them, and the whole list a page at a time. Filter and page are in the address, so everything works without script.
+ * The tests of a build on its page: how many have settled; the failed ones first, with their last lines; the flaky
+ * ones; the machines that share the tests; and the whole list, a page at a time. Filter and page are in the address, so
+ * everything works without script.
  */
 import type { JSX } from "preact";
 import type { Status } from "../farm/build.ts";
@@ -16,15 +17,18 @@ export interface TestLine {
   readonly number: number;
   readonly name: string;
   readonly status: Status;
-  /** `unschedulable`, `failed twice`: what the status does not say. */
+  /** What the status does not say: `unschedulable`, `failed twice`. */
   readonly note: string;
   readonly machine: MachineRef | null;
   readonly durationMs: number | null;
-  /** Of one that has run: of how many tests only the time of all is known; null where its own is, or it has not run. */
+  /**
+   * For a test that has run: for how many tests together the time is known. Null: its own time is known, or it has not
+   * run.
+   */
   readonly groupOf: number | null;
   readonly expectedMs: number | null;
   readonly group: number | null;
-  /** Of one that failed. */
+  /** Since when a failed test is red. */
   readonly since: Since | null;
 }
 
@@ -37,7 +41,7 @@ export interface FailedTest extends TestLine {
 export interface GroupData {
   readonly machine: MachineRef;
   readonly count: number;
-  /** The test that the address names, else the first ones. */
+  /** The names of its tests: the one that the address names, else the first ones. */
   readonly names: readonly string[];
 }
 
@@ -46,7 +50,10 @@ export interface TestsData {
   readonly ended: number;
   readonly skipped: number;
   readonly running: number;
-  /** None runs, and all that wait are for another machine than the one that failed them, the first of them until then. */
+  /**
+   * Set when no test runs and all waiting tests want another machine than the one that failed them. `until` is when the
+   * first of them stops wanting that.
+   */
   readonly kept: { readonly name: string; readonly until: number; readonly count: number } | null;
   readonly failed: number;
   readonly flaky: number;
@@ -60,14 +67,14 @@ export interface TestsData {
   readonly filter: string;
   readonly filters: readonly string[];
   readonly q: string;
-  /** Where this page begins; "": at the first test. */
+  /** The test after which this page begins; "" is the beginning. */
   readonly after: string;
   readonly rows: readonly TestLine[];
-  /** The `after` of the next page. */
+  /** The `after` of the next page; null: there is none. */
   readonly next: string | null;
 }
 
-/** Failed and flaky tests, above the steps. */
+/** The failed and flaky tests, above the steps. */
 export function TroubledTests(props: { build: number; tests: TestsData }): JSX.Element | null {
   const { build, tests } = props;
   if (tests.failures.length === 0 && tests.flakes.length === 0) return null;
@@ -91,7 +98,7 @@ export function TroubledTests(props: { build: number; tests: TestsData }): JSX.E
   );
 }
 
-/** One of them, with the last lines of what it printed when it failed first. */
+/** A failed or flaky test, with the last lines of its output when it first failed. */
 function Troubled(props: { build: number; test: FailedTest }): JSX.Element {
   const { build, test } = props;
   return (
@@ -133,7 +140,10 @@ function Troubled(props: { build: number; test: FailedTest }): JSX.Element {
   );
 }
 
-/** Whose log it is: "parser_case_8 on pinecone, in a group of 4"; "parser_case_8, parser_case_9 and 2 more on pinecone". */
+/**
+ * The title of a group's log: "parser_case_8 on pinecone, in a group of 4"; "parser_case_8, parser_case_9 and 2 more on
+ * pinecone".
+ */
 export function GroupTitle(props: { group: GroupData }): JSX.Element {
   const { machine, count, names } = props.group;
   const one = names.length === 1;
@@ -151,7 +161,7 @@ export function GroupTitle(props: { group: GroupData }): JSX.Element {
   );
 }
 
-/** The list, below the log. */
+/** The list of all tests, below the log. */
 export function Tests(props: { build: number; tests: TestsData }): JSX.Element {
   const { build, tests } = props;
   const address = (more: Record<string, string>): string => {

@@ -1,14 +1,17 @@
 /**
- * Text that others wrote: names, commit messages, log lines. Escaping is the renderer's work; this file takes away what escaping
- * leaves: control characters, and the marks that turn the direction of text and so let a name pose as another (U+202A to 202E, 2066 to
- * 2069). They are made visible, not dropped, since something odd in a name is worth seeing.
+ * Text that others wrote: names, commit messages, log lines. The renderer escapes it. This file handles what escaping
+ * leaves: control characters, and the marks that change the direction of text, with which a name can look like another
+ * (U+202A to 202E, 2066 to 2069). They are made visible, not removed: something odd in a name is worth seeing.
  */
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what this looks for.
 const CONTROL = /[\u0000-\u001f\u007f]/g;
 const DIRECTION = /[\u0080-\u009f\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069\ufeff]/g;
 
-/** `text` on one line with nothing invisible in it: U+001B becomes ␛, a turn of direction becomes its name. */
+/**
+ * `text` on one line with nothing invisible in it: U+001B becomes ␛, and a change of direction becomes the name of its
+ * mark.
+ */
 export function visible(text: string): string {
   return text
     .replace(CONTROL, (c) =>
@@ -17,7 +20,7 @@ export function visible(text: string): string {
     .replace(DIRECTION, codePoint);
 }
 
-/** Like `visible`, keeping line feeds and tabs: for a whole commit message. */
+/** Like `visible`, but keeps line feeds and tabs: for a whole commit message. */
 export function visibleLines(text: string): string {
   return text
     .split(/\r?\n/)
@@ -38,7 +41,7 @@ export function plural(count: number, one: string, many: string = `${one}s`): st
   return `${grouped(count)} ${count === 1 ? one : many}`;
 }
 
-/** 1234567 as 1,234,567. */
+/** The number with commas: 1234567 as 1,234,567. */
 export function grouped(value: number): string {
   return String(value).replace(/\B(?=(\d{3})+$)/g, ",");
 }
@@ -55,7 +58,9 @@ export function bytes(value: number): string {
   return `${scaled < 10 ? scaled.toFixed(1) : Math.round(scaled)} ${units[unit]}`;
 }
 
-/** `text` for HTML text and double-quoted attributes; for the few places that write HTML without the renderer. */
+/**
+ * `text`, escaped for HTML text and double-quoted attributes, for the few places that write HTML without the renderer.
+ */
 export function escapeHtml(text: string): string {
   return text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 }

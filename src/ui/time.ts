@@ -8,13 +8,16 @@ const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 
-/** A span that counts while one looks: whole seconds, so that it does not flicker. */
+/** A span that counts on the page, in whole seconds, so that it does not flicker. */
 export function running(spanMs: number): string {
   const span = Math.max(0, spanMs);
   return span < MINUTE ? `${Math.floor(span / SECOND)} s` : durationText(Math.floor(span / SECOND) * SECOND);
 }
 
-/** `just now`, `40 s ago`, `4 min ago`, `3 h ago`, `5 days ago`, then the date; `in about 3 min` of a time to come. */
+/**
+ * An age: `just now`, `40 s ago`, `4 min ago`, `3 h ago`, `5 days ago`, then the date. A future time is `in about 3
+ * min`.
+ */
 export function ago(at: number, now: number): string {
   const span = now - at;
   if (span < -5 * SECOND) return `in ${about(-span)}`;
@@ -27,7 +30,10 @@ export function ago(at: number, now: number): string {
   return utc(at).slice(0, 10);
 }
 
-/** `30 minutes`, `12 hours`, `7 days`: a limit that somebody set; what is no whole number of those, exactly. */
+/**
+ * A limit that somebody set: `30 minutes`, `12 hours`, `7 days`. A span that is no whole number of these is given
+ * exactly.
+ */
 export function limit(spanMs: number): string {
   for (const [unit, name] of [
     [DAY, "day"],
@@ -38,7 +44,7 @@ export function limit(spanMs: number): string {
   return durationText(spanMs);
 }
 
-/** `about 20 s`, `about 3 min`: an estimate, rounded so that it does not pretend. */
+/** An estimate: `about 20 s`, `about 3 min`. It is rounded, so that it does not look exact. */
 export function about(spanMs: number): string {
   if (spanMs < 10 * SECOND) return "a few seconds";
   if (spanMs < 90 * SECOND) return `about ${Math.round(spanMs / (10 * SECOND)) * 10} s`;
@@ -46,14 +52,14 @@ export function about(spanMs: number): string {
   return `about ${Math.round(spanMs / HOUR)} h`;
 }
 
-/** `up to 4 more minutes`, `up to 40 more seconds`; rounded up, since it is a limit. */
+/** The rest of a limit: `up to 4 more minutes`, `up to 40 more seconds`. It is rounded up. */
 export function atMost(spanMs: number): string {
   if (spanMs <= 50 * SECOND) return `up to ${Math.max(1, Math.ceil(spanMs / (10 * SECOND))) * 10} more seconds`;
   const minutes = Math.ceil(spanMs / MINUTE);
   return `up to ${minutes} more ${minutes === 1 ? "minute" : "minutes"}`;
 }
 
-/** `3 to 8 min`, `40 s to 5 min`, `about 4 min` where both ends round to the same: the range of an estimate. */
+/** The range of an estimate: `3 to 8 min`, `40 s to 5 min`; `about 4 min` where both ends round to the same. */
 export function range(fromMs: number, toMs: number): string {
   const [from, to] = [rounded(fromMs), rounded(toMs)];
   if (from.value === to.value && from.unit === to.unit) return about(toMs);
@@ -68,7 +74,7 @@ function rounded(spanMs: number): { readonly value: number; readonly unit: strin
   return { value: Math.round(spanMs / HOUR), unit: "h" };
 }
 
-/** `2026-11-23 19:25:27 UTC`. */
+/** An instant, as `2026-11-23 19:25:27 UTC`. */
 export function utc(at: number): string {
   return new Date(at)
     .toISOString()
@@ -76,7 +82,7 @@ export function utc(at: number): string {
     .replace(/\.\d+Z$/, " UTC");
 }
 
-/** `19:25 UTC`, of today or the next 24 hours. */
+/** A time of today or the next 24 hours, as `19:25 UTC`. */
 export function hour(at: number): string {
   return `${utc(at).slice(11, 16)} UTC`;
 }

@@ -1,4 +1,4 @@
-/** Tokens of somebody's programs, as their own page and the operators' page about them show them. */
+/** Tokens of somebody's programs, on their own page and on the operators' page about them. */
 import type { JSX } from "preact";
 import { Copy } from "./copy.tsx";
 import { Act, Name, Table, When } from "./parts.tsx";
@@ -16,7 +16,10 @@ export interface TokenLine {
   readonly good: boolean;
 }
 
-/** One that was just made, and is shown this once; `original`: lines for the shell of the original command. */
+/**
+ * A token that was just made and is shown only once. `original` are lines for a shell in which the original command
+ * runs.
+ */
 export interface MadeTokenLine {
   readonly id: string;
   readonly name: string;
@@ -54,7 +57,7 @@ export function NewToken(props: { action: string; placeholder: string }): JSX.El
   );
 }
 
-/** `revoke`: where the button of one leads. */
+/** A list of tokens. `revoke` is the address to which a token's button leads. */
 export function Tokens(props: {
   label: string;
   tokens: readonly TokenLine[];
@@ -85,7 +88,7 @@ export function Tokens(props: {
   );
 }
 
-/** When a token is good no more, and the button by which that is now. */
+/** When a token expires or was revoked, and the button that revokes it. */
 function TokenEnd(props: { token: TokenLine; revoke: string }): JSX.Element {
   const { expiresAt, revokedAt, good } = props.token;
   if (revokedAt !== null)

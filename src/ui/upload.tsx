@@ -1,6 +1,6 @@
 /**
- * Sends files from this computer, one after the other and as they are, to addresses that their names belong to, and shows how far it is. The page is
- * loaded again once all are there.
+ * Sends files from this computer, one after the other and as they are, each to an address that belongs to its name.
+ * Shows how far each is, and loads the page again once all are sent.
  */
 import type { JSX } from "preact";
 import { useRef, useState } from "preact/hooks";
@@ -75,7 +75,7 @@ export function Upload(props: { to: (name: string) => string }): JSX.Element {
   );
 }
 
-/** Why it is not there; undefined: it is. `fetch` does not say how far it is. */
+/** Sends a file. Returns why that failed, or undefined. `fetch` does not tell how far it is, so it is not used. */
 function put(
   url: string,
   file: File,

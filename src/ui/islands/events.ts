@@ -1,14 +1,14 @@
 /**
- * The one connection of an open page to `/events`, shared by all that listens in it.
+ * The one connection of an open page to `/events`, shared by all its listeners.
  *
- * A topic that was published is a hint to look again, so nothing is lost when the connection breaks: after each new connection every
- * listener looks once. Before the first one that is done only for what the farm says was published since the page was asked for. What is
- * followed (a log) has a connection of its own. A hidden page hangs up all, since a browser has only six connections to an HTTP/1.1 server
- * and people keep many tabs.
+ * A published topic is a hint to load again, so nothing is lost when the connection breaks: after each new connection
+ * every listener loads once. After the first connection, only the listeners of topics that were published since the
+ * page was asked for do that. A followed log has a connection of its own. A hidden page closes its connections: a
+ * browser has only six to an HTTP/1.1 server, and people keep many tabs open.
  */
 import type { Live } from "../live.ts";
 
-/** After an error answer; a connection that broke is opened again by the browser itself. */
+/** How long to wait after an error answer. The browser itself opens a broken connection again. */
 const RETRY_MS = 3000;
 
 export class Events implements Live {
@@ -18,7 +18,7 @@ export class Events implements Live {
   #wasOpen = false;
   readonly #since: number;
 
-  /** `since`: when the page was asked for. */
+  /** Listens for a page that was asked for at `since`. */
   constructor(since: number) {
     this.#since = since;
     document.addEventListener("visibilitychange", () => {
@@ -73,7 +73,10 @@ export class Events implements Live {
     return end;
   }
 
-  /** Topics come and go in groups while a page is drawn; one connection follows at the end of them. */
+  /**
+   * Connects with the present topics. They come and go in groups while a page is drawn, so it waits for the end of a
+   * group.
+   */
   #reopen(): void {
     if (this.#opening) return;
     this.#opening = true;
@@ -105,7 +108,7 @@ export class Events implements Live {
     });
     source.addEventListener("error", () => {
       document.documentElement.dataset.live = "no";
-      // Closed for good (an error answer): try again later, as it does by itself for a broken connection.
+      // An error answer closed it for good. Tries again later, as the browser itself does for a broken connection.
       if (source.readyState === EventSource.CLOSED && this.#source === source) {
         this.#source = undefined;
         setTimeout(() => this.#open(), RETRY_MS);
@@ -113,16 +116,22 @@ export class Events implements Live {
     });
   }
 
-  /** The server names a topic as it was asked for, so that `machine:` hears of every machine. */
+  /**
+   * Tells the listeners of a topic. The server names a topic as it was asked for, so `machine:` is told of every
+   * machine.
+   */
   #tell(topic: string): void {
     for (const heard of this.#heard.get(topic) ?? []) heard();
   }
 }
 
-/** Between two questions of one page: a farm that builds a hundred things a second does not ask a hundred times. */
+/** The shortest time between two requests of one page, however often its topics are published. */
 const PAUSE_MS = 250;
 
-/** Runs `work` when told, at once if it rested; never twice at a time, and once more if it was told meanwhile. */
+/**
+ * Returns a function that runs `work`: at once if it is not running, never twice at a time, and once more if it was
+ * called meanwhile.
+ */
 export function oneAtATime(work: () => Promise<void>): () => void {
   let busy = false;
   let again = false;

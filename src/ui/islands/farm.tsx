@@ -1,8 +1,9 @@
 /**
- * What the browser runs, one file for every page: takes up what the server rendered, and keeps it true.
+ * The script of every page: it hydrates what the server rendered, and keeps it up to date.
  *
- * The page's data stands beside it as JSON. When one of the page's topics is published, the same address is asked for its JSON again, and the
- * same components show it. Whatever cannot be reached leaves the last answer on the page.
+ * The page's data stands in the document as JSON. When one of the page's topics is published, the script asks the same
+ * address for its JSON again, and the same components show it. When the farm cannot be reached, the last answer stays
+ * on the page.
  */
 import { hydrate, type JSX, render } from "preact";
 import { repoHref } from "../data.ts";
@@ -14,7 +15,7 @@ import { Events, oneAtATime } from "./events.ts";
 import { grid } from "./grid.ts";
 import { keys } from "./keys.ts";
 
-/** Follows this computer's clock from where the server's stood, so that a wrong clock here does not show. */
+/** Starts at the server's time and advances with this computer's clock, so that a wrong clock does not show. */
 class PageTicker implements Ticker {
   readonly #subscribers = new Set<() => void>();
   #offset: number;
@@ -27,7 +28,7 @@ class PageTicker implements Ticker {
       for (const tick of this.#subscribers) tick();
     }, 1000);
   }
-  /** From here on it moves: hydration has found what the server said. */
+  /** Starts the time, after hydration, which needs the server's time. */
   start(): void {
     this.#still = undefined;
   }
@@ -67,7 +68,7 @@ function start(): void {
     [top, (envelope) => <Top frame={envelope.frame} />],
     [foot, (envelope) => <Footer frame={envelope.frame} />],
   ];
-  // The grid is text with its own way of changing; its table is nobody else's.
+  // The grid is HTML text that changes in its own way. No component owns its table.
   const box = document.getElementById("grid");
   if (box) grid(box, events, first.topics);
   else parts.push([main, (envelope) => <Body envelope={envelope} />]);

@@ -1,8 +1,9 @@
 /**
- * The grid in the browser: arrows move, Enter opens, a card says more about the cell in hand, and rows change as builds do.
+ * The grid in the browser: arrows move, Enter opens, a card says more about the focused cell, and rows change as builds
+ * do.
  *
- * Rows are replaced one by one, by the server's own HTML for them; new ones come where newer.ts says. What is focused stays focused, by its
- * place: row and column.
+ * Rows are replaced one by one, by the server's HTML for them. newer.ts decides where new rows are inserted. The focus
+ * stays at the same place: row and column.
  */
 
 import { durationText } from "../../farm/duration-text.ts";
@@ -20,7 +21,7 @@ interface CellAnswer {
   readonly machine: string | null;
   readonly step: string | null;
   readonly rebuildCanceled: boolean;
-  /** Why it was skipped. */
+  /** Why the build was skipped. */
   readonly reason: string | null;
   readonly last: readonly string[];
 }
@@ -95,7 +96,7 @@ function replace(body: HTMLTableSectionElement, answer: RowsAnswer): void {
   times(body);
 }
 
-/** `/p/REPO/HASH/BUILDER`, which leads to the newest build of the cell. */
+/** The address `/p/REPO/HASH/BUILDER`, which leads to the newest build of the cell. */
 function address(cell: HTMLTableCellElement): string {
   const row = cell.closest("tr");
   const commit = row?.querySelector<HTMLAnchorElement>("th a")?.getAttribute("href") ?? "";
@@ -107,7 +108,7 @@ function column(cell: HTMLTableCellElement): string {
   return decodeURIComponent(head?.hash.slice(1) ?? "");
 }
 
-/** One cell at a time takes part in the order of the Tab key; arrows move it, also to a row's commit. */
+/** The focused cell. Only one cell at a time is in the order of the Tab key; arrows move it, also to a row's commit. */
 class Cursor {
   readonly #table: HTMLTableElement;
   readonly #box: HTMLElement;
@@ -124,7 +125,7 @@ class Cursor {
     box.addEventListener("keydown", (event) => this.#key(event));
   }
 
-  /** Does `change` to the rows, then puts the focus back to the same commit and builder. */
+  /** Runs `change`, which changes the rows, then puts the focus back on the same commit and builder. */
   keep(change: () => void): void {
     const cell = this.#at?.contains(document.activeElement) ? this.#at : undefined;
     const row = cell?.closest("tr")?.id;
@@ -134,7 +135,7 @@ class Cursor {
     if (again instanceof HTMLTableRowElement && !cell?.isConnected) this.#focus(again.cells[at]);
   }
 
-  /** Of all the links of the rows the Tab key stops at one: the one in hand, or the first. */
+  /** Lets the Tab key stop at one link of the rows: the focused one, or the first. */
   oneStop(body: HTMLTableSectionElement): void {
     const links = body.querySelectorAll<HTMLAnchorElement>("a");
     const inHand = this.#at?.isConnected ? this.#at.querySelector("a") : null;
@@ -142,7 +143,7 @@ class Cursor {
     for (const one of links) one.tabIndex = one === stop ? 0 : -1;
   }
 
-  /** To the row below the one of how things stand now. */
+  /** Moves the focus to the newest commit, below the row on top. */
   toNewest(): void {
     this.#focus(this.#table.tBodies[0]?.rows[1]?.cells[0]);
   }
@@ -185,7 +186,7 @@ class Cursor {
   }
 }
 
-/** Scrolls so that `cell` is not below the sticky head or beside the sticky first column. */
+/** Scrolls so that neither the sticky head nor the sticky first column covers `cell`. */
 function reveal(box: HTMLElement, cell: HTMLElement): void {
   const table = box.querySelector("table");
   const around = box.getBoundingClientRect();
@@ -198,7 +199,7 @@ function reveal(box: HTMLElement, cell: HTMLElement): void {
   else if (at.right > around.right) box.scrollLeft += at.right - around.right + 12;
 }
 
-/** Says more about a cell: builder, outcome, duration, machine, and the last lines of a failure. */
+/** The card that says more about a cell: builder, outcome, duration, machine, and the last lines of a failure. */
 class Card {
   readonly #card: HTMLElement;
   readonly #known = new Map<string, CellAnswer>();
@@ -276,7 +277,10 @@ function mark(css: string, glyph: string): HTMLElement {
   return span;
 }
 
-/** Rows hold the date, since they are kept by content; a reader wants the age. The place it takes is the same. */
+/**
+ * Replaces the dates in rows by ages, which readers want. Rows hold the date because they are kept by content. Both
+ * take the same place.
+ */
 function times(body: HTMLTableSectionElement): void {
   const now = Date.now();
   for (const time of body.querySelectorAll("time")) {

@@ -1,4 +1,7 @@
-/** Keys of every page: `/` search, `g` and a letter to go, `j` `k` rows, `n` next failure, `?` the list of them. */
+/**
+ * Handles the keys of every page: `/` searches, `g` and a letter goes to a page, `j` and `k` move by rows, `n` goes to
+ * the next failure, `?` lists the keys.
+ */
 export function keys(grid: string | undefined): void {
   const go: Readonly<Record<string, string>> = {
     h: "/",
@@ -32,7 +35,7 @@ export function keys(grid: string | undefined): void {
   });
 }
 
-/** Moves the focus by one among what matches, from wherever it is. */
+/** Moves the focus to the next or previous element that matches, from wherever it is. */
 function move(by: 1 | -1, selector: string): void {
   const all = [...document.querySelectorAll<HTMLElement>(selector)];
   if (all.length === 0) return;

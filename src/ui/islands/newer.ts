@@ -1,12 +1,16 @@
 /**
- * Rows of commits that came while somebody looks at older ones.
+ * Rows of commits that arrive while somebody looks at older ones.
  *
- * At the top of the grid what is new is put there at once. Further down no row comes and none goes, so that nothing moves under the reader: a note
- * says how many commits are newer, and a click on it goes up to them, as scrolling up does. Rows that are there take up results all the while.
+ * At the top of the grid, new rows are inserted at once. Further down no row comes or goes, so that nothing moves under
+ * the reader: a note says how many commits are newer. A click on it goes up to them, as scrolling up does. The rows
+ * that are shown take up results all the time.
  */
 import { plural } from "../text.ts";
 
-/** Answer of `/p/REPO/rows`: all rows by id in order, and the HTML of those whose content the browser does not have. */
+/**
+ * The answer of `/p/REPO/rows`: the ids of all rows in order, and the HTML of those whose content the browser does not
+ * have.
+ */
 export interface RowsAnswer {
   readonly order: readonly (readonly [id: string, version: string])[];
   readonly html: Readonly<Record<string, string>>;
@@ -18,10 +22,10 @@ export class Newer {
   readonly #put: (rows: RowsAnswer) => void;
   readonly #note = document.createElement("div");
   readonly #button = document.createElement("button");
-  /** What is not shown yet: the order of all rows, and the HTML of those that are not there. */
+  /** The answer that is not shown yet: the order of all rows, and the HTML of the missing ones. */
   #held: RowsAnswer | undefined;
 
-  /** `put` makes the table what an answer says; `up` is called after a click, with the new rows in place. */
+  /** `put` makes the table match an answer. `up` is called after a click, when the new rows are in place. */
   constructor(box: HTMLElement, body: HTMLTableSectionElement, put: (rows: RowsAnswer) => void, up: () => void) {
     this.#box = box;
     this.#body = body;
@@ -65,7 +69,10 @@ export class Newer {
     if (held) this.#put(held);
   }
 
-  /** A commit that is tested with another repository has several rows. */
+  /**
+   * Shows how many commits are newer. A commit that is tested with another repository has several rows, and counts
+   * once.
+   */
   #say(news: readonly string[], there: ReadonlySet<string>): void {
     const known = new Set([...there].map(commitOf));
     const commits = new Set(news.map(commitOf).filter((commit) => !known.has(commit))).size;
@@ -74,7 +81,7 @@ export class Newer {
     this.#note.replaceChildren(this.#button);
   }
 
-  /** The newest commit is in sight: on a narrow screen the page scrolls, else the box does. */
+  /** Whether the newest commit is in sight. On a narrow screen the page scrolls, else the box does. */
   #atTop(): boolean {
     const first = this.#first();
     if (!first) return true;
@@ -86,13 +93,13 @@ export class Newer {
     return [...this.#body.rows].find((row) => row.id !== "now");
   }
 
-  /** Stays over the rows; a narrow screen has none. */
+  /** The height of the head that stays over the rows. A narrow screen has none. */
   #head(): number {
     return this.#box.querySelector("thead")?.offsetHeight ?? 0;
   }
 }
 
-/** Of the id of its row. */
+/** The hash of the commit, from the id of its row. */
 function commitOf(id: string): string {
   return id.split("-", 1)[0] ?? id;
 }

@@ -1,4 +1,4 @@
-/** What `/b/ID` is made of (build.tsx). */
+/** The data of `/b/ID` (build.tsx). */
 import type { Status } from "../../farm/build.ts";
 import type { BuildLine, MachineRef, Wait } from "../data.ts";
 import type { LogData } from "../log-rows.tsx";
@@ -12,7 +12,7 @@ export const TESTS_STEP = "tests";
 export interface StepRow {
   readonly name: string;
   readonly status: Status;
-  /** As the machine said it: `ok`, `exit status 2`; null until the step ended. */
+  /** The result in the machine's words: `ok`, `exit status 2`. Null until the step has ended. */
   readonly exit: string | null;
   readonly startedAt: number | null;
   readonly endedAt: number | null;
@@ -27,7 +27,7 @@ export interface AttemptRow {
   readonly createdAt: number;
   readonly startedAt: number | null;
   readonly endedAt: number | null;
-  /** Whether its tree was kept, or why not. */
+  /** Whether the build's tree was kept, or why it was not. */
   readonly snapshot: string | null;
 }
 
@@ -38,7 +38,10 @@ export interface WhyLine {
   readonly marked: boolean;
 }
 
-/** How to repeat by hand what failed: commands for a POSIX shell, without the variables of `hidden`; or why there are none. */
+/**
+ * How to repeat a failure by hand: commands for a POSIX shell, without the variables of `hidden`; or why there are
+ * none.
+ */
 export type Reproduce = { readonly step: string } & (
   | { readonly commands: string; readonly hidden: readonly string[] }
   | { readonly cannot: string }
@@ -52,35 +55,38 @@ export interface Mini {
 
 export interface BuildData {
   readonly build: BuildLine;
-  /** As far as it concerns whoever looks; null: it has not failed, or its machine is nothing for them. */
+  /**
+   * The build's machine, as far as the visitor may know of it. Null: the build has not failed, or the visitor may not
+   * know.
+   */
   readonly machine: BuildMachine | null;
   readonly committedAt: number;
   readonly provenance: string;
   readonly requestedBy: string | null;
   readonly rebuildOf: number | null;
   readonly knownIssues: readonly string[];
-  /** Planned by the farm to find out which commit broke the builder. */
+  /** Whether the farm planned it to find out which commit broke the builder. */
   readonly narrows: boolean;
   readonly since: Since | null;
-  /** null: none of its steps failed. */
+  /** How to repeat the failure. Null: none of its steps failed. */
   readonly reproduce: Reproduce | null;
   readonly why: { readonly step: string; readonly lines: readonly WhyLine[] } | null;
   readonly wait: Wait | null;
-  /** null: it has no tests of its own, or they are not listed yet. */
+  /** Its tests. Null: it has none of its own, or they are not listed yet. */
   readonly tests: TestsData | null;
   readonly attempt: number;
   readonly attempts: readonly AttemptRow[];
-  /** Its machine is gone and may come back, until then, with the command that it runs. */
+  /** Set while its machine is gone. The machine may come back until `until`, with the command that it runs. */
   readonly away: { readonly machine: string; readonly until: number } | null;
   readonly steps: readonly StepRow[];
   /** The step, or the group of tests, whose log is shown. */
   readonly step: string | null;
-  /** Whether the address names it. */
+  /** Whether the address names the step. */
   readonly named: boolean;
-  /** Of a group of tests: what it ran and where. */
+  /** For a group of tests: which it ran, and where. */
   readonly group: GroupData | null;
   readonly log: LogData | null;
-  /** When the log of `step` was deleted since it was old. */
+  /** When the log of `step` was deleted because of its age. */
   readonly logDroppedAt: number | null;
   readonly earlier: readonly Mini[];
   readonly elsewhere: readonly Mini[];

@@ -1,4 +1,7 @@
-/** What became of the machine on which a build failed: kept for somebody, who has a shell on it right here, or to be had. */
+/**
+ * The machine on which a build failed: somebody keeps it, and has a shell on it right here, or the visitor may borrow
+ * it.
+ */
 import type { JSX } from "preact";
 import { Act, Name, Section } from "../parts.tsx";
 import { ShellBox } from "../shell-box.tsx";
@@ -8,9 +11,9 @@ export type BuildMachine =
       readonly kind: "kept";
       readonly instance: string;
       readonly email: string;
-      /** It is theirs who look, and up. */
+      /** Whether the instance is the visitor's, and is up. */
       readonly use: boolean;
-      /** Its agent gives shells to browsers. */
+      /** Whether its agent gives shells to browsers. */
       readonly hasShell: boolean;
     }
   /** Nothing else had it since, and whoever looks may borrow it. */

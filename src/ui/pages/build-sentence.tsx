@@ -1,4 +1,4 @@
-/** What the head of a build's page says: how it stands, what goes before it while it waits, and the facts about it. */
+/** The head of a build's page: its state, what goes before it while it waits, and the facts about it. */
 import type { JSX } from "preact";
 import { durationText } from "../../farm/duration-text.ts";
 import { type BuildLine, commitHref, stepHref, type Wait } from "../data.ts";
@@ -8,7 +8,7 @@ import { plural, visible } from "../text.ts";
 import { atMost } from "../time.ts";
 import type { BuildData } from "./build-data.ts";
 
-/** "linux-amd64 failed in “test” after 3m 02s". */
+/** The headline: "linux-amd64 failed in “test” after 3m 02s". */
 export function Sentence(props: { data: BuildData }): JSX.Element {
   const { build, wait, away, tests } = props.data;
   const took = build.startedAt === null ? null : <Span from={build.startedAt} to={build.endedAt} />;
@@ -81,13 +81,13 @@ export function Sentence(props: { data: BuildData }): JSX.Element {
   }
 }
 
-/** "(up to 4 more minutes)"; nothing once the time is over. */
+/** The rest of a limit: "(up to 4 more minutes)". Empty once the time is over. */
 function Limit(props: { at: number }): JSX.Element | null {
   const text = useNow((now) => (props.at > now ? `(${atMost(props.at - now)})` : ""));
   return text === "" ? null : <span>{text}</span>;
 }
 
-/** Its line of the queue: what goes before it, and how sure the estimate is. */
+/** Its place in the queue: what goes before it, and how sure the estimate is. */
 export function Line(props: { wait: Wait; build: BuildLine }): JSX.Element {
   const { wait, build } = props;
   const { estimate, unknown, ahead } = wait;
@@ -112,7 +112,7 @@ export function Line(props: { wait: Wait; build: BuildLine }): JSX.Element {
   );
 }
 
-/** Why it ended stands first. What counts down or grows stands last, so that nothing after it moves. */
+/** The facts. Why the build ended stands first. Numbers that change stand last, so that nothing after them moves. */
 export function Facts(props: { data: BuildData }): JSX.Element {
   const { build, attempt, attempts, requestedBy, rebuildOf, knownIssues, narrows, away, steps, step } = props.data;
   const query = attempt === attempts.length ? "" : `?attempt=${attempt}`;
@@ -150,7 +150,7 @@ export function Facts(props: { data: BuildData }): JSX.Element {
   return <>{facts.flatMap((fact, i) => (i === 0 ? [fact] : [" · ", fact]))}</>;
 }
 
-/** Why it ended, with the commit that overtook it as a link. */
+/** Why the build ended, with a link to the commit that overtook it. */
 function Reason(props: { reason: string; repo: string }): JSX.Element {
   const [, before, hash, after] = /^(overtaken by )([0-9a-f]{8})\b(.*)$/s.exec(props.reason) ?? [];
   if (hash === undefined) return <>{visible(props.reason)}</>;

@@ -1,4 +1,4 @@
-/** The steps of a build, to scale and by name, and the attempts that it took. */
+/** The steps of a build, to scale and by name, and its attempts. */
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { durationText } from "../../farm/duration-text.ts";
@@ -10,8 +10,9 @@ import { visible } from "../text.ts";
 import { type BuildData, TESTS_STEP } from "./build-data.ts";
 
 /**
- * Where the time went, step by step, to scale; while it runs, up to now, of the time that it usually takes. What it waited is told in words
- * below: it may be hours, and the bar is about the rest. Widths are attributes of SVG since the page allows no inline style.
+ * Where the time went, step by step, to scale. While the build runs, the bar is the time that it usually takes, filled
+ * up to now. The time that it waited is told in words below: it may be hours, and the bar is about the rest. Widths are
+ * attributes of SVG, since the page allows no inline style.
  */
 export function Bar(props: { data: BuildData }): JSX.Element | null {
   const { steps, build } = props.data;
@@ -60,7 +61,7 @@ export function Steps(props: { data: BuildData }): JSX.Element | null {
   const [live] = useState(build.endedAt === null); // decided once: what runs when the page is opened keeps its places
   if (steps.length === 0) return null;
   const current = attempts.find((a) => a.number === attempt);
-  // The tree is kept as the steps before the tests left it.
+  // The tree is kept as it was before the tests.
   const made = steps.findLast((step) => step.name !== TESTS_STEP)?.name;
   const query = attempt === attempts.length ? "" : `?attempt=${attempt}`;
   return (

@@ -1,10 +1,13 @@
-/** Why a build failed: the lines that say so, the room that a live page keeps for them, and the commands that repeat it by hand. */
+/**
+ * Why a build failed: the lines that say so, the room that a live page keeps for them, and the commands that repeat the
+ * failure by hand.
+ */
 import type { ComponentChildren, JSX } from "preact";
 import { stepHref } from "../data.ts";
 import { visible } from "../text.ts";
 import type { BuildData, Reproduce } from "./build-data.ts";
 
-/** Room for tests that fail while somebody looks on: it is as high before as after. */
+/** Room for tests that fail while somebody looks on. Its height is the same before and after. */
 export function Troubles(props: { none: boolean; children: ComponentChildren }): JSX.Element {
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard.
@@ -44,7 +47,7 @@ export function Why(props: {
   );
 }
 
-/** The text is what is copied, and is all of it: nothing of ours is in it. */
+/** The commands that repeat a failure. The shown text is exactly the text that is copied. */
 export function ByHand({ reproduce }: { reproduce: Reproduce }): JSX.Element {
   return (
     <details class="by-hand">

@@ -1,11 +1,14 @@
 /**
- * `/b/ID` and `/b/ID/STEP`: one build. The answer first: what failed, where, since when, and the lines that say why; then steps, log, attempts
- * and what came before. The log is the step's that the address names, else that of the test that failed first, else the failing, the running or
- * the last step's.
+ * `/b/ID` and `/b/ID/STEP`: one build.
  *
- * A page that is opened while its build runs keeps the places of its things until it is left: what the end brings stands in room that was kept
- * for it, over the end of the log, of which it has the last lines itself, or below the log. While a build only waits, no room is kept for what
- * cannot be yet: what a page that is opened then has to show comes first, and what the build brings once it begins comes after that.
+ * The answer comes first: what failed, where, since when, and the lines that say why. Then come steps, log, attempts
+ * and earlier builds. The log is that of the step in the address; else of the test that failed first; else of the
+ * failing, the running or the last step.
+ *
+ * On a page that was opened while its build runs, nothing moves until the reader leaves. What the end of the build
+ * brings is shown in room that was kept for it, over the end of the log, whose last lines it repeats, or below the log.
+ * While a build only waits, no room is kept for what cannot be there yet: what the page shows then comes first, and
+ * what the build brings once it begins comes after it.
  */
 import type { JSX } from "preact";
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
@@ -33,14 +36,14 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
   const begun = useRef(!awaited);
   begun.current ||= build.status !== "waiting"; // it may wait again, for another machine: what is there then stays
   const sharded = data.steps.some(({ name }) => name === TESTS_STEP);
-  // A short log that is here in whole is shown once: as a log where the address asks for it.
+  // A short log that is shown whole is shown only once: as a log if the address asks for it.
   const twice = data.log !== null && !live && shownLines(data).length >= data.log.total && data.log.total > 0;
   const hidden = twice && !data.named;
   const why =
     data.why === null || (twice && data.named) ? null : (
       <Why why={data.why} build={build.id} attempt={data.attempt} last={data.attempts.length} />
     );
-  // A build without tests keeps no room: on the log of the step that failed the lines stand over its end.
+  // A build without tests keeps no room: the lines stand over the end of the failed step's log.
   const over = live && !sharded && data.why?.step === data.step;
   const troubled = data.tests === null ? null : <TroubledTests build={build.id} tests={data.tests} />;
   const around = (
@@ -89,13 +92,16 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
   );
 }
 
-/** What the build came to, or is at. `live`: the page was opened before it ended; `awaited`: before it began. */
+/**
+ * The result of the build, or its state. `live`: the page was opened before the build ended. `awaited`: before it
+ * began.
+ */
 function Outcome(props: { data: BuildData; operator: boolean; live: boolean; awaited: boolean }): JSX.Element {
   const { data, operator, live, awaited } = props;
   const { build } = data;
   const head = useRef<HTMLElement>(null);
   useLayoutEffect(() => {
-    // What goes before it is told no more once it begins.
+    // What goes before the build is not shown any more once it begins.
     for (const part of awaited ? (head.current?.querySelectorAll<HTMLElement>("h1, .lead") ?? []) : [])
       part.style.minHeight = `${part.getBoundingClientRect().height}px`;
   });
@@ -139,7 +145,7 @@ function Outcome(props: { data: BuildData; operator: boolean; live: boolean; awa
   );
 }
 
-/** `over`: what stands over its end, in room that is kept for it. */
+/** The log. `over` is shown over its end, in room that is kept for it. */
 function Log(props: { data: BuildData; live: boolean; begun: boolean; over: JSX.Element | null }): JSX.Element | null {
   const { data, live, begun, over } = props;
   if (data.log !== null) {
@@ -159,7 +165,7 @@ function Log(props: { data: BuildData; live: boolean; begun: boolean; over: JSX.
   return data.build.endedAt === null && begun ? <LogToCome /> : null;
 }
 
-/** Lines of the log that is shown which stand above it as well, in their order. */
+/** The lines of the shown log that stand above it as well, in their order. */
 function shownLines({ why, tests, group, step }: BuildData): readonly WhyLine[] {
   if (group === null) return why !== null && why.step === step ? why.lines : [];
   const here = (tests?.failures ?? []).filter((test) => test.group !== null && groupName(test.group) === step);
@@ -177,7 +183,7 @@ function troubles({ tests }: BuildData): number {
   return tests === null ? 0 : tests.failures.length + tests.flakes.length;
 }
 
-/** The place of a log that has not begun, as large as it will be. */
+/** The place of a log that has not begun, in the size that it will have. */
 function LogToCome(): JSX.Element {
   return (
     <section class="log" aria-label="Log">

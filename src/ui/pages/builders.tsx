@@ -1,4 +1,4 @@
-/** `/builders`: the configuration in force, builders on top and host types below, linked both ways. */
+/** `/builders`: the configuration in force, builders above and host types below, linked both ways. */
 import type { JSX } from "preact";
 import type { Status } from "../../farm/build.ts";
 import { Act, Builder, Empty, Mark, Name, nameClass, Section, Table } from "../parts.tsx";
@@ -13,7 +13,7 @@ export interface LatestResult {
 
 export interface BuilderRow {
   readonly name: string;
-  /** Of each repository the newest build that ended with success or failure. */
+  /** For each repository, the newest build that ended with success or failure. */
   readonly latest: readonly LatestResult[];
   readonly hostType: string;
   readonly owners: readonly string[];
@@ -100,7 +100,7 @@ function BuilderTable(props: { builders: readonly BuilderRow[] }): JSX.Element {
   );
 }
 
-/** `issues` and `notes`: the table has these columns. */
+/** A row of the table. `issues` and `notes` say whether the table has these columns. */
 function BuilderEntry(props: { builder: BuilderRow; issues: boolean; notes: boolean }): JSX.Element {
   const { builder, issues, notes } = props;
   return (
@@ -241,12 +241,12 @@ function HostEntry(props: { host: HostRow; operator: boolean }): JSX.Element {
   );
 }
 
-/** On a narrow screen a cell says what it is; an empty one is not shown. */
+/** The label of a cell for a narrow screen, which hides empty cells. */
 function labelled(label: string, filled: boolean): { "data-label"?: string } {
   return filled ? { "data-label": label } : {};
 }
 
-/** What it said last in each repository, each a link to the build. */
+/** The builder's newest result in each repository, each a link to the build. */
 function Latest(props: { results: readonly LatestResult[] }): JSX.Element {
   if (props.results.length === 0) return <span class="muted">no result yet</span>;
   return (
@@ -266,7 +266,7 @@ function Latest(props: { results: readonly LatestResult[] }): JSX.Element {
   );
 }
 
-/** Only http(s) becomes a link: what stands in a configuration must not become a `javascript:` address. */
+/** A known issue. Only http(s) becomes a link: a text of the configuration must not become a `javascript:` address. */
 function Issue(props: { issue: string }): JSX.Element {
   const isLink = /^https?:\/\//.test(props.issue);
   return isLink ? (

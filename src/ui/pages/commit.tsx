@@ -1,4 +1,6 @@
-/** `/p/REPO/HASH`: one commit on every builder; the grid's row for a narrow screen and for a link in a message. */
+/**
+ * `/p/REPO/HASH`: one commit on every builder. It is the grid's row for a narrow screen, and for a link in a message.
+ */
 import type { JSX } from "preact";
 import type { Status } from "../../farm/build.ts";
 import { Why } from "../build-rows.tsx";
@@ -9,10 +11,10 @@ import { subject, visible, visibleLines } from "../text.ts";
 
 export interface CommitCell {
   readonly builder: string;
-  /** Of a pair: what the commit is tested with. */
+  /** The other commit of a pair, which this one is tested with. */
   readonly other: OtherCommit | null;
   readonly status: Status;
-  /** null: there is none, the builder never builds the branch. */
+  /** The build. Null: the builder never builds the branch. */
   readonly build: BuildLine | null;
 }
 
@@ -26,10 +28,13 @@ export interface CommitData {
   readonly parents: readonly string[];
   readonly branches: readonly string[];
   readonly cells: readonly CommitCell[];
-  /** Builders that were green at its first parent and are red here, with the tests that are since, and the other way round. */
+  /**
+   * Builders that were green at its first parent and are red here, with the tests that are red since. `mended` are
+   * those that it turned green.
+   */
   readonly broke: readonly Broke[];
   readonly mended: readonly Broke[];
-  /** What it brought, when it is a merge, newest first. */
+  /** The commits that it brought, when it is a merge, newest first. */
   readonly merged: readonly { readonly hash: string; readonly subject: string; readonly author: string }[];
 }
 
@@ -116,13 +121,13 @@ const COUNTED: Readonly<Record<Status, string>> = {
   skipped: "skipped",
 };
 
-/** "1 failed, 2 running, 5 passed". */
+/** The sums of the cells, "1 failed, 2 running, 5 passed". */
 function sums(cells: readonly CommitCell[]): string {
   const counts = Map.groupBy(cells, (cell) => cell.status);
   return [...counts].map(([status, all]) => `${all.length} ${COUNTED[status]}`).join(", ");
 }
 
-/** The commit's row of the grid, upright, as a list of builds. */
+/** The commit's row of the grid, as a list of builds. */
 function Cells(props: { cells: readonly CommitCell[]; repo: string }): JSX.Element {
   const pairs = props.cells.some((cell) => cell.other !== null);
   return (

@@ -1,4 +1,7 @@
-/** A program without a browser asks to be let in: somebody types its code, sees what asks, and says yes or no. */
+/**
+ * `/device`: a program without a browser asks to be let in. A person types its code, sees which program asks, and
+ * answers yes or no.
+ */
 import type { JSX } from "preact";
 import { Name, When } from "../parts.tsx";
 

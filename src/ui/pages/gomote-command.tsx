@@ -11,9 +11,9 @@ import { utc } from "../time.ts";
 export interface GomoteCommandData {
   readonly line: CommandLine;
   readonly words: string;
-  /** How many bytes they were, where only `words` are kept. */
+  /** How many bytes the words had, where only the beginning of them is kept. */
   readonly cutFrom: number | null;
-  /** Of its instance. */
+  /** The address of its instance. */
   readonly href: string;
 }
 

@@ -1,11 +1,11 @@
-/** `/gomotes/NAME/files?path=FOLDER`: what lies in a folder of an instance, to look at, to take along, to add to and to delete. */
+/** `/gomotes/NAME/files?path=FOLDER`: a folder of an instance. Its files can be read, downloaded, added and deleted. */
 import type { JSX } from "preact";
 import { Empty, Name, Pages, Table, When } from "../parts.tsx";
 import { grouped, plural, visible } from "../text.ts";
 import { Upload } from "../upload.tsx";
 
 export interface FileLine {
-  /** Within the folder; a folder's ends in `/`. */
+  /** The name within the folder. A folder's name ends in `/`. */
   readonly name: string;
   readonly mode: string;
   readonly size: number | null;
@@ -14,20 +14,20 @@ export interface FileLine {
 
 export interface GomoteFilesData {
   readonly instance: string;
-  /** Below the work folder; "": that itself. */
+  /** The folder, below the work folder; "" is the work folder itself. */
   readonly path: string;
   readonly entries: readonly FileLine[];
-  /** How many match the filter, of which `entries` are those of this page; and how many there are. */
+  /** How many entries match the filter; `entries` are those of this page. `total` is how many there are. */
   readonly count: number;
   readonly total: number;
   readonly filter: string;
   readonly page: number;
   readonly pages: number;
-  /** Files can be taken one by one. */
+  /** Whether files can be downloaded one by one. */
   readonly sendsFiles: boolean;
 }
 
-/** From so many entries on they can be filtered. */
+/** A folder with at least this many entries has a filter. */
 const MANY = 30;
 
 export function GomoteFilesPage(props: { data: GomoteFilesData }): JSX.Element {
@@ -153,7 +153,10 @@ function EntryName(props: { entry: FileLine; data: GomoteFilesData }): JSX.Eleme
   );
 }
 
-/** The machine puts U+FFFD where the bytes of a name are no text; a form does not keep line feeds as they are. */
+/**
+ * Whether a form can send the name. The machine puts U+FFFD where the bytes of a name are no text, and a form changes
+ * line feeds.
+ */
 function isText(name: string): boolean {
   return !/[\u{fffd}\r\n]/u.test(name);
 }

@@ -1,4 +1,4 @@
-/** `/gomotes/NAME`: one machine that somebody borrows: how long still, what was run on it, its files, and how to get onto it. */
+/** `/gomotes/NAME`: one instance: how much time it has, what was run on it, its files, and how to work on it. */
 import type { JSX } from "preact";
 import { Copy } from "../copy.tsx";
 import {
@@ -19,13 +19,13 @@ import { utc } from "../time.ts";
 export interface GomoteData {
   readonly line: InstanceLine;
   readonly workingDir: string | null;
-  /** Its machine's agent gives shells to browsers. */
+  /** Whether the machine's agent gives shells to browsers. */
   readonly hasShell: boolean;
-  /** Whose page this is: only its borrower uses it, the others look and may end it. */
+  /** Whether the visitor is the borrower, who may use it. Others may only look, and end it. */
   readonly use: boolean;
   readonly as: "borrower" | "owner of the machine" | "operator";
   readonly commands: CommandPage;
-  /** HOST:PORT of the farm, for programs. */
+  /** The HOST:PORT of the farm, for programs. */
   readonly server: string;
 }
 
@@ -136,7 +136,7 @@ function TimeLeft(props: { line: InstanceLine }): JSX.Element {
   );
 }
 
-/** What can be done with it. Destroying asks once more, since all that is on it goes. */
+/** The buttons. Destroying asks once more, since everything on the instance is lost. */
 function Ways(props: { data: GomoteData }): JSX.Element {
   const { line, use, as } = props.data;
   const at = instanceHref(line);

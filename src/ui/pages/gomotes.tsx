@@ -1,24 +1,24 @@
-/** `/gomotes`: the machines that I have borrowed, and the way to one more. */
+/** `/gomotes`: the machines that the visitor has borrowed, and the way to borrow another. */
 import type { JSX } from "preact";
 import { type InstanceLine, InstanceRows } from "../gomote.tsx";
 import { Empty, Section } from "../parts.tsx";
 import { plural, visible } from "../text.ts";
 import { limit } from "../time.ts";
 
-/** What may be borrowed. */
+/** A type of machine that may be borrowed. */
 export interface TypeLine {
   readonly name: string;
   readonly hostType: string;
-  /** Connected and taking work; of them, those that do nothing. */
+  /** How many machines are connected and take work; `idle` of them do nothing. */
   readonly machines: number;
   readonly idle: number;
 }
 
 export interface GomotesData {
-  /** The operator token is nobody's own; null: nobody is logged in. */
+  /** The visitor. With the operator token nobody is a borrower. Null: nobody is logged in. */
   readonly who: { readonly kind: "person" | "operator" } | null;
   readonly mine: readonly InstanceLine[];
-  /** What operators see of everybody else, and owners of those who have machines of theirs; null: for nobody else. */
+  /** The instances of others: operators see all, owners those on their machines. Null: the visitor is neither. */
   readonly others: { readonly of: "everybody" | "my machines"; readonly lines: readonly InstanceLine[] } | null;
   readonly types: readonly TypeLine[];
   readonly idleMs: number;

@@ -1,4 +1,4 @@
-/** `/p/REPO`: the frame around the grid (../grid.ts): filters, all of them in the address, and the table's box. */
+/** `/p/REPO`: the page around the grid (../grid.ts): the filters, which the address holds, and the table's box. */
 import type { JSX } from "preact";
 import { repoHref } from "../data.ts";
 import { Empty, Name, When } from "../parts.tsx";
@@ -7,7 +7,7 @@ import { plural, visible } from "../text.ts";
 export interface GridData {
   readonly repo: string;
   readonly branch: string;
-  /** The branch that the address asks for, which is not there; null: it is. */
+  /** The branch that the address asks for but that does not exist. Null: it exists. */
   readonly missing: string | null;
   readonly branches: readonly string[];
   readonly builders: string;
@@ -17,7 +17,7 @@ export interface GridData {
   readonly error: string | null;
   readonly columns: number;
   readonly commits: number;
-  /** `have` of the next question for rows: see web/pages/grid-rows.ts. */
+  /** The filters as a query, for the browser's requests for rows. */
   readonly query: string;
   readonly html: string;
 }

@@ -1,4 +1,4 @@
-/** `/status`: what each health checker found, worst first, and the coordinators of the farm. */
+/** `/status`: the findings of each health checker, worst first, and the coordinators of the farm. */
 import type { JSX } from "preact";
 import type { Check } from "../data.ts";
 import { healthMark } from "../frame.tsx";
@@ -42,20 +42,20 @@ export interface CoordinatorLine {
   readonly host: string;
   readonly pid: number;
   readonly version: string;
-  /** As the others reach it; null: it cannot be reached, or is only starting. */
+  /** The address at which the others reach it. Null: it cannot be reached, or is still starting. */
   readonly peer: string | null;
   readonly startedAt: number;
   readonly seenAt: number;
   readonly machines: number;
   readonly builds: number;
-  /** The one that made this page. */
+  /** Whether it made this page. */
   readonly here: boolean;
 }
 
 export interface HealthData {
   readonly checks: readonly Check[];
   readonly coordinators: readonly CoordinatorLine[];
-  /** When the farm was drained, and why; null: it is not. */
+  /** When the farm was drained, and why. Null: it is not drained. */
   readonly drained: { readonly drainedAt: number; readonly note: string } | null;
 }
 

@@ -1,4 +1,7 @@
-/** `/`: what the farm is doing now. Numbers first, then what runs, waits and ended, then the machines and their health. */
+/**
+ * `/`: what the farm is doing now. First numbers; then what runs, waits and has ended; then the machines and their
+ * health.
+ */
 import type { JSX } from "preact";
 import { durationText } from "../../farm/duration-text.ts";
 import { BuildRows, type WaitingGroup, WaitingRows } from "../build-rows.tsx";
@@ -20,14 +23,14 @@ export interface Numbers {
   readonly waiting: number;
   /** When the lease that waits longest was wanted. */
   readonly oldestWait: number | null;
-  /** Of the builds that ended in the last 24 hours with something to say about the code. */
+  /** How many of the builds with a verdict that ended in the last 24 hours were successful. */
   readonly good: number;
-  /** Of the good ones, those with tests that failed at first. */
+  /** How many of the good ones had tests that failed at first. */
   readonly flaky: number;
   readonly bad: number;
 }
 
-/** One hour of the last 24, oldest first. */
+/** One of the last 24 hours. */
 export interface Hour {
   readonly busyMs: number;
   readonly waitMs: number;
@@ -37,17 +40,17 @@ export interface Hour {
   readonly infra: number;
 }
 
-/** A builder that turned red: the commit that did it, or the first of those among which it is. */
+/** A builder that turned red, with the commit that did it, or the first of those that may have. */
 export interface RedLine {
   readonly repo: string;
   readonly builder: string;
-  /** null: it is the builder as a whole. */
+  /** The test that turned red. Null: it is the whole builder. */
   readonly test: string | null;
   readonly build: number;
   readonly hash: string;
   readonly subject: string;
   readonly author: string;
-  /** Commits before it that nobody knows about; 0: it was this one. */
+  /** How many commits before it have no result; 0: this one did it. */
   readonly between: number;
   readonly at: number;
 }
@@ -56,14 +59,14 @@ export interface HomeData {
   readonly numbers: Numbers;
   readonly hours: readonly Hour[];
   readonly running: readonly BuildLine[];
-  /** The queues that wait, as many as are shown, and how many there are. */
+  /** The waiting queues that are shown, and how many there are. */
   readonly waiting: { readonly groups: readonly WaitingGroup[]; readonly queues: number };
   readonly recent: readonly BuildLine[];
-  /** Builders that turned red in the last 24 hours, the last first, as many as are shown. */
+  /** The builders that turned red in the last 24 hours and are shown, the newest first. */
   readonly red: readonly RedLine[];
   readonly pools: PoolData;
   readonly checks: readonly Check[];
-  /** For the commands that an empty farm shows. */
+  /** The parts of the commands that an empty farm shows. */
   readonly start: {
     readonly dial: string;
     readonly hostType: string | null;

@@ -1,4 +1,4 @@
-/** What became of a machine over time: the builds that it ran, its connections, and what it reported of itself. */
+/** The history of a machine: the builds that it ran, its connections, and what it reported of itself. */
 import type { JSX } from "preact";
 import type { Status } from "../../farm/build.ts";
 import { Builder, Commit, Mark, Name, Span, Table, When } from "../parts.tsx";
@@ -14,7 +14,9 @@ export interface SessionRow {
   readonly builds: number;
 }
 
-/** What it was given to build and how that ended, whatever became of the build since: one that failed here may wait again. */
+/**
+ * An attempt on this machine and its result. The build itself may have gone on: one that failed here may wait again.
+ */
 export interface AttemptLine {
   readonly id: number;
   readonly build: number;
@@ -31,7 +33,7 @@ export interface AttemptLine {
   readonly endedAt: number;
 }
 
-/** Something that it reported otherwise than before. */
+/** Something that it reported differently than before. */
 export interface MachineChange {
   readonly at: number;
   readonly field: string;

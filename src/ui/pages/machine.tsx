@@ -1,4 +1,4 @@
-/** `/machines/NAME`: one lent or owned computer, for its owner: does it still help, and when it was away, why. */
+/** `/machines/NAME`: one machine, for its owner: whether it still helps, and why and when it was away. */
 import type { JSX } from "preact";
 import { durationText } from "../../farm/duration-text.ts";
 import { BuildRows } from "../build-rows.tsx";
@@ -39,7 +39,7 @@ export interface MachineData {
   readonly address: string;
   readonly firstSeenAt: number;
   readonly lastSeenAt: number;
-  /** What keeps it from new work: somebody drained it, or what it belongs to. */
+  /** Why it gets no new work: somebody drained it, or its host type, coordinator or farm. */
   readonly drain: {
     readonly what: "machine" | "host type" | "coordinator" | "farm";
     readonly at: number;
@@ -50,7 +50,7 @@ export interface MachineData {
   readonly setAsideReason: string | null;
   readonly probedAt: number | null;
   readonly probeError: string | null;
-  /** When somebody was told that it is missing. */
+  /** When its owner was told that it is missing. */
   readonly toldAt: number | null;
   readonly running: BuildLine | null;
   readonly instance: LentAs | null;
@@ -67,20 +67,20 @@ export interface MachineData {
     readonly builds: number;
     readonly infra: number;
     readonly medianMs: number | null;
-    /** Its duration as a multiple of its siblings', builder by builder; null: too few builds that both have done. */
+    /** Its duration as a multiple of that of similar machines, builder by builder. Null: too few builds in common. */
     readonly ratio: number | null;
   };
-  /** What it takes next if nothing else happens; empty while it is away. */
+  /** The leases that it takes next if nothing else happens. Empty while it is away. */
   readonly next: readonly NextLease[];
-  /** 30 characters, oldest day first, as in MachineLine.day. */
+  /** The last 30 days, one character for each, oldest first, as in MachineLine.day. */
   readonly month: string;
-  /** Of other machines with this name, under other host types. */
+  /** The host types of other machines with this name. */
   readonly namesakes: readonly string[];
-  /** For its owner and for operators; null: for nobody else, or it is not lent and never was. */
+  /** What was lent, for its owner and for operators. Null: the visitor is neither, or the machine was never lent. */
   readonly lent: LentData | null;
 }
 
-/** Who had it to themselves, the newest first, and what they ran. */
+/** Who borrowed it, the newest first, and what they ran. */
 export interface LentData {
   readonly instances: readonly InstanceLine[];
   readonly commands: CommandPage;
@@ -283,7 +283,7 @@ function State(props: { machine: MachineData }): JSX.Element {
   );
 }
 
-/** Who has it, for whoever may know that. */
+/** Who has it now, for visitors who may know that. */
 function LentNow(props: { machine: MachineData; as: LentAs }): JSX.Element {
   const line = props.machine.lent?.instances.find(({ name, state }) => name === props.as.name && state !== "ended");
   return line ? (
@@ -303,7 +303,7 @@ function LentNow(props: { machine: MachineData; as: LentAs }): JSX.Element {
   );
 }
 
-/** What it failed with, until when it gets nothing, and what the farm does about it. */
+/** Why it was set aside, until when it gets nothing, and what the farm does about it. */
 function SetAside(props: { machine: MachineData; at: number }): JSX.Element {
   const { mode, setAsideUntil, setAsideReason, probedAt, probeError } = props.machine;
   return (

@@ -1,4 +1,4 @@
-/** `/machines`: every machine that ever dialled in, those that are wanted now first. */
+/** `/machines`: every machine that has ever dialled in, those that are wanted now first. */
 import type { JSX } from "preact";
 import type { MachineMode } from "../data.ts";
 import { Lent, type LentAs } from "../gomote.tsx";
@@ -18,7 +18,10 @@ export interface MachineLine {
   readonly instance: LentAs | null;
   readonly lastSeenAt: number;
   readonly note: string | null;
-  /** 24 characters, oldest hour first: `b` busy in it, `i` connected, `a` away, `n` before it first came. */
+  /**
+   * The last 24 hours, one character for each, oldest first: `b` busy, `i` connected, `a` away, `n` before it first
+   * came.
+   */
   readonly day: string;
 }
 
@@ -109,7 +112,7 @@ function pageHref(filter: string, page: number): string {
 
 const WORDS: Readonly<Record<string, string>> = { b: "busy", i: "idle", a: "away", n: "not known yet" };
 
-/** How each is drawn, from the bottom of the strip. */
+/** How each character is drawn: its height from the bottom of the strip, and its class. */
 const MARKS: Readonly<Record<string, { readonly height: number; readonly css: string }>> = {
   b: { height: 12, css: "ru" },
   i: { height: 6, css: "ok" },

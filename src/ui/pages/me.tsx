@@ -1,4 +1,4 @@
-/** Who I am here, the tokens of my programs, and how a command line is set up with them. */
+/** `/me`: who the visitor is, the tokens of their programs, and how a command line is set up with a token. */
 import type { JSX } from "preact";
 import { Copy } from "../copy.tsx";
 import { Empty, Name, Section } from "../parts.tsx";
@@ -13,12 +13,12 @@ export type MeData =
       readonly kind: "person";
       readonly email: string;
       readonly roles: readonly string[];
-      /** Signed in with a token that ends then; null: otherwise. */
+      /** When the token ends with which the person signed in. Null: they signed in another way, or it does not end. */
       readonly until: number | null;
-      /** HOST:PORT that programs dial. */
+      /** The HOST:PORT that programs dial. */
       readonly server: string;
       readonly tokens: readonly TokenLine[];
-      /** Made by the request that this answers. */
+      /** The token that this very request made. */
       readonly made: MadeTokenLine | null;
     };
 

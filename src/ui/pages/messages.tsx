@@ -60,7 +60,7 @@ export interface MessageData {
   readonly hits: readonly Hit[];
 }
 
-/** 404 with what may have been meant, 403, 500, and the page while the database is away. */
+/** The page of a 404, with what may have been meant; of 403 and 500; and the one while the database is away. */
 export function MessagePage(props: { data: MessageData }): JSX.Element {
   return (
     <>
@@ -78,9 +78,12 @@ export function MessagePage(props: { data: MessageData }): JSX.Element {
 export interface LoginData {
   readonly back: string;
   readonly problem: string | null;
-  /** What the farm's login provider is called; null: there is none. */
+  /** The name of the farm's login provider. Null: there is none. */
   readonly provider: string | null;
-  /** Somebody has just logged out, and is still logged in there, where they can log out, too. */
+  /**
+   * Whether the person has just logged out here and may still be logged in at the provider, which has a page for
+   * logging out.
+   */
   readonly stillIn: boolean;
 }
 

@@ -1,4 +1,4 @@
-/** `/people`, for operators: who uses the farm, what they may, and whether they still do. */
+/** `/people`, for operators: who uses the farm, with which roles, and whether they still do. */
 import type { JSX } from "preact";
 import { Empty, Name, Pages, Section, Table, When } from "../parts.tsx";
 import { plural, visible } from "../text.ts";
@@ -8,11 +8,11 @@ export interface PersonLine {
   readonly email: string;
   readonly roles: readonly string[];
   readonly createdAt: number;
-  /** Tokens that are good. */
+  /** How many valid tokens they have. */
   readonly tokens: number;
   /** When one of their tokens was used last. */
   readonly lastUsedAt: number | null;
-  /** Machines that they have or wait for. */
+  /** How many machines they have or wait for. */
   readonly instances: number;
 }
 
@@ -22,7 +22,7 @@ export interface PeopleData {
   readonly page: number;
   readonly pages: number;
   readonly filter: string;
-  /** What the farm's login provider is called, where people may become users by themselves. */
+  /** The name of the farm's login provider, if people may become users by logging in there. Else null. */
   readonly provider: string | null;
 }
 
@@ -104,7 +104,7 @@ function People(props: { people: readonly PersonLine[] }): JSX.Element {
   );
 }
 
-/** What somebody may, to be ticked. */
+/** The roles of a person, to be ticked. */
 export function Roles(props: { given: readonly string[] }): JSX.Element {
   return (
     <fieldset class="choose-roles">

@@ -1,4 +1,4 @@
-/** `/people/ID`, for operators: what one user may, has and did, and what can be changed of that. */
+/** `/people/ID`, for operators: what one user may do, has and did, with the forms to change it. */
 import type { JSX } from "preact";
 import { type InstanceLine, InstanceRows } from "../gomote.tsx";
 import { Act, Empty, Name, Section, Sure, Table, When } from "../parts.tsx";
@@ -6,7 +6,7 @@ import { visible } from "../text.ts";
 import { MadeToken, type MadeTokenLine, NewToken, type TokenLine, Tokens } from "../tokens.tsx";
 import { Roles } from "./people.tsx";
 
-/** What was done to somebody or by them as a user. */
+/** An entry of the audit: what the user did, or what was done to them as a user. */
 export interface AuditLine {
   readonly at: number;
   readonly who: string;
@@ -22,9 +22,9 @@ export interface PersonData {
   readonly tokens: readonly TokenLine[];
   readonly instances: readonly InstanceLine[];
   readonly audit: readonly AuditLine[];
-  /** Made by the request that this answers. */
+  /** The token that this very request made. */
   readonly made: MadeTokenLine | null;
-  /** It is whoever looks. */
+  /** Whether it is the visitor. */
   readonly self: boolean;
 }
 

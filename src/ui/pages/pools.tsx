@@ -1,6 +1,6 @@
 /**
- * The reverse pool, in the words and the form that owners know from upstream: `type: inUse/total (N missing)`, and one item per machine,
- * `name (ip:port) version V, TYPE: connected DUR, idle|working for DUR`.
+ * The reverse pool, in the words and the form that owners know from upstream: `type: inUse/total (N missing)`, and one
+ * item per machine, `name (ip:port) version V, TYPE: connected DUR, idle|working for DUR`.
  */
 import type { JSX } from "preact";
 import { type MachineMode, machineHref } from "../data.ts";
@@ -12,12 +12,12 @@ export interface PoolLine {
   readonly hostType: string;
   readonly busy: number;
   readonly total: number;
-  /** How many should be connected and are not, as notices count them. */
+  /** How many machines should be connected but are not, counted as in notices. */
   readonly absent: number;
   readonly trust: "team" | "community";
   readonly drained: boolean;
   readonly configured: boolean;
-  /** Machines of it that should be connected and are not, as far as they are known. */
+  /** The machines that should be connected but are not, as far as they are known. */
   readonly missing: readonly MissingLine[];
 }
 
@@ -38,7 +38,7 @@ export interface SessionLine {
   readonly openedAt: number;
   readonly mode: MachineMode;
   readonly build: number | null;
-  /** Since when it works, or does not. */
+  /** Since when it has worked, or has been idle. */
   readonly since: number;
 }
 
@@ -48,7 +48,7 @@ export interface PoolData {
   readonly connected: number;
 }
 
-/** Of a machine that holds no work; what it is kept from it is said beside how long it has had none. */
+/** What a machine without work does. The reason stands beside the time for which it has had none. */
 const DOING: Readonly<Record<Exclude<MachineMode, "busy">, string>> = {
   idle: "idle",
   away: "idle",
@@ -116,7 +116,7 @@ export function Pools(props: { pools: PoolData }): JSX.Element {
   );
 }
 
-/** `: pinecone, silent since 02:10, owner told 02:25`. */
+/** The missing machines: `: pinecone, silent since 02:10, owner told 02:25`. */
 function Missing(props: { machines: readonly MissingLine[]; hostType: string }): JSX.Element | null {
   if (props.machines.length === 0) return null;
   return (

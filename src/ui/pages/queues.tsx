@@ -1,4 +1,7 @@
-/** `/queues`: per host type who could serve, who waits, in the order in which they will be served, and why in that order. */
+/**
+ * `/queues`: for each host type, the machines that could serve, and the waiting leases, in the order in which they will
+ * be served, with the reasons.
+ */
 import type { JSX } from "preact";
 import { durationText } from "../../farm/duration-text.ts";
 import type { Ahead, AsideLine, BuildLine, Estimate } from "../data.ts";
@@ -23,18 +26,21 @@ export interface QueueItem {
   readonly lease: number;
   readonly kind: string;
   readonly class: string;
-  /** A try of a release branch, which goes before other tries. */
+  /** Whether it is a try of a release branch, which goes before other tries. */
   readonly release: boolean;
-  /** Who takes turns with the others: a repository, or a person; "" for a person whose name whoever looks is not told. */
+  /**
+   * The repository or person that takes turns with the others. It is "" for a person whose name the visitor may not
+   * know.
+   */
   readonly flow: string;
   readonly repo: string;
   readonly wantedAt: number;
   readonly starving: boolean;
   readonly ahead: Ahead;
   readonly build: BuildLine | null;
-  /** Of a helper: the build whose tests it is wanted for. */
+  /** For a helper: the build for whose tests it is wanted. */
   readonly helps: BuildLine | null;
-  /** What a person waits for, and as what. */
+  /** The instance that a person waits for. */
   readonly instance: (LentAs & { readonly builderType: string }) | null;
   readonly estimate: Estimate | null;
   /** Why there is no estimate. */
@@ -55,14 +61,14 @@ export interface QueueData {
   readonly lent: readonly LentLine[];
 }
 
-/** A machine that a person has to themselves. */
+/** A machine that a person has borrowed. */
 export interface LentLine {
   readonly instance: LentAs;
   readonly builderType: string;
   readonly machine: string;
   readonly upAt: number;
   readonly expiresAt: number;
-  /** It lost its connection, and is waited for. */
+  /** Whether its connection is lost and the farm waits for it. */
   readonly parked: boolean;
 }
 
@@ -103,7 +109,7 @@ function usage(queue: QueueData): string {
   return parts.join(" · ");
 }
 
-/** `1 late, 5 of app, 3 try`: the build's own page has it in whole words. */
+/** What goes before, in short: `1 late, 5 of app, 3 try`. The build's own page says it in full. */
 function before({ ahead, repo }: QueueItem): string {
   const parts = [
     ...(ahead.starving > 0 ? [`${grouped(ahead.starving)} late`] : []),
@@ -168,7 +174,7 @@ function OfBuild({ build, kind }: { build: BuildLine; kind: string }): JSX.Eleme
   );
 }
 
-/** Three cells: what waits, and of what it is. */
+/** Three cells that say what waits. */
 function About({ item }: { item: QueueItem }): JSX.Element {
   const build = item.build ?? item.helps;
   if (build !== null) return <OfBuild build={build} kind={item.kind} />;

@@ -1,19 +1,22 @@
-/** An asciicast (version 2), read whole and played on a terminal of its own size. What rests for long is played as REST seconds. */
+/**
+ * An asciicast (version 2), read whole and played on a terminal of its own size. A longer rest is played as REST
+ * seconds.
+ */
 import { openScreen } from "./screen.ts";
 
 const REST = 2;
-/** What is due is written so often. */
+/** How often the events that are due are written. */
 const TICK_MS = 50;
 
 export interface Cast {
   readonly columns: number;
   readonly rows: number;
-  /** `at`: in seconds, with long rests taken out. */
+  /** The events. `at` is in seconds, with long rests shortened. */
   readonly events: readonly { readonly at: number; readonly kind: "o" | "r"; readonly data: string }[];
   readonly length: number;
 }
 
-/** Lines that are none of ours are left out: what a recording shows is better than nothing. */
+/** Reads a recording. Lines that it does not know are left out: a part of a recording is better than nothing. */
 export function readCast(text: string): Cast {
   const [head = "", ...lines] = text.split("\n");
   const { width = 80, height = 24 } = JSON.parse(head) as { readonly width?: number; readonly height?: number };
@@ -33,7 +36,7 @@ export function readCast(text: string): Cast {
 export interface Player extends Disposable {
   play(): void;
   pause(): void;
-  /** To `at` seconds. */
+  /** Goes to `at` seconds. */
   seek(at: number): void;
   speed(times: number): void;
 }

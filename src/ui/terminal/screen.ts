@@ -1,4 +1,7 @@
-/** A terminal in the page: xterm, in the colours of the page, as wide as its box. Loaded only once somebody opens a shell or plays one. */
+/**
+ * A terminal in the page: xterm, in the page's colours, as wide as its box. It is loaded only when somebody opens a
+ * shell or plays one.
+ */
 import { FitAddon } from "@xterm/addon-fit";
 import { type ITheme, Terminal } from "@xterm/xterm";
 import { strictDocument } from "./strict-document.ts";
@@ -7,7 +10,7 @@ export interface TerminalScreen extends Disposable {
   readonly terminal: Terminal;
 }
 
-/** `size`: of what is shown, whatever room there is; left out: as the box. */
+/** Opens a terminal. With `size` it has that size, whatever the room; without, that of its box. */
 export function openScreen(
   box: HTMLElement,
   size?: { readonly columns: number; readonly rows: number },

@@ -4,13 +4,13 @@
  *   opening -opened-> open -connection lost-> lost -comes back within KEPT_MS-> open
  *   any -told why-> ended;  lost -KEPT_MS-> ended
  *
- * A connection that is lost is dialled again every RETRY_MS, and asked for what comes behind the bytes that are here.
+ * A lost connection is dialled again every RETRY_MS. It then asks for the output after the bytes that are here already.
  */
 import { type FromBrowser, KEPT_MS, MOST_TYPED, OVER, type ToBrowser } from "../../wire/gomote/terminal-message.ts";
 import { openScreen } from "./screen.ts";
 
 const RETRY_MS = 1000;
-/** Said of bytes that are on the screen after so many. */
+/** After this many bytes on the screen, the browser tells how many it has shown. */
 const SAY_SHOWN = 16 * 1024;
 
 export interface ShellListener {
@@ -102,7 +102,7 @@ export function openShell(box: HTMLElement, instance: string, listener: ShellLis
   const encoder = new TextEncoder();
   const type = (bytes: Uint8Array<ArrayBuffer>): void => {
     if (socket?.readyState !== WebSocket.OPEN || shell === null) return;
-    // A paste may be of any length.
+    // A paste may have any length, and a message may not.
     for (let at = 0; at < bytes.length; at += MOST_TYPED) socket.send(bytes.subarray(at, at + MOST_TYPED));
   };
   terminal.onData((text) => type(encoder.encode(text)));
@@ -122,7 +122,7 @@ export function openShell(box: HTMLElement, instance: string, listener: ShellLis
   };
 }
 
-/** Why a connection was refused: a browser does not show that to a page, but the page of the instance says it too. */
+/** Why a connection was refused. A browser does not tell a page, so the page of the instance is asked. */
 async function refusal(address: string): Promise<string> {
   try {
     const answer = await fetch(`${address}?format=json`);

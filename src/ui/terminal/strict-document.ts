@@ -1,14 +1,18 @@
 /**
- * The document as xterm gets it. xterm writes style elements and style attributes, which our Content-Security-Policy refuses, and rightly: here
- * the same text becomes a constructed sheet, or single properties, which a policy allows since no markup can make them.
+ * The document as xterm sees it. xterm writes style elements and style attributes, which our Content-Security-Policy
+ * refuses, and rightly. Here the same text becomes a constructed sheet, or single properties: a policy allows these,
+ * since no markup can make them.
  *
- * The cells of a row are spans that xterm makes with the page's own document, whatever it is given, so how a span takes a style attribute is
- * changed for the whole page: it means the same as before, and is not refused.
+ * xterm makes the cells of a row as spans with the page's own document, whatever it is given. So the way in which a
+ * span takes a style attribute is changed for the whole page: it means the same as before, and is not refused.
  */
 
 export interface StrictDocument {
   readonly document: Document;
-  /** What is made during `work` is made as here, also by parts of xterm that take the page's document whatever they are given. */
+  /**
+   * Elements that are made during `work` are made as described above, also by parts of xterm that use the page's own
+   * document.
+   */
   readonly during: (work: () => void) => void;
   readonly drop: () => void;
 }
