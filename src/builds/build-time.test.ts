@@ -204,7 +204,7 @@ test("a machine that is waited for in vain has used up none of its build's time 
   const parked = () => sql.query("select from lease where parked_until is not null");
   await vi.waitFor(async () => expect(await parked()).toHaveLength(1));
   const deps = { sql, heart: sql, bus, clock, log: quiet, coordinator: farm.coordinator };
-  const recovery = new Recovery({ ...deps, alone: false, lost: () => {} });
+  const recovery = new Recovery({ ...deps, alone: false, endInstance: async () => {}, lost: () => {} });
   expect(await recovery.look()).toBe(0);
   await clock.advance(ms(1000));
   expect(await recovery.look()).toBe(1);

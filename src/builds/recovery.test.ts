@@ -19,7 +19,17 @@ function recovery(
   alone: boolean,
   clock = systemClock,
 ): Recovery {
-  return new Recovery({ sql, heart, bus, clock, log: quiet, coordinator, alone, lost: () => {} });
+  return new Recovery({
+    sql,
+    heart,
+    bus,
+    clock,
+    log: quiet,
+    coordinator,
+    alone,
+    endInstance: async () => {},
+    lost: () => {},
+  });
 }
 
 async function planMany(database: TestDatabase, count: number, tag: string): Promise<BuildId[]> {

@@ -29,7 +29,7 @@ import { every } from "../farm/every.ts";
 import { type CoordinatorId, type EpochMs, type LeaseId, type Ms, minutes, ms, plus, seconds } from "../farm/ids.ts";
 import { giveUpAttempt, type RetryPolicy } from "../store/attempts.ts";
 import { coordinatorSeen, declareDead, otherCoordinators } from "../store/coordinators.ts";
-import { endLease } from "../store/leases.ts";
+import { endLease, type Held } from "../store/leases.ts";
 import { endLeftLogs } from "../store/logs.ts";
 import { closeLeftSessions } from "../store/machines.ts";
 import { type Left, leftLeases, parkOrphans } from "../store/parked-leases.ts";
@@ -59,6 +59,8 @@ export interface RecoveryDeps {
   readonly coordinator: CoordinatorId;
   /** No other coordinator can be alive: the database is embedded and the data folder is ours. */
   readonly alone: boolean;
+  /** Ends the instance of a lease, unless somebody drives the lease again. */
+  readonly endInstance: (id: number, reason: string, held: Held) => Promise<void>;
   /** Others declared this coordinator dead. */
   readonly lost: () => void;
   readonly policy?: RetryPolicy;
@@ -166,11 +168,12 @@ export class Recovery implements AsyncDisposable {
 
   /** Returns whether it was an attempt. */
   async #giveUp(left: Left, reason: string): Promise<boolean> {
-    const { sql, bus, clock, policy = RETRY_POLICY } = this.#deps;
-    const { attempt, epoch } = left;
+    const { sql, bus, clock, endInstance, policy = RETRY_POLICY } = this.#deps;
+    const { attempt, epoch, instance } = left;
     const charged = !left.orphaned;
     if (attempt === null) {
       if (left.kind === "helper") await endHelper(sql, left, charged ? "machine" : undefined, reason, clock.now());
+      else if (instance !== null) await endInstance(instance, reason, left);
       else await endLease(sql, left, clock.now(), reason);
       return false;
     }

@@ -85,6 +85,7 @@ function recoveryOf(
     log: quiet,
     coordinator: farm.coordinator,
     alone,
+    endInstance: async () => {},
     lost: () => {},
   });
 }

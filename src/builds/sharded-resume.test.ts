@@ -79,7 +79,9 @@ test.each(["was stopped", "stood still and was declared dead"])(
     const second = stack.use(await TestFarm.open(database, { ...options, coordinator: "P00000002" }));
     const { sql, bus } = database;
     const recovery = { sql, heart: sql, bus, clock: systemClock, log: quiet, coordinator: second.coordinator };
-    expect(await new Recovery({ ...recovery, alone: true, lost: () => {} }).look()).toBe(0);
+    expect(await new Recovery({ ...recovery, alone: true, endInstance: async () => {}, lost: () => {} }).look()).toBe(
+      0,
+    );
     const back = await second.connect("linux", "main", { process: main });
     await second.connect("linux", "helper", { process: helper });
     const leases = () => sql.query("select epoch, parked_until from lease where state = 'held' order by id");
@@ -246,9 +248,9 @@ test("tests whose machine is waited for and that nobody works at are given to a 
   const { sql, bus } = database;
   const deps = { sql, heart: sql, bus, clock: systemClock, log: quiet, coordinator: farm.coordinator };
   const helpers = () => sql.query("select from helper");
-  await new Recovery({ ...deps, alone: false, lost: () => {} }).look();
+  await new Recovery({ ...deps, alone: false, endInstance: async () => {}, lost: () => {} }).look();
   expect((await helpers()).length).toBe(0); // it has only just been lost
-  await new Recovery({ ...deps, alone: false, lost: () => {}, aloneFor: ms(0) }).look();
+  await new Recovery({ ...deps, alone: false, endInstance: async () => {}, lost: () => {}, aloneFor: ms(0) }).look();
   expect(await endedBuild(database, id)).toMatchObject({ outcome: "success" });
   expect((await testsOf(database, id)).map(({ machine }) => machine)).toEqual(["other", "other", "other"]);
   const ended = { build: id, builder: "linux-amd64", machine: "other", outcome: "success", tookMs: expect.any(Number) };
@@ -272,7 +274,7 @@ test("a build whose tests cannot be given to a helper keeps help from no other",
     tx: (work) => inner.tx((tx) => work(breaking(tx))),
   });
   const deps = { sql: breaking(sql), heart: sql, bus, clock: systemClock, log, coordinator: farm.coordinator };
-  await new Recovery({ ...deps, alone: false, lost: () => {}, aloneFor: ms(0) }).look();
+  await new Recovery({ ...deps, alone: false, endInstance: async () => {}, lost: () => {}, aloneFor: ms(0) }).look();
   expect(await sql.query("select build_id as build from helper")).toEqual([{ build: helped }]);
   expect(warned).toEqual([{ build: refused, error: "no helper today" }]);
 });

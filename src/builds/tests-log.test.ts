@@ -138,6 +138,7 @@ test("the log that a lost machine left is ended with what helpers did since, whe
       log: quiet,
       coordinator,
       alone: true,
+      endInstance: async () => {},
       lost: () => {},
     });
     await recovery.look();

@@ -4,6 +4,7 @@ import { Narrowing } from "../builds/narrowing.ts";
 import { Recovery } from "../builds/recovery.ts";
 import { Snapshots } from "../builds/snapshots.ts";
 import type { FarmConfig } from "../config/effective.ts";
+import type { Instances } from "../gomote/instances.ts";
 import type { ReversePool } from "../machines/reverse/reverse-pool.ts";
 import type { PeerBlobs } from "../peers/peer-blobs.ts";
 import type { Storage } from "./storage.ts";
@@ -13,13 +14,14 @@ export interface BuildingDeps extends Pick<BuildsDeps, "tarball"> {
   readonly config: () => FarmConfig;
   readonly pool: ReversePool;
   readonly peerBlobs: PeerBlobs;
+  readonly instances: Instances;
   /** Others took this coordinator for dead. */
   readonly lost: () => void;
 }
 
 /** Resolves once what earlier coordinators left behind has been taken back. */
 export async function openBuilding(stack: AsyncDisposableStack, deps: BuildingDeps): Promise<Builds> {
-  const { config, pool, peerBlobs, tarball, lost } = deps;
+  const { config, pool, peerBlobs, instances, tarball, lost } = deps;
   const { common, database, logs, blobs, alone } = deps.storage;
   const snapshots = stack.use(
     new Snapshots({
@@ -39,7 +41,15 @@ export async function openBuilding(stack: AsyncDisposableStack, deps: BuildingDe
       tarball,
     }),
   );
-  const recovery = stack.use(new Recovery({ ...common, heart: database.heart, alone, lost }));
+  const recovery = stack.use(
+    new Recovery({
+      ...common,
+      heart: database.heart,
+      alone,
+      endInstance: (id, reason, held) => instances.endByFarm(id, reason, held),
+      lost,
+    }),
+  );
   await recovery.start();
   stack.use(new Narrowing({ ...common, config }));
   return builds;

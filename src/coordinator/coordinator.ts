@@ -113,7 +113,7 @@ export class Coordinator implements AsyncDisposable {
     const gomote = await openLending(stack, { storage, config, neighbours, pool, people, tarball, hasSsh, stopping });
     const { instances } = gomote;
     const peerBlobs = neighbours.blobs;
-    const builds = await openBuilding(stack, { storage, config, pool, peerBlobs, tarball, lost });
+    const builds = await openBuilding(stack, { storage, config, pool, peerBlobs, instances, tarball, lost });
     startUpkeep(stack, { storage, live, secret, farmName });
 
     const site = await openSite(stack, {

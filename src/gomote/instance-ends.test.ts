@@ -1,11 +1,14 @@
 /** How instances end, and what happens to people who wait when there is no instance for them. */
 import { expect, test } from "vitest";
+import { Recovery } from "../builds/recovery.ts";
 import { coordinatorId, epochMs, minutes, ms, personId, seconds } from "../farm/ids.ts";
 import { type Person, userName } from "../farm/person.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { COORDINATOR, until } from "../machines/testing/farm-of-machines.ts";
 import type { Behaviour } from "../machines/testing/original-buildlet.ts";
 import { coordinatorEnded } from "../store/coordinators.ts";
+import { systemClock } from "../store/system-clock.ts";
+import { quiet } from "../store/testing/database.ts";
 import { type GomoteFarm, type GomoteFarmOptions, gomoteFarm, HOST_TYPE, TEAM_TYPE } from "./testing/farm.ts";
 import { type Ended, OK, type RpcClient } from "./testing/rpc-client.ts";
 
@@ -337,4 +340,48 @@ test("an original buildlet has its work dir again after it was emptied, before a
   const ours = await farm.machines.machine({ name: "m2", agent });
   await create(alice);
   expect(ours.calls.filter((call) => call.startsWith("PUT "))).toEqual([]);
+});
+
+test("an instance that recovery gives up ends like any other: its page and its machine's hear it, and the audit has it", async () => {
+  await using farm = await gomoteFarm();
+  await farm.machines.machine();
+  const name = await create(await farm.person("alice@example.org"));
+  const { sql, bus } = farm.database;
+  const [mine] = await farm.gomote.instances.list(null);
+  const heard = new Set<string>();
+  const stop = new AbortController();
+  for (const topics of ["gomote", "machine:"]) bus.subscribe(topics, (topic) => heard.add(topic), stop.signal);
+  await coordinatorEnded(sql, COORDINATOR, systemClock.now());
+  const coordinator = coordinatorId("P0000000bb");
+  await using other = await gomoteFarm({ database: farm.database, coordinator });
+  await using recovery = new Recovery({
+    ...{ sql, heart: sql, bus, clock: systemClock, log: quiet, coordinator, alone: false, lost: () => {} },
+    endInstance: (id, why, held) => other.gomote.instances.endByFarm(id, why, held),
+  });
+  await recovery.look();
+  const reason = `coordinator ${COORDINATOR} ended while it ran this`;
+  expect(await leases(farm)).toEqual([{ state: "ended", reason }]);
+  expect(await sql.query("select who, subject, detail from audit where action = 'gomote end'")).toEqual([
+    { who: "the farm", subject: `gomote:${name}`, detail: `of alice@example.org: ${reason}` },
+  ]);
+  const topics = [`gomote-ended:${mine?.id}`, `gomote:${mine?.id}`, `machine:${mine?.machineId}`];
+  await until(() => topics.every((topic) => heard.has(topic)), "everybody who looks to hear it");
+  stop.abort();
+});
+
+test("an instance whose lease is driven again since ends only for those who mean the lease as it is now", async () => {
+  await using farm = await gomoteFarm();
+  await farm.machines.machine();
+  await create(await farm.person("alice@example.org"));
+  const { instances } = farm.gomote;
+  const [mine] = await instances.list(null);
+  if (!mine) throw new Error("Cannot happen: it was just created");
+  const { id, lease, epoch } = mine;
+  await instances.endByFarm(id, "of before", { id: lease, epoch: epoch - 1 });
+  expect(await leases(farm)).toEqual([{ state: "held", reason: null }]);
+  await Promise.all([
+    instances.endByFarm(id, "of before", { id: lease, epoch: epoch - 1 }),
+    instances.endByFarm(id, "of now", { id: lease, epoch }),
+  ]);
+  expect(await leases(farm)).toEqual([{ state: "ended", reason: "of now" }]);
 });

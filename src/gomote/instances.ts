@@ -36,6 +36,7 @@ import {
   liveInstances,
   renewInstances,
 } from "../store/gomote.ts";
+import type { Held } from "../store/leases.ts";
 import type { PersonOnce } from "../store/people.ts";
 import { type HeldInstance, Holdings, type HoldingsDeps } from "./holdings.ts";
 
@@ -80,7 +81,7 @@ export class Instances implements AsyncDisposable {
   constructor(deps: InstancesDeps) {
     this.#deps = deps;
     this.#renewedAt = deps.clock.monotonic();
-    this.#holdings = new Holdings({ ...deps, end: (id, reason) => this.end({ id, who: FARM, action: "end", reason }) });
+    this.#holdings = new Holdings({ ...deps, end: (id, reason) => this.endByFarm(id, reason) });
     this.#ends = new Batch(ENDED_AT_ONCE, async (ends) => {
       this.#publishEnded(await endInstances(deps.sql, ends, deps.clock.now()));
     });
@@ -178,6 +179,12 @@ export class Instances implements AsyncDisposable {
     await this.#ends.add(end);
   }
 
+  /** Ends an instance that no person ended. With `held`, only if its lease is still this one, in this epoch. */
+  async endByFarm(id: number, reason: string, held?: Held): Promise<void> {
+    const fence = held && { held: { id: held.id, epoch: held.epoch } };
+    await this.end({ id, who: FARM, action: "end", reason, ...fence });
+  }
+
   /**
    * Renews instances in use, ends those that are overdue or that their owner may not have, and updates what is held
    * here.
@@ -226,7 +233,7 @@ export class Instances implements AsyncDisposable {
           known.get(owner),
           hosts.find((host) => host.hostType === hostType),
         );
-        if (reason !== undefined) await this.end({ id, who: FARM, action: "end", reason });
+        if (reason !== undefined) await this.endByFarm(id, reason);
       }),
     );
   }

@@ -279,6 +279,8 @@ export interface InstanceEnd {
   readonly who: string;
   readonly action: "destroy" | "end";
   readonly reason: string;
+  /** The instance ends only if its lease is still this one, in this epoch. */
+  readonly held?: Held;
 }
 
 /** Writes a line into the audit for each row of `ended`, which must have `who` and `action`. */
@@ -289,12 +291,13 @@ const AUDITED = `
 /** Ends those of the instances that live, with a line in the audit for each. */
 export async function endInstances(sql: Sql, ends: readonly InstanceEnd[], now: EpochMs): Promise<EndedInstance[]> {
   return sql.query<EndedInstance>(
-    `with given as (
-       select distinct on (id) * from jsonb_to_recordset($2::jsonb) as g (id bigint, who text, action text, reason text)
-     ), ended as (
+    `with ended as (
        update lease set state = 'ended', ended_at = $1, end_reason = given.reason, parked_until = null
-       from given join gomote_instance g on g.id = given.id
-       where lease.id = g.lease_id and lease.state <> 'ended' returning given.who, given.action, ${ENDED}
+       from jsonb_to_recordset($2::jsonb) as given (id bigint, who text, action text, reason text, held jsonb)
+         join gomote_instance g on g.id = given.id
+       where lease.id = g.lease_id and lease.state <> 'ended'
+         and (given.held is null or lease.id = (given.held ->> 'id')::bigint and lease.epoch = (given.held ->> 'epoch')::integer)
+       returning given.who, given.action, ${ENDED}
      ), a as (${AUDITED}
      )
      select * from ended`,

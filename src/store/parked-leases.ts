@@ -38,6 +38,8 @@ export interface Left extends Held {
   readonly kind: LeaseKind;
   /** Null: the lease is not that of an attempt. */
   readonly attempt: AttemptId | null;
+  /** Number of the instance. Null: the lease is not that of an instance. */
+  readonly instance: number | null;
   readonly coordinator: CoordinatorId;
   /** The coordinator of the lease has ended. */
   readonly orphaned: boolean;
@@ -59,7 +61,7 @@ export async function leftLeases(sql: Sql): Promise<Left[]> {
        select lease.* from coordinator c join lease on lease.coordinator_id = c.id
        where c.ended_at is not null and lease.state = 'held' and lease.parked_until is null and lease.instance is null
      )
-     select l.id, l.epoch, l.kind, a.id as attempt, l.coordinator_id as coordinator, c.ended_at is not null as orphaned, m.name as machine,
+     select l.id, l.epoch, l.kind, a.id as attempt, g.id as instance, l.coordinator_id as coordinator, c.ended_at is not null as orphaned, m.name as machine,
        l.instance is not null as resumes, t.reconnect_ms as "waitFor",
        exists (
          select from session own join session s on s.machine_id = own.machine_id and s.number > own.number
@@ -71,7 +73,7 @@ export async function leftLeases(sql: Sql): Promise<Left[]> {
          select from session s where s.machine_id = l.machine_id and s.closed_at is null and s.instance = l.instance
        ) as restarted
      from l join coordinator c on c.id = l.coordinator_id join machine m on m.id = l.machine_id join host_type t on t.name = l.queue
-       left join attempt a on a.lease_id = l.id
+       left join attempt a on a.lease_id = l.id left join gomote_instance g on g.lease_id = l.id
      order by l.id`,
   );
 }
