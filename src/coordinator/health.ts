@@ -4,7 +4,7 @@
  *   database       answers a query within moments
  *   mirrors        each repository's remote answered last time
  *   coordinators   all that live have the same secrets and the same configuration (shared.ts)
- *   notices        every message was taken by its recipient
+ *   notices        no message was refused twice, or given up
  *   set aside      no machine fails build after build
  *   machines       as many as each host type expects; none twice; none that keeps coming and going (machines/health.ts)
  */
@@ -19,7 +19,7 @@ import { recipientLabel } from "../notices/recipients.ts";
 import type { RepoStanding } from "../source/repo-watch.ts";
 import { livingCoordinators } from "../store/coordinators.ts";
 import { flappingMachines, machinesConnectedTwice } from "../store/machines.ts";
-import { type DeadNotice, deadNotices } from "../store/notices.ts";
+import { type UndeliveredNotice, undeliveredNotices } from "../store/notices.ts";
 import type { Sql } from "../store/sql.ts";
 import { type AsideMachine, expectedMachines, machinesSetAside } from "../store/troubles.ts";
 import type { CheckResult } from "../web/deps.ts";
@@ -96,7 +96,7 @@ export class Health implements AsyncDisposable {
         { id: "database", title: "Database", lines: [] },
         mirrors(repos()),
         setAside(await machinesSetAside(sql)),
-        undelivered(await deadNotices(sql, plus(now, ms(-REMEMBERED)), NOTICES)),
+        undelivered(await undeliveredNotices(sql, plus(now, ms(-REMEMBERED)), NOTICES)),
         coordinatorCheck(await livingCoordinators(sql)),
         ...machineChecks({ hosts, twice, flapping, startedAt, now }),
       ];
@@ -120,9 +120,10 @@ function setAside(machines: readonly AsideMachine[]): CheckResult {
   return { id: "set-aside", title: "Machines fit for work", lines };
 }
 
-function undelivered(notices: readonly DeadNotice[]): CheckResult {
-  const lines = notices.map(({ at, recipient, title, error }) => {
-    const text = `${utc(at)}: ${recipientLabel(recipient)} was not told “${title}”: ${error}`;
+function undelivered(notices: readonly UndeliveredNotice[]): CheckResult {
+  const lines = notices.map(({ at, recipient, title, error, againAt }) => {
+    const next = againAt === null ? "given up" : `trying again at ${utc(againAt)}`;
+    const text = `${utc(at)}: ${recipientLabel(recipient)} was not told “${title}”, ${next}: ${error}`;
     return { level: "warn", text } as const;
   });
   return { id: "notices", title: "Delivery of messages", lines };

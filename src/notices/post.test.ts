@@ -3,7 +3,7 @@ import { checkFarm } from "../config/check.ts";
 import { FarmError } from "../farm/errors.ts";
 import { type EpochMs, epochMs, minutes, ms } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
-import { deadNotices, insertNotices, takeNotices } from "../store/notices.ts";
+import { insertNotices, takeNotices, undeliveredNotices } from "../store/notices.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
 import { NOON } from "../store/testing/farm.ts";
 import { testMessage } from "./message.ts";
@@ -65,15 +65,20 @@ test("what fails is tried again with longer pauses, and is a dead letter after t
     tries++;
     throw new FarmError("unavailable", "The webhook answered 500");
   });
+  const undelivered = () => undeliveredNotices(database.sql, NOON, 10);
+  const refused = { title: "[F] test message", error: "The webhook answered 500" };
+  await mailman.round();
+  expect(await undelivered()).toEqual([]); // once may be chance
+  clock.jump(minutes(1));
+  await mailman.round();
+  expect(await undelivered()).toMatchObject([{ ...refused, againAt: NOON + 2 * 60_000 }]);
   for (let minute = 0; minute < 12 * 60; minute++) {
     await mailman.round();
     clock.jump(minutes(1));
   }
   expect(tries).toBe(TRIES);
   expect(await states(database)).toEqual([{ state: "dead", tries: TRIES, error: "The webhook answered 500" }]);
-  expect(await deadNotices(database.sql, NOON, 10)).toMatchObject([
-    { title: "[F] test message", error: "The webhook answered 500" },
-  ]);
+  expect(await undelivered()).toMatchObject([{ ...refused, againAt: null }]);
   expect(recipientLabel("webhook:https://chat.example.org/hook/secret-part")).toBe("https://chat.example.org/…");
 });
 

@@ -66,19 +66,24 @@ export async function noticeFailed(
   );
 }
 
-export interface DeadNotice {
+export interface UndeliveredNotice {
   readonly id: number;
   readonly at: EpochMs;
   readonly recipient: string;
   readonly title: string;
+  /** Why the last try failed. */
   readonly error: string;
+  /** When the message is tried once more. Null: it was given up. */
+  readonly againAt: EpochMs | null;
 }
 
-/** Messages that were given up since `since`, newest first. */
-export async function deadNotices(sql: Sql, since: EpochMs, limit: number): Promise<DeadNotice[]> {
+/** Messages that failed and are tried at least a second time, and those written since `since` that were given up; newest first. */
+export async function undeliveredNotices(sql: Sql, since: EpochMs, limit: number): Promise<UndeliveredNotice[]> {
   return sql.query(
-    `select id, at, recipient, message ->> 'title' as title, coalesce(error, '') as error
-     from notice where state = 'dead' and at >= $1 order by at desc, id desc limit $2`,
+    `select id, at, recipient, message ->> 'title' as title, coalesce(error, '') as error,
+       case when state = 'waiting' then next_at end as "againAt"
+     from notice where state = 'dead' and at >= $1 or state = 'waiting' and tries > 1 and error is not null
+     order by at desc, id desc limit $2`,
     [at(since), limit],
   );
 }
