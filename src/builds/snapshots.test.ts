@@ -101,7 +101,7 @@ class Farm implements AsyncDisposable {
     const [build] = await insertPlanned(sql, [planned], NOON);
     if (!build) throw new Error("not planned");
     const [attempt] = await sql.query<{ id: number }>("select id from attempt where build_id = $1", [build.id]);
-    return { attempt: attemptId(attempt?.id ?? 0), build, recipe };
+    return { attempt: attemptId(attempt?.id ?? 0), epoch: 0, build, recipe };
   }
 
   async machine(options: Partial<FakeMachineOptions> = {}): Promise<FakeMachine> {
@@ -244,6 +244,18 @@ test("a machine that goes away in the middle of the upload, one that breaks it o
   await upload.kept;
   expect([await farm.note(of), await farm.snapshots.find(of)]).toEqual(["not kept: missed 2 keep-alives", undefined]);
   await vi.waitFor(async () => expect(await farm.files()).toEqual([]));
+});
+
+test("a coordinator that was cut off writes no note about the snapshot of an attempt that another has adopted", async () => {
+  await using farm = await Farm.open();
+  const of = await farm.attempt();
+  const hangs = await farm.machine({ snapshot: (_, signal) => ({ body: stalled(signal), excluded: true }) });
+  const upload = farm.snapshots.keep(of, hangs, farm.never);
+  await farm.database.sql.query("update lease set epoch = epoch + 1");
+  expect(await farm.keep({ ...of, epoch: of.epoch + 1 }, await farm.machine())).toMatch(/^kept/);
+  hangs.hangUp("missed 2 keep-alives");
+  await upload.kept;
+  expect(await farm.note(of)).toMatch(/^kept/);
 });
 
 /** Gives something, and then nothing until it is aborted. */

@@ -21,6 +21,7 @@ import type { Bus, Log } from "../farm/deps.ts";
 import { durationText } from "../farm/duration-text.ts";
 import { FarmError, messageOf } from "../farm/errors.ts";
 import { type CoordinatorId, type Ms, minutes, ms, plus, seconds } from "../farm/ids.ts";
+import type { Lease } from "../farm/lease.ts";
 import { sizeText } from "../farm/size-text.ts";
 import { within } from "../farm/within.ts";
 import type { Begun } from "../store/attempts.ts";
@@ -68,7 +69,7 @@ export interface SnapshotsDeps {
 }
 
 /** What an attempt is about, as far as its snapshot goes. */
-export type SnapshotOf = Pick<Begun, "attempt" | "build" | "recipe">;
+export type SnapshotOf = Pick<Begun, "attempt" | "build" | "recipe"> & Pick<Lease, "epoch">;
 
 /** `bad`: it was not what it should be, and is dropped, or cannot be had now, and stays; the folder is empty again. */
 export type Restored = { readonly skippedLinks: number } | { readonly bad: string };
@@ -244,7 +245,7 @@ export class Snapshots implements AsyncDisposable {
       log.warn({ build: of.build.id, machine: machine.name, why: messageOf(error) }, "A snapshot was not kept");
     }
     try {
-      await noteSnapshot(sql, of.attempt, note);
+      await noteSnapshot(sql, of, note);
       bus.publish(`build:${of.build.id}`);
     } catch (error) {
       log.warn({ build: of.build.id, error: messageOf(error) }, "Could not note what became of a snapshot");

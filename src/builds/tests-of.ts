@@ -69,7 +69,7 @@ export function testsOf(
     id: `a${attempt}.${number}`,
     before: deps.logs.read(log.id, 0, log.length),
     keep: (): Keeping => {
-      const upload = deps.snapshots.keep(begun, machine, signal);
+      const upload = deps.snapshots.keep({ ...begun, epoch: lease.epoch }, machine, signal);
       return { there: upload.kept, finish: () => upload.finish() };
     },
   };

@@ -186,7 +186,14 @@ export async function layOutAttempt(
   return rows.length > 0;
 }
 
-/** Stores a note about the snapshot for the page of the build. */
-export async function noteSnapshot(sql: Sql, attempt: AttemptId, note: string): Promise<void> {
-  await sql.query("update attempt set snapshot_note = $2 where id = $1", [attempt, note]);
+/** Stores a note about the snapshot for the page of the build, unless the lease of the attempt is in a later epoch. */
+export async function noteSnapshot(
+  sql: Sql,
+  { attempt, epoch }: { readonly attempt: AttemptId; readonly epoch: number },
+  note: string,
+): Promise<void> {
+  await sql.query(
+    "update attempt a set snapshot_note = $3 from lease l where a.id = $1 and l.id = a.lease_id and l.epoch = $2",
+    [attempt, epoch, note],
+  );
 }
