@@ -59,7 +59,7 @@ export interface ForwarderDeps {
 export class Forwarder implements AsyncDisposable {
   readonly #deps: ForwarderDeps;
   readonly #stop = new AbortController();
-  /** The end of each carried connection towards its owner → the owner. */
+  /** The connection to the owner of each pick-up that is carried → the owner. */
   readonly #carried = new Map<Duplex, CoordinatorId>();
   readonly #watch: Promise<void>;
   #asking = 0;
@@ -98,7 +98,7 @@ export class Forwarder implements AsyncDisposable {
       upstream.write(encodeRequestHead("GET", head.target, [[FORWARDED_HEADER, this.#deps.peers.self]]));
       const answer = await answerOf(upstream, owner, signal);
       await written(socket, answer.head);
-      if (answer.rest.length > 0) socket.write(answer.rest); // it is not put back, since the owner may have hung up already
+      if (answer.rest.length > 0) socket.write(answer.rest); // not put back: the owner may have hung up
       if (rest.length > 0) socket.unshift(rest);
       this.#carry(owner, socket, upstream);
       return undefined;

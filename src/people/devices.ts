@@ -94,7 +94,7 @@ export class Devices {
     return code === undefined ? undefined : askingDevice(this.#deps.sql, code, this.#deps.clock.now());
   }
 
-  /** Allows or denies a request. A token ends at `until` at the latest. Throws FarmError `not-found`. */
+  /** Allows or denies a request, and resolves with it. A token ends by `until`. Throws FarmError `not-found`. */
   async answer(
     typed: string,
     person: Person,

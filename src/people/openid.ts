@@ -2,8 +2,8 @@
  * Logging in at the farm's login provider, where the configuration names one (OpenID Connect, authorization code with
  * PKCE).
  *
- *   begin   the browser goes to the provider with a state, a nonce and a challenge; their counterparts are sealed into a
- *           cookie
+ *   begin   the browser goes to the provider with a state, a nonce and a challenge; their counterparts are sealed
+ *           into a cookie
  *   finish  it comes back with a code, which is exchanged for an id token: signature, issuer, audience, time and nonce
  *           must be right
  *
