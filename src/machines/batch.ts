@@ -21,13 +21,13 @@ export class Batch<Item, Result> {
     return promise;
   }
 
-  /** Resolves once nothing is under way. */
+  /** Resolves once no statement is under way. */
   async settled(): Promise<void> {
     while (this.#running) await this.#running;
   }
 
   async #drain(): Promise<void> {
-    await Promise.resolve(); // what is added in this same moment goes along
+    await Promise.resolve(); // items that are added in this same moment go along
     while (this.#waiting.length > 0) {
       const taken = this.#waiting.splice(0, this.#most);
       try {

@@ -1,5 +1,5 @@
 /**
- * What is wrong with the farm's machines, for the status page and whoever is on call. Pure: facts in, lines out.
+ * What is wrong with the farm's machines, for the status page and the person on call. Pure: facts in, lines out.
  *
  * A machine is missing when fewer are connected than its host type should have (store/troubles.ts). During the first
  * GRACE after a start machines are still coming back, so that is worth a note only; afterwards it is a warning, and an
@@ -9,9 +9,9 @@
 import { type EpochMs, type Ms, minutes } from "../farm/ids.ts";
 import type { Expected } from "../store/troubles.ts";
 
-/** After the coordinator started. */
+/** How long machines may take to come back after the coordinator started. */
 export const GRACE: Ms = minutes(2);
-/** Part of the expected machines whose absence is an error. */
+/** The part of the expected machines from which their absence is an error. */
 export const MANY_MISSING = 0.15;
 
 export interface MachineFacts {

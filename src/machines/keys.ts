@@ -1,11 +1,12 @@
 /**
  * Who may register: the key that all machines of a host type share, and keys of single machines.
  *
- * The shared key is computed from the master key and the host type, as the protocol has it. It has no identity and no end,
- * so a host type can be told to do without (`sharedKey: false`). A machine's own key is random, looks the same on the wire, works for one machine
- * name of one host type only, may expire, and can be revoked; the database has its SHA-256 only.
+ * The shared key is computed from the master key and the host type, as in the protocol. It has no identity and no end,
+ * so a host type can refuse it (`sharedKey: false`). A machine's own key is random and looks the same on the wire. It
+ * works for one machine name of one host type only, may expire, and can be revoked; the database has only its SHA-256.
  *
- * Whoever is refused is told why. No key is ever logged or echoed, and comparing takes the same time for all of them.
+ * A machine that is refused receives the reason. No key is ever logged or echoed, and all comparisons take the same
+ * time.
  */
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 import type { Clock } from "../farm/clock.ts";
@@ -19,9 +20,9 @@ export interface KeysDeps {
   readonly sql: Sql;
   readonly clock: Clock;
   readonly masterKey: string;
-  /** Also take keys made from the public development master key. Whoever can reach the port can then register. */
+  /** Whether keys from the public development master key count. Then all who can reach the port can register. */
   readonly allowDevKey: boolean;
-  /** Whether the host type's shared key is good. */
+  /** Whether the shared key of a host type counts. */
   readonly sharedKey: (hostType: string) => boolean;
 }
 
@@ -73,14 +74,14 @@ export class Keys {
     if (found.expiresAt !== null && found.expiresAt <= this.#deps.clock.now()) {
       return refused(`The key ${found.id} expired ${date(found.expiresAt)}.`);
     }
-    this.#used.add(found.id).catch(() => {}); // when it was last used is a courtesy; the database being away must not turn machines away
+    this.#used.add(found.id).catch(() => {}); // only for information: machines must get in while the database is away
     return { ok: true, keyId: found.id };
   }
 }
 
 export interface MadeKey {
   readonly id: string;
-  /** To be shown once, to whoever takes it to the machine. */
+  /** The key, to be shown once, to the person who takes it to the machine. */
   readonly key: string;
   readonly expiresAt: EpochMs | null;
 }

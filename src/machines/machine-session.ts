@@ -16,20 +16,20 @@ import type { Duplex, Readable } from "node:stream";
 import type { MachineId, Ms, SessionId } from "../farm/ids.ts";
 
 export interface ExecRequest {
-  /** Absolute, relative to the work dir (with a slash), or a bare name. */
+  /** The program: absolute, relative to the work dir (with a slash), or a bare name. */
   readonly cmd: string;
   readonly args: readonly string[];
-  /** Absolute or below the work dir; missing: the directory of the command, the work dir when `system`. */
+  /** The folder, absolute or below the work dir. By default the program's folder, or the work dir with `system`. */
   readonly dir?: string;
-  /** `K=V`, later wins. */
+  /** The pairs `K=V`; later ones win. */
   readonly env: readonly string[];
-  /** PATH elements, with `$PATH`, `$WORKDIR` and `$EMPTY`; an empty list leaves PATH alone. */
+  /** The elements of PATH, with `$PATH`, `$WORKDIR` and `$EMPTY`. An empty list leaves PATH alone. */
   readonly path: readonly string[];
-  /** The command is not looked for in the work dir. */
+  /** Whether the command is not looked for in the work dir. */
   readonly system?: boolean;
-  /** The output begins with a line that tells what is run. */
+  /** Whether the output begins with a line that shows what is run. */
   readonly debug?: boolean;
-  /** Only for a machine that resumes. */
+  /** Makes the command outlive its connection. Only for a machine that resumes. */
   readonly execution?: Execution;
 }
 
@@ -44,7 +44,7 @@ export interface Execution {
 }
 
 export interface ExecResult {
-  /** The trailer Process-State: `ok`, `exit status 2`, `signal: killed`, or why the command could not be started. */
+  /** The trailer Process-State: `ok`, `exit status 2`, `signal: killed`, or why the command could not start. */
   readonly state: string;
   readonly ok: boolean;
 }
@@ -55,7 +55,7 @@ export interface Unpacked {
 }
 
 export interface SnapshotBody {
-  /** Must be read or destroyed. */
+  /** The archive. It must be read or destroyed. */
   readonly body: Readable;
   /** Whether the machine left out what `exclude` names; otherwise it has packed everything. */
   readonly excluded: boolean;
@@ -65,13 +65,13 @@ export interface LsOptions {
   readonly recursive?: boolean;
   /** How many levels of a recursive listing; the original lists them all. */
   readonly depth?: number;
-  /** Also the SHA-1 of each regular file. */
+  /** Whether to list the SHA-1 of each regular file, too. */
   readonly digest?: boolean;
   /** Directories, relative to the listed one, that are neither listed nor entered. */
   readonly skip?: readonly string[];
   /** Names of directories that are left out at any depth; by the original only in the listed directory itself. */
   readonly skipNames?: readonly string[];
-  /** Our own agent ends each line in NUL; for `readLs`. */
+  /** Whether our own agent ends each line in NUL; for `readLs`. */
   readonly nul?: boolean;
 }
 
@@ -86,7 +86,7 @@ export interface BuildletClient {
   cleanUp(signal?: AbortSignal): Promise<void>;
   /** Unpacks a tar.gz below `dir`; "" is the work dir. `body` is destroyed when the call fails. */
   writeTgz(dir: string, body: Readable, signal?: AbortSignal): Promise<Unpacked>;
-  /** The machine itself fetches the archive. */
+  /** Unpacks the archive at `url`, which the machine itself fetches. */
   writeTgzFromUrl(dir: string, url: string, signal?: AbortSignal): Promise<void>;
   writeFile(path: string, mode: number, body: Uint8Array | Readable, signal?: AbortSignal): Promise<void>;
   /**
@@ -102,7 +102,7 @@ export interface BuildletClient {
   ls(dir: string, options: LsOptions, signal?: AbortSignal): Promise<string[]>;
   /** The same listing as the machine sends it, in chunks cut anywhere. Must be read or destroyed. */
   readLs(dir: string, options: LsOptions, signal?: AbortSignal): Promise<Readable>;
-  /** Output comes in order; the next piece waits until `onOutput` has resolved. */
+  /** Runs a command. Output comes in order; the next piece waits until `onOutput` has resolved. */
   exec(
     request: ExecRequest,
     onOutput: (chunk: Buffer) => void | Promise<void>,
@@ -125,7 +125,7 @@ export interface MachineSession {
   readonly name: string;
   /** A `barnraiser` agent serves build after build; an `original` one is halted after one. */
   readonly agent: "barnraiser" | "original";
-  /** Its commands can outlive their connections, and the machine comes back when it loses its session. */
+  /** Whether its commands can outlive their connections, and it comes back when it loses its session. */
   readonly resumes: boolean;
   readonly client: BuildletClient;
   /** Aborts once the machine is gone; the reason is a FarmError `machine-gone` in words for its owner. */
@@ -141,10 +141,10 @@ export interface SessionView {
   readonly name: string;
   readonly agent: "barnraiser" | "original";
   readonly version: number;
-  /** `ip:port` */
+  /** The machine's address, as `ip:port`. */
   readonly address: string;
   readonly mode: "joining" | "idle" | "busy" | "leaving";
   readonly openedAt: number;
-  /** When it came into this mode. */
+  /** When the session came into its mode. */
   readonly since: number;
 }

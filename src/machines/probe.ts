@@ -1,6 +1,7 @@
 /**
- * A look whether a machine does what every build needs: it is emptied, a small tree is written, the platform's shell runs a command in it, and
- * what that prints is what was written. Whatever goes wrong is thrown as a FarmError in words for the machine's owner.
+ * Checks whether a machine does what every build needs. It is emptied, a small tree is written, the platform's shell
+ * runs a command there, and the command must print what was written. Every failure is thrown as a FarmError in words
+ * for the machine's owner.
  */
 import { randomBytes } from "node:crypto";
 import { Readable } from "node:stream";
@@ -12,7 +13,7 @@ import { within } from "../farm/within.ts";
 import { tarEnd, tarHeader, tarPadding } from "../wire/tar/tar-writer.ts";
 import type { MachineSession } from "./machine-session.ts";
 
-/** For all of it. */
+/** The limit of the whole check. */
 export const PROBE_LIMIT: Ms = minutes(2);
 const FOLDER = "probe";
 const FILE = "hello.txt";
@@ -22,7 +23,7 @@ export type Probed = Pick<MachineSession, "name" | "gone"> & {
   readonly client: Pick<MachineSession["client"], "cleanUp" | "writeTgz" | "exec">;
 };
 
-/** `shell`: the program and the flags that run a command's text on this platform. Resolves with how long it took. */
+/** Resolves with how long the check took. `shell`: the program and flags that run a command's text on this platform. */
 export async function probe(machine: Probed, shell: readonly string[], clock: Clock, signal: AbortSignal): Promise<Ms> {
   const began = clock.monotonic();
   const word = randomBytes(16).toString("hex");
@@ -53,7 +54,7 @@ export async function probe(machine: Probed, shell: readonly string[], clock: Cl
   }
 }
 
-/** One file with `word` in it. */
+/** The archive of a tree of one file, which holds `word`. */
 function tree(word: string): Buffer {
   const content = Buffer.from(`${word}\n`);
   const header = tarHeader({ type: "file", name: FILE, mode: 0o644, size: content.length, mtime: 0 });

@@ -1,9 +1,9 @@
 /**
- * Machines that are set aside (store/set-aside.ts), looked at again when their time has come.
+ * Looks again at machines that are set aside (store/set-aside.ts), when their time has come.
  *
- * Each coordinator probes those that are connected to it. A probe holds a lease, so that nobody else uses the session, and takes the session
- * from the claims; the machine is given back afterwards whatever came of it. A probe that the coordinator itself breaks off says
- * nothing about the machine.
+ * Each coordinator probes the machines that are connected to it. A probe holds a lease, so that nobody else uses the
+ * session, and takes the session from the claims. The machine is given back afterwards, whatever the result. A probe
+ * that the coordinator itself breaks off says nothing about the machine.
  */
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
@@ -18,7 +18,7 @@ import type { Sql } from "../store/sql.ts";
 import { type Probed, probe } from "./probe.ts";
 
 export const PROBE_EVERY: Ms = seconds(10);
-/** Longer than a probe can take: then another coordinator may try. */
+/** After this time another coordinator may try. It is longer than a probe can take. */
 const TAKEN_FOR: Ms = minutes(5);
 
 export interface ProbesDeps {
@@ -27,11 +27,11 @@ export interface ProbesDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly coordinator: CoordinatorId;
-  /** The session is not offered to the claims any more. */
+  /** Stops offering the session to the claims. */
   readonly withdraw: (session: SessionId) => void;
   readonly machine: (session: SessionId) => Probed | undefined;
   readonly release: (session: SessionId, how: "clean" | "broken") => Promise<void>;
-  /** Program and flags that run a command's text on machines of a host type. */
+  /** The program and flags that run a command's text on machines of a host type. */
   readonly shell: (hostType: string) => readonly string[];
 }
 
@@ -46,7 +46,7 @@ export class Probes implements AsyncDisposable {
     this.#loop = every(PROBE_EVERY, () => this.look(), "Could not look for machines to probe", deps, this.#stop.signal);
   }
 
-  /** One look: begins what is due. */
+  /** Begins the probes that are due. */
   async look(): Promise<void> {
     const { sql, clock, coordinator } = this.#deps;
     await wantProbes(sql, coordinator, TAKEN_FOR, clock.now());

@@ -1,9 +1,10 @@
 /**
  * The buildlet's HTTP API as calls (machine-session.ts BuildletClient).
  *
- * A refusal (4xx, and 500 of /ls) becomes `bad-request`, since the machine is well and another would say the same; a 5xx, an answer that is
- * not HTTP and a missing trailer become `machine-broken`. The message is the machine's own words, up to 4 KiB of them (refusal.ts).
- * `status`, `workDir` and `exec` have to begin to answer within HEAD_LIMIT, the others take what their work takes.
+ * A refusal (4xx, and 500 of /ls) becomes `bad-request`, since the machine is well and another would say the same. A
+ * 5xx, an answer that is not HTTP and a missing trailer become `machine-broken`. The message is the machine's own
+ * words, up to 4 KiB of them (refusal.ts). `status`, `workDir` and `exec` must begin to answer within HEAD_LIMIT; the
+ * other calls take as long as their work.
  */
 import { type Duplex, Readable } from "node:stream";
 import type { Log } from "../../farm/deps.ts";
@@ -39,9 +40,9 @@ import { switched } from "./switched.ts";
 const HEAD_LIMIT: Ms = ms(EXEC_HEAD_LIMIT_MS);
 const HALT_LIMIT: Ms = seconds(2);
 const FORM = "application/x-www-form-urlencoded";
-/** How much of an error's body is kept. */
+/** How many bytes of an error's body are kept. */
 const ERROR_LIMIT = 4096;
-/** Larger than anything that the small calls answer. */
+/** The longest answer of the small calls: they all send less. */
 const ANSWER_LIMIT = 1024 * 1024;
 const EXCLUDE_LIMIT = 8 * 1024;
 const LS_LIMIT = 256 * 1024 * 1024;
@@ -55,10 +56,10 @@ export class HttpBuildlet implements BuildletClient {
   readonly #name: string;
   readonly #exchanges: Exchanges;
   readonly #aloneFor: () => Ms;
-  /** Asked for once: it is the same for as long as the session lasts. */
+  /** The work dir. It is asked for once, since it stays the same during a session. */
   #workDir: string | undefined;
 
-  /** `aloneFor`: how long a command may go on when nobody follows it. */
+  /** `aloneFor` says how long a command may go on when nobody follows it. */
   constructor(options: HttpBuildletOptions, aloneFor: () => Ms = () => RECONNECT_WITHIN) {
     this.#options = options;
     this.#aloneFor = aloneFor;
@@ -66,7 +67,7 @@ export class HttpBuildlet implements BuildletClient {
     this.#exchanges = new Exchanges(options);
   }
 
-  /** Drops connections that are not needed. */
+  /** Closes connections that are not needed. */
   tick(): void {
     this.#exchanges.tick();
   }
@@ -81,7 +82,7 @@ export class HttpBuildlet implements BuildletClient {
     try {
       version = (JSON.parse(text) as { Version?: unknown } | null)?.Version;
     } catch {
-      // Told below, together with everything else that is no version.
+      // It is reported below, like anything else that is not a version.
     }
     if (typeof version !== "number") throw this.#broken(`GET /status answered ${JSON.stringify(text.slice(0, 200))}`);
     return { version };
@@ -127,7 +128,7 @@ export class HttpBuildlet implements BuildletClient {
   }
 
   async writeFile(path: string, mode: number, body: Uint8Array | Readable, signal?: AbortSignal): Promise<void> {
-    const target = `/write?${new URLSearchParams({ path, mode: String(mode) })}`; // decimal, as the other end reads it
+    const target = `/write?${new URLSearchParams({ path, mode: String(mode) })}`; // in decimal
     const doing = `write ${quoted(path)}`;
     await this.#text({ method: "PUT", target, doing, type: "application/octet-stream", body }, ANSWER_LIMIT, signal);
   }
@@ -145,7 +146,7 @@ export class HttpBuildlet implements BuildletClient {
   async readSnapshot(dir: string, exclude: readonly string[], signal?: AbortSignal): Promise<SnapshotBody> {
     const query = new URLSearchParams({ dir });
     for (const line of exclude) query.append(EXCLUDE_FIELD, line);
-    // A head may have 16 KiB where it arrives; what does not fit there is left out here.
+    // The machine takes a head of 16 KiB. Names that do not fit are left out.
     const whole = packing(dir, query);
     const fits = whole.target.length <= EXCLUDE_LIMIT;
     const fields = [[SNAPSHOT_HEADER, SNAPSHOT_BESIDE] as const];
@@ -222,14 +223,14 @@ export class HttpBuildlet implements BuildletClient {
     await this.#text({ method: "POST", target, doing, type: FORM, fields, body }, ANSWER_LIMIT, signal);
   }
 
-  /** The response to `request` once its status is 200; otherwise its words as an error. */
+  /** The response to `request` if its status is 200; otherwise throws its words as an error. */
   async #ask(request: Request, signal: AbortSignal | undefined): Promise<Response> {
     const response = await this.#exchanges.send(request, signal);
     const { status } = response.head;
     if (status === 200) return response;
     const words = (await this.#collect(response, ERROR_LIMIT, "cut").catch(() => "")).trim();
     const call = `${request.method} ${request.target.split("?", 1)[0]}`;
-    // A folder that is not there, or cannot be read, is a 500 of /ls.
+    // /ls answers 500 for a folder that does not exist or cannot be read.
     const refused = (status >= 400 && status < 500) || (status === 500 && call === "GET /ls");
     const code = refused ? "bad-request" : "machine-broken";
     throw refusal(this.#options.log, code, { name: this.#name, call, doing: request.doing, status, words });
@@ -254,7 +255,7 @@ export class HttpBuildlet implements BuildletClient {
     return Buffer.concat(chunks).toString("utf8", 0, Math.min(length, limit));
   }
 
-  /** The body piece by piece. Gives the connection back at the end, or destroys it when the reader stops before. */
+  /** The body in pieces. Gives the connection back at the end, or destroys it when the reader stops before. */
   async *#pieces(response: Response): AsyncGenerator<Buffer, void> {
     let whole = false;
     try {
@@ -271,7 +272,7 @@ export class HttpBuildlet implements BuildletClient {
     }
   }
 
-  /** The body as a stream. Destroyed, before it was read too, it destroys the connection at once, whatever the machine does. */
+  /** The body as a stream. Destroying it, even unread, destroys the connection at once, whatever the machine does. */
   #stream(response: Response): Readable {
     const pieces = this.#pieces(response);
     return new Readable({
@@ -282,7 +283,7 @@ export class HttpBuildlet implements BuildletClient {
         );
       },
       destroy(error, destroyed) {
-        response.done(false); // the pieces told of it themselves when they are all read
+        response.done(false); // the pieces have called it themselves if they were all read
         destroyed(error);
       },
     });

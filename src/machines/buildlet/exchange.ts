@@ -1,12 +1,12 @@
 /**
  * HTTP exchanges with one machine, over connections that it opens when asked.
  *
- * A connection serves one exchange at a time and is then kept for the next, at most KEPT of them and not for long, so that
- * a machine that waits for work costs one socket. One that a machine may be about to close itself is not worth the
- * risk for a request that must not be sent twice, so connections are used again only while FRESH.
+ * A connection serves one exchange at a time and is then kept for the next. At most KEPT are kept, and not for long, so
+ * that a machine that waits for work costs one socket. Connections are used again only while FRESH: the machine may be
+ * about to close an older one, and a request must not be sent twice.
  *
- * Whatever ends an exchange before its response was read whole (the caller's signal, the machine's end, a limit, an early answer
- * to an upload) destroys its connection, and the machine stops what it was doing for it.
+ * An exchange may end before its response was read whole (by the caller's signal, the machine's end, a limit, or an
+ * early answer to an upload). Then its connection is destroyed, and the machine stops its work for it.
  */
 import { Readable } from "node:stream";
 import { type Clock, ENOUGH } from "../../farm/clock.ts";
@@ -17,24 +17,24 @@ import type { MachineSocket } from "../door.ts";
 import { type Body, BrokenResponse, readBody, readHead, SocketReader } from "./response.ts";
 
 const KEPT = 2;
-/** An agent may close a connection that is idle for 5 s, as Node's server does. */
+/** How long a connection may be idle and still be used. Agents may close one after 5 s, as Node's server does. */
 const FRESH: Ms = seconds(3);
 
 export interface ExchangesOptions {
-  /** The machine's name: the Host of every request, and how messages call it. */
+  /** The machine's name: the Host of every request, and its name in messages. */
   readonly name: string;
   readonly clock: Clock;
   readonly dial: (signal: AbortSignal) => Promise<MachineSocket>;
   /** Aborts when the machine is gone, with the reason. */
   readonly gone: AbortSignal;
-  /** Of a connection that was cut: what to say when that was not the machine's end, but the end of the coordinator that passed it on. */
+  /** Explains a cut connection if the coordinator that passed it on ended, and not the machine. */
   readonly carrierEnded: (socket: MachineSocket) => Promise<string | undefined>;
 }
 
 export interface Request {
   readonly method: "GET" | "POST" | "PUT";
   readonly target: string;
-  /** What it is for, behind "Cannot". */
+  /** What the request is for, as words behind "Cannot". */
   readonly doing: string;
   readonly type?: string;
   /** Further header fields. */
@@ -48,11 +48,11 @@ export interface Response {
   readonly head: ResponseHead;
   readonly body: Body;
   /**
-   * Must be called once the response is not read any further; after reading the `whole` body the connection is kept if it can be. The first
-   * call counts.
+   * Must be called once the response is not read any further. After the `whole` body the connection is kept if
+   * possible. Only the first call counts.
    */
   done(whole: boolean): void;
-  /** What a failure while reading the body means to the caller. */
+  /** The error for the caller when reading the body has failed with `error`. */
   explain(error: unknown): Promise<unknown>;
 }
 
@@ -74,7 +74,7 @@ export class Exchanges {
     this.#options = options;
   }
 
-  /** Drops connections that nobody needed for a while. To be called now and then, and when the machine is gone. */
+  /** Closes connections that were idle for a while. Call it now and then, and when the machine is gone. */
   tick(): void {
     const now = this.#options.clock.monotonic();
     const { aborted } = this.#options.gone;
@@ -95,11 +95,11 @@ export class Exchanges {
       if (ended !== undefined)
         return new FarmError("carrier-gone", `${ended} in the middle of ${what}`, { cause: error });
       const message = `Machine ${JSON.stringify(name)} broke off ${what}: ${messageOf(error)}`;
-      // Cut off, it may well be gone: the end of its control connection may come a moment later.
+      // A machine that cut the call off may be gone: its control connection may end a moment later.
       return new FarmError(cut ? "machine-gone" : "machine-broken", message, { cause: error });
     };
     const upload = request.body instanceof Readable ? request.body : undefined;
-    upload?.on("error", () => {}); // whoever reads it hears of it, also when it breaks before that
+    upload?.on("error", () => {}); // the reader of `upload` sees the error, even one that came before
     try {
       stop.throwIfAborted();
       connection = this.#take() ?? connect(await this.#options.dial(stop));
@@ -133,7 +133,7 @@ export class Exchanges {
     }
   }
 
-  /** Writes the request and waits for the head. `whole`: all of the request was sent by then. */
+  /** Writes the request and waits for the head. `whole`: the whole request had been sent by then. */
   async #converse(
     socket: MachineSocket,
     reader: SocketReader,
@@ -155,7 +155,7 @@ export class Exchanges {
         socket.write(Buffer.concat([head, body]));
         return { head: await this.#limited(answer, request, what, limit.signal), whole: true };
       }
-      // The machine may answer before it has read everything, with a reason to stop.
+      // The machine may answer before it has read everything, with the reason why we should stop.
       let answered = false;
       const uploaded = writeUpload(socket, head, upload, () => answered);
       const early = answer.then((head) => {
@@ -165,7 +165,7 @@ export class Exchanges {
       uploaded.catch(() => {});
       early.catch(() => {});
       const first = await Promise.race([early, uploaded]).catch((error: unknown) => {
-        // It may have said why before it cut the connection.
+        // The machine may have said why before it cut the connection.
         if (error instanceof BrokenResponse) return early;
         throw error;
       });
@@ -185,7 +185,7 @@ export class Exchanges {
   ): Promise<ResponseHead> {
     const { headLimit } = request;
     if (headLimit === undefined) return await answer;
-    answer.catch(() => {}); // it breaks when the limit comes first
+    answer.catch(() => {}); // it rejects when the limit comes first
     const late = this.#options.clock.sleep(headLimit, signal).then(() => {
       const name = JSON.stringify(this.#options.name);
       throw new FarmError("machine-gone", `Machine ${name} did not answer ${what} within ${headLimit / 1000} s`);
@@ -225,8 +225,9 @@ function connect(socket: MachineSocket): Connection {
 }
 
 /**
- * Sends `head` and `body` with chunked encoding, no faster than the socket takes it. What is there within one turn of the loop goes together, a small
- * request whole: each piece would travel, and wake the machine, by itself.
+ * Sends `head` and `body` with chunked encoding, no faster than the socket takes it. Bytes that come within one turn of
+ * the event loop are sent together, so a small request is sent whole. Otherwise each piece would travel, and wake the
+ * machine, by itself.
  */
 async function writeUpload(
   socket: MachineSocket,

@@ -1,8 +1,8 @@
 /**
  * Reading HTTP/1.1 responses from a socket that a machine opened to us.
  *
- * Pulled, so that whoever cannot keep up holds the machine back; and all that has arrived is taken at once, since a
- * command that prints short lines makes a chunk of each, and a callback for each chunk costs more than the TLS around it.
+ * The reader pulls, so that a slow reader holds the machine back. All that has arrived is taken at once: a command that
+ * prints short lines makes a chunk of each, and a callback for each chunk would cost more than the TLS around it.
  *
  * A body ends by its length, by its last chunk (then trailers follow), or with the connection. One that ends before it
  * should, and anything that is not HTTP, throws BrokenResponse; the connection is of no further use.
@@ -16,7 +16,7 @@ const MAX_TRAILERS = 64 * 1024;
 
 export class BrokenResponse extends Error {
   override readonly name = "BrokenResponse";
-  /** `cut`: the connection ended too soon; `malformed`: what came is not HTTP. */
+  /** `cut`: the connection ended too soon. `malformed`: the bytes are not HTTP. */
   readonly kind: "cut" | "malformed";
 
   constructor(kind: "cut" | "malformed", message: string) {
@@ -25,7 +25,7 @@ export class BrokenResponse extends Error {
   }
 }
 
-/** Pulls bytes out of a socket. One read at a time. */
+/** Pulls bytes out of a socket, one read at a time. */
 export class SocketReader {
   readonly #socket: MachineSocket;
   #unread: Buffer | undefined;
@@ -48,7 +48,7 @@ export class SocketReader {
     return this.#ended;
   }
 
-  /** All bytes that are there, once there are some; undefined at the end. */
+  /** All bytes that have arrived, once there are some; undefined at the end. */
   async read(): Promise<Buffer | undefined> {
     for (;;) {
       const unread = this.#unread;
@@ -66,7 +66,7 @@ export class SocketReader {
     }
   }
 
-  /** As `read`; throws at the end. */
+  /** Does the same as `read`, but throws at the end. */
   async need(): Promise<Buffer> {
     const bytes = await this.read();
     if (bytes === undefined) throw this.#ended ?? new BrokenResponse("cut", "the connection ended");
@@ -77,7 +77,7 @@ export class SocketReader {
     if (bytes.length > 0) this.#unread = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   }
 
-  /** Calls `onAny` when something arrives or the connection ends while nobody reads: an idle connection is then of no use. */
+  /** Calls `onAny` when bytes or the end come while nobody reads: an idle connection is then useless. */
   watch(onAny: () => void): () => void {
     this.#wake = onAny;
     return () => {
@@ -86,7 +86,7 @@ export class SocketReader {
   }
 }
 
-/** Reads the head, passing over 1xx answers. */
+/** Reads the head, and skips 1xx answers. */
 export async function readHead(reader: SocketReader): Promise<ResponseHead> {
   for (;;) {
     const parser = responseHeadReader();
@@ -103,13 +103,13 @@ export async function readHead(reader: SocketReader): Promise<ResponseHead> {
 export interface Body {
   /** The next bytes; undefined once the body has ended as it should. */
   next(): Promise<Buffer | undefined>;
-  /** After the end. */
+  /** The trailers. They are there after the end. */
   readonly trailers: readonly HeaderField[];
-  /** After the end, the connection can carry another exchange. */
+  /** Whether the connection can carry another exchange, after the end. */
   readonly reusable: boolean;
 }
 
-/** The body behind `head`. */
+/** The body that follows `head`. */
 export function readBody(reader: SocketReader, head: ResponseHead): Body {
   const keep = head.version === "HTTP/1.1" && !/\bclose\b/i.test(fieldValues(head, "Connection").join());
   if (/\bchunked\b/i.test(fieldValues(head, "Transfer-Encoding").join())) return new ChunkedBody(reader, keep);
@@ -148,9 +148,9 @@ class ChunkedBody implements Body {
   trailers: readonly HeaderField[] = [];
   readonly reusable: boolean;
   readonly #reader: SocketReader;
-  /** Where the next byte belongs. */
+  /** The part to which the next byte belongs. */
   #state: "size" | "data" | "after-data" | "trailers" | "ended" = "size";
-  /** Bytes of data that are still to come in this chunk. */
+  /** The number of bytes still to come in this chunk. */
   #left = 0;
   /** The beginning of a size line or of the trailers. */
   #partial: Buffer = Buffer.alloc(0);
@@ -168,7 +168,7 @@ class ChunkedBody implements Body {
     return undefined;
   }
 
-  /** The data in `bytes`, all chunks together; keeps what is unfinished. Moves data to the front of `bytes`, which is ours. */
+  /** The data of all chunks in `given`, moved to its front: the buffer is ours. Keeps an unfinished rest. */
   #decode(given: Buffer): Buffer {
     const bytes = this.#partial.length === 0 ? given : Buffer.concat([this.#partial, given]);
     this.#partial = EMPTY;
@@ -208,7 +208,7 @@ class ChunkedBody implements Body {
     return bytes.subarray(first, first + filled);
   }
 
-  /** Reads the trailers and the empty line behind them if they are whole. */
+  /** Reads the trailers and the empty line behind them, if all of that has come. */
   #readTrailers(bytes: Buffer, start: number): number {
     const fields: HeaderField[] = [];
     let at = start;

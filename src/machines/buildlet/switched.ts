@@ -1,4 +1,7 @@
-/** Connections on which a machine, or another coordinator, stops speaking HTTP: one request, 101, and then bytes both ways. */
+/**
+ * Connections on which a machine, or another coordinator, stops speaking HTTP: one request, 101, and then bytes both
+ * ways.
+ */
 import type { Duplex } from "node:stream";
 import type { Clock } from "../../farm/clock.ts";
 import type { Log } from "../../farm/deps.ts";
@@ -13,39 +16,39 @@ import {
 } from "../../wire/revdial/http-head.ts";
 import { refusal } from "./refusal.ts";
 
-/** From the request to the 101, the connection included. The original's sshd is tried for up to 5 s at its end. */
+/** The limit from dialling to the 101. The original tries its sshd for up to 5 s. */
 export const SWITCH_LIMIT: Ms = seconds(20);
 const WORDS_LIMIT = 4096;
 
 export interface SwitchOptions {
-  /** How messages call the other side. */
+  /** The name of the other side in messages. */
   readonly name: string;
   readonly clock: Clock;
   readonly log: Log;
   readonly dial: (signal: AbortSignal) => Promise<Duplex>;
-  /** Aborts when the other side is gone: then so is the connection. */
+  /** Aborts when the other side is gone. Then the connection is destroyed. */
   readonly gone: AbortSignal;
 }
 
 export interface SwitchRequest {
   readonly target: string;
-  /** What it is for, behind "Cannot". */
+  /** What the connection is for, as words behind "Cannot". */
   readonly doing: string;
-  /** Value of Upgrade. */
+  /** The value of Upgrade. */
   readonly protocol: string;
   readonly fields?: readonly HeaderField[];
 }
 
 export interface Switched {
-  /** The caller's from then on. */
+  /** The connection, which the caller owns from then on. */
   readonly socket: Duplex;
-  /** What the other side says that it speaks now. */
+  /** The protocol that the other side has named in its answer. */
   readonly protocol: string;
 }
 
 /**
- * The connection, once the other side has switched. Throws FarmError: `not-found` for a 404, `bad-request` for
- * another refusal, `machine-broken` for a 5xx, `machine-gone` when it hung up or did not answer, or the reason of a signal.
+ * The connection, once the other side has switched. Throws FarmError: `not-found` for a 404, `bad-request` for another
+ * refusal, `machine-broken` for a 5xx, `machine-gone` when it hung up or did not answer, or the reason of a signal.
  */
 export async function switched(
   { name, clock, log, dial, gone }: SwitchOptions,
@@ -82,7 +85,7 @@ export async function switched(
     const taken = socket;
     const onGone = (): void => void taken.destroy();
     gone.addEventListener("abort", onGone, { once: true });
-    taken.once("close", () => gone.removeEventListener("abort", onGone)); // a machine stays for longer than its shells
+    taken.once("close", () => gone.removeEventListener("abort", onGone)); // a machine outlives its shells
     if (gone.aborted) taken.destroy();
     return { socket: taken, protocol: fieldValues(head, "Upgrade")[0] ?? "" };
   } catch (error) {
@@ -95,7 +98,7 @@ export async function switched(
   }
 }
 
-/** The socket is left as it was found: nobody listens. */
+/** Reads the answer. It leaves no listeners on the socket. */
 async function answerOf(
   socket: Duplex,
   signal: AbortSignal,
@@ -109,7 +112,7 @@ async function answerOf(
   }
 }
 
-/** What an answer says. The original does not hang up behind it. */
+/** The text of an answer. The original does not hang up after it. */
 async function wordsOf(socket: Duplex, head: ResponseHead, rest: Uint8Array, signal: AbortSignal): Promise<string> {
   const chunks: Uint8Array[] = [rest];
   const [said = ""] = fieldValues(head, "Content-Length");

@@ -1,8 +1,9 @@
 /**
- * What the local machine's programs, and so every build on it, see of the coordinator's environment.
+ * The part of the coordinator's environment that the local machine's programs, and so all builds on it, see.
  *
- * Builds run code of whoever may push, the coordinator's environment holds its secrets (DATABASE_URL, tokens of the shell it was
- * started from). So names are listed that may pass, not those that may not: a secret has any name.
+ * Builds run code of everybody who may push. The coordinator's environment holds secrets: DATABASE_URL, and tokens of
+ * the shell that it was started from. So this lists the names that may pass, not those that may not: a secret has any
+ * name.
  */
 const NAMES: readonly string[] = [
   ...["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TERM", "TZ", "TMPDIR"],
@@ -11,7 +12,7 @@ const NAMES: readonly string[] = [
   ...["npm_config_registry", "npm_config_cafile", "npm_config_cache"],
 ];
 
-/** Without these, hardly a program starts on Windows. */
+/** Variables without which hardly any program starts on Windows. */
 const WINDOWS_NAMES: readonly string[] = [
   ...["SystemRoot", "SystemDrive", "windir", "ComSpec", "PATHEXT", "OS", "TEMP", "TMP"],
   ...["USERNAME", "USERPROFILE", "HOMEDRIVE", "HOMEPATH", "APPDATA", "LOCALAPPDATA", "ALLUSERSPROFILE", "ProgramData"],
@@ -20,7 +21,7 @@ const WINDOWS_NAMES: readonly string[] = [
 ];
 
 export function localEnvironment(own: NodeJS.ProcessEnv, platform: NodeJS.Platform): { [name: string]: string } {
-  const windows = platform === "win32"; // where the case of a name says nothing
+  const windows = platform === "win32"; // there the case of a name does not count
   const key = (name: string) => (windows ? name.toUpperCase() : name);
   const passes = new Set([...NAMES, ...(windows ? WINDOWS_NAMES : [])].map(key));
   const pairs: [string, string][] = [];

@@ -4,8 +4,8 @@
  * We are its supervisor: when the program ends (it does when there is a newer one to fetch), it is started again, with
  * a growing pause while it keeps failing. Its output goes to DATA/local/NAME.log.
  *
- * It gets little of our environment (local-environment.ts) and its key in a file that it deletes when it has read it: builds
- * run as the same user.
+ * It gets little of our environment (local-environment.ts) and its key in a file that it deletes when it has read it:
+ * builds run as the same user.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdir, open, writeFile } from "node:fs/promises";
@@ -17,21 +17,21 @@ import { localEnvironment } from "./local-environment.ts";
 
 const FIRST_PAUSE = ms(100);
 const LONGEST_PAUSE = seconds(30);
-/** A program that ran this long had no trouble starting. */
+/** A program that ran for this long has started well. */
 const GOOD_RUN = seconds(20);
 const STOP_LIMIT = seconds(5);
 
 export interface LocalMachineOptions {
   readonly name: string;
   readonly hostType: string;
-  /** HOST:PORT of the coordinator on this computer. */
+  /** The coordinator on this computer, as HOST:PORT. */
   readonly coordinator: string;
-  /** The key that it registers with; written to a file of mode 0600 that only the program is told of. */
+  /** The key to register with. It is written to a file of mode 0600 that only the program knows. */
   readonly key: string;
   readonly caFile: string;
-  /** The launcher, a single file. */
+  /** The launcher, which is a single file. */
   readonly stage0: string;
-  /** DATA/local: work folder, downloaded agent, log. */
+  /** The folder DATA/local, for work folder, downloaded agent, and log. */
   readonly folder: string;
   readonly clock: Clock;
   readonly log: Log;
@@ -82,7 +82,7 @@ export class LocalMachine implements AsyncDisposable {
     }
   }
 
-  /** Runs the program once; resolves with how it ended. */
+  /** Runs the program once. Resolves with how it ended. */
   async #run(): Promise<string> {
     const { folder, name, hostType, coordinator, caFile, stage0, key } = this.#options;
     const work = join(folder, "work");
@@ -100,12 +100,12 @@ export class LocalMachine implements AsyncDisposable {
       "-health-addr=127.0.0.1:0",
       "-halt=false",
       "-reboot=false",
-      "-reconnect=0s", // it is ours: when we end, so does it, and whoever starts next makes a new one in the same folder
+      "-reconnect=0s", // it is ours and ends with us; the next coordinator starts a new one in the same folder
     ];
     const child = spawn(process.execPath, [stage0, ...flags], {
       cwd: folder,
       stdio: ["ignore", output.fd, output.fd],
-      detached: true, // Ctrl-C is the coordinator's to handle
+      detached: true, // so that only the coordinator gets Ctrl-C
       env: {
         ...localEnvironment(process.env, process.platform),
         GO_BUILD_KEY_PATH: keyFile,

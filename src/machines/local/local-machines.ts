@@ -1,4 +1,4 @@
-/** This computer as the machines of its own farm, as the configuration has it. */
+/** This computer as machines of its own farm, where the configuration says so. */
 import { hostname } from "node:os";
 import { join } from "node:path";
 import type { FarmConfig } from "../../config/effective.ts";

@@ -1,24 +1,26 @@
 /**
  * The coordinator's end of one control channel: asks a machine for connections, and notices when it is gone.
  *
- * A machine behind NAT keeps one socket open to us. When we want to call it we write `conn-ready` with a path; it opens a
- * further connection and fetches that path, and that socket becomes ours to write requests to. The path is new for every
- * dial, so an answer, late or not, belongs to exactly one dial.
+ * A machine behind NAT keeps one socket open to us. When we want to call it we write `conn-ready` with a path; it opens
+ * a further connection and fetches that path, and that socket becomes ours to write requests to. The path is new for
+ * every dial, so an answer, late or not, belongs to exactly one dial.
  *
  *   dial   waiting -picked up-> done;  waiting -pickup-failed | limit | caller's signal | close-> failed
  *
- * A failure that does not say which dial it is about (the original machine leaves it out when its pick-up was refused)
- * fails a dial only when it can be about no other: at once, or when the others were picked up, or at the limit of the first that was not.
+ * A failure may not say which dial it is about: the original machine leaves it out when its pick-up was refused. It
+ * fails a dial only when it can be about no other: at once, or when the others were picked up, or at the limit of the
+ * first that was not.
  *
- * A machine that says that it could not open a connection is there, and nothing was sent: whoever wants one (`connection`) has it asked again,
- * by a further dial. The farm's address leads to any coordinator, and the one that was reached may have been about to stop.
+ * A machine that could not open a connection is alive, and nothing was sent. So `connection` asks it again, by a
+ * further dial: the farm's address leads to any coordinator, and the one that was reached may have been about to stop.
  *
  * Liveness. We write a keep-alive at once, and again before the machine has heard nothing for too long. A machine of
  * ours answers each with a pong: silent for SILENCE after one that it left unanswered, it is gone. The original answers
  * nothing here and is asked over HTTP instead (../reverse/). A write that cannot be delivered for WRITE_LIMIT closes.
  *
- * Always: every dial settles, at the latest when this closes; it closes once, with a reason; `tick` is called about once a
- * second by the owner, since thousands of these are idle at a time and a timer each would cost more than all they do.
+ * Always: every dial settles, at the latest when this closes; it closes once, with a reason; `tick` is called about
+ * once a second by the owner, since thousands of these are idle at a time and a timer each would cost more than all
+ * they do.
  */
 import { timingSafeEqual } from "node:crypto";
 import type { Clock } from "../../farm/clock.ts";
@@ -29,11 +31,11 @@ import { encodeResponseHead } from "../../wire/revdial/http-head.ts";
 import { connPath } from "../../wire/revdial/registration.ts";
 import type { MachineSocket } from "../door.ts";
 
-/** The original's machines expect to hear from us within 30 s. */
+/** How often original machines get a keep-alive: they expect one within 30 s. */
 export const KEEP_ALIVE_EVERY: Ms = seconds(28);
-/** Our own machines answer, so that a lost one is noticed sooner. */
+/** How often our own machines get a keep-alive. They answer, so that a lost one is noticed sooner. */
 export const PING_EVERY: Ms = seconds(14);
-/** How long a keep-alive may stay unanswered: idle, the second one in a row is missed by then; busy, the third. */
+/** How long a keep-alive may stay unanswered: an idle machine has missed two in a row by then; a busy one three. */
 export const SILENCE_IDLE: Ms = seconds(20);
 export const SILENCE_BUSY: Ms = seconds(48);
 export const WRITE_LIMIT: Ms = seconds(10);
@@ -45,18 +47,18 @@ export const PICK_UP_PAUSE: Ms = ms(300);
 const GIVEN_UP_FOR = seconds(60);
 
 export interface DialerOptions {
-  /** 32 hex digits; whoever knows it can pose as the machine. */
+  /** The id, 32 hex digits. It is a secret: with it anybody could pose as the machine. */
   readonly id: string;
-  /** Who we are among the farm's coordinators: a pick-up may arrive at another one. */
+  /** Our id among the farm's coordinators: a pick-up may arrive at another one. */
   readonly coordinator: string;
-  /** What people call the machine, for messages. */
+  /** The machine's name for people, in messages. */
   readonly name: string;
   readonly socket: MachineSocket;
-  /** The machine answers keep-alives. */
+  /** Whether the machine answers keep-alives. */
   readonly pongs: boolean;
   readonly clock: Clock;
   readonly onPong: () => void;
-  /** Called once. `why` is in words for the machine's owner, `error` is what callers are told. */
+  /** Called once. `why` is written for the machine's owner; `error` is for the callers. */
   readonly onClosed: (why: string, error: FarmError) => void;
 }
 
@@ -70,17 +72,17 @@ export class Dialer {
   readonly #options: DialerOptions;
   readonly #lines = new ControlLineReader();
   readonly #waiting = new Map<number, Waiting>();
-  /** Dial -> until when it is remembered. */
+  /** Dial → until when it is remembered. */
   readonly #givenUp = new Map<number, number>();
   #dials = 0;
-  /** Pick-ups that we refused; the machine is going to complain about each. */
+  /** How many pick-ups we refused. The machine will complain about each. */
   #refused = 0;
-  /** Failures of one of several dials, nobody knows which yet. */
+  /** Failures of dials that are not known yet. */
   #unnamed: PickUpError[] = [];
   #lastSent = Number.NEGATIVE_INFINITY;
-  /** When the first keep-alive was sent that the machine has not answered since. */
+  /** When the first keep-alive was sent that is still unanswered. */
   #unanswered: number | undefined;
-  /** When the oldest write began that has not come through. */
+  /** When the oldest write began that has not ended yet. */
   #writing: number | undefined;
   #writes = 0;
   #busy = false;
@@ -94,11 +96,11 @@ export class Dialer {
     socket.on("close", () => this.close("connection broke"));
   }
 
-  /** To be called once the 101 has been delivered. `rest` is what the machine sent ahead of it. */
+  /** Call it once the 101 has been delivered. `rest` is what the machine sent before that. */
   start(rest: Uint8Array): void {
     const { socket } = this.#options;
     socket.on("data", (chunk: Uint8Array) => this.#read(chunk));
-    socket.resume(); // it comes paused, so that nothing is lost on the way
+    socket.resume(); // it was paused, so that nothing is lost
     if (rest.length > 0) this.#read(rest);
     this.#send({ command: "keep-alive" });
   }
@@ -107,12 +109,12 @@ export class Dialer {
     return this.#closed;
   }
 
-  /** A machine that works may be slower to answer. */
+  /** Whether the machine works: then it may answer more slowly. */
   set busy(busy: boolean) {
     this.#busy = busy;
   }
 
-  /** A fresh connection to the machine, by as many dials as it takes, up to PICK_UPS. */
+  /** A new connection to the machine, by as many dials as needed, up to PICK_UPS. */
   async connection(signal?: AbortSignal): Promise<MachineSocket> {
     for (let dials = 1; ; dials++) {
       try {
@@ -149,19 +151,19 @@ export class Dialer {
     return promise;
   }
 
-  /** Whether `id` is ours, compared so that time does not tell how much of it was right. */
+  /** Whether `id` is ours. The time of the comparison does not show how much of it was right. */
   is(id: string): boolean {
     return id.length === this.#options.id.length && timingSafeEqual(Buffer.from(id), Buffer.from(this.#options.id));
   }
 
-  /** Takes a connection that the machine opened for `dial`. False: nobody waits for it (any more); the caller answers. */
+  /** Takes a connection that the machine opened for `dial`. False: nobody waits for it, and the caller must answer. */
   deliver(dial: number | undefined, socket: MachineSocket): boolean {
     const waiting = dial === undefined ? undefined : this.#waiting.get(dial);
     if (dial === undefined || !waiting) {
       this.#refused++;
       return false;
     }
-    // The head goes alone: the machine throws away whatever it reads together with it.
+    // The head is sent alone: the machine loses all that it reads together with it.
     socket.write(encodeResponseHead(101, "Switching Protocols"), (error) => {
       if (error || !this.#waiting.delete(dial)) {
         socket.destroy();
@@ -174,7 +176,7 @@ export class Dialer {
     return true;
   }
 
-  /** Does what is due. */
+  /** Sends keep-alives and ends dials that are due. */
   tick(): void {
     if (this.#closed) return;
     const now = this.#now;
@@ -197,13 +199,13 @@ export class Dialer {
     if (now - this.#lastSent >= (pongs ? PING_EVERY : KEEP_ALIVE_EVERY)) this.#send({ command: "keep-alive" });
   }
 
-  /** Ends the session; connections that were picked up end with their own exchange. */
+  /** Ends the session. Connections that were picked up end with their own exchange. */
   close(why: string): void {
     if (this.#closed) return;
     const { name, socket, onClosed } = this.#options;
     this.#closed = new FarmError("machine-gone", `Machine ${JSON.stringify(name)} is gone: ${why}`);
     for (const dial of [...this.#waiting.keys()]) this.#fail(dial, this.#closed);
-    // A clean end lets the machine leave without complaint; one that takes no bytes gets none.
+    // After a clean end the machine leaves without complaint. A machine that takes no bytes gets none.
     if (this.#writing === undefined && !socket.destroyed) socket.end(() => socket.destroy());
     else socket.destroy();
     onClosed(why, this.#closed);
@@ -236,7 +238,7 @@ export class Dialer {
   }
 
   #take(line: ControlLine): void {
-    // Any line shows that it is there; commands that we do not know are skipped.
+    // Any line shows that the machine is alive. Unknown commands are skipped.
     this.#unanswered = undefined;
     if (line.command === "pong") this.#options.onPong();
     if (line.command === "pickup-failed") this.#pickUpFailed(line);
@@ -259,7 +261,7 @@ export class Dialer {
     this.#nameFailed();
   }
 
-  /** Where all dials that are not settled have failed, it is known which have. */
+  /** When all unsettled dials have failed, it is known which have: rejects them. */
   #nameFailed(): void {
     const open = [...this.#waiting.keys(), ...this.#givenUp.keys()];
     if (this.#unnamed.length < open.length) return;
@@ -284,7 +286,7 @@ function noPickUp(name: string): FarmError {
   return new FarmError("machine-gone", `Machine ${JSON.stringify(name)} did not open a connection within ${limit}`);
 }
 
-/** The machine said that it could not open the connection. */
+/** The machine reported that it could not open the connection. */
 class PickUpError extends FarmError {
   constructor(name: string, why: string) {
     super("machine-gone", `Machine ${JSON.stringify(name)} could not open a connection: ${why}`);

@@ -1,4 +1,6 @@
-/** Whom the pool lets in: a registration is read and its key checked, and whoever is refused is told why, and let go. */
+/**
+ * Decides which machines the pool lets in: reads a registration and checks its key. A refused machine gets the reason.
+ */
 import type { Log } from "../../farm/deps.ts";
 import { messageOf } from "../../farm/errors.ts";
 import type { RequestHead } from "../../wire/revdial/http-head.ts";
@@ -14,18 +16,18 @@ export interface AdmissionDeps {
 
 export interface Admitted {
   readonly introduction: Introduction;
-  /** Null: it came with the shared key. */
+  /** The machine's own key; null: it came with the shared key. */
   readonly keyId: string | null;
   readonly address: string;
 }
 
-/** Undefined: it was refused. */
+/** The machine that may come in. Undefined: it was refused. */
 export async function admit(
   { check, log }: AdmissionDeps,
   socket: MachineSocket,
   head: RequestHead,
 ): Promise<Admitted | undefined> {
-  socket.on("error", () => {}); // its end is heard of elsewhere
+  socket.on("error", () => {}); // the socket's end is noticed elsewhere
   const address = `${socket.remoteAddress ?? "?"}:${socket.remotePort ?? "?"}`;
   const read = readIntroduction(head);
   if (read.kind === "refused") {

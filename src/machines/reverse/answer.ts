@@ -1,4 +1,4 @@
-/** Refusing a machine's request: a short text that its owner finds in a log, then the end of the connection. */
+/** Refuses a machine's request: sends a short text that its owner finds in a log, then ends the connection. */
 import { encodeResponseHead, type HeaderField } from "../../wire/revdial/http-head.ts";
 import type { MachineSocket } from "../door.ts";
 
@@ -29,8 +29,8 @@ export function answer(socket: MachineSocket, status: number, text: string, more
   ]);
   if (socket.destroyed) return;
   socket.on("error", () => {});
-  socket.resume(); // what else it sends is of no interest, and must not keep it from ending
-  socket.once("end", () => socket.destroy()); // not sooner: it could lose the answer
+  socket.resume(); // further bytes do not matter, and must not keep it from ending
+  socket.once("end", () => socket.destroy()); // not sooner, or it could lose the answer
   socket.setTimeout?.(ANSWER_READ_MS, () => socket.destroy());
   socket.end(Buffer.concat([head, body]));
 }

@@ -1,14 +1,16 @@
 /**
- * Reading a machine's registration, the GET of /reverse: what it says of itself, or the answer that it gets.
+ * Reads a machine's registration, the GET of /reverse: what it says about itself, or the answer that refuses it.
  *
- * The checks, in the order in which the original makes them; each answer is a short text, since a machine's owner finds it in a log:
+ * The checks come in the order in which the original makes them. Each answer is a short text, which a machine's owner
+ * finds in a log:
  *
  *   a header of ours twice, or too long to be true   400
  *   X-Revdial-Version missing, or not 2              400
  *   X-Go-Builder-Hostname or X-Go-Host-Type missing  400
  *   the key                                          412 (keys.ts)
  *
- * The host type need not be in the configuration. The version is what the machine says; the original is asked again over HTTP.
+ * The host type need not be in the configuration. The version is the one that the machine names; the original is asked
+ * again over HTTP.
  */
 import { fieldValues, type RequestHead } from "../../wire/revdial/http-head.ts";
 import {
@@ -26,9 +28,9 @@ export interface Introduction {
   readonly name: string;
   readonly hostType: string;
   readonly key: string;
-  /** 0 when it does not say. */
+  /** The version that it names; 0 when it names none. */
   readonly version: number;
-  /** Undefined: it is the original, or knows only what that knows. */
+  /** What our own agent says about itself. Undefined: it is the original, or sends only what the original sends. */
   readonly agent: AgentInfo | undefined;
 }
 
@@ -87,7 +89,7 @@ export function readIntroduction(head: RequestHead): Read {
   };
 }
 
-/** A task's buildlet registers itself where the task was begun; here machines come to stay. */
+/** Refuses a task's buildlet, which registers where its task was begun. Here machines come to stay. */
 function refusedTask(head: RequestHead): Read {
   const missing = TASK_HEADERS.find((header) => fieldValues(head, header).join("") === "");
   if (missing !== undefined) return refused(400, `Header ${missing} is missing or empty.`);

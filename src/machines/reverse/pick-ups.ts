@@ -1,8 +1,9 @@
 /**
  * Pick-ups: connections that machines open because a session of theirs asked for one (../revdial/dialer.ts).
  *
- * Each says in its path whose it is: a coordinator's, and there a dialer's. One that is another coordinator's is passed on to that. One that
- * another coordinator passed on to us ends when that one does; whoever uses it is then told so (`carrierEnded`): the machine is well.
+ * The path of each names its owner: a coordinator, and there a dialer. A pick-up of another coordinator is passed on to
+ * it. A pick-up that another coordinator passed on to us ends when that coordinator ends. `carrierEnded` then tells the
+ * user of the connection that the machine is well.
  */
 import type { Log } from "../../farm/deps.ts";
 import { type CoordinatorId, coordinatorId } from "../../farm/ids.ts";
@@ -17,35 +18,35 @@ import { answer } from "./answer.ts";
 export interface PickUpsDeps {
   readonly log: Log;
   readonly coordinator: CoordinatorId;
-  /** Passes a pick-up on to the coordinator whose it is; resolves with what to answer when that cannot be done. */
+  /** Passes a pick-up on to its coordinator. Resolves with the answer to send when that is impossible. */
   readonly forward: (pickUp: PickUp) => Promise<Refusal | undefined>;
   readonly peers: Pick<Peers, "find" | "answers">;
 }
 
 export class PickUps {
   readonly #deps: PickUpsDeps;
-  /** By their ids, which are random, so looking one up tells nothing of another. */
+  /** Random id → dialer. Looking one up shows nothing of another. */
   readonly #dialers = new Map<string, Dialer>();
-  /** Connections that other coordinators passed on to us, and which; undefined: none that lived, whatever the machine says. */
+  /** Connection → the coordinator that passed it on to us. Undefined: no living one, whatever the machine says. */
   readonly #carriers = new WeakMap<MachineSocket, Promise<CoordinatorId | undefined>>();
 
   constructor(deps: PickUpsDeps) {
     this.#deps = deps;
   }
 
-  /** From now on connections for the dialer `id` are given to `dialer`. */
+  /** Gives connections for the dialer `id` to `dialer` from now on. */
   expect(id: string, dialer: Dialer): void {
     this.#dialers.set(id, dialer);
   }
 
-  /** The dialer has ended. */
+  /** Notes that the dialer has ended. */
   forget(id: string): void {
     this.#dialers.delete(id);
   }
 
-  /** Gives a connection to whoever waits for it. Resolves when that is done, or refused. */
+  /** Gives a connection to the dialer that waits for it. Resolves when that is done, or refused. */
   async take(socket: MachineSocket, head: RequestHead, rest: Uint8Array): Promise<void> {
-    socket.on("error", () => {}); // whoever uses it hears of its end
+    socket.on("error", () => {}); // the user of the connection sees its end
     if (head.method !== "GET") {
       answer(socket, 405, "Want GET.", [["Allow", "GET"]]);
       return;
@@ -66,14 +67,14 @@ export class PickUps {
     if (!dialer.deliver(path.dial, socket)) answer(socket, 400, "Nobody waits for this connection any more.");
   }
 
-  /** Whether `socket` broke since the coordinator ended that passed it on: in words. */
+  /** The explanation, if `socket` broke because the coordinator ended that passed it on. */
   async carrierEnded(socket: MachineSocket): Promise<string | undefined> {
     const carrier = await this.#carriers.get(socket);
     if (carrier === undefined || (await this.#deps.peers.answers(carrier))) return undefined;
     return `Coordinator ${carrier}, which passed its connection on, ended`;
   }
 
-  /** It is another coordinator's: the one that it reached is whichever the farm's address led to. */
+  /** Passes on a pick-up of another coordinator: the farm's address leads to any of them. */
   async #forward(socket: MachineSocket, head: RequestHead, rest: Uint8Array, owner: CoordinatorId): Promise<void> {
     const refusal = await this.#deps.forward({ owner, head, socket, rest });
     if (!refusal) return;

@@ -1,6 +1,6 @@
 /**
- * The database's view of the sessions of one coordinator: opened and closed in batches, each session closed exactly once
- * and never before it was opened.
+ * The database's view of the sessions of one coordinator: opened and closed in batches, each session closed exactly
+ * once and never before it was opened.
  */
 import type { Clock } from "../../farm/clock.ts";
 import type { Bus, Log } from "../../farm/deps.ts";
@@ -16,7 +16,7 @@ import {
 import type { Sql } from "../../store/sql.ts";
 import { Batch } from "../batch.ts";
 
-/** In one statement. */
+/** The most sessions in one statement. */
 const MOST = 250;
 
 export interface RegistryDeps {
@@ -53,7 +53,7 @@ export class Registry {
     return known;
   }
 
-  /** Nothing happens for a session that was never opened. */
+  /** Closes a session. Does nothing for one that was never opened. */
   close(session: SessionId, closedAt: EpochMs, reason: string): void {
     const opened = this.#opened.get(session);
     if (!opened) return;
@@ -66,7 +66,7 @@ export class Registry {
   async #close(opened: Promise<Known>, closed: ClosedSession): Promise<void> {
     const { bus, log } = this.#deps;
     const known = await opened.catch(() => undefined);
-    if (known === undefined) return; // whoever opened it has heard why
+    if (known === undefined) return; // the caller that opened it knows why
     try {
       await this.#closing.add(closed);
       bus.publish(`machine:${known.machine}`);
@@ -75,7 +75,7 @@ export class Registry {
     }
   }
 
-  /** Resolves once all that was asked for is written. */
+  /** Resolves once everything that was asked for is written. */
   async settled(): Promise<void> {
     await Promise.all(this.#ends);
     await this.#opening.settled();

@@ -1,20 +1,22 @@
 /**
  * The reverse pool: machines that dial us, because nothing can dial them.
  *
- * A machine behind NAT (a Mac on a shelf, a board in a drawer) opens one connection to /reverse, says what it is and shows its key. We
- * answer 101 and from then on ask it over that connection for others (../revdial/dialer.ts), on which its buildlet serves
- * HTTP (../buildlet/). Each connection that registered (admission.ts) is a session; the modes of one are in session-mode.ts. The connections that
- * we asked for are in pick-ups.ts.
+ * A machine behind NAT (a Mac on a shelf, a board in a drawer) opens one connection to /reverse, says what it is and
+ * shows its key. We answer 101, and from then on use that connection to ask for others (../revdial/dialer.ts). On these
+ * its buildlet serves HTTP (../buildlet/). Each connection that registered (admission.ts) is a session; its modes are
+ * in session-mode.ts. The connections that we asked for are in pick-ups.ts.
  *
- * Our own agent says so and serves build after build. The original serves one: it is halted and comes back as a new session.
- * Two sessions of one name are both kept and shown, as their owner has to sort them out, not we.
+ * Our own agent says so and serves build after build. The original serves one: it is halted and comes back as a new
+ * session. Two sessions of one name are both kept and shown: their owner has to sort them out, not we.
  *
- * A machine whose commands outlive connections may come back with one that runs, over a new session: it says so by its agent's
- * instance (../../store/machines.ts `holds`), is asked for work at once, and nothing is done to it before that. One whose work was ended
- * while it was away (`unneeded`) is emptied before it is offered.
+ * A machine whose commands outlive connections may come back, over a new session, with a command that still runs. It
+ * shows that by its agent's instance (../../store/machines.ts `holds`). It is offered for that work at once, and
+ * nothing is done to it before. If the work was ended while it was away (`unneeded`), it is emptied before it is
+ * offered.
  *
- * Always: `idle` is told of a session each time that it becomes free, and `gone` exactly once when it ends after having been offered;
- * a session that was taken is released once; every end has a reason in the database, in words for the machine's owner.
+ * Always: `idle` is called for a session each time that it becomes free, and `gone` exactly once when it ends after
+ * having been offered; a session that was taken is released once; every end has a reason in the database, written for
+ * the machine's owner.
  */
 import { randomBytes } from "node:crypto";
 import { FarmError, messageOf } from "../../farm/errors.ts";
@@ -34,28 +36,28 @@ import { Session } from "./session.ts";
 import { afterBuild, BUSY_MISSES, CHECK_LIMIT, nextCheck, nextStep } from "./session-mode.ts";
 
 const TICK: Ms = seconds(1);
-/** How long a machine may take to go after it was told to. */
+/** How long a machine may take to leave after it was told to. */
 const HALT_LIMIT: Ms = seconds(5);
 /** How long a machine may take to remove what was built on it. */
 const EMPTY_LIMIT: Ms = minutes(10);
-/** How long a machine that came back with a lease may take to be given it; the database may be slow. */
+/** How long we wait until a machine that came back with a lease is given it: the database may be slow. */
 const HOLDS_FOR: Ms = seconds(60);
-/** Machines sent to fetch a new agent program, per tick: not all at once. */
+/** How many machines are sent to fetch a new agent program per tick, so that not all go at once. */
 const RENEWED_AT_ONCE = 20;
 const KEYS_LOOKED_AT_EVERY: Ms = seconds(60);
 
 export interface ReversePoolDeps extends RegistryDeps, AdmissionDeps, PickUpsDeps {
-  /** From 0 to below 1: health checks of many machines are spread by it. */
+  /** A random number from 0 to below 1. It spreads the health checks of many machines. */
   readonly random: () => number;
-  /** Whom a host type's machines belong to, if the configuration says. */
+  /** The owner of a host type's machines, if the configuration names one. */
   readonly owner: (hostType: string) => string | null;
-  /** SHA-256 of the agent program that the coordinator serves now. */
+  /** The SHA-256 of the agent program that the coordinator serves now. */
   readonly agentDigest: () => string | undefined;
-  /** How long what runs on a machine goes on without anybody who follows it. */
+  /** How long commands on a machine go on when nobody follows them. */
   readonly aloneFor: (hostType: string) => Ms;
-  /** A session has no work, unless it `holds` some from before its machine came back. Offer it. */
+  /** Offers a session that has no work, or `holds` some from before its machine came back. */
   readonly idle: (session: MachineSession, holds: boolean) => void;
-  /** A session that was offered is gone, or leaves. */
+  /** Called when a session that was offered is gone, or leaves. */
   readonly gone: (session: SessionId) => void;
 }
 
@@ -63,10 +65,10 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
   readonly #deps: ReversePoolDeps;
   readonly #registry: Registry;
   readonly #sessions = new Map<SessionId, Session>();
-  /** Agent process -> its session; only of agents that say which process they are. */
+  /** Agent process → its session, for agents that name their process. */
   readonly #ofProcess = new Map<string, Session>();
   readonly #pickUps: PickUps;
-  /** Machine -> digest of the agent program that it was last sent to fetch. */
+  /** Machine → the digest of the agent program that it was last sent to fetch. */
   readonly #sentFor = new Map<string, string>();
   readonly #stop = new AbortController();
   readonly #work = new Set<Promise<unknown>>();
@@ -81,12 +83,12 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
     deps.bus.subscribe("key:", () => this.#spawn(this.#dropEndedKeys()), this.#stop.signal);
   }
 
-  /** Sessions that are offered, in use or leaving; in the order in which they came. */
+  /** The sessions that are offered, in use or leaving, in the order in which they came. */
   sessions(): readonly SessionView[] {
     return [...this.#sessions.values()].filter(({ mode }) => mode !== "joining").map((session) => session.view());
   }
 
-  /** The session, for one build, which must `release` it. Undefined: it is gone, or going. */
+  /** The session, for one build, which must `release` it. Undefined: the machine is gone, or leaves. */
   take(id: SessionId): MachineSession | undefined {
     const session = this.#sessions.get(id);
     const face = session?.face();
@@ -96,18 +98,19 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
     return face;
   }
 
-  /** Whether somebody has taken it, and has not given it back. */
+  /** Whether the session is taken, and not given back yet. */
   inUse(id: SessionId): boolean {
     return this.#sessions.get(id)?.mode === "busy";
   }
 
   /**
-   * Gives a session back after a build. `broken`: the build found that the machine does not do what it should. `kept`: it has a lease already, of
-   * who goes on with it as it is. `elsewhere`: the build goes on over another session, which the machine has already or comes back with.
+   * Gives a session back after a build. `broken`: the build found that the machine does not work as it should. `kept`:
+   * it has its next lease already, which goes on with the machine as it is. `elsewhere`: the build goes on over another
+   * session of the machine, which exists already or will come.
    */
   async release(id: SessionId, how: "clean" | "broken" | "kept" | "elsewhere"): Promise<void> {
     const session = this.#sessions.get(id);
-    if (session?.mode !== "busy") return; // it went away meanwhile
+    if (session?.mode !== "busy") return; // the machine went away meanwhile
     if (how === "elsewhere") {
       session.dialer.close("its build goes on over another connection");
       return;
@@ -177,7 +180,7 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
     this.#supersede(session);
     this.#sessions.set(id, session);
     this.#pickUps.expect(dialerId, dialer);
-    // Alone in its record: whatever comes together with the head is thrown away by the original.
+    // The head is alone in its record: the original loses all that comes together with it.
     const fields = introduction.agent ? [[PONG_HEADER, "1"] as const] : [];
     socket.write(encodeResponseHead(101, "Switching Protocols", fields), () => {
       dialer.start(rest);
@@ -185,7 +188,10 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
     });
   }
 
-  /** Until a session is offered: it lives, it speaks a version that we can drive, the database knows it, it runs nothing for nobody. */
+  /**
+   * Prepares a session until it is offered: it lives, its version is one that we can drive, the database knows it, and
+   * it runs nothing that nobody needs.
+   */
   async #join(session: Session): Promise<void> {
     const { log } = this.#deps;
     const { introduction, dialer, agent } = session;
@@ -229,7 +235,7 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
     }
   }
 
-  /** An agent process has one connection at a time: when it is here again, the one before is dead, whatever TCP believes. */
+  /** Ends the earlier session of an agent process. It has one connection at a time, so the earlier one is dead. */
   #supersede(session: Session): void {
     const { process } = session;
     if (process === undefined) return;
@@ -323,7 +329,7 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
     }
   }
 
-  /** Asks an original machine for its status, and draws the consequences. */
+  /** Asks an original machine for its status, and acts on the answer. */
   async #check(session: Session): Promise<void> {
     session.checkAt = undefined;
     let error: unknown;
@@ -351,7 +357,7 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
     );
   }
 
-  /** Ends what it runs for nobody, before it is seen as one that has nothing to do. */
+  /** Ends work that nobody needs any more, before the machine counts as idle. */
   #empty({ client }: Session): Promise<void> {
     return within(this.#deps.clock, EMPTY_LIMIT, [], noAnswer("POST /removeall", EMPTY_LIMIT), (limited) =>
       client.cleanUp(limited),

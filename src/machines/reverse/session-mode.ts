@@ -2,16 +2,18 @@
  * What a session of the reverse pool should do next: the decisions, without the sockets.
  *
  *   joining   answered with 101; not offered before it has shown that it lives and the database knows it
- *   idle      offered to whoever has work
+ *   idle      offered for work
  *   busy      one build has it
  *   leaving   its last call is made; not offered any more
  *
  *   joining -alive and known-> idle -take-> busy -release clean, our own agent-> idle
- *   busy -release otherwise-> leaving;  idle -its agent program is outdated-> leaving;  any -close-> gone (no mode: forgotten)
+ *   busy -release otherwise-> leaving;  idle -its agent program is outdated-> leaving
+ *   any -close-> gone (no mode: forgotten)
  *
- * How a lost machine is noticed. Our own agent answers on the control channel (../revdial/dialer.ts). The original is asked for
- * its status: idle, every 10 to 14 s, and one missing answer is enough; busy, 10 s after the last answer, and the third in a row
- * is. An answer may take 20 s, so an idle machine that fell silent is out within 35 s.
+ * How a lost machine is noticed. Our own agent answers on the control channel (../revdial/dialer.ts). The original is
+ * asked for its status. When it is idle, it is asked every 10 to 14 s, and one missing answer is enough. When it is
+ * busy, it is asked 10 s after the last answer, and the third missing answer in a row counts. An answer may take 20 s,
+ * so an idle machine that fell silent is out within 35 s.
  */
 import { type Ms, ms, seconds } from "../../farm/ids.ts";
 
@@ -26,15 +28,15 @@ export const BUSY_MISSES = 3;
 export interface Situation {
   readonly mode: Mode;
   readonly agent: "barnraiser" | "original";
-  /** When its status is to be asked for, on the monotonic clock; undefined while it is being asked. */
+  /** When to ask for its status next, on the monotonic clock; undefined while it is being asked. */
   readonly checkAt: number | undefined;
-  /** It may be given back what it runs: until when nothing is done to it, on the monotonic clock. */
+  /** Until when nothing is done to it, on the monotonic clock: it may be given back the work that it runs. */
   readonly holdsUntil: number;
   /** The digest of the agent program that it runs; "" when it does not say. */
   readonly digest: string;
-  /** The digest of the program that it would be given. */
+  /** The digest of the agent program that the coordinator serves. */
   readonly served: string | undefined;
-  /** The digest for which this machine was sent to fetch a new program before. */
+  /** The digest of the program that this machine was last sent to fetch. */
   readonly sentFor: string | undefined;
 }
 
@@ -49,19 +51,19 @@ export function nextStep(situation: Situation, now: number): Step {
   return "none";
 }
 
-/** Whether the machine should fetch its program anew. Once for each program: a machine that comes back unchanged is let be. */
+/** Whether the machine should fetch its program again: once for each program, even if it comes back unchanged. */
 export function isOutdated({ agent, digest, served, sentFor }: Situation): boolean {
   return agent === "barnraiser" && digest !== "" && served !== undefined && digest !== served && sentFor !== served;
 }
 
-/** Where a session goes from busy. */
+/** The mode that follows busy. */
 export function afterBuild(situation: Situation, how: "clean" | "broken"): "idle" | "halt" | "renew" | "broken" {
   if (how === "broken") return "broken";
   if (situation.agent === "original") return "halt";
   return isOutdated(situation) ? "renew" : "idle";
 }
 
-/** The next time to ask, given a `random` number from 0 to below 1. */
+/** When to ask for the status next. `random` is a number from 0 to below 1. */
 export function nextCheck(mode: Mode, now: number, random: number): number {
   if (mode === "busy") return now + BUSY_CHECK;
   return now + IDLE_CHECK_FROM + random * ms(IDLE_CHECK_TO - IDLE_CHECK_FROM);

@@ -1,4 +1,4 @@
-/** One connected machine as the reverse pool holds it. Only the pool changes it. */
+/** One connected machine, as the reverse pool keeps it. Only the pool changes it. */
 import type { EpochMs, MachineId, SessionId } from "../../farm/ids.ts";
 import { RESUME_VERSION } from "../../wire/buildlet-api/execution.ts";
 import type { HttpBuildlet } from "../buildlet/client.ts";
@@ -10,7 +10,7 @@ import type { Mode, Situation } from "./session-mode.ts";
 export class Session {
   readonly id: SessionId;
   readonly introduction: Introduction;
-  /** Null: it came with the shared key. */
+  /** The machine's own key; null: it came with the shared key. */
   readonly keyId: string | null;
   readonly address: string;
   readonly openedAt: EpochMs;
@@ -23,10 +23,10 @@ export class Session {
   machineId: MachineId | undefined;
   /** Resolves when the machine has shown that it lives. */
   readonly alive: PromiseWithResolvers<void> = Promise.withResolvers<void>();
-  /** When the original's status is asked for next, on the monotonic clock; undefined while it is. */
+  /** When to ask the original for its status next, on the monotonic clock; undefined while it is being asked. */
   checkAt: number | undefined;
   misses = 0;
-  /** It has a lease from before it was offered: until when (monotonic) it is left alone, to be given that. */
+  /** Until when (monotonic) it is left alone, to be given a lease that it has from before it was offered. */
   holdsUntil: number = Number.NEGATIVE_INFINITY;
 
   constructor(
@@ -42,25 +42,25 @@ export class Session {
     this.client = given.client;
     this.gone = given.gone;
     this.version = given.introduction.version;
-    this.alive.promise.catch(() => {}); // it may end before anybody asks
+    this.alive.promise.catch(() => {}); // it may reject before anybody waits for it
   }
 
   get agent(): "barnraiser" | "original" {
     return this.introduction.agent ? "barnraiser" : "original";
   }
 
-  /** Its commands can outlive their connections. */
+  /** Whether its commands can outlive their connections. */
   get resumes(): boolean {
     const { agent } = this.introduction;
     return agent !== undefined && agent.resume >= RESUME_VERSION && agent.instance !== "";
   }
 
-  /** Names the machine across its sessions. */
+  /** The name of the machine, the same for all its sessions. */
   get machine(): string {
     return `${this.introduction.hostType}/${this.introduction.name}`;
   }
 
-  /** Names the agent process, if it said which it is: it has one connection at a time. */
+  /** The id of the agent process, if it sent one. A process has one connection at a time. */
   get process(): string | undefined {
     const instance = this.introduction.agent?.instance;
     return instance ? `${this.machine} ${instance}` : undefined;
@@ -79,7 +79,7 @@ export class Session {
     };
   }
 
-  /** Undefined before the database knows the machine. */
+  /** The session as the farm sees it; undefined before the database knows the machine. */
   face(): MachineSession | undefined {
     if (this.machineId === undefined) return undefined;
     return {

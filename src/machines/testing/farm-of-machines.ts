@@ -1,4 +1,4 @@
-/** A reverse pool behind a real front door, with a real database: what a test needs to let machines dial in. */
+/** A reverse pool behind a real front door, with a real database, into which a test lets machines dial. */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -23,12 +23,12 @@ export const COORDINATOR = coordinatorId("P0000000aa");
 
 export interface FarmOfMachinesOptions {
   readonly clock?: Clock;
-  /** One that another farm of the test uses too: then this is one more coordinator of that farm. */
+  /** The database of another farm of the test: then this is one more coordinator of that farm. */
   readonly database?: TestDatabase;
   readonly coordinator?: CoordinatorId;
   readonly keys?: Partial<KeysDeps>;
   readonly pool?: Partial<ReversePoolDeps>;
-  /** What answers requests of people. */
+  /** Answers the requests of people. */
   readonly pages?: RequestListener;
 }
 
@@ -36,7 +36,7 @@ export class FarmOfMachines implements AsyncDisposable {
   readonly database: TestDatabase;
   readonly pool: ReversePool;
   readonly door: FrontDoor;
-  /** Sessions in the order in which they were offered, each time. */
+  /** The sessions in the order in which they were offered, each time. */
   readonly offered: MachineSession[];
   readonly gone: SessionId[];
   readonly #stack: AsyncDisposableStack;
@@ -57,7 +57,7 @@ export class FarmOfMachines implements AsyncDisposable {
     return this.door.ports.tls;
   }
 
-  /** A machine with the shared key of HOST_TYPE, unless told otherwise. */
+  /** A machine, by default with the shared key of HOST_TYPE. */
   machine(options: Partial<OriginalBuildletOptions> = {}): Promise<OriginalBuildlet> {
     const hostType = options.hostType ?? HOST_TYPE;
     return startOriginalBuildlet({
@@ -69,7 +69,7 @@ export class FarmOfMachines implements AsyncDisposable {
     });
   }
 
-  /** The session offered as number `count`, once it is. */
+  /** The session that is offered as number `count`, once it is. */
   async session(count = 1): Promise<MachineSession> {
     await until(() => this.offered.length >= count, `${count} sessions offered`);
     const session = this.offered[count - 1];

@@ -1,9 +1,10 @@
 /**
- * A small program with the contract of the original buildlet, for tests: what it sends, what it throws away, when it ends.
+ * A small program with the contract of the original buildlet, for tests: what it sends, what it loses, when it ends.
  *
- * Raw TLS without ALPN, the port left in the server name, an empty Host; all that arrives in the same read as a 101 head is lost;
- * an HTTP server on the connections that it opens when asked; it ends with code 0 when the control connection closes and with 1 when
- * it is refused. `behave` is looked at all the time, so a test can let it go wrong whenever it likes. With `agent` it poses as our own.
+ * It speaks raw TLS without ALPN, leaves the port in the server name, and sends an empty Host. It loses all that
+ * arrives in the same read as a 101 head. It serves HTTP on the connections that it opens when asked. It ends with code
+ * 0 when the control connection closes, and with 1 when it is refused. `behave` is read all the time, so a test can let
+ * it go wrong whenever it likes. With `agent` it poses as our own.
  */
 import { createHash } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
@@ -32,28 +33,28 @@ const MEMBER = 1024 * 1024;
 export const TREE: Buffer = Buffer.alloc(MEMBER + 1000, "what a tar of a tree would be\n");
 
 export interface ExecIo {
-  /** Resolves when the connection takes more. */
+  /** Writes output. Resolves when the connection takes more. */
   write(output: string | Buffer): Promise<void>;
   /** Aborts when the coordinator drops the call. */
   readonly signal: AbortSignal;
 }
 
 export interface Behaviour {
-  /** HTTP requests get no answer. */
+  /** Whether HTTP requests get no answer. */
   silent?: boolean;
-  /** `conn-ready`: "dial" as it should, say that it failed with or without saying which, or do nothing. */
+  /** How it treats `conn-ready`: dials, reports a failure with or without its path, or does nothing. */
   pickUp?: "dial" | "fail" | "fail-without-path" | "ignore";
-  /** The next exec: hang up in the middle of its output, or end it without the trailer. */
+  /** How the next exec fails: it hangs up in the middle of the output, or ends it without the trailer. */
   exec?: "drop" | "no-trailer";
-  /** Uploads: cut the connection, or refuse, after this many bytes. */
+  /** How uploads fail: the connection is cut, or they are refused, after this many bytes. */
   upload?: { readonly after: number; readonly how: "drop" | "refuse" };
-  /** Between the two halves of what /tgz sends: wait, or throw to cut the connection. */
+  /** Called between the two halves of what /tgz sends. It may wait, or throw to cut the connection. */
   tgz?: () => Promise<void>;
-  /** What is listed, whatever is asked for. */
+  /** The answer to every listing. */
   ls?: string;
-  /** This folder is not there. */
+  /** A folder that does not exist. */
   missing?: string;
-  /** Keep-alives are not answered (as our own agent, it should). */
+  /** Whether keep-alives are not answered, though our own agent should. */
   mute?: boolean;
 }
 
@@ -62,20 +63,20 @@ export interface OriginalBuildletOptions {
   readonly hostType: string;
   readonly name: string;
   readonly key: string;
-  /** Told at registration and in /status. */
+  /** The version at registration and in /status. */
   readonly version?: number;
-  /** Runs a command: gives its Process-State. Default: prints "ran CMD" and ends "ok". */
+  /** Runs a command and returns its Process-State. By default prints "ran CMD" and returns "ok". */
   readonly exec?: (request: ExecForm, io: ExecIo) => string | Promise<string>;
   /** Its ssh server, on the connection of a POST /connect-ssh. */
   readonly ssh?: (socket: TLSSocket, user: string, key: string) => void;
-  /** Poses as our own agent. */
+  /** What it says about itself to pose as our own agent. */
   readonly agent?: AgentInfo;
   /** Changes the header fields of the registration. */
   readonly fields?: (fields: HeaderField[]) => HeaderField[];
   /** How reads of the control connection are cut. */
   readonly reads?: "plain" | "split" | "coalesced";
   readonly behave?: Behaviour;
-  /** Where connections that it is asked for end up, when a balancer sends them elsewhere than `port`. */
+  /** The port to which a load balancer sends the connections that it opens, if not `port`. */
   readonly pickUpPort?: () => number;
 }
 
@@ -102,21 +103,21 @@ export class OriginalBuildlet implements AsyncDisposable {
   readonly behave: Behaviour;
   /** The 101 of the registration. */
   head: ResponseHead | undefined;
-  /** What came in the same read as the head of the 101, and is lost. */
+  /** The bytes that came in the same read as the head of the 101, and are lost. */
   lost = "";
   /** Requests of the coordinator: `POST /removeall path=.`; also "end" when the control connection ended. */
   readonly calls: string[] = [];
-  /** What each that emptied the work dir said of the lease, to our agent. */
+  /** The lease header of each request that emptied the work dir, to our agent. */
   readonly leases: (string | undefined)[] = [];
   /** Control lines with the time at which they came. */
   readonly lines: (ControlLine & { readonly at: number })[] = [];
-  /** Keep-alives whose answer is on its way. */
+  /** The number of keep-alives whose answer is on its way. */
   answered = 0;
-  /** Connections that were opened for the coordinator. */
+  /** The number of connections that were opened for the coordinator. */
   pickedUp = 0;
-  /** Bytes of uploads that were read whole. */
+  /** The sizes of uploads that were read whole. */
   uploads: number[] = [];
-  /** And their SHA-256. */
+  /** The SHA-256 digests of these uploads. */
   digests: string[] = [];
   /** The exit code: 0 after the control connection ended. */
   readonly ended: Promise<number>;
@@ -191,7 +192,7 @@ export class OriginalBuildlet implements AsyncDisposable {
     this.#control?.write(typeof line === "string" ? line : encodeControlLine(line));
   }
 
-  /** Connections that are open, the control connection among them. */
+  /** The number of open connections, with the control connection. */
   get connections(): number {
     return this.#sockets.size;
   }
@@ -201,7 +202,7 @@ export class OriginalBuildlet implements AsyncDisposable {
     this.#control?.pause();
   }
 
-  /** As if the power went: all connections are reset. */
+  /** Resets all connections, as if the power failed. */
   async hangUp(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
     await this.ended;
@@ -240,7 +241,7 @@ export class OriginalBuildlet implements AsyncDisposable {
     if (pickUp === "dial") void this.pickUp(connPath);
   }
 
-  /** Fetches `path` and serves HTTP on the connection; sends `pickup-failed` when that is refused. Gives the status. */
+  /** Fetches `path` and serves HTTP on the connection. Sends `pickup-failed` when refused. Resolves with the status. */
   async pickUp(path: string): Promise<number> {
     let socket: TLSSocket;
     try {
@@ -269,7 +270,7 @@ export class OriginalBuildlet implements AsyncDisposable {
     return 101;
   }
 
-  /** The original asks for neither header that speaks of upgrading, and sends its server's first line right behind the 101. */
+  /** The original needs neither header about upgrading, and sends its server's first line right behind the 101. */
   #connectSsh({ method, url, headers }: IncomingMessage, socket: TLSSocket): void {
     const refuse = (status: string, text: string): void => {
       const fields = `Content-Type: text/plain; charset=utf-8\r\nContent-Length: ${text.length + 1}`;
@@ -404,7 +405,7 @@ export class OriginalBuildlet implements AsyncDisposable {
   }
 }
 
-/** Reads a response head and throws it unless it is a 101. What comes in the same read as the 101 goes to `lose`. */
+/** Reads a response head; throws it unless it is a 101. Bytes of the same read as the 101 go to `lose`. */
 function readHead(socket: TLSSocket, lose: (rest: Buffer) => void): Promise<ResponseHead> {
   const reader = responseHeadReader();
   return new Promise((resolve, reject) => {
@@ -417,7 +418,7 @@ function readHead(socket: TLSSocket, lose: (rest: Buffer) => void): Promise<Resp
         socket.pause();
         if (read.rest.length > 0) lose(Buffer.from(read.rest));
         resolve(read.head);
-        // Whoever takes the socket over listens within this turn.
+        // The next owner of the socket listens within this turn.
         setImmediate(() => socket.resume());
         return;
       }
