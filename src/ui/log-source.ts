@@ -23,7 +23,7 @@ export interface LinesAnswer {
 interface Block {
   readonly lines: readonly string[];
   readonly rows: readonly (readonly Span[])[];
-  readonly total: number; // of the log, when this was asked for
+  readonly total: number; // lines of the log when this block was asked for
 }
 
 export class LogSource {
@@ -87,7 +87,7 @@ export class LogSource {
 
   #keep(index: number, lines: readonly string[], total: number): void {
     const state = ansiState();
-    this.#blocks.delete(index); // the newest goes to the end, the oldest is forgotten
+    this.#blocks.delete(index); // it is put back at the end; the oldest is forgotten
     this.#blocks.set(index, { lines, rows: lines.map((line) => spans(line, state)), total });
     for (const old of this.#blocks.keys()) {
       if (this.#blocks.size <= KEPT) break;

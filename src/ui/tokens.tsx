@@ -88,7 +88,7 @@ export function Tokens(props: {
   );
 }
 
-/** When a token expires or was revoked, and the button that revokes it. */
+/** The cell that says when a token expires or was revoked, with the button that revokes it. */
 function TokenEnd(props: { token: TokenLine; revoke: string }): JSX.Element {
   const { expiresAt, revokedAt, good } = props.token;
   if (revokedAt !== null)

@@ -162,7 +162,7 @@ function generalName(value: string): x509.JsonGeneralName {
 
 function serial(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
-  bytes[0] = (bytes[0] ?? 0) & 0x7f; // positive
+  bytes[0] = (bytes[0] ?? 0) & 0x7f; // a serial number must be positive
   return Buffer.from(bytes).toString("hex");
 }
 

@@ -191,7 +191,7 @@ export class FrontDoor implements AsyncDisposable {
     const onReadable = () => {
       leave();
       if (socket.readableLength > 0) toTls(socket);
-      else socket.destroy(); // its end came first
+      else socket.destroy(); // it ended before its first byte
     };
     const onGone = () => leave();
     socket.on("readable", onReadable).on("error", onGone).on("close", onGone);

@@ -158,7 +158,7 @@ function done(c: Ctx, message: string, to: string): Response | Promise<Response>
   return wantsJson(c) ? json(c, 200, { message }) : c.redirect(to, 303);
 }
 
-/** Why an instance ended, as its page says it. `note` is the text of whoever ended it, or "". */
+/** Why an instance ended, as its page says it. `note` is the text of the person who ended it, or "". */
 function endReason(as: Rights["as"], note: string): string {
   const by = as === "borrower" ? "its owner ended it" : `the ${as} ended it`.replace("the operator", "an operator");
   return note === "" ? by : `${by}: ${note}`;

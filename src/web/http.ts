@@ -110,7 +110,7 @@ export function ownOrigin(c: Ctx): boolean {
   try {
     return new URL(origin).host === new URL(c.req.url).host;
   } catch {
-    return false; // "null", from a sandbox
+    return false; // the origin is "null", as a sandboxed page sends it
   }
 }
 

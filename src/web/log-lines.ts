@@ -63,7 +63,7 @@ async function readLines(
   into: string[],
 ): Promise<boolean> {
   let head: Buffer[] = [];
-  let size = 0; // of the line so far
+  let size = 0; // bytes of the present line so far
   const finish = (): void => {
     const bytes = Buffer.concat(head);
     into.push(
@@ -140,7 +140,7 @@ export async function find(logs: LogReader, id: LogId, query: string, signal: Ab
       rest = "";
       size = 0;
     }
-    await new Promise((next) => setImmediate(next)); // others are served between pieces
+    await new Promise((next) => setImmediate(next)); // other requests are served between pieces
   }
   rest += decoder.decode();
   if (rest !== "") look(rest);

@@ -43,7 +43,7 @@ export class SharedAnswers<T> {
     const drop = (): void => {
       if (this.#answers.get(key) === shared) this.#answers.delete(key);
     };
-    answer.catch(drop); // the next one may have more luck
+    answer.catch(drop); // an error is not kept: the next question asks again
     this.#clock.sleep(HOLD, this.#signal).then(drop, drop);
     for (const oldest of this.#answers.keys()) {
       if (this.#answers.size <= KEPT) break;

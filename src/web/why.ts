@@ -17,7 +17,7 @@ export function whyLines(lines: readonly string[], first: number): WhyLine[] {
   for (const [i, line] of lines.entries()) {
     const { printed, marker } = parted(line);
     const text = plain(printed);
-    if (marker !== undefined && text.trim() === "") continue; // between tests, and of none
+    if (marker !== undefined && text.trim() === "") continue; // the line is only a marker, which is output of no test
     all.push({
       line: first + i,
       text: text.length > 400 ? `${text.slice(0, 400)} …` : text,

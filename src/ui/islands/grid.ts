@@ -54,7 +54,7 @@ export function grid(box: HTMLElement, live: Live, topics: readonly string[]): v
   for (const topic of topics) live.listen(topic, update);
   setInterval(() => {
     times(body);
-    if (body.querySelector("td.ru")) update(); // rings move
+    if (body.querySelector("td.ru")) update(); // the rings of running builds move
   }, 20_000);
   body.addEventListener("pointerover", (event) => {
     const cell = event.target instanceof Element ? event.target.closest("td") : null;
@@ -224,7 +224,7 @@ class Card {
     if (!cell.querySelector("a") || cell.closest("tr")?.id === "now") return;
     this.#wanted = cell;
     const href = address(cell);
-    await new Promise((done) => setTimeout(done, 120)); // passing over cells asks nothing
+    await new Promise((done) => setTimeout(done, 120)); // moving across cells asks for nothing
     if (this.#wanted !== cell) return;
     let answer = this.#known.get(href);
     if (!answer || answer.status === "running" || answer.status === "waiting") {

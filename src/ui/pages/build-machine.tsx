@@ -16,7 +16,7 @@ export type BuildMachine =
       /** Whether its agent gives shells to browsers. */
       readonly hasShell: boolean;
     }
-  /** Nothing else had it since, and whoever looks may borrow it. */
+  /** The machine has done nothing else since, and the visitor may borrow it. */
   | { readonly kind: "free"; readonly machine: string };
 
 export function KeptMachine(props: { build: number; machine: BuildMachine }): JSX.Element {

@@ -21,7 +21,7 @@ export function openScreen(
     fontFamily: getComputedStyle(box).fontFamily,
     fontSize: 13,
     scrollback: 5000,
-    minimumContrastRatio: 4.5, // whatever a program chose, on the ground of this page
+    minimumContrastRatio: 4.5, // also where a program chose colours that the page's ground hides
     theme: coloursOf(box),
     ...(size && { cols: size.columns, rows: size.rows, disableStdin: true }),
   });

@@ -169,7 +169,7 @@ function latest(rows: readonly Row[], column: number, why: string): GridNow | un
   let counted = "";
   for (const row of rows) {
     const cell = row.settled[column];
-    if (!cell || row.commit === counted) continue; // of a commit with many pairs, the first row counts
+    if (!cell || row.commit === counted) continue; // a commit with many pairs counts once, by its first row
     counted = row.commit;
     if (first && first.status !== cell.status) break;
     first ??= cell;

@@ -1,4 +1,4 @@
-/** A real browser on a farm of its own. Every page that it opens notes what it complains of, and how far its parts moved. */
+/** A real browser on a farm of its own. Every page that it opens records its errors, and how far its parts moved. */
 import sparticuz from "@sparticuz/chromium";
 import { type BrowserContextOptions, chromium, type Page } from "playwright-core";
 import type { WebDeps } from "../deps.ts";
@@ -8,9 +8,9 @@ export interface TestBrowser extends AsyncDisposable {
   readonly web: TestWeb;
   /** The address of the farm. */
   readonly at: string;
-  /** What pages wrote to the console as errors, and what they threw. */
+  /** The errors that pages wrote to the console or threw. */
   readonly complaints: readonly string[];
-  /** Opens a path; resolves when the page has come alive. */
+  /** Opens a path. Resolves when the page is hydrated. */
   open(path: string, options?: BrowserContextOptions): Promise<Page & AsyncDisposable>;
 }
 

@@ -1,4 +1,6 @@
-/** Machines that people have borrowed, in a seeded farm: without their machines being there, which pages do not need. */
+/**
+ * Machines that people have borrowed, in a seeded farm. The machines themselves are not there: pages do not need them.
+ */
 import { checkFarm } from "../../config/check.ts";
 import { type CoordinatorId, type EpochMs, epochMs, minutes, plus, seconds } from "../../farm/ids.ts";
 import type { Person } from "../../farm/person.ts";
@@ -18,13 +20,13 @@ export interface Lent {
   readonly bob: Person;
   readonly keeper: Person;
   readonly operator: Person;
-  /** Alice's, on machine `lent-0`. */
+  /** The name of Alice's instance, on machine `lent-0`. */
   readonly name: string;
   readonly id: number;
   readonly machine: string;
-  /** To which it is connected. */
+  /** The coordinator to which its machine is connected. */
   readonly coordinator: CoordinatorId;
-  /** A token of somebody's. */
+  /** A token of each person. */
   readonly tokens: Readonly<Record<"alice" | "bob" | "keeper" | "operator", string>>;
 }
 

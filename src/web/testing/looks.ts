@@ -3,7 +3,7 @@ import { mkdir } from "node:fs/promises";
 import axe from "axe-core";
 import type { Page } from "playwright-core";
 
-/** What axe finds, and whether the page is wider than the screen. */
+/** The faults that axe finds, and one more when the page is wider than the screen. */
 export async function wrong(page: Page): Promise<string[]> {
   await page.waitForSelector("html[data-ready=yes]");
   await page.evaluate(axe.source);
@@ -17,7 +17,7 @@ export async function wrong(page: Page): Promise<string[]> {
   });
 }
 
-/** For people to look at, in the folder that PICTURES names, if it names one. */
+/** Takes a picture for people to look at, in the folder that PICTURES names, if it is set. */
 export async function picture(page: Page, name: string): Promise<void> {
   const folder = process.env.PICTURES;
   if (folder === undefined) return;

@@ -1,4 +1,6 @@
-/** Writes builds of the seed as the farm would have: lease, attempt, steps with their logs; and one that was overtaken. */
+/**
+ * Writes builds of the seed as the farm would: lease, attempt, steps with their logs; and one build that was overtaken.
+ */
 import type { SeededCommits } from "./seed-commits.ts";
 import { hostOf } from "./seed-config.ts";
 import { firstOf, type SeededMachines } from "./seed-machines.ts";
@@ -18,7 +20,7 @@ export interface BuildToSeed {
 
 export interface SeededBuild {
   readonly id: number;
-  /** Of its last step. */
+  /** The log of its last step. */
   readonly log: number;
 }
 
@@ -34,7 +36,7 @@ export class BuildSeeder {
     this.#machines = machines;
   }
 
-  /** What all builds were made by. */
+  /** Writes the recipe that all builds have. */
   async recipe(): Promise<void> {
     const recipe = {
       hostType: "host-linux-amd64-x",

@@ -2,7 +2,7 @@
 import { HOSTILE } from "./seed-config.ts";
 import type { Story } from "./story.ts";
 
-/** Oldest first. */
+/** The commits of the seed, oldest first. */
 export interface SeededCommits {
   readonly hashes: readonly string[];
   readonly ids: readonly number[];

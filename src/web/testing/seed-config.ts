@@ -3,11 +3,11 @@ import { checkFarm } from "../../config/check.ts";
 import type { FarmConfig } from "../../config/effective.ts";
 
 export const HOSTILE = `<script>alert(1)</script> "quoted" 'and' & \u202egnp.exe שלום 🚜`;
-/** The same without what a configuration refuses. */
+/** The same without the characters that a configuration refuses. */
 export const MARKUP = HOSTILE.replace("\u202e", "");
 export const LONG = `a-very-long-name-${"x".repeat(180)}`;
 
-/** One per machine that a builder can want; the second is lent. */
+/** The host types: one per machine that a builder can want. The second is lent. */
 export const HOSTS = [
   "host-linux-amd64-shed",
   "host-linux-riscv64-lent",

@@ -13,12 +13,12 @@ const MACHINES: readonly { hostType: string; name: string; how: "open" | "away" 
   { hostType: HOSTS[3], name: "attic", how: "drained" },
 ];
 
-/** The machine that does what the story does not give to another one of the host type. */
+/** The machine of the host type that runs whatever the story gives to no other. */
 export function firstOf(hostType: string): string {
   return MACHINES.find((machine) => machine.hostType === hostType)?.name ?? "";
 }
 
-/** By name. */
+/** The machines, by name. */
 export type SeededMachines = ReadonlyMap<string, { readonly id: number; readonly session: string }>;
 
 export async function seedMachines({ sql, at, insert }: Story, config: FarmConfig): Promise<SeededMachines> {

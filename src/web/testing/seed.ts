@@ -1,6 +1,7 @@
 /**
- * A farm with a bit of everything for tests of pages: green and red builders, a retry, a rebuild that passed, things that run and wait, machines that
- * are idle, busy, away and drained, and text of every kind that can stand in a name or a message.
+ * A farm with a bit of everything, for tests of pages: green and red builders, a retry, a rebuild that passed, work
+ * that runs and waits, machines that are idle, busy, away and drained, and text of every kind that can stand in a name
+ * or a message.
  */
 import type { FarmConfig } from "../../config/effective.ts";
 import type { Sql } from "../../store/sql.ts";
@@ -19,12 +20,12 @@ export interface Seeded {
   readonly runningLog: number;
   readonly waiting: number;
   readonly retried: number;
-  /** Overtaken before it began. */
+  /** The number of a build that was overtaken before it began. */
   readonly skipped: number;
   readonly machine: { readonly id: number; readonly name: string; readonly hostType: string };
 }
 
-/** Writes rows directly, as the farm would have; `now` is the end of the story. */
+/** Writes rows directly, as the farm would have. `now` is the end of the story. */
 export async function seedFarm(sql: Sql, now: number, commits: number = 30): Promise<Seeded> {
   const config = seedConfig();
   const story = storyUntil(sql, now);

@@ -5,11 +5,11 @@ export interface Story {
   readonly sql: Sql;
   /** An instant of the story. */
   at(minutesAgo: number): Date;
-  /** Inserts a row; answers its id. */
+  /** Inserts a row. Returns its id. */
   insert(text: string, params: readonly unknown[]): Promise<number>;
 }
 
-/** `now` is the end of the story. */
+/** A story that ends at `now`. */
 export function storyUntil(sql: Sql, now: number): Story {
   return {
     sql,

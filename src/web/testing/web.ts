@@ -1,4 +1,7 @@
-/** The whole application on a real database and a real port, with the islands made by esbuild as `npm run build` makes them. */
+/**
+ * The whole application on a real database and a real port, with the islands made by esbuild as `npm run build` makes
+ * them.
+ */
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { fileURLToPath } from "node:url";
@@ -19,7 +22,7 @@ import { createWebApp, type WebApp } from "../web-app.ts";
 import { type Seeded, seedFarm } from "./seed.ts";
 
 export const TOKEN = "the-operator-token-of-tests";
-/** Of the farm at its login provider. */
+/** The farm's client secret at its login provider. */
 export const CLIENT_SECRET = "the-client-secret-of-tests";
 
 export interface TestWeb extends AsyncDisposable {
@@ -34,7 +37,7 @@ export interface TestWeb extends AsyncDisposable {
   config: FarmConfig;
   /** GET (or whatever `init` says) of a path, as from a browser on the same host. */
   get(path: string, init?: RequestInit): Promise<Response>;
-  /** Listens; answers the address. */
+  /** Begins to listen. Returns the address. */
   listen(): Promise<string>;
 }
 
@@ -142,7 +145,7 @@ function recorded(done: string[]): Actions {
   };
 }
 
-/** Nothing is connected. */
+/** Lending without any connected machine. */
 export function lending(done: string[]): Lending {
   const away = async (): Promise<never> => {
     throw new FarmError("unavailable", "Its machine is away");
