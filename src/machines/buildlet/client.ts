@@ -42,7 +42,7 @@ const HALT_LIMIT: Ms = seconds(2);
 const FORM = "application/x-www-form-urlencoded";
 /** How many bytes of an error's body are kept. */
 const ERROR_LIMIT = 4096;
-/** The longest answer of the small calls: they all send less. */
+/** The limit for an answer of the small calls. They all send less. */
 const ANSWER_LIMIT = 1024 * 1024;
 const EXCLUDE_LIMIT = 8 * 1024;
 const LS_LIMIT = 256 * 1024 * 1024;

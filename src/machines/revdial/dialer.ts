@@ -77,7 +77,7 @@ export class Dialer {
   #dials = 0;
   /** How many pick-ups we refused. The machine will complain about each. */
   #refused = 0;
-  /** Failures of dials that are not known yet. */
+  /** Failures of which it is not known yet to which dials they belong. */
   #unnamed: PickUpError[] = [];
   #lastSent = Number.NEGATIVE_INFINITY;
   /** When the first keep-alive was sent that is still unanswered. */

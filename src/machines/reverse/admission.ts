@@ -16,7 +16,7 @@ export interface AdmissionDeps {
 
 export interface Admitted {
   readonly introduction: Introduction;
-  /** The machine's own key; null: it came with the shared key. */
+  /** The id of the machine's own key; null: it came with the shared key. */
   readonly keyId: string | null;
   readonly address: string;
 }

@@ -10,7 +10,7 @@ import type { Mode, Situation } from "./session-mode.ts";
 export class Session {
   readonly id: SessionId;
   readonly introduction: Introduction;
-  /** The machine's own key; null: it came with the shared key. */
+  /** The id of the machine's own key; null: it came with the shared key. */
   readonly keyId: string | null;
   readonly address: string;
   readonly openedAt: EpochMs;
