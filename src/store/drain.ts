@@ -24,6 +24,13 @@ export const DRAINED_BY = `lateral (
   ) d where d.at is not null order by d.place limit 1
 ) d`;
 
+/** The condition that no drain concerns machine `m` of host type `t` while it is connected to coordinator `c`. */
+export const NOT_DRAINED: string = `m.drained_at is null and t.drained_at is null and c.drained_at is null
+  and not exists (select from farm where drained_at is not null)`;
+
+/** The condition that session `s` of that machine and coordinator may be given new work. */
+export const MAY_WORK: string = `s.closed_at is null and c.ended_at is null and m.set_aside_at is null and ${NOT_DRAINED}`;
+
 export interface DrainedBy {
   readonly what: "machine" | "host type" | "coordinator" | "farm";
   readonly at: number;

@@ -14,6 +14,7 @@ import type { LeaseClass } from "../farm/lease.ts";
 import { leftMs, usefulHelpers } from "../schedule/test-groups.ts";
 import { LATEST_COMMANDS_FROM } from "./build-time.ts";
 import { type BuildRef, buildRef } from "./builds.ts";
+import { MAY_WORK } from "./drain.ts";
 import { leaseClass } from "./leases.ts";
 import { at, type Sql } from "./sql.ts";
 import { TestRun, type Turn, type TurnRules } from "./test-run.ts";
@@ -160,9 +161,9 @@ export async function anotherMay({ tx, run, rules, worker, now }: Turn): Promise
      select from helper h join lease l on l.id = h.lease_id
      where h.build_id = $1 and l.state = 'held' and l.parked_until is null and l.id <> $3 -- it came since the turn began
      union all
-     select from pausing, build b join host_type h on h.name = b.host_type join machine m on m.host_type = h.name
-       join session s on s.machine_id = m.id
-     where b.id = $1 and s.closed_at is null and h.drained_at is null and m.drained_at is null and m.set_aside_at is null
+     select from pausing, build b join host_type t on t.name = b.host_type join machine m on m.host_type = t.name
+       join session s on s.machine_id = m.id join coordinator c on c.id = s.coordinator_id
+     where b.id = $1 and ${MAY_WORK}
        and m.id <> all (pausing.machines) and not exists (select from lease where session_id = s.id and state = 'held') limit 1`,
     [run.build, at(now), worker.lease],
   );

@@ -6,11 +6,19 @@ import { LEASE_CLASSES, type LeaseClass, type LeaseKind } from "../farm/lease.ts
 import { MAX_ASKING } from "../schedule/claims.ts";
 import { bandOf, FLOWS_COMPARED, mayTake, next, rankOf, type Share, type Waiting } from "../schedule/order.ts";
 import { coordinatorEnded } from "./coordinators.ts";
-import { CLAIM, claimLease, endLease } from "./leases.ts";
+import { CLAIM, claimLease, endLease, otherMachines } from "./leases.ts";
 import { leftLeases, parkLease } from "./parked-leases.ts";
 import { at, type Sql } from "./sql.ts";
 import { freshDatabase } from "./testing/database.ts";
-import { addCoordinator, addHostType, addMachine, closeSession, NOON, type TestMachine } from "./testing/farm.ts";
+import {
+  addCoordinator,
+  addHostType,
+  addMachine,
+  closeSession,
+  NOON,
+  STOPS,
+  type TestMachine,
+} from "./testing/farm.ts";
 
 type Wanted = Partial<Omit<Waiting, "id">> & { readonly queue?: string };
 
@@ -273,6 +281,22 @@ test("claimLease() gives nothing to a session that hung up, to a machine set asi
   ]);
   await sql.query("update session set closed_at = null");
   expect(await take(sql, machine)).toBe(lease.id);
+});
+
+test("otherMachines() counts machines that may be given work", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const own = await oneMachine(sql);
+  const other = await addMachine(sql, "q", "other", await addCoordinator(sql, "P00000next"));
+  const count = () => otherMachines(sql, "q", [own.machineId]);
+  expect(await count()).toBe(1);
+  for (const stop of STOPS) {
+    await sql.query(`update ${stop} = now()`);
+    expect([stop, await count()]).toEqual([stop, 0]);
+    await sql.query(`update ${stop} = null`);
+  }
+  await closeSession(sql, other.id);
+  expect(await count()).toBe(0);
 });
 
 test("claimLease() says with what it gives how much waits besides, as far as machines of that trust may take it", async () => {

@@ -32,6 +32,7 @@ import {
 import { LEASE_CLASSES, type Lease, type LeaseClass, type LeaseKind } from "../farm/lease.ts";
 import { type Claimed, MAX_ASKING } from "../schedule/claims.ts";
 import { FLOWS_COMPARED } from "../schedule/order.ts";
+import { MAY_WORK } from "./drain.ts";
 import { at, type Sql } from "./sql.ts";
 
 /** The class whose stored number is `value`. */
@@ -103,9 +104,7 @@ const WHO = `
   select s.id as session_id, s.coordinator_id, s.instance, m.id as machine_id, m.host_type as queue,
     t.trust <> 'team' as submitted_only, not t.gomote_lent as submitted_gomote,
     t.trust <> 'team' and not t.gomote_lent as submitted_all,
-    s.closed_at is null and c.ended_at is null
-      and m.drained_at is null and c.drained_at is null and not exists (select from farm where drained_at is not null)
-      and m.set_aside_at is null and not exists (select from mine) and not exists (select from adopted) as may,
+    ${MAY_WORK} and not exists (select from mine) and not exists (select from adopted) as may,
     ${lastOutOfTurn("m.host_type")} as out_of_turn
   from session s join machine m on m.id = s.machine_id join host_type t on t.name = m.host_type
     join coordinator c on c.id = s.coordinator_id
@@ -378,11 +377,13 @@ export async function sessionHolds(sql: Sql, session: SessionId): Promise<boolea
   return rows.length > 0;
 }
 
-/** How many machines of a host type have an open session and may work, not counting those in `except`. */
+/** How many machines of a host type may be given work, not counting those in `except`. */
 export async function otherMachines(sql: Sql, hostType: string, except: readonly MachineId[]): Promise<number> {
   const [row] = await sql.query<{ count: number }>(
-    `select count(distinct m.id) as count from session s join machine m on m.id = s.machine_id
-     where s.closed_at is null and m.host_type = $1 and m.drained_at is null and m.set_aside_at is null
+    `select count(distinct m.id) as count
+     from session s join machine m on m.id = s.machine_id join host_type t on t.name = m.host_type
+       join coordinator c on c.id = s.coordinator_id
+     where m.host_type = $1 and ${MAY_WORK}
        and m.id <> all ($2::bigint[])`,
     [hostType, except],
   );

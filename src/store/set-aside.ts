@@ -23,6 +23,7 @@ import {
   plus,
 } from "../farm/ids.ts";
 import { LEASE_CLASSES } from "../farm/lease.ts";
+import { NOT_DRAINED } from "./drain.ts";
 import type { Held } from "./leases.ts";
 import type { Drained } from "./machines.ts";
 import { at, type Sql } from "./sql.ts";
@@ -125,8 +126,7 @@ export async function wantProbes(sql: Sql, coordinator: CoordinatorId, limit: Ms
        select distinct on (m.id) m.id as machine, m.host_type, s.id as session
        from machine m join session s on s.machine_id = m.id and s.closed_at is null and s.coordinator_id = $1
          join coordinator c on c.id = s.coordinator_id join host_type t on t.name = m.host_type
-       where m.set_aside_at is not null and m.set_aside_until <= $2 and m.drained_at is null and t.drained_at is null
-         and c.drained_at is null and not exists (select from farm where drained_at is not null)
+       where m.set_aside_at is not null and m.set_aside_until <= $2 and ${NOT_DRAINED}
          and not exists (select from lease l where l.session_id = s.id and l.state = 'held')
        order by m.id, s.opened_at desc
      ), taken as (

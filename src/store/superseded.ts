@@ -4,6 +4,7 @@
  */
 import { type BuildId, buildId, type EpochMs } from "../farm/ids.ts";
 import { type BuildRef, buildRef } from "./builds.ts";
+import { MAY_WORK } from "./drain.ts";
 import { endTests, lockTests } from "./left-tests.ts";
 import { at, type Sql } from "./sql.ts";
 
@@ -81,10 +82,8 @@ export async function spareMachines(
 ): Promise<Map<string, number>> {
   const rows = await sql.query<{ host_type: string; spare: number }>(
     `select t.name as host_type,
-       (select count(*) from machine m join session s on s.machine_id = m.id and s.closed_at is null
-          join coordinator c on c.id = s.coordinator_id
-        where m.host_type = t.name and m.drained_at is null and m.set_aside_at is null and t.drained_at is null
-          and c.drained_at is null and c.ended_at is null and not exists (select from farm where drained_at is not null)
+       (select count(*) from machine m join session s on s.machine_id = m.id join coordinator c on c.id = s.coordinator_id
+        where m.host_type = t.name and ${MAY_WORK}
           and not exists (select from lease where session_id = s.id and state = 'held'))
        - (select count(*) from lease l left join attempt a on a.lease_id = l.id
           where l.queue = t.name and l.state = 'wanted' and coalesce(a.build_id, 0) <> all ($2::bigint[])) as spare

@@ -9,7 +9,7 @@ import { heldGroup, OFFER, storeReportsRemoved } from "./test-groups.ts";
 import { storeTests } from "./test-run.ts";
 import { testTurn } from "./test-turn.ts";
 import { freshDatabase, type TestDatabase } from "./testing/database.ts";
-import { addBuild, addCoordinator, addMachine, NOON } from "./testing/farm.ts";
+import { addBuild, addCoordinator, addMachine, NOON, STOPS } from "./testing/farm.ts";
 import { RULES, TESTS, workerOf } from "./testing/tests.ts";
 
 /** A build whose attempt runs. */
@@ -258,6 +258,18 @@ test("a failed test waits for another machine while one is free: its name and ho
   await next({ ...done, group: 2 });
   expect(await sql.query("select from lease where state = 'wanted'")).toEqual([]);
 });
+
+test.each(STOPS)(
+  "a failed test runs once more where it failed when the free machine may take nothing: %s",
+  async (stop) => {
+    await using database = await freshDatabase();
+    const { sql } = database;
+    const { done, next } = await failedOnce(sql);
+    await addMachine(sql, "linux", "free", await addCoordinator(sql, "P00000next"));
+    await sql.query(`update ${stop} = now()`);
+    expect(await next(done)).toMatchObject({ next: "group", group: { tests: [{ name: "a" }] } });
+  },
+);
 
 test("on a busy farm a failed test runs once more where it failed, though a helper is wanted that nobody gives", async () => {
   await using database = await freshDatabase();

@@ -66,6 +66,16 @@ export async function addMachine(
   return { machineId: machine, id, name };
 }
 
+/** What keeps a machine with an open session from new work: columns to set, as in `update ... = now()`. */
+export const STOPS = [
+  "machine set drained_at",
+  "machine set set_aside_at",
+  "host_type set drained_at",
+  "coordinator set drained_at",
+  "coordinator set ended_at",
+  "farm set drained_at",
+] as const;
+
 export async function closeSession(sql: Sql, id: SessionId): Promise<void> {
   await sql.query("update session set closed_at = $2, close_reason = 'hung up' where id = $1", [id, at(NOON)]);
 }
