@@ -58,7 +58,8 @@ export function Bar(props: { data: BuildData }): JSX.Element | null {
 export function Steps(props: { data: BuildData }): JSX.Element | null {
   const { steps, build, attempt, attempts, group } = props.data;
   const shown = group === null ? props.data.step : TESTS_STEP;
-  const [live] = useState(build.endedAt === null); // decided once: nothing moves on a page that was opened while the build runs
+  // Decided once: nothing moves on a page that was opened while the build runs.
+  const [live] = useState(build.endedAt === null);
   if (steps.length === 0) return null;
   const current = attempts.find((a) => a.number === attempt);
   // The tree is kept as it was before the tests.

@@ -34,7 +34,8 @@ export function BuildPage(props: { data: BuildData; operator: boolean }): JSX.El
   const live = opened !== null;
   const [awaited] = useState(build.status === "waiting" && data.log === null);
   const begun = useRef(!awaited);
-  begun.current ||= build.status !== "waiting"; // a build may wait again, for another machine: then everything stays in its place
+  // A build may wait again, for another machine. Then everything stays in its place.
+  begun.current ||= build.status !== "waiting";
   const sharded = data.steps.some(({ name }) => name === TESTS_STEP);
   // A short log that is shown whole is shown only once: as a log if the address asks for it.
   const twice = data.log !== null && !live && shownLines(data).length >= data.log.total && data.log.total > 0;
