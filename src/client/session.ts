@@ -4,7 +4,7 @@
  * The farm is dialled at the first call to it. The active group is -group, else GOMOTE_GROUP. A group of -group that
  * does not exist is an error; one that only the environment names is ignored.
  */
-
+import { resolve } from "node:path";
 import type { Environment } from "../dial/proxy.ts";
 import type { Clock } from "../farm/clock.ts";
 import { FarmError } from "../farm/errors.ts";
@@ -63,11 +63,13 @@ export class Session implements AsyncDisposable {
     return this.#flags.group || (this.computer.env.GOMOTE_GROUP ?? "");
   }
 
-  /** The words that name this farm to another `gomote`, where it would not know the farm without them. */
-  get serverWords(): readonly string[] {
-    return (["server", "ca-file"] as const).flatMap((name) =>
-      this.#flags[name] === "" ? [] : [`-${name}=${this.#flags[name]}`],
-    );
+  /**
+   * The words by which another `gomote` means the same farm: from any folder, without GOMOTE_SERVER, and after a login
+   * elsewhere.
+   */
+  async serverWords(): Promise<readonly string[]> {
+    const { name, ca, caFile } = await this.server();
+    return [`-server=${name}`, ...(ca === undefined ? [] : [`-ca-file=${resolve(this.computer.cwd, caFile)}`])];
   }
 
   get #groupIsGiven(): boolean {

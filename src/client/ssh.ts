@@ -11,7 +11,7 @@
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, rm, stat } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { errnoOf, FarmError } from "../farm/errors.ts";
 import { type EpochMs, type Ms, minutes } from "../farm/ids.ts";
 import { replaceFile } from "./server.ts";
@@ -62,10 +62,7 @@ export async function ssh(session: Session, id: string, gateway: string, more: r
  */
 export async function sshConfig(session: Session, id: string, gateway: string): Promise<string> {
   const { host, settings } = await wayTo(session, id, gateway);
-  const { name, ca, caFile } = await session.server();
-  const words = ["gomote", `-server=${name}`];
-  if (ca !== undefined) words.push(`-ca-file=${resolve(session.computer.cwd, caFile)}`);
-  words.push("ssh", "-config");
+  const words = ["gomote", ...(await session.serverWords()), "ssh", "-config"];
   if (gateway !== "") words.push(`-gateway=${gateway}`);
   const lines = [["HostName", host], ["User", id], ...settings].map(([key, value]) => `  ${key} ${value}\n`);
   return `Match originalhost ${quoted(id)} exec ${quoted(shellLine([...words, id]))}\n${lines.join("")}`;

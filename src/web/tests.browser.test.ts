@@ -1,8 +1,8 @@
 /** The tests of a build on its page, in a real browser: what is seen first, filtering without script, both schemes, both widths. */
-import axe from "axe-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { emptyLog } from "../store/logs.ts";
 import { shifted, type TestBrowser, testBrowser } from "./testing/browser.ts";
+import { picture, wrong } from "./testing/looks.ts";
 import { seedTests } from "./testing/seed-tests.ts";
 import type { TestWeb } from "./testing/web.ts";
 
@@ -191,22 +191,8 @@ for (const colorScheme of ["light", "dark"] as const) {
         viewport: { width, height: 900 },
       });
       await page.locator(".by-hand summary").click();
-      if (process.env.SCREENSHOTS) {
-        await page.screenshot({
-          path: `${process.env.SCREENSHOTS}/tests-${colorScheme}-${width}.png`,
-          fullPage: true,
-        });
-      }
-      expect(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth)).toBe(true);
-      await page.evaluate(axe.source);
-      const found = await page.evaluate(async () => {
-        const { axe } = window as unknown as {
-          axe: { run(): Promise<{ violations: { id: string; nodes: { html: string; failureSummary: string }[] }[] }> };
-        };
-        const { violations } = await axe.run();
-        return violations.map((v) => `${v.id}: ${v.nodes[0]?.html.slice(0, 200)} ${v.nodes[0]?.failureSummary}`);
-      });
-      expect(found).toEqual([]);
+      await picture(page, `tests-${colorScheme}-${width}`);
+      expect(await wrong(page)).toEqual([]);
     }, 30_000);
   }
 }

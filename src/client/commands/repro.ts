@@ -132,7 +132,8 @@ async function tell(
   const failed = steps.filter((step) => step.failed).map(({ name }) => JSON.stringify(name));
   const which = failed.length === 0 ? "none failed" : `${failed.join(", ")} failed`;
   session.output.note(`${id}: the commands repeat the steps of the build; ${which}`);
-  for (const step of steps) await session.output.data(`${stepLine(session.serverWords, id, environment, step)}\n`);
+  const words = await session.serverWords();
+  for (const step of steps) await session.output.data(`${stepLine(words, id, environment, step)}\n`);
 }
 
 /** The command line that repeats `step` on the instance `id`. */
