@@ -23,7 +23,8 @@ export async function memoryFolder(kind: "test" | "shared"): Promise<string> {
   if (!roomy) return reachableFolder(join(tmpdir(), `barnraiser-${kind}-`));
   for (const name of await readdir(MEMORY)) {
     const [, pid] = /^barnraiser-(?:test|shared)-(\d+)-/.exec(name) ?? [];
-    if (pid !== undefined && !lives(Number(pid))) await rm(join(MEMORY, name), { recursive: true, force: true });
+    if (pid === undefined || lives(Number(pid))) continue;
+    await rm(join(MEMORY, name), { recursive: true, force: true }).catch(() => {}); // another user removes their own
   }
   return reachableFolder(join(MEMORY, `barnraiser-${kind}-${process.pid}-`));
 }
