@@ -116,7 +116,7 @@ async function openPages(
     version: VERSION,
     startedAt,
     operatorToken: secrets.token,
-    dialAddress: () => `${hostOf(options.listen)}:${door.ports.tls}`,
+    dialAddress: () => addressText({ host: hostOf(options.listen), port: door.ports.tls }),
     httpPort: () => door.ports.http,
     sshPort,
     config,

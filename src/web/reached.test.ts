@@ -6,10 +6,10 @@ import type { Env } from "./http.ts";
 import { setupOf } from "./me-routes.ts";
 import { reachedAt } from "./reached.ts";
 
-test("reachedAt() is the address that the browser used, and never the one that is listened at", async () => {
-  const asked = async (url: string, publicUrl: string | null = null) => {
+test("reachedAt() is the address that the browser used, or one that leads to the same farm", async () => {
+  const asked = async (url: string, publicUrl: string | null = null, listening = "127.0.0.1:8119") => {
     const app = new Hono<Env>();
-    const deps = { config: () => ({ publicUrl }) as FarmConfig, dialAddress: () => "127.0.0.1:8119" };
+    const deps = { config: () => ({ publicUrl }) as FarmConfig, dialAddress: () => listening };
     app.get("/", (c) => c.text(reachedAt(c, deps)));
     const headers = { "x-forwarded-host": "elsewhere.example" };
     return await (await app.fetch(new Request(url, { headers }))).text();
@@ -19,6 +19,12 @@ test("reachedAt() is the address that the browser used, and never the one that i
     "localhost:8119",
     "[::1]:8119",
   ]);
+  // Nothing listens at localhost, or there is more than localhost.
+  const atHome = async (listening: string) => await asked("http://localhost:8118/", null, listening);
+  expect(await atHome("farm.example.org:8119")).toBe("farm.example.org:8119");
+  expect(await atHome("[fd00::7]:8119")).toBe("[fd00::7]:8119");
+  expect([await atHome("0.0.0.0:8119"), await atHome("[::]:8119")]).toEqual(["localhost:8119", "localhost:8119"]);
+  expect(await asked("http://localhost:8118/", publicUrl, "10.0.0.5:8119")).toBe("farm.example.org:8119");
   // A proxy that tells us the name that it was asked by, and one that does not.
   expect(await asked("http://farm.test/", publicUrl)).toBe("farm.test:8119");
   expect([await asked("http://127.0.0.1:8118/", publicUrl), await asked("http://[::1]:8118/", publicUrl)]).toEqual([
