@@ -75,5 +75,6 @@ export class SharedDatabase implements AsyncDisposable {
 }
 
 function serve(data: string): Promise<EmbeddedServer> {
-  return EmbeddedServer.start({ data, clock: systemClock, log: quiet, settings: { max_connections: "120" } });
+  const settings = { max_connections: "120", shared_buffers: "128MB" };
+  return EmbeddedServer.start({ data, clock: systemClock, log: quiet, settings });
 }

@@ -1,11 +1,11 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
 import { expect, onTestFinished, test, vi } from "vitest";
-import { connectionOf, EmbeddedServer } from "./embedded-server.ts";
+import { connectionOf, EmbeddedServer, sharedBuffers } from "./embedded-server.ts";
 import { systemClock } from "./system-clock.ts";
 import { quiet } from "./testing/database.ts";
 import { reachableFolder } from "./testing/reachable-folder.ts";
@@ -92,6 +92,28 @@ test("a server with other settings is stopped and started anew", async () => {
     expect(server.pid).not.toBe(other);
     expect([await lives(other), await ask(server, "show work_mem")]).toEqual([false, [{ work_mem: "4MB" }]]);
   }
+}, 60_000);
+
+test("the memory for database pages is an eighth of the computer's or container's, from 128 MB to 1 GB", async () => {
+  const gigabyte = 2 ** 30;
+  const sizes = [
+    [gigabyte / 2, 0],
+    [3.9 * gigabyte, 0],
+    [8 * gigabyte, 0],
+    [512 * gigabyte, 2 ** 64], // as Linux says that there is no limit
+    [512 * gigabyte, 2 * gigabyte],
+  ] as const;
+  expect(sizes.map(([total, limit]) => sharedBuffers(total, limit))).toEqual([
+    "128MB",
+    "384MB",
+    "1024MB",
+    "1024MB",
+    "256MB",
+  ]);
+  await using server = await start(await temporary());
+  const expected = Number.parseInt(sharedBuffers(totalmem(), process.constrainedMemory()), 10) * 2 ** 20;
+  const [shown] = await ask(server, "select pg_size_bytes(current_setting('shared_buffers'))::int as bytes");
+  expect(shown).toEqual({ bytes: expected });
 }, 60_000);
 
 /**

@@ -10,7 +10,13 @@ import { memoryFolder } from "./memory-folder.ts";
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const data = await memoryFolder("test");
-  const settings = { fsync: "off", full_page_writes: "off", max_connections: "300", max_wal_size: "256MB" };
+  const settings = {
+    fsync: "off",
+    full_page_writes: "off",
+    max_connections: "300",
+    max_wal_size: "256MB",
+    shared_buffers: "128MB",
+  };
   const server = await EmbeddedServer.start({ data, clock: systemClock, log: quiet, settings });
   const client = new pg.Client({ ...server.connection, database: "postgres" });
   await client.connect();
