@@ -6,11 +6,12 @@ import { insertRebuild } from "../store/builds.ts";
 import { branchHeads, recordBranch, recordRepo } from "../store/commits.ts";
 import { claimLease } from "../store/leases.ts";
 import { turnedBy } from "../store/pages-culprits.ts";
+import { trimBranches } from "../store/retention.ts";
 import type { Sql } from "../store/sql.ts";
 import { systemClock } from "../store/system-clock.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
 import { addCoordinator, addHostType, addMachine, NOON } from "../store/testing/farm.ts";
-import { look, Narrowing } from "./narrowing.ts";
+import { LOOK_BACK, look, Narrowing } from "./narrowing.ts";
 import { planFound } from "./plan-found.ts";
 import { MOST_FAILED } from "./test-edges.ts";
 import { TestFarm } from "./testing/farm.ts";
@@ -413,6 +414,33 @@ describe("red after green", () => {
       await told.look("the line");
     }
     expect(await told.builds()).toBe("a:success i:failure e:scheduled+");
+  });
+
+  test("a commit that was named stays named, however many red ones follow, and retention keeps it", async () => {
+    const told = await story();
+    await told.push("ab", 2);
+    await told.end("a", "success");
+    await told.end("b", "failure");
+    await told.look();
+    await told.sql.query(
+      `with c as (
+         insert into commit (repo, hash, parents, author_name, author_email, committed_at, message, found_at)
+         select $1, $2 || n, array[$2 || n - 1], 'A', 'a@example.org', $3, 'm', $3 from generate_series(1, $4::integer) n returning id, hash
+       ), h as (
+         insert into branch_commit (repo, branch, position, commit_id)
+         select $1, 'main', 2 + substr(hash, 5)::integer, id from c
+       )
+       insert into build (repo, commit_id, branch, builder, host_type, recipe, provenance, class, state, outcome, created_at, started_at, ended_at)
+       select repo, c.id, branch, builder, host_type, recipe, provenance, class, state, outcome, created_at, started_at, ended_at
+       from c, build b where b.outcome = 'failure'`,
+      [REPO, "more", new Date(at("c")), LOOK_BACK + 10],
+    );
+    await told.look();
+    expect(await told.standing()).toBe("commit b after a");
+    while ((await trimBranches(told.sql, REPO, 100, at("z"), 1000)) > 0);
+    await told.look();
+    expect(await told.standing()).toBe("commit b after a");
+    expect(await told.sql.query("select count(*)::integer as kept from branch_commit")).toEqual([{ kept: 102 }]);
   });
 
   test("never green: a root commit and a builder newer than the commits accuse nobody", async () => {

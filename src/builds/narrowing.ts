@@ -56,7 +56,7 @@ import { type Decision, decisionOf, type View, wantedOf } from "./views.ts";
 export const SWEEP: Ms = seconds(60);
 /** What ends close together is looked at together. */
 const GATHER: Ms = seconds(1);
-/** Commits that a line goes back. */
+/** Commits that a line goes back, if none is known that was green before it turned red. */
 export const LOOK_BACK = 300;
 /** A builder that said nothing about so many of the newest commits says nothing about the branch. */
 const NEWEST = 50;

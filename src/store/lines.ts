@@ -53,8 +53,23 @@ export const SAYS = `
   then 'infra_failure' else o.outcome end`;
 
 /**
- * The newest `limit` commits of the branch with all builds that this builder has of them, newest first. With `upTo` the
- * commits from that one back; none when the branch does not have it.
+ * SQL for the position down to which a branch is read: the newest $4 commits from `top.position` on, and further as far
+ * as a commit that was green before one of the `standings` (a condition on `s`) turned red. So what is known of a
+ * culprit does not get lost while more and more commits are red.
+ */
+function bottom(repo: string, branch: string, standings: string): string {
+  return `least(
+    (select min(position) from (
+       select position from branch_commit where repo = ${repo} and branch = ${branch} and position <= top.position
+       order by position desc limit $4) newest),
+    (select min(g.position) from standing s join branch_commit g on g.commit_id = s.green_commit
+     where ${standings} and g.repo = ${repo} and g.branch = ${branch}))`;
+}
+
+/**
+ * The newest `limit` commits of the branch with all builds that this builder has of them, newest first. While the line
+ * is stored as red, it goes back at least to the green commit before that. With `upTo` the commits from that one back;
+ * none when the branch does not have it.
  */
 export async function readLine(
   sql: Sql,
@@ -63,13 +78,15 @@ export async function readLine(
   upTo: number | null = null,
 ): Promise<LineCommit[]> {
   return sql.query(
-    `select h.commit_id as "commitId", c.hash, c.parents[1] as parent, coalesce(b.builds, '[]') as builds
-     from (
-       select commit_id, position from branch_commit
-       where repo = $1 and branch = $2 and ($5::bigint is null or position <= (
-         select max(position) from branch_commit where repo = $1 and branch = $2 and commit_id = $5))
-       order by position desc limit $4
-     ) h
+    `with top as (
+       select case when $5::bigint is null
+         then (select max(position) from branch_commit where repo = $1 and branch = $2)
+         else (select max(position) from branch_commit where repo = $1 and branch = $2 and commit_id = $5) end as position
+     ), ends as (
+       select position as top, ${bottom("$1", "$2", "s.repo = $1 and s.branch = $2 and s.builder = $3")} as bottom from top
+     )
+     select h.commit_id as "commitId", c.hash, c.parents[1] as parent, coalesce(b.builds, '[]') as builds
+     from ends join branch_commit h on h.repo = $1 and h.branch = $2 and h.position between ends.bottom and ends.top
        join commit c on c.id = h.commit_id
        left join lateral (
          select jsonb_agg(jsonb_build_object(
@@ -83,10 +100,12 @@ export async function readLine(
   );
 }
 
+const OF_OWN = "s.builder = $2 and s.repo = (select repo from commit where id = $1)";
+
 /**
- * The other axis of a pair: the commits of the branch that `recipe` tests with, from the recipe's own commit back. Each
- * has the builds of commit `own` with it. A build whose recipe differs from `recipe` only by that commit is shown with
- * `recipe`, so that the two compare as equal.
+ * The other axis of a pair: the commits of the branch that `recipe` tests with, from the recipe's own commit back, as
+ * far back as readLine. Each has the builds of commit `own` with it. A build whose recipe differs from `recipe` only by
+ * that commit is shown with `recipe`, so that the two compare as equal.
  */
 export async function readOtherLine(
   sql: Sql,
@@ -96,12 +115,16 @@ export async function readOtherLine(
   return sql.query(
     `with asked as (
        select with_repo, with_branch, with_hash, body #- '{with,hash}' as rest from recipe where digest = $3 and with_repo is not null
+     ), top as (
+       select a.*, (
+           select max(t.position) from branch_commit t join commit c on c.id = t.commit_id
+           where t.repo = a.with_repo and t.branch = a.with_branch and c.hash = a.with_hash) as position
+       from asked a
+     ), ends as (
+       select with_repo, with_branch, position as top, ${bottom("with_repo", "with_branch", OF_OWN)} as bottom from top
      ), h as (
-       select l.commit_id, l.position from asked a join branch_commit l on l.repo = a.with_repo and l.branch = a.with_branch
-       where l.position <= (
-         select max(t.position) from branch_commit t join commit c on c.id = t.commit_id
-         where t.repo = a.with_repo and t.branch = a.with_branch and c.hash = a.with_hash)
-       order by l.position desc limit $4
+       select l.commit_id, l.position
+       from ends join branch_commit l on l.repo = with_repo and l.branch = with_branch and l.position between ends.bottom and ends.top
      )
      select h.commit_id as "commitId", c.hash, c.parents[1] as parent, coalesce(b.builds, '[]') as builds
      from h cross join asked a join commit c on c.id = h.commit_id

@@ -7,7 +7,7 @@
  *   what is open
  *   the newest result of each builder on each branch that exists
  *   the newest build of each cell of a commit that is still in a branch's history
- *   the builds that tell since when a builder is red (`standing`)
+ *   the builds that tell since when a builder is red (`standing`), and their commits in a branch's history
  *   a build that another one is a rebuild of
  */
 import type { EpochMs } from "../farm/ids.ts";
@@ -74,7 +74,7 @@ export async function emptyLogs(sql: Sql, limit: number): Promise<number> {
 
 /**
  * Takes commits that were found before `before` out of the history of the branches of `repo`, except for the newest
- * `history` of each. Of branches that were gone by then, takes all.
+ * `history` of each and those that tell since when a builder is red. Of branches that were gone by then, takes all.
  */
 export async function trimBranches(
   sql: Sql,
@@ -89,7 +89,8 @@ export async function trimBranches(
        from branch b cross join lateral (
          select bc.repo, bc.branch, bc.position from branch_commit bc join commit c on c.id = bc.commit_id
          where bc.repo = b.repo and bc.branch = b.name and c.found_at < $3
-           and (b.gone_at < $3 or bc.position <= (select max(position) from branch_commit where repo = b.repo and branch = b.name) - $2)
+           and (b.gone_at < $3 or bc.position <= (select max(position) from branch_commit where repo = b.repo and branch = b.name) - $2
+             and not exists (select from standing st where st.red_commit = c.id or st.green_commit = c.id))
          order by bc.position limit $4
        ) old where b.repo = $1 limit $4
      ) returning 1`,

@@ -60,7 +60,7 @@ export function SinceLine(props: { since: Since | null; repo: string }): JSX.Ele
       ) : null}{" "}
       (
       {green === null ? (
-        "never green before"
+        "no green is known before"
       ) : (
         <>
           green {since.kind === "recipe" ? "with what was before" : "before"} at{" "}
@@ -133,12 +133,12 @@ function FirstRed(props: { since: Since }): JSX.Element {
 
 /**
  * Since when a test is red: "since a1b2c3d4 Fix the parser by A. Author", "since a1b2c3d4 or one of 5 commits before
- * it", "has never passed before".
+ * it", "is not known to have passed before".
  */
 export function TestSince(props: { since: Since | null }): JSX.Element | null {
   const { since } = props;
   if (since === null) return null;
-  if (since.kind === "never green") return <p class="test-since muted">has never passed before</p>;
+  if (since.kind === "never green") return <p class="test-since muted">is not known to have passed before</p>;
   return (
     <p class="test-since muted">
       since <FirstRed since={since} />

@@ -1,6 +1,6 @@
 /** Since when a pair is red, when a commit of the other repository did it. */
 import { expect, test } from "vitest";
-import { look } from "../../builds/narrowing.ts";
+import { LOOK_BACK, look } from "../../builds/narrowing.ts";
 import { planFound } from "../../builds/plan-found.ts";
 import { HOST, PAIR_FARM } from "../../builds/testing/pair-farm.ts";
 import type { Bus } from "../../farm/deps.ts";
@@ -108,4 +108,23 @@ test("the commit that is named stays named on the pages of newer builds, with ot
   expect(await story.since(red)).toMatchObject(named);
   const [row] = await redBuilders(database.sql, "app", "main");
   expect(row && redSentence(row)).toBe("red since bbbbbbbb change b by Ann, green before at aaaaaaaa");
+});
+
+test("the other repository's commit stays named, however many commits of it follow", async () => {
+  await using database = await freshDatabase();
+  await addHostType(database.sql, HOST);
+  const story = new Story(database);
+  await story.push("go", "1");
+  await story.push("app", "a");
+  await story.end("success");
+  await story.push("go", "21");
+  await story.end("failure");
+  await story.look();
+  const more = Array.from({ length: LOOK_BACK + 10 }, (_, i) => String.fromCodePoint(0x5000 - i)).join("");
+  await story.push("go", `${more}21`);
+  const red = await story.end("failure");
+  await story.look();
+  expect(await story.since(red)).toMatchObject({ kind: "commit", first: { repo: "go", hash: "2".repeat(40) } });
+  const [row] = await redBuilders(database.sql, "app", "main");
+  expect(row && redSentence(row)).toBe("red since go 22222222 change 2 by Ann, green before at 11111111");
 });

@@ -165,6 +165,6 @@ function sentenceOf(red: RedRow): string {
         ? `red since ${of}${red.hash.slice(0, 8)} or one of ${plural(red.between, "commit")} before it, green at ${green}`
         : `red since ${of}${red.hash.slice(0, 8)} at the latest, green at ${green}`;
     default:
-      return `red since ${red.hash.slice(0, 8)}, never green before`;
+      return `red since ${red.hash.slice(0, 8)}, no green is known before`;
   }
 }
