@@ -1,6 +1,9 @@
 /**
  * The database's view of the sessions of one coordinator: opened and closed in batches, each session closed exactly
  * once and never before it was opened.
+ *
+ * The end of a session is written however long the database is away: an open session counts as a machine that is there.
+ * What a coordinator that stops leaves open is closed by another one (closeLeftSessions() of store/machines.ts).
  */
 import type { Clock } from "../../farm/clock.ts";
 import type { Bus, Log } from "../../farm/deps.ts";
@@ -13,6 +16,7 @@ import {
   type Registered,
   registerSessions,
 } from "../../store/machines.ts";
+import { patiently } from "../../store/patience.ts";
 import type { Sql } from "../../store/sql.ts";
 import { Batch } from "../batch.ts";
 
@@ -29,13 +33,15 @@ export interface RegistryDeps {
 
 export class Registry {
   readonly #deps: RegistryDeps;
+  readonly #stopping: AbortSignal;
   readonly #opening: Batch<Registered, Map<SessionId, Known>>;
   readonly #closing: Batch<ClosedSession, void>;
   readonly #opened = new Map<SessionId, Promise<Known>>();
   readonly #ends = new Set<Promise<void>>();
 
-  constructor(deps: RegistryDeps) {
+  constructor(deps: RegistryDeps, stopping: AbortSignal) {
     this.#deps = deps;
+    this.#stopping = stopping;
     this.#opening = new Batch(MOST, (given) => registerSessions(deps.sql, deps.coordinator, given, deps.clock.now()));
     this.#closing = new Batch(MOST, (closed) => closeSessions(deps.sql, closed));
   }
@@ -64,11 +70,11 @@ export class Registry {
   }
 
   async #close(opened: Promise<Known>, closed: ClosedSession): Promise<void> {
-    const { bus, log } = this.#deps;
+    const { bus, clock, log } = this.#deps;
     const known = await opened.catch(() => undefined);
     if (known === undefined) return; // the caller that opened it knows why
     try {
-      await this.#closing.add(closed);
+      await patiently(() => this.#closing.add(closed), clock, this.#stopping);
       bus.publish(`machine:${known.machine}`);
     } catch (error) {
       log.error({ session: closed.session, error: messageOf(error) }, "Could not record the end of a session");

@@ -76,7 +76,7 @@ export class ReversePool implements MachineDoor, AsyncDisposable {
 
   constructor(deps: ReversePoolDeps) {
     this.#deps = deps;
-    this.#registry = new Registry(deps);
+    this.#registry = new Registry(deps, this.#stop.signal);
     this.#pickUps = new PickUps(deps);
     this.#keysLookedAt = deps.clock.monotonic();
     this.#spawn(this.#ticks());
