@@ -5,18 +5,19 @@
  *
  * Eight machines; three repositories that push bursts of builds on twelve builders; a builder's durations are log-normal about its
  * median (10 s to 20 min), one run in twenty takes four times as long; history is the last 50 runs, none at first. Builds that begin at once
- * are left out: everybody guesses those right. Three farms:
+ * are left out: everybody guesses those right. Four farms:
  *
  *   alone   one person asks for tries, so nothing that comes later goes before: how good the estimate is at what it claims
+ *   sharded as alone, and builds have two helpers each while nothing else waits: they all become free together
  *   turns   six people do, and take turns: of what comes later some goes before, which the estimate says that it does not foresee
  *   newest  post-submit work, newest commit first, a fifth of tries between: most of what comes later goes before
  *
  * coverage  share of builds that began within the range, of which eight in ten are meant to
  * error     median of |estimate - wait| / wait
  */
-import { epochMs, machineId, ms, plus } from "../src/farm/ids.ts";
+import { type EpochMs, epochMs, machineId, ms, plus } from "../src/farm/ids.ts";
 import type { LeaseClass } from "../src/farm/lease.ts";
-import { forecast } from "../src/schedule/forecast.ts";
+import { forecast, type Work } from "../src/schedule/forecast.ts";
 import { line, next, rankOf, type Share, starvesAt, type Waiting } from "../src/schedule/order.ts";
 import type { Bench } from "./bench.ts";
 import { atLeast, atMost, percentile } from "./figure.ts";
@@ -30,14 +31,17 @@ const PUSHES = 300;
 /** Begun sooner than this counts as at once. */
 const AT_ONCE_MS = 1000;
 
-type Kind = "alone" | "turns" | "newest";
+/** Per build, on the farm that has helpers. */
+const HELPERS = 2;
+
+type Kind = "alone" | "sharded" | "turns" | "newest";
 
 export const estimate: Bench = {
   name: "estimate",
   about: "how well the pages foresee when a waiting build begins, on simulated arrivals",
   limitMs: 240_000,
   async run(context) {
-    for (const kind of ["alone", "turns", "newest"] as const) {
+    for (const kind of ["alone", "sharded", "turns", "newest"] as const) {
       const coverage: number[] = [];
       const errors: number[] = [];
       const counted: number[] = [];
@@ -55,7 +59,7 @@ export const estimate: Bench = {
         await new Promise(setImmediate);
       }
       context.note(`${kind}: ${counted.join(", ")} estimates`);
-      const goals = kind === "alone" ? { coverage: atLeast(0.7), error: atMost(0.25) } : {};
+      const goals = kind === "alone" || kind === "sharded" ? { coverage: atLeast(0.7), error: atMost(0.25) } : {};
       context.report({
         figure: `${kind}-coverage`,
         unit: "",
@@ -77,7 +81,14 @@ interface Guess {
 interface Job extends Waiting {
   readonly builder: number;
   readonly wantedAt: number;
-  readonly takes: number;
+  /** What it still takes one machine. Helpers share it. */
+  left: number;
+  readonly helps: Job | null;
+}
+
+interface Machine {
+  readonly job: Job;
+  readonly startedAt: EpochMs;
 }
 
 /** The estimates of one farm from its beginning to its end, and what came of them. */
@@ -87,8 +98,10 @@ function simulate(kind: Kind, random: () => number): Guess[] {
   const load = medians.reduce((a, b) => a + b, 0);
   const history = medians.map((): number[] => []);
   const recent = (builder: number) => (history[builder] as number[]).toSorted((a, b) => a - b);
-  const waiting: Job[] = [];
-  const machines: { job: Job; startedAt: number; endsAt: number }[] = [];
+  let waiting: Job[] = [];
+  let outOfTurn = false;
+  let machines: Machine[] = [];
+  const working = (build: Job): number => machines.filter(({ job }) => job === build || job.helps === build).length;
   const served = new Map<string, number>();
   const guesses = new Map<number, Guess>();
   const done: Guess[] = [];
@@ -109,10 +122,14 @@ function simulate(kind: Kind, random: () => number): Guess[] {
         gomoteLent: true,
         stopped: false,
       } as const;
-      const job = next(waiting, shares(), taker, now) as Job | undefined;
+      const job = next(waiting, shares(), taker, now, outOfTurn) as Job | undefined;
       if (!job) return;
+      outOfTurn = !outOfTurn && job.starvesAt <= now;
       waiting.splice(waiting.indexOf(job), 1);
-      machines.push({ job, startedAt: now, endsAt: now + job.takes });
+      machines.push({ job, startedAt: now });
+      if (kind === "sharded" && job.helps === null) {
+        for (let i = 0; i < HELPERS; i++) waiting.push({ ...job, id: ++id, kind: "helper", helps: job });
+      }
       served.set(job.flow, now);
       const guess = guesses.get(job.id);
       const wait = now - job.wantedAt;
@@ -121,13 +138,14 @@ function simulate(kind: Kind, random: () => number): Guess[] {
   };
   const push = (): void => {
     const repo = REPOS[Math.floor(REPOS.length * random() * random())] ?? "app";
+    const people = kind === "alone" || kind === "sharded" ? 1 : 6;
     const isTry = kind !== "newest" || random() < 0.2;
     const leaseClass: LeaseClass = isTry ? "try" : "post-submit";
-    const person = `person ${Math.floor(random() * (kind === "alone" ? 1 : 6))}`;
+    const person = `person ${Math.floor(random() * people)}`;
     const burst: Job[] = [];
     for (let builder = 0; builder < BUILDERS; builder++) {
       if (random() < 0.25) continue;
-      const takes = (medians[builder] as number) * Math.exp(0.25 * normal(random)) * (random() < 0.05 ? 4 : 1);
+      const left = (medians[builder] as number) * Math.exp(0.25 * normal(random)) * (random() < 0.05 ? 4 : 1);
       burst.push({
         id: ++id,
         kind: "build",
@@ -142,23 +160,26 @@ function simulate(kind: Kind, random: () => number): Guess[] {
         avoidUntil: null,
         builder,
         wantedAt: now,
-        takes,
+        left,
+        helps: null,
       });
     }
     waiting.push(...burst);
     take();
-    const order = line(waiting, shares(), now, waiting.length);
+    const order = line(waiting, shares(), now, waiting.length, outOfTurn);
+    const works = new Map<Job, Work>();
+    for (const { job, startedAt } of machines) {
+      if (job.helps === null) works.set(job, { startedAt, durations: recent(job.builder) });
+    }
     const serving = Array.from({ length: MACHINES }, (_, i) => {
-      const machine = machines[i];
-      return {
-        work: machine ? { startedAt: epochMs(machine.startedAt), durations: recent(machine.job.builder) } : null,
-      };
+      const job = machines[i]?.job;
+      return { work: (job && works.get(job.helps ?? job)) ?? null };
     });
-    const estimates = forecast(
-      serving,
-      order.map((job) => recent(job.builder)),
-      now,
-    );
+    const wanted = order.map((job) => {
+      const helps = job.helps && works.get(job.helps);
+      return helps ? { helps } : { durations: recent(job.builder) };
+    });
+    const estimates = forecast(serving, wanted, now);
     for (const [i, job] of order.entries()) {
       const each = estimates[i];
       if (!each || !burst.includes(job)) continue;
@@ -170,18 +191,22 @@ function simulate(kind: Kind, random: () => number): Guess[] {
   const between = (load * 0.75) / MACHINES / 0.9;
   let nextPush = now as number;
   for (let pushes = 0; pushes < PUSHES || machines.length > 0; ) {
-    const ends = Math.min(...machines.map(({ endsAt }) => endsAt));
-    if (pushes < PUSHES && nextPush <= ends) {
-      now = epochMs(nextPush);
+    const builds = machines.filter(({ job }) => job.helps === null);
+    const first = builds.toSorted((a, b) => a.job.left / working(a.job) - b.job.left / working(b.job))[0];
+    const pushed = pushes < PUSHES ? nextPush - now : Number.POSITIVE_INFINITY;
+    const ends = first ? first.job.left / working(first.job) : Number.POSITIVE_INFINITY;
+    const passed = Math.max(0, Math.min(pushed, ends));
+    for (const { job } of builds) job.left -= passed * working(job);
+    now = plus(now, ms(passed));
+    if (pushed <= ends) {
       push();
       pushes++;
       nextPush += random() < 0.5 ? between * 0.2 : between * 1.8 * -Math.log(1 - random());
-    } else {
-      now = plus(now, ms(ends - now));
-      const at = machines.findIndex(({ endsAt }) => endsAt === ends);
-      const [ended] = machines.splice(at, 1);
-      const runs = history[ended?.job.builder ?? 0] as number[];
-      runs.push(ended?.job.takes ?? 0);
+    } else if (first) {
+      machines = machines.filter(({ job }) => job !== first.job && job.helps !== first.job);
+      waiting = waiting.filter(({ helps }) => helps !== first.job);
+      const runs = history[first.job.builder] as number[];
+      runs.push(now - first.startedAt);
       if (runs.length > HISTORY) runs.shift();
       take();
     }

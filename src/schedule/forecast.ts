@@ -6,6 +6,9 @@
  * than the work has taken so far. Work that has taken longer than all recent runs is assumed to need up to half as long
  * again. The first in the line takes the machine that is free first, and holds it for a recent duration of its builder.
  *
+ * Machines that help with the tests of a build become free when that build ends, all at one moment. So does one that
+ * is only wanted for that: a build that has ended has no use for it.
+ *
  * RUNS such futures give the range. One in ten begins earlier than `earliestMs`, one in ten later than `latestMs`, half
  * of them by `aboutMs`.
  *
@@ -20,10 +23,19 @@ const RUNS = 100;
 /** Recent durations of one builder in ms, ascending; empty when it never ran. */
 export type Durations = readonly number[];
 
+/** A build that goes on. All machines that work for it have the same object. */
+export interface Work {
+  readonly startedAt: EpochMs;
+  readonly durations: Durations;
+}
+
 export interface Serving {
   /** Null: the machine is free. */
-  readonly work: { readonly startedAt: EpochMs; readonly durations: Durations } | null;
+  readonly work: Work | null;
 }
+
+/** What waits: a build, or a machine's help with a build that goes on. */
+export type Wanted = { readonly durations: Durations } | { readonly helps: Work };
 
 export interface Forecast {
   readonly earliestMs: number;
@@ -32,15 +44,21 @@ export interface Forecast {
 }
 
 /** For each of `queue`, in its order, how long from `now` until it may begin. Null where that is unknown. */
-export function forecast(machines: readonly Serving[], queue: readonly Durations[], now: EpochMs): (Forecast | null)[] {
+export function forecast(machines: readonly Serving[], queue: readonly Wanted[], now: EpochMs): (Forecast | null)[] {
   const begins = queue.map(() => new Float64Array(RUNS));
   const random = generator(1);
   for (let run = 0; run < RUNS; run++) {
-    const free = new Heap(machines.map((machine) => remaining(machine, now, random())));
-    for (const [place, durations] of queue.entries()) {
+    const ends = new Map<Work, number>();
+    const endOf = (work: Work): number => {
+      const end = ends.get(work) ?? remaining(work, now, random());
+      ends.set(work, end);
+      return end;
+    };
+    const free = new Heap(machines.map(({ work }) => (work === null ? 0 : endOf(work))));
+    for (const [place, wanted] of queue.entries()) {
       const at = free.least;
       (begins[place] as Float64Array)[run] = at;
-      free.replaceLeast(at + drawn(durations, random()));
+      free.replaceLeast("helps" in wanted ? Math.max(at, endOf(wanted.helps)) : at + drawn(wanted.durations, random()));
     }
   }
   return begins.map((runs) => {
@@ -52,8 +70,7 @@ export function forecast(machines: readonly Serving[], queue: readonly Durations
   });
 }
 
-function remaining({ work }: Serving, now: EpochMs, dice: number): number {
-  if (work === null) return 0;
+function remaining(work: Work, now: EpochMs, dice: number): number {
   if (work.durations.length === 0) return Number.POSITIVE_INFINITY;
   const past = Math.max(0, now - work.startedAt);
   const longer = work.durations.filter((duration) => duration > past);

@@ -40,9 +40,11 @@ export interface ConnectedRow {
   readonly heldAt: number | null;
   /** When the machine gave its last lease back. Null: it had none in this session. */
   readonly freedAt: number | null;
+  /** The build that the machine works for, by itself or as a helper. */
   readonly build: number | null;
   readonly repo: string | null;
   readonly builder: string | null;
+  /** When the build began, which a helper may have joined later. */
   readonly startedAt: number | null;
   /** A person has the machine to themselves. */
   readonly lent: boolean;
@@ -61,7 +63,8 @@ export async function connected(sql: Sql, hostType: string | null = null): Promi
        left join ${DRAINED_BY} on true
        left join lease h on h.session_id = s.id and h.state = 'held'
        left join attempt a on a.lease_id = h.id
-       left join build b on b.id = a.build_id
+       left join helper p on p.lease_id = h.id
+       left join build b on b.id = coalesce(a.build_id, p.build_id)
        left join lateral (
          select l.ended_at as freed_at from lease l
          where h.id is null and l.machine_id = m.id and l.session_id = s.id order by l.held_at desc limit 1

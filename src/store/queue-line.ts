@@ -20,9 +20,11 @@ export interface Queued extends Waiting {
   readonly queue: string;
   readonly wantedAt: EpochMs;
   readonly build: number | null;
-  readonly builder: string | null;
-  /** For a helper: the build whose tests it is for. */
+  /** For a helper: the build whose tests it is for, and when that began. */
   readonly helps: number | null;
+  readonly helpsFrom: EpochMs | null;
+  /** Of the build that it is, or helps. */
+  readonly builder: string | null;
   /** For a lease of a person: the name of the instance, and the type that they asked for. */
   readonly instance: string | null;
   readonly instanceType: string | null;
@@ -43,17 +45,19 @@ interface QueuedRow {
   avoidUntil: EpochMs | null;
   wantedAt: EpochMs;
   build: number | null;
-  builder: string | null;
   helps: number | null;
+  helpsFrom: EpochMs | null;
+  builder: string | null;
   instance: string | null;
   instanceType: string | null;
 }
 
 const COLUMNS = `l.queue, l.id, l.kind, l.class, l.release, l.flow, l.repo, l.rank, l.provenance, l.starves_at as "starvesAt", l.avoid,
   l.avoid_until as "avoidUntil", l.wanted_at as "wantedAt",
-  b.id as build, b.builder, h.build_id as helps, g.name as instance, g.builder_type as "instanceType"`;
-const ABOUT = `left join attempt a on a.lease_id = l.id left join build b on b.id = a.build_id
-  left join helper h on h.lease_id = l.id left join gomote_instance g on g.lease_id = l.id`;
+  a.build_id as build, h.build_id as helps, case when h.build_id is not null then b.started_at end as "helpsFrom", b.builder,
+  g.name as instance, g.builder_type as "instanceType"`;
+const ABOUT = `left join attempt a on a.lease_id = l.id left join helper h on h.lease_id = l.id
+  left join build b on b.id = coalesce(a.build_id, h.build_id) left join gomote_instance g on g.lease_id = l.id`;
 
 /** The first `limit` of the line of every queue, or of `queues` only. A queue where nothing waits has no line. */
 export async function queueLines(

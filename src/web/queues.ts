@@ -2,7 +2,7 @@
 import type { FarmConfig } from "../config/effective.ts";
 import { type BuildId, type EpochMs, epochMs, type MachineId } from "../farm/ids.ts";
 import { hearsNames, type Visitor } from "../gomote/access.ts";
-import { type Durations, forecast } from "../schedule/forecast.ts";
+import { type Durations, forecast, type Work } from "../schedule/forecast.ts";
 import { mayTake } from "../schedule/order.ts";
 import { farmDrain } from "../store/drain.ts";
 import { type Instance, liveInstances } from "../store/gomote.ts";
@@ -108,13 +108,22 @@ function itemsOf(
   now: EpochMs,
 ): Item[] {
   const drained = type.drainedAt !== null;
+  const works = new Map<number | string, Work>();
+  const workOf = (key: number | string, built: Built, startedAt: number): Work => {
+    const work = works.get(key) ?? { startedAt: epochMs(startedAt), durations: durations(built) };
+    works.set(key, work);
+    return work;
+  };
   const machines = serving.map((session) => ({
     work:
       session.heldAt === null
         ? null
-        : { startedAt: epochMs(session.startedAt ?? session.heldAt), durations: durations(session) },
+        : workOf(session.build ?? session.session, session, session.startedAt ?? session.heldAt),
   }));
-  const estimates = drained ? [] : forecast(machines, line.map(durations), now);
+  const wanted = line.map((row) =>
+    row.helps === null ? { durations: durations(row) } : { helps: workOf(row.helps, row, row.helpsFrom ?? now) },
+  );
+  const estimates = drained ? [] : forecast(machines, wanted, now);
   const busy = serving.filter((session) => session.heldAt !== null);
   const untried = (built: readonly Built[]) =>
     built.flatMap((each) => (each.builder !== null && durations(each).length === 0 ? [each.builder] : []));

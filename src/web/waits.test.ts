@@ -20,6 +20,7 @@ const lease = (id: number, over: Partial<Queued> = {}): Queued => ({
   build: id,
   builder: "b",
   helps: null,
+  helpsFrom: null,
   instance: null,
   instanceType: null,
   ...over,
