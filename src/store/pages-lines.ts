@@ -89,13 +89,16 @@ export async function machineRuns(sql: Sql, machine: number): Promise<BuildLineR
   );
 }
 
+/** The build says something about the code. What waits, was skipped or canceled does not, however much of it there is. */
+const VERDICT = "outcome in ('success', 'failure')";
+
 export interface Usual {
   readonly repo: string;
   readonly builder: string;
   readonly usualMs: number;
 }
 
-/** The median duration of the successes among each builder's last 50 builds. */
+/** The median duration of the successes among each builder's last 50 verdicts. */
 export async function usualDurations(
   sql: Sql,
   pairs: readonly { readonly repo: string; readonly builder: string }[],
@@ -110,14 +113,14 @@ export async function usualDurations(
        select percentile_cont(0.5) within group (order by extract(epoch from l.ended_at - l.started_at) * 1000)::float8 as "usualMs"
        from (
          select outcome, started_at, ended_at from build
-         where repo = p.repo and builder = p.builder and outcome is distinct from 'skipped' order by id desc limit 50
+         where repo = p.repo and builder = p.builder and ${VERDICT} order by id desc limit 50
        ) l where l.outcome = 'success' and l.started_at is not null
      ) d where d."usualMs" is not null`,
     [list.map((p) => p.repo), list.map((p) => p.builder)],
   );
 }
 
-/** The durations of each builder's last 50 builds that gave a verdict, the shortest first. */
+/** The durations of each builder's last 50 verdicts, the shortest first. */
 export async function recentDurations(
   sql: Sql,
   pairs: readonly { readonly repo: string; readonly builder: string }[],
@@ -131,15 +134,15 @@ export async function recentDurations(
      cross join lateral (
        select array_agg(l.ms order by l.ms) as durations
        from (
-         select extract(epoch from ended_at - started_at)::float8 * 1000 as ms, outcome
-         from (select outcome, started_at, ended_at from build where repo = p.repo and builder = p.builder order by id desc limit 50) newest
-       ) l where l.outcome in ('success', 'failure') and l.ms is not null
+         select extract(epoch from ended_at - started_at)::float8 * 1000 as ms from build
+         where repo = p.repo and builder = p.builder and ${VERDICT} order by id desc limit 50
+       ) l where l.ms is not null
      ) d where d.durations is not null`,
     [list.map((p) => p.repo), list.map((p) => p.builder)],
   );
 }
 
-/** For each of the given pairs the newest build that says something about the code, among its last 50. */
+/** The newest verdict of each of the given pairs. */
 export async function latestResults(
   sql: Sql,
   pairs: readonly { readonly repo: string; readonly builder: string }[],
@@ -148,11 +151,8 @@ export async function latestResults(
     `select p.repo, p.builder, l.id as build, l.outcome
      from unnest($1::text[], $2::text[]) p(repo, builder)
      cross join lateral (
-       select id, outcome from (
-         select id, outcome from build
-         where repo = p.repo and builder = p.builder and outcome is distinct from 'skipped' order by id desc limit 50
-       ) mine
-       where outcome in ('success', 'failure') order by id desc limit 1
+       select id, outcome from build
+       where repo = p.repo and builder = p.builder and ${VERDICT} order by id desc limit 1
      ) l order by p.builder, p.repo`,
     [pairs.map((p) => p.repo), pairs.map((p) => p.builder)],
   );

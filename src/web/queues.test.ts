@@ -4,6 +4,7 @@ import type { Outcome } from "../farm/build.ts";
 import { type BuildId, minutes, ms, plus } from "../farm/ids.ts";
 import { insertBuilds } from "../store/builds.ts";
 import { claimLease } from "../store/leases.ts";
+import { latestResults, usualDurations } from "../store/pages-lines.ts";
 import { at, type Sql } from "../store/sql.ts";
 import { freshDatabase } from "../store/testing/database.ts";
 import {
@@ -114,4 +115,25 @@ test("machines that help with a build are free when it ends, also while its own 
   expect(await begins(sql)).toEqual([5, 5, 5, 15]);
   await addMachine(sql, HOST, "m4", coordinator);
   expect(await begins(sql)).toEqual([0, 5, 5, 5]);
+});
+
+test("what a builder found and how long it takes is known, however many of its builds wait or were skipped since", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  await addHostType(sql, HOST);
+  await addMachine(sql, HOST, "m1", await addCoordinator(sql));
+  const pair = { repo: "tool", builder: BUILDER };
+  await addEnded(sql, 20, "success");
+  await addEnded(sql, 1, "failure");
+  const known = [await usualDurations(sql, [pair]), (await latestResults(sql, [pair])).map(({ outcome }) => outcome)];
+  expect(known).toEqual([[{ ...pair, usualMs: 600_000 }], ["failure"]]);
+  const now = async () => [
+    await usualDurations(sql, [pair]),
+    (await latestResults(sql, [pair])).map(({ outcome }) => outcome),
+  ];
+  await addEnded(sql, 55, "skipped");
+  expect(await now()).toEqual(known);
+  await addBuilds(sql, 55);
+  expect(await now()).toEqual(known);
+  expect((await begins(sql)).slice(0, 3)).toEqual([0, 10, 20]);
 });

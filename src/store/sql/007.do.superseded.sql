@@ -8,6 +8,9 @@ alter table attempt add constraint attempt_outcome_check check (outcome in ('suc
 drop index build_once;
 create unique index build_once on build (commit_id, builder, recipe) where rebuild_of is null and outcome is distinct from 'skipped';
 
+-- What a builder found, and how long it took, however many of its builds were skipped or wait.
+create index build_with_verdict on build (repo, builder, id desc) where outcome in ('success', 'failure');
+
 -- The farm planned it to find out which commit broke the builder.
 alter table build add column narrows boolean not null default false;
 create index build_narrowing on build (repo, branch, builder) where narrows and state <> 'ended';
