@@ -83,8 +83,8 @@ function exportedBuilder(builder: BuilderConfig): unknown {
     KnownIssues: builder.knownIssues.length === 0 ? null : builder.knownIssues,
     Notes: builder.notes,
     SkipSnapshot: builder.skipSnapshot,
-    StopAfterMake: false,
-    CompileOnly: false,
+    StopAfterMake: builder.stopAfterMake,
+    CompileOnly: builder.compileOnly,
   };
 }
 
