@@ -24,7 +24,7 @@ import {
 import { join, resolve, sep } from "node:path";
 import { errnoOf } from "../farm/errors.ts";
 
-export const CACHE_DIRS = ["tmp", "gocache", "goplscache"] as const;
+const CACHE_DIRS = ["tmp", "gocache", "goplscache"] as const;
 
 export interface WorkDirChoice {
   /** The value of `-workdir`, or "". */

@@ -42,7 +42,7 @@ import { CANCEL, publishBuild, publishEnded } from "./publish.ts";
 import { testsDeps } from "./tests-of.ts";
 import { Turns } from "./turns.ts";
 
-export const MAX_ATTEMPTS = 20;
+const MAX_ATTEMPTS = 20;
 /** How often we ask the database whether what runs here is still wanted, and whether a lease got lost on its way. */
 export const CHECK_EVERY: Ms = seconds(10);
 const LOST_AFTER: Ms = seconds(20);

@@ -14,7 +14,7 @@ import { within } from "../farm/within.ts";
 import { CREDIBLE, timeOf } from "../store/build-time.ts";
 
 /** A command that prints nothing for so long is stopped, where the builder has no limit of its own. */
-export const SILENCE_LIMIT: Ms = minutes(30);
+const SILENCE_LIMIT: Ms = minutes(30);
 
 export interface CommandLimits {
   readonly time: Ms;

@@ -35,7 +35,7 @@ function belowWorkDir(dir: string): string | undefined {
 }
 
 /** The parts of `path` without `.` and empty ones, and with `..` taken back as far as the work folder. */
-export function foldersOf(path: string): string[] {
+function foldersOf(path: string): string[] {
   const parts: string[] = [];
   for (const part of path.split("/")) {
     if (part === "..") parts.pop();

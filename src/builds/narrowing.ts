@@ -53,7 +53,7 @@ import { publishBuild, publishEnded } from "./publish.ts";
 import { redEdges } from "./test-edges.ts";
 import { type Decision, decisionOf, type View, wantedOf } from "./views.ts";
 
-export const SWEEP: Ms = seconds(60);
+const SWEEP: Ms = seconds(60);
 /** What ends close together is looked at together. */
 const GATHER: Ms = seconds(1);
 /** Commits that a line goes back, if none is known that was green before it turned red. */

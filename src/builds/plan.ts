@@ -10,7 +10,7 @@ import { COMPILE_ONLY, type OtherTree, type Recipe, type Step, type TestsSpec } 
 import { folderOf } from "./command.ts";
 
 /** Below a machine's work folder; the commit's tree is unpacked there. */
-export const SOURCE_DIR = "src";
+const SOURCE_DIR = "src";
 
 /** The newest commit of a watched branch. */
 export interface Tip {

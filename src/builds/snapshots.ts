@@ -44,13 +44,13 @@ import { withoutExcluded } from "./snapshot-filter.ts";
 
 /** An upload that takes longer is given up. */
 export const SNAPSHOT_UPLOAD_LIMIT: Ms = minutes(15);
-export const UNPACK_LIMIT: Ms = minutes(30);
+const UNPACK_LIMIT: Ms = minutes(30);
 /** A machine whose build has ended is kept so long for its upload. */
 export const UPLOAD_AFTER_BUILD: Ms = seconds(30);
 /** So much of the disk is left to others: the database may be on it. */
 export const LEAVE_FREE: number = 1024 ** 3;
 const LOOK_AT_DISK_EVERY: number = 64 * 1024 ** 2;
-export const TIDY_EVERY: Ms = minutes(5);
+const TIDY_EVERY: Ms = minutes(5);
 const BITE = 20;
 const BITE_PAUSE: Ms = ms(200);
 /** A blob is written before its row, which may take a while when the database is away. */

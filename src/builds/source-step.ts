@@ -19,7 +19,7 @@ import { keeps, type Snapshots } from "./snapshots.ts";
 import { askedAhead, headline, type SourcesDeps, skippedText, writeSources } from "./sources.ts";
 import { Supply } from "./supply.ts";
 
-export const CLEAN_LIMIT: Ms = minutes(10);
+const CLEAN_LIMIT: Ms = minutes(10);
 /** For the source to be there and on the machine, where the builder has no limit of its own. */
 export const SOURCE_UPLOAD_LIMIT: Ms = minutes(30);
 

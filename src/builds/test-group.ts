@@ -29,7 +29,7 @@ import { NamedReports } from "./test-reports.ts";
 import { type Reported, resultsOf, STRANGERS_NAMED, unnamedText } from "./test-results.ts";
 
 /** Beside the source tree, which a test may look at as a whole. */
-export const NAMES_DIR = "barnraiser-tests";
+const NAMES_DIR = "barnraiser-tests";
 /** In the environment of a command that gets a file of names. */
 const FILE_VARIABLE = "BARNRAISER_TESTS";
 const SMALL_CALL: Ms = minutes(1);

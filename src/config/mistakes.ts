@@ -43,7 +43,7 @@ export function mistake(input: unknown, path: Path, rule: string): Mistake {
   return { path: pathText(walked), given: secret ? '"***"' : show(value), rule };
 }
 
-export function pathText(path: Path): string {
+function pathText(path: Path): string {
   let text = "";
   for (const key of path) {
     if (typeof key === "number") text += `[${key}]`;

@@ -43,7 +43,7 @@ import { type HeldInstance, Holdings, type HoldingsDeps } from "./holdings.ts";
 /** An instance is not renewed again when that would add less than this. */
 const RENEWED_MS = 2000;
 /** How often instances in use are renewed. */
-export const RENEW_EVERY: Ms = seconds(60);
+const RENEW_EVERY: Ms = seconds(60);
 const ENDED_AT_ONCE = 200;
 /** Who ended an instance, in the audit, when no person did. */
 const FARM = "the farm";

@@ -15,7 +15,7 @@ import { type Instance, instancesById } from "../store/gomote.ts";
 import { queueLines } from "../store/queue-line.ts";
 import type { Sql } from "../store/sql.ts";
 
-export const TOLD_EVERY: Ms = seconds(5);
+const TOLD_EVERY: Ms = seconds(5);
 /**
  * Places are read at most this often, and for at most one part in REST of the time: a long queue changes all the time.
  */

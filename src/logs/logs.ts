@@ -33,11 +33,11 @@ import { ChunkCache } from "./chunk-cache.ts";
 import { ChunkedWriter, type LogWriter } from "./writer.ts";
 
 /** What is kept of one step's output. */
-export const LOG_LIMIT: number = 1024 ** 3;
+const LOG_LIMIT: number = 1024 ** 3;
 /** Unpacked chunks kept for readers, all logs together. */
-export const CACHE_BYTES: number = 32 * 1024 * 1024;
+const CACHE_BYTES: number = 32 * 1024 * 1024;
 /** A follower looks by itself after this long, in case that a word got lost between coordinators. */
-export const LOOK_AGAIN: Ms = seconds(5);
+const LOOK_AGAIN: Ms = seconds(5);
 const STARTS_AT_ONCE = 64;
 
 export interface LogsDeps {

@@ -12,7 +12,7 @@ import type { Expected } from "../store/troubles.ts";
 /** How long machines may take to come back after the coordinator started. */
 export const GRACE: Ms = minutes(2);
 /** The part of the expected machines from which their absence is an error. */
-export const MANY_MISSING = 0.15;
+const MANY_MISSING = 0.15;
 
 export interface MachineFacts {
   readonly hosts: readonly Expected[];

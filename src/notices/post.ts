@@ -17,7 +17,7 @@ import { SEND_LIMIT } from "./channels.ts";
 import type { Message } from "./message.ts";
 import { everyRecipient, recipientKey, recipientLabel } from "./recipients.ts";
 
-export const POST_EVERY: Ms = seconds(10);
+const POST_EVERY: Ms = seconds(10);
 /** About nine hours with the pauses between. */
 export const TRIES = 16;
 const AT_ONCE = 10;

@@ -18,7 +18,7 @@
  */
 import { type EpochMs, type Ms, minutes, plus } from "../farm/ids.ts";
 
-export const KINDS = ["missing", "short", "set-aside", "repo", "key", "config"] as const;
+const KINDS = ["missing", "short", "set-aside", "repo", "key", "config"] as const;
 export type TroubleKind = (typeof KINDS)[number];
 
 export const GATHER: Ms = minutes(1);
@@ -123,6 +123,6 @@ function gathered(times: readonly EpochMs[], now: EpochMs): boolean {
   return times.some((time) => plus(time, GATHER) <= now);
 }
 
-export function keyOf({ kind, subject }: Pick<Trouble, "kind" | "subject">): string {
+function keyOf({ kind, subject }: Pick<Trouble, "kind" | "subject">): string {
   return `${kind} ${subject}`;
 }

@@ -30,12 +30,12 @@ import { overMessage, type Place, troubleMessage, utc } from "./message.ts";
 import { recipientKey, recipientsOf } from "./recipients.ts";
 import { decide, type Facts, type Known, type Seen, type Trouble } from "./trouble.ts";
 
-export const TROUBLE_LOOK_EVERY: Ms = seconds(20);
-export const START_GRACE: Ms = minutes(5);
+const TROUBLE_LOOK_EVERY: Ms = seconds(20);
+const START_GRACE: Ms = minutes(5);
 /** How long a repository may be out of reach, and a configuration broken, before people hear of it. */
-export const REPO_AFTER: Ms = minutes(30);
-export const CONFIG_AFTER: Ms = minutes(1);
-export const KEY_BEFORE: Ms = ms(7 * 86_400_000);
+const REPO_AFTER: Ms = minutes(30);
+const CONFIG_AFTER: Ms = minutes(1);
+const KEY_BEFORE: Ms = ms(7 * 86_400_000);
 const NEWS = "notice:";
 
 export interface WatchDeps {

@@ -31,7 +31,7 @@ import type { Peers } from "./peers.ts";
 /** The limit of asking, well below the time that the owner waits for a pick-up. */
 export const ASK_LIMIT: Ms = seconds(8);
 /** The most pick-ups that are passed on at a time. */
-export const MOST = 4096;
+const MOST = 4096;
 export const OWNERS_LOOK_EVERY: Ms = seconds(10);
 /** How long one side may take to read the rest when the other is gone. */
 const DRAIN_MS = 5000;

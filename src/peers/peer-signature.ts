@@ -10,7 +10,7 @@ import type { Clock } from "../farm/clock.ts";
 import { type CoordinatorId, type Ms, minutes } from "../farm/ids.ts";
 
 /** How far the clocks of two coordinators may be apart. */
-export const DATED: Ms = minutes(5);
+const DATED: Ms = minutes(5);
 const SCHEME = "Barnraiser-Peer";
 const AUTHORIZATION = new RegExp(`^${SCHEME} (P[0-9a-f]{9}) (\\d{1,15}) ([0-9a-f]{64})$`);
 

@@ -19,7 +19,7 @@ import { livingPeers, type Peer } from "../store/coordinators.ts";
 import type { Sql } from "../store/sql.ts";
 
 /** How old the list of coordinators may be. */
-export const FRESH: Ms = seconds(5);
+const FRESH: Ms = seconds(5);
 /** How long to wait between two looks at the database for coordinators that do not exist. */
 const AT_MOST_EVERY = ms(100);
 const ANSWER_LIMIT = seconds(3);

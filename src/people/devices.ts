@@ -32,8 +32,8 @@ import type { Sql } from "../store/sql.ts";
 import { type People, personOf, TOKEN_KEPT } from "./people.ts";
 import { sha256 } from "./secret-text.ts";
 
-export const ASKING_KEPT: Ms = minutes(10);
-export const INTERVAL: Ms = seconds(5);
+const ASKING_KEPT: Ms = minutes(10);
+const INTERVAL: Ms = seconds(5);
 /** How much longer a program has to wait that asks too often. */
 const SLOWER = seconds(5);
 /** The letters of codes. Without vowels no code is a word; letters that sound or look like others are missing. */
@@ -154,7 +154,7 @@ function newUserCode(): string {
 }
 
 /** The code that was typed, in any case, with or without a separator between its halves. */
-export function readUserCode(typed: string): string | undefined {
+function readUserCode(typed: string): string | undefined {
   const letters = typed.toUpperCase().replace(/[\s-]/g, "");
   if (letters.length !== CODE_LENGTH || [...letters].some((letter) => !LETTERS.includes(letter))) return undefined;
   return `${letters.slice(0, CODE_LENGTH / 2)}-${letters.slice(CODE_LENGTH / 2)}`;

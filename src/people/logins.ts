@@ -17,7 +17,7 @@ import type { Sql } from "../store/sql.ts";
 import { personOf } from "./people.ts";
 import { sha256 } from "./secret-text.ts";
 
-export const SESSION_KEPT: Ms = ms(30 * 86_400_000);
+const SESSION_KEPT: Ms = ms(30 * 86_400_000);
 const SECRET: RegExp = /^[A-Za-z0-9_-]{43}$/;
 
 export interface LoginsDeps {

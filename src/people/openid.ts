@@ -235,7 +235,7 @@ function asTheProviderWants(secret: string): client.ClientAuth {
 }
 
 /** Whether `allow` names the address, as it is or by its domain: `*@example.org`. */
-export function allows(allow: readonly string[], email: string): boolean {
+function allows(allow: readonly string[], email: string): boolean {
   const given = email.toLowerCase();
   return allow.some((one) =>
     one.startsWith("*@")
@@ -245,7 +245,7 @@ export function allows(allow: readonly string[], email: string): boolean {
 }
 
 /** The roles after a login: those of `before`, changed where the configuration ties a role to a claim. */
-export function rolesBy(
+function rolesBy(
   login: Pick<LoginConfig, "roles">,
   claims: Readonly<Record<string, unknown>>,
   before: readonly Role[],

@@ -2,7 +2,7 @@
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 
 /** How a token begins, so that a finder knows what it is, and scanners of repositories find it. */
-export const TOKEN_PREFIX = "brt_";
+const TOKEN_PREFIX = "brt_";
 const TOKEN_BYTES = 30;
 const TOKEN: RegExp = /^brt_[A-Za-z0-9_-]{40}$/;
 

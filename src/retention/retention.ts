@@ -34,12 +34,12 @@ import {
 } from "../store/retention.ts";
 import type { Sql } from "../store/sql.ts";
 
-export const PASS_EVERY: Ms = minutes(60);
+const PASS_EVERY: Ms = minutes(60);
 /** After a start: machines and people come first. */
-export const FIRST_PASS: Ms = minutes(5);
+const FIRST_PASS: Ms = minutes(5);
 /** Rows per bite, where one row drags few others along, and where it drags many. */
 export const ROWS = 500;
-export const BUILDS = 200;
+const BUILDS = 200;
 /** Times the length of a bite, within limits. */
 const REST = 4;
 const SHORTEST_REST: Ms = ms(20);

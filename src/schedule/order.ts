@@ -31,7 +31,7 @@ import { type EpochMs, type MachineId, type Ms, minutes, plus } from "../farm/id
 import { LEASE_CLASSES, type LeaseClass, type LeaseKind } from "../farm/lease.ts";
 
 /** How long a lease waits before it starves. For the first two classes, a person waits. */
-export const STARVES_AFTER: Readonly<Record<LeaseClass, Ms>> = {
+const STARVES_AFTER: Readonly<Record<LeaseClass, Ms>> = {
   gomote: minutes(20),
   try: minutes(30),
   "post-submit": minutes(6 * 60),

@@ -20,7 +20,7 @@ const SILENT_LIMIT = seconds(10);
  * A statement that waits longer for a lock gives up its connection and tries again. Connections are few: those that
  * wait for a stopped coordinator's locks must not be all that another coordinator has.
  */
-export const LOCK_LIMIT: Ms = seconds(2);
+const LOCK_LIMIT: Ms = seconds(2);
 /**
  * A transaction that is idle for longer loses its locks: its coordinator was stopped or lost its power. What runs
  * beside the database within a transaction, a look into a mirror, takes moments.

@@ -20,7 +20,7 @@ export const CREATE_LOCK = 0x676f6d6f; // "gomo"
 /** How many of their instances a person is reminded of. */
 const REMINDED = 10;
 /** How many machines are tried for an instance, one after the other. */
-export const MOST_LEASES = 3;
+const MOST_LEASES = 3;
 
 export interface Instance {
   readonly id: number;

@@ -29,10 +29,10 @@ import type { Drained } from "./machines.ts";
 import { at, type Sql } from "./sql.ts";
 
 /** How many own failures in a row set a machine aside. */
-export const FAILURES = 3;
+const FAILURES = 3;
 /** How long a machine is set aside the first time. Each further time it is twice as long, up to LONGEST. */
-export const FIRST: Ms = minutes(5);
-export const LONGEST: Ms = ms(86_400_000);
+const FIRST: Ms = minutes(5);
+const LONGEST: Ms = ms(86_400_000);
 
 /** SQL for how long a machine is set aside the `times`th time in a row. */
 const SPAN = (times: string) =>

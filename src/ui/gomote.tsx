@@ -225,7 +225,7 @@ function CommandTable(props: { lines: readonly CommandLine[]; instances: boolean
 }
 
 /** The address of a command's page. It has the instance's number: another instance may get the name later. */
-export function commandHref({ instanceId, id }: Pick<CommandLine, "instanceId" | "id">): string {
+function commandHref({ instanceId, id }: Pick<CommandLine, "instanceId" | "id">): string {
   return `/gomotes/${instanceId}/commands/${id}`;
 }
 

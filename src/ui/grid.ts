@@ -54,7 +54,7 @@ export interface Broke {
   readonly tests: readonly string[];
 }
 
-export function cellHtml(cell: GridCell | undefined): string {
+function cellHtml(cell: GridCell | undefined): string {
   if (cell === undefined) return "<td></td>";
   const look = STATUS[cell.status];
   if (cell.build === 0) return `<td class=${look.css} aria-label="${look.word}">${look.glyph}</td>`;

@@ -11,6 +11,6 @@ export interface Live {
   follow(url: () => string, name: string, take: (data: string) => "more" | "last"): () => void;
 }
 
-export const deaf: Live = { listen: () => () => {}, follow: () => () => {} };
+const deaf: Live = { listen: () => () => {}, follow: () => () => {} };
 
 export const LiveContext: ReturnType<typeof createContext<Live>> = createContext<Live>(deaf);

@@ -10,9 +10,9 @@ import { readdir, readFile, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { RequestListener } from "./front-door.ts";
 
-export const AGENTS_PATH = "/agents/";
+const AGENTS_PATH = "/agents/";
 /** The file name of the command that developers run. */
-export const COMMAND_FILE = "gomote.mjs";
+const COMMAND_FILE = "gomote.mjs";
 
 export interface AgentFile {
   readonly body: Buffer;

@@ -26,7 +26,7 @@ import { type Resolved, startProblem } from "./resolve.ts";
 /** How long a descendant may keep the output of an ended command open without writing. */
 export const HELD_PIPE: Ms = seconds(5);
 /** How long we wait for a killed tree to be gone. */
-export const KILL_WAIT: Ms = seconds(5);
+const KILL_WAIT: Ms = seconds(5);
 /** How long after a command ended we look for what it left running. */
 const LOOK_AFTER: Ms = ms(30);
 /** A program just written may still be open for writing in another child that is starting. That passes soon. */

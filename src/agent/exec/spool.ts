@@ -12,7 +12,7 @@ import { closeSync, openSync, readSync, unlinkSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-export const SPOOL_LIMIT: number = 128 * 1024 * 1024;
+const SPOOL_LIMIT: number = 128 * 1024 * 1024;
 
 export class Spool implements Disposable {
   readonly #limit: number;

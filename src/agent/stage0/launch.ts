@@ -5,7 +5,7 @@ import type { Environment } from "../../dial/proxy.ts";
  * V8 options that keep an idle agent small: it may collect its garbage when idle (../idle-memory.ts), and a compiler
  * that the few hot loops of an agent do not need stays unloaded. Node before 22 does not know the second.
  */
-export function nodeOptions(nodeVersion: string): readonly string[] {
+function nodeOptions(nodeVersion: string): readonly string[] {
   return ["--expose-gc", ...(Number.parseInt(nodeVersion, 10) >= 22 ? ["--no-maglev"] : [])];
 }
 

@@ -87,7 +87,7 @@ export async function listTree(tree: LocalTree): Promise<readonly string[]> {
 }
 
 /** Whether `name` is never sent, whatever git says. */
-export function isLeftOut(name: string, isGo: boolean): boolean {
+function isLeftOut(name: string, isGo: boolean): boolean {
   return LEFT_OUT.test(name) || (isGo && /^(bin|pkg)(\/|$)/.test(name));
 }
 

@@ -36,7 +36,7 @@ import type { ClientKeyOf } from "./keys.ts";
 import { held } from "./library.ts";
 import { serveOriginal } from "./original.ts";
 
-export const IDLE_LIMIT: Ms = minutes(10);
+const IDLE_LIMIT: Ms = minutes(10);
 const ADMISSION_LOOK_EVERY: Ms = minutes(1);
 /** Sessions and forwarded connections of one client at a time. */
 export const MOST_CHANNELS = 128;

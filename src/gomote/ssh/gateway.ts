@@ -21,13 +21,13 @@ import { sendBanner } from "./library.ts";
 
 export const LOGIN_LIMIT: Ms = seconds(30);
 /** Keys that a client may show. A client with many keys in its agent shows them one after another. */
-export const MOST_TRIES = 20;
+const MOST_TRIES = 20;
 /** How often a client is told why it is not let in. */
 const MOST_WORDS = 3;
-export const MOST_KNOCKING = 256;
+const MOST_KNOCKING = 256;
 export const MOST_KNOCKING_FROM = 32;
 /** Connections of one person, to all their instances. */
-export const MOST_CONNECTIONS = 64;
+const MOST_CONNECTIONS = 64;
 
 export interface GatewayDeps extends SshClientDeps {
   readonly gate: Pick<Gate, "admit">;

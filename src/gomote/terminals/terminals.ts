@@ -23,7 +23,7 @@ import { type Screen, Terminal } from "./terminal.ts";
 /** Shells of one person at a time. */
 export const MOST_OF_PERSON = 16;
 /** Shells of everybody at a time. */
-export const MOST = 1000;
+const MOST = 1000;
 /** How long a machine may take to open a shell. */
 const OPEN_LIMIT: Ms = seconds(20);
 const COMMAND = "a shell in the browser";

@@ -45,7 +45,7 @@ export const TEAM_TYPE = "host-linux-arm64-team";
 export const COMMUNITY = "host-linux-riscv64-shelf";
 export const BUILDER = "linux-amd64";
 
-export const FARM: FarmInput = {
+const FARM: FarmInput = {
   gomote: { fetch: "public" },
   repos: [{ name: "app", url: "/nowhere" }],
   hosts: [

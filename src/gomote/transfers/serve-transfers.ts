@@ -19,7 +19,7 @@ import { TRANSFERS_PATH } from "./signed-urls.ts";
 import type { Transfers } from "./transfers.ts";
 import { readUploadForm } from "./upload-form.ts";
 
-export const READ_OUT_FOR: Ms = seconds(10);
+const READ_OUT_FOR: Ms = seconds(10);
 const TAKEN = 204;
 
 type Request = IncomingMessage | Http2ServerRequest;

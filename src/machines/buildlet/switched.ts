@@ -17,7 +17,7 @@ import {
 import { refusal } from "./refusal.ts";
 
 /** The limit from dialling to the 101. The original tries its sshd for up to 5 s. */
-export const SWITCH_LIMIT: Ms = seconds(20);
+const SWITCH_LIMIT: Ms = seconds(20);
 const WORDS_LIMIT = 4096;
 
 export interface SwitchOptions {

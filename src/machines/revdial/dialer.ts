@@ -36,8 +36,8 @@ export const KEEP_ALIVE_EVERY: Ms = seconds(28);
 /** How often our own machines get a keep-alive. They answer, so that a lost one is noticed sooner. */
 export const PING_EVERY: Ms = seconds(14);
 /** How long a keep-alive may stay unanswered: an idle machine has missed two in a row by then; a busy one three. */
-export const SILENCE_IDLE: Ms = seconds(20);
-export const SILENCE_BUSY: Ms = seconds(48);
+const SILENCE_IDLE: Ms = seconds(20);
+const SILENCE_BUSY: Ms = seconds(48);
 export const WRITE_LIMIT: Ms = seconds(10);
 export const DIAL_LIMIT: Ms = seconds(20);
 /** How often a machine is asked for one connection, and the pause between. */

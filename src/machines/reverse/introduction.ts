@@ -21,7 +21,7 @@ import {
   TASK_HEADERS,
 } from "../../wire/revdial/registration.ts";
 
-export const MAX_NAME = 200;
+const MAX_NAME = 200;
 const MAX_VALUE = 1024;
 
 export interface Introduction {

@@ -19,9 +19,9 @@ import { type Ms, ms, seconds } from "../../farm/ids.ts";
 
 export type Mode = "joining" | "idle" | "busy" | "leaving";
 
-export const IDLE_CHECK_FROM: Ms = seconds(10);
-export const IDLE_CHECK_TO: Ms = seconds(14);
-export const BUSY_CHECK: Ms = seconds(10);
+const IDLE_CHECK_FROM: Ms = seconds(10);
+const IDLE_CHECK_TO: Ms = seconds(14);
+const BUSY_CHECK: Ms = seconds(10);
 export const CHECK_LIMIT: Ms = seconds(20);
 export const BUSY_MISSES = 3;
 
@@ -52,7 +52,7 @@ export function nextStep(situation: Situation, now: number): Step {
 }
 
 /** Whether the machine should fetch its program again: once for each program, even if it comes back unchanged. */
-export function isOutdated({ agent, digest, served, sentFor }: Situation): boolean {
+function isOutdated({ agent, digest, served, sentFor }: Situation): boolean {
   return agent === "barnraiser" && digest !== "" && served !== undefined && digest !== served && sentFor !== served;
 }
 

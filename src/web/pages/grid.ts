@@ -17,7 +17,7 @@ import type { Column, GridRows, Row } from "./grid-rows.ts";
 import { like } from "./machines.ts";
 import { redSentence } from "./since.ts";
 
-export const COMMITS = 200;
+const COMMITS = 200;
 
 export interface GridFilter {
   readonly branch: string | undefined;

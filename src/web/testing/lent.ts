@@ -13,7 +13,7 @@ import { MARKUP } from "./seed-config.ts";
 import type { TestWeb } from "./web.ts";
 
 export const LENT_TYPE = "host-linux-amd64-lent";
-export const KEEPER = "keeper@example.org";
+const KEEPER = "keeper@example.org";
 
 export interface Lent {
   readonly alice: Person;

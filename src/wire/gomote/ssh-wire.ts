@@ -12,11 +12,11 @@
  * Source: RFC 4253, RFC 5656, RFC 8709, OpenSSH's PROTOCOL.certkeys.
  */
 
-export const CERTIFICATE_SUFFIX = "-cert-v01@openssh.com";
+const CERTIFICATE_SUFFIX = "-cert-v01@openssh.com";
 export const USER_CERTIFICATE = 1;
 export const HOST_CERTIFICATE = 2;
 /** Keys are below 2 KiB; a certificate has its CA's, too. */
-export const MAX_KEY: number = 16 * 1024;
+const MAX_KEY: number = 16 * 1024;
 
 /** How many fields a key has behind its type. */
 const FIELDS: { readonly [type: string]: number } = {

@@ -9,7 +9,7 @@
  * CR LF or LF. Header fields keep their order and their doubles; names are compared without regard to case. Bytes are
  * UTF-8, since machine names come from people. A head over the limit or not of this form throws HeadError.
  */
-export const MAX_HEAD: number = 16 * 1024;
+const MAX_HEAD: number = 16 * 1024;
 
 /** Name and value as sent, white space around the value removed. */
 export type HeaderField = readonly [name: string, value: string];

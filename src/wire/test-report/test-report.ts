@@ -40,7 +40,7 @@ export interface ReportEnd {
   readonly trouble: string | undefined;
 }
 
-export const UNENDED_NAMED = 20;
+const UNENDED_NAMED = 20;
 
 export interface ReportReader {
   push(chunk: Uint8Array): void;
