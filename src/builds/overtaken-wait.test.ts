@@ -5,9 +5,10 @@ import type { FarmConfig } from "../config/effective.ts";
 import type { BuilderInput } from "../config/input.ts";
 import { type EpochMs, minutes, plus } from "../farm/ids.ts";
 import { branchHeads, recordBranch, recordRepo } from "../store/commits.ts";
+import { claimLease } from "../store/leases.ts";
 import type { Sql } from "../store/sql.ts";
 import { freshDatabase } from "../store/testing/database.ts";
-import { addHostType, NOON } from "../store/testing/farm.ts";
+import { addCoordinator, addHostType, addMachine, NOON } from "../store/testing/farm.ts";
 import { planFound } from "./plan-found.ts";
 
 const HOST = "host-linux-amd64-x";
@@ -106,6 +107,28 @@ test.each(["newest", "batch"] as const)(
     expect(await told.waiting()).toEqual(["linux-amd64-a since 10", "linux-amd64-b since 0"]);
   },
 );
+
+test.each(["newest", "batch"] as const)("%s: builders that share one busy machine take turns", async (superseded) => {
+  const names = ["a", "b", "c"].map((name) => `linux-amd64-${name}`);
+  const told = await story(...names.map((name) => ({ name, superseded })));
+  const { sql } = told;
+  const machine = await addMachine(sql, HOST, "one", await addCoordinator(sql));
+  const ran: string[] = [];
+  for (let minute = 0; minute < STARVES + 60; minute += 5) {
+    await told.push(minute);
+    if (minute % 10 > 0) continue; // it works on the last one
+    await sql.query("update lease set state = 'ended' where state = 'held'");
+    const { lease } = await claimLease(sql, machine.id, at(minute));
+    const [build] = await sql.query<{ builder: string }>(
+      `with a as (update attempt set state = 'running' where lease_id = $1 returning build_id)
+       update build set state = 'running' from a where id = a.build_id returning builder`,
+      [lease?.id],
+    );
+    ran.push(build?.builder ?? "");
+  }
+  const turns = ran.map((_, turn) => names[turn % names.length]);
+  expect(ran).toEqual(turns);
+});
 
 test("what is planned by a changed configuration waits since the same time", async () => {
   const told = await story({ name: "linux-amd64-a" }, { name: "linux-amd64-b" });

@@ -10,7 +10,7 @@
  *             and within class try release branches before the others
  *   flow      within a band, flows take turns: repositories, for gomote and try people. Next is the flow that holds
  *             the fewest machines of this queue; of several such flows, the one served longest ago. A person's
- *             repositories share the person's turns in the same way
+ *             repositories share the person's turns in the same way. What is built to find culprits is one flow
  *   rank      within a flow the lower goes first: the time of asking for people, so that they are served in turn;
  *             minus the commit time after submission, so that the newest commit goes first. The builds of one commit
  *             have one rank: of these, the one that starves first goes first
