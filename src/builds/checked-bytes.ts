@@ -1,4 +1,7 @@
-/** Bytes of a snapshot on their way to a machine, the end of which comes only when all of them were what the snapshot's row says. */
+/**
+ * The bytes of a snapshot on their way to a machine. The stream ends well only when all bytes are what the snapshot's
+ * row says.
+ */
 import { createHash } from "node:crypto";
 import type { Readable } from "node:stream";
 import { FarmError } from "../farm/errors.ts";
@@ -7,9 +10,9 @@ import type { Snapshot } from "../store/snapshots.ts";
 export class CheckedBytes {
   readonly #snapshot: Snapshot;
   readonly #open: () => Promise<Readable>;
-  /** All was given, and was right. */
+  /** Whether all bytes were passed on, and were right. */
   whole = false;
-  /** What was wrong with the bytes, or with getting at them. */
+  /** Why the bytes were wrong, or could not be read; undefined: so far nothing went wrong. */
   trouble: unknown;
 
   constructor(snapshot: Snapshot, open: () => Promise<Readable>) {

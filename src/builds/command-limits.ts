@@ -1,9 +1,11 @@
 /**
- * How long a command may run, how long it may be silent, and how long all commands of its build may take: whichever ends first. The farm
- * itself has as long once more for what comes before them (store/build-time.ts).
+ * The limits of a command: how long it may run, how long it may be silent, and how long all commands of its build may
+ * take. The first limit that is reached stops it. The farm itself has as long again for its own work before the
+ * commands (store/build-time.ts).
  *
- * Spans are measured on the monotonic clock, so nobody's wall clock kills a command. A command that another coordinator started tells how
- * long it has run already (`ran`). While the log takes no more bytes the command is not silent: it is us who do not listen (`hold`).
+ * Spans are measured on the monotonic clock, so a wall clock that is set kills no command. A command that another
+ * coordinator started tells how long it has run already (`ran`). While the log takes no more bytes the command does not
+ * count as silent, since then we do not listen (`hold`).
  */
 import type { Recipe, Step } from "../farm/build.ts";
 import { type Clock, ENOUGH } from "../farm/clock.ts";
@@ -13,24 +15,27 @@ import { type EpochMs, type Ms, minutes, ms } from "../farm/ids.ts";
 import { within } from "../farm/within.ts";
 import { CREDIBLE, timeOf } from "../store/build-time.ts";
 
-/** A command that prints nothing for so long is stopped, where the builder has no limit of its own. */
+/** A command that prints nothing for so long is stopped, unless its builder has a limit of its own. */
 const SILENCE_LIMIT: Ms = minutes(30);
 
 export interface CommandLimits {
   readonly time: Ms;
-  /** Without any output. */
+  /** How long the command may print nothing. */
   readonly silence: Ms;
-  /** Of the build that it belongs to. */
+  /** The limit of all commands of its build together. */
   readonly build?: BuildLimit;
 }
 
-/** When a part of a build must be over, on the monotonic clock, and what it was allowed. */
+/** When a part of a build must be over, on the monotonic clock, and how long it may take in all. */
 export interface BuildLimit {
   readonly endsAt: number;
   readonly limit: Ms;
 }
 
-/** When what began at `from` must be over. The wall clock tells only what earlier drivers and attempts used up, and only while that can be true. */
+/**
+ * The limit of work that began at `from`. The wall clock tells only how much earlier drivers and attempts used up. It
+ * is ignored when that cannot be true.
+ */
 export function buildLimit(clock: Clock, recipe: Recipe, from: EpochMs): BuildLimit {
   const limit = timeOf(recipe);
   const used = clock.now() - from;
@@ -38,12 +43,12 @@ export function buildLimit(clock: Clock, recipe: Recipe, from: EpochMs): BuildLi
   return { endsAt: clock.monotonic() + limit - (credible ? used : 0), limit };
 }
 
-/** What is left of it. */
+/** How much of the limit is left. */
 export function timeLeft(clock: Clock, { endsAt }: BuildLimit): Ms {
   return ms(Math.max(0, endsAt - clock.monotonic()));
 }
 
-/** What stops a command of a recipe. */
+/** The limits of a command of a recipe. */
 export function limitsOf(
   { limits }: Recipe,
   { timeLimitMs }: Pick<Step, "timeLimitMs">,
@@ -52,14 +57,14 @@ export function limitsOf(
   return { time: ms(timeLimitMs), silence: ms(limits?.silenceMs ?? SILENCE_LIMIT), build };
 }
 
-/** In words for whoever wrote the builder. */
+/** The reason for a build that used up its time, in words for the author of the builder. */
 export function outOfTimeText({ limit }: BuildLimit): string {
   return `timed out: its build has ${durationText(limit)}`;
 }
 
 /**
- * A call of the farm's own among the commands of a build: `within` its own limit, and for no longer than the build has. When that ends it, it
- * is the farm's failure, and not the machine's.
+ * A call of the farm's own among the commands of a build: it ends `within` its own limit and the build's. When the
+ * build's limit ends it, that is the farm's failure, and not the machine's.
  */
 export function withinBuild<T>(
   clock: Clock,
@@ -92,7 +97,7 @@ export class LimitWatch implements Disposable {
     this.#arm();
   }
 
-  /** Aborts with a FarmError `timed-out`, in words for whoever wrote the command. */
+  /** Aborts with a FarmError `timed-out`, in words for the author of the command. */
   get signal(): AbortSignal {
     return this.#outOfTime.signal;
   }
@@ -105,7 +110,10 @@ export class LimitWatch implements Disposable {
     this.#arm();
   }
 
-  /** Something was printed, and is on its way until the function given is called. */
+  /**
+   * The command has printed something that the log has not taken yet. The caller calls the returned function when it
+   * has.
+   */
   hold(): () => void {
     this.#held++;
     return () => {

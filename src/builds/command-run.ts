@@ -1,16 +1,18 @@
 /**
- * Running one command on a machine, durably, with its output into one log: for steps, and for whatever else a build runs.
+ * Runs one command on a machine, durably, with its output into one log: a step, or anything else that a build runs.
  *
  *   running -ends-> ended                 with the command's own state
  *   running -a limit-> stopped            the log says which; the command and all that it started are killed
  *   running -canceled-> rejects           killed as well
  *   running -connection cut-> running     a machine that resumes is asked again, from the byte that the log has
- *   running -machine gone, coordinator stops-> rejects   the command goes on; whoever calls this with the same id and the log's
- *                                         length takes it up again
+ *   running -machine gone, coordinator stops-> rejects   the command goes on; the next call with the same id and the
+ *                                         log's length takes it up again
  *
- * `id` names the run for ever: a machine that resumes starts a command once per id, so calling this again never runs it twice. On
- * other machines there is no going on: the command dies with its connection.
- * Always: the bytes given to the log are the command's output from `from` on, in order, each once; only a stop adds a line of ours.
+ * `id` names the run for ever. A machine that resumes starts a command once per id, so calling this again never runs it
+ * twice. On other machines a command cannot be taken up: it dies with its connection.
+ *
+ * Always: the bytes given to the log are the command's output from `from` on, in order, each once. Only a stop adds a
+ * line of ours.
  */
 import type { Clock } from "../farm/clock.ts";
 import { FarmError } from "../farm/errors.ts";
@@ -20,7 +22,7 @@ import type { LogWriter } from "../logs/writer.ts";
 import { type CommandLimits, LimitWatch } from "./command-limits.ts";
 import type { BuildMachine, Command, CommandEnd } from "./machine.ts";
 
-/** A machine that is there but whose connections break is asked again so often, with a pause that doubles. */
+/** How often in a row a connection may break before the run fails. The pause between two tries doubles. */
 const CUTS = 6;
 const CUT_PAUSE: Ms = ms(200);
 /** How long a machine may take to kill a command. */
@@ -29,24 +31,26 @@ const STOP_LIMIT: Ms = seconds(15);
 export interface CommandRun {
   readonly machine: BuildMachine;
   readonly command: Omit<Command, "execution">;
-  /** `a7.2`: letters, digits, `.`, `-` and `_`; the same for every try of the same run, on any coordinator. */
+  /**
+   * The name of the run, such as `a7.2`: letters, digits, `.`, `-` and `_`. Every try has the same, on any coordinator.
+   */
   readonly id: string;
-  /** How many bytes of its output the log has already. */
+  /** How many bytes of the output the log has already. */
   readonly from: number;
   readonly writer: Pick<LogWriter, "write">;
   readonly limits: CommandLimits;
-  /** What the log calls it: `step "make"`. */
+  /** What the log calls the command, such as `step "make"`. */
   readonly what: string;
-  /** Told, whenever the command is taken up, up to which byte its output was printed before: that comes in one burst. */
+  /** Called each time the command is taken up, with the length of the output so far, which then comes in one burst. */
   readonly takenUp?: (length: number) => void;
 }
 
 export interface CommandRan extends CommandEnd {
-  /** A limit ended it; `state` says which. */
+  /** A limit ended the command; `state` says which. */
   readonly stopped: boolean;
-  /** How long it ran: from its own start, whoever started it. */
+  /** How long the command ran, from its own start, even if another coordinator started it. */
   readonly durationMs: Ms;
-  /** Nothing of this call's part of it was missed: its connection held. */
+  /** The connection held all the time, so this call saw every byte as it was printed. */
   readonly unbroken: boolean;
 }
 
@@ -118,7 +122,7 @@ async function attended(
   }
 }
 
-/** Elsewhere the end of the connection has killed it. */
+/** Kills the command on a machine that resumes. On others the end of the connection has killed it. */
 async function kill(clock: Clock, { machine, id, what }: CommandRun): Promise<void> {
   if (!machine.resumes || machine.gone.aborted) return;
   await within(clock, STOP_LIMIT, [machine.gone], `stopping ${what} on ${machine.name}`, (limited) =>

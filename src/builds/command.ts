@@ -4,7 +4,10 @@ import type { BuildClient, Command } from "./machine.ts";
 
 const WORK_DIR = "$WORKDIR";
 
-/** Asks the machine for its work dir where the step's environment mentions it: unlike PATH, variables are not expanded over there. */
+/**
+ * The command of `step`. The machine is asked for its work folder if the environment mentions it, since a machine
+ * expands variables in PATH only.
+ */
 export async function commandOf(
   recipe: Recipe,
   step: Step,
@@ -24,17 +27,20 @@ export async function commandOf(
   };
 }
 
-/** `dir` of a step, seen from the work dir. */
+/** The folder `dir` of a step, relative to the machine's work folder. */
 export function folderOf(sourceDir: string, dir: string): string {
   return foldersOf(belowWorkDir(dir) ?? `${sourceDir}/${dir}`).join("/") || ".";
 }
 
-/** What comes after `$WORKDIR`; undefined for a folder below the source tree. */
+/** The part of `dir` after `$WORKDIR`; undefined for a folder below the source tree. */
 function belowWorkDir(dir: string): string | undefined {
   return dir === WORK_DIR || dir.startsWith(`${WORK_DIR}/`) ? dir.slice(WORK_DIR.length) : undefined;
 }
 
-/** The parts of `path` without `.` and empty ones, and with `..` taken back as far as the work folder. */
+/**
+ * The parts of `path`, without empty ones and `.`. Each `..` removes the part before it, and never leaves the work
+ * folder.
+ */
 function foldersOf(path: string): string[] {
   const parts: string[] = [];
   for (const part of path.split("/")) {

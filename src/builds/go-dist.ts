@@ -1,12 +1,16 @@
 /**
  * The names of the tests of Go's own tree, as `go tool dist test --list` prints them.
  *
- * Until Go 1.20 they were `go_test:net/http`, `test:0_10`, `api`; since Go 1.21 they are `net/http`, `cmd/internal/testdir:0_10`,
- * `cmd/api:check`. A test is run, and its times are kept, by the name that was printed. Patterns in a configuration mean the older name of
- * each, which says what kind of test it is: so they mean the same tests whatever the version.
+ * Until Go 1.20 they were `go_test:net/http`, `test:0_10`, `api`; since Go 1.21 they are `net/http`,
+ * `cmd/internal/testdir:0_10`, `cmd/api:check`. A test is run under the name that was printed, and its times are kept
+ * under it. Patterns in a configuration mean the older name, which says what kind of test it is. So a pattern means the
+ * same tests in every version.
  */
 
-/** Groups of packages and variants by the name that Go has for them since 1.21. What fits none of these is known by the name that it has. */
+/**
+ * Groups of packages and variants, by their names since Go 1.21. Of the names that fit none of these, those with a
+ * colon are the same in both versions, and those without are packages.
+ */
 const OLDER: readonly (readonly [newer: RegExp, older: string])[] = [
   [/^cmd\/internal\/testdir:(\d+_\d+)$/, "test:$1"],
   [/^cmd\/api(:check)?$/, "api"],
@@ -16,7 +20,7 @@ const OLDER: readonly (readonly [newer: RegExp, older: string])[] = [
   [/^(.*):racebench$/, "go_test_bench:$1"],
   [/^.*:race$/, "race"],
 ];
-/** A name of before 1.21: it begins with its kind, or is one of a few words that are no package. */
+/** Names from before Go 1.21: they begin with the kind of test, or are one of a few words that are no package. */
 const IS_OLDER = /^(go_test|go_test_bench|test|nolibgcc|cgo_\w+|swig_\w+|doc_progs|fortran|misc)(:|$)/;
 const WORDS = ["api", "reboot", "race", "moved_goroot"];
 

@@ -1,4 +1,4 @@
-/** A clock that stands still while it is held: for limits of what may have to wait for something else. */
+/** A clock that stands still while it is held, for limits on work that may have to wait for something else. */
 import type { Clock } from "../farm/clock.ts";
 import { type Ms, ms } from "../farm/ids.ts";
 
@@ -11,7 +11,7 @@ export class HeldClock {
     this.#clock = clock;
   }
 
-  /** No time passes until `work` has settled; one at a time. */
+  /** Holds the clock until `work` has settled. One call at a time. */
   async during<T>(work: Promise<T>): Promise<T> {
     const began = this.#clock.monotonic();
     const over = Promise.withResolvers<void>();
@@ -24,7 +24,7 @@ export class HeldClock {
     }
   }
 
-  /** As of any clock. */
+  /** Resolves after `span` of time that was not held. Rejects as any clock does. */
   async sleep(span: Ms, signal?: AbortSignal): Promise<void> {
     const due = this.#now + span;
     for (;;) {

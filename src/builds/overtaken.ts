@@ -1,16 +1,20 @@
 /**
- * Which builds a newer commit overtook. Pure: the builds that wait and the policies of their builders in, those to skip out.
+ * Which builds a newer commit overtook. Pure: from the builds that wait and the policies of their builders to the
+ * builds that are skipped.
  *
  *   every    none
  *   newest   all
  *   batch    all that no machine is free for: while machines idle every commit is built, under load only the newest
  *
- * What a range of `batch` or any other policy needs of the skipped ones is built later (culprit.ts).
+ * A skipped build that is needed to narrow a range is made later (culprit.ts).
  */
 import type { Superseded } from "../farm/build.ts";
 import type { WaitingBuild } from "../store/superseded.ts";
 
-/** `waiting`: overtaken by their place, newest first. `spare`: free machines of each host type. */
+/**
+ * The builds to skip. `waiting`: builds of commits that a newer one follows, newest first. `spare`: how many machines
+ * of each host type are free.
+ */
 export function toSkip<Build extends WaitingBuild>(
   waiting: readonly Build[],
   policyOf: (builder: string) => Superseded,

@@ -1,7 +1,8 @@
 /**
- * Which builders build a commit that the farm found, and by what recipe. Pure: the configuration in, recipes out.
+ * Which builders build a commit that the farm found, and by what recipe. Pure: from the configuration to recipes.
  *
- * A recipe is fixed when a build is planned; a configuration that changes later changes later builds.
+ * A recipe is fixed when a build is planned. A configuration that changes later changes only builds that are planned
+ * later.
  */
 import type { AgainstConfig, BuilderConfig, FarmConfig, HostConfig, TestsConfig } from "../config/effective.ts";
 import { matches } from "../config/globs.ts";
@@ -9,7 +10,7 @@ import { buildsPostSubmit, buildsWith } from "../config/policy.ts";
 import { COMPILE_ONLY, type OtherTree, type Recipe, type Step, type TestsSpec } from "../farm/build.ts";
 import { folderOf } from "./command.ts";
 
-/** Below a machine's work folder; the commit's tree is unpacked there. */
+/** The folder below a machine's work folder in which the commit's tree is unpacked. */
 const SOURCE_DIR = "src";
 
 /** The newest commit of a watched branch. */
@@ -22,8 +23,8 @@ export interface Tip {
 export type Tips = (repo: string) => readonly Tip[];
 
 /**
- * The recipe of every builder that builds `branch` of `repo` without being asked, in the order of the configuration; of a builder that tests
- * it with another repository, one for each tip of that which is wanted.
+ * The recipes of all builders that build `branch` of `repo` without being asked, in the order of the configuration. A
+ * builder that tests it with another repository has one recipe for each wanted tip of that.
  */
 export function plan(config: FarmConfig, repo: string, branch: string, tips: Tips = () => []): Recipe[] {
   const recipes: Recipe[] = [];
@@ -42,7 +43,7 @@ export function plan(config: FarmConfig, repo: string, branch: string, tips: Tip
   return recipes;
 }
 
-/** Whether the configuration calls the branch a release branch; of a pair, either of the two. */
+/** Whether the configuration calls the branch a release branch. For a pair, one of the two branches is enough. */
 export function isRelease(config: FarmConfig, repo: string, branch: string, other: OtherTree | undefined): boolean {
   const calls = (name: string, of: string): boolean =>
     matches(config.repos.find((each) => each.name === name)?.releaseBranches ?? [], of);
@@ -60,7 +61,7 @@ interface Planned {
   readonly branch: string;
 }
 
-/** What the commands of a builder find in their environment, in this order, so that the narrower wins. */
+/** The environment of a builder's commands. The more specific settings come later, and win. */
 export function environmentOf(builder: BuilderConfig, host: HostConfig): readonly string[] {
   return [
     `GO_BUILDER_NAME=${builder.name}`,
@@ -116,7 +117,7 @@ function testsOf({ argsOn, ...tests }: TestsConfig, place: Place): Omit<TestsSpe
   return { ...tests, list, run: placed({ ...run, command, timeLimitMs: run.timeLimitMs * scale }, sourceDir) };
 }
 
-/** GO_TEST_TIMEOUT_SCALE: what a slow machine takes longer. */
+/** How many times as long tests may take on a slow machine: GO_TEST_TIMEOUT_SCALE of `env`, at least 1. */
 function timeoutScale(env: readonly string[]): number {
   const [, scale = "1"] =
     /^GO_TEST_TIMEOUT_SCALE=(\d{1,3})$/.exec(env.findLast((entry) => /^GO_TEST_TIMEOUT_SCALE=/.test(entry)) ?? "") ??
@@ -124,14 +125,15 @@ function timeoutScale(env: readonly string[]): number {
   return Math.max(1, Number(scale));
 }
 
-/** `-timeout=10m` for a machine that is `scale` times as slow. */
+/** A word such as `-timeout=10m`, for a machine that is `scale` times as slow. */
 function longer(word: string, scale: number): string {
   return word.replace(/^-timeout=(\d{1,4})m$/, (_, minutes: string) => `-timeout=${Number(minutes) * scale}m`);
 }
 
 /**
- * A machine looks up a program with a separator from its work folder, an author means the folder that the step runs in.
- * `./x` in `sub` is therefore asked for as `src/sub/x`, `$WORKDIR/x` as `./x`; bare names and absolute paths stay.
+ * The step with its program as the machine looks it up. For a program with a separator a machine starts from its work
+ * folder, while an author means the folder of the step. So `./x` in `sub` becomes `src/sub/x`, and `$WORKDIR/x` becomes
+ * `./x`. Bare names and absolute paths stay.
  */
 function placed(step: Step, sourceDir: string): Step {
   const [program = "", ...args] = step.command;

@@ -1,23 +1,26 @@
 /**
- * Held leases that nobody drives: what coordinators leave behind when they end, and what lost its machine.
+ * Held leases that nobody drives: those of coordinators that ended, and those that lost their machine.
  *
- *   heartbeat   each coordinator moves its `seen_at` every HEARTBEAT, whatever else there is to do here, and whatever locks the others hold
- *   dead        a `seen_at` that stood still for DEAD_AFTER of *our* time, while we read it every HEARTBEAT or so: neither a jump of
- *               somebody's wall clock nor a database that was away for all kills anybody. Beside an embedded database there is only
- *               one, so all others are dead when it starts
- *   parked      what a dead one drove on a machine that resumes, and what anybody drove on one that was lost: the machine may come back,
- *               to whichever coordinator, and is then given its lease again by the claim (store/leases.ts)
- *   given up    what the dead drove on other machines; what was parked and has waited for as long as its host type has, by *our* time; and what a machine
- *               left that came back as another process. The attempt ends with the reason, and a new one is wanted; it is not charged
- *               when its coordinator ended
+ *   heartbeat   each coordinator moves its `seen_at` every HEARTBEAT, whatever else there is to do here, and whatever
+ *               locks the others hold
+ *   dead        a `seen_at` that stood still for DEAD_AFTER of *our* time, while we read it every HEARTBEAT or so. So
+ *               neither a wall clock that jumps nor a database that was away for all makes anybody dead. Beside an
+ *               embedded database there is only one coordinator, so all others are dead when it starts
+ *   parked      what a dead one drove on a machine that resumes, and what anybody drove on a machine that was lost. The
+ *               machine may come back, to any coordinator, and is then given its lease again by the claim
+ *               (store/leases.ts)
+ *   given up    what the dead drove on other machines; what was parked and has waited for as long as its host type has,
+ *               by *our* time; and what ran on a machine that came back as another process. The attempt ends with the
+ *               reason, and a new one is wanted. It is not charged when its coordinator ended
  *
- * The sessions of the dead are closed at each look: a statement of theirs that waited for a lock, or for the database to be back, may open one
- * when they are long gone, and a machine that seems to be connected is neither missed nor known to have come back as another process.
+ * The sessions of the dead are closed at each look. A statement of theirs that waited for a lock, or for the database,
+ * may open a session long after they ended. A machine that seems to be connected is not missed, and is not known to
+ * have come back as another process.
  *
- * One that cannot be given up keeps no other: the failure is logged, and the next look tries again.
+ * A lease that cannot be given up holds up no other: the failure is logged, and the next look tries again.
  *
- * What was ended while nobody drove it (somebody canceled it) has a log that nobody ends: that is done here as well. Tests of a build whose
- * machine is waited for are given to a helper, when nobody else works at them (help.ts).
+ * A build that was ended while nobody drove it, for example canceled, has logs that nobody ends: they are ended here
+ * too. Tests of a build whose machine is waited for are given to a helper, when nobody else works at them (help.ts).
  *
  * A coordinator that was declared dead and is not learns it at its next heartbeat and must stop: `lost` is called.
  */
@@ -42,16 +45,16 @@ import { publishBuild, publishEnded } from "./publish.ts";
 
 export const HEARTBEAT: Ms = seconds(10);
 export const DEAD_AFTER: Ms = seconds(45);
-/** Between two looks at the others; after a longer time without one, what was seen before proves nothing. */
+/** The longest time between two looks at the others. After a longer one, what was seen before proves nothing. */
 const BLIND_AFTER: Ms = ms(2 * HEARTBEAT);
-/** Whoever drove what has ended stores the end of its log within moments, or not at all. */
+/** How long after the end of a build its logs are ended here. A driver that is alive ends them within moments. */
 const LOG_LEFT_AFTER: Ms = minutes(1);
-/** Machines that register are heard of together: a whole farm may come back at once. */
+/** How long the word of one machine waits for those of others, since a whole farm may come back at once. */
 const TOGETHER: Ms = seconds(1);
 
 export interface RecoveryDeps {
   readonly sql: Sql;
-  /** A connection of its own for our sign of life. */
+  /** The database over a connection of its own, for our sign of life. */
   readonly heart: Sql;
   readonly bus: Bus;
   readonly clock: Clock;
@@ -61,23 +64,23 @@ export interface RecoveryDeps {
   readonly alone: boolean;
   /** Ends the instance of a lease, unless somebody drives the lease again. */
   readonly endInstance: (id: number, reason: string, held: Held) => Promise<void>;
-  /** Others declared this coordinator dead. */
+  /** Called when others have declared this coordinator dead. */
   readonly lost: () => void;
   readonly policy?: RetryPolicy;
-  /** Tests whose machine has been waited for so long, and that nobody else works at, are given to a helper. */
+  /** How long a machine is waited for before its tests are given to a helper, when nobody else works at them. */
   readonly aloneFor?: Ms;
 }
 
 export class Recovery implements AsyncDisposable {
   readonly #deps: RecoveryDeps;
   readonly #stop = new AbortController();
-  /** Others -> the sign of life that we saw last, and when we first saw it. */
+  /** Other coordinators -> the sign of life that we saw last, and when we first saw that one. */
   readonly #seen = new Map<CoordinatorId, { readonly seenAt: EpochMs; readonly since: number }>();
   /** When we last saw the others. */
   #sawAt = Number.NEGATIVE_INFINITY;
-  /** Leases that nobody drives -> since when we know. */
+  /** Leases that nobody drives -> since when we know of it, on the monotonic clock. */
   #left: ReadonlyMap<LeaseId, { readonly epoch: number; readonly since: number }> = new Map();
-  /** Settles when the leases that nobody drives have been looked after, as often as was asked for. Never rejects. */
+  /** The last of the passes over the leases that nobody drives: they run one after the other. Never rejects. */
   #takingBack: Promise<unknown> = Promise.resolve();
   #woken = Promise.withResolvers<void>();
   readonly #loops: Promise<void>[] = [];
@@ -86,7 +89,7 @@ export class Recovery implements AsyncDisposable {
     this.#deps = deps;
   }
 
-  /** Takes over what the dead left, once, and then goes on watching. The coordinator's own row must be there. */
+  /** Takes one look, and goes on watching after that. The coordinator's own row must be in the database. */
   async start(): Promise<void> {
     this.#loops.push(this.#beat());
     await this.look();
@@ -97,7 +100,10 @@ export class Recovery implements AsyncDisposable {
     );
   }
 
-  /** One look at the others, and at what was left. Returns how many attempts were given up. */
+  /**
+   * Looks at the other coordinators once, and at the leases that nobody drives. Returns how many attempts were given
+   * up.
+   */
   async look(): Promise<number> {
     const { sql, bus, clock, coordinator, alone, aloneFor = HEARTBEAT } = this.#deps;
     await this.#findDead();
@@ -134,14 +140,14 @@ export class Recovery implements AsyncDisposable {
     }
   }
 
-  /** One after the other: each goes on from what the one before it knew. */
+  /** Runs #giveUpLeft() when the pass before it has ended, since it goes on from what that one knew. */
   #takeBack(): Promise<number> {
     const taken = this.#takingBack.then(() => this.#giveUpLeft());
-    this.#takingBack = taken.catch(() => {}); // whoever asked for it hears
+    this.#takingBack = taken.catch(() => {}); // the caller receives the failure
     return taken;
   }
 
-  /** Gives up what nobody has driven for long enough. Returns how many attempts that were. */
+  /** Gives up the leases that nobody has driven for long enough. Returns how many of them were attempts. */
   async #giveUpLeft(): Promise<number> {
     const { sql, clock, log } = this.#deps;
     const known = this.#left;
@@ -166,7 +172,7 @@ export class Recovery implements AsyncDisposable {
     return taken;
   }
 
-  /** Returns whether it was an attempt. */
+  /** Gives up one lease. Returns whether it was that of an attempt, and still open. */
   async #giveUp(left: Left, reason: string): Promise<boolean> {
     const { sql, bus, clock, endInstance, policy = RETRY_POLICY } = this.#deps;
     const { attempt, epoch, instance } = left;
@@ -185,7 +191,7 @@ export class Recovery implements AsyncDisposable {
     return true;
   }
 
-  /** Why a lease that nobody has driven for `waited` is waited for no longer; undefined: it is. */
+  /** Why a lease that nobody has driven for `waited` is given up; undefined: it is waited for. */
   #whyGivenUp(
     { resumes, restarted, orphaned, coordinator, machine, waitFor }: Left,
     waited: number,
@@ -198,7 +204,10 @@ export class Recovery implements AsyncDisposable {
     return orphaned ? `${ended}; ${late}` : late;
   }
 
-  /** A machine that comes back as another process need not be waited for. */
+  /**
+   * Looks after the leases each time machines have registered: one that came back as another process need not be waited
+   * for.
+   */
   async #follow(): Promise<void> {
     const { clock, log } = this.#deps;
     const { signal } = this.#stop;
@@ -216,7 +225,7 @@ export class Recovery implements AsyncDisposable {
     }
   }
 
-  /** Waits for nothing but the database. */
+  /** Gives our sign of life every HEARTBEAT. It waits for nothing but the database. */
   async #beat(): Promise<void> {
     const { heart, clock, log, coordinator, lost } = this.#deps;
     while (!this.#stop.signal.aborted) {

@@ -1,14 +1,16 @@
 /**
  * The report files of a group of tests: found below the source tree, removed before the group, read after it.
  *
- *   found    by a listing no deeper than the glob reaches, and never of `node_modules` or `.git`, wherever these are: a report may lie at the
- *            root of a large tree. The original lists those that are not at its root, and their files are passed over here
- *   read     nothing but these files, from our own agent. The original packs whole folders: those that have some, up to BESIDE_LIMIT of what
- *            else is in them, and only until the last report has come
+ *   found    by a listing no deeper than the glob reaches, and never of `node_modules` or `.git`, wherever these are: a
+ *            report may lie at the root of a large tree. An original agent lists them where they are not at the root,
+ *            and their files are passed over here
+ *   read     our own agent sends only these files. An original packs whole folders: those that have reports. Of other
+ *            files in them it may send up to BESIDE_LIMIT, and only until the last report has come
  *
- * What the tested code leaves behind decides how long all this takes: reports that are too many, too large or too slow are left out, and
- * `troubles` says so in words. Only a call that fails rejects, since that is the machine's. Too slow may as well be the machine, so that says
- * nothing about the tests, and `late` says that it was. While whoever reads takes no more, no time passes: that is neither's doing.
+ * How long all this takes depends on what the tested code leaves behind. So reports that are too many, too large or too
+ * slow are left out, and `troubles` says so in words. Only a call that fails rejects, since that is the machine's
+ * fault. The machine may be at fault for slow reports too. So these say nothing about the tests, and `late` says that
+ * there were some. While the reader takes no more, no time passes, since then neither is slow.
  */
 import type { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
@@ -29,26 +31,26 @@ import type { BuildMachine } from "./machine.ts";
 const LIST_LIMIT: Ms = minutes(1);
 const REMOVE_LIMIT: Ms = minutes(1);
 const READ_LIMIT: Ms = minutes(5);
-/** Of all these when the build has used up its time: what its last group left is still looked at. */
+/** The limit of each call when the build has used up its time, so that the reports of its last group are still read. */
 const LAST_LOOK: Ms = seconds(15);
-/** Reports of one group, unpacked. */
+/** How many bytes the reports of one group may have, unpacked. */
 const REPORT_LIMIT = 256 * 1024 * 1024;
 const TOO_LARGE = `together they may have ${sizeText(REPORT_LIMIT)}`;
 const FILES_LIMIT = 10_000;
-/** Of other files that a machine packs with them. */
+/** How many bytes of other files a machine may pack with them. */
 const BESIDE_LIMIT = 256 * 1024 * 1024;
-/** The names of files that are asked for at once: a request's head has an end. */
+/** How long the names in one request may be together, since the head of a request has a limit. */
 const NAMES_LENGTH = 8 * 1024;
-/** Their files are somebody else's, and very many. */
+/** Folders that are not searched: their files are no reports of ours, and very many. */
 const PASSED_OVER = ["node_modules", ".git"];
 
 interface Report {
-  /** Relative to the folder that is listed. */
+  /** The path of the file, relative to the folder that is listed. */
   readonly name: string;
   readonly size: number;
 }
 
-/** Takes a file as it comes. */
+/** Takes one file, piece by piece. */
 export interface FileReader {
   readonly push: (piece: Uint8Array) => void;
   readonly end: () => void;
@@ -56,7 +58,7 @@ export interface FileReader {
 
 export interface ReportsReader {
   readonly open: (name: string) => FileReader;
-  /** Called between pieces: no more is read before it resolves. */
+  /** Called between two pieces. Nothing more is read before it resolves. */
   readonly taken: () => Promise<void>;
 }
 
@@ -64,7 +66,7 @@ export class ReportFiles {
   readonly #clock: Clock;
   readonly #build: BuildLimit | undefined;
   readonly #machine: BuildMachine;
-  /** What the glob cannot leave, below the work folder. */
+  /** The folder that has all files that the glob can match, relative to the work folder. */
   readonly #folder: string;
   readonly #patterns: readonly string[];
   /** How many folders deep a report may lie; undefined: any. */
@@ -73,7 +75,7 @@ export class ReportFiles {
   #late = false;
   #tooLarge = false;
 
-  /** Nothing takes longer than `build` has. */
+  /** `build`: the limit of the build, which also ends every call here. */
   constructor(clock: Clock, machine: BuildMachine, sourceDir: string, glob: string, build?: BuildLimit) {
     this.#clock = clock;
     this.#build = build;
@@ -87,17 +89,20 @@ export class ReportFiles {
     this.#depth = rest.includes("**") ? undefined : parts.length - fixed;
   }
 
-  /** What was left out, in words. */
+  /** Which reports were left out and why, in words. */
   get troubles(): readonly string[] {
     return this.#troubles;
   }
 
-  /** Something was not read, or not removed, since it took too long. */
+  /** Whether a report was not read, or not removed, since that took too long. */
   get late(): boolean {
     return this.#late;
   }
 
-  /** Before a group: reports of earlier ones go. False: some may still be there, and nobody could tell them from those of this one. */
+  /**
+   * Removes the reports of earlier groups, before a group. False: some may still be there, and cannot be told from the
+   * group's own.
+   */
   async remove(signal: AbortSignal): Promise<boolean> {
     const old = await this.#found(signal);
     if (old?.length === 0) return true;
@@ -109,13 +114,13 @@ export class ReportFiles {
     return old !== undefined && removed !== undefined;
   }
 
-  /** After a group before which not all were removed, by whoever it was. */
+  /** Reads nothing, after a group before which not all reports were removed, by this coordinator or another. */
   pass(): void {
     this.#troubles.push("none is read, since those of earlier tests may be among them");
     if (!this.#tooLarge) this.#late = true;
   }
 
-  /** After it: each report to `reader`, as it comes. */
+  /** Gives each report to `reader` as it comes, after the group. */
   async read(reader: ReportsReader, signal: AbortSignal): Promise<void> {
     const found = (await this.#found(signal)) ?? [];
     if (found.length > FILES_LIMIT) this.#leftOut(found.length - FILES_LIMIT, `there may be ${FILES_LIMIT} of them`);
@@ -143,7 +148,7 @@ export class ReportFiles {
     this.#troubles.push(`${count} of its files left out: ${why}`);
   }
 
-  /** The reports that are there now, relative to the folder; undefined when that cannot be said. */
+  /** The reports that are there now; undefined: they could not be listed. */
   async #found(signal: AbortSignal): Promise<Report[] | undefined> {
     const depth = this.#depth;
     const options = { recursive: depth !== 1, skipNames: PASSED_OVER, ...(depth !== undefined && { depth }) };
@@ -163,7 +168,7 @@ export class ReportFiles {
     return matches(this.#patterns, name) && !name.split("/").some((part) => PASSED_OVER.includes(part));
   }
 
-  /** Archives that have `names`, and from our own agent nothing else. */
+  /** The archives that have the files `names`. Those of our own agent have nothing else. */
   #archives(
     names: readonly string[],
     signal: AbortSignal,
@@ -178,7 +183,10 @@ export class ReportFiles {
     });
   }
 
-  /** `work`, given up at `most` by `clock`, or when the build has used up its time, or when there is too much: undefined then, and said. */
+  /**
+   * Does `work` for at most `most` by `clock`, and no longer than the build has. Undefined: it took too long, or there
+   * was too much, and `troubles` says so.
+   */
   async #inTime<T>(
     clock: Pick<Clock, "sleep">,
     most: Ms,
@@ -202,7 +210,7 @@ export class ReportFiles {
   }
 }
 
-/** Those that are small enough, one after the other. */
+/** The names of those reports that fit into REPORT_LIMIT together, chosen in their order. */
 function together(reports: readonly Report[]): string[] {
   let left = REPORT_LIMIT;
   return reports.flatMap(({ name, size }) => {
@@ -212,7 +220,7 @@ function together(reports: readonly Report[]): string[] {
   });
 }
 
-/** `names` in as many pieces as requests are needed. */
+/** Splits `names` into one list per request. */
 function pieces(names: readonly string[]): string[][] {
   const all: string[][] = [];
   let length = Number.POSITIVE_INFINITY;
@@ -228,7 +236,7 @@ function pieces(names: readonly string[]): string[][] {
   return all;
 }
 
-/** The folders that `files` are in, without those that are in another one of them. */
+/** The folders of `files`, without those that are inside another one of them. */
 function outermost(files: readonly string[]): string[] {
   const all = new Set(files.map((file) => file.slice(0, Math.max(0, file.lastIndexOf("/")))));
   const isIn = (dir: string): boolean =>
@@ -236,7 +244,7 @@ function outermost(files: readonly string[]): string[] {
   return all.has("") ? [""] : [...all].filter((dir) => !isIn(dir)).toSorted();
 }
 
-/** Files out of several archives: those that are wanted, up to REPORT_LIMIT of them together. */
+/** Takes the wanted files out of several archives, up to REPORT_LIMIT bytes together. */
 class Unpacking {
   readonly #reader: ReportsReader;
   readonly #wanted: Set<string>;
@@ -249,7 +257,7 @@ class Unpacking {
     this.#reader = reader;
   }
 
-  /** Still to come. */
+  /** The wanted files that have not come yet. */
   get wanted(): readonly string[] {
     return [...this.#wanted];
   }
@@ -258,12 +266,12 @@ class Unpacking {
     return this.#tooLarge;
   }
 
-  /** Bytes of what is not wanted. */
+  /** How many bytes of other files have come. */
   get beside(): number {
     return this.#beside;
   }
 
-  /** Reads a tar.gz of the folder `dir`, as far as it has something. */
+  /** Reads a tar.gz of the folder `dir`, until nothing more in it can be of use. */
   async take(dir: string, packed: Readable, signal: AbortSignal): Promise<void> {
     let reading: FileReader | undefined;
     let enough = false;

@@ -1,12 +1,12 @@
 /**
- * How to repeat by hand what failed in a build: one text for a POSIX shell, that may be pasted as it is.
+ * How to repeat by hand what failed in a build: one text for a POSIX shell that can be pasted as it is.
  *
- * It makes a folder of its own, clones the exact commits into it, and runs the steps as the farm does, in their order, each in its folder
- * with its environment, up to the one that failed; of tests those that failed. Everything happens in a subshell that ends at the first
- * failure, so whoever pastes it keeps their shell as it was.
+ * It makes a folder of its own and clones the exact commits into it. Then it runs the steps as the farm does, in their
+ * order, each in its folder with its environment, up to the step that failed. Of the tests it runs those that failed.
+ * Everything happens in a subshell that ends at the first failure, so the shell into which it is pasted goes on.
  *
- * Variables whose names sound like a secret are left out, and so is what an address has before its host. Nothing in the text is a comment,
- * since an interactive shell may not know comments.
+ * Variables whose names sound like a secret are left out, and so is what an address has before its host. Nothing in the
+ * text is a comment, since an interactive shell may not know comments.
  */
 import type { Recipe, SourcePart, Step } from "../farm/build.ts";
 import { folderOf } from "./command.ts";
@@ -15,9 +15,9 @@ import { partsOf } from "./sources.ts";
 
 export interface Failed {
   readonly build: number;
-  /** The step, `tests` when it was its tests. */
+  /** The name of the step that failed; `tests` for the tests. */
   readonly step: string;
-  /** Those that failed, as many as a reader wants. */
+  /** The tests that failed, as many as a reader wants. */
   readonly tests: readonly string[];
   readonly repo: string;
   readonly hash: string;
@@ -26,7 +26,7 @@ export interface Failed {
 export type Reproduction =
   | {
       readonly commands: string;
-      /** Variables that are set on the machine and not here. */
+      /** Names of variables that are set on the machine, and left out here. */
       readonly hidden: readonly string[];
     }
   | { readonly cannot: string };
@@ -34,7 +34,10 @@ export type Reproduction =
 const SECRET = /token|secret|passw|credential|private|(^|_)(api|access|signing)?_?key$/i;
 const NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
-/** `urlOf`: where a repository is cloned from; undefined: nobody knows any more. `goos`: of the host type. */
+/**
+ * The text for a build that failed. `goos`: the system of its host type. `urlOf`: the address from which a repository
+ * is cloned; undefined: it is not configured any more.
+ */
 export function reproduction(
   recipe: Recipe,
   failed: Failed,
@@ -65,7 +68,7 @@ export function reproduction(
   return { commands: `${lines.join("\n")}\n`, hidden: [...hidden] };
 }
 
-/** One that has a secret in it is as good without. */
+/** The address without a user and a password, which are secrets. */
 function withoutSecret(url: string): string {
   return url.replace(/^(https?:\/\/)[^/@]*@/i, "$1");
 }
@@ -97,14 +100,14 @@ function linesOf(
 
 interface Run {
   readonly step: Step;
-  /** Commands that come first, in its folder. */
+  /** Commands that run before it, in its folder. */
   readonly before: readonly string[];
   readonly args: readonly string[];
   readonly dir: string;
   readonly env: readonly string[];
 }
 
-/** The failed one is the last. */
+/** The commands to run. The one that failed is the last. */
 function commandsOf(recipe: Recipe, { step: name, tests }: Failed): Run[] {
   const { steps, sourceDir } = recipe;
   const plain = (step: Step): Run => ({ step, before: [], args: [], dir: folderOf(sourceDir, step.dir), env: [] });
@@ -121,7 +124,7 @@ function commandsOf(recipe: Recipe, { step: name, tests }: Failed): Run[] {
   return [...made, { ...plain(run), before, args: [wordOfPath(file)], env: [`BARNRAISER_TESTS=${file}`] }];
 }
 
-/** A relative path is one below the work dir. */
+/** The program as the shell finds it: a relative path is one below the work folder. */
 function programOf({ command: [program = ""] }: Step): string {
   return program.includes("/") && !program.startsWith("/") ? wordOfPath(`$WORKDIR/${program}`) : word(program);
 }

@@ -1,13 +1,18 @@
-/** A wait that a log tells of when it is long, so that silence never has to be guessed at. */
+/** A wait that the log tells of when it is long, so that nobody has to guess why a build is silent. */
 import { type Clock, ENOUGH } from "../farm/clock.ts";
 import { durationText } from "../farm/duration-text.ts";
 import { type Ms, ms, seconds } from "../farm/ids.ts";
 import type { LogWriter } from "../logs/writer.ts";
 
-/** The first line comes after so long; each further one when it has taken twice as long as at the one before. */
+/**
+ * The log's first line about a wait comes after so long. Each further line comes when the wait is twice as long as at
+ * the line before.
+ */
 export const LONG_WAIT: Ms = seconds(10);
 
-/** `work` as it settles; while it takes long, lines in the log say that it is `what` that is waited for, and since when. */
+/**
+ * Settles as `work` does. While that takes long, lines in the log say that `what` is waited for, and how long already.
+ */
 export async function saidWait<T>(
   clock: Clock,
   writer: Pick<LogWriter, "write">,
@@ -22,7 +27,7 @@ export async function saidWait<T>(
       await writer.write(Buffer.from(`waiting for ${what}, ${durationText(due)} so far\n`));
     }
   };
-  tell().catch(() => {}); // over, or the log takes no more: whoever writes to it next hears of that
+  tell().catch(() => {}); // over, or the log takes no more: the next write to it fails and says so
   try {
     return await work;
   } finally {

@@ -1,11 +1,11 @@
 /**
- * A text as one word of a POSIX shell, whatever is in it but NUL.
+ * A text as one word of a POSIX shell. The text may contain anything but NUL.
  *
  *   make              as it is, where a shell sees nothing special in it
  *   'it'\''s'         between quotes
  *   "$(printf '\033')"   what a terminal or a reader would not show as it is: control characters, turns of direction
  *
- * So the word is what it looks like, pasting it does nothing but that, and it has line feeds and tabs only between quotes.
+ * So the word is what it looks like, and pasting it has no other effect. Line feeds and tabs stand only between quotes.
  */
 const PLAIN = /^[A-Za-z0-9_@%+=:,./-]+$/;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what this looks for.
@@ -19,7 +19,7 @@ export function word(text: string): string {
     .join("");
 }
 
-/** The same for a text in which `$WORKDIR` and `$PATH` mean the shell's variables. */
+/** A text as one word, in which `$WORKDIR` and `$PATH` mean the shell's variables. */
 export function wordOfPath(text: string): string {
   if (text === "") return "''";
   return text

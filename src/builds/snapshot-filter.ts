@@ -1,6 +1,7 @@
 /**
- * Leaves out of a snapshot what its builder excludes, where the machine could not: unpacked, looked through and packed again as it
- * comes. Content goes through unchanged; owners and fractions of seconds do not, which nobody unpacks either.
+ * Removes from a snapshot what its builder excludes, for a machine that cannot do that itself. The archive is unpacked,
+ * looked through and packed again as it comes. Content passes unchanged. Owners and fractions of seconds are lost, but
+ * no machine unpacks them.
  */
 import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -12,7 +13,10 @@ import { type TarHeader, tarText } from "../wire/tar/tar.ts";
 import { TarReader } from "../wire/tar/tar-reader.ts";
 import { tarEnd, tarHeader, tarPadding } from "../wire/tar/tar-writer.ts";
 
-/** A tar.gz without what `exclude` (lines of a .gitignore) names. Fails as `body` does, and for what is no tar.gz. */
+/**
+ * The tar.gz `body` without what `exclude` (lines of a .gitignore) names. Fails as `body` does, and for anything that
+ * is not a tar.gz.
+ */
 export async function* withoutExcluded(body: Readable, exclude: readonly string[]): AsyncGenerator<Buffer> {
   const gzip = createGzip({ level: 1, chunkSize: 256 * 1024 });
   const fed = pipeline(body, createGunzip({ chunkSize: 256 * 1024 }), (tar) => filtered(tar, exclude), gzip);
@@ -29,7 +33,7 @@ export async function* withoutExcluded(body: Readable, exclude: readonly string[
 async function* filtered(tar: AsyncIterable<Uint8Array>, exclude: readonly string[]): AsyncGenerator<Buffer> {
   const isExcluded = excluder(exclude);
   let out: Buffer[] = [];
-  let padding: Buffer | undefined; // of the entry that is being kept
+  let padding: Buffer | undefined; // what follows the entry that is being kept
   const reader = new TarReader({
     entry: (header) => {
       padding = undefined;
@@ -54,7 +58,7 @@ async function* filtered(tar: AsyncIterable<Uint8Array>, exclude: readonly strin
   yield tarEnd();
 }
 
-/** Undefined for what is left out. */
+/** The header of an entry in the new archive; undefined: the entry is left out. */
 function keptHeader(header: TarHeader, isExcluded: (name: string) => boolean): Buffer | undefined {
   const { type, mode, mtime, size } = header;
   const plain = cleanPath(header.name);

@@ -1,16 +1,18 @@
 /**
- * Snapshots: the tree of a build after its steps, kept so that helpers, retries and rebuilds of the same commit need not make it again.
+ * Snapshots: the tree of a build after its steps, kept so that helpers, retries and rebuilds of the same commit need
+ * not make it again.
  *
- *   none -steps ended well-> uploading      beside the tests: nobody waits for it, and what goes wrong with it is noted and forgotten
+ *   none -steps ended well-> uploading      beside the tests: nobody waits for it; failures are noted
  *   uploading -all of it came-> kept        for the builder's `keep`; a snapshot that is used lives on for as long again
  *   uploading -machine gone, over the limit, disk full, too slow-> none
  *   kept -expired-> none                    row first, then blob; a blob that has no row is swept
  *   kept -its holder has ended-> kept       not used meanwhile; one that is made then is kept in its place
- *   kept -its bytes are others-> none       noticed while they go to a machine, before anything is built on them: the attempt does the steps
+ *   kept -its bytes are others-> none       noticed while they go to a machine, before anything is built on them: the
+ *                                           attempt does the steps
  *
- * A snapshot is found by commit, builder and a digest of all in the recipe that decides what the tree becomes, and its row has the
- * SHA-256 of its bytes. So one of another commit, or made in another way, is never used, whatever is in the folder of blobs.
- * Builders without tests keep none: there would be nothing left to do on it.
+ * A snapshot is found by commit, builder and a digest of all in the recipe that decides what the tree is. Its row has
+ * the SHA-256 of its bytes. So the tree of another commit, or one that was made in another way, is never used, whatever
+ * is in the folder of blobs. Builders without tests keep none: nothing would be left to do on it.
  */
 import { createHash } from "node:crypto";
 import { Readable } from "node:stream";
@@ -45,15 +47,18 @@ import { withoutExcluded } from "./snapshot-filter.ts";
 /** An upload that takes longer is given up. */
 export const SNAPSHOT_UPLOAD_LIMIT: Ms = minutes(15);
 const UNPACK_LIMIT: Ms = minutes(30);
-/** A machine whose build has ended is kept so long for its upload. */
+/** How long a machine whose build has ended is kept for its upload. */
 export const UPLOAD_AFTER_BUILD: Ms = seconds(30);
-/** So much of the disk is left to others: the database may be on it. */
+/** How many bytes of the disk snapshots leave free, since the database may be on it. */
 export const LEAVE_FREE: number = 1024 ** 3;
 const LOOK_AT_DISK_EVERY: number = 64 * 1024 ** 2;
 const TIDY_EVERY: Ms = minutes(5);
 const BITE = 20;
 const BITE_PAUSE: Ms = ms(200);
-/** A blob is written before its row, which may take a while when the database is away. */
+/**
+ * How old a blob without a row must be to be deleted. A blob is written before its row, which may take a while when the
+ * database is away.
+ */
 const SWEEP_AFTER: Ms = minutes(60);
 const PREFIX = "snapshots";
 
@@ -64,20 +69,29 @@ export interface SnapshotsDeps {
   readonly log: Log;
   readonly blobs: Pick<Blobs, "begin" | "get" | "delete" | "list" | "free">;
   readonly coordinator: CoordinatorId;
-  /** The bytes, where they are not in our own folder. Throws `not-found` when nobody has them, `unavailable` when that cannot be told now. */
+  /**
+   * Reads the bytes that are not in our own folder from another coordinator. Throws `not-found` when none has them,
+   * `unavailable` when that cannot be told now.
+   */
   readonly elsewhere?: (snapshot: Snapshot, signal: AbortSignal) => Promise<Readable>;
 }
 
-/** What an attempt is about, as far as its snapshot goes. */
+/** The parts of an attempt that its snapshot needs. */
 export type SnapshotOf = Pick<Begun, "attempt" | "build" | "recipe"> & Pick<Lease, "epoch">;
 
-/** `bad`: it was not what it should be, and is dropped, or cannot be had now, and stays; the folder is empty again. */
+/**
+ * How writing a snapshot ended. `bad`: it was damaged and is dropped, or it is unavailable now and stays. The folder is
+ * empty again.
+ */
 export type Restored = { readonly skippedLinks: number } | { readonly bad: string };
 
 export interface Upload {
-  /** Resolves when it has ended: whether there is a snapshot now. */
+  /** Resolves when the upload has ended, with whether there is a snapshot now. */
   readonly kept: Promise<boolean>;
-  /** The build has ended: the upload may take UPLOAD_AFTER_BUILD more, then it is given up. Resolves when it has ended. */
+  /**
+   * To be called when the build has ended: the upload may take UPLOAD_AFTER_BUILD more, then it is given up. Resolves
+   * when it has ended.
+   */
   finish(): Promise<void>;
 }
 
@@ -93,7 +107,7 @@ export class Snapshots implements AsyncDisposable {
     this.#deps = deps;
   }
 
-  /** Deletes what has expired, now and then. */
+  /** Begins to delete what has expired, every TIDY_EVERY. */
   start(): void {
     this.#tidying = this.#tidy();
   }
@@ -103,21 +117,21 @@ export class Snapshots implements AsyncDisposable {
     await Promise.all([...this.#uploads, this.#tidying]);
   }
 
-  /** The one that an attempt of this build may start from. */
+  /** The snapshot that an attempt of this build may start from. */
   async find({ build, recipe }: Pick<SnapshotOf, "build" | "recipe">): Promise<Snapshot | undefined> {
     if (!keeps(recipe)) return undefined;
     return await findSnapshot(this.#deps.sql, keyOf(build, recipe), this.#deps.clock.now());
   }
 
-  /** What a log says of it. */
+  /** What a log says about a snapshot. */
   about({ bytes, madeAt, build, machine }: Snapshot): string {
     const age = durationText(ms(Math.max(0, this.#deps.clock.now() - madeAt)));
     return `snapshot: ${sizeText(bytes)}, made ${age} ago by build ${build} on ${machine}`;
   }
 
   /**
-   * Writes the tree that a commit is tested with to `dir`, where its builder has kept it; resolves with what a log says of that. undefined: it
-   * has not, or it was damaged, and `dir` is empty again. Rejects as `restore`.
+   * Writes the tree that a commit is tested with to `dir`, if its builder has kept it. Resolves with what a log says
+   * about it. Undefined: there is none, or it was bad, and `dir` is empty again. Rejects as `restore`.
    */
   async writeOther(
     other: OtherTree,
@@ -134,13 +148,19 @@ export class Snapshots implements AsyncDisposable {
     return "bad" in restored ? undefined : this.about(snapshot);
   }
 
-  /** Writes it to `machine`, where the recipe has its source. Rejects for what is the machine's fault, or when `signal` aborts. */
+  /**
+   * Writes a snapshot to `machine`, in the folder of the recipe's source. Rejects for the machine's faults, and when
+   * `signal` aborts.
+   */
   restore(snapshot: Snapshot, recipe: Recipe, machine: BuildMachine, signal: AbortSignal): Promise<Restored> {
     const times = { keep: ms(recipe.snapshot?.keepMs ?? 0), limit: ms(recipe.limits?.uploadMs ?? UNPACK_LIMIT) };
     return this.#restore(snapshot, recipe.sourceDir, times, machine, signal);
   }
 
-  /** Used, it lives for `keep` at least; writing it is given up after `limit`. */
+  /**
+   * Writes a snapshot to `dir`. `keep`: how long it lives at least, from now on. `limit`: how long the writing may
+   * take.
+   */
   async #restore(
     snapshot: Snapshot,
     dir: string,
@@ -164,7 +184,7 @@ export class Snapshots implements AsyncDisposable {
         return { skippedLinks };
       } catch (error) {
         limited.throwIfAborted();
-        // Its bytes are what they should be, and still no archive that a machine takes.
+        // The bytes are right, and still the machine refuses them as an archive.
         const refused = error instanceof FarmError && error.code === "bad-request" ? error : undefined;
         const trouble = checked.trouble ?? refused;
         if (trouble === undefined) throw error;
@@ -208,7 +228,7 @@ export class Snapshots implements AsyncDisposable {
     return { kept, finish };
   }
 
-  /** Deletes at most `limit` snapshots that have expired; resolves with how many. */
+  /** Deletes at most `limit` snapshots that have expired. Resolves with how many. */
   async expire(limit: number): Promise<number> {
     const { sql, clock, blobs } = this.#deps;
     const expired = await deleteExpiredSnapshots(sql, limit, clock.now());
@@ -216,7 +236,10 @@ export class Snapshots implements AsyncDisposable {
     return expired.length;
   }
 
-  /** Deletes blobs that no row has: what a coordinator left that died, and what replaced or deleted elsewhere. */
+  /**
+   * Deletes blobs that no row has: a coordinator died before it wrote the row, or the row was replaced or deleted
+   * elsewhere.
+   */
   async sweep(): Promise<void> {
     const { sql, clock, blobs } = this.#deps;
     const old = (await blobs.list(PREFIX)).filter(({ usedAt }) => usedAt < clock.now() - SWEEP_AFTER);
@@ -230,7 +253,7 @@ export class Snapshots implements AsyncDisposable {
     let note: string;
     let kept = false;
     try {
-      // Somebody may have kept it meanwhile, or this attempt itself before its machine came back.
+      // Another attempt may have kept it meanwhile, or this one before its machine came back.
       const found = await findSnapshot(sql, keyOf(of.build, of.recipe), clock.now());
       if (found && !found.away) return true;
       const limit = ms(of.recipe.limits?.uploadMs ?? SNAPSHOT_UPLOAD_LIMIT);
@@ -253,7 +276,7 @@ export class Snapshots implements AsyncDisposable {
     return kept;
   }
 
-  /** Resolves with the size; undefined when another one was first. */
+  /** Stores the tree of a build. Resolves with its size; undefined: another one was stored first. */
   async #store(
     { build, recipe }: SnapshotOf,
     spec: SnapshotSpec,
@@ -276,7 +299,7 @@ export class Snapshots implements AsyncDisposable {
     const now = clock.now();
     const row = { ...key, blob: blob(sha256), bytes, sha256, coordinator, build: build.id, machine: machine.name };
     if (await insertSnapshot(sql, { ...row, expiresAt: plus(now, ms(spec.keepMs)) }, now)) return bytes;
-    // One with the very same bytes has the very same blob.
+    // A snapshot with the same bytes has the same blob.
     const theirs = await findSnapshot(sql, key, now);
     if (theirs?.blob !== row.blob) await blobs.delete(row.blob);
     return undefined;
@@ -313,7 +336,7 @@ export class Snapshots implements AsyncDisposable {
     );
   }
 
-  /** The one place where the bytes of a snapshot come from. */
+  /** Opens the bytes of a snapshot: those in our own folder, else those of another coordinator. */
   async #open(snapshot: Snapshot, signal: AbortSignal): Promise<Readable> {
     const { blobs, elsewhere } = this.#deps;
     try {
@@ -325,12 +348,12 @@ export class Snapshots implements AsyncDisposable {
     }
   }
 
-  /** What the build does not depend on. */
+  /** Does work that the build does not depend on: a failure is only logged. */
   async #orLog(work: Promise<void>, what: string): Promise<void> {
     await work.catch((error: unknown) => this.#deps.log.warn({ error: messageOf(error) }, what));
   }
 
-  /** The row first: nobody may find what is not there. */
+  /** Deletes a snapshot: its row first, since nobody may find a snapshot whose bytes are gone. */
   async #drop(snapshot: Snapshot): Promise<void> {
     await deleteSnapshot(this.#deps.sql, snapshot.blob);
     await this.#deps.blobs.delete(snapshot.blob);
@@ -359,14 +382,16 @@ function keyOf({ commitId, builder }: SnapshotOf["build"], recipe: Recipe): Snap
   return { commitId, builder, make: makeDigest(recipe) };
 }
 
-/** Of all in a recipe that may change the tree after its steps: everything but what comes later. */
+/** A digest of all in a recipe that may change the tree after its steps: everything except what comes later. */
 export function makeDigest({ tests, limits, stopAfterMake, snapshot, ...make }: Recipe): string {
   const { exclude = [], remove } = snapshot ?? {};
   const text = JSON.stringify({ ...make, exclude, remove }, inOneOrder);
   return createHash("sha256").update(text).digest("hex");
 }
 
-/** The database gives the fields of a recipe back in an order of its own. */
+/**
+ * Sorts the fields of objects for JSON.stringify(), since the database gives those of a recipe back in another order.
+ */
 function inOneOrder(_: string, value: unknown): unknown {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
   return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)));

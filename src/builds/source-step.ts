@@ -1,6 +1,6 @@
 /**
- * What the farm itself does on a machine before a build's own commands: empty it, and write what is to be built, or what was built
- * before (snapshots.ts).
+ * Step 0 of an attempt, which is the farm's own: it empties the machine, and writes what is to be built, or what was
+ * built before (snapshots.ts).
  *
  *   source -a snapshot is there-> snapshot    the step is called so, and the steps that make the tree have no rows
  *   snapshot -it is damaged-> source          and the steps have their rows again
@@ -20,37 +20,40 @@ import { askedAhead, headline, type SourcesDeps, skippedText, writeSources } fro
 import { Supply } from "./supply.ts";
 
 const CLEAN_LIMIT: Ms = minutes(10);
-/** For the source to be there and on the machine, where the builder has no limit of its own. */
+/** How long the source may take to be available and on the machine, unless its builder has a limit of its own. */
 export const SOURCE_UPLOAD_LIMIT: Ms = minutes(30);
 
 export interface SourceDeps extends Omit<SourcesDeps, "say"> {
-  /** Emptying the machine, where that has begun already. */
+  /** The emptying of the machine; undefined: it has not begun yet. */
   readonly cleaning: Promise<void> | undefined;
   readonly snapshots: Pick<Snapshots, "find" | "about" | "restore">;
-  /** What the rows of the attempt's steps begin with. Throws `lease-lost`. */
+  /** Stores the rows of the attempt's steps, which begin with this step 0. Throws `lease-lost`. */
   readonly layOut: (from: "source" | "snapshot") => Promise<void>;
 }
 
 /** What the step waits for. */
 export interface SourceWait {
   readonly what: string;
-  /** Whether it is the machine that takes so long, as things stand. */
+  /** Whether the machine is what takes so long at present. */
   readonly isForMachine: () => boolean;
 }
 
-/** Told of the wait that begins. */
+/** Called with each wait that begins. */
 type Waits = (wait: SourceWait) => void;
 
 const DATABASE: SourceWait = { what: "the database", isForMachine: () => false };
 
-/** Empties the machine, and with that ends all that the farm runs on it. */
+/** Empties the machine, which also ends all that the farm runs on it. */
 export function clean(clock: Clock, machine: BuildMachine, signal: AbortSignal): Promise<void> {
   return within(clock, CLEAN_LIMIT, [machine.gone, signal], `cleaning ${machine.name}`, (limited) =>
     machine.client.cleanUp(limited),
   );
 }
 
-/** Step 0, from its beginning, on a machine with whatever was there before. Resolves with what is there then: the source, or the made tree. */
+/**
+ * Runs step 0 from its beginning, whatever is on the machine. Resolves with what is there after it: the source, or the
+ * made tree.
+ */
 export async function runSourceStep(
   deps: SourceDeps,
   begun: Begun,
@@ -69,7 +72,7 @@ export async function runSourceStep(
   const cleaned = `${machine.name} to be cleaned`;
   waits({ what: cleaned, isForMachine: () => true });
   const emptying = cleaning ?? clean(clock, machine, signal);
-  // Unless it may not be needed.
+  // A snapshot may make the tarball needless: then it is not asked for ahead.
   using ahead = keeps(recipe) ? undefined : askedAhead(deps.tarball, tree, signal);
   await saidWait(clock, writer, cleaned, emptying);
   waits(DATABASE);
@@ -95,7 +98,7 @@ function notInTime(what: string, limit: Ms): FarmError {
   return new FarmError("unavailable", `source not available: ${tookLonger(what, limit).message}`);
 }
 
-/** False: it was none to be used, and the log says why. */
+/** Writes a snapshot to the machine. False: it could not be used, and the log says why. */
 async function restored(
   { clock, snapshots, layOut }: SourceDeps,
   snapshot: Snapshot,

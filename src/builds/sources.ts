@@ -5,9 +5,9 @@
  *   file    one small file that the farm writes, such as the VERSION of Go's own tree
  *   url     an archive that the machine itself fetches
  *
- * Parts of one folder are written one after the other, so that a later one may replace what an earlier one wrote; different folders at
- * the same time. The first that fails ends the step, and what is still under way is given up. A part with a name says in the log when it
- * began and ended.
+ * Parts of one folder are written one after the other, so that a later one may replace what an earlier one wrote.
+ * Different folders are written at the same time. The first failure ends the step, and the parts that are under way are
+ * given up. For a part with a name the log says when it began and ended.
  */
 import { Readable } from "node:stream";
 import { gzipSync } from "node:zlib";
@@ -22,46 +22,49 @@ import { parseLsLine } from "../wire/buildlet-api/ls-line.ts";
 import { tarEnd, tarHeader, tarPadding } from "../wire/tar/tar-writer.ts";
 import type { BuildMachine } from "./machine.ts";
 
-/** For a machine to list one folder. */
+/** How long a machine may take to list one folder. */
 const LIST_LIMIT: Ms = minutes(1);
 
-/** A commit's tree, gzipped tar. */
+/** Gives a commit's tree as a gzipped tar. */
 export type Tarball = (repo: string, hash: string, signal: AbortSignal) => Promise<Readable>;
 
 export interface SourcesDeps {
   readonly clock: Clock;
   readonly tarball: Tarball;
-  /** Writes a kept tree of the other commit to a folder; undefined: there is none. */
+  /**
+   * Writes a kept tree of the other commit to a folder. Resolves with its description for the log; undefined: there is
+   * none.
+   */
   readonly writeOther?: (
     other: OtherTree,
     dir: string,
     machine: BuildMachine,
     signal: AbortSignal,
   ) => Promise<string | undefined>;
-  /** A line of the step's log. */
+  /** Writes a line to the step's log. */
   readonly say: (line: string) => Promise<void>;
 }
 
-/** A commit, and where it is from. */
+/** A commit, and its repository. */
 export interface Tree {
   readonly repo: string;
   readonly hash: string;
 }
 
-/** What a log begins with: what is built, and what it is tested with. */
+/** The first line of a log: what is built, and what it is tested with. */
 export function headline({ builder, with: other }: Recipe, own: Tree): string {
   if (other === undefined) return `${builder} at ${own.hash}`;
   return `${builder} at ${other.hash} building ${own.repo} at ${own.hash}`;
 }
 
-/** The parts of `recipe`: without any of its own, the commit's tree. */
+/** The parts of `recipe`. A recipe that names none has one: the commit's tree. */
 export function partsOf(recipe: Recipe): readonly SourcePart[] {
   return recipe.sources ?? [{ dir: recipe.sourceDir, commit: "own" }];
 }
 
 /**
- * `tarball`, with that of `tree` asked for now, before the machine is ready for it. Whoever asks for it first gets this one; where nobody does,
- * disposing of it lets it go.
+ * `tarball`, with the archive of `tree` requested now, before the machine is ready for it. The first call for `tree`
+ * gets this archive. Disposing ends it if no call came.
  */
 export function askedAhead(
   tarball: Tarball,
@@ -69,7 +72,7 @@ export function askedAhead(
   signal: AbortSignal,
 ): Disposable & { readonly tarball: Tarball } {
   let asked: Promise<Readable> | undefined = tarball(tree.repo, tree.hash, signal);
-  asked.catch(() => {}); // told to whoever asks for it
+  asked.catch(() => {}); // the caller for `tree` receives the failure
   return {
     tarball: (repo, hash, stop) => {
       if (asked === undefined || repo !== tree.repo || hash !== tree.hash) return tarball(repo, hash, stop);
@@ -85,7 +88,7 @@ export function askedAhead(
   };
 }
 
-/** Writes everything, or rejects with why the first part could not be written. */
+/** Writes all parts. Rejects with the failure of the first part that could not be written. */
 export async function writeSources(
   deps: SourcesDeps,
   tree: Tree,
@@ -109,10 +112,16 @@ export async function writeSources(
   }
 }
 
-/** Beside the sources of a machine that was given the other tree as somebody has made it: steps that make it are not needed. */
+/**
+ * A file beside the sources. It says that the other tree was written as a build left it, so that steps that make it are
+ * not needed.
+ */
 const OTHER_MADE = "barnraiser-other";
 
-/** Whether the other tree, if it belongs into this folder, was written as it is after its steps: nothing else has to be. */
+/**
+ * Writes the other tree as it is after its steps, if it belongs into this folder and is kept. True: it was written, and
+ * the folder needs no other part.
+ */
 async function writeKept(
   { writeOther, say }: SourcesDeps,
   other: OtherTree | undefined,
@@ -129,7 +138,10 @@ async function writeKept(
   return true;
 }
 
-/** Whether that is so on this machine. It says so itself: whoever wrote the sources may be gone. */
+/**
+ * Whether the other tree on this machine was written as it is after its steps. The machine is asked, since another
+ * coordinator may have written it.
+ */
 export async function otherIsMade(
   clock: Clock,
   { name, client }: Pick<BuildMachine, "name"> & { readonly client: Pick<BuildMachine["client"], "ls"> },
@@ -141,7 +153,7 @@ export async function otherIsMade(
   return lines.some((line) => parseLsLine(line)?.name === OTHER_MADE);
 }
 
-/** `other` is undefined in a build that is no pair. */
+/** The commits of a build; `other` is undefined in a build that is no pair. */
 interface Trees {
   readonly own: Tree;
   readonly other: Tree | undefined;
@@ -166,7 +178,7 @@ async function writePart(
   await say(skippedText(what.skippedLinks, machine.name));
 }
 
-/** A line about links that an archive has and a machine did not make. */
+/** A line of the log about links that an archive has and a machine did not make. */
 export function skippedText(skipped: number, machine: string): string {
   const links = skipped === 1 ? "1 symbolic link" : `${skipped} symbolic links`;
   return `not unpacked: ${links} that lead out of the tree or that ${machine} cannot make`;
@@ -197,7 +209,9 @@ async function written(
   return { name: tree.repo, skippedLinks };
 }
 
-/** A tarball that breaks off is not the machine's fault. */
+/**
+ * Writes a tarball to the machine. A tarball that breaks off is not the machine's fault, and fails as `unavailable`.
+ */
 async function writeTarball(
   machine: BuildMachine,
   dir: string,
@@ -233,7 +247,7 @@ function oneFile(name: string, text: string, now: EpochMs): Buffer {
   return gzipSync(Buffer.concat([header, content, tarPadding(content.length), tarEnd()]));
 }
 
-/** `  2026-11-23T12:00:00Z write_version_tar`: two spaces, when, what; so that scripts find them. */
+/** A line such as `  2026-11-23T12:00:00Z write_version_tar`: two spaces, the time, the name, for scripts to find. */
 function spanBegan(now: EpochMs, name: string): string {
   return `  ${new Date(now).toISOString()} ${name}`;
 }

@@ -1,6 +1,6 @@
 /**
- * The tarballs that a machine is to take: whether it waits for them, or they for it. An archive may be read while it is still being made, so that
- * nobody else can tell who is slow.
+ * The tarballs that a machine is to take: whether the machine waits for them, or they for the machine. An archive may
+ * be read while it is still being made, so only a look at its bytes tells which of the two is slow.
  */
 import { Readable } from "node:stream";
 import type { Tarball } from "./sources.ts";
@@ -13,12 +13,12 @@ export class Supply {
     this.#given = tarball;
   }
 
-  /** Something was asked for and has not come: an archive, or more of one. */
+  /** Whether something was asked for and has not come: an archive, or more of one. */
   get isAwaited(): boolean {
     return this.#awaited > 0;
   }
 
-  /** As it was given. */
+  /** Gives the same archives as the function that was passed in. */
   readonly tarball: Tarball = async (repo, hash, signal) =>
     this.#passedOn(await this.#awaiting(this.#given(repo, hash, signal)));
 

@@ -3,11 +3,13 @@
  *
  *   failed   it is among the tests that failed in the build
  *   passed   the build passed, or failed by other tests
- *   nothing  the build failed before its tests had ended, or does not have the test, or left it out, or lost the machines that ran it
+ *   nothing  the build failed before its tests had ended, or does not have the test, or left it out, or lost the
+ *            machines that ran it
  *
- * Only tests that failed are read, for a build may have 10^5 of them. So a build is first taken to have passed a test that did not fail in it;
- * where a range would end at it, it is asked, and one that says nothing has the end looked for further back, ROUNDS times in all. A test
- * that is new where it fails has no green end.
+ * Only tests that failed are read, since a build may have 10^5 of them. So a build in which a test did not fail is
+ * first taken to have passed it. Where a range would end at such a build, the database is asked. If the build says
+ * nothing about the test, the end is looked for further back, ROUNDS times in all. A test that is new where it fails
+ * has no green end.
  */
 import type { BuildId } from "../farm/ids.ts";
 import { failedIn, failedOf, passedIn } from "../store/failed-tests.ts";
@@ -15,13 +17,16 @@ import type { LineBuild, LineCommit } from "../store/lines.ts";
 import type { Sql } from "../store/sql.ts";
 import { type Edge, lineOfKey, newestRed, type Standing, standingOf } from "./culprit.ts";
 
-/** Where more tests fail at once they are not looked at one by one. */
+/** When more tests fail at once, they are not looked at one by one. */
 export const MOST_EDGES = 10;
 /** In a build with more failed tests all tests count as failed. */
 export const MOST_FAILED = 200;
 const ROUNDS = 3;
 
-/** The edges of the tests that are red now and were green; none when there are no such, or too many: then it is the builder that is red. */
+/**
+ * The edges of the tests that are red now and were green. None: there are no such tests, or too many, and the builder
+ * as a whole is red.
+ */
 export async function redEdges(sql: Sql, line: readonly LineCommit[], recipe: string): Promise<Edge[]> {
   const red = newestRed(line, recipe);
   const tests = red === undefined ? [] : await failedIn(sql, red, MOST_EDGES);
@@ -69,7 +74,7 @@ export interface TestEdge extends Edge {
 
 type Red = Extract<Standing, { readonly kind: "never green" }>["red"];
 
-/** Those whose green end says nothing about the test. */
+/** The edges whose green end says nothing about the test. */
 async function unheardOf(
   sql: Sql,
   edges: readonly TestEdge[],

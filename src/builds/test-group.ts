@@ -1,14 +1,19 @@
 /**
- * One group of tests on one machine: its command from beginning to end, its output into a log of its own, and what each test came to.
+ * Runs one group of tests on one machine: its command from beginning to end, its output into a log of its own, and a
+ * result for each of its tests.
  *
  *   names      as arguments, or as a file of lines in a folder beside the source tree
- *   output     into the log of the group, byte for byte; what is known of a test only from a report is added at the end, under its name
+ *   output     into the log of the group, byte for byte; what only a report says about a test is added at the end,
+ *              under the test's name
  *   reports    of earlier groups are removed before, those of this one are read after (report-files.ts)
  *
- * A group that a coordinator left is taken up again (command-run.ts): the bytes that the log has are read once more, so that nothing is missed
- * which they say about the tests; only what these took is not known of those that it printed while nobody listened. Whether its command had
- * begun by then only its machine knows, so all that the command needs is done again, but for what it would be hurt by: that the reports were
- * removed is in the database before it begins. Nothing here knows whether the group still counts; that is decided when its end is stored.
+ * A group that a coordinator left is taken up again (command-run.ts). The bytes that its log has are read once more,
+ * for what they say about the tests. Only the durations of tests that ended while nobody listened stay unknown.
+ *
+ * Only the machine knows whether the group's command had begun by then. So all that the command needs is done again,
+ * except what would harm it: before it begins, the database says that the reports were removed.
+ *
+ * Nothing here knows whether the group still counts: that is decided when its end is stored.
  */
 import type { Recipe, TestsSpec } from "../farm/build.ts";
 import type { Clock } from "../farm/clock.ts";
@@ -28,9 +33,9 @@ import { MARK_VARIABLE, MarkerReader, markOf } from "./test-markers.ts";
 import { NamedReports } from "./test-reports.ts";
 import { type Reported, resultsOf, STRANGERS_NAMED, unnamedText } from "./test-results.ts";
 
-/** Beside the source tree, which a test may look at as a whole. */
+/** The folder of the files of names. It is beside the source tree, since a test may look at the whole tree. */
 const NAMES_DIR = "barnraiser-tests";
-/** In the environment of a command that gets a file of names. */
+/** The variable that tells a command the path of its file of names. */
 const FILE_VARIABLE = "BARNRAISER_TESTS";
 const SMALL_CALL: Ms = minutes(1);
 
@@ -40,21 +45,21 @@ export interface GroupJob {
   readonly group: TestGroup;
   readonly machine: BuildMachine;
   readonly writer: Pick<LogWriter, "write">;
-  /** What the log has already, of a group that somebody else left. */
+  /** What the log has already, for a group that another coordinator left. */
   readonly before: AsyncIterable<Buffer> | undefined;
-  /** Stores that the reports of earlier groups were removed, `all` of them or not. */
+  /** Stores that the reports of earlier groups were removed, and whether `all` of them were. */
   readonly removed: (all: boolean) => Promise<void>;
   readonly limits: CommandLimits;
 }
 
 export interface GroupRun {
   readonly status: string;
-  /** From its start, whoever started it. */
+  /** How long the command ran, from its own start, even if another coordinator started it. */
   readonly durationMs: Ms;
   readonly tests: readonly TestRan[];
   /** A limit ended the command. */
   readonly stopped: boolean;
-  /** Why its only test fails though it ended well; undefined: it is not so. */
+  /** Why the only test fails although the command ended well; undefined: that is not so. */
   readonly unnamed: string | undefined;
 }
 
@@ -107,17 +112,19 @@ export async function runGroup(clock: Clock, job: GroupJob, signal: AbortSignal)
   };
 }
 
-/** How a kind of results is read off the output, and off what is there afterwards. */
+/** Reads results of one kind from the output of the command, and from the files that it leaves. */
 interface ResultsReader {
-  /** The output up to byte `length` was printed before it could be read: when, nobody knows. */
+  /**
+   * To be called when the output up to byte `length` was printed before it could be read, at a time that is not known.
+   */
   behind(length: number): void;
   push(chunk: Buffer): void;
-  /** `length` is that of the log; what `add` is given comes after it. */
+  /** Ends the reading. `length` is that of the log. `add` writes to the end of the log. */
   end(
     ran: CommandRan,
     length: number,
     add: (output: Buffer) => Promise<void>,
-    /** Reads the report files; resolves with what was left out of them, and whether since that took too long. */
+    /** Reads the report files. Resolves with what was left out, and whether that is since it took too long. */
     read: (reports: ReportsReader) => Promise<{ readonly leftOut: readonly string[]; readonly late: boolean }>,
   ): Promise<Reported | undefined>;
 }
@@ -172,7 +179,7 @@ function readerOf({ results }: TestsSpec, group: TestGroup, clock: Clock): Resul
   };
 }
 
-/** Undefined where the results are in no files. */
+/** The report files of the group; undefined: its results are not in files. */
 function filesOf(clock: Clock, { recipe, spec, machine, limits }: GroupJob): ReportFiles | undefined {
   if (typeof spec.results === "string") return undefined;
   return new ReportFiles(clock, machine, recipe.sourceDir, spec.results.junit, limits.build);
@@ -192,7 +199,10 @@ async function writeNames(clock: Clock, { spec, group, machine }: GroupJob, sign
   );
 }
 
-/** Whoever takes the group up has one of its own: on some systems none can take the place of one that is being read. */
+/**
+ * The path of the group's file of names. Each driver of the group writes its own, since on some systems a file that is
+ * being read cannot be replaced.
+ */
 function namesFile({ id, log }: TestGroup): string {
   return `${NAMES_DIR}/g${id}.${log.epoch}.txt`;
 }

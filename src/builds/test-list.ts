@@ -1,4 +1,7 @@
-/** The names of a build's tests: printed by a command, fixed, or the folders that have a certain file; and which of them are run at all. */
+/**
+ * The names of a build's tests, and which of them are run. They are printed by a command, or fixed, or those of the
+ * folders that have a certain file.
+ */
 import { matches } from "../config/globs.ts";
 import type { Recipe, TestList, TestsSpec } from "../farm/build.ts";
 import type { Clock } from "../farm/clock.ts";
@@ -21,13 +24,13 @@ export interface ListJob {
   readonly machine: BuildMachine;
   readonly limit: BuildLimit;
   readonly writer: LogWriter;
-  /** Of the list command, as one of runCommand. */
+  /** The id of the list command's run (command-run.ts). */
   readonly id: string;
-  /** What the log has already of what it printed. */
+  /** The part of the command's output that the log has already. */
   readonly before: AsyncIterable<Buffer>;
 }
 
-/** What is to be run, or why that cannot be known: the fault of whoever wrote the list. */
+/** The tests to run. A text says why that cannot be known: then the builder's list is at fault. */
 export async function listTests(clock: Clock, job: ListJob, signal: AbortSignal): Promise<Listed | string> {
   const { spec } = job;
   const listed = await listedBy(clock, job, spec.list, signal);
@@ -42,7 +45,7 @@ export function isAlone(spec: TestsSpec, name: string): boolean {
   return spec.names === "dir" || (spec.alone !== undefined && matches(spec.alone, patternName(spec, name)));
 }
 
-/** What patterns are held against. */
+/** The name of the test that patterns are compared with. */
 function patternName({ dialect }: TestsSpec, name: string): string {
   return dialect === "go-dist" ? olderName(name) : name;
 }
@@ -73,7 +76,7 @@ async function listedBy(clock: Clock, job: ListJob, list: TestList, signal: Abor
   return ran.ok ? names.end() : ran.state;
 }
 
-/** Folders whose files are somebody else's, or no source. */
+/** Folders that are not searched: their files are third-party code, or no source. */
 const PASSED_OVER = /^[._]|^(testdata|vendor|node_modules)$/;
 
 async function foldersWith(clock: Clock, job: ListJob, file: string, signal: AbortSignal): Promise<Listed | string> {

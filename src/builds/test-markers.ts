@@ -1,17 +1,23 @@
 /**
- * Markers: lines by which a program that runs several tests says which one is which, between the output of the tests themselves.
+ * Markers: lines by which a program that runs several tests says which one it runs, between the output of the tests
+ * themselves.
  *
  *   $BARNRAISER_MARK begin NAME
  *   $BARNRAISER_MARK pass NAME          or fail, or skip
  *
- * The mark is in the environment of the program, and new for each run: nobody imitates it by accident, nor by what an earlier run printed. It is
- * no secret from the tests: they inherit the environment, unless the program takes it out for them. A marker goes from the mark to the end
- * of its line. What stands before it there is the output of a test that did not end its last line; of several in a line the last one counts. A
- * test's output is what stands between the marker that begins it and the one that ends it. An end without a begin is an end; of several ends
- * of one test a failure is the one that counts, else the last one that says something new, so that a shell which shows what it runs changes nothing.
+ * The mark is in the environment of the program, and new for each run. So nobody imitates it by accident, and output of
+ * an earlier run does not either. It is no secret from the tests: they inherit the environment, unless the program
+ * removes it for them.
  *
- * What a test took is the time between the two lines as they come, so only of what comes as it is printed: of output that was waiting to be
- * fetched nobody knows when it was written.
+ * A marker goes from the mark to the end of its line. What stands before it in the line is the output of a test that
+ * did not end its last line. Of several marks in a line the last one counts. A test's output is what stands between the
+ * marker that begins it and the one that ends it.
+ *
+ * An end without a begin is an end. Of several ends of one test a failure counts, else the last one that says something
+ * new. So a shell that shows what it runs changes nothing.
+ *
+ * The duration of a test is the time between its two lines as they come. It is known only for output that comes as it
+ * is printed: of output that waited to be fetched nobody knows when it was written.
  */
 import { LONGEST_TEST_NAME } from "../config/names.ts";
 import type { TestReport } from "./test-results.ts";
@@ -31,11 +37,11 @@ export class MarkerReader {
   readonly #limit: number;
   readonly #begun = new Map<string, { readonly from: number; readonly at: number | null }>();
   readonly #reports = new Map<string, TestReport>();
-  /** How much has come. */
+  /** How many bytes have come. */
   #at = 0;
-  /** The end of the unfinished line: as much as may still be a marker. */
+  /** The end of the unfinished line, as far as it may still be a marker. */
   #rest: Buffer = Buffer.alloc(0);
-  /** Up to here the output was printed before it came. */
+  /** The output up to this byte was printed before it could be read. */
   #behind = 0;
 
   constructor(nonce: string, monotonic: () => number) {
@@ -44,7 +50,9 @@ export class MarkerReader {
     this.#limit = this.#mark.length + LONGEST_TEST_NAME * 4 + 16;
   }
 
-  /** The output up to byte `length` was printed before: it tells nothing about how long a test takes. */
+  /**
+   * To be called when the output up to byte `length` was printed earlier: it tells nothing about how long a test takes.
+   */
   behind(length: number): void {
     this.#behind = length;
   }
@@ -61,7 +69,7 @@ export class MarkerReader {
     }
   }
 
-  /** Name -> what became of it, as far as it was said. */
+  /** Name -> the result of that test, if a marker told it. */
   get reports(): ReadonlyMap<string, TestReport> {
     return this.#reports;
   }
@@ -71,7 +79,7 @@ export class MarkerReader {
     return new Map([...this.#begun].map(([name, { from }]) => [name, from]));
   }
 
-  /** Where the last one begins, if it is not too long for any. */
+  /** Where the last marker of `line` begins; undefined: there is none, or it is too long. */
   #markerIn(line: Buffer): number | undefined {
     const from = line.lastIndexOf(this.#mark);
     return from < 0 || line.length - from > this.#limit ? undefined : from;

@@ -1,9 +1,11 @@
 /**
  * What the list command of a builder prints, as the names of tests.
  *
- * A line is a name. Spaces around it and a CR at its end do not belong to it, inside it they do; a line with nothing else is none. A name
- * that comes twice is one test. Names go on as arguments and lines, so a NUL, half a character or an endless line is the end of it: the
- * command prints something else than names, and a guess at what it means would leave tests out without a word.
+ * A line is a name. Spaces around it and a CR at its end do not belong to it, spaces inside it do. A line without
+ * anything else is no name. A name that comes twice is one test.
+ *
+ * Names are passed on as arguments and lines. So a NUL, half a character or an endless line ends the reading with a
+ * fault. The command prints something else than names then, and a guess would leave tests out without a word.
  *
  * A command that prints other things too, for example warnings, marks its names: `$BARNRAISER_MARK name NAME`. As soon
  * as one line does, only such lines are names, whatever else was printed before or comes after.
@@ -53,7 +55,7 @@ export class TestNames {
     this.#rest = from < 0 ? data.subarray(1 - this.#prefix.length) : data.subarray(from, from + LINE_LIMIT);
   }
 
-  /** There is no more. A text says why this is no list of names. */
+  /** Ends the reading. A text says why the output is no list of names. */
   end(): Listed | string {
     if (this.#rest.length > 0) this.#take(this.#rest);
     if (this.#fault !== undefined) return this.#fault;
@@ -87,7 +89,7 @@ export class TestNames {
     return SHOWN.test(line.toString("latin1", 0, 8)) ? -1 : line.indexOf(this.#prefix);
   }
 
-  /** The first fault is the one that is told; that of a line without a mark is forgotten when marks come. */
+  /** Notes a fault. Only the first is told. The fault of a line without a mark is forgotten when marks come. */
   #say(fault: string): void {
     this.#fault ??= fault;
   }

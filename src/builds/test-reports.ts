@@ -1,22 +1,24 @@
 /**
- * What a report says about the tests of a group: `go test -json` and JUnit name tests in their own way, a list command in its own.
+ * What a report says about the tests of a group. `go test -json` and JUnit name tests in their own way, and a list
+ * command in another.
  *
- * A reported test is about a listed one when the listed name is its full name (`suite.test`), its own name, or its suite; then a failure
- * among several decides. What failed is written into the log under its full name, since the report is the only place where a person
- * would find it, and the listed test's place in the log is there.
+ * A reported test is about a listed one when the listed name is its full name (`suite.test`), its own name, or its
+ * suite. If several are about the same listed test, a failure among them decides. A failure is written into the log
+ * under its full name, since a person would find it nowhere else. The listed test's place in the log is there.
  *
  *   collecting -begin: the command has ended, so the log takes more than its output-> writing -end-> done
  *
- * While it is collecting, what failed waits here, and its output with it up to OUTPUT_KEPT_HERE; while it is writing, whoever reads reports
- * calls `flush` between pieces, so that as much as a log takes passes through and little of it is ever here.
+ * While it is collecting, failures wait here, with up to OUTPUT_KEPT_HERE of their output. While it is writing, the
+ * reader of the reports calls `flush` between pieces. So little of it is ever here, and as much passes through as a log
+ * takes.
  */
 import type { GroupTest } from "../store/test-groups.ts";
 import { fullName, type ReportedTest } from "../wire/test-report/test-report.ts";
 import { STRANGERS_NAMED, type Strangers, type TestReport } from "./test-results.ts";
 
-/** Of all failures of one group; what is beyond is counted. */
+/** How many failures of one group the log shows. The others are only counted. */
 const FAILURES_SHOWN = 200;
-/** Characters of output, of all failures that wait for the log. */
+/** How many characters of output the failures that wait for the log may have together. */
 const OUTPUT_KEPT_HERE = 8 * 1024 * 1024;
 const NOT_KEPT = "(its output is left out: what failed in this group printed too much to be repeated here)";
 
@@ -36,15 +38,15 @@ const OUTCOMES = { passed: "success", failed: "failure", skipped: "skipped" } as
 export class NamedReports {
   readonly #listed: ReadonlySet<string>;
   readonly #told = new Map<string, Told>();
-  /** Not in the log yet. */
+  /** The failures that are not in the log yet. */
   #failures: Failure[] = [];
-  /** Characters of their output. */
+  /** How many characters of output they have. */
   #kept = 0;
   #failed = 0;
   readonly #strangers: string[] = [];
   #strange = 0;
   readonly #places = new Map<string, { from: number; to: number }>();
-  /** Of the log, before what failed came and now. */
+  /** The length of the log: before the failures were added, and now (`#at`). */
   #length = 0;
   #at = 0;
   #add: (output: Buffer) => Promise<void> = () => Promise.resolve();
@@ -74,14 +76,14 @@ export class NamedReports {
     return { names: this.#strangers, count: this.#strange };
   }
 
-  /** From now on `add` puts what failed into the log, of which there are `length` bytes. */
+  /** From now on `add` writes failures to the log, which has `length` bytes so far. */
   begin(length: number, add: (output: Buffer) => Promise<void>): void {
     this.#length = length;
     this.#at = length;
     this.#add = add;
   }
 
-  /** Puts what failed until now into the log. Resolves when there may be more. */
+  /** Writes the failures so far to the log. Resolves when there may be more. */
   flush(): Promise<void> {
     const failures = this.#failures;
     this.#failures = [];
@@ -98,7 +100,7 @@ export class NamedReports {
     return this.#write(parts);
   }
 
-  /** Puts the rest there; returns what was reported, by listed name. */
+  /** Writes the rest to the log. Returns what was reported, by listed name. */
   async end(troubles: readonly (string | undefined)[]): Promise<ReadonlyMap<string, TestReport>> {
     await this.flush();
     const more = this.#failed - FAILURES_SHOWN;
@@ -118,7 +120,7 @@ export class NamedReports {
     return parts.length === 0 ? Promise.resolve() : this.#add(Buffer.concat(parts));
   }
 
-  /** `whole`: the report is of this test itself, not of a part of it. */
+  /** Notes a report about the listed test `name`. `whole`: it is about the test itself, not about a part of it. */
   #tell(name: string, test: ReportedTest, whole: boolean): void {
     const told = this.#told.get(name);
     const outcome = OUTCOMES[test.outcome];

@@ -1,55 +1,60 @@
 /**
- * What a group of tests came to: from how its command ended and what it reported, to a result for each of its tests. Pure.
+ * From how the command of a group ended and what it reported to a result for each test of the group. Pure.
  *
- * Nobody passes who was not said to have passed, and nobody fails for what another one did:
+ * Nobody passes who was not said to have passed, and nobody fails for what another test did:
  *
- *   the command says by its exit alone   well: all passed; what each of several took nobody knows, and its part of their time, by what was
- *                                        expected, is a guess for the next builds. Not well: of one test that is its failure; of several
- *                                        each runs alone
- *   it reports test by test              as reported. A test that began and has no end failed when the command did; one that was not
- *                                        reported at all runs alone, and fails when it is not reported then either. A command that
- *                                        did not end well, and reported no failure, is believed by its exit. Where it ended well, and
- *                                        its report came too slowly to be read whole, what is not reported is lost with its machine
+ *   the command says by its exit alone   well: all passed. What each of several took is not known: a guess for the
+ *                                        next builds is its part of their time, by what was expected. Not well: a
+ *                                        single test failed; of several each runs alone
+ *   it reports test by test              as reported. A test that began and has no end failed when the command did. A
+ *                                        test that was not reported runs alone, and fails when it is not reported then
+ *                                        either. A command that did not end well, and reported no failure, is believed
+ *                                        by its exit. Where it ended well, and its report came too slowly to be read
+ *                                        whole, what is not reported is lost with its machine
  *
- * A limit that ended the command is final for the test that ran into it: it is not run for so long once more.
+ * A limit that ended the command is final for the test that ran into it: it is not run for so long a second time.
  *
- * What a test took is measured on the machine, whose clock may be set while it runs: what the farm did not see pass is no duration.
+ * The duration of a test is measured on the machine, whose clock may be set meanwhile. If it is much longer than the
+ * farm saw the group run, it does not count.
  */
 import type { GroupTest } from "../store/test-groups.ts";
 import { shown } from "../store/test-lines.ts";
 import type { TestRan } from "../store/test-turn.ts";
 
-/** A report may say so much more than the farm saw of the whole group: times are rounded, and results may come from a cache. */
+/**
+ * How much longer a reported test may take than the farm saw its group run: times are rounded, and results may come
+ * from a cache.
+ */
 const BEYOND_SEEN_MS = 60_000;
 
 export interface TestReport {
   readonly outcome: "success" | "failure" | "skipped";
-  /** null: not said. */
+  /** How long the test took; null: the report does not say. */
   readonly durationMs: number | null;
-  /** Its output in the log of the group. */
+  /** Where its output begins in the log of the group; `to`: where it ends. */
   readonly from: number;
   readonly to: number;
 }
 
 export interface GroupRan {
   readonly ok: boolean;
-  /** A limit ended it. */
+  /** A limit ended the command. */
   readonly stopped: boolean;
-  /** null: it was begun by somebody else. */
+  /** How long the farm saw the command run; null: it did not see all of it. */
   readonly durationMs: number | null;
-  /** Bytes of its log. */
+  /** How many bytes the log of the group has. */
   readonly length: number;
-  /** undefined: it says nothing but its exit. */
+  /** What the command reported; undefined: it says only by its exit how it went. */
   readonly reported: Reported | undefined;
 }
 
 export interface Reported {
   readonly reports: ReadonlyMap<string, TestReport>;
-  /** Names of it that are nobody's here: the first few, and of how many. */
+  /** Reported names that are no test of the group: the first few, and how many there are. */
   readonly strangers: Strangers;
-  /** Test -> where its output begins: it began and did not end. */
+  /** Tests that began and did not end -> where their output begins. */
   readonly unended: ReadonlyMap<string, number>;
-  /** Not all that it said could be read, since that took too long. */
+  /** Not the whole report could be read, since that took too long. */
   readonly late: boolean;
 }
 
@@ -58,10 +63,13 @@ export interface Strangers {
   readonly count: number;
 }
 
-/** Of the names of strangers. */
+/** How many of the names that are no test of the group are told. */
 export const STRANGERS_NAMED = 3;
 
-/** Why a test fails whose command ended well, when that is only because nothing is said about it; undefined: it is not so. */
+/**
+ * Why a single test fails although its command ended well: the report does not say how it went. Undefined: that is not
+ * so.
+ */
 export function unnamedText(tests: readonly GroupTest[], ran: Pick<GroupRan, "ok" | "reported">): string | undefined {
   const [test, ...others] = tests;
   if (test === undefined || others.length > 0 || !ran.ok || ran.reported === undefined) return undefined;

@@ -1,4 +1,4 @@
-/** The tests of an attempt, from what a coordinator has: its logs, its snapshots, its database. */
+/** The tests of an attempt, run with what a coordinator has: its logs, its snapshots, its database. */
 import { randomBytes } from "node:crypto";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus } from "../farm/deps.ts";

@@ -1,9 +1,10 @@
 /**
- * The turns of this coordinator's machines at the tests of their builds (store/test-turn.ts), a few of each build at a time.
+ * The turns of this coordinator's machines at the tests of their builds (store/test-turn.ts), a few of each build at a
+ * time.
  *
- * All turns of a build follow one another in the database, and whoever waits there holds a connection. Any number of machines may work on a
- * build, so all but AT_ONCE of their turns wait here: one is at work, and the next is behind it. The others have their connections for
- * the builds and machines that nobody holds up.
+ * All turns of a build follow one another in the database, and each turn that waits there holds a connection. Any
+ * number of machines may work on a build, so all but AT_ONCE of their turns wait here: one is at work, and the next is
+ * behind it. So the other connections stay free for other builds and machines.
  */
 import type { BuildId } from "../farm/ids.ts";
 
@@ -17,7 +18,7 @@ interface Row {
 export class Turns {
   readonly #rows = new Map<BuildId, Row>();
 
-  /** Takes a turn at `build`, when those that came before have been taken. */
+  /** Takes a turn at `build`, after the turns that were asked for before it. */
   async take<T>(build: BuildId, turn: () => Promise<T>): Promise<T> {
     const row = this.#rows.get(build) ?? { begun: 0, waiting: [] };
     this.#rows.set(build, row);

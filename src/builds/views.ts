@@ -1,15 +1,16 @@
 /**
  * By which recipe a red line is narrowed, and by which it is told since when it is red. Pure.
  *
- * Each recipe has a view of a line of its own (culprit.ts). Of a pair each commit of the other repository makes another recipe, so the newest
- * one may change faster than a range gets smaller. Therefore
+ * Each recipe has a view of a line of its own (culprit.ts). For a pair each commit of the other repository makes
+ * another recipe, so the newest recipe may change faster than a range gets smaller. Therefore
  *
- *   narrowed  one view at a time, the one that was narrowed before as long as there is something to build for it, whatever is pushed meanwhile;
- *             then the newest one's, whose walk is short where it comes to the same end (culprit.ts `wanted`)
- *   told      what is red, by the newest one; since when, by the newest one that knows
+ *   narrowed  one view at a time: the one that was narrowed before, as long as there is something to build for it,
+ *             whatever is pushed meanwhile; then the newest one, whose walk is short if it has the same end (culprit.ts
+ *             `wanted`)
+ *   told      what is red, by the newest view; since when, by the newest view that knows
  *
- * So a commit that was named stays named while it is asked whether it still is the one, and one that was mended meanwhile goes when the
- * newest view knows better.
+ * So a commit that was named stays named while it is asked whether it still is the culprit. A commit whose fault was
+ * mended meanwhile goes when the newest view knows better.
  */
 import type { Recipe } from "../farm/build.ts";
 import type { BuildId } from "../farm/ids.ts";
@@ -26,13 +27,16 @@ export interface Wanted {
 
 /** What one recipe says about a line. */
 export interface View {
-  /** Its digest. */
+  /** The digest of the recipe. */
   readonly recipe: string;
-  /** Each along the commits of the repository that did it. */
+  /** The edges, each along the commits of the repository that broke it. */
   readonly edges: readonly Edge[];
-  /** What to build next, where the configuration has it so. */
+  /** What to build next, if the configuration asks for it. */
   readonly wanted: readonly Wanted[];
-  /** What the configuration in force would do: build the line so and narrow it, or otherwise, or not build it. */
+  /**
+   * What the present configuration does with the line: builds and narrows it by this recipe, by another one, or does
+   * not build it.
+   */
   readonly configured: "so" | "otherwise" | "no";
 }
 
@@ -42,7 +46,10 @@ export interface Decision {
   readonly wanted: readonly Wanted[];
 }
 
-/** What is to be done about a line that was `told` so until now. `tidy`: also about builds that only the configuration speaks against. */
+/**
+ * What to do about a line. `told`: what was told about it until now. `tidy`: builds that only the present configuration
+ * does not want are unneeded, too.
+ */
 export async function decisionOf(
   line: readonly LineCommit[],
   told: readonly ToldBy[],
@@ -67,7 +74,10 @@ export async function decisionOf(
   };
 }
 
-/** The rows of a line: what is red by `newest`; since when, by the one of `before` that knows, else by the one that is narrowed. */
+/**
+ * The rows of a line: what is red by `newest`, and since when by the view of `before` that knows, else by the one that
+ * is narrowed.
+ */
 function standingsOf(newest: View, narrowed: View, before: readonly View[]): Decision["standings"] {
   return tellersOf(newest, before).flatMap(({ recipe, edge }) => {
     const nearer = isRange(edge) ? alike(narrowed, edge).find((each) => isRange(each.edge)) : undefined;
@@ -79,13 +89,16 @@ function standingsOf(newest: View, narrowed: View, before: readonly View[]): Dec
 
 type Edges = Pick<View, "recipe" | "edges">;
 
-/** An edge, and by which recipe it is told. */
+/** An edge, and the recipe by which it is told. */
 interface Teller {
   readonly recipe: string;
   readonly edge: Edge;
 }
 
-/** For each edge of `newest` itself, or where that does not know yet, the same by the first of `before` that has found who did it. */
+/**
+ * For each edge of `newest` the edge that is told: the same one, or if that is still a range, that of the first view of
+ * `before` that has found the culprit.
+ */
 export function tellersOf(newest: Edges, before: readonly Edges[]): Teller[] {
   return newest.edges.map((edge) => {
     const found = isRange(edge)
@@ -99,7 +112,7 @@ function alike({ recipe, edges }: Edges, { test }: Edge): Teller[] {
   return edges.filter((edge) => edge.test === test).map((edge) => ({ recipe, edge }));
 }
 
-/** Nothing of it needs narrowing. */
+/** Whether no edge of the view needs narrowing. */
 export function isKnown({ edges }: Pick<View, "edges">): boolean {
   return !edges.some(isRange);
 }
@@ -116,7 +129,10 @@ function isGoingOn({ wanted, edges }: View): boolean {
   return wanted.length > 0 || openIn(edges).length > 0;
 }
 
-/** The builds to want next: along the line's own commits, then along the other repository's, `atOnce` for all together. */
+/**
+ * The builds to want next: along the line's own commits, then along the other repository's. `atOnce` is the limit for
+ * all together.
+ */
 export function wantedOf(
   commits: readonly LineCommit[],
   edges: readonly Edge[],
