@@ -6,6 +6,10 @@
  * than the work has taken so far. Work that has taken longer than all recent runs is assumed to need up to half as long
  * again. The first in the line takes the machine that is free first, and holds it for a recent duration of its builder.
  *
+ * Durations are machine time: of a build with helpers, what its own machine and these spent on it together. The more
+ * machines work for it now, the sooner it ends. What waits gets no helper while something waits behind it, since whole
+ * builds go first.
+ *
  * Machines that help with the tests of a build become free when that build ends, all at one moment. So does one that
  * is only wanted for that: a build that has ended has no use for it.
  *
@@ -17,15 +21,16 @@
  * person), nor machines that leave or join: it is for "if nothing else happens". The draws are the same each time, so
  * that a page does not flicker.
  */
-import type { EpochMs } from "../farm/ids.ts";
-
 const RUNS = 100;
-/** Recent durations of one builder in ms, ascending; empty when it never ran. */
+/** Recent durations of one builder in ms of machine time, ascending; empty when it never ran. */
 export type Durations = readonly number[];
 
 /** A build that goes on. All machines that work for it have the same object. */
 export interface Work {
-  readonly startedAt: EpochMs;
+  /** What the machines that work for it have spent on it so far, together. */
+  readonly spentMs: number;
+  /** How many they are. */
+  readonly machines: number;
   readonly durations: Durations;
 }
 
@@ -43,14 +48,14 @@ export interface Forecast {
   readonly latestMs: number;
 }
 
-/** For each of `queue`, in its order, how long from `now` until it may begin. Null where that is unknown. */
-export function forecast(machines: readonly Serving[], queue: readonly Wanted[], now: EpochMs): (Forecast | null)[] {
+/** For each of `queue`, in its order, how long from now until it may begin. Null where that is unknown. */
+export function forecast(machines: readonly Serving[], queue: readonly Wanted[]): (Forecast | null)[] {
   const begins = queue.map(() => new Float64Array(RUNS));
   const random = generator(1);
   for (let run = 0; run < RUNS; run++) {
     const ends = new Map<Work, number>();
     const endOf = (work: Work): number => {
-      const end = ends.get(work) ?? remaining(work, now, random());
+      const end = ends.get(work) ?? remaining(work, random());
       ends.set(work, end);
       return end;
     };
@@ -70,12 +75,12 @@ export function forecast(machines: readonly Serving[], queue: readonly Wanted[],
   });
 }
 
-function remaining(work: Work, now: EpochMs, dice: number): number {
+function remaining(work: Work, dice: number): number {
   if (work.durations.length === 0) return Number.POSITIVE_INFINITY;
-  const past = Math.max(0, now - work.startedAt);
+  const past = Math.max(0, work.spentMs);
   const longer = work.durations.filter((duration) => duration > past);
-  if (longer.length === 0) return (past / 2) * dice;
-  return Math.max(0, drawn(longer, dice) - past);
+  const left = longer.length === 0 ? (past / 2) * dice : Math.max(0, drawn(longer, dice) - past);
+  return left / work.machines;
 }
 
 /** A random one of the durations: longer than the share `dice` of them, interpolated between two recent ones. */

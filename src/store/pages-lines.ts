@@ -120,7 +120,7 @@ export async function usualDurations(
   );
 }
 
-/** The durations of each builder's last 50 verdicts, the shortest first. */
+/** What each builder's last 50 verdicts took of machines, of the build's own and its helpers together, the least first. */
 export async function recentDurations(
   sql: Sql,
   pairs: readonly { readonly repo: string; readonly builder: string }[],
@@ -134,8 +134,14 @@ export async function recentDurations(
      cross join lateral (
        select array_agg(l.ms order by l.ms) as durations
        from (
-         select extract(epoch from ended_at - started_at)::float8 * 1000 as ms from build
-         where repo = p.repo and builder = p.builder and ${VERDICT} order by id desc limit 50
+         select extract(epoch from b.ended_at - b.started_at + coalesce(helped.span, interval '0'))::float8 * 1000 as ms
+         from (
+           select id, started_at, ended_at from build
+           where repo = p.repo and builder = p.builder and ${VERDICT} order by id desc limit 50
+         ) b left join lateral (
+           select sum(greatest(least(l.ended_at, b.ended_at) - greatest(l.held_at, b.started_at), interval '0')) as span
+           from helper h join lease l on l.id = h.lease_id where h.build_id = b.id and l.held_at is not null
+         ) helped on true
        ) l where l.ms is not null
      ) d where d.durations is not null`,
     [list.map((p) => p.repo), list.map((p) => p.builder)],

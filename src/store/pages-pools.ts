@@ -44,6 +44,8 @@ export interface ConnectedRow {
   readonly build: number | null;
   readonly repo: string | null;
   readonly builder: string | null;
+  /** As a helper. */
+  readonly helps: boolean;
   /** When the build began, which a helper may have joined later. */
   readonly startedAt: number | null;
   /** A person has the machine to themselves. */
@@ -55,7 +57,8 @@ export async function connected(sql: Sql, hostType: string | null = null): Promi
   return sql.query(
     `select s.id as session, m.id as "machineId", m.name, m.host_type as "hostType", s.address, m.version, s.opened_at as "openedAt",
        d.what is not null as drained, m.set_aside_at is not null as "setAside", h.held_at as "heldAt", f.freed_at as "freedAt",
-       b.id as build, b.repo, b.builder, b.started_at as "startedAt", coalesce(h.kind = 'gomote', false) as lent
+       b.id as build, b.repo, b.builder, p.lease_id is not null as helps, b.started_at as "startedAt",
+       coalesce(h.kind = 'gomote', false) as lent
      from session s
        join coordinator o on o.id = s.coordinator_id and o.ended_at is null
        join machine m on m.id = s.machine_id

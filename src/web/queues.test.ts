@@ -62,6 +62,17 @@ async function addEnded(sql: Sql, count: number, outcome: Outcome): Promise<void
   );
 }
 
+/** Each build that ended had one helper more, from its beginning to its end. */
+async function giveHelpers(sql: Sql): Promise<void> {
+  await sql.query(
+    `with l as (
+       insert into lease (kind, class, queue, provenance, rank, wanted_at, starves_at, held_at, state, ended_at)
+       select 'helper', 2, host_type, 'submitted', id, started_at, ended_at, started_at, 'ended', ended_at from build returning id, rank
+     )
+     insert into helper (lease_id, build_id) select id, rank from l`,
+  );
+}
+
 /** The build that `machine` claims, begun at NOON. */
 async function begin(sql: Sql, machine: TestMachine): Promise<BuildId> {
   const { lease } = await claimLease(sql, machine.id, NOON);
@@ -100,6 +111,7 @@ test("machines that help with a build are free when it ends, also while its own 
   const coordinator = await addCoordinator(sql);
   await addHostType(sql, HOST);
   await addEnded(sql, 50, "success");
+  for (const _ of ["one", "two"]) await giveHelpers(sql);
   await addBuilds(sql, 1);
   const own = await addMachine(sql, HOST, "m1", coordinator);
   const build = await begin(sql, own);
@@ -110,11 +122,11 @@ test("machines that help with a build are free when it ends, also while its own 
   await addBuilds(sql, 3);
   expect(await begins(sql)).toEqual([5, 5, 5]);
   await closeSession(sql, own.id);
-  expect(await begins(sql)).toEqual([5, 5, 15]);
+  expect(await begins(sql)).toEqual([7.5, 7.5, 37.5]);
   await wantHelper(sql, build);
-  expect(await begins(sql)).toEqual([5, 5, 5, 15]);
+  expect(await begins(sql)).toEqual([7.5, 7.5, 7.5, 37.5]);
   await addMachine(sql, HOST, "m4", coordinator);
-  expect(await begins(sql)).toEqual([0, 5, 5, 5]);
+  expect(await begins(sql)).toEqual([0, 7.5, 7.5, 7.5]);
 });
 
 test("what a builder found and how long it takes is known, however many of its builds wait or were skipped since", async () => {

@@ -1,6 +1,6 @@
 /** The queues of the farm with their waits explained: for `/queues`, for the waiting list of `/`, and for a build's own page. */
 import type { FarmConfig } from "../config/effective.ts";
-import { type BuildId, type EpochMs, epochMs, type MachineId } from "../farm/ids.ts";
+import type { BuildId, EpochMs, MachineId } from "../farm/ids.ts";
 import { hearsNames, type Visitor } from "../gomote/access.ts";
 import { type Durations, forecast, type Work } from "../schedule/forecast.ts";
 import { mayTake } from "../schedule/order.ts";
@@ -108,22 +108,16 @@ function itemsOf(
   now: EpochMs,
 ): Item[] {
   const drained = type.drainedAt !== null;
-  const works = new Map<number | string, Work>();
-  const workOf = (key: number | string, built: Built, startedAt: number): Work => {
-    const work = works.get(key) ?? { startedAt: epochMs(startedAt), durations: durations(built) };
-    works.set(key, work);
-    return work;
-  };
-  const machines = serving.map((session) => ({
-    work:
-      session.heldAt === null
-        ? null
-        : workOf(session.build ?? session.session, session, session.startedAt ?? session.heldAt),
+  const works = worksOf(serving, durations, now);
+  const machines = serving.map(({ heldAt, build }) => ({
+    work: heldAt === null ? null : (works.get(build ?? 0) ?? UNKNOWN),
   }));
-  const wanted = line.map((row) =>
-    row.helps === null ? { durations: durations(row) } : { helps: workOf(row.helps, row, row.helpsFrom ?? now) },
-  );
-  const estimates = drained ? [] : forecast(machines, wanted, now);
+  const wanted = line.map((row) => {
+    if (row.helps === null) return { durations: durations(row) };
+    const spentMs = now - (row.helpsFrom ?? now);
+    return { helps: works.get(row.helps) ?? { spentMs, machines: 1, durations: durations(row) } };
+  });
+  const estimates = drained ? [] : forecast(machines, wanted);
   const busy = serving.filter((session) => session.heldAt !== null);
   const untried = (built: readonly Built[]) =>
     built.flatMap((each) => (each.builder !== null && durations(each).length === 0 ? [each.builder] : []));
@@ -144,6 +138,30 @@ function itemsOf(
       unknown: estimate === null ? whyUnknown(doubts()) : null,
     };
   });
+}
+
+/** What is not a build. Nobody knows how long it takes. */
+const UNKNOWN: Work = { spentMs: 0, machines: 1, durations: [] };
+
+/** By number, the builds that the machines of `serving` work for. Of each, the own machine may be away. */
+function worksOf(
+  serving: readonly ConnectedRow[],
+  durations: (of: Built) => Durations,
+  now: EpochMs,
+): Map<number, Work> {
+  const works = new Map<number, Work>();
+  for (const session of serving) {
+    const { build, heldAt, startedAt, helps } = session;
+    if (build === null || heldAt === null) continue;
+    const work = works.get(build) ?? {
+      spentMs: now - (startedAt ?? heldAt),
+      machines: 0,
+      durations: durations(session),
+    };
+    const spentMs = work.spentMs + (helps ? now - heldAt : 0);
+    works.set(build, { ...work, spentMs, machines: work.machines + 1 });
+  }
+  return works;
 }
 
 interface Built {
