@@ -22,6 +22,7 @@ import { forecast, type Work } from "../src/schedule/forecast.ts";
 import { line, next, rankOf, type Share, starvesAt, type Waiting } from "../src/schedule/order.ts";
 import type { Bench } from "./bench.ts";
 import { atLeast, atMost, percentile } from "./figure.ts";
+import { generator } from "./random.ts";
 
 const RUNS = 5;
 const MACHINES = 8;
@@ -215,13 +216,4 @@ function simulate(kind: Kind, random: () => number): Guess[] {
 
 function normal(random: () => number): number {
   return Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
-}
-
-/** The same numbers for the same seed, so that a change of the estimate can be told from luck. */
-function generator(seed: number): () => number {
-  let state = (seed * 2654435761) % 2147483647;
-  return () => {
-    state = (state * 48271) % 2147483647;
-    return state / 2147483647;
-  };
 }

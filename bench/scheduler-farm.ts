@@ -22,6 +22,7 @@ import { Claims } from "../src/schedule/claims.ts";
 import { rankOf, starvesAt } from "../src/schedule/order.ts";
 import { claimLease, endLease } from "../src/store/leases.ts";
 import type { Sql } from "../src/store/sql.ts";
+import { generator } from "./random.ts";
 
 const MACHINES = 20_000;
 const HOST_TYPES = 200;
@@ -300,13 +301,4 @@ function isLent(type: number): boolean {
 
 function sessionOf(machine: number): SessionId {
   return sessionId(String(machine).padStart(32, "0"));
-}
-
-/** The same numbers in every run. */
-function generator(seed: number): () => number {
-  let state = (seed * 2654435761) % 2147483647;
-  return () => {
-    state = (state * 48271) % 2147483647;
-    return state / 2147483647;
-  };
 }

@@ -1,7 +1,8 @@
-import { expect, onTestFinished, test, vi } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import { type BuildId, type LogId, minutes, ms, seconds } from "../farm/ids.ts";
 import { RECONNECT_WITHIN } from "../farm/lease.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
+import { until } from "../farm/testing/until.ts";
 import { FLUSH_AFTER } from "../logs/writer.ts";
 import { cancelBuild } from "../store/builds.ts";
 import { attemptsOf } from "../store/pages-build.ts";
@@ -49,7 +50,6 @@ async function look(database: TestDatabase, id: BuildId) {
   return { ...build, attempts, lease };
 }
 
-const until = (check: () => Promise<void> | void) => vi.waitFor(check, { timeout: 10_000, interval: 5 });
 const soon = (database: TestDatabase, id: BuildId, wanted: object) =>
   until(async () => expect(await look(database, id)).toMatchObject(wanted));
 

@@ -3,6 +3,7 @@ import { expect, test, vi } from "vitest";
 import type { TestsSpec } from "../farm/build.ts";
 import { ms, seconds } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
+import { until } from "../farm/testing/until.ts";
 import type { Sql } from "../store/sql.ts";
 import { skipBuilds } from "../store/superseded.ts";
 import { systemClock } from "../store/system-clock.ts";
@@ -17,7 +18,6 @@ import { TestFarm } from "./testing/farm.ts";
 import { endedBuild, marked, planTests, runScript, stepLogs, testsOf, testsSpec, trees } from "./testing/tests.ts";
 
 const NAMES = Array.from("abcdefghijkl");
-const until = (check: () => Promise<void> | void) => vi.waitFor(check, { timeout: 10_000, interval: 5 });
 
 /** The group that a process runs now: its execution, and its tests. */
 function groupOf(process: FakeProcess) {

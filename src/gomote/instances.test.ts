@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { minutes, seconds } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
-import { until } from "../machines/testing/farm-of-machines.ts";
+import { until } from "../farm/testing/until.ts";
 import { BUILDER, COMMUNITY, type GomoteFarm, gomoteFarm, HOST_TYPE, TEAM_TYPE } from "./testing/farm.ts";
 import { type Ended, OK, type RpcClient } from "./testing/rpc-client.ts";
 

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { ms, seconds } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
-import { until } from "../machines/testing/farm-of-machines.ts";
+import { until } from "../farm/testing/until.ts";
 import type { OriginalBuildletOptions } from "../machines/testing/original-buildlet.ts";
 import { newAct } from "../store/audit.ts";
 import { coordinatorEnded } from "../store/coordinators.ts";

@@ -9,6 +9,7 @@ import { expect, onTestFinished, test, vi } from "vitest";
 import { minutes, seconds } from "../../farm/ids.ts";
 import { RECONNECT_WITHIN } from "../../farm/lease.ts";
 import { FakeClock } from "../../farm/testing/fake-clock.ts";
+import { until } from "../../farm/testing/until.ts";
 import { LEASE_GOES_ON, LEASE_HEADER } from "../../wire/buildlet-api/buildlet-api.ts";
 import { encodeExecForm } from "../../wire/buildlet-api/exec-form.ts";
 import { Execution } from "../exec/execution.ts";
@@ -35,8 +36,6 @@ const outcome = async (response: Parameters<typeof replyOf>[0] | Promise<Paramet
   const reply = await replyOf(await response);
   return [reply.status, reply.body.toString(), reply.trailers["process-state"]];
 };
-
-const until = (check: () => Promise<void> | void) => vi.waitFor(check, { timeout: 10_000, interval: 10 });
 
 test("a command with a name goes on when its connection breaks, and is taken up from any byte, also when it has ended", async () => {
   await using machine = await TestMachine.start();

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { ms } from "../../farm/ids.ts";
 import { FakeClock } from "../../farm/testing/fake-clock.ts";
+import { until } from "../../farm/testing/until.ts";
 import { Commands, HELD_PIPE } from "./commands.ts";
 
 const never = new AbortController().signal;
@@ -19,14 +20,6 @@ function start(commands: Commands, script: string, write?: (chunk: Buffer) => bo
   const env = { PATH: process.env.PATH ?? "" };
   const ended = commands.run({ program: "/bin/sh", args: ["-c", script], dir: "/", env }, sink, never);
   return { output, ended };
-}
-
-async function until(found: () => boolean): Promise<void> {
-  const limit = Date.now() + 10_000;
-  while (!found()) {
-    if (Date.now() > limit) throw new Error("Did not happen within 10 s");
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
 }
 
 function isAlive(pid: number): boolean {

@@ -3,6 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { until } from "../../farm/testing/until.ts";
 import { systemClock } from "../system-clock.ts";
 import { running } from "../testing/processes.ts";
 import { Commands } from "./commands.ts";
@@ -41,14 +42,6 @@ function nap(): string {
 function stranger(dir: string, script: string): void {
   const child = spawn("/bin/sh", ["-c", script], { cwd: dir, env, detached: true, stdio: "ignore" });
   stack.defer(() => void child.kill("SIGKILL"));
-}
-
-async function until(found: () => boolean): Promise<void> {
-  const limit = Date.now() + 10_000;
-  while (!found()) {
-    if (Date.now() > limit) throw new Error("Did not happen within 10 s");
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
 }
 
 describe.runIf(process.platform === "linux")("on Linux", () => {

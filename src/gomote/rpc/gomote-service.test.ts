@@ -4,7 +4,7 @@ import { connect } from "node:tls";
 import { expect, test } from "vitest";
 import { coordinatorId, minutes } from "../../farm/ids.ts";
 import { FakeClock } from "../../farm/testing/fake-clock.ts";
-import { until } from "../../machines/testing/farm-of-machines.ts";
+import { until } from "../../farm/testing/until.ts";
 import type { OriginalBuildletOptions } from "../../machines/testing/original-buildlet.ts";
 import { commandsOf } from "../../store/gomote-commands.ts";
 import { BUILDER, type GomoteFarm, gomoteFarm, HOST_TYPE } from "../testing/farm.ts";

@@ -4,7 +4,7 @@ import type { GomoteConfig } from "../../config/effective.ts";
 import { FarmError } from "../../farm/errors.ts";
 import { minutes, type PersonId, personId } from "../../farm/ids.ts";
 import { FakeClock } from "../../farm/testing/fake-clock.ts";
-import { until } from "../../machines/testing/farm-of-machines.ts";
+import { until } from "../../farm/testing/until.ts";
 import { quiet } from "../../store/testing/database.ts";
 import { type GomoteFarm, gomoteFarm, HOST_TYPE } from "../testing/farm.ts";
 import { OK, type RpcClient } from "../testing/rpc-client.ts";

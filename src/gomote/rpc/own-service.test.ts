@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
 import { insertPlanned } from "../../builds/insert.ts";
 import { FakeClock } from "../../farm/testing/fake-clock.ts";
-import { COORDINATOR, until } from "../../machines/testing/farm-of-machines.ts";
+import { until } from "../../farm/testing/until.ts";
+import { COORDINATOR } from "../../machines/testing/farm-of-machines.ts";
 import { addCommit, NOON, testRecipe } from "../../store/testing/farm.ts";
 import { BUILDER, COMMUNITY, type GomoteFarm, gomoteFarm, HOST_TYPE, TEAM_TYPE } from "../testing/farm.ts";
 import { type Ended, OK, type RpcClient } from "../testing/rpc-client.ts";

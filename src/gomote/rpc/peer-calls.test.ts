@@ -7,7 +7,7 @@ import type { StreamRequest, UnaryRequest } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { expect, test } from "vitest";
 import { coordinatorId } from "../../farm/ids.ts";
-import { until } from "../../machines/testing/farm-of-machines.ts";
+import { until } from "../../farm/testing/until.ts";
 import { systemClock } from "../../store/system-clock.ts";
 import { GomoteService, InstanceAliveRequestSchema } from "../../wire/gomote/gen/gomote_pb.ts";
 import { MOST_ON_LINE, PeerCalls } from "./peer-calls.ts";

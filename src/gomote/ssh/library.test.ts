@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import ssh2, { type ClientChannel, type ServerChannel } from "ssh2";
 import { afterEach, expect, test } from "vitest";
-import { until } from "../../machines/testing/farm-of-machines.ts";
+import { until } from "../../farm/testing/until.ts";
 import { held } from "./library.ts";
 
 const MIB = 1024 * 1024;

@@ -2,7 +2,7 @@ import { duplexPair } from "node:stream";
 import { expect, test } from "vitest";
 import { personId, seconds } from "../../farm/ids.ts";
 import { FakeClock } from "../../farm/testing/fake-clock.ts";
-import { until } from "../../machines/testing/farm-of-machines.ts";
+import { until } from "../../farm/testing/until.ts";
 import type { ShellFrame } from "../../wire/buildlet-api/shell.ts";
 import { ShellLine } from "../../wire/buildlet-api/shell-line.ts";
 import { KEPT_MS, SCREEN, type ToBrowser, WINDOW } from "../../wire/gomote/terminal-message.ts";

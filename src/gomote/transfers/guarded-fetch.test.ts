@@ -8,7 +8,7 @@ import { expect, test } from "vitest";
 import { FarmError } from "../../farm/errors.ts";
 import { epochMs } from "../../farm/ids.ts";
 import { FakeClock } from "../../farm/testing/fake-clock.ts";
-import { until } from "../../machines/testing/farm-of-machines.ts";
+import { until } from "../../farm/testing/until.ts";
 import { systemClock } from "../../store/system-clock.ts";
 import { certificate } from "../../web/certificate.ts";
 import { PUBLIC_ADDRESS, TestWorld } from "../testing/test-world.ts";

@@ -5,7 +5,7 @@ import { expect, test, vi } from "vitest";
 import { LEAVE_FREE } from "../../builds/snapshots.ts";
 import { coordinatorId, minutes, seconds } from "../../farm/ids.ts";
 import { FakeClock } from "../../farm/testing/fake-clock.ts";
-import { until } from "../../machines/testing/farm-of-machines.ts";
+import { until } from "../../farm/testing/until.ts";
 import { TREE } from "../../machines/testing/original-buildlet.ts";
 import { findTransfer, TRANSFER_BLOBS } from "../../store/transfers.ts";
 import { type GomoteFarm, gomoteFarm, HOST_TYPE } from "../testing/farm.ts";

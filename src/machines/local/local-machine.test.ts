@@ -2,9 +2,9 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test, vi } from "vitest";
+import { until } from "../../farm/testing/until.ts";
 import { systemClock } from "../../store/system-clock.ts";
 import { quiet } from "../../store/testing/database.ts";
-import { until } from "../testing/farm-of-machines.ts";
 import { localEnvironment } from "./local-environment.ts";
 import { LocalMachine } from "./local-machine.ts";
 

@@ -7,6 +7,7 @@ import { gunzipSync } from "node:zlib";
 import { expect, test } from "vitest";
 import { minutes, ms, plus, seconds } from "../../farm/ids.ts";
 import { FakeClock } from "../../farm/testing/fake-clock.ts";
+import { until } from "../../farm/testing/until.ts";
 import { revokeMachineKey } from "../../store/keys.ts";
 import { flappingMachines } from "../../store/machines.ts";
 import { at } from "../../store/sql.ts";
@@ -18,7 +19,7 @@ import { encodeRequestHead, fieldValues, type HeaderField, responseHeadReader } 
 import { connPath, PONG_HEADER } from "../../wire/revdial/registration.ts";
 import { makeMachineKey } from "../keys.ts";
 import { PICK_UP_PAUSE, PICK_UPS, PING_EVERY } from "../revdial/dialer.ts";
-import { COORDINATOR, farmOfMachines, HOST_TYPE, MASTER_KEY, until } from "../testing/farm-of-machines.ts";
+import { COORDINATOR, farmOfMachines, HOST_TYPE, MASTER_KEY } from "../testing/farm-of-machines.ts";
 import { Refused, TREE } from "../testing/original-buildlet.ts";
 
 const AGENT = { digest: "d1", platform: "linux/amd64, 2 cores", instance: "", resume: 0 };

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import type { Clock } from "../../farm/clock.ts";
 import { type CoordinatorId, coordinatorId, epochMs, type SessionId } from "../../farm/ids.ts";
 import { RECONNECT_WITHIN } from "../../farm/lease.ts";
+import { until } from "../../farm/testing/until.ts";
 import { certificateDigest } from "../../peers/peers.ts";
 import { coordinatorReachable, coordinatorStarted } from "../../store/coordinators.ts";
 import { systemClock } from "../../store/system-clock.ts";
@@ -127,13 +128,4 @@ export async function farmOfMachines(options: FarmOfMachinesOptions = {}): Promi
   const address = `127.0.0.1:${door.ports.tls}`;
   await coordinatorReachable(sql, { id: coordinator, address, certificate: certificateDigest(cert) });
   return new FarmOfMachines({ database, pool, door, offered, gone }, stack.move());
-}
-
-/** Waits until `condition` holds, looking every few milliseconds; throws with `what` after ten seconds. */
-export async function until(condition: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  const end = performance.now() + 10_000;
-  while (!(await condition())) {
-    if (performance.now() > end) throw new Error(`Timed out waiting: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 3));
-  }
 }
