@@ -38,12 +38,22 @@ export async function findPostgres(): Promise<PostgresProgram> {
     initdb: join(native, "bin", "initdb"),
     postgres: join(native, "bin", "postgres"),
     ...(user && { user }),
-    async home(data) {
-      const inPlace = join(resolve(data), "postgres");
-      if (!user || (await reachable(resolve(data)))) return inPlace;
-      return join(ROOT_HOME, createHash("sha256").update(inPlace).digest("hex").slice(0, 16));
-    },
+    home: (data) => (user ? homeUnderRoot(data) : Promise.resolve(join(resolve(data), "postgres"))),
   };
+}
+
+/**
+ * Where the cluster of `data` lies when another user runs the server: in the data folder if that user can reach it, else
+ * in `rootHome`. A cluster that exists stays where it is, whatever the modes of the folders have become: a farm must not
+ * start with an empty database because somebody changed them.
+ */
+export async function homeUnderRoot(data: string, rootHome: string = ROOT_HOME): Promise<string> {
+  const inPlace = join(resolve(data), "postgres");
+  const elsewhere = join(rootHome, createHash("sha256").update(inPlace).digest("hex").slice(0, 16));
+  for (const home of [inPlace, elsewhere]) {
+    if (await stat(join(home, "cluster")).catch(() => undefined)) return home;
+  }
+  return (await reachable(resolve(data))) ? inPlace : elsewhere;
 }
 
 async function nativeFolder(): Promise<string> {
