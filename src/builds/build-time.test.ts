@@ -1,4 +1,4 @@
-/** The time of a build: what its own commands may take, whatever the farm and its machines took before them. */
+/** The time of a build: what its own commands may take, however long the farm and its machines took before them. */
 import { Readable } from "node:stream";
 import { expect, test, vi } from "vitest";
 import { ms } from "../farm/ids.ts";
@@ -21,12 +21,12 @@ async function opened(database: TestDatabase, clock: FakeClock, options: TestFar
 const plan = (database: TestDatabase, clock: FakeClock) =>
   planTests(database, testsSpec(["a"]), { limits: LIMIT, now: clock.now() });
 
-/** A machine whose `make` does `started` and ends well. */
+/** A machine whose command `make` waits for `started` and ends well. */
 const made = (started: () => Promise<void>) => ({
   script: ({ cmd }: { readonly cmd: string }) => (cmd === "make" ? { started } : {}),
 });
 
-/** The clock goes on in small steps until `done` does not throw. */
+/** Moves the clock on in small steps until `done` does not throw. */
 async function until(clock: FakeClock, done: () => void | Promise<void>, step = ms(1)): Promise<void> {
   await vi.waitFor(
     async () => {

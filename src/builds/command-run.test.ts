@@ -11,7 +11,7 @@ const COMMAND = { cmd: "make", args: [], dir: "src", env: [], path: [] };
 
 type Exec = BuildClient["exec"];
 
-/** A machine whose calls to exec are answered by `answers`, one after the other; what was asked stands in `asked`. */
+/** A machine whose calls to exec are answered by `answers`, one after the other. `asked` has the requests. */
 function machineOf(answers: readonly Exec[], resumes = true) {
   const asked: (Pick<Execution, "id" | "from"> | undefined)[] = [];
   const ended: string[] = [];

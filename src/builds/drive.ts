@@ -58,7 +58,7 @@ export interface Finished {
   readonly settled?: true;
   /** The machine may be used again after it was cleaned. */
   readonly machineFine: boolean;
-  /** The budget of tries is not charged: a restart of ours ended the attempt, or its machine was unfit for more tests. */
+  /** The budget of tries is not charged: our own restart ended the attempt, or its machine was unfit for more tests. */
   readonly uncharged?: true;
 }
 

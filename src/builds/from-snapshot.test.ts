@@ -74,7 +74,7 @@ class Farm implements AsyncDisposable {
     return row?.blob;
   }
 
-  /** The build is over, and so is keeping its tree. */
+  /** Resolves when the build has ended, and so has the keeping of its tree. */
   async kept(): Promise<string> {
     await endedBuild(this.database, this.build);
     return vi.waitFor(async () => {

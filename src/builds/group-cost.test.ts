@@ -11,7 +11,7 @@ test("a group that passes costs five statements of its turn, and at most one for
   expect([each[0], Math.ceil(each[1] ?? 2)]).toEqual([5, 1]);
 });
 
-/** By a build with so many groups. */
+/** What a build with so many groups asks the database: statements within transactions, and for lines of its log. */
 async function asked(groups: number): Promise<[within: number, lines: number]> {
   await using database = await freshDatabase();
   await addHostType(database.sql, "linux");

@@ -1,4 +1,4 @@
-/** The machine of a build that fails, kept for whoever waits for that in the transaction that ends the build, whichever that is. */
+/** A machine of a failed build is kept for the person who asked for it, in the transaction that ends the build. */
 import { expect, test, vi } from "vitest";
 import { personId } from "../farm/ids.ts";
 import { askHold } from "../store/gomote-holds.ts";
@@ -8,7 +8,7 @@ import { FakeProcess } from "./testing/fake-process.ts";
 import { TestFarm } from "./testing/farm.ts";
 import { planTests, SOON, testsSpec } from "./testing/tests.ts";
 
-/** The build has failed, since the command `fails` did, and somebody else has its machine. */
+/** A build whose command `fails` has failed, and whose machine a person has now. */
 async function failing(database: TestDatabase, fails: "make" | "run") {
   await addHostType(database.sql, "linux");
   const farm = await TestFarm.open(database, { elsewhereFirst: SOON });
@@ -29,7 +29,7 @@ async function failing(database: TestDatabase, fails: "make" | "run") {
   return { farm, machine };
 }
 
-/** All that a reader saw of the leases of the machine while the build was there, in order. */
+/** The leases of a machine, in order, each with the build as a reader sees it. */
 const LEASES = `select b.state, b.outcome, l.kind as lease, l.state as held, g.keeps
   from build b, lease l left join gomote_instance g on g.lease_id = l.id where l.session_id = $1 order by l.id`;
 

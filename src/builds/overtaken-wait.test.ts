@@ -1,4 +1,4 @@
-/** What a newer commit overtakes hands on since when it waits. */
+/** A build that a newer commit overtakes hands on to it since when it waits. */
 import { expect, onTestFinished, test } from "vitest";
 import { checkFarm } from "../config/check.ts";
 import type { FarmConfig } from "../config/effective.ts";
@@ -27,7 +27,7 @@ class Story {
     this.config = config;
   }
 
-  /** The branch gets one more commit. */
+  /** Puts one more commit on the branch. */
   async push(minute: number, repo = "app"): Promise<void> {
     await this.sql.tx(async (tx) => {
       await recordRepo(tx, repo, `/${repo}`);
@@ -46,14 +46,14 @@ class Story {
     });
   }
 
-  /** The configuration has changed, and the newest commit is planned again. */
+  /** Changes the configuration, and plans the newest commit again. */
   async plan(minute: number, pushed: number): Promise<void> {
     const commits = await this.sql.query<{ id: number }>("select id from commit where hash = $1", [hashOf(pushed)]);
     const head = { id: commits[0]?.id ?? 0, hash: hashOf(pushed), committedAt: at(pushed) };
     await planFound(this.sql, this.config, { repo: "app", branch: "main", commits: [head] }, at(minute));
   }
 
-  /** What waits, with the minute at which its wait of at most 6 hours began. */
+  /** The builds that wait, each with the minute at which its wait of at most 6 hours began. */
   async waiting(): Promise<string[]> {
     const rows = await this.sql.query<{ builder: string; starves_at: EpochMs }>(
       `select b.builder, l.starves_at from build b join attempt a on a.build_id = b.id join lease l on l.id = a.lease_id
@@ -62,7 +62,7 @@ class Story {
     return rows.map((row) => `${row.builder} since ${(row.starves_at - NOON) / 60_000 - STARVES}`);
   }
 
-  /** A machine takes what `builder` waits for. */
+  /** Lets a machine take the build that `builder` waits for. */
   async begin(builder: string): Promise<void> {
     await this.sql.query(
       `with b as (update build set state = 'running' where builder = $1 and state = 'scheduled' returning id),

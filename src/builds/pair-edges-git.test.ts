@@ -9,17 +9,17 @@ import { look } from "./narrowing.ts";
 import { planFound } from "./plan-found.ts";
 import { HOST, PAIR_FARM } from "./testing/pair-farm.ts";
 
-/** For git and the farm on a busy machine. */
+/** How long git and the farm may take on a busy machine. */
 const SLOW = { timeout: 20_000 };
 
 type Red = (app: number, go: number) => boolean;
 
-/** Both have one commit, `app 1` and `go 1`, and the pair of them is green. */
+/** Two repositories that begin with one commit each, `app 1` and `go 1`, whose pair is green. */
 class Story {
   readonly bench: Bench;
   readonly app: TestRepository;
   readonly go: TestRepository;
-  /** Commits that they have. */
+  /** How many commits the two repositories have. */
   #own = 1;
   #other = 1;
 
@@ -50,7 +50,10 @@ class Story {
     return story;
   }
 
-  /** So many commits more, of which the farm is told at once: the pair of heads is planned, and what else it planned on the way is canceled. */
+  /**
+   * Adds so many commits, and tells the farm at once. The pair of heads is planned. Other pairs that were planned on
+   * the way are canceled.
+   */
   async push(own: number, other: number): Promise<void> {
     const { bench } = this;
     for (let i = 0; i < other; i++) await this.go.commit(`go ${++this.#other}`);
@@ -67,7 +70,7 @@ class Story {
     );
   }
 
-  /** "app 2, go 1" of each build that waits. */
+  /** The pair of each build that waits, as "app 2, go 1". */
   async waiting(): Promise<string[]> {
     const rows = await this.bench.sql.query<{ pair: string }>(
       `select c.message || ', ' || x.message as pair from build b join commit c on c.id = b.commit_id
@@ -77,7 +80,7 @@ class Story {
     return rows.map(({ pair }) => pair);
   }
 
-  /** What waits ends so, of what narrows and what does not the one that is asked for, and everything is looked at. */
+  /** Ends the builds that wait, and looks at everything. `narrows`: only those that narrow, or only the others. */
   async end(outcome: "success" | "failure", narrows?: boolean): Promise<void> {
     await this.bench.sql.query(
       `with b as (
@@ -93,8 +96,8 @@ class Story {
   }
 
   /**
-   * Ends the pair of heads, which is red, and whatever is built to narrow, one after the other, as `red` has it; the pairs that were built,
-   * in order.
+   * Ends the pair of heads, which is red, and then all builds that narrow, one after the other, as `red` says. Returns
+   * the pairs that were built, sorted.
    */
   async narrow(red: Red): Promise<string[]> {
     const built: string[] = [];
@@ -106,7 +109,7 @@ class Story {
     }
   }
 
-  /** Ends the one build that waits as `red` has it; undefined: none does. */
+  /** Ends the one build that waits as `red` says, and returns its pair. Undefined: no build waits. */
   async step(red: Red): Promise<string | undefined> {
     const [pair, ...more] = await this.waiting();
     expect(more).toEqual([]);

@@ -1,4 +1,4 @@
-/** Pairs: a commit of one repository tested with one of another, planned whichever of the two moves. */
+/** Pairs: a commit of one repository tested with one of another, planned when either of the two moves. */
 import { expect, test } from "vitest";
 import { checkFarm } from "../config/check.ts";
 import { goModule, goTree } from "../config/farm-config.ts";
@@ -32,10 +32,10 @@ const farm = checkFarm({
   ],
 });
 
-/** Commits are of the last quarter of an hour, later letters newer. */
+/** The age of a commit: all are of the last quarter of an hour, and later letters are newer. */
 const ageOf = (letter: string): Ms => seconds(letter.charCodeAt(0) - 900);
 
-/** `branch` of `repo` gets these commits, newest first, each named by one letter; `others` were there before. */
+/** Puts commits on `branch` of `repo`, newest first, each named by one letter, and plans their builds. */
 function push(
   sql: Sql,
   repo: string,
@@ -57,7 +57,7 @@ function push(
   });
 }
 
-/** `net a with go 1` of each pair, in order, with what became of it. */
+/** Each pair, in order, as `net a with go 1 of master`, with its outcome. */
 async function pairs({ sql }: TestDatabase): Promise<string[]> {
   const rows = await sql.query<{ line: string }>(
     `select b.repo || ' ' || left(c.hash, 1) || ' with ' || r.with_repo || ' ' || left(r.with_hash, 1) || ' of ' || r.with_branch

@@ -103,7 +103,7 @@ async function begun(
   return { id, process, machine };
 }
 
-/** The same, after which its machine went away. */
+/** A build whose first command has printed a line, and whose machine m1 went away. */
 async function left(database: TestDatabase, farm: TestFarm) {
   const { id, process, machine } = await begun(database, farm);
   await farm.disconnect(machine);
@@ -335,7 +335,7 @@ test("the log of a build that was canceled while nobody drove it ends a minute l
   const open = async () => (await database.sql.query("select id from log where not ended")).length;
   clock.jump(ms(systemClock.now() - clock.now()));
   await recovery.look();
-  expect(await open()).toBe(1); // whoever drove it may be storing the rest
+  expect(await open()).toBe(1); // its driver may be storing the rest
   clock.jump(seconds(61));
   await recovery.look();
   expect(await open()).toBe(0);

@@ -1,4 +1,4 @@
-/** Machines that hang, are slow, or answer what nobody can use, in the middle of a build's tests. */
+/** Machines that hang, are slow, or give unusable answers, in the middle of a build's tests. */
 import { expect, test, vi } from "vitest";
 import { durationText } from "../farm/duration-text.ts";
 import { epochMs, minutes, ms, seconds } from "../farm/ids.ts";
@@ -12,7 +12,7 @@ import { TestFarm, type TestFarmOptions } from "./testing/farm.ts";
 import { endedBuild, planTests, runScript, SOON, testsOf, testsSpec, trees } from "./testing/tests.ts";
 
 const NAMES = Array.from("abcdefghijkl");
-/** A group of two tests is slow after a quarter of a second. */
+/** Settings by which a group of two tests is slow after a quarter of a second. */
 const QUICK = { helpers: 1, groupTargetMs: 100, unknownMs: 50 };
 
 async function opened(database: TestDatabase, options: TestFarmOptions = {}): Promise<TestFarm> {
@@ -21,7 +21,7 @@ async function opened(database: TestDatabase, options: TestFarmOptions = {}): Pr
   return TestFarm.open(database, { policy, elsewhereFirst: SOON, snapshots: trees(), ...options });
 }
 
-/** Waits until `machine` runs tests: it has the build then, and whoever comes can only help. */
+/** Waits until `machine` runs tests: it has the build then, and machines that come later can only help. */
 async function running(machine: FakeMachine): Promise<void> {
   await vi.waitFor(() => expect(machine.calls).toContain("exec run"), { timeout: 5000 });
 }
@@ -43,7 +43,9 @@ async function stepLog(farm: TestFarm): Promise<string> {
   return Buffer.concat(parts).toString();
 }
 
-/** The first group on `bad` does `what`, once both machines have one; everything else ends at once. */
+/**
+ * A build on two machines. The first group on `bad` does `what` once both have a group. All other commands end at once.
+ */
 async function withBad(
   farm: TestFarm,
   bad: "main" | "helper",

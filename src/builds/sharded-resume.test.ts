@@ -1,4 +1,4 @@
-/** What becomes of groups of tests whose coordinator or connection goes away, on machines that resume. */
+/** What happens to groups of tests whose coordinator or connection goes away, on machines that resume. */
 import { expect, test, vi } from "vitest";
 import type { TestsSpec } from "../farm/build.ts";
 import { ms, seconds } from "../farm/ids.ts";
@@ -26,7 +26,7 @@ function groupOf(process: FakeProcess) {
   return { ...run, names: run.command.args };
 }
 
-/** The rest of a group whose first test is begun already, or not. */
+/** Prints the rest of the group that runs, and ends it. `begun`: its first test has begun already. */
 function finish(process: FakeProcess, failing: readonly string[], begun = false): void {
   const { id, command, names } = groupOf(process);
   const lines = names.flatMap((name, i) => {
@@ -126,7 +126,7 @@ test.each(["was stopped", "stood still and was declared dead"])(
     const lines = async () => [
       ...((await stepLogs(second, id))[0]?.matchAll(/^(?:main|helper): .* after .*$/gm) ?? []),
     ];
-    await until(async () => expect((await lines()).length).toBe(logs.size)); // each group once, whoever drove the build then
+    await until(async () => expect((await lines()).length).toBe(logs.size)); // each group once, whichever coordinator drove it
     const [sums] = await sql.query("select waiting, running, failed, flaky, known_ms, unknown from test_run");
     expect(sums).toEqual({ waiting: 0, running: 0, failed: 0, flaky: 1, known_ms: 0, unknown: 0 });
   },
@@ -196,10 +196,10 @@ test("what a group printed while nobody listened says nothing about how long its
   expect(log).toMatch(/^main: 3 tests: ok after [45]\d s$/m);
 });
 
-/** Tests that are soon late elsewhere; one that failed waits for another machine for longer than this test takes. */
+/** Settings by which tests are soon slow, and a failed test waits longer for another machine than these tests take. */
 const QUICK = { helpers: 1, groupTargetMs: 100, unknownMs: 50 };
 
-/** A build whose own machine is waited for, in the middle of its first group. */
+/** A build whose own machine went away in the middle of its first group, and is waited for. */
 async function waitedFor(farm: TestFarm, names: readonly string[], meanwhile: () => Promise<void>, machine = "main") {
   const main = new FakeProcess();
   const connected = await farm.connect("linux", machine, { process: main });
@@ -317,7 +317,10 @@ test("a build that is skipped while its machine is waited for stops what its hel
   expect(helper.running).toEqual([]);
 });
 
-/** A group of one test whose machine hangs up before its command began, at what `stuck` of it does; and what comes when it is back. */
+/**
+ * A build with one test, whose machine went away before the command of its group began. `stuck`: how the machine
+ * behaves until then.
+ */
 async function cutBeforeItBegan(farm: TestFarm, over: Partial<TestsSpec>, stuck: Partial<FakeMachineOptions>) {
   const process = new FakeProcess();
   const before = await farm.connect("linux", "main", { process, ...stuck });

@@ -84,7 +84,7 @@ class Farm implements AsyncDisposable {
     await rm(this.folder, { recursive: true });
   }
 
-  /** An attempt of a build of a commit of its own. */
+  /** Makes an attempt of a build, for a commit of its own. */
   async attempt(recipe: Recipe = RECIPE): Promise<SnapshotOf> {
     const { sql } = this.database;
     const commitId = await addCommit(sql, "tool", randomBytes(20).toString("hex"));
@@ -122,7 +122,7 @@ class Farm implements AsyncDisposable {
     return row?.note;
   }
 
-  /** Keeps a tree and gives what find() finds then. */
+  /** Keeps a tree, and returns what find() finds after that. */
   async kept(of: SnapshotOf) {
     await this.keep(of, await this.machine());
     const found = await this.snapshots.find(of);
@@ -258,7 +258,7 @@ test("a coordinator that was cut off writes no note about the snapshot of an att
   expect(await farm.note(of)).toMatch(/^kept/);
 });
 
-/** Gives something, and then nothing until it is aborted. */
+/** Gives some bytes, and then nothing until it is aborted. */
 function stalled(signal: AbortSignal | undefined): Readable {
   const body = new Readable({ read() {} });
   body.push("begin");

@@ -3,7 +3,7 @@
  * not make it again.
  *
  *   none -steps ended well-> uploading      beside the tests: nobody waits for it; failures are noted
- *   uploading -all of it came-> kept        for the builder's `keep`; a snapshot that is used lives on for as long again
+ *   uploading -all of it came-> kept        for the builder's `keep`; one that is used lives on for as long again
  *   uploading -machine gone, over the limit, disk full, too slow-> none
  *   kept -expired-> none                    row first, then blob; a blob that has no row is swept
  *   kept -its holder has ended-> kept       not used meanwhile; one that is made then is kept in its place

@@ -14,7 +14,7 @@ const reported = (reports: Record<string, TestReport>, unended: Record<string, n
     strangers: { names: ["m.other", "m.b"], count: 7 },
   },
 });
-/** `success`, `failure`, `failure!` for one that is final. */
+/** The results as words: `success`, `failure`, and `failure!` for a final one. */
 const words = (of: readonly GroupTest[], over: Partial<GroupRan>) =>
   resultsOf(of, ran(over), 10).map(({ result, final }) => `${result}${final ? "!" : ""}`);
 

@@ -1,4 +1,4 @@
-/** What the log of the step `tests` tells of the groups of all machines. */
+/** What the log of the step `tests` says about the groups of all machines. */
 import { expect, test, vi } from "vitest";
 import { ms } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";

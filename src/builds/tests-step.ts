@@ -56,7 +56,9 @@ export interface Keeping {
 
 export type TestsEnd = { readonly status: string } & (
   | { readonly end: "settled"; readonly counts: TestCounts }
-  /** The tests have no verdict. `failed`: they could not be listed, or were stopped; `unfit`: others go on with them. */
+  /**
+   * The tests have no verdict. `failed`: they could not be listed, or were stopped. `unfit`: others go on with them.
+   */
   | { readonly end: "failed" | "unfit" }
 );
 

@@ -1,6 +1,7 @@
 /**
- * Histories of two repositories and of a configuration, drawn at random, each of which may break what is built and mend it again; builds
- * that end in any order, or not, or for the farm's own reasons; and what culprit.ts, pair-edges.ts and views.ts make of it.
+ * Random histories of two repositories and of a configuration, in which each of the three may break what is built and
+ * mend it again. Builds end in any order, or not, or fail for the farm's own reasons. The tests check what culprit.ts,
+ * pair-edges.ts and views.ts say about that.
  */
 import fc from "fast-check";
 import { expect, test } from "vitest";
@@ -12,10 +13,10 @@ import { type Edge, standingOf } from "./culprit.ts";
 import { type OtherEdge, ofOther } from "./pair-edges.ts";
 import { decisionOf, type View, wantedOf } from "./views.ts";
 
-/** What a build is of: a commit of its own, one of the other repository, and a configuration; each counts from 1. */
+/** What a build builds: a commit of its own, one of the other repository, and a configuration. Each counts from 1. */
 type Place = readonly [own: number, other: number, config: number];
 
-/** One of the three is broken from `from` to before `to`. */
+/** A time in which one of the three is broken: from `from` to before `to`. */
 interface Break {
   readonly axis: 0 | 1 | 2;
   readonly from: number;
@@ -34,7 +35,7 @@ interface Nature {
   readonly paired: boolean;
   readonly batch: boolean;
   readonly breaks: readonly Break[];
-  /** Own commits that pass now and then where they are red. */
+  /** Own commits that sometimes pass although they are red. */
   readonly flaky: ReadonlySet<number>;
 }
 
@@ -43,7 +44,7 @@ class World {
   heads: Place = [1, 1, 1];
   readonly builds: Built[] = [];
   told: readonly (StandingRow & ToldBy)[] = [];
-  /** Builds that narrowed and said something. */
+  /** How many builds that narrow have ended, and were not skipped. */
   narrowed = 0;
 
   constructor(nature: Nature) {
@@ -55,7 +56,9 @@ class World {
     return this.nature.breaks.some(({ axis, from, to }) => from <= place[axis] && place[axis] < to);
   }
 
-  /** The heads move, and the newest pair is planned; what waits for the same commit of ours with another recipe is outdated. */
+  /**
+   * Moves a head, and plans the newest pair. Builds that wait for the same own commit with another recipe are canceled.
+   */
   move(axis: 0 | 1 | 2, by: number): void {
     const [own, other, config] = this.heads;
     this.heads = [own + (axis === 0 ? by : 0), other + (axis === 1 ? by : 0), config + (axis === 2 ? 1 : 0)];
@@ -80,7 +83,7 @@ class World {
     if (build.narrows && outcome !== "skipped") this.narrowed++;
   }
 
-  /** As the code has it. `lucky`: for a flaky commit. */
+  /** Ends a build as its commits say. `lucky`: a flaky commit passes. */
   finish(build: Built, lucky: boolean): void {
     const passes = !this.isRed(build.place) || (lucky && this.nature.flaky.has(build.place[0]));
     this.end(build, passes ? "success" : "failure");
@@ -94,7 +97,7 @@ class World {
     return this.#commits("app", this.heads[0], (own) => this.builds.filter(({ place }) => place[0] === own));
   }
 
-  /** The other repository's, tested with `own`, as `asked` compares it. */
+  /** The line of the other repository, tested with `own`, as the recipe of `asked` sees it. */
   otherLine(own: number, asked: Place): LineCommit[] {
     const digest = this.digest(asked);
     const alike = recipesBut(asked);
@@ -121,7 +124,7 @@ class World {
     return { ...RECIPE, ...pair, steps: [step] };
   }
 
-  /** As builds/narrowing.ts acts. */
+  /** Looks at the line, and acts as narrowing.ts does. */
   async look(): Promise<void> {
     const line = this.line();
     const viewBy = async (build: LineBuild): Promise<View> => {
@@ -154,7 +157,7 @@ class World {
     this.check();
   }
 
-  /** What holds at any time. */
+  /** Checks what holds at any time. */
   check(): void {
     const waiting = this.open().filter(({ narrows, state }) => narrows && state === "scheduled");
     expect(waiting.length).toBeLessThanOrEqual(this.nature.batch ? 2 : 1);
@@ -198,7 +201,7 @@ function isDeepEqual(a: Place, b: Place): boolean {
   return a.every((at, axis) => at === b[axis]);
 }
 
-/** Whether a place has the recipe of `asked` but for the other repository's commit. */
+/** Whether a place has the recipe of `asked`, except for the other repository's commit. */
 function recipesBut(asked: Place): (place: Place) => boolean {
   return (place) => place[2] === asked[2];
 }
@@ -232,7 +235,7 @@ const event: fc.Arbitrary<Event> = fc.oneof(
   { weight: 5, arbitrary: fc.record({ what: fc.constant("look" as const) }) },
 ); // biome-ignore format: one thought
 
-/** `faults`: the farm fails, and people cancel. */
+/** Lets one event happen. `faults`: the farm may fail, and people may cancel. */
 async function happen(world: World, event: Event, faults: boolean): Promise<void> {
   if (event.what === "look") return world.look();
   if (event.what === "move") {
@@ -248,7 +251,7 @@ async function happen(world: World, event: Event, faults: boolean): Promise<void
   else world.finish(build, event.how % 2 === 0);
 }
 
-/** Machines are idle and nothing is pushed: all that is open ends, until nothing is wanted. */
+/** Ends all open builds, and looks again, until nothing is wanted: machines are idle and nothing is pushed. */
 async function settle(world: World): Promise<void> {
   for (let rounds = 0; ; rounds++) {
     for (const build of world.open()) world.finish(build, rounds % 2 === 0);
@@ -295,7 +298,7 @@ test("once nothing moves any more, the commit that did it is named after a few b
         const [row] = told;
         const [red, green] = [world.place(row?.redBuild ?? 0), world.place(row?.greenBuild ?? 0)];
         expect(row?.kind).toBe(row?.kind === "recipe" ? "recipe" : "commit");
-        // In the world as it is now.
+        // The red end is in the present configuration.
         expect(red[2]).toBe(heads[2]);
         if (row?.kind === "recipe") expect(green[2]).toBeLessThan(red[2]);
         else if (red[0] > green[0]) expect(red[1]).toBe(heads[1]);

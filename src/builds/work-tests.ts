@@ -6,14 +6,14 @@
  *   working -others ended the last test-> over   what runs here was slow, ran once more elsewhere, and is killed here
  *   waiting -a helper has had nothing for a while-> left   it is given back (idle-time.ts)
  *   working, waiting -the build has used up its time-> out-of-time   nothing more is begun here
- *   working -a group had to be stopped on an original agent, and tests are left-> unfit   what was stopped may still run
+ *   working -a group had to be stopped on an original agent, and tests are left-> unfit   it may still run
  *   working, waiting -the lease is not held any more-> lost
  *
  * All machines of a build do the same: the one that made the tree and the helpers, at whichever coordinator each is
  * connected. They meet in the database only (store/test-turn.ts), and tell each other when to look there
  * (tests-news.ts). So nothing waits for a helper, and a build goes on when the machine that began it is gone. The lines
- * that the turns produce are written to the log of the tests in the background, in their order: a machine waits for that
- * log only when it has no group to run.
+ * that the turns produce are written to the log of the tests in the background, in their order: a machine waits for
+ * that log only when it has no group to run.
  */
 import type { Recipe, TestsSpec } from "../farm/build.ts";
 import type { Clock } from "../farm/clock.ts";

@@ -2,7 +2,10 @@
 import { FarmError } from "../../farm/errors.ts";
 import type { Sql } from "../../store/sql.ts";
 
-/** A database that is cut off at its `nth` statement from now: before it reached the server, or after, with the answer lost. */
+/**
+ * A database that is cut off at its `nth` statement from now: before the statement reaches the server, or after it, so
+ * that only the answer is lost.
+ */
 export class CutSql implements Sql {
   readonly #sql: Sql;
   readonly #nth: number;
@@ -44,7 +47,7 @@ export class CutSql implements Sql {
 /** A database that is away while the test says so. */
 export class AwaySql implements Sql {
   away = false;
-  /** Calls that it did not take. */
+  /** How many calls it refused. */
   refused = 0;
   readonly #sql: Sql;
 
@@ -69,12 +72,12 @@ export class AwaySql implements Sql {
   }
 }
 
-/** A database in which the answers to statements that have `text` in them wait until the test lets them go. */
+/** A database whose answers to statements that contain `text` wait until the test calls `go`. */
 export class SlowSql implements Sql {
   readonly #text: string;
   readonly #gate = Promise.withResolvers<void>();
   readonly #sql: Sql;
-  /** How many answers have come to wait. */
+  /** How many answers have begun to wait. */
   waiting = 0;
 
   constructor(sql: Sql, text: string) {
@@ -99,7 +102,10 @@ export class SlowSql implements Sql {
   }
 }
 
-/** A database that answers statements that have one of `texts` in them with an error of its own kind, while the test says so. */
+/**
+ * A database that fails, while the test says so, for statements that contain one of `texts`, with an error that is no
+ * FarmError.
+ */
 export class FailingSql implements Sql {
   fails = false;
   readonly #texts: readonly string[];
@@ -129,7 +135,7 @@ export class FailingSql implements Sql {
   }
 }
 
-/** A database that notes what it is asked, within transactions and outside of them. */
+/** A database that notes the statements that it receives, within transactions and outside of them. */
 export class NotingSql implements Sql {
   readonly within: string[] = [];
   readonly outside: string[] = [];

@@ -1,7 +1,8 @@
 /**
  * An agent process in memory that outlives the sessions of its machine: the contract of executions.
  *
- * A command prints and ends when the test says so (`print`, `exit`), whether or not anybody is attached; or at once, by `atOnce`.
+ * A command prints and ends when the test says so (`print`, `exit`), whether or not a coordinator is attached. With
+ * `atOnce` it prints and ends at once.
  */
 import { randomBytes } from "node:crypto";
 import { FarmError } from "../../farm/errors.ts";
@@ -13,7 +14,7 @@ import type { Command, CommandEnd } from "../machine.ts";
 interface Run {
   readonly command: Command;
   output: Buffer;
-  /** When it was started, and when it ended. */
+  /** When the command was started; `endedAt`: when it ended. */
   startedAt: number;
   endedAt: number | undefined;
   state: string | undefined;
@@ -22,14 +23,14 @@ interface Run {
 
 export class FakeProcess {
   readonly instance: string = randomBytes(16).toString("hex");
-  /** Commands in the order in which they started, each as often as it did. */
+  /** The commands in the order in which they started, each as often as it started. */
   readonly started: string[] = [];
-  /** Whoever asked for an execution, in order: its id, and from which byte on. */
+  /** The requests for an execution, in order: its id, and the first byte that was asked for. */
   readonly attached: { readonly id: string; readonly from: number }[] = [];
   readonly #runs = new Map<string, Run>();
   readonly #atOnce: ((cmd: string) => string) | undefined;
 
-  /** With `atOnce` each command prints what that gives, and ends well. */
+  /** With `atOnce` each command prints what that returns, and ends well. */
   constructor(atOnce?: (cmd: string) => string) {
     this.#atOnce = atOnce;
   }
@@ -50,7 +51,7 @@ export class FakeProcess {
     this.#tell(run);
   }
 
-  /** The command started `by` earlier than it did. */
+  /** Makes the command `by` older than it is. */
   older(cmd: string, by: Ms): void {
     this.#of(cmd).startedAt -= by;
   }

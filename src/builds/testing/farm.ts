@@ -18,11 +18,11 @@ import { FakeMachine, type FakeMachineOptions } from "./fake-machine.ts";
 export interface TestFarmOptions {
   readonly coordinator?: string;
   readonly clock?: Clock;
-  /** Instead of the database's own, to break it. */
+  /** Stands in for the database's own, to break it. */
   readonly sql?: Sql;
   readonly log?: Log;
   readonly policy?: Partial<RetryPolicy>;
-  /** What stands for snapshots; by default none is kept. */
+  /** Stands in for snapshots. By default none is kept. */
   readonly snapshots?: BuildsDeps["snapshots"];
   readonly elsewhereFirst?: Ms;
   readonly tarball?: (repo: string, hash: string, signal: AbortSignal) => Promise<Readable>;
@@ -44,7 +44,7 @@ export class TestFarm implements AsyncDisposable {
   readonly claims: Claims;
   /** How each session was given back, in order. */
   readonly released: { readonly name: string; readonly how: "clean" | "broken" | "kept" | "elsewhere" }[] = [];
-  /** Leases of machines that people have. */
+  /** The leases of machines that people borrowed. */
   readonly lent: Lease[] = [];
   readonly #clock: Clock;
   readonly #machines = new Map<SessionId, { readonly machine: FakeMachine; readonly queue: string }>();
@@ -83,7 +83,7 @@ export class TestFarm implements AsyncDisposable {
     return new TestFarm(database, await addCoordinator(database.sql, options.coordinator, clock.now()), options);
   }
 
-  /** A machine dials in and is offered. */
+  /** A machine dials in, and is offered for work. */
   async connect(
     hostType: string,
     name: string,

@@ -1,4 +1,6 @@
-/** A build with tests: its recipe, a machine that knows how each test behaves, and what the database says in the end. */
+/**
+ * A build with tests: its recipe, a machine that knows how each test behaves, and what the database says at the end.
+ */
 import { vi } from "vitest";
 import type { Limits, Step, TestsSpec } from "../../farm/build.ts";
 import { type BuildId, type EpochMs, logId, ms } from "../../farm/ids.ts";
@@ -103,7 +105,7 @@ export async function testsOf(database: TestDatabase, id: BuildId): Promise<Ende
   );
 }
 
-/** The logs of the step `tests` of each attempt that came to it, as far as they are stored. */
+/** The stored logs of the step `tests`, one for each attempt that reached it. */
 export async function stepLogs({ database, logs }: TestFarm, id: BuildId): Promise<string[]> {
   const rows = await database.sql.query<{ log: number }>(
     `select s.log_id as log from step s join attempt a on a.id = s.attempt_id
@@ -130,7 +132,7 @@ export function runsOf(machines: readonly FakeMachine[]): Map<string, number> {
   return runs;
 }
 
-/** Lines of a program that reports with markers. */
+/** The output of a program that reports with markers. */
 export function marked(command: Command, lines: readonly (readonly [word: string, name: string] | string)[]): string {
   const mark = command.env.find((entry) => entry.startsWith(`${MARK_VARIABLE}=`))?.slice(MARK_VARIABLE.length + 1);
   return lines.map((line) => (typeof line === "string" ? line : `${mark} ${line[0]} ${line[1]}\n`)).join("");
@@ -142,7 +144,7 @@ export function runScript(run: (names: readonly string[], command: Command) => S
 
 const SNAPSHOT = { blob: "b", bytes: 1, sha256: "", madeAt: NOON, build: 1, machine: "m" } as unknown as Snapshot;
 
-/** Snapshots that are there as soon as `kept` says so, and what is told of those that are unpacked. */
+/** Snapshots that are there as soon as `kept` says so. `unpacked` is called for each that is written to a machine. */
 export function trees(
   kept: Promise<boolean> = Promise.resolve(true),
   unpacked: (machine: string) => void = () => {},
@@ -162,5 +164,5 @@ export function trees(
     writeOther: async () => undefined,
   };
 }
-/** A failed test does not wait long for another machine. */
+/** How long a failed test waits for another machine in most tests. */
 export const SOON = ms(50);
