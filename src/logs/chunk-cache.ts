@@ -1,12 +1,12 @@
 /**
  * Unpacked chunks that were read lately, so that many readers of one log unpack each chunk once.
  *
- * Holds at most `limitBytes`; what is asked for twice at the same time is loaded once. A reader that still holds a chunk keeps it
- * alive by itself: the cache never waits for readers.
+ * The cache holds at most `limitBytes`. A chunk that two readers ask for at the same time is loaded once. A reader that
+ * still holds a chunk keeps it alive by itself: the cache never waits for readers.
  */
 export class ChunkCache {
   readonly #limitBytes: number;
-  /** In the order of their last use. */
+  /** The chunks, in the order of their last use. */
   readonly #chunks = new Map<string, Promise<Buffer>>();
   readonly #sizes = new Map<string, number>();
   #bytes = 0;
@@ -29,7 +29,7 @@ export class ChunkCache {
     }
     const loading = load();
     this.put(key, size, loading);
-    loading.catch(() => this.#drop(key)); // the next reader tries again; this one hears of the error itself
+    loading.catch(() => this.#drop(key)); // the next reader tries again; this one receives the error
     return loading;
   }
 

@@ -1,4 +1,7 @@
-/** Packing of chunks: zstd at its first level, off the main thread, and as it came where that does not make it smaller. */
+/**
+ * Packs chunks with zstd at its first level, off the main thread. A chunk that this does not make smaller stays as it
+ * came.
+ */
 import { promisify } from "node:util";
 import { constants, zstdCompress, zstdDecompress } from "node:zlib";
 import { FarmError } from "../farm/errors.ts";
@@ -8,7 +11,9 @@ const compress = promisify(zstdCompress);
 const decompress = promisify(zstdDecompress);
 
 const LF = 10;
-/** Below this a frame's own bytes and the detour over another thread cost more than they save. */
+/**
+ * Smaller chunks are not packed: a frame's own bytes and the detour over another thread would cost more than they save.
+ */
 const WORTH_PACKING = 256;
 
 export async function pack(raw: Buffer): Promise<{ packed: boolean; data: Buffer }> {
@@ -36,7 +41,7 @@ export function countLines(bytes: Buffer): number {
   return lines;
 }
 
-/** Offset just after the `n`th LF (1 is the first) of `bytes`, or -1 when there are fewer. */
+/** The offset just after the `n`th LF (1 is the first) of `bytes`, or -1 when there are fewer. */
 export function afterLine(bytes: Buffer, n: number): number {
   let i = -1;
   for (let left = n; left > 0; left--) {

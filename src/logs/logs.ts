@@ -1,13 +1,13 @@
 /**
  * Logs: one writer, many readers, every byte in order, whatever the bytes are.
  *
- * A command's output is written once, into the database, in packed chunks (writer.ts), and read from there by everybody: the page of
- * a build that runs, the one of a build from last year, another coordinator's. A reader that follows is woken when bytes were stored
- * (topic `log:ID`), takes them from memory when they were stored here a moment ago, and ends when the log ended. Readers pull, so a
- * slow one delays nobody and holds one chunk.
+ * A command's output is written once, into the database, in packed chunks (writer.ts). Everybody reads it from there:
+ * the page of a build that runs, that of a build from last year, and pages of other coordinators. A reader that follows
+ * a log wakes when bytes were stored (topic `log:ID`). It takes them from memory if they were stored here a moment ago,
+ * and ends when the log has ended. Readers pull, so a slow one delays nobody and holds one chunk.
  *
- * Offsets are bytes from the start of the log and never change: a reader that lost its connection goes on from the byte it has.
- * Lines are counted by LF. Always: bytes that a reader has seen are in the database.
+ * Offsets are bytes from the start of the log and never change: a reader that lost its connection goes on from the byte
+ * it has. Lines are counted by LF. Always: bytes that a reader has seen are in the database.
  */
 import { type Clock, ENOUGH } from "../farm/clock.ts";
 import type { Bus } from "../farm/deps.ts";
@@ -32,11 +32,11 @@ import { afterLine, countLines, unpack } from "./chunk.ts";
 import { ChunkCache } from "./chunk-cache.ts";
 import { ChunkedWriter, type LogWriter } from "./writer.ts";
 
-/** What is kept of one step's output. */
+/** How many bytes of one step's output are kept. */
 const LOG_LIMIT: number = 1024 ** 3;
-/** Unpacked chunks kept for readers, all logs together. */
+/** How many bytes of unpacked chunks are kept for readers, for all logs together. */
 const CACHE_BYTES: number = 32 * 1024 * 1024;
-/** A follower looks by itself after this long, in case that a word got lost between coordinators. */
+/** How long a follower waits before it looks by itself, since a word between coordinators may get lost. */
 const LOOK_AGAIN: Ms = seconds(5);
 const STARTS_AT_ONCE = 64;
 
@@ -45,7 +45,9 @@ export interface LogsDeps {
   readonly bus: Bus;
   readonly clock: Clock;
   readonly limitBytes?: number;
-  /** Aborts when the coordinator stops: from then on what cannot be stored is left with whoever has it. */
+  /**
+   * Aborts when the coordinator stops. From then on bytes that cannot be stored are left to the machine that has them.
+   */
   readonly stopping?: AbortSignal;
 }
 
@@ -54,9 +56,9 @@ export class Logs implements AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #stopping: AbortSignal;
   readonly #cache = new ChunkCache(CACHE_BYTES);
-  /** Logs written here: what is stored of them. */
+  /** Logs that are written here -> what is stored of them. */
   readonly #written = new Map<LogId, { length: number }>();
-  /** Followers by log; called when there is something new. */
+  /** Logs -> their followers, which are called when there is something new. */
   readonly #followers = new Map<LogId, Set<() => void>>();
 
   constructor(deps: LogsDeps) {
@@ -69,7 +71,7 @@ export class Logs implements AsyncDisposable {
     return createLog(this.#deps.sql);
   }
 
-  /** The writer of a log, which goes on where that ends. To be closed, sealed or left by whoever asked for it. */
+  /** The writer of a log, which goes on where the log ends. The caller must close, seal or leave it. */
   writer(log: OpenLog): LogWriter {
     const { sql, bus, clock, limitBytes = LOG_LIMIT } = this.#deps;
     const { id } = log;
@@ -110,7 +112,7 @@ export class Logs implements AsyncDisposable {
     return state;
   }
 
-  /** The stored bytes of [from, to), in order; ends where the log ends now. */
+  /** The stored bytes of [from, to), in order. Ends where the log ends now. */
   async *read(id: LogId, from = 0, to: number = Number.MAX_SAFE_INTEGER): AsyncGenerator<Buffer, void, undefined> {
     let at = Math.max(0, from);
     while (at < to) {
@@ -127,7 +129,9 @@ export class Logs implements AsyncDisposable {
     }
   }
 
-  /** As `read` from `from`, and then all that is added, until the log ended or `signal` aborts (then it just returns). */
+  /**
+   * The bytes from `from` on, and then all that are added, until the log has ended. Returns early when `signal` aborts.
+   */
   async *tail(id: LogId, from: number, signal: AbortSignal): AsyncGenerator<Buffer, void, undefined> {
     let news = Promise.withResolvers<void>();
     const wake = () => news.resolve();
@@ -178,7 +182,7 @@ export class Logs implements AsyncDisposable {
     for (const followers of this.#followers.values()) for (const wake of followers) wake();
   }
 
-  /** Length and end of a log: from memory while it is written here. */
+  /** The length and the end of a log, from memory while it is written here. */
   async #progress(id: LogId): Promise<{ length: number; ended: boolean }> {
     const written = this.#written.get(id);
     if (written) return { length: written.length, ended: false };
@@ -218,7 +222,9 @@ export class Logs implements AsyncDisposable {
     timer.abort(ENOUGH);
   }
 
-  /** The database may be away for longer than one call waits: the bytes stay here, and the writer holds its machine back. */
+  /**
+   * Repeats a call while the database is away. Meanwhile the bytes stay here, and the writer holds its machine back.
+   */
   #patiently<T>(call: () => Promise<T>): Promise<T> {
     return patiently(call, this.#deps.clock, this.#stopping);
   }

@@ -3,13 +3,14 @@
  *
  *   pending -cut-> packing (another thread) -> storing (one at a time) -> stored, readers are told
  *
- * A chunk is cut FLUSH_AFTER its first byte came, or when CHUNK bytes are there, whichever is first; while two chunks are on their way
- * only the second counts, so a slow database gets fewer and larger chunks. At most HIGH_WATER bytes are between `write` and the
- * database (and one caller's chunk); over that `write` resolves late, and whoever reads from the machine stops reading.
+ * A chunk is cut FLUSH_AFTER its first byte came, or when CHUNK bytes are there, whichever is first. While two chunks
+ * are on their way only the second rule counts, so a slow database gets fewer and larger chunks. At most HIGH_WATER
+ * bytes are between `write` and the database, and one caller's chunk. Above that `write` resolves late, so that its
+ * caller stops reading from the machine.
  *
- * It begins where the log ends, which is not at its beginning when somebody wrote to it before.
- * Over `limit` bytes the rest is counted and dropped, and the log says so in a line of its own.
- * An error while storing ends the writer: every later call rejects with it.
+ * The writer begins where the log ends, which is not at 0 when there was a writer before. Bytes over `limit` are
+ * counted and dropped, and the log says so in a line of its own. An error while storing ends the writer: every later
+ * call rejects with it.
  */
 import { type Clock, ENOUGH } from "../farm/clock.ts";
 import { FarmError } from "../farm/errors.ts";
@@ -24,15 +25,18 @@ const ON_THEIR_WAY = 2;
 const READY: Promise<void> = Promise.resolve();
 
 export interface LogWriter {
-  /** Takes `chunk` over; it must not be changed afterwards. Resolves when the caller may go on: bounded memory. */
+  /**
+   * Writes `chunk`, which must not be changed afterwards. Resolves when the caller may go on, so that memory stays
+   * bounded.
+   */
   write(chunk: Buffer): Promise<void>;
-  /** The byte of the output that it wants next; beyond any output once the limit is reached. */
+  /** The offset of the byte that it wants next. It is beyond any output once the limit is reached. */
   readonly next: number;
   /** Stores the rest and the end in a transaction of its own. */
   close(): Promise<void>;
-  /** Stores the rest and leaves the log open, for whoever goes on with it. */
+  /** Stores the rest and leaves the log open, for the next writer. */
   leave(): Promise<void>;
-  /** Stores all but the last bytes and hands these out, to be stored together with something else. */
+  /** Stores all but the last bytes. Returns these, to be stored together with something else. */
   seal(): Promise<SealedLog>;
 }
 
@@ -49,9 +53,9 @@ export interface WriterDeps {
   /** Resolves when the chunks are stored, rejects when they never will be. */
   readonly append: (chunks: readonly NewChunk[]) => Promise<void>;
   readonly end: (end: LogEnd) => Promise<void>;
-  /** `raw` was stored at `at`; `ended` when it was the last. */
+  /** Called when `raw` was stored at `at`. `ended`: it was the last. */
   readonly stored: (at: number, raw: Buffer, ended: boolean) => void;
-  /** Nothing more will be stored by this writer, since storing failed. */
+  /** Called when this writer will store nothing more, since storing failed. */
   readonly gone: () => void;
 }
 
@@ -59,7 +63,7 @@ export interface WriterDeps {
 interface Cut {
   readonly raw: Buffer;
   readonly packing: Promise<void>;
-  /** Set once it is packed. */
+  /** The packed bytes, once they are there. */
   chunk: NewChunk | undefined;
 }
 
@@ -70,21 +74,21 @@ export class ChunkedWriter implements LogWriter {
   readonly #stop = new AbortController();
   #pending: Buffer[] = [];
   #pendingBytes = 0;
-  /** Bytes and chunks cut and not stored yet. */
+  /** How many bytes were cut and are not stored yet; `#underWay`: their chunks. */
   #underWayBytes = 0;
   readonly #underWay: Cut[] = [];
   #waiting: { resolve: () => void; reject: (error: unknown) => void }[] = [];
   #armed = false;
-  /** FLUSH_AFTER has passed; cut as soon as one chunk less is on its way. */
+  /** FLUSH_AFTER has passed: the next chunk is cut as soon as fewer are on their way. */
   #overdue = false;
   /** Settles when everything cut so far is stored; never rejects. */
   #storing: Promise<void> = READY;
   #isStoring = false;
   #failure: { readonly error: unknown } | undefined;
   #closed = false;
-  /** Taken from the caller, dropped ones not counted. */
+  /** How many bytes were taken from the caller, without those that were dropped. */
   #length: number;
-  /** Where the next chunk begins. */
+  /** The offset at which the next chunk begins. */
   #at: number;
   #lines: number;
   /** The limit is reached. */
@@ -222,7 +226,7 @@ export class ChunkedWriter implements LogWriter {
     const packing = pack(raw).then((packed) => {
       cut.chunk = { at, line, length: raw.length, newLines, ...packed };
     });
-    packing.catch(() => {}); // heard of in #store, in order
+    packing.catch(() => {}); // #store receives the failure, in order
     const cut: Cut = { raw, packing, chunk: undefined };
     this.#underWay.push(cut);
     if (!this.#isStoring) this.#storing = this.#store();
