@@ -1,39 +1,43 @@
 /**
- * Blobs that can be made again, kept while there is room: those unused for longest are deleted first.
+ * Blobs that can be made again, kept while there is room. Those that were unused for longest are deleted first.
  *
- * Each is made once however many ask at the same time. A blob's digest is the end of its key, so that what is found in the folder
- * after a restart is known without being read. One cache owns all keys that begin with its prefix.
+ * Each blob is made once, however many callers ask for it at the same time. Its digest is the end of its key, so blobs
+ * that are found in the folder after a restart are known without being read. One cache owns all keys that begin with
+ * its prefix.
  */
 import { Readable } from "node:stream";
 import type { Clock } from "../farm/clock.ts";
 import { FarmError } from "../farm/errors.ts";
 import type { Blobs, Written } from "./blobs.ts";
 
-/** One that is no larger is read at once: a stream of it would take longer to open, to end and to close than to read. */
+/** A blob that is no larger is read at once: to open, end and close a stream would take longer than to read it. */
 const SMALL = 64 * 1024;
 
 export interface Cached {
-  /** The bytes, from the beginning, as often as wanted; while they are being made, as they come. Fails as `make` does. */
+  /**
+   * Reads the bytes from the beginning, as often as wanted. While they are being made they come as they are made. Fails
+   * as `make` does.
+   */
   open(): Promise<Readable>;
-  /** Size and digest, when all of it is there. */
+  /** Resolves with size and digest, when all bytes are there. */
   readonly written: Promise<Written>;
 }
 
 export interface BlobCacheOptions {
   readonly blobs: Blobs;
   readonly prefix: string;
-  /** What all blobs together may take; the newest stays even if it alone takes more. */
+  /** How many bytes all blobs together may take. The newest blob stays even if it is larger than that. */
   readonly maxBytes: number;
   readonly clock: Clock;
 }
 
 export class BlobCache {
   readonly #options: BlobCacheOptions;
-  /** name -> blob, the least recently used first. */
+  /** Names -> blobs, the least recently used first. */
   readonly #known = new Map<string, Written>();
   readonly #making = new Map<string, Cached & { readonly begun: Promise<void> }>();
   #bytes = 0;
-  /** That this one was used is what the folder was told last: its order is right until another one is. */
+  /** The blob that was touched in the folder last. While it is used again and again, the order there stays right. */
   #newest: string | undefined;
 
   private constructor(options: BlobCacheOptions) {
@@ -52,14 +56,14 @@ export class BlobCache {
     return cache;
   }
 
-  /** How much is kept at the moment. */
+  /** How many bytes are kept at present. */
   get bytes(): number {
     return this.#bytes;
   }
 
   /**
-   * The blob `name`, when there is something of it to read; when there is none, what `make` gives. Whoever asks meanwhile gets the
-   * same one, also its failure.
+   * The blob `name`, made by `make` if there is none. Resolves when there is something of it to read. Callers that ask
+   * meanwhile get the same blob, or the same failure.
    */
   async get(name: string, make: () => AsyncIterable<Uint8Array>): Promise<Cached> {
     const known = this.#known.get(name);
@@ -78,7 +82,7 @@ export class BlobCache {
   #make(name: string, make: () => AsyncIterable<Uint8Array>): Cached & { readonly begun: Promise<void> } {
     const { growing, written } = this.#options.blobs.begin(({ digest }) => this.#key(name, digest), make());
     const kept = written.then((whole) => this.#keep(name, whole)).finally(() => this.#making.delete(name));
-    kept.catch(() => {}); // told to whoever asked for it, by `begun`, by the stream, or here
+    kept.catch(() => {}); // its callers receive the failure, by `begun`, by the stream, or here
     const open = (): Promise<Readable> => growing.open().catch(async () => this.#open(name, await kept));
     const making = { open, written: kept, begun: growing.begun() };
     this.#making.set(name, making);

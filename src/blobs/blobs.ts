@@ -1,9 +1,12 @@
 /**
- * Blobs: byte strings too large for the database, kept by name in one folder. Later also in S3.
+ * Blobs: byte strings too large for the database, kept by name in one folder.
  *
- * A key is a path of plain names, `tarballs/app/0123abcd.tar.gz`. A blob is there whole or not at all: it is written beside
- * the others under a name of its own and renamed. Nothing is ever read or written outside the folder: keys cannot say so.
- * Several coordinators may share a folder. What one that died left half-written is removed by an `open` later than ABANDONED.
+ * A key is a path of plain names, such as `tarballs/app/0123abcd.tar.gz`. A blob is there whole or not at all: it is
+ * written under a temporary name beside the others, and then renamed. Nothing outside the folder is ever read or
+ * written, since no key can name it.
+ *
+ * Several coordinators may share a folder. Half-written blobs of one that died are removed by an `open` later than
+ * ABANDONED.
  */
 import { createHash, randomBytes } from "node:crypto";
 import { mkdir, open, readdir, readFile, rename, rm, stat, statfs, utimes } from "node:fs/promises";
@@ -17,18 +20,18 @@ import { Growing } from "./growing.ts";
 export interface Blob {
   readonly key: string;
   readonly bytes: number;
-  /** When it was written or last `touch`ed, milliseconds since 1970. */
+  /** When it was written, or `touch`ed last, in milliseconds since 1970. */
   readonly usedAt: number;
 }
 
 export interface Written {
   readonly bytes: number;
-  /** SHA-256, hex. */
+  /** The SHA-256 of the bytes, in hex. */
   readonly digest: string;
 }
 
 const PARTIAL = ".partial";
-/** Nobody writes a file any more whose last byte came so long ago. */
+/** How long ago the last byte of a half-written file must have come before it is removed. */
 const ABANDONED = minutes(60);
 
 export class Blobs {
@@ -54,7 +57,7 @@ export class Blobs {
     return this.begin(() => key, content).written;
   }
 
-  /** As `put`; the key is made from what was written, and what is there already can be read meanwhile. */
+  /** As `put`, with a key that is made from what was written. The bytes so far can be read meanwhile. */
   begin(
     key: (written: Written) => string,
     content: AsyncIterable<Uint8Array>,
@@ -91,12 +94,12 @@ export class Blobs {
     return file.createReadStream({ highWaterMark: 1 << 18 });
   }
 
-  /** The same at once. For small ones. */
+  /** All bytes of a blob at once. Only for small blobs. */
   async whole(key: string): Promise<Buffer> {
     return await readFile(this.#path(key)).catch((error: unknown) => noSuch(key, error));
   }
 
-  /** Undefined when there is no such blob. */
+  /** A blob as it stands in the folder. Undefined: there is no such blob. */
   async stat(key: string): Promise<Blob | undefined> {
     try {
       const { size, mtimeMs } = await stat(this.#path(key));
@@ -112,18 +115,18 @@ export class Blobs {
     await utimes(this.#path(key), at / 1000, at / 1000);
   }
 
-  /** Bytes that the disk has left. */
+  /** How many bytes the disk has free. */
   async free(): Promise<number> {
     const { bavail, bsize } = await statfs(this.#root);
     return bavail * bsize;
   }
 
-  /** Harmless when there is none. */
+  /** Deletes a blob. Does nothing when there is no such blob. */
   async delete(key: string): Promise<void> {
     await rm(this.#path(key), { force: true });
   }
 
-  /** Every blob whose key begins with `prefix`, a key. */
+  /** All blobs whose keys begin with the key `prefix`. */
   async list(prefix: string): Promise<Blob[]> {
     const names = await readdir(this.#path(prefix), { recursive: true, withFileTypes: true }).catch(
       (error: unknown) => {

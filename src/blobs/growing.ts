@@ -1,9 +1,10 @@
 /**
- * A file that is being written, for those who cannot wait until it is whole: readers follow the writer and end, or fail, with it.
+ * A file that is being written, for readers that cannot wait until it is whole. They follow the writer, and end or fail
+ * with it.
  *
  *   growing  -end-> whole;  growing -fail-> broken
  *
- * Readers read the file, not the writer's memory: one that is slow, or comes late, holds nothing up.
+ * Readers read the file, not the writer's memory. So a reader that is slow, or comes late, holds nothing up.
  */
 import { type FileHandle, open } from "node:fs/promises";
 import { Readable } from "node:stream";
@@ -24,7 +25,7 @@ export class Growing {
     return this.#path;
   }
 
-  /** So many more bytes are in the file. */
+  /** To be called when so many more bytes are in the file. */
   advance(bytes: number): void {
     this.#written += bytes;
     this.#tell();
@@ -40,13 +41,13 @@ export class Growing {
     this.#tell();
   }
 
-  /** Resolves when there is something to read, or nothing to come; rejects when writing failed before. */
+  /** Resolves when there is something to read, or nothing to come. Rejects when the writing failed before that. */
   async begun(): Promise<void> {
     while (this.#written === 0 && this.#end === undefined) await this.#changed.promise;
     this.#throwIfBroken();
   }
 
-  /** From the first byte to the last. Rejects as `open` of a file does when it has been moved away. */
+  /** Reads from the first byte to the last. Rejects as `open` of a file does when the file has been moved away. */
   async open(): Promise<Readable> {
     const file = await open(this.#path);
     let at = 0;
