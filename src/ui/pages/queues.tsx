@@ -87,10 +87,10 @@ export function QueuesPage(props: { data: { readonly queues: readonly QueueData[
       <details id="rules" class="rules">
         <summary>Who goes first, and how “starts in” is reckoned</summary>
         <p>
-          What has waited too long goes first, the oldest before. Then by class: gomote, try, post-submit, background;
-          among tries release branches first; in each class whole builds before helpers. Within that, repositories (for
-          tries, people) take turns: next is who holds the fewest machines. Of one repository the newest commit goes
-          first, of one person what was asked for first.
+          What has waited too long gets every second machine, the oldest first. All else goes by class: gomote, try,
+          post-submit, background; among tries release branches first; in each class whole builds before helpers. Within
+          that, repositories (for gomotes and tries, people) take turns: next is who holds the fewest machines. Of one
+          repository the newest commit goes first, of one person what was asked for first.
         </p>
         <p>
           “Starts in” plays the queue forward a hundred times, with durations drawn from each builder’s last 50 builds:
