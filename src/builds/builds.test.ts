@@ -1,10 +1,10 @@
 import { Readable } from "node:stream";
 import { expect, test, vi } from "vitest";
-import { type BuildId, epochMs, type LogId, ms, seconds } from "../farm/ids.ts";
+import { type BuildId, type EpochMs, epochMs, type LogId, ms, seconds } from "../farm/ids.ts";
 import { claimLease } from "../store/leases.ts";
+import { queueLines, queueOf } from "../store/queue-line.ts";
 import { freshDatabase, quiet, type TestDatabase } from "../store/testing/database.ts";
 import { addCommit, addHostType, NOON, testRecipe } from "../store/testing/farm.ts";
-import { whyWaiting } from "../store/waiting.ts";
 import { insertPlanned, type PlannedBuild } from "./insert.ts";
 import { SlowSql } from "./testing/cut-sql.ts";
 import type { Script } from "./testing/fake-machine.ts";
@@ -165,7 +165,7 @@ test("[coordinator 59] without a connected machine of its host type a build wait
   await expect(plan(database, { commitId })).rejects.toThrow("not planned");
   expect((await claimLease(sql, other.id, NOON)).lease).toBeUndefined();
   expect(await look(database, id)).toMatchObject({ state: "scheduled", attempts: [{ machine: null }] });
-  expect(await whyWaiting(sql, id, NOON)).toMatchObject({ hostType: "linux", connected: 0 });
+  expect(await queueOf(sql, id)).toBe("linux");
   await farm.connect("linux", "m1");
   expect(await ended(database, id)).toMatchObject({ outcome: "success", attempts: [{ machine: "m1" }] });
   expect(await sql.query("select id from build")).toEqual([{ id }]);
@@ -449,13 +449,7 @@ test("rebuild() makes one further build however often it is asked for while that
   expect(again.filter(({ made }) => made).length).toBe(1);
   const of = again[0]?.build as BuildId;
   expect(of).not.toBe(id);
-  expect(await whyWaiting(database.sql, of, NOON)).toMatchObject({
-    ahead: 0,
-    connected: 1,
-    drained: 1,
-    busy: 0,
-    hostType: "linux",
-  });
+  expect(await queueOf(database.sql, of)).toBe("linux");
   await database.sql.query("update machine set drained_at = null");
   database.bus.publish("queue:linux");
   expect((await ended(database, of)).outcome).toBe("success");
@@ -518,19 +512,13 @@ test("a coordinator that is stopped hands its builds to the next one, uncharged"
   await consistent(database);
 });
 
-test("whyWaiting() counts what goes first and says what the machines do", async () => {
+test("the newer commit goes first, until both have waited too long", async () => {
   await using database = await freshDatabase();
   const older = await plan(database, { committedAt: epochMs(NOON - 1000) });
   const newer = await plan(database, { committedAt: NOON });
-  expect(await whyWaiting(database.sql, newer, NOON)).toMatchObject({ ahead: 0, connected: 0 });
-  expect(await whyWaiting(database.sql, older, NOON)).toMatchObject({
-    ahead: 1,
-    configured: true,
-    trust: "team",
-    avoided: [],
-  });
-  const late = epochMs(NOON + seconds(86_400));
-  const ahead = async (id: BuildId) => (await whyWaiting(database.sql, id, late))?.ahead;
-  expect([await ahead(older), await ahead(newer)]).toEqual([0, 1]); // both starve: then the one that came first goes first
-  expect(await whyWaiting(database.sql, 4711 as BuildId, NOON)).toBeUndefined();
+  const line = async (now: EpochMs) =>
+    (await queueLines(database.sql, ["linux"], now, 9)).get("linux")?.map(({ build }) => build);
+  expect(await line(NOON)).toEqual([newer, older]);
+  expect(await line(epochMs(NOON + seconds(86_400)))).toEqual([older, newer]);
+  expect(await queueOf(database.sql, 4711 as BuildId)).toBeUndefined();
 });

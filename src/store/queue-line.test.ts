@@ -6,7 +6,7 @@ import { LEASE_CLASSES, type LeaseClass } from "../farm/lease.ts";
 import { FLOWS_COMPARED } from "../schedule/order.ts";
 import { insertBuilds } from "./builds.ts";
 import { claimLease, endLease } from "./leases.ts";
-import { queueLines, takerOf } from "./queue-line.ts";
+import { queueLines, queueOf, takerOf } from "./queue-line.ts";
 import { at, type Sql } from "./sql.ts";
 import { freshDatabase } from "./testing/database.ts";
 import {
@@ -18,7 +18,6 @@ import {
   type TestMachine,
   testRecipe,
 } from "./testing/farm.ts";
-import { whyWaiting } from "./waiting.ts";
 
 const arbitraryBuild = fc.record({
   class: fc.constantFrom<LeaseClass>("try", "post-submit", "background"),
@@ -68,7 +67,7 @@ async function plan(
   return ids;
 }
 
-test("the line, whyWaiting() and repeated claims give one order, on random farms, whatever is held already", async () => {
+test("the line and repeated claims give one order, on random farms, whatever is held already", async () => {
   await using database = await freshDatabase();
   const { sql } = database;
   const coordinator = await addCoordinator(sql);
@@ -89,8 +88,7 @@ test("the line, whyWaiting() and repeated claims give one order, on random farms
       const line = (await queueLines(sql, [queue], now, 100)).get(queue) ?? [];
       expect((await queueLines(sql, null, now, 3)).get(queue) ?? []).toEqual(line.slice(0, 3));
       for (const id of ids) {
-        const place = line.findIndex(({ build }) => build === id);
-        expect((await whyWaiting(sql, id, now))?.ahead).toBe(place < 0 ? undefined : place);
+        expect(await queueOf(sql, id)).toBe(line.some(({ build }) => build === id) ? queue : undefined);
       }
       const claimed: number[] = [];
       for (const [i, machine] of machines.entries()) {
@@ -125,7 +123,7 @@ test("of more flows than are compared the first by name take turns, and the rest
   expect(line[0]?.flow).toBe(`person ${FLOWS_COMPARED}`);
 });
 
-test("a lease of a host type that the configuration lost stands in its line and is explained; its machines take submitted code only", async () => {
+test("a lease of a host type that the configuration lost stands in its line; its machines take submitted code only", async () => {
   await using database = await freshDatabase();
   const { sql } = database;
   await addHostType(sql, "gone", "team");
@@ -143,11 +141,7 @@ test("a lease of a host type that the configuration lost stands in its line and 
     { ...common, rank: -1, provenance: "reviewed" },
   ]);
   await sql.query("update host_type set configured = false, trust = 'community'");
-  expect(await whyWaiting(sql, submitted as BuildId, NOON)).toMatchObject({
-    configured: false,
-    ahead: 1,
-    connected: 0,
-  });
+  expect((await queueLines(sql, null, NOON, 9)).get("gone")?.map(({ build }) => build)).toEqual([reviewed, submitted]);
   const machine = await addMachine(sql, "gone", "m", await addCoordinator(sql));
   const { lease } = await claimLease(sql, machine.id, NOON);
   expect((await queueLines(sql, null, NOON, 9)).get("gone")?.map(({ build }) => build)).toEqual([reviewed]);

@@ -6,7 +6,7 @@
  * a line costs what is shown of it, not what waits.
  */
 import type { Provenance } from "../farm/build.ts";
-import type { EpochMs, MachineId } from "../farm/ids.ts";
+import type { BuildId, EpochMs, MachineId } from "../farm/ids.ts";
 import type { LeaseKind } from "../farm/lease.ts";
 import { line, type Share, type Taker, type Waiting } from "../schedule/order.ts";
 import { lastOutOfTurn, leaseClass } from "./leases.ts";
@@ -119,6 +119,16 @@ async function candidates(sql: Sql, queues: readonly string[] | null, now: Epoch
     [queues, at(now), limit],
   );
   return rows.map((row) => ({ ...row, class: leaseClass(row.class) }));
+}
+
+/** The queue in which a build waits for a machine. Undefined: it does not. */
+export async function queueOf(sql: Sql, build: BuildId): Promise<string | undefined> {
+  const [row] = await sql.query<{ queue: string }>(
+    `select l.queue from attempt a join lease l on l.id = a.lease_id
+     where a.build_id = $1 and a.state = 'waiting' and l.state = 'wanted'`,
+    [build],
+  );
+  return row?.queue;
 }
 
 /** A machine as the order sees it, and the queue that it takes from. */

@@ -117,6 +117,15 @@ export interface AsideLine {
   readonly reason: string;
 }
 
+/** Why idle machines do not take a build: all of them failed it a moment ago, and others go first. */
+export interface Avoiding {
+  readonly machines: readonly string[];
+  /** From then on they may take it. */
+  readonly until: number;
+  /** Whether others serve, which it need not wait so long for. */
+  readonly others: boolean;
+}
+
 /** Why a build has not begun, by the order of its queue. */
 export interface Wait {
   /** Its place in the queue; 1 is next. */
@@ -138,6 +147,8 @@ export interface Wait {
   /** Whether the configuration still has the host type. */
   readonly configured: boolean;
   readonly starving: boolean;
+  /** Null: no machine is idle, or one that may take it. */
+  readonly avoiding: Avoiding | null;
   /** The work of the machine that becomes free first, when only one machine could serve. */
   readonly behind: { readonly build: number; readonly machine: MachineRef } | null;
   readonly estimate: Estimate | null;

@@ -270,6 +270,12 @@ export function waitSentence(wait: Wait, hostType: string): string {
   const until = wait.estimate === null ? "" : `, ${startsIn(wait.estimate)}`;
   const starving = wait.starving ? ", waited too long and goes before its turn" : "";
   const gone = wait.configured ? "" : `; the configuration has no ${visible(hostType)} any more`;
+  if (wait.avoiding) {
+    const { machines, until: end } = wait.avoiding;
+    const [first = ""] = machines;
+    const than = machines.length === 1 ? visible(first) : `the ${grouped(machines.length)} that are idle`;
+    return `${place}: waits until ${hour(end)} for a machine other than ${than}${until}${starving}${gone}`;
+  }
   if (wait.behind)
     return `${place}: ${visible(wait.behind.machine.name)} is busy with #${wait.behind.build}${until}${starving}${gone}`;
   if (wait.busy >= wait.machines)

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { checkFarm } from "../config/check.ts";
 import type { Outcome } from "../farm/build.ts";
-import { type BuildId, minutes, ms, plus } from "../farm/ids.ts";
+import { type BuildId, type EpochMs, minutes, ms, plus } from "../farm/ids.ts";
 import { insertBuilds } from "../store/builds.ts";
 import { claimLease } from "../store/leases.ts";
 import { latestResults, usualDurations } from "../store/pages-lines.ts";
@@ -17,7 +17,8 @@ import {
   type TestMachine,
   testRecipe,
 } from "../store/testing/farm.ts";
-import { queuesData } from "./queues.ts";
+import { waitSentence } from "../ui/parts.tsx";
+import { queuesData, waitOfBuild } from "./queues.ts";
 
 const HOST = "host-linux-amd64";
 const BUILDER = "linux-amd64";
@@ -148,4 +149,30 @@ test("what a builder found and how long it takes is known, however many of its b
   await addBuilds(sql, 55);
   expect(await now()).toEqual(known);
   expect((await begins(sql)).slice(0, 3)).toEqual([0, 10, 20]);
+});
+
+test("a build that the only idle machine may not take yet says so, and begins no sooner", async () => {
+  await using database = await freshDatabase();
+  const { sql } = database;
+  const coordinator = await addCoordinator(sql);
+  await addHostType(sql, HOST);
+  await addEnded(sql, 50, "success");
+  const idle = await addMachine(sql, HOST, "m1", coordinator);
+  const [build = 0 as BuildId] = await addBuilds(sql, 1);
+  await sql.query("update lease set avoid = array[$1::bigint], avoid_until = $2 where state = 'wanted'", [
+    idle.machineId,
+    at(plus(NOON, minutes(1))),
+  ]);
+  const wait = async (now: EpochMs) => {
+    const found = await waitOfBuild(sql, build, now);
+    return found && [found.estimate?.earliestMs, found.estimate?.aboutMs, waitSentence(found, HOST)];
+  };
+  const other = "next in line: waits until 12:01 UTC for a machine other than m1,";
+  expect(await wait(NOON)).toEqual([60_000, 60_000, `${other} about 60 s`]);
+  expect((await wait(plus(NOON, minutes(1))))?.slice(0, 2)).toEqual([0, 0]);
+  await addBuilds(sql, 1);
+  await begin(sql, await addMachine(sql, HOST, "m2", coordinator));
+  expect((await wait(NOON))?.slice(0, 2)).toEqual([0, 60_000]); // m2 may end sooner
+  await addMachine(sql, HOST, "m3", coordinator);
+  expect((await wait(NOON))?.slice(0, 2)).toEqual([0, 0]);
 });

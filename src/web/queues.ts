@@ -8,16 +8,15 @@ import { farmDrain } from "../store/drain.ts";
 import { type Instance, liveInstances } from "../store/gomote.ts";
 import { buildLines, recentDurations } from "../store/pages-lines.ts";
 import { type ConnectedRow, connected, type HostTypeRow, hostTypes } from "../store/pages-pools.ts";
-import { type Queued, queueLengths, queueLines, takerOf } from "../store/queue-line.ts";
+import { type Queued, queueLengths, queueLines, queueOf, takerOf } from "../store/queue-line.ts";
 import type { Sql } from "../store/sql.ts";
 import { type AsideMachine, machinesSetAside } from "../store/troubles.ts";
-import { AHEAD_LIMIT, whyWaiting } from "../store/waiting.ts";
 import type { WaitingGroup } from "../ui/build-rows.tsx";
-import type { AsideLine, BuildLine, Estimate, Wait } from "../ui/data.ts";
+import type { AsideLine, Avoiding, BuildLine, Estimate, Wait } from "../ui/data.ts";
 import type { NextLease } from "../ui/pages/machine.tsx";
 import type { LentLine, QueueData } from "../ui/pages/queues.tsx";
 import { linesOf } from "./lines.ts";
-import { aheadOf, whyUnknown } from "./waits.ts";
+import { aheadOf, avoidedBy, heldBack, whyUnknown } from "./waits.ts";
 
 /** Shown of what a machine takes next. */
 const NEXT = 5;
@@ -25,11 +24,14 @@ const NEXT = 5;
 const SHOWN = 100;
 const SHOWN_OF_MANY = 20;
 const MANY = 20;
+/** Counting what stands before one build stops here: "more than a thousand" says as much. */
+const AHEAD_LIMIT = 1000;
 
 interface Item {
   readonly row: Queued;
   readonly place: number;
   readonly starving: boolean;
+  readonly avoiding: Avoiding | null;
   readonly estimate: Estimate | null;
   readonly unknown: string | null;
 }
@@ -122,7 +124,8 @@ function itemsOf(
   const untried = (built: readonly Built[]) =>
     built.flatMap((each) => (each.builder !== null && durations(each).length === 0 ? [each.builder] : []));
   return line.map((row, i) => {
-    const estimate = estimates[i] ?? null;
+    const avoiding = avoidedBy(row, serving, now);
+    const estimate = heldBack(estimates[i] ?? null, avoiding, now);
     const doubts = () => ({
       ...idle,
       drained,
@@ -134,6 +137,7 @@ function itemsOf(
       row,
       place: i + 1,
       starving: row.starvesAt <= now,
+      avoiding,
       estimate,
       unknown: estimate === null ? whyUnknown(doubts()) : null,
     };
@@ -194,6 +198,7 @@ function waitOf(queue: Queue, item: Item): Wait {
     drained: type.drainedAt === null ? null : (type.drainNote ?? ""),
     configured: type.configured,
     starving: item.starving,
+    avoiding: item.avoiding,
     behind:
       serving.length === 1 && only && only.build !== null
         ? { build: only.build, machine: { name: only.name, hostType: only.hostType } }
@@ -231,16 +236,23 @@ export async function waitingGroups(
 }
 
 /** Why one build waits; null when it does not. */
-export async function waitOfBuild(sql: Sql, build: BuildId, hostType: string, now: EpochMs): Promise<Wait | null> {
-  const why = await whyWaiting(sql, build, now);
-  if (!why) return null;
-  const [queue] = (await readQueues(sql, now, AHEAD_LIMIT, hostType)).all;
+export async function waitOfBuild(sql: Sql, build: BuildId, now: EpochMs): Promise<Wait | null> {
+  const name = await queueOf(sql, build);
+  if (name === undefined) return null;
+  const [queue] = (await readQueues(sql, now, AHEAD_LIMIT, name)).all;
   if (!queue) return null;
   const item = queue.items.find(({ row }) => row.build === build);
   if (item) return waitOf(queue, item);
   const last = queue.items.at(-1);
   if (!last) return null; // it was taken in the meantime
-  return { ...waitOf(queue, last), more: true, starving: false, estimate: null, unknown: "too much stands before it" };
+  return {
+    ...waitOf(queue, last),
+    more: true,
+    starving: false,
+    avoiding: null,
+    estimate: null,
+    unknown: "too much stands before it",
+  };
 }
 
 /** What a machine takes next, as things stand: the line without what it may not take. */

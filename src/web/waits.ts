@@ -1,6 +1,8 @@
 /** What stands before a build in the queue, counted, and why nobody can say when the build begins. */
+import type { EpochMs } from "../farm/ids.ts";
+import type { ConnectedRow } from "../store/pages-pools.ts";
 import type { Queued } from "../store/queue-line.ts";
-import type { Ahead, Wait } from "../ui/data.ts";
+import type { Ahead, Avoiding, Estimate, Wait } from "../ui/data.ts";
 import { nobodyServes } from "../ui/parts.tsx";
 
 /** How many builds ahead are named. */
@@ -23,6 +25,31 @@ export function aheadOf(line: readonly Queued[], place: number, starving: (lease
     same: rest.filter((lease) => lease.repo === own).length,
     others: [...others].map(([name, count]) => ({ class: name, count })),
     builds: before.flatMap((lease) => lease.build ?? []).slice(0, NAMED),
+  };
+}
+
+/** The idle machines of `serving`, when none of them may take the lease yet, since they failed it. Null: nothing to say. */
+export function avoidedBy(
+  { avoid, avoidUntil }: Pick<Queued, "avoid" | "avoidUntil">,
+  serving: readonly Pick<ConnectedRow, "machineId" | "name" | "heldAt">[],
+  now: EpochMs,
+): Avoiding | null {
+  if (avoidUntil === null || avoidUntil <= now) return null;
+  const avoided = new Set<number>(avoid);
+  const idle = serving.filter(({ heldAt }) => heldAt === null);
+  if (idle.length === 0 || idle.some(({ machineId }) => !avoided.has(machineId))) return null;
+  const others = serving.some(({ machineId }) => !avoided.has(machineId));
+  return { machines: idle.map(({ name }) => name), until: avoidUntil, others };
+}
+
+/** The estimate for what no idle machine may take yet. One that is busy may become free sooner. */
+export function heldBack(estimate: Estimate | null, avoiding: Avoiding | null, now: EpochMs): Estimate | null {
+  if (estimate === null || avoiding === null) return estimate;
+  const left = avoiding.until - now;
+  return {
+    earliestMs: avoiding.others ? estimate.earliestMs : Math.max(estimate.earliestMs, left),
+    aboutMs: Math.max(estimate.aboutMs, left),
+    latestMs: Math.max(estimate.latestMs, left),
   };
 }
 

@@ -87,7 +87,7 @@ export async function buildData(
   const [log, why, wait] = await Promise.all([
     shown?.logId ? logData(deps, id, shown, shown.group || !current ? "" : String(current.number), from) : null,
     latest ? whyData(deps, build, steps) : null,
-    build.status === "waiting" ? waitOfBuild(sql, buildId(id), build.hostType, now) : null,
+    build.status === "waiting" ? waitOfBuild(sql, buildId(id), now) : null,
   ]);
   const { since } = story;
   const reproduce = facts.outcome === "failure" ? await reproduceData(deps, facts, steps, tests) : null;
