@@ -3,8 +3,8 @@
  *
  *   hash LF parents, by spaces LF author LF mail LF seconds since 1970 LF message    ended by NUL
  *
- * Everything after the parents is whatever somebody's program put into the commit: bytes that are no UTF-8, dates from other
- * geological ages, messages of megabytes. What comes out of here fits PostgreSQL and JavaScript.
+ * All after the parents is what some program put into the commit: bytes that are not UTF-8, dates from other geological
+ * ages, messages of megabytes. What this file returns fits PostgreSQL and JavaScript.
  */
 import { type EpochMs, epochMs } from "../farm/ids.ts";
 import type { FoundCommit } from "../store/commits.ts";
@@ -14,10 +14,10 @@ export const LOG_ARGS: readonly string[] = ["-z", "--encoding=UTF-8", "--format=
 /** A longer message is cut off, with a note. */
 const LONGEST_MESSAGE = 64 * 1024;
 const LONGEST_NAME = 500;
-/** Ends 9999-12-31: beyond it, dates do not have the shape that everything expects. */
+/** The last millisecond that a date may have, on 9999-12-31: later dates are written in another form. */
 const LAST_DATE = 253_402_300_799_000;
 
-/** Holds at most one commit, and of that no more than is kept. */
+/** Reads the commits. While reading it holds one commit, and of that no more than is kept. */
 export async function readCommitLog(output: AsyncIterable<Buffer>): Promise<FoundCommit[]> {
   const commits: FoundCommit[] = [];
   let parts: Buffer[] = [];

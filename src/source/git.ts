@@ -1,12 +1,12 @@
 /**
- * Running the git program on addresses and commits that other people chose.
+ * Runs the git program on addresses and commits that other people chose.
  *
- * What always holds: no shell, no question to a terminal or a dialog, no program that a repository or a setting names (hooks, helpers,
- * `ext::`), a time limit on every run, and when it ends early, by limit, signal or a reader that stops reading, its whole process
- * group is killed.
+ * What always holds: no shell, no question to a terminal or a dialog, no program that a repository or a setting names
+ * (hooks, helpers, `ext::`), and a time limit on every run. When a run ends early, by limit, signal or a reader that
+ * stops reading, its whole process group is killed.
  *
- *   remote  talks to another repository; the user's own git settings apply (proxies, certificate authorities, `insteadOf`)
- *   local   reads a mirror of ours; nobody's settings apply, so that a tree is the same whoever runs the farm
+ *   remote  talks to another repository; the user's git settings apply (proxies, certificate authorities, `insteadOf`)
+ *   local   reads a mirror of ours; no user's settings apply, so that a tree is the same on every computer
  */
 import { spawn } from "node:child_process";
 import { devNull } from "node:os";
@@ -17,18 +17,21 @@ import type { Ms } from "../farm/ids.ts";
 export interface GitRun {
   readonly kind: "remote" | "local";
   readonly limit: Ms;
-  /** Written to its standard input, which is otherwise empty. */
+  /** What is written to git's standard input; undefined: nothing. */
   readonly input?: string;
-  /** Variables for this run alone; where a secret goes, since arguments are seen by everybody on the machine. */
+  /** Variables for this run alone. Secrets go here, since arguments can be read by everybody on the computer. */
   readonly env?: Readonly<Record<string, string>>;
 }
 
-/** Git ended otherwise than well. */
+/** The failure of a run of git. */
 export class GitError extends Error {
   override readonly name = "GitError";
-  /** `limit`: it ran too long; `output`: it wrote too much; `missing`: there is no git program; else it said no. */
+  /**
+   * `exit`: git itself failed; `limit`: it ran too long; `output`: it wrote too much; `missing`: there is no git
+   * program.
+   */
   readonly why: "exit" | "limit" | "output" | "missing";
-  /** What it wrote to standard error: the end of it, printable. */
+  /** The end of what git wrote to standard error, made printable. */
   readonly stderr: string;
 
   constructor(why: GitError["why"], stderr: string, message: string) {
@@ -52,14 +55,14 @@ const SETTINGS = [
   "submodule.recurse=false",
   "fetch.recurseSubmodules=false",
   "fetch.fsckObjects=false",
-  // A server that stops in the middle of an answer.
+  // Ends a run whose server stops in the middle of an answer.
   "http.lowSpeedLimit=1",
   "http.lowSpeedTime=60",
 ].flatMap((setting) => ["-c", setting]);
 
 /**
- * For `--upload-pack`: a folder may belong to somebody else than whoever runs the farm, and settings do not reach git's own child. It
- * need not work hard for a small pack either: nothing goes over a network, and tidying packs better later.
+ * The value of `--upload-pack` for a folder. The folder may belong to another user than the farm's, and settings do not
+ * reach git's own child. The pack need not be small, since nothing goes over a network, and tidying packs better later.
  */
 export const LOCAL_UPLOAD_PACK = "git -c 'safe.directory=*' -c pack.window=0 -c pack.compression=1 upload-pack";
 
@@ -72,7 +75,7 @@ export class Git {
     this.#environment = environment;
   }
 
-  /** All that git writes. Throws GitError, or the reason of `signal`. */
+  /** Runs git, and returns all that it writes. Throws GitError, or the reason of `signal`. */
   async run(args: readonly string[], options: GitRun, signal: AbortSignal): Promise<Buffer> {
     const chunks: Buffer[] = [];
     let bytes = 0;
@@ -86,7 +89,7 @@ export class Git {
     return Buffer.concat(chunks);
   }
 
-  /** What git writes, as it comes; a reader that stops ends git. Throws as `run` does. */
+  /** Runs git, and gives what it writes as it comes. A reader that stops ends git. Throws as `run` does. */
   async *stream(args: readonly string[], options: GitRun, signal: AbortSignal): AsyncGenerator<Buffer, void> {
     signal.throwIfAborted();
     const child = spawn("git", [...SETTINGS, ...args], {
@@ -139,7 +142,7 @@ export class Git {
   }
 }
 
-/** `fetch` of `--git-dir X fetch ...`. */
+/** The command in the arguments, such as `fetch` of `--git-dir X fetch ...`. */
 function verbOf(args: readonly string[]): string {
   return (args[0] === "--git-dir" ? args[2] : args[0]) ?? "";
 }
@@ -153,7 +156,9 @@ function killGroup(pid: number | undefined): void {
   }
 }
 
-/** The farm's environment without what would point git to another repository, another program or a person. */
+/**
+ * The farm's environment, without variables that would point git to another repository, another program or a person.
+ */
 function environmentOf(base: NodeJS.ProcessEnv, kind: GitRun["kind"]): NodeJS.ProcessEnv {
   const kept = Object.entries(base).filter(([key]) => {
     if (/^(SSH_ASKPASS.*|DISPLAY|WAYLAND_DISPLAY|LANGUAGE)$/i.test(key)) return false;
@@ -171,7 +176,7 @@ function environmentOf(base: NodeJS.ProcessEnv, kind: GitRun["kind"]): NodeJS.Pr
   };
 }
 
-/** Servers may put anything into what git prints. */
+/** A printable form of what git prints, since servers may put anything into it. */
 function printable(text: string): string {
   return text
     .replace(/\p{Cc}\[[0-9;?]*[A-Za-z]/gu, "")

@@ -1,13 +1,14 @@
 /**
- * A mirror: a bare repository of ours that holds the watched branches of somebody's.
+ * A mirror: a bare repository of ours that holds the watched branches of somebody else's repository.
  *
- * Each watched branch has a ref named after the digest of its name, so that no two branches get into each other's way (`a` and `a/b`,
- * `A` and `a` on a case-blind disk). Refs are never deleted and keep a log of where they were for ever, so whatever was ever
- * found can be built again, also after a forced push. The first fetch of a branch takes its newest commits only; later ones
- * take what is new.
+ * Each watched branch has a ref that is named after the digest of its name. So no two branches get into each other's
+ * way (`a` and `a/b`, `A` and `a` on a case-blind disk). Refs are never deleted and keep a log of where they were for
+ * ever. So all that was ever found can be built again, even after a forced push. The first fetch of a branch takes its
+ * newest commits only, and later ones take what is new.
  *
- * One fetch at a time (source/repo-watch.ts sees to that); reading is allowed meanwhile. A mirror survives being killed at any moment:
- * locks that nobody holds any more are removed before the next fetch, and what cannot be used is made again.
+ * Only one fetch runs at a time (repo-watch.ts sees to that), and reading is allowed meanwhile. A mirror survives being
+ * killed at any moment: locks that nobody holds any more are removed before the next fetch, and a mirror that cannot be
+ * used is made again.
  */
 import { createHash } from "node:crypto";
 import { mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
@@ -19,20 +20,20 @@ import { type Git, GitError, LOCAL_UPLOAD_PACK } from "./git.ts";
 import type { RemoteRefs, WatchedBranch } from "./remote.ts";
 import { readRefs } from "./remote.ts";
 
-/** Where to fetch from, and with what. */
+/** Where to fetch from, and with which settings. */
 export interface Remote {
   readonly url: string;
-  /** On this computer: git's own child needs to be told what is allowed. */
+  /** The repository is a folder on this computer: git's own child must be told what is allowed. */
   readonly isFolder: boolean;
-  /** Holds the token, if there is one. */
+  /** The environment of git, with the token if there is one. */
   readonly env: Readonly<Record<string, string>>;
 }
 
 export interface MirrorLimits {
-  /** For a remote to list its branches. */
+  /** How long a remote may take to list its branches. */
   readonly list: Ms;
   readonly fetch: Ms;
-  /** For reading the mirror. */
+  /** How long one reading of the mirror may take. */
   readonly read: Ms;
 }
 
@@ -49,7 +50,7 @@ export class Mirror {
     this.#limits = limits;
   }
 
-  /** What the remote has now. Throws GitError. */
+  /** The branches that the remote has now. Throws GitError. */
   async list(remote: Remote, signal: AbortSignal): Promise<RemoteRefs> {
     const args = ["ls-remote", "--symref", ...uploadPack(remote), "--", remote.url, "HEAD", "refs/heads/*"];
     const output = await this.#git.run(args, { kind: "remote", limit: this.#limits.list, env: remote.env }, signal);
@@ -57,8 +58,8 @@ export class Mirror {
   }
 
   /**
-   * Brings `branches` here, of new ones the newest `depth` commits at least. Returns the branches with the commits that are here
-   * now, which may be newer than what was listed. Throws GitError.
+   * Fetches `branches`: of new ones the newest `depth` commits at least. Returns them with the commits that are here
+   * now, which may be newer than those that were listed. Throws GitError.
    */
   async fetch(
     remote: Remote,
@@ -80,7 +81,7 @@ export class Mirror {
     return branches.map((b) => ({ ...b, head: has.get(refOf(b.name)) ?? b.head }));
   }
 
-  /** Brings one commit here, which no watched branch may hold any more. Throws GitError. */
+  /** Fetches one commit, even if no watched branch has it any more. Throws GitError. */
   async fetchCommit(remote: Remote, commit: string, signal: AbortSignal): Promise<void> {
     await this.#ready(commit.length === 64 ? "sha256" : "sha1", signal);
     await this.#removeLocks();
@@ -102,8 +103,8 @@ export class Mirror {
   }
 
   /**
-   * What the merge `hash` brought: the newest `count` commits that its first parent does not have, newest first, without itself. None of
-   * a commit that is no merge, and of one whose history is not here.
+   * The commits that the merge `hash` brought: the newest `count` that its first parent does not have, newest first,
+   * without itself. None: the commit is no merge, or its history is not here.
    */
   async merged(hash: string, count: number, signal: AbortSignal): Promise<FoundCommit[]> {
     const args = [...this.#here(), "log", `--max-count=${count + 1}`, ...LOG_ARGS, hash, `^${hash}^1`, "--"];
@@ -116,7 +117,7 @@ export class Mirror {
     }
   }
 
-  /** Whether the history of `head` holds `commit`, as far as it is here. */
+  /** Whether the history of `head`, as far as it is here, has `commit`. */
   async isAncestor(commit: string, head: string, signal: AbortSignal): Promise<boolean> {
     try {
       await this.#git.run([...this.#here(), "merge-base", "--is-ancestor", commit, head], this.#local(), signal);
@@ -137,12 +138,12 @@ export class Mirror {
     }
   }
 
-  /** The tree of `commit` as a tar, symbolic links and all. */
+  /** The tree of `commit` as a tar, with its symbolic links. */
   archive(commit: string, signal: AbortSignal): AsyncGenerator<Buffer, void> {
     return this.#git.stream([...this.#here(), "archive", "--format=tar", commit], this.#local(), signal);
   }
 
-  /** Packs what has gathered, when it is much. */
+  /** Packs the objects that have gathered, if there are many. */
   async tidy(signal: AbortSignal): Promise<void> {
     const args = [...this.#here(), "gc", "--auto", "--quiet"];
     await this.#git.run(args, { kind: "local", limit: this.#limits.fetch }, signal);
@@ -199,7 +200,7 @@ export class Mirror {
     return new Map(pairs.map(([ref = "", hash = ""]) => [ref, hash]));
   }
 
-  /** There is a usable repository in the folder. */
+  /** Makes sure that the folder has a usable repository. */
   async #ready(format: string, signal: AbortSignal): Promise<void> {
     try {
       await this.#git.run([...this.#here(), "rev-parse", "--is-bare-repository"], this.#local(), signal);
@@ -215,7 +216,7 @@ export class Mirror {
       this.#local(),
       signal,
     );
-    // What a checkout of the commit would have, and not less: archives leave out what these attributes say.
+    // An archive has all that a checkout has: the commit's own attributes cannot leave anything out.
     await mkdir(join(made, "info"), { recursive: true });
     await writeFile(join(made, "info", "attributes"), "* -export-ignore -export-subst -filter\n");
     const keepForEver = {
@@ -230,7 +231,7 @@ export class Mirror {
     await rename(made, this.#folder);
   }
 
-  /** What a git that was killed left behind; no other one is at work here. */
+  /** Removes the locks of a git that was killed. No other git is at work here. */
   async #removeLocks(): Promise<void> {
     const entries = await readdir(this.#folder, { recursive: true, withFileTypes: true });
     for (const entry of entries) {

@@ -1,26 +1,26 @@
 /**
  * `POST /hooks/push`: a forge tells us that somebody pushed, so that we look at once and not at the next poll.
  *
- * Who may say so: whoever knows the secret of a repository's `webhook`.
+ * The caller must know the secret of a repository's `webhook`:
  *
  *   GitHub             X-Hub-Signature-256: sha256=HEX    HMAC-SHA-256 of the body
  *   Gitea, Forgejo     X-Gitea-Signature, X-Forgejo-Signature: HEX    the same
  *   GitLab             X-Gitlab-Token: SECRET
  *
- * The body only picks among the repositories that the secret opens: those whose address it names, or all of them when it names none
- * that we know. Being told twice, or wrongly, costs one look.
+ * The body only picks among the repositories that the secret opens: those whose address it names, or all of them when
+ * it names none that we know. A second or a wrong call costs one look.
  */
 import { createHash, createHmac, timingSafeEqual } from "node:crypto";
 import type { RepoConfig } from "../config/effective.ts";
 import type { Log } from "../farm/deps.ts";
 import { CODES, FarmError, messageOf } from "../farm/errors.ts";
 
-/** Bodies above are refused; forges send a few hundred KiB at most. */
+/** Larger bodies are refused. Forges send a few hundred KiB at most. */
 export const MAX_PUSH_BODY: number = 1 << 20;
 
 export interface PushDeps {
   readonly repos: () => readonly RepoConfig[];
-  /** Undefined: the repository takes no pushes. Rejects when the secret cannot be read. */
+  /** The secret of a repository's webhook. Undefined: it has none. Rejects when the secret cannot be read. */
   readonly secret: (repo: RepoConfig) => Promise<string | undefined>;
   readonly poke: (repo: string) => void;
   readonly log: Log;
@@ -31,7 +31,7 @@ export interface PushAnswer {
   readonly body: { readonly poked: readonly string[] } | { readonly error: string };
 }
 
-/** `headers` with lower-case names, as Node gives them. */
+/** Answers a push. `headers` has lower-case names, as Node gives them. */
 export async function handlePush(
   headers: Readonly<Record<string, string | string[] | undefined>>,
   body: Uint8Array,
@@ -91,13 +91,13 @@ function proves(proof: Proof, secret: string, body: Uint8Array): boolean {
   return same(proof.hmac.toLowerCase(), createHmac("sha256", secret).update(body).digest("hex"));
 }
 
-/** In a time that says nothing about where they differ, or about their lengths. */
+/** Whether two texts are the same. How long this takes tells neither where they differ nor their lengths. */
 function same(a: string, b: string): boolean {
   const digest = (text: string): Buffer => createHash("sha256").update(text).digest();
   return timingSafeEqual(digest(a), digest(b));
 }
 
-/** Every address that a push of any of the forges gives for its repository, as `addressOf` writes them. */
+/** All addresses of the repository that a push of one of the forges names, as `addressOf` writes them. */
 function addressesIn(body: Uint8Array): Set<string> {
   let push: unknown;
   try {
@@ -129,7 +129,7 @@ function field(value: unknown, key: string): unknown {
   return typeof value === "object" && value !== null && Object.hasOwn(value, key) ? Reflect.get(value, key) : undefined;
 }
 
-/** `host/path`, the same for all the ways to reach a repository. */
+/** The address as `host/path`, the same for all the ways to reach a repository. */
 function addressOf(url: string): string {
   return url
     .toLowerCase()

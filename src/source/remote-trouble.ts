@@ -28,7 +28,7 @@ const KNOWN: readonly (readonly [said: RegExp, meaning: string])[] = [
 
 const LONGEST_QUOTE = 300;
 
-/** `what` is what was tried: `fetch "app" from https://...`. */
+/** The reason in words. `what`: the thing that was tried, such as `fetch "app" from https://...`. */
 export function remoteTrouble(what: string, error: GitError): string {
   if (error.why === "missing") return `Cannot ${what}: there is no git program here; install git 2.31 or newer`;
   if (error.why === "limit") return `Cannot ${what}: it did not answer in time (${error.message})`;

@@ -1,27 +1,27 @@
-/** What a remote repository says it has, and which of its branches are watched. Pure. */
+/** The branches that a remote repository says it has, and which of them are watched. Pure. */
 import { isGlob, matches } from "../config/globs.ts";
 
 export interface RemoteRefs {
-  /** The commit of its HEAD; undefined where that has none yet. */
+  /** The commit of HEAD; undefined: HEAD has none yet. */
   readonly head: string | undefined;
   /** The branch that HEAD stands for; undefined when HEAD is detached, or the remote does not tell. */
   readonly headBranch: string | undefined;
-  /** Branch -> commit. */
+  /** Branches -> their commits. */
   readonly branches: ReadonlyMap<string, string>;
 }
 
 export interface WatchedBranch {
   readonly name: string;
-  /** What to ask the remote for. */
+  /** The ref to ask the remote for. */
   readonly ref: string;
   readonly head: string;
 }
 
 export interface Choice {
   readonly watched: readonly WatchedBranch[];
-  /** The branch that HEAD stands for, as far as the remote tells or lets guess. */
+  /** The branch that HEAD stands for, as the remote tells, or as can be guessed. */
   readonly headBranch: string | undefined;
-  /** What the configuration asks for and the remote does not have; null: nothing. */
+  /** What the remote lacks of what the configuration asks for; null: nothing. */
   readonly problem: string | null;
 }
 
@@ -45,7 +45,7 @@ export function readRefs(output: string): RemoteRefs {
   return { head, headBranch, branches };
 }
 
-/** Those branches of `refs` that `patterns` mean. */
+/** The branches of `refs` that match `patterns`. */
 export function chooseBranches(patterns: readonly string[], refs: RemoteRefs): Choice {
   if (refs.head === undefined && refs.branches.size === 0)
     return { watched: [], headBranch: undefined, problem: "it has no commits yet" };
@@ -76,7 +76,10 @@ function anyMatches(pattern: string, refs: RemoteRefs): boolean {
   return [...refs.branches.keys()].some((name) => matches([pattern], name));
 }
 
-/** Servers of old, and plain file servers, do not say which branch HEAD is: then the likeliest with its commit. */
+/**
+ * The branch of HEAD. Old servers and plain file servers do not tell it: then it is the likeliest branch with HEAD's
+ * commit.
+ */
 function defaultBranch(refs: RemoteRefs): string | undefined {
   if (refs.headBranch !== undefined) return refs.headBranch;
   for (const name of ["main", "master"]) {

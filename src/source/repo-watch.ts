@@ -1,17 +1,20 @@
 /**
- * Watching one repository: look, write down what is new, wait, again.
+ * Watches one repository: looks, writes down what is new, waits, and looks again.
  *
- * A look asks the remote for its branches, fetches those that moved, and records each in one transaction together with the
- * builds planned for it: a coordinator that dies at any point has either done both or will do both. Looking twice is harmless.
+ * A look asks the remote for its branches and fetches those that moved. It records each branch in one transaction
+ * together with the builds that are planned for it. So a coordinator that dies at any point has done both, or will do
+ * both. Looking twice is harmless.
  *
- * A branch that the remote does not have any more is gone: it keeps what was built of it until retention ends it, and nobody builds anything
- * for its sake; what waits to be built is taken back by whoever plans. Pushed again, it is back, and planned anew.
+ * A branch that the remote does not have any more is gone. Its builds stay until retention ends them, and nobody builds
+ * anything for its sake. Builds that wait for it are taken back by the planning. When it is pushed again, it is back,
+ * and planned again.
  *
- * Every coordinator of the farm watches. A branch that another one moved between reading where it stood and recording is left to it, and
- * looked at again at once. A commit that another one found, and that a machine of ours is to build, is brought here when it is asked for.
+ * Every coordinator of the farm watches. If another coordinator moves a branch between our reading and our recording,
+ * that branch is left to it, and looked at again at once. A commit that another coordinator found, and that a machine
+ * of ours is to build, is brought here when it is asked for.
  *
- * The wait is the repository's `poll`, give or take a tenth so that repositories spread out. After a failure it doubles each time, up to
- * LONGEST_WAIT. `poke` cuts it short; pokes during a look make one more look.
+ * The wait is the repository's `poll`, give or take a tenth so that repositories spread out. After a failure it doubles
+ * each time, up to LONGEST_WAIT. `poke` cuts it short; pokes during a look make one more look.
  */
 import type { RepoConfig } from "../config/effective.ts";
 import type { Clock } from "../farm/clock.ts";
@@ -27,7 +30,7 @@ import { remoteTrouble } from "./remote-trouble.ts";
 
 export const LONGEST_WAIT: Ms = minutes(5);
 
-/** Commits that appeared on a branch, newest first; none when it went back to one that it had, and when it is gone. */
+/** Commits that appeared on a branch, newest first. None: the branch went back to a commit that it had, or is gone. */
 export interface FoundCommits {
   readonly repo: string;
   readonly branch: string;
@@ -35,8 +38,8 @@ export interface FoundCommits {
 }
 
 /**
- * Plans the builds of what was found, in the transaction that records it; planning twice must be harmless. Returns the topics to
- * publish once the transaction is in. It may be called again for the same commits.
+ * Plans the builds of found commits, in the transaction that records them. Returns the topics to publish after the
+ * transaction. It may be called again for the same commits, so planning twice must be harmless.
  */
 export type Planned = (sql: Sql, found: FoundCommits) => Promise<readonly string[]>;
 
@@ -44,13 +47,13 @@ export type Planned = (sql: Sql, found: FoundCommits) => Promise<readonly string
 export interface RepoStanding {
   readonly name: string;
   readonly url: string;
-  /** It was looked at and what was found is planned, or it could not be. */
+  /** Whether a look has ended: what was found is planned, or the look failed. */
   readonly looked: boolean;
-  /** Why the last look failed; null: it did not. */
+  /** Why the last look failed; null: it did not fail. */
   readonly failure: string | null;
-  /** What the configuration asks for and the remote does not have; null: nothing. */
+  /** What the remote lacks of what the configuration asks for; null: nothing. */
   readonly problem: string | null;
-  /** Watched branch -> its head. */
+  /** Watched branches -> their heads. */
   readonly heads: ReadonlyMap<string, string>;
 }
 
@@ -59,10 +62,10 @@ export interface RepoWatchDeps {
   readonly bus: Bus;
   readonly log: Log;
   readonly clock: Clock;
-  /** At least 0 and below 1. */
+  /** Gives a number that is at least 0 and below 1. */
   readonly random: () => number;
   readonly mirror: Mirror;
-  /** Throws FarmError when the token is not there. */
+  /** The remote of a repository, with its token. Throws FarmError when the token is not there. */
   readonly remote: (repo: RepoConfig) => Promise<Remote>;
   readonly planned: Planned;
 }
@@ -79,7 +82,7 @@ export class RepoWatch implements AsyncDisposable {
   readonly #planned = new Set<string>();
   #standing: RepoStanding;
 
-  /** Looks at once, and from then on until it is disposed of. */
+  /** Begins to look, at once, and goes on until it is disposed of. */
   constructor(config: RepoConfig, deps: RepoWatchDeps) {
     this.config = config;
     this.#deps = deps;
@@ -97,7 +100,7 @@ export class RepoWatch implements AsyncDisposable {
     this.#poke.abort();
   }
 
-  /** Has the mirror get `commit`, which another coordinator found; resolves when that was tried. */
+  /** Fetches `commit`, which another coordinator found, into the mirror. Resolves when that was tried. */
   bring(commit: string): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#wanted.push({ commit, tried: resolve });
@@ -125,7 +128,7 @@ export class RepoWatch implements AsyncDisposable {
     }
   }
 
-  /** False when it did not work. Never throws: what is wrong goes into the repository's row and the log. */
+  /** Looks once. False: it failed. Never throws: the reason goes into the repository's row and the log. */
   async #look(): Promise<boolean> {
     const { sql, bus, log, clock } = this.#deps;
     const { name, url } = this.config;
@@ -154,7 +157,7 @@ export class RepoWatch implements AsyncDisposable {
     }
   }
 
-  /** What its HEAD is, and what is wrong with what it has; null: nothing. */
+  /** Fetches and records what is new. Returns the branch of HEAD, and what the remote lacks. */
   async #fetchAndRecord(): Promise<Pick<Choice, "headBranch" | "problem">> {
     const { sql, bus, mirror } = this.#deps;
     const { name, url, branches, history } = this.config;
@@ -184,7 +187,7 @@ export class RepoWatch implements AsyncDisposable {
     return { headBranch, problem: problem === null ? null : words };
   }
 
-  /** Returns the topics of what changed. */
+  /** Records which branches the remote has. Returns the topics of what changed. */
   #recordPresent(present: readonly string[]): Promise<readonly string[]> {
     const { sql, clock, planned } = this.#deps;
     const { name: repo } = this.config;
@@ -210,7 +213,7 @@ export class RepoWatch implements AsyncDisposable {
         clock.now(),
       );
       if (!fresh) return undefined;
-      // The first time also what was recorded by an earlier run: its configuration may have had other builders.
+      // The first look also plans what an earlier run recorded, whose configuration may have had other builders.
       const all = !this.#planned.has(branch.name);
       const wanted = all ? await commits.newestCommits(tx, repo, branch.name, depth) : fresh.slice(0, depth);
       const topics = await planned(tx, { repo, branch: branch.name, commits: wanted });
@@ -227,7 +230,7 @@ export class RepoWatch implements AsyncDisposable {
     for (const topic of [...topics, `grid:${repo}`]) bus.publish(topic);
   }
 
-  /** The look before may have brought it; else its branch was moved meanwhile, and the remote is asked for it by name. */
+  /** Fetches one commit by name, unless the look before has brought it: its branch may have moved meanwhile. */
   async #bring(commit: string): Promise<void> {
     const { mirror, log } = this.#deps;
     const stop = this.#stop.signal;
@@ -248,7 +251,7 @@ export class RepoWatch implements AsyncDisposable {
   }
 }
 
-/** How long to wait after a look; `random` is at least 0 and below 1. */
+/** How long to wait after a look. `random` is at least 0 and below 1. */
 export function waitAfter(poll: Ms, failures: number, random: number): Ms {
   const backedOff = Math.min(poll * 2 ** failures, Math.max(poll, LONGEST_WAIT));
   return ms(backedOff * (0.9 + 0.2 * random));

@@ -1,4 +1,7 @@
-/** Reading a secret from where the configuration says it is kept. It is read each time, so that changing it needs no restart. */
+/**
+ * Reads a secret from where the configuration says it is kept. It is read each time, so that changing it needs no
+ * restart.
+ */
 import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import type { Secret } from "../config/input.ts";
@@ -6,7 +9,10 @@ import { FarmError } from "../farm/errors.ts";
 
 export type ReadSecret = (secret: Secret) => Promise<string>;
 
-/** `folder`: what a relative file is relative to. Throws FarmError `unavailable` when the secret is not there. */
+/**
+ * Makes a reader of secrets. `folder`: the folder of relative paths. The reader throws FarmError `unavailable` when the
+ * secret is not there.
+ */
 export function secretReader(folder: string, environment: NodeJS.ProcessEnv): ReadSecret {
   return async (secret) => {
     if ("env" in secret) {

@@ -1,10 +1,11 @@
 /**
  * Source: commits in, source trees out.
  *
- * Each configured repository has a mirror (mirror.ts) below the data folder and is watched (repo-watch.ts): new commits on watched
- * branches are recorded and planned. A machine gets a commit's tree as a tarball (tarballs.ts) and needs no git.
+ * Each configured repository has a mirror (mirror.ts) below the data folder and is watched (repo-watch.ts): new commits
+ * on watched branches are recorded and planned. A machine receives a commit's tree as a tarball (tarballs.ts) and needs
+ * no git.
  *
- * A repository that leaves the configuration is not watched any more; its mirror stays, since its builds do.
+ * A repository that leaves the configuration is not watched any more. Its mirror stays, since its builds do.
  */
 import { mkdir, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
@@ -31,21 +32,21 @@ export interface SourceOptions {
   readonly clock: Clock;
   readonly random: () => number;
   readonly blobs: Blobs;
-  /** The farm's data folder; mirrors go below it. */
+  /** The farm's data folder, which has the mirrors in a folder below it. */
   readonly data: string;
-  /** What folders and secret files of the configuration are relative to. */
+  /** The folder to which folders and secret files of the configuration are relative. */
   readonly base: string;
   readonly environment: NodeJS.ProcessEnv;
   readonly limits?: MirrorLimits;
-  /** What all kept tarballs may take together. */
+  /** How many bytes all kept tarballs may take together. */
   readonly cacheBytes?: number;
-  /** A larger tarball is refused. */
+  /** How many bytes a tarball may have. A larger one is refused. */
   readonly maxTarballBytes?: number;
 }
 
 const CACHE_BYTES = 4 * 2 ** 30;
 const MAX_TARBALL_BYTES = 2 ** 30;
-/** Answers of `includes`: some hundred commits of some ten branches. */
+/** How many answers of `includes` are kept: enough for some hundred commits of some ten branches. */
 const INCLUDED_KEPT = 10_000;
 
 export class Source implements AsyncDisposable {
@@ -57,7 +58,10 @@ export class Source implements AsyncDisposable {
   readonly #mirrors = new Map<string, Mirror>();
   readonly #watches = new Map<string, RepoWatch>();
   #configuring: Promise<void> = Promise.resolve();
-  /** Repository, commit and a commit that its history has or not -> which; whoever asks may have to ask again from the beginning. */
+  /**
+   * Repository, commit and a second commit -> whether the first one's history has the second. Kept, since a caller may
+   * have to ask again from the beginning.
+   */
   readonly #included = new Map<string, boolean>();
 
   private constructor(options: SourceOptions, cache: BlobCache) {
@@ -67,7 +71,7 @@ export class Source implements AsyncDisposable {
     this.#readSecret = secretReader(options.base, options.environment);
   }
 
-  /** Watches nothing before `configure`. */
+  /** Opens the source. It watches nothing before `configure`. */
   static async open(options: SourceOptions): Promise<Source> {
     const { blobs, clock } = options;
     await mkdir(join(options.data, "mirrors"), { recursive: true });
@@ -76,8 +80,8 @@ export class Source implements AsyncDisposable {
   }
 
   /**
-   * From now on watches `repos` and no others, and looks at each at once: what is wanted of its newest commits may have changed, and
-   * `planned` is asked about them. Resolves when what is no longer in force has stopped.
+   * From now on watches `repos` and no others, and looks at each at once. The builds of their newest commits may have
+   * changed, so `planned` is called for them. Resolves when the watching by the earlier configuration has stopped.
    */
   configure(repos: readonly RepoConfig[], planned: Planned): Promise<void> {
     // One after the other, so that no repository is ever watched twice.
@@ -89,19 +93,19 @@ export class Source implements AsyncDisposable {
     return this.#configuring;
   }
 
-  /** Looks for commits of `repo` as soon as possible; false when it is not watched. */
+  /** Looks for commits of `repo` as soon as possible. False: it is not watched. */
   poke(repo: string): boolean {
     this.#watches.get(repo)?.poke();
     return this.#watches.has(repo);
   }
 
-  /** Whether `branch` of `repo` is watched; true as long as nobody knows. */
+  /** Whether `branch` of `repo` is watched. True as long as that is not known. */
   watches(repo: string, branch: string): boolean {
     const standing = this.#watches.get(repo)?.standing;
     return standing === undefined || !standing.looked || standing.heads.has(branch);
   }
 
-  /** Whether the history of `hash` has `needed`, as far as it is here; true where the mirror does not know `needed`. */
+  /** Whether the history of `hash`, as far as it is here, has `needed`. True if the mirror does not know `needed`. */
   async includes(repo: string, hash: string, needed: string): Promise<boolean> {
     const mirror = this.#mirror(repo);
     const stop = this.#stop.signal;
@@ -120,7 +124,7 @@ export class Source implements AsyncDisposable {
     return [...this.#watches.values()].map((watch) => watch.standing);
   }
 
-  /** The tree of a commit, gzipped tar, readable while it is being made. See tarballs.ts for what it throws. */
+  /** The tree of a commit as a gzipped tar, readable while it is being made. tarballs.ts says what it throws. */
   tarball(repo: string, hash: string, signal?: AbortSignal): Promise<Cached> {
     const stop = this.#stop.signal;
     const deps = {
@@ -187,7 +191,10 @@ export class Source implements AsyncDisposable {
   }
 }
 
-/** As a setting in the environment: arguments can be read by everybody on the computer. Only for the host that it is meant for. */
+/**
+ * The token as a git setting in the environment, for its own host only. Arguments could be read by everybody on the
+ * computer.
+ */
 function authorization(repo: RepoConfig, token: string): Record<string, string> {
   const basic = Buffer.from(`${repo.tokenUser}:${token}`).toString("base64");
   return {

@@ -1,11 +1,11 @@
 /**
- * The tree of a commit as a gzipped tar: made once per commit out of its mirror, kept as a blob while there is room.
+ * The tree of a commit as a gzipped tar: made once per commit from its mirror, and kept as a blob while there is room.
  *
- * Names in it are relative to the root of the tree; directories, modes and symbolic links are as committed, every time is the
- * commit's, so the same commit gives the same bytes. Submodules are empty folders.
+ * Names in it are relative to the root of the tree. Directories, modes and symbolic links are as committed, and every
+ * time is the commit's. So the same commit gives the same bytes. Submodules are empty folders.
  *
- * The original buildlet passes symbolic links over without a word, wherever they lead. They are in the archive nevertheless: what to
- * make of them is for the machine that unpacks it.
+ * The original buildlet silently skips symbolic links, wherever they lead. The archive has them nevertheless: the
+ * machine that unpacks it decides what to do with them.
  */
 import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
@@ -16,17 +16,18 @@ import type { Mirror } from "./mirror.ts";
 export interface TarballsDeps {
   readonly cache: BlobCache;
   readonly mirror: (repo: string) => Mirror;
-  /** Has the mirror get a commit that another coordinator found; resolves when that was tried. */
+  /** Fetches a commit that another coordinator found into the mirror. Resolves when that was tried. */
   readonly bring: (repo: string, hash: string) => Promise<void>;
-  /** A larger one, packed, is refused. */
+  /** How many bytes a packed tarball may have. A larger one is refused. */
   readonly maxBytes: number;
-  /** Ends all that is being made. */
+  /** Aborts all tarballs that are being made. */
   readonly stop: AbortSignal;
 }
 
 /**
- * Resolves when there is something of it to read; what is being made goes on when `signal` aborts, others may be reading it.
- * Throws FarmError `not-found`, `too-large` or `unavailable`; so does its stream, when the trouble comes later.
+ * The tarball of a commit. Resolves when there is something of it to read. When `signal` aborts, the making goes on,
+ * since others may be reading. Throws FarmError `not-found`, `too-large` or `unavailable`. Its stream does so too, when
+ * the failure comes later.
  */
 export async function tarball(deps: TarballsDeps, repo: string, hash: string, signal: AbortSignal): Promise<Cached> {
   if (!/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(hash)) {
@@ -55,7 +56,7 @@ async function* packed(deps: TarballsDeps, repo: string, hash: string): AsyncGen
   }
 }
 
-/** Level 1: the network is faster than any higher level. */
+/** Packs a tar at level 1, since a higher level would be slower than the network. */
 async function* gzipped(tar: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void> {
   const gzip = createGzip({ level: 1, chunkSize: 256 * 1024 });
   const feeding = pipeline(tar, gzip).catch((error: unknown) =>
@@ -80,7 +81,7 @@ async function* limited(content: AsyncIterable<Buffer>, maxBytes: number, what: 
   }
 }
 
-/** `work`, or the reason of `signal` when that comes first. */
+/** Settles as `work` does, or rejects with the reason of `signal` when that aborts first. */
 function abandonable<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   const { promise, resolve, reject } = Promise.withResolvers<T>();
   const abort = (): void => reject(signal.reason);
