@@ -1,9 +1,11 @@
 /**
  * The two ways out: a webhook and mail. Each rejects with a FarmError that says why, without a secret in it.
  *
- *   webhook  POST of JSON. With a secret: `Barnraiser-Signature: t=SECONDS,v1=HEX`, the HMAC-SHA256 of `SECONDS.BODY`. Anything but a 2xx within
- *            SEND_LIMIT is a failure; redirects are not followed, so that nobody can send the farm elsewhere
- *   mail     SMTP with TLS from the first byte or STARTTLS, which is demanded, or neither; certificates are verified
+ *   webhook  POST of JSON. With a secret: `Barnraiser-Signature: t=SECONDS,v1=HEX`, the HMAC-SHA256 of `SECONDS.BODY`.
+ *            Anything but a 2xx within SEND_LIMIT is a failure. Redirects are not followed, so that nobody can send the
+ *            farm elsewhere
+ *   mail     SMTP with TLS from the first byte, or with STARTTLS, which is demanded, or with neither; certificates are
+ *            verified
  *
  * A message has the same id however often it is sent, for receivers that care: `Barnraiser-Delivery`, `Message-ID`.
  */
@@ -24,11 +26,14 @@ export const SEND_LIMIT: Ms = seconds(20);
 export interface ChannelDeps {
   readonly clock: Clock;
   readonly secret: (secret: Secret) => Promise<string>;
-  /** Where relative files of the configuration are. */
+  /** The path of a file that the configuration names. */
   readonly file: (path: string) => string;
 }
 
-/** Sends `message` as number `id` to `recipient`. When `signal` aborts, the connection is cut, and whether it arrived is not known. */
+/**
+ * Sends `message` as number `id` to `recipient`. When `signal` aborts, the connection is cut, and nobody knows whether
+ * it arrived.
+ */
 export async function send(
   deps: ChannelDeps,
   recipient: Recipient,
@@ -138,7 +143,7 @@ function inTime<T>(clock: Clock, signal: AbortSignal, work: (signal: AbortSignal
   return within(clock, SEND_LIMIT, [signal], late, work);
 }
 
-/** `fetch` hides the reason in the cause. */
+/** The reason of a failed `fetch`, which hides it in the cause. */
 function whyOf(error: unknown): string {
   return error instanceof Error && error.cause instanceof Error ? messageOf(error.cause) : messageOf(error);
 }

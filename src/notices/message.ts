@@ -1,8 +1,9 @@
 /**
- * What people read: short, plain text, for a phone at night. What happened, since when, what to do, where to look.
+ * The messages that people read: short, plain text, for a phone at night. What happened, since when, what to do, and
+ * where to look.
  *
- * Names are whatever machines and people call themselves: they come through `clean`, so that none can end a line or a header, or turn the
- * text around it. There is no markup, so there is nothing to escape.
+ * Machines and people choose their names freely. So names pass through `clean`, so that none can end a line or a
+ * header, or turn the text around it. There is no markup, so nothing needs escaping.
  */
 import type { EpochMs, Ms } from "../farm/ids.ts";
 import type { Trouble, TroubleKind } from "./trouble.ts";
@@ -12,7 +13,7 @@ export interface Item {
   readonly subject: string;
   readonly hostType: string | null;
   readonly name: string;
-  /** Milliseconds since 1970. */
+  /** Since when, in milliseconds since 1970. */
   readonly since: number;
   readonly text: string;
   readonly link: string | null;
@@ -20,7 +21,7 @@ export interface Item {
 
 export interface Message {
   readonly event: "trouble" | "over" | "test";
-  /** One line. */
+  /** The title, in one line. */
   readonly title: string;
   /** The whole text. */
   readonly text: string;
@@ -29,7 +30,7 @@ export interface Message {
 
 export interface Place {
   readonly farm: string;
-  /** Without a slash at the end; null: no links. */
+  /** The farm's address, without a slash at the end; null: messages have no links. */
   readonly url: string | null;
 }
 
@@ -41,7 +42,7 @@ export function troubleMessage(troubles: readonly Trouble[], place: Place): Mess
   return message("trouble", title(troubles, place, false), items, troubles, place);
 }
 
-/** `at`: when each was well again. */
+/** The message that troubles are over. `at`: when each was well again. */
 export function overMessage(
   over: readonly { readonly trouble: Trouble; readonly at: EpochMs }[],
   place: Place,
@@ -181,7 +182,7 @@ function pathOf({ kind, about }: Trouble): string {
   }
 }
 
-/** On one line, without anything that steers a terminal, a mail reader or the text around it. */
+/** The text on one line, without anything that steers a terminal, a mail reader or the text around it. */
 export function clean(text: string): string {
   const plain = text
     .toWellFormed()
@@ -198,7 +199,7 @@ export function utc(at: number): string {
     .replace(/:\d\d\.\d+Z$/, " UTC");
 }
 
-/** As people say it: `40 s`, `12 min`, `3 h`, `2 days`. */
+/** A span as people say it: `40 s`, `12 min`, `3 h`, `2 days`. */
 export function spanText(span: Ms): string {
   if (span < 60_000) return `${Math.max(1, Math.round(span / 1000))} s`;
   if (span < 3_600_000) return `${Math.round(span / 60_000)} min`;

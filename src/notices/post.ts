@@ -1,8 +1,10 @@
 /**
- * The post: takes messages that are due and sends them, a few at once; what fails is tried again, less and less often, TRIES times.
+ * The post: takes messages that are due and sends them, a few at once. A message that fails is tried again, less and
+ * less often, TRIES times.
  *
- * Several coordinators do so side by side; each takes what no other holds. A recipient that the configuration does not have any more is
- * given up at once. A stop waits for no mail server: what was being sent is sent again under its id, by whoever takes it once HOLD has passed.
+ * Several coordinators do so side by side, and each takes messages that no other holds. A message is given up at once
+ * when the configuration does not have its recipient any more. A stop waits for no mail server: a message that was
+ * being sent is sent again under its id, by the coordinator that takes it once HOLD has passed.
  */
 import type { FarmConfig, Recipient } from "../config/effective.ts";
 import type { Clock } from "../farm/clock.ts";
@@ -18,13 +20,13 @@ import type { Message } from "./message.ts";
 import { everyRecipient, recipientKey, recipientLabel } from "./recipients.ts";
 
 const POST_EVERY: Ms = seconds(10);
-/** About nine hours with the pauses between. */
+/** How often a message is tried: for about nine hours, with the pauses between. */
 export const TRIES = 16;
 const AT_ONCE = 10;
 const HOLD: Ms = ms(SEND_LIMIT * 3);
 const LONGEST_PAUSE: Ms = minutes(60);
 
-/** After `tries` failed ones; undefined: it is given up. */
+/** When to try again after `tries` failed ones; undefined: the message is given up. */
 export function nextTry(tries: number, now: EpochMs): EpochMs | undefined {
   if (tries >= TRIES) return undefined;
   return plus(now, ms(Math.min(30_000 * 2 ** (tries - 1), LONGEST_PAUSE)));
@@ -52,7 +54,7 @@ export class Post implements AsyncDisposable {
     this.#loop = this.#run();
   }
 
-  /** Sends what is due; resolves with how many messages that were. */
+  /** Sends the messages that are due. Resolves with how many these were. */
   async round(): Promise<number> {
     const { sql, clock } = this.#deps;
     let taken = 0;

@@ -1,8 +1,11 @@
-/** Who is told: the owners of a machine's host type, and the operators of everything. */
+/** The recipients of a message: the owners of a machine's host type, and the operators for everything. */
 import type { FarmConfig, Recipient } from "../config/effective.ts";
 import type { Trouble } from "./trouble.ts";
 
-/** What stands for a recipient in the database: found again in whatever configuration is in force when it is sent. */
+/**
+ * The key of a recipient in the database. It is looked up in the configuration that is in force when the message is
+ * sent.
+ */
 export function recipientKey(recipient: Recipient): string {
   if (recipient.kind === "mail") return `mail:${recipient.address}`;
   const { url } = recipient;
@@ -10,7 +13,7 @@ export function recipientKey(recipient: Recipient): string {
   return "env" in url ? `webhook:env:${url.env}` : `webhook:file:${url.file}`;
 }
 
-/** What people may read of a recipient: the path of a webhook is often a secret. */
+/** What people may read of a recipient, without the path of a webhook, which is often a secret. */
 export function recipientLabel(key: string): string {
   if (key.startsWith("mail:")) return key.slice("mail:".length);
   return key.slice("webhook:".length).replace(/^(https?:\/\/[^/?#]*).+$/, "$1/…");

@@ -1,8 +1,8 @@
 /**
  * Looks at the farm every TROUBLE_LOOK_EVERY, writes down what is wrong and tells people (trouble.ts decides).
  *
- * One coordinator at a time looks, in one transaction that holds what is written down and the messages about it: either both are
- * there or neither. Of a configuration that cannot be used each coordinator knows its own only.
+ * One coordinator at a time looks, in one transaction that stores both the troubles and the messages about them: either
+ * both are there or neither. Each coordinator knows only of its own configuration that it cannot be used.
  *
  * After a start machines are still coming back: nobody hears of missing ones for START_GRACE.
  */
@@ -44,9 +44,9 @@ export interface WatchDeps {
   readonly clock: Clock;
   readonly log: Log;
   readonly config: () => FarmConfig;
-  /** Why the configuration as it is now is not in force. */
+  /** Why the present configuration is not in force; undefined: it is. */
   readonly problem: () => string | undefined;
-  /** The computer that this coordinator runs on. */
+  /** The name of the computer on which this coordinator runs. */
   readonly host: string;
   readonly place: () => Place;
   readonly startedAt: EpochMs;
@@ -62,7 +62,7 @@ export class Watch implements AsyncDisposable {
     this.#loop = every(TROUBLE_LOOK_EVERY, () => this.look(), "Could not look for trouble", deps, this.#stop.signal);
   }
 
-  /** One look; false when another coordinator was at it. */
+  /** Looks once. False: another coordinator was looking. */
   async look(): Promise<boolean> {
     const { sql, bus, clock } = this.#deps;
     const now = clock.now();
@@ -101,7 +101,7 @@ export class Watch implements AsyncDisposable {
     await this.#loop;
   }
 
-  /** One message per recipient with all that concerns it. */
+  /** One message per recipient, with all troubles that concern it. */
   #messages<T extends Trouble>(
     troubles: readonly T[],
     message: (troubles: readonly T[], place: Place) => unknown,
