@@ -1,4 +1,4 @@
-/** What the operator may do, from pages and command line alike: done, written into the audit, and told to the farm. */
+/** The operator's actions, for pages and command line alike: done, written into the audit, and told to the farm. */
 import type { Builds } from "../builds/builds.ts";
 import type { Clock } from "../farm/clock.ts";
 import type { Bus } from "../farm/deps.ts";
@@ -19,7 +19,7 @@ export interface ActionsDeps {
 }
 
 export function actions({ sql, bus, clock, builds }: ActionsDeps): Actions {
-  /** Does `work` and records it in one transaction; `undefined` and `false` mean that there is no such thing. */
+  /** Does `work` and records it, in one transaction. `undefined` and `false` mean that its object does not exist. */
   async function recorded<T>(
     entry: { who: string; action: string; subject: string; detail?: string },
     work: (tx: Sql) => Promise<T>,
@@ -37,14 +37,14 @@ export function actions({ sql, bus, clock, builds }: ActionsDeps): Actions {
       return done;
     });
   }
-  /** Tells all who work there, or look at it. */
+  /** Tells the machines and coordinators that a drain concerns, and the pages that show it. */
   function tell(target: DrainTarget, hostType: string | undefined): void {
     const whole = target.kind === "farm" || target.kind === "coordinator";
     if (whole) bus.publish("drain:");
     bus.publish(target.kind === "machine" ? `machine:${target.id}` : "farm:");
     bus.publish(whole ? "queue:" : `queue:${hostType}`);
   }
-  /** `note` is null to resume. */
+  /** Drains a target, or resumes it when `note` is null. */
   async function turn(target: DrainTarget, note: string | null, who: string): Promise<void> {
     const action = note === null ? "resume" : "drain";
     const entry = { who, action, subject: subjectOf(target), ...(note !== null && { detail: note }) };
@@ -73,7 +73,7 @@ export function actions({ sql, bus, clock, builds }: ActionsDeps): Actions {
   };
 }
 
-/** `noun:id`, as in topics. */
+/** The target as `noun:id`, as in topics. */
 function subjectOf(target: DrainTarget): string {
   switch (target.kind) {
     case "farm":

@@ -2,12 +2,12 @@
 import { hostname, networkInterfaces } from "node:os";
 
 export interface Address {
-  /** "" listens on every interface. */
+  /** The host to listen on; "": every interface. */
   readonly host: string;
   readonly port: number;
 }
 
-/** Reads `HOST:PORT`, `:PORT`, `[::1]:PORT`. Undefined when it is none of these. */
+/** Reads `HOST:PORT`, `:PORT` or `[::1]:PORT`. Undefined: it is none of these. */
 export function parseAddress(given: string): Address | undefined {
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]*)):(\d{1,5})$/.exec(given);
   const port = Number(match?.[3]);
@@ -24,13 +24,16 @@ export function addressText({ host, port }: Address): string {
   return `${host.includes(":") ? `[${host}]` : host}:${port}`;
 }
 
-/** How people are told where a gateway is: without a host, at the coordinator that they know. */
+/** The address of a gateway, for people. Without a host it is at the coordinator that they know. */
 export function sshAddress(listen: Address | undefined, port: number): string {
   const { host } = listen ?? { host: "" };
   return addressText({ host: ["0.0.0.0", "::"].includes(host) ? "" : host, port });
 }
 
-/** Where the other coordinators of the farm reach a TLS port, when nobody says it: on every interface, then by one that others have. */
+/**
+ * The address at which other coordinators reach a TLS port, when no flag says it. For a port on every interface, it is
+ * an address of this computer that others can reach.
+ */
 export function peerAddress({ host }: Address, port: number): string {
   if (host !== "" && host !== "0.0.0.0" && host !== "::") return addressText({ host, port });
   const outside = Object.values(networkInterfaces())

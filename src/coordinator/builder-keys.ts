@@ -1,7 +1,8 @@
 /**
- * Making, listing and revoking builder keys from the command line, beside a running coordinator or without one.
+ * Makes, lists and revokes builder keys from the command line, beside a running coordinator or without one.
  *
- * The key of a host type follows from the master key. A machine's own key is random and shown once; the database has its hash.
+ * The key of a host type is derived from the master key. A machine's own key is random and shown once: the database has
+ * its hash.
  */
 import { randomBytes } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
@@ -20,7 +21,10 @@ import { minute, table } from "./table.ts";
 
 const silent: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
-/** The master key of a farm: `file` when given, else SECRETS/master.key, which is made when `make` says so. Never printed. */
+/**
+ * The master key of a farm: that in `file` when given, else that in SECRETS/master.key, which is made when `make` says
+ * so. It is never printed.
+ */
 export async function masterKey(secrets: string, file: string, make: boolean): Promise<string> {
   const places = file ? [file] : [join(secrets, "master.key"), join(homedir(), "keys", "gobuilder-master.key")];
   for (const place of make && !file ? places.slice(0, 1) : places) {
@@ -51,11 +55,11 @@ export async function sharedKey(secrets: string, masterKeyFile: string, hostType
 export interface KeyFor {
   readonly machine: string;
   readonly hostType: string;
-  /** How long it is good; 0: until revoked. */
+  /** How long the key is valid; 0: until it is revoked. */
   readonly expires: Ms;
 }
 
-/** A new key for one machine: 32 hex digits, which the protocol takes for any other key. */
+/** Makes a new key for one machine: 32 hex digits, which the protocol takes like any other key. */
 export async function issueKey(data: string, { machine, hostType, expires }: KeyFor): Promise<string> {
   for (const [what, value] of [
     ["machine", machine],
@@ -95,7 +99,7 @@ function row(key: MachineKey): string[] {
   ];
 }
 
-/** Revokes a key for good; a running coordinator ends the session that came with it. */
+/** Revokes a key for good. A running coordinator ends the session that used it. */
 export async function revokeKey(data: string, id: string): Promise<string> {
   return withDatabase(data, async ({ sql, bus }) => {
     const revoked = await revokeMachineKey(sql, id, systemClock.now());
@@ -109,7 +113,10 @@ export async function revokeKey(data: string, id: string): Promise<string> {
   });
 }
 
-/** The farm's database: DATABASE_URL, that of the running coordinator, or its own server for the moment. */
+/**
+ * Works with the farm's database: that of DATABASE_URL, that of the running coordinator, or a server of its own until
+ * `work` has ended.
+ */
 async function withDatabase<T>(data: string, work: (database: Database) => Promise<T>): Promise<T> {
   const url = process.env.DATABASE_URL;
   const running = (await holderOf(data)) !== undefined;

@@ -1,4 +1,7 @@
-/** Builds: what drives them on machines, keeps their trees, takes back what nobody drives any more, and looks for what broke them. */
+/**
+ * Builds: the parts that drive them on machines, keep their trees, take back what nobody drives any more, and look for
+ * what broke them.
+ */
 import { Builds, type BuildsDeps } from "../builds/builds.ts";
 import { Narrowing } from "../builds/narrowing.ts";
 import { Recovery } from "../builds/recovery.ts";
@@ -15,11 +18,11 @@ export interface BuildingDeps extends Pick<BuildsDeps, "tarball"> {
   readonly pool: ReversePool;
   readonly peerBlobs: PeerBlobs;
   readonly instances: Instances;
-  /** Others took this coordinator for dead. */
+  /** Called when others have declared this coordinator dead. */
   readonly lost: () => void;
 }
 
-/** Resolves once what earlier coordinators left behind has been taken back. */
+/** Opens these parts. Resolves when the leases that earlier coordinators left have been looked after. */
 export async function openBuilding(stack: AsyncDisposableStack, deps: BuildingDeps): Promise<Builds> {
   const { config, pool, peerBlobs, instances, tarball, lost } = deps;
   const { common, database, logs, blobs, alone } = deps.storage;

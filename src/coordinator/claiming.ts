@@ -8,7 +8,7 @@ import { Claims, type StartLease } from "../schedule/claims.ts";
 import { claimLease } from "../store/leases.ts";
 import type { Common } from "./storage.ts";
 
-/** Topic: work waits in the queue of this host type, or in any queue where none is named. */
+/** Topic: work waits in the queue of this host type, or in any queue when none is named. */
 const QUEUE = "queue:";
 /** Topic: this session was given a lease that only it may claim. */
 const GIVEN = "given:";
@@ -20,12 +20,12 @@ export interface Workers {
   readonly probes: Probes;
 }
 
-/** The claim loop. Machines may be offered to it at once; they wait until claiming begins. */
+/** The claim loop. Machines may be offered to it at once. They wait until claiming begins. */
 export function makeClaims({ sql, clock, log }: Common, stopping: AbortSignal): Claims {
   return new Claims({ clock, log, claim: (session) => claimLease(sql, session, clock.now()) }, stopping);
 }
 
-/** From now on idle machines claim leases, each of which goes to the part that works off its kind. */
+/** Lets idle machines claim leases from now on. Each lease goes to the part that works off its kind. */
 export function beginClaiming(
   claims: Claims,
   { builds, instances, probes }: Workers,

@@ -23,7 +23,7 @@ export const commandFlags: {
   wait: duration(ms(0), "with -drain: wait at most so long until nothing runs there any more"),
 };
 
-/** The one command that was given, if any. Throws FarmError when there are several. */
+/** The command that was given; undefined: none. Throws FarmError when there are several. */
 export function commandOf(values: FlagValues<typeof commandFlags>): Command | undefined {
   const given = (["rebuild", "cancel", "drain", "resume"] as const).filter((name) => values[name] !== "");
   if (given.length > 1)

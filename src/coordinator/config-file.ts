@@ -1,9 +1,9 @@
 /**
  * The configuration in force, and the file that it comes from.
  *
- * A file is a TypeScript module, so every reading of it imports it anew, with the modules beside it. A reading that fails,
- * or a farm that breaks a rule or is not accepted, leaves the old one in force; `problem` then says what is wrong until a reading succeeds.
- * A change is seen by watching the folder (editors replace files), and on SIGHUP.
+ * A file is a TypeScript module, so every reading imports it again, with the modules beside it. A reading may fail, or
+ * its farm may break a rule or be refused. Then the old farm stays in force, and `problem` says what is wrong until a
+ * reading succeeds. A change is noticed by watching the folder (editors replace files), and on SIGHUP.
  */
 import { type FSWatcher, watch } from "node:fs";
 import { stat } from "node:fs/promises";
@@ -19,20 +19,22 @@ import { FarmError, messageOf } from "../farm/errors.ts";
 import { ms, seconds } from "../farm/ids.ts";
 import type { Banner } from "../ui/data.ts";
 
-/** Writing a file takes an editor several steps; the last one counts. */
+/** How long a change waits for the next: an editor writes a file in several steps, and the last one counts. */
 const SETTLE = ms(100);
-/** A configuration is data; one that takes longer waits for something that it should not. */
+/**
+ * How long a reading may take. A configuration is data: one that takes longer waits for something that it should not.
+ */
 const LOAD_LIMIT = seconds(10);
 
 /** Where a configuration comes from: a file to watch, or a farm made from flags. */
 export type ConfigOrigin = { readonly file: string } | { readonly farm: FarmInput };
 
-/** Where `import ... from "barnraiser"` leads: to the program's own build, wherever the configuration lies. */
+/** The module that `import ... from "barnraiser"` means: the program's own build, wherever the configuration is. */
 const PACKAGE = new URL("./farm-config.js", import.meta.url).href;
 
 let reading = 0;
 let hooked = false;
-/** Number of a reading -> the files beside the configuration that it imported. */
+/** Numbers of readings -> the files beside the configuration that each imported. */
 const imported = new Map<string, Set<string>>();
 
 function hookImports(): void {
@@ -42,7 +44,7 @@ function hookImports(): void {
     resolve(specifier, context, next) {
       if (specifier === "barnraiser") return { url: PACKAGE, shortCircuit: true };
       const found = next(specifier, context);
-      // What a configuration imports from beside itself is as fresh as the configuration.
+      // Modules beside a configuration are imported again with it.
       const fresh = /[?]farm=\d+$/.exec(context.parentURL ?? "")?.[0];
       if (!fresh || !/^[.]{1,2}[/]/.test(specifier)) return found;
       imported.get(fresh)?.add(fileURLToPath(found.url));
@@ -53,7 +55,7 @@ function hookImports(): void {
 
 interface Reading {
   readonly farm: FarmConfig;
-  /** What it was made of: when one of them changes, it is read again. */
+  /** The files that it was read from. When one of them changes, it is read again. */
   readonly files: readonly string[];
 }
 
@@ -76,7 +78,7 @@ async function read(origin: ConfigOrigin, clock: Clock, signal?: AbortSignal): P
   const stop = signal ? AbortSignal.any([done.signal, signal]) : done.signal;
   let module: { default?: unknown };
   try {
-    // An import cannot be taken back, and its top level may wait for ever.
+    // An import cannot be canceled, and its top level may wait for ever.
     const late = clock.sleep(LOAD_LIMIT, stop).then(() => {
       throw new Error(`it has not finished loading after ${LOAD_LIMIT / 1000} s; does it wait for something?`);
     });
@@ -101,10 +103,10 @@ async function read(origin: ConfigOrigin, clock: Clock, signal?: AbortSignal): P
   }
 }
 
-/** What an author needs of a failed import: the message, and the place in their file where there is one. */
+/** What an author needs to know of a failed import: the message, and the place in their file if there is one. */
 function placed(error: unknown): string {
   const stack = error instanceof Error ? (error.stack ?? "") : "";
-  // A mistake of syntax is told as `FILE:LINE` in the first line, any other one in the frames below.
+  // A mistake of syntax stands as `FILE:LINE` in the first line, any other mistake in the frames below.
   const place = /^(\/[^\n]*?)(?:\?farm=\d+)?:(\d+)\n/.exec(stack) ?? /file:\/\/(\S+?)\?farm=\d+:(\d+:\d+)/.exec(stack);
   return place ? `${messageOf(error)} (${place[1]}:${place[2]})` : messageOf(error);
 }
@@ -118,7 +120,7 @@ export class LiveConfig implements AsyncDisposable {
   #act: (farm: FarmConfig) => Promise<void> = async () => {};
   #current: FarmConfig;
   #problem: string | undefined;
-  /** Folder -> who watches it. Editors replace files, so folders are watched, not files. */
+  /** Folders -> their watchers. Editors replace files, so folders are watched, not files. */
   readonly #watchers = new Map<string, FSWatcher>();
   #files: readonly string[];
   #reload: Promise<void> | undefined;
@@ -133,7 +135,7 @@ export class LiveConfig implements AsyncDisposable {
     this.#files = first.files;
   }
 
-  /** Reads the configuration, which must be right the first time, and from then on watches it. */
+  /** Reads the configuration, which must be right the first time, and watches it from then on. */
   static async open(options: LiveConfigOptions): Promise<LiveConfig> {
     const live = new LiveConfig(options, await read(options.origin, options.clock));
     await options.accept(live.#current);
@@ -141,13 +143,16 @@ export class LiveConfig implements AsyncDisposable {
     return live;
   }
 
-  /** Has `act` bring the rest of the farm in step with what is in force: now, and after each change. It must not throw. */
+  /**
+   * Calls `act` now, and after each change, to bring the rest of the farm in step with the configuration. It must not
+   * throw.
+   */
   follow(act: (farm: FarmConfig) => Promise<void>): Promise<void> {
     this.#act = act;
     return act(this.#current);
   }
 
-  /** What relative paths in the configuration start from. */
+  /** The folder to which paths in the configuration are relative. */
   get base(): string {
     return "file" in this.#origin ? dirname(resolve(this.#origin.file)) : process.cwd();
   }
@@ -156,7 +161,7 @@ export class LiveConfig implements AsyncDisposable {
     return this.#current;
   }
 
-  /** Why the file as it is now is not in force; undefined when it is. */
+  /** Why the present content of the file is not in force; undefined: it is. */
   get problem(): string | undefined {
     return this.#problem;
   }
@@ -169,7 +174,7 @@ export class LiveConfig implements AsyncDisposable {
     return [{ summary, detail: rest.join("\n") }];
   }
 
-  /** Takes the file up again; resolves when its newest content is in force or refused. */
+  /** Reads the file again. Resolves when its newest content is in force or refused. */
   reload(): Promise<void> {
     this.#again = true;
     this.#reload ??= this.#reloadUntilSettled().finally(() => {
@@ -224,6 +229,6 @@ export interface LiveConfigOptions {
   readonly origin: ConfigOrigin;
   readonly clock: Clock;
   readonly log: Log;
-  /** Asked before a farm comes into force; when it throws, the old one stays. */
+  /** Called before a farm comes into force. When it throws, the old one stays. */
   readonly accept: (farm: FarmConfig) => Promise<void>;
 }

@@ -46,11 +46,11 @@ const AGENT = "buildlet.mjs";
 export class Coordinator implements AsyncDisposable {
   readonly sql: Sql;
   readonly bus: Bus;
-  /** Address of the pages on the plain port, without a slash at the end. */
+  /** The address of the pages on the plain port, without a slash at the end. */
   readonly pages: string;
-  /** Address of the TLS port. */
+  /** The address of the TLS port. */
   readonly machines: string;
-  /** Where `ssh` reaches people's instances. */
+  /** The address at which `ssh` reaches people's instances. */
   readonly gateway: { readonly ssh?: string };
   readonly caFile: string;
   readonly newest: Newest;
@@ -73,7 +73,9 @@ export class Coordinator implements AsyncDisposable {
     this.#stack = stack;
   }
 
-  /** Starts a farm; resolves when it takes machines and commits. Throws FarmError saying what it could not have. */
+  /**
+   * Starts a farm. Resolves when it takes machines and commits. Throws a FarmError that says what it could not have.
+   */
   static async start(options: CoordinatorOptions): Promise<Coordinator> {
     const { clock, log, data, farmName, lost } = options;
     const stop = new AbortController();
@@ -152,7 +154,7 @@ export class Coordinator implements AsyncDisposable {
     return new Coordinator({ sql, bus, pages, machines, gateway, caFile, newest }, live, stack.move());
   }
 
-  /** What this coordinator watches, one line per repository. */
+  /** The repositories that this coordinator watches, one line for each. */
   get watching(): readonly string[] {
     return this.#live.current.repos.map(
       (repo) => `${repo.name} ${repo.branches.join(" ")}, every ${repo.pollMs / 1000} s`,
@@ -169,7 +171,10 @@ export class Coordinator implements AsyncDisposable {
   }
 }
 
-/** Stores what others read of a configuration: claims the host types, other coordinators what we share with them. */
+/**
+ * Stores the parts of a configuration that others read: the host types for claims, and what all coordinators must have
+ * alike.
+ */
 async function accept({ common, secrets }: Storage, farm: FarmConfig): Promise<void> {
   const { sql, coordinator } = common;
   await configureHostTypes(sql, farm.hosts);

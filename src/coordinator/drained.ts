@@ -1,4 +1,7 @@
-/** What is drained as a whole, for the banner on every page: read when it changes, and now and then in case that a word got lost. */
+/**
+ * The parts of the farm that are drained as a whole, for the banner on every page. They are read when they change, and
+ * now and then too, since a word may get lost.
+ */
 import type { Clock } from "../farm/clock.ts";
 import type { Bus, Log } from "../farm/deps.ts";
 import { messageOf } from "../farm/errors.ts";

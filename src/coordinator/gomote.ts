@@ -47,7 +47,7 @@ export interface GomoteDeps
   readonly tarball: OwnServiceDeps["tarball"];
   readonly world?: World;
   readonly sshKeys?: SshKeys;
-  /** What shells need; undefined: there are none. */
+  /** The keys that shells need; undefined: there are no shells. */
   readonly shells?: { readonly keys: GatewayKeys };
 }
 
@@ -58,19 +58,19 @@ export interface Gomote extends AsyncDisposable {
   readonly holds: Holds;
   readonly terminals: Terminals;
   readonly running: RunningCommands;
-  /** Files on their way, by the keys of their blobs. */
+  /** The files that are being transferred, by the keys of their blobs. */
   readonly transfers: Pick<Transfers, "blob">;
-  /** Undefined: there are no shells. */
+  /** What shells use to reach machines; undefined: there are no shells. */
   readonly lines: MachineLines | undefined;
   /** Opens the ssh gateway. Throws FarmError. */
   listenSsh(listen: GatewayDeps["listen"]): Promise<SshGateway>;
-  /** Calls are answered, everything else is left to `others`. */
+  /** Answers calls of the service, and leaves all other requests to `others`. */
   serve(where: Where, others: RequestListener): RequestListener;
 }
 
-/** Where people reach what they borrow, apart from the service itself. */
+/** The addresses at which people reach what they borrow, apart from the service itself. */
 export interface Where {
-  /** Of plain HTTP on loopback. */
+  /** The port of plain HTTP on loopback. */
   readonly plainPort: () => number;
   readonly ssh: OwnServiceDeps["ssh"];
 }
@@ -122,7 +122,7 @@ export function openGomote(deps: GomoteDeps): Gomote {
   };
 }
 
-/** URLs of the farm's coordinators. */
+/** The URLs of the farm's coordinators. */
 async function reachedAt({ config, peers }: Pick<GomoteDeps, "config" | "peers">): Promise<readonly string[]> {
   const { publicUrl } = config();
   const others = (await peers.all()).map(({ address }) => `https://${address}`);

@@ -1,4 +1,4 @@
-/** A key for a host type that no configuration has would be a key for nothing: most often it is mistyped. */
+/** A key for a host type that no configuration has is of no use: most often the name is mistyped. */
 import { stat } from "node:fs/promises";
 import { basename } from "node:path";
 import type { Clock } from "../farm/clock.ts";
@@ -7,8 +7,9 @@ import { messageOf } from "../farm/errors.ts";
 import { readFarm } from "./config-file.ts";
 
 /**
- * What to tell whoever made a key for `hostType`, going by the configuration `file`; undefined: nothing. A file that was not `given`
- * need not be there. The key stays good: the host type may be added later, and machines may register before it is.
+ * A warning for a person who made a key for `hostType`, by the configuration `file`; undefined: none. A file that was
+ * not `given` need not exist. The key stays valid: the host type may be added later, and machines may register before
+ * that.
  */
 export async function unknownHostType(
   file: string,

@@ -1,4 +1,4 @@
-/** Machines that people borrow: gomote.ts on what this coordinator has. */
+/** Machines that people borrow: opens gomote.ts with the parts of this coordinator. */
 import type { FarmConfig } from "../config/effective.ts";
 import { openGatewayKeys } from "../gomote/ssh/keys.ts";
 import type { ReversePool } from "../machines/reverse/reverse-pool.ts";

@@ -5,7 +5,7 @@ import { builderKey } from "../wire/builder-key/builder-key.ts";
 import { DIST } from "./options.ts";
 import type { Storage } from "./storage.ts";
 
-/** Starts no machine yet: the configuration says which. */
+/** Opens it without any machine: the configuration says which to start. */
 export function openLocal(
   stack: AsyncDisposableStack,
   { common: { clock, log }, secrets }: Storage,

@@ -1,4 +1,7 @@
-/** The machines that dial in: whose keys are good, the pool of their sessions, and trials of those that are set aside. */
+/**
+ * The machines that dial in: which keys are valid, the pool of their sessions, and trials of machines that are set
+ * aside.
+ */
 import { shellOf } from "../config/check.ts";
 import type { FarmConfig, HostConfig } from "../config/effective.ts";
 import { RECONNECT_WITHIN } from "../farm/lease.ts";
@@ -13,11 +16,11 @@ export interface MachinesDeps {
   readonly common: Common;
   readonly config: () => FarmConfig;
   readonly neighbours: Neighbours;
-  /** Idle machines are offered to them. */
+  /** The claims, to which idle machines are offered. */
   readonly claims: Claims;
   readonly masterKey: string;
   readonly allowDevKey: boolean;
-  /** SHA-256 of the agent program that is served now. */
+  /** The SHA-256 of the agent program that is served now. */
   readonly agentDigest: () => string | undefined;
 }
 

@@ -1,4 +1,4 @@
-/** What `-once` follows: the commits that watched branches stand at, and what becomes of them. */
+/** What `-once` follows: the newest commits of watched branches, and the results of their builds. */
 import { plan } from "../builds/plan.ts";
 import type { FarmConfig } from "../config/effective.ts";
 import type { LogId } from "../farm/ids.ts";
@@ -28,7 +28,10 @@ export class Newest {
     return this.#deps.source.standings();
   }
 
-  /** The builds that the configuration wants of the commits that watched branches stand at, pairs left out; undefined: not planned yet. */
+  /**
+   * The builds that the configuration wants for the newest commits of watched branches, without pairs. Undefined: not
+   * planned yet.
+   */
   async builds(): Promise<readonly (BuildLine | undefined)[]> {
     const { sql, config } = this.#deps;
     const wanted = this.repos.flatMap(({ name: repo, heads }) =>

@@ -1,6 +1,7 @@
 /**
- * `-once`: looks at the repositories, waits until the newest commits' builds have ended and says how it went. Only what this
- * process has looked at counts, and only builds by the recipes in force: an earlier run's verdict is not this one's.
+ * `-once`: looks at the repositories, waits until the newest commits' builds have ended and says how it went. Only what
+ * this process has looked at counts, and only builds by the recipes in force: an earlier run's verdict is not this
+ * one's.
  *
  *   0  all green
  *   1  a build failed: its step, the last lines of its log and its address are printed
@@ -55,7 +56,7 @@ export async function once(deps: OnceDeps, signal: AbortSignal): Promise<0 | 1 |
   }
 }
 
-/** What keeps the farm from building at all; undefined: nothing. */
+/** The reason why the farm builds nothing at all; undefined: it builds. */
 function whyNothing(repos: readonly RepoStanding[], builds: number): string | undefined {
   const stuck = repos.filter((repo) => repo.failure !== null || repo.heads.size === 0);
   if (stuck.length > 0) {
@@ -89,7 +90,7 @@ function said(build: BuildLine): string {
   return `the farm could not build it${reason}`;
 }
 
-/** A log is shown as it is, except for what would steer the terminal; tabs stay. */
+/** A line of a log without anything that would steer the terminal. Tabs stay. */
 function printable(line: string): string {
   return visibleLines(stripVTControlCharacters(line));
 }

@@ -1,4 +1,7 @@
-/** The operator token: SECRETS/operator-token, random, made at the first start, readable by the farm's user alone. */
+/**
+ * The operator token: SECRETS/operator-token. It is random, made at the first start, and readable by the farm's user
+ * alone.
+ */
 import { randomBytes } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";

@@ -1,4 +1,4 @@
-/** The farm's other coordinators: who they are, connections to them, and what they have that we do not. */
+/** The farm's other coordinators: who they are, connections to them, and what they have that we lack. */
 import { Forwarder } from "../peers/forwarder.ts";
 import { PeerBlobs } from "../peers/peer-blobs.ts";
 import { PeerSignature } from "../peers/peer-signature.ts";
@@ -8,12 +8,12 @@ import type { Common } from "./storage.ts";
 export interface Neighbours {
   readonly peers: Peers;
   readonly forwarder: Forwarder;
-  /** By which they know that it is we who ask. */
+  /** The signature by which they know that we are the caller. */
   readonly signature: PeerSignature;
   readonly blobs: PeerBlobs;
 }
 
-/** `sql` should not wait long: whoever asks for a peer would rather do without. */
+/** Opens the connections to peers. `sql` should not wait long, since its callers can do without a peer. */
 export function openPeers(
   stack: AsyncDisposableStack,
   { sql, clock, log, coordinator: self }: Common,

@@ -1,6 +1,7 @@
 /**
- * `coordinator -add-user alice@example.org` and the like: people and their tokens from the command line, done by the running coordinator
- * (web/people-routes.ts). What a script wants, a token or a list, is on stdout; what a person should know beside it is the `note`.
+ * `coordinator -add-user alice@example.org` and the like: people and their tokens from the command line. The running
+ * coordinator does the work (web/people-routes.ts). The result for a script, a token or a list, is on stdout. What a
+ * person should know besides is the `note`.
  */
 import * as z from "zod";
 import { formatDuration } from "../farm/flags.ts";
@@ -10,7 +11,7 @@ import { type Ask, runningFarm, said } from "./remote-control.ts";
 import { minute, table } from "./table.ts";
 
 export interface PeopleAnswer {
-  /** Ends in a line feed. */
+  /** The result for stdout, which ends in a line feed. */
   readonly text: string;
   readonly note?: string;
 }
@@ -48,7 +49,7 @@ const madeShape = z.object({
   original: z.string(),
 });
 
-/** Carries out `command` on the farm of `data`. Throws FarmError saying why it cannot be done. */
+/** Carries out `command` on the farm of `data`. Throws a FarmError that says why it cannot be done. */
 export async function controlPeople(
   data: string,
   secrets: string,

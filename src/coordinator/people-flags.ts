@@ -52,14 +52,17 @@ export type PeopleCommand =
   | { readonly do: "new-token" | "gomote-env"; readonly email: string; readonly name: string; readonly expires: Ms }
   | { readonly do: "revoke-token"; readonly id: string };
 
-/** What only goes with some commands -> which. */
+/** Flags that go with some commands only -> these commands. */
 const BESIDE = {
   roles: ["add-user", "set-roles"],
   name: ["new-token", "gomote-env"],
   expires: ["new-token", "gomote-env"],
 } as const;
 
-/** The one command about people that was given, if any; `given`: the flags that were. Throws FarmError when they do not go together. */
+/**
+ * The command about people that was given; undefined: none. `given`: all flags that were given. Throws FarmError when
+ * they do not go together.
+ */
 export function peopleCommandOf(
   values: FlagValues<typeof peopleFlags>,
   given: ReadonlySet<string>,

@@ -1,13 +1,13 @@
 /**
- * What the programs of a farm's computer share: how they say what went wrong, and how they end.
+ * What the programs of a farm's computer share: how they tell a failure, and how they end.
  *
- * Exit status: 0 done; 1 a build failed (`-once`); 2 anything that kept the program from doing what it was asked.
+ * Exit status: 0 done; 1 a build failed (`-once`); 2 anything that kept the program from its task.
  */
 import { FarmError } from "../farm/errors.ts";
 
 export type Ending = number | { readonly text: string; readonly exitCode: number };
 
-/** Runs a program's `main` and turns its result, or what it throws, into text and exit status. */
+/** Runs a program's `main`, and turns its result or its error into text and exit status. */
 export async function main(body: () => Promise<Ending>): Promise<void> {
   try {
     const ending = await body();

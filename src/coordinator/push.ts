@@ -1,4 +1,4 @@
-/** `POST /hooks/push`: reads the notice, bounded, and hands it to source/. */
+/** `POST /hooks/push`: reads the body, up to a limit, and passes it to source/. */
 import type { Readable } from "node:stream";
 import { handlePush, MAX_PUSH_BODY, type PushDeps } from "../source/push-hook.ts";
 
@@ -11,7 +11,7 @@ export function pushReceiver(
     for await (const chunk of body) {
       chunks.push(chunk);
       length += chunk.length;
-      if (length > MAX_PUSH_BODY) break; // handlePush says so
+      if (length > MAX_PUSH_BODY) break; // handlePush refuses it
     }
     const answer = await handlePush(Object.fromEntries(headers), Buffer.concat(chunks), deps);
     return { status: answer.status, text: `${JSON.stringify(answer.body)}\n` };

@@ -1,6 +1,7 @@
 /**
- * `coordinator -rebuild 12` and the like: the command line beside a running coordinator. It finds that one by the data
- * folder, and speaks to its pages with the operator token of the secrets folder, so that there is one place where things are done.
+ * `coordinator -rebuild 12` and the like: the command line beside a running coordinator. It finds the coordinator by
+ * the data folder, and speaks to its pages with the operator token of the secrets folder. So things are done in one
+ * place only.
  */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -17,10 +18,13 @@ export type Command =
   | { readonly do: "rebuild" | "cancel"; readonly build: string }
   | { readonly do: "drain" | "resume"; readonly target: string; readonly note: string; readonly waitMs: Ms };
 
-/** Asks the running coordinator for `path`, or with `body` does it; resolves with the answer. Throws FarmError saying why not. */
+/**
+ * Reads `path` from the running coordinator, or posts `body` to it. Resolves with the answer. Throws a FarmError that
+ * says why not.
+ */
 export type Ask = (path: string, body?: Readonly<Record<string, string>>) => Promise<string>;
 
-/** The coordinator that runs on `data`. `what` is to be done, for messages. */
+/** Finds the coordinator that runs on `data`. `what`: the thing to do, for messages. */
 export async function runningFarm(data: string, secrets: string, what: string): Promise<Ask> {
   const holder = await holderOf(data);
   if (!holder?.http) {
@@ -57,8 +61,8 @@ export async function runningFarm(data: string, secrets: string, what: string): 
 }
 
 /**
- * Carries out `command`; resolves with what the coordinator answered, for a drain that waits once nothing runs there any more.
- * Throws FarmError saying why it cannot be done.
+ * Carries out `command`. Resolves with the coordinator's answer, for a drain that waits when nothing runs there any
+ * more. Throws a FarmError that says why it cannot be done.
  */
 export async function control(data: string, secrets: string, command: Command, clock: Clock): Promise<string> {
   const ask = await runningFarm(data, secrets, command.do);
@@ -83,7 +87,7 @@ function runningIn(text: string): number {
   throw new FarmError("internal", `Cannot read what runs from ${JSON.stringify(text)}`);
 }
 
-/** Where to POST, and where to ask what still runs. */
+/** The path and body to post, and the path that says what still runs. */
 function request(command: Command): { path: string; body: Record<string, string>; running: string } {
   if ("build" in command) {
     return { path: `/b/${encodeURIComponent(command.build)}/${command.do}`, body: {}, running: "/running" };
@@ -95,7 +99,7 @@ function request(command: Command): { path: string; body: Record<string, string>
   return { path: `/named/${target}/${command.do}`, body, running: `/running?named=${target}` };
 }
 
-/** What the coordinator said in its answer. */
+/** The text for people in an answer of the coordinator. */
 export function said(text: string): string | undefined {
   try {
     const value: unknown = JSON.parse(text);

@@ -1,4 +1,7 @@
-/** What all coordinators of a farm must have alike: read, or made by whichever of them starts first. */
+/**
+ * The secrets that all coordinators of a farm must have alike. The coordinator that starts first makes those that are
+ * missing.
+ */
 import { mkdir, readFile } from "node:fs/promises";
 import type { EpochMs } from "../farm/ids.ts";
 import { exclusively, SECRETS_LOCK } from "../store/exclusively.ts";
@@ -12,11 +15,11 @@ export interface Secrets {
   readonly master: string;
   readonly token: string;
   readonly tls: Certificate;
-  /** By what shared.ts calls them, for the others to compare. */
+  /** Fingerprints of the secrets by their names in shared.ts, for the others to compare. */
   readonly fingerprints: Readonly<Record<string, string>>;
 }
 
-/** The secrets of `folder`. Throws FarmError saying which file cannot be used. */
+/** The secrets of `folder`. Throws a FarmError that says which file cannot be used. */
 export async function openSecrets(
   sql: Sql,
   folder: string,
@@ -32,7 +35,7 @@ export async function openSecrets(
       tls: await certificate({ ...tlsFiles, now }),
     };
   });
-  // A certificate that the world knows may differ from one coordinator to the next.
+  // A certificate of a public authority may differ from one coordinator to the next.
   const own = !tlsFiles.certFile;
   const fingerprints = {
     "master key": fingerprint("master key", master),

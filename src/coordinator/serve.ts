@@ -1,6 +1,6 @@
 /**
- * A farm as a program: what it prints, and how it ends. Only the programs that run one load this, when they do: it brings the whole farm, which
- * a command of a moment has no use for.
+ * A farm as a program: what it prints, and how it ends. Only the programs that run a farm load this file, and only when
+ * they do: it brings the whole farm, which a short command does not need.
  */
 import { constants } from "node:os";
 import pino from "pino";
@@ -21,20 +21,23 @@ const END_LIMIT_MS = 60_000;
 
 type Given = "data" | "secrets" | "origin" | "dev" | "allowDevKey" | "masterKeyFile" | "certificate" | "farmName";
 
-/** Those of a farm, its addresses as they were typed. */
+/** The options of a farm, with its addresses as they were typed. */
 export interface ServeOptions extends Pick<CoordinatorOptions, Given> {
   readonly listen: string;
-  /** "": worked out from `listen`. */
+  /** The address for other coordinators; "": it is worked out from `listen`. */
   readonly peer?: string;
   readonly http: string;
-  /** "": no ssh gateway. */
+  /** The address of the ssh gateway; "": there is none. */
   readonly listenSsh?: string;
-  /** Show builds as lines on stdout, instead of the structured log. */
+  /** Shows builds as lines on stdout, instead of the structured log. */
   readonly terminal?: boolean;
   readonly once?: boolean;
 }
 
-/** Runs a farm until SIGINT or SIGTERM, or with `once` until the newest builds have ended; resolves with the exit status. */
+/**
+ * Runs a farm until SIGINT or SIGTERM, or with `once` until the newest builds have ended. Resolves with the exit
+ * status.
+ */
 export async function serve(options: ServeOptions): Promise<Ending> {
   const listen = parseAddress(options.listen);
   if (!listen) return usageError(`invalid value ${JSON.stringify(options.listen)} for flag -listen: want HOST:PORT`);
@@ -61,7 +64,8 @@ export async function serve(options: ServeOptions): Promise<Ending> {
     if (ended.signal.aborted) process.exit(128 + constants.signals[signal]); // asked twice: at once
     end(signal);
   };
-  // A daemon takes its configuration up again, once it has started, and is never ended by that; a farm in a terminal ends with the terminal.
+  // After its start a daemon reads its configuration again on SIGHUP, which never ends it. A farm in a terminal ends
+  // with the terminal.
   let started = false;
   let outdated = false;
   let reload = (): void => {
@@ -106,7 +110,10 @@ export async function serve(options: ServeOptions): Promise<Ending> {
   }
 }
 
-/** Shows what the farm does until `ended`, with `once` until it has done it; resolves with the exit status. */
+/**
+ * Shows what the farm does until `ended` aborts, with `once` until its builds have ended. Resolves with the exit
+ * status.
+ */
 async function follow(farm: Coordinator, options: ServeOptions, ended: AbortController): Promise<number> {
   const { sql, bus, pages, newest } = farm;
   const shown = options.terminal

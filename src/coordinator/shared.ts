@@ -1,15 +1,16 @@
 /**
- * What all coordinators of a farm must have alike, and how it is seen that they do not.
+ * What all coordinators of a farm must have alike, and how a difference is noticed.
  *
- * Each writes fingerprints of what it has into its row; they are compared by whoever looks at the farm's health. A fingerprint is made by
- * scrypt, since a master key may be some word that a person chose, and whoever reads the database must not be able to try words quickly.
- * Different configurations are normal while a change is rolled out, so they are a warning; different secrets are a mistake.
+ * Each coordinator writes fingerprints of what it has into its row. The coordinator that checks the farm's health
+ * compares them. A fingerprint is made by scrypt, since a master key may be a word that a person chose: a reader of the
+ * database must not be able to try words quickly. Different configurations are normal while a change is rolled out, so
+ * they are a warning. Different secrets are a mistake.
  */
 import { scryptSync } from "node:crypto";
 import type { LivingCoordinator } from "../store/coordinators.ts";
 import type { CheckLine, CheckResult } from "../web/deps.ts";
 
-/** Name -> what is wrong when two coordinators differ in it, and what to do. */
+/** Names -> what is wrong when two coordinators differ in it, and what to do. */
 const SHARED: Readonly<Record<string, { readonly level: CheckLine["level"]; readonly consequence: string }>> = {
   "master key": {
     level: "error",
@@ -37,7 +38,7 @@ export function fingerprint(what: string, content: string): string {
   return scryptSync(content, `barnraiser ${what}`, 8).toString("hex");
 }
 
-/** What is wrong with the coordinators that live: no lines when there is one, or when they agree. */
+/** The check of the coordinators that live. It has no lines when there is only one, or when they agree. */
 export function coordinatorCheck(living: readonly LivingCoordinator[]): CheckResult {
   const lines: CheckLine[] = [];
   for (const [what, { level, consequence }] of Object.entries(SHARED)) {

@@ -1,7 +1,8 @@
 /**
- * What is reached from outside: the pages, the two ports with everything that is behind them, the ssh gateway, and the certificate.
+ * What is reached from outside: the pages, the two ports with everything behind them, the ssh gateway, and the
+ * certificate.
  *
- * The ports are known once the door is open, and the pages tell of them; so the door is made first, and opened last.
+ * The pages show the ports, and these are known only once the door is made. So the door is made first, and opened last.
  */
 import { join } from "node:path";
 import type { FarmConfig, LoginConfig } from "../config/effective.ts";
@@ -48,17 +49,17 @@ export interface SiteDeps {
   readonly agents: ReadonlyMap<string, AgentFile>;
 }
 
-/** Where it is reached. */
+/** The addresses of the site. */
 export interface Site {
-  /** The pages on the plain port, without a slash at the end. */
+  /** The address of the pages on the plain port, without a slash at the end. */
   readonly pages: string;
-  /** The TLS port. */
+  /** The address of the TLS port. */
   readonly machines: string;
   readonly tlsPort: number;
   readonly gateway: { readonly ssh?: string };
 }
 
-/** Opens the ports. Throws FarmError naming the one that cannot be had. */
+/** Opens the ports. Throws a FarmError that names the port that cannot be had. */
 export async function openSite(stack: AsyncDisposableStack, deps: SiteDeps): Promise<Site> {
   const { options, storage, live, neighbours, pool, gomote, agents } = deps;
   const { secrets, common } = storage;
@@ -132,7 +133,10 @@ async function openPages(
   });
 }
 
-/** Tells the other coordinators where we are and by which certificate they know us, and keeps that certificate good. */
+/**
+ * Tells the other coordinators our address and the certificate by which they know us, and renews that certificate in
+ * time.
+ */
 async function certify(stack: AsyncDisposableStack, deps: SiteDeps, door: FrontDoor): Promise<void> {
   const { options, storage } = deps;
   const { sql, clock, log, coordinator: id } = storage.common;
@@ -144,7 +148,7 @@ async function certify(stack: AsyncDisposableStack, deps: SiteDeps, door: FrontD
       certificate: storage.tlsFiles,
       clock,
       log,
-      // The others know it before they see it.
+      // The others learn of a certificate before they see it in a connection.
       renew: async (renewed) => {
         await reachable(renewed.cert);
         door.renew(renewed);

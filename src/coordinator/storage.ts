@@ -1,6 +1,6 @@
 /**
- * What a coordinator keeps and is known by: its data folder, the database, its entry there among the farm's coordinators, the secrets that
- * they share, logs and blobs. All that survives a kill is in here; everything else is made anew from it.
+ * What a coordinator keeps: its data folder, the database, its row there among the farm's coordinators, the secrets
+ * that they share, logs and blobs. All that survives a kill is in here. Everything else is made again from it.
  */
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
@@ -20,7 +20,7 @@ import type { CoordinatorOptions } from "./options.ts";
 import { openSecrets, type Secrets } from "./secrets.ts";
 import { VERSION } from "./version.ts";
 
-/** What nearly every part of a coordinator needs. */
+/** The parts of a coordinator that nearly every other part needs. */
 export interface Common {
   readonly sql: Sql;
   readonly bus: Bus;
@@ -32,9 +32,9 @@ export interface Common {
 export interface Storage {
   readonly folder: DataFolder;
   readonly database: Database;
-  /** For loops and writers: `sql` waits out a database that is away. */
+  /** For loops and writers: `sql` waits while the database is away. */
   readonly common: Common;
-  /** For pages and what can be done later: `sql` gives up within moments. */
+  /** For pages, and for work that can be done later: `sql` gives up within moments. */
   readonly hurried: Common;
   readonly startedAt: EpochMs;
   /** The database is embedded: there can be no other coordinator. */
@@ -45,7 +45,10 @@ export interface Storage {
   readonly blobs: Blobs;
 }
 
-/** Takes the data folder, and is a coordinator of the farm from then on. Throws FarmError saying what it could not have. */
+/**
+ * Takes the data folder, and is a coordinator of the farm from then on. Throws a FarmError that says what it could not
+ * have.
+ */
 export async function openStorage(
   stack: AsyncDisposableStack,
   options: CoordinatorOptions,

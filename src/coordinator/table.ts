@@ -1,7 +1,7 @@
 /** Lists on a terminal. */
 import type { EpochMs } from "../farm/ids.ts";
 
-/** Lines with their columns below one another. */
+/** Rows as lines, with their columns aligned. */
 export function table(rows: readonly (readonly string[])[]): string {
   const widths = rows[0]?.map((_, column) => Math.max(...rows.map((cells) => cells[column]?.length ?? 0))) ?? [];
   return rows
@@ -12,7 +12,7 @@ export function table(rows: readonly (readonly string[])[]): string {
     .join("");
 }
 
-/** An instant to the minute, in UTC; `none` where there is none. */
+/** An instant to the minute, in UTC; `none` for null. */
 export function minute(instant: EpochMs | null, none: string): string {
   return instant === null ? none : new Date(instant).toISOString().slice(0, 16).replace("T", " ");
 }

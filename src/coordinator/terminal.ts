@@ -36,11 +36,11 @@ export interface TerminalDeps {
   readonly bus: Bus;
   readonly clock: Clock;
   readonly out: NodeJS.WriteStream;
-  /** Address of the pages, without a slash at the end. */
+  /** The address of the pages, without a slash at the end. */
   readonly pages: string;
 }
 
-/** Shows builds until `signal` aborts; resolves then, with the last state drawn. */
+/** Shows builds until `signal` aborts. Resolves then, after the last state was drawn. */
 export async function showBuilds(deps: TerminalDeps, signal: AbortSignal): Promise<void> {
   const { sql, bus, clock, out, pages } = deps;
   const since = new Date(clock.now());

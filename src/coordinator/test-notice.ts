@@ -1,4 +1,6 @@
-/** `coordinator -test-notice`: one message to each operator, straight from the configuration, and what became of each. */
+/**
+ * `coordinator -test-notice`: sends one message to each operator of the configuration, and says how each sending ended.
+ */
 import { dirname, resolve } from "node:path";
 import type { Clock } from "../farm/clock.ts";
 import { messageOf } from "../farm/errors.ts";
@@ -8,7 +10,7 @@ import { recipientKey, recipientLabel } from "../notices/recipients.ts";
 import { secretReader } from "../source/secrets.ts";
 import { readFarm } from "./config-file.ts";
 
-/** Exit status 0: everybody was told; 2: somebody was not, or nobody is configured. */
+/** Sends the messages. Exit status 0: everybody was reached; 2: somebody was not, or nobody is configured. */
 export async function testNotice(
   file: string,
   farmName: string,

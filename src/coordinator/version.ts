@@ -1,4 +1,4 @@
-/** Of the program, shown on pages and in the terminal; the package's own. */
+/** The version of the program, as pages and the terminal show it: that of the package. */
 import { readFileSync } from "node:fs";
 
 function read(): string {
