@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import pg from "pg";
 import { expect, onTestFinished, test, vi } from "vitest";
-import { epochMs } from "../farm/ids.ts";
+import { epochMs, seconds } from "../farm/ids.ts";
 import { FakeClock } from "../farm/testing/fake-clock.ts";
 import { openPool, PooledSql } from "./connection.ts";
 import { DataFolder } from "./data-folder.ts";
@@ -130,14 +130,21 @@ test("a database from a newer version is refused, saying both versions", async (
   await expect(migrate(database.config)).rejects.toThrow(/schema is version 999, this program knows \d+/);
 });
 
-test("a migration that is in the way of a coordinator at work, and that in its, is tried again", async () => {
-  await using database = await freshDatabase();
+/** Our migrations and one more with `text`: their folder, and the number of the last one. */
+async function oneMore(text: string): Promise<{ folder: string; next: number }> {
   const folder = await temporary();
   const own = fileURLToPath(new URL("./sql", import.meta.url));
   await cp(own, folder, { recursive: true });
-  const next = String((await readdir(own)).length + 1).padStart(3, "0");
-  const text = "alter table machine add column next text; alter table build add column next text;";
-  await writeFile(join(folder, `${next}.do.next.sql`), text);
+  const next = (await readdir(own)).length + 1;
+  await writeFile(join(folder, `${String(next).padStart(3, "0")}.do.next.sql`), text);
+  return { folder, next };
+}
+
+test("a migration that is in the way of a coordinator at work, and that in its, is tried again", async () => {
+  await using database = await freshDatabase();
+  const { folder, next } = await oneMore(
+    "alter table machine add column next text; alter table build add column next text;",
+  );
   const work = new pg.Client(database.config);
   await work.connect();
   try {
@@ -149,8 +156,30 @@ test("a migration that is in the way of a coordinator at work, and that in its, 
     await work.query("commit");
     await migrated;
     expect(await database.sql.query("select version from schema_version order by version desc limit 1")).toEqual([
-      { version: Number(next) },
+      { version: next },
     ]);
+  } finally {
+    await work.end();
+  }
+});
+
+test("a migration that waits for a transaction keeps nobody else from the table, and says after a minute that it cannot", async () => {
+  await using database = await freshDatabase();
+  const { folder } = await oneMore("alter table machine add column next text;");
+  const work = new pg.Client(database.config);
+  await work.connect();
+  try {
+    await work.query("begin; select from machine");
+    const clock = new FakeClock();
+    const migrated = migrate(database.config, folder, clock);
+    const failed = expect(migrated).rejects.toThrow("for 60 s, others have held locks on its tables");
+    const waits = "select from pg_locks where relation = 'machine'::regclass and not granted";
+    await vi.waitFor(async () => expect((await database.sql.query(waits)).length).toBe(1));
+    expect(await database.sql.query("select from machine")).toEqual([]);
+    expect((await work.query("select from machine")).rowCount).toBe(0);
+    await vi.waitFor(() => expect(clock.sleeping).toBe(1));
+    await clock.advance(seconds(61));
+    await failed;
   } finally {
     await work.end();
   }

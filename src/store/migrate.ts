@@ -16,8 +16,15 @@ const FOLDER = fileURLToPath(new URL("./sql", import.meta.url));
 /** The error code of a server that starts up or recovers. */
 const STARTING = "57P03";
 const START_LIMIT = seconds(60);
-const DEADLOCK = "40P01";
-const DEADLOCK_TRIES = 10;
+/**
+ * How long a migration waits for one lock. Whoever wants the table meanwhile waits behind the migration, so that pages of
+ * coordinators of an earlier version would fail while it waits for a transaction of theirs. It gives up and tries again.
+ */
+const LOCK_LIMIT = ms(500);
+/** The error codes of a lock that was not granted in time, and of a deadlock. */
+const BUSY = ["55P03", "40P01"];
+const BUSY_LIMIT = seconds(60);
+const PAUSE = ms(200);
 
 export async function migrate(
   config: pg.ClientConfig,
@@ -43,13 +50,15 @@ export async function migrate(
         `Cannot use this database: its schema is version ${found}, this program knows ${known}. Start it with the newer Barnraiser that made it.`,
       );
     }
-    for (let tries = 1; !(await migrated(client, postgrator)); tries++) {
-      if (tries === DEADLOCK_TRIES) {
+    const limit = clock.monotonic() + BUSY_LIMIT;
+    while (!(await migrated(client, postgrator))) {
+      if (clock.monotonic() > limit) {
         throw new FarmError(
           "unavailable",
-          `Cannot bring the database up to date: it is too busy for the locks that this takes, ${tries} times in a row. Start again.`,
+          `Cannot bring the database up to date: for ${BUSY_LIMIT / 1000} s, others have held locks on its tables (a backup, perhaps). Start again when they have ended.`,
         );
       }
+      await clock.sleep(PAUSE);
     }
   } catch (error) {
     if (error instanceof FarmError) throw error;
@@ -61,18 +70,18 @@ export async function migrate(
 
 /**
  * Runs all missing files in one transaction: a file and the note that it ran are stored together, or neither is. False:
- * nothing was done because of a deadlock with coordinators of an earlier version, which use the same tables in another
- * order.
+ * nothing was done, because coordinators of an earlier version use the same tables.
  */
 async function migrated(client: pg.Client, postgrator: Postgrator): Promise<boolean> {
   try {
     await client.query("begin");
+    await client.query(`set local lock_timeout = ${LOCK_LIMIT}`);
     await postgrator.migrate();
     await client.query("commit");
     return true;
   } catch (error) {
     await client.query("rollback").catch(() => {}); // the connection may be what broke
-    if (error instanceof Error && "code" in error && error.code === DEADLOCK) return false;
+    if (error instanceof Error && "code" in error && BUSY.includes(String(error.code))) return false;
     throw error;
   }
 }
@@ -91,6 +100,6 @@ async function connected(config: pg.ClientConfig, clock: Clock): Promise<pg.Clie
       const starting = error instanceof Error && "code" in error && error.code === STARTING;
       if (!starting || clock.monotonic() > limit) throw error;
     }
-    await clock.sleep(ms(200));
+    await clock.sleep(PAUSE);
   }
 }
